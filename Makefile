@@ -1,0 +1,98 @@
+# On a new machine `make run` and `make test` need nothing but Python and make.
+# Written for GNU make 3.81, which macOS ships.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+FOLDERS := app queue schemas workers
+
+# Which Python makes the environment: the first of these that fits, or the one named with PYTHON=...
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
+
+# Exits with 0: fits, 1: too old, 2: not native to Apple silicon, 3: cannot make environments.
+PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
+	1 if sys.version_info < (3, 11) else \
+	2 if p.system() == "Darwin" and (p.machine() == "x86_64" or p.processor() == "i386") else \
+	3 if u.find_spec("ensurepip") is None else 0)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench format clean blas typed
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/.installed blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
+	@model="$(MODEL)"; [ -n "$$model" ] || model="$$($(BIN)/mlx-server demo)" || exit 1; \
+	exec $(BIN)/mlx-server launch --model-path "$$model" $(ARGS)
+
+test: $(VENV)/.installed-dev blas ## Run the tests; pytest's own flags in ARGS=...
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev typed ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...
+	$(BIN)/python bench/run.py $(ARGS)
+
+format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and everything that was generated (cached models stay)
+	rm -rf $(VENV) .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.created:
+	@if $(BIN)/python -c '$(PROBE)' 2>/dev/null; then \
+		$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip && touch $@; exit; \
+	fi; \
+	found=; intel=; bare=; \
+	for python in $(PYTHONS); do \
+		"$$python" -c '$(PROBE)' 2>/dev/null; \
+		case $$? in 0) found="$$python"; break;; 2) intel="$$python";; 3) bare="$${bare:-$$python}";; esac; \
+	done; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+		package="$$("$$bare" -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')"; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y "$$package" && found="$$bare"; \
+		else \
+			echo "$$bare cannot make virtual environments (no ensurepip)." >&2; \
+			echo "On Debian or Ubuntu: sudo apt-get install $$package" >&2; \
+		fi; \
+	elif [ -z "$$found" ] && [ -n "$$intel" ]; then \
+		echo "$$intel is built for Intel and MLX needs a native Python on Apple silicon:" >&2; \
+		echo "platform.processor() must say arm, not i386. Install an arm64 Python (python.org or Homebrew" >&2; \
+		echo "in /opt/homebrew), or name it: make run PYTHON=/opt/homebrew/bin/python3" >&2; \
+	elif [ -z "$$found" ]; then \
+		echo "No Python 3.11 or newer among: $(PYTHONS). Name one: make run PYTHON=/path/to/python3" >&2; \
+	fi; \
+	[ -n "$$found" ] && "$$found" -m venv --clear $(VENV) && touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+# The BLAS inside MLX's Linux wheel is the unoptimised reference one; workers preload OpenBLAS where they find it.
+blas:
+	@if [ "$$(uname -s)" != Linux ]; then exit 0; fi; \
+	if PATH="$$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep -q 'libopenblas\.so\.0'; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y libopenblas0-pthread && exit 0; \
+	fi; \
+	echo "Without OpenBLAS, models run many times slower on a CPU. To install it:" >&2; \
+	if command -v apt-get >/dev/null; then \
+		echo "  sudo apt-get install libopenblas0-pthread" >&2; \
+	else \
+		echo "  your system's package of OpenBLAS (it provides libopenblas.so.0)" >&2; \
+	fi
+
+# Type checkers do not follow setuptools' editable finder: they see the package through these links.
+typed:
+	@mkdir -p .typed/mlx_server
+	@for folder in $(FOLDERS); do ln -sfn "../../$$folder" ".typed/mlx_server/$$folder"; done

@@ -1,0 +1,208 @@
+"""The command line: a thin typed shell round the settings. Heavy imports stand inside commands."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from mlx_server.app import __version__
+from mlx_server.app.settings import Settings, default_cache_dir
+from mlx_server.workers.model_path import ModelPathError, local_path
+
+ENV_PREFIX = "MLX_SERVER"
+MAX_SECONDS = 10_000_000.0
+EXIT_MODEL = 3
+EXIT_ADDRESS = 4
+NOT_YET = {"vlm", "embeddings"}
+
+app = typer.Typer(
+    help="Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+stderr = Console(stderr=True)
+
+
+def option(text: str, **more: Any) -> Any:
+    """An option that is shown with its environment variable."""
+    return typer.Option(help=text, show_envvar=True, **more)
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        typer.echo(f"mlx-server {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model."""
+
+
+def checked_type(value: str) -> str:
+    """A kind of model that is served. Raises typer.BadParameter."""
+    if value in NOT_YET:
+        raise typer.BadParameter(f"models of type {value!r} are not served yet; `lm` (language models) is.")
+    if value not in ("lm", "scripted"):
+        raise typer.BadParameter(f"{value!r} is no type of model; allowed are lm, vlm and embeddings.")
+    return value
+
+
+def checked_keys(keys: list[str] | None) -> list[str] | None:
+    """Keys that are none are refused, else everybody would have one. Raises typer.BadParameter."""
+    if any(not key.strip() for key in keys or ()):
+        raise typer.BadParameter("an empty key would let everybody in; leave the option out to need none.")
+    return keys
+
+
+@app.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
+def launch(
+    model_path: Annotated[
+        str,
+        option("What to serve: an MLX model folder, a .gguf file (converted once and cached), or a hub repository id."),
+    ],
+    model_type: Annotated[
+        str,
+        option(
+            "The kind of model. Only lm (language models) is served so far.",
+            metavar="lm|vlm|embeddings",
+            callback=checked_type,
+        ),
+    ] = "lm",
+    model_name: Annotated[
+        str | None, option("The model's public name. Default: the folder's name or the hub id.")
+    ] = None,
+    host: Annotated[
+        str, option("Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.")
+    ] = "127.0.0.1",
+    port: Annotated[int, option("Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    max_concurrency: Annotated[
+        int, option("Sequences that are computed together, as rows of a batch.", min=1, max=1024)
+    ] = 8,
+    queue_size: Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)] = 100,
+    queue_timeout: Annotated[
+        float, option("Seconds a request may take in all, waiting included.", min=0.001, max=MAX_SECONDS)
+    ] = 300.0,
+    drain_timeout: Annotated[
+        float, option("Seconds that running requests get when the server stops.", min=0, max=MAX_SECONDS)
+    ] = 30.0,
+    default_max_tokens: Annotated[
+        int, option("Most tokens of an answer to a request that sets no limit.", min=1)
+    ] = 4096,
+    prefill_step_size: Annotated[
+        int,
+        option("Prompt tokens computed between two steps of running requests.", min=16, max=65536),
+    ] = 512,
+    max_body_bytes: Annotated[int, option("Largest request body, in bytes.", min=1024)] = 16 << 20,
+    step_timeout: Annotated[
+        float, option("Seconds after which a hanging step has its worker restarted.", min=1, max=MAX_SECONDS)
+    ] = 300.0,
+    api_key: Annotated[
+        list[str] | None,
+        option(
+            "A key that clients must send (Bearer or x-api-key); repeat it for several. None: any is accepted.",
+            callback=checked_keys,
+        ),
+    ] = None,
+    log_level: Annotated[LogLevel, option("How much is logged.")] = LogLevel.INFO,
+    cache_dir: Annotated[Path | None, option("Where converted models are kept.", file_okay=False)] = None,
+) -> None:
+    """Load a model and serve it.
+
+    Example: mlx-server launch --model-path mlx-community/Qwen3-0.6B-4bit --max-concurrency 16
+    """
+    from mlx_server.workers.supervisor import Patience
+
+    if model_type == "lm":
+        try:
+            local_path(model_path)
+        except ModelPathError as error:
+            fail(str(error), EXIT_MODEL)
+    serve(
+        Settings(
+            model_path=model_path,
+            model_type=model_type,
+            model_name=model_name,
+            host=host,
+            port=port,
+            max_concurrency=max_concurrency,
+            queue_size=queue_size,
+            queue_timeout_s=queue_timeout,
+            drain_timeout_s=drain_timeout,
+            default_max_tokens=default_max_tokens,
+            prefill_step_size=prefill_step_size,
+            max_body_bytes=max_body_bytes,
+            api_keys=tuple(api_key or ()),
+            log_level=log_level.value,
+            cache_dir=cache_dir or default_cache_dir(),
+            patience=Patience(step_s=step_timeout),
+        )
+    )
+
+
+@app.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
+def demo(
+    cache_dir: Annotated[Path | None, option("Where the model is kept.", file_okay=False)] = None,
+) -> None:
+    """Fetch the demo model (SmolLM2-135M-Instruct, 93 MB, once) and print its folder."""
+    from mlx_server.app.demo import DemoModelError, ensure_demo_model
+
+    try:
+        folder = ensure_demo_model(cache_dir or default_cache_dir(), stderr)
+    except DemoModelError as error:
+        fail(str(error), EXIT_MODEL)
+    typer.echo(folder)
+
+
+def serve(settings: Settings) -> None:
+    """Run the server; ends the process with an exit code that tells what went wrong."""
+    import logging
+
+    import uvloop
+
+    from mlx_server.app.runner import AddressError, listen, run
+
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s server %(message)s", stream=sys.stderr
+    )
+    try:
+        sock = listen(settings.host, settings.port)
+    except AddressError as error:
+        fail(str(error), EXIT_ADDRESS)
+    if not settings.api_keys and settings.host not in ("127.0.0.1", "localhost", "::1"):
+        stderr.print(f"Warning: anyone who reaches {settings.host} may use this server: there is no --api-key.")
+    problem = uvloop.run(run(settings, sock, stderr))
+    if problem:
+        fail(problem, EXIT_MODEL)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """One line on stderr, and the end."""
+    stderr.print("Error:", style="bold red", end=" ")
+    stderr.print(message, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The `mlx-server` command."""
+    app()

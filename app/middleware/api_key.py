@@ -1,0 +1,40 @@
+"""API keys: `Authorization: Bearer …` or `x-api-key`."""
+
+from __future__ import annotations
+
+import hmac
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mlx_server.app import errors
+
+OPEN_PATHS = ("/health", "/health/live", "/health/ready")
+
+
+class ApiKeyMiddleware:
+    """Refuses requests without a configured key; health checks stay open. Without configured keys all are accepted."""
+
+    def __init__(self, app: ASGIApp, keys: tuple[str, ...]) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may pass."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._allows(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        message = "The API key is missing or wrong: send `Authorization: Bearer KEY` or `x-api-key: KEY`."
+        error = HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
+        await errors.of_exception(error).response()(scope, receive, send)
+
+    def _allows(self, headers: Headers) -> bool:
+        if not self._keys:
+            return True
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        # Latin-1 gives back the bytes that were sent, whatever they are.
+        given = [value.encode("latin-1") for value in (bearer, headers.get("x-api-key", "")) if value]
+        # Every pair is compared, each in constant time: the time tells nothing about the keys.
+        return True in [hmac.compare_digest(key, value) for key in self._keys for value in given]

@@ -1,0 +1,61 @@
+"""Every answer says which request it answers; every request leaves one line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from urllib.parse import quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = "X-Request-Id"
+ACCEPTED = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
+
+QUIET = ("/health", "/metrics", "/v1/queue/stats")
+"""Paths that are polled: their lines are for debugging only."""
+
+log = logging.getLogger("mlx_server.access")
+
+
+class RequestIdMiddleware:
+    """Takes the client's request id if it is a plain one, else makes one; `scope["request_id"]` has it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on everything but the head of the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(HEADER, "")
+        request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            path = scope["path"]
+            level = logging.DEBUG if path.startswith(QUIET) else logging.INFO
+            if log.isEnabledFor(level):
+                seconds = time.perf_counter() - started
+                log.log(
+                    level, "%s %s %s %.3fs %s", scope["method"], printable(path), status or "left", seconds, request_id
+                )
+
+
+def printable(path: str) -> str:
+    """A path as the log may have it: escaped and short, whatever the client sent."""
+    return quote(path)[:200]

@@ -1,0 +1,131 @@
+"""The one loop that answers: it reads a ticket's mailbox and lets an encoder say it in an API's words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Protocol
+
+import anyio
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
+
+from mlx_server.app import errors
+from mlx_server.app.protocol import HANG_UP
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.ticket import Ticket
+from mlx_server.schemas.messages import Event, Failed, Finished, Text
+
+log = logging.getLogger(__name__)
+
+STALL_S = 60.0
+"""How long a client may leave a full connection unread before it counts as gone."""
+
+
+class Encoder(Protocol):
+    """An API's way to say what happens. `begin`, `events` and `end` make a stream, `whole` makes one answer."""
+
+    def begin(self) -> bytes:
+        """What comes before the first text."""
+
+    def events(self, events: list[Text | Finished]) -> bytes:
+        """What these events are in the stream; one server-sent event for each text."""
+
+    def end(self) -> bytes:
+        """What comes after everything went well."""
+
+    def whole(self, events: list[Text | Finished]) -> bytes:
+        """The answer in one piece; events hold one text for each sequence at most."""
+
+
+class GenerationResponse:
+    """Answers one ticket. Whoever leaves before the end frees its place: at once, whatever the answer was doing.
+
+    Nothing is sent before the first event, so that a refusal is a status code and a lost worker can be replaced.
+    """
+
+    def __init__(
+        self, queue: Dispatcher, ticket: Ticket, encoder: Encoder, *, stream: bool, headers: Mapping[str, str]
+    ) -> None:
+        self._queue = queue
+        self._ticket = ticket
+        self._encoder = encoder
+        self._stream = stream
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as an ASGI application."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._leave_with_client, receive, tasks.cancel_scope)
+                await self._answer(scope, receive, impatient(send))
+                tasks.cancel_scope.cancel()
+        except* TimeoutError:
+            log.info("request %s was given up: its client does not read", scope.get("request_id"))
+            await hang_up(scope)
+        finally:
+            self._queue.cancel(self._ticket)
+
+    async def _leave_with_client(self, receive: Receive, scope: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        events, failed = sort(await self._ticket.mailbox.get())
+        if failed is not None and (not events or not self._stream):
+            await errors.of_failure(failed).response()(scope, receive, send)
+        elif self._stream:
+            self._ticket.sent = True
+            await self._send_stream(send, events, failed)
+        else:
+            body = self._encoder.whole(events)
+            await send(self._start("application/json", {"Content-Length": str(len(body))}))
+            await send({"type": "http.response.body", "body": body})
+
+    async def _send_stream(self, send: Send, events: list[Text | Finished], failed: Failed | None) -> None:
+        await send(self._start("text/event-stream; charset=utf-8", {"Cache-Control": "no-cache"}))
+        part = self._encoder.begin() + self._encoder.events(events)
+        while failed is None:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            unread = await self._ticket.mailbox.get()
+            if not unread:
+                await send({"type": "http.response.body", "body": self._encoder.end()})
+                return
+            events, failed = sort(unread)
+            part = self._encoder.events(events)
+        # The status line is long gone: an error event, and no [DONE], is the honest end.
+        await send({"type": "http.response.body", "body": part + error_event(failed)})
+
+    def _start(self, content_type: str, more: Mapping[str, str]) -> dict[str, object]:
+        headers = MutableHeaders(headers={"Content-Type": content_type, **more, **self._headers})
+        return {"type": "http.response.start", "status": 200, "headers": headers.raw}
+
+
+async def hang_up(scope: Scope) -> None:
+    """Drop the connection, with what the client has not read, where the server can."""
+    if extension := scope.get("extensions", {}).get(HANG_UP):
+        extension["call"]()
+        await asyncio.sleep(0)  # the loop tells the connection that it is lost
+
+
+def impatient(send: Send) -> Send:
+    """The same, but raises TimeoutError when the client has let it wait for too long."""
+
+    async def send_in_time(message: Message) -> None:
+        async with asyncio.timeout(STALL_S):
+            await send(message)
+
+    return send_in_time
+
+
+def sort(events: list[Event]) -> tuple[list[Text | Finished], Failed | None]:
+    """The events that an encoder knows, and the failure that may stand at their end."""
+    failed = next((event for event in events if isinstance(event, Failed)), None)
+    return [event for event in events if not isinstance(event, Failed)], failed
+
+
+def error_event(failed: Failed) -> bytes:
+    """A failure after bytes have flowed, as OpenAI's SDKs look for it: a data event with an error object."""
+    return b"data: " + errors.of_failure(failed).body() + b"\n\n"

@@ -1,0 +1,107 @@
+"""Runs the application on a socket until it is told to stop: drain first, exit code 0."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from rich.console import Console
+
+from mlx_server.app.console import StartDisplay
+from mlx_server.app.deployment import Deployment
+from mlx_server.app.protocol import HttpProtocol
+from mlx_server.app.server import create_app
+from mlx_server.app.settings import Settings
+
+KEEP_ALIVE_S = 75
+"""Longer than clients keep idle connections, so that none is closed under a request."""
+
+CLOSE_S = 2
+"""How long clients get to read the end of their answers once nothing runs any more, in seconds."""
+
+
+class AddressError(Exception):
+    """Raised when the address can't be listened on."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handling: a signal means draining here, which comes before closing sockets."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the runner."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises AddressError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise AddressError(
+            f"can't listen on {host}:{port}: {error.strerror or error}. Choose another address with --host or --port."
+        ) from None
+
+
+def url_of(sock: socket.socket) -> str:
+    """Where clients find it."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def run(settings: Settings, sock: socket.socket, console: Console) -> str | None:
+    """Serve until a signal comes; returns why the model could not be served, or None."""
+    display = StartDisplay(console, settings.name, url_of(sock))
+    app = create_app(settings, display)
+    deployment: Deployment = app.state.deployment
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        ws="none",
+        http=HttpProtocol,
+    )
+    server = Server(config)
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            hurry.set()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    serving = loop.create_task(server.serve(sockets=[sock]))
+    tasks = {loop.create_task(stopping.wait()), loop.create_task(deployment.start_error.wait()), serving}
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    display.close()
+    if stopping.is_set():
+        await drain(deployment, hurry, console)
+    server.should_exit = True
+    await asyncio.wait([serving], timeout=CLOSE_S)
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()  # its client does not read what was left to say
+    await serving
+    for task in tasks:
+        task.cancel()
+    return deployment.start_error_message or None
+
+
+async def drain(deployment: Deployment, hurry: asyncio.Event, console: Console) -> None:
+    """Let what runs come to its end; a second signal cuts it short."""
+    if deployment.queue.live:
+        console.print(f"Stopping: {deployment.queue.running} running requests may finish (Ctrl-C again: at once).")
+    tasks = [asyncio.ensure_future(deployment.drain()), asyncio.ensure_future(hurry.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    deployment.abort()

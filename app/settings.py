@@ -1,0 +1,47 @@
+"""The one settings object. The command line fills it; nothing else reads the environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlx_server.workers.supervisor import Patience
+
+
+def default_cache_dir() -> Path:
+    """Where converted and demo models are kept."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "mlx-server"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-server"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one server runs. `…_s` are seconds, `…_bytes` bytes; no API key means that any or none is accepted."""
+
+    model_path: str
+    model_type: str = "lm"
+    model_name: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_concurrency: int = 8
+    queue_size: int = 100
+    queue_timeout_s: float = 300.0
+    drain_timeout_s: float = 30.0
+    default_max_tokens: int = 4096
+    prefill_step_size: int = 512
+    max_body_bytes: int = 16 << 20
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    log_level: str = "info"
+    cache_dir: Path = field(default_factory=default_cache_dir)
+    patience: Patience = field(default_factory=Patience)
+
+    @property
+    def name(self) -> str:
+        """The model's public name: what was asked for, else its path's last part or its hub id."""
+        if self.model_name:
+            return self.model_name
+        path = Path(self.model_path).expanduser()
+        return (path.stem if path.suffix == ".gguf" else path.name) if path.exists() else self.model_path

@@ -1,0 +1,47 @@
+"""The queue's decisions, as pure functions of facts and the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+UNMEASURED_SERVICE_S = 5.0
+"""How long a request is taken to run before any has been measured."""
+
+UTILISATION = 0.8
+"""Share of the measured rate that is promised to refused clients: the rest lets the queue drain."""
+
+LONGEST_PROMISE_S = 7200.0
+"""Nobody is sent away for longer, however many have been before."""
+
+
+def service_rate(mean_service_s: float | None, running_ages_s: Sequence[float]) -> float:
+    """Requests per second that the workers finish (Little's law: those running over the time each runs).
+
+    The running requests' ages correct a mean that was measured on shorter requests, or none at all.
+    """
+    parallel = max(1, len(running_ages_s))
+    mean_age_s = sum(running_ages_s) / parallel
+    floor = UNMEASURED_SERVICE_S if mean_service_s is None else mean_service_s
+    return parallel / max(floor, mean_age_s, 1e-3)
+
+
+def promise(now: float, last_promise: float, rate: float, capacity: int) -> float:
+    """When the next refused client should come back, so that those who obey come no faster than they are served.
+
+    Clients are told whole seconds and so come in bursts; no second is promised to more of them than fit in the queue.
+    Where few fit, chance alone fills the queue often, and less of the rate can be promised.
+    """
+    utilisation = min(UTILISATION, capacity / (capacity + 2))
+    spacing = max(1 / rate, 1 / capacity) / utilisation
+    return min(max(now + 1 / rate, last_promise) + spacing, now + LONGEST_PROMISE_S)
+
+
+def retry_after_s(now: float, promised: float) -> int:
+    """The promise as whole seconds, as the header has them (RFC 9110, 10.2.3)."""
+    return max(1, math.ceil(promised - now))
+
+
+def may_replay(*, sent: bool, replays: int) -> bool:
+    """A request is replayed once, and only if its client has seen nothing: a poisonous one can't crash everybody."""
+    return not sent and replays == 0

@@ -1,0 +1,61 @@
+"""What the queue counts. Readers (the stats endpoint, Prometheus) take it as it is."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Histogram:
+    """Counts by upper bound, in seconds, as Prometheus has them (the last bucket is unbounded)."""
+
+    def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+        self.max = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many values were observed."""
+        return sum(self.buckets)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean in seconds, None before the first value."""
+        return self.sum / self.count if self.count else None
+
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count one value, `times` times."""
+        self.buckets[bisect_left(self.bounds, seconds)] += times
+        self.sum += seconds * times
+        self.max = max(self.max, seconds)
+
+
+@dataclass
+class Statistics:
+    """Counters since the start, and the running mean that the admission's promises rest on."""
+
+    served: int = 0
+    failed: int = 0
+    invalid: int = 0
+    timed_out: int = 0
+    cancelled: int = 0
+    refused: int = 0
+    replayed: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    mean_service_s: float | None = None
+    queue_s: Histogram = field(default_factory=Histogram)
+    first_token_s: Histogram = field(default_factory=Histogram)
+    inter_token_s: Histogram = field(default_factory=lambda: Histogram(GAP_SECONDS))
+    request_s: Histogram = field(default_factory=Histogram)
+
+    def record_service(self, seconds: float) -> None:
+        """Fold one request's running time into an exponential mean (weight 0.2)."""
+        mean = self.mean_service_s
+        self.mean_service_s = seconds if mean is None else mean + 0.2 * (seconds - mean)

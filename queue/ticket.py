@@ -1,0 +1,95 @@
+"""One request's life in the queue: its states, the moves between them, and the rows it holds."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mlx_server.queue.mailbox import Mailbox
+from mlx_server.schemas.generation import GenerationRequest
+
+
+class TicketState(Enum):
+    """Where a ticket is; all but the first two are ends."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SERVED = "served"
+    FAILED = "failed"
+    INVALID = "invalid"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+_ENDS = set(TicketState) - {TicketState.WAITING, TicketState.RUNNING}
+
+TRANSITIONS: dict[TicketState, set[TicketState]] = {
+    TicketState.WAITING: {TicketState.RUNNING, *_ENDS} - {TicketState.SERVED},
+    TicketState.RUNNING: {TicketState.WAITING, *_ENDS},
+    **{end: set() for end in _ENDS},
+}
+
+
+class IllegalMoveError(Exception):
+    """Raised when a ticket is moved to a state that can't follow the one it is in."""
+
+
+class Ticket:
+    """A request with k sequences that wait for rows, run on them (in turns if need be) and end once."""
+
+    def __init__(self, number: int, request: GenerationRequest, mailbox: Mailbox, now: float, timeout_s: float) -> None:
+        self.id = number
+        self.request = request
+        self.mailbox = mailbox
+        self.submitted_at = now
+        self.deadline = now + timeout_s
+        self.timeout_s = timeout_s
+        self.state = TicketState.WAITING
+        self.known_to_worker = False
+        self.survived_a_worker = False
+        self.started_at: float | None = None
+        self.last_text_at: dict[int, float] = {}
+        """When each sequence's last text came."""
+        self.rows_granted = 0
+        self.rows_done = 0
+        self.replays = 0
+        self.sent = False
+        """Set by the reader once the client has got a byte: from then on the request can't be replayed."""
+
+    @property
+    def ended(self) -> bool:
+        """The ticket has come to its one end."""
+        return self.state in _ENDS
+
+    @property
+    def rows_missing(self) -> int:
+        """Sequences that have no row yet."""
+        return self.request.rows - self.rows_granted
+
+    @property
+    def rows_held(self) -> int:
+        """Rows in use now."""
+        return 0 if self.ended else self.rows_granted - self.rows_done
+
+    def move(self, state: TicketState) -> None:
+        """Go to `state`; an end closes the mailbox. Raises IllegalMoveError."""
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalMoveError(f"ticket {self.id}: {self.state.value} -> {state.value}")
+        self.state = state
+        if self.ended:
+            self.mailbox.close()
+
+    def grant(self, rows: int, now: float) -> None:
+        """Give it `rows` more rows; the first ones start it."""
+        if self.state is TicketState.WAITING:
+            self.move(TicketState.RUNNING)
+            self.started_at = now
+        self.rows_granted += rows
+
+    def start_over(self) -> None:
+        """Back to waiting, with nothing done, after the worker was lost."""
+        self.move(TicketState.WAITING)
+        self.replays += 1
+        self.rows_granted = self.rows_done = 0
+        self.started_at = None
+        self.last_text_at = {}
+        self.mailbox.clear()

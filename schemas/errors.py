@@ -1,0 +1,37 @@
+"""The one shape of an error, and the exception that carries it through the front end."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ErrorObject(msgspec.Struct, frozen=True):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """OpenAI's object, and beside it the plain `detail` string that other clients read."""
+
+    error: ErrorObject
+    detail: str
+
+
+class InvalidRequest(Exception):  # noqa: N818 - named for what it says to the client
+    """Raised when a client's request can't be accepted; `param` names the field, the message what is allowed."""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        message = shortened(message, 1000)
+        super().__init__(message)
+        self.message = message
+        self.param = None if param is None else shortened(param, 200)
+        self.code = code
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters: clients' own words come back in refusals."""
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -1,0 +1,179 @@
+"""What OpenAI's endpoints share: sampling parameters, usage, stream options, models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import Sampling
+
+MAX_STOPS = 16
+MAX_STOP_CHARS = 1000
+
+# Parameters of OpenAI's and the reference's documents that are known and not served, with the values that change
+# nothing (null never does).
+HARMLESS: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "web_search_options": (),
+    "draft_model": (),
+    "num_draft_tokens": (),
+    "adapters": (),
+    "role_mapping": (),
+    "chat_template": (),
+    "chat_template_args": ({},),
+    "chat_template_kwargs": ({},),
+    "use_default_chat_template": (False,),
+    "conversation_id": (),
+    "use_cache": (),
+    "performance_metrics": (False,),
+    "min_tokens": (0,),
+    "ignore_eos": (False,),
+    "stop_token_ids": ([],),
+    "include_stop_str_in_output": (False,),
+    "skip_special_tokens": (True,),
+    "structured_outputs": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "regex": (),
+    "grammar": (),
+    "choice": (),
+}
+
+
+class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`include_usage` adds a last chunk with the token counts."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The request fields that chat and text completions have in common; `null` everywhere means not given."""
+
+    model: Annotated[str, Meta(max_length=256)] | None = None
+    max_tokens: Count | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Probability | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Probability | None = None
+    stop: str | list[str] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repetition_context_size: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, float | str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+    def sampling(self) -> Sampling:
+        """The inside type. Raises InvalidRequest."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            seed=self.seed,
+            repetition_penalty=self.repetition_penalty,
+            repetition_context_size=self.repetition_context_size or 20,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=logit_bias(self.logit_bias or {}),
+        )
+
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings. Raises InvalidRequest for an empty one or too many."""
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        if len(stops) > MAX_STOPS:
+            raise InvalidRequest(f"`stop`: at most {MAX_STOPS} strings are allowed, got {len(stops)}.", "stop")
+        if not all(0 < len(stop) <= MAX_STOP_CHARS for stop in stops):
+            raise InvalidRequest(f"`stop`: strings must have 1 to {MAX_STOP_CHARS} characters.", "stop")
+        return stops
+
+    def include_usage(self) -> bool:
+        """Whether the stream ends with a usage chunk. Raises InvalidRequest for options without a stream."""
+        if self.stream_options is None:
+            return False
+        if not self.stream:
+            raise InvalidRequest("`stream_options` is only allowed when `stream` is true.", "stream_options")
+        return bool(self.stream_options.include_usage)
+
+
+def logit_bias(given: dict[str, float | str]) -> dict[int, float]:
+    """Token id to bias, from numbers or numeric strings in -100 to 100. Raises InvalidRequest."""
+    out: dict[int, float] = {}
+    for key, value in given.items():
+        param = f"logit_bias.{key}"
+        if not (key.isascii() and key.isdigit() and len(key) < 10):
+            raise InvalidRequest(f"`{param}`: a key must be a token id (a non-negative integer).", param)
+        try:
+            bias = float(value)
+        except ValueError:
+            raise InvalidRequest(f"`{param}`: expected a number, got {value!r}.", param) from None
+        if not -100 <= bias <= 100:
+            raise InvalidRequest(f"`{param}`: expected a number from -100 to 100, got {value}.", param)
+        out[int(key)] = bias
+    return out
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    """How many of the prompt's tokens came from a cache."""
+
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts of a whole answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One entry of `GET /v1/models`; `created` in seconds since the epoch."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str = "mlx-server"
+    context_length: int | None = None
+    status: str = "ready"
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """`GET /v1/models`."""
+
+    object: Literal["list"]
+    data: list[Model]

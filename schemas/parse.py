@@ -1,0 +1,66 @@
+"""From a client's bytes to an outside type: every refusal names the field and says what is allowed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from mlx_server.schemas.errors import InvalidRequest
+
+T = TypeVar("T")
+RawFields = dict[str, msgspec.Raw]
+
+_fields_decoder = msgspec.json.Decoder(RawFields)
+
+
+def parse(body: bytes, decoder: msgspec.json.Decoder[T], harmless: dict[str, tuple[Any, ...]]) -> tuple[T, list[str]]:
+    """Decode a JSON object; returns it and the names of the fields that nobody here knows.
+
+    `harmless` maps a known but unsupported parameter to the values that change nothing; any other value is refused.
+    Raises InvalidRequest.
+    """
+    try:
+        fields = _fields_decoder.decode(body)
+        refuse_unsupported(fields, harmless)
+        parsed = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message, param = explain(error)
+        raise InvalidRequest(message, param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    known = {field.encode_name for field in msgspec.structs.fields(type(parsed))}  # type: ignore[arg-type]
+    return parsed, [name for name in fields if name not in known and name not in harmless]
+
+
+def refuse_unsupported(fields: RawFields, harmless: dict[str, tuple[Any, ...]]) -> None:
+    """Raise InvalidRequest for the first field whose value asks for something that this server does not do."""
+    for name in (name for name in fields if name in harmless):
+        value = msgspec.json.decode(fields[name])
+        if value is None or any(value == v and type(value) is type(v) for v in harmless[name]):
+            continue
+        allowed = " or ".join(msgspec.json.encode(v).decode() for v in (*harmless[name], None))
+        raise InvalidRequest(
+            f"`{name}` is not supported by this server. Leave it out, or set it to {allowed}.",
+            name,
+            "unsupported_parameter",
+        )
+
+
+# msgspec says where it stumbled only inside the message: "Expected `str`, got `int` - at `$.messages[0].role`".
+_WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
+
+
+def explain(error: msgspec.ValidationError) -> tuple[str, str | None]:
+    """The message for the client and the path of the field, as `messages[0].role`."""
+    match = _WHERE.match(str(error))
+    what = match["what"] if match else str(error)
+    path = (match["path"] if match else None) or None
+    missing = re.fullmatch(r"Object missing required field `(.+)`", what)
+    if missing:
+        path = f"{path}.{missing[1]}" if path else missing[1]
+        return f"`{path}` is missing.", path
+    return (f"`{path}`: {what}." if path else f"{what}."), path

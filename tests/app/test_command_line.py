@@ -1,0 +1,167 @@
+"""The command line: what it teaches, what it refuses before anything is loaded, and every way to say the same."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.servers import ROOT, SCRIPTED, Server
+
+from mlx_server.app import __version__
+
+SCRIPT = Path(sys.executable).parent / "mlx-server"
+MODULE = (sys.executable, "-m", "mlx_server.app")
+CHECKOUT = (sys.executable, "-m", "app.main")
+EXIT_USAGE = 2
+FLAGS = {
+    "--model-path",
+    "--model-type",
+    "--model-name",
+    "--host",
+    "--port",
+    "--max-concurrency",
+    "--queue-size",
+    "--queue-timeout",
+    "--drain-timeout",
+    "--default-max-tokens",
+    "--api-key",
+    "--log-level",
+}
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=env, timeout=60)
+
+
+@pytest.mark.parametrize("command", [(SCRIPT,), MODULE, CHECKOUT], ids=["script", "module", "checkout"])
+def test_version_is_told(command: tuple[object, ...]) -> None:
+    done = run(*command, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"mlx-server {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [(SCRIPT,), MODULE, CHECKOUT], ids=["script", "module", "checkout"])
+def test_help_names_the_commands(command: tuple[object, ...]) -> None:
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert "launch" in done.stdout
+    assert "demo" in done.stdout
+
+
+@pytest.mark.parametrize("command", [(SCRIPT, "launch"), (*CHECKOUT, "launch")], ids=["script", "checkout"])
+def test_help_of_launch_has_every_flag_with_its_variable(command: tuple[object, ...]) -> None:
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert set(re.findall(r"--[a-z][a-z-]+", done.stdout)) >= FLAGS
+    for flag in FLAGS:
+        assert f"MLX_SERVER_{flag.strip('-').upper().replace('-', '_')}" in done.stdout, flag
+    for part in ("lm|vlm|embeddings", "127.0.0.1", "8000", "300", "4096"):
+        assert part in done.stdout, part
+
+
+REFUSED: list[tuple[list[object], str]] = [
+    (["--port", 70000], "--port"),
+    (["--port", -1], "--port"),
+    (["--port", "http"], "--port"),
+    (["--max-concurrency", 0], "--max-concurrency"),
+    (["--max-concurrency", "many"], "--max-concurrency"),
+    (["--queue-size", -1], "--queue-size"),
+    (["--queue-timeout", 0], "--queue-timeout"),
+    (["--queue-timeout", "nan"], "--queue-timeout"),
+    (["--queue-timeout", "inf"], "--queue-timeout"),
+    (["--drain-timeout", -1], "--drain-timeout"),
+    (["--step-timeout", 0], "--step-timeout"),
+    (["--default-max-tokens", 0], "--default-max-tokens"),
+    (["--prefill-step-size", 1], "--prefill-step-size"),
+    (["--max-body-bytes", 10], "--max-body-bytes"),
+    (["--log-level", "loud"], "--log-level"),
+    (["--model-type", "foo"], "'foo' is no type of model"),
+    (["--model-type", "vlm"], "'vlm' are not served yet"),
+    (["--model-type", "embeddings"], "'embeddings' are not served yet"),
+    (["--no-such-flag"], "--no-such-flag"),
+    (["surplus"], "surplus"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "part"), REFUSED, ids=lambda value: " ".join(map(str, value)))
+def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object], part: str) -> None:
+    done = run(*MODULE, "launch", *SCRIPTED, *arguments)
+    assert done.returncode == EXIT_USAGE, done
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "importing" not in done.stderr
+
+
+def test_missing_model_path_is_refused() -> None:
+    done = run(*MODULE, "launch")
+    assert done.returncode == EXIT_USAGE
+    assert "--model-path" in done.stderr
+
+
+def test_environment_says_what_flags_say(launch: Callable[..., Server]) -> None:
+    env = {
+        "MLX_SERVER_MODEL_PATH": "scripted",
+        "MLX_SERVER_MODEL_TYPE": "scripted",
+        "MLX_SERVER_MODEL_NAME": "from/the-environment",
+        "MLX_SERVER_PORT": "0",
+        "MLX_SERVER_MAX_CONCURRENCY": "3",
+        "MLX_SERVER_QUEUE_SIZE": "7",
+        "MLX_SERVER_QUEUE_TIMEOUT": "0.7",
+        "MLX_SERVER_DEFAULT_MAX_TOKENS": "5",
+        "MLX_SERVER_MAX_BODY_BYTES": "2048",
+        "MLX_SERVER_LOG_LEVEL": "error",
+    }
+    server = launch("--queue-size", 8, command=("-m", "mlx_server.app", "launch"), env=env)
+    stats = server.stats()
+    assert (stats["max_concurrency"], stats["max_queue_size"]) == (3, 8), "a flag wins over its variable"
+    assert server.get("/v1/models").json()["data"][0]["id"] == "from/the-environment"
+    assert server.chat({"tokens": 50}).json()["usage"]["completion_tokens"] == 5
+    assert server.chat({"first_token_s": 60}).json()["detail"].endswith("timed out after 0.7 seconds")
+    assert server.post("/v1/chat/completions", b" " * 2049).status_code == 413
+    assert "INFO" not in server.output()
+
+
+def test_bad_value_in_the_environment_is_refused() -> None:
+    env = {**os.environ, "MLX_SERVER_PORT": "99999", "NO_COLOR": "1", "COLUMNS": "200"}
+    done = subprocess.run([*MODULE, "launch", *SCRIPTED], capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == EXIT_USAGE
+    assert "MLX_SERVER_PORT" in done.stderr or "--port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "app.main", "--port", "0"),
+        ("-m", "app.main", "launch", "--port", "0"),
+        ("-m", "mlx_server.app", "launch", "--port", "0"),
+        (str(SCRIPT), "launch", "--port", "0"),
+    ],
+    ids=["app.main", "app.main launch", "mlx_server.app", "mlx-server"],
+)
+def test_server_is_started_in_every_documented_way(launch: Callable[..., Server], command: tuple[str, ...]) -> None:
+    server = launch(*SCRIPTED, command=command)
+    assert server.chat("hi").status_code == 200
+    assert server.stop() == 0
+
+
+def test_references_command_line_is_accepted(launch: Callable[..., Server]) -> None:
+    flags = ("--max-concurrency", 1, "--queue-timeout", 300, "--queue-size", 100)
+    server = launch(*SCRIPTED, *flags, command=("-m", "app.main", "--port", "0"))
+    stats = server.stats()
+    assert (stats["max_concurrency"], stats["max_queue_size"]) == (1, 100)
+
+
+def test_open_address_without_a_key_is_warned_of(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--host", "0.0.0.0", wait=False)
+    server.wait_listening()
+    assert "Warning: anyone who reaches 0.0.0.0 may use this server: there is no --api-key." in server.output()
+
+
+def test_server_on_ipv6_answers(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--host", "::1", wait=False)
+    server.wait_until(lambda: "Listening on http://[::1]:" in server.output())
+    [address] = re.findall(r"Listening on (http://\[::1\]:\d+)", server.output())
+    assert server.http.get(f"{address}/health").status_code == 200

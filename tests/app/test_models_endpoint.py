@@ -1,0 +1,68 @@
+"""`/v1/models`: what is served, under the name it was given."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.clients import sdk
+from support.servers import SCRIPTED, Server
+
+NAME = "org/sub/name:4bit"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server(*SCRIPTED, "--model-name", NAME)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+def test_list_has_the_one_model(server: Server) -> None:
+    body = server.get("/v1/models").json()
+    assert body.keys() == {"object", "data"}
+    assert body["object"] == "list"
+    [model] = body["data"]
+    assert time.time() - 600 < model.pop("created") <= time.time()
+    assert model == {
+        "id": NAME,
+        "object": "model",
+        "owned_by": "mlx-server",
+        "context_length": 1 << 24,
+        "status": "ready",
+    }
+
+
+@pytest.mark.parametrize("path", [NAME, NAME.replace("/", "%2F"), NAME.replace(":", "%3A")])
+def test_model_is_found_by_its_name_with_slashes(server: Server, path: str) -> None:
+    assert server.get(f"/v1/models/{path}").json() == server.get("/v1/models").json()["data"][0]
+
+
+def test_sdk_retrieves_a_name_with_slashes(server: Server) -> None:
+    with sdk(server) as client:
+        assert client.models.retrieve(NAME).id == NAME
+
+
+@pytest.mark.parametrize("path", ["other", "org", "org/sub", f"{NAME}/more", NAME.upper()])
+def test_other_names_are_not_found(server: Server, path: str) -> None:
+    answer = server.get(f"/v1/models/{path}")
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"There is no model {path!r}; {NAME!r} is served."
+
+
+def test_answers_carry_the_configured_name_or_the_clients(server: Server) -> None:
+    assert server.chat("hi").json()["model"] == NAME
+    assert server.chat("hi", model="other").json()["model"] == "other"
+    assert server.get("/v1/queue/stats").json()["models"].keys() == {NAME}
+
+
+@pytest.mark.model
+def test_name_comes_from_the_folder(launch: Callable[..., Server], tiny_model: Callable[[str], Path]) -> None:
+    folder = tiny_model("llama")
+    server = launch("--model-path", folder, wait=False)
+    server.wait_listening()
+    [model] = server.get("/v1/models").json()["data"]
+    assert (model["id"], model["context_length"]) == (folder.name, None)
+    server.wait_ready()
+    assert server.get(f"/v1/models/{folder.name}").json()["context_length"] == 512

@@ -1,0 +1,69 @@
+"""Fixtures that everybody shares: real models, and real server processes on free ports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support.models import make_model
+from support.servers import SCRIPTED, Server
+
+from mlx_server.app.demo import ensure_demo_model
+from mlx_server.app.settings import default_cache_dir
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as an MLX folder."""
+    return ensure_demo_model(default_cache_dir(), Console(stderr=True))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes tiny random models by architecture (`llama`, `gemma2`, `mamba`), each once."""
+    made: dict[str, Path] = {}
+
+    def make(architecture: str) -> Path:
+        if architecture not in made:
+            made[architecture] = make_model(tmp_path_factory.mktemp(architecture), architecture)
+        return made[architecture]
+
+    return make
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., Server]]:
+    """Starts `mlx-server launch` processes, which end with the test."""
+    servers: list[Server] = []
+
+    def start(*arguments: object, wait: bool = True, **how: Any) -> Server:
+        server = Server(*arguments, **how)
+        servers.append(server)
+        if wait:
+            server.wait_ready()
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def smollm2_server(smollm2: Path) -> Iterator[Server]:
+    """One server with the real model, for all tests that only talk to it."""
+    server = Server("--model-path", smollm2, "--max-concurrency", 4)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def scripted_server() -> Iterator[Server]:
+    """One server with the scripted backend, for all tests of a module that only talk to it."""
+    server = Server(*SCRIPTED, "--max-concurrency", 4)
+    server.wait_ready()
+    yield server
+    server.close()

@@ -1,0 +1,104 @@
+"""Sequences for an engine, what became of them, and what mlx-lm says to each alone. Imports MLX only where it runs."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mlx_server.schemas.generation import Sampling
+from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
+
+GREEDY = Sampling(temperature=0.0)
+SEEDED = Sampling(
+    temperature=0.9,
+    top_p=0.95,
+    top_k=50,
+    min_p=0.01,
+    repetition_penalty=1.1,
+    repetition_context_size=8,
+    presence_penalty=0.4,
+    frequency_penalty=0.3,
+    logit_bias={7: 2.0},
+)
+FIRST_ORDINARY_TOKEN = 4
+
+
+class Engine(Protocol):
+    """What batched and sequential decoding have in common."""
+
+    @property
+    def busy(self) -> bool: ...
+    def add(self, sequence: Sequence) -> None: ...
+    def remove(self, key: Key) -> None: ...
+    def step(self) -> list[Produced]: ...
+
+
+@dataclass
+class Outcome:
+    """All that one sequence produced."""
+
+    tokens: list[int] = field(default_factory=list)
+    end: str | None = None
+    """The finish reason, or `broken`."""
+
+
+class Player:
+    """Runs sequences on an engine and keeps what they produce."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.outcomes: dict[Key, Outcome] = {}
+        self.errors: dict[Key, str] = {}
+
+    def add(self, *sequences: Sequence) -> None:
+        for sequence in sequences:
+            self.outcomes[sequence.key] = Outcome()
+            self.engine.add(sequence)
+
+    def step(self) -> list[Produced]:
+        produced = self.engine.step()
+        for item in produced:
+            outcome = self.outcomes[item.key]
+            assert outcome.end is None, "something came after the end"
+            match item:
+                case Token():
+                    outcome.tokens.append(item.token)
+                    outcome.end = item.finish
+                case Broken():
+                    outcome.end = "broken"
+                    self.errors[item.key] = item.message
+        return produced
+
+    def run(self, steps: int = 3000) -> dict[Key, Outcome]:
+        """Step until nothing is left."""
+        while self.engine.busy:
+            assert steps, "the engine does not come to an end"
+            steps -= 1
+            self.step()
+        return self.outcomes
+
+
+def sequence(number: int, prompt: list[int], max_tokens: int = 16, sampling: Sampling = GREEDY) -> Sequence:
+    """A sequence of a ticket of its own."""
+    return Sequence((number, 0), list(prompt), max_tokens, sampling)
+
+
+def random_prompt(rng: random.Random, model: Any, longest: int = 40) -> list[int]:
+    """Token ids that any text might have."""
+    return [rng.randrange(FIRST_ORDINARY_TOKEN, model.args.vocab_size) for _ in range(rng.randint(1, longest))]
+
+
+def alone(model: Any, prompt: list[int], max_tokens: int = 16, stop_tokens: frozenset[int] = frozenset()) -> Outcome:
+    """The greedy answer of mlx-lm's own unbatched loop."""
+    import mlx.core as mx
+    from mlx_lm.generate import generate_step
+
+    outcome = Outcome()
+    for token, _ in generate_step(mx.array(prompt), model, max_tokens=max_tokens):
+        outcome.tokens.append(int(token))
+        if int(token) in stop_tokens:
+            outcome.end = "stop"
+            return outcome
+    outcome.end = "length"
+    return outcome

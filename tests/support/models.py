@@ -1,0 +1,91 @@
+"""Tiny random models with a byte-level tokenizer and a chat template: real architectures, no download."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+COMMON: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "intermediate_size": 128,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "gemma2": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+    "mamba": {
+        **COMMON,
+        "state_size": 8,
+        "conv_kernel": 4,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "time_step_rank": 4,
+    },
+}
+SPECIAL = ["<unk>", "<s>", "<|im_end|>", "<|im_start|>"]
+TEMPLATE = (
+    "{%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{%- endfor %}"
+    "{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_model(folder: Path, architecture: str, seed: int = 0) -> Path:
+    """Write a random model of an architecture that mlx-lm serves; returns its folder."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import _get_classes
+
+    vocab_size, end = write_tokenizer(folder)
+    config = {
+        "model_type": architecture,
+        "vocab_size": vocab_size,
+        "eos_token_id": end,
+        "bos_token_id": 1,
+        **ARCHITECTURES[architecture],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    model_class, arguments_class = _get_classes(config)
+    mx.random.seed(seed)
+    model = model_class(arguments_class.from_dict(config))
+    weights = {name: spread(mx, name, array) for name, array in tree_flatten(model.parameters())}
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    return folder
+
+
+def spread(mx: Any, name: str, array: Any) -> Any:
+    """Random weights large enough that the output is no single token for ever; vectors stay as they were made."""
+    if array.ndim < 2:
+        return array
+    scale = 1.0 if "embed" in name else 0.12 if "lm_head" in name else 0.2
+    return mx.random.normal(array.shape) * scale
+
+
+def write_tokenizer(folder: Path) -> tuple[int, int]:
+    """A byte-level BPE tokenizer; returns the size of its vocabulary and the id that ends a turn."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the quick brown fox jumps over the lazy dog " * 5], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "<|im_end|>",
+        "unk_token": "<unk>",
+        "chat_template": TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokenizer.get_vocab_size(), tokenizer.token_to_id("<|im_end|>")

@@ -1,0 +1,137 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt, TokenPrompt
+from mlx_server.workers.engine.prompts import PromptMaker, with_defaults
+
+pytestmark = pytest.mark.model
+VOCABULARY, CONTEXT = 49152, 64
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2: Path) -> Any:
+    from mlx_lm.utils import load_tokenizer
+
+    return load_tokenizer(smollm2)
+
+
+@pytest.fixture
+def maker(tokenizer: Any) -> PromptMaker:
+    return PromptMaker(tokenizer, VOCABULARY, CONTEXT, Sampling(temperature=0.2, top_k=7))
+
+
+def _refusal(maker: PromptMaker, request: GenerationRequest) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        maker.sequences(1, request)
+    return caught.value
+
+
+def test_a_conversation_is_rendered_by_the_models_template(maker: PromptMaker, tokenizer: Any) -> None:
+    prompt = ChatPrompt((Message("system", "Be brief."), Message("user", "Hello", "Ann")))
+    [sequence] = maker.sequences(3, GenerationRequest((prompt,), 8, stop=("x",)))
+    text = tokenizer.decode(sequence.prompt)
+    assert text == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (sequence.key, sequence.max_tokens, sequence.stop) == ((3, 0), 8, ("x",))
+    assert not sequence.continues_text
+
+
+def test_each_prompt_becomes_a_sequence(maker: PromptMaker, tokenizer: Any) -> None:
+    prompts = (TextPrompt("Once upon"), TokenPrompt((5, VOCABULARY - 1)), TextPrompt(""), TokenPrompt(()))
+    sequences = maker.sequences(3, GenerationRequest(prompts, 8))
+    start = [tokenizer.bos_token_id]
+    assert [s.prompt for s in sequences] == [tokenizer.encode("Once upon"), [5, VOCABULARY - 1], start, start]
+    assert [s.key for s in sequences] == [(3, 0), (3, 1), (3, 2), (3, 3)]
+    assert all(sequence.continues_text for sequence in sequences)
+
+
+@pytest.mark.parametrize("id_", [-1, VOCABULARY, 2**31 - 1])
+def test_a_token_that_the_model_does_not_know_is_refused(maker: PromptMaker, id_: int) -> None:
+    refusal = _refusal(maker, GenerationRequest((TokenPrompt((5, id_)),), 8))
+    assert refusal.param == "prompt"
+    assert str(id_) in refusal.message
+    assert str(VOCABULARY - 1) in refusal.message
+
+
+def test_a_bias_beyond_the_vocabulary_is_refused(maker: PromptMaker) -> None:
+    request = GenerationRequest((TextPrompt("a"),), 8, Sampling(logit_bias={5: 1.0, VOCABULARY: 1.0}))
+    refusal = _refusal(maker, request)
+    assert refusal.param == "logit_bias"
+    assert f" {VOCABULARY} " in refusal.message
+    assert str(VOCABULARY - 1) in refusal.message
+
+
+@pytest.mark.parametrize("tokens", [CONTEXT, CONTEXT + 1, 10 * CONTEXT])
+def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(maker: PromptMaker, tokens: int) -> None:
+    refusal = _refusal(maker, GenerationRequest((TokenPrompt((5,) * tokens),), 8))
+    assert (refusal.param, refusal.code) == ("prompt", "context_length_exceeded")
+    assert f" {tokens} tokens" in refusal.message
+    assert f" {CONTEXT} tokens" in refusal.message
+
+
+def test_a_conversation_longer_than_the_context_names_its_messages(maker: PromptMaker) -> None:
+    refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "word " * CONTEXT),)),), 8))
+    assert refusal.param == "messages"
+
+
+@pytest.mark.parametrize(("tokens", "asked", "expected"), [(60, 8, 4), (63, 8, 1), (10, 8, 8), (10, 4096, 54)])
+def test_max_tokens_is_what_is_left_of_the_context(maker: PromptMaker, tokens: int, asked: int, expected: int) -> None:
+    [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * tokens),), asked))
+    assert sequence.max_tokens == expected
+
+
+def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any) -> None:
+    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling())
+    [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), 5000))
+    assert sequence.max_tokens == 5000
+
+
+def test_sampling_is_the_clients_then_the_models_then_openais(maker: PromptMaker) -> None:
+    [sequence] = maker.sequences(1, GenerationRequest((TextPrompt("a"),), 8, Sampling(temperature=0.0, seed=5)))
+    sampling = sequence.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.0, 7, 1.0, 0.0)
+    assert (sampling.seed, sampling.repetition_penalty) == (5, None)
+
+
+def test_with_defaults_keeps_what_has_no_default() -> None:
+    given = Sampling(presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
+    filled = with_defaults(given, Sampling(temperature=0.5, seed=9), Sampling(temperature=1.0, top_p=1.0))
+    assert filled == Sampling(temperature=0.5, top_p=1.0, presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
+
+
+def test_a_model_without_a_template_refuses_conversations(tokenizer: Any, tmp_path: Path, smollm2: Path) -> None:
+    import json
+    import shutil
+
+    from mlx_lm.utils import load_tokenizer
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(smollm2 / name, tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    maker = PromptMaker(load_tokenizer(tmp_path), VOCABULARY, CONTEXT, Sampling())
+    refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "a"),)),), 8))
+    assert "no chat template" in refusal.message
+
+
+def test_a_template_that_refuses_is_the_clients_fault(tokenizer: Any, tiny_model: Any, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    from mlx_lm.utils import load_tokenizer
+
+    folder = tiny_model("llama")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / name, tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config["chat_template"] = "{{ raise_exception('roles must alternate') }}"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    maker = PromptMaker(load_tokenizer(tmp_path), VOCABULARY, CONTEXT, Sampling())
+    refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "a"),)),), 8))
+    assert refusal.param == "messages"
+    assert "roles must alternate" in refusal.message

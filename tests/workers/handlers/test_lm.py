@@ -1,0 +1,161 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling
+from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.handlers import make_handler
+from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.handlers.lm import LanguageHandler, read_context_length, read_sampling_defaults
+from mlx_server.workers.sequence import Token
+
+pytestmark = pytest.mark.model
+
+
+def _load(handler: LanguageHandler, folder: Path | str, rows: int = 4) -> tuple[ModelFacts, list[Loading]]:
+    reports: list[Loading] = []
+    facts = handler.load(Load(str(folder), "lm", rows, 512, "/nowhere"), reports.append)
+    return facts, reports
+
+
+def _refusal(folder: Path | str) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        _load(LanguageHandler(), folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("architecture", "rows", "note"),
+    [("llama", 4, None), ("mamba", 4, "prompts prefilled one at a time"), ("gemma2", 1, "one request at a time")],
+)
+def test_load_tells_how_many_rows_a_model_takes_and_why_not_more(
+    tiny_model: Callable[[str], Path], architecture: str, rows: int, note: str | None
+) -> None:
+    facts, reports = _load(LanguageHandler(), tiny_model(architecture))
+    assert (facts.rows, facts.architecture, facts.context_length) == (rows, architecture, 512)
+    assert facts.parameter_bytes > 0
+    notes = facts.notes
+    assert (notes == ()) if note is None else (note in notes[0])
+    weights = [report for report in reports if report.phase == "loading weights"]
+    assert [report.done for report in weights] == sorted({report.done for report in weights})
+    assert weights[-1].done == weights[-1].total == facts.parameter_bytes
+    assert reports[-1].phase == "warming up"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mamba", "gemma2"])
+def test_a_request_goes_through_every_part_of_the_handler(tiny_model: Callable[[str], Path], architecture: str) -> None:
+    handler = LanguageHandler()
+    _load(handler, tiny_model(architecture))
+    prompt = ChatPrompt((Message("user", "the quick brown fox"),))
+    [sequence] = handler.prepare(1, GenerationRequest((prompt,), 8, Sampling(temperature=0.0)))
+    stream = handler.text_stream(sequence)
+    handler.add(sequence)
+    text = ""
+    while handler.busy:
+        for item in handler.step():
+            assert isinstance(item, Token)
+            text += stream.add(item.token)
+    assert len(sequence.emitted) == 8
+    assert text + stream.finish() != ""
+    handler.close()
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    assert str(missing) in _refusal(missing)
+    assert "does not exist" in _refusal(missing)
+
+
+def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
+    assert "is not a model: the folder has no config.json" in _refusal(tmp_path)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_text("nothing")
+    assert "neither a model folder nor a .gguf file" in _refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"model_type": "nonesuch"}, "nonesuch"),
+        ({"model_type": None}, "can't be loaded"),
+        ({"hidden_size": 128}, "can't be loaded"),
+        ({"num_hidden_layers": "many"}, "can't be loaded"),
+    ],
+    ids=str,
+)
+def test_a_config_that_does_not_fit_is_refused(
+    tiny_model: Callable[[str], Path], tmp_path: Path, changes: dict[str, object], what: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    message = _refusal(folder)
+    assert message.startswith(str(folder))
+    assert what in message
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("damage", ["missing", "broken"])
+def test_a_folder_with_a_damaged_file_is_refused(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str, damage: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(b"rubbish" * 10)
+    assert str(folder) in _refusal(folder)
+
+
+@pytest.mark.parametrize("model_type", ["vlm", "embeddings", "nonesuch"])
+def test_a_kind_of_model_that_is_not_served_is_refused_plainly(model_type: str) -> None:
+    with pytest.raises(ModelLoadError, match=f"{model_type}.* not served yet"):
+        make_handler(model_type)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"max_position_embeddings": 512}, 512),
+        ({"max_sequence_length": 100}, 100),
+        ({"n_positions": 1024}, 1024),
+        ({"text_config": {"max_position_embeddings": 4096}}, 4096),
+        ({"max_position_embeddings": None, "n_positions": 7}, 7),
+        ({"text_config": None}, None),
+        ({}, None),
+    ],
+)
+def test_read_context_length_takes_what_the_config_says(config: dict[str, object], expected: int | None) -> None:
+    assert read_context_length(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, Sampling()),
+        ({}, Sampling()),
+        ({"temperature": 0.6, "top_p": 0.9, "do_sample": True, "eos_token_id": 2}, Sampling(0.6, 0.9)),
+        ({"top_k": 20, "min_p": 0.05, "repetition_penalty": 1.05}, Sampling(None, None, 20, 0.05, None, 1.05)),
+        ({"temperature": None}, Sampling()),
+        ({"temperature": "hot"}, Sampling()),
+        ([], Sampling()),
+        ("not an object", Sampling()),
+    ],
+    ids=str,
+)
+def test_read_sampling_defaults_takes_what_the_authors_recommend(
+    tmp_path: Path, content: object, expected: Sampling
+) -> None:
+    if content is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(content))
+    assert read_sampling_defaults(tmp_path) == expected

@@ -1,0 +1,236 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.engine_thread import UNREAD_STEPS, EngineThread
+from mlx_server.workers.handlers.base import ModelLoadError, TextStream
+from mlx_server.workers.sequence import Key, Produced, Sequence, Token
+
+SPEC = Load("fake", "fake", 4, 512, "/nowhere")
+FACTS = ModelFacts(4, None, 10, 0, "fake", "none")
+
+
+class FakeHandler:
+    """Gives each of its sequences a token per step, and waits in every step for a permit if there is a gate."""
+
+    def __init__(self, *, gated: bool = False, load_error: Exception | None = None) -> None:
+        self.sequences: dict[Key, Sequence] = {}
+        self.threads: set[int] = set()
+        self.steps = 0
+        self.closed = 0
+        self.fails_at = 0
+        self.permits = threading.Semaphore(0) if gated else None
+        self.entered: asyncio.Queue[int] = asyncio.Queue()
+        self._load_error = load_error
+        self._loop = asyncio.get_running_loop()
+
+    def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
+        self.threads.add(threading.get_ident())
+        report(Loading("half", 1, 2))
+        if self._load_error:
+            raise self._load_error
+        return FACTS
+
+    def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
+        raise NotImplementedError
+
+    def text_stream(self, sequence: Sequence) -> TextStream:
+        raise NotImplementedError
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.sequences)
+
+    def add(self, sequence: Sequence) -> None:
+        self.threads.add(threading.get_ident())
+        self.sequences[sequence.key] = sequence
+
+    def remove(self, key: Key) -> None:
+        self.threads.add(threading.get_ident())
+        del self.sequences[key]
+
+    def step(self) -> list[Produced]:
+        self.threads.add(threading.get_ident())
+        self.steps += 1
+        self._loop.call_soon_threadsafe(self.entered.put_nowait, self.steps)
+        if self.permits:
+            assert self.permits.acquire(timeout=10)
+        if self.steps == self.fails_at:
+            raise RuntimeError("the engine is done for")
+        produced: list[Produced] = []
+        for key, sequence in list(self.sequences.items()):
+            sequence.emitted.append(self.steps)
+            produced.append(Token(key, self.steps, None if sequence.remaining else "length"))
+            if not sequence.remaining:
+                del self.sequences[key]
+        return produced
+
+    def close(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.closed += 1
+
+
+class World:
+    """An engine thread with a fake handler. Steps are handled at once, or not at all."""
+
+    def __init__(self, handler: FakeHandler, *, handles: bool = True) -> None:
+        self.handler = handler
+        self.steps: asyncio.Queue[list[Produced]] = asyncio.Queue()
+        self.crashes: asyncio.Queue[BaseException] = asyncio.Queue()
+        self.loadings: list[Loading] = []
+        self.handles = handles
+        self.engine = EngineThread(handler, self._on_step, self.crashes.put_nowait)
+
+    def _on_step(self, produced: list[Produced]) -> None:
+        self.steps.put_nowait(produced)
+        if self.handles:
+            self.engine.step_handled()
+
+
+def sequence(number: int, tokens: int = 3) -> Sequence:
+    return Sequence((number, 0), [0], tokens)
+
+
+@asynccontextmanager
+async def loaded(*, gated: bool = False, handles: bool = True) -> AsyncIterator[World]:
+    async with asyncio.timeout(20):
+        world = World(FakeHandler(gated=gated), handles=handles)
+        assert await world.engine.load(SPEC, world.loadings.append) == FACTS
+        yield world
+        await world.engine.stop()
+
+
+def test_all_that_touches_the_model_runs_on_one_thread() -> None:
+    async def scenario() -> None:
+        async with loaded() as world:
+            world.engine.add(sequence(1, 1000))
+            world.engine.add(sequence(2, 1))
+            for _ in range(3):
+                await world.steps.get()
+            world.engine.remove((1, 0))
+        assert world.handler.closed == 1
+        assert len(world.handler.threads) == 1
+        assert threading.get_ident() not in world.handler.threads
+
+    asyncio.run(scenario())
+
+
+def test_load_reports_on_the_loop_and_raises_what_the_handler_raises() -> None:
+    async def scenario() -> None:
+        world = World(FakeHandler(load_error=ModelLoadError("no such model")))
+        with pytest.raises(ModelLoadError, match="no such model"):
+            await world.engine.load(SPEC, world.loadings.append)
+        assert world.loadings == [Loading("half", 1, 2)]
+        await asyncio.wait_for(world.engine.stop(), 5)
+
+    asyncio.run(scenario())
+
+
+def test_steps_are_made_only_while_there_is_work() -> None:
+    async def scenario() -> None:
+        async with loaded() as world:
+            assert world.handler.steps == 0
+            for number in (1, 2):
+                world.engine.add(sequence(number, 3))
+                assert [await world.steps.get() for _ in range(3)][-1] == [Token((number, 0), 3 * number, "length")]
+        assert world.handler.steps == 6
+
+    asyncio.run(scenario())
+
+
+def test_commands_given_during_a_step_are_obeyed_before_the_next() -> None:
+    async def scenario() -> None:
+        async with loaded(gated=True) as world:
+            assert world.handler.permits
+            world.engine.add(sequence(1, 10))
+            assert await world.handler.entered.get() == 1
+            world.engine.add(sequence(2, 10))
+            world.engine.remove((1, 0))
+            world.handler.permits.release()
+            assert await world.steps.get() == [Token((1, 0), 1)]
+            world.handler.permits.release()
+            assert await world.steps.get() == [Token((2, 0), 2)]
+            world.engine.remove((2, 0))
+            world.handler.permits.release()
+
+    asyncio.run(scenario())
+
+
+def test_step_s_tells_how_long_the_current_step_takes() -> None:
+    async def scenario() -> None:
+        async with loaded(gated=True) as world:
+            assert world.handler.permits
+            assert world.engine.step_s == 0.0
+            world.engine.add(sequence(1, 1))
+            await world.handler.entered.get()
+            first = world.engine.step_s
+            assert 0.0 < first < world.engine.step_s
+            world.handler.permits.release()
+            await world.steps.get()
+            assert world.engine.step_s == 0.0
+
+    asyncio.run(scenario())
+
+
+def test_the_engine_waits_for_a_loop_that_lags() -> None:
+    async def scenario() -> None:
+        async with loaded(handles=False) as world:
+            world.engine.add(sequence(1, 1000))
+            for _ in range(UNREAD_STEPS):
+                await world.steps.get()
+            for handled in range(3):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(world.steps.get(), 0.1)
+                assert world.handler.steps == UNREAD_STEPS + handled + 1
+                assert world.engine.step_s == 0.0, "waiting for the loop is no step that hangs"
+                world.engine.step_handled()
+                await world.steps.get()
+            world.engine.remove((1, 0))
+            world.handles = True
+            world.engine.step_handled()
+
+    asyncio.run(scenario())
+
+
+def test_a_step_that_raises_ends_the_thread_and_is_told() -> None:
+    async def scenario() -> None:
+        async with loaded() as world:
+            world.handler.fails_at = 2
+            world.engine.add(sequence(1, 10))
+            error = await world.crashes.get()
+            assert str(error) == "the engine is done for"
+            assert (world.handler.closed, world.engine.step_s) == (1, 0.0)
+
+    asyncio.run(scenario())
+
+
+def test_a_command_that_raises_ends_the_thread_and_is_told() -> None:
+    async def scenario() -> None:
+        async with loaded() as world:
+            world.engine.remove((99, 0))
+            assert isinstance(await world.crashes.get(), KeyError)
+
+    asyncio.run(scenario())
+
+
+def test_stop_waits_for_the_current_step_and_the_release() -> None:
+    async def scenario() -> None:
+        async with loaded(gated=True) as world:
+            assert world.handler.permits
+            world.engine.add(sequence(1, 10))
+            await world.handler.entered.get()
+            stopping = asyncio.ensure_future(world.engine.stop())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(stopping), 0.1)
+            assert world.handler.closed == 0
+            world.handler.permits.release()
+            await stopping
+            assert (world.handler.closed, world.handler.steps) == (1, 1)
+            assert world.crashes.empty()
+
+    asyncio.run(scenario())

@@ -1,0 +1,416 @@
+"""What a real worker process does with its requests."""
+
+import asyncio
+import fcntl
+import json
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import support.lone_parent
+import support.unbatched
+from support.processes import lives
+from support.queues import failures_of, text_of
+from support.supervised import SCENARIO_S, Supervised, script
+
+from mlx_server.queue.ticket import TicketState
+from mlx_server.schemas import messages
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt
+from mlx_server.schemas.messages import (
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    FromWorker,
+    Load,
+    Ready,
+    Step,
+    Submit,
+    Text,
+)
+from mlx_server.workers.channel import Channel
+from mlx_server.workers.environment import child_environment
+
+FOREVER = script(tokens=1 << 30, interval_s=0.01)
+SURE = 1e-3
+"""Top-2 margin in nats under which rounding, which depends on a batch's shape, may choose another token."""
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(SCENARIO_S):
+            await scenario()
+
+    asyncio.run(limited())
+
+
+def _finished(events: list[Event]) -> list[Finished]:
+    return [event for event in events if isinstance(event, Finished)]
+
+
+# --- answers ---
+
+
+def test_a_request_is_answered_token_by_token() -> None:
+    async def scenario() -> None:
+        async with Supervised() as world:
+            ticket = world.submit(script(tokens=30, interval_s=0.002, text="ü "), whole=False)
+            answer = await world.answer(ticket)
+            assert text_of(answer) == "ü " * 30
+            assert sum(event.tokens for event in answer if isinstance(event, Text)) == 30
+            assert _finished(answer) == [Finished(ticket.id, 0, "length", 1, 0, 30)]
+            assert ticket.state is TicketState.SERVED
+
+    run(scenario)
+
+
+def test_a_whole_answer_comes_in_one_piece() -> None:
+    async def scenario() -> None:
+        async with Supervised() as world:
+            ticket = world.submit(script(tokens=30), script(tokens=3, text="x"))
+            text, other, *finished = await ticket.mailbox.get()
+            assert {text, other} == {Text(ticket.id, 0, "token " * 30, 30), Text(ticket.id, 1, "xxx", 3)}
+            assert sorted(event.index for event in _finished(finished)) == [0, 1]
+            assert await ticket.mailbox.get() == []
+
+    run(scenario)
+
+
+def test_many_requests_run_side_by_side() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=4) as world:
+            tickets = [world.submit(script(tokens=5 + n, text=f"{n} ")) for n in range(40)]
+            answers = await asyncio.gather(*map(world.answer, tickets))
+            assert [text_of(answer) for answer in answers] == [f"{n} " * (5 + n) for n in range(40)]
+            assert world.queue.rows_used == 0
+
+    run(scenario)
+
+
+def test_sequences_of_a_large_request_run_in_turns() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=2) as world:
+            ticket = world.submit(*(script(tokens=4, interval_s=0.01, text=f"{n}") for n in range(7)))
+            answer = await world.answer(ticket)
+            assert sorted(event.text for event in answer if isinstance(event, Text)) == [f"{n}" * 4 for n in range(7)]
+            running: set[int] = set()
+            for event in world.delivered:
+                match event:
+                    case Text():
+                        running.add(event.index)
+                        assert len(running) <= 2
+                    case Finished():
+                        running.remove(event.index)
+            assert not running
+
+    run(scenario)
+
+
+def test_a_small_request_takes_the_row_that_a_large_one_leaves() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=2) as world:
+            large = world.submit(script(tokens=2), script(tokens=300, interval_s=0.01), script(tokens=2), whole=False)
+            small = world.submit(script(tokens=2))
+            assert text_of(await world.answer(small)) == "token " * 2
+            assert large.state is TicketState.RUNNING
+
+    run(scenario)
+
+
+# --- leaving ---
+
+
+def test_cancel_stops_a_running_request_and_frees_its_row() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=1) as world:
+            leaves = world.submit(FOREVER, whole=False)
+            stays = world.submit(script(tokens=20, interval_s=0.01))
+            await world.read(leaves)
+            world.queue.cancel(leaves)
+            assert text_of(await world.answer(stays)) == "token " * 20
+            senders = [event.ticket for event in world.delivered]
+            first_of_the_next = senders.index(stays.id)
+            assert leaves.id not in senders[first_of_the_next:]
+
+    run(scenario)
+
+
+def test_cancel_of_a_waiting_request_keeps_it_from_ever_running() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=1) as world:
+            running = world.submit(script(tokens=10, interval_s=0.01))
+            leaves = world.submit(script(tokens=5))
+            stays = world.submit(script(tokens=5))
+            world.queue.cancel(leaves)
+            await world.answer(running)
+            await world.answer(stays)
+            assert leaves.id not in {event.ticket for event in world.delivered}
+
+    run(scenario)
+
+
+def test_cancel_while_its_prompt_is_prepared_frees_the_row() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=1) as world:
+            leaves = world.submit(script(tokens=5, prepare_s=0.5))
+            stays = world.submit(script(tokens=5))
+            world.queue.cancel(leaves)
+            assert text_of(await world.answer(stays)) == "token " * 5
+            assert leaves.id not in {event.ticket for event in world.delivered}
+
+    run(scenario)
+
+
+# --- what is no good ---
+
+
+def test_a_prompt_that_is_refused_ends_before_it_has_a_row() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=1) as world:
+            running = world.submit(FOREVER, whole=False)
+            refused = world.submit(script(invalid=True))
+            [failed] = await world.answer(refused)
+            assert isinstance(failed, Failed)
+            assert (failed.kind, failed.param) == (FailureKind.INVALID, "prompt")
+            assert failed.message == "the script says that this prompt is refused"
+            assert running.state is TicketState.RUNNING
+
+    run(scenario)
+
+
+def test_a_sequence_that_breaks_ends_its_ticket_and_no_other() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=4) as world:
+            good = world.submit(script(tokens=30, interval_s=0.01))
+            bad = world.submit(script(tokens=1000, interval_s=0.01), script(tokens=30, raise_at=5), whole=False)
+            answer = await world.answer(bad)
+            assert answer[-1] == Failed(bad.id, FailureKind.ENGINE, "Failed to generate response: the script says so")
+            assert text_of(await world.answer(good)) == "token " * 30
+            assert world.queue.rows_used == 0
+            after = await world.answer(world.submit(script(tokens=30)))
+            assert failures_of(after) == []
+            assert world.all_told("lost") == []
+
+    run(scenario)
+
+
+# --- a parent that does not read ---
+
+
+class BareWorker:
+    """A worker process whose parent is the test: it reads when the test says so."""
+
+    def __init__(self) -> None:
+        self.received: asyncio.Queue[FromWorker] = asyncio.Queue()
+        self._closed = asyncio.Event()
+        self._channel = Channel(messages.decode_from_worker, self.received.put_nowait, self._closed.set)
+        self._ours, self._theirs = socket.socketpair()
+
+    async def __aenter__(self) -> "BareWorker":
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "mlx_server.workers",
+            str(self._theirs.fileno()),
+            "error",
+            pass_fds=(self._theirs.fileno(),),
+            env=child_environment(),
+        )
+        self._theirs.close()
+        self._ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self.transport, _ = await loop.create_connection(lambda: self._channel, sock=self._ours)
+        self.send(Load("scripted", "scripted", 4, 512, "/nowhere"))
+        await self.receives(Ready)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._channel.close()
+        await asyncio.wait_for(self.process.wait(), 20)
+
+    def send(self, message: messages.ToWorker) -> None:
+        self._channel.send(message)
+
+    async def receives(self, kind: type[FromWorker]) -> FromWorker:
+        while not isinstance(message := await self.received.get(), kind):
+            pass
+        return message
+
+    def unread_bytes(self) -> int:
+        [count] = struct.unpack("i", fcntl.ioctl(self._ours, termios.FIONREAD, b"\0" * 4))
+        return int(count)
+
+    async def falls_quiet(self) -> None:
+        """Wait until the process has used no processor time for a while."""
+        process, used, since = psutil.Process(self.process.pid), -1.0, 0
+        async with asyncio.timeout(20):
+            while since < 10:
+                now = sum(process.cpu_times()[:2])
+                since = since + 1 if now <= used + 0.01 else 0
+                used = now
+                await asyncio.sleep(0.05)
+
+
+def test_a_parent_that_does_not_read_stops_the_engine_and_loses_nothing() -> None:
+    tokens = 60_000
+
+    async def scenario() -> None:
+        async with BareWorker() as worker:
+            process = psutil.Process(worker.process.pid)
+            worker.transport.pause_reading()
+            before = process.memory_info().rss
+            worker.send(Submit(1, GenerationRequest((TextPrompt(script(tokens=tokens)),), tokens), 1))
+            await worker.falls_quiet()
+            assert 0 < worker.unread_bytes() < 1 << 18
+            assert process.memory_info().rss - before < 8 << 20
+            worker.transport.resume_reading()
+            texts = 0
+            while True:
+                step = await worker.receives(Step)
+                assert isinstance(step, Step)
+                texts += sum(event.tokens for event in step.events if isinstance(event, Text))
+                if finished := _finished(step.events):
+                    break
+            assert finished == [Finished(1, 0, "length", 1, 0, tokens)]
+            assert texts == tokens
+
+    run(scenario)
+
+
+def test_a_worker_hears_its_parent_while_it_may_not_write() -> None:
+    async def scenario() -> None:
+        async with BareWorker() as worker:
+            worker.transport.pause_reading()
+            worker.send(Submit(1, GenerationRequest((TextPrompt(script(tokens=1 << 30)),), 1 << 30), 1))
+            await worker.falls_quiet()
+            worker.send(messages.Stop())
+            assert await asyncio.wait_for(worker.process.wait(), 20) == 0
+
+    run(scenario)
+
+
+# --- a parent that dies ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([""], id="idle"),
+        pytest.param([FOREVER], id="streaming"),
+        pytest.param([script(tokens=1 << 30)], id="at-full-speed"),
+        pytest.param([script(tokens=1 << 30), "--deaf"], id="unable-to-write"),
+        pytest.param([script(tokens=5, interval_s=0.01, hang_at=3)], id="hanging"),
+    ],
+)
+def test_a_worker_whose_parent_is_killed_ends_by_itself(arguments: list[str]) -> None:
+    command = [sys.executable, str(support.lone_parent.__file__), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            assert parent.stdout
+            pid = int(parent.stdout.readline())
+            assert lives(pid)
+        finally:
+            parent.kill()
+
+    deadline = time.monotonic() + 20
+    while lives(pid):
+        assert time.monotonic() < deadline, "the worker outlives its parent"
+        time.sleep(0.02)
+
+
+# --- a real model ---
+
+
+QUESTIONS = [
+    "What is the capital of France?",
+    "Count to five.",
+    "Name a colour.",
+    "Who wrote Hamlet? " * 4,
+    "Say hello in German.",
+    "What is 2 + 2?",
+    "Why is the sky blue?",
+    "Write one line of Python.",
+]
+TOKENS = 8
+
+
+def _unbatched(folder: Path) -> list[list[tuple[str, float]]]:
+    """For each question, mlx-lm's text and top-2 margin after each token, in a process like a worker."""
+    asked = [{"messages": [{"role": "user", "content": q}], "max_tokens": TOKENS} for q in QUESTIONS]
+    done = subprocess.run(
+        [sys.executable, str(support.unbatched.__file__), str(folder)],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        env=child_environment(),
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return [[(text, margin) for text, margin in answer] for answer in json.loads(done.stdout)]
+
+
+def _margin_where_they_part(text: str, reference: list[tuple[str, float]]) -> float | None:
+    for so_far, margin in reference:
+        if not text.startswith(so_far):
+            return margin
+    last, margin = reference[-1]
+    return None if text == last else margin
+
+
+@pytest.mark.model
+def test_batched_greedy_answers_are_those_that_mlx_lm_gives_to_each_alone(smollm2: Path) -> None:
+    texts: list[str] = []
+
+    async def scenario() -> None:
+        async with Supervised(str(smollm2), "lm", rows=len(QUESTIONS)) as world:
+            tickets = [
+                world.queue.submit(
+                    GenerationRequest((ChatPrompt((Message("user", question),)),), TOKENS, Sampling(temperature=0.0)),
+                    whole=True,
+                )
+                for question in QUESTIONS
+            ]
+            assert world.queue.running == len(QUESTIONS)
+            texts.extend(text_of(answer) for answer in await asyncio.gather(*map(world.answer, tickets)))
+
+    run(scenario)
+    for text, reference in zip(texts, _unbatched(smollm2), strict=True):
+        margin = _margin_where_they_part(text, reference)
+        if margin is not None:
+            print(f"differs at a margin of {margin:.2g} nats: {text!r}, {reference[-1][0]!r}")
+            assert margin < SURE
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("architecture", "rows", "note"),
+    [("llama", 4, ""), ("mamba", 4, "one at a time: its log-probabilities"), ("gemma2", 1, "one request at a time: ")],
+)
+def test_a_real_worker_serves_each_kind_of_architecture(
+    tiny_model: Callable[[str], Path], architecture: str, rows: int, note: str
+) -> None:
+    async def scenario() -> None:
+        async with Supervised(str(tiny_model(architecture)), "lm", rows=4) as world:
+            [facts] = world.all_told("ready")
+            assert (facts.rows, facts.architecture) == (rows, architecture)
+            assert note in "".join(facts.notes)
+            requests = [
+                GenerationRequest((TextPrompt("the quick" * n),), 6 + n, Sampling(temperature=t, seed=n))
+                for n, t in enumerate((0.0, 1.0, 0.0, 0.7), start=1)
+            ]
+            tickets = [world.queue.submit(request, whole=True) for request in requests]
+            answers = await asyncio.gather(*map(world.answer, tickets))
+            assert all(failures_of(answer) == [] for answer in answers)
+            again = [world.queue.submit(request, whole=True) for request in reversed(requests)]
+            texts = [text_of(answer) for answer in await asyncio.gather(*map(world.answer, again))]
+            assert texts == [text_of(answer) for answer in reversed(answers)]
+
+    run(scenario)

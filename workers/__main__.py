@@ -1,0 +1,58 @@
+"""`python -m mlx_server.workers FD LOG_LEVEL`: a worker process that talks over an inherited socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+
+from mlx_server.schemas import messages
+from mlx_server.workers.channel import Channel
+from mlx_server.workers.process import WorkerProcess
+
+SEND_BUFFER_BYTES = 1 << 13
+"""Small, so that a front end that lags is noticed after some twenty steps and not after hundreds."""
+
+SWITCH_INTERVAL_S = 0.001
+"""How long the engine thread may keep the interpreter while the loop has tokens to send."""
+
+EXIT_GRACE_S = 1.0
+"""How long a step that is under way may take to end; after that the process goes without: nothing is lost by it."""
+
+
+async def serve(sock: socket.socket) -> int:
+    """Work until told to stop or until the parent is gone; returns the exit code."""
+    worker = WorkerProcess()
+    channel = Channel(messages.decode_to_worker, worker.on_message, lambda: worker.end(0), worker.on_writable)
+    worker.attach(channel)
+    await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
+    code = await worker.exit_code
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(worker.close(), EXIT_GRACE_S)
+    return code
+
+
+def main() -> None:
+    """Entry point of the process. Ctrl-C and SIGTERM are the parent's to handle: it drains first, then says Stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    logging.basicConfig(
+        level=sys.argv[2].upper(),
+        format="%(asctime)s %(levelname)-7s worker %(message)s",
+    )
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    code = asyncio.run(serve(sock))
+    logging.shutdown()
+    # An engine thread that hangs must not keep the process: nothing is left to save.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Whether this model computes the same in a batch as alone: tried when it is loaded, not looked up by its name.
+
+Having mergeable caches is necessary and not sufficient: some architectures raise in a batch, some are silently wrong
+when prompts of different length are prefilled together.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator, generate_step
+from mlx_lm.models.cache import make_prompt_cache
+
+log = logging.getLogger(__name__)
+
+TOKENS = 5
+PROMPT_LENGTHS = (11, 3, 5)
+"""Three rows, if there may be three: unlike the usual numbers of heads, behind which a wrong broadcast would hide."""
+
+TOLERANCE = {mx.float32: 0.02}
+LOW_PRECISION_TOLERANCE = 0.25
+"""How far a log-probability may be off, in nats: rounding moves it, a wrong mask or state moves it by far more."""
+
+
+class Batching(Enum):
+    """How far sequences may be computed together."""
+
+    JOINT = "batched, prompts prefilled together"
+    SINGLE_PREFILL = "batched, prompts prefilled one at a time"
+    NONE = "one request at a time"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One sequence's greedy tokens and its log-probabilities [T, V]."""
+
+    tokens: list[int]
+    logprobs: list[mx.array]
+
+
+def probe(model: Any, rows: int, vocab_size: int) -> tuple[Batching, str]:
+    """The most that this model takes of a batch of `rows`, and why not more (empty where nothing is wrong).
+
+    It also warms the model up. Engine thread only.
+    """
+    prompts = [
+        [(7 * i + 3 * k) % min(97, vocab_size - 1) + 1 for i in range(n)] for k, n in enumerate(PROMPT_LENGTHS[:rows])
+    ]
+    alone = [trace_alone(model, prompt) for prompt in prompts]
+    if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
+        return Batching.NONE, "its cache can't be merged into a batch's"
+    tolerance = TOLERANCE.get(alone[0].logprobs[0].dtype, LOW_PRECISION_TOLERANCE)
+    reason = ""
+    for batching, together in ((Batching.JOINT, len(prompts)), (Batching.SINGLE_PREFILL, 1)):
+        try:
+            traces = trace_batched(model, prompts, together)
+        except Exception as error:  # noqa: BLE001 - a model that can't be batched may raise anything
+            reason = f"{type(error).__name__} in a batch: {error}"
+            continue
+        distance = max(map(difference, alone, traces))
+        if distance <= tolerance:
+            return batching, reason
+        reason = f"its log-probabilities differ by {distance:.2g} in a batch"
+    return Batching.NONE, reason
+
+
+def trace_alone(model: Any, prompt: list[int]) -> Trace:
+    """The unbatched reference."""
+    steps = list(generate_step(mx.array(prompt), model, max_tokens=TOKENS))
+    return Trace([int(token) for token, _ in steps], [logprobs for _, logprobs in steps])
+
+
+def trace_batched(model: Any, prompts: list[list[int]], prefill_batch_size: int) -> list[Trace]:
+    """The same prompts in one batch."""
+    generator = BatchGenerator(
+        model, prefill_batch_size=prefill_batch_size, completion_batch_size=len(prompts), prefill_step_size=8
+    )
+    try:
+        uids = generator.insert(prompts, max_tokens=[TOKENS] * len(prompts))
+        traces = {uid: Trace([], []) for uid in uids}
+        while responses := generator.next_generated():
+            for response in responses:
+                traces[response.uid].tokens.append(response.token)
+                traces[response.uid].logprobs.append(response.logprobs)
+    finally:
+        generator.close()
+    return [traces[uid] for uid in uids]
+
+
+def difference(alone: Trace, batched: Trace) -> float:
+    """Largest distance of the likely tokens' log-probabilities, over the steps with the same tokens before them."""
+    worst = 0.0
+    for i, expected in enumerate(alone.logprobs):
+        likely = expected > mx.max(expected) - 5
+        distance = float(mx.where(likely, mx.abs(expected - batched.logprobs[i]), 0).max().item())  # type: ignore[arg-type]
+        worst = max(worst, math.inf if math.isnan(distance) else distance)
+        if alone.tokens[i] != batched.tokens[i]:
+            break
+    return worst

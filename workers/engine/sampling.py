@@ -1,0 +1,155 @@
+"""How a row's next token is chosen: samplers and logits processors for mlx-lm's batch generator.
+
+Not mlx-lm's own: those compile anew for each distinct parameter, draw from one random state for all rows, and count
+the prompt's tokens in OpenAI's penalties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import mlx.core as mx
+
+from mlx_server.workers.sequence import Sequence
+
+GREEDY_BELOW = 1e-5
+"""Temperatures and `top_p` under this are greedy: float32 can't hold the quotients, and would draw from all alike."""
+
+Sampler = Callable[[mx.array], mx.array]
+Processor = Callable[[mx.array, mx.array], mx.array]
+
+
+def make_sampler(sequence: Sequence) -> Sampler | None:
+    """The sampler of one sequence; None for greedy decoding.
+
+    Rows that share parameters and no seed share one object, which lets the generator sample them in one call.
+    """
+    s = sequence.sampling
+    if min(s.temperature or 0.0, 1.0 if s.top_p is None else s.top_p) < GREEDY_BELOW or s.top_k == 1:
+        return None
+    choice = (s.temperature or 0.0, 1.0 if s.top_p is None else s.top_p, s.top_k or 0, s.min_p or 0.0)
+    if s.seed is None:
+        return shared_sampler(*choice)
+    return SeededSampler(s.seed, len(sequence.emitted), *choice)
+
+
+@lru_cache(maxsize=256)
+def shared_sampler(temperature: float, top_p: float, top_k: int, min_p: float) -> Sampler:
+    """A sampler that draws from the thread's random state; logprobs [B, V] to tokens [B]."""
+
+    def sample(logprobs: mx.array) -> mx.array:
+        return mx.random.categorical(filtered(logprobs, top_p, top_k, min_p) * (1 / temperature))
+
+    return sample
+
+
+class SeededSampler:
+    """Draws from keys made of the seed and the token's position: the same beside any neighbours, and after a replay.
+
+    logprobs [1, V] to tokens [1].
+    """
+
+    def __init__(self, seed: int, position: int, temperature: float, top_p: float, top_k: int, min_p: float) -> None:
+        self._seed = seed
+        self._position = position
+        self._temperature = temperature
+        self._filter = partial(filtered, top_p=top_p, top_k=top_k, min_p=min_p)
+
+    def __call__(self, logprobs: mx.array) -> mx.array:
+        key = mx.random.key(counter_key(self._seed, self._position))
+        self._position += 1
+        return mx.random.categorical(self._filter(logprobs) * (1 / self._temperature), key=key)
+
+
+def counter_key(seed: int, position: int) -> int:
+    """A 64-bit key for one draw: splitmix64's finaliser over seed and position (Steele et al., 2014)."""
+    mask = (1 << 64) - 1
+    z = (seed + (position + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)
+
+
+def filtered(logprobs: mx.array, top_p: float, top_k: int, min_p: float) -> mx.array:
+    """Log-probabilities [B, V] with what the filters exclude at -inf; in mlx-lm's order, at temperature 1.
+
+    In float32: in half precision the sum of many small probabilities stands still long before it is `top_p`.
+    """
+    logprobs = logprobs.astype(mx.float32)
+    if 0 < top_p < 1:
+        logprobs = keep_top_p(logprobs, top_p)
+    if min_p > 0:
+        floor = mx.max(logprobs, axis=-1, keepdims=True) + mx.log(mx.array(min_p))
+        logprobs = mx.where(logprobs < floor, -mx.inf, logprobs)
+    if 0 < top_k < logprobs.shape[-1]:
+        kth = -mx.partition(-logprobs, kth=top_k - 1, axis=-1)[..., top_k - 1 : top_k]
+        logprobs = mx.where(logprobs < kth, -mx.inf, logprobs)
+    return logprobs
+
+
+def keep_top_p(logprobs: mx.array, top_p: float) -> mx.array:
+    """Keep the smallest set of most probable tokens whose probabilities sum to `top_p` or more."""
+    order = mx.argsort(-logprobs, axis=-1)
+    ordered = mx.exp(mx.take_along_axis(logprobs, order, axis=-1))
+    before = mx.cumsum(ordered, axis=-1) - ordered
+    kept = mx.put_along_axis(mx.zeros(logprobs.shape, mx.bool_), order, before < top_p, axis=-1)
+    return mx.where(kept, logprobs, -mx.inf)
+
+
+class Processors:
+    """All that changes one row's logits before sampling, as one call: tokens [T], logits [1, V] to logits [1, V].
+
+    An exception inside the generator's step would spoil the other rows, so it is kept in `error` instead.
+    """
+
+    def __init__(self, processors: list[Processor]) -> None:
+        self._processors = processors
+        self.error: Exception | None = None
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        if self.error is not None:
+            return logits
+        try:
+            for process in self._processors:
+                logits = process(tokens, logits)
+        except Exception as error:  # noqa: BLE001 - whatever a processor raises ends its own sequence only
+            self.error = error
+        return logits
+
+
+def make_processors(sequence: Sequence) -> Processors | None:
+    """The processors that do something for this sequence; None where there are none."""
+    s = sequence.sampling
+    processors: list[Processor] = []
+    if s.logit_bias:
+        processors.append(partial(add_bias, mx.array(list(s.logit_bias)), mx.array(list(s.logit_bias.values()))))
+    if s.repetition_penalty not in (None, 1.0):
+        processors.append(partial(penalise_repetition, s.repetition_penalty, s.repetition_context_size))
+    if s.presence_penalty or s.frequency_penalty:
+        start = len(sequence.prompt)
+        processors.append(partial(penalise_counts, start, s.presence_penalty, s.frequency_penalty))
+    return Processors(processors) if processors else None
+
+
+def add_bias(ids: mx.array, values: mx.array, _: mx.array, logits: mx.array) -> mx.array:
+    """Add a value to the logits of some tokens."""
+    return logits.at[:, ids].add(values.astype(logits.dtype))
+
+
+def penalise_repetition(penalty: float, window: int, tokens: mx.array, logits: mx.array) -> mx.array:
+    """Divide positive and multiply negative logits of the last `window` tokens (Keskar et al., 2019)."""
+    recent = tokens[-window:]
+    chosen = logits[:, recent]
+    logits[:, recent] = mx.where(chosen < 0, chosen * penalty, chosen / penalty)
+    return logits
+
+
+def penalise_counts(start: int, presence: float, frequency: float, tokens: mx.array, logits: mx.array) -> mx.array:
+    """OpenAI's penalties: `logit - frequency * count - presence * (count > 0)` over tokens from `start` on."""
+    generated = tokens[start:]
+    if not generated.size:
+        return logits
+    counts = mx.zeros(logits.shape[-1:]).at[generated].add(1)
+    # A row of a wider type would widen its neighbours' too, and so change what their seeds draw.
+    return logits - (frequency * counts + presence * (counts > 0)).astype(logits.dtype)

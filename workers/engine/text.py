@@ -1,0 +1,94 @@
+"""Tokens of one sequence as text, up to the first stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any, Protocol
+
+
+class Detokenizer(Protocol):
+    """mlx-lm's streaming detokeniser: what is certain after each token, the rest after `finalize`."""
+
+    @property
+    def last_segment(self) -> str:
+        """Text that became certain since the last look."""
+
+    def add_token(self, token: int) -> None:
+        """One more token."""
+
+    def finalize(self) -> None:
+        """No more tokens."""
+
+
+def follow(detokenizer: Detokenizer, tokens: list[int]) -> None:
+    """Put a detokeniser behind `tokens`, whose text is not wanted: it keeps the space that the next one begins with."""
+    for token in tokens:
+        detokenizer.add_token(token)
+    detokenizer.finalize()
+    _ = detokenizer.last_segment
+
+
+class StopScanner:
+    """Finds the stop string that is complete first, in a text that comes in pieces, wherever those are cut."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, piece: str) -> str:
+        """The text that certainly stands before any stop string."""
+        if self.stopped:
+            return ""
+        if not self._stops:
+            return piece
+        text = self._held + piece
+        hits = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if hits:
+            self.stopped, self._held = True, ""
+            return text[: min(hits)[1]]
+        keep = max(overlap(text, stop) for stop in self._stops)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """The text that was held back because a stop string might have begun in it."""
+        held, self._held = self._held, ""
+        return held
+
+
+def overlap(text: str, stop: str) -> int:
+    """Length of the longest proper beginning of `stop` that `text` ends with."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+class DetokenizedText:
+    """A sequence's text from a detokeniser and its stop strings; tokens in `silent` have none."""
+
+    def __init__(self, detokenizer: Detokenizer, silent: Container[int], stops: tuple[str, ...]) -> None:
+        self._detokenizer = detokenizer
+        self._silent = silent
+        self._scanner = StopScanner(stops)
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was met."""
+        return self._scanner.stopped
+
+    def add(self, token: int) -> str:
+        """The text that is certain after one more token."""
+        if token in self._silent:
+            return ""
+        self._detokenizer.add_token(token)
+        return self._scanner.feed(self._detokenizer.last_segment)
+
+    def finish(self) -> str:
+        """The text that was held back; a stop string may still be met in it."""
+        self._detokenizer.finalize()
+        text = self._scanner.feed(self._detokenizer.last_segment)
+        return text + self._scanner.flush()
+
+
+def silent_tokens(tokenizer: Any, vocab_size: int) -> frozenset[int]:
+    """Ids without text: special ones, and those of the model's vocabulary that the tokenizer does not know."""
+    return frozenset(tokenizer.all_special_ids) | (frozenset(range(vocab_size)) - set(tokenizer.get_vocab().values()))

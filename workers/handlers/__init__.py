@@ -1,0 +1,22 @@
+"""One handler per kind of model, loaded when it is asked for."""
+
+from __future__ import annotations
+
+from mlx_server.workers.file_limits import file_limits_kept
+from mlx_server.workers.handlers.base import Handler, ModelLoadError
+
+
+def make_handler(model_type: str) -> Handler:
+    """The handler for a kind of model. Raises ModelLoadError for a kind that is not served."""
+    match model_type:
+        case "lm":
+            with file_limits_kept():
+                from mlx_server.workers.handlers.lm import LanguageHandler
+
+            return LanguageHandler()
+        case "scripted":
+            from mlx_server.workers.handlers.scripted import ScriptedHandler
+
+            return ScriptedHandler()
+        case _:
+            raise ModelLoadError(f"models of type {model_type!r} are not served yet; `lm` is")

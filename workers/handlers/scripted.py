@@ -1,0 +1,170 @@
+"""A deterministic backend without a model: the last message says, as JSON, what happens.
+
+It takes the engine's place to reach faults that a real model won't give, and to measure what the server itself
+costs. Text that is not JSON is answered with its own words.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt
+from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
+
+CONTEXT_LENGTH = 1 << 24
+
+CHUNK_S = 0.02
+"""How long a step may wait, as a chunk of prefill would."""
+
+
+class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a sequence does. `…_at` counts its tokens from 1; `invalid` refuses it while it is prepared."""
+
+    tokens: int = 16
+    interval_s: float = 0.0
+    first_token_s: float = 0.0
+    text: str = "token "
+    prepare_s: float = 0.0
+    invalid: bool = False
+    die_at: int = 0
+    hang_at: int = 0
+    raise_at: int = 0
+    crash_at: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class ScriptedSequence(Sequence):
+    """A sequence that knows its script and when its next token is due, in monotonic seconds."""
+
+    script: Script = field(default_factory=Script)
+    due: float = 0.0
+
+
+class ScriptedText:
+    """Every token has the script's text."""
+
+    def __init__(self, script: Script) -> None:
+        self.stopped = False
+        self._text = script.text
+
+    def add(self, token: int) -> str:
+        """The text of one token."""
+        return self._text
+
+    def finish(self) -> str:
+        """Nothing is ever held back."""
+        return ""
+
+
+class ScriptedHandler:
+    """Plays scripts, one token of each sequence per step."""
+
+    def __init__(self) -> None:
+        self._sequences: dict[Key, ScriptedSequence] = {}
+
+    def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
+        """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`."""
+        _, _, how = spec.model_path.partition(":")
+        report(Loading("loading weights", 1, 2))
+        if how.startswith("load_s="):
+            time.sleep(float(how.removeprefix("load_s=")))
+        elif how == "fail":
+            raise ModelLoadError("the script says that this model can't be loaded")
+        elif how == "die":
+            os._exit(3)
+        report(Loading("loading weights", 2, 2))
+        return ModelFacts(spec.rows, CONTEXT_LENGTH, 1 << 16, 0, "scripted", "none")
+
+    def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
+        """Read the scripts. Raises InvalidRequest where one says so."""
+        sequences: list[Sequence] = []
+        for index, prompt in enumerate(request.prompts):
+            script = read_script(prompt)
+            if script.prepare_s:
+                time.sleep(script.prepare_s)
+            if script.invalid:
+                raise InvalidRequest("the script says that this prompt is refused", "prompt")
+            limit = min(script.tokens, request.max_tokens)
+            sequences.append(ScriptedSequence((ticket, index), [0], limit, script=script))
+        return sequences
+
+    def text_stream(self, sequence: Sequence) -> ScriptedText:
+        """The text is the script's."""
+        return ScriptedText(as_scripted(sequence).script)
+
+    @property
+    def busy(self) -> bool:
+        """Some script is playing."""
+        return bool(self._sequences)
+
+    def add(self, sequence: Sequence) -> None:
+        """Start a script."""
+        scripted = as_scripted(sequence)
+        scripted.due = time.monotonic() + scripted.script.first_token_s
+        self._sequences[sequence.key] = scripted
+
+    def remove(self, key: Key) -> None:
+        """Stop a script."""
+        self._sequences.pop(key, None)
+
+    def step(self) -> list[Produced]:
+        """Wait for the first token that is due, at most a chunk's time, and give all that are."""
+        now = time.monotonic()
+        wait_s = min(sequence.due for sequence in self._sequences.values()) - now
+        if wait_s > 0:
+            time.sleep(min(wait_s, CHUNK_S))
+            now = time.monotonic()
+        return [self._play(sequence) for sequence in list(self._sequences.values()) if sequence.due <= now]
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _play(self, sequence: ScriptedSequence) -> Produced:
+        key, script = sequence.key, sequence.script
+        sequence.emitted.append(0)
+        position = len(sequence.emitted)
+        if position == script.die_at:
+            os._exit(9)
+        if position == script.crash_at:
+            raise RuntimeError("the script says that the engine crashes")
+        if position == script.hang_at:
+            time.sleep(3600)
+        if position == script.raise_at:
+            self.remove(key)
+            return Broken(key, "the script says so")
+        if sequence.remaining <= 0:
+            self.remove(key)
+            return Token(key, 0, "length")
+        sequence.due += script.interval_s
+        return Token(key, 0)
+
+
+def as_scripted(sequence: Sequence) -> ScriptedSequence:
+    """What `prepare` made."""
+    assert isinstance(sequence, ScriptedSequence)
+    return sequence
+
+
+def read_script(prompt: Prompt) -> Script:
+    """The script in a prompt. Raises InvalidRequest if it is JSON but no script."""
+    match prompt:
+        case ChatPrompt():
+            text = prompt.messages[-1].content
+        case TextPrompt():
+            text = prompt.text
+        case _:
+            return Script(tokens=len(prompt.ids))
+    if not text.startswith("{"):
+        return Script(tokens=max(1, len(text.split())))
+    try:
+        return msgspec.json.decode(text, type=Script)
+    except msgspec.MsgspecError as error:
+        raise InvalidRequest(f"not a script: {error}", "messages") from None

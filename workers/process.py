@@ -1,0 +1,280 @@
+"""A worker process from the inside: the event loop decides, the engine thread computes.
+
+The loop takes messages, has prompts prepared on the tokenizer's thread, hands sequences to the engine thread as rows
+are granted, turns its tokens into text and sends one frame per step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.messages import (
+    Cancel,
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    FinishReason,
+    FromWorker,
+    Grant,
+    Heartbeat,
+    Load,
+    LoadFailed,
+    Loading,
+    Ready,
+    Step,
+    Stop,
+    Submit,
+    Text,
+    ToWorker,
+)
+from mlx_server.workers.channel import Channel
+from mlx_server.workers.engine_thread import EngineThread
+from mlx_server.workers.handlers import make_handler
+from mlx_server.workers.handlers.base import Handler, ModelLoadError, TextStream
+from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
+from mlx_server.workers.stopwatch import Stopwatch
+
+HEARTBEAT_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def generation_failed(error: object) -> str:
+    """The reference's message for an error of the engine."""
+    return f"Failed to generate response: {error}"
+
+
+@dataclass(slots=True)
+class Job:
+    """A ticket as the worker knows it: sequences once prepared, rows as granted."""
+
+    granted: int
+    preparing: Future[list[Sequence]] | None = None
+    sequences: list[Sequence] | None = None
+    started: int = 0
+
+
+@dataclass(slots=True)
+class Running:
+    """A sequence on a row, with its text."""
+
+    sequence: Sequence
+    text: TextStream
+    tokens: int = 0
+    unreported: int = 0
+    """Tokens that no Text event has told of yet."""
+
+
+class WorkerProcess:
+    """One worker's life, from the first message to the last."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._channel: Channel[ToWorker]
+        self._handler: Handler
+        self._engine: EngineThread | None = None
+        self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
+        self._preparing = Stopwatch()
+        self._jobs: dict[int, Job] = {}
+        self._running: dict[Key, Running] = {}
+        self._writable = True
+        self._unsent_steps = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.exit_code: asyncio.Future[int] = self._loop.create_future()
+        """Set when the process should end: 0 after Stop or when the parent is gone, else 1."""
+
+    def attach(self, channel: Channel[ToWorker]) -> None:
+        """Use this channel to answer."""
+        self._channel = channel
+
+    def send(self, message: FromWorker) -> None:
+        """Send one message to the parent."""
+        self._channel.send(message)
+
+    def end(self, code: int) -> None:
+        """Ask for the end of the process. The first call wins."""
+        if not self.exit_code.done():
+            self.exit_code.set_result(code)
+
+    async def close(self) -> None:
+        """Release the model on its own thread, then flush what was sent."""
+        if self._engine is not None:
+            await self._engine.stop()
+        self._channel.close()
+
+    # --- messages ---
+
+    def on_message(self, message: ToWorker) -> None:
+        """Called by the channel."""
+        match message:
+            case Load():
+                self._spawn(self._load(message))
+            case Submit():
+                job = self._jobs[message.ticket] = Job(granted=message.rows)
+                self._spawn(self._prepare(message, job))
+            case Grant():
+                if known := self._jobs.get(message.ticket):
+                    known.granted += message.rows
+                    self._start(message.ticket, known)
+            case Cancel():
+                self._forget(message.ticket)
+            case Stop():
+                self.end(0)
+            case _:
+                assert_never(message)
+
+    def on_writable(self, writable: bool) -> None:
+        """Called by the channel: while the parent lags, the engine is not told that its steps were handled."""
+        self._writable = writable
+        while writable and self._unsent_steps and self._engine is not None:
+            self._unsent_steps -= 1
+            self._engine.step_handled()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_crash(error)
+
+    async def _load(self, spec: Load) -> None:
+        self._spawn(self._beat())
+        try:
+            self.send(Loading("importing"))
+            self._handler = await self._loop.run_in_executor(None, make_handler, spec.model_type)
+            self._engine = EngineThread(self._handler, self._on_step, self._on_crash)
+            facts = await self._engine.load(spec, self.send)
+        except ModelLoadError as error:
+            self.send(LoadFailed(str(error)))
+            self.end(1)
+        except Exception as error:
+            log.exception("the model can't be loaded")
+            self.send(LoadFailed(" ".join(f"the model can't be loaded: {type(error).__name__}: {error}".split())))
+            self.end(1)
+        else:
+            self.send(Ready(facts))
+
+    async def _beat(self) -> None:
+        while True:
+            self.send(Heartbeat(max(self._engine.step_s if self._engine else 0.0, self._preparing.seconds)))
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _prepare(self, message: Submit, job: Job) -> None:
+        ticket = message.ticket
+        job.preparing = self._tokenizer.submit(self._timed_prepare, ticket, message.request)
+        try:
+            job.sequences = await asyncio.wrap_future(job.preparing)
+            self._start(ticket, job)
+        except asyncio.CancelledError:
+            pass  # its client left before its turn came
+        except InvalidRequest as error:
+            self._fail(Failed(ticket, FailureKind.INVALID, error.message, error.param, error.code))
+        except Exception as error:  # noqa: BLE001 - a chat template is a model's own code and may raise anything
+            log.warning("a prompt could not be prepared: %s", type(error).__name__)
+            self._fail(Failed(ticket, FailureKind.ENGINE, generation_failed(error)))
+
+    def _timed_prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
+        with self._preparing:
+            return self._handler.prepare(ticket, request)
+
+    def _start(self, ticket: int, job: Job) -> None:
+        """Put as many of its sequences on rows as were granted."""
+        if job.sequences is None or self._engine is None or ticket not in self._jobs:
+            return
+        for sequence in job.sequences[job.started : job.granted]:
+            self._running[sequence.key] = Running(sequence, self._handler.text_stream(sequence))
+            self._engine.add(sequence)
+        job.started = min(job.granted, len(job.sequences))
+
+    def _forget(self, ticket: int) -> None:
+        job = self._jobs.pop(ticket, None)
+        if job is None:
+            return
+        if job.preparing is not None:
+            job.preparing.cancel()
+        for sequence in (job.sequences or ())[: job.started]:
+            self._drop(sequence.key)
+
+    def _drop(self, key: Key) -> None:
+        if self._running.pop(key, None):
+            self._engine_remove(key)
+
+    def _engine_remove(self, key: Key) -> None:
+        if self._engine is not None:
+            self._engine.remove(key)
+
+    def _fail(self, failed: Failed) -> None:
+        if failed.ticket in self._jobs:
+            self._forget(failed.ticket)
+            self.send(Step([failed]))
+
+    # --- what the engine produces ---
+
+    def _on_step(self, produced: list[Produced]) -> None:
+        events: list[Event] = []
+        for item in produced:
+            running = self._running.get(item.key)
+            if running is not None:
+                self._on_produced(running, item, events)
+        if events:
+            self.send(Step(events))
+        if self._writable and self._engine is not None:
+            self._engine.step_handled()
+        else:
+            self._unsent_steps += 1
+
+    def _on_produced(self, running: Running, item: Produced, events: list[Event]) -> None:
+        try:
+            match item:
+                case Token():
+                    self._on_token(running, item, events)
+                    return
+                case Broken():
+                    message = item.message
+        except Exception as error:  # noqa: BLE001 - a detokeniser may raise anything; the other sequences go on
+            log.warning("a token could not be made text: %s", type(error).__name__)
+            message = f"{type(error).__name__}: {error}"
+        self._forget(item.key[0])
+        self._engine_remove(item.key)
+        events.append(Failed(item.key[0], FailureKind.ENGINE, generation_failed(message)))
+
+    def _on_token(self, running: Running, item: Token, events: list[Event]) -> None:
+        running.tokens += 1
+        running.unreported += 1
+        text = "" if item.finish == "stop" else running.text.add(item.token)
+        finish: FinishReason | None = item.finish
+        if running.text.stopped:
+            self._drop(item.key)
+            finish = "stop"
+        elif finish:
+            del self._running[item.key]
+            text += running.text.finish()
+            finish = "stop" if running.text.stopped else finish
+        ticket, index = item.key
+        if text or finish:
+            events.append(Text(ticket, index, text, running.unreported))
+            running.unreported = 0
+        if finish:
+            events.append(Finished(ticket, index, finish, len(running.sequence.prompt), 0, running.tokens))
+            self._finish_job(ticket)
+
+    def _finish_job(self, ticket: int) -> None:
+        job = self._jobs[ticket]
+        sequences = job.sequences or []
+        if job.started == len(sequences) and not any(s.key in self._running for s in sequences):
+            del self._jobs[ticket]
+
+    def _on_crash(self, error: BaseException) -> None:
+        log.error("the engine can't go on", exc_info=error)
+        self.end(1)

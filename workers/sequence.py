@@ -1,0 +1,55 @@
+"""The unit of work inside a worker: one sequence of tokens, which knows all that is needed to replay it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mlx_server.schemas.generation import Sampling
+from mlx_server.schemas.messages import FinishReason
+
+Key = tuple[int, int]
+"""A sequence's name: its ticket and its index within the ticket."""
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A prompt (token ids), what it may become (`max_tokens`, sampling) and what it has become so far."""
+
+    key: Key
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    continues_text: bool = False
+    """Its text goes on where the prompt's ends, as a text completion's does."""
+    emitted: list[int] = field(default_factory=list)
+
+    @property
+    def context(self) -> list[int]:
+        """All its tokens: a replay prefills these."""
+        return self.prompt + self.emitted
+
+    @property
+    def remaining(self) -> int:
+        """How many tokens it may still emit."""
+        return self.max_tokens - len(self.emitted)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One step's token of one sequence; with `finish` it is the last. A stop token has no text."""
+
+    key: Key
+    token: int
+    finish: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A sequence that the engine could not go on with."""
+
+    key: Key
+    message: str
+
+
+Produced = Token | Broken
