@@ -48,6 +48,8 @@ class Deployment:
         self.name = settings.name
         self.created = int(time.time())
         self.facts: ModelFacts | None = None
+        self.fingerprint: str | None = None
+        """Stays the same while the same seed gives the same answer."""
         self._observer = observer
         self._drain_timeout_s = settings.drain_timeout_s
         spec = Load(
@@ -128,6 +130,7 @@ class Deployment:
     def ready_with(self, facts: ModelFacts) -> None:
         """Part of the worker's listener."""
         self.facts = facts
+        self.fingerprint = f"fp_{facts.fingerprint}"
         self.queue.worker_ready(facts.rows)
         if self._observer is not None:
             with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from mlx_server.app import errors
 from mlx_server.app.protocol import HANG_UP
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.messages import Event, Failed, Finished, Text
+from mlx_server.schemas.messages import Event, Failed, Finished, Part
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,17 @@ class Encoder(Protocol):
     def begin(self) -> bytes:
         """What comes before the first text."""
 
-    def events(self, events: list[Text | Finished]) -> bytes:
-        """What these events are in the stream; one server-sent event for each text."""
+    def events(self, events: list[Part | Finished]) -> bytes:
+        """What these events are in the stream; one server-sent event for each part, or more."""
 
     def end(self) -> bytes:
         """What comes after everything went well."""
 
-    def whole(self, events: list[Text | Finished]) -> bytes:
-        """The answer in one piece; events hold one text for each sequence at most."""
+    def whole(self, events: list[Part | Finished]) -> bytes:
+        """The answer in one piece; neighbouring parts of the same kind have been joined."""
+
+    def error(self, answer: errors.Answer) -> bytes:
+        """What tells of a failure after the stream has begun; nothing follows it."""
 
 
 class GenerationResponse:
@@ -84,7 +87,7 @@ class GenerationResponse:
             await send(self._start("application/json", {"Content-Length": str(len(body))}))
             await send({"type": "http.response.body", "body": body})
 
-    async def _send_stream(self, send: Send, events: list[Text | Finished], failed: Failed | None) -> None:
+    async def _send_stream(self, send: Send, events: list[Part | Finished], failed: Failed | None) -> None:
         await send(self._start("text/event-stream; charset=utf-8", {"Cache-Control": "no-cache"}))
         part = self._encoder.begin() + self._encoder.events(events)
         while failed is None:
@@ -96,7 +99,7 @@ class GenerationResponse:
             events, failed = sort(unread)
             part = self._encoder.events(events)
         # The status line is long gone: an error event, and no [DONE], is the honest end.
-        await send({"type": "http.response.body", "body": part + error_event(failed)})
+        await send({"type": "http.response.body", "body": part + self._encoder.error(errors.of_failure(failed))})
 
     def _start(self, content_type: str, more: Mapping[str, str]) -> dict[str, object]:
         headers = MutableHeaders(headers={"Content-Type": content_type, **more, **self._headers})
@@ -120,12 +123,7 @@ def impatient(send: Send) -> Send:
     return send_in_time
 
 
-def sort(events: list[Event]) -> tuple[list[Text | Finished], Failed | None]:
+def sort(events: list[Event]) -> tuple[list[Part | Finished], Failed | None]:
     """The events that an encoder knows, and the failure that may stand at their end."""
     failed = next((event for event in events if isinstance(event, Failed)), None)
     return [event for event in events if not isinstance(event, Failed)], failed
-
-
-def error_event(failed: Failed) -> bytes:
-    """A failure after bytes have flowed, as OpenAI's SDKs look for it: a data event with an error object."""
-    return b"data: " + errors.of_failure(failed).body() + b"\n\n"

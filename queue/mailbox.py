@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from mlx_server.schemas.messages import Event, Text
+import msgspec
+
+from mlx_server.schemas.messages import Event, Failed, Finished, Part, Reasoning, Text, ToolCall
 
 MERGE_ABOVE = 256
 """Unread events above which texts of the same sequence are merged: until then a reader gets one per token."""
@@ -35,8 +37,7 @@ class Mailbox:
         """Add an event; none may follow once the box is closed."""
         assert not self.closed
         self._events.append(event)
-        if isinstance(event, Text):
-            self._unread_chars += len(event.text)
+        self._unread_chars += size(event)
         if len(self._events) > self._merge_above:
             self._events = merge(self._events)
             self._merge_above = max(MERGE_ABOVE, 2 * len(self._events))
@@ -66,14 +67,64 @@ class Mailbox:
         return events
 
 
+CHARS_OF_LOGPROB = 32
+"""What one reported token counts in a mailbox, beside its text."""
+
+
+def size(event: Event) -> int:
+    """Roughly how many characters an event keeps."""
+    match event:
+        case Text():
+            return len(event.text) + CHARS_OF_LOGPROB * sum(1 + len(chosen.top) for chosen in event.logprobs)
+        case Reasoning():
+            return len(event.text)
+        case ToolCall():
+            return len(event.arguments)
+        case Finished() | Failed():
+            return 0
+
+
 def merge(events: list[Event]) -> list[Event]:
-    """The same events with the texts of each sequence joined into its first one; other events keep their order."""
-    texts: dict[int, list[Text]] = {}
+    """The same events, with neighbouring parts of the same kind joined where they belong to one sequence."""
+    merged: list[list[Event]] = []
+    open_runs: dict[int, list[Event]] = {}
     for event in events:
-        if isinstance(event, Text):
-            texts.setdefault(event.index, []).append(event)
-    joined: list[Event] = [
-        Text(parts[0].ticket, index, "".join(p.text for p in parts), sum(p.tokens for p in parts))
-        for index, parts in texts.items()
-    ]
-    return joined + [event for event in events if not isinstance(event, Text)]
+        if isinstance(event, Failed):
+            merged.append([event])
+            continue
+        run = open_runs.get(event.index)
+        if run is not None and continues(run[-1], event):
+            run.append(event)
+        else:
+            open_runs[event.index] = run = [event]
+            merged.append(run)
+    return [joined(run) for run in merged]
+
+
+def continues(last: Event, event: Event) -> bool:
+    """`event` adds to what `last` is a part of."""
+    if isinstance(event, ToolCall):
+        return isinstance(last, ToolCall) and last.call == event.call
+    return type(last) is type(event) and not isinstance(event, Finished)
+
+
+def joined(run: list[Event]) -> Event:
+    """Parts of one kind as one."""
+    first = run[0]
+    if len(run) == 1 or isinstance(first, Finished | Failed):
+        return first
+    tokens = sum(part.tokens for part in run if isinstance(part, Part))
+    match first:
+        case ToolCall():
+            arguments = "".join(part.arguments for part in run if isinstance(part, ToolCall))
+            return msgspec.structs.replace(first, arguments=arguments, tokens=tokens)
+        case Reasoning():
+            return msgspec.structs.replace(first, text=text_of(run), tokens=tokens)
+        case Text():
+            logprobs = tuple(chosen for part in run if isinstance(part, Text) for chosen in part.logprobs)
+            return msgspec.structs.replace(first, text=text_of(run), tokens=tokens, logprobs=logprobs)
+
+
+def text_of(run: list[Event]) -> str:
+    """The parts' texts as one."""
+    return "".join(part.text for part in run if isinstance(part, Text | Reasoning))

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import msgspec
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """A call that an earlier answer made; `arguments` is what the client sent, JSON or not."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -11,18 +21,52 @@ class Message(msgspec.Struct, frozen=True):
     role: str
     content: str
     name: str | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[FunctionCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call; `parameters` is a JSON schema of an object, None for no arguments."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+
+class Template(msgspec.Struct, frozen=True):
+    """How a conversation becomes text. With neither `text` nor `roles` the model's own template renders it.
+
+    `text` is a client's Jinja template. `roles` maps roles to what stands before their turns, as mlx-lm's
+    `role_mapping` does, and takes the template's place. `arguments` are variables of the template. `effort` is how
+    much reasoning is asked for, where the template knows such a thing.
+    """
+
+    text: str | None = None
+    roles: dict[str, str] | None = None
+    use_default: bool | None = None
+    arguments: dict[str, Any] = {}
+    effort: str | None = None
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
-    """A conversation that the model's own chat template renders."""
+    """A conversation that a chat template renders.
+
+    `continues_last`: the last message is an assistant's and is gone on with, not answered.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    template: Template = Template()
+    continues_last: bool = False
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):
-    """Text that is tokenised as it stands."""
+    """Text that is tokenised as it stands; with a `suffix` the answer stands between the two."""
 
     text: str
+    suffix: str | None = None
 
 
 class TokenPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -53,15 +97,65 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: dict[int, float] = {}
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """When a sequence ends, and what its text holds. `stop` strings are looked for in the visible answer only."""
+
+    stop: tuple[str, ...] = ()
+    include_stop: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What the answer's text must be. `text` is in the language of `kind`; `param` names its field in a refusal.
+
+    A `choice` is a JSON list of strings.
+    """
+
+    kind: Literal["json_schema", "regex", "lark", "gbnf", "choice"]
+    text: str
+    param: str
+
+
+class ToolUse(msgspec.Struct, frozen=True):
+    """Which of the prompt's tools may or must be called: `auto`, `none`, `required`, or the one that is named."""
+
+    choice: Literal["auto", "none", "required", "named"] = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """Speculative decoding: `model` proposes `tokens` tokens at a time (None: the server's own draft and number)."""
+
+    model: str | None = None
+    tokens: int | None = None
+
+
 class GenerationRequest(msgspec.Struct, frozen=True):
-    """One ticket's work: a sequence per prompt, all with the same sampling and limits."""
+    """One ticket's work: `n` choices for each prompt, all with the same sampling and limits.
+
+    A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
+    None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
+    reasoning. `adapter` names a folder of LoRA weights, `draft` asks for speculative decoding.
+    """
 
     prompts: tuple[Prompt, ...]
     max_tokens: int
+    n: int = 1
     sampling: Sampling = Sampling()
-    stop: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    logprobs: int | None = None
+    echo: bool = False
+    grammar: Grammar | None = None
+    tool_use: ToolUse = ToolUse()
+    thinking_budget: int | None = None
+    adapter: str | None = None
+    draft: Draft | None = None
 
     @property
     def rows(self) -> int:
         """How many rows of a batch this request needs in all; they may run in turns."""
-        return len(self.prompts)
+        return len(self.prompts) * self.n

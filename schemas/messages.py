@@ -12,7 +12,7 @@ import msgspec
 
 from mlx_server.schemas.generation import GenerationRequest
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class FailureKind(StrEnum):
@@ -27,8 +27,36 @@ class FailureKind(StrEnum):
     SLOW_READER = "slow_reader"
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token that was or could have been chosen; `raw` are its bytes, not always whole characters.
+
+    `logprob` is in nats, None for a prompt's first token, which nothing comes before.
+    """
+
+    text: str
+    raw: bytes
+    logprob: float | None
+
+
+class ChosenToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token of an answer, and the most probable ones in its place, best first."""
+
+    token: TokenLogprob
+    top: tuple[TokenLogprob, ...] = ()
+
+
 class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
-    """Text that one sequence produced; `tokens` is how many tokens it stands for."""
+    """Visible text that one sequence produced; `tokens` is how many new tokens this event reports."""
+
+    ticket: int
+    index: int
+    text: str
+    tokens: int
+    logprobs: tuple[ChosenToken, ...] = ()
+
+
+class Reasoning(msgspec.Struct, frozen=True, tag="r", array_like=True):
+    """What a model thinks before it answers, without the marks round it."""
 
     ticket: int
     index: int
@@ -36,8 +64,25 @@ class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
     tokens: int
 
 
+class ToolCall(msgspec.Struct, frozen=True, tag="c", array_like=True):
+    """A part of a function call. `call` counts a sequence's calls from 0; `id` and `name` come with the first part
+    only, `arguments` is the next piece of their JSON."""
+
+    ticket: int
+    index: int
+    call: int
+    arguments: str
+    tokens: int
+    id: str | None = None
+    name: str | None = None
+
+
 class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
-    """The one end of a sequence that worked. Counts are in tokens."""
+    """The one end of a sequence that worked. Counts are in tokens; a prompt that several choices share counts once.
+
+    `stop` is the stop string or the token's text that ended it, if the client named one. `mean_logprob` is in nats
+    per token, 0 where it was not asked for.
+    """
 
     ticket: int
     index: int
@@ -45,6 +90,9 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
+    stop: str | None = None
+    mean_logprob: float = 0.0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
@@ -57,7 +105,10 @@ class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
     code: str | None = None
 
 
-Event = Text | Finished | Failed
+Part = Text | Reasoning | ToolCall
+"""What an answer is made of: a sequence's parts come in order, and `Finished` after the last."""
+
+Event = Part | Finished | Failed
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -69,6 +120,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     parameter_bytes: int
     architecture: str
     device: str
+    fingerprint: str = ""
     notes: tuple[str, ...] = ()
 
 

@@ -8,58 +8,25 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Sampling
+from mlx_server.schemas.generation import Draft, Grammar, Limits, Sampling
+from mlx_server.schemas.openai_structured import ResponseFormat, StructuredOutputs, only_grammar
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1000
+MAX_CHOICES = 16
 
-# Parameters of OpenAI's and the reference's documents that are known and not served, with the values that change
-# nothing (null never does).
+# Parameters that are known and not served, with the values that change nothing (null never does).
 HARMLESS: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "echo": (False,),
-    "suffix": ("",),
-    "best_of": (1,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
-    "reasoning_effort": (),
-    "verbosity": (),
+    "verbosity": ("medium",),
     "web_search_options": (),
-    "draft_model": (),
-    "num_draft_tokens": (),
-    "adapters": (),
-    "role_mapping": (),
-    "chat_template": (),
-    "chat_template_args": ({},),
-    "chat_template_kwargs": ({},),
-    "use_default_chat_template": (False,),
-    "conversation_id": (),
-    "use_cache": (),
-    "performance_metrics": (False,),
-    "min_tokens": (0,),
-    "ignore_eos": (False,),
-    "stop_token_ids": ([],),
-    "include_stop_str_in_output": (False,),
-    "skip_special_tokens": (True,),
-    "structured_outputs": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "regex": (),
-    "grammar": (),
-    "choice": (),
+    "use_cache": (False,),
+    "add_generation_prompt": (True,),
+    "moderation": (),
 }
 
 
@@ -73,6 +40,7 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +62,28 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
+    safety_identifier: str | None = None
     metadata: dict[str, Any] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=MAX_STOPS)] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    choice: list[str] | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_grammar: str | None = None
+    guided_choice: list[str] | None = None
+    adapters: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    draft_model: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    num_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
+    conversation_id: Annotated[str, Meta(max_length=256)] | None = None
+    performance_metrics: bool | None = None
 
     def sampling(self) -> Sampling:
         """The inside type. Raises InvalidRequest."""
@@ -119,6 +108,32 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         if not all(0 < len(stop) <= MAX_STOP_CHARS for stop in stops):
             raise InvalidRequest(f"`stop`: strings must have 1 to {MAX_STOP_CHARS} characters.", "stop")
         return stops
+
+    def limits(self) -> Limits:
+        """The inside type. Raises InvalidRequest."""
+        return Limits(
+            stop=self.stops(),
+            include_stop=bool(self.include_stop_str_in_output),
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            min_tokens=self.min_tokens or 0,
+            ignore_eos=bool(self.ignore_eos),
+            skip_special_tokens=self.skip_special_tokens is not False,
+        )
+
+    def constraint(self) -> Grammar | None:
+        """What the answer must be. Raises InvalidRequest for more than one constraint, or for one with limits that
+        would break it."""
+        grammar = only_grammar(self)
+        if grammar is not None and (self.min_tokens or self.ignore_eos):
+            field = "min_tokens" if self.min_tokens else "ignore_eos"
+            raise InvalidRequest(f"`{field}` can't be kept together with `{grammar.param}`: leave one out.", field)
+        return grammar
+
+    def draft(self) -> Draft | None:
+        """Whether a draft model takes part."""
+        if self.draft_model is None and self.num_draft_tokens is None:
+            return None
+        return Draft(self.draft_model, self.num_draft_tokens)
 
     def include_usage(self) -> bool:
         """Whether the stream ends with a usage chunk. Raises InvalidRequest for options without a stream."""
@@ -152,6 +167,12 @@ class PromptTokensDetails(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    """How many of the answer's tokens were reasoning."""
+
+    reasoning_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Token counts of a whole answer."""
 
@@ -159,6 +180,14 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class PerformanceMetrics(msgspec.Struct, frozen=True):
+    """How fast an answer came: from the request to its end, and tokens of the answer per second of it."""
+
+    inference_time_ms: float
+    tokens_per_second: float
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -7,12 +7,27 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message
-from mlx_server.schemas.openai import Count, SamplingFields, Usage
+from mlx_server.schemas.generation import ChatPrompt, FunctionCall, GenerationRequest, Message, Template, ToolUse
+from mlx_server.schemas.openai import Count, PerformanceMetrics, SamplingFields, Usage
+from mlx_server.schemas.openai_tools import (
+    FunctionChoice,
+    FunctionSpec,
+    ToolChoice,
+    ToolSpec,
+    to_function_use,
+    to_functions,
+    to_tool_use,
+    to_tools,
+)
 
 MAX_MESSAGES = 10_000
-ROLES = ("system", "developer", "user", "assistant")
+MAX_TOP_LOGPROBS = 20
+MAX_TEMPLATE_CHARS = 1 << 17
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 VISION_ON_TEXT = "Vision requests are not supported with text-only models. Use a VLM model type instead."
+AUDIO_ON_TEXT = "Audio input is not supported with text-only models."
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ContentPart(msgspec.Struct, frozen=True):
@@ -22,6 +37,21 @@ class ContentPart(msgspec.Struct, frozen=True):
     text: str | None = None
 
 
+class FunctionBody(msgspec.Struct, omit_defaults=True):
+    """A function call's name and arguments; a stream's later parts have no name."""
+
+    arguments: str
+    name: str | None = None
+
+
+class ToolCallObject(msgspec.Struct):
+    """A call in an answer, and in the messages that clients send back."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionBody
+
+
 class ChatMessage(msgspec.Struct, frozen=True):
     """A message as clients send it, with the extra nulls that SDK objects carry when they are sent back."""
 
@@ -29,10 +59,13 @@ class ChatMessage(msgspec.Struct, frozen=True):
     content: str | list[ContentPart] | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[ToolCallObject] | None = None
     tool_call_id: str | None = None
-    function_call: Any = None
+    function_call: FunctionBody | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     audio: Any = None
+    annotations: Any = None
 
 
 class ChatRequest(SamplingFields, frozen=True, kw_only=True):
@@ -40,18 +73,100 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
 
     messages: Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES)]
     max_completion_tokens: Count | None = None
+    logprobs: bool | Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    tools: list[ToolSpec] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionSpec] | None = None
+    function_call: FunctionChoice | None = None
+    reasoning_effort: Effort | None = None
+    thinking_budget: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    chat_template: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEMPLATE_CHARS)] | None = None
+    chat_template_args: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    use_default_chat_template: bool | None = None
+    role_mapping: dict[str, str] | None = None
+    continue_final_message: bool | None = None
 
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type. Raises InvalidRequest."""
+        prompt, tool_use = self._prompt()
+        return GenerationRequest(
+            prompts=(prompt,),
+            max_tokens=self.max_completion_tokens or self.max_tokens or default_max_tokens,
+            n=self.n or 1,
+            sampling=self.sampling(),
+            limits=self.limits(),
+            logprobs=self.alternatives(),
+            grammar=self.constraint(),
+            tool_use=tool_use,
+            thinking_budget=self.thinking_budget,
+            adapter=self.adapters,
+            draft=self.draft(),
+        )
+
+    def wants_logprobs(self) -> bool:
+        """Whether the answer reports its tokens' log-probabilities."""
+        return self.logprobs is not None and self.logprobs is not False
+
+    def alternatives(self) -> int | None:
+        """How many alternatives are reported for each token; None for no report. Raises InvalidRequest."""
+        if not self.wants_logprobs():
+            if self.top_logprobs:
+                raise InvalidRequest("`top_logprobs` needs `logprobs` to be true.", "top_logprobs")
+            return None
+        return self.top_logprobs or (0 if self.logprobs is True else self.logprobs)
+
+    def _prompt(self) -> tuple[ChatPrompt, ToolUse]:
         if not self.messages:
             raise InvalidRequest("`messages` is empty: at least one message is needed.", "messages")
-        messages = tuple(to_message(message, f"messages[{i}]") for i, message in enumerate(self.messages))
-        return GenerationRequest(
-            prompts=(ChatPrompt(messages),),
-            max_tokens=self.max_completion_tokens or self.max_tokens or default_max_tokens,
-            sampling=self.sampling(),
-            stop=self.stops(),
+        messages = to_messages(self.messages)
+        if self.continue_final_message and messages[-1].role != "assistant":
+            raise InvalidRequest(
+                "`continue_final_message` needs the last message to be the assistant's.", "continue_final_message"
+            )
+        tools, tool_use = self._tools()
+        return ChatPrompt(messages, tools, self._template(), bool(self.continue_final_message)), tool_use
+
+    def _tools(self) -> tuple[tuple[Any, ...], ToolUse]:
+        if self.functions is not None:
+            if self.tools is not None:
+                raise InvalidRequest("`functions` and `tools` can't both be given; use `tools`.", "functions")
+            functions = to_functions(self.functions)
+            return functions, to_function_use(self.function_call, functions)
+        if self.function_call not in (None, "none", "auto"):
+            raise InvalidRequest("`function_call` is only allowed when `functions` are given.", "function_call")
+        tools = to_tools(self.tools)
+        tool_use, names = to_tool_use(self.tool_choice, self.parallel_tool_calls, tools)
+        return tuple(tool for tool in tools if tool.name in names), tool_use
+
+    def _template(self) -> Template:
+        if self.role_mapping is not None and self.chat_template is not None:
+            raise InvalidRequest("`role_mapping` takes a template's place: leave `chat_template` out.", "role_mapping")
+        arguments = {**(self.chat_template_args or {}), **(self.chat_template_kwargs or {})}
+        return Template(
+            self.chat_template, self.role_mapping, self.use_default_chat_template, arguments, self.reasoning_effort
         )
+
+
+def to_messages(given: list[ChatMessage]) -> tuple[Message, ...]:
+    """The inside messages. Raises InvalidRequest, also for a result of a tool that was not called."""
+    called: set[str] = set()
+    messages = []
+    for i, message in enumerate(given):
+        path = f"messages[{i}]"
+        if message.role == "tool":
+            if message.tool_call_id is None:
+                raise InvalidRequest(f"`{path}.tool_call_id` is missing.", f"{path}.tool_call_id")
+            if message.tool_call_id not in called:
+                raise InvalidRequest(
+                    f"`{path}.tool_call_id`: no message before this one calls {message.tool_call_id!r}.",
+                    f"{path}.tool_call_id",
+                )
+        messages.append(to_message(message, path))
+        called |= {call.id for call in message.tool_calls or ()}
+    return tuple(messages)
 
 
 def to_message(message: ChatMessage, path: str) -> Message:
@@ -61,13 +176,38 @@ def to_message(message: ChatMessage, path: str) -> Message:
             f"`{path}.role`: {message.role!r} is not supported; allowed are {', '.join(ROLES)}.",
             f"{path}.role",
         )
-    for field in ("tool_calls", "function_call", "tool_call_id", "audio"):
-        if getattr(message, field):
-            raise InvalidRequest(f"`{path}.{field}` is not supported by this server.", f"{path}.{field}")
+    if message.audio:
+        raise InvalidRequest(f"`{path}.audio` is not supported by this server.", f"{path}.audio")
+    for field in ("tool_calls", "function_call"):
+        if getattr(message, field) and message.role != "assistant":
+            raise InvalidRequest(f"`{path}.{field}`: only an assistant calls functions.", f"{path}.{field}")
+    if message.tool_call_id is not None and message.role != "tool":
+        raise InvalidRequest(f"`{path}.tool_call_id` belongs to messages of role 'tool'.", f"{path}.tool_call_id")
+    if message.role == "function" and message.name is None:
+        raise InvalidRequest(f"`{path}.name` is missing: it says which function this is the result of.", f"{path}.name")
     if message.content is None and message.role != "assistant":
         raise InvalidRequest(f"`{path}.content` is missing.", f"{path}.content")
-    role = "system" if message.role == "developer" else message.role
-    return Message(role=role, content=to_text(message.content, f"{path}.content"), name=message.name)
+    return Message(
+        role={"developer": "system", "function": "tool"}.get(message.role, message.role),
+        content=to_text(message.content, f"{path}.content"),
+        name=message.name,
+        reasoning=message.reasoning_content or message.reasoning,
+        tool_calls=calls_of(message, path),
+        tool_call_id=message.tool_call_id,
+    )
+
+
+def calls_of(message: ChatMessage, path: str) -> tuple[FunctionCall, ...]:
+    """The calls of an assistant's message, the deprecated single one too. Raises InvalidRequest without a name."""
+    calls = [
+        (call.id, call.function, f"{path}.tool_calls[{i}].function") for i, call in enumerate(message.tool_calls or ())
+    ]
+    if message.function_call is not None:
+        calls.append(("", message.function_call, f"{path}.function_call"))
+    for _, function, where in calls:
+        if not function.name:
+            raise InvalidRequest(f"`{where}.name` is missing.", f"{where}.name")
+    return tuple(FunctionCall(id_, function.name or "", function.arguments) for id_, function, _ in calls)
 
 
 def to_text(content: str | list[ContentPart] | None, path: str) -> str:
@@ -77,6 +217,8 @@ def to_text(content: str | list[ContentPart] | None, path: str) -> str:
     for i, part in enumerate(content):
         if part.type in ("image_url", "input_image", "image"):
             raise InvalidRequest(VISION_ON_TEXT, f"{path}[{i}]")
+        if part.type in ("input_audio", "audio_url"):
+            raise InvalidRequest(AUDIO_ON_TEXT, f"{path}[{i}]")
         if part.type != "text":
             raise InvalidRequest(f"`{path}[{i}].type`: expected 'text', got {part.type!r}.", f"{path}[{i}].type")
         if part.text is None:
@@ -84,12 +226,43 @@ def to_text(content: str | list[ContentPart] | None, path: str) -> str:
     return "".join(part.text or "" for part in content)
 
 
-class AssistantMessage(msgspec.Struct, frozen=True):
-    """The answer's message."""
+class Logprob(msgspec.Struct, frozen=True):
+    """A token that might have been chosen; in nats."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChosenLogprob(msgspec.Struct, frozen=True):
+    """A token of the answer, and the most probable ones in its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[Logprob]
+
+
+class Logprobs(msgspec.Struct, frozen=True):
+    """The log-probabilities of the tokens that a choice or a chunk holds."""
+
+    content: list[ChosenLogprob]
+    refusal: None = None
+
+
+Optional = msgspec.UnsetType
+
+
+class AssistantMessage(msgspec.Struct):
+    """The answer's message; reasoning has two names in use."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None = None
+    reasoning_content: str | Optional = msgspec.UNSET
+    reasoning: str | Optional = msgspec.UNSET
+    tool_calls: list[ToolCallObject] | Optional = msgspec.UNSET
+    function_call: FunctionBody | Optional = msgspec.UNSET
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -98,7 +271,7 @@ class Choice(msgspec.Struct, frozen=True):
     index: int
     message: AssistantMessage
     finish_reason: str
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):
@@ -111,6 +284,17 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     choices: list[Choice]
     usage: Usage
     system_fingerprint: str | None = None
+    conversation_id: str | Optional = msgspec.UNSET
+    performance_metrics: PerformanceMetrics | Optional = msgspec.UNSET
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of a call: the first has the id and the name."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionBody | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,6 +302,10 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     role: str | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    function_call: FunctionBody | None = None
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):
@@ -126,7 +314,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     index: int
     delta: Delta
     finish_reason: str | None = None
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class ChatChunk(msgspec.Struct, frozen=True):
@@ -138,7 +326,9 @@ class ChatChunk(msgspec.Struct, frozen=True):
     model: str
     choices: list[ChunkChoice]
     system_fingerprint: str | None = None
-    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    usage: Usage | Optional | None = msgspec.UNSET
+    conversation_id: str | Optional = msgspec.UNSET
+    performance_metrics: PerformanceMetrics | Optional = msgspec.UNSET
 
 
 decoder = msgspec.json.Decoder(ChatRequest)

@@ -20,8 +20,6 @@ from mlx_server.schemas.messages import (
     Event,
     Failed,
     FailureKind,
-    Finished,
-    FinishReason,
     FromWorker,
     Grant,
     Heartbeat,
@@ -32,13 +30,12 @@ from mlx_server.schemas.messages import (
     Step,
     Stop,
     Submit,
-    Text,
     ToWorker,
 )
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.engine_thread import EngineThread
 from mlx_server.workers.handlers import make_handler
-from mlx_server.workers.handlers.base import Handler, ModelLoadError, TextStream
+from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadError
 from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
 from mlx_server.workers.stopwatch import Stopwatch
 
@@ -62,17 +59,6 @@ class Job:
     started: int = 0
 
 
-@dataclass(slots=True)
-class Running:
-    """A sequence on a row, with its text."""
-
-    sequence: Sequence
-    text: TextStream
-    tokens: int = 0
-    unreported: int = 0
-    """Tokens that no Text event has told of yet."""
-
-
 class WorkerProcess:
     """One worker's life, from the first message to the last."""
 
@@ -84,7 +70,7 @@ class WorkerProcess:
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
         self._preparing = Stopwatch()
         self._jobs: dict[int, Job] = {}
-        self._running: dict[Key, Running] = {}
+        self._answers: dict[Key, AnswerStream] = {}
         self._writable = True
         self._unsent_steps = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -193,7 +179,7 @@ class WorkerProcess:
         if job.sequences is None or self._engine is None or ticket not in self._jobs:
             return
         for sequence in job.sequences[job.started : job.granted]:
-            self._running[sequence.key] = Running(sequence, self._handler.text_stream(sequence))
+            self._answers[sequence.key] = self._handler.answer_stream(sequence)
             self._engine.add(sequence)
         job.started = min(job.granted, len(job.sequences))
 
@@ -207,7 +193,7 @@ class WorkerProcess:
             self._drop(sequence.key)
 
     def _drop(self, key: Key) -> None:
-        if self._running.pop(key, None):
+        if self._answers.pop(key, None):
             self._engine_remove(key)
 
     def _engine_remove(self, key: Key) -> None:
@@ -224,9 +210,9 @@ class WorkerProcess:
     def _on_step(self, produced: list[Produced]) -> None:
         events: list[Event] = []
         for item in produced:
-            running = self._running.get(item.key)
-            if running is not None:
-                self._on_produced(running, item, events)
+            answer = self._answers.get(item.key)
+            if answer is not None:
+                self._on_produced(answer, item, events)
         if events:
             self.send(Step(events))
         if self._writable and self._engine is not None:
@@ -234,11 +220,11 @@ class WorkerProcess:
         else:
             self._unsent_steps += 1
 
-    def _on_produced(self, running: Running, item: Produced, events: list[Event]) -> None:
+    def _on_produced(self, answer: AnswerStream, item: Produced, events: list[Event]) -> None:
         try:
             match item:
                 case Token():
-                    self._on_token(running, item, events)
+                    self._on_token(answer, item, events)
                     return
                 case Broken():
                     message = item.message
@@ -249,30 +235,20 @@ class WorkerProcess:
         self._engine_remove(item.key)
         events.append(Failed(item.key[0], FailureKind.ENGINE, generation_failed(message)))
 
-    def _on_token(self, running: Running, item: Token, events: list[Event]) -> None:
-        running.tokens += 1
-        running.unreported += 1
-        text = "" if item.finish == "stop" else running.text.add(item.token)
-        finish: FinishReason | None = item.finish
-        if running.text.stopped:
-            self._drop(item.key)
-            finish = "stop"
-        elif finish:
-            del self._running[item.key]
-            text += running.text.finish()
-            finish = "stop" if running.text.stopped else finish
-        ticket, index = item.key
-        if text or finish:
-            events.append(Text(ticket, index, text, running.unreported))
-            running.unreported = 0
-        if finish:
-            events.append(Finished(ticket, index, finish, len(running.sequence.prompt), 0, running.tokens))
-            self._finish_job(ticket)
+    def _on_token(self, answer: AnswerStream, token: Token, events: list[Event]) -> None:
+        events += answer.add(token)
+        if answer.finish is None:
+            return
+        if token.finish is None:
+            self._engine_remove(token.key)
+        del self._answers[token.key]
+        events.append(answer.finished())
+        self._finish_job(token.key[0])
 
     def _finish_job(self, ticket: int) -> None:
         job = self._jobs[ticket]
         sequences = job.sequences or []
-        if job.started == len(sequences) and not any(s.key in self._running for s in sequences):
+        if job.started == len(sequences) and not any(s.key in self._answers for s in sequences):
             del self._jobs[ticket]
 
     def _on_crash(self, error: BaseException) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mlx_server.schemas.generation import Sampling
+from mlx_server.schemas.generation import Limits, Sampling
 from mlx_server.schemas.messages import FinishReason
 
 Key = tuple[int, int]
@@ -19,9 +19,13 @@ class Sequence:
     prompt: list[int]
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
-    stop: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     continues_text: bool = False
     """Its text goes on where the prompt's ends, as a text completion's does."""
+    logprobs: int | None = None
+    """How many alternatives are reported for each token; None for no report."""
+    follows: bool = False
+    """Another sequence has the same prompt, and counts it."""
     emitted: list[int] = field(default_factory=list)
 
     @property
@@ -37,11 +41,17 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One step's token of one sequence; with `finish` it is the last. A stop token has no text."""
+    """One step's token of one sequence; with `finish` it is the last. A stop token has no text.
+
+    `logprob` and those of the most probable tokens (`top`: id and log-probability, best first) are in nats, and
+    there if the sequence wants them.
+    """
 
     key: Key
     token: int
     finish: FinishReason | None = None
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

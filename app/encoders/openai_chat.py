@@ -2,65 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from mlx_server.app.encoders import sse
-from mlx_server.app.encoders.tally import Tally
-from mlx_server.schemas.messages import Finished, Text
+from mlx_server.app.encoders.collected import Call, Collected
+from mlx_server.app.encoders.head import Head
+from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
+from mlx_server.schemas import openai_chat as chat
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Text, ToolCall
 from mlx_server.schemas.openai import Usage
-from mlx_server.schemas.openai_chat import AssistantMessage, ChatChunk, ChatCompletion, Choice, ChunkChoice, Delta
 
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
-class ChatEncoder:
-    """One answer; `rows` choices."""
+class ChatEncoder(CompletionsEncoder):
+    """One answer."""
 
-    def __init__(self, id_: str, created: int, model: str, rows: int, *, include_usage: bool) -> None:
-        self._id = f"chatcmpl-{id_}"
-        self._created = created
-        self._model = model
-        self._rows = rows
-        self._include_usage = include_usage
-        self._usage: msgspec.UnsetType | None = None if include_usage else msgspec.UNSET
-        self._tally = Tally()
+    def __init__(self, head: Head, given: chat.ChatRequest) -> None:
+        super().__init__(head, given)
+        self._id = f"chatcmpl-{head.id}"
+        self._choices = given.n or 1
+        self._reports = given.wants_logprobs()
+        self._legacy = given.functions is not None
 
     def begin(self) -> bytes:
         """The role of every choice."""
-        role = Delta(role="assistant", content="")
-        return b"".join(self._chunk(ChunkChoice(i, role)) for i in range(self._rows))
+        role = chat.Delta(role="assistant", content="")
+        return b"".join(self._chunk(chat.ChunkChoice(i, role)) for i in range(self._choices))
 
-    def events(self, events: list[Text | Finished]) -> bytes:
-        """A chunk for each text that is not empty, and for each end."""
-        return b"".join(map(self._event, events))
+    def part(self, event: Part | Finished) -> bytes:
+        """One chunk for a part that says something, and for an end."""
+        match event:
+            case Text():
+                if not event.text and not event.logprobs:
+                    return b""
+                delta = chat.Delta(content=event.text)
+                return self._chunk(chat.ChunkChoice(event.index, delta, logprobs=self._logprobs(event.logprobs)))
+            case Reasoning():
+                delta = chat.Delta(reasoning_content=event.text, reasoning=event.text)
+                return self._chunk(chat.ChunkChoice(event.index, delta)) if event.text else b""
+            case ToolCall():
+                return self._chunk(chat.ChunkChoice(event.index, self._call_delta(event)))
+            case Finished():
+                return self._chunk(chat.ChunkChoice(event.index, chat.Delta(), self._reason(event)))
 
-    def end(self) -> bytes:
-        """The usage if it was asked for, and the mark that all is said."""
-        return (self._chunk(None, self._tally.usage()) if self._include_usage else b"") + sse.DONE
+    def last(self, usage: Usage) -> chat.ChatChunk:
+        """The chunk that tells the usage."""
+        return self._chunk_of([], usage)
 
-    def whole(self, events: list[Text | Finished]) -> bytes:
+    def answer(self, choices: list[Collected], usage: Usage) -> chat.ChatCompletion:
         """The answer in one piece."""
-        texts = {event.index: event.text for event in events if isinstance(event, Text)}
-        choices = []
-        for event in events:
-            if isinstance(event, Finished):
-                self._tally.add(event)
-                message = AssistantMessage("assistant", texts.get(event.index, ""))
-                choices.append(Choice(event.index, message, event.reason))
-        choices.sort(key=lambda choice: choice.index)
-        usage = self._tally.usage()
-        return msgspec.json.encode(
-            ChatCompletion(self._id, "chat.completion", self._created, self._model, choices, usage)
+        return chat.ChatCompletion(
+            self._id,
+            "chat.completion",
+            self.head.created,
+            self.head.model,
+            [self._choice(choice) for choice in choices],
+            usage,
+            self.head.fingerprint,
+            conversation_id=self.conversation_id,
+            performance_metrics=self.performance(usage),
         )
 
-    def _event(self, event: Text | Finished) -> bytes:
-        if isinstance(event, Text):
-            return self._chunk(ChunkChoice(event.index, Delta(content=event.text))) if event.text else b""
-        self._tally.add(event)
-        return self._chunk(ChunkChoice(event.index, Delta(), event.reason))
+    def _choice(self, collected: Collected) -> chat.Choice:
+        assert collected.end is not None
+        calls = collected.calls
+        message = chat.AssistantMessage(
+            "assistant",
+            collected.text or ("" if not calls else None),
+            reasoning_content=collected.reasoning or msgspec.UNSET,
+            reasoning=collected.reasoning or msgspec.UNSET,
+        )
+        if calls and self._legacy:
+            message.function_call = chat.FunctionBody(calls[0].arguments, calls[0].name)
+        elif calls:
+            message.tool_calls = [tool_call(call) for call in calls]
+        reason = self._reason(collected.end)
+        return chat.Choice(collected.index, message, reason, self._logprobs(collected.logprobs))
 
-    def _chunk(self, choice: ChunkChoice | None, usage: Usage | None = None) -> bytes:
-        choices = [] if choice is None else [choice]
-        return sse.event(ChatChunk(self._id, CHUNK, self._created, self._model, choices, usage=usage or self._usage))
+    def _call_delta(self, event: ToolCall) -> chat.Delta:
+        function = chat.FunctionBody(event.arguments, event.name)
+        if self._legacy:
+            return chat.Delta(function_call=function)
+        kind: Literal["function"] | None = "function" if event.id else None
+        return chat.Delta(tool_calls=[chat.ToolCallDelta(event.call, event.id, kind, function)])
+
+    def _reason(self, end: Finished) -> str:
+        return "function_call" if self._legacy and end.reason == "tool_calls" else end.reason
+
+    def _logprobs(self, chosen: Iterable[ChosenToken]) -> chat.Logprobs | None:
+        if not self._reports:
+            return None
+        return chat.Logprobs(
+            [
+                chat.ChosenLogprob(
+                    c.token.text,
+                    logprob_of(c.token) or 0.0,
+                    list(c.token.raw),
+                    [chat.Logprob(top.text, logprob_of(top) or 0.0, list(top.raw)) for top in c.top],
+                )
+                for c in chosen
+            ]
+        )
+
+    def _chunk(self, choice: chat.ChunkChoice) -> bytes:
+        return sse.event(self._chunk_of([choice]))
+
+    def _chunk_of(self, choices: list[chat.ChunkChoice], usage: Usage | None = None) -> chat.ChatChunk:
+        return chat.ChatChunk(
+            self._id,
+            CHUNK,
+            self.head.created,
+            self.head.model,
+            choices,
+            self.head.fingerprint,
+            usage=usage or self.no_usage,
+            conversation_id=self.conversation_id,
+            performance_metrics=self.performance(usage) if usage else msgspec.UNSET,
+        )
+
+
+def tool_call(call: Call) -> chat.ToolCallObject:
+    """A whole call as OpenAI shows it."""
+    return chat.ToolCallObject(call.id, "function", chat.FunctionBody(call.arguments, call.name))

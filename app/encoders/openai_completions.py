@@ -2,56 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from mlx_server.app.encoders import sse
-from mlx_server.app.encoders.tally import Tally
-from mlx_server.schemas.messages import Finished, Text
+from mlx_server.app.encoders.collected import Collected
+from mlx_server.app.encoders.head import Head
+from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, Text
 from mlx_server.schemas.openai import Usage
-from mlx_server.schemas.openai_completions import Completion, CompletionChoice
+from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 
 
-class CompletionEncoder:
-    """One answer; a choice for each prompt."""
+class CompletionEncoder(CompletionsEncoder):
+    """One answer; choices for each prompt."""
 
-    def __init__(self, id_: str, created: int, model: str, rows: int, *, include_usage: bool) -> None:
-        self._id = f"cmpl-{id_}"
-        self._created = created
-        self._model = model
-        self._include_usage = include_usage
-        self._usage: msgspec.UnsetType | None = None if include_usage else msgspec.UNSET
-        self._tally = Tally()
+    def __init__(self, head: Head, given: CompletionRequest) -> None:
+        super().__init__(head, given)
+        self._n = given.n or 1
+        self._best_of = given.best_of or self._n
+        self._logprobs = given.logprobs
+        self._offsets: dict[int, int] = {}
 
     def begin(self) -> bytes:
         """Text completions begin with their text."""
         return b""
 
-    def events(self, events: list[Text | Finished]) -> bytes:
+    def part(self, event: Part | Finished) -> bytes:
         """A chunk for each text that is not empty, and for each end."""
-        return b"".join(map(self._event, events))
+        match event:
+            case Text() if event.text or event.logprobs:
+                offset = self._offsets.get(event.index, 0)
+                self._offsets[event.index] = offset + len(event.text)
+                choice = CompletionChoice(event.index, event.text, None, self._report(event.logprobs, offset))
+            case Finished():
+                choice = CompletionChoice(event.index, "", event.reason)
+            case _:
+                return b""
+        return sse.event(self._completion([choice]))
 
-    def end(self) -> bytes:
-        """The usage if it was asked for, and the mark that all is said."""
-        last = sse.event(self._completion([], self._tally.usage())) if self._include_usage else b""
-        return last + sse.DONE
+    def last(self, usage: Usage) -> Completion:
+        """The chunk that tells the usage."""
+        return self._completion([], usage)
 
-    def whole(self, events: list[Text | Finished]) -> bytes:
-        """The answer in one piece."""
-        texts = {event.index: event.text for event in events if isinstance(event, Text)}
-        choices = []
-        for event in events:
-            if isinstance(event, Finished):
-                self._tally.add(event)
-                choices.append(CompletionChoice(event.index, texts.get(event.index, ""), event.reason))
-        choices.sort(key=lambda choice: choice.index)
-        return msgspec.json.encode(self._completion(choices, self._tally.usage()))
+    def answer(self, choices: list[Collected], usage: Usage) -> Completion:
+        """The answer in one piece, with the best `n` of `best_of` choices for each prompt."""
+        kept = []
+        for start in range(0, len(choices), self._best_of):
+            group = choices[start : start + self._best_of]
+            kept += sorted(group, key=mean_logprob, reverse=True)[: self._n] if self._best_of > self._n else group
+        return self._completion([self._choice(i, choice) for i, choice in enumerate(kept)], usage)
 
-    def _event(self, event: Text | Finished) -> bytes:
-        if isinstance(event, Text):
-            choice = CompletionChoice(event.index, event.text)
-            return sse.event(self._completion([choice])) if event.text else b""
-        self._tally.add(event)
-        return sse.event(self._completion([CompletionChoice(event.index, "", event.reason)]))
+    def _choice(self, index: int, collected: Collected) -> CompletionChoice:
+        assert collected.end is not None
+        return CompletionChoice(index, collected.text, collected.end.reason, self._report(collected.logprobs, 0))
+
+    def _report(self, chosen: Sequence[ChosenToken], offset: int) -> CompletionLogprobs | None:
+        if self._logprobs is None:
+            return None
+        report = CompletionLogprobs([], [], [] if self._logprobs else None, [])
+        for token in chosen:
+            report.tokens.append(token.token.text)
+            report.token_logprobs.append(logprob_of(token.token))
+            report.text_offset.append(offset)
+            offset += len(token.token.text)
+            if report.top_logprobs is not None:
+                first = token.token.logprob is None
+                report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in token.top})
+        return report
 
     def _completion(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
-        return Completion(self._id, "text_completion", self._created, self._model, choices, usage or self._usage)
+        return Completion(
+            f"cmpl-{self.head.id}",
+            "text_completion",
+            self.head.created,
+            self.head.model,
+            choices,
+            usage or self.no_usage,
+            self.head.fingerprint,
+            conversation_id=self.conversation_id,
+            performance_metrics=self.performance(usage) if usage else msgspec.UNSET,
+        )
+
+
+def mean_logprob(choice: Collected) -> float:
+    """How likely the model found an answer, in nats per token."""
+    return choice.end.mean_logprob if choice.end else 0.0

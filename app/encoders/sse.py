@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mlx_server.app.errors import Answer
+
 DONE = b"data: [DONE]\n\n"
 
 _encode = msgspec.json.Encoder().encode
@@ -12,3 +14,13 @@ _encode = msgspec.json.Encoder().encode
 def event(chunk: msgspec.Struct) -> bytes:
     """One event whose data is JSON on one line."""
     return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def named_event(name: str, data: msgspec.Struct) -> bytes:
+    """One event with a name."""
+    return b"event: " + name.encode() + b"\ndata: " + _encode(data) + b"\n\n"
+
+
+def error(answer: Answer) -> bytes:
+    """A failure after bytes have flowed, as OpenAI's SDKs look for it: a data event with an error object."""
+    return b"data: " + answer.body() + b"\n\n"

@@ -6,18 +6,20 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.requests import Request
 
 from mlx_server.app.body import read_body
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.settings import Settings
 from mlx_server.schemas import openai_chat, openai_completions
+from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
@@ -25,40 +27,58 @@ UNKNOWN_HEADER = "X-Ignored-Fields"
 SHOWN_UNKNOWN = 20
 
 
-class EncoderClass(Protocol):
-    """Makes the encoder of one answer."""
+class OutsideRequest(Protocol):
+    """What every API's request says of itself."""
 
-    def __call__(self, id_: str, created: int, model: str, rows: int, *, include_usage: bool) -> Encoder:
-        """`rows` is the number of choices."""
+    @property
+    def model(self) -> str | None:
+        """The name that the client gave the model."""
+
+    @property
+    def stream(self) -> bool | None:
+        """Whether the answer is wanted as a stream."""
+
+    def to_generation(self, default_max_tokens: int) -> GenerationRequest:
+        """The inside type. Raises InvalidRequest."""
 
 
-OutsideRequest = openai_chat.ChatRequest | openai_completions.CompletionRequest
+Outside = TypeVar("Outside", bound=OutsideRequest)
 Endpoint = Callable[[Request], Awaitable[GenerationResponse]]
 
 
-def endpoint(decoder: msgspec.json.Decoder[OutsideRequest], encoder_class: EncoderClass) -> Endpoint:
+def endpoint(decoder: msgspec.json.Decoder[Outside], encoder_class: Callable[[Head, Outside], Encoder]) -> Endpoint:
     """An endpoint for one API."""
 
     async def generate(request: Request) -> GenerationResponse:
-        settings: Settings = request.app.state.settings
-        deployment: Deployment = request.app.state.deployment
-        body = await read_body(request, settings.max_body_bytes)
-        given, unknown = parse(body, decoder, HARMLESS)
-        include_usage = given.include_usage()
-        generation = given.to_generation(settings.default_max_tokens)
-        stream = bool(given.stream)
-        encoder = encoder_class(
-            uuid.uuid4().hex,
-            int(time.time()),
-            given.model or deployment.name,
-            generation.rows,
-            include_usage=include_usage,
-        )
-        ticket = deployment.queue.submit(generation, whole=not stream)
-        headers = {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
-        return GenerationResponse(deployment.queue, ticket, encoder, stream=stream, headers=headers)
+        given, headers = await read_request(request, decoder, HARMLESS)
+        return admit(request, given, encoder_class(make_head(request, given), given), headers)
 
     return generate
+
+
+async def read_request(
+    request: Request, decoder: msgspec.json.Decoder[Outside], harmless: dict[str, tuple[Any, ...]]
+) -> tuple[Outside, dict[str, str]]:
+    """The outside request, and the headers that tell which of its fields nobody knows. Raises InvalidRequest."""
+    settings: Settings = request.app.state.settings
+    body = await read_body(request, settings.max_body_bytes)
+    given, unknown = parse(body, decoder, harmless)
+    return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
+
+
+def make_head(request: Request, given: OutsideRequest) -> Head:
+    """What the answer will say of itself."""
+    deployment: Deployment = request.app.state.deployment
+    return Head(uuid.uuid4().hex, int(time.time()), given.model or deployment.name, deployment.fingerprint)
+
+
+def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str]) -> GenerationResponse:
+    """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed."""
+    settings: Settings = request.app.state.settings
+    deployment: Deployment = request.app.state.deployment
+    stream = bool(given.stream)
+    ticket = deployment.queue.submit(given.to_generation(settings.default_max_tokens), whole=not stream)
+    return GenerationResponse(deployment.queue, ticket, encoder, stream=stream, headers=headers)
 
 
 def header_list(names: list[str]) -> str:
@@ -67,5 +87,5 @@ def header_list(names: list[str]) -> str:
     return ", ".join(shown + ["..."] * (len(names) > SHOWN_UNKNOWN))
 
 
-chat_completions = endpoint(openai_chat.decoder, ChatEncoder)  # type: ignore[arg-type]
-completions = endpoint(openai_completions.decoder, CompletionEncoder)  # type: ignore[arg-type]
+chat_completions = endpoint(openai_chat.decoder, ChatEncoder)
+completions = endpoint(openai_completions.decoder, CompletionEncoder)

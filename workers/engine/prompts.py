@@ -34,7 +34,7 @@ class PromptMaker:
             room = self._room(len(tokens), prompt)
             max_tokens = min(request.max_tokens, room)
             continues = not isinstance(prompt, ChatPrompt)
-            sequences.append(Sequence((ticket, index), tokens, max_tokens, sampling, request.stop, continues))
+            sequences.append(Sequence((ticket, index), tokens, max_tokens, sampling, request.limits, continues))
         return sequences
 
     def _tokens(self, prompt: Prompt) -> list[int]:

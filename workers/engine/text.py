@@ -31,22 +31,25 @@ def follow(detokenizer: Detokenizer, tokens: list[int]) -> None:
 class StopScanner:
     """Finds the stop string that is complete first, in a text that comes in pieces, wherever those are cut."""
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
+    def __init__(self, stops: tuple[str, ...], *, include: bool = False) -> None:
         self._stops = stops
+        self._include = include
         self._held = ""
-        self.stopped = False
+        self.met: str | None = None
+        """The stop string that ended the text."""
 
     def feed(self, piece: str) -> str:
-        """The text that certainly stands before any stop string."""
-        if self.stopped:
+        """The text that certainly stands before any stop string; with `include`, the stop string too."""
+        if self.met is not None:
             return ""
         if not self._stops:
             return piece
         text = self._held + piece
-        hits = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        hits = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if hits:
-            self.stopped, self._held = True, ""
-            return text[: min(hits)[1]]
+            end, start, self.met = min(hits)
+            self._held = ""
+            return text[: end if self._include else start]
         keep = max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -63,30 +66,23 @@ def overlap(text: str, stop: str) -> int:
 
 
 class DetokenizedText:
-    """A sequence's text from a detokeniser and its stop strings; tokens in `silent` have none."""
+    """A sequence's text from a detokeniser; tokens in `silent` have none."""
 
-    def __init__(self, detokenizer: Detokenizer, silent: Container[int], stops: tuple[str, ...]) -> None:
+    def __init__(self, detokenizer: Detokenizer, silent: Container[int]) -> None:
         self._detokenizer = detokenizer
         self._silent = silent
-        self._scanner = StopScanner(stops)
-
-    @property
-    def stopped(self) -> bool:
-        """A stop string was met."""
-        return self._scanner.stopped
 
     def add(self, token: int) -> str:
         """The text that is certain after one more token."""
         if token in self._silent:
             return ""
         self._detokenizer.add_token(token)
-        return self._scanner.feed(self._detokenizer.last_segment)
+        return self._detokenizer.last_segment
 
     def finish(self) -> str:
-        """The text that was held back; a stop string may still be met in it."""
+        """The text that was held back."""
         self._detokenizer.finalize()
-        text = self._scanner.feed(self._detokenizer.last_segment)
-        return text + self._scanner.flush()
+        return self._detokenizer.last_segment
 
 
 def silent_tokens(tokenizer: Any, vocab_size: int) -> frozenset[int]:

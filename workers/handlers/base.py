@@ -6,26 +6,29 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
-from mlx_server.workers.sequence import Key, Produced, Sequence
+from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part
+from mlx_server.workers.sequence import Key, Produced, Sequence, Token
 
 
 class ModelLoadError(Exception):
     """Raised when a model can't be served; the message is one line for the person who started the server."""
 
 
-class TextStream(Protocol):
-    """One sequence's tokens as text. Lives on the event loop's thread."""
+class AnswerStream(Protocol):
+    """One sequence's tokens as parts of an answer. Lives on the event loop's thread.
+
+    Every token is counted in exactly one part, so that their `tokens` sum to `completion_tokens`.
+    """
 
     @property
-    def stopped(self) -> bool:
-        """A stop string was met: nothing more belongs to the text."""
+    def finish(self) -> FinishReason | None:
+        """Why nothing more belongs to the answer, once that is so."""
 
-    def add(self, token: int) -> str:
-        """The text that is certain after one more token; may be empty."""
+    def add(self, token: Token) -> list[Part]:
+        """What is certain after one more token; after the last one, all that was held back."""
 
-    def finish(self) -> str:
-        """The text that was held back."""
+    def finished(self) -> Finished:
+        """The end of an answer that has one."""
 
 
 class Handler(Protocol):
@@ -37,7 +40,7 @@ class Handler(Protocol):
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """Turn a request into sequences. Called on the tokenizer's thread. Raises InvalidRequest."""
 
-    def text_stream(self, sequence: Sequence) -> TextStream:
+    def answer_stream(self, sequence: Sequence) -> AnswerStream:
         """A stream for one sequence. Called on the event loop's thread."""
 
     @property

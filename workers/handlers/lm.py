@@ -15,15 +15,17 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, load_tokenizer
 
 from mlx_server.schemas.generation import GenerationRequest, Sampling
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.messages import Load, Loading, ModelFacts, TokenLogprob
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.markup import PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text import DetokenizedText, follow, silent_tokens
-from mlx_server.workers.handlers.base import ModelLoadError, TextStream
+from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence
 
 log = logging.getLogger(__name__)
@@ -75,12 +77,16 @@ class LanguageHandler:
         """Render and tokenise. Raises InvalidRequest."""
         return self._prompts.sequences(ticket, request)
 
-    def text_stream(self, sequence: Sequence) -> TextStream:
+    def answer_stream(self, sequence: Sequence) -> Answer:
         """A detokeniser of its own; all share one token map."""
         detokenizer = self._tokenizer.detokenizer
         if sequence.continues_text:
             follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
-        return DetokenizedText(detokenizer, self._silent, sequence.stop)
+        return Answer(sequence, DetokenizedText(detokenizer, self._silent), PlainText(), self._describe)
+
+    def _describe(self, token: int, logprob: float | None) -> TokenLogprob:
+        text = self._tokenizer.decode([token])
+        return TokenLogprob(text, text.encode(), logprob)
 
     @property
     def busy(self) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Text
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
 
@@ -48,20 +48,24 @@ class ScriptedSequence(Sequence):
     due: float = 0.0
 
 
-class ScriptedText:
+class ScriptedAnswer:
     """Every token has the script's text."""
 
-    def __init__(self, script: Script) -> None:
-        self.stopped = False
-        self._text = script.text
+    def __init__(self, sequence: ScriptedSequence) -> None:
+        self.finish: FinishReason | None = None
+        self._sequence = sequence
+        self._tokens = 0
 
-    def add(self, token: int) -> str:
+    def add(self, token: Token) -> list[Part]:
         """The text of one token."""
-        return self._text
+        self.finish = token.finish
+        self._tokens += 1
+        return [Text(*token.key, self._sequence.script.text, 1)]
 
-    def finish(self) -> str:
-        """Nothing is ever held back."""
-        return ""
+    def finished(self) -> Finished:
+        """The script's end."""
+        assert self.finish is not None
+        return Finished(*self._sequence.key, self.finish, len(self._sequence.prompt), 0, self._tokens)
 
 
 class ScriptedHandler:
@@ -86,19 +90,20 @@ class ScriptedHandler:
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """Read the scripts. Raises InvalidRequest where one says so."""
         sequences: list[Sequence] = []
-        for index, prompt in enumerate(request.prompts):
+        for prompt in request.prompts:
             script = read_script(prompt)
             if script.prepare_s:
                 time.sleep(script.prepare_s)
             if script.invalid:
                 raise InvalidRequest("the script says that this prompt is refused", "prompt")
             limit = min(script.tokens, request.max_tokens)
-            sequences.append(ScriptedSequence((ticket, index), [0], limit, script=script))
+            for _ in range(request.n):
+                sequences.append(ScriptedSequence((ticket, len(sequences)), [0], limit, script=script))
         return sequences
 
-    def text_stream(self, sequence: Sequence) -> ScriptedText:
+    def answer_stream(self, sequence: Sequence) -> ScriptedAnswer:
         """The text is the script's."""
-        return ScriptedText(as_scripted(sequence).script)
+        return ScriptedAnswer(as_scripted(sequence))
 
     @property
     def busy(self) -> bool:

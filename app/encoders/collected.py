@@ -1,0 +1,52 @@
+"""A whole answer, put together from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Text, ToolCall
+
+
+@dataclass
+class Call:
+    """A function call; `arguments` is JSON text, cut off where the answer was."""
+
+    id: str
+    name: str
+    arguments: str = ""
+
+
+@dataclass
+class Collected:
+    """Everything that one sequence produced."""
+
+    index: int
+    text: str = ""
+    reasoning: str = ""
+    calls: list[Call] = field(default_factory=list)
+    logprobs: list[ChosenToken] = field(default_factory=list)
+    end: Finished | None = None
+
+    def add(self, event: Part | Finished) -> None:
+        """Take in the next event."""
+        match event:
+            case Text():
+                self.text += event.text
+                self.logprobs += event.logprobs
+            case Reasoning():
+                self.reasoning += event.text
+            case ToolCall():
+                if event.name is not None:
+                    self.calls.append(Call(event.id or "", event.name))
+                self.calls[-1].arguments += event.arguments
+            case Finished():
+                self.end = event
+
+
+def collect(events: Iterable[Part | Finished]) -> list[Collected]:
+    """All sequences, in the order of their indices."""
+    out: dict[int, Collected] = {}
+    for event in events:
+        out.setdefault(event.index, Collected(event.index)).add(event)
+    return [out[index] for index in sorted(out)]

@@ -1,0 +1,85 @@
+"""What OpenAI's two kinds of completion share: the usage at the end, the mark after it, the shape of an error."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterable
+
+import msgspec
+
+from mlx_server.app.encoders import sse
+from mlx_server.app.encoders.collected import Collected, collect
+from mlx_server.app.encoders.head import Head
+from mlx_server.app.encoders.tally import Tally
+from mlx_server.app.errors import Answer
+from mlx_server.schemas.messages import Finished, Part, TokenLogprob
+from mlx_server.schemas.openai import PerformanceMetrics, SamplingFields, Usage
+
+
+class CompletionsEncoder:
+    """One answer to a chat or a text completion."""
+
+    def __init__(self, head: Head, given: SamplingFields) -> None:
+        self.head = head
+        self.conversation_id = given.conversation_id or msgspec.UNSET
+        self._began_s = time.monotonic() if given.performance_metrics else None
+        self._include_usage = given.include_usage()
+        self._tally = Tally()
+
+    @abstractmethod
+    def begin(self) -> bytes:
+        """What comes before the first text."""
+
+    @abstractmethod
+    def part(self, event: Part | Finished) -> bytes:
+        """The chunks for one event."""
+
+    @abstractmethod
+    def last(self, usage: Usage) -> msgspec.Struct:
+        """The chunk that tells the usage."""
+
+    @abstractmethod
+    def answer(self, choices: list[Collected], usage: Usage) -> msgspec.Struct:
+        """The answer in one piece."""
+
+    @property
+    def no_usage(self) -> msgspec.UnsetType | None:
+        """What every chunk but the last says of usage: null where one is to come."""
+        return None if self._include_usage else msgspec.UNSET
+
+    def performance(self, usage: Usage) -> PerformanceMetrics | msgspec.UnsetType:
+        """How fast it went, if that was asked for."""
+        if self._began_s is None:
+            return msgspec.UNSET
+        seconds = time.monotonic() - self._began_s
+        return PerformanceMetrics(round(seconds * 1000, 3), round(usage.completion_tokens / seconds, 3))
+
+    def events(self, events: Iterable[Part | Finished]) -> bytes:
+        """The chunks of a stream."""
+        out = []
+        for event in events:
+            if isinstance(event, Finished):
+                self._tally.add(event)
+            out.append(self.part(event))
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        """The usage if it was asked for, and the mark that all is said."""
+        return (sse.event(self.last(self._tally.usage())) if self._include_usage else b"") + sse.DONE
+
+    def whole(self, events: list[Part | Finished]) -> bytes:
+        """The answer in one piece."""
+        for event in events:
+            if isinstance(event, Finished):
+                self._tally.add(event)
+        return msgspec.json.encode(self.answer(collect(events), self._tally.usage()))
+
+    def error(self, answer: Answer) -> bytes:
+        """A failure after the stream has begun."""
+        return sse.error(answer)
+
+
+def logprob_of(token: TokenLogprob) -> float | None:
+    """In nats; OpenAI's -9999 for what can't be, None for what has no probability."""
+    return None if token.logprob is None else max(-9999.0, token.logprob)

@@ -1,0 +1,131 @@
+"""From one sequence's tokens to the parts of its answer: text, marks, stop strings, log-probabilities, counts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import msgspec
+
+from mlx_server.schemas.messages import (
+    ChosenToken,
+    Finished,
+    FinishReason,
+    Part,
+    Reasoning,
+    Text,
+    TokenLogprob,
+    ToolCall,
+)
+from mlx_server.workers.engine.markup import Called, Markup, Piece, Said, Thought
+from mlx_server.workers.engine.text import DetokenizedText, StopScanner
+from mlx_server.workers.sequence import Sequence, Token
+
+Describe = Callable[[int, float | None], TokenLogprob]
+"""A token's text and bytes, by its id, with its log-probability."""
+
+
+class Answer:
+    """One sequence's answer as it grows. Lives on the event loop's thread."""
+
+    def __init__(self, sequence: Sequence, text: DetokenizedText, markup: Markup, describe: Describe) -> None:
+        self.finish: FinishReason | None = None
+        self._sequence = sequence
+        self._text = text
+        self._markup = markup
+        self._stops = StopScanner(sequence.limits.stop, include=sequence.limits.include_stop)
+        self._describe = describe
+        self._tokens = self._reasoning_tokens = self._uncounted = 0
+        self._logprob_sum = 0.0
+        self._stop_token: str | None = None
+        self._said = self._shown = 0
+        """Visible characters that came, and those of them that have been sent."""
+        self._unsent: list[tuple[int, ChosenToken]] = []
+        """Tokens to report, each with the number of visible characters that stand before it."""
+
+    def add(self, token: Token) -> list[Part]:
+        """What is certain after one more token; after the last one, all that was held back."""
+        self._tokens += 1
+        self._uncounted += 1
+        self._reasoning_tokens += self._markup.thinking
+        text = self._text_of(token)
+        if token.logprob is not None and text is not None:
+            self._logprob_sum += token.logprob
+            self._unsent.append((self._said, self._chosen(token)))
+        pieces = self._markup.feed(text) if text else []
+        if token.finish and not self._markup.complete:
+            pieces = [*pieces, *self._markup.feed(self._text.finish()), *self._markup.flush()]
+        parts = [part for piece in pieces if (part := self._part(piece)) is not None]
+        if self._stops.met is None and token.finish and (held := self._stops.flush()):
+            parts.append(self._visible(held))
+        self.finish = self._why(token.finish)
+        return self._counted(parts)
+
+    def finished(self) -> Finished:
+        """The end of an answer that has one."""
+        assert self.finish is not None
+        return Finished(
+            *self._sequence.key,
+            self.finish,
+            0 if self._sequence.follows else len(self._sequence.prompt),
+            0,
+            self._tokens,
+            self._reasoning_tokens,
+            self._stops.met or self._stop_token,
+            self._logprob_sum / self._tokens if self._tokens else 0.0,
+        )
+
+    def _text_of(self, token: Token) -> str | None:
+        """The text that a token makes certain; None for one that only ends the sequence."""
+        if token.finish == "stop":
+            limits = self._sequence.limits
+            if token.token in limits.stop_token_ids:
+                self._stop_token = self._describe(token.token, None).text
+            if not (self._stop_token and limits.include_stop):
+                return None
+        return self._text.add(token.token)
+
+    def _chosen(self, token: Token) -> ChosenToken:
+        top = tuple(self._describe(id_, logprob) for id_, logprob in token.top)
+        return ChosenToken(self._describe(token.token, token.logprob), top)
+
+    def _part(self, piece: Piece) -> Part | None:
+        if self._stops.met is not None:
+            return None
+        match piece:
+            case Said(text):
+                self._said += len(text)
+                shown = self._stops.feed(text)
+                return self._visible(shown) if shown else None
+            case Thought(text):
+                self._unsent.clear()
+                return Reasoning(*self._sequence.key, text, 0)
+            case Called(call, arguments, name):
+                self._unsent.clear()
+                id_ = None if name is None else f"call_{uuid.uuid4().hex[:24]}"
+                return ToolCall(*self._sequence.key, call, arguments, 0, id_, name)
+
+    def _visible(self, text: str) -> Text:
+        """Text with the tokens that begin in it."""
+        self._shown += len(text)
+        begun = [chosen for at, chosen in self._unsent if at < self._shown]
+        del self._unsent[: len(begun)]
+        return Text(*self._sequence.key, text, 0, tuple(begun))
+
+    def _why(self, finish: FinishReason | None) -> FinishReason | None:
+        if self._stops.met is not None:
+            return "stop"
+        if self._markup.complete or (finish == "stop" and self._markup.calls):
+            return "tool_calls"
+        return finish
+
+    def _counted(self, parts: list[Part]) -> list[Part]:
+        """The same parts, the first of which counts the tokens that no part has counted yet."""
+        if self.finish == "length" and self._unsent:
+            parts.append(Text(*self._sequence.key, "", 0, tuple(chosen for _, chosen in self._unsent)))
+        if not parts and self.finish:
+            parts.append(Text(*self._sequence.key, "", 0))
+        if parts:
+            parts[0] = msgspec.structs.replace(parts[0], tokens=self._uncounted)
+            self._uncounted = 0
+        return parts
