@@ -96,3 +96,12 @@ def arguments_text(arguments: Any) -> str:
         return NO_ARGUMENTS if arguments is None else json.dumps(arguments, ensure_ascii=False, default=str)
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from error
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is whole JSON; none at all is, for a function without arguments."""
+    try:
+        json.loads(text or "null")
+    except ValueError:
+        return False
+    return True

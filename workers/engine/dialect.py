@@ -9,44 +9,36 @@ from mlx_server.workers.engine.calls import Calls
 from mlx_server.workers.engine.harmony import HarmonyText
 from mlx_server.workers.engine.marked_text import MarkedText
 from mlx_server.workers.engine.markup import Markup, PlainText
-from mlx_server.workers.engine.states import NORMAL, States, Transitions
+from mlx_server.workers.engine.states import NORMAL, ResponseFormat, States
 from mlx_server.workers.engine.thinking import ThinkMarks, think_marks
 from mlx_server.workers.engine.tool_formats import HARMONY, ToolFormat, tool_format
 
 
 class Dialect:
-    """Made once for a model. `initial` and `structural` are mlx-lm's `response_initial_state` and
-    `structural_markers`."""
+    """Made once for a model."""
 
     def __init__(
-        self,
-        format_: ToolFormat,
-        thinking: ThinkMarks | None = None,
-        *,
-        transitions: Transitions | None = None,
-        initial: str | None = None,
-        structural: tuple[str, ...] = (),
+        self, format_: ToolFormat, thinking: ThinkMarks | None = None, response: ResponseFormat | None = None
     ) -> None:
         self.format = format_
         self.thinking = thinking
-        self._rest = {"transitions": transitions or {}, "initial": initial or NORMAL, "structural": structural}
-        self._with_calls = States(format_, thinking, calls=True, **self._rest)
-        self._without_calls = States(format_, thinking, calls=False, **self._rest)
+        self._response = response or ResponseFormat()
+        self._with_calls = States(format_, thinking, self._response, calls=True)
+        self._without_calls = States(format_, thinking, self._response, calls=False)
 
     @classmethod
     def of(cls, tokenizer: Any) -> Dialect:
         """What mlx-lm's TokenizerWrapper tells."""
-        return cls(
-            tool_format(tokenizer),
-            think_marks(tokenizer),
-            transitions=tokenizer.response_transitions,
-            initial=tokenizer.response_initial_state,
-            structural=tuple(tokenizer.structural_markers),
+        response = ResponseFormat(
+            tokenizer.response_transitions,
+            tokenizer.response_initial_state or NORMAL,
+            tuple(tokenizer.structural_markers),
         )
+        return cls(tool_format(tokenizer), think_marks(tokenizer), response)
 
     def speaking(self, format_: ToolFormat) -> Dialect:
         """The same model with calls in another format; keep it, it takes a moment to make."""
-        return self if format_ == self.format else Dialect(format_, self.thinking, **self._rest)
+        return self if format_ == self.format else Dialect(format_, self.thinking, self._response)
 
     @property
     def marks(self) -> tuple[str, ...]:

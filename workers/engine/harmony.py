@@ -7,13 +7,12 @@ See https://cookbook.openai.com/articles/openai-harmony.
 
 from __future__ import annotations
 
-import json
 import re
 from enum import Enum, auto
 
-from mlx_server.workers.engine.calls import NO_ARGUMENTS, Calls
-from mlx_server.workers.engine.markup import Piece, Said, Thought
+from mlx_server.workers.engine.calls import NO_ARGUMENTS, Calls, is_json
 from mlx_server.workers.engine.marks import Marks
+from mlx_server.workers.engine.markup import Piece, Said, Thought
 
 START, CHANNEL, MESSAGE, CONSTRAIN = "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")
@@ -128,12 +127,3 @@ class HarmonyText:
             self._calls.more(self._call, NO_ARGUMENTS)
         self._calls.end()
         self._in, self._header = In.HEADER, ""
-
-
-def is_json(text: str) -> bool:
-    """Whether a text is whole JSON; none at all is, for a function without arguments."""
-    try:
-        json.loads(text or "null")
-    except ValueError:
-        return False
-    return True

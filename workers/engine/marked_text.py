@@ -108,8 +108,9 @@ class MarkedText:
             leave = thinking.end if thinking is not None and self._state == REASONING else None
             self._reader = Block(self._calls, self._states.format, leave)
             return
-        self._state = state
-        self._thought_space, self._thought = "", False
+        if state != self._state:
+            self._state = state
+            self._thought_space, self._thought = "", False
 
     def _after_block(self, rest: Rest) -> str:
         """What made no call goes on where it began: a model may think about calls."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mlx_server.workers.engine.calls import Calls, Rest, regular
-from mlx_server.workers.engine.markup import Said
+from mlx_server.workers.engine.calls import Calls, Rest, is_json, regular
 from mlx_server.workers.engine.marks import Marks
+from mlx_server.workers.engine.markup import Said
 from mlx_server.workers.engine.tool_formats import ToolFormat
 
 
@@ -96,4 +96,5 @@ class ParsedCalls:
             self._calls.more(call, "}")
         if whole:
             self._whole = index + 1
-            self._calls.end()
+            if is_json(text):
+                self._calls.end()

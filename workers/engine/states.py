@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mlx_server.workers.engine.marks import Marks
 from mlx_server.workers.engine.thinking import ThinkMarks
@@ -11,8 +12,15 @@ from mlx_server.workers.engine.tool_formats import ToolFormat
 NORMAL, REASONING, TOOL = "normal", "reasoning", "tool"
 """mlx-lm's names of states. A model's response format has further ones, whose text is not shown."""
 
-Transitions = Mapping[str, list[tuple[str, str]]]
-"""mlx-lm's `response_transitions`: marks and what they lead to, by state."""
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What mlx-lm says of an answer as a whole, in its `response_transitions` (marks and what they lead to, by
+    state), `response_initial_state` and `structural_markers`."""
+
+    transitions: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict)
+    initial: str = NORMAL
+    structural: tuple[str, ...] = ()
 
 
 class States:
@@ -22,21 +30,15 @@ class States:
     """
 
     def __init__(
-        self,
-        format_: ToolFormat,
-        thinking: ThinkMarks | None,
-        *,
-        calls: bool,
-        transitions: Transitions,
-        initial: str,
-        structural: Iterable[str],
+        self, format_: ToolFormat, thinking: ThinkMarks | None, response: ResponseFormat, *, calls: bool
     ) -> None:
         self.format = format_
         self.thinking = thinking
-        self.initial = initial
-        states = {NORMAL, REASONING, initial, *transitions} - {TOOL}
+        self.initial = response.initial
+        transitions = response.transitions
+        states = {NORMAL, REASONING, response.initial, *transitions} - {TOOL}
         edges: dict[str, dict[str, str]] = {state: {} for state in states}
-        edges[NORMAL] |= dict.fromkeys(structural, NORMAL)
+        edges[NORMAL] |= dict.fromkeys(response.structural, NORMAL)
         if thinking is not None:
             for state in (NORMAL, REASONING):
                 edges[state] |= {thinking.start: REASONING, thinking.end: NORMAL}
