@@ -236,7 +236,7 @@ def test_harmony_recipient_in_the_role_and_final_answers() -> None:
     got = read(Dialect(HARMONY), final)
     assert (got.thought, got.said) == ("a < b", "Yes <| no.")
     assert read(Dialect(HARMONY), "A plain answer.").said == "A plain answer."
-    cut = read(Dialect(HARMONY), HARMONY_CALL[:-6])
+    cut = read(Dialect(HARMONY), HARMONY_CALL[:-7])
     assert (cut.calls, cut.whole) == ([("get_weather", '{"city": "Oslo", "da')], 0)
     assert read(Dialect(HARMONY), HARMONY_CALL, tools=()).said == '{"city": "Oslo", "days": 3}'
 
