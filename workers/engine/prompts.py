@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Prompt, Sampling, TextPrompt
+from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.prefix import SharedPrefix
-from mlx_server.workers.engine.thinking import ThinkingStart, think_marks
+from mlx_server.workers.engine.thinking import ThinkingStart
+from mlx_server.workers.engine.tool_grammar import enforced, special_tokens, tool_grammar
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
 
@@ -34,6 +37,7 @@ class PromptMaker:
         context_length: int | None,
         model_defaults: Sampling,
         vocabulary: Vocabulary,
+        dialect: Dialect,
     ) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
@@ -41,14 +45,15 @@ class PromptMaker:
         self._context_length = context_length
         self._defaults = model_defaults
         self._vocabulary = vocabulary
-        self._marks = think_marks(tokenizer)
+        self._format = dialect.format
+        self._marks = dialect.thinking
+        self._special = special_tokens(tokenizer, vocabulary)
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
         sampling = with_defaults(request.sampling, self._defaults, OPENAI_DEFAULTS)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
-        grammar = None if request.grammar is None else self._vocabulary.compile(request.grammar)
         if request.thinking_budget is not None and self._marks is None:
             raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
         sequences: list[Sequence] = []
@@ -62,7 +67,8 @@ class PromptMaker:
                 request.limits,
                 continues_text=not isinstance(prompt, ChatPrompt) or prompt.continues_last,
                 prefix=SharedPrefix(request.n) if request.n > 1 else None,
-                grammar=grammar,
+                grammar=self._grammar(prompt, request),
+                speech=self._speech(prompt, request),
                 thinking=self._thinking(tokens, prompt),
                 thinking_budget=request.thinking_budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
@@ -70,6 +76,20 @@ class PromptMaker:
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
         return sequences
+
+    def _speech(self, prompt: Prompt, request: GenerationRequest) -> Speech | None:
+        if not isinstance(prompt, ChatPrompt):
+            return None
+        hermes = enforced(prompt.tools, request.tool_use, request.grammar)
+        return Speech(prompt.tools, request.tool_use, hermes)
+
+    def _grammar(self, prompt: Prompt, request: GenerationRequest) -> LLMatcher | None:
+        """What the answer to this prompt must be. Raises InvalidRequest."""
+        if isinstance(prompt, ChatPrompt):
+            calls = tool_grammar(self._format, prompt.tools, request.tool_use, request.grammar, self._special)
+            if calls is not None:
+                return self._vocabulary.matcher(calls, "tools")
+        return None if request.grammar is None else self._vocabulary.compile(request.grammar)
 
     def _thinking(self, tokens: list[int], prompt: Prompt) -> ThinkingStart | None:
         """Where an answer to this conversation stands: reasoning is open, has been closed, or may come."""

@@ -22,13 +22,15 @@ from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
-from mlx_server.workers.engine.markup import PlainText
+from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.markup import Markup, PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text import DetokenizedText, follow, unknown_tokens
+from mlx_server.workers.engine.tool_formats import HERMES
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence
@@ -51,6 +53,9 @@ class LanguageHandler:
         self._silent: frozenset[int] = frozenset()
         """Those, and the special ones."""
         self._vocabulary: Vocabulary
+        self._dialect: Dialect
+        self._hermes: Dialect
+        """The same model where a grammar makes it call in Hermes' JSON."""
         self._prompts: PromptMaker
         self._engine: Engine
 
@@ -71,6 +76,8 @@ class LanguageHandler:
         self._textless = unknown_tokens(self._tokenizer, vocab_size)
         self._silent = self._textless | frozenset(self._tokenizer.all_special_ids)
         self._vocabulary = Vocabulary(self._tokenizer, vocab_size)
+        self._dialect = Dialect.of(self._tokenizer)
+        self._hermes = self._dialect.speaking(HERMES)
         context_length = read_context_length(config)
         self._prompts = PromptMaker(
             copy.deepcopy(self._tokenizer),
@@ -78,6 +85,7 @@ class LanguageHandler:
             context_length,
             read_sampling_defaults(folder),
             self._vocabulary,
+            self._dialect,
         )
         return ModelFacts(
             rows=1 if batching is Batching.NONE else spec.rows,
@@ -100,7 +108,13 @@ class LanguageHandler:
         if sequence.continues_text:
             follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
         silent = self._silent if sequence.limits.skip_special_tokens else self._textless
-        return Answer(sequence, DetokenizedText(detokenizer, silent), PlainText(), self._vocabulary.describe)
+        speech = sequence.speech
+        markup: Markup = PlainText()
+        if speech is not None:
+            dialect = self._hermes if speech.hermes else self._dialect
+            markup = dialect.markup(speech, starts_thinking=bool(sequence.thinking and sequence.thinking.thinks))
+            silent -= dialect.mark_tokens(self._tokenizer, calls=speech.calls)
+        return Answer(sequence, DetokenizedText(detokenizer, silent), markup, self._vocabulary.describe)
 
     @property
     def busy(self) -> bool:

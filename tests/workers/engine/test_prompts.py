@@ -13,6 +13,7 @@ from mlx_server.schemas.generation import (
     TextPrompt,
     TokenPrompt,
 )
+from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.prompts import PromptMaker, with_defaults
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
@@ -33,7 +34,9 @@ def maker(tokenizer: Any) -> PromptMaker:
 
 
 def make_maker(tokenizer: Any, defaults: Sampling) -> PromptMaker:
-    return PromptMaker(tokenizer, VOCABULARY, CONTEXT, defaults, Vocabulary(tokenizer, VOCABULARY))
+    return PromptMaker(
+        tokenizer, VOCABULARY, CONTEXT, defaults, Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+    )
 
 
 def _refusal(maker: PromptMaker, request: GenerationRequest) -> InvalidRequest:
@@ -98,7 +101,9 @@ def test_max_tokens_is_what_is_left_of_the_context(maker: PromptMaker, tokens: i
 
 
 def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any) -> None:
-    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY))
+    maker = PromptMaker(
+        tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+    )
     [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), 5000))
     assert sequence.max_tokens == 5000
 
