@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Prompt, Sampling, TextPrompt
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, ToolUse
+from mlx_server.workers.engine.fill_in import fill_in
+from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
 from mlx_server.workers.sequence import Sequence
 
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
@@ -17,12 +19,20 @@ OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
 class PromptMaker:
     """Turns requests into sequences. `context_length` is None where the model does not say."""
 
-    def __init__(self, tokenizer: Any, vocab_size: int, context_length: int | None, model_defaults: Sampling) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        vocab_size: int,
+        context_length: int | None,
+        model_defaults: Sampling,
+        templates: TemplateDefaults | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
         self._context_length = context_length
         self._defaults = model_defaults
+        self.renderer = ChatRenderer(tokenizer, self._check_length, templates)
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence per prompt. Raises InvalidRequest."""
@@ -30,21 +40,25 @@ class PromptMaker:
         self._check_ids(sampling.logit_bias, "logit_bias")
         sequences = []
         for index, prompt in enumerate(request.prompts):
-            tokens = self._tokens(prompt)
+            tokens = self._tokens(prompt, request.tool_use)
             room = self._room(len(tokens), prompt)
             max_tokens = min(request.max_tokens, room)
-            continues = not isinstance(prompt, ChatPrompt)
+            continues = not isinstance(prompt, ChatPrompt) or prompt.continues_last
             sequences.append(Sequence((ticket, index), tokens, max_tokens, sampling, request.limits, continues))
         return sequences
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def close(self) -> None:
+        """End what was started for clients' templates. Idempotent; from any thread."""
+        self.renderer.close()
+
+    def _tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
         match prompt:
             case ChatPrompt():
                 self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
-                tokens, field = self._render(prompt.messages), "messages"
+                tokens, field = self.renderer.render(prompt, tool_use).tokens, "messages"
             case TextPrompt():
-                self._check_length(len(prompt.text), "prompt")
-                tokens, field = list(self._tokenizer.encode(prompt.text)), "prompt"
+                self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
+                tokens, field = self._encode(prompt), "prompt"
             case _:
                 tokens, field = list(prompt.ids), "prompt"
         self._check_ids(tokens, field)
@@ -71,14 +85,10 @@ class PromptMaker:
             raise InvalidRequest("`prompt` is empty, and this model has no token that begins a text.", "prompt")
         return [token]
 
-    def _render(self, messages: tuple[Message, ...]) -> list[int]:
-        if not self._tokenizer.has_chat_template:
-            raise InvalidRequest("This model has no chat template: use /v1/completions.", "messages")
-        given = [{k: v for k, v in msgspec.structs.asdict(m).items() if v is not None} for m in messages]
-        try:
-            return list(self._tokenizer.apply_chat_template(given, add_generation_prompt=True))
-        except Exception as error:  # noqa: BLE001 - a template is a model's own program; it refuses with any exception
-            raise InvalidRequest(f"The model's chat template refuses these messages: {error}", "messages") from None
+    def _encode(self, prompt: TextPrompt) -> list[int]:
+        if prompt.suffix:
+            return fill_in(self._tokenizer, prompt.text, prompt.suffix)
+        return list(self._tokenizer.encode(prompt.text))
 
     def _room(self, prompt_tokens: int, prompt: Prompt) -> int:
         """How many tokens may follow. Raises InvalidRequest if there is no place for one."""
