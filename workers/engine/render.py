@@ -148,6 +148,8 @@ def render_text(
         given = to_dicts(messages, knows, stray)
         if tools and not knows.tools:
             given = with_description(given, describe(tools), system=knows.system)
+        elif tools and knows.tools_by_system and given[0]["role"] != "system":
+            given = [{"role": "system", "content": ""}, *given]
         return Conversation(given, shown, arguments, continues_last)
 
     try:

@@ -73,8 +73,8 @@ class Arguments:
             return {}
         switch = next((name for name in THINKING_SWITCHES if self._takes(name)), None)
         if self._takes("reasoning_effort"):
-            off = {switch: False} if effort == "none" and switch is not None else {}
-            return {"reasoning_effort": effort, **off}
+            switched = {} if switch is None else {switch: effort != "none"}
+            return {"reasoning_effort": effort, **switched}
         if switch is not None:
             return {switch: effort not in QUIET_EFFORTS}
         if effort == "none" and not self._thinks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mlx_server.schemas.errors import InvalidRequest
@@ -41,7 +41,8 @@ For each function call, return a json object with function name and arguments wi
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What a template does with tools. `short_ids`: it takes ids of nine letters and digits only, as Mistral's do."""
+    """What a template does with tools. `short_ids`: it takes ids of nine letters and digits only, as Mistral's do.
+    `tools_by_system`: it shows tools only where there is a system message."""
 
     tools: bool = False
     calls: bool = False
@@ -49,24 +50,28 @@ class Knowledge:
     system: bool = True
     arguments: ArgumentsAs = "object"
     short_ids: bool = False
+    tools_by_system: bool = False
 
 
 def probe(template: ChatTemplate, arguments: Mapping[str, Any]) -> Knowledge:
     """Find out by rendering conversations and looking at what is left of them; a refusal is a no."""
     user = {"role": "user", "content": "probe"}
     tools = openai_tools((Tool(PROBE, "probe"),))
-    knows_tools = PROBE in tried(template, Conversation([user], tools, arguments))
     rule = {"role": "system", "content": PROBE_RULE}
+    shown = PROBE in tried(template, Conversation([user], tools, arguments))
+    by_system = not shown and PROBE in tried(template, Conversation([rule, user], tools, arguments))
     system = PROBE_RULE in tried(template, Conversation([rule, user], None, arguments))
+    knows = Knowledge(shown or by_system, system=system, tools_by_system=by_system)
     calls_only: Knowledge | None = None
     for form, id_ in FORMS:
         text = tried(template, Conversation([user, *probe_call(form, id_)], None, arguments))
         if PROBE_ARGUMENT in text and PROBE in text:
-            found = Knowledge(knows_tools, True, PROBE_RESULT in text, system, form, id_ == SHORT_ID)
+            results = PROBE_RESULT in text
+            found = replace(knows, calls=True, results=results, arguments=form, short_ids=id_ == SHORT_ID)
             if found.results:
                 return found
             calls_only = calls_only or found
-    return calls_only or Knowledge(knows_tools, system=system)
+    return calls_only or knows
 
 
 def probe_call(form: ArgumentsAs, id_: str) -> list[dict[str, Any]]:
