@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
@@ -71,8 +72,10 @@ class OwnTemplate:
 
     def variables(self) -> frozenset[str] | None:
         """Those of a Jinja template; of a function its parameters. Raises TemplateSyntaxError."""
-        if self.opaque:
-            return None
+        return None if self.opaque else self._read
+
+    @cached_property
+    def _read(self) -> frozenset[str]:
         if self._texts:
             return frozenset().union(*map(variables, self._texts))
         return frozenset(each.name for each in self._parameters)
