@@ -36,6 +36,10 @@ class Settings:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     log_level: str = "info"
     cache_dir: Path = field(default_factory=default_cache_dir)
+    adapter_path: Path | None = None
+    adapter_dir: Path | None = None
+    draft_model: str | None = None
+    num_draft_tokens: int = 3
     patience: Patience = field(default_factory=Patience)
 
     @property

@@ -81,7 +81,8 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     """The one end of a sequence that worked. Counts are in tokens; a prompt that several choices share counts once.
 
     `stop` is the stop string or the token's text that ended it, if the client named one. `mean_logprob` is in nats
-    per token, 0 where it was not asked for.
+    per token, 0 where it was not asked for. A draft model proposed `drafted_tokens`, of which the answer has
+    `accepted_tokens`.
     """
 
     ticket: int
@@ -93,6 +94,8 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     reasoning_tokens: int = 0
     stop: str | None = None
     mean_logprob: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
@@ -128,13 +131,20 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
-    """The first message: which model to serve, and how. `rows` is the most that may be batched together."""
+    """The first message: which model to serve, and how. `rows` is the most that may be batched together.
+
+    `adapter_path` is the folder of the adapter for requests that name none, `adapter_dir` the folder of those that
+    requests may name.
+    """
 
     model_path: str
     model_type: str
     rows: int
     prefill_step_size: int
     cache_dir: str
+    adapter_path: str | None = None
+    adapter_dir: str | None = None
+    draft_model: str | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

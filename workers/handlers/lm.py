@@ -11,29 +11,27 @@ from typing import Any
 
 import mlx.core as mx
 import msgspec
-from mlx.utils import tree_flatten
-from mlx_lm.utils import load_model, load_tokenizer
 
 from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts, TokenLogprob
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
+from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.companions import accompanied
+from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
 from mlx_server.workers.engine.markup import PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text import DetokenizedText, follow, silent_tokens
-from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence
 
 log = logging.getLogger(__name__)
 
 PRIMING_TOKENS = 4
 """Tokens of a prompt that a detokeniser sees before the text that continues it: more than one character needs."""
-
-CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "model_max_length", "n_positions", "seq_length")
 
 
 class LanguageHandler:
@@ -43,7 +41,7 @@ class LanguageHandler:
         self._tokenizer: Any = None
         self._silent: frozenset[int] = frozenset()
         self._prompts: PromptMaker
-        self._engine: BatchEngine | SequentialEngine
+        self._engine: Engine
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
@@ -57,7 +55,8 @@ class LanguageHandler:
         batching, reason = probe(model, spec.rows, vocab_size)
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
-        self._engine = make_engine(model, set(self._tokenizer.eos_token_ids), batching, spec)
+        engine = make_engine(model, set(self._tokenizer.eos_token_ids), batching, spec)
+        self._engine, more_notes = accompanied(engine, model, self._tokenizer, spec, report)
         self._silent = silent_tokens(self._tokenizer, vocab_size)
         context_length = read_context_length(config)
         self._prompts = PromptMaker(
@@ -70,12 +69,16 @@ class LanguageHandler:
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
-            notes=tuple(notes),
+            notes=(*notes, *more_notes),
         )
 
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """Render and tokenise. Raises InvalidRequest."""
-        return self._prompts.sequences(ticket, request)
+        sequences = self._prompts.sequences(ticket, request)
+        for sequence in sequences:
+            sequence.adapter = request.adapter
+            sequence.draft_tokens = (request.draft.tokens or 0) if request.draft else 0
+        return sequences
 
     def answer_stream(self, sequence: Sequence) -> Answer:
         """A detokeniser of its own; all share one token map."""
@@ -111,7 +114,7 @@ class LanguageHandler:
         mx.synchronize()
 
 
-def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load) -> BatchEngine | SequentialEngine:
+def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
         return SequentialEngine(model, stop_tokens, prefill_step_size=spec.prefill_step_size)
@@ -122,53 +125,6 @@ def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Loa
         joint_prefill=batching is Batching.JOINT,
         prefill_step_size=spec.prefill_step_size,
     )
-
-
-def read_model(folder: Path) -> tuple[Any, dict[str, Any], list[str]]:
-    """The model with its weights unread, its config, and notes. Raises ModelLoadError."""
-    if not (folder / "config.json").is_file():
-        raise ModelLoadError(f"{folder} is not a model: it has no config.json")
-    try:
-        model, config = load_model(folder, lazy=True, trust_remote_code=False)
-    # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
-    except (Exception, SystemExit) as error:
-        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
-    model, notes = platform.suit_weights(model)
-    return model, config, notes
-
-
-def read_tokenizer(folder: Path, config: dict[str, Any]) -> Any:
-    """mlx-lm's tokenizer. Raises ModelLoadError."""
-    try:
-        return load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id"))
-    except Exception as error:
-        raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
-
-
-def evaluate(model: Any, report: Callable[[Loading], None]) -> int:
-    """Read the weights, telling how far it is; returns their size in bytes. Raises ModelLoadError."""
-    parameters = [array for _, array in tree_flatten(model.parameters())]
-    total = int(sum(array.nbytes for array in parameters))
-    done = told = 0
-    try:
-        for array in parameters:
-            mx.eval(array)
-            done += array.nbytes
-            if done - told > total / 100 or done == total:
-                report(Loading("loading weights", done, total))
-                told = done
-    except RuntimeError as error:
-        raise ModelLoadError(f"the weights can't be read: {one_line(error)}") from error
-    return total
-
-
-def read_context_length(config: dict[str, Any]) -> int | None:
-    """Tokens that prompt and answer may have together, from the model's config; None where it does not say."""
-    for part in (config, config.get("text_config") or {}):
-        for key in CONTEXT_KEYS:
-            if isinstance(part.get(key), int) and part[key] > 0:
-                return int(part[key])
-    return None
 
 
 def read_sampling_defaults(folder: Path) -> Sampling:
