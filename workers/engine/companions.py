@@ -15,6 +15,7 @@ from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.draft import DraftModel, trimmable
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
 from mlx_server.workers.engine.resolve import resolve
+from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.speculative import SpeculativeEngine
 from mlx_server.workers.handlers.base import ModelLoadError
 
@@ -30,7 +31,8 @@ def accompanied(engine: Engine, model: Any, tokenizer: Any, spec: Load, report: 
     if spec.draft_model is not None:
         draft = load_draft(spec.draft_model, model, tokenizer, Path(spec.cache_dir), report)
         stop_tokens = set(tokenizer.eos_token_ids)
-        speculative = SpeculativeEngine(model, draft, stop_tokens, prefill_step_size=spec.prefill_step_size)
+        proposing = SpeculativeEngine(model, draft, stop_tokens, prefill_step_size=spec.prefill_step_size)
+        speculative = EchoingEngine(model, proposing)
         notes.append(f"{spec.draft_model} proposes tokens where a request asks for it")
     adapters = Adapters(model, *(Path(p) if p else None for p in (spec.adapter_path, spec.adapter_dir)))
     try:

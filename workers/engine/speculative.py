@@ -15,7 +15,7 @@ import mlx.core as mx
 from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.draft import Chooser, DraftModel, Proposer, Reader
 from mlx_server.workers.engine.logprobs import Report, report
-from mlx_server.workers.engine.sampling import make_processors
+from mlx_server.workers.engine.sampling import end_tokens, make_processors
 from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
 
 
@@ -78,8 +78,8 @@ class _Run:
         self._model = model
         self._draft = draft
         self._chooser = Chooser(sequence)
-        self._processors = make_processors(sequence)
-        self._ends = stop_tokens
+        self._processors = make_processors(sequence, stop_tokens)
+        self._ends = end_tokens(sequence, stop_tokens)
 
     def advance(self, chunk: int) -> list[Token]:
         """Read one chunk; the next tokens once both models have read the prompt."""

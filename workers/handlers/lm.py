@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import mlx.core as mx
 import msgspec
 
 from mlx_server.schemas.generation import GenerationRequest, Sampling
-from mlx_server.schemas.messages import Load, Loading, ModelFacts, TokenLogprob
+from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.base import Engine
@@ -24,8 +26,10 @@ from mlx_server.workers.engine.markup import PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.resolve import one_line, resolve
+from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
-from mlx_server.workers.engine.text import DetokenizedText, follow, silent_tokens
+from mlx_server.workers.engine.text import DetokenizedText, follow, unknown_tokens
+from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Key, Produced, Sequence
 
 log = logging.getLogger(__name__)
@@ -39,7 +43,11 @@ class LanguageHandler:
 
     def __init__(self) -> None:
         self._tokenizer: Any = None
+        self._textless: frozenset[int] = frozenset()
+        """Tokens that are no text: the tokenizer does not know them."""
         self._silent: frozenset[int] = frozenset()
+        """Those, and the special ones."""
+        self._vocabulary: Vocabulary
         self._prompts: PromptMaker
         self._engine: Engine
 
@@ -56,11 +64,18 @@ class LanguageHandler:
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
         engine = make_engine(model, set(self._tokenizer.eos_token_ids), batching, spec)
-        self._engine, more_notes = accompanied(engine, model, self._tokenizer, spec, report)
-        self._silent = silent_tokens(self._tokenizer, vocab_size)
+        echoing = EchoingEngine(model, engine)
+        self._engine, more_notes = accompanied(echoing, model, self._tokenizer, spec, report)
+        self._textless = unknown_tokens(self._tokenizer, vocab_size)
+        self._silent = self._textless | frozenset(self._tokenizer.all_special_ids)
+        self._vocabulary = Vocabulary(self._tokenizer, vocab_size)
         context_length = read_context_length(config)
         self._prompts = PromptMaker(
-            copy.deepcopy(self._tokenizer), vocab_size, context_length, read_sampling_defaults(folder)
+            copy.deepcopy(self._tokenizer),
+            vocab_size,
+            context_length,
+            read_sampling_defaults(folder),
+            self._vocabulary,
         )
         return ModelFacts(
             rows=1 if batching is Batching.NONE else spec.rows,
@@ -69,6 +84,7 @@ class LanguageHandler:
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
+            fingerprint=fingerprint(folder, parameter_bytes),
             notes=(*notes, *more_notes),
         )
 
@@ -85,11 +101,8 @@ class LanguageHandler:
         detokenizer = self._tokenizer.detokenizer
         if sequence.continues_text:
             follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
-        return Answer(sequence, DetokenizedText(detokenizer, self._silent), PlainText(), self._describe)
-
-    def _describe(self, token: int, logprob: float | None) -> TokenLogprob:
-        text = self._tokenizer.decode([token])
-        return TokenLogprob(text, text.encode(), logprob)
+        silent = self._silent if sequence.limits.skip_special_tokens else self._textless
+        return Answer(sequence, DetokenizedText(detokenizer, silent), PlainText(), self._vocabulary.describe)
 
     @property
     def busy(self) -> bool:
@@ -112,6 +125,12 @@ class LanguageHandler:
         """Release the generator; the memory goes with the process."""
         self._engine.close()
         mx.synchronize()
+
+
+def fingerprint(folder: Path, parameter_bytes: int) -> str:
+    """Names what decides what a seed gives: the model, and the library and the device that compute it."""
+    facts = f"{parameter_bytes} {version('mlx')} {version('mlx-lm')} {platform.device_name()}"
+    return hashlib.sha256((folder / "config.json").read_bytes() + facts.encode()).hexdigest()[:10]
 
 
 def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load) -> Engine:
