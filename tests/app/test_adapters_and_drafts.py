@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import support.adapters
-from support.metrics import samples
+from support.metrics import value
 from support.raw import RawClient
 from support.servers import SCRIPTED, Server, chat_body
 
@@ -78,16 +78,14 @@ def test_an_adapter_by_flag_is_the_adapter_by_name(
 
 @pytest.mark.model
 def test_a_draft_proposes_and_is_counted(server: Server) -> None:
-    before = samples(server)
+    names = ("draft_tokens_total", "accepted_draft_tokens_total")
+    before = [value(server, name) for name in names]
     plain = say(server, PROMPTS[1])
     assert say(server, PROMPTS[1], draft_model="default_model", adapters="none") == plain
-    after = samples(server)
-
-    def grown(name: str) -> float:
-        return sum(after[key] - before[key] for key in after if key.split("{")[0] == f"mlx_server_{name}_total")
-
-    assert grown("draft_tokens") >= grown("accepted_draft_tokens") > 0
-    assert server.stats()["draft_tokens"] >= server.stats()["accepted_draft_tokens"] > 0
+    drafted, accepted = (value(server, name) - was for name, was in zip(names, before, strict=True))
+    assert 0.9 * drafted < accepted <= drafted, "the draft is the model itself"
+    assert accepted >= 6
+    assert server.stats()["draft_tokens"] >= drafted
 
 
 @pytest.mark.model
@@ -130,14 +128,10 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("more", "param", "says"), REFUSALS, ids=lambda value: str(value)[:30])
-def test_what_is_not_there_is_refused_by_name(
-    launch: Callable[..., Server], adapters: Path, more: dict[str, Any], param: str, says: str
-) -> None:
-    server = launch(*SCRIPTED, "--adapter-dir", adapters, "--draft-model", adapters / "a")
+def test_what_is_not_there_is_refused_by_name(server: Server, more: dict[str, Any], param: str, says: str) -> None:
     answer = server.chat("hi", **more)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert says in answer.json()["error"]["message"]
-    assert server.chat("hi", adapters="a").status_code == 200
 
 
 def test_requests_with_a_draft_take_turns_and_batches_wait_for_them(

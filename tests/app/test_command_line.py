@@ -29,6 +29,10 @@ FLAGS = {
     "--default-max-tokens",
     "--api-key",
     "--log-level",
+    "--adapter-path",
+    "--adapter-dir",
+    "--draft-model",
+    "--num-draft-tokens",
 }
 
 
@@ -78,6 +82,10 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--prefill-step-size", 1], "--prefill-step-size"),
     (["--max-body-bytes", 10], "--max-body-bytes"),
     (["--log-level", "loud"], "--log-level"),
+    (["--adapter-path", "/nonesuch"], "--adapter-path"),
+    (["--adapter-dir", "/nonesuch"], "--adapter-dir"),
+    (["--num-draft-tokens", 0], "--num-draft-tokens"),
+    (["--num-draft-tokens", 65], "--num-draft-tokens"),
     (["--model-type", "foo"], "'foo' is no type of model"),
     (["--model-type", "vlm"], "'vlm' are not served yet"),
     (["--model-type", "embeddings"], "'embeddings' are not served yet"),
