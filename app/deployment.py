@@ -69,6 +69,9 @@ class Deployment:
             adapter_path=absolute(settings.adapter_path),
             adapter_dir=absolute(settings.adapter_dir),
             draft_model=settings.draft_model,
+            chat_template=settings.chat_template,
+            chat_template_args=settings.chat_template_args,
+            use_default_chat_template=settings.use_default_chat_template,
         )
         self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
         self.queue = Dispatcher(

@@ -6,7 +6,7 @@ On the wire a message is a 4-byte big-endian length and MessagePack. Codecs are 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -133,6 +133,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
 class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     """The first message: which model to serve, and how. `rows` is the most that may be batched together.
 
+    `chat_template` takes the place of the model's own; `chat_template_args` are variables for it, where a request
+    gives none; `use_default_chat_template` helps a model that has no template.
+
     `adapter_path` is the folder of the adapter for requests that name none, `adapter_dir` the folder of those that
     requests may name.
     """
@@ -142,6 +145,9 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     rows: int
     prefill_step_size: int
     cache_dir: str
+    chat_template: str | None = None
+    chat_template_args: dict[str, Any] = {}
+    use_default_chat_template: bool = False
     adapter_path: str | None = None
     adapter_dir: str | None = None
     draft_model: str | None = None

@@ -33,6 +33,9 @@ FLAGS = {
     "--adapter-dir",
     "--draft-model",
     "--num-draft-tokens",
+    "--chat-template",
+    "--chat-template-args",
+    "--use-default-chat-template",
 }
 
 
@@ -86,6 +89,12 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--adapter-dir", "/nonesuch"], "--adapter-dir"),
     (["--num-draft-tokens", 0], "--num-draft-tokens"),
     (["--num-draft-tokens", 65], "--num-draft-tokens"),
+    (["--chat-template", "/no/such/file"], "--chat-template"),
+    (["--chat-template", "/dev/null"], "--chat-template"),
+    (["--chat-template", sys.executable], "--chat-template"),
+    (["--chat-template-args", "{"], "--chat-template-args"),
+    (["--chat-template-args", "[]"], "--chat-template-args"),
+    (["--chat-template-args", '{"x": 100000000000000000000}'], "64 bits"),
     (["--model-type", "foo"], "'foo' is no type of model"),
     (["--model-type", "vlm"], "'vlm' are not served yet"),
     (["--model-type", "embeddings"], "'embeddings' are not served yet"),

@@ -31,10 +31,14 @@ def read_model(folder: Path) -> tuple[Any, dict[str, Any], list[str]]:
     return model, config, notes
 
 
-def read_tokenizer(folder: Path, config: dict[str, Any]) -> Any:
-    """mlx-lm's tokenizer. Raises ModelLoadError."""
+def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> Any:
+    """mlx-lm's tokenizer; a given chat template takes the place of the model's own. Raises ModelLoadError."""
+    settings: dict[str, Any] = {"trust_remote_code": False}
+    if chat_template is not None:
+        # The type would name a function of mlx-lm's, which goes before any template.
+        settings |= {"chat_template": chat_template, "chat_template_type": None}
     try:
-        return load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id"))
+        return load_tokenizer(folder, settings, eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
 

@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
@@ -21,15 +22,19 @@ from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.companions import accompanied
+from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
-from mlx_server.workers.engine.markup import PlainText
+from mlx_server.workers.engine.markup import Markup, PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text import DetokenizedText, follow, unknown_tokens
+from mlx_server.workers.engine.tool_formats import HERMES
 from mlx_server.workers.engine.vocabulary import Vocabulary
+from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence
 
 log = logging.getLogger(__name__)
@@ -48,6 +53,9 @@ class LanguageHandler:
         self._silent: frozenset[int] = frozenset()
         """Those, and the special ones."""
         self._vocabulary: Vocabulary
+        self._dialect: Dialect
+        self._hermes: Dialect
+        """The same model where a grammar makes it call in Hermes' JSON."""
         self._prompts: PromptMaker
         self._engine: Engine
 
@@ -57,7 +65,7 @@ class LanguageHandler:
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         model, config, notes = read_model(folder)
         parameter_bytes = evaluate(model, report)
-        self._tokenizer = read_tokenizer(folder, config)
+        self._tokenizer = read_tokenizer(folder, config, spec.chat_template)
         report(Loading("warming up"))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = probe(model, spec.rows, vocab_size)
@@ -69,6 +77,8 @@ class LanguageHandler:
         self._textless = unknown_tokens(self._tokenizer, vocab_size)
         self._silent = self._textless | frozenset(self._tokenizer.all_special_ids)
         self._vocabulary = Vocabulary(self._tokenizer, vocab_size)
+        self._dialect = Dialect.of(self._tokenizer)
+        self._hermes = self._dialect.speaking(HERMES)
         context_length = read_context_length(config)
         self._prompts = PromptMaker(
             copy.deepcopy(self._tokenizer),
@@ -76,7 +86,10 @@ class LanguageHandler:
             context_length,
             read_sampling_defaults(folder),
             self._vocabulary,
+            self._dialect,
+            TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
         )
+        check_templates(self._prompts, spec)
         return ModelFacts(
             rows=1 if batching is Batching.NONE else spec.rows,
             context_length=context_length,
@@ -102,7 +115,13 @@ class LanguageHandler:
         if sequence.continues_text:
             follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
         silent = self._silent if sequence.limits.skip_special_tokens else self._textless
-        return Answer(sequence, DetokenizedText(detokenizer, silent), PlainText(), self._vocabulary.describe)
+        speech = sequence.speech
+        markup: Markup = PlainText()
+        if speech is not None:
+            dialect = self._hermes if speech.hermes else self._dialect
+            markup = dialect.markup(speech, starts_thinking=bool(sequence.thinking and sequence.thinking.thinks))
+            silent -= dialect.mark_tokens(self._tokenizer, calls=speech.calls)
+        return Answer(sequence, DetokenizedText(detokenizer, silent), markup, self._vocabulary.describe)
 
     @property
     def busy(self) -> bool:
@@ -123,6 +142,7 @@ class LanguageHandler:
 
     def close(self) -> None:
         """Release the generator; the memory goes with the process."""
+        self._prompts.close()
         self._engine.close()
         mx.synchronize()
 
@@ -144,6 +164,16 @@ def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Loa
         joint_prefill=batching is Batching.JOINT,
         prefill_step_size=spec.prefill_step_size,
     )
+
+
+def check_templates(prompts: PromptMaker, spec: Load) -> None:
+    """Find out at the start what the operator got wrong. Raises ModelLoadError."""
+    if spec.chat_template is None and not spec.chat_template_args:
+        return
+    try:
+        prompts.renderer.check_defaults()
+    except InvalidRequest as error:
+        raise ModelLoadError(one_line(error)) from None
 
 
 def read_sampling_defaults(folder: Path) -> Sampling:
