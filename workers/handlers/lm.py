@@ -19,43 +19,30 @@ from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
+from mlx_server.workers.engine.answers import AnswerMaker
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.companions import accompanied
 from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
-from mlx_server.workers.engine.markup import Markup, PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
-from mlx_server.workers.engine.text import DetokenizedText, follow, unknown_tokens
-from mlx_server.workers.engine.tool_formats import HERMES
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence
 
 log = logging.getLogger(__name__)
 
-PRIMING_TOKENS = 4
-"""Tokens of a prompt that a detokeniser sees before the text that continues it: more than one character needs."""
-
 
 class LanguageHandler:
     """A language model: chat template, tokenizer, batched decoding."""
 
     def __init__(self) -> None:
-        self._tokenizer: Any = None
-        self._textless: frozenset[int] = frozenset()
-        """Tokens that are no text: the tokenizer does not know them."""
-        self._silent: frozenset[int] = frozenset()
-        """Those, and the special ones."""
-        self._vocabulary: Vocabulary
-        self._dialect: Dialect
-        self._hermes: Dialect
-        """The same model where a grammar makes it call in Hermes' JSON."""
+        self._answers: AnswerMaker
         self._prompts: PromptMaker
         self._engine: Engine
 
@@ -65,28 +52,25 @@ class LanguageHandler:
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         model, config, notes = read_model(folder)
         parameter_bytes = evaluate(model, report)
-        self._tokenizer = read_tokenizer(folder, config, spec.chat_template)
+        tokenizer = read_tokenizer(folder, config, spec.chat_template)
         report(Loading("warming up"))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = probe(model, spec.rows, vocab_size)
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
-        engine = make_engine(model, set(self._tokenizer.eos_token_ids), batching, spec)
+        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec)
         echoing = EchoingEngine(model, engine)
-        self._engine, more_notes = accompanied(echoing, model, self._tokenizer, spec, report)
-        self._textless = unknown_tokens(self._tokenizer, vocab_size)
-        self._silent = self._textless | frozenset(self._tokenizer.all_special_ids)
-        self._vocabulary = Vocabulary(self._tokenizer, vocab_size)
-        self._dialect = Dialect.of(self._tokenizer)
-        self._hermes = self._dialect.speaking(HERMES)
+        self._engine, more_notes = accompanied(echoing, model, tokenizer, spec, report)
+        vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
+        self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
         context_length = read_context_length(config)
         self._prompts = PromptMaker(
-            copy.deepcopy(self._tokenizer),
+            copy.deepcopy(tokenizer),
             vocab_size,
             context_length,
             read_sampling_defaults(folder),
-            self._vocabulary,
-            self._dialect,
+            vocabulary,
+            dialect,
             TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
         )
         check_templates(self._prompts, spec)
@@ -110,18 +94,8 @@ class LanguageHandler:
         return sequences
 
     def answer_stream(self, sequence: Sequence) -> Answer:
-        """A detokeniser of its own; all share one token map."""
-        detokenizer = self._tokenizer.detokenizer
-        if sequence.continues_text:
-            follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
-        silent = self._silent if sequence.limits.skip_special_tokens else self._textless
-        speech = sequence.speech
-        markup: Markup = PlainText()
-        if speech is not None:
-            dialect = self._hermes if speech.hermes else self._dialect
-            markup = dialect.markup(speech, starts_thinking=bool(sequence.thinking and sequence.thinking.thinks))
-            silent -= dialect.mark_tokens(self._tokenizer, calls=speech.calls)
-        return Answer(sequence, DetokenizedText(detokenizer, silent), markup, self._vocabulary.describe)
+        """A stream for one sequence."""
+        return self._answers.answer(sequence)
 
     @property
     def busy(self) -> bool:
