@@ -15,7 +15,7 @@ from mlx_server.app import errors
 from mlx_server.app.protocol import HANG_UP
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.messages import Event, Failed, Finished, Part
+from mlx_server.schemas.messages import Event, Failed, Finished, Part, Started
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ STALL_S = 60.0
 class Encoder(Protocol):
     """An API's way to say what happens. `begin`, `events` and `end` make a stream, `whole` makes one answer."""
 
-    def begin(self) -> bytes:
-        """What comes before the first text."""
+    def begin(self, started: Started | None) -> bytes:
+        """What comes before the first text; `started` if the request wanted it."""
 
     def events(self, events: list[Part | Finished]) -> bytes:
         """What these events are in the stream; one server-sent event for each part, or more."""
@@ -78,7 +78,7 @@ class GenerationResponse:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         events, failed = sort(await self._ticket.mailbox.get())
         if failed is not None and (not events or not self._stream):
-            await errors.of_failure(failed).response()(scope, receive, send)
+            await errors.of_failure(failed).response(scope)(scope, receive, send)
         elif self._stream:
             self._ticket.sent = True
             await self._send_stream(send, events, failed)
@@ -89,7 +89,7 @@ class GenerationResponse:
 
     async def _send_stream(self, send: Send, events: list[Part | Finished], failed: Failed | None) -> None:
         await send(self._start("text/event-stream; charset=utf-8", {"Cache-Control": "no-cache"}))
-        part = self._encoder.begin() + self._encoder.events(events)
+        part = self._encoder.begin(self._ticket.started) + self._encoder.events(events)
         while failed is None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
             unread = await self._ticket.mailbox.get()

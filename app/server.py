@@ -15,7 +15,7 @@ from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
-from mlx_server.app.routes import generation, health, models, queue_stats
+from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, tokens
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -28,6 +28,12 @@ ROUTES = [
     Route("/v1/queue/stats", queue_stats.queue_stats),
     Route("/v1/chat/completions", generation.chat_completions, methods=["POST"]),
     Route("/v1/completions", generation.completions, methods=["POST"]),
+    Route("/v1/messages", anthropic.messages, methods=["POST"]),
+    Route("/v1/messages/count_tokens", anthropic.count_tokens, methods=["POST"]),
+    Route("/tokenize", tokens.tokenize, methods=["POST"]),
+    Route("/v1/tokenize", tokens.tokenize, methods=["POST"]),
+    Route("/detokenize", tokens.detokenize, methods=["POST"]),
+    Route("/v1/detokenize", tokens.detokenize, methods=["POST"]),
 ]
 
 

@@ -83,10 +83,14 @@ def only_grammar(given: StructuredFields) -> Grammar | None:
     if len(grammars) > 1:
         names = " and ".join(f"`{grammar.param}`" for grammar in grammars)
         raise InvalidRequest(f"{names} can't both constrain one answer: leave all but one out.", grammars[1].param)
-    for grammar in grammars:
-        if len(grammar.text) > MAX_GRAMMAR_CHARS:
-            raise InvalidRequest(f"`{grammar.param}`: more than {MAX_GRAMMAR_CHARS} characters.", grammar.param)
-    return grammars[0] if grammars else None
+    return check_size(grammars[0]) if grammars else None
+
+
+def check_size(grammar: Grammar) -> Grammar:
+    """The same. Raises InvalidRequest for one that would take too long to compile."""
+    if len(grammar.text) > MAX_GRAMMAR_CHARS:
+        raise InvalidRequest(f"`{grammar.param}`: more than {MAX_GRAMMAR_CHARS} characters.", grammar.param)
+    return grammar
 
 
 def from_response_format(given: ResponseFormat | None) -> Grammar | None:

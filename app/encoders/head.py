@@ -8,9 +8,11 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Head:
     """`id` without an API's prefix, `created` in seconds since the epoch, the model's name as the client wrote it,
-    and a fingerprint of what computes: while it stays the same, the same seed gives the same answer."""
+    a fingerprint of what computes (while it stays the same, the same seed gives the same answer), and what the request
+    is called in the log."""
 
     id: str
     created: int
     model: str
     fingerprint: str | None = None
+    request_id: str | None = None

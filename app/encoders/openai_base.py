@@ -13,7 +13,7 @@ from mlx_server.app.encoders.collected import Collected, collect
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.tally import Tally
 from mlx_server.app.errors import Answer
-from mlx_server.schemas.messages import Finished, Part, TokenLogprob
+from mlx_server.schemas.messages import Finished, Part, Started, TokenLogprob
 from mlx_server.schemas.openai import PerformanceMetrics, SamplingFields, Usage
 
 
@@ -28,7 +28,7 @@ class CompletionsEncoder:
         self._tally = Tally()
 
     @abstractmethod
-    def begin(self) -> bytes:
+    def begin(self, started: Started | None) -> bytes:
         """What comes before the first text."""
 
     @abstractmethod

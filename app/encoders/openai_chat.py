@@ -12,7 +12,7 @@ from mlx_server.app.encoders.collected import Call, Collected
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
 from mlx_server.schemas import openai_chat as chat
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Text, ToolCall
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.openai import Usage
 
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -28,7 +28,7 @@ class ChatEncoder(CompletionsEncoder):
         self._reports = given.wants_logprobs()
         self._legacy = given.functions is not None
 
-    def begin(self) -> bytes:
+    def begin(self, started: Started | None) -> bytes:
         """The role of every choice."""
         role = chat.Delta(role="assistant", content="")
         return b"".join(self._chunk(chat.ChunkChoice(i, role)) for i in range(self._choices))

@@ -27,7 +27,7 @@ class ApiKeyMiddleware:
             return
         message = "The API key is missing or wrong: send `Authorization: Bearer KEY` or `x-api-key: KEY`."
         error = HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
-        await errors.of_exception(error).response()(scope, receive, send)
+        await errors.of_exception(error).response(scope)(scope, receive, send)
 
     def _allows(self, headers: Headers) -> bool:
         if not self._keys:

@@ -43,22 +43,27 @@ class OutsideRequest(Protocol):
 
 
 Outside = TypeVar("Outside", bound=OutsideRequest)
+Body = TypeVar("Body")
 Endpoint = Callable[[Request], Awaitable[GenerationResponse]]
 
 
-def endpoint(decoder: msgspec.json.Decoder[Outside], encoder_class: Callable[[Head, Outside], Encoder]) -> Endpoint:
+def endpoint(
+    decoder: msgspec.json.Decoder[Outside],
+    encoder_class: Callable[[Head, Outside], Encoder],
+    harmless: dict[str, tuple[Any, ...]] = HARMLESS,
+) -> Endpoint:
     """An endpoint for one API."""
 
     async def generate(request: Request) -> GenerationResponse:
-        given, headers = await read_request(request, decoder, HARMLESS)
+        given, headers = await read_request(request, decoder, harmless)
         return admit(request, given, encoder_class(make_head(request, given), given), headers)
 
     return generate
 
 
 async def read_request(
-    request: Request, decoder: msgspec.json.Decoder[Outside], harmless: dict[str, tuple[Any, ...]]
-) -> tuple[Outside, dict[str, str]]:
+    request: Request, decoder: msgspec.json.Decoder[Body], harmless: dict[str, tuple[Any, ...]]
+) -> tuple[Body, dict[str, str]]:
     """The outside request, and the headers that tell which of its fields nobody knows. Raises InvalidRequest."""
     settings: Settings = request.app.state.settings
     body = await read_body(request, settings.max_body_bytes)
@@ -69,7 +74,8 @@ async def read_request(
 def make_head(request: Request, given: OutsideRequest) -> Head:
     """What the answer will say of itself."""
     deployment: Deployment = request.app.state.deployment
-    return Head(uuid.uuid4().hex, int(time.time()), given.model or deployment.name, deployment.fingerprint)
+    name = given.model or deployment.name
+    return Head(uuid.uuid4().hex, int(time.time()), name, deployment.fingerprint, request.scope.get("request_id"))
 
 
 def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str]) -> GenerationResponse:
