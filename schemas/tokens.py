@@ -60,14 +60,14 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest("`messages` is empty: at least one message is needed.", "messages")
         if self.add_special_tokens:
             raise InvalidRequest(
-                "`add_special_tokens`: the chat template says which tokens there are; leave it out, or set it to false.",
+                "`add_special_tokens`: the chat template says which tokens there are; leave it out.",
                 "add_special_tokens",
             )
         messages = to_messages(given)
         continues = bool(self.continue_final_message)
         if continues and (self.add_generation_prompt or messages[-1].role != "assistant"):
             raise InvalidRequest(
-                "`continue_final_message` needs the last message to be the assistant's, and no `add_generation_prompt`.",
+                "`continue_final_message` needs an assistant's last message, without `add_generation_prompt`.",
                 "continue_final_message",
             )
         return ChatPrompt(

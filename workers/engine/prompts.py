@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Prompt, Sampling, TextPrompt
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, Template, TextPrompt
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.thinking import ThinkingStart, think_marks
 from mlx_server.workers.engine.vocabulary import Vocabulary
@@ -49,11 +49,11 @@ class PromptMaker:
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         grammar = None if request.grammar is None else self._vocabulary.compile(request.grammar)
-        if request.thinking_budget is not None and self._marks is None:
-            raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
         sequences: list[Sequence] = []
         for prompt in request.prompts:
-            tokens = self._tokens(prompt)
+            tokens = self.tokens(prompt) or self._start()
+            if request.thinking_budget is not None and self._marks is None:
+                raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -86,18 +86,29 @@ class PromptMaker:
             return prompt.text
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def tokens(self, prompt: Prompt) -> list[int]:
+        """A prompt's token ids; none for an empty text. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
                 self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
-                tokens, field = self._render(prompt.messages), "messages"
+                tokens, field = self._render(prompt), "messages"
             case TextPrompt():
                 self._check_length(len(prompt.text), "prompt")
-                tokens, field = list(self._tokenizer.encode(prompt.text)), "prompt"
+                tokens, field = list(self._tokenizer.encode(prompt.text, add_special_tokens=prompt.special)), "prompt"
             case _:
                 tokens, field = list(prompt.ids), "prompt"
         self._check_ids(tokens, field)
-        return tokens or self._start()
+        return tokens
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Tokens as the vocabulary writes them; empty for an id that has no token."""
+        return [piece or "" for piece in self._tokenizer.convert_ids_to_tokens(list(ids))]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of tokens, special ones included. Raises InvalidRequest for an id that is not in the vocabulary."""
+        ids = list(ids)
+        self._check_ids(ids, "tokens")
+        return str(self._tokenizer.decode(ids))
 
     def _check_length(self, characters: int, field: str) -> None:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
@@ -120,14 +131,25 @@ class PromptMaker:
             raise InvalidRequest("`prompt` is empty, and this model has no token that begins a text.", "prompt")
         return [token]
 
-    def _render(self, messages: tuple[Message, ...]) -> list[int]:
+    def _render(self, prompt: ChatPrompt) -> list[int]:
         if not self._tokenizer.has_chat_template:
             raise InvalidRequest("This model has no chat template: use /v1/completions.", "messages")
-        given = [{k: v for k, v in msgspec.structs.asdict(m).items() if v is not None} for m in messages]
+        given = [{k: v for k, v in msgspec.structs.asdict(m).items() if v is not None} for m in prompt.messages]
+        opens = prompt.opens_answer and not prompt.continues_last
+        switches = self._thinking_switch(prompt.template)
         try:
-            return list(self._tokenizer.apply_chat_template(given, add_generation_prompt=True))
+            tokens = self._tokenizer.apply_chat_template(
+                given, add_generation_prompt=opens, continue_final_message=prompt.continues_last, **switches
+            )
+            return list(tokens)
         except Exception as error:  # noqa: BLE001 - a template is a model's own program; it refuses with any exception
             raise InvalidRequest(f"The model's chat template refuses these messages: {error}", "messages") from None
+
+    def _thinking_switch(self, template: Template) -> dict[str, bool]:
+        """The variable that turns reasoning on or off. Raises InvalidRequest if a model that can't is to reason."""
+        if template.thinking and self._marks is None:
+            raise InvalidRequest("`thinking`: this model does not reason.", "thinking")
+        return {} if template.thinking is None or self._marks is None else {"enable_thinking": template.thinking}
 
     def _room(self, prompt_tokens: int, prompt: Prompt) -> int:
         """How many tokens may follow. Raises InvalidRequest if there is no place for one."""

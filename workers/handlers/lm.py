@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import msgspec
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, load_tokenizer
 
-from mlx_server.schemas.generation import GenerationRequest, Sampling
+from mlx_server.schemas.generation import GenerationRequest, Prompt, Sampling, ToolUse
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
@@ -93,6 +93,18 @@ class LanguageHandler:
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """Render and tokenise. Raises InvalidRequest."""
         return self._prompts.sequences(ticket, request)
+
+    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+        """Render and tokenise. Raises InvalidRequest."""
+        return self._prompts.tokens(prompt)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The vocabulary's entries."""
+        return self._prompts.pieces(ids)
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Their text. Raises InvalidRequest."""
+        return self._prompts.text(ids)
 
     def answer_stream(self, sequence: Sequence) -> Answer:
         """A detokeniser of its own; all share one token map."""
