@@ -45,16 +45,15 @@ class MessagesEncoder:
 
     def whole(self, events: list[Part | Finished]) -> bytes:
         """The answer in one piece."""
+        [end] = [e for e in events if isinstance(e, Finished)]
         blocks: list[list[Part]] = []
-        end = None
         for e in events:
-            if isinstance(e, Finished):
-                end = e
-            elif blocks and (says_nothing(e) or continues(blocks[-1][-1], e)):
+            if isinstance(e, Finished) or says_nothing(e):
+                continue
+            if blocks and continues(blocks[-1][-1], e):
                 blocks[-1].append(e)
-            elif not says_nothing(e):
+            else:
                 blocks.append([e])
-        assert end is not None
         reason, stop = self._reason(end)
         message = self._message([self._block(parts) for parts in blocks], reason, stop, usage_at(end))
         return msgspec.json.encode(message)
