@@ -25,6 +25,7 @@ from mlx_server.schemas.parse import parse
 
 UNKNOWN_HEADER = "X-Ignored-Fields"
 SHOWN_UNKNOWN = 20
+PERFORMANCE_HEADER = "X-Performance-Metrics"
 
 
 class OutsideRequest(Protocol):
@@ -74,8 +75,15 @@ async def read_request(
 def make_head(request: Request, given: OutsideRequest) -> Head:
     """What the answer will say of itself."""
     deployment: Deployment = request.app.state.deployment
-    name = given.model or deployment.name
-    return Head(uuid.uuid4().hex, int(time.time()), name, deployment.fingerprint, request.scope.get("request_id"))
+    performance = request.headers.get(PERFORMANCE_HEADER, "").lower() in ("1", "true", "yes")
+    return Head(
+        uuid.uuid4().hex,
+        int(time.time()),
+        given.model or deployment.name,
+        deployment.fingerprint,
+        performance,
+        request.scope.get("request_id"),
+    )
 
 
 def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str]) -> GenerationResponse:

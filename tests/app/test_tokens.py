@@ -78,17 +78,6 @@ def test_both_prefixes_are_served(smollm2_server: Server) -> None:
 
 
 @pytest.mark.model
-def test_special_tokens_of_a_tokenizer_are_added_unless_unwanted(
-    tiny_model: Callable[[str], Any], launch: Callable[..., Server]
-) -> None:
-    # This tokenizer adds none, so both are the same; what is asked for has to reach it all the same.
-    server = launch("--model-path", tiny_model("llama"))
-    with_them = tokens_of(server, prompt="the fox")["tokens"]
-    assert with_them == tokens_of(server, prompt="the fox", add_special_tokens=False)["tokens"]
-    assert text_of(server, with_them) == "the fox"
-
-
-@pytest.mark.model
 @pytest.mark.parametrize("id_", [49152, 2**31 - 1])
 def test_token_that_is_not_in_the_vocabulary_is_refused(smollm2_server: Server, id_: int) -> None:
     error = refusal(smollm2_server.post("/detokenize", {"tokens": [1, id_]}), 400)

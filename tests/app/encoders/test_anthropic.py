@@ -15,7 +15,7 @@ from mlx_server.app.errors import of_failure
 from mlx_server.schemas.anthropic import MessagesRequest, decoder
 from mlx_server.schemas.messages import Failed, FailureKind, Finished, Part, Reasoning, Started, Text, ToolCall
 
-HEAD = Head("abc", 0, "some/model", None, "request-1")
+HEAD = Head("abc", 0, "some/model", request_id="request-1")
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 STARTED = Started(1, 0, 9, 4)
 
