@@ -13,7 +13,17 @@ from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Failed, FailureKind, Finished, Started, StepEvent, Text
+from mlx_server.schemas.messages import (
+    Failed,
+    FailureKind,
+    Finished,
+    Part,
+    Reasoning,
+    Started,
+    StepEvent,
+    Text,
+    ToolCall,
+)
 
 ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
 """Failures that are counted by themselves."""
@@ -190,8 +200,8 @@ class Dispatcher:
             match event:
                 case Started():
                     ticket.started = event
-                case Text():
-                    self._deliver_text(ticket, event, now)
+                case Text() | Reasoning() | ToolCall():
+                    self._deliver_part(ticket, event, now)
                 case Finished():
                     self._deliver_finished(ticket, event, now)
                 case Failed():
@@ -234,7 +244,7 @@ class Dispatcher:
             ticket.known_to_worker = True
             self._backend.submit(ticket.id, ticket.request, rows)
 
-    def _deliver_text(self, ticket: Ticket, event: Text, now: float) -> None:
+    def _deliver_part(self, ticket: Ticket, event: Part, now: float) -> None:
         statistics = self.statistics
         statistics.completion_tokens += event.tokens
         last_text_at = ticket.last_text_at.get(event.index)

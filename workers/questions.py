@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import assert_never
 
@@ -37,10 +37,13 @@ class Questions:
         self._send = send
         self._waiting: dict[int, Future[Answer]] = {}
 
-    async def ask(self, message: Ask, handler: Handler) -> None:
-        """Send the answer when it is there, unless the question is withdrawn before its turn comes."""
-        number = message.number
-        future = self._waiting[number] = self._tokenizer.submit(self._answer, handler, message.question)
+    def ask(self, message: Ask, handler: Handler) -> Coroutine[None, None, None]:
+        """Take a question. What is returned sends the answer, unless it is withdrawn before its turn comes."""
+        future = self._tokenizer.submit(self._answer, handler, message.question)
+        self._waiting[message.number] = future
+        return self._send_answer(message.number, future)
+
+    async def _send_answer(self, number: int, future: Future[Answer]) -> None:
         try:
             answer = await asyncio.wrap_future(future)
         except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from support.queues import Harness, failures_of, read, text_of
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.messages import Failed, FailureKind, Finished, Text
+from mlx_server.schemas.messages import Failed, FailureKind, Finished, Reasoning, Started, Text, ToolCall
 
 
 def _states(*tickets: Ticket) -> list[str]:
@@ -341,7 +341,30 @@ def test_a_whole_answer_may_be_as_long_as_it_likes() -> None:
     assert len(text_of(read(ticket.mailbox))) == 800_000
 
 
+def test_every_kind_of_part_reaches_the_reader_and_counts_its_tokens() -> None:
+    harness = Harness()
+    ticket = harness.submit()
+    parts = [Reasoning(ticket.id, 0, "hm", 2), Text(ticket.id, 0, "x", 3), ToolCall(ticket.id, 0, 0, "{}", 4, "c", "f")]
+    harness.queue.deliver([*parts])
+    assert read(ticket.mailbox) == parts
+    assert harness.queue.statistics.completion_tokens == 9
+
+
 # --- a lost worker ---
+
+
+def test_what_a_prompt_took_is_known_with_the_first_text_and_forgotten_with_the_worker() -> None:
+    harness = Harness()
+    ticket = harness.submit()
+    announced = Started(ticket.id, 0, 10, 4)
+    harness.queue.deliver([announced])
+    assert ticket.started == announced
+    assert not ticket.mailbox.closed
+    harness.queue.worker_lost("it died")
+    assert ticket.started is None
+    harness.queue.worker_ready(1)
+    harness.say(ticket, "of the second life")
+    assert [type(event) for event in read(ticket.mailbox)] == [Text]
 
 
 def test_a_lost_worker_costs_a_request_nothing_that_its_client_has_not_seen() -> None:

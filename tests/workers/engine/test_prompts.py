@@ -10,6 +10,7 @@ from mlx_server.schemas.generation import (
     Limits,
     Message,
     Sampling,
+    Template,
     TextPrompt,
     TokenPrompt,
 )
@@ -150,3 +151,71 @@ def test_a_template_that_refuses_is_the_clients_fault(tokenizer: Any, tiny_model
     refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "a"),)),), 8))
     assert refusal.param == "messages"
     assert "roles must alternate" in refusal.message
+
+
+def test_special_tokens_are_added_unless_unwanted(smollm2: Path) -> None:
+    from mlx_lm.utils import load_tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    beginning = load_tokenizer(smollm2)
+    beginning.backend_tokenizer.post_processor = TemplateProcessing(
+        "<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+    )
+    maker = make_maker(beginning, Sampling())
+    [first, *rest] = maker.tokens(TextPrompt("Once upon"))
+    assert first == 1
+    assert maker.tokens(TextPrompt("Once upon", special=False)) == rest
+
+
+def test_tokens_are_text_again(maker: PromptMaker) -> None:
+    ids = maker.tokens(TextPrompt("Once upon"))
+    assert (maker.text(ids), maker.pieces(ids)) == ("Once upon", ["Once", "Ġupon"])
+    assert (maker.tokens(TextPrompt("")), maker.text([]), maker.pieces([])) == ([], "", [])
+    with pytest.raises(InvalidRequest, match="token id 49152 is not in the vocabulary"):
+        maker.text([VOCABULARY])
+
+
+def test_last_turn_is_opened_left_closed_or_gone_on_with(maker: PromptMaker) -> None:
+    def text(*messages: Message, **how: bool) -> str:
+        return maker.text(maker.tokens(ChatPrompt((Message("system", "s"), *messages), **how)))
+
+    hi, begun = Message("user", "hi"), Message("assistant", "He")
+    closed = text(hi, opens_answer=False)
+    assert closed.endswith("hi<|im_end|>\n")
+    assert text(hi) == closed + "<|im_start|>assistant\n"
+    assert text(hi, begun, continues_last=True) == text(hi) + "He"
+
+
+@pytest.fixture
+def reasoning_tokenizer(smollm2: Path, tmp_path: Path) -> Any:
+    """Knows marks of reasoning, and has a template with a switch for it."""
+    import shutil
+
+    from mlx_lm.utils import load_tokenizer
+    from transformers import AutoTokenizer
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(smollm2 / name, tmp_path)
+    inner = AutoTokenizer.from_pretrained(tmp_path)
+    inner.add_tokens(["<think>", "</think>"])
+    inner.chat_template = "{{ messages[0].content }}{% if enable_thinking %} on{% else %} off{% endif %}"
+    inner.save_pretrained(tmp_path)
+    return load_tokenizer(tmp_path)
+
+
+def test_reasoning_is_switched_by_the_template(reasoning_tokenizer: Any) -> None:
+    maker = make_maker(reasoning_tokenizer, Sampling())
+
+    def text(thinking: bool | None) -> str:
+        return maker.text(maker.tokens(ChatPrompt((Message("user", "think"),), template=Template(thinking=thinking))))
+
+    assert [text(True), text(False), text(None)] == ["think on", "think off", "think on"]
+
+
+def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> None:
+    def prompt(thinking: bool | None) -> ChatPrompt:
+        return ChatPrompt((Message("user", "hi"),), template=Template(thinking=thinking))
+
+    assert maker.tokens(prompt(False)) == maker.tokens(prompt(None))
+    refusal = _refusal(maker, GenerationRequest((prompt(True),), 8, thinking_budget=5))
+    assert refusal.param == "thinking"
