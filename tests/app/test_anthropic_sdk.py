@@ -140,6 +140,53 @@ def test_prompt_that_is_too_long_is_refused(client: anthropic.Anthropic) -> None
     assert client.messages.count_tokens(model=MODEL, messages=long).input_tokens > 16384
 
 
+WEATHER: Any = {
+    "name": "get_weather",
+    "description": "The weather of a city",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+
+
+@pytest.mark.model
+def test_tool_that_must_be_called_is_called_and_its_result_read(client: anthropic.Anthropic) -> None:
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "How is the weather in Paris?"}],
+        "tools": [WEATHER],
+        "tool_choice": {"type": "tool", "name": "get_weather"},
+    }
+    whole = client.messages.create(**asked, **GREEDY)
+    with client.messages.stream(**asked, **GREEDY) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert message.stop_reason == "tool_use"
+        [call] = [block for block in message.content if block.type == "tool_use"]
+        assert call.id.startswith("toolu_")
+        assert (call.name, call.input["city"] in ("Paris", "Rome")) == ("get_weather", True)
+    counted = client.messages.count_tokens(**{k: v for k, v in asked.items() if k != "max_tokens"})
+    assert counted.input_tokens == whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0)
+    [call] = [block for block in whole.content if block.type == "tool_use"]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "17 degrees"}
+    turns = [*asked["messages"], whole.to_param(), {"role": "user", "content": [result]}]
+    after = client.messages.create(model=MODEL, max_tokens=5, messages=turns, tools=[WEATHER], **GREEDY)
+    assert after.usage.input_tokens + (after.usage.cache_read_input_tokens or 0) > counted.input_tokens
+
+
+@pytest.mark.model
+def test_answer_has_the_format_that_was_asked_for(client: anthropic.Anthropic) -> None:
+    format_: Any = {"type": "json_schema", "schema": WEATHER["input_schema"]}
+    message = client.messages.create(
+        model=MODEL, max_tokens=50, messages=FRANCE, output_config={"format": format_}, **GREEDY
+    )
+    assert json.loads(message.content[0].text)["city"] in ("Paris", "Rome")  # type: ignore[union-attr]
+
+
 # --- refusals ---
 
 

@@ -237,34 +237,6 @@ def test_last_turn_is_opened_left_closed_or_gone_on_with(maker: PromptMaker) -> 
     assert text(hi, begun, continues_last=True) == text(hi) + "He"
 
 
-@pytest.fixture
-def reasoning_tokenizer(smollm2: Path, tmp_path: Path) -> Any:
-    """Knows marks of reasoning, and has a template with a switch for it."""
-    import shutil
-
-    from mlx_lm.utils import load_tokenizer
-    from transformers import AutoTokenizer
-
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(smollm2 / name, tmp_path)
-    inner = AutoTokenizer.from_pretrained(tmp_path)
-    inner.add_tokens(["<think>", "</think>"])
-    inner.chat_template = "{{ messages[0].content }}{% if enable_thinking %} on{% else %} off{% endif %}"
-    inner.save_pretrained(tmp_path)
-    return load_tokenizer(tmp_path)
-
-
-def test_reasoning_is_switched_by_the_template(reasoning_tokenizer: Any) -> None:
-    maker = make_maker(reasoning_tokenizer, Sampling())
-
-    def text(thinking: bool | None) -> str:
-        return maker.text(
-            maker.tokens(ChatPrompt((Message("user", "think"),), template=Template(thinking=thinking)), ToolUse())
-        )
-
-    assert [text(True), text(False), text(None)] == ["think on", "think off", "think on"]
-
-
 def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> None:
     def prompt(thinking: bool | None) -> ChatPrompt:
         return ChatPrompt((Message("user", "hi"),), template=Template(thinking=thinking))
