@@ -136,6 +136,19 @@ def launch(
     use_default_chat_template: Annotated[bool, option("Use a ChatML template if the model has none.")] = False,
     log_level: Annotated[LogLevel, option("How much is logged.")] = LogLevel.INFO,
     cache_dir: Annotated[Path | None, option("Where converted models are kept.", file_okay=False)] = None,
+    adapter_path: Annotated[
+        Path | None,
+        option("Folder of a LoRA adapter, for all requests that name none.", exists=True, file_okay=False),
+    ] = None,
+    adapter_dir: Annotated[
+        Path | None,
+        option("Folder of adapter folders that requests may name in `adapters`.", exists=True, file_okay=False),
+    ] = None,
+    draft_model: Annotated[
+        str | None,
+        option("A small model that proposes tokens to requests that ask for it (speculative decoding)."),
+    ] = None,
+    num_draft_tokens: Annotated[int, option("Tokens that the draft model proposes at a time.", min=1, max=64)] = 3,
 ) -> None:
     """Load a model and serve it.
 
@@ -146,6 +159,8 @@ def launch(
     if model_type == "lm":
         try:
             local_path(model_path)
+            if draft_model is not None:
+                local_path(draft_model)
         except ModelPathError as error:
             fail(str(error), EXIT_MODEL)
     serve(
@@ -169,6 +184,10 @@ def launch(
             log_level=log_level.value,
             cache_dir=cache_dir or default_cache_dir(),
             patience=Patience(step_s=step_timeout),
+            adapter_path=adapter_path,
+            adapter_dir=adapter_dir,
+            draft_model=draft_model,
+            num_draft_tokens=num_draft_tokens,
         )
     )
 

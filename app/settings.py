@@ -40,6 +40,10 @@ class Settings:
     chat_template_args: dict[str, Any] = field(default_factory=dict)
     use_default_chat_template: bool = False
     cache_dir: Path = field(default_factory=default_cache_dir)
+    adapter_path: Path | None = None
+    adapter_dir: Path | None = None
+    draft_model: str | None = None
+    num_draft_tokens: int = 3
     patience: Patience = field(default_factory=Patience)
 
     @property

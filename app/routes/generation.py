@@ -91,7 +91,8 @@ def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: di
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
     stream = bool(given.stream)
-    ticket = deployment.queue.submit(given.to_generation(settings.default_max_tokens), whole=not stream)
+    generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
+    ticket = deployment.queue.submit(generation, whole=not stream)
     return GenerationResponse(deployment.queue, ticket, encoder, stream=stream, headers=headers)
 
 
