@@ -25,7 +25,7 @@ class Run:
     """One response in the making. If it is `streamed`, its events can be read at any time, by anybody, again."""
 
     def __init__(
-        self, queue: Dispatcher, ticket: Ticket, encoder: ResponsesEncoder, owner: str, streamed: bool
+        self, queue: Dispatcher, ticket: Ticket, encoder: ResponsesEncoder, owner: str, *, streamed: bool
     ) -> None:
         self.owner = owner
         self.streamed = streamed

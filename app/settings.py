@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mlx_server.workers.supervisor import Patience
 
@@ -15,6 +16,13 @@ def default_cache_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "mlx-server"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-server"
+
+
+def default_data_dir() -> Path:
+    """Where what clients asked to keep is kept."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "mlx-server"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "mlx-server"
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,10 @@ class Settings:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     log_level: str = "info"
     cache_dir: Path = field(default_factory=default_cache_dir)
+    data_dir: Path = field(default_factory=default_data_dir)
+    response_store: Literal["disk", "memory", "off"] = "disk"
+    response_store_max_bytes: int = 256 << 20
+    response_store_max_age_s: float = 30 * 86_400.0
     patience: Patience = field(default_factory=Patience)
 
     @property

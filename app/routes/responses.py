@@ -52,6 +52,11 @@ async def create(request: Request) -> ASGIApp:
     return as_json(run.response, headers)
 
 
+async def one(request: Request) -> ASGIApp:
+    """A response by its id."""
+    return await (delete(request) if request.method == "DELETE" else retrieve(request))
+
+
 async def retrieve(request: Request) -> ASGIApp:
     """A response as it is now, or the events of its stream from any point on."""
     query = query_of(request, ("stream", "starting_after"))
