@@ -150,7 +150,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         text, reasoning = self.text or TextConfig(), self.reasoning or ReasoningConfig()
         allow(text.verbosity, ("medium",), "text.verbosity")
         if text.format is not None and text.format.type != "json_schema" and text.format.schema is not None:
-            raise InvalidRequest("`text.format.schema` needs the type 'json_schema'.", "text.format.type")
+            raise InvalidRequest("`text.format.schema` needs the type 'json_schema'.", "text.format.schema")
         allow(reasoning.summary, ("auto",), "reasoning.summary")
         allow(reasoning.generate_summary, ("auto",), "reasoning.generate_summary")
         allow(reasoning.context, ("auto",), "reasoning.context")

@@ -15,7 +15,7 @@ class StreamEvent(msgspec.Struct, frozen=True, tag_field="type", tag=""):
     sequence_number: int
 
     @property
-    def name(self) -> str:
+    def kind(self) -> str:
         """The event's type."""
         return str(self.__struct_config__.tag)
 

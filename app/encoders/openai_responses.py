@@ -107,7 +107,7 @@ class ResponsesEncoder:
         return next(self._numbers)
 
     def _say(self, *events: ev.StreamEvent) -> bytes:
-        return b"".join([sse.named_event(event.name, event) for event in events])
+        return b"".join([sse.named_event(event.kind, event) for event in events])
 
 
 def describe(head: Head, turn: Turn, *, store: bool) -> Response:
