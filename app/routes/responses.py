@@ -12,15 +12,15 @@ from mlx_server.app.background import BackgroundRuns, Run
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responder import WatchedResponse, start_of_stream
-from mlx_server.app.response_records import conversation, events_of, items_of, keep, response_of
+from mlx_server.app.response_records import PREVIOUS, conversation, events_of, items_of, keep, response_of
 from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore
 from mlx_server.app.routes.generation import admit, make_head, read_request, submit
 from mlx_server.app.settings import Settings
 from mlx_server.schemas import openai_responses
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.openai_responses import HARMLESS, Turn
-from mlx_server.schemas.openai_responses_answer import Deleted
-from mlx_server.schemas.openai_responses_items import ItemList
+from mlx_server.schemas.openai_responses_answer import ENDS, Deleted
+from mlx_server.schemas.openai_responses_items import Item, ItemList
 
 MAX_PAGE = 100
 NO_STREAM = "Only a response that was created with both `background` and `stream` can be streamed later."
@@ -29,15 +29,12 @@ NOT_BACKGROUND = "Only a response that was created with `background` can be canc
 
 async def create(request: Request) -> ASGIApp:
     """Make a response: while the client waits, or in the background."""
-    settings: Settings = request.app.state.settings
     given, headers = await read_request(request, openai_responses.decoder, HARMLESS)
     owner, store = owner_of(request), store_of(request)
     if store is None and (given.store or given.background):
         param = "background" if given.background else "store"
         raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
-    previous = given.previous_response_id
-    earlier = await conversation(store, previous, owner, settings.max_body_bytes) if previous else ()
-    turn = Turn(given, earlier)
+    turn = Turn(given, await earlier_items(request, given.previous_response_id))
     stored = store is not None and given.store is not False
     encoder = ResponsesEncoder(make_head(request, turn), turn, store=stored)
     if store is None or not stored:
@@ -140,6 +137,18 @@ class FollowingResponse(WatchedResponse):
 
 
 # --- what a request is about ---
+
+
+async def earlier_items(request: Request, previous: str | None) -> tuple[Item, ...]:
+    """What was said before. Raises InvalidRequest."""
+    if previous is None:
+        return ()
+    owner = owner_of(request)
+    run = runs_of(request).get(previous, owner)
+    if run is not None and run.response.status not in ENDS:
+        raise InvalidRequest(f"`{PREVIOUS}`: the response {previous!r} is not complete yet.", PREVIOUS)
+    settings: Settings = request.app.state.settings
+    return await conversation(store_of(request), previous, owner, settings.max_body_bytes)
 
 
 def owner_of(request: Request) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from openai.types.responses import ResponseItemList
+from pydantic import BaseModel
 from support.clients import CONFIGURED, sdk
 from support.raw import RawClient
 from support.responses import response, stream, strict
@@ -234,6 +235,7 @@ def test_what_is_kept_survives_a_kill_and_a_restart(launch: Callable[..., Server
         lost = client.responses.retrieve(running.id)
         assert (lost.status, lost.error.code) == ("failed", "server_error")
         assert client.responses.cancel(running.id).status == "failed"
+        assert ask(client, "again", previous_response_id=running.id).output_text == "token "
 
 
 def test_server_that_keeps_nothing_says_so(launch: Callable[..., Server]) -> None:
@@ -310,6 +312,28 @@ def test_real_model_that_is_cut_off_is_incomplete(smollm2_server: Server) -> Non
     answer = response(post(smollm2_server, FRANCE, temperature=0, max_output_tokens=3).content)
     assert (answer.status, answer.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert answer.usage.output_tokens == 3
+
+
+@pytest.mark.model
+def test_real_model_keeps_to_a_schema(smollm2_server: Server) -> None:
+    class Person(BaseModel):
+        name: str
+        age: int
+
+    with sdk(smollm2_server) as client:
+        asked: dict[str, Any] = {"model": MODEL, "input": "Invent a person.", "max_output_tokens": 200}
+        parsed = client.responses.parse(**asked, text_format=Person, temperature=0)
+    assert isinstance(parsed.output_parsed, Person)
+
+
+@pytest.mark.model
+def test_real_model_reports_its_logprobs(smollm2_server: Server) -> None:
+    asked: dict[str, Any] = {"temperature": 0, "max_output_tokens": 3, "top_logprobs": 2}
+    answer = response(post(smollm2_server, FRANCE, include=["message.output_text.logprobs"], **asked).content)
+    tokens = answer.output[0].content[0].logprobs
+    assert "".join(token.token for token in tokens) == answer.output_text
+    assert all(token.logprob == token.top_logprobs[0].logprob for token in tokens)
+    assert {len(token.top_logprobs) for token in tokens} == {2}
 
 
 @pytest.mark.model
