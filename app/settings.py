@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mlx_server.workers.supervisor import Patience
 
@@ -43,6 +43,9 @@ class Settings:
     max_body_bytes: int = 16 << 20
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     log_level: str = "info"
+    chat_template: str | None = None
+    chat_template_args: dict[str, Any] = field(default_factory=dict)
+    use_default_chat_template: bool = False
     cache_dir: Path = field(default_factory=default_cache_dir)
     data_dir: Path = field(default_factory=default_data_dir)
     response_store: Literal["disk", "memory", "off"] = "disk"

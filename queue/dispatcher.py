@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from mlx_server.queue import policy
 from mlx_server.queue.errors import QueueClosed, QueueFull
@@ -194,6 +194,8 @@ class Dispatcher:
                     self._deliver_finished(ticket, event, now)
                 case Failed():
                     self._fail(ticket, event)
+                case _:
+                    assert_never(event)
 
     # --- how it works ---
 
