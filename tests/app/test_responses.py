@@ -315,6 +315,29 @@ def test_real_model_that_is_cut_off_is_incomplete(smollm2_server: Server) -> Non
 
 
 @pytest.mark.model
+def test_real_model_calls_a_function_and_gets_its_result(smollm2_server: Server) -> None:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools = [{"type": "function", "name": "get_weather", "parameters": parameters}]
+    given: dict[str, Any] = {
+        "tools": tools,
+        "parallel_tool_calls": False,
+        "temperature": 0,
+        "max_output_tokens": 60,
+    }
+    with sdk(smollm2_server) as client:
+        first = ask(client, "How is the weather in Paris?", tool_choice="required", **given)
+        [call] = [item for item in first.output if item.type == "function_call"]
+        assert call.name == "get_weather"
+        assert list(json.loads(call.arguments)) == ["city"]
+        *_, last = ask(client, "How is the weather in Paris?", tool_choice="required", stream=True, **given)
+        assert [item.type for item in last.response.output] == [item.type for item in first.output]
+        assert last.response.output[-1].arguments == call.arguments
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+        second = ask(client, [result], previous_response_id=first.id, tool_choice="none", **given)
+        assert second.output_text
+
+
+@pytest.mark.model
 def test_real_model_keeps_to_a_schema(smollm2_server: Server) -> None:
     class Person(BaseModel):
         name: str
