@@ -154,6 +154,19 @@ def launch(
     response_store_max_age: Annotated[
         float, option("Days that a response is kept after its last use.", min=0.001, max=100_000)
     ] = 30.0,
+    adapter_path: Annotated[
+        Path | None,
+        option("Folder of a LoRA adapter, for all requests that name none.", exists=True, file_okay=False),
+    ] = None,
+    adapter_dir: Annotated[
+        Path | None,
+        option("Folder of adapter folders that requests may name in `adapters`.", exists=True, file_okay=False),
+    ] = None,
+    draft_model: Annotated[
+        str | None,
+        option("A small model that proposes tokens to requests that ask for it (speculative decoding)."),
+    ] = None,
+    num_draft_tokens: Annotated[int, option("Tokens that the draft model proposes at a time.", min=1, max=64)] = 3,
 ) -> None:
     """Load a model and serve it.
 
@@ -164,6 +177,8 @@ def launch(
     if model_type == "lm":
         try:
             local_path(model_path)
+            if draft_model is not None:
+                local_path(draft_model)
         except ModelPathError as error:
             fail(str(error), EXIT_MODEL)
     serve(
@@ -191,6 +206,10 @@ def launch(
             response_store_max_bytes=response_store_max_mb << 20,
             response_store_max_age_s=response_store_max_age * 86_400,
             patience=Patience(step_s=step_timeout),
+            adapter_path=adapter_path,
+            adapter_dir=adapter_dir,
+            draft_model=draft_model,
+            num_draft_tokens=num_draft_tokens,
         )
     )
 

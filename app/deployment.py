@@ -7,9 +7,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from mlx_server.app.settings import Settings
+from mlx_server.app.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher, Handle
 from mlx_server.schemas.messages import Event, FailureKind, Load, Loading, ModelFacts
 from mlx_server.workers.supervisor import StartError, Supervisor, WorkerState
@@ -17,6 +19,11 @@ from mlx_server.workers.supervisor import StartError, Supervisor, WorkerState
 log = logging.getLogger(__name__)
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
+
+
+def absolute(path: Path | None) -> str | None:
+    """A path as a message carries it."""
+    return None if path is None else str(path.absolute())
 
 
 class Observer(Protocol):
@@ -46,6 +53,7 @@ class Deployment:
 
     def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
         self.name = settings.name
+        self.variants = Variants(settings)
         self.created = int(time.time())
         self.facts: ModelFacts | None = None
         self.fingerprint: str | None = None
@@ -58,6 +66,9 @@ class Deployment:
             rows=settings.max_concurrency,
             prefill_step_size=settings.prefill_step_size,
             cache_dir=str(settings.cache_dir),
+            adapter_path=absolute(settings.adapter_path),
+            adapter_dir=absolute(settings.adapter_dir),
+            draft_model=settings.draft_model,
             chat_template=settings.chat_template,
             chat_template_args=settings.chat_template_args,
             use_default_chat_template=settings.use_default_chat_template,

@@ -51,6 +51,10 @@ class Settings:
     response_store: Literal["disk", "memory", "off"] = "disk"
     response_store_max_bytes: int = 256 << 20
     response_store_max_age_s: float = 30 * 86_400.0
+    adapter_path: Path | None = None
+    adapter_dir: Path | None = None
+    draft_model: str | None = None
+    num_draft_tokens: int = 3
     patience: Patience = field(default_factory=Patience)
 
     @property

@@ -18,6 +18,9 @@ from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Pa
 ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
 """Failures that are counted by themselves."""
 
+LOOK_AHEAD = 256
+"""How far down the line companions for the running class are looked for: it bounds the work, not the line."""
+
 
 class Backend(Protocol):
     """Whoever runs the requests. None of the calls waits or raises; lost messages are reported by `lost`."""
@@ -50,7 +53,7 @@ class Timers(Protocol):
 
 
 class Dispatcher:
-    """First come, first served, over `credits` rows that the worker grants.
+    """First come, first served, over `credits` rows that the worker grants; like with like (see policy.next_turn).
 
     What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run.
     """
@@ -66,6 +69,7 @@ class Dispatcher:
         self._timeouts: dict[int, Handle] = {}
         self._last_promise = 0.0
         self._closed: tuple[FailureKind, str] | None = None
+        self._class: policy.BatchClass | None = None  # of what runs; means nothing while nothing does
         self.idle = asyncio.Event()
         """Set while no request lives."""
         self.idle.set()
@@ -164,7 +168,7 @@ class Dispatcher:
             else:
                 self._fail(ticket, Failed(ticket.id, FailureKind.WORKER_LOST, message))
         self.rows_used = 0
-        self._pending = {**again, **{i: t for i, t in self._pending.items() if i not in again}}
+        self._pending = dict(sorted((self._pending | again).items()))
 
     def close(self, kind: FailureKind, message: str) -> None:
         """Take nothing more and end what waits; what runs may go on."""
@@ -206,11 +210,20 @@ class Dispatcher:
         return policy.retry_after_s(now, self._last_promise)
 
     def _pump(self) -> None:
-        """Give free rows to the first in line."""
+        """Give free rows to those whose turn it is."""
         now = self._timers.time()
-        while self._pending and self.rows_used < self.credits:
-            ticket = next(iter(self._pending.values()))
-            self._grant(ticket, min(ticket.rows_missing, self.credits - self.rows_used), now)
+        while self.rows_used < self.credits and (turn := self._next_turn()) is not None:
+            *overtaken, ticket = itertools.islice(self._pending.values(), turn.position + 1)
+            rows = min(ticket.rows_missing, self.credits - self.rows_used, turn.most_rows or self.credits)
+            for other in overtaken:
+                other.overtaken += rows
+            self._class = ticket.batch_class
+            self._grant(ticket, rows, now)
+
+    def _next_turn(self) -> policy.Turn | None:
+        line = itertools.islice(self._pending.values(), LOOK_AHEAD)
+        facts = ((ticket.batch_class, ticket.overtaken) for ticket in line)
+        return policy.next_turn(facts, self._class if self.rows_used else None, self.credits)
 
     def _announce(self, ticket: Ticket) -> None:
         """Let the worker prepare a request that has no row yet: a prompt it can't take is refused without waiting.
@@ -252,6 +265,8 @@ class Dispatcher:
     def _deliver_finished(self, ticket: Ticket, event: Finished, now: float) -> None:
         self.statistics.prompt_tokens += event.prompt_tokens
         self.statistics.cached_tokens += event.cached_tokens
+        self.statistics.drafted_tokens += event.drafted_tokens
+        self.statistics.accepted_tokens += event.accepted_tokens
         ticket.mailbox.put(event)
         ticket.rows_done += 1
         self.rows_used -= 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mlx_server.schemas.generation import GenerationRequest
 
 UNMEASURED_SERVICE_S = 5.0
 """How long a request is taken to run before any has been measured."""
@@ -13,6 +16,48 @@ UTILISATION = 0.8
 
 LONGEST_PROMISE_S = 7200.0
 """Nobody is sent away for longer, however many have been before."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchClass:
+    """What sequences must have in common to be computed together. `alone`: nothing runs beside one of them."""
+
+    adapter: str | None
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who gets rows next: a position in the line, and the most rows it may take (None: as many as are free)."""
+
+    position: int
+    most_rows: int | None
+
+
+def batch_class(request: GenerationRequest) -> BatchClass:
+    """One adapter is on the model at a time; speculative decoding has the model for itself."""
+    return BatchClass(request.adapter, request.draft is not None)
+
+
+def next_turn(line: Iterable[tuple[BatchClass, int]], running: BatchClass | None, patience: int) -> Turn | None:
+    """Who may have free rows now: `line` has each one's class and how many rows have overtaken it, first come first.
+
+    The class changes when nothing runs, and then to the first in line's. Until then others of the running class may
+    join, past those of other classes, but past each of these with `patience` rows at most: so like runs with like,
+    and everybody's turn comes.
+    """
+    spare = patience
+    for position, (own, overtaken) in enumerate(line):
+        if running is None:
+            return Turn(position, 1 if own.alone else None)
+        if running.alone:
+            return None
+        if own == running:
+            return Turn(position, spare if position else None)
+        spare = min(spare, patience - overtaken)
+        if spare <= 0:
+            return None
+    return None
 
 
 def service_rate(mean_service_s: float | None, running_ages_s: Sequence[float]) -> float:

@@ -49,6 +49,8 @@ class Statistics:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     mean_service_s: float | None = None
     queue_s: Histogram = field(default_factory=Histogram)
     first_token_s: Histogram = field(default_factory=Histogram)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from mlx_server.queue.mailbox import Mailbox
+from mlx_server.queue.policy import batch_class
 from mlx_server.schemas.generation import GenerationRequest
 
 
@@ -39,6 +40,9 @@ class Ticket:
     def __init__(self, number: int, request: GenerationRequest, mailbox: Mailbox, now: float, timeout_s: float) -> None:
         self.id = number
         self.request = request
+        self.batch_class = batch_class(request)
+        self.overtaken = 0
+        """Rows that went to later requests while this one waited."""
         self.mailbox = mailbox
         self.submitted_at = now
         self.deadline = now + timeout_s

@@ -81,7 +81,8 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     """The one end of a sequence that worked. Counts are in tokens; a prompt that several choices share counts once.
 
     `stop` is the stop string or the token's text that ended it, if the client named one. `mean_logprob` is in nats
-    per token, 0 where it was not asked for.
+    per token, 0 where it was not asked for. A draft model proposed `drafted_tokens`, of which the answer has
+    `accepted_tokens`.
     """
 
     ticket: int
@@ -93,6 +94,8 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     reasoning_tokens: int = 0
     stop: str | None = None
     mean_logprob: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
@@ -132,6 +135,9 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
 
     `chat_template` takes the place of the model's own; `chat_template_args` are variables for it, where a request
     gives none; `use_default_chat_template` helps a model that has no template.
+
+    `adapter_path` is the folder of the adapter for requests that name none, `adapter_dir` the folder of those that
+    requests may name.
     """
 
     model_path: str
@@ -142,6 +148,9 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     chat_template: str | None = None
     chat_template_args: dict[str, Any] = {}
     use_default_chat_template: bool = False
+    adapter_path: str | None = None
+    adapter_dir: str | None = None
+    draft_model: str | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

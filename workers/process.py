@@ -49,6 +49,13 @@ def generation_failed(error: object) -> str:
     return f"Failed to generate response: {error}"
 
 
+def failure(broken: Broken) -> Failed:
+    """The end of a ticket whose sequence broke: a refusal if something in the request is to blame."""
+    if broken.param is not None:
+        return Failed(broken.key[0], FailureKind.INVALID, broken.message, broken.param)
+    return Failed(broken.key[0], FailureKind.ENGINE, generation_failed(broken.message))
+
+
 @dataclass(slots=True)
 class Job:
     """A ticket as the worker knows it: sequences once prepared, rows as granted."""
@@ -229,13 +236,13 @@ class WorkerProcess:
                         self._finish(answer, item, events)
                     return
                 case Broken():
-                    message = item.message
+                    failed = failure(item)
         except Exception as error:  # noqa: BLE001 - a detokeniser may raise anything; the other sequences go on
             log.warning("a token could not be made text: %s", type(error).__name__)
-            message = f"{type(error).__name__}: {error}"
+            failed = failure(Broken(item.key, f"{type(error).__name__}: {error}"))
         self._forget(item.key[0])
         self._engine_remove(item.key)
-        events.append(Failed(item.key[0], FailureKind.ENGINE, generation_failed(message)))
+        events.append(failed)
 
     def _finish(self, answer: AnswerStream, item: Token | Echoed, events: list[Event]) -> None:
         if item.finish is None:

@@ -45,6 +45,13 @@ class Sequence:
     follows: bool = False
     """Another sequence has the same prompt, and counts it."""
     emitted: list[int] = field(default_factory=list)
+    adapter: str | None = None
+    """Its adapter's name, as the request has it; None for the server's default."""
+    draft_tokens: int = 0
+    """How many tokens a draft model proposes at a time; 0: none takes part."""
+    drafted: int = 0
+    accepted: int = 0
+    """Of the drafted tokens, those that were emitted."""
 
     @property
     def context(self) -> list[int]:
@@ -86,10 +93,11 @@ class Echoed:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A sequence that the engine could not go on with."""
+    """A sequence that the engine could not go on with; `param` is the request's field that is to blame, if one is."""
 
     key: Key
     message: str
+    param: str | None = None
 
 
 Produced = Token | Echoed | Broken

@@ -90,8 +90,8 @@ def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]
     """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed."""
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
-    ticket = deployment.queue.submit(given.to_generation(settings.default_max_tokens), whole=not given.stream)
-    return deployment.queue, ticket
+    generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
+    return deployment.queue, deployment.queue.submit(generation, whole=not given.stream)
 
 
 def header_list(names: list[str]) -> str:

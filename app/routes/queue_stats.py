@@ -35,6 +35,8 @@ def describe(queue: Dispatcher, *, running: bool) -> dict[str, Any]:
         "failed": statistics.failed,
         "invalid": statistics.invalid,
         "replayed": statistics.replayed,
+        "draft_tokens": statistics.drafted_tokens,
+        "accepted_draft_tokens": statistics.accepted_tokens,
     }
 
 

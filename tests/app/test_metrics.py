@@ -15,6 +15,8 @@ COUNTERS = {
     "prompt_tokens",
     "cached_prompt_tokens",
     "generated_tokens",
+    "draft_tokens",
+    "accepted_draft_tokens",
     "worker_restarts",
 }
 HISTOGRAMS = {"queue_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds", "request_seconds"}

@@ -9,8 +9,9 @@ from support.servers import SCRIPTED, Server, chat_body
 
 REFERENCE = {"running": bool, "queue_size": int, "max_queue_size": int, "active_requests": int, "max_concurrency": int}
 COUNTS = ("served", "refused", "timed_out", "cancelled", "failed", "invalid", "replayed")
+DRAFTS = ("draft_tokens", "accepted_draft_tokens")
 BESIDE = {
-    **dict.fromkeys((*COUNTS, "running_requests", "waiting_requests", "rows_used", "rows_granted"), int),
+    **dict.fromkeys((*COUNTS, *DRAFTS, "running_requests", "waiting_requests", "rows_used", "rows_granted"), int),
     "oldest_wait_s": float,
     "mean_wait_s": float,
     "max_wait_s": float,

@@ -1,9 +1,13 @@
 import math
 
 import pytest
+from support.queues import request
 
 from mlx_server.queue import policy
-from mlx_server.queue.policy import UNMEASURED_SERVICE_S
+from mlx_server.queue.policy import UNMEASURED_SERVICE_S, BatchClass, Turn
+from mlx_server.schemas.generation import GenerationRequest
+
+A, B, ALONE = BatchClass("a", False), BatchClass("b", False), BatchClass("a", True)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +73,46 @@ def test_retry_after_is_whole_seconds_and_never_early(now: float, promised: floa
 )
 def test_may_replay_is_once_and_unseen(sent: bool, replays: int, expected: bool) -> None:
     assert policy.may_replay(sent=sent, replays=replays) is expected
+
+
+@pytest.mark.parametrize(
+    ("line", "running", "expected"),
+    [
+        pytest.param([], None, None, id="nobody-waits"),
+        pytest.param([], A, None, id="nobody-waits-while-some-run"),
+        pytest.param([(A, 0), (B, 0)], None, Turn(0, None), id="the-first-begins"),
+        pytest.param([(A, 9), (B, 0)], None, Turn(0, None), id="the-first-begins-however-long-it-has-waited"),
+        pytest.param([(ALONE, 0), (A, 0)], None, Turn(0, 1), id="one-row-for-whoever-runs-alone"),
+        pytest.param([(A, 0), (A, 0)], A, Turn(0, None), id="the-first-joins-its-like"),
+        pytest.param([(B, 0), (A, 0)], A, Turn(1, 4), id="the-second-joins-past-the-first"),
+        pytest.param([(B, 3), (A, 0)], A, Turn(1, 1), id="as-far-as-the-first-is-patient"),
+        pytest.param([(B, 4), (A, 0)], A, None, id="the-first-has-lost-patience"),
+        pytest.param([(B, 4), (B, 0), (A, 0)], A, None, id="the-first-has-lost-patience-with-all"),
+        pytest.param([(B, 1), (ALONE, 2), (B, 0), (A, 0)], A, Turn(3, 2), id="the-least-patient-of-those-passed"),
+        pytest.param([(B, 0), (B, 0)], A, None, id="none-of-the-class"),
+        pytest.param([(ALONE, 0)], A, None, id="alone-waits-for-a-batch-of-the-same-adapter"),
+        pytest.param([(ALONE, 0)], ALONE, None, id="alone-waits-for-its-like"),
+        pytest.param([(A, 0)], ALONE, None, id="nobody-joins-one-that-is-alone"),
+        pytest.param([(B, 0), (ALONE, 0)], ALONE, None, id="alone-passes-nobody"),
+    ],
+)
+def test_next_turn_keeps_like_with_like_and_lets_nobody_wait_for_ever(
+    line: list[tuple[BatchClass, int]], running: BatchClass | None, expected: Turn | None
+) -> None:
+    assert policy.next_turn(line, running, patience=4) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (request(1), request(5), True),
+        (request(1, "a"), request(1, "a"), True),
+        (request(1, "a"), request(1), False),
+        (request(1, "a"), request(1, "b"), False),
+        (request(1), request(1, alone=True), False),
+        (request(1, alone=True), request(2, alone=True), True),
+        (request(1, "a", alone=True), request(1, alone=True), False),
+    ],
+)
+def test_batch_class_tells_what_may_run_together(one: GenerationRequest, other: GenerationRequest, same: bool) -> None:
+    assert (policy.batch_class(one) == policy.batch_class(other)) is same

@@ -11,13 +11,14 @@ from support.clock import FakeTimers
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.generation import GenerationRequest, TextPrompt
+from mlx_server.schemas.generation import Draft, GenerationRequest, TextPrompt
 from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Text
 
 
-def request(rows: int = 1) -> GenerationRequest:
-    """A request for `rows` sequences."""
-    return GenerationRequest(tuple(TextPrompt(f"prompt {index}") for index in range(rows)), max_tokens=8)
+def request(rows: int = 1, adapter: str | None = None, *, alone: bool = False) -> GenerationRequest:
+    """A request for `rows` sequences with an adapter; `alone`: they run one at a time, with a draft model."""
+    prompts = tuple(TextPrompt(f"prompt {index}") for index in range(rows))
+    return GenerationRequest(prompts, max_tokens=8, adapter=adapter, draft=Draft(None, 3) if alone else None)
 
 
 def read(mailbox: Mailbox) -> list[Event]:
@@ -76,9 +77,9 @@ class Harness:
         if rows:
             self.queue.worker_ready(rows)
 
-    def submit(self, rows: int = 1, *, whole: bool = False) -> Ticket:
+    def submit(self, rows: int = 1, adapter: str | None = None, *, alone: bool = False, whole: bool = False) -> Ticket:
         """Admit a request for `rows` sequences."""
-        return self.queue.submit(request(rows), whole=whole)
+        return self.queue.submit(request(rows, adapter, alone=alone), whole=whole)
 
     def say(self, ticket: Ticket, text: str = "x", index: int = 0, tokens: int = 1) -> None:
         """The worker produced text for a sequence."""

@@ -84,6 +84,8 @@ class Answer:
             self._reasoning_tokens,
             self._stops.met or self._stop_token,
             self._logprob_sum / self._tokens if self._tokens else 0.0,
+            self._sequence.drafted,
+            self._sequence.accepted,
         )
 
     def _text_of(self, token: Token) -> str | None:

@@ -58,8 +58,12 @@ class SeededSampler:
         self._filter = partial(filtered, top_p=top_p, top_k=top_k, min_p=min_p)
 
     def __call__(self, logprobs: mx.array) -> mx.array:
-        key = mx.random.key(counter_key(self._seed, self._position))
         self._position += 1
+        return self.at(self._position - 1, logprobs)
+
+    def at(self, position: int, logprobs: mx.array) -> mx.array:
+        """Draw the token of a position, whenever it is asked for."""
+        key = mx.random.key(counter_key(self._seed, position))
         return mx.random.categorical(self._filter(logprobs) * (1 / self._temperature), key=key)
 
 

@@ -1,0 +1,133 @@
+"""Sequences of several classes on one model: each says what it says alone, whatever came before it."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.adapters import make_adapter
+from support.engines import Outcome, Player, alone, random_prompt, sequence
+
+from mlx_server.workers.engine.adapters import Adapters
+from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.classed import ClassedEngine
+from mlx_server.workers.engine.draft import DraftModel
+from mlx_server.workers.engine.speculative import SpeculativeEngine
+from mlx_server.workers.sequence import Sequence
+
+pytestmark = pytest.mark.model
+NAMES = (None, "a", "b")
+
+
+@pytest.fixture
+def model(tiny_model: Callable[[str], Path]) -> Any:
+    """A model that no other test has had."""
+    from mlx_lm.utils import load_model
+
+    return load_model(tiny_model("llama"))[0]
+
+
+@pytest.fixture
+def adapters(model: Any, tiny_model: Callable[[str], Path], tmp_path: Path) -> Adapters:
+    for seed, name in enumerate("ab"):
+        make_adapter(tiny_model("llama"), tmp_path / name, seed)
+    return Adapters(model, None, tmp_path)
+
+
+@pytest.fixture
+def engine(model: Any, adapters: Adapters, llama: Any) -> ClassedEngine:
+    plain = BatchEngine(model, set(), rows=4, joint_prefill=True, prefill_step_size=8)
+    draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None)
+    speculative = SpeculativeEngine(model, draft, set(), prefill_step_size=8)
+    return ClassedEngine(plain, speculative, adapters)
+
+
+def classed(number: int, prompt: list[int], adapter: str | None, draft_tokens: int = 0) -> Sequence:
+    one = sequence(number, prompt, 10)
+    one.adapter, one.draft_tokens = adapter, draft_tokens
+    return one
+
+
+def expected(model: Any, adapters: Adapters, sequences: list[Sequence]) -> dict[tuple[int, int], Outcome]:
+    outcomes = {}
+    for one in sequences:
+        adapters.use(one.adapter)
+        outcomes[one.key] = alone(model, one.prompt, one.max_tokens)
+    return outcomes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mixed_classes_each_say_what_they_say_alone(
+    model: Any, adapters: Adapters, engine: ClassedEngine, seed: int
+) -> None:
+    rng = random.Random(seed)
+    sequences = [
+        classed(n, random_prompt(rng, model), rng.choice(NAMES), rng.choice((0, 0, 0, 1, 3))) for n in range(24)
+    ]
+    answers = expected(model, adapters, sequences)
+    player = Player(engine)
+    for one in sequences:
+        player.add(one)
+        for _ in range(rng.randint(0, 4)):
+            player.step()
+    assert player.run() == answers
+    assert sum(one.drafted for one in sequences if one.draft_tokens) > 0
+    assert not any(one.drafted for one in sequences if not one.draft_tokens)
+
+
+def test_those_of_one_class_run_together_and_others_wait(engine: ClassedEngine) -> None:
+    player = Player(engine)
+    player.add(*(classed(n, [5, 6, 7], name) for n, name in enumerate(("a", "a", None, "a"))))
+    order = []
+    while engine.busy:
+        order.append({item.key[0] for item in player.step()})
+    spans = [[i for i, keys in enumerate(order) if number in keys] for number in range(4)]
+    assert spans[0] == spans[1]
+    assert max(spans[1]) < min(spans[2])
+    assert max(spans[2]) < min(spans[3])
+
+
+def test_an_adapter_that_breaks_ends_its_own_sequences_only(
+    model: Any, adapters: Adapters, engine: ClassedEngine, tmp_path: Path
+) -> None:
+    good = [classed(1, [5, 6, 7], None), classed(4, [5, 6, 7], "b")]
+    answers = expected(model, adapters, good)
+    bad = [classed(2, [5, 6, 7], "a"), classed(3, [5, 6, 7], "a", 3)]
+    (tmp_path / "a" / "adapters.safetensors").write_bytes(b"rubbish")
+    player = Player(engine)
+    player.add(good[0], *bad, good[1])
+    outcomes = player.run()
+    assert {one.key: outcomes[one.key] for one in good} == answers
+    assert [outcomes[one.key] for one in bad] == [Outcome([], "broken")] * 2
+    assert "`adapters`: 'a' can't be used" in player.errors[2, 0]
+
+
+def test_the_field_is_named_where_a_client_chose_the_adapter(engine: ClassedEngine, tmp_path: Path) -> None:
+    (tmp_path / "a" / "adapters.safetensors").unlink()
+    engine.add(classed(1, [5], "a"))
+    [broken] = engine.step()
+    assert getattr(broken, "param", None) == "adapters"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_remove_drops_a_sequence_that_waits_or_runs(
+    model: Any, adapters: Adapters, engine: ClassedEngine, steps: int
+) -> None:
+    stays = classed(3, [8, 9], "b")
+    answers = expected(model, adapters, [stays])
+    player = Player(engine)
+    player.add(classed(1, [5, 6, 7], "a"), classed(2, [5, 6, 7], "b"), stays)
+    for _ in range(steps):
+        player.step()
+    for number in (1, 2, 99):
+        engine.remove((number, 0))
+    assert player.run()[stays.key] == answers[stays.key]
+
+
+def test_close_forgets_everything(engine: ClassedEngine) -> None:
+    player = Player(engine)
+    player.add(classed(1, [5], "a"), classed(2, [5], None))
+    player.step()
+    engine.close()
+    assert not engine.busy

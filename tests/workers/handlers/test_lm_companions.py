@@ -1,0 +1,102 @@
+"""Language models with adapters and a draft: what is refused at the start, and a request through all of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.adapters import make_adapter
+
+from mlx_server.schemas.generation import Draft, GenerationRequest, Sampling, TextPrompt
+from mlx_server.schemas.messages import Finished, Load, ModelFacts, Text
+from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.handlers.lm import LanguageHandler
+from mlx_server.workers.sequence import Token
+
+pytestmark = pytest.mark.model
+Tiny = Callable[[str], Path]
+
+
+def _load(handler: LanguageHandler, folder: Path, **more: Any) -> ModelFacts:
+    spec = Load(str(folder), "lm", 4, 512, "/nowhere", **{name: str(value) for name, value in more.items()})
+    return handler.load(spec, lambda _: None)
+
+
+def _refusal(folder: Path, **more: Any) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        _load(LanguageHandler(), folder, **more)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def _answer(handler: LanguageHandler, adapter: str | None = None, draft: Draft | None = None) -> tuple[str, Finished]:
+    request = GenerationRequest(
+        (TextPrompt("the quick brown"),), 12, sampling=Sampling(temperature=0.0), adapter=adapter, draft=draft
+    )
+    [sequence] = handler.prepare(1, request)
+    stream = handler.answer_stream(sequence)
+    handler.add(sequence)
+    text = ""
+    while handler.busy:
+        for item in handler.step():
+            assert isinstance(item, Token)
+            text += "".join(part.text for part in stream.add(item) if isinstance(part, Text))
+    return text, stream.finished()
+
+
+def test_adapters_and_a_draft_go_through_every_part_of_the_handler(tiny_model: Tiny, tmp_path: Path) -> None:
+    folder = tiny_model("llama")
+    for seed, name in enumerate(("a", "default")):
+        make_adapter(folder, tmp_path / name, seed)
+    handler = LanguageHandler()
+    facts = _load(handler, folder, adapter_path=tmp_path / "default", adapter_dir=tmp_path, draft_model=folder)
+    assert "proposes tokens" in facts.notes[-1]
+    texts = {name: _answer(handler, name)[0] for name in (None, "none", "a", "default")}
+    assert texts[None] == texts["default"]
+    assert len(set(texts.values())) == 3
+    for name in (None, "none", "a"):
+        text, finished = _answer(handler, name, Draft(None, 3))
+        assert text == texts[name]
+        assert 0 <= finished.accepted_tokens <= finished.drafted_tokens
+        assert (finished.accepted_tokens == finished.drafted_tokens > 0) is (name == "none")
+    assert _answer(handler, "none")[1].drafted_tokens == 0
+    handler.close()
+
+
+def test_a_default_adapter_that_can_not_be_used_is_refused_at_the_start(tiny_model: Tiny, tmp_path: Path) -> None:
+    assert "the default adapter can't be used" in _refusal(tiny_model("llama"), adapter_path=tmp_path / "nonesuch")
+
+
+def test_an_adapter_for_another_model_is_refused_at_the_start(tiny_model: Tiny, smollm2: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(smollm2, tmp_path / "a", 0)
+    message = _refusal(tiny_model("llama"), adapter_path=adapter)
+    assert "the default adapter can't be used" in message
+    assert "not an adapter parameter in the model" in message
+
+
+def test_a_model_that_can_not_forget_takes_no_draft(tiny_model: Tiny) -> None:
+    assert "can't forget tokens" in _refusal(tiny_model("mamba"), draft_model=tiny_model("llama"))
+    assert "can't be a draft model" in _refusal(tiny_model("llama"), draft_model=tiny_model("mamba"))
+
+
+def test_a_draft_with_another_vocabulary_is_refused_at_the_start(tiny_model: Tiny, smollm2: Path) -> None:
+    message = _refusal(tiny_model("llama"), draft_model=smollm2)
+    assert message.startswith(f"{smollm2} can't be this model's draft: their vocabularies differ (token 0 is ")
+
+
+def test_a_draft_that_knows_more_tokens_is_taken(tiny_model: Tiny, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "draft"
+    shutil.copytree(tiny_model("llama"), folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    known = len(tokenizer["model"]["vocab"])
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": known, "content": "<more>"})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    _load(LanguageHandler(), tiny_model("llama"), draft_model=folder)
+
+
+def test_a_draft_that_is_no_model_is_refused(tiny_model: Tiny, tmp_path: Path) -> None:
+    assert "is not a model" in _refusal(tiny_model("llama"), draft_model=tmp_path)

@@ -1,0 +1,71 @@
+"""What the server's flags put beside a model: adapters that it may wear, a draft model that proposes tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_server.schemas.messages import Load, Loading
+from mlx_server.workers.engine.adapters import AdapterError, Adapters
+from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.classed import ClassedEngine
+from mlx_server.workers.engine.draft import DraftModel, trimmable
+from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
+from mlx_server.workers.engine.resolve import resolve
+from mlx_server.workers.engine.scoring import EchoingEngine
+from mlx_server.workers.engine.speculative import SpeculativeEngine
+from mlx_server.workers.handlers.base import ModelLoadError
+
+Report = Callable[[Loading], None]
+
+
+def accompanied(engine: Engine, model: Any, tokenizer: Any, spec: Load, report: Report) -> tuple[Engine, list[str]]:
+    """The engine with all that the flags add to it, and what there is to say. Raises ModelLoadError."""
+    if not (spec.adapter_path or spec.adapter_dir or spec.draft_model):
+        return engine, []
+    notes: list[str] = []
+    speculative = None
+    if spec.draft_model is not None:
+        draft = load_draft(spec.draft_model, model, tokenizer, Path(spec.cache_dir), report)
+        stop_tokens = set(tokenizer.eos_token_ids)
+        proposing = SpeculativeEngine(model, draft, stop_tokens, prefill_step_size=spec.prefill_step_size)
+        speculative = EchoingEngine(model, proposing)
+        notes.append(f"{spec.draft_model} proposes tokens where a request asks for it")
+    adapters = Adapters(model, *(Path(p) if p else None for p in (spec.adapter_path, spec.adapter_dir)))
+    try:
+        adapters.use(None)
+    except AdapterError as error:
+        raise ModelLoadError(str(error)) from None
+    return ClassedEngine(engine, speculative, adapters), notes
+
+
+def load_draft(path: str, model: Any, tokenizer: Any, cache_dir: Path, report: Report) -> DraftModel:
+    """A draft that fits the model. Raises ModelLoadError."""
+    if not trimmable(model):
+        raise ModelLoadError("--draft-model is no use here: this model's cache can't forget tokens that were wrong")
+    folder = resolve(path, cache_dir, report)
+    draft, config, _ = read_model(folder)
+    evaluate(draft, report)
+    if not trimmable(draft):
+        raise ModelLoadError(f"{path} can't be a draft model: its cache can't forget tokens that were wrong")
+    theirs, ours = read_tokenizer(folder, config).get_vocab(), tokenizer.get_vocab()
+    if (other := difference(theirs, ours)) is not None:
+        raise ModelLoadError(f"{path} can't be this model's draft: their vocabularies differ ({other})")
+    return DraftModel(draft, logits_width(draft), logits_width(model), read_context_length(config))
+
+
+def difference(theirs: dict[str, int], ours: dict[str, int]) -> str | None:
+    """A token id that means two things; tokens that only one of the vocabularies has do no harm."""
+    names = {id_: name for name, id_ in ours.items()}
+    for name, id_ in sorted(theirs.items(), key=lambda item: item[1]):
+        if names.get(id_, name) != name:
+            return f"token {id_} is {name!r} there and {names[id_]!r} here"
+    return None
+
+
+def logits_width(model: Any) -> int:
+    """How many tokens a model's output tells apart: its vocabulary, padding included."""
+    return int(model(mx.array([[0]])).shape[-1])

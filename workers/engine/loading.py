@@ -1,0 +1,69 @@
+"""Reading a model's folder with mlx-lm: weights, tokenizer, and what its config says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load_model, load_tokenizer
+
+from mlx_server.schemas.messages import Loading
+from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.handlers.base import ModelLoadError
+
+CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "model_max_length", "n_positions", "seq_length")
+
+
+def read_model(folder: Path) -> tuple[Any, dict[str, Any], list[str]]:
+    """The model with its weights unread, its config, and notes. Raises ModelLoadError."""
+    if not (folder / "config.json").is_file():
+        raise ModelLoadError(f"{folder} is not a model: it has no config.json")
+    try:
+        model, config = load_model(folder, lazy=True, trust_remote_code=False)
+    # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
+    except (Exception, SystemExit) as error:
+        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
+    model, notes = platform.suit_weights(model)
+    return model, config, notes
+
+
+def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> Any:
+    """mlx-lm's tokenizer; a given chat template takes the place of the model's own. Raises ModelLoadError."""
+    settings: dict[str, Any] = {"trust_remote_code": False}
+    if chat_template is not None:
+        # The type would name a function of mlx-lm's, which goes before any template.
+        settings |= {"chat_template": chat_template, "chat_template_type": None}
+    try:
+        return load_tokenizer(folder, settings, eos_token_ids=config.get("eos_token_id"))
+    except Exception as error:
+        raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
+
+
+def evaluate(model: Any, report: Callable[[Loading], None]) -> int:
+    """Read the weights, telling how far it is; returns their size in bytes. Raises ModelLoadError."""
+    parameters = [array for _, array in tree_flatten(model.parameters())]
+    total = int(sum(array.nbytes for array in parameters))
+    done = told = 0
+    try:
+        for array in parameters:
+            mx.eval(array)
+            done += array.nbytes
+            if done - told > total / 100 or done == total:
+                report(Loading("loading weights", done, total))
+                told = done
+    except RuntimeError as error:
+        raise ModelLoadError(f"the weights can't be read: {one_line(error)}") from error
+    return total
+
+
+def read_context_length(config: dict[str, Any]) -> int | None:
+    """Tokens that prompt and answer may have together, from the model's config; None where it does not say."""
+    for part in (config, config.get("text_config") or {}):
+        for key in CONTEXT_KEYS:
+            if isinstance(part.get(key), int) and part[key] > 0:
+                return int(part[key])
+    return None
