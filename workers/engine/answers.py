@@ -6,7 +6,7 @@ from typing import Any
 
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.dialect import Dialect
-from mlx_server.workers.engine.markup import PlainText
+from mlx_server.workers.engine.markup import Markup, PlainText
 from mlx_server.workers.engine.text import DetokenizedText, follow, unknown_tokens
 from mlx_server.workers.engine.tool_formats import HERMES
 from mlx_server.workers.engine.vocabulary import Vocabulary
@@ -38,8 +38,9 @@ class AnswerMaker:
         if sequence.continues_text:
             follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
         speech, thinking = sequence.speech, sequence.thinking
+        plain: Markup = PlainText()
         if speech is None:
-            silent, markup = self._silent, PlainText()
+            silent, markup = self._silent, plain
         else:
             silent = self._silent_in[speech.hermes, speech.calls]
             starts = thinking is not None and thinking.thinks
