@@ -120,10 +120,10 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
             skip_special_tokens=self.skip_special_tokens is not False,
         )
 
-    def constraint(self) -> Grammar | None:
-        """What the answer must be. Raises InvalidRequest for more than one constraint, or for one with limits that
-        would break it."""
-        grammar = only_grammar(self)
+    def constraint(self, other: Grammar | None = None) -> Grammar | None:
+        """What the answer must be; `other` stands in a field of an API's own. Raises InvalidRequest for more than one
+        constraint, or for one with limits that would break it."""
+        grammar = only_grammar(self, other)
         if grammar is not None and (self.min_tokens or self.ignore_eos):
             field = "min_tokens" if self.min_tokens else "ignore_eos"
             raise InvalidRequest(f"`{field}` can't be kept together with `{grammar.param}`: leave one out.", field)

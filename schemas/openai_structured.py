@@ -66,9 +66,11 @@ class StructuredFields(Protocol):
     def guided_choice(self) -> list[str] | None: ...
 
 
-def only_grammar(given: StructuredFields) -> Grammar | None:
-    """The one constraint of a request, or None. Raises InvalidRequest for two, and for one that can't be."""
+def only_grammar(given: StructuredFields, other: Grammar | None = None) -> Grammar | None:
+    """The one constraint of a request, or None; `other` stands in a field of an API's own. Raises InvalidRequest for
+    two, and for one that can't be."""
     found = [
+        other,
         from_response_format(given.response_format),
         *from_structured_outputs(given.structured_outputs),
         from_regex(given.regex, "regex"),

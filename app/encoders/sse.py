@@ -26,6 +26,11 @@ def named_data(name: str, data: bytes) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
+def split(data: bytes) -> list[bytes]:
+    """The events that were written one after the other; none has an empty line inside."""
+    return [part + b"\n\n" for part in data.split(b"\n\n")[:-1]]
+
+
 def error(answer: Answer) -> bytes:
     """A failure after bytes have flowed, as OpenAI's SDKs look for it: a data event with an error object."""
     return b"data: " + answer.body() + b"\n\n"

@@ -18,6 +18,8 @@ from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.settings import Settings
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas import openai_chat, openai_completions
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
@@ -45,6 +47,7 @@ class OutsideRequest(Protocol):
 
 Outside = TypeVar("Outside", bound=OutsideRequest)
 Body = TypeVar("Body")
+Keep = Callable[[], Awaitable[None]]
 Endpoint = Callable[[Request], Awaitable[GenerationResponse]]
 
 
@@ -86,14 +89,20 @@ def make_head(request: Request, given: OutsideRequest) -> Head:
     )
 
 
-def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str]) -> GenerationResponse:
-    """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed."""
+def admit(
+    request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str], keep: Keep | None = None
+) -> GenerationResponse:
+    """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
+    queue, ticket = submit(request, given)
+    return GenerationResponse(queue, ticket, encoder, stream=bool(given.stream), headers=headers, keep=keep)
+
+
+def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
+    """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed."""
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
-    stream = bool(given.stream)
     generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
-    ticket = deployment.queue.submit(generation, whole=not stream)
-    return GenerationResponse(deployment.queue, ticket, encoder, stream=stream, headers=headers)
+    return deployment.queue, deployment.queue.submit(generation, whole=not given.stream)
 
 
 def header_list(names: list[str]) -> str:

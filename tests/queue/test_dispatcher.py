@@ -269,6 +269,19 @@ def test_cancel_of_a_large_request_frees_all_its_rows() -> None:
 # --- events ---
 
 
+def test_deliver_routes_every_part_of_an_answer() -> None:
+    harness = Harness()
+    ticket = harness.submit(whole=False)
+    parts = [
+        Reasoning(ticket.id, 0, "so", 1),
+        Text(ticket.id, 0, "hi", 2),
+        ToolCall(ticket.id, 0, 0, "{}", 3, "c", "f"),
+    ]
+    harness.queue.deliver([*parts])
+    assert read(ticket.mailbox) == parts
+    assert harness.queue.statistics.completion_tokens == 6
+
+
 def test_deliver_routes_events_to_their_tickets() -> None:
     harness = Harness(concurrency=2)
     one, two = harness.submit(), harness.submit()
