@@ -8,6 +8,7 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar
+from mlx_server.schemas.walk import check_free
 
 MAX_GRAMMAR_CHARS = 1 << 18
 MAX_OPTIONS = 10_000
@@ -138,8 +139,11 @@ def from_json(given: str | Schema | None, param: str) -> Grammar | None:
     if isinstance(given, str):
         try:
             given = msgspec.json.decode(given, type=Schema)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"`{param}`: not a JSON schema: {error}", param) from None
+        except RecursionError:
+            raise InvalidRequest(f"`{param}` is nested too deeply.", param) from None
+        check_free(given, param)
     return Grammar("json_schema", msgspec.json.encode(given).decode(), param)
 
 

@@ -19,12 +19,14 @@ from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.settings import Settings
 from mlx_server.schemas import openai_chat, openai_completions
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
 UNKNOWN_HEADER = "X-Ignored-Fields"
 SHOWN_UNKNOWN = 20
+MAX_SHOWN_CHARS = 128
 
 
 class OutsideRequest(Protocol):
@@ -63,6 +65,8 @@ async def read_request(
     settings: Settings = request.app.state.settings
     body = await read_body(request, settings.max_body_bytes)
     given, unknown = parse(body, decoder, harmless)
+    if unknown and settings.strict_params:
+        raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
     return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
 
 
@@ -83,7 +87,7 @@ def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: di
 
 def header_list(names: list[str]) -> str:
     """Names that a client chose, made harmless for a header."""
-    shown = [re.sub(r"[^\w.-]", "?", name, flags=re.ASCII)[:64] for name in names[:SHOWN_UNKNOWN]]
+    shown = [re.sub(r"[^\w.\[\]-]", "?", name, flags=re.ASCII)[:MAX_SHOWN_CHARS] for name in names[:SHOWN_UNKNOWN]]
     return ", ".join(shown + ["..."] * (len(names) > SHOWN_UNKNOWN))
 
 

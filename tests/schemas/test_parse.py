@@ -176,7 +176,7 @@ def test_parse_refuses_a_parameter_that_it_would_have_to_ignore(name: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n", True), ("n", 2), ("n", 0), ("top_logprobs", False), ("logprobs", 0), ("logprobs", True), ("store", 0)],
+    [("n", True), ("top_logprobs", False), ("logprobs", "0"), ("store", 0), ("reasoning_effort", 1)],
 )
 def test_parse_does_not_take_one_type_for_another(name: str, value: Any) -> None:
     assert _refusal({"messages": MESSAGES, name: value}).param == name
