@@ -36,7 +36,7 @@ from mlx_server.workers.channel import Channel
 from mlx_server.workers.engine_thread import EngineThread
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadError
-from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
+from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.stopwatch import Stopwatch
 
 HEARTBEAT_S = 1.0
@@ -223,8 +223,10 @@ class WorkerProcess:
     def _on_produced(self, answer: AnswerStream, item: Produced, events: list[Event]) -> None:
         try:
             match item:
-                case Token():
-                    self._on_token(answer, item, events)
+                case Token() | Echoed():
+                    events += answer.add(item) if isinstance(item, Token) else answer.echo(item)
+                    if answer.finish is not None:
+                        self._finish(answer, item, events)
                     return
                 case Broken():
                     message = item.message
@@ -235,15 +237,12 @@ class WorkerProcess:
         self._engine_remove(item.key)
         events.append(Failed(item.key[0], FailureKind.ENGINE, generation_failed(message)))
 
-    def _on_token(self, answer: AnswerStream, token: Token, events: list[Event]) -> None:
-        events += answer.add(token)
-        if answer.finish is None:
-            return
-        if token.finish is None:
-            self._engine_remove(token.key)
-        del self._answers[token.key]
+    def _finish(self, answer: AnswerStream, item: Token | Echoed, events: list[Event]) -> None:
+        if item.finish is None:
+            self._engine_remove(item.key)
+        del self._answers[item.key]
         events.append(answer.finished())
-        self._finish_job(token.key[0])
+        self._finish_job(item.key[0])
 
     def _finish_job(self, ticket: int) -> None:
         job = self._jobs[ticket]

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mlx_server.schemas.generation import Limits, Sampling
 from mlx_server.schemas.messages import FinishReason
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+    from mlx_server.workers.engine.prefix import SharedPrefix
+    from mlx_server.workers.engine.thinking import ThinkingStart
 
 Key = tuple[int, int]
 """A sequence's name: its ticket and its index within the ticket."""
@@ -22,6 +29,14 @@ class Sequence:
     limits: Limits = field(default_factory=Limits)
     continues_text: bool = False
     """Its text goes on where the prompt's ends, as a text completion's does."""
+    prefix: SharedPrefix | None = None
+    """What it has in common with the other choices of its prompt."""
+    grammar: LLMatcher | None = None
+    """What its text must be, at its beginning."""
+    thinking: ThinkingStart | None = None
+    thinking_budget: int | None = None
+    echo: str | None = None
+    """The prompt's text, where it is a part of the answer."""
     logprobs: int | None = None
     """How many alternatives are reported for each token; None for no report."""
     follows: bool = False
@@ -55,6 +70,18 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Echoed:
+    """A prompt that is a part of the answer: log-probabilities of its tokens from the second on, if they are wanted.
+
+    With `finish` nothing follows.
+    """
+
+    key: Key
+    reports: tuple[tuple[float, tuple[tuple[int, float], ...]], ...]
+    finish: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """A sequence that the engine could not go on with."""
 
@@ -62,4 +89,4 @@ class Broken:
     message: str
 
 
-Produced = Token | Broken
+Produced = Token | Echoed | Broken

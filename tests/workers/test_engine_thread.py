@@ -8,7 +8,7 @@ import pytest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine_thread import UNREAD_STEPS, EngineThread
-from mlx_server.workers.handlers.base import ModelLoadError, TextStream
+from mlx_server.workers.handlers.base import AnswerStream, ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence, Token
 
 SPEC = Load("fake", "fake", 4, 512, "/nowhere")
@@ -39,7 +39,7 @@ class FakeHandler:
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         raise NotImplementedError
 
-    def text_stream(self, sequence: Sequence) -> TextStream:
+    def answer_stream(self, sequence: Sequence) -> AnswerStream:
         raise NotImplementedError
 
     @property

@@ -373,7 +373,9 @@ def test_batched_greedy_answers_are_those_that_mlx_lm_gives_to_each_alone(smollm
         async with Supervised(str(smollm2), "lm", rows=len(QUESTIONS)) as world:
             tickets = [
                 world.queue.submit(
-                    GenerationRequest((ChatPrompt((Message("user", question),)),), TOKENS, Sampling(temperature=0.0)),
+                    GenerationRequest(
+                        (ChatPrompt((Message("user", question),)),), TOKENS, sampling=Sampling(temperature=0.0)
+                    ),
                     whole=True,
                 )
                 for question in QUESTIONS
@@ -403,7 +405,7 @@ def test_a_real_worker_serves_each_kind_of_architecture(
             assert (facts.rows, facts.architecture) == (rows, architecture)
             assert note in "".join(facts.notes)
             requests = [
-                GenerationRequest((TextPrompt("the quick" * n),), 6 + n, Sampling(temperature=t, seed=n))
+                GenerationRequest((TextPrompt("the quick" * n),), 6 + n, sampling=Sampling(temperature=t, seed=n))
                 for n, t in enumerate((0.0, 1.0, 0.0, 0.7), start=1)
             ]
             tickets = [world.queue.submit(request, whole=True) for request in requests]

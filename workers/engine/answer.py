@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -19,7 +19,7 @@ from mlx_server.schemas.messages import (
 )
 from mlx_server.workers.engine.markup import Called, Markup, Piece, Said, Thought
 from mlx_server.workers.engine.text import DetokenizedText, StopScanner
-from mlx_server.workers.sequence import Sequence, Token
+from mlx_server.workers.sequence import Echoed, Sequence, Token
 
 Describe = Callable[[int, float | None], TokenLogprob]
 """A token's text and bytes, by its id, with its log-probability."""
@@ -51,7 +51,7 @@ class Answer:
         text = self._text_of(token)
         if token.logprob is not None and text is not None:
             self._logprob_sum += token.logprob
-            self._unsent.append((self._said, self._chosen(token)))
+            self._unsent.append((self._said, self._chosen(token.token, token.logprob, token.top)))
         pieces = self._markup.feed(text) if text else []
         if token.finish and not self._markup.complete:
             pieces = [*pieces, *self._markup.feed(self._text.finish()), *self._markup.flush()]
@@ -60,6 +60,17 @@ class Answer:
             parts.append(self._visible(held))
         self.finish = self._why(token.finish)
         return self._counted(parts)
+
+    def echo(self, echoed: Echoed) -> list[Part]:
+        """The prompt, which is not an answer's text: no stop string is looked for in it."""
+        sequence, key = self._sequence, self._sequence.key
+        self.finish = echoed.finish
+        if sequence.logprobs is None:
+            return [Text(*key, sequence.echo or "", 0)]
+        reports = zip(sequence.prompt[1:], echoed.reports, strict=True)
+        first = ChosenToken(self._describe(sequence.prompt[0], None))
+        rest = [self._chosen(token, logprob, top) for token, (logprob, top) in reports]
+        return [Text(*key, sequence.echo or "", 0, (first, *rest))]
 
     def finished(self) -> Finished:
         """The end of an answer that has one."""
@@ -85,9 +96,8 @@ class Answer:
                 return None
         return self._text.add(token.token)
 
-    def _chosen(self, token: Token) -> ChosenToken:
-        top = tuple(self._describe(id_, logprob) for id_, logprob in token.top)
-        return ChosenToken(self._describe(token.token, token.logprob), top)
+    def _chosen(self, token: int, logprob: float, top: Iterable[tuple[int, float]]) -> ChosenToken:
+        return ChosenToken(self._describe(token, logprob), tuple(self._describe(*other) for other in top))
 
     def _part(self, piece: Piece) -> Part | None:
         if self._stops.met is not None:

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from mlx_lm.generate import BatchGenerator
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator, StopSequences
 
-from mlx_server.workers.engine.sampling import Processors, make_processors, make_sampler
+from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.prefix import joins_prefix
+from mlx_server.workers.engine.sampling import Processors, end_tokens, make_processors, make_sampler
 from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
 
 log = logging.getLogger(__name__)
@@ -39,12 +42,13 @@ class BatchEngine:
     ) -> None:
         self._make_generator: Callable[[], Any] = lambda: make_generator(
             model,
-            stop_tokens=[[token] for token in sorted(stop_tokens)],
             completion_batch_size=rows,
             prefill_batch_size=rows if joint_prefill else 1,
             prefill_step_size=prefill_step_size,
         )
         self._generator = self._make_generator()
+        self._stop_tokens = stop_tokens
+        self._usual_stops = StopSequences([[token] for token in sorted(stop_tokens)])
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
         self._uids: dict[Key, int] = {}
@@ -74,20 +78,24 @@ class BatchEngine:
         try:
             for sequence in self._admissible():
                 self._insert(sequence)
-            _, responses = self._generator.next()
+            prefills, responses = self._generator.next()
+            self._fork(prefills)
         except Exception as error:  # noqa: BLE001 - whatever a step raises, the other sequences go on
             return self._start_over(error)
         failed = {key: p.error for key, p in self._processors.items() if p.error is not None}
+        responses = [r for r in responses if r.uid in self._keys]
+        reports = self._report(responses)
         produced: list[Produced] = []
         for response in responses:
-            key = self._keys.get(response.uid)
-            if key is None or (key in failed and response.finish_reason is None):
+            key = self._keys[response.uid]
+            if key in failed and response.finish_reason is None:
                 continue
             self._running[key].emitted.append(response.token)
             self._doubts.pop(key, None)
             if response.finish_reason is not None:
                 self._forget(key)
-            produced.append(Token(key, response.token, response.finish_reason))
+            logprob, top = reports.get(response.uid, (None, ()))
+            produced.append(Token(key, response.token, response.finish_reason, logprob, top))
         if produced and self._suspects():
             self._make_room()
         return produced + self._broken(failed)
@@ -100,22 +108,60 @@ class BatchEngine:
             self._forget(key)
 
     def _insert(self, sequence: Sequence) -> None:
-        key = sequence.key
+        key, prefix = sequence.key, sequence.prefix
+        tokens, start = sequence.context, {}
+        if prefix is not None and joins_prefix(sequence):
+            if prefix.cache is not None:
+                start = {"caches": [prefix.take()], "all_tokens": [tokens[:-1]]}
+                tokens = tokens[-1:]
+            elif prefix.leader not in (None, key):
+                return
+            else:
+                prefix.leader = key
+            prefix.missing -= 1
+            if not prefix.missing:
+                prefix.cache = None
         self._running[key] = self._waiting.pop(key)
-        processors = make_processors(sequence)
+        processors = make_processors(sequence, self._stop_tokens)
         [uid] = self._generator.insert(
-            [sequence.context],
+            [tokens],
             max_tokens=[sequence.remaining],
             samplers=[make_sampler(sequence)],
             logits_processors=[[processors] if processors else []],
+            stop_sequences=[self._stops(sequence)],
+            **start,
         )
         self._uids[key] = uid
         self._keys[uid] = key
         if processors:
             self._processors[key] = processors
 
+    def _stops(self, sequence: Sequence) -> StopSequences:
+        ends = end_tokens(sequence, self._stop_tokens)
+        return self._usual_stops if ends == self._stop_tokens else StopSequences([[token] for token in sorted(ends)])
+
+    def _fork(self, prefills: list[Any]) -> None:
+        """Keep the caches that other choices start from: each holds all of its prompt but the last token."""
+        for response in prefills:
+            if not response.end_of_segment or response.end_of_prompt or response.uid not in self._keys:
+                continue
+            prefix = self._running[self._keys[response.uid]].prefix
+            if prefix is not None and prefix.leader == self._keys[response.uid] and prefix.missing:
+                prefix.keep(self._generator.extract_cache([response.uid])[response.uid][0])
+
+    def _report(self, responses: list[Any]) -> dict[int, Report]:
+        """The log-probabilities that were asked for, by the generator's names of the rows."""
+        wanted = {r.uid: n for r in responses if (n := self._running[self._keys[r.uid]].logprobs) is not None}
+        if not wanted:
+            return {}
+        rows = [r for r in responses if r.uid in wanted]
+        reports = report(mx.stack([r.logprobs for r in rows]), [r.token for r in rows], max(wanted.values()))
+        return {r.uid: (own, top[: wanted[r.uid]]) for r, (own, top) in zip(rows, reports, strict=True)}
+
     def _forget(self, key: Key) -> None:
-        del self._running[key]
+        prefix = self._running.pop(key).prefix
+        if prefix is not None and prefix.leader == key and prefix.cache is None:
+            prefix.leader = None  # it did not come to the fork: the next choice will
         self._keys.pop(self._uids.pop(key, -1), None)
         self._processors.pop(key, None)
 

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 
 import mlx.core as mx
 
+from mlx_server.workers.engine.constraints import GrammarMask, LeastLength, ThinkingBudget
 from mlx_server.workers.sequence import Sequence
 
 GREEDY_BELOW = 1e-5
@@ -118,7 +119,13 @@ class Processors:
         return logits
 
 
-def make_processors(sequence: Sequence) -> Processors | None:
+def end_tokens(sequence: Sequence, stop_tokens: set[int]) -> set[int]:
+    """The tokens that end a sequence: the model's own, and those that its client named."""
+    limits = sequence.limits
+    return (set() if limits.ignore_eos else stop_tokens) | set(limits.stop_token_ids)
+
+
+def make_processors(sequence: Sequence, stop_tokens: set[int]) -> Processors | None:
     """The processors that do something for this sequence; None where there are none."""
     s = sequence.sampling
     processors: list[Processor] = []
@@ -129,7 +136,23 @@ def make_processors(sequence: Sequence) -> Processors | None:
     if s.presence_penalty or s.frequency_penalty:
         start = len(sequence.prompt)
         processors.append(partial(penalise_counts, start, s.presence_penalty, s.frequency_penalty))
+    if sequence.limits.min_tokens:
+        until = len(sequence.prompt) + sequence.limits.min_tokens
+        processors.append(LeastLength(end_tokens(sequence, stop_tokens) | stop_tokens, until))
+    processors += constraints(sequence, stop_tokens)
     return Processors(processors) if processors else None
+
+
+def constraints(sequence: Sequence, stop_tokens: set[int]) -> list[Processor]:
+    """The thinking budget and the grammar, which has the last word."""
+    found: list[Processor] = []
+    thinking, budget = sequence.thinking, sequence.thinking_budget
+    if thinking is not None and budget is not None:
+        found.append(ThinkingBudget(budget, thinking.marks.end_ids, thinking.state(), sequence.emitted))
+    if sequence.grammar is not None:
+        state = thinking.state() if thinking is not None else None
+        found.append(GrammarMask(sequence.grammar.deep_copy(), stop_tokens, state, sequence.emitted))
+    return found
 
 
 def add_bias(ids: mx.array, values: mx.array, _: mx.array, logits: mx.array) -> mx.array:

@@ -85,6 +85,6 @@ class DetokenizedText:
         return self._detokenizer.last_segment
 
 
-def silent_tokens(tokenizer: Any, vocab_size: int) -> frozenset[int]:
-    """Ids without text: special ones, and those of the model's vocabulary that the tokenizer does not know."""
-    return frozenset(tokenizer.all_special_ids) | (frozenset(range(vocab_size)) - set(tokenizer.get_vocab().values()))
+def unknown_tokens(tokenizer: Any, vocab_size: int) -> frozenset[int]:
+    """Ids of the model's vocabulary that the tokenizer does not know."""
+    return frozenset(range(vocab_size)) - set(tokenizer.get_vocab().values())

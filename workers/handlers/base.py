@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part
-from mlx_server.workers.sequence import Key, Produced, Sequence, Token
+from mlx_server.workers.sequence import Echoed, Key, Produced, Sequence, Token
 
 
 class ModelLoadError(Exception):
@@ -26,6 +26,9 @@ class AnswerStream(Protocol):
 
     def add(self, token: Token) -> list[Part]:
         """What is certain after one more token; after the last one, all that was held back."""
+
+    def echo(self, echoed: Echoed) -> list[Part]:
+        """The prompt, as the first part of the answer."""
 
     def finished(self) -> Finished:
         """The end of an answer that has one."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,19 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, load_tokenizer
 
 from mlx_server.schemas.generation import GenerationRequest, Sampling
-from mlx_server.schemas.messages import Load, Loading, ModelFacts, TokenLogprob
+from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
+from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.markup import PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.resolve import one_line, resolve
+from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
-from mlx_server.workers.engine.text import DetokenizedText, follow, silent_tokens
+from mlx_server.workers.engine.text import DetokenizedText, follow, unknown_tokens
+from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence
 
@@ -41,9 +46,13 @@ class LanguageHandler:
 
     def __init__(self) -> None:
         self._tokenizer: Any = None
+        self._textless: frozenset[int] = frozenset()
+        """Tokens that are no text: the tokenizer does not know them."""
         self._silent: frozenset[int] = frozenset()
+        """Those, and the special ones."""
+        self._vocabulary: Vocabulary
         self._prompts: PromptMaker
-        self._engine: BatchEngine | SequentialEngine
+        self._engine: Engine
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
@@ -57,11 +66,18 @@ class LanguageHandler:
         batching, reason = probe(model, spec.rows, vocab_size)
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
-        self._engine = make_engine(model, set(self._tokenizer.eos_token_ids), batching, spec)
-        self._silent = silent_tokens(self._tokenizer, vocab_size)
+        engine = make_engine(model, set(self._tokenizer.eos_token_ids), batching, spec)
+        self._engine = EchoingEngine(model, engine)
+        self._textless = unknown_tokens(self._tokenizer, vocab_size)
+        self._silent = self._textless | frozenset(self._tokenizer.all_special_ids)
+        self._vocabulary = Vocabulary(self._tokenizer, vocab_size)
         context_length = read_context_length(config)
         self._prompts = PromptMaker(
-            copy.deepcopy(self._tokenizer), vocab_size, context_length, read_sampling_defaults(folder)
+            copy.deepcopy(self._tokenizer),
+            vocab_size,
+            context_length,
+            read_sampling_defaults(folder),
+            self._vocabulary,
         )
         return ModelFacts(
             rows=1 if batching is Batching.NONE else spec.rows,
@@ -70,6 +86,7 @@ class LanguageHandler:
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
+            fingerprint=fingerprint(folder, parameter_bytes),
             notes=tuple(notes),
         )
 
@@ -82,11 +99,8 @@ class LanguageHandler:
         detokenizer = self._tokenizer.detokenizer
         if sequence.continues_text:
             follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
-        return Answer(sequence, DetokenizedText(detokenizer, self._silent), PlainText(), self._describe)
-
-    def _describe(self, token: int, logprob: float | None) -> TokenLogprob:
-        text = self._tokenizer.decode([token])
-        return TokenLogprob(text, text.encode(), logprob)
+        silent = self._silent if sequence.limits.skip_special_tokens else self._textless
+        return Answer(sequence, DetokenizedText(detokenizer, silent), PlainText(), self._vocabulary.describe)
 
     @property
     def busy(self) -> bool:
@@ -111,7 +125,13 @@ class LanguageHandler:
         mx.synchronize()
 
 
-def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load) -> BatchEngine | SequentialEngine:
+def fingerprint(folder: Path, parameter_bytes: int) -> str:
+    """Names what decides what a seed gives: the model, and the library and the device that compute it."""
+    facts = f"{parameter_bytes} {version('mlx')} {version('mlx-lm')} {platform.device_name()}"
+    return hashlib.sha256((folder / "config.json").read_bytes() + facts.encode()).hexdigest()[:10]
+
+
+def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
         return SequentialEngine(model, stop_tokens, prefill_step_size=spec.prefill_step_size)

@@ -17,7 +17,7 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt
 from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Text
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
+from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence, Token
 
 CONTEXT_LENGTH = 1 << 24
 
@@ -61,6 +61,10 @@ class ScriptedAnswer:
         self.finish = token.finish
         self._tokens += 1
         return [Text(*token.key, self._sequence.script.text, 1)]
+
+    def echo(self, echoed: Echoed) -> list[Part]:
+        """Scripts echo nothing."""
+        return []
 
     def finished(self) -> Finished:
         """The script's end."""

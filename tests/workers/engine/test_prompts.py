@@ -4,8 +4,17 @@ from typing import Any
 import pytest
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt, TokenPrompt
+from mlx_server.schemas.generation import (
+    ChatPrompt,
+    GenerationRequest,
+    Limits,
+    Message,
+    Sampling,
+    TextPrompt,
+    TokenPrompt,
+)
 from mlx_server.workers.engine.prompts import PromptMaker, with_defaults
+from mlx_server.workers.engine.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.model
 VOCABULARY, CONTEXT = 49152, 64
@@ -20,7 +29,11 @@ def tokenizer(smollm2: Path) -> Any:
 
 @pytest.fixture
 def maker(tokenizer: Any) -> PromptMaker:
-    return PromptMaker(tokenizer, VOCABULARY, CONTEXT, Sampling(temperature=0.2, top_k=7))
+    return make_maker(tokenizer, Sampling(temperature=0.2, top_k=7))
+
+
+def make_maker(tokenizer: Any, defaults: Sampling) -> PromptMaker:
+    return PromptMaker(tokenizer, VOCABULARY, CONTEXT, defaults, Vocabulary(tokenizer, VOCABULARY))
 
 
 def _refusal(maker: PromptMaker, request: GenerationRequest) -> InvalidRequest:
@@ -31,12 +44,12 @@ def _refusal(maker: PromptMaker, request: GenerationRequest) -> InvalidRequest:
 
 def test_a_conversation_is_rendered_by_the_models_template(maker: PromptMaker, tokenizer: Any) -> None:
     prompt = ChatPrompt((Message("system", "Be brief."), Message("user", "Hello", "Ann")))
-    [sequence] = maker.sequences(3, GenerationRequest((prompt,), 8, stop=("x",)))
+    [sequence] = maker.sequences(3, GenerationRequest((prompt,), 8, limits=Limits(stop=("x",))))
     text = tokenizer.decode(sequence.prompt)
     assert text == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert (sequence.key, sequence.max_tokens, sequence.stop) == ((3, 0), 8, ("x",))
+    assert (sequence.key, sequence.max_tokens, sequence.limits.stop) == ((3, 0), 8, ("x",))
     assert not sequence.continues_text
 
 
@@ -58,7 +71,7 @@ def test_a_token_that_the_model_does_not_know_is_refused(maker: PromptMaker, id_
 
 
 def test_a_bias_beyond_the_vocabulary_is_refused(maker: PromptMaker) -> None:
-    request = GenerationRequest((TextPrompt("a"),), 8, Sampling(logit_bias={5: 1.0, VOCABULARY: 1.0}))
+    request = GenerationRequest((TextPrompt("a"),), 8, sampling=Sampling(logit_bias={5: 1.0, VOCABULARY: 1.0}))
     refusal = _refusal(maker, request)
     assert refusal.param == "logit_bias"
     assert f" {VOCABULARY} " in refusal.message
@@ -85,13 +98,15 @@ def test_max_tokens_is_what_is_left_of_the_context(maker: PromptMaker, tokens: i
 
 
 def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any) -> None:
-    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling())
+    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY))
     [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), 5000))
     assert sequence.max_tokens == 5000
 
 
 def test_sampling_is_the_clients_then_the_models_then_openais(maker: PromptMaker) -> None:
-    [sequence] = maker.sequences(1, GenerationRequest((TextPrompt("a"),), 8, Sampling(temperature=0.0, seed=5)))
+    [sequence] = maker.sequences(
+        1, GenerationRequest((TextPrompt("a"),), 8, sampling=Sampling(temperature=0.0, seed=5))
+    )
     sampling = sequence.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.0, 7, 1.0, 0.0)
     assert (sampling.seed, sampling.repetition_penalty) == (5, None)
@@ -114,7 +129,7 @@ def test_a_model_without_a_template_refuses_conversations(tokenizer: Any, tmp_pa
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     config.pop("chat_template", None)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    maker = PromptMaker(load_tokenizer(tmp_path), VOCABULARY, CONTEXT, Sampling())
+    maker = make_maker(load_tokenizer(tmp_path), Sampling())
     refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "a"),)),), 8))
     assert "no chat template" in refusal.message
 
@@ -131,7 +146,7 @@ def test_a_template_that_refuses_is_the_clients_fault(tokenizer: Any, tiny_model
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     config["chat_template"] = "{{ raise_exception('roles must alternate') }}"
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    maker = PromptMaker(load_tokenizer(tmp_path), VOCABULARY, CONTEXT, Sampling())
+    maker = make_maker(load_tokenizer(tmp_path), Sampling())
     refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "a"),)),), 8))
     assert refusal.param == "messages"
     assert "roles must alternate" in refusal.message

@@ -173,7 +173,7 @@ def test_a_sampler_draws_only_what_its_filters_leave() -> None:
 
 
 def _process(sampling: Sampling, prompt: list[int], emitted: list[int], logits: np.ndarray) -> np.ndarray:
-    processors = make_processors(_sequence(sampling, prompt, emitted))
+    processors = make_processors(_sequence(sampling, prompt, emitted), set())
     assert processors is not None
     result = processors(mx.array(prompt + emitted), mx.array(logits))
     assert processors.error is None
@@ -185,7 +185,7 @@ def _process(sampling: Sampling, prompt: list[int], emitted: list[int], logits: 
     [DRAWN, Sampling(repetition_penalty=1.0), Sampling(presence_penalty=0.0, frequency_penalty=0.0, logit_bias={})],
 )
 def test_make_processors_makes_none_that_do_nothing(sampling: Sampling) -> None:
-    assert make_processors(_sequence(sampling)) is None
+    assert make_processors(_sequence(sampling), set()) is None
 
 
 @pytest.mark.parametrize(("presence", "frequency"), [(0.5, 0.0), (0.0, 0.7), (1.5, -0.3), (-2.0, 2.0)])
@@ -234,13 +234,13 @@ def test_logit_bias_is_added_to_its_tokens_only() -> None:
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16, mx.float32])
 def test_processors_keep_the_type_of_the_logits(dtype: mx.Dtype) -> None:
     sampling = Sampling(repetition_penalty=1.1, presence_penalty=0.5, frequency_penalty=0.5, logit_bias={3: 1.0})
-    processors = make_processors(_sequence(sampling, emitted=[4]))
+    processors = make_processors(_sequence(sampling, emitted=[4]), set())
     assert processors is not None
     assert processors(mx.array([1, 2, 3, 4]), mx.ones((1, VOCABULARY), dtype)).dtype == dtype
 
 
 def test_an_exception_of_a_processor_is_kept_and_the_logits_go_on() -> None:
-    processors = make_processors(_sequence(Sampling(repetition_penalty=cast(float, "strong"))))
+    processors = make_processors(_sequence(Sampling(repetition_penalty=cast(float, "strong"))), set())
     assert processors is not None
     logits = mx.ones((1, VOCABULARY))
     for _ in range(2):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.messages import Load, Loading, ModelFacts, Text
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.lm import LanguageHandler, read_context_length, read_sampling_defaults
@@ -52,16 +52,16 @@ def test_a_request_goes_through_every_part_of_the_handler(tiny_model: Callable[[
     handler = LanguageHandler()
     _load(handler, tiny_model(architecture))
     prompt = ChatPrompt((Message("user", "the quick brown fox"),))
-    [sequence] = handler.prepare(1, GenerationRequest((prompt,), 8, Sampling(temperature=0.0)))
-    stream = handler.text_stream(sequence)
+    [sequence] = handler.prepare(1, GenerationRequest((prompt,), 8, sampling=Sampling(temperature=0.0)))
+    answer = handler.answer_stream(sequence)
     handler.add(sequence)
     text = ""
     while handler.busy:
         for item in handler.step():
             assert isinstance(item, Token)
-            text += stream.add(item.token)
-    assert len(sequence.emitted) == 8
-    assert text + stream.finish() != ""
+            text += "".join(part.text for part in answer.add(item) if isinstance(part, Text))
+    assert len(sequence.emitted) == answer.finished().completion_tokens == 8
+    assert (text != "", answer.finish) == (True, "length")
     handler.close()
 
 

@@ -1,0 +1,31 @@
+"""Log-probabilities that were asked for, taken from vectors that the engine computes anyway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+
+Report = tuple[float, tuple[tuple[int, float], ...]]
+"""The chosen token's log-probability, and the most probable tokens with theirs, best first. In nats."""
+
+
+def report(logprobs: mx.array, chosen: list[int], most: int) -> list[Report]:
+    """One report for each row of `logprobs` [R, V], with `most` alternatives; in float32, one evaluation for all."""
+    logprobs = logprobs.astype(mx.float32)
+    own: mx.array = mx.take_along_axis(logprobs, mx.array(chosen)[:, None], axis=-1)[:, 0]
+    most = min(most, logprobs.shape[-1])
+    if not most:
+        return [(value, ()) for value in numbers(own)]
+    ids = mx.argpartition(-logprobs, kth=most - 1, axis=-1)[:, :most]
+    values = mx.take_along_axis(logprobs, ids, axis=-1)
+    order = mx.argsort(-values, axis=-1)
+    ids, values = mx.take_along_axis(ids, order, axis=-1), mx.take_along_axis(values, order, axis=-1)
+    mx.eval(own, ids, values)
+    rows = zip(numbers(own), numbers(ids), numbers(values), strict=True)
+    return [(value, tuple(zip(row_ids, row_values, strict=True))) for value, row_ids, row_values in rows]
+
+
+def numbers(array: mx.array) -> Any:
+    """The array as lists."""
+    return array.tolist()

@@ -1,0 +1,78 @@
+"""Where a sequence's reasoning begins and ends, told by its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkMarks:
+    """The marks round a model's reasoning, as text and as token ids."""
+
+    start: str
+    end: str
+    start_ids: tuple[int, ...]
+    end_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingStart:
+    """Where a sequence stands at its beginning: inside the reasoning, before it, or past it."""
+
+    marks: ThinkMarks
+    thinks: bool
+    may_think: bool
+
+    def state(self) -> ThinkingState:
+        """A follower at the beginning."""
+        return ThinkingState(self.marks, thinks=self.thinks, may_think=self.may_think)
+
+
+def think_marks(tokenizer: Any) -> ThinkMarks | None:
+    """The marks that mlx-lm found in a tokenizer; None for a model that does not reason."""
+    if not tokenizer.has_thinking:
+        return None
+    return ThinkMarks(
+        tokenizer.think_start,
+        tokenizer.think_end,
+        tuple(tokenizer.think_start_tokens),
+        tuple(tokenizer.think_end_tokens),
+    )
+
+
+class ThinkingState:
+    """Follows one sequence. At its beginning it thinks, may begin to, or is past it."""
+
+    def __init__(self, marks: ThinkMarks, *, thinks: bool, may_think: bool) -> None:
+        self._marks = marks
+        self._recent: tuple[int, ...] = ()
+        self.thinks = thinks
+        self.may_think = may_think
+        """The next tokens may open the reasoning; so it is only at the very beginning."""
+        self.tokens = 0
+        """Tokens of reasoning so far."""
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The tokens that would open the reasoning from here, if it may be opened."""
+        return self._marks.start_ids[len(self._recent) :] if self.may_think else ()
+
+    def feed(self, token: int) -> bool:
+        """Take the next token; True if it belongs to the reasoning or to its marks."""
+        if self.may_think:
+            if token != self.opening[0]:
+                self.may_think = False
+                return bool(self._recent)
+            self._recent += (token,)
+            if not self.opening:
+                self.may_think, self.thinks, self._recent = False, True, ()
+            return True
+        if not self.thinks:
+            return False
+        self.tokens += 1
+        end = self._marks.end_ids
+        self._recent = (*self._recent, token)[-len(end) :]
+        if self._recent == end:
+            self.thinks = False
+        return True

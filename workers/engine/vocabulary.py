@@ -1,0 +1,70 @@
+"""What each token stands for in bytes, and grammars over them: llguidance's view of a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import llguidance
+import llguidance.hf
+from llguidance import LLMatcher, LLTokenizer
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import Grammar
+from mlx_server.schemas.messages import TokenLogprob
+
+JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+"""As `json.dumps` writes. With free whitespace small models print spaces for ever."""
+
+
+class Vocabulary:
+    """Built once for a model, from mlx-lm's tokenizer; `vocab_size` is the width of the model's logits."""
+
+    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._names = tokenizer.convert_ids_to_tokens
+        self._size = len(tokenizer)
+        self.tokens: LLTokenizer = llguidance.hf.from_tokenizer(
+            tokenizer._tokenizer,
+            n_vocab=max(vocab_size, len(tokenizer)),
+            eos_token=sorted(tokenizer.eos_token_ids),
+        )
+
+    def describe(self, token: int, logprob: float | None) -> TokenLogprob:
+        """A token with its own bytes; special ones have their name."""
+        if token in self._special:
+            name = str(self._names(token))
+            return TokenLogprob(name, name.encode(), logprob)
+        raw = self.tokens.decode_bytes([token]) if token < self._size else b""
+        return TokenLogprob(raw.decode(errors="replace"), raw, logprob)
+
+    def compile(self, grammar: Grammar) -> LLMatcher:
+        """A matcher at its beginning; `deep_copy` it for use. Raises InvalidRequest with llguidance's reason."""
+        try:
+            matcher = LLMatcher(self.tokens, source_of(grammar), log_level=0)
+        except ValueError as error:
+            raise unusable(grammar.param, str(error)) from None
+        if matcher.is_error():
+            raise unusable(grammar.param, matcher.get_error())
+        return matcher
+
+
+def source_of(grammar: Grammar) -> str:
+    """A grammar in llguidance's own notation. Raises ValueError."""
+    match grammar.kind:
+        case "json_schema":
+            return LLMatcher.grammar_from_json_schema(grammar.text, defaults=JSON_STYLE)  # type: ignore[arg-type]
+        case "regex":
+            return LLMatcher.grammar_from_regex(grammar.text)
+        case "gbnf":
+            return LLMatcher.grammar_from_lark(llguidance.gbnf_to_lark.any_to_lark(grammar.text))
+        case "lark":
+            return LLMatcher.grammar_from_lark(grammar.text)
+        case "choice":
+            options = " | ".join(json.dumps(option, ensure_ascii=False) for option in json.loads(grammar.text))
+            return LLMatcher.grammar_from_lark(f"start: {options}")
+
+
+def unusable(param: str, reason: str) -> InvalidRequest:
+    """The refusal of a grammar."""
+    return InvalidRequest(f"`{param}` can't be enforced: {' '.join(reason.split())}", param, "invalid_grammar")
