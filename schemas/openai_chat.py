@@ -133,9 +133,13 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if self.functions is not None:
             if self.tools is not None:
                 raise InvalidRequest("`functions` and `tools` can't both be given; use `tools`.", "functions")
+            if self.tool_choice not in (None, "auto"):
+                raise InvalidRequest(
+                    "`tool_choice` goes with `tools`; `functions` have `function_call`.", "tool_choice"
+                )
             functions = to_functions(self.functions)
             return functions, to_function_use(self.function_call, functions)
-        if self.function_call not in (None, "none", "auto"):
+        if self.function_call not in (None, "auto") and (self.tools or self.function_call != "none"):
             raise InvalidRequest("`function_call` is only allowed when `functions` are given.", "function_call")
         tools = to_tools(self.tools)
         tool_use, names = to_tool_use(self.tool_choice, self.parallel_tool_calls, tools)

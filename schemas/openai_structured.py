@@ -95,9 +95,10 @@ def from_response_format(given: ResponseFormat | None) -> Grammar | None:
     if given is None:
         return None
     if given.json_schema is not None and given.type != "json_schema":
-        raise InvalidRequest("`response_format.json_schema` needs the type 'json_schema'.", "response_format.type")
+        misplaced = "response_format.json_schema"
+        raise InvalidRequest(f"`{misplaced}` needs the type 'json_schema'.", misplaced)
     if given.schema is not None and given.type != "json_object":
-        raise InvalidRequest("`response_format.schema` needs the type 'json_object'.", "response_format.type")
+        raise InvalidRequest("`response_format.schema` needs the type 'json_object'.", "response_format.schema")
     match given.type:
         case "text":
             return None

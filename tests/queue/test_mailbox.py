@@ -203,7 +203,9 @@ def test_merge_keeps_each_sequence_in_order_whatever_the_others_do() -> None:
     for number in range(3000):
         index = rng.randrange(4)
         make = rng.choice((_text, _thought))
-        events.append(make(f"{number} ", index, rng.randrange(3)) if rng.random() < 0.7 else _call(f"{number} ", 0, None, index))
+        events.append(
+            make(f"{number} ", index, rng.randrange(3)) if rng.random() < 0.7 else _call(f"{number} ", 0, None, index)
+        )
     assert len(merge(events)) < len(events)
     for index in range(4):
         assert _said(merge(events), index) == _said(events, index)

@@ -49,7 +49,7 @@ def test_parse_refuses_json_that_is_no_object(body: bytes) -> None:
     assert refusal.param is None
 
 
-DEEP = b"[" * 100_000 + b"]" * 100_000
+DEEP = b"[" * 90_000 + b"]" * 90_000
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,11 @@ def test_parse_reports_fields_that_nobody_knows() -> None:
     body = {"messages": MESSAGES, "foo": 1, "n": 1, "bar": {"a": []}}
     _, unknown = parse(json.dumps(body).encode(), openai_chat.decoder, HARMLESS)
     assert unknown == ["foo", "bar"]
+
+
+def test_parse_names_a_harmless_field_that_is_no_number_of_ours() -> None:
+    refusal = _refusal(b'{"messages": [{"role": "user", "content": "a"}], "service_tier": ' + b"9" * 5000 + b"}")
+    assert (refusal.message, refusal.param) == ("`service_tier`: Integer value out of range.", "service_tier")
 
 
 def test_parse_takes_the_last_of_fields_given_twice() -> None:
