@@ -8,9 +8,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Head:
     """`id` without an API's prefix, `created` in seconds since the epoch, the model's name as the client wrote it,
-    and a fingerprint of what computes: while it stays the same, the same seed gives the same answer."""
+    and a fingerprint of what computes: while it stays the same, the same seed gives the same answer.
+
+    `performance`: a header of the request asks how fast the answer came.
+    """
 
     id: str
     created: int
     model: str
     fingerprint: str | None = None
+    performance: bool = False

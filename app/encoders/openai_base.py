@@ -23,7 +23,7 @@ class CompletionsEncoder:
     def __init__(self, head: Head, given: SamplingFields) -> None:
         self.head = head
         self.conversation_id = given.conversation_id or msgspec.UNSET
-        self._began_s = time.monotonic() if given.performance_metrics else None
+        self._began_s = time.monotonic() if given.performance_metrics or head.performance else None
         self._include_usage = given.include_usage()
         self._tally = Tally()
 

@@ -27,6 +27,7 @@ from mlx_server.schemas.parse import parse
 UNKNOWN_HEADER = "X-Ignored-Fields"
 SHOWN_UNKNOWN = 20
 MAX_SHOWN_CHARS = 128
+PERFORMANCE_HEADER = "X-Performance-Metrics"
 
 
 class OutsideRequest(Protocol):
@@ -73,7 +74,8 @@ async def read_request(
 def make_head(request: Request, given: OutsideRequest) -> Head:
     """What the answer will say of itself."""
     deployment: Deployment = request.app.state.deployment
-    return Head(uuid.uuid4().hex, int(time.time()), given.model or deployment.name, deployment.fingerprint)
+    performance = request.headers.get(PERFORMANCE_HEADER, "").lower() in ("1", "true", "yes")
+    return Head(uuid.uuid4().hex, int(time.time()), given.model or deployment.name, deployment.fingerprint, performance)
 
 
 def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str]) -> GenerationResponse:

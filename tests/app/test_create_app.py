@@ -40,13 +40,14 @@ def test_app_streams_in_process(client: TestClient) -> None:
 
 
 def test_test_client_serves_the_sdk(client: TestClient) -> None:
-    sdk = openai.OpenAI(base_url="http://testserver/v1", api_key="none", http_client=client, max_retries=0)
+    sdk = openai.OpenAI(http_client=client, api_key="none", max_retries=0)
     asked = {"model": "any", "messages": [{"role": "user", "content": "one two three"}]}
     assert sdk.chat.completions.create(**asked).choices[0].message.content == "token token token "
     chunks = list(sdk.chat.completions.create(**asked, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "token token token "
+    assert len(sdk.chat.completions.create(**asked, n=2).choices) == 2
     with pytest.raises(openai.BadRequestError):
-        sdk.chat.completions.create(**asked, n=2)
+        sdk.chat.completions.create(**asked, n=17)
 
 
 def test_worker_lives_as_long_as_the_app() -> None:

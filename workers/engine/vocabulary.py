@@ -42,7 +42,7 @@ class Vocabulary:
         """A matcher at its beginning; `deep_copy` it for use. Raises InvalidRequest with llguidance's reason."""
         try:
             matcher = LLMatcher(self.tokens, source_of(grammar), log_level=0)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - llguidance's translator of GBNF raises plain exceptions
             raise unusable(grammar.param, str(error)) from None
         if matcher.is_error():
             raise unusable(grammar.param, matcher.get_error())
@@ -50,7 +50,7 @@ class Vocabulary:
 
 
 def source_of(grammar: Grammar) -> str:
-    """A grammar in llguidance's own notation. Raises ValueError."""
+    """A grammar in llguidance's own notation. Raises whatever llguidance's translators do."""
     match grammar.kind:
         case "json_schema":
             return LLMatcher.grammar_from_json_schema(grammar.text, defaults=JSON_STYLE)  # type: ignore[arg-type]
