@@ -15,6 +15,7 @@ from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
+from mlx_server.app.openapi import openapi
 from mlx_server.app.routes import generation, health, models, queue_stats
 from mlx_server.app.settings import Settings
 
@@ -23,6 +24,7 @@ ROUTES = [
     Route("/health/live", health.live),
     Route("/health/ready", health.ready),
     Route("/metrics", metrics),
+    Route("/openapi.json", openapi),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),

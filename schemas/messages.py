@@ -112,7 +112,11 @@ Event = Part | Finished | Failed
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a worker found out about the model it loaded."""
+    """What a worker found out about the model it loaded.
+
+    `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
+    `grammars`: its answers can be held to one.
+    """
 
     rows: int
     context_length: int | None
@@ -122,6 +126,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
     device: str
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    reasoning: bool = False
+    tools: str = ""
+    grammars: bool = False
 
 
 # --- to the worker ---

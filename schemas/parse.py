@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlx_server.schemas.bounds import refuse_crowded
+from mlx_server.schemas.crowding import refuse_crowded
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.shape import shape_of
 from mlx_server.schemas.walk import Walk

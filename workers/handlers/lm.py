@@ -88,6 +88,7 @@ class LanguageHandler:
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes),
             notes=tuple(notes),
+            grammars=True,
         )
 
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:

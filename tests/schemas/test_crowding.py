@@ -4,7 +4,7 @@ import time
 import pytest
 
 from mlx_server.schemas import openai_chat
-from mlx_server.schemas.bounds import refuse_crowded
+from mlx_server.schemas.crowding import refuse_crowded
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
