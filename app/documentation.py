@@ -35,6 +35,8 @@ class Doc:
     request: Any = None
     event: Any = None
     errors: tuple[int, ...] = READS
+    marks: tuple[str, ...] = ()
+    """Data of events that is no JSON."""
     error: Any = ErrorBody
     media: str = "application/json"
     also: Mapping[int, Any] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Doc:
 
 
 ID = {"id": "The model's id. It may contain slashes, as they are or escaped."}
+DONE = ("[DONE]",)
 METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the answer."}
 
 DOCS: dict[str, Doc] = {
@@ -58,6 +61,8 @@ DOCS: dict[str, Doc] = {
     "/v1/models": Doc("What is served", ModelList),
     "/v1/models/{id}": Doc("One model", Model, errors=LOOKS_UP, path=ID),
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
-    "/v1/chat/completions": Doc("Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, headers=METRICS),
-    "/v1/completions": Doc("Text completion", Completion, CompletionRequest, Completion, GENERATES, headers=METRICS),
+    "/v1/chat/completions": Doc("Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, DONE, headers=METRICS),
+    "/v1/completions": Doc(
+        "Text completion", Completion, CompletionRequest, Completion, GENERATES, DONE, headers=METRICS
+    ),
 }

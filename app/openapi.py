@@ -124,13 +124,21 @@ class Writer:
             return {doc.media: {"schema": {"type": "string"}}}
         if doc.event is None:
             return self._json(doc.answer)
-        stream = {
-            "type": "string",
-            "description": "With `stream`: server-sent events, the data of each as contentSchema has it.",
-            "contentMediaType": JSON,
-            "contentSchema": self._schemas[doc.event],
+        return {**self._json(doc.answer), EVENTS: {"schema": self._event(doc)}}
+
+    def _event(self, doc: Doc) -> dict[str, Any]:
+        """One event of a stream: until 3.2 the convention is that the schema of a stream is that of its events."""
+        kinds = [self._schemas[doc.event], self._schemas[doc.error]]
+        data: list[dict[str, Any]] = [
+            {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": kinds}},
+            *({"const": mark} for mark in doc.marks),
+        ]
+        return {
+            "type": "object",
+            "description": "An event, if the request has `stream`.",
+            "properties": {"event": {"type": "string"}, "data": {"anyOf": data}},
+            "required": ["data"],
         }
-        return {**self._json(doc.answer), EVENTS: {"schema": stream}}
 
     def _json(self, type_: Any) -> dict[str, Any]:
         return {JSON: {"schema": self._schemas[type_]}} if type_ is not None else {}

@@ -33,7 +33,7 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 class ContentPart(msgspec.Struct, frozen=True):
     """One part of a message's content; only text is served."""
 
-    type: str
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["text"]})]
     text: str | None = None
 
 
@@ -55,7 +55,7 @@ class ToolCallObject(msgspec.Struct):
 class ChatMessage(msgspec.Struct, frozen=True):
     """A message as clients send it, with the extra nulls that SDK objects carry when they are sent back."""
 
-    role: str
+    role: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(ROLES)})]
     content: str | list[ContentPart] | None = None
     name: str | None = None
     refusal: str | None = None
@@ -71,7 +71,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
 class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a chat completion."""
 
-    messages: Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES, extra_json_schema={"minItems": 1})]
     max_completion_tokens: Count | None = None
     logprobs: bool | Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 class FunctionSpec(msgspec.Struct, frozen=True):
     """A function; `parameters` is a JSON schema of its arguments."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_NAME.pattern}$"})]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -26,7 +26,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
 class ToolSpec(msgspec.Struct, frozen=True):
     """A tool; only functions are served."""
 
-    type: str
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["function"]})]
     function: FunctionSpec | None = None
 
 

@@ -75,7 +75,10 @@ def test_a_generating_endpoint_documents_all_that_may_happen(given: dict[str, An
     assert body == {"$ref": "#/components/schemas/ChatRequest"}
     answers = operation["responses"]["200"]["content"]
     assert answers["application/json"]["schema"] == {"$ref": "#/components/schemas/ChatCompletion"}
-    assert answers["text/event-stream"]["schema"]["contentSchema"] == {"$ref": "#/components/schemas/ChatChunk"}
+    chunk, done = answers["text/event-stream"]["schema"]["properties"]["data"]["anyOf"]
+    kinds = [{"$ref": f"#/components/schemas/{name}"} for name in ("ChatChunk", "ErrorBody")]
+    assert chunk["contentSchema"] == {"anyOf": kinds}
+    assert done == {"const": "[DONE]"}
 
 
 def test_every_field_of_a_request_is_in_its_schema(given: dict[str, Any]) -> None:
