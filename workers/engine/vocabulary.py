@@ -57,7 +57,7 @@ def source_of(grammar: Grammar) -> str:
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.text)
         case "gbnf":
-            return LLMatcher.grammar_from_lark(llguidance.gbnf_to_lark.any_to_lark(grammar.text))
+            return llguidance.grammar_from("gbnf", grammar.text)
         case "lark":
             return LLMatcher.grammar_from_lark(grammar.text)
         case "choice":

@@ -1,0 +1,63 @@
+"""How a model marks what it writes, and who reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlx_server.schemas.generation import Tool, ToolUse
+from mlx_server.workers.engine.calls import Calls
+from mlx_server.workers.engine.harmony import HarmonyText
+from mlx_server.workers.engine.marked_text import MarkedText
+from mlx_server.workers.engine.markup import Markup, PlainText
+from mlx_server.workers.engine.states import NORMAL, ResponseFormat, States
+from mlx_server.workers.engine.thinking import ThinkMarks, think_marks
+from mlx_server.workers.engine.tool_formats import HARMONY, ToolFormat, tool_format
+
+
+class Dialect:
+    """Made once for a model."""
+
+    def __init__(
+        self, format_: ToolFormat, thinking: ThinkMarks | None = None, response: ResponseFormat | None = None
+    ) -> None:
+        self.format = format_
+        self.thinking = thinking
+        self._response = response or ResponseFormat()
+        self._with_calls = States(format_, thinking, self._response, calls=True)
+        self._without_calls = States(format_, thinking, self._response, calls=False)
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Dialect:
+        """What mlx-lm's TokenizerWrapper tells."""
+        response = ResponseFormat(
+            tokenizer.response_transitions,
+            tokenizer.response_initial_state or NORMAL,
+            tuple(tokenizer.structural_markers),
+        )
+        return cls(tool_format(tokenizer), think_marks(tokenizer), response)
+
+    def speaking(self, format_: ToolFormat) -> Dialect:
+        """The same model with calls in another format; keep it, it takes a moment to make."""
+        return self if format_ == self.format else Dialect(format_, self.thinking, self._response)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """All marks that must be in the text for it to be read."""
+        edges = [mark for marks in self._with_calls.edges.values() for mark in marks]
+        return tuple(dict.fromkeys((*edges, *self.format.marks)))
+
+    def mark_tokens(self, tokenizer: Any) -> frozenset[int]:
+        """Special tokens that stand in marks: whoever leaves special tokens out of the text must keep these."""
+        special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+        return frozenset(id_ for token, id_ in special if any(token in mark for mark in self.marks))
+
+    def markup(self, tools: tuple[Tool, ...], tool_use: ToolUse, *, starts_thinking: bool) -> Markup:
+        """A reader for one sequence; `starts_thinking` if its prompt has opened the reasoning."""
+        allowed = tools if tool_use.choice != "none" else ()
+        calls = Calls(allowed, parallel=tool_use.parallel)
+        if self.format is HARMONY:
+            return HarmonyText(calls, starts_thinking=starts_thinking)
+        states = self._with_calls if allowed else self._without_calls
+        if not any(states.edges.values()):
+            return PlainText()
+        return MarkedText(states, calls, starts_thinking=starts_thinking)
