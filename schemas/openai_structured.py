@@ -8,6 +8,7 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar
+from mlx_server.schemas.references import check_references
 from mlx_server.schemas.walk import check_free
 
 MAX_GRAMMAR_CHARS = 1 << 18
@@ -145,7 +146,10 @@ def from_json(given: str | Schema | None, param: str) -> Grammar | None:
         except RecursionError:
             raise InvalidRequest(f"`{param}` is nested too deeply.", param) from None
         check_free(given, param)
-    return Grammar("json_schema", msgspec.json.encode(given).decode(), param)
+    text = msgspec.json.encode(given).decode()
+    if len(text) <= MAX_GRAMMAR_CHARS:  # a longer one is refused by all spellings at once
+        check_references(given, param)
+    return Grammar("json_schema", text, param)
 
 
 def from_regex(given: str | None, param: str) -> Grammar | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Tool, ToolUse
+from mlx_server.schemas.references import check_references
 
 MAX_TOOLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
@@ -86,6 +87,7 @@ def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str) -> tupl
             )
         if spec.name in names:
             raise InvalidRequest(f"`{where}.name`: {spec.name!r} is defined twice.", f"{where}.name")
+        check_references(spec.parameters or {}, f"{where}.parameters")
         names.add(spec.name)
     return tuple(Tool(spec.name, spec.description, spec.parameters, bool(spec.strict)) for spec, _ in given)
 
