@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 from mlx_server.schemas.errors import InvalidRequest
-
-MAX_STEPS = 100
-"""How many references may lead from one to the next."""
 
 VALUES = ("enum", "const", "default", "examples")
 """Keywords that hold values, not schemas."""
@@ -20,43 +18,53 @@ def check_references(schema: dict[str, Any], param: str) -> None:
 
     One that leads back through a property or an item is fine: that is how trees are described.
     """
-    grounded: set[int] = set()
-    for part in parts_of(schema):
-        if "$ref" in part and not is_grounded(part, schema, [], grounded, param):
+    grounded = grounded_in(schema)
+    for part in parts_of(schema, without=VALUES):
+        if "$ref" in part and id(part) not in grounded:
             shown = str(part["$ref"])[:100]
             raise InvalidRequest(f"`{param}`: the reference {shown!r} leads back to itself.", param)
 
 
-def parts_of(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All objects in a schema that may be schemas."""
+def parts_of(schema: dict[str, Any], without: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """All objects in a schema, itself too; not what stands under the names in `without`."""
     pending: list[Any] = [schema]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
             yield value
-            pending += [inner for name, inner in value.items() if name not in VALUES]
+            pending += [inner for name, inner in value.items() if name not in without]
         elif isinstance(value, list):
             pending += value
 
 
-def is_grounded(part: Any, root: dict[str, Any], steps: list[int], grounded: set[int], param: str) -> bool:
-    """Whether a schema says something by itself. `steps` lead to it, `grounded` are those that are known to do so."""
-    if not isinstance(part, dict) or id(part) in grounded:
-        return True
-    if id(part) in steps:
-        return False
-    if len(steps) >= MAX_STEPS:
-        raise InvalidRequest(f"`{param}`: more than {MAX_STEPS} references lead from one to the next.", param)
-    steps = [*steps, id(part)]
-    target = pointed_at(part.get("$ref"), root)
-    everywhere = [*([] if target is None else [target]), *as_list(part.get("allOf"))]
+def grounded_in(root: dict[str, Any]) -> set[int]:
+    """The ids of the objects that say something by themselves, found from those that refer to nothing."""
+    missing: dict[int, set[int]] = {}
+    """By object: the numbers of its needs that are not met yet."""
+    waiting: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    """By object: whose needs it meets, and the numbers of these."""
+    for part in parts_of(root):
+        wanted = dict(enumerate(needs_of(part, root)))
+        missing[id(part)] = set(wanted)
+        for number, those in wanted.items():
+            for other in those:
+                waiting[id(other)].append((id(part), number))
+    ready = [name for name, needs in missing.items() if not needs]
+    grounded = set(ready)
+    while ready:
+        for name, number in waiting[ready.pop()]:
+            missing[name].discard(number)
+            if not missing[name] and name not in grounded:
+                grounded.add(name)
+                ready.append(name)
+    return grounded
+
+
+def needs_of(part: dict[str, Any], root: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """What a schema stands for in the same place of a value: of each list at least one must say something."""
+    targets = [[pointed_at(part.get("$ref"), root)], *([other] for other in as_list(part.get("allOf")))]
     choices = [as_list(part.get(name)) for name in ("anyOf", "oneOf")]
-    found = all(is_grounded(other, root, steps, grounded, param) for other in everywhere) and all(
-        any(is_grounded(other, root, steps, grounded, param) for other in some) for some in choices if some
-    )
-    if found:
-        grounded.add(id(part))
-    return found
+    return [those for those in (*targets, *choices) if those and all(isinstance(other, dict) for other in those)]
 
 
 def pointed_at(reference: Any, root: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.references import MAX_STEPS, check_references
+from mlx_server.schemas.references import check_references
 
 TREE = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}
 
@@ -32,7 +32,7 @@ def _chain(length: int, end: dict[str, Any]) -> dict[str, Any]:
         {"$ref": "http://example.com/#"},
         {"$ref": "#/$defs/a~1b~0c%20d", "$defs": {"a/b~c d": {"type": "string"}}},
         {"allOf": {"$ref": "#"}, "anyOf": None},
-        _chain(MAX_STEPS - 2, {"type": "string"}),
+        _chain(5000, {"type": "string"}),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -60,14 +60,14 @@ def test_references_that_lead_back_to_themselves_are_refused(schema: dict[str, A
     assert caught.value.param == "p"
 
 
-def test_a_long_chain_of_references_is_refused() -> None:
-    for length in (MAX_STEPS + 1, 5000):
-        with pytest.raises(InvalidRequest, match=f"more than {MAX_STEPS} references"):
-            check_references(_chain(length, {"type": "string"}), "p")
+def test_a_long_loop_is_found() -> None:
+    with pytest.raises(InvalidRequest):
+        check_references(_chain(5000, {"$ref": "#/$defs/d7"}), "p")
 
 
-def test_many_references_to_one_place_are_quickly_checked() -> None:
-    doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
+def test_many_references_to_one_place_are_quickly_checked(keyword: str) -> None:
+    doubling = {f"d{n}": {keyword: [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
     check_references({"$ref": "#/$defs/d0", "$defs": {**doubling, "d40": {"type": "string"}}}, "p")
     with pytest.raises(InvalidRequest):
         check_references({"$ref": "#/$defs/d0", "$defs": {**doubling, "d40": {"$ref": "#/$defs/d0"}}}, "p")

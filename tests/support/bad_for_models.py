@@ -30,7 +30,6 @@ FOR_SMOLLM2 = [
     chat(SCHEMA, f"`{SCHEMA}`", response_format=schema({"$ref": "http://example.com/schema.json"})),
     chat(SCHEMA, f"`{SCHEMA}`", response_format=schema({"$ref": "file:///etc/passwd"})),
     chat(SCHEMA, f"`{SCHEMA}`", response_format=schema({"$ref": "#/$defs/missing"})),
-    ),
     chat(SCHEMA, f"`{SCHEMA}`", response_format=schema({"type": "string", "pattern": "("})),
     chat(SCHEMA, f"`{SCHEMA}`", response_format=schema({"type": "string", "minLength": 5, "maxLength": 2})),
     chat(SCHEMA, f"`{SCHEMA}`", response_format=schema({"type": "array", "minItems": 5, "maxItems": 2})),
