@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mlx_server.app import __version__
 from mlx_server.app.settings import Settings, default_cache_dir
+from mlx_server.app.template_options import parse_arguments, read_template
 from mlx_server.workers.model_path import ModelPathError, local_path
 
 ENV_PREFIX = "MLX_SERVER"
@@ -127,6 +128,15 @@ def launch(
             callback=checked_keys,
         ),
     ] = None,
+    chat_template: Annotated[
+        Path | None,
+        option("A file with a Jinja chat template, in place of the model's own.", exists=True, dir_okay=False),
+    ] = None,
+    chat_template_args: Annotated[
+        str | None,
+        option("Variables for the chat template, as a JSON object; a request's own win.", metavar="JSON"),
+    ] = None,
+    use_default_chat_template: Annotated[bool, option("Use a ChatML template if the model has none.")] = False,
     log_level: Annotated[LogLevel, option("How much is logged.")] = LogLevel.INFO,
     cache_dir: Annotated[Path | None, option("Where converted models are kept.", file_okay=False)] = None,
 ) -> None:
@@ -157,6 +167,9 @@ def launch(
             max_body_bytes=max_body_bytes,
             strict_params=strict_params,
             api_keys=tuple(api_key or ()),
+            chat_template=read_template(chat_template),
+            chat_template_args=parse_arguments(chat_template_args),
+            use_default_chat_template=use_default_chat_template,
             log_level=log_level.value,
             cache_dir=cache_dir or default_cache_dir(),
             patience=Patience(step_s=step_timeout),

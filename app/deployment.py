@@ -58,6 +58,9 @@ class Deployment:
             rows=settings.max_concurrency,
             prefill_step_size=settings.prefill_step_size,
             cache_dir=str(settings.cache_dir),
+            chat_template=settings.chat_template,
+            chat_template_args=settings.chat_template_args,
+            use_default_chat_template=settings.use_default_chat_template,
         )
         self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
         self.queue = Dispatcher(

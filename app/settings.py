@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlx_server.workers.supervisor import Patience
 
@@ -36,6 +37,9 @@ class Settings:
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     log_level: str = "info"
+    chat_template: str | None = None
+    chat_template_args: dict[str, Any] = field(default_factory=dict)
+    use_default_chat_template: bool = False
     cache_dir: Path = field(default_factory=default_cache_dir)
     patience: Patience = field(default_factory=Patience)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from mlx_server.queue import policy
 from mlx_server.queue.errors import QueueClosed, QueueFull
@@ -13,7 +13,7 @@ from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Text
+from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Part, Reasoning, Text, ToolCall
 
 ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
 """Failures that are counted by themselves."""
@@ -188,12 +188,14 @@ class Dispatcher:
             if ticket is None:
                 continue
             match event:
-                case Text():
-                    self._deliver_text(ticket, event, now)
+                case Text() | Reasoning() | ToolCall():
+                    self._deliver_part(ticket, event, now)
                 case Finished():
                     self._deliver_finished(ticket, event, now)
                 case Failed():
                     self._fail(ticket, event)
+                case _:
+                    assert_never(event)
 
     # --- how it works ---
 
@@ -232,7 +234,7 @@ class Dispatcher:
             ticket.known_to_worker = True
             self._backend.submit(ticket.id, ticket.request, rows)
 
-    def _deliver_text(self, ticket: Ticket, event: Text, now: float) -> None:
+    def _deliver_part(self, ticket: Ticket, event: Part, now: float) -> None:
         statistics = self.statistics
         statistics.completion_tokens += event.tokens
         last_text_at = ticket.last_text_at.get(event.index)

@@ -6,7 +6,7 @@ On the wire a message is a 4-byte big-endian length and MessagePack. Codecs are 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -135,13 +135,20 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
-    """The first message: which model to serve, and how. `rows` is the most that may be batched together."""
+    """The first message: which model to serve, and how. `rows` is the most that may be batched together.
+
+    `chat_template` takes the place of the model's own; `chat_template_args` are variables for it, where a request
+    gives none; `use_default_chat_template` helps a model that has no template.
+    """
 
     model_path: str
     model_type: str
     rows: int
     prefill_step_size: int
     cache_dir: str
+    chat_template: str | None = None
+    chat_template_args: dict[str, Any] = {}
+    use_default_chat_template: bool = False
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

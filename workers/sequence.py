@@ -11,6 +11,7 @@ from mlx_server.schemas.messages import FinishReason
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
+    from mlx_server.workers.engine.dialect import Speech
     from mlx_server.workers.engine.prefix import SharedPrefix
     from mlx_server.workers.engine.thinking import ThinkingStart
 
@@ -35,6 +36,8 @@ class Sequence:
     """What its text must be, at its beginning."""
     thinking: ThinkingStart | None = None
     thinking_budget: int | None = None
+    speech: Speech | None = None
+    """What a conversation's answer may hold beside text; None for a text that is gone on with."""
     echo: str | None = None
     """The prompt's text, where it is a part of the answer."""
     logprobs: int | None = None

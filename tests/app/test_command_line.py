@@ -29,6 +29,9 @@ FLAGS = {
     "--default-max-tokens",
     "--api-key",
     "--log-level",
+    "--chat-template",
+    "--chat-template-args",
+    "--use-default-chat-template",
 }
 
 
@@ -78,6 +81,12 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--prefill-step-size", 1], "--prefill-step-size"),
     (["--max-body-bytes", 10], "--max-body-bytes"),
     (["--log-level", "loud"], "--log-level"),
+    (["--chat-template", "/no/such/file"], "--chat-template"),
+    (["--chat-template", "/dev/null"], "--chat-template"),
+    (["--chat-template", sys.executable], "--chat-template"),
+    (["--chat-template-args", "{"], "--chat-template-args"),
+    (["--chat-template-args", "[]"], "--chat-template-args"),
+    (["--chat-template-args", '{"x": 100000000000000000000}'], "64 bits"),
     (["--model-type", "foo"], "'foo' is no type of model"),
     (["--model-type", "vlm"], "'vlm' are not served yet"),
     (["--model-type", "embeddings"], "'embeddings' are not served yet"),

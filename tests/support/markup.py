@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mlx_server.schemas.generation import Tool, ToolUse
-from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.markup import Called, Markup, Piece, Said, Thought
 from mlx_server.workers.engine.thinking import ThinkMarks
 
@@ -94,7 +94,9 @@ def read(
     """What comes of a text; the same wherever it is cut."""
 
     def once(pieces: list[str]) -> Read:
-        return through(dialect.markup(tools, use or ToolUse(), starts_thinking=starts_thinking), pieces)
+        return through(
+            dialect.markup(Speech(tools, use or ToolUse(), hermes=False), starts_thinking=starts_thinking), pieces
+        )
 
     whole = once([text])
     for seed in range(seeds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from mlx_server.schemas.generation import Tool, ToolUse
@@ -12,6 +13,20 @@ from mlx_server.workers.engine.markup import Markup, PlainText
 from mlx_server.workers.engine.states import NORMAL, ResponseFormat, States
 from mlx_server.workers.engine.thinking import ThinkMarks, think_marks
 from mlx_server.workers.engine.tool_formats import HARMONY, ToolFormat, tool_format
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What a conversation's answer may hold beside text. `hermes`: a grammar makes its calls Hermes' JSON."""
+
+    tools: tuple[Tool, ...]
+    tool_use: ToolUse
+    hermes: bool
+
+    @property
+    def calls(self) -> bool:
+        """There may be calls."""
+        return bool(self.tools) and self.tool_use.choice != "none"
 
 
 class Dialect:
@@ -40,21 +55,20 @@ class Dialect:
         """The same model with calls in another format; keep it, it takes a moment to make."""
         return self if format_ == self.format else Dialect(format_, self.thinking, self._response)
 
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """All marks that must be in the text for it to be read."""
-        edges = [mark for marks in self._with_calls.edges.values() for mark in marks]
-        return tuple(dict.fromkeys((*edges, *self.format.marks)))
-
-    def mark_tokens(self, tokenizer: Any) -> frozenset[int]:
-        """Special tokens that stand in marks: whoever leaves special tokens out of the text must keep these."""
+    def mark_tokens(self, tokenizer: Any, *, calls: bool) -> frozenset[int]:
+        """Special tokens that stand in marks, those of calls only where there may be some: whoever leaves special
+        tokens out of the text must keep these."""
+        states = self._with_calls if calls else self._without_calls
+        marks = [mark for edges in states.edges.values() for mark in edges]
+        if calls or self.format is HARMONY:
+            marks += self.format.marks
         special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
-        return frozenset(id_ for token, id_ in special if any(token in mark for mark in self.marks))
+        return frozenset(id_ for token, id_ in special if any(token in mark for mark in marks))
 
-    def markup(self, tools: tuple[Tool, ...], tool_use: ToolUse, *, starts_thinking: bool) -> Markup:
+    def markup(self, speech: Speech, *, starts_thinking: bool) -> Markup:
         """A reader for one sequence; `starts_thinking` if its prompt has opened the reasoning."""
-        allowed = tools if tool_use.choice != "none" else ()
-        calls = Calls(allowed, parallel=tool_use.parallel)
+        allowed = speech.tools if speech.calls else ()
+        calls = Calls(allowed, parallel=speech.tool_use.parallel)
         if self.format is HARMONY:
             return HarmonyText(calls, starts_thinking=starts_thinking)
         states = self._with_calls if allowed else self._without_calls

@@ -7,11 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Prompt, Sampling, TextPrompt
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, ToolUse
+from mlx_server.workers.engine.dialect import Dialect, Speech
+from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.prefix import SharedPrefix
-from mlx_server.workers.engine.thinking import ThinkingStart, think_marks
+from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
+from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
+from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
+from mlx_server.workers.engine.tool_grammar import enforced, special_tokens, tool_grammar
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
 
@@ -34,6 +40,8 @@ class PromptMaker:
         context_length: int | None,
         model_defaults: Sampling,
         vocabulary: Vocabulary,
+        dialect: Dialect,
+        templates: TemplateDefaults | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
@@ -41,19 +49,25 @@ class PromptMaker:
         self._context_length = context_length
         self._defaults = model_defaults
         self._vocabulary = vocabulary
-        self._marks = think_marks(tokenizer)
+        self._format = dialect.format
+        self._marks = dialect.thinking
+        self._special = special_tokens(tokenizer, vocabulary)
+        self.renderer = ChatRenderer(tokenizer, self._check_length, templates)
+
+    def close(self) -> None:
+        """End what was started for clients' templates. Idempotent; from any thread."""
+        self.renderer.close()
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
         sampling = with_defaults(request.sampling, self._defaults, OPENAI_DEFAULTS)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
-        grammar = None if request.grammar is None else self._vocabulary.compile(request.grammar)
         if request.thinking_budget is not None and self._marks is None:
             raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
         sequences: list[Sequence] = []
         for prompt in request.prompts:
-            tokens = self._tokens(prompt)
+            tokens, format_ = self._read(prompt, request.tool_use)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -62,7 +76,8 @@ class PromptMaker:
                 request.limits,
                 continues_text=not isinstance(prompt, ChatPrompt) or prompt.continues_last,
                 prefix=SharedPrefix(request.n) if request.n > 1 else None,
-                grammar=grammar,
+                grammar=self._grammar(prompt, request, format_),
+                speech=speech_of(prompt, request, format_),
                 thinking=self._thinking(tokens, prompt),
                 thinking_budget=request.thinking_budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
@@ -71,33 +86,49 @@ class PromptMaker:
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
         return sequences
 
+    def _grammar(self, prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> LLMatcher | None:
+        """What the answer to this prompt must be. Raises InvalidRequest."""
+        if isinstance(prompt, ChatPrompt):
+            calls = tool_grammar(format_, prompt.tools, request.tool_use, request.grammar, self._special)
+            if calls is not None:
+                return self._vocabulary.matcher(calls, "tools")
+        return None if request.grammar is None else self._vocabulary.compile(request.grammar)
+
     def _thinking(self, tokens: list[int], prompt: Prompt) -> ThinkingStart | None:
         """Where an answer to this conversation stands: reasoning is open, has been closed, or may come."""
         if self._marks is None or not isinstance(prompt, ChatPrompt):
             return None
-        opened = self._tokenizer.rfind_think_start(tokens)
+        thinks = starts_thinking(self._tokenizer, tokens)
         closed = self._tokenizer.rfind_think_end(tokens)
         # A template that forbids reasoning ends with an empty block of it.
         just_closed = closed >= 0 and len(tokens) - closed <= len(self._marks.end_ids) + NEAR_END
-        return ThinkingStart(self._marks, thinks=opened > closed, may_think=opened <= closed and not just_closed)
+        return ThinkingStart(self._marks, thinks=thinks, may_think=not thinks and not just_closed)
 
     def _text(self, prompt: Prompt, tokens: list[int]) -> str:
         if isinstance(prompt, TextPrompt):
             return prompt.text
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+        """A prompt's token ids, none of them beyond the vocabulary. Raises InvalidRequest."""
+        return self._read(prompt, tool_use)[0]
+
+    def _read(self, prompt: Prompt, tool_use: ToolUse) -> tuple[list[int], ToolFormat]:
+        """A prompt's tokens, and the format that the model is asked to make calls in."""
+        format_ = self._format
         match prompt:
             case ChatPrompt():
                 self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
-                tokens, field = self._render(prompt.messages), "messages"
+                rendered, field = self.renderer.render(prompt, tool_use), "messages"
+                tokens = rendered.tokens
+                format_ = HERMES if rendered.described_tools else format_
             case TextPrompt():
-                self._check_length(len(prompt.text), "prompt")
-                tokens, field = list(self._tokenizer.encode(prompt.text)), "prompt"
+                self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
+                tokens, field = self._encode(prompt), "prompt"
             case _:
                 tokens, field = list(prompt.ids), "prompt"
         self._check_ids(tokens, field)
-        return tokens or self._start()
+        return tokens or self._start(), format_
 
     def _check_length(self, characters: int, field: str) -> None:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
@@ -120,14 +151,10 @@ class PromptMaker:
             raise InvalidRequest("`prompt` is empty, and this model has no token that begins a text.", "prompt")
         return [token]
 
-    def _render(self, messages: tuple[Message, ...]) -> list[int]:
-        if not self._tokenizer.has_chat_template:
-            raise InvalidRequest("This model has no chat template: use /v1/completions.", "messages")
-        given = [{k: v for k, v in msgspec.structs.asdict(m).items() if v is not None} for m in messages]
-        try:
-            return list(self._tokenizer.apply_chat_template(given, add_generation_prompt=True))
-        except Exception as error:  # noqa: BLE001 - a template is a model's own program; it refuses with any exception
-            raise InvalidRequest(f"The model's chat template refuses these messages: {error}", "messages") from None
+    def _encode(self, prompt: TextPrompt) -> list[int]:
+        if prompt.suffix:
+            return fill_in(self._tokenizer, prompt.text, prompt.suffix)
+        return list(self._tokenizer.encode(prompt.text))
 
     def _room(self, prompt_tokens: int, prompt: Prompt) -> int:
         """How many tokens may follow. Raises InvalidRequest if there is no place for one."""
@@ -137,6 +164,14 @@ class PromptMaker:
             field = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
             raise too_long(str(prompt_tokens), self._context_length, field)
         return self._context_length - prompt_tokens
+
+
+def speech_of(prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> Speech | None:
+    """What the answer to this prompt may hold beside text."""
+    if not isinstance(prompt, ChatPrompt):
+        return None
+    hermes = format_ is HERMES or enforced(prompt.tools, request.tool_use, request.grammar)
+    return Speech(prompt.tools, request.tool_use, hermes)
 
 
 def choice_of(first: Sequence, choice: int) -> Sequence:

@@ -11,7 +11,7 @@ from llguidance import LLMatcher
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
 from mlx_server.workers.engine.tool_formats import ToolFormat, answer_format
-from mlx_server.workers.engine.vocabulary import JSON_STYLE, Vocabulary, source_of, unusable
+from mlx_server.workers.engine.vocabulary import JSON_STYLE, Vocabulary, source_of
 
 MOST_CALLS = 16
 """Calls of one answer; a model that may go on calling sometimes never stops."""
@@ -97,10 +97,7 @@ def grammar(rules: list[str], content: Grammar | None) -> str:
     lark = "\n".join(["%llguidance {}", *rules])
     if content is None:
         return LLMatcher.grammar_from_lark(lark)
-    try:
-        source = source_of(content)
-    except ValueError as error:
-        raise unusable(content.param, str(error)) from None
+    source = source_of(content)
     composed = content.kind in ("json_schema", "regex")
     inner = json.loads(source)["grammars"][0] if composed else {"lark_grammar": source}
     return json.dumps({"grammars": [{"name": "calls", "lark_grammar": lark}, {**inner, "name": "content"}]})

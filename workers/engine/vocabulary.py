@@ -40,17 +40,26 @@ class Vocabulary:
 
     def compile(self, grammar: Grammar) -> LLMatcher:
         """A matcher at its beginning; `deep_copy` it for use. Raises InvalidRequest with llguidance's reason."""
-        try:
-            matcher = LLMatcher(self.tokens, source_of(grammar), log_level=0)
-        except Exception as error:  # noqa: BLE001 - llguidance's translator of GBNF raises plain exceptions
-            raise unusable(grammar.param, str(error)) from None
+        return self.matcher(source_of(grammar), grammar.param)
+
+    def matcher(self, source: str, param: str) -> LLMatcher:
+        """The same for a grammar in llguidance's own notation."""
+        matcher = LLMatcher(self.tokens, source, log_level=0)
         if matcher.is_error():
-            raise unusable(grammar.param, matcher.get_error())
+            raise unusable(param, matcher.get_error())
         return matcher
 
 
 def source_of(grammar: Grammar) -> str:
-    """A grammar in llguidance's own notation. Raises whatever llguidance's translators do."""
+    """A grammar in llguidance's own notation. Raises InvalidRequest with the reason."""
+    try:
+        return translated(grammar)
+    except Exception as error:  # noqa: BLE001 - llguidance's translator of GBNF raises plain exceptions
+        raise unusable(grammar.param, str(error)) from None
+
+
+def translated(grammar: Grammar) -> str:
+    """What llguidance's translators make of a grammar. Raises what they raise."""
     match grammar.kind:
         case "json_schema":
             return LLMatcher.grammar_from_json_schema(grammar.text, defaults=JSON_STYLE)  # type: ignore[arg-type]

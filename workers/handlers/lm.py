@@ -16,19 +16,23 @@ import msgspec
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, load_tokenizer
 
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
-from mlx_server.workers.engine.markup import PlainText
+from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.markup import Markup, PlainText
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text import DetokenizedText, follow, unknown_tokens
+from mlx_server.workers.engine.tool_formats import HERMES
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence
@@ -51,6 +55,9 @@ class LanguageHandler:
         self._silent: frozenset[int] = frozenset()
         """Those, and the special ones."""
         self._vocabulary: Vocabulary
+        self._dialect: Dialect
+        self._hermes: Dialect
+        """The same model where a grammar makes it call in Hermes' JSON."""
         self._prompts: PromptMaker
         self._engine: Engine
 
@@ -60,7 +67,7 @@ class LanguageHandler:
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         model, config, notes = read_model(folder)
         parameter_bytes = evaluate(model, report)
-        self._tokenizer = read_tokenizer(folder, config)
+        self._tokenizer = read_tokenizer(folder, config, spec.chat_template)
         report(Loading("warming up"))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = probe(model, spec.rows, vocab_size)
@@ -71,6 +78,8 @@ class LanguageHandler:
         self._textless = unknown_tokens(self._tokenizer, vocab_size)
         self._silent = self._textless | frozenset(self._tokenizer.all_special_ids)
         self._vocabulary = Vocabulary(self._tokenizer, vocab_size)
+        self._dialect = Dialect.of(self._tokenizer)
+        self._hermes = self._dialect.speaking(HERMES)
         context_length = read_context_length(config)
         self._prompts = PromptMaker(
             copy.deepcopy(self._tokenizer),
@@ -78,7 +87,10 @@ class LanguageHandler:
             context_length,
             read_sampling_defaults(folder),
             self._vocabulary,
+            self._dialect,
+            TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
         )
+        check_templates(self._prompts, spec)
         return ModelFacts(
             rows=1 if batching is Batching.NONE else spec.rows,
             context_length=context_length,
@@ -101,7 +113,13 @@ class LanguageHandler:
         if sequence.continues_text:
             follow(detokenizer, [token for token in sequence.prompt[-PRIMING_TOKENS:] if token not in self._silent])
         silent = self._silent if sequence.limits.skip_special_tokens else self._textless
-        return Answer(sequence, DetokenizedText(detokenizer, silent), PlainText(), self._vocabulary.describe)
+        speech = sequence.speech
+        markup: Markup = PlainText()
+        if speech is not None:
+            dialect = self._hermes if speech.hermes else self._dialect
+            markup = dialect.markup(speech, starts_thinking=bool(sequence.thinking and sequence.thinking.thinks))
+            silent -= dialect.mark_tokens(self._tokenizer, calls=speech.calls)
+        return Answer(sequence, DetokenizedText(detokenizer, silent), markup, self._vocabulary.describe)
 
     @property
     def busy(self) -> bool:
@@ -122,6 +140,7 @@ class LanguageHandler:
 
     def close(self) -> None:
         """Release the generator; the memory goes with the process."""
+        self._prompts.close()
         self._engine.close()
         mx.synchronize()
 
@@ -158,12 +177,26 @@ def read_model(folder: Path) -> tuple[Any, dict[str, Any], list[str]]:
     return model, config, notes
 
 
-def read_tokenizer(folder: Path, config: dict[str, Any]) -> Any:
-    """mlx-lm's tokenizer. Raises ModelLoadError."""
+def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> Any:
+    """mlx-lm's tokenizer; a given chat template takes the place of the model's own. Raises ModelLoadError."""
+    settings: dict[str, Any] = {"trust_remote_code": False}
+    if chat_template is not None:
+        # The type would name a function of mlx-lm's, which goes before any template.
+        settings |= {"chat_template": chat_template, "chat_template_type": None}
     try:
-        return load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id"))
+        return load_tokenizer(folder, settings, eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
+
+
+def check_templates(prompts: PromptMaker, spec: Load) -> None:
+    """Find out at the start what the operator got wrong. Raises ModelLoadError."""
+    if spec.chat_template is None and not spec.chat_template_args:
+        return
+    try:
+        prompts.renderer.check_defaults()
+    except InvalidRequest as error:
+        raise ModelLoadError(one_line(error)) from None
 
 
 def evaluate(model: Any, report: Callable[[Loading], None]) -> int:

@@ -112,7 +112,7 @@ def test_reported_tokens_are_those_whose_text_is_sent(tokenizer: Any, stop: tupl
     shown = _text(parts)
     assert reported == tokens[: len(reported)]
     assert tokenizer.decode(reported).startswith(shown.rstrip(" "))
-    assert len(tokenizer.decode(reported[:-2])) <= len(shown), "at most a character that was torn apart is too much"
+    assert len(tokenizer.decode(reported[:-3])) <= len(shown), "at most a character that was torn apart is too much"
     assert answer.finished().mean_logprob == -1.0
 
 

@@ -10,7 +10,7 @@ import pytest
 from support.markup import CLOCK, THINK, TOOLS, WEATHER, Read, cuts, gathered, read, through
 
 from mlx_server.schemas.generation import ToolUse
-from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.markup import Called, PlainText
 from mlx_server.workers.engine.tool_formats import COHERE, HERMES, LLAMA
 
@@ -49,7 +49,7 @@ def test_a_stray_end_of_reasoning_is_dropped() -> None:
 
 
 def test_thinking_is_true_inside_the_reasoning_only() -> None:
-    markup = THINKS.markup((), ToolUse(), starts_thinking=False)
+    markup = THINKS.markup(Speech((), ToolUse(), hermes=False), starts_thinking=False)
     states = []
     for text in ("<think>", "Hm.", "</think>", "Yes."):
         states.append(markup.thinking)
@@ -63,7 +63,7 @@ def test_call_is_read_and_its_text_is_not_said() -> None:
 
 
 def test_arguments_stream_as_they_are_written() -> None:
-    markup = PLAIN.markup(TOOLS, ToolUse(), starts_thinking=False)
+    markup = PLAIN.markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     assert markup.feed('<tool_call>{"name": "get_weather"') == [Called(0, "", "get_weather")]
     assert markup.feed(', "arguments": {"ci') == [Called(0, '{"ci')]
     assert markup.feed('ty": "Os') == [Called(0, 'ty": "Os')]
@@ -162,7 +162,7 @@ def test_a_whole_call_needs_no_end_mark(end: str) -> None:
 
 
 def test_one_call_only_completes_the_answer() -> None:
-    markup = PLAIN.markup(TOOLS, ToolUse(parallel=False), starts_thinking=False)
+    markup = PLAIN.markup(Speech(TOOLS, ToolUse(parallel=False), hermes=False), starts_thinking=False)
     got = through(markup, cuts(f"{CALL}\n{CALL}\nMore.", 0))
     assert (got.said, got.calls, got.complete) == ("", [("get_weather", ARGUMENTS)], True)
 
@@ -170,7 +170,7 @@ def test_one_call_only_completes_the_answer() -> None:
 def test_calls_that_are_not_allowed_are_text() -> None:
     assert read(PLAIN, CALL, tools=()).said == CALL
     assert read(THINKS, CALL, use=ToolUse("none")).said == CALL
-    assert isinstance(PLAIN.markup((), ToolUse(), starts_thinking=False), PlainText)
+    assert isinstance(PLAIN.markup(Speech((), ToolUse(), hermes=False), starts_thinking=False), PlainText)
 
 
 def test_a_call_inside_the_reasoning_is_a_call() -> None:
@@ -251,7 +251,7 @@ def test_nonsense_never_raises_nor_depends_on_its_cuts(seed: int) -> None:
 
 
 def test_the_common_path_costs_microseconds() -> None:
-    markup = THINKS.markup(TOOLS, ToolUse(), starts_thinking=False)
+    markup = THINKS.markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     words = [" word", "s,", " and", " numbers", " 1", "<", "2"] * 1000
     fed = []
     started = time.perf_counter()

@@ -12,7 +12,7 @@ import pytest
 from support.markup import THINK, TOOLS, Read, read
 
 from mlx_server.schemas.generation import ToolUse
-from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.markup import Called, Said
 from mlx_server.workers.engine.states import ResponseFormat
 from mlx_server.workers.engine.tool_formats import (
@@ -163,12 +163,12 @@ def test_nonsense_between_the_marks_is_text(format_: ToolFormat, body: str, call
 
 
 def test_arguments_stream_where_the_format_tells_that_one_has_ended() -> None:
-    markup = Dialect(library("qwen3_coder")).markup(TOOLS, ToolUse(), starts_thinking=False)
+    markup = Dialect(library("qwen3_coder")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     first, second = QWEN.split("<parameter=days>")
     assert markup.feed("<tool_call>" + first) == [Called(0, "", "get_weather"), Called(0, '{"city": "Oslo"')]
     assert markup.feed("<parameter=days>" + second) == [Called(0, ', "days": 3'), Called(0, "}")]
     assert markup.calls == 1
-    markup = Dialect(library("mistral")).markup(TOOLS, ToolUse(), starts_thinking=False)
+    markup = Dialect(library("mistral")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     assert markup.feed("[TOOL_CALLS]get_weather[ARGS]{") == [Called(0, "", "get_weather"), Called(0, "{")]
 
 
@@ -297,17 +297,17 @@ def test_smollm2_is_told_to_write_hermes(smollm2: Path) -> None:
     loaded_tokenizer = load_tokenizer(smollm2)
     dialect = Dialect.of(loaded_tokenizer)
     assert (dialect.format, dialect.thinking) == (HERMES, None)
-    assert dialect.mark_tokens(loaded_tokenizer) == frozenset()
+    assert dialect.mark_tokens(loaded_tokenizer, calls=True) == frozenset()
     assert dialect.speaking(HERMES) is dialect
     assert dialect.speaking(LLAMA).format is LLAMA
 
 
 def test_special_tokens_inside_marks_are_named() -> None:
     special = SimpleNamespace(all_special_tokens=["<|im_end|>", "[TOOL_CALLS]", "[ARGS]"], all_special_ids=[2, 9, 11])
-    assert Dialect(library("mistral")).mark_tokens(special) == {9, 11}
+    assert Dialect(library("mistral")).mark_tokens(special, calls=True) == {9, 11}
 
 
 def test_text_between_pieces_of_calls_keeps_its_order() -> None:
-    markup = Dialect(library("pythonic")).markup(TOOLS, ToolUse(), starts_thinking=False)
+    markup = Dialect(library("pythonic")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     pieces = markup.feed("A<|tool_call_start|>[get_time()]<|tool_call_end|>B")
     assert pieces == [Said("A"), Called(0, "", "get_time"), Called(0, "{}"), Said("B")]

@@ -1,7 +1,9 @@
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.templates import with_template
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
@@ -10,9 +12,13 @@ from mlx_server.schemas.generation import (
     Limits,
     Message,
     Sampling,
+    Template,
     TextPrompt,
     TokenPrompt,
+    Tool,
+    ToolUse,
 )
+from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.prompts import PromptMaker, with_defaults
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
@@ -33,7 +39,9 @@ def maker(tokenizer: Any) -> PromptMaker:
 
 
 def make_maker(tokenizer: Any, defaults: Sampling) -> PromptMaker:
-    return PromptMaker(tokenizer, VOCABULARY, CONTEXT, defaults, Vocabulary(tokenizer, VOCABULARY))
+    return PromptMaker(
+        tokenizer, VOCABULARY, CONTEXT, defaults, Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+    )
 
 
 def _refusal(maker: PromptMaker, request: GenerationRequest) -> InvalidRequest:
@@ -98,7 +106,9 @@ def test_max_tokens_is_what_is_left_of_the_context(maker: PromptMaker, tokens: i
 
 
 def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any) -> None:
-    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY))
+    maker = PromptMaker(
+        tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+    )
     [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), 5000))
     assert sequence.max_tokens == 5000
 
@@ -132,6 +142,48 @@ def test_a_model_without_a_template_refuses_conversations(tokenizer: Any, tmp_pa
     maker = make_maker(load_tokenizer(tmp_path), Sampling())
     refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "a"),)),), 8))
     assert "no chat template" in refusal.message
+
+
+def test_a_message_that_goes_on_is_no_new_text(maker: PromptMaker, tokenizer: Any) -> None:
+    messages = (Message("user", "Hi"), Message("assistant", "Hel"))
+    [sequence] = maker.sequences(1, GenerationRequest((ChatPrompt(messages, continues_last=True),), 8))
+    assert tokenizer.decode(sequence.prompt).endswith("<|im_start|>assistant\nHel")
+    assert sequence.continues_text
+
+
+def test_tools_are_shown_unless_none_may_be_called(tokenizer: Any) -> None:
+    long = PromptMaker(
+        tokenizer, VOCABULARY, 4096, Sampling(), Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+    )
+    prompt = ChatPrompt((Message("user", "Hi"),), (Tool("weather"),))
+    [shown] = long.sequences(1, GenerationRequest((prompt,), 8))
+    [hidden] = long.sequences(1, GenerationRequest((prompt,), 8, tool_use=ToolUse("none")))
+    assert '"name": "weather"' in tokenizer.decode(shown.prompt)
+    assert "weather" not in tokenizer.decode(hidden.prompt)
+
+
+def test_a_suffix_is_refused_by_a_model_that_has_no_tokens_for_it(maker: PromptMaker) -> None:
+    assert _refusal(maker, GenerationRequest((TextPrompt("a", "b"),), 8)).param == "suffix"
+
+
+def test_a_suffix_is_filled_in_before(smollm2: Path) -> None:
+    tokenizer = with_template(smollm2, None, ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"))
+    size = VOCABULARY + 3
+    maker = PromptMaker(tokenizer, size, CONTEXT, Sampling(), Vocabulary(tokenizer, size), Dialect.of(tokenizer))
+    [filled] = maker.sequences(1, GenerationRequest((TextPrompt("a", "b"),), 8))
+    assert tokenizer.decode(filled.prompt) == "<fim_prefix>a<fim_suffix>b<fim_middle>"
+    [plain] = maker.sequences(1, GenerationRequest((TextPrompt("a", ""),), 8))
+    assert tokenizer.decode(plain.prompt) == "a"
+    request = GenerationRequest((TextPrompt("a", "b" * 10_000),), 8)
+    assert _refusal(maker, request).code == "context_length_exceeded"
+
+
+def test_a_template_that_makes_more_than_the_context_holds_is_refused(maker: PromptMaker) -> None:
+    template = Template(text="{{ 'word ' * 100000 }}")
+    prompt = ChatPrompt((Message("user", "Hi"),), template=template)
+    with contextlib.closing(maker):
+        refusal = _refusal(maker, GenerationRequest((prompt,), 8))
+    assert (refusal.param, refusal.code) == ("messages", "context_length_exceeded")
 
 
 def test_a_template_that_refuses_is_the_clients_fault(tokenizer: Any, tiny_model: Any, tmp_path: Path) -> None:

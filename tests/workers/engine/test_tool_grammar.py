@@ -16,7 +16,7 @@ from support.markup import Read, through
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
-from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat, answer_format
 from mlx_server.workers.engine.tool_grammar import arguments_schema, enforced, special_tokens, tool_grammar
 from mlx_server.workers.engine.vocabulary import Vocabulary
@@ -130,7 +130,7 @@ def marked_writer(smollm2: Path) -> Writer:
 
 
 def read(text: str, use: ToolUse, tools: tuple[Tool, ...] = TOOLS) -> Read:
-    return through(Dialect(HERMES).markup(tools, use, starts_thinking=False), [text])
+    return through(Dialect(HERMES).markup(Speech(tools, use, hermes=False), starts_thinking=False), [text])
 
 
 def check(text: str, use: ToolUse) -> Read:

@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,59 @@ def test_a_folder_with_a_damaged_file_is_refused(
     else:
         (folder / name).write_bytes(b"rubbish" * 10)
     assert str(folder) in _refusal(folder)
+
+
+def _with_flags(folder: Path, **flags: Any) -> Load:
+    return Load(str(folder), "lm", 4, 512, "/nowhere", **flags)
+
+
+def _prompt(handler: LanguageHandler) -> str:
+    [sequence] = handler.prepare(1, GenerationRequest((ChatPrompt((Message("user", "fox"),)),), 8))
+    return str(handler._tokenizer.decode(sequence.prompt))
+
+
+@pytest.mark.parametrize("own", ["template", "function"])
+def test_an_operators_template_takes_the_place_of_the_models_own(
+    tiny_model: Callable[[str], Path], tmp_path: Path, own: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    if own == "function":
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template_type": "deepseek_v32"}))
+    template = "{{ mood }}:{{ messages[0].content }}"
+    handler = LanguageHandler()
+    handler.load(_with_flags(folder, chat_template=template, chat_template_args={"mood": "calm"}), lambda _: None)
+    assert _prompt(handler) == "calm:fox"
+    handler.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        ({"chat_template": "{% if %}"}, "line 1"),
+        ({"chat_template_args": {"mood": "calm"}}, "--chat-template-args.mood"),
+    ],
+    ids=["template", "arguments"],
+)
+def test_flags_that_do_not_fit_the_model_are_refused_at_the_start(
+    tiny_model: Callable[[str], Path], flags: dict[str, Any], part: str
+) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        LanguageHandler().load(_with_flags(tiny_model("llama"), **flags), lambda _: None)
+    assert part in str(caught.value)
+
+
+def test_the_default_template_helps_a_model_that_has_none(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    handler = LanguageHandler()
+    handler.load(_with_flags(folder, use_default_chat_template=True), lambda _: None)
+    assert _prompt(handler) == "<|im_start|>user\nfox<|im_end|>\n<|im_start|>assistant\n"
+    handler.close()
 
 
 @pytest.mark.parametrize("model_type", ["vlm", "embeddings", "nonesuch"])

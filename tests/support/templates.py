@@ -1,0 +1,146 @@
+"""Chat templates in the styles of well-known model families, shortened; and tokenizers that have them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+QWEN3 = """
+{%- if tools %}
+{{- '<|im_start|>system\\n' }}
+{%- if messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}{% endif %}
+{{- '# Tools\\n<tools>' }}
+{%- for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}
+{{- '\\n</tools><|im_end|>\\n' }}
+{%- elif messages[0].role == 'system' %}
+{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- elif message.role == 'assistant' %}
+{{- '<|im_start|>assistant\\n' }}
+{%- if message.reasoning_content %}{{ '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}{% endif %}
+{{- message.content }}
+{%- for tool_call in message.tool_calls or [] %}
+{%- set call = tool_call.function %}
+{{- '\\n<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}
+{{- call.arguments if call.arguments is string else call.arguments | tojson }}
+{{- '}\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- elif message.role == 'tool' %}
+{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}
+{%- endif %}
+"""
+
+LLAMA31 = """
+{{- bos_token }}
+{%- if not tools is defined %}{% set tools = none %}{% endif %}
+{%- if tools is not none %}
+{{- '<|start_header_id|>system<|end_header_id|>\\n\\nEnvironment: ipython\\n' }}
+{%- for t in tools %}{{ t | tojson(indent=4) }}{% endfor %}
+{{- '<|eot_id|>' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message.content | trim + '<|eot_id|>' }}
+{%- elif 'tool_calls' in message %}
+{%- if not message.tool_calls | length == 1 %}{{ raise_exception('only single tool-calls at once!') }}{% endif %}
+{%- set call = message.tool_calls[0].function %}
+{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n{"name": "' + call.name + '", "parameters": ' }}
+{{- call.arguments | tojson }}{{ '}<|eot_id|>' }}
+{%- else %}
+{{- '<|start_header_id|>ipython<|end_header_id|>\\n\\n' }}{{ message.content | tojson }}{{ '<|eot_id|>' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}
+"""
+
+MISTRAL = """
+{{- bos_token }}
+{%- if tools is defined and tools is not none %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}
+{%- set ns = namespace(user=true) %}
+{%- for message in messages %}
+{%- if message.role == 'user' or (message.role == 'assistant' and not message.tool_calls) %}
+{%- if (message.role == 'user') != ns.user %}{{ raise_exception('roles must alternate') }}{% endif %}
+{%- set ns.user = not ns.user %}
+{%- endif %}
+{%- if message.role == 'user' %}[INST] {{ message.content }}[/INST]
+{%- elif message.tool_calls is defined and message.tool_calls %}[TOOL_CALLS] [
+{%- for call in message.tool_calls %}
+{%- if call.id is not defined or call.id | length != 9 %}{{ raise_exception('ids must have length 9!') }}{% endif %}
+{{- call.function | tojson }}, "id": "{{ call.id }}"
+{%- endfor %}]{{ eos_token }}
+{%- elif message.role == 'assistant' %} {{ message.content }}{{ eos_token }}
+{%- elif message.role == 'tool' %}
+{%- if message.tool_call_id | length != 9 %}{{ raise_exception('ids must have length 9!') }}{% endif -%}
+[TOOL_RESULTS] {"content": {{ message.content }}, "call_id": "{{ message.tool_call_id }}"}[/TOOL_RESULTS]
+{%- else %}{{ raise_exception('Only user, assistant and tool roles are supported') }}
+{%- endif %}
+{%- endfor %}
+"""
+
+GEMMA2 = """
+{{- bos_token }}
+{%- if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
+{%- for message in messages %}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+{%- set role = 'model' if message.role == 'assistant' else message.role %}
+{{- '<start_of_turn>' + role + '\\n' + message.content | trim + '<end_of_turn>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}
+"""
+
+ITEMS = """
+{%- for message in messages %}{{ message.role }}: {{ message.content }}
+{%- for call in message.tool_calls or [] %}<function={{ call.function.name }}>
+{%- for key, value in call.function.arguments | items %}<parameter={{ key }}>{{ value }}</parameter>{% endfor %}
+{%- endfor %}
+{% endfor %}
+"""
+"""Takes arguments apart, as Qwen3-Coder's and GLM's do."""
+
+CODED = """
+{%- for message in messages %}{{ message.role }}: {{ message.content }}
+{%- for call in message.tool_calls or [] %}<function={{ call.function.name }}>
+{{- call.function.arguments['path'] | upper if 'raw' not in call.function.arguments else raise_exception('no path') }}
+{%- endfor %}
+{% endfor %}
+"""
+"""Has needs of its own: an argument `path`, and no `raw`."""
+
+STRINGS = """
+{%- for message in messages %}{{ '<' + message.role + '>' + message.content }}
+{%- for call in message.tool_calls or [] %}
+{{- call.function.name + '\\n```json\\n' + call.function.arguments + '\\n```' }}
+{%- endfor %}
+{% endfor %}
+"""
+"""Adds arguments to strings, as DeepSeek-V3's does."""
+
+THINKS_ALWAYS = "{{ messages[-1].content }}{% if add_generation_prompt %}<think>\n{% endif %}"
+
+
+@functools.cache
+def _read(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def with_template(folder: Path, template: str | None, added_tokens: tuple[str, ...] = ()) -> Any:
+    """mlx-lm's tokenizer of a model folder with another chat template, and with more tokens."""
+    from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+    tokenizer = copy.deepcopy(_read(folder))
+    tokenizer.chat_template = template
+    tokenizer.add_tokens(list(added_tokens), special_tokens=True)
+    return TokenizerWrapper(tokenizer)

@@ -1,0 +1,158 @@
+"""Which variables reach a template: what it knows, nothing else, the request's before the server's."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.templates import QWEN3, THINKS_ALWAYS, with_template
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import ChatPrompt, Message, Template, ToolUse
+from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
+
+pytestmark = pytest.mark.model
+THINK = ("<think>", "</think>")
+PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
+SHOWS = "{{ style }}|{{ enable_thinking }}|{{ reasoning_effort }}<think>"
+SWITCHED = "{{ thinking }}<think></think>"
+OPTIONAL = "{% if not date is defined %}{% set date = 'today' %}{% endif %}{{ date }}"
+
+Show = Callable[..., str]
+
+
+@pytest.fixture
+def show(smollm2: Path) -> Show:
+    def shown(template: str, added: tuple[str, ...] = THINK, server: dict[str, Any] | None = None, **asked: Any) -> str:
+        tokenizer = with_template(smollm2, template, added)
+        renderer = ChatRenderer(tokenizer, lambda characters, field: None, TemplateDefaults(server or {}))
+        prompt = ChatPrompt((Message("user", "Hi"),), template=Template(**asked))
+        with contextlib.closing(renderer):
+            return str(tokenizer.decode(renderer.render(prompt, ToolUse()).tokens))
+
+    return shown
+
+
+def refusal(show: Show, template: str, **asked: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        show(template, **asked)
+    return caught.value
+
+
+def test_an_argument_is_a_variable_of_the_template(show: Show) -> None:
+    assert show(SHOWS, arguments={"style": "terse", "enable_thinking": False}) == "terse|False|<think>"
+    assert show(OPTIONAL, arguments={"date": "1 May"}) == "1 May"
+
+
+def test_thinking_is_on_unless_it_is_turned_off(show: Show) -> None:
+    assert show(QWEN3).endswith("<|im_start|>assistant\n")
+    assert show(QWEN3, arguments={"enable_thinking": False}).endswith("<think>\n\n</think>\n\n")
+
+
+def test_an_argument_that_the_template_does_not_know_is_refused_with_those_it_does(show: Show) -> None:
+    refused = refusal(show, SHOWS, arguments={"stile": "terse"})
+    assert refused.param == "chat_template_kwargs.stile"
+    assert "enable_thinking, reasoning_effort, style" in refused.message
+    assert "it has none" in refusal(show, PLAIN, arguments={"style": "terse"}).message
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "tokenize"])
+def test_what_the_server_gives_can_not_be_given(show: Show, name: str) -> None:
+    template = "{{ %s }}" % name  # noqa: UP031 - braces are the template's
+    refused = refusal(show, template, arguments={name: "x"})
+    assert refused.param == f"chat_template_kwargs.{name}"
+    assert "can't be set" in refused.message
+
+
+def test_turning_off_what_is_not_there_harms_nobody(show: Show) -> None:
+    assert show(PLAIN, arguments={"enable_thinking": False}) == "Hi"
+    assert show(PLAIN, added=(), arguments={"enable_thinking": False}, effort="none") == "Hi"
+
+
+def test_turning_off_what_can_not_be_turned_off_is_refused(show: Show) -> None:
+    refused = refusal(show, THINKS_ALWAYS, arguments={"enable_thinking": False})
+    assert refused.param == "chat_template_kwargs.enable_thinking"
+    assert refusal(show, THINKS_ALWAYS, effort="none").param == "reasoning_effort"
+
+
+def test_turning_on_what_is_not_there_is_refused(show: Show) -> None:
+    refused = refusal(show, PLAIN, arguments={"enable_thinking": True})
+    assert refused.param == "chat_template_kwargs.enable_thinking"
+
+
+def test_another_name_for_the_switch_is_found(show: Show) -> None:
+    assert show(SWITCHED, arguments={"enable_thinking": True}).startswith("True")
+    assert show(SWITCHED, effort="none").startswith("False")
+    assert show(SWITCHED, server={"enable_thinking": True}).startswith("True")
+
+
+@pytest.mark.parametrize(
+    ("effort", "thinks"), [("none", False), ("minimal", False), ("low", True), ("high", True), ("max", True)]
+)
+def test_effort_is_a_switch_where_there_are_no_degrees(show: Show, effort: str, thinks: bool) -> None:
+    assert show("{{ enable_thinking }}<think>", effort=effort) == f"{thinks}<think>"
+
+
+def test_effort_is_given_to_a_template_that_knows_it(show: Show) -> None:
+    assert show(SHOWS, effort="low") == "|True|low<think>"
+    assert show(SHOWS, effort="none") == "|False|none<think>"
+
+
+def test_effort_without_a_way_to_ask_for_it_is_refused(show: Show) -> None:
+    assert refusal(show, PLAIN, effort="high").param == "reasoning_effort"
+
+
+def test_an_argument_says_it_more_exactly_than_effort(show: Show) -> None:
+    assert show(SHOWS, effort="high", arguments={"reasoning_effort": "low"}) == "|True|low<think>"
+    assert show("{{ enable_thinking }}<think>", effort="high", arguments={"enable_thinking": False}).startswith("False")
+
+
+def test_a_request_says_it_better_than_the_server(show: Show) -> None:
+    server = {"style": "terse", "enable_thinking": False}
+    assert show(SHOWS, server=server) == "terse|False|<think>"
+    assert show(SHOWS, server=server, arguments={"style": "long"}) == "long|False|<think>"
+    assert show(SHOWS, server=server, effort="high") == "terse|True|high<think>"
+    assert show(PLAIN, server=server) == "Hi"
+
+
+def test_variables_of_a_clients_template_are_its_own(show: Show) -> None:
+    text = "{{ mood }}{{ enable_thinking }}"
+    assert show(PLAIN, text=text, arguments={"mood": "calm"}) == "calmTrue"
+    refused = refusal(show, SHOWS, text=text, arguments={"style": "terse"})
+    assert refused.param == "chat_template_kwargs.style"
+    assert "enable_thinking, mood" in refused.message
+
+
+def test_prefixes_have_no_variables(show: Show) -> None:
+    refused = refusal(show, SHOWS, roles={"user": "U: "}, arguments={"style": "terse"})
+    assert refused.param == "chat_template_kwargs.style"
+    assert show(SHOWS, roles={"user": "U: "}, arguments={"enable_thinking": False}) == "U: Hi"
+
+
+def test_a_broken_template_of_a_client_is_its_fault(show: Show) -> None:
+    assert refusal(show, PLAIN, text="{% if %}").param == "chat_template"
+
+
+def test_a_broken_template_of_a_model_is_said_to_be(show: Show) -> None:
+    refused = refusal(show, "{% if %}")
+    assert refused.param == "messages"
+    assert "broken" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("template", "server", "part"),
+    [("{% if %}", {}, "line 1"), (PLAIN, {"style": 1}, "--chat-template-args.style"), (SHOWS, {"tools": 1}, "tools")],
+)
+def test_check_defaults_finds_what_the_operator_got_wrong(
+    smollm2: Path, template: str, server: dict[str, Any], part: str
+) -> None:
+    tokenizer = with_template(smollm2, template)
+    with pytest.raises(InvalidRequest) as caught:
+        ChatRenderer(tokenizer, lambda characters, field: None, TemplateDefaults(server)).check_defaults()
+    assert part in caught.value.message
+
+
+def test_check_defaults_is_content_without_a_template(smollm2: Path) -> None:
+    tokenizer = with_template(smollm2, None)
+    ChatRenderer(tokenizer, lambda characters, field: None, TemplateDefaults({"style": 1})).check_defaults()

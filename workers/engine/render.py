@@ -1,0 +1,198 @@
+"""A conversation becomes token ids: which template renders it, what that gets to see. Tokenizer's thread only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jinja2.exceptions import TemplateSyntaxError
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import ChatPrompt, Message, Template, ToolUse
+from mlx_server.workers.engine.templates.arguments import KWARGS, Arguments
+from mlx_server.workers.engine.templates.conversation import linked, parsed_arguments, to_dicts
+from mlx_server.workers.engine.templates.kinds import (
+    CHATML,
+    ChatTemplate,
+    ClientTemplate,
+    Conversation,
+    OwnTemplate,
+    RolePrefixes,
+)
+from mlx_server.workers.engine.templates.sandbox import Sandbox
+from mlx_server.workers.engine.templates.tools import Knowledge, describe, openai_tools, probe, with_description
+
+NO_TEMPLATE = (
+    "This model has no chat template: use /v1/completions, send a `chat_template`, or ask for a default one with"
+    " `use_default_chat_template` (for all requests: start the server with --use-default-chat-template)."
+)
+
+
+@dataclass(frozen=True)
+class TemplateDefaults:
+    """What the server's flags say about templates; a request says it better."""
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    use_default: bool = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt's token ids. `described_tools`: calls are asked for as JSON inside `<tool_call>` marks (Hermes' way),
+    because the template knows no tools; else a call looks as the model's own template has it."""
+
+    tokens: list[int]
+    described_tools: bool = False
+
+
+class ChatRenderer:
+    """Renders conversations with a model's tokenizer.
+
+    Whose template: the request's `template.text` or `template.roles`; else the model's own (or its operator's); for a
+    model that has none a ChatML one, if the request or the server asks for the default.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        check_length: Callable[[int, str], None],
+        defaults: TemplateDefaults | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        """`check_length(characters, field)` raises InvalidRequest for what can't fit into the context."""
+        self._tokenizer = tokenizer
+        self._check_length = check_length
+        self._defaults = defaults or TemplateDefaults()
+        self._sandbox = sandbox or Sandbox()
+        self._own = OwnTemplate(tokenizer) if tokenizer.has_chat_template else None
+        self._default = OwnTemplate(tokenizer, CHATML)
+        self._own_knowledge: Knowledge | None = None
+
+    @property
+    def knows_tools(self) -> bool:
+        """The model's own template tells the model which tools there are."""
+        return self._own is not None and self._knowledge(self._own, self._defaults.arguments).tools
+
+    def check_defaults(self) -> None:
+        """Raises InvalidRequest for a template that is none, and for server-wide arguments it does not know."""
+        template = self._own or (self._default if self._defaults.use_default else None)
+        if template is None:
+            return
+        try:
+            takes = Arguments(template, self._tokenizer.special_tokens_map)
+        except TemplateSyntaxError as error:
+            raise InvalidRequest(f"the chat template is none: line {error.lineno}: {error.message}") from None
+        takes.checked(self._defaults.arguments, "--chat-template-args")
+
+    def render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
+        """The prompt's token ids. Raises InvalidRequest."""
+        template = self._template(prompt.template)
+        arguments = self._arguments(template, prompt.template)
+        tools = openai_tools(prompt.tools) if prompt.tools and tool_use.choice != "none" else None
+        about_tools = tools or any(message.tool_calls or message.role == "tool" for message in prompt.messages)
+        knows = self._knowledge(template, arguments) if about_tools else Knowledge()
+        text = render_text(template, linked(prompt.messages), tools, arguments, knows, prompt.continues_last)
+        self._check_length(len(text), "messages")
+        return Rendered(self._encode(text, template), tools is not None and not knows.tools)
+
+    def close(self) -> None:
+        """End the process that renders clients' templates. Idempotent; from any thread."""
+        self._sandbox.close()
+
+    def _template(self, asked: Template) -> ChatTemplate:
+        if asked.text is not None:
+            return ClientTemplate(asked.text, self._sandbox, self._tokenizer)
+        if asked.roles is not None:
+            return RolePrefixes(asked.roles)
+        if self._own is not None:
+            return self._own
+        if self._defaults.use_default if asked.use_default is None else asked.use_default:
+            return self._default
+        raise InvalidRequest(NO_TEMPLATE, "messages")
+
+    def _arguments(self, template: ChatTemplate, asked: Template) -> dict[str, Any]:
+        try:
+            takes = Arguments(template, self._tokenizer.special_tokens_map)
+        except TemplateSyntaxError as error:
+            raise InvalidRequest(f"The model's chat template is broken: {error}", "messages") from None
+        return takes.of(asked, self._defaults.arguments)
+
+    def _knowledge(self, template: ChatTemplate, arguments: Mapping[str, Any]) -> Knowledge:
+        if template is not self._own:
+            return probe(template, arguments)
+        if self._own_knowledge is None:
+            self._own_knowledge = probe(template, self._defaults.arguments)
+        return self._own_knowledge
+
+    def _encode(self, text: str, template: ChatTemplate) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("The prompt has lone surrogates, which are no characters.", "messages") from None
+        return list(self._tokenizer.encode(text, add_special_tokens=template.adds_special_tokens))
+
+
+def render_text(
+    template: ChatTemplate,
+    messages: list[Message],
+    tools: list[dict[str, Any]] | None,
+    arguments: Mapping[str, Any],
+    knows: Knowledge,
+    continues_last: bool,
+) -> str:
+    """The prompt, with arguments of calls in a form that the template takes. Raises InvalidRequest."""
+    shown = tools if knows.tools else None
+
+    def conversation(stray: Any) -> Conversation:
+        given = to_dicts(messages, knows, stray)
+        if tools and not knows.tools:
+            given = with_description(given, describe(tools), system=knows.system)
+        elif tools and knows.tools_by_system and given[0]["role"] != "system":
+            given = [{"role": "system", "content": ""}, *given]
+        return Conversation(given, shown, arguments, continues_last)
+
+    try:
+        return template.render(conversation("kept"))
+    except InvalidRequest as error:
+        if template.opaque and arguments:
+            blame_arguments(template, conversation("kept"), error)
+        stray = first_stray(messages)
+        if stray is None or not knows.calls:
+            raise
+        return rendered_wrapped(template, conversation, stray, error)
+
+
+def rendered_wrapped(
+    template: ChatTemplate, conversation: Callable[[Any], Conversation], stray: int, error: InvalidRequest
+) -> str:
+    """The prompt with arguments that are no object put into one. Raises InvalidRequest, for them if it is due to them,
+    else `error`."""
+    try:
+        return template.render(conversation("wrapped"))
+    except InvalidRequest:
+        pass
+    try:
+        template.render(conversation("left out"))
+    except InvalidRequest:
+        raise error from None
+    where = f"messages[{stray}].tool_calls"
+    message = f"`{where}`: the chat template takes only arguments that are a JSON object."
+    raise InvalidRequest(message, where) from None
+
+
+def blame_arguments(template: ChatTemplate, conversation: Conversation, error: InvalidRequest) -> None:
+    """Raise InvalidRequest for the template's arguments if it works without them."""
+    try:
+        template.render(replace(conversation, arguments={}))
+    except InvalidRequest:
+        return
+    raise InvalidRequest(f"`{KWARGS}`: {error.message}", KWARGS) from None
+
+
+def first_stray(messages: list[Message]) -> int | None:
+    """The first message with a call whose arguments are no JSON object."""
+    for i, message in enumerate(messages):
+        if any(parsed_arguments(call.arguments) is None for call in message.tool_calls):
+            return i
+    return None

@@ -1,0 +1,117 @@
+"""A conversation's messages as the dicts that templates read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from mlx_server.schemas.generation import FunctionCall, Message
+from mlx_server.workers.engine.templates.tools import Knowledge
+
+Stray = Literal["kept", "wrapped", "left out"]
+"""What becomes of a call's arguments that are no JSON object: `kept` as a string, `wrapped` into an object."""
+
+
+def linked(messages: Sequence[Message]) -> list[Message]:
+    """The messages with what clients leave out: ids of calls, which call a result belongs to, and its function."""
+    names: dict[str, str] = {}
+    complete = []
+    for i, message in enumerate(messages):
+        if message.tool_calls:
+            given = enumerate(message.tool_calls)
+            calls = tuple(msgspec.structs.replace(call, id=call.id or f"call_{i}_{j}") for j, call in given)
+            names.update((call.id, call.name) for call in calls)
+            message = msgspec.structs.replace(message, tool_calls=calls)
+        elif message.role == "tool":
+            id_ = message.tool_call_id or latest(names, message.name)
+            name = message.name or names.get(id_ or "")
+            message = msgspec.structs.replace(message, tool_call_id=id_, name=name)
+        complete.append(message)
+    return complete
+
+
+def latest(names: dict[str, str], name: str | None) -> str | None:
+    """The id of the last call of a function, or of any function if there is no name."""
+    return next((id_ for id_, called in reversed(names.items()) if name in (None, called)), None)
+
+
+def to_dicts(messages: Sequence[Message], knows: Knowledge, stray: Stray = "kept") -> list[dict[str, Any]]:
+    """Messages for a template; what it knows nothing of, it gets as text."""
+    given: list[dict[str, Any]] = []
+    answering = False
+    for message in messages:
+        as_text = message.role == "tool" and not knows.results
+        if as_text and answering:
+            given[-1]["content"] += "\n" + response_text(message.content)
+        elif as_text:
+            given.append({"role": "user", "content": response_text(message.content)})
+        else:
+            given.append(to_dict(message, knows, stray))
+        answering = as_text
+    return given
+
+
+def to_dict(message: Message, knows: Knowledge, stray: Stray) -> dict[str, Any]:
+    """One message that keeps its role."""
+    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        made["name"] = message.name
+    if message.reasoning is not None:
+        made |= {"reasoning_content": message.reasoning, "thinking": message.reasoning}
+    if message.tool_call_id is not None:
+        made["tool_call_id"] = given_id(message.tool_call_id, knows)
+    if message.tool_calls and knows.calls:
+        made["tool_calls"] = [
+            {
+                "id": given_id(call.id, knows),
+                "type": "function",
+                "function": {"name": call.name, "arguments": given_arguments(call, knows, stray)},
+            }
+            for call in message.tool_calls
+        ]
+    elif message.tool_calls:
+        calls = "\n".join(call_text(call) for call in message.tool_calls)
+        made["content"] = f"{message.content}\n{calls}" if message.content else calls
+    return made
+
+
+def given_id(id_: str, knows: Knowledge) -> str:
+    """The id of a call as the template takes it."""
+    if not knows.short_ids or (len(id_) == 9 and id_.isascii() and id_.isalnum()):
+        return id_
+    return hashlib.sha256(id_.encode()).hexdigest()[:9]
+
+
+def given_arguments(call: FunctionCall, knows: Knowledge, stray: Stray) -> Any:
+    """The arguments of a call as the template takes them."""
+    parsed = parsed_arguments(call.arguments)
+    if parsed is None and stray != "kept":
+        parsed = {"raw": call.arguments} if stray == "wrapped" else {}
+        return parsed if knows.arguments == "object" else json.dumps(parsed, ensure_ascii=False)
+    return call.arguments or "{}" if parsed is None or knows.arguments == "string" else parsed
+
+
+def parsed_arguments(arguments: str) -> dict[str, Any] | None:
+    """The JSON object; an empty one for no text, None for any other text."""
+    if not arguments.strip():
+        return {}
+    try:
+        return msgspec.json.decode(arguments, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def call_text(call: FunctionCall) -> str:
+    """A call as a model without a template for it is told to write it."""
+    parsed = parsed_arguments(call.arguments)
+    arguments = call.arguments if parsed is None else parsed
+    return f"<tool_call>\n{json.dumps({'name': call.name, 'arguments': arguments}, ensure_ascii=False)}\n</tool_call>"
+
+
+def response_text(content: str) -> str:
+    """A call's result for a model without a template for it."""
+    return f"<tool_response>\n{content}\n</tool_response>"
