@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, FunctionCall, GenerationRequest, Message, Template, ToolUse
 from mlx_server.schemas.openai import Count, PerformanceMetrics, SamplingFields, Usage
@@ -149,8 +148,6 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     def _template(self) -> Template:
         if self.role_mapping is not None and self.chat_template is not None:
             raise InvalidRequest("`role_mapping` takes a template's place: leave `chat_template` out.", "role_mapping")
-        for field in ("chat_template_args", "chat_template_kwargs"):
-            check_json(getattr(self, field), field)
         arguments = {**(self.chat_template_args or {}), **(self.chat_template_kwargs or {})}
         return Template(
             self.chat_template, self.role_mapping, self.use_default_chat_template, arguments, self.reasoning_effort

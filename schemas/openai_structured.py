@@ -6,10 +6,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar
 from mlx_server.schemas.references import check_references
-from mlx_server.schemas.walk import check_free
 
 MAX_GRAMMAR_CHARS = 1 << 18
 MAX_OPTIONS = 10_000
@@ -145,7 +145,7 @@ def from_json(given: str | Schema | None, param: str) -> Grammar | None:
             raise InvalidRequest(f"`{param}`: not a JSON schema: {error}", param) from None
         except RecursionError:
             raise InvalidRequest(f"`{param}` is nested too deeply.", param) from None
-        check_free(given, param)
+        check_json(given, param)
     text = msgspec.json.encode(given).decode()
     if len(text) <= MAX_GRAMMAR_CHARS:  # a longer one is refused by all spellings at once
         check_references(given, param)

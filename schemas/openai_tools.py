@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Tool, ToolUse
 from mlx_server.schemas.references import check_references
@@ -90,7 +89,6 @@ def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str) -> tupl
             raise InvalidRequest(f"`{where}.name`: {spec.name!r} is defined twice.", f"{where}.name")
         check_references(spec.parameters or {}, f"{where}.parameters")
         names.add(spec.name)
-        check_json(spec.parameters, f"{where}.parameters")
     return tuple(Tool(spec.name, spec.description, spec.parameters, bool(spec.strict)) for spec, _ in given)
 
 

@@ -6,11 +6,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.shape import Shape
-
-MAX_DEPTH = 100
-"""How deeply JSON of any form may be nested: far less than any encoder, template or grammar can take."""
 
 MAX_UNKNOWN = 100
 """How many unknown fields are named; the walk goes on, but nobody reads more."""
@@ -37,7 +34,7 @@ class Walk:
     def visit(self, value: Any, shape: Shape, path: Path) -> None:
         """Look at a decoded value. Raises InvalidRequest for what can't be passed on."""
         if shape.free:
-            check_free(value, text_of(path))
+            check_json(value, text_of(path))
         elif type(value) is dict:
             self._visit_object(value, shape, path)
         elif type(value) is list and shape.items is not None:
@@ -61,25 +58,3 @@ class Walk:
         """Note unknown fields of the object at `path`."""
         room = MAX_UNKNOWN - len(self.unknown)
         self.unknown += [text_of((path, name)) for name in itertools.islice(names, room)]
-
-
-def check_free(value: Any, name: str) -> None:
-    """JSON of any form must fit the messages between processes (64 bits) and everybody's recursion.
-
-    Raises InvalidRequest with `name` for what does not.
-    """
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        deeper: list[Any] = []
-        for item in level:
-            kind = type(item)
-            if kind is dict:
-                deeper += item.values()
-            elif kind is list:
-                deeper += item
-            elif kind is int and not -(2**63) <= item < 2**64:
-                raise InvalidRequest(f"`{name}` holds an integer of more than 64 bits.", name)
-        if not deeper:
-            return
-        level = deeper
-    raise InvalidRequest(f"`{name}` is nested too deeply: at most {MAX_DEPTH} levels are allowed.", name)

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from mlx_server.schemas import openai_chat, openai_completions
+from mlx_server.schemas.bounds import MAX_CHARACTERS, MAX_DEPTH, MAX_VALUES
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
-from mlx_server.schemas.walk import MAX_DEPTH, MAX_UNKNOWN
+from mlx_server.schemas.walk import MAX_UNKNOWN
 
 HI = {"role": "user", "content": "hi"}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -149,14 +150,21 @@ FREE = [
 
 
 @pytest.mark.parametrize(("fields", "param"), FREE, ids=[str(n) for n in range(len(FREE))])
-def test_free_json_has_a_depth_and_64_bits(fields: Any, param: str) -> None:
+def test_free_json_has_its_bounds_wherever_it_stands(fields: Any, param: str) -> None:
     def generation(value: Any) -> Any:
         body = json.dumps({"messages": [HI], **fields(value)}).encode()
         return parse(body, openai_chat.decoder, HARMLESS)[0].to_generation(8)
 
-    for fits in (_nested(MAX_DEPTH - 1), 2**64 - 1, -(2**63), 1.5e300, "9" * 5000):
+    for fits in (_nested(MAX_DEPTH - 2), 2**64 - 1, -(2**63), 1.5e300, "9" * 5000):
         generation(fits)
-    for value, what in ((_nested(MAX_DEPTH), "too deeply"), (2**64, "64 bits"), (-(2**63) - 1, "64 bits")):
+    refused = {
+        f"{MAX_DEPTH} levels": _nested(MAX_DEPTH - 1),
+        "64 bits": 2**64,
+        "into 64 bits": -(2**63) - 1,
+        f"{MAX_VALUES} values": [0] * MAX_VALUES,
+        f"{MAX_CHARACTERS} characters": "x" * (MAX_CHARACTERS + 1),
+    }
+    for what, value in refused.items():
         with pytest.raises(InvalidRequest, match=what) as caught:
             generation(value)
         assert caught.value.param == param

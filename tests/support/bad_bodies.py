@@ -123,7 +123,7 @@ MALFORMED_MESSAGES = [
     messages("messages[0].function_call", "only an assistant", user(function_call={"name": "f", "arguments": ""})),
     messages("messages[0].function_call.name", "is missing", {"role": "assistant", "function_call": {"arguments": ""}}),
     messages("messages[0].audio", "not supported", {"role": "assistant", "content": "", "audio": {"id": "1"}}),
-    messages("messages[0].annotations", "nested too deeply", user(annotations=nested(200))),
+    messages("messages[0].annotations", "at most 64 levels", user(annotations=nested(200))),
     messages("messages[0].reasoning_content", "got `int`", {"role": "assistant", "reasoning_content": 1}),
 ]
 
