@@ -7,7 +7,7 @@ import httpx
 import pytest
 from support.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
 from support.bad_fields import CHAT_FIELDS, PROMPTS, shared
-from support.bad_for_models import FOR_SMOLLM2
+from support.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
 from support.bad_input import Bad
 from support.refusals import check_shape
 from support.servers import SCRIPTED, Server
@@ -15,6 +15,9 @@ from support.streams import stream_chat, text_of
 
 FOR_ANY_MODEL = [*BODIES, *MALFORMED_MESSAGES, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
 """What the front end refuses by itself."""
+
+FOR_SMOLLM2 = [*NOT_FOR_SMOLLM2, *BAD_TEMPLATES]
+"""What its worker refuses."""
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from support.bad_input import SCHEMA, chat, schema, text, user
 VOCABULARY = 49152
 """SmolLM2's."""
 
-FOR_SMOLLM2 = [
+NOT_FOR_SMOLLM2 = [
     text("prompt", f"token id {VOCABULARY} is not in the vocabulary", prompt=[VOCABULARY]),
     text("prompt", "is not in the vocabulary", prompt=[[5], [5, 2**31 - 1]]),
     text("logit_bias", "is not in the vocabulary", logit_bias={str(VOCABULARY): 5}),
@@ -43,21 +43,25 @@ FOR_SMOLLM2 = [
 
 LOOP = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
 
-FOR_THE_TEMPLATE_SANDBOX = [
-    chat("chat_template", "", chat_template="{{"),
-    chat("chat_template", "", chat_template="{% for m in messages %}"),
-    chat("chat_template", "", chat_template="{% include 'x' %}"),
-    chat("chat_template", "", chat_template="{{ nothing.at.all }}"),
-    chat("chat_template", "", chat_template="{{ messages[99].content }}"),
-    chat("chat_template", "", chat_template="{{ messages | nosuchfilter }}"),
-    chat("chat_template", "", chat_template="{{ 1 / 0 }}"),
-    chat("chat_template", "", chat_template="{{ raise_exception('no') }}"),
-    chat("chat_template", "", chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}"),
-    chat("chat_template", "", chat_template="{{ messages.append(1) }}"),
-    chat("chat_template", "", chat_template="{{ 'a' * 10000000000 }}"),
-    chat("chat_template", "", chat_template="{{ 9 ** 9 ** 9 }}"),
-    chat("chat_template", "", chat_template=LOOP),
-    chat("chat_template", "", chat_template="{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
-    chat("chat_template", "", chat_template="{% set ns = namespace(a='a') %}" + "{% set ns.a = ns.a + ns.a %}" * 60),
+BAD_TEMPLATES = [
+    chat("chat_template", "`chat_template` ", chat_template="{{"),
+    chat("chat_template", "`chat_template` ", chat_template="{% for m in messages %}"),
+    chat("chat_template", "`chat_template` ", chat_template="{% include 'x' %}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ nothing.at.all }}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ messages[99].content }}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ messages | nosuchfilter }}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ 1 / 0 }}"),
+    chat("messages", "`chat_template` refuses these messages: no", chat_template="{{ raise_exception('no') }}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ messages.append(1) }}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ 'a' * 10000000000 }}"),
+    chat("chat_template", "`chat_template` ", chat_template="{{ 9 ** (9 ** 9) }}"),
+    chat("chat_template", "`chat_template` ", chat_template=LOOP),
+    chat("chat_template", "`chat_template` ", chat_template="{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
+    chat(
+        "chat_template",
+        "`chat_template` ",
+        chat_template="{% set ns = namespace(a='a') %}" + "{% set ns.a = ns.a + ns.a %}" * 60,
+    ),
 ]
 """A client's own templates that are no templates, look where they must not, or have no end."""

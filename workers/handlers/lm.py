@@ -100,6 +100,8 @@ class LanguageHandler:
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes),
             notes=tuple(notes),
+            reasoning=self._dialect.thinking is not None,
+            tools=self._dialect.format.name,
             grammars=True,
         )
 
