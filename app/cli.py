@@ -123,6 +123,9 @@ def launch(
         option("Prompt tokens computed between two steps of running requests.", min=16, max=65536),
     ] = 512,
     max_body_bytes: Annotated[int, option("Largest request body, in bytes.", min=1024)] = 16 << 20,
+    strict_params: Annotated[
+        bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.")
+    ] = False,
     step_timeout: Annotated[
         float, option("Seconds after which a hanging step has its worker restarted.", min=1, max=MAX_SECONDS)
     ] = 300.0,
@@ -195,6 +198,7 @@ def launch(
             default_max_tokens=default_max_tokens,
             prefill_step_size=prefill_step_size,
             max_body_bytes=max_body_bytes,
+            strict_params=strict_params,
             api_keys=tuple(api_key or ()),
             chat_template=read_template(chat_template),
             chat_template_args=parse_arguments(chat_template_args),

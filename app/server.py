@@ -16,6 +16,7 @@ from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
+from mlx_server.app.openapi import openapi
 from mlx_server.app.response_store import ResponseStore
 from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, responses, tokens
 from mlx_server.app.settings import Settings
@@ -25,6 +26,7 @@ ROUTES = [
     Route("/health/live", health.live),
     Route("/health/ready", health.ready),
     Route("/metrics", metrics),
+    Route("/openapi.json", openapi),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),

@@ -41,6 +41,7 @@ class Settings:
     default_max_tokens: int = 4096
     prefill_step_size: int = 512
     max_body_bytes: int = 16 << 20
+    strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     log_level: str = "info"
     chat_template: str | None = None

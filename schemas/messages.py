@@ -128,7 +128,11 @@ StepEvent = Started | Event
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a worker found out about the model it loaded."""
+    """What a worker found out about the model it loaded.
+
+    `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
+    `grammars`: its answers can be held to one.
+    """
 
     rows: int
     context_length: int | None
@@ -138,6 +142,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
     device: str
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    reasoning: bool = False
+    tools: str = ""
+    grammars: bool = False
 
 
 # --- to the worker ---

@@ -6,8 +6,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar
+from mlx_server.schemas.references import check_references
 
 MAX_GRAMMAR_CHARS = 1 << 18
 MAX_OPTIONS = 10_000
@@ -100,9 +102,10 @@ def from_response_format(given: ResponseFormat | None) -> Grammar | None:
     if given is None:
         return None
     if given.json_schema is not None and given.type != "json_schema":
-        raise InvalidRequest("`response_format.json_schema` needs the type 'json_schema'.", "response_format.type")
+        misplaced = "response_format.json_schema"
+        raise InvalidRequest(f"`{misplaced}` needs the type 'json_schema'.", misplaced)
     if given.schema is not None and given.type != "json_object":
-        raise InvalidRequest("`response_format.schema` needs the type 'json_object'.", "response_format.type")
+        raise InvalidRequest("`response_format.schema` needs the type 'json_object'.", "response_format.schema")
     match given.type:
         case "text":
             return None
@@ -144,9 +147,15 @@ def from_json(given: str | Schema | None, param: str) -> Grammar | None:
     if isinstance(given, str):
         try:
             given = msgspec.json.decode(given, type=Schema)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"`{param}`: not a JSON schema: {error}", param) from None
-    return Grammar("json_schema", msgspec.json.encode(given).decode(), param)
+        except RecursionError:
+            raise InvalidRequest(f"`{param}` is nested too deeply.", param) from None
+        check_json(given, param)
+    text = msgspec.json.encode(given).decode()
+    if len(text) <= MAX_GRAMMAR_CHARS:  # a longer one is refused by all spellings at once
+        check_references(given, param)
+    return Grammar("json_schema", text, param)
 
 
 def from_regex(given: str | None, param: str) -> Grammar | None:

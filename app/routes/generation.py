@@ -21,12 +21,14 @@ from mlx_server.app.settings import Settings
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas import openai_chat, openai_completions
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
 UNKNOWN_HEADER = "X-Ignored-Fields"
 SHOWN_UNKNOWN = 20
+MAX_SHOWN_CHARS = 128
 PERFORMANCE_HEADER = "X-Performance-Metrics"
 
 
@@ -72,6 +74,8 @@ async def read_request(
     settings: Settings = request.app.state.settings
     body = await read_body(request, settings.max_body_bytes)
     given, unknown = parse(body, decoder, harmless)
+    if unknown and settings.strict_params:
+        raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
     return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
 
 
@@ -107,7 +111,7 @@ def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]
 
 def header_list(names: list[str]) -> str:
     """Names that a client chose, made harmless for a header."""
-    shown = [re.sub(r"[^\w.-]", "?", name, flags=re.ASCII)[:64] for name in names[:SHOWN_UNKNOWN]]
+    shown = [re.sub(r"[^\w.\[\]-]", "?", name, flags=re.ASCII)[:MAX_SHOWN_CHARS] for name in names[:SHOWN_UNKNOWN]]
     return ", ".join(shown + ["..."] * (len(names) > SHOWN_UNKNOWN))
 
 

@@ -83,6 +83,9 @@ class LanguageHandler:
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes),
             notes=(*notes, *more_notes),
+            reasoning=dialect.thinking is not None,
+            tools=dialect.format.name,
+            grammars=True,
         )
 
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
