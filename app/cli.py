@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from mlx_server.app import __version__
-from mlx_server.app.settings import Settings, default_cache_dir
+from mlx_server.app.settings import Settings, default_cache_dir, default_data_dir
 from mlx_server.app.template_options import parse_arguments, read_template
 from mlx_server.workers.model_path import ModelPathError, local_path
 
@@ -42,6 +42,14 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class StoreKind(StrEnum):
+    """Where responses are kept."""
+
+    DISK = "disk"
+    MEMORY = "memory"
+    OFF = "off"
 
 
 def print_version(wanted: bool) -> None:
@@ -115,6 +123,9 @@ def launch(
         option("Prompt tokens computed between two steps of running requests.", min=16, max=65536),
     ] = 512,
     max_body_bytes: Annotated[int, option("Largest request body, in bytes.", min=1024)] = 16 << 20,
+    strict_params: Annotated[
+        bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.")
+    ] = False,
     step_timeout: Annotated[
         float, option("Seconds after which a hanging step has its worker restarted.", min=1, max=MAX_SECONDS)
     ] = 300.0,
@@ -136,6 +147,16 @@ def launch(
     use_default_chat_template: Annotated[bool, option("Use a ChatML template if the model has none.")] = False,
     log_level: Annotated[LogLevel, option("How much is logged.")] = LogLevel.INFO,
     cache_dir: Annotated[Path | None, option("Where converted models are kept.", file_okay=False)] = None,
+    data_dir: Annotated[Path | None, option("Where responses are kept.", file_okay=False)] = None,
+    response_store: Annotated[
+        StoreKind, option("Where /v1/responses keeps responses: in the data directory, in memory, or nowhere.")
+    ] = StoreKind.DISK,
+    response_store_max_mb: Annotated[
+        int, option("Largest size of the kept responses, in MB; those used least recently go.", min=1, max=1_000_000)
+    ] = 256,
+    response_store_max_age: Annotated[
+        float, option("Days that a response is kept after its last use.", min=0.001, max=100_000)
+    ] = 30.0,
     adapter_path: Annotated[
         Path | None,
         option("Folder of a LoRA adapter, for all requests that name none.", exists=True, file_okay=False),
@@ -177,12 +198,17 @@ def launch(
             default_max_tokens=default_max_tokens,
             prefill_step_size=prefill_step_size,
             max_body_bytes=max_body_bytes,
+            strict_params=strict_params,
             api_keys=tuple(api_key or ()),
             chat_template=read_template(chat_template),
             chat_template_args=parse_arguments(chat_template_args),
             use_default_chat_template=use_default_chat_template,
             log_level=log_level.value,
             cache_dir=cache_dir or default_cache_dir(),
+            data_dir=data_dir or default_data_dir(),
+            response_store=response_store.value,
+            response_store_max_bytes=response_store_max_mb << 20,
+            response_store_max_age_s=response_store_max_age * 86_400,
             patience=Patience(step_s=step_timeout),
             adapter_path=adapter_path,
             adapter_dir=adapter_dir,

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from mlx_server.app.asking import Answer, Asking
 from mlx_server.app.settings import Settings
 from mlx_server.app.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher, Handle
-from mlx_server.schemas.messages import Event, FailureKind, Load, Loading, ModelFacts
+from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts, NoAnswer, StepEvent
 from mlx_server.workers.supervisor import StartError, Supervisor, WorkerState
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ class Deployment:
             concurrency=settings.max_concurrency,
             timeout_s=settings.queue_timeout_s,
         )
+        limit = settings.queue_size + settings.max_concurrency
+        self.asking = Asking(self.worker, limit=limit, timeout_s=settings.queue_timeout_s)
         self._task: asyncio.Task[None] | None = None
         self.start_error: asyncio.Event = asyncio.Event()
         """Set when the first worker could not start: `start_error_message` says why."""
@@ -106,13 +109,17 @@ class Deployment:
     async def drain(self) -> None:
         """Take no more work, end what waits, give what runs its drain time, then end that too."""
         self.queue.close(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
+        self.asking.close(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.queue.idle.wait(), self._drain_timeout_s)
+            async with asyncio.timeout(self._drain_timeout_s):
+                await self.queue.idle.wait()
+                await self.asking.idle.wait()
         self.abort()
 
     def abort(self) -> None:
         """Take no more work, and end what lives. Idempotent."""
         self.queue.abort(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
+        self.asking.abort(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
 
     async def stop(self) -> None:
         """End everything that lives and the worker process. Idempotent."""
@@ -146,19 +153,27 @@ class Deployment:
         self.facts = facts
         self.fingerprint = f"fp_{facts.fingerprint}"
         self.queue.worker_ready(facts.rows)
+        self.asking.worker_ready()
         if self._observer is not None:
             with contextlib.suppress(OSError):
                 self._observer.ready(facts)
 
-    def deliver(self, events: list[Event]) -> None:
+    def deliver(self, events: list[StepEvent]) -> None:
         """Part of the worker's listener."""
         self.queue.deliver(events)
+
+    def answered(self, number: int, answer: Answer | NoAnswer) -> None:
+        """Part of the worker's listener."""
+        self.asking.answered(number, answer)
 
     def lost(self, message: str) -> None:
         """Part of the worker's listener."""
         self.queue.worker_lost(message)
+        self.asking.worker_lost(message)
 
     def given_up(self, message: str) -> None:
         """Part of the worker's listener."""
         self.queue.worker_lost(message)
-        self.queue.abort(FailureKind.UNAVAILABLE, f"The model can't be served: {message}")
+        message = f"The model can't be served: {message}"
+        self.queue.abort(FailureKind.UNAVAILABLE, message)
+        self.asking.abort(FailureKind.UNAVAILABLE, message)

@@ -10,13 +10,29 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
+from mlx_server.app.asking import Unanswered
 from mlx_server.queue.errors import QueueClosed, QueueFull
-from mlx_server.schemas.errors import ErrorBody, ErrorObject, InvalidRequest
-from mlx_server.schemas.messages import Failed, FailureKind
+from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody, ErrorObject, InvalidRequest
+from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
+
+ANTHROPIC_ROOT = "/v1/messages"
+"""This path and those below it speak Anthropic's API, in refusals too."""
+
+ANTHROPIC_TYPES: dict[int, str] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""By status; of the others, those from 500 on are the server's fault and the rest the client's."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +51,22 @@ class Answer:
         error = ErrorObject(self.message, self.type, self.param, self.code)
         return msgspec.json.encode(ErrorBody(error, self.message))
 
-    def response(self) -> Response:
-        """The error as a response."""
-        return Response(self.body(), self.status, self.headers, "application/json")
+    def anthropic_body(self, request_id: str | None) -> bytes:
+        """The same as Anthropic's clients read it."""
+        kind = ANTHROPIC_TYPES.get(self.status, INVALID if self.status < 500 else "api_error")
+        error = ErrorObject(self.message, kind, self.param, self.code)
+        return msgspec.json.encode(AnthropicErrorBody(error, self.message, request_id))
+
+    def response(self, scope: Scope) -> Response:
+        """The error as a response to a request, in the shape of the API that its path belongs to."""
+        anthropic = speaks_anthropic(scope["path"])
+        body = self.anthropic_body(scope.get("request_id")) if anthropic else self.body()
+        return Response(body, self.status, self.headers, "application/json")
+
+
+def speaks_anthropic(path: str) -> bool:
+    """Whether a path belongs to Anthropic's API."""
+    return path == ANTHROPIC_ROOT or path.startswith(f"{ANTHROPIC_ROOT}/")
 
 
 FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
@@ -58,8 +87,8 @@ STATUSES: dict[int, tuple[str, str | None]] = {
 }
 
 
-def of_failure(failed: Failed) -> Answer:
-    """A request that was admitted and failed."""
+def of_failure(failed: Failed | NoAnswer) -> Answer:
+    """A request that was admitted and failed, or a question that was taken and has no answer."""
     status, kind, code = FAILURES[failed.kind]
     return Answer(status, kind, failed.message, failed.param, failed.code or code)
 
@@ -75,6 +104,8 @@ def of_exception(error: Exception) -> Answer:
         case QueueClosed():
             status, kind, code = FAILURES[error.kind]
             return Answer(status, kind, str(error), None, code)
+        case Unanswered():
+            return of_failure(error.why)
         case HTTPException():
             kind, code = STATUSES.get(error.status_code, (INVALID if error.status_code < 500 else SERVER, None))
             return Answer(error.status_code, kind, error.detail, None, code, dict(error.headers or {}))
@@ -86,7 +117,7 @@ async def handle(request: Request, error: Exception) -> Response:
     """Starlette's exception handler for every class in the table."""
     if isinstance(error, HTTPException) and error.detail == HTTPStatus(error.status_code).phrase:
         error = explained(request, error)
-    return of_exception(error).response()
+    return of_exception(error).response(request.scope)
 
 
 def explained(request: Request, error: HTTPException) -> HTTPException:
@@ -102,4 +133,4 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, HTTPException), handle)
+HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, Unanswered, HTTPException), handle)

@@ -14,6 +14,7 @@ from rich.console import Console
 from mlx_server.app.console import StartDisplay
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.protocol import HttpProtocol
+from mlx_server.app.response_store import StoreError
 from mlx_server.app.server import create_app
 from mlx_server.app.settings import Settings
 
@@ -57,7 +58,11 @@ def url_of(sock: socket.socket) -> str:
 async def run(settings: Settings, sock: socket.socket, console: Console) -> str | None:
     """Serve until a signal comes; returns why the model could not be served, or None."""
     display = StartDisplay(console, settings.name, url_of(sock))
-    app = create_app(settings, display)
+    try:
+        app = create_app(settings, display)
+    except StoreError as error:
+        display.close()
+        return str(error)
     deployment: Deployment = app.state.deployment
     config = uvicorn.Config(
         app,

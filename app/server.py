@@ -10,12 +10,15 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from mlx_server.app import errors
+from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.deployment import Deployment, Observer
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
-from mlx_server.app.routes import generation, health, models, queue_stats
+from mlx_server.app.openapi import openapi
+from mlx_server.app.response_store import ResponseStore
+from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, responses, tokens
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -23,17 +26,30 @@ ROUTES = [
     Route("/health/live", health.live),
     Route("/health/ready", health.ready),
     Route("/metrics", metrics),
+    Route("/openapi.json", openapi),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),
     Route("/v1/chat/completions", generation.chat_completions, methods=["POST"]),
     Route("/v1/completions", generation.completions, methods=["POST"]),
+    Route("/v1/messages", anthropic.messages, methods=["POST"]),
+    Route("/v1/messages/count_tokens", anthropic.count_tokens, methods=["POST"]),
+    Route("/tokenize", tokens.tokenize, methods=["POST"]),
+    Route("/v1/tokenize", tokens.tokenize, methods=["POST"]),
+    Route("/detokenize", tokens.detokenize, methods=["POST"]),
+    Route("/v1/detokenize", tokens.detokenize, methods=["POST"]),
+    Route("/v1/responses", responses.create, methods=["POST"]),
+    Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
+    Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),
+    Route("/v1/responses/{id}/input_items", responses.input_items),
 ]
 
 
 def create_app(settings: Settings, observer: Observer | None = None) -> Starlette:
-    """An application with a deployment that starts and stops with it."""
+    """An application with a deployment that starts and stops with it. Raises StoreError."""
     deployment = Deployment(settings, observer)
+    store = open_store(settings)
+    runs = BackgroundRuns()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -42,6 +58,9 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
             yield
         finally:
             await deployment.stop()
+            await runs.close()
+            if store is not None:
+                store.close()
 
     app = Starlette(
         routes=ROUTES,
@@ -56,4 +75,17 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
     app.state.settings = settings
     app.state.deployment = deployment
     app.state.metrics = make_registry(deployment)
+    app.state.response_store = store
+    app.state.background_runs = runs
     return app
+
+
+def open_store(settings: Settings) -> ResponseStore | None:
+    """Where responses are kept, or None if they are not. Raises StoreError."""
+    if settings.response_store == "off":
+        return None
+    return ResponseStore(
+        settings.data_dir / "responses.sqlite3" if settings.response_store == "disk" else None,
+        max_bytes=settings.response_store_max_bytes,
+        max_age_s=settings.response_store_max_age_s,
+    )

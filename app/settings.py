@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlx_server.workers.supervisor import Patience
 
@@ -16,6 +16,13 @@ def default_cache_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "mlx-server"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-server"
+
+
+def default_data_dir() -> Path:
+    """Where what clients asked to keep is kept."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "mlx-server"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "mlx-server"
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,17 @@ class Settings:
     default_max_tokens: int = 4096
     prefill_step_size: int = 512
     max_body_bytes: int = 16 << 20
+    strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     log_level: str = "info"
     chat_template: str | None = None
     chat_template_args: dict[str, Any] = field(default_factory=dict)
     use_default_chat_template: bool = False
     cache_dir: Path = field(default_factory=default_cache_dir)
+    data_dir: Path = field(default_factory=default_data_dir)
+    response_store: Literal["disk", "memory", "off"] = "disk"
+    response_store_max_bytes: int = 256 << 20
+    response_store_max_age_s: float = 30 * 86_400.0
     adapter_path: Path | None = None
     adapter_dir: Path | None = None
     draft_model: str | None = None

@@ -13,7 +13,17 @@ from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Part, Reasoning, Text, ToolCall
+from mlx_server.schemas.messages import (
+    Failed,
+    FailureKind,
+    Finished,
+    Part,
+    Reasoning,
+    Started,
+    StepEvent,
+    Text,
+    ToolCall,
+)
 
 ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
 """Failures that are counted by themselves."""
@@ -184,7 +194,7 @@ class Dispatcher:
             self._backend.cancel(ticket.id)
             self._fail(ticket, Failed(ticket.id, kind, message))
 
-    def deliver(self, events: list[Event]) -> None:
+    def deliver(self, events: list[StepEvent]) -> None:
         """Route what one step produced; events of tickets that have ended are dropped."""
         now = self._timers.time()
         for event in events:
@@ -192,6 +202,8 @@ class Dispatcher:
             if ticket is None:
                 continue
             match event:
+                case Started():
+                    ticket.started = event
                 case Text() | Reasoning() | ToolCall():
                     self._deliver_part(ticket, event, now)
                 case Finished():

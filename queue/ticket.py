@@ -7,6 +7,7 @@ from enum import Enum
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.policy import batch_class
 from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.messages import Started
 
 
 class TicketState(Enum):
@@ -51,6 +52,8 @@ class Ticket:
         self.known_to_worker = False
         self.survived_a_worker = False
         self.started_at: float | None = None
+        self.started: Started | None = None
+        """What the worker announced, if the request wanted it."""
         self.last_text_at: dict[int, float] = {}
         """When each sequence's last text came."""
         self.rows_granted = 0
@@ -94,6 +97,6 @@ class Ticket:
         self.move(TicketState.WAITING)
         self.replays += 1
         self.rows_granted = self.rows_done = 0
-        self.started_at = None
+        self.started_at = self.started = None
         self.last_text_at = {}
         self.mailbox.clear()

@@ -21,6 +21,14 @@ class ErrorBody(msgspec.Struct, frozen=True):
     detail: str
 
 
+class AnthropicErrorBody(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+    """The same for Anthropic's clients."""
+
+    error: ErrorObject
+    detail: str
+    request_id: str | None
+
+
 class InvalidRequest(Exception):  # noqa: N818 - named for what it says to the client
     """Raised when a client's request can't be accepted; `param` names the field, the message what is allowed."""
 

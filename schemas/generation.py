@@ -40,7 +40,9 @@ class Template(msgspec.Struct, frozen=True):
 
     `text` is a client's Jinja template. `roles` maps roles to what stands before their turns, as mlx-lm's
     `role_mapping` does, and takes the template's place. `arguments` are variables of the template. `effort` is how
-    much reasoning is asked for, where the template knows such a thing.
+    much reasoning is asked for, where the template knows such a thing. `thinking` is whether the model shall reason
+    at all: None leaves it to the template, and a model that never does can't be asked to. `effort_param` is what the
+    client calls `effort`, for a refusal.
     """
 
     text: str | None = None
@@ -48,25 +50,33 @@ class Template(msgspec.Struct, frozen=True):
     use_default: bool | None = None
     arguments: dict[str, Any] = {}
     effort: str | None = None
+    thinking: bool | None = None
+    effort_param: str = "reasoning_effort"
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     """A conversation that a chat template renders.
 
-    `continues_last`: the last message is an assistant's and is gone on with, not answered.
+    `continues_last`: the last message is an assistant's and is gone on with, not answered. `opens_answer`: otherwise
+    the assistant's turn is begun at the end.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     template: Template = Template()
     continues_last: bool = False
+    opens_answer: bool = True
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):
-    """Text that is tokenised as it stands; with a `suffix` the answer stands between the two."""
+    """Text that is tokenised as it stands; with a `suffix` the answer stands between the two.
+
+    `special`: the tokenizer adds the tokens that begin and end its texts, if it has such.
+    """
 
     text: str
     suffix: str | None = None
+    special: bool = True
 
 
 class TokenPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -139,7 +149,8 @@ class GenerationRequest(msgspec.Struct, frozen=True):
 
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
     None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
-    reasoning. `adapter` names a folder of LoRA weights, `draft` asks for speculative decoding.
+    reasoning. `adapter` names a folder of LoRA weights, `draft` asks for speculative decoding. `announce` asks for a
+    `Started` event.
     """
 
     prompts: tuple[Prompt, ...]
@@ -154,6 +165,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     thinking_budget: int | None = None
     adapter: str | None = None
     draft: Draft | None = None
+    announce: bool = False
 
     @property
     def rows(self) -> int:

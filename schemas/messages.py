@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.generation import GenerationRequest, Prompt, ToolUse
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -114,8 +114,25 @@ Part = Text | Reasoning | ToolCall
 Event = Part | Finished | Failed
 
 
+class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
+    """A sequence's first token is there; it comes before it, if the request wants it announced. Counts are those of
+    `Finished`."""
+
+    ticket: int
+    index: int
+    prompt_tokens: int
+    cached_tokens: int
+
+
+StepEvent = Started | Event
+
+
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a worker found out about the model it loaded."""
+    """What a worker found out about the model it loaded.
+
+    `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
+    `grammars`: its answers can be held to one.
+    """
 
     rows: int
     context_length: int | None
@@ -125,6 +142,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
     device: str
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    reasoning: bool = False
+    tools: str = ""
+    grammars: bool = False
 
 
 # --- to the worker ---
@@ -174,11 +194,42 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", array_like=True):
     ticket: int
 
 
+class TokensOf(msgspec.Struct, frozen=True, tag="tokensof"):
+    """Which tokens a prompt is. `want` is how much of them is told: the count, the ids too, or their texts too."""
+
+    prompt: Prompt
+    tool_use: ToolUse = ToolUse()
+    want: Literal["count", "ids", "pieces"] = "ids"
+
+
+class TextOf(msgspec.Struct, frozen=True, tag="textof"):
+    """Which text some tokens are."""
+
+    ids: tuple[int, ...]
+
+
+Question = TokensOf | TextOf
+"""What the tokenizer can say without the model."""
+
+
+class Ask(msgspec.Struct, frozen=True, tag="ask", array_like=True):
+    """A question, which is answered by one `Answered` with the same number."""
+
+    number: int
+    question: Question
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", array_like=True):
+    """Nobody waits for this answer any more; it may still come."""
+
+    number: int
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
     """Release the model and exit with code 0."""
 
 
-ToWorker = Load | Submit | Grant | Cancel | Stop
+ToWorker = Load | Submit | Grant | Cancel | Ask | Withdraw | Stop
 
 
 # --- from the worker ---
@@ -207,7 +258,37 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="loadfailed", array_like=True)
 class Step(msgspec.Struct, frozen=True, tag="step", array_like=True):
     """All that one step of the engine produced."""
 
-    events: list[Event]
+    events: list[StepEvent]
+
+
+class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
+    """A prompt's tokens, as far as was asked; `pieces` are as the vocabulary writes them."""
+
+    count: int
+    ids: tuple[int, ...] = ()
+    pieces: tuple[str, ...] = ()
+
+
+class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
+    """The text of some tokens."""
+
+    text: str
+
+
+class NoAnswer(msgspec.Struct, frozen=True, tag="noanswer"):
+    """Why there is none."""
+
+    kind: FailureKind
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
+    """The answer to an `Ask`."""
+
+    number: int
+    answer: Tokens | Decoded | NoAnswer
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):
@@ -216,7 +297,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):
     step_s: float
 
 
-FromWorker = Loading | Ready | LoadFailed | Step | Heartbeat
+FromWorker = Loading | Ready | LoadFailed | Step | Answered | Heartbeat
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

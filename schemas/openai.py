@@ -120,10 +120,10 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
             skip_special_tokens=self.skip_special_tokens is not False,
         )
 
-    def constraint(self) -> Grammar | None:
-        """What the answer must be. Raises InvalidRequest for more than one constraint, or for one with limits that
-        would break it."""
-        grammar = only_grammar(self)
+    def constraint(self, other: Grammar | None = None) -> Grammar | None:
+        """What the answer must be; `other` stands in a field of an API's own. Raises InvalidRequest for more than one
+        constraint, or for one with limits that would break it."""
+        grammar = only_grammar(self, other)
         if grammar is not None and (self.min_tokens or self.ignore_eos):
             field = "min_tokens" if self.min_tokens else "ignore_eos"
             raise InvalidRequest(f"`{field}` can't be kept together with `{grammar.param}`: leave one out.", field)
@@ -190,15 +190,38 @@ class PerformanceMetrics(msgspec.Struct, frozen=True):
     tokens_per_second: float
 
 
+class Modalities(msgspec.Struct, frozen=True):
+    """What a model reads and writes."""
+
+    input: list[str]
+    output: list[str]
+
+
+class Features(msgspec.Struct, frozen=True):
+    """What a model can do; null while it is loaded and nobody knows."""
+
+    tools: bool | None
+    structured_outputs: bool | None
+    reasoning: bool | None
+
+
 class Model(msgspec.Struct, frozen=True):
-    """One entry of `GET /v1/models`; `created` in seconds since the epoch."""
+    """One entry of `GET /v1/models`; `created` in seconds since the epoch.
+
+    `context_length` is in tokens, prompt and answer together, and null while it is not known. `default_max_tokens` is
+    the most that a request gets that sets no limit. `supported_parameters` are those of all its endpoints.
+    """
 
     id: str
     object: Literal["model"]
     created: int
-    owned_by: str = "mlx-server"
-    context_length: int | None = None
-    status: str = "ready"
+    owned_by: str
+    status: str
+    context_length: int | None
+    default_max_tokens: int
+    modalities: Modalities
+    features: Features
+    supported_parameters: list[str]
 
 
 class ModelList(msgspec.Struct, frozen=True):

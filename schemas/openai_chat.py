@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, FunctionCall, GenerationRequest, Message, Template, ToolUse
 from mlx_server.schemas.openai import Count, PerformanceMetrics, SamplingFields, Usage
@@ -34,7 +33,7 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 class ContentPart(msgspec.Struct, frozen=True):
     """One part of a message's content; only text is served."""
 
-    type: str
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["text"]})]
     text: str | None = None
 
 
@@ -56,7 +55,7 @@ class ToolCallObject(msgspec.Struct):
 class ChatMessage(msgspec.Struct, frozen=True):
     """A message as clients send it, with the extra nulls that SDK objects carry when they are sent back."""
 
-    role: str
+    role: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(ROLES)})]
     content: str | list[ContentPart] | None = None
     name: str | None = None
     refusal: str | None = None
@@ -72,7 +71,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
 class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a chat completion."""
 
-    messages: Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES, extra_json_schema={"minItems": 1})]
     max_completion_tokens: Count | None = None
     logprobs: bool | Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
@@ -134,9 +133,13 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if self.functions is not None:
             if self.tools is not None:
                 raise InvalidRequest("`functions` and `tools` can't both be given; use `tools`.", "functions")
+            if self.tool_choice not in (None, "auto"):
+                raise InvalidRequest(
+                    "`tool_choice` goes with `tools`; `functions` have `function_call`.", "tool_choice"
+                )
             functions = to_functions(self.functions)
             return functions, to_function_use(self.function_call, functions)
-        if self.function_call not in (None, "none", "auto"):
+        if self.function_call not in (None, "auto") and (self.tools or self.function_call != "none"):
             raise InvalidRequest("`function_call` is only allowed when `functions` are given.", "function_call")
         tools = to_tools(self.tools)
         tool_use, names = to_tool_use(self.tool_choice, self.parallel_tool_calls, tools)
@@ -145,8 +148,6 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     def _template(self) -> Template:
         if self.role_mapping is not None and self.chat_template is not None:
             raise InvalidRequest("`role_mapping` takes a template's place: leave `chat_template` out.", "role_mapping")
-        for field in ("chat_template_args", "chat_template_kwargs"):
-            check_json(getattr(self, field), field)
         arguments = {**(self.chat_template_args or {}), **(self.chat_template_kwargs or {})}
         return Template(
             self.chat_template, self.role_mapping, self.use_default_chat_template, arguments, self.reasoning_effort

@@ -6,8 +6,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar
+from mlx_server.schemas.references import check_references
 
 MAX_GRAMMAR_CHARS = 1 << 18
 MAX_OPTIONS = 10_000
@@ -66,9 +68,11 @@ class StructuredFields(Protocol):
     def guided_choice(self) -> list[str] | None: ...
 
 
-def only_grammar(given: StructuredFields) -> Grammar | None:
-    """The one constraint of a request, or None. Raises InvalidRequest for two, and for one that can't be."""
+def only_grammar(given: StructuredFields, other: Grammar | None = None) -> Grammar | None:
+    """The one constraint of a request, or None; `other` stands in a field of an API's own. Raises InvalidRequest for
+    two, and for one that can't be."""
     found = [
+        other,
         from_response_format(given.response_format),
         *from_structured_outputs(given.structured_outputs),
         from_regex(given.regex, "regex"),
@@ -83,10 +87,14 @@ def only_grammar(given: StructuredFields) -> Grammar | None:
     if len(grammars) > 1:
         names = " and ".join(f"`{grammar.param}`" for grammar in grammars)
         raise InvalidRequest(f"{names} can't both constrain one answer: leave all but one out.", grammars[1].param)
-    for grammar in grammars:
-        if len(grammar.text) > MAX_GRAMMAR_CHARS:
-            raise InvalidRequest(f"`{grammar.param}`: more than {MAX_GRAMMAR_CHARS} characters.", grammar.param)
-    return grammars[0] if grammars else None
+    return check_size(grammars[0]) if grammars else None
+
+
+def check_size(grammar: Grammar) -> Grammar:
+    """The same. Raises InvalidRequest for one that would take too long to compile."""
+    if len(grammar.text) > MAX_GRAMMAR_CHARS:
+        raise InvalidRequest(f"`{grammar.param}`: more than {MAX_GRAMMAR_CHARS} characters.", grammar.param)
+    return grammar
 
 
 def from_response_format(given: ResponseFormat | None) -> Grammar | None:
@@ -94,9 +102,10 @@ def from_response_format(given: ResponseFormat | None) -> Grammar | None:
     if given is None:
         return None
     if given.json_schema is not None and given.type != "json_schema":
-        raise InvalidRequest("`response_format.json_schema` needs the type 'json_schema'.", "response_format.type")
+        misplaced = "response_format.json_schema"
+        raise InvalidRequest(f"`{misplaced}` needs the type 'json_schema'.", misplaced)
     if given.schema is not None and given.type != "json_object":
-        raise InvalidRequest("`response_format.schema` needs the type 'json_object'.", "response_format.type")
+        raise InvalidRequest("`response_format.schema` needs the type 'json_object'.", "response_format.schema")
     match given.type:
         case "text":
             return None
@@ -138,9 +147,15 @@ def from_json(given: str | Schema | None, param: str) -> Grammar | None:
     if isinstance(given, str):
         try:
             given = msgspec.json.decode(given, type=Schema)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"`{param}`: not a JSON schema: {error}", param) from None
-    return Grammar("json_schema", msgspec.json.encode(given).decode(), param)
+        except RecursionError:
+            raise InvalidRequest(f"`{param}` is nested too deeply.", param) from None
+        check_json(given, param)
+    text = msgspec.json.encode(given).decode()
+    if len(text) <= MAX_GRAMMAR_CHARS:  # a longer one is refused by all spellings at once
+        check_references(given, param)
+    return Grammar("json_schema", text, param)
 
 
 def from_regex(given: str | None, param: str) -> Grammar | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.bounds import check_json
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Tool, ToolUse
+from mlx_server.schemas.references import check_references
 
 MAX_TOOLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 class FunctionSpec(msgspec.Struct, frozen=True):
     """A function; `parameters` is a JSON schema of its arguments."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_NAME.pattern}$"})]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -27,7 +27,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
 class ToolSpec(msgspec.Struct, frozen=True):
     """A tool; only functions are served."""
 
-    type: str
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["function"]})]
     function: FunctionSpec | None = None
 
 
@@ -87,8 +87,8 @@ def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str) -> tupl
             )
         if spec.name in names:
             raise InvalidRequest(f"`{where}.name`: {spec.name!r} is defined twice.", f"{where}.name")
+        check_references(spec.parameters or {}, f"{where}.parameters")
         names.add(spec.name)
-        check_json(spec.parameters, f"{where}.parameters")
     return tuple(Tool(spec.name, spec.description, spec.parameters, bool(spec.strict)) for spec, _ in given)
 
 

@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mlx_server.schemas.crowding import refuse_crowded
 from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.shape import shape_of
+from mlx_server.schemas.walk import Walk
 
 T = TypeVar("T")
 RawFields = dict[str, msgspec.Raw]
@@ -16,15 +19,17 @@ _fields_decoder = msgspec.json.Decoder(RawFields)
 
 
 def parse(body: bytes, decoder: msgspec.json.Decoder[T], harmless: dict[str, tuple[Any, ...]]) -> tuple[T, list[str]]:
-    """Decode a JSON object; returns it and the names of the fields that nobody here knows.
+    """Decode a JSON object; returns it and the paths of the fields that nobody here knows, at any depth.
 
     `harmless` maps a known but unsupported parameter to the values that change nothing; any other value is refused.
     Raises InvalidRequest.
     """
+    refuse_crowded(body)
     try:
         fields = _fields_decoder.decode(body)
         refuse_unsupported(fields, harmless)
         parsed = decoder.decode(body)
+        unknown = look_beside(fields, decoder.type, harmless)
     except msgspec.ValidationError as error:
         message, param = explain(error)
         raise InvalidRequest(message, param) from None
@@ -32,14 +37,28 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T], harmless: dict[str, tup
         raise InvalidRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
-    known = {field.encode_name for field in msgspec.structs.fields(type(parsed))}  # type: ignore[arg-type]
-    return parsed, [name for name in fields if name not in known and name not in harmless]
+    return parsed, unknown
+
+
+def look_beside(fields: RawFields, type_: Any, harmless: dict[str, tuple[Any, ...]]) -> list[str]:
+    """The paths of the fields that `type_` does not know. Raises InvalidRequest for what can't be passed on."""
+    shape = shape_of(type_)
+    walk = Walk()
+    for name, raw in fields.items():
+        if inner := shape.inner.get(name):
+            walk.visit(msgspec.json.decode(raw), inner, ((), name))
+        elif name not in harmless and shape.known is not None and name not in shape.known:
+            walk.tell((name,), ())
+    return walk.unknown
 
 
 def refuse_unsupported(fields: RawFields, harmless: dict[str, tuple[Any, ...]]) -> None:
     """Raise InvalidRequest for the first field whose value asks for something that this server does not do."""
     for name in (name for name in fields if name in harmless):
-        value = msgspec.json.decode(fields[name])
+        try:
+            value = msgspec.json.decode(fields[name])
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"`{name}`: {error}.", name) from None
         if value is None or any(value == v and type(value) is type(v) for v in harmless[name]):
             continue
         allowed = " or ".join(msgspec.json.encode(v).decode() for v in (*harmless[name], None))

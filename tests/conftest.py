@@ -15,6 +15,14 @@ from mlx_server.app.demo import ensure_demo_model
 from mlx_server.app.settings import default_cache_dir
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes to the user's data folder, whichever way it starts a server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLX_SERVER_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as an MLX folder."""

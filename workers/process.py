@@ -16,8 +16,8 @@ from typing import Any, assert_never
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import (
+    Ask,
     Cancel,
-    Event,
     Failed,
     FailureKind,
     FromWorker,
@@ -28,14 +28,17 @@ from mlx_server.schemas.messages import (
     Loading,
     Ready,
     Step,
+    StepEvent,
     Stop,
     Submit,
     ToWorker,
+    Withdraw,
 )
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.engine_thread import EngineThread
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadError
+from mlx_server.workers.questions import Questions
 from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.stopwatch import Stopwatch
 
@@ -61,6 +64,7 @@ class Job:
     """A ticket as the worker knows it: sequences once prepared, rows as granted."""
 
     granted: int
+    announced: bool = False
     preparing: Future[list[Sequence]] | None = None
     sequences: list[Sequence] | None = None
     started: int = 0
@@ -76,8 +80,11 @@ class WorkerProcess:
         self._engine: EngineThread | None = None
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
         self._preparing = Stopwatch()
+        self._questions = Questions(self._tokenizer, self._preparing, self.send)
         self._jobs: dict[int, Job] = {}
         self._answers: dict[Key, AnswerStream] = {}
+        self._unannounced: set[Key] = set()
+        """Sequences whose first token is to be announced."""
         self._writable = True
         self._unsent_steps = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,7 +118,7 @@ class WorkerProcess:
             case Load():
                 self._spawn(self._load(message))
             case Submit():
-                job = self._jobs[message.ticket] = Job(granted=message.rows)
+                job = self._jobs[message.ticket] = Job(message.rows, message.request.announce)
                 self._spawn(self._prepare(message, job))
             case Grant():
                 if known := self._jobs.get(message.ticket):
@@ -119,6 +126,10 @@ class WorkerProcess:
                     self._start(message.ticket, known)
             case Cancel():
                 self._forget(message.ticket)
+            case Ask():
+                self._spawn(self._questions.ask(message, self._handler))
+            case Withdraw():
+                self._questions.withdraw(message.number)
             case Stop():
                 self.end(0)
             case _:
@@ -187,6 +198,8 @@ class WorkerProcess:
             return
         for sequence in job.sequences[job.started : job.granted]:
             self._answers[sequence.key] = self._handler.answer_stream(sequence)
+            if job.announced:
+                self._unannounced.add(sequence.key)
             self._engine.add(sequence)
         job.started = min(job.granted, len(job.sequences))
 
@@ -200,6 +213,7 @@ class WorkerProcess:
             self._drop(sequence.key)
 
     def _drop(self, key: Key) -> None:
+        self._unannounced.discard(key)
         if self._answers.pop(key, None):
             self._engine_remove(key)
 
@@ -215,7 +229,7 @@ class WorkerProcess:
     # --- what the engine produces ---
 
     def _on_step(self, produced: list[Produced]) -> None:
-        events: list[Event] = []
+        events: list[StepEvent] = []
         for item in produced:
             answer = self._answers.get(item.key)
             if answer is not None:
@@ -227,10 +241,13 @@ class WorkerProcess:
         else:
             self._unsent_steps += 1
 
-    def _on_produced(self, answer: AnswerStream, item: Produced, events: list[Event]) -> None:
+    def _on_produced(self, answer: AnswerStream, item: Produced, events: list[StepEvent]) -> None:
         try:
             match item:
                 case Token() | Echoed():
+                    if self._unannounced and item.key in self._unannounced:
+                        self._unannounced.remove(item.key)
+                        events.append(answer.started())
                     events += answer.add(item) if isinstance(item, Token) else answer.echo(item)
                     if answer.finish is not None:
                         self._finish(answer, item, events)
@@ -244,7 +261,7 @@ class WorkerProcess:
         self._engine_remove(item.key)
         events.append(failed)
 
-    def _finish(self, answer: AnswerStream, item: Token | Echoed, events: list[Event]) -> None:
+    def _finish(self, answer: AnswerStream, item: Token | Echoed, events: list[StepEvent]) -> None:
         if item.finish is None:
             self._engine_remove(item.key)
         del self._answers[item.key]

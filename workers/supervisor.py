@@ -20,8 +20,10 @@ from typing import Protocol, assert_never
 from mlx_server.schemas import messages
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import (
+    Answered,
+    Ask,
     Cancel,
-    Event,
+    Decoded,
     FromWorker,
     Grant,
     Heartbeat,
@@ -29,11 +31,16 @@ from mlx_server.schemas.messages import (
     LoadFailed,
     Loading,
     ModelFacts,
+    NoAnswer,
+    Question,
     Ready,
     Step,
+    StepEvent,
     Stop,
     Submit,
+    Tokens,
     ToWorker,
+    Withdraw,
 )
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.environment import child_environment
@@ -93,8 +100,11 @@ class Listener(Protocol):
     def ready_with(self, facts: ModelFacts) -> None:
         """The worker takes work."""
 
-    def deliver(self, events: list[Event]) -> None:
+    def deliver(self, events: list[StepEvent]) -> None:
         """One step's events."""
+
+    def answered(self, number: int, answer: Tokens | Decoded | NoAnswer) -> None:
+        """The answer to a question."""
 
     def lost(self, message: str) -> None:
         """The worker is gone and will be started again."""
@@ -143,6 +153,14 @@ class Supervisor:
     def cancel(self, ticket: int) -> None:
         """Stop it."""
         self._send(Cancel(ticket))
+
+    def ask(self, number: int, question: Question) -> None:
+        """Have a question answered."""
+        self._send(Ask(number, question))
+
+    def withdraw(self, number: int) -> None:
+        """Nobody waits for the answer any more."""
+        self._send(Withdraw(number))
 
     # --- life ---
 
@@ -247,6 +265,8 @@ class Supervisor:
         match message:
             case Step():
                 self._listener.deliver(message.events)
+            case Answered():
+                self._listener.answered(message.number, message.answer)
             case Heartbeat():
                 if message.step_s > self._patience.step_s:
                     self._kill(f"was in one step for more than {self._patience.step_s:g} s")

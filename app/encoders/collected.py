@@ -39,7 +39,7 @@ class Collected:
             case ToolCall():
                 if event.name is not None:
                     self.calls.append(Call(event.id or "", event.name))
-                self.calls[-1].arguments += event.arguments
+                self.calls[event.call].arguments += event.arguments
             case Finished():
                 self.end = event
 

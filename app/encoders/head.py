@@ -10,7 +10,8 @@ class Head:
     """`id` without an API's prefix, `created` in seconds since the epoch, the model's name as the client wrote it,
     and a fingerprint of what computes: while it stays the same, the same seed gives the same answer.
 
-    `performance`: a header of the request asks how fast the answer came.
+    `performance`: a header of the request asks how fast the answer came. `request_id`: what the request is called in
+    the log.
     """
 
     id: str
@@ -18,3 +19,4 @@ class Head:
     model: str
     fingerprint: str | None = None
     performance: bool = False
+    request_id: str | None = None

@@ -13,8 +13,9 @@ from mlx_server.app.encoders.collected import Collected, collect
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.tally import Tally
 from mlx_server.app.errors import Answer
-from mlx_server.schemas.messages import Finished, Part, TokenLogprob
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, Started, TokenLogprob
 from mlx_server.schemas.openai import PerformanceMetrics, SamplingFields, Usage
+from mlx_server.schemas.openai_chat import ChosenLogprob, Logprob
 
 
 class CompletionsEncoder:
@@ -28,7 +29,7 @@ class CompletionsEncoder:
         self._tally = Tally()
 
     @abstractmethod
-    def begin(self) -> bytes:
+    def begin(self, started: Started | None) -> bytes:
         """What comes before the first text."""
 
     @abstractmethod
@@ -78,6 +79,19 @@ class CompletionsEncoder:
     def error(self, answer: Answer) -> bytes:
         """A failure after the stream has begun."""
         return sse.error(answer)
+
+
+def chosen_logprobs(chosen: Iterable[ChosenToken]) -> list[ChosenLogprob]:
+    """An answer's tokens with their alternatives, as chat completions and responses show them."""
+    return [
+        ChosenLogprob(
+            c.token.text,
+            logprob_of(c.token) or 0.0,
+            list(c.token.raw),
+            [Logprob(top.text, logprob_of(top) or 0.0, list(top.raw)) for top in c.top],
+        )
+        for c in chosen
+    ]
 
 
 def logprob_of(token: TokenLogprob) -> float | None:

@@ -10,9 +10,9 @@ import msgspec
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Call, Collected
 from mlx_server.app.encoders.head import Head
-from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
+from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logprobs
 from mlx_server.schemas import openai_chat as chat
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Text, ToolCall
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.openai import Usage
 
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -28,7 +28,7 @@ class ChatEncoder(CompletionsEncoder):
         self._reports = given.wants_logprobs()
         self._legacy = given.functions is not None
 
-    def begin(self) -> bytes:
+    def begin(self, started: Started | None) -> bytes:
         """The role of every choice."""
         role = chat.Delta(role="assistant", content="")
         return b"".join(self._chunk(chat.ChunkChoice(i, role)) for i in range(self._choices))
@@ -96,17 +96,7 @@ class ChatEncoder(CompletionsEncoder):
     def _logprobs(self, chosen: Iterable[ChosenToken]) -> chat.Logprobs | None:
         if not self._reports:
             return None
-        return chat.Logprobs(
-            [
-                chat.ChosenLogprob(
-                    c.token.text,
-                    logprob_of(c.token) or 0.0,
-                    list(c.token.raw),
-                    [chat.Logprob(top.text, logprob_of(top) or 0.0, list(top.raw)) for top in c.top],
-                )
-                for c in chosen
-            ]
-        )
+        return chat.Logprobs(chosen_logprobs(chosen))
 
     def _chunk(self, choice: chat.ChunkChoice) -> bytes:
         return sse.event(self._chunk_of([choice]))

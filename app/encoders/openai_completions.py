@@ -10,7 +10,7 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Collected
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, Text
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, Started, Text
 from mlx_server.schemas.openai import Usage
 from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 
@@ -25,7 +25,7 @@ class CompletionEncoder(CompletionsEncoder):
         self._logprobs = given.logprobs
         self._offsets: dict[int, int] = {}
 
-    def begin(self) -> bytes:
+    def begin(self, started: Started | None) -> bytes:
         """Text completions begin with their text."""
         return b""
 

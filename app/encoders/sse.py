@@ -18,7 +18,17 @@ def event(chunk: msgspec.Struct) -> bytes:
 
 def named_event(name: str, data: msgspec.Struct) -> bytes:
     """One event with a name."""
-    return b"event: " + name.encode() + b"\ndata: " + _encode(data) + b"\n\n"
+    return named_data(name, _encode(data))
+
+
+def named_data(name: str, data: bytes) -> bytes:
+    """The same for data that is JSON already."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def split(data: bytes) -> list[bytes]:
+    """The events that were written one after the other; none has an empty line inside."""
+    return [part + b"\n\n" for part in data.split(b"\n\n")[:-1]]
 
 
 def error(answer: Answer) -> bytes:

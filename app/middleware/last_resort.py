@@ -36,4 +36,4 @@ class LastResortMiddleware:
                 raise
             log.exception("request %s failed", scope.get("request_id"))
             if not started:
-                await errors.of_exception(error).response()(scope, receive, send)
+                await errors.of_exception(error).response(scope)(scope, receive, send)

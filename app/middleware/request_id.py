@@ -11,7 +11,10 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlx_server.app.errors import speaks_anthropic
+
 HEADER = "X-Request-Id"
+ANTHROPIC_HEADER = "Request-Id"
 ACCEPTED = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
 QUIET = ("/health", "/metrics", "/v1/queue/stats")
@@ -41,7 +44,10 @@ class RequestIdMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                if speaks_anthropic(scope["path"]):
+                    headers[ANTHROPIC_HEADER] = request_id
             await send(message)
 
         try:

@@ -18,13 +18,17 @@ from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.settings import Settings
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas import openai_chat, openai_completions
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
 UNKNOWN_HEADER = "X-Ignored-Fields"
 SHOWN_UNKNOWN = 20
+MAX_SHOWN_CHARS = 128
 PERFORMANCE_HEADER = "X-Performance-Metrics"
 
 
@@ -44,26 +48,34 @@ class OutsideRequest(Protocol):
 
 
 Outside = TypeVar("Outside", bound=OutsideRequest)
+Body = TypeVar("Body")
+Keep = Callable[[], Awaitable[None]]
 Endpoint = Callable[[Request], Awaitable[GenerationResponse]]
 
 
-def endpoint(decoder: msgspec.json.Decoder[Outside], encoder_class: Callable[[Head, Outside], Encoder]) -> Endpoint:
+def endpoint(
+    decoder: msgspec.json.Decoder[Outside],
+    encoder_class: Callable[[Head, Outside], Encoder],
+    harmless: dict[str, tuple[Any, ...]] = HARMLESS,
+) -> Endpoint:
     """An endpoint for one API."""
 
     async def generate(request: Request) -> GenerationResponse:
-        given, headers = await read_request(request, decoder, HARMLESS)
+        given, headers = await read_request(request, decoder, harmless)
         return admit(request, given, encoder_class(make_head(request, given), given), headers)
 
     return generate
 
 
 async def read_request(
-    request: Request, decoder: msgspec.json.Decoder[Outside], harmless: dict[str, tuple[Any, ...]]
-) -> tuple[Outside, dict[str, str]]:
+    request: Request, decoder: msgspec.json.Decoder[Body], harmless: dict[str, tuple[Any, ...]]
+) -> tuple[Body, dict[str, str]]:
     """The outside request, and the headers that tell which of its fields nobody knows. Raises InvalidRequest."""
     settings: Settings = request.app.state.settings
     body = await read_body(request, settings.max_body_bytes)
     given, unknown = parse(body, decoder, harmless)
+    if unknown and settings.strict_params:
+        raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
     return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
 
 
@@ -71,22 +83,35 @@ def make_head(request: Request, given: OutsideRequest) -> Head:
     """What the answer will say of itself."""
     deployment: Deployment = request.app.state.deployment
     performance = request.headers.get(PERFORMANCE_HEADER, "").lower() in ("1", "true", "yes")
-    return Head(uuid.uuid4().hex, int(time.time()), given.model or deployment.name, deployment.fingerprint, performance)
+    return Head(
+        uuid.uuid4().hex,
+        int(time.time()),
+        given.model or deployment.name,
+        deployment.fingerprint,
+        performance,
+        request.scope.get("request_id"),
+    )
 
 
-def admit(request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str]) -> GenerationResponse:
-    """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed."""
+def admit(
+    request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str], keep: Keep | None = None
+) -> GenerationResponse:
+    """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
+    queue, ticket = submit(request, given)
+    return GenerationResponse(queue, ticket, encoder, stream=bool(given.stream), headers=headers, keep=keep)
+
+
+def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
+    """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed."""
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
-    stream = bool(given.stream)
     generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
-    ticket = deployment.queue.submit(generation, whole=not stream)
-    return GenerationResponse(deployment.queue, ticket, encoder, stream=stream, headers=headers)
+    return deployment.queue, deployment.queue.submit(generation, whole=not given.stream)
 
 
 def header_list(names: list[str]) -> str:
     """Names that a client chose, made harmless for a header."""
-    shown = [re.sub(r"[^\w.-]", "?", name, flags=re.ASCII)[:64] for name in names[:SHOWN_UNKNOWN]]
+    shown = [re.sub(r"[^\w.\[\]-]", "?", name, flags=re.ASCII)[:MAX_SHOWN_CHARS] for name in names[:SHOWN_UNKNOWN]]
     return ", ".join(shown + ["..."] * (len(names) > SHOWN_UNKNOWN))
 
 

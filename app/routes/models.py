@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.deployment import Deployment
-from mlx_server.schemas.openai import Model, ModelList
+from mlx_server.app.json_answer import json_answer
+from mlx_server.app.settings import Settings
+from mlx_server.schemas.openai import Features, Modalities, Model, ModelList
+from mlx_server.schemas.openai_chat import ChatRequest
+from mlx_server.schemas.openai_completions import CompletionRequest
+
+REQUESTS = (ChatRequest, CompletionRequest)
+NO_PARAMETERS = {"model", "messages", "prompt"}
+"""Fields that say what is asked, not how."""
 
 
-def describe(deployment: Deployment) -> Model:
-    """OpenAI's model object, with the context length once it is known."""
+def describe(request: Request) -> Model:
+    """OpenAI's model object, and what the model can do once that is known."""
+    settings: Settings = request.app.state.settings
+    deployment: Deployment = request.app.state.deployment
     facts = deployment.facts
+    context_length = facts.context_length if facts else None
     return Model(
-        deployment.name,
-        "model",
-        deployment.created,
-        context_length=facts.context_length if facts else None,
+        id=deployment.name,
+        object="model",
+        created=deployment.created,
+        owned_by="mlx-server",
         status=deployment.status,
+        context_length=context_length,
+        default_max_tokens=min(settings.default_max_tokens, context_length or settings.default_max_tokens),
+        modalities=Modalities(["text"], ["text"]),
+        features=Features(
+            tools=bool(facts.tools) if facts else None,
+            structured_outputs=facts.grammars if facts else None,
+            reasoning=facts.reasoning if facts else None,
+        ),
+        supported_parameters=list(supported_parameters()),
     )
+
+
+@functools.cache
+def supported_parameters() -> tuple[str, ...]:
+    """The parameters that requests may have, by name: whatever their types take."""
+    fields = (field for request in REQUESTS for field in msgspec.structs.fields(request))
+    return tuple(sorted({field.encode_name for field in fields} - NO_PARAMETERS))
 
 
 async def list_models(request: Request) -> Response:
     """All models that requests may name."""
-    models = ModelList("list", [describe(request.app.state.deployment)])
-    return Response(msgspec.json.encode(models), media_type="application/json")
+    return json_answer(ModelList("list", [describe(request)]))
 
 
 async def get_model(request: Request) -> Response:
@@ -35,4 +63,4 @@ async def get_model(request: Request) -> Response:
     id_ = request.path_params["id"]
     if id_ != deployment.name:
         raise HTTPException(404, f"There is no model {id_!r}; {deployment.name!r} is served.")
-    return Response(msgspec.json.encode(describe(deployment)), media_type="application/json")
+    return json_answer(describe(request))

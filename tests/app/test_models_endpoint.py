@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from support.clients import sdk
-from support.servers import SCRIPTED, Server
+from support.servers import ROOT, SCRIPTED, Server
+
+from mlx_server.schemas.openai import HARMLESS
 
 NAME = "org/sub/name:4bit"
 
@@ -25,13 +27,33 @@ def test_list_has_the_one_model(server: Server) -> None:
     assert body["object"] == "list"
     [model] = body["data"]
     assert time.time() - 600 < model.pop("created") <= time.time()
+    parameters = model.pop("supported_parameters")
     assert model == {
         "id": NAME,
         "object": "model",
         "owned_by": "mlx-server",
-        "context_length": 1 << 24,
         "status": "ready",
+        "context_length": 1 << 24,
+        "default_max_tokens": 4096,
+        "modalities": {"input": ["text"], "output": ["text"]},
+        "features": {"tools": False, "structured_outputs": False, "reasoning": False},
     }
+    assert parameters == sorted(set(parameters))
+    assert {"temperature", "tools", "response_format", "logprobs", "best_of", "n", "stream"} <= set(parameters)
+    assert not {"model", "messages", "prompt", *HARMLESS} & set(parameters)
+
+
+def test_readme_names_every_parameter(server: Server) -> None:
+    supported = server.get(f"/v1/models/{NAME}").json()["supported_parameters"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in (*supported, *HARMLESS) if f"`{name}`" not in readme] == []
+
+
+def test_every_supported_parameter_is_known_to_an_endpoint(server: Server) -> None:
+    for name in server.get(f"/v1/models/{NAME}").json()["supported_parameters"]:
+        answers = [server.chat("hi", **{name: None}), server.complete("hi", **{name: None})]
+        assert [answer.status_code for answer in answers] == [200, 200], name
+        assert any("x-ignored-fields" not in answer.headers for answer in answers), name
 
 
 @pytest.mark.parametrize("path", [NAME, NAME.replace("/", "%2F"), NAME.replace(":", "%3A")])
@@ -64,5 +86,8 @@ def test_name_comes_from_the_folder(launch: Callable[..., Server], tiny_model: C
     server.wait_listening()
     [model] = server.get("/v1/models").json()["data"]
     assert (model["id"], model["context_length"]) == (folder.name, None)
+    assert set(model["features"].values()) == {None}
     server.wait_ready()
-    assert server.get(f"/v1/models/{folder.name}").json()["context_length"] == 512
+    model = server.get(f"/v1/models/{folder.name}").json()
+    assert (model["context_length"], model["default_max_tokens"]) == (512, 512)
+    assert model["features"] == {"tools": True, "structured_outputs": True, "reasoning": False}

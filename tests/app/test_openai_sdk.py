@@ -243,6 +243,7 @@ def test_chunks_before_the_usage_have_it_as_null(scripted_server: Server) -> Non
             "completion_tokens": 2,
             "total_tokens": 3,
             "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         }
 
 
@@ -282,8 +283,8 @@ def test_bad_request_names_the_field(scripted_server: Server) -> None:
 
 def test_unsupported_parameter_is_a_bad_request(scripted_server: Server) -> None:
     with sdk(scripted_server) as client, pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model=MODEL, messages=ask("hi"), n=2)
-    assert (caught.value.param, caught.value.code) == ("n", "unsupported_parameter")
+        client.chat.completions.create(model=MODEL, messages=ask("hi"), store=True)
+    assert (caught.value.param, caught.value.code) == ("store", "unsupported_parameter")
 
 
 def test_unknown_model_is_not_found(scripted_server: Server) -> None:

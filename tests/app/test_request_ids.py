@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from support.raw import RawClient
+from support.refusals import check_shape
 from support.servers import SCRIPTED, Server, chat_body
 from support.streams import open_stream
 
@@ -16,7 +17,7 @@ def test_every_answer_has_an_id(scripted_server: Server) -> None:
     answers = [
         scripted_server.chat("hi"),
         scripted_server.chat("hi", stream=True),
-        scripted_server.chat("hi", n=2),
+        scripted_server.chat("hi", n=0),
         scripted_server.chat({"raise_at": 1}),
         scripted_server.get("/nothing"),
         scripted_server.get("/v1/chat/completions"),
@@ -55,11 +56,14 @@ def test_other_id_of_the_client_is_replaced(scripted_server: Server, given: str)
     assert MADE.fullmatch(answer.headers[HEADER])
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
 def test_unknown_fields_are_reported(scripted_server: Server) -> None:
     for stream in (False, True):
-        answer = scripted_server.chat("hi", stream=stream, thinking=True, top_z=3)
+        answer = scripted_server.chat("hi", stream=stream, thinking=True, top_z=3, tools=[{**TOOL, "extra": 1}])
         assert answer.status_code == 200
-        assert answer.headers["x-ignored-fields"] == "thinking, top_z"
+        assert answer.headers["x-ignored-fields"] == "thinking, top_z, tools[0].extra"
     assert "x-ignored-fields" not in scripted_server.chat("hi", user="me", metadata={"a": 1}, seed=None).headers
     assert (
         scripted_server.complete("hi", max_completion_tokens=5).headers["x-ignored-fields"] == "max_completion_tokens"
@@ -67,10 +71,25 @@ def test_unknown_fields_are_reported(scripted_server: Server) -> None:
 
 
 def test_names_of_unknown_fields_cannot_break_a_header(scripted_server: Server) -> None:
-    names = ["a\r\nSet-Cookie: x=y", "naïve", "x" * 100, *(f"f{n}" for n in range(30))]
+    names = ["a\r\nSet-Cookie: x=y", "naïve", "x" * 200, *(f"f{n}" for n in range(30))]
     answer = scripted_server.chat("hi", **dict.fromkeys(names, 1))
     assert answer.status_code == 200
     assert "set-cookie" not in answer.headers
     ignored = answer.headers["x-ignored-fields"].split(", ")
-    assert ignored[:3] == ["a??Set-Cookie??x?y", "na?ve", "x" * 64]
+    assert ignored[:3] == ["a??Set-Cookie??x?y", "na?ve", "x" * 128]
     assert (len(ignored), ignored[-1]) == (21, "...")
+
+
+def test_unknown_fields_are_refused_if_the_server_is_strict(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--strict-params")
+    for fields, param in (
+        ({"thinking": True}, "thinking"),
+        ({"tools": [TOOL, {"type": "function", "function": {"name": "g", "bar": 1}}], "z": 1}, "tools[1].function.bar"),
+    ):
+        for stream in (False, True):
+            error = check_shape(server.chat("hi", stream=stream, **fields), 400, param)
+            assert (error["message"], error["code"]) == (f"`{param}` is not a known parameter.", "unknown_parameter")
+    error = check_shape(server.complete("hi", messages=[]), 400, "messages")
+    assert error["code"] == "unknown_parameter"
+    known = {"user": "me", "metadata": {"anything": 1}, "store": False, "tools": [TOOL]}
+    assert server.chat("hi", **known).status_code == 200

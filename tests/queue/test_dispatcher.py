@@ -5,7 +5,7 @@ from support.queues import Harness, failures_of, read, text_of
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.messages import Failed, FailureKind, Finished, Text
+from mlx_server.schemas.messages import Failed, FailureKind, Finished, Reasoning, Started, Text, ToolCall
 
 
 def _states(*tickets: Ticket) -> list[str]:
@@ -269,6 +269,19 @@ def test_cancel_of_a_large_request_frees_all_its_rows() -> None:
 # --- events ---
 
 
+def test_deliver_routes_every_part_of_an_answer() -> None:
+    harness = Harness()
+    ticket = harness.submit(whole=False)
+    parts = [
+        Reasoning(ticket.id, 0, "so", 1),
+        Text(ticket.id, 0, "hi", 2),
+        ToolCall(ticket.id, 0, 0, "{}", 3, "c", "f"),
+    ]
+    harness.queue.deliver([*parts])
+    assert read(ticket.mailbox) == parts
+    assert harness.queue.statistics.completion_tokens == 6
+
+
 def test_deliver_routes_events_to_their_tickets() -> None:
     harness = Harness(concurrency=2)
     one, two = harness.submit(), harness.submit()
@@ -341,7 +354,30 @@ def test_a_whole_answer_may_be_as_long_as_it_likes() -> None:
     assert len(text_of(read(ticket.mailbox))) == 800_000
 
 
+def test_every_kind_of_part_reaches_the_reader_and_counts_its_tokens() -> None:
+    harness = Harness()
+    ticket = harness.submit()
+    parts = [Reasoning(ticket.id, 0, "hm", 2), Text(ticket.id, 0, "x", 3), ToolCall(ticket.id, 0, 0, "{}", 4, "c", "f")]
+    harness.queue.deliver([*parts])
+    assert read(ticket.mailbox) == parts
+    assert harness.queue.statistics.completion_tokens == 9
+
+
 # --- a lost worker ---
+
+
+def test_what_a_prompt_took_is_known_with_the_first_text_and_forgotten_with_the_worker() -> None:
+    harness = Harness()
+    ticket = harness.submit()
+    announced = Started(ticket.id, 0, 10, 4)
+    harness.queue.deliver([announced])
+    assert ticket.started == announced
+    assert not ticket.mailbox.closed
+    harness.queue.worker_lost("it died")
+    assert ticket.started is None
+    harness.queue.worker_ready(1)
+    harness.say(ticket, "of the second life")
+    assert [type(event) for event in read(ticket.mailbox)] == [Text]
 
 
 def test_a_lost_worker_costs_a_request_nothing_that_its_client_has_not_seen() -> None:

@@ -1,10 +1,23 @@
 import asyncio
+import itertools
+import random
 
 import pytest
 from support.queues import read, text_of
 
 from mlx_server.queue.mailbox import MERGE_ABOVE, Mailbox, merge
-from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Text
+from mlx_server.schemas.messages import (
+    ChosenToken,
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    Part,
+    Reasoning,
+    Text,
+    TokenLogprob,
+    ToolCall,
+)
 
 
 def _text(text: str, index: int = 0, tokens: int = 1) -> Text:
@@ -101,7 +114,7 @@ def test_mailbox_merges_above_the_limit_and_loses_nothing(sequences: int) -> Non
 
 def test_merge_joins_texts_by_sequence_and_keeps_other_events_in_order() -> None:
     events = [_text("a", 1), _text("b", 0, 2), _finished(1), _text("c", 0, 3), _text("", 2, 0), FAILED]
-    assert merge(events) == [_text("a", 1), _text("bc", 0, 5), _text("", 2, 0), _finished(1), FAILED]
+    assert merge(events) == [_text("a", 1), _text("bc", 0, 5), _finished(1), _text("", 2, 0), FAILED]
     assert merge([]) == []
 
 
@@ -148,3 +161,95 @@ def test_clear_keeps_a_reader_waiting_that_was_about_to_wake_up() -> None:
         assert await asyncio.wait_for(reading, 5) == [_text("of the second")]
 
     asyncio.run(scenario())
+
+
+def _thought(text: str, index: int = 0, tokens: int = 1) -> Reasoning:
+    return Reasoning(1, index, text, tokens)
+
+
+def _call(arguments: str, call: int = 0, name: str | None = None, index: int = 0) -> ToolCall:
+    return ToolCall(1, index, call, arguments, 1, None if name is None else f"id_{name}", name)
+
+
+def test_merge_joins_neighbours_of_one_kind_only() -> None:
+    events: list[Event] = [
+        _thought("a"),
+        _thought("b", tokens=4),
+        _text("c"),
+        _thought("d"),
+        _call("", 0, "f"),
+        _call('{"x":', 0),
+        _call("1}", 0),
+        _call("", 1, "f"),
+        _call("{}", 1),
+        _text("e"),
+        _text("f"),
+        _finished(),
+    ]
+    assert merge(events) == [
+        _thought("ab", tokens=5),
+        _text("c"),
+        _thought("d"),
+        ToolCall(1, 0, 0, '{"x":1}', 3, "id_f", "f"),
+        ToolCall(1, 0, 1, "{}", 2, "id_f", "f"),
+        _text("ef", tokens=2),
+        _finished(),
+    ]
+
+
+def test_merge_keeps_each_sequence_in_order_whatever_the_others_do() -> None:
+    rng = random.Random(5)
+    events: list[Event] = []
+    for number in range(3000):
+        index = rng.randrange(4)
+        make = rng.choice((_text, _thought))
+        events.append(
+            make(f"{number} ", index, rng.randrange(3)) if rng.random() < 0.7 else _call(f"{number} ", 0, None, index)
+        )
+    assert len(merge(events)) < len(events)
+    for index in range(4):
+        assert _said(merge(events), index) == _said(events, index)
+    assert merge(merge(events)) == merge(events)
+
+
+def _said(events: list[Event], index: int) -> tuple[list[tuple[type, str]], int]:
+    """What a sequence says, one entry for each run of a kind, and its number of tokens."""
+    parts = [event for event in events if isinstance(event, Part) and event.index == index]
+    texts = [(type(part), part.arguments if isinstance(part, ToolCall) else part.text) for part in parts]
+    runs = [(kind, "".join(text for _, text in run)) for kind, run in itertools.groupby(texts, lambda entry: entry[0])]
+    return runs, sum(part.tokens for part in parts)
+
+
+def test_merge_keeps_every_logprob_in_order() -> None:
+    chosen = [ChosenToken(TokenLogprob(str(n), b"", -n), (TokenLogprob("x", b"x", -1.0),) * 3) for n in range(6)]
+    events: list[Event] = [
+        Text(1, 0, "a", 1, (chosen[0],)),
+        Text(1, 1, "other", 1, (chosen[5],)),
+        Text(1, 0, "bc", 2, (chosen[1], chosen[2])),
+        Text(1, 0, "", 0),
+        Text(1, 0, "", 1, (chosen[3],)),
+    ]
+    assert merge(events) == [Text(1, 0, "abc", 4, tuple(chosen[:4])), Text(1, 1, "other", 1, (chosen[5],))]
+
+
+def test_a_call_never_swallows_the_beginning_of_the_next_one() -> None:
+    events: list[Event] = [_call("", call, "f") for call in range(3)]
+    assert merge(events) == events
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        _text("x" * 101),
+        _thought("x" * 101),
+        _call("x" * 101),
+        Text(1, 0, "", 1, (ChosenToken(TokenLogprob("", b"", 0.0), (TokenLogprob("", b"", 0.0),) * 20),)),
+    ],
+    ids=["text", "reasoning", "call", "logprobs"],
+)
+def test_every_kind_of_part_counts_when_nobody_reads(part: Part) -> None:
+    box = Mailbox(whole=False, limit_chars=100)
+    box.put(part)
+    assert box.overflowed
+    assert read(box) == [part]
+    assert not box.overflowed

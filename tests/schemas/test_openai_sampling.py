@@ -7,7 +7,7 @@ import pytest
 
 from mlx_server.schemas import openai_chat, openai_completions
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import GenerationRequest, Sampling
+from mlx_server.schemas.generation import GenerationRequest, Limits, Sampling
 from mlx_server.schemas.openai import HARMLESS, MAX_STOPS
 from mlx_server.schemas.parse import parse
 
@@ -33,7 +33,7 @@ def test_sampling_is_left_to_the_model_where_the_client_is_silent() -> None:
     generation = _generation()
     assert generation.sampling == Sampling()
     assert generation.sampling.temperature is None
-    assert generation.stop == ()
+    assert generation.limits == Limits()
 
 
 def test_sampling_keeps_what_the_client_asked_for() -> None:
@@ -129,7 +129,7 @@ def test_logit_bias_refuses_other_keys_and_values(given: dict[str, Any], what: s
     ],
 )
 def test_stop_is_a_string_or_a_list(given: Any, expected: tuple[str, ...]) -> None:
-    assert _generation(stop=given).stop == expected
+    assert _generation(stop=given).limits.stop == expected
 
 
 @pytest.mark.parametrize("given", ["", [""], ["a", ""]])

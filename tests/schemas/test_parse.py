@@ -49,7 +49,7 @@ def test_parse_refuses_json_that_is_no_object(body: bytes) -> None:
     assert refusal.param is None
 
 
-DEEP = b"[" * 100_000 + b"]" * 100_000
+DEEP = b"[" * 90_000 + b"]" * 90_000
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,11 @@ def test_parse_reports_fields_that_nobody_knows() -> None:
     assert unknown == ["foo", "bar"]
 
 
+def test_parse_names_a_harmless_field_that_is_no_number_of_ours() -> None:
+    refusal = _refusal(b'{"messages": [{"role": "user", "content": "a"}], "service_tier": ' + b"9" * 5000 + b"}")
+    assert (refusal.message, refusal.param) == ("`service_tier`: Integer value out of range.", "service_tier")
+
+
 def test_parse_takes_the_last_of_fields_given_twice() -> None:
     given = _chat(b'{"messages": [], "messages": [{"role": "user", "content": "second"}]}')
     assert given.messages[0].content == "second"
@@ -176,7 +181,7 @@ def test_parse_refuses_a_parameter_that_it_would_have_to_ignore(name: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n", True), ("n", 2), ("n", 0), ("top_logprobs", False), ("logprobs", 0), ("logprobs", True), ("store", 0)],
+    [("n", True), ("top_logprobs", False), ("logprobs", "0"), ("store", 0), ("reasoning_effort", 1)],
 )
 def test_parse_does_not_take_one_type_for_another(name: str, value: Any) -> None:
     assert _refusal({"messages": MESSAGES, name: value}).param == name

@@ -38,6 +38,9 @@ class LoneParent:
         if self._deaf:
             threading.Event().wait()
 
+    def answered(self, number: int, answer: Any) -> None:
+        raise AssertionError(answer)
+
     def lost(self, message: str) -> None:
         raise AssertionError(message)
 

@@ -45,13 +45,14 @@ class Server:
         self, *arguments: object, command: Sequence[str] = LAUNCH, env: Mapping[str, str] | None = None
     ) -> None:
         self._output = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115 - lives as long as the server
+        self._data = tempfile.TemporaryDirectory()
         self.process = subprocess.Popen(
             [sys.executable, *command, *map(str, arguments)],
             stdout=self._output,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "MLX_SERVER_DATA_DIR": self._data.name, **(env or {})},
         )
         self.root = ""
         # A connection for each request: the server is watched while it closes its connections.
@@ -143,3 +144,4 @@ class Server:
                 self.process.wait()
         self.http.close()
         self._output.close()
+        self._data.cleanup()

@@ -12,7 +12,17 @@ from support.processes import lives
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.generation import GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import Event, FailureKind, Load, Loading, ModelFacts
+from mlx_server.schemas.messages import (
+    Decoded,
+    Event,
+    FailureKind,
+    Load,
+    Loading,
+    ModelFacts,
+    NoAnswer,
+    StepEvent,
+    Tokens,
+)
 from mlx_server.workers.supervisor import Patience, StartError, Supervisor
 
 SCENARIO_S = 60.0
@@ -37,7 +47,7 @@ class Supervised:
         wait_ready: bool = True,
     ) -> None:
         self.told: list[tuple[str, Any]] = []
-        self.delivered: list[Event] = []
+        self.delivered: list[StepEvent] = []
         self._news = asyncio.Condition()
         self._wait_ready = wait_ready
         self.worker = Supervisor(Load(model_path, model_type, rows, 512, "/nowhere"), self, patience, "error")
@@ -70,10 +80,13 @@ class Supervised:
         self.queue.worker_ready(facts.rows)
         self._tell("ready", facts)
 
-    def deliver(self, events: list[Event]) -> None:
+    def deliver(self, events: list[StepEvent]) -> None:
         self.delivered += events
         self.queue.deliver(events)
         self._tell("step", events)
+
+    def answered(self, number: int, answer: Tokens | Decoded | NoAnswer) -> None:
+        self._tell("answered", (number, answer))
 
     def lost(self, message: str) -> None:
         self.queue.worker_lost(message)

@@ -25,6 +25,7 @@ from mlx_server.queue.ticket import TicketState
 from mlx_server.schemas import messages
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt
 from mlx_server.schemas.messages import (
+    Decoded,
     Event,
     Failed,
     FailureKind,
@@ -32,9 +33,13 @@ from mlx_server.schemas.messages import (
     FromWorker,
     Load,
     Ready,
+    Started,
     Step,
     Submit,
     Text,
+    TextOf,
+    Tokens,
+    TokensOf,
 )
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.environment import child_environment
@@ -414,5 +419,69 @@ def test_a_real_worker_serves_each_kind_of_architecture(
             again = [world.queue.submit(request, whole=True) for request in reversed(requests)]
             texts = [text_of(answer) for answer in await asyncio.gather(*map(world.answer, again))]
             assert texts == [text_of(answer) for answer in reversed(answers)]
+
+    run(scenario)
+
+
+# --- questions, and what is announced ---
+
+
+def test_a_question_is_answered_beside_the_requests() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=1) as world:
+            world.submit(FOREVER, whole=False)
+            world.worker.ask(7, TokensOf(TextPrompt("x"), want="pieces"))
+            assert await world.hears("answered") == (7, Tokens(1, (0,), ("token ",)))
+            world.worker.ask(8, TextOf((0, 0)))
+            assert await world.hears("answered", 2) == (8, Decoded("token token "))
+
+    run(scenario)
+
+
+def test_a_question_without_an_answer_says_why_and_the_next_is_answered() -> None:
+    async def scenario() -> None:
+        async with Supervised() as world:
+            world.worker.ask(1, TokensOf(TextPrompt(script(invalid=True))))
+            world.worker.ask(2, TokensOf(TextPrompt(script(raise_at=1))))
+            world.worker.ask(3, TokensOf(TextPrompt("x"), want="count"))
+            await world.hears("answered", 3)
+            (_, invalid), (_, broken), (_, count) = world.all_told("answered")
+            assert (invalid.kind, invalid.param) == (FailureKind.INVALID, "prompt")
+            assert (broken.kind, broken.message) == (FailureKind.ENGINE, "RuntimeError: the script says so")
+            assert count == Tokens(1)
+
+    run(scenario)
+
+
+def test_a_question_that_was_withdrawn_before_its_turn_is_not_answered() -> None:
+    async def scenario() -> None:
+        async with Supervised() as world:
+            world.worker.ask(1, TokensOf(TextPrompt(script(prepare_s=0.2))))
+            world.worker.ask(2, TokensOf(TextPrompt(script(die_at=1))))
+            world.worker.withdraw(2)
+            world.worker.withdraw(99)
+            world.worker.ask(3, TokensOf(TextPrompt("x"), want="count"))
+            await world.hears("answered", 2)
+            assert [number for number, _ in world.all_told("answered")] == [1, 3]
+
+    run(scenario)
+
+
+def test_what_a_prompt_took_is_announced_once_for_each_sequence_if_it_is_wanted() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=2) as world:
+            prompts = (TextPrompt(script(tokens=3)), TextPrompt(script(tokens=2)))
+            wanting = world.queue.submit(GenerationRequest(prompts, 8, announce=True), whole=True)
+            await world.answer(wanting)
+            announced = [event for event in world.delivered if isinstance(event, Started)]
+            assert sorted(announced, key=lambda event: event.index) == [
+                Started(wanting.id, 0, 1, 0),
+                Started(wanting.id, 1, 1, 0),
+            ]
+            for index in (0, 1):
+                [first, *_] = [event for event in world.delivered if getattr(event, "index", None) == index]
+                assert isinstance(first, Started)
+            await world.answer(world.submit(script(tokens=3)))
+            assert [event for event in world.delivered if isinstance(event, Started)] == announced
 
     run(scenario)

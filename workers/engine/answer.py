@@ -13,6 +13,7 @@ from mlx_server.schemas.messages import (
     FinishReason,
     Part,
     Reasoning,
+    Started,
     Text,
     TokenLogprob,
     ToolCall,
@@ -72,13 +73,17 @@ class Answer:
         rest = [self._chosen(token, logprob, top) for token, (logprob, top) in reports]
         return [Text(*key, sequence.echo or "", 0, (first, *rest))]
 
+    def started(self) -> Started:
+        """What the prompt took, as `finished` says it again."""
+        return Started(*self._sequence.key, self._prompt_tokens(), 0)
+
     def finished(self) -> Finished:
         """The end of an answer that has one."""
         assert self.finish is not None
         return Finished(
             *self._sequence.key,
             self.finish,
-            0 if self._sequence.follows else len(self._sequence.prompt),
+            self._prompt_tokens(),
             0,
             self._tokens,
             self._reasoning_tokens,
@@ -87,6 +92,9 @@ class Answer:
             self._sequence.drafted,
             self._sequence.accepted,
         )
+
+    def _prompt_tokens(self) -> int:
+        return 0 if self._sequence.follows else len(self._sequence.prompt)
 
     def _text_of(self, token: Token) -> str | None:
         """The text that a token makes certain; None for one that only ends the sequence."""

@@ -63,11 +63,12 @@ class PromptMaker:
         sampling = with_defaults(request.sampling, self._defaults, OPENAI_DEFAULTS)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
-        if request.thinking_budget is not None and self._marks is None:
-            raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
         sequences: list[Sequence] = []
         for prompt in request.prompts:
             tokens, format_ = self._read(prompt, request.tool_use)
+            tokens = tokens or self._start()
+            if request.thinking_budget is not None and self._marks is None:
+                raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -110,8 +111,18 @@ class PromptMaker:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
-        """A prompt's token ids, none of them beyond the vocabulary. Raises InvalidRequest."""
+        """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""
         return self._read(prompt, tool_use)[0]
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Tokens as the vocabulary writes them; empty for an id that has no token."""
+        return [piece or "" for piece in self._tokenizer.convert_ids_to_tokens(list(ids))]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of tokens, special ones included. Raises InvalidRequest for an id that is not in the vocabulary."""
+        ids = list(ids)
+        self._check_ids(ids, "tokens")
+        return str(self._tokenizer.decode(ids))
 
     def _read(self, prompt: Prompt, tool_use: ToolUse) -> tuple[list[int], ToolFormat]:
         """A prompt's tokens, and the format that the model is asked to make calls in."""
@@ -128,7 +139,7 @@ class PromptMaker:
             case _:
                 tokens, field = list(prompt.ids), "prompt"
         self._check_ids(tokens, field)
-        return tokens or self._start(), format_
+        return tokens, format_
 
     def _check_length(self, characters: int, field: str) -> None:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
@@ -154,7 +165,7 @@ class PromptMaker:
     def _encode(self, prompt: TextPrompt) -> list[int]:
         if prompt.suffix:
             return fill_in(self._tokenizer, prompt.text, prompt.suffix)
-        return list(self._tokenizer.encode(prompt.text))
+        return list(self._tokenizer.encode(prompt.text, add_special_tokens=prompt.special))
 
     def _room(self, prompt_tokens: int, prompt: Prompt) -> int:
         """How many tokens may follow. Raises InvalidRequest if there is no place for one."""

@@ -92,7 +92,7 @@ class ChatRenderer:
         tools = openai_tools(prompt.tools) if prompt.tools and tool_use.choice != "none" else None
         about_tools = tools or any(message.tool_calls or message.role == "tool" for message in prompt.messages)
         knows = self._knowledge(template, arguments) if about_tools else Knowledge()
-        text = render_text(template, linked(prompt.messages), tools, arguments, knows, prompt.continues_last)
+        text = render_text(template, prompt, tools, arguments, knows)
         self._check_length(len(text), "messages")
         return Rendered(self._encode(text, template), tools is not None and not knows.tools)
 
@@ -135,13 +135,13 @@ class ChatRenderer:
 
 def render_text(
     template: ChatTemplate,
-    messages: list[Message],
+    prompt: ChatPrompt,
     tools: list[dict[str, Any]] | None,
     arguments: Mapping[str, Any],
     knows: Knowledge,
-    continues_last: bool,
 ) -> str:
     """The prompt, with arguments of calls in a form that the template takes. Raises InvalidRequest."""
+    messages = linked(prompt.messages)
     shown = tools if knows.tools else None
 
     def conversation(stray: Any) -> Conversation:
@@ -150,7 +150,7 @@ def render_text(
             given = with_description(given, describe(tools), system=knows.system)
         elif tools and knows.tools_by_system and given[0]["role"] != "system":
             given = [{"role": "system", "content": ""}, *given]
-        return Conversation(given, shown, arguments, continues_last)
+        return Conversation(given, shown, arguments, prompt.continues_last, prompt.opens_answer)
 
     try:
         return template.render(conversation("kept"))

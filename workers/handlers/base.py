@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part
+from mlx_server.schemas.generation import GenerationRequest, Prompt, ToolUse
+from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Started
 from mlx_server.workers.sequence import Echoed, Key, Produced, Sequence, Token
 
 
@@ -23,6 +23,9 @@ class AnswerStream(Protocol):
     @property
     def finish(self) -> FinishReason | None:
         """Why nothing more belongs to the answer, once that is so."""
+
+    def started(self) -> Started:
+        """What its prompt took."""
 
     def add(self, token: Token) -> list[Part]:
         """What is certain after one more token; after the last one, all that was held back."""
@@ -42,6 +45,15 @@ class Handler(Protocol):
 
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """Turn a request into sequences. Called on the tokenizer's thread. Raises InvalidRequest."""
+
+    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+        """A prompt's token ids, as `prepare` has them. Called on the tokenizer's thread. Raises InvalidRequest."""
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Tokens as the vocabulary writes them. Called on the tokenizer's thread."""
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of tokens. Called on the tokenizer's thread. Raises InvalidRequest for ids that are none."""
 
     def answer_stream(self, sequence: Sequence) -> AnswerStream:
         """A stream for one sequence. Called on the event loop's thread."""

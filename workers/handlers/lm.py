@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import mlx.core as mx
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import GenerationRequest, Sampling
+from mlx_server.schemas.generation import GenerationRequest, Prompt, Sampling, ToolUse
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
@@ -83,6 +83,9 @@ class LanguageHandler:
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes),
             notes=(*notes, *more_notes),
+            reasoning=dialect.thinking is not None,
+            tools=dialect.format.name,
+            grammars=True,
         )
 
     def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
@@ -92,6 +95,18 @@ class LanguageHandler:
             sequence.adapter = request.adapter
             sequence.draft_tokens = (request.draft.tokens or 0) if request.draft else 0
         return sequences
+
+    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+        """Render and tokenise. Raises InvalidRequest."""
+        return self._prompts.tokens(prompt, tool_use)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The vocabulary's entries."""
+        return self._prompts.pieces(ids)
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Their text. Raises InvalidRequest."""
+        return self._prompts.text(ids)
 
     def answer_stream(self, sequence: Sequence) -> Answer:
         """A stream for one sequence."""

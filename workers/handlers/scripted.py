@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt
-from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Text
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt, ToolUse
+from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Started, Text
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence, Token
 
@@ -66,6 +66,10 @@ class ScriptedAnswer:
         """Scripts echo nothing."""
         return []
 
+    def started(self) -> Started:
+        """The script's beginning."""
+        return Started(*self._sequence.key, len(self._sequence.prompt), 0)
+
     def finished(self) -> Finished:
         """The script's end."""
         assert self.finish is not None
@@ -95,15 +99,28 @@ class ScriptedHandler:
         """Read the scripts. Raises InvalidRequest where one says so."""
         sequences: list[Sequence] = []
         for prompt in request.prompts:
-            script = read_script(prompt)
-            if script.prepare_s:
-                time.sleep(script.prepare_s)
-            if script.invalid:
-                raise InvalidRequest("the script says that this prompt is refused", "prompt")
+            script = prepared(prompt)
             limit = min(script.tokens, request.max_tokens)
             for _ in range(request.n):
                 sequences.append(ScriptedSequence((ticket, len(sequences)), [0], limit, script=script))
         return sequences
+
+    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+        """Every prompt is one token; a script that dies or raises does so at once. Raises InvalidRequest."""
+        script = prepared(prompt)
+        if script.die_at:
+            os._exit(9)
+        if script.raise_at:
+            raise RuntimeError("the script says so")
+        return [0]
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """All tokens are alike."""
+        return [Script().text for _ in ids]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """All tokens are alike."""
+        return "".join(self.pieces(ids))
 
     def answer_stream(self, sequence: Sequence) -> ScriptedAnswer:
         """The text is the script's."""
@@ -160,6 +177,16 @@ def as_scripted(sequence: Sequence) -> ScriptedSequence:
     """What `prepare` made."""
     assert isinstance(sequence, ScriptedSequence)
     return sequence
+
+
+def prepared(prompt: Prompt) -> Script:
+    """The script, after what it does before its first token. Raises InvalidRequest where it says so."""
+    script = read_script(prompt)
+    if script.prepare_s:
+        time.sleep(script.prepare_s)
+    if script.invalid:
+        raise InvalidRequest("the script says that this prompt is refused", "prompt")
+    return script
 
 
 def read_script(prompt: Prompt) -> Script:

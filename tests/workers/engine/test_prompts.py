@@ -202,3 +202,45 @@ def test_a_template_that_refuses_is_the_clients_fault(tokenizer: Any, tiny_model
     refusal = _refusal(maker, GenerationRequest((ChatPrompt((Message("user", "a"),)),), 8))
     assert refusal.param == "messages"
     assert "roles must alternate" in refusal.message
+
+
+def test_special_tokens_are_added_unless_unwanted(smollm2: Path) -> None:
+    from mlx_lm.utils import load_tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    beginning = load_tokenizer(smollm2)
+    beginning.backend_tokenizer.post_processor = TemplateProcessing(
+        "<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+    )
+    maker = make_maker(beginning, Sampling())
+    [first, *rest] = maker.tokens(TextPrompt("Once upon"), ToolUse())
+    assert first == 1
+    assert maker.tokens(TextPrompt("Once upon", special=False), ToolUse()) == rest
+
+
+def test_tokens_are_text_again(maker: PromptMaker) -> None:
+    ids = maker.tokens(TextPrompt("Once upon"), ToolUse())
+    assert (maker.text(ids), maker.pieces(ids)) == ("Once upon", ["Once", "Ġupon"])
+    assert (maker.tokens(TextPrompt(""), ToolUse()), maker.text([]), maker.pieces([])) == ([], "", [])
+    with pytest.raises(InvalidRequest, match="token id 49152 is not in the vocabulary"):
+        maker.text([VOCABULARY])
+
+
+def test_last_turn_is_opened_left_closed_or_gone_on_with(maker: PromptMaker) -> None:
+    def text(*messages: Message, **how: bool) -> str:
+        return maker.text(maker.tokens(ChatPrompt((Message("system", "s"), *messages), **how), ToolUse()))
+
+    hi, begun = Message("user", "hi"), Message("assistant", "He")
+    closed = text(hi, opens_answer=False)
+    assert closed.endswith("hi<|im_end|>\n")
+    assert text(hi) == closed + "<|im_start|>assistant\n"
+    assert text(hi, begun, continues_last=True) == text(hi) + "He"
+
+
+def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> None:
+    def prompt(thinking: bool | None) -> ChatPrompt:
+        return ChatPrompt((Message("user", "hi"),), template=Template(thinking=thinking))
+
+    assert maker.tokens(prompt(False), ToolUse()) == maker.tokens(prompt(None), ToolUse())
+    refusal = _refusal(maker, GenerationRequest((prompt(True),), 8, thinking_budget=5))
+    assert refusal.param == "thinking"

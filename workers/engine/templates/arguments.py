@@ -41,7 +41,7 @@ class Arguments:
         it does not know."""
         given = self.checked(asked.arguments)
         fitting = {self._named(name): value for name, value in defaults.items() if self._takes(self._named(name))}
-        return {**fitting, **self._effort(asked.effort, given), **given}
+        return {**fitting, **self._effort(asked, given), **self._thinking(asked.thinking), **given}
 
     def checked(self, given: Mapping[str, Any], param: str = KWARGS) -> dict[str, Any]:
         """What can be given to the template. Raises InvalidRequest for the rest; `param` is where it stands."""
@@ -68,10 +68,25 @@ class Arguments:
     def _allowed(self) -> str:
         return f"it knows {', '.join(self.known)}" if self.known else "it has none"
 
-    def _effort(self, effort: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    @property
+    def _switch(self) -> str | None:
+        return next((name for name in THINKING_SWITCHES if self._takes(name)), None)
+
+    def _thinking(self, wanted: bool | None) -> dict[str, Any]:
+        if wanted is None:
+            return {}
+        if (switch := self._switch) is not None:
+            return {switch: wanted}
+        if wanted != self._thinks:
+            why = "this model does not reason" if wanted else "this model always reasons"
+            raise InvalidRequest(f"`thinking`: {why}: its chat template has no way to change that.", "thinking")
+        return {}
+
+    def _effort(self, asked: Template, given: Mapping[str, Any]) -> dict[str, Any]:
+        effort = asked.effort
         if effort is None or "reasoning_effort" in given:
             return {}
-        switch = next((name for name in THINKING_SWITCHES if self._takes(name)), None)
+        switch = self._switch
         if self._takes("reasoning_effort"):
             switched = {} if switch is None else {switch: effort != "none"}
             return {"reasoning_effort": effort, **switched}
@@ -80,6 +95,6 @@ class Arguments:
         if effort == "none" and not self._thinks:
             return {}
         raise InvalidRequest(
-            "`reasoning_effort`: this model's chat template has no way to ask for more or less reasoning.",
-            "reasoning_effort",
+            f"`{asked.effort_param}`: this model's chat template has no way to ask for more or less reasoning.",
+            asked.effort_param,
         )

@@ -36,6 +36,12 @@ class Conversation:
     tools: list[dict[str, Any]] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     continues_last: bool = False
+    opens_answer: bool = True
+
+    @property
+    def ends_open(self) -> bool:
+        """The assistant's turn is begun at the end."""
+        return self.opens_answer and not self.continues_last
 
 
 class ChatTemplate(Protocol):
@@ -92,7 +98,7 @@ class OwnTemplate:
             text = self._tokenizer.apply_chat_template(
                 messages,
                 tools=conversation.tools,
-                add_generation_prompt=not conversation.continues_last,
+                add_generation_prompt=conversation.ends_open,
                 tokenize=False,
                 **self._replaced,
                 **conversation.arguments,
@@ -135,7 +141,7 @@ class ClientTemplate:
             **conversation.arguments,
             "messages": end_marked(conversation),
             "tools": conversation.tools,
-            "add_generation_prompt": not conversation.continues_last,
+            "add_generation_prompt": conversation.ends_open,
         }
         try:
             text = self._sandbox.render(self._text, context, self._deadline)
@@ -181,7 +187,7 @@ class RolePrefixes:
         text = "".join(parts)
         if conversation.continues_last:
             return text.removesuffix(stop)
-        return (text + self._prefixes.get("assistant", "")).rstrip()
+        return (text + (self._prefixes.get("assistant", "") if conversation.ends_open else "")).rstrip()
 
 
 def own_texts(tokenizer: Any) -> list[str]:

@@ -156,3 +156,25 @@ def test_check_defaults_finds_what_the_operator_got_wrong(
 def test_check_defaults_is_content_without_a_template(smollm2: Path) -> None:
     tokenizer = with_template(smollm2, None)
     ChatRenderer(tokenizer, lambda characters, field: None, TemplateDefaults({"style": 1})).check_defaults()
+
+
+def test_thinking_that_is_wanted_or_not_turns_the_switch(show: Show) -> None:
+    assert show(QWEN3, thinking=False) == show(QWEN3, arguments={"enable_thinking": False})
+    assert show(QWEN3, thinking=True) == show(QWEN3) == show(QWEN3, thinking=None)
+    assert show(SWITCHED, thinking=False) == "False<think></think>"
+    # Whoever says both means the switch: an effort turns it on only where nothing else is said.
+    assert show(QWEN3, thinking=False, effort="high") == show(QWEN3, thinking=False)
+
+
+def test_thinking_without_a_switch_is_what_it_is(show: Show) -> None:
+    assert show(PLAIN, thinking=False) == show(PLAIN) == "Hi"
+    assert show(THINKS_ALWAYS, thinking=True) == show(THINKS_ALWAYS)
+    refused = [refusal(show, PLAIN, thinking=True), refusal(show, THINKS_ALWAYS, thinking=False)]
+    assert [error.param for error in refused] == ["thinking", "thinking"]
+    assert ["does not reason" in refused[0].message, "always reasons" in refused[1].message] == [True, True]
+
+
+def test_refused_effort_is_called_what_the_client_calls_it(show: Show) -> None:
+    refused = refusal(show, PLAIN, effort="low", effort_param="output_config.effort")
+    assert refused.param == "output_config.effort"
+    assert refused.message.startswith("`output_config.effort`: ")

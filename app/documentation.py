@@ -1,0 +1,68 @@
+"""What each route takes and answers, for the OpenAPI document: one line for each route of `server.py`.
+
+A method that differs from the others of its path has a line of its own: `"DELETE /v1/…"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlx_server.schemas import operations
+from mlx_server.schemas.errors import ErrorBody
+from mlx_server.schemas.openai import Model, ModelList
+from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
+from mlx_server.schemas.openai_completions import Completion, CompletionRequest
+
+READS = (500,)
+LOOKS_UP = (404, 500)
+GENERATES = (400, 413, 429, 500, 502, 503, 504)
+"""Statuses of errors by what a route does. A refused key's 401 goes without saying."""
+
+
+@dataclass(frozen=True)
+class Doc:
+    """What a route takes and answers.
+
+    `request` and `answer` are msgspec types of JSON, `event` that of what each server-sent event of a stream holds.
+    An answer that is no JSON has a `media` type instead. `also` are answers with another status than 200. `errors`
+    are the statuses whose answer is an `error`.
+    """
+
+    summary: str
+    answer: Any = None
+    request: Any = None
+    event: Any = None
+    errors: tuple[int, ...] = READS
+    marks: tuple[str, ...] = ()
+    """Data of events that is no JSON."""
+    error: Any = ErrorBody
+    media: str = "application/json"
+    also: Mapping[int, Any] = field(default_factory=dict)
+    path: Mapping[str, str] = field(default_factory=dict)
+    """What the parameters in the path mean."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Parameters in the query, and what they do."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers that a request may have, and what they do."""
+
+
+ID = {"id": "The model's id. It may contain slashes, as they are or escaped."}
+DONE = ("[DONE]",)
+METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the answer."}
+
+DOCS: dict[str, Doc] = {
+    "/health": Doc("Whether the model is served or will be", operations.Health, also={503: operations.Health}),
+    "/health/live": Doc("Whether the front end lives", operations.Live),
+    "/health/ready": Doc("Whether a worker takes work", operations.Readiness, also={503: operations.Readiness}),
+    "/metrics": Doc("Metrics for Prometheus", media="text/plain"),
+    "/openapi.json": Doc("This document", dict[str, Any]),
+    "/v1/models": Doc("What is served", ModelList),
+    "/v1/models/{id}": Doc("One model", Model, errors=LOOKS_UP, path=ID),
+    "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
+    "/v1/chat/completions": Doc("Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, DONE, headers=METRICS),
+    "/v1/completions": Doc(
+        "Text completion", Completion, CompletionRequest, Completion, GENERATES, DONE, headers=METRICS
+    ),
+}

@@ -1,0 +1,170 @@
+"""Anthropic's `/v1/messages`, whole and streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from mlx_server.app.encoders import sse
+from mlx_server.app.encoders.head import Head
+from mlx_server.app.errors import Answer
+from mlx_server.queue.mailbox import continues
+from mlx_server.schemas import anthropic_answer as out
+from mlx_server.schemas.anthropic import MessagesRequest
+from mlx_server.schemas.messages import Finished, Part, Reasoning, Started, Text, ToolCall
+
+UNREADABLE = "INVALID_JSON"
+"""Anthropic's own name for the one field of an input that is no JSON object, cut off or not: its text."""
+
+
+class MessagesEncoder:
+    """One answer: parts of one kind are a block, and every call is one of its own."""
+
+    def __init__(self, head: Head, given: MessagesRequest) -> None:
+        self._head = head
+        self._max_tokens = given.max_tokens
+        self._hides_thinking = given.hides_thinking()
+        self._index = 0
+        self._open: Part | None = None
+        """The last part of the block that is being streamed."""
+
+    def begin(self, started: Started | None) -> bytes:
+        """The message without content; `started` says what the prompt took."""
+        usage = usage_of(started.prompt_tokens, started.cached_tokens) if started else usage_of(0, 0)
+        return event(out.MessageStart(self._message([], None, None, usage))) + event(out.Ping())
+
+    def events(self, events: Iterable[Part | Finished]) -> bytes:
+        """The blocks as they grow."""
+        return b"".join(self._end(e) if isinstance(e, Finished) else self._part(e) for e in events)
+
+    def end(self) -> bytes:
+        """The last event."""
+        return event(out.MessageStop())
+
+    def whole(self, events: list[Part | Finished]) -> bytes:
+        """The answer in one piece."""
+        [end] = [e for e in events if isinstance(e, Finished)]
+        blocks: list[list[Part]] = []
+        for e in events:
+            if isinstance(e, Finished) or says_nothing(e):
+                continue
+            if blocks and continues(blocks[-1][-1], e):
+                blocks[-1].append(e)
+            else:
+                blocks.append([e])
+        reason, stop = self._reason(end)
+        message = self._message([self._block(parts) for parts in blocks], reason, stop, usage_at(end))
+        return msgspec.json.encode(message)
+
+    def error(self, answer: Answer) -> bytes:
+        """A failure after the stream has begun."""
+        return sse.named_data("error", answer.anthropic_body(self._head.request_id))
+
+    # --- streamed ---
+
+    def _part(self, part: Part) -> bytes:
+        if says_nothing(part):
+            return b""
+        before = b""
+        if self._open is None or not continues(self._open, part):
+            before = self._close() + event(out.BlockStart(self._index, self._empty(part)))
+        self._open = part
+        delta = self._delta(part)
+        return before if delta is None else before + event(out.BlockDelta(self._index, delta))
+
+    def _delta(self, part: Part) -> out.TextDelta | out.ThinkingDelta | out.InputJsonDelta | None:
+        match part:
+            case Text():
+                return out.TextDelta(part.text)
+            case Reasoning():
+                return None if self._hides_thinking else out.ThinkingDelta(part.text)
+            case ToolCall():
+                return out.InputJsonDelta(part.arguments) if part.arguments else None
+
+    def _close(self) -> bytes:
+        """The end of the open block, if there is one."""
+        if self._open is None:
+            return b""
+        signed = isinstance(self._open, Reasoning)
+        signature = event(out.BlockDelta(self._index, out.SignatureDelta(self._head.id))) if signed else b""
+        self._open = None
+        self._index += 1
+        return signature + event(out.BlockStop(self._index - 1))
+
+    def _end(self, end: Finished) -> bytes:
+        return self._close() + event(out.MessageDelta(out.StopDelta(*self._reason(end)), usage_at(end)))
+
+    # --- both ---
+
+    def _empty(self, part: Part) -> out.Block:
+        match part:
+            case Text():
+                return out.TextBlock("")
+            case Reasoning():
+                return out.ThinkingBlock("", "")
+            case ToolCall():
+                return out.ToolUseBlock(call_id(part), part.name or "", {})
+
+    def _block(self, parts: list[Part]) -> out.Block:
+        first = parts[0]
+        match first:
+            case Text():
+                return out.TextBlock("".join(part.text for part in parts if isinstance(part, Text)))
+            case Reasoning():
+                thoughts = "".join(part.text for part in parts if isinstance(part, Reasoning))
+                return out.ThinkingBlock("" if self._hides_thinking else thoughts, self._head.id)
+            case ToolCall():
+                arguments = "".join(part.arguments for part in parts if isinstance(part, ToolCall))
+                return out.ToolUseBlock(call_id(first), first.name or "", input_of(arguments))
+
+    def _message(
+        self, content: list[out.Block], reason: str | None, stop: str | None, usage: out.MessageUsage
+    ) -> out.AssistantMessage:
+        return out.AssistantMessage(f"msg_{self._head.id}", self._head.model, content, reason, stop, usage)
+
+    def _reason(self, end: Finished) -> tuple[str, str | None]:
+        match end.reason:
+            case "tool_calls":
+                return "tool_use", None
+            case "length":
+                whole = end.completion_tokens >= self._max_tokens
+                return "max_tokens" if whole else "model_context_window_exceeded", None
+            case "stop":
+                return ("end_turn", None) if end.stop is None else ("stop_sequence", end.stop)
+
+
+def event(data: out.StreamEvent) -> bytes:
+    """An event that is called what its type is."""
+    return sse.named_event(str(data.__struct_config__.tag), data)
+
+
+def says_nothing(part: Part) -> bool:
+    """It only counts tokens."""
+    return not isinstance(part, ToolCall) and not part.text
+
+
+def call_id(call: ToolCall) -> str:
+    """A call's id as Anthropic writes them."""
+    return f"toolu_{(call.id or '').removeprefix('call_')}"
+
+
+def input_of(arguments: str) -> dict[str, Any]:
+    """A call's input; where the arguments are no JSON object, their text as it stands."""
+    try:
+        return msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return {UNREADABLE: arguments}
+
+
+def usage_at(end: Finished) -> out.MessageUsage:
+    """What the whole answer took."""
+    return usage_of(end.prompt_tokens, end.cached_tokens, end.completion_tokens, end.reasoning_tokens)
+
+
+def usage_of(prompt: int, cached: int, completion: int = 0, reasoning: int = 0) -> out.MessageUsage:
+    """Anthropic counts what the cache had beside the input, not in it."""
+    return out.MessageUsage(
+        prompt - cached, completion, cached, output_tokens_details=out.OutputTokensDetails(reasoning)
+    )

@@ -1,0 +1,238 @@
+"""`/v1/responses`: OpenAI's Responses API on the same path as every other; what it keeps, its owner alone can read."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mlx_server.app.background import BackgroundRuns, Run
+from mlx_server.app.encoders.openai_responses import ResponsesEncoder
+from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.app.responder import WatchedResponse, start_of_stream
+from mlx_server.app.response_records import PREVIOUS, conversation, events_of, items_of, keep, response_of
+from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore
+from mlx_server.app.routes.generation import admit, make_head, read_request, submit
+from mlx_server.app.settings import Settings
+from mlx_server.schemas import openai_responses
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.openai_responses import HARMLESS, Turn
+from mlx_server.schemas.openai_responses_answer import ENDS, Deleted
+from mlx_server.schemas.openai_responses_items import Item, ItemList
+
+MAX_PAGE = 100
+NO_STREAM = "Only a response that was created with both `background` and `stream` can be streamed later."
+NOT_BACKGROUND = "Only a response that was created with `background` can be cancelled."
+
+
+async def create(request: Request) -> ASGIApp:
+    """Make a response: while the client waits, or in the background."""
+    given, headers = await read_request(request, openai_responses.decoder, HARMLESS)
+    owner, store = owner_of(request), store_of(request)
+    if store is None and (given.store or given.background):
+        param = "background" if given.background else "store"
+        raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
+    turn = Turn(given, await earlier_items(request, given.previous_response_id))
+    stored = store is not None and given.store is not False
+    encoder = ResponsesEncoder(make_head(request, turn), turn, store=stored)
+    if store is None or not stored:
+        return admit(request, turn, encoder, headers)
+    if not given.background:
+        return admit(request, turn, encoder, headers, lambda: keep(store, owner, encoder.response, turn.items))
+    run = Run(*submit(request, turn), encoder, owner, streamed=bool(given.stream))
+    runs_of(request).start(run, store, turn.items)
+    await run.kept.wait()
+    if given.stream:
+        return FollowingResponse(run, 0, headers)
+    return as_json(run.response, headers)
+
+
+async def one(request: Request) -> ASGIApp:
+    """A response by its id."""
+    return await (delete(request) if request.method == "DELETE" else retrieve(request))
+
+
+async def retrieve(request: Request) -> ASGIApp:
+    """A response as it is now, or the events of its stream from any point on."""
+    query = query_of(request, ("stream", "starting_after"))
+    stream = flag(query.get("stream"), "stream")
+    if "starting_after" in query and not stream:
+        raise InvalidRequest("`starting_after` is only allowed when `stream` is true.", "starting_after")
+    first = number(query.get("starting_after", "-1"), "starting_after", -1, 2**31) + 1
+    run = run_of(request)
+    if run is not None:
+        if stream and not run.streamed:
+            raise InvalidRequest(NO_STREAM, "stream")
+        return FollowingResponse(run, first, {}) if stream else as_json(run.response)
+    record = await record_of(request)
+    if not stream:
+        return as_json(response_of(record))
+    events = events_of(record)
+    if not events:
+        raise InvalidRequest(NO_STREAM, "stream")
+    return Response(b"".join(events[first:]), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+async def delete(request: Request) -> Response:
+    """Forget a response; one that is still being made ends now."""
+    if (run := run_of(request)) is not None:
+        run.cancel()
+        await run.ended.wait()
+    id_ = request.path_params["id"]
+    store = store_of(request)
+    if store is None or not await store.delete(id_, owner_of(request)):
+        raise unknown(id_)
+    return as_json(Deleted(id_))
+
+
+async def cancel(request: Request) -> Response:
+    """End a response that is made in the background; one that has ended stays as it is."""
+    if (run := run_of(request)) is not None:
+        run.cancel()
+        await run.ended.wait()
+        return as_json(run.response)
+    response = response_of(await record_of(request))
+    if not response.background:
+        raise InvalidRequest(NOT_BACKGROUND)
+    return as_json(response)
+
+
+async def input_items(request: Request) -> Response:
+    """What a response was made of: a page of the items of its whole conversation, the newest first."""
+    query = query_of(request, ("limit", "order", "after"))
+    limit = number(query.get("limit", "20"), "limit", 1, MAX_PAGE)
+    if (order := query.get("order", "desc")) not in ("asc", "desc"):
+        raise InvalidRequest(f"`order`: 'asc' or 'desc' is allowed, got {order!r}.", "order")
+    items = list(items_of(await records_of(request), all_outputs=False))
+    if order == "desc":
+        items.reverse()
+    if (after := query.get("after")) is not None:
+        ids = [item.id for item in items]
+        if after not in ids:
+            raise InvalidRequest(f"`after`: there is no item {after!r}.", "after")
+        items = items[ids.index(after) + 1 :]
+    page = items[:limit]
+    first_id, last_id = (page[0].id, page[-1].id) if page else ("", "")
+    return as_json(ItemList("list", page, first_id, last_id, len(items) > limit))
+
+
+class FollowingResponse(WatchedResponse):
+    """A stream of what is made in the background, from event `first` on. Its client may leave: the work goes on."""
+
+    def __init__(self, run: Run, first: int, headers: dict[str, str]) -> None:
+        self._run = run
+        self._next = first
+        self._headers = headers
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send what there is, then what comes."""
+        await send(start_of_stream(self._headers))
+        while await self._run.more_than(self._next):
+            events = self._run.events[self._next :]
+            self._next += len(events)
+            await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+# --- what a request is about ---
+
+
+async def earlier_items(request: Request, previous: str | None) -> tuple[Item, ...]:
+    """What was said before. Raises InvalidRequest."""
+    if previous is None:
+        return ()
+    owner = owner_of(request)
+    run = runs_of(request).get(previous, owner)
+    if run is not None and run.response.status not in ENDS:
+        raise InvalidRequest(f"`{PREVIOUS}`: the response {previous!r} is not complete yet.", PREVIOUS)
+    settings: Settings = request.app.state.settings
+    return await conversation(store_of(request), previous, owner, settings.max_body_bytes)
+
+
+def owner_of(request: Request) -> str:
+    """Whose responses the request may see."""
+    return str(request.scope[OWNER])
+
+
+def store_of(request: Request) -> ResponseStore | None:
+    """Where responses are kept, if they are."""
+    store: ResponseStore | None = request.app.state.response_store
+    return store
+
+
+def runs_of(request: Request) -> BackgroundRuns:
+    """What is being made in the background."""
+    runs: BackgroundRuns = request.app.state.background_runs
+    return runs
+
+
+def run_of(request: Request) -> Run | None:
+    """The response of the path, if it is being made."""
+    return runs_of(request).get(request.path_params["id"], owner_of(request))
+
+
+async def record_of(request: Request) -> Record:
+    """The kept response of the path. Raises HTTPException 404."""
+    id_ = request.path_params["id"]
+    store = store_of(request)
+    record = await store.get(id_, owner_of(request)) if store is not None else None
+    if record is None:
+        raise unknown(id_)
+    return record
+
+
+async def records_of(request: Request) -> list[Record]:
+    """It and all that it follows, as far as that is kept. Raises HTTPException 404 or InvalidRequest."""
+    settings: Settings = request.app.state.settings
+    id_ = request.path_params["id"]
+    store = store_of(request)
+    try:
+        records = await store.chain(id_, owner_of(request), settings.max_body_bytes) if store is not None else []
+    except ChainTooLongError:
+        raise InvalidRequest(f"The conversation is larger than {settings.max_body_bytes} bytes.") from None
+    if not records:
+        raise unknown(id_)
+    return records
+
+
+def unknown(id_: str) -> HTTPException:
+    """The same answer for what never was, what is gone, and what is another's."""
+    return HTTPException(404, f"There is no response {id_[:200]!r}; it may have been deleted, or not stored.")
+
+
+def as_json(answer: msgspec.Struct, headers: dict[str, str] | None = None) -> Response:
+    """An answer of this API."""
+    return Response(msgspec.json.encode(answer), headers=headers, media_type="application/json")
+
+
+# --- query parameters ---
+
+
+def query_of(request: Request, allowed: tuple[str, ...]) -> dict[str, str]:
+    """The query's parameters. Raises InvalidRequest for one that is not served."""
+    query = dict(request.query_params)
+    for name in query:
+        if name not in allowed:
+            message = f"`{name[:64]}` is not supported here; allowed are {', '.join(allowed)}."
+            raise InvalidRequest(message, name, "unsupported_parameter")
+    return query
+
+
+def flag(given: str | None, name: str) -> bool:
+    """A boolean, false if it is not there. Raises InvalidRequest."""
+    if given not in (None, "true", "false"):
+        raise InvalidRequest(f"`{name}`: 'true' or 'false' is allowed, got {given!r}.", name)
+    return given == "true"
+
+
+def number(given: str, name: str, least: int, most: int) -> int:
+    """An integer. Raises InvalidRequest."""
+    try:
+        value = int(given) if given.isascii() and len(given) < 12 else most + 1
+    except ValueError:
+        value = most + 1
+    if not least <= value <= most:
+        raise InvalidRequest(f"`{name}`: an integer from {least} to {most} is allowed, got {given!r}.", name)
+    return value

@@ -1,0 +1,62 @@
+"""`/tokenize` and `/detokenize`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from mlx_server.app.asking import Answer
+from mlx_server.app.deployment import Deployment
+from mlx_server.app.routes.generation import read_request
+from mlx_server.schemas import tokens
+from mlx_server.schemas.messages import Decoded, Question, TextOf, Tokens, TokensOf
+
+
+async def tokenize(request: Request) -> Response:
+    """The tokens of a text or of a conversation."""
+    given, headers = await read_request(request, tokens.tokenize_decoder, tokens.HARMLESS)
+    deployment: Deployment = request.app.state.deployment
+    found = await ask_tokens(request, given.question())
+    context_length = deployment.facts.context_length if deployment.facts else None
+    pieces = found.pieces if given.return_token_strs else None
+    answer = tokens.TokenizeAnswer(found.count, context_length, found.ids, pieces)
+    return Response(msgspec.json.encode(answer), 200, headers, "application/json")
+
+
+async def detokenize(request: Request) -> Response:
+    """The text of tokens."""
+    given, headers = await read_request(request, tokens.detokenize_decoder, tokens.HARMLESS)
+    answer = await ask(request, TextOf(given.tokens))
+    assert isinstance(answer, Decoded)
+    return Response(msgspec.json.encode(tokens.DetokenizeAnswer(answer.text)), 200, headers, "application/json")
+
+
+async def ask_tokens(request: Request, question: TokensOf) -> Tokens:
+    """What the worker's tokenizer makes of a prompt. Raises what `ask` raises."""
+    answer = await ask(request, question)
+    assert isinstance(answer, Tokens)
+    return answer
+
+
+async def ask(request: Request, question: Question) -> Answer:
+    """The worker's answer. Raises QueueFull, QueueClosed, Unanswered, or ClientDisconnect once nobody waits for it."""
+    deployment: Deployment = request.app.state.deployment
+    answering = asyncio.ensure_future(deployment.asking.ask(question))
+    leaving = asyncio.ensure_future(departure(request))
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            return answering.result()
+        raise ClientDisconnect
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+async def departure(request: Request) -> None:
+    """Returns once the client, whose body has been read, is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

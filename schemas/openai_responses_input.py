@@ -1,0 +1,189 @@
+"""`input` of `/v1/responses`, as clients send it, and what becomes of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, cast
+
+import msgspec
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.openai_chat import AUDIO_ON_TEXT, MAX_MESSAGES, VISION_ON_TEXT
+from mlx_server.schemas.openai_responses_items import (
+    FunctionCallItem,
+    FunctionOutputItem,
+    InputText,
+    Item,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    ReasoningText,
+    Refusal,
+    Role,
+    SummaryText,
+    new_id,
+)
+
+ROLES = ("user", "system", "developer", "assistant")
+KINDS = ("message", "function_call", "function_call_output", "reasoning")
+SEAL = "mlx1:"
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class InputPart(msgspec.Struct, frozen=True):
+    """A part of a content; only text is served."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+Parts = str | list[InputPart] | None
+
+
+class InputItem(msgspec.Struct, frozen=True):
+    """An item of any kind, which decides what must be there. An easy message has no `type`."""
+
+    type: str | None = None
+    id: Id | None = None
+    role: str | None = None
+    content: Parts = None
+    call_id: Id | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: Parts = None
+    summary: list[InputPart] | None = None
+    encrypted_content: str | None = None
+
+
+Input = str | Annotated[list[InputItem], msgspec.Meta(max_length=MAX_MESSAGES)]
+
+
+def to_items(given: Input, called: set[str]) -> tuple[Item, ...]:
+    """The items in their full form. `called` are the calls of the conversation so far. Raises InvalidRequest."""
+    if isinstance(given, str):
+        return (MessageItem(new_id("msg"), "user", [InputText(given)]),)
+    items: list[Item] = []
+    called = set(called)
+    for i, item in enumerate(given):
+        path = f"input[{i}]"
+        items.append(to_item(item, path, called))
+        if isinstance(items[-1], FunctionCallItem):
+            called.add(items[-1].call_id)
+    return tuple(items)
+
+
+def to_item(given: InputItem, path: str, called: set[str]) -> Item:
+    """One item; `path` names it in a refusal. Raises InvalidRequest."""
+    match given.type or "message":
+        case "message":
+            return to_message_item(given, path)
+        case "function_call":
+            return FunctionCallItem(
+                given.id or new_id("fc"),
+                needed(given.call_id, f"{path}.call_id"),
+                needed(given.name, f"{path}.name"),
+                needed(given.arguments, f"{path}.arguments"),
+            )
+        case "function_call_output":
+            call_id = needed(given.call_id, f"{path}.call_id")
+            if call_id not in called:
+                raise InvalidRequest(f"`{path}.call_id`: nothing before it calls {call_id!r}.", f"{path}.call_id")
+            output = content_of(given.output, f"{path}.output")
+            texts = output if isinstance(output, str) else [InputText(t) for t in texts_of(output, f"{path}.output")]
+            return FunctionOutputItem(given.id or new_id("fco"), call_id, texts)
+        case "reasoning":
+            return to_reasoning_item(given, path)
+        case other:
+            raise InvalidRequest(
+                f"`{path}.type`: {other!r} is not supported; allowed are {', '.join(KINDS)}.",
+                f"{path}.type",
+                "unsupported_parameter",
+            )
+
+
+def to_message_item(given: InputItem, path: str) -> MessageItem:
+    """A message of either side. Raises InvalidRequest."""
+    role = needed(given.role, f"{path}.role")
+    if role not in ROLES:
+        message = f"`{path}.role`: {role!r} is not supported; allowed are {', '.join(ROLES)}."
+        raise InvalidRequest(message, f"{path}.role")
+    content = content_of(given.content, f"{path}.content")
+    parts = [InputPart("input_text", content)] if isinstance(content, str) else content
+    id_ = given.id or new_id("msg")
+    if role != "assistant":
+        texts = texts_of(parts, f"{path}.content")
+        return MessageItem(id_, cast(Role, role), [InputText(text) for text in texts])
+    said = [
+        Refusal(part.refusal) if part.type == "refusal" and part.refusal is not None else OutputText(text)
+        for part, text in zip(parts, texts_of(parts, f"{path}.content"), strict=True)
+    ]
+    return MessageItem(id_, "assistant", [*said])
+
+
+def to_reasoning_item(given: InputItem, path: str) -> ReasoningItem:
+    """Thoughts that come back. Raises InvalidRequest for sealed ones that another server sealed."""
+    content = given.content or []
+    thoughts = [content] if isinstance(content, str) else texts_of(content, f"{path}.content")
+    if not thoughts and given.encrypted_content is not None:
+        thoughts = [unseal(given.encrypted_content, f"{path}.encrypted_content")]
+    return ReasoningItem(
+        given.id or new_id("rs"),
+        [SummaryText(text) for text in texts_of(given.summary or [], f"{path}.summary")],
+        [ReasoningText(text) for text in thoughts],
+        given.encrypted_content,
+    )
+
+
+TEXTS = ("input_text", "output_text", "reasoning_text", "summary_text")
+
+
+def texts_of(parts: list[InputPart], path: str) -> list[str]:
+    """The words of every part. Raises InvalidRequest for a part that has none."""
+    texts = []
+    for i, part in enumerate(parts):
+        where = f"{path}[{i}]"
+        if part.type == "input_image":
+            raise InvalidRequest(VISION_ON_TEXT, where)
+        if part.type == "input_audio":
+            raise InvalidRequest(AUDIO_ON_TEXT, where)
+        if part.type == "refusal":
+            texts.append(needed(part.refusal, f"{where}.refusal"))
+        elif part.type in TEXTS:
+            texts.append(needed(part.text, f"{where}.text"))
+        else:
+            message = f"`{where}.type`: {part.type!r} is not supported; 'input_text' and 'output_text' are."
+            raise InvalidRequest(message, f"{where}.type", "unsupported_parameter")
+    return texts
+
+
+def needed(value: str | None, path: str) -> str:
+    """The value. Raises InvalidRequest if it is missing."""
+    if value is None:
+        raise InvalidRequest(f"`{path}` is missing.", path)
+    return value
+
+
+def content_of(value: Parts, path: str) -> str | list[InputPart]:
+    """The content. Raises InvalidRequest if it is missing."""
+    if value is None:
+        raise InvalidRequest(f"`{path}` is missing.", path)
+    return value
+
+
+def seal(thoughts: str) -> str:
+    """Thoughts as one opaque string, for clients that hand them back. Not a secret here: the text is in the open."""
+    return SEAL + base64.b64encode(thoughts.encode()).decode()
+
+
+def unseal(sealed: str, path: str) -> str:
+    """What was sealed. Raises InvalidRequest if it was not sealed here."""
+    try:
+        if not sealed.startswith(SEAL):
+            raise ValueError(sealed[:5])
+        return base64.b64decode(sealed.removeprefix(SEAL), validate=True).decode()
+    except (binascii.Error, ValueError):
+        message = f"`{path}`: this was not made by this server; leave the item out, or send its `content`."
+        raise InvalidRequest(message, path) from None

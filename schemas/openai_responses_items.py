@@ -1,0 +1,168 @@
+"""The items that `/v1/responses` is made of: what was said, thought, called and answered, in the API's own form."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Literal
+
+import msgspec
+
+from mlx_server.schemas.generation import FunctionCall, Message
+from mlx_server.schemas.openai_chat import ChosenLogprob
+
+Status = Literal["in_progress", "completed", "incomplete"]
+Role = Literal["user", "system", "developer", "assistant"]
+
+
+class InputText(msgspec.Struct, frozen=True, tag="input_text", tag_field="type"):
+    """What a client said."""
+
+    text: str
+
+
+class OutputText(msgspec.Struct, frozen=True, tag="output_text", tag_field="type"):
+    """What a model said; there is nothing to annotate it with."""
+
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[ChosenLogprob] = []
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="type"):
+    """What another model said instead of an answer; clients send it back."""
+
+    refusal: str
+
+
+class ReasoningText(msgspec.Struct, frozen=True, tag="reasoning_text", tag_field="type"):
+    """What a model thought, word for word."""
+
+    text: str
+
+
+class SummaryText(msgspec.Struct, frozen=True, tag="summary_text", tag_field="type"):
+    """What another server said about its model's thoughts."""
+
+    text: str
+
+
+class MessageItem(msgspec.Struct, frozen=True, tag="message", tag_field="type"):
+    """A message of either side."""
+
+    id: str
+    role: Role
+    content: list[InputText | OutputText | Refusal]
+    status: Status = "completed"
+
+
+class ReasoningItem(msgspec.Struct, frozen=True, tag="reasoning", tag_field="type"):
+    """Thoughts. `encrypted_content` is for clients that keep the conversation themselves; see `seal`."""
+
+    id: str
+    summary: list[SummaryText] = []
+    content: list[ReasoningText] = []
+    encrypted_content: str | None = None
+    status: Status = "completed"
+
+
+class FunctionCallItem(msgspec.Struct, frozen=True, tag="function_call", tag_field="type"):
+    """A call of a function; `arguments` is JSON text."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: Status = "completed"
+
+
+class FunctionOutputItem(msgspec.Struct, frozen=True, tag="function_call_output", tag_field="type"):
+    """What a called function gave."""
+
+    id: str
+    call_id: str
+    output: str | list[InputText]
+    status: Status = "completed"
+
+
+Item = MessageItem | ReasoningItem | FunctionCallItem | FunctionOutputItem
+
+
+class ItemList(msgspec.Struct, frozen=True):
+    """A page of items; the ids are those of its first and last one, empty if it has none."""
+
+    object: Literal["list"]
+    data: list[Item]
+    first_id: str
+    last_id: str
+    has_more: bool
+
+
+def new_id(prefix: str) -> str:
+    """An id of the API's form."""
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def calls_in(items: tuple[Item, ...]) -> set[str]:
+    """The ids of all calls, which results may refer to."""
+    return {item.call_id for item in items if isinstance(item, FunctionCallItem)}
+
+
+def to_messages(instructions: str | None, items: tuple[Item, ...]) -> tuple[Message, ...]:
+    """The conversation that a chat template renders.
+
+    Neighbouring thoughts, words and calls of the model are one message, and so are the system's at the beginning:
+    templates expect them like that.
+    """
+    turns = [Message("system", instructions)] if instructions else []
+    for item in items:
+        message = as_message(item)
+        last = turns[-1] if turns else None
+        if last is not None and last.role == "system" == message.role and len(turns) == 1:
+            turns[-1] = Message("system", f"{last.content}\n\n{message.content}")
+        elif last is not None and continues(last, message):
+            turns[-1] = joined(last, message)
+        else:
+            turns.append(message)
+    return tuple(turns)
+
+
+def as_message(item: Item) -> Message:
+    """One item alone."""
+    match item:
+        case MessageItem():
+            role = "system" if item.role == "developer" else item.role
+            return Message(role, "".join(map(text_of, item.content)))
+        case ReasoningItem():
+            thoughts = "".join(part.text for part in item.content) or "\n\n".join(part.text for part in item.summary)
+            return Message("assistant", "", reasoning=thoughts or None)
+        case FunctionCallItem():
+            return Message("assistant", "", tool_calls=(FunctionCall(item.call_id, item.name, item.arguments),))
+        case FunctionOutputItem():
+            output = item.output if isinstance(item.output, str) else "".join(map(text_of, item.output))
+            return Message("tool", output, tool_call_id=item.call_id)
+
+
+def text_of(part: InputText | OutputText | Refusal) -> str:
+    """The words of a part."""
+    return part.refusal if isinstance(part, Refusal) else part.text
+
+
+def continues(last: Message, message: Message) -> bool:
+    """A model thinks, then speaks, then calls: what comes in this order is one message."""
+    if last.role != "assistant" or message.role != "assistant":
+        return False
+    if message.tool_calls:
+        return True
+    if last.tool_calls or last.content:
+        return False
+    return message.reasoning is None or last.reasoning is None
+
+
+def joined(last: Message, message: Message) -> Message:
+    """Two messages of the model as one."""
+    return Message(
+        "assistant",
+        last.content + message.content,
+        reasoning=message.reasoning or last.reasoning,
+        tool_calls=last.tool_calls + message.tool_calls,
+    )

@@ -1,0 +1,64 @@
+"""What operators read: health and the queue's state."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether the model is served; `worker` is its worker's state."""
+
+    status: Literal["healthy", "unhealthy"]
+    version: str
+    model: str
+    worker: str
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The front end lives."""
+
+    status: Literal["live"]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether a worker can take work."""
+
+    status: Literal["ready", "not ready"]
+    worker: str
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start."""
+
+    running: bool
+    queue_size: int
+    max_queue_size: int
+    active_requests: int
+    max_concurrency: int
+    running_requests: int
+    waiting_requests: int
+    rows_used: int
+    rows_granted: int
+    oldest_wait_s: float
+    mean_wait_s: float | None
+    max_wait_s: float | None
+    mean_time_to_first_token_s: float | None
+    served: int
+    refused: int
+    timed_out: int
+    cancelled: int
+    failed: int
+    invalid: int
+    replayed: int
+    draft_tokens: int
+    accepted_draft_tokens: int
+
+
+class QueueReport(msgspec.Struct, frozen=True):
+    """The queue's state now, and per model."""
+
+    status: Literal["ok"]
+    queue_stats: QueueStats
+    models: dict[str, QueueStats]

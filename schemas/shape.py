@@ -1,0 +1,87 @@
+"""What of a decoded body a type looks at: the known fields at every depth, and where JSON of any form may stand."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import inspect
+
+LISTS = (inspect.ListType, inspect.VarTupleType, inspect.SetType, inspect.FrozenSetType)
+
+
+@dataclass(eq=False, slots=True)
+class Shape:
+    """One place in a body. `inner` are those of its known fields that hold more than a plain value."""
+
+    known: set[str] | None = None
+    """The fields of an object; None where its keys are a client's own, or no object may stand."""
+    inner: dict[str, Shape] = field(default_factory=dict)
+    tag_field: str | None = None
+    tagged: dict[Any, Shape] = field(default_factory=dict)
+    """Where the value of `tag_field` decides which fields an object has."""
+    items: Shape | None = None
+    values: Shape | None = None
+    """What the values of a client's own keys look like."""
+    free: bool = False
+    """JSON of any form."""
+
+    @property
+    def plain(self) -> bool:
+        """There is nothing to look at."""
+        return not (self.free or self.tagged or self.items or self.values) and self.known is None
+
+
+@functools.cache
+def shape_of(type_: Any) -> Shape:
+    """The shape of a msgspec type."""
+    return Builder().build(inspect.type_info(type_))
+
+
+class Builder:
+    """Follows types into each other, also those that hold themselves."""
+
+    def __init__(self) -> None:
+        self._structs: dict[type, Shape] = {}
+
+    def build(self, given: inspect.Type) -> Shape:
+        """The shape of one type."""
+        shape = Shape()
+        for part in given.types if isinstance(given, inspect.UnionType) else (given,):
+            self._add(shape, part)
+        return shape
+
+    def _add(self, shape: Shape, part: inspect.Type) -> None:
+        """Let `part` stand in this place too."""
+        match part:
+            case inspect.AnyType() | inspect.RawType():
+                shape.free = True
+            case inspect.Metadata():
+                self._add(shape, part.type)
+            case inspect.StructType() if part.tag_field is not None:
+                shape.tag_field = part.tag_field
+                shape.tagged[part.tag] = self._struct(part)
+            case inspect.StructType():
+                struct = self._struct(part)
+                shape.known, shape.inner = struct.known, struct.inner
+            case inspect.DictType():
+                values = self.build(part.value_type)
+                shape.free |= values.free
+                shape.values = None if values.plain else values
+            case _ if isinstance(part, LISTS):
+                items = self.build(part.item_type)
+                shape.items = None if items.plain else items
+
+    def _struct(self, struct: inspect.StructType) -> Shape:
+        """The fields of an object."""
+        if struct.cls in self._structs:
+            return self._structs[struct.cls]
+        shape = self._structs[struct.cls] = Shape(known={struct.tag_field} if struct.tag_field else set())
+        assert shape.known is not None
+        for member in struct.fields:
+            shape.known.add(member.encode_name)
+            inner = self.build(member.type)
+            if not inner.plain:
+                shape.inner[member.encode_name] = inner
+        return shape

@@ -1,0 +1,300 @@
+"""Anthropic's Python SDK as the client, on real servers."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+import httpx
+import pytest
+from anthropic.types import TextBlock
+from support.raw import RawClient
+from support.servers import SCRIPTED, Server
+
+PATH = "/v1/messages"
+FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
+ANSWER = "The capital of France is Paris."
+MODEL = "any-name/will-do"
+GREEDY = {"extra_body": {"temperature": 0}}
+MAX_BODY_BYTES = 1 << 16
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., anthropic.Anthropic]]:
+    """Makes clients that never try again by themselves."""
+    clients = []
+
+    def make(server: Server, api_key: str = "not-needed") -> anthropic.Anthropic:
+        clients.append(anthropic.Anthropic(base_url=server.root, api_key=api_key, max_retries=0))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(smollm2_server: Server, connect: Callable[..., anthropic.Anthropic]) -> anthropic.Anthropic:
+    return connect(smollm2_server)
+
+
+def body_of(script: Any, **more: Any) -> dict[str, Any]:
+    content = script if isinstance(script, str) else json.dumps(script)
+    return {"max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
+
+
+# --- a real model ---
+
+
+@pytest.mark.model
+def test_message_is_answered(client: anthropic.Anthropic) -> None:
+    message = client.messages.create(model=MODEL, max_tokens=20, messages=FRANCE, **GREEDY)
+    assert message.id.startswith("msg_")
+    assert (message.type, message.role, message.model) == ("message", "assistant", MODEL)
+    assert message.content == [TextBlock(type="text", text=ANSWER)]
+    assert (message.stop_reason, message.stop_sequence) == ("end_turn", None)
+    assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) == 37
+    assert message.usage.output_tokens == 8
+
+
+@pytest.mark.model
+def test_stream_says_the_same_as_the_whole_answer(client: anthropic.Anthropic) -> None:
+    whole = client.messages.create(model=MODEL, max_tokens=20, messages=FRANCE, **GREEDY)
+    with client.messages.stream(model=MODEL, max_tokens=20, messages=FRANCE, **GREEDY) as stream:
+        events = list(stream)
+        final = stream.get_final_message()
+    assert events[0].type == "message_start"
+    start = events[0].message.usage
+    prompt = start.input_tokens + (start.cache_read_input_tokens or 0)
+    assert (prompt, start.output_tokens) == (37, 0)
+    deltas = [event.text for event in events if event.type == "text"]
+    assert len(deltas) > 3
+    assert "".join(deltas) == ANSWER
+    assert final.content[0].text == whole.content[0].text  # type: ignore[union-attr]
+    assert (final.stop_reason, final.usage.output_tokens) == (whole.stop_reason, whole.usage.output_tokens)
+    assert events[-1].type == "message_stop"
+
+
+@pytest.mark.model
+def test_stop_sequence_is_told(client: anthropic.Anthropic) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 20, "messages": FRANCE, "stop_sequences": ["Rome", " is"]}
+    whole = client.messages.create(**asked, **GREEDY)
+    with client.messages.stream(**asked, **GREEDY) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert [block.text for block in message.content] == ["The capital of France"]  # type: ignore[union-attr]
+        assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", " is")
+
+
+@pytest.mark.model
+def test_answer_that_is_cut_off_says_so(client: anthropic.Anthropic) -> None:
+    message = client.messages.create(model=MODEL, max_tokens=3, messages=FRANCE, **GREEDY)
+    assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 3)
+
+
+@pytest.mark.model
+def test_prefill_is_gone_on_with(client: anthropic.Anthropic) -> None:
+    prefill = [*FRANCE, {"role": "assistant", "content": "The capital of France"}]
+    message = client.messages.create(model=MODEL, max_tokens=20, messages=prefill, **GREEDY)
+    assert message.content == [TextBlock(type="text", text=" is Paris.")]
+
+
+@pytest.mark.model
+def test_system_is_part_of_the_prompt(client: anthropic.Anthropic) -> None:
+    system = [{"type": "text", "text": "You speak only of cheese.", "cache_control": {"type": "ephemeral"}}]
+    counted = client.messages.count_tokens(model=MODEL, messages=FRANCE, system=system).input_tokens
+    assert counted != client.messages.count_tokens(model=MODEL, messages=FRANCE).input_tokens
+    as_text = client.messages.count_tokens(model=MODEL, messages=FRANCE, system="You speak only of cheese.")
+    assert counted == as_text.input_tokens
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "messages",
+    [FRANCE, [*FRANCE, {"role": "assistant", "content": ANSWER}, {"role": "user", "content": "And of Spain?"}]],
+    ids=["one turn", "three turns"],
+)
+def test_counted_tokens_are_those_of_the_usage(client: anthropic.Anthropic, messages: Any) -> None:
+    counted = client.messages.count_tokens(model=MODEL, messages=messages).input_tokens
+    usage = client.messages.create(model=MODEL, max_tokens=1, messages=messages).usage
+    assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+
+
+@pytest.mark.model
+def test_model_that_does_not_reason_is_only_told_not_to(client: anthropic.Anthropic) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 2000, "messages": FRANCE}
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.messages.create(**asked, thinking={"type": "enabled", "budget_tokens": 1024})
+    assert caught.value.body["error"]["param"] == "thinking"  # type: ignore[index]
+    for kind in ("disabled", "adaptive"):
+        message = client.messages.create(**{**asked, "max_tokens": 1}, thinking={"type": kind})  # type: ignore[arg-type]
+        assert message.stop_reason == "max_tokens"
+
+
+@pytest.mark.model
+def test_prompt_that_is_too_long_is_refused(client: anthropic.Anthropic) -> None:
+    long = [{"role": "user", "content": "one two " * 8192}]
+    with pytest.raises(anthropic.BadRequestError, match="this model's context is 8192 tokens"):
+        client.messages.create(model=MODEL, max_tokens=1, messages=long)
+    # What is too long can still be counted: that is how a client finds out.
+    assert client.messages.count_tokens(model=MODEL, messages=long).input_tokens > 16384
+
+
+WEATHER: Any = {
+    "name": "get_weather",
+    "description": "The weather of a city",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+
+
+@pytest.mark.model
+def test_tool_that_must_be_called_is_called_and_its_result_read(client: anthropic.Anthropic) -> None:
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "How is the weather in Paris?"}],
+        "tools": [WEATHER],
+        "tool_choice": {"type": "tool", "name": "get_weather"},
+    }
+    whole = client.messages.create(**asked, **GREEDY)
+    with client.messages.stream(**asked, **GREEDY) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert message.stop_reason == "tool_use"
+        [call] = [block for block in message.content if block.type == "tool_use"]
+        assert call.id.startswith("toolu_")
+        assert (call.name, call.input["city"] in ("Paris", "Rome")) == ("get_weather", True)
+    counted = client.messages.count_tokens(**{k: v for k, v in asked.items() if k != "max_tokens"})
+    assert counted.input_tokens == whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0)
+    [call] = [block for block in whole.content if block.type == "tool_use"]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "17 degrees"}
+    turns = [*asked["messages"], whole.to_param(), {"role": "user", "content": [result]}]
+    after = client.messages.create(model=MODEL, max_tokens=5, messages=turns, tools=[WEATHER], **GREEDY)
+    assert after.usage.input_tokens + (after.usage.cache_read_input_tokens or 0) > counted.input_tokens
+
+
+@pytest.mark.model
+def test_answer_has_the_format_that_was_asked_for(client: anthropic.Anthropic) -> None:
+    format_: Any = {"type": "json_schema", "schema": WEATHER["input_schema"]}
+    message = client.messages.create(
+        model=MODEL, max_tokens=50, messages=FRANCE, output_config={"format": format_}, **GREEDY
+    )
+    assert json.loads(message.content[0].text)["city"] in ("Paris", "Rome")  # type: ignore[union-attr]
+
+
+# --- refusals ---
+
+
+@pytest.fixture(scope="module")
+def small_server() -> Iterator[Server]:
+    """Takes keys and small bodies only, and one request at a time."""
+    limits = ("--max-concurrency", 1, "--queue-size", 0, "--max-body-bytes", MAX_BODY_BYTES)
+    server = Server(*SCRIPTED, *limits, "--api-key", "key")
+    server.http.headers["x-api-key"] = "key"
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+def check_error(error: anthropic.APIStatusError, status: int, kind: str, code: str | None) -> None:
+    assert (error.status_code, error.type) == (status, kind)
+    body: Any = error.body
+    assert body.keys() == {"type", "error", "detail", "request_id"}
+    assert body["type"] == "error"
+    assert body["error"].keys() == {"message", "type", "param", "code"}
+    assert body["error"]["code"] == code
+    assert body["detail"] == body["error"]["message"] == error.api_message
+    assert error.request_id
+    assert body["request_id"] == error.request_id == error.response.headers["x-request-id"]
+
+
+def test_every_refusal_is_an_error_of_the_sdk(
+    small_server: Server, connect: Callable[..., anthropic.Anthropic]
+) -> None:
+    client = connect(small_server, "key")
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 5, "messages": FRANCE}
+    with pytest.raises(anthropic.BadRequestError) as bad:
+        client.messages.create(**{**asked, "max_tokens": 0})
+    check_error(bad.value, 400, "invalid_request_error", None)
+    with pytest.raises(anthropic.BadRequestError) as unsupported:
+        client.messages.create(**asked, container="c")
+    check_error(unsupported.value, 400, "invalid_request_error", "unsupported_parameter")
+    with pytest.raises(anthropic.AuthenticationError) as wrong:
+        connect(small_server, "wrong").messages.create(**asked)
+    check_error(wrong.value, 401, "authentication_error", "invalid_api_key")
+    with pytest.raises(anthropic.NotFoundError) as unknown:
+        client.messages.batches.list()
+    check_error(unknown.value, 404, "not_found_error", "not_found")
+    with pytest.raises(anthropic.RequestTooLargeError) as large:
+        client.messages.create(**{**asked, "system": "x" * MAX_BODY_BYTES})
+    check_error(large.value, 413, "request_too_large", "request_too_large")
+    with pytest.raises(anthropic.InternalServerError) as broken:
+        client.messages.create(**{**asked, **body_of({"raise_at": 1})})
+    check_error(broken.value, 500, "api_error", "engine_error")
+
+
+def test_full_queue_is_a_rate_limit(small_server: Server, connect: Callable[..., anthropic.Anthropic]) -> None:
+    running = body_of({"tokens": 1 << 20, "interval_s": 0.01}, max_tokens=1 << 20, stream=True)
+    with small_server.http.stream("POST", small_server.root + PATH, json=running) as response:
+        assert response.status_code == 200
+        with pytest.raises(anthropic.RateLimitError) as caught:
+            connect(small_server, "key").messages.create(model=MODEL, max_tokens=5, messages=FRANCE)
+        check_error(caught.value, 429, "rate_limit_error", "queue_full")
+        assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+def check_shape(response: httpx.Response, status: int, kind: str) -> None:
+    assert response.status_code == status
+    body = response.json()
+    assert (body["type"], body["error"]["type"]) == ("error", kind)
+    assert body["request_id"] == response.headers["request-id"]
+
+
+def test_refusals_before_any_route_have_the_shape_of_their_path(scripted_server: Server) -> None:
+    check_shape(scripted_server.get(PATH), 405, "invalid_request_error")
+    check_shape(scripted_server.post(f"{PATH}/count_tokens", b"{"), 400, "invalid_request_error")
+    check_shape(scripted_server.post(f"{PATH}/nothing", {}), 404, "not_found_error")
+    assert scripted_server.post(f"{PATH}s", {}).json().keys() == {"error", "detail"}
+    assert "request-id" not in scripted_server.get("/health").headers
+
+
+def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
+    for path in (PATH, f"{PATH}/count_tokens"):
+        body = body_of("one two", wizardry=1)
+        if path != PATH:
+            del body["max_tokens"]
+        response = scripted_server.post(path, body)
+        assert response.status_code == 200, response.text
+        assert response.headers["x-ignored-fields"] == "wizardry"
+
+
+# --- late failures ---
+
+
+def test_worker_that_dies_in_a_stream_ends_it_with_an_error(
+    launch: Callable[..., Server], connect: Callable[..., anthropic.Anthropic]
+) -> None:
+    server = launch(*SCRIPTED)
+    client = connect(server)
+    stream = client.messages.create(model=MODEL, **body_of({"die_at": 3, "interval_s": 0.05}), stream=True)
+    seen = []
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        seen.extend(event.type for event in stream)
+    assert "message_start" in seen
+    assert "message_stop" not in seen
+    assert caught.value.body["error"]["type"] == "api_error"  # type: ignore[index]
+    assert caught.value.body["error"]["code"] == "worker_lost"  # type: ignore[index]
+
+
+def test_events_have_names_and_no_mark_follows_the_last(scripted_server: Server) -> None:
+    with RawClient(scripted_server, body_of("one two", stream=True), PATH) as client:
+        answer = client.read_to_end().decode()
+    names = [line.removeprefix("event: ").strip() for line in answer.splitlines() if line.startswith("event: ")]
+    assert names[:3] == ["message_start", "ping", "content_block_start"]
+    assert names[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+    assert "[DONE]" not in answer

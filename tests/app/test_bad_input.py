@@ -1,0 +1,83 @@
+"""Bad input of every kind: a 4xx that names the field, in the one error shape, and a server that is none the worse."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from support.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
+from support.bad_fields import CHAT_FIELDS, PROMPTS, shared
+from support.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
+from support.bad_input import Bad
+from support.refusals import check_shape
+from support.servers import SCRIPTED, Server
+from support.streams import stream_chat, text_of
+
+FOR_ANY_MODEL = [*BODIES, *MALFORMED_MESSAGES, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
+"""What the front end refuses by itself."""
+
+FOR_SMOLLM2 = [*NOT_FOR_SMOLLM2, *BAD_TEMPLATES]
+"""What its worker refuses."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server(*SCRIPTED)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+def _check(server: Server, bad: Bad, client: httpx.Client | None = None) -> None:
+    response = (client or server.http).post(server.root + bad.path, content=bad.content)
+    error = check_shape(response, bad.status, bad.param)
+    assert error["type"] == "invalid_request_error"
+    assert bad.message in error["message"]
+
+
+def _check_all(server: Server, table: list[Bad]) -> None:
+    """The whole table at once, in four hands; the server is none the worse."""
+    workers = server.worker_pids()
+    with ThreadPoolExecutor(4) as pool, httpx.Client(timeout=60) as client:
+        for _ in pool.map(lambda bad: _check(server, bad, client), table):
+            pass
+    assert server.worker_pids() == workers
+    assert "Traceback" not in server.output()
+
+
+def test_the_table_is_large_and_says_nothing_twice() -> None:
+    requests = {(bad.path, bad.content) for bad in (*FOR_ANY_MODEL, *FOR_SMOLLM2)}
+    assert len(requests) == len(FOR_ANY_MODEL) + len(FOR_SMOLLM2) > 300
+
+
+@pytest.mark.parametrize("bad", FOR_ANY_MODEL, ids=str)
+def test_bad_input_is_refused_by_name(server: Server, bad: Bad) -> None:
+    _check(server, bad)
+
+
+def test_a_server_is_unharmed_by_the_whole_table(server: Server) -> None:
+    _check_all(server, FOR_ANY_MODEL)
+    server.wait_stats(active_requests=0, rows_used=0)
+    assert server.chat("still there").status_code == 200
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("bad", FOR_SMOLLM2, ids=str)
+def test_what_only_the_model_knows_is_refused_by_name(smollm2_server: Server, bad: Bad) -> None:
+    _check(smollm2_server, bad)
+
+
+@pytest.mark.model
+def test_a_neighbour_does_not_notice_the_whole_table(smollm2_server: Server) -> None:
+    def write() -> str:
+        asked = {"temperature": 0, "max_tokens": 300}
+        return text_of(stream_chat(smollm2_server, "Tell me a long story about the sea.", **asked))
+
+    undisturbed = write()
+    with ThreadPoolExecutor(1) as pool:
+        story = pool.submit(write)
+        smollm2_server.wait_stats(running_requests=1)
+        _check_all(smollm2_server, [*FOR_SMOLLM2, *FOR_ANY_MODEL])
+        assert story.result() == undisturbed
+    assert len(undisturbed) > 500
+    smollm2_server.wait_stats(active_requests=0, rows_used=0)

@@ -1,0 +1,43 @@
+"""What a machine makes of the OpenAPI document: requests by the thousand, valid and not, to every endpoint."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support.servers import Server
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "negative_data_rejection",
+)
+EXCLUDED: tuple[str, ...] = ()
+"""Paths that stop something."""
+
+LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "45", "--phases", "coverage,fuzzing")
+
+
+def test_no_request_has_an_answer_that_is_not_documented(scripted_server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{scripted_server.root}/openapi.json"]
+    excluded = [argument for path in EXCLUDED for argument in ("--exclude-path", path)]
+    done = subprocess.run(
+        [*command, *LIMITS, "--checks", ",".join(CHECKS), "--continue-on-failure", "--warnings", "off", *excluded],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    operations = sum(len(item) for item in scripted_server.get("/openapi.json").json()["paths"].values())
+    # All but the request for the document itself.
+    assert f"Tested: {operations - 1}\n" in done.stdout
+    assert scripted_server.stats()["served"] > 20, "it got through to the model"
+    scripted_server.wait_stats(active_requests=0, rows_used=0)
+    assert scripted_server.chat("still there").status_code == 200
+    assert "Traceback" not in scripted_server.output()
