@@ -9,14 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlx_server.schemas import operations
-from mlx_server.schemas.errors import ErrorBody
+from mlx_server.schemas import anthropic, anthropic_answer, operations, tokens
+from mlx_server.schemas import openai_responses_answer as responses
+from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody
 from mlx_server.schemas.openai import Model, ModelList
 from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai_completions import Completion, CompletionRequest
+from mlx_server.schemas.openai_responses import ResponsesRequest
+from mlx_server.schemas.openai_responses_events import Event
+from mlx_server.schemas.openai_responses_items import ItemList
 
 READS = (500,)
 LOOKS_UP = (404, 500)
+ASKS = (400, 404, 500)
 GENERATES = (400, 413, 429, 500, 502, 503, 504)
 """Statuses of errors by what a route does. A refused key's 401 goes without saying."""
 
@@ -49,6 +54,16 @@ class Doc:
 
 
 ID = {"id": "The model's id. It may contain slashes, as they are or escaped."}
+RESPONSE = {"id": "The response's id."}
+PAGE = {
+    "limit": "At most so many items, 1 to 100 (20).",
+    "order": "`desc`, the newest first, or `asc`.",
+    "after": "The id of the item before the first one.",
+}
+FOLLOW = {
+    "stream": "`true` gives the events of a response that is made in the background.",
+    "starting_after": "The number of the last event that is known.",
+}
 DONE = ("[DONE]",)
 METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the answer."}
 
@@ -65,4 +80,32 @@ DOCS: dict[str, Doc] = {
     "/v1/completions": Doc(
         "Text completion", Completion, CompletionRequest, Completion, GENERATES, DONE, headers=METRICS
     ),
+    "/v1/responses": Doc("A response", responses.Response, ResponsesRequest, Event, (*GENERATES, 404)),
+    "/v1/responses/{id}": Doc(
+        "A kept response", responses.Response, event=Event, errors=ASKS, path=RESPONSE, query=FOLLOW
+    ),
+    "DELETE /v1/responses/{id}": Doc("Forget a response", responses.Deleted, errors=LOOKS_UP, path=RESPONSE),
+    "/v1/responses/{id}/cancel": Doc("End a background response", responses.Response, errors=ASKS, path=RESPONSE),
+    "/v1/responses/{id}/input_items": Doc(
+        "What a response was made of", ItemList, errors=ASKS, path=RESPONSE, query=PAGE
+    ),
+    "/v1/messages": Doc(
+        "Anthropic's messages",
+        anthropic_answer.AssistantMessage,
+        anthropic.MessagesRequest,
+        anthropic_answer.StreamEvent,
+        GENERATES,
+        error=AnthropicErrorBody,
+    ),
+    "/v1/messages/count_tokens": Doc(
+        "Tokens of a prompt of messages",
+        anthropic.TokenCount,
+        anthropic.PromptFields,
+        errors=GENERATES,
+        error=AnthropicErrorBody,
+    ),
 }
+for _path in ("/tokenize", "/v1/tokenize"):
+    DOCS[_path] = Doc("Tokens of a text", tokens.TokenizeAnswer, tokens.TokenizeRequest, errors=GENERATES)
+for _path in ("/detokenize", "/v1/detokenize"):
+    DOCS[_path] = Doc("Text of tokens", tokens.DetokenizeAnswer, tokens.DetokenizeRequest, errors=GENERATES)

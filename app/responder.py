@@ -27,7 +27,7 @@ STALL_S = 60.0
 class Encoder(Protocol):
     """An API's way to say what happens. `begin`, `events` and `end` make a stream, `whole` makes one answer."""
 
-    def begin(self, started: Started | None) -> bytes:
+    def begin(self, started: Started | None = None) -> bytes:
         """What comes before the first text; `started` if the request wanted it."""
 
     def events(self, events: list[Part | Finished]) -> bytes:

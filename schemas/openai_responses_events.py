@@ -128,3 +128,25 @@ class ArgumentsDone(_OfItem, frozen=True, tag="response.function_call_arguments.
 
     name: str
     arguments: str
+
+
+Event = (
+    Created
+    | Queued
+    | InProgress
+    | Completed
+    | Incomplete
+    | Failed
+    | Error
+    | ItemAdded
+    | ItemDone
+    | PartAdded
+    | PartDone
+    | TextDelta
+    | TextDone
+    | ReasoningDelta
+    | ReasoningDone
+    | ArgumentsDelta
+    | ArgumentsDone
+)
+"""All that a stream may hold."""

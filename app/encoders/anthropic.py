@@ -30,7 +30,7 @@ class MessagesEncoder:
         self._open: Part | None = None
         """The last part of the block that is being streamed."""
 
-    def begin(self, started: Started | None) -> bytes:
+    def begin(self, started: Started | None = None) -> bytes:
         """The message without content; `started` says what the prompt took."""
         usage = usage_of(started.prompt_tokens, started.cached_tokens) if started else usage_of(0, 0)
         return event(out.MessageStart(self._message([], None, None, usage))) + event(out.Ping())

@@ -29,7 +29,7 @@ class CompletionsEncoder:
         self._tally = Tally()
 
     @abstractmethod
-    def begin(self, started: Started | None) -> bytes:
+    def begin(self, started: Started | None = None) -> bytes:
         """What comes before the first text."""
 
     @abstractmethod

@@ -28,7 +28,7 @@ class ChatEncoder(CompletionsEncoder):
         self._reports = given.wants_logprobs()
         self._legacy = given.functions is not None
 
-    def begin(self, started: Started | None) -> bytes:
+    def begin(self, started: Started | None = None) -> bytes:
         """The role of every choice."""
         role = chat.Delta(role="assistant", content="")
         return b"".join(self._chunk(chat.ChunkChoice(i, role)) for i in range(self._choices))

@@ -25,7 +25,7 @@ class CompletionEncoder(CompletionsEncoder):
         self._logprobs = given.logprobs
         self._offsets: dict[int, int] = {}
 
-    def begin(self, started: Started | None) -> bytes:
+    def begin(self, started: Started | None = None) -> bytes:
         """Text completions begin with their text."""
         return b""
 

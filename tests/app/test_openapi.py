@@ -64,7 +64,9 @@ def test_errors_have_the_one_shape_and_a_meaning(given: dict[str, Any]) -> None:
         for status, answer in operation["responses"].items():
             assert answer["description"]
             if int(status) in MEANINGS and method != "head" and int(status) not in DOCS[path].also:
-                assert answer["content"] == {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+                doc = DOCS.get(f"{method.upper()} {path}") or DOCS[path]
+                shape = {"$ref": f"#/components/schemas/{doc.error.__name__}"}
+                assert answer["content"] == {"application/json": {"schema": shape}}
 
 
 def test_a_generating_endpoint_documents_all_that_may_happen(given: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ NOT_FOR_SMOLLM2 = [
 """What needs a tokenizer, or the library of grammars, to be refused: SmolLM2's worker does it."""
 
 LOOP = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+DOUBLING = "{% set ns = namespace(a='a') %}" + "{% set ns.a = ns.a + ns.a %}" * 60
 
 BAD_TEMPLATES = [
     chat("chat_template", "`chat_template` ", chat_template="{{"),
