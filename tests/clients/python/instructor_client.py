@@ -17,7 +17,7 @@ class Capital(BaseModel):
     large: bool
 
 
-def ask(url: str, mode: instructor.Mode, **more: Any) -> Any:
+def ask(url: str, mode: instructor.Mode) -> Any:
     """One answer, without the second chances that Instructor gives a model that answered nonsense."""
     client = instructor.from_openai(OpenAI(base_url=url, api_key=KEY, max_retries=0), mode=mode)
     return client.chat.completions.create(
@@ -25,8 +25,8 @@ def ask(url: str, mode: instructor.Mode, **more: Any) -> Any:
         messages=[{"role": "user", "content": QUESTION}],
         response_model=Capital,
         max_retries=0,
+        temperature=0,
         max_tokens=60,
-        **more,
     )
 
 
