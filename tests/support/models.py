@@ -34,13 +34,24 @@ TEMPLATE = (
 )
 
 
-def make_model(folder: Path, architecture: str, seed: int = 0) -> Path:
-    """Write a random model of an architecture that mlx-lm serves; returns its folder."""
+THINKING_TEMPLATE = TEMPLATE.replace(
+    "assistant\n{% endif %}",
+    "assistant\n{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n"
+    "{% elif opens_thinking %}<think>\n{% endif %}{% endif %}",
+)
+
+
+def make_model(folder: Path, architecture: str, seed: int = 0, *, thinks: bool = False) -> Path:
+    """Write a random model of an architecture that mlx-lm serves; returns its folder.
+
+    One that `thinks` has the marks of reasoning, and a template that forbids it, opens it or leaves it to the model.
+    """
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.utils import _get_classes
 
-    vocab_size, end = write_tokenizer(folder)
+    special, template = (SPECIAL, TEMPLATE) if not thinks else ([*SPECIAL, "<think>", "</think>"], THINKING_TEMPLATE)
+    vocab_size, end = write_tokenizer(folder, special, template)
     config = {
         "model_type": architecture,
         "vocab_size": vocab_size,
@@ -65,7 +76,7 @@ def spread(mx: Any, name: str, array: Any) -> Any:
     return mx.random.normal(array.shape) * scale
 
 
-def write_tokenizer(folder: Path) -> tuple[int, int]:
+def write_tokenizer(folder: Path, special: list[str], template: str) -> tuple[int, int]:
     """A byte-level BPE tokenizer; returns the size of its vocabulary and the id that ends a turn."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -74,7 +85,7 @@ def write_tokenizer(folder: Path) -> tuple[int, int]:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=SPECIAL,
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -85,7 +96,7 @@ def write_tokenizer(folder: Path) -> tuple[int, int]:
         "bos_token": "<s>",
         "eos_token": "<|im_end|>",
         "unk_token": "<unk>",
-        "chat_template": TEMPLATE,
+        "chat_template": template,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return tokenizer.get_vocab_size(), tokenizer.token_to_id("<|im_end|>")

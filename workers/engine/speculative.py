@@ -15,59 +15,22 @@ import mlx.core as mx
 from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.draft import Chooser, DraftModel, Proposer, Reader
 from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.one_at_a_time import OneAtATimeEngine
 from mlx_server.workers.engine.sampling import end_tokens, make_processors
-from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
+from mlx_server.workers.sequence import Sequence, Token
 
 
-class SpeculativeEngine:
-    """One sequence at a time, several of its tokens in a step. Engine thread only.
+class SpeculativeEngine(OneAtATimeEngine):
+    """One chunk of prefill of either model in a step, or one proposal and its check: one token or more.
 
-    Once a draft has read as much as it can, the model goes on alone.
+    Once a draft has read as much as it can, the model goes on alone. Engine thread only.
     """
 
     def __init__(self, model: Any, draft: DraftModel, stop_tokens: set[int], *, prefill_step_size: int) -> None:
-        self._model = model
-        self._draft = draft
-        self._stop_tokens = stop_tokens
-        self._prefill_step_size = prefill_step_size
-        self._waiting: dict[Key, Sequence] = {}
-        self._run: _Run | None = None
+        def start(sequence: Sequence) -> _Run:
+            return _Run(sequence, Reader(model), Proposer(draft), stop_tokens)
 
-    @property
-    def busy(self) -> bool:
-        """Some sequence wants a step."""
-        return bool(self._waiting or self._run)
-
-    def add(self, sequence: Sequence) -> None:
-        """Put a sequence in line."""
-        self._waiting[sequence.key] = sequence
-
-    def remove(self, key: Key) -> None:
-        """Drop a sequence, wherever it is; unknown keys are ignored."""
-        self._waiting.pop(key, None)
-        if self._run is not None and self._run.sequence.key == key:
-            self._run = None
-
-    def step(self) -> list[Produced]:
-        """One chunk of prefill of either model, or one proposal and its check: one token or more."""
-        sequence = self._run.sequence if self._run else self._waiting.pop(next(iter(self._waiting)))
-        try:
-            self._run = run = self._run or self._start(sequence)
-            produced = run.advance(self._prefill_step_size)
-        except Exception as error:  # noqa: BLE001 - whatever a step raises ends this sequence only
-            self._run = None
-            return [Broken(sequence.key, f"{type(error).__name__}: {error}")]
-        if produced and produced[-1].finish is not None:
-            self._run = None
-        return list(produced)
-
-    def close(self) -> None:
-        """Release all sequences."""
-        self._waiting.clear()
-        self._run = None
-
-    def _start(self, sequence: Sequence) -> _Run:
-        return _Run(sequence, Reader(self._model), Proposer(self._draft), self._stop_tokens)
+        super().__init__(start, prefill_step_size=prefill_step_size)
 
 
 class _Run:
