@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 FOLDERS := app queue schemas workers
+CLIENTS := .venv-clients
+NODE := tests/clients/node
 
 # Which Python makes the environment: the first of these that fits, or the one named with PYTHON=...
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -16,7 +18,7 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format clean blas typed
+.PHONY: help run test check bench format clean blas typed clients node
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +27,7 @@ run: $(VENV)/.installed blas ## Start the server with the demo model, or with MO
 	@model="$(MODEL)"; [ -n "$$model" ] || model="$$($(BIN)/mlx-server demo)" || exit 1; \
 	exec $(BIN)/mlx-server launch --model-path "$$model" $(ARGS)
 
-test: $(VENV)/.installed-dev blas ## Run the tests; pytest's own flags in ARGS=...
+test: $(VENV)/.installed-dev blas clients ## Run the tests; pytest's own flags in ARGS=...
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.installed-dev typed ## Lint, formatting and types
@@ -40,8 +42,10 @@ format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+clients: $(CLIENTS)/.installed node ## Install the client libraries that the tests and the notebooks use
+
 clean: ## Remove the environment and everything that was generated (cached models stay)
-	rm -rf $(VENV) .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:
@@ -77,6 +81,25 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $(VENV)/.installed $@
+
+# Other people's libraries have an environment of their own: what they ask for must not bind the server's.
+$(CLIENTS)/.installed: tests/clients/python/requirements.txt | $(VENV)/.installed-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CLIENTS)
+	$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python -r $<
+	@touch $@
+
+node:
+	@if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nodejs npm || exit; \
+	fi; \
+	if command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'; then \
+		exec $(MAKE) --silent --no-print-directory $(NODE)/node_modules/.package-lock.json; \
+	fi; \
+	echo "Without npm and Node 18 or newer, the tests of the Node clients are skipped." >&2
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --no-audit --no-fund
+	@touch $@
 
 # The BLAS inside MLX's Linux wheel is the unoptimised reference one; workers preload OpenBLAS where they find it.
 blas:

@@ -1,0 +1,89 @@
+"""Every example runs, as a newcomer would run it, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import sdks
+from support.models import make_model
+from support.servers import ROOT, Server
+
+EXAMPLES = ROOT / "examples"
+NOTEBOOK_RUNNER = ROOT / "tests" / "clients" / "python" / "run_notebook.py"
+PARIS = "The capital of France is Paris."
+
+# What SmolLM2 is sure to say, or is made to.
+SAYS = {
+    "anthropic_client.py": [f"Message: {PARIS} (end_turn)", "Call: get_weather {'city': ", "Tokens of the prompt: 37"],
+    "batch_of_requests.py": ["20 answers in ", " 0 refusals"],
+    "function_calling.py": [
+        "Called get_weather({'city': 'Paris'}): The weather in Paris: 18",
+        "Streamed: get_weather|",
+    ],
+    "openai_client_example.py": [f"Chat: {PARIS}", "Usage: 37 tokens in, 8 out", "same answer", "Refused: 400 temp"],
+    "reasoning.py": ["does not reason"],
+    "responses.py": [f"First: {PARIS}", "Streamed: incomplete", "Background: completed"],
+    "structured_output.py": ["Model: Review(mood=", "Schema: {'euros': ", "Choice: ", "Pattern: EUR "],
+}
+SHOWS = {
+    "function_calling_examples.ipynb": ['get_weather {"city": "Paris"} -> The weather in Paris: 18 degrees and rain.'],
+    "structured_outputs_examples.ipynb": ["Review(mood=", "{'rooms': [{'name': ", " = ", "|"],
+}
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", SAYS)
+def test_script_runs(name: str, smollm2_server: Server) -> None:
+    said = sdks.outcome([sdks.python(), EXAMPLES / name, "--base-url", smollm2_server.url])
+    for text in SAYS[name]:
+        assert text in said, said
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", SHOWS)
+def test_notebook_runs(name: str, smollm2_server: Server) -> None:
+    env = {**os.environ, "MLX_SERVER_BASE_URL": smollm2_server.url}
+    shown = sdks.outcome([sdks.python(), NOTEBOOK_RUNNER, EXAMPLES / name], env)
+    for text in SHOWS[name]:
+        assert text in shown, shown
+
+
+@pytest.mark.model
+def test_embedded_server_answers(smollm2: Path) -> None:
+    said = sdks.outcome([sys.executable, EXAMPLES / "embedded.py", "--model-path", smollm2])
+    assert f"Answer: {PARIS}" in said
+
+
+@pytest.mark.model
+def test_batch_gets_through_a_short_queue(smollm2: Path, launch: Callable[..., Server]) -> None:
+    server = launch("--model-path", smollm2, "--queue-size", 4, "--max-concurrency", 2)
+    said = sdks.outcome([sdks.python(), EXAMPLES / "batch_of_requests.py", "--base-url", server.url])
+    assert "20 answers in " in said
+    assert server.stats()["refused"] > 0
+
+
+@pytest.mark.model
+def test_reasoning_shows_thoughts_apart(tmp_path: Path, launch: Callable[..., Server]) -> None:
+    thinker = make_model(tmp_path, "llama", thinks=True)
+    server = launch("--model-path", thinker, "--chat-template-args", json.dumps({"opens_thinking": True}))
+    said = sdks.outcome([sdks.python(), EXAMPLES / "reasoning.py", "--base-url", server.url])
+    thinking, _, silent = said.partition("Without thoughts:")
+    assert thinking.index("\nThinks: ") < thinking.index("\nSays: ")
+    assert "\nSays: " in silent
+    assert "\nThinks: " not in silent
+
+
+def test_every_example_is_tried() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SAYS, "embedded.py"}
+    assert {path.name for path in EXAMPLES.glob("*.ipynb")} == {*SHOWS}
+
+
+@pytest.mark.parametrize("name", SHOWS)
+def test_notebook_is_kept_without_outputs(name: str) -> None:
+    cells = json.loads((EXAMPLES / name).read_text())["cells"]
+    assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
