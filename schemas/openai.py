@@ -209,7 +209,7 @@ class Model(msgspec.Struct, frozen=True):
     """One entry of `GET /v1/models`; `created` in seconds since the epoch.
 
     `context_length` is in tokens, prompt and answer together, and null while it is not known. `default_max_tokens` is
-    the most that a request gets that sets no limit. `supported_parameters` are those of all its endpoints.
+    the most that a request gets that sets no limit. `supported_parameters` are those of both kinds of completion.
     """
 
     id: str

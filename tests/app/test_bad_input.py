@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import psutil
 import pytest
 from support.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
 from support.bad_fields import CHAT_FIELDS, PROMPTS, shared
@@ -38,12 +37,11 @@ def _check(server: Server, bad: Bad, client: httpx.Client | None = None) -> None
 
 def _check_all(server: Server, table: list[Bad]) -> None:
     """The whole table at once, in four hands; the server is none the worse."""
-    front_end = psutil.Process(server.process.pid)
-    workers = front_end.children()
+    workers = server.worker_pids()
     with ThreadPoolExecutor(4) as pool, httpx.Client(timeout=60) as client:
         for _ in pool.map(lambda bad: _check(server, bad, client), table):
             pass
-    assert front_end.children() == workers
+    assert server.worker_pids() == workers
     assert "Traceback" not in server.output()
 
 

@@ -43,10 +43,10 @@ def test_list_has_the_one_model(server: Server) -> None:
     assert not {"model", "messages", "prompt", *HARMLESS} & set(parameters)
 
 
-def test_readme_names_every_parameter(server: Server) -> None:
+def test_documentation_names_every_parameter(server: Server) -> None:
     supported = server.get(f"/v1/models/{NAME}").json()["supported_parameters"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [name for name in (*supported, *HARMLESS) if f"`{name}`" not in readme] == []
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in (*supported, *HARMLESS) if f"`{name}`" not in page] == []
 
 
 def test_every_supported_parameter_is_known_to_an_endpoint(server: Server) -> None:

@@ -128,6 +128,18 @@ MALFORMED_MESSAGES = [
 ]
 
 ELSEWHERE = [
+    Bad({}, "prompt", "Either `prompt` or `messages`", "/tokenize"),
+    Bad({"prompt": "a", "messages": [user()]}, "prompt", "and not both", "/v1/tokenize"),
+    Bad({"prompt": 5}, "prompt", "got `int`", "/tokenize"),
+    Bad({"prompt": "a", "tools": []}, "tools", "only allowed with `messages`", "/tokenize"),
+    Bad({}, "tokens", "`tokens` is missing", "/detokenize"),
+    Bad({"tokens": [-1]}, "tokens[0]", ">= 0", "/detokenize"),
+    Bad({"tokens": ["a"]}, "tokens[0]", "got `str`", "/v1/detokenize"),
+    Bad({"tokens": None}, "tokens", "got `null`", "/v1/detokenize"),
+    Bad({"input": 5}, "input", "got `int`", "/v1/responses"),
+    Bad({"input": "hi", "temperature": "hot"}, "temperature", "got `str`", "/v1/responses"),
+    Bad({"input": "hi", "metadata": {"a": nested(200)}}, "metadata", "", "/v1/responses"),
+    Bad(b"[" * 20_000, None, "Expected `object`", "/v1/responses"),
     Bad(b"", None, "There is nothing at /v1/embeddings", "/v1/embeddings", 404),
     Bad(b"", None, "There is nothing at /v1/chat", "/v1/chat", 404),
     Bad(b"{}", None, "POST is not allowed at /v1/models; allowed: ", "/v1/models", 405),

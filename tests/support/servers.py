@@ -123,9 +123,9 @@ class Server:
         return self.post("/v1/completions", {"prompt": prompt, **more})
 
     def worker_pids(self) -> list[int]:
-        """The worker processes that live."""
+        """The worker processes that live; not what they have started themselves."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.process.pid).children(recursive=True)
+            children = psutil.Process(self.process.pid).children()
             return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
         return []
 
