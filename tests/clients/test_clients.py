@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,11 +42,20 @@ def bounds(script: Path) -> dict[str, str]:
     return dict(BOUND.findall(script.with_name(name).read_text()))
 
 
+@pytest.fixture(scope="module")
+def printed(request: pytest.FixtureRequest, smollm2_server: Server) -> Iterator[dict[Path, Future[str]]]:
+    def run(script: Path) -> str:
+        command = sdks.python() if script.suffix == ".py" else sdks.node()
+        return sdks.outcome([command, script, smollm2_server.url])
+
+    with sdks.side_by_side(request, "script", run) as running:
+        yield running
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_client_is_served(script: Path, smollm2_server: Server) -> None:
-    command = sdks.python() if script.suffix == ".py" else sdks.node()
-    *_, passed = sdks.outcome([command, script, smollm2_server.url]).splitlines()
+def test_client_is_served(script: Path, printed: dict[Path, Future[str]]) -> None:
+    *_, passed = printed[script].result().splitlines()
     assert json.loads(passed) == documented()[script].checks
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -35,21 +36,24 @@ SHOWS = {
 }
 
 
+@pytest.fixture(scope="module")
+def printed(request: pytest.FixtureRequest, smollm2_server: Server) -> Iterator[dict[str, Future[str]]]:
+    def run(name: str) -> str:
+        if name in SAYS:
+            return sdks.outcome([sdks.python(), EXAMPLES / name, "--base-url", smollm2_server.url])
+        env = {**os.environ, "MLX_SERVER_BASE_URL": smollm2_server.url}
+        return sdks.outcome([sdks.python(), NOTEBOOK_RUNNER, EXAMPLES / name], env)
+
+    with sdks.side_by_side(request, "name", run) as running:
+        yield running
+
+
 @pytest.mark.model
-@pytest.mark.parametrize("name", SAYS)
-def test_script_runs(name: str, smollm2_server: Server) -> None:
-    said = sdks.outcome([sdks.python(), EXAMPLES / name, "--base-url", smollm2_server.url])
-    for text in SAYS[name]:
+@pytest.mark.parametrize("name", [*SAYS, *SHOWS])
+def test_example_runs(name: str, printed: dict[str, Future[str]]) -> None:
+    said = printed[name].result()
+    for text in {**SAYS, **SHOWS}[name]:
         assert text in said, said
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("name", SHOWS)
-def test_notebook_runs(name: str, smollm2_server: Server) -> None:
-    env = {**os.environ, "MLX_SERVER_BASE_URL": smollm2_server.url}
-    shown = sdks.outcome([sdks.python(), NOTEBOOK_RUNNER, EXAMPLES / name], env)
-    for text in SHOWS[name]:
-        assert text in shown, shown
 
 
 @pytest.mark.model
@@ -81,7 +85,7 @@ def test_every_example_is_tried() -> None:
     assert {path.name for path in EXAMPLES.glob("*.ipynb")} == {*SHOWS}
 
 
-@pytest.mark.parametrize("name", SHOWS)
-def test_notebook_is_kept_without_outputs(name: str) -> None:
-    cells = json.loads((EXAMPLES / name).read_text())["cells"]
+@pytest.mark.parametrize("notebook", SHOWS)
+def test_notebook_is_kept_without_outputs(notebook: str) -> None:
+    cells = json.loads((EXAMPLES / notebook).read_text())["cells"]
     assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]

@@ -1,11 +1,14 @@
-"""How the clients that are not Python modules of the tests' own are started: `make clients` installs them."""
+"""Starts scripts in the clients' own environments, which `make clients` makes; several at once, as users would."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from support.servers import ROOT
@@ -13,6 +16,9 @@ from support.servers import ROOT
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 OLDEST_NODE = 18
 TIMEOUT_S = 300
+AT_ONCE = 4
+
+Key = TypeVar("Key")
 
 
 def python() -> str:
@@ -37,3 +43,17 @@ def outcome(command: Sequence[str | Path], env: Mapping[str, str] | None = None)
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT, env=env)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@contextlib.contextmanager
+def side_by_side(
+    request: pytest.FixtureRequest, parameter: str, run: Callable[[Key], str]
+) -> Iterator[dict[Key, Future[str]]]:
+    """Runs what the module's selected tests have as a `parameter`, a few at a time; their server batches them."""
+    tests = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    keys = {item.callspec.params[parameter] for item in tests if parameter in item.callspec.params}
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        yield {key: pool.submit(run, key) for key in sorted(keys)}
+    finally:
+        pool.shutdown(cancel_futures=True)
