@@ -1,7 +1,7 @@
 """Twenty requests at once: the server batches what fits, queues the rest, and refuses what is too much.
 
 A refusal is a 429 with a Retry-After; OpenAI's SDK waits that long and tries again, up to `max_retries` times.
-Try it with a short queue: mlx-server launch --queue-size 4 --max-concurrency 2 --model-path …
+Try it with a short queue: mlx-server launch --queue-size 4 --max-concurrency 4 --model-path …
 """
 
 from __future__ import annotations

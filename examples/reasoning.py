@@ -14,7 +14,7 @@ QUESTION = "Is 51 a prime number?"
 def ask(client: OpenAI, **more: Any) -> None:
     """The thoughts and the answer as they come."""
     chunks = client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=300, stream=True, **more
+        model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=300, seed=6, stream=True, **more
     )
     speaker = None
     for chunk in chunks:

@@ -29,17 +29,20 @@ def conversation(client: OpenAI) -> None:
 
 
 def stream(client: OpenAI) -> None:
-    with client.responses.stream(model=MODEL, input="Count to five.", max_output_tokens=20) as events:
-        for event in events:
-            if event.type == "response.output_text.delta":
-                print(event.delta, end="", flush=True)
-        print("\nStreamed:", events.get_final_response().status)
+    """The last event has the whole response; it is `incomplete` if `max_output_tokens` ended it."""
+    for event in client.responses.create(
+        model=MODEL, input="Count to five.", temperature=0, max_output_tokens=20, stream=True
+    ):
+        if event.type == "response.output_text.delta":
+            print(event.delta, end="", flush=True)
+        elif event.type in ("response.completed", "response.incomplete"):
+            print("\nStreamed:", event.response.status)
 
 
 def background(client: OpenAI) -> None:
     """The answer is made whether anyone waits for it or not."""
     response = client.responses.create(
-        model=MODEL, input="Write a line about rain.", max_output_tokens=20, background=True
+        model=MODEL, input="What is the capital of Italy?", temperature=0, max_output_tokens=20, background=True
     )
     print("Background:", response.status)
     while response.status in ("queued", "in_progress"):
