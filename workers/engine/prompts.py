@@ -55,8 +55,9 @@ class PromptMaker:
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates)
 
     def close(self) -> None:
-        """End what was started for clients' templates. Idempotent; from any thread."""
+        """End what was started for clients' templates and grammars. Idempotent; from any thread."""
         self.renderer.close()
+        self._vocabulary.close()
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
