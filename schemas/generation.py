@@ -58,7 +58,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     """A conversation that a chat template renders.
 
     `continues_last`: the last message is an assistant's and is gone on with, not answered. `opens_answer`: otherwise
-    the assistant's turn is begun at the end.
+    the assistant's turn is begun at the end. `param` is what the client's API calls the messages.
     """
 
     messages: tuple[Message, ...]
@@ -66,6 +66,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     template: Template = Template()
     continues_last: bool = False
     opens_answer: bool = True
+    param: str = "messages"
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):

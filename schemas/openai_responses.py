@@ -188,8 +188,9 @@ class Turn:
         tools, tool_use = given.use_of_tools()
         effort = given.reasoning.effort if given.reasoning else None
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
+        messages = to_messages(given.instructions, self._earlier + self.items)
         return GenerationRequest(
-            prompts=(ChatPrompt(to_messages(given.instructions, self._earlier + self.items), tools, template),),
+            prompts=(ChatPrompt(messages, tools, template, param="input"),),
             max_tokens=given.max_output_tokens or default_max_tokens,
             sampling=given.sampling(),
             limits=given.limits(),

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 
 from mlx_server.schemas import messages
 from mlx_server.workers.channel import Channel
@@ -16,6 +17,9 @@ from mlx_server.workers.process import WorkerProcess
 
 SEND_BUFFER_BYTES = 1 << 13
 """Small, so that a front end that lags is noticed after some twenty steps and not after hundreds."""
+
+WORKER_STACK_BYTES = 64 << 20
+"""Of every thread: llguidance recurses as deeply as a grammar does, and grammars are tried on a quarter of this."""
 
 SWITCH_INTERVAL_S = 0.001
 """How long the engine thread may keep the interpreter while the loop has tokens to send."""
@@ -41,6 +45,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    threading.stack_size(WORKER_STACK_BYTES)
     logging.basicConfig(
         level=sys.argv[2].upper(),
         format="%(asctime)s %(levelname)-7s worker %(message)s",

@@ -364,3 +364,9 @@ def test_prompt_that_is_too_long_is_refused(smollm2_server: Server) -> None:
     with sdk(smollm2_server) as client, pytest.raises(openai.BadRequestError) as caught:
         ask(client, "word " * 10_000)
     assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.model
+def test_an_input_that_does_not_fit_is_named_as_the_client_names_it(smollm2_server: Server) -> None:
+    answer = smollm2_server.post("/v1/responses", {"input": "one two " * 8192})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")

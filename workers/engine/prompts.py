@@ -14,7 +14,7 @@ from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt,
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.prefix import SharedPrefix
-from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
+from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.tool_grammar import enforced, special_tokens, tool_grammar
@@ -55,8 +55,9 @@ class PromptMaker:
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates)
 
     def close(self) -> None:
-        """End what was started for clients' templates. Idempotent; from any thread."""
+        """End what was started for clients' templates and grammars. Idempotent; from any thread."""
         self.renderer.close()
+        self._vocabulary.close()
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
@@ -129,8 +130,7 @@ class PromptMaker:
         format_ = self._format
         match prompt:
             case ChatPrompt():
-                self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
-                rendered, field = self.renderer.render(prompt, tool_use), "messages"
+                rendered, field = self._render(prompt, tool_use), prompt.param
                 tokens = rendered.tokens
                 format_ = HERMES if rendered.described_tools else format_
             case TextPrompt():
@@ -140,6 +140,15 @@ class PromptMaker:
                 tokens, field = list(prompt.ids), "prompt"
         self._check_ids(tokens, field)
         return tokens, format_
+
+    def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
+        try:
+            self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
+            return self.renderer.render(prompt, tool_use)
+        except InvalidRequest as error:
+            if error.param == "messages":
+                error.param = prompt.param
+            raise
 
     def _check_length(self, characters: int, field: str) -> None:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
@@ -172,7 +181,7 @@ class PromptMaker:
         if self._context_length is None:
             return 1 << 31
         if prompt_tokens >= self._context_length:
-            field = "messages" if isinstance(prompt, ChatPrompt) else "prompt"
+            field = prompt.param if isinstance(prompt, ChatPrompt) else "prompt"
             raise too_long(str(prompt_tokens), self._context_length, field)
         return self._context_length - prompt_tokens
 

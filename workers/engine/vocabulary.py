@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -12,6 +13,9 @@ from llguidance import LLMatcher, LLTokenizer
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar
 from mlx_server.schemas.messages import TokenLogprob
+from mlx_server.workers.engine.grammar_guard import GrammarGuard, matcher_limits
+
+KEPT_GRAMMARS = 16
 
 JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 """As `json.dumps` writes. With free whitespace small models print spaces for ever."""
@@ -24,11 +28,14 @@ class Vocabulary:
         self._special = frozenset(tokenizer.all_special_ids)
         self._names = tokenizer.convert_ids_to_tokens
         self._size = len(tokenizer)
-        self.tokens: LLTokenizer = llguidance.hf.from_tokenizer(
-            tokenizer._tokenizer,
-            n_vocab=max(vocab_size, len(tokenizer)),
-            eos_token=sorted(tokenizer.eos_token_ids),
-        )
+        n_vocab, eos = max(vocab_size, len(tokenizer)), sorted(tokenizer.eos_token_ids)
+        self.tokens: LLTokenizer = llguidance.hf.from_tokenizer(tokenizer._tokenizer, n_vocab=n_vocab, eos_token=eos)
+        self._guard = GrammarGuard(tokenizer_json(tokenizer._tokenizer), n_vocab, eos)
+        self._compiled: dict[str, LLMatcher] = {}
+
+    def close(self) -> None:
+        """End what was started for clients' grammars. Idempotent; from any thread."""
+        self._guard.close()
 
     def describe(self, token: int, logprob: float | None) -> TokenLogprob:
         """A token with its own bytes; special ones have their name."""
@@ -43,11 +50,28 @@ class Vocabulary:
         return self.matcher(source_of(grammar), grammar.param)
 
     def matcher(self, source: str, param: str) -> LLMatcher:
-        """The same for a grammar in llguidance's own notation."""
-        matcher = LLMatcher(self.tokens, source, log_level=0)
+        """The same for a grammar in llguidance's own notation. The last few are kept."""
+        matcher = self._compiled.pop(source, None) or self._try(source, param)
+        self._compiled[source] = matcher
+        if len(self._compiled) > KEPT_GRAMMARS:
+            del self._compiled[next(iter(self._compiled))]
+        return matcher
+
+    def _try(self, source: str, param: str) -> LLMatcher:
+        if (reason := self._guard.objection(source)) is not None:
+            raise unusable(param, reason)
+        matcher = LLMatcher(self.tokens, source, log_level=0, limits=matcher_limits())
         if matcher.is_error():
             raise unusable(param, matcher.get_error())
         return matcher
+
+
+def tokenizer_json(tokenizer: Any) -> str:
+    """A fast tokenizer as its library writes it, without padding and truncation."""
+    backend = copy.copy(tokenizer.backend_tokenizer)
+    backend.no_padding()
+    backend.no_truncation()
+    return str(backend.to_str())
 
 
 def source_of(grammar: Grammar) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -40,8 +41,10 @@ def tokenizer(tiny_model: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def vocabulary(tokenizer: Any, llama: Any) -> Vocabulary:
-    return Vocabulary(tokenizer, llama.args.vocab_size)
+def vocabulary(tokenizer: Any, llama: Any) -> Iterator[Vocabulary]:
+    vocabulary = Vocabulary(tokenizer, llama.args.vocab_size)
+    yield vocabulary
+    vocabulary.close()
 
 
 def _engine(model: Any, **more: Any) -> BatchEngine:

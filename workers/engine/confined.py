@@ -1,0 +1,74 @@
+"""A killable process from the inside: it answers requests on the socket that is its fd 0, within bounds.
+
+Frames are a 4-byte big-endian length and JSON. The first answer, an empty object, says that it is ready.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def serve(make_ready: Callable[[dict[str, Any]], Answer], memory_bytes: int, cpu_s: int) -> None:
+    """Answer until the other side is gone. `make_ready` gets the greeting and gives what answers.
+
+    `memory_bytes` is above what is used then, `cpu_s` per request.
+    """
+    channel = socket.socket(fileno=0)
+    if (greeting := receive(channel)) is None:
+        return
+    answer = make_ready(greeting)
+    limit_process(memory_bytes)
+    send(channel, {})
+    while (request := receive(channel)) is not None:
+        limit_cpu(cpu_s)
+        send(channel, answer(request))
+
+
+def limit_process(memory_bytes: int) -> None:
+    """No files, no core, and no more address space than this above what is used now, where the system tells."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return  # no Linux: the parent watches how much memory is used
+    most = pages * resource.getpagesize() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def limit_cpu(seconds: int) -> None:
+    """From now on so many seconds: an end even where nobody is left to kill this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, hard))
+
+
+def receive(channel: socket.socket) -> dict[str, Any] | None:
+    """The next request; None when the other side is gone."""
+    head = read(channel, 4)
+    body = None if head is None else read(channel, int.from_bytes(head, "big"))
+    return None if body is None else dict(json.loads(body))
+
+
+def read(channel: socket.socket, size: int) -> bytes | None:
+    """So many bytes; None when the other side is gone."""
+    data = bytearray()
+    while len(data) < size:
+        piece = channel.recv(min(size - len(data), 1 << 20))
+        if not piece:
+            return None
+        data += piece
+    return bytes(data)
+
+
+def send(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send one frame."""
+    body = json.dumps(message).encode()
+    channel.sendall(len(body).to_bytes(4, "big") + body)
