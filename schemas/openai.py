@@ -109,8 +109,10 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(f"`stop`: strings must have 1 to {MAX_STOP_CHARS} characters.", "stop")
         return stops
 
-    def limits(self) -> Limits:
-        """The inside type. Raises InvalidRequest."""
+    def limits(self, max_tokens: int) -> Limits:
+        """The inside type, of an answer of so many tokens at most. Raises InvalidRequest."""
+        if (self.min_tokens or 0) > max_tokens:
+            raise InvalidRequest(f"`min_tokens` is more than the answer may have ({max_tokens}).", "min_tokens")
         return Limits(
             stop=self.stops(),
             include_stop=bool(self.include_stop_str_in_output),

@@ -92,12 +92,18 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type. Raises InvalidRequest."""
         prompt, tool_use = self._prompt()
+        if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
+            raise InvalidRequest(
+                "`max_tokens` is the old name of `max_completion_tokens`: give one of them, or the same number.",
+                "max_tokens",
+            )
+        most = self.max_completion_tokens or self.max_tokens or default_max_tokens
         return GenerationRequest(
             prompts=(prompt,),
-            max_tokens=self.max_completion_tokens or self.max_tokens or default_max_tokens,
+            max_tokens=most,
             n=self.n or 1,
             sampling=self.sampling(),
-            limits=self.limits(),
+            limits=self.limits(most),
             logprobs=self.alternatives(),
             grammar=self.constraint(),
             tool_use=tool_use,
@@ -116,7 +122,9 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             if self.top_logprobs:
                 raise InvalidRequest("`top_logprobs` needs `logprobs` to be true.", "top_logprobs")
             return None
-        return self.top_logprobs or (0 if self.logprobs is True else self.logprobs)
+        if self.top_logprobs is not None:
+            return self.top_logprobs
+        return 0 if self.logprobs is True else self.logprobs
 
     def _prompt(self) -> tuple[ChatPrompt, ToolUse]:
         if not self.messages:

@@ -45,13 +45,14 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
                 f" {rows} each.",
                 "prompt",
             )
+        most = default_max_tokens if self.max_tokens is None else self.max_tokens
         logprobs = self.logprobs if rows == (self.n or 1) else self.logprobs or 0
         return GenerationRequest(
             prompts=prompts,
-            max_tokens=default_max_tokens if self.max_tokens is None else self.max_tokens,
+            max_tokens=most,
             n=rows,
             sampling=self.sampling(),
-            limits=self.limits(),
+            limits=self.limits(most),
             logprobs=logprobs,
             echo=bool(self.echo),
             grammar=self.constraint(),

@@ -188,12 +188,13 @@ class Turn:
         tools, tool_use = given.use_of_tools()
         effort = given.reasoning.effort if given.reasoning else None
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
+        most = given.max_output_tokens or default_max_tokens
         messages = to_messages(given.instructions, self._earlier + self.items)
         return GenerationRequest(
             prompts=(ChatPrompt(messages, tools, template, param="input"),),
-            max_tokens=given.max_output_tokens or default_max_tokens,
+            max_tokens=most,
             sampling=given.sampling(),
-            limits=given.limits(),
+            limits=given.limits(most),
             logprobs=given.alternatives(),
             grammar=given.constraint(given.text_grammar()),
             tool_use=tool_use,

@@ -105,10 +105,15 @@ def to_tool_use(choice: ToolChoice | None, parallel: bool | None, tools: tuple[T
     if choice == "required":
         return ToolUse("required", parallel=many), names
     assert isinstance(choice, NamedChoice)
+    if choice.function is not None and choice.allowed_tools is not None:
+        other = "function" if choice.type == "allowed_tools" else "allowed_tools"
+        raise InvalidRequest(
+            f"`tool_choice.{other}` does not go with the type {choice.type!r}.", f"tool_choice.{other}"
+        )
     if choice.type == "allowed_tools":
         if choice.allowed_tools is None:
             raise InvalidRequest("`tool_choice.allowed_tools` is missing.", "tool_choice.allowed_tools")
-        allowed = {t.function.name for t in choice.allowed_tools.tools if t.function is not None}
+        allowed = {t.function.name if t.function is not None else "" for t in choice.allowed_tools.tools}
         if not allowed or not allowed <= names:
             raise InvalidRequest(
                 "`tool_choice.allowed_tools.tools` must name some of `tools`.", "tool_choice.allowed_tools.tools"

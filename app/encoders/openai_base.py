@@ -66,8 +66,13 @@ class CompletionsEncoder:
         return b"".join(out)
 
     def end(self) -> bytes:
-        """The usage if it was asked for, and the mark that all is said."""
-        return (sse.event(self.last(self._tally.usage())) if self._include_usage else b"") + sse.DONE
+        """The usage and how fast it went, if they were asked for, and the mark that all is said."""
+        wanted = self._include_usage or self._began_s is not None
+        return (sse.event(self.last(self._tally.usage())) if wanted else b"") + sse.DONE
+
+    def shown(self, usage: Usage) -> Usage | msgspec.UnsetType:
+        """The usage in a stream's last chunk, if it was asked for."""
+        return usage if self._include_usage else msgspec.UNSET
 
     def whole(self, events: list[Part | Finished]) -> bytes:
         """The answer in one piece."""

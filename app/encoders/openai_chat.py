@@ -109,7 +109,7 @@ class ChatEncoder(CompletionsEncoder):
             self.head.model,
             choices,
             self.head.fingerprint,
-            usage=usage or self.no_usage,
+            usage=self.no_usage if usage is None else self.shown(usage),
             conversation_id=self.conversation_id,
             performance_metrics=self.performance(usage) if usage else msgspec.UNSET,
         )

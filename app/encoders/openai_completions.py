@@ -11,7 +11,7 @@ from mlx_server.app.encoders.collected import Collected
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
 from mlx_server.schemas.messages import ChosenToken, Finished, Part, Started, Text
-from mlx_server.schemas.openai import Usage
+from mlx_server.schemas.openai import PerformanceMetrics, Usage
 from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 
 
@@ -44,7 +44,7 @@ class CompletionEncoder(CompletionsEncoder):
 
     def last(self, usage: Usage) -> Completion:
         """The chunk that tells the usage."""
-        return self._completion([], usage)
+        return self._completion([], self.shown(usage), self.performance(usage))
 
     def answer(self, choices: list[Collected], usage: Usage) -> Completion:
         """The answer in one piece, with the best `n` of `best_of` choices for each prompt."""
@@ -52,7 +52,9 @@ class CompletionEncoder(CompletionsEncoder):
         for start in range(0, len(choices), self._best_of):
             group = choices[start : start + self._best_of]
             kept += sorted(group, key=mean_logprob, reverse=True)[: self._n] if self._best_of > self._n else group
-        return self._completion([self._choice(i, choice) for i, choice in enumerate(kept)], usage)
+        return self._completion(
+            [self._choice(i, choice) for i, choice in enumerate(kept)], usage, self.performance(usage)
+        )
 
     def _choice(self, index: int, collected: Collected) -> CompletionChoice:
         assert collected.end is not None
@@ -72,17 +74,22 @@ class CompletionEncoder(CompletionsEncoder):
                 report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in token.top})
         return report
 
-    def _completion(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
+    def _completion(
+        self,
+        choices: list[CompletionChoice],
+        usage: Usage | msgspec.UnsetType | None = None,
+        performance: PerformanceMetrics | msgspec.UnsetType = msgspec.UNSET,
+    ) -> Completion:
         return Completion(
             f"cmpl-{self.head.id}",
             "text_completion",
             self.head.created,
             self.head.model,
             choices,
-            usage or self.no_usage,
+            self.no_usage if usage is None else usage,
             self.head.fingerprint,
             conversation_id=self.conversation_id,
-            performance_metrics=self.performance(usage) if usage else msgspec.UNSET,
+            performance_metrics=performance,
         )
 
 

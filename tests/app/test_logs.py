@@ -22,7 +22,7 @@ def test_prompts_and_answers_are_never_logged(launch: Callable[..., Server]) -> 
 def test_every_request_leaves_one_line(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED)
     server.chat("hi")
-    server.chat("hi", n=2)
+    server.chat("hi", n=99)
     server.get("/nothing")
     for path in ("/health", "/health/ready", "/metrics", "/v1/queue/stats"):
         server.get(path)

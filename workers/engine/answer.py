@@ -115,7 +115,8 @@ class Answer:
         match piece:
             case Said(text):
                 self._said += len(text)
-                shown = self._stops.feed(text)
+                early = self._tokens < self._sequence.limits.min_tokens
+                shown = text if early else self._stops.feed(text)
                 return self._visible(shown) if shown else None
             case Thought(text):
                 self._unsent.clear()

@@ -39,9 +39,14 @@ def trial(tokens: LLTokenizer, grammar: str) -> str | None:
         if not matcher.is_error() and time.process_time() - began > MAX_MASK_S:
             return f"it is too complex: one step of it takes more than {MAX_MASK_S:g} seconds"
         if token is None:
-            return matcher.get_error()[:MAX_REASON] or "nothing satisfies it"
+            return reason_of(matcher) or "nothing satisfies it"
         matcher.consume_token(token)
-    return matcher.get_error()[:MAX_REASON] if matcher.is_error() else None
+    return reason_of(matcher)
+
+
+def reason_of(matcher: LLMatcher) -> str | None:
+    """What llguidance says of an error, without what it prints for its makers; None if there is none."""
+    return matcher.get_error().partition("\n")[0][:MAX_REASON] or None
 
 
 def lowest(mask: bytes) -> int | None:

@@ -39,6 +39,8 @@ class EchoingEngine:
     def remove(self, key: Key) -> None:
         """Drop a sequence, wherever it is; unknown keys are ignored."""
         self._waiting.pop(key, None)
+        if self._scoring is not None and self._scoring.sequence.key == key:
+            self._scoring = None
         self._engine.remove(key)
 
     def step(self) -> list[Produced]:
