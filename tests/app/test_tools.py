@@ -90,6 +90,12 @@ def test_a_call_that_is_cut_off_ends_as_length(smollm2_server: Server) -> None:
             json.loads(choice.message.tool_calls[0].function.arguments)
 
 
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_no_scraps_of_an_enforced_call_are_content(smollm2_server: Server, most: int) -> None:
+    [choice] = _ask(smollm2_server, tool_choice="required", max_tokens=most).choices
+    assert (choice.message.content or "", choice.finish_reason) == ("", "length")
+
+
 @pytest.mark.parametrize("choice", ["none", "auto"])
 def test_a_model_that_need_not_call_may_just_answer(smollm2_server: Server, choice: str) -> None:
     answer = _ask(smollm2_server, tool_choice=choice, max_tokens=8)

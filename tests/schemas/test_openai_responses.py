@@ -61,7 +61,7 @@ def refusal(**given: Any) -> InvalidRequest:
 
 def test_text_is_what_a_user_says() -> None:
     [prompt] = generation(input="Hi").prompts
-    assert prompt == ChatPrompt((Message("user", "Hi"),))
+    assert prompt == ChatPrompt((Message("user", "Hi"),), param="input")
 
 
 def test_easy_messages_and_message_items_say_the_same() -> None:

@@ -61,14 +61,26 @@ def test_sampling_keeps_what_the_client_asked_for() -> None:
         ({}, DEFAULT_MAX_TOKENS),
         ({"max_tokens": 5}, 5),
         ({"max_completion_tokens": 6}, 6),
-        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
-        ({"max_tokens": 6, "max_completion_tokens": 5}, 5),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, 5),
         ({"max_tokens": 5, "max_completion_tokens": None}, 5),
         ({"max_tokens": 2**31 - 1}, 2**31 - 1),
     ],
 )
-def test_max_tokens_prefers_the_newer_name(fields: dict[str, Any], expected: int) -> None:
+def test_max_tokens_has_two_names(fields: dict[str, Any], expected: int) -> None:
     assert _generation(**fields).max_tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
+        ({"max_tokens": 5, "min_tokens": 6}, "min_tokens"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _generation(**fields)
+    assert caught.value.param == param
 
 
 def test_max_completion_tokens_is_unknown_to_text_completions() -> None:

@@ -65,6 +65,13 @@ def test_stop_strings_are_met_across_tokens(tokenizer: Any, stop: str, include: 
     assert answer.finished().stop == stop
 
 
+def test_a_least_length_holds_stop_strings_back(tokenizer: Any) -> None:
+    answer = _answer(tokenizer, Limits(stop=(" ",), min_tokens=4))
+    tokens = tokenizer.encode("one two three four five six")
+    assert _text(_say(answer, tokens)) == "one two three"
+    assert answer.finished().completion_tokens == 4
+
+
 def test_text_that_only_looks_like_a_stop_is_not_lost(tokenizer: Any) -> None:
     answer = _answer(tokenizer, Limits(stop=("lazy cat", "dogs")))
     assert _text(_say(answer, tokenizer.encode("over the lazy dog"))) == "over the lazy dog"
