@@ -10,14 +10,14 @@ import msgspec
 from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, ToolUse
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, Tool, ToolUse
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
-from mlx_server.workers.engine.tool_grammar import enforced, special_tokens, tool_grammar
+from mlx_server.workers.engine.tool_grammar import blame, enforced, special_tokens, tool_grammar
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
 
@@ -93,8 +93,15 @@ class PromptMaker:
         if isinstance(prompt, ChatPrompt):
             calls = tool_grammar(format_, prompt.tools, request.tool_use, request.grammar, self._special)
             if calls is not None:
-                return self._vocabulary.matcher(calls, "tools")
+                return self._calls_matcher(calls, prompt.tools)
         return None if request.grammar is None else self._vocabulary.compile(request.grammar)
+
+    def _calls_matcher(self, source: str, tools: tuple[Tool, ...]) -> LLMatcher:
+        try:
+            return self._vocabulary.matcher(source, "tools")
+        except InvalidRequest:
+            blame(tools, self._vocabulary.objection)
+            raise
 
     def _thinking(self, tokens: list[int], prompt: Prompt) -> ThinkingStart | None:
         """Where an answer to this conversation stands: reasoning is open, has been closed, or may come."""

@@ -119,13 +119,15 @@ def arguments_schema(index: int, tool: Tool) -> dict[str, Any]:
         required = schema.get("required", [])
         if isinstance(required, list) and all(name in properties for name in required):
             schema["additionalProperties"] = False
-    try:
-        reason = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(schema)))
-    except ValueError as error:
-        reason = str(error)
-    if reason:
-        raise refused(index, tool, f"can't be enforced: {' '.join(reason.split())}")
     return schema
+
+
+def blame(tools: tuple[Tool, ...], objection: Callable[[str], str | None]) -> None:
+    """Raise InvalidRequest for the first tool whose arguments can't be enforced: `objection` says of a grammar why."""
+    for index, tool in enumerate(tools):
+        schema = LLMatcher.grammar_from_json_schema(json.dumps(arguments_schema(index, tool)))
+        if reason := objection(schema):
+            raise refused(index, tool, f"can't be enforced: {' '.join(reason.split())}")
 
 
 def refused(index: int, tool: Tool, reason: str) -> InvalidRequest:

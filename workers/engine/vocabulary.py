@@ -57,8 +57,12 @@ class Vocabulary:
             del self._compiled[next(iter(self._compiled))]
         return matcher
 
+    def objection(self, source: str) -> str | None:
+        """Why a grammar can't be used; None if it can. It is tried in a process of its own."""
+        return self._guard.objection(source)
+
     def _try(self, source: str, param: str) -> LLMatcher:
-        if (reason := self._guard.objection(source)) is not None:
+        if (reason := self.objection(source)) is not None:
             raise unusable(param, reason)
         matcher = LLMatcher(self.tokens, source, log_level=0, limits=matcher_limits())
         if matcher.is_error():

@@ -18,7 +18,7 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat, answer_format
-from mlx_server.workers.engine.tool_grammar import arguments_schema, enforced, special_tokens, tool_grammar
+from mlx_server.workers.engine.tool_grammar import arguments_schema, blame, enforced, special_tokens, tool_grammar
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
 SEARCH = Tool(
@@ -240,6 +240,14 @@ def test_nothing_is_enforced_where_nothing_must_be(writer: Writer) -> None:
     assert [enforced(loose, use, None) for use in (ToolUse(), ToolUse("required"))] == [False, True]
 
 
+def _require(writer: Writer, tools: tuple[Tool, ...]) -> None:
+    """As a worker does: the whole grammar is tried, and only a refused one has its tools looked at."""
+    source = tool_grammar(HERMES, tools, ToolUse("required"), None, writer.special)
+    assert source is not None
+    assert LLMatcher.validate_grammar(source)
+    blame(tools, LLMatcher.validate_grammar)
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
@@ -253,7 +261,7 @@ def test_a_schema_that_can_not_be_enforced_is_refused_by_name(
     writer: Writer, parameters: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        tool_grammar(HERMES, (STOP, Tool("f", parameters=parameters)), ToolUse("required"), None, writer.special)
+        _require(writer, (STOP, Tool("f", parameters=parameters)))
     assert refusal.value.param == "tools[1].function.parameters"
     assert reason in refusal.value.message
     assert "'f'" in refusal.value.message
