@@ -14,7 +14,7 @@ from mlx_server.schemas.openai_chat import MAX_TOP_LOGPROBS, Effort
 from mlx_server.schemas.openai_responses_input import Input, to_items
 from mlx_server.schemas.openai_responses_items import Item, calls_in, to_messages
 from mlx_server.schemas.openai_structured import ANY_OBJECT, Schema, from_json
-from mlx_server.schemas.openai_tools import FunctionSpec, named_use, tuple_of_functions
+from mlx_server.schemas.openai_tools import FunctionSpec, check_given, named_use, tuple_of_functions, use_by_word
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED = "reasoning.encrypted_content"
@@ -235,15 +235,9 @@ def to_tools(given: list[FlatTool] | None) -> tuple[Tool, ...]:
 def to_tool_use(choice: ToolChoice | None, parallel: bool, tools: tuple[Tool, ...]) -> tuple[ToolUse, set[str]]:
     """Which tools may or must be called, and the names of those that take part. Raises InvalidRequest."""
     names = {tool.name for tool in tools}
-    if choice is None or choice == "auto":
-        return ToolUse("auto", parallel=parallel), names
-    if choice == "none":
-        return ToolUse("none"), names
-    if not tools:
-        raise InvalidRequest("`tool_choice` is only allowed when `tools` are given.", "tool_choice")
-    if choice == "required":
-        return ToolUse("required", parallel=parallel), names
-    assert isinstance(choice, ChoiceObject)
+    if not isinstance(choice, ChoiceObject):
+        return use_by_word(choice, parallel, tools), names
+    check_given(tools)
     allow(choice.type, ("function", "allowed_tools"), "tool_choice.type")
     if choice.type == "function":
         if choice.name is None:

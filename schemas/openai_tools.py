@@ -96,15 +96,9 @@ def to_tool_use(choice: ToolChoice | None, parallel: bool | None, tools: tuple[T
     """Which tools may or must be called, and the names of those that take part. Raises InvalidRequest."""
     names = {tool.name for tool in tools}
     many = parallel is not False
-    if choice is None or choice == "auto":
-        return ToolUse("auto", parallel=many), names
-    if choice == "none":
-        return ToolUse("none"), names
-    if not tools:
-        raise InvalidRequest("`tool_choice` is only allowed when `tools` are given.", "tool_choice")
-    if choice == "required":
-        return ToolUse("required", parallel=many), names
-    assert isinstance(choice, NamedChoice)
+    if not isinstance(choice, NamedChoice):
+        return use_by_word(choice, many, tools), names
+    check_given(tools)
     if choice.function is not None and choice.allowed_tools is not None:
         other = "function" if choice.type == "allowed_tools" else "allowed_tools"
         raise InvalidRequest(
@@ -122,6 +116,21 @@ def to_tool_use(choice: ToolChoice | None, parallel: bool | None, tools: tuple[T
     if choice.function is None:
         raise InvalidRequest("`tool_choice.function` is missing.", "tool_choice.function")
     return named_use(choice.function.name, names, "tool_choice.function.name"), names
+
+
+def use_by_word(word: Literal["none", "auto", "required"] | None, parallel: bool, tools: tuple[Tool, ...]) -> ToolUse:
+    """A choice that names no function. Raises InvalidRequest for calls that must be made of nothing."""
+    if word == "none":
+        return ToolUse("none")
+    if word == "required":
+        check_given(tools)
+    return ToolUse(word or "auto", parallel=parallel)
+
+
+def check_given(tools: tuple[Tool, ...]) -> None:
+    """Raise InvalidRequest if there is nothing to choose from."""
+    if not tools:
+        raise InvalidRequest("`tool_choice` is only allowed when `tools` are given.", "tool_choice")
 
 
 def to_function_use(choice: FunctionChoice | None, tools: tuple[Tool, ...]) -> ToolUse:
