@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from mlx_server.app import __version__
-from mlx_server.app.settings import Settings, default_cache_dir, default_data_dir
+from mlx_server.app.settings import MediaAccess, Settings, default_cache_dir, default_data_dir
 from mlx_server.app.template_options import parse_arguments, read_template
 from mlx_server.workers.model_path import ModelPathError, local_path
 
@@ -19,7 +19,9 @@ ENV_PREFIX = "MLX_SERVER"
 MAX_SECONDS = 10_000_000.0
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4
-NOT_YET = {"vlm", "embeddings"}
+MEDIA = "Pictures, sounds and films"
+DEFAULT_ROWS = {"embeddings": 256, "rerank": 256}
+"""Requests that are computed together, where that is not 8: these share out their batches by themselves."""
 
 app = typer.Typer(
     help="Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model.",
@@ -33,6 +35,16 @@ stderr = Console(stderr=True)
 def option(text: str, **more: Any) -> Any:
     """An option that is shown with its environment variable."""
     return typer.Option(help=text, show_envvar=True, **more)
+
+
+class ModelKind(StrEnum):
+    """What a model is served as; scripted ones are for tests."""
+
+    LM = "lm"
+    VLM = "vlm"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    SCRIPTED = "scripted"
 
 
 class LogLevel(StrEnum):
@@ -68,15 +80,6 @@ def common(
     """Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model."""
 
 
-def checked_type(value: str) -> str:
-    """A kind of model that is served. Raises typer.BadParameter."""
-    if value in NOT_YET:
-        raise typer.BadParameter(f"models of type {value!r} are not served yet; `lm` (language models) is.")
-    if value not in ("lm", "scripted"):
-        raise typer.BadParameter(f"{value!r} is no type of model; allowed are lm, vlm and embeddings.")
-    return value
-
-
 def checked_keys(keys: list[str] | None) -> list[str] | None:
     """Keys that are none are refused, else everybody would have one. Raises typer.BadParameter."""
     if any(not key.strip() for key in keys or ()):
@@ -91,13 +94,13 @@ def launch(
         option("What to serve: an MLX model folder, a .gguf file (converted once and cached), or a hub repository id."),
     ],
     model_type: Annotated[
-        str,
+        ModelKind,
         option(
-            "The kind of model. Only lm (language models) is served so far.",
-            metavar="lm|vlm|embeddings",
-            callback=checked_type,
+            "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
+            " scores documents with a cross-encoder.",
+            metavar="lm|vlm|embeddings|rerank",
         ),
-    ] = "lm",
+    ] = ModelKind.LM,
     model_name: Annotated[
         str | None, option("The model's public name. Default: the folder's name or the hub id.")
     ] = None,
@@ -106,8 +109,14 @@ def launch(
     ] = "127.0.0.1",
     port: Annotated[int, option("Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     max_concurrency: Annotated[
-        int, option("Sequences that are computed together, as rows of a batch.", min=1, max=1024)
-    ] = 8,
+        int | None,
+        option(
+            "Sequences that are computed together, as rows of a batch. Default: 8, or 256 requests for embeddings and"
+            " rerank.",
+            min=1,
+            max=1024,
+        ),
+    ] = None,
     queue_size: Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)] = 100,
     queue_timeout: Annotated[
         float, option("Seconds a request may take in all, waiting included.", min=0.001, max=MAX_SECONDS)
@@ -122,7 +131,7 @@ def launch(
         int,
         option("Prompt tokens computed between two steps of running requests.", min=16, max=65536),
     ] = 512,
-    max_body_bytes: Annotated[int, option("Largest request body, in bytes.", min=1024)] = 16 << 20,
+    max_body_bytes: Annotated[int, option("Largest request body, in bytes.", min=1024)] = 32 << 20,
     strict_params: Annotated[
         bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.")
     ] = False,
@@ -170,14 +179,76 @@ def launch(
         option("A small model that proposes tokens to requests that ask for it (speculative decoding)."),
     ] = None,
     num_draft_tokens: Annotated[int, option("Tokens that the draft model proposes at a time.", min=1, max=64)] = 3,
+    media_urls: Annotated[
+        bool, option("Fetch the http(s) URLs of pictures and sounds that requests name.", rich_help_panel=MEDIA)
+    ] = True,
+    private_media_urls: Annotated[
+        bool,
+        option(
+            "Also fetch from this machine and from private networks: clients then reach what you reach.",
+            rich_help_panel=MEDIA,
+        ),
+    ] = False,
+    allowed_media_dir: Annotated[
+        Path | None,
+        option(
+            "Folder whose files requests may name with file:// URLs.",
+            exists=True,
+            file_okay=False,
+            rich_help_panel=MEDIA,
+        ),
+    ] = None,
+    max_media_mb: Annotated[
+        int, option("Largest picture or sound file, in MB.", min=1, max=100_000, rich_help_panel=MEDIA)
+    ] = 20,
+    max_media_files: Annotated[
+        int, option("Most pictures and sounds in one request.", min=0, max=10_000, rich_help_panel=MEDIA)
+    ] = 16,
+    media_timeout: Annotated[
+        float,
+        option(
+            "Seconds for fetching, and again for decoding, all files of a request.",
+            min=0.1,
+            max=MAX_SECONDS,
+            rich_help_panel=MEDIA,
+        ),
+    ] = 20.0,
+    max_image_pixels: Annotated[
+        int, option("Most pixels of one picture.", min=1024, max=1 << 31, rich_help_panel=MEDIA)
+    ] = 64_000_000,
+    max_media_seconds: Annotated[
+        float, option("Longest sound or film, in seconds.", min=0.1, max=MAX_SECONDS, rich_help_panel=MEDIA)
+    ] = 600.0,
+    feature_cache_mb: Annotated[
+        int,
+        option(
+            "Memory for what a vision model has seen in pictures, in MB; 0 keeps none.",
+            min=0,
+            max=1_000_000,
+            rich_help_panel=MEDIA,
+        ),
+    ] = 256,
+    prefix_cache_mb: Annotated[
+        int,
+        option(
+            "Memory for conversations that a vision model may go on with (KV states), in MB; 0 keeps none.",
+            min=0,
+            max=1_000_000,
+            rich_help_panel=MEDIA,
+        ),
+    ] = 1024,
+    batch_tokens: Annotated[
+        int, option("Tokens, padding included, that are embedded or scored in one step.", min=16, max=1 << 24)
+    ] = 4096,
 ) -> None:
     """Load a model and serve it.
 
     Example: mlx-server launch --model-path mlx-community/Qwen3-0.6B-4bit --max-concurrency 16
     """
+    from mlx_server.schemas.messages import MediaLimits
     from mlx_server.workers.supervisor import Patience
 
-    if model_type == "lm":
+    if model_type is not ModelKind.SCRIPTED:
         try:
             local_path(model_path)
             if draft_model is not None:
@@ -187,11 +258,11 @@ def launch(
     serve(
         Settings(
             model_path=model_path,
-            model_type=model_type,
+            model_type=model_type.value,
             model_name=model_name,
             host=host,
             port=port,
-            max_concurrency=max_concurrency,
+            max_concurrency=max_concurrency or DEFAULT_ROWS.get(model_type, 8),
             queue_size=queue_size,
             queue_timeout_s=queue_timeout,
             drain_timeout_s=drain_timeout,
@@ -214,6 +285,13 @@ def launch(
             adapter_dir=adapter_dir,
             draft_model=draft_model,
             num_draft_tokens=num_draft_tokens,
+            media=MediaAccess(
+                media_urls, private_media_urls, allowed_media_dir, max_media_mb << 20, max_media_files, media_timeout
+            ),
+            media_limits=MediaLimits(max_image_pixels, max_media_seconds, media_timeout),
+            feature_cache_bytes=feature_cache_mb << 20,
+            prefix_cache_bytes=prefix_cache_mb << 20,
+            batch_tokens=batch_tokens,
         )
     )
 

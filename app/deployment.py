@@ -73,6 +73,10 @@ class Deployment:
             chat_template=settings.chat_template,
             chat_template_args=settings.chat_template_args,
             use_default_chat_template=settings.use_default_chat_template,
+            media_limits=settings.media_limits,
+            feature_cache_bytes=settings.feature_cache_bytes,
+            prefix_cache_bytes=settings.prefix_cache_bytes,
+            batch_tokens=settings.batch_tokens,
         )
         self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
         self.queue = Dispatcher(

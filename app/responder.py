@@ -168,4 +168,4 @@ def impatient(send: Send) -> Send:
 def sort(events: list[Event]) -> tuple[list[Part | Finished], Failed | None]:
     """The events that an encoder knows, and the failure that may stand at their end."""
     failed = next((event for event in events if isinstance(event, Failed)), None)
-    return [event for event in events if not isinstance(event, Failed)], failed
+    return [event for event in events if isinstance(event, Part | Finished)], failed

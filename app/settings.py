@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlx_server.schemas.messages import MediaLimits
 from mlx_server.workers.supervisor import Patience
 
 
@@ -25,12 +26,32 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "mlx-server"
 
 
+ModelType = Literal["lm", "vlm", "embeddings", "rerank", "scripted"]
+
+
+@dataclass(frozen=True)
+class MediaAccess:
+    """Where clients' pictures and sounds may come from beside the request itself, and how large they may be.
+
+    `urls`: http and https addresses are fetched; `private_urls`: also those of this machine and its networks.
+    `directory`: files in it may be named by file:// URLs. `max_bytes` is of one file, `timeout_s` for all files of a
+    request.
+    """
+
+    urls: bool = True
+    private_urls: bool = False
+    directory: Path | None = None
+    max_bytes: int = 20 << 20
+    max_files: int = 16
+    timeout_s: float = 20.0
+
+
 @dataclass(frozen=True)
 class Settings:
     """How one server runs. `…_s` are seconds, `…_bytes` bytes; no API key means that any or none is accepted."""
 
     model_path: str
-    model_type: str = "lm"
+    model_type: ModelType = "lm"
     model_name: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -40,7 +61,7 @@ class Settings:
     drain_timeout_s: float = 30.0
     default_max_tokens: int = 4096
     prefill_step_size: int = 512
-    max_body_bytes: int = 16 << 20
+    max_body_bytes: int = 32 << 20
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     log_level: str = "info"
@@ -56,6 +77,11 @@ class Settings:
     adapter_dir: Path | None = None
     draft_model: str | None = None
     num_draft_tokens: int = 3
+    media: MediaAccess = field(default_factory=MediaAccess)
+    media_limits: MediaLimits = field(default_factory=MediaLimits)
+    feature_cache_bytes: int = 256 << 20
+    prefix_cache_bytes: int = 1 << 30
+    batch_tokens: int = 4096
     patience: Patience = field(default_factory=Patience)
 
     @property

@@ -12,17 +12,19 @@ from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.messages import (
     Failed,
     FailureKind,
     Finished,
     Part,
     Reasoning,
+    Score,
     Started,
     StepEvent,
     Text,
     ToolCall,
+    Vector,
 )
 
 ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
@@ -35,7 +37,7 @@ LOOK_AHEAD = 256
 class Backend(Protocol):
     """Whoever runs the requests. None of the calls waits or raises; lost messages are reported by `lost`."""
 
-    def submit(self, ticket: int, request: GenerationRequest, rows: int) -> None:
+    def submit(self, ticket: int, request: Work, rows: int) -> None:
         """Prepare a request, and run it on `rows` rows (none yet if 0)."""
 
     def grant(self, ticket: int, rows: int) -> None:
@@ -125,7 +127,7 @@ class Dispatcher:
 
     # --- what clients do ---
 
-    def submit(self, request: GenerationRequest, *, whole: bool) -> Ticket:
+    def submit(self, request: Work, *, whole: bool) -> Ticket:
         """Admit a request or raise QueueFull or QueueClosed, at once. `whole`: its reader wants it in one piece."""
         if self._closed is not None:
             raise QueueClosed(*self._closed)
@@ -206,6 +208,8 @@ class Dispatcher:
                     ticket.started = event
                 case Text() | Reasoning() | ToolCall():
                     self._deliver_part(ticket, event, now)
+                case Vector() | Score():
+                    ticket.mailbox.put(event)
                 case Finished():
                     self._deliver_finished(ticket, event, now)
                 case Failed():
@@ -279,6 +283,8 @@ class Dispatcher:
         self.statistics.cached_tokens += event.cached_tokens
         self.statistics.drafted_tokens += event.drafted_tokens
         self.statistics.accepted_tokens += event.accepted_tokens
+        self.statistics.encoded_media += event.encoded_media
+        self.statistics.cached_media += event.cached_media
         ticket.mailbox.put(event)
         ticket.rows_done += 1
         self.rows_used -= 1

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from mlx_server.schemas.messages import Event, Failed, Finished, Part, Reasoning, Text, ToolCall
+from mlx_server.schemas.messages import Event, Failed, Finished, Part, Reasoning, Score, Text, ToolCall, Vector
 
 MERGE_ABOVE = 256
 """Unread events above which texts of the same sequence are merged: until then a reader gets one per token."""
@@ -80,7 +80,9 @@ def size(event: Event) -> int:
             return len(event.text)
         case ToolCall():
             return len(event.arguments)
-        case Finished() | Failed():
+        case Vector():
+            return len(event.values)
+        case Score() | Finished() | Failed():
             return 0
 
 
@@ -89,7 +91,7 @@ def merge(events: list[Event]) -> list[Event]:
     merged: list[list[Event]] = []
     open_runs: dict[int, list[Event]] = {}
     for event in events:
-        if isinstance(event, Failed):
+        if isinstance(event, Failed | Vector | Score):
             merged.append([event])
             continue
         run = open_runs.get(event.index)
@@ -111,7 +113,7 @@ def continues(last: Event, event: Event) -> bool:
 def joined(run: list[Event]) -> Event:
     """Parts of one kind as one."""
     first = run[0]
-    if len(run) == 1 or isinstance(first, Finished | Failed):
+    if len(run) == 1 or not isinstance(first, Part):
         return first
     tokens = sum(part.tokens for part in run if isinstance(part, Part))
     match first:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import GenerationRequest
 
 UNMEASURED_SERVICE_S = 5.0
@@ -34,9 +35,11 @@ class Turn:
     most_rows: int | None
 
 
-def batch_class(request: GenerationRequest) -> BatchClass:
+def batch_class(request: Work) -> BatchClass:
     """One adapter is on the model at a time; speculative decoding has the model for itself."""
-    return BatchClass(request.adapter, request.draft is not None)
+    if isinstance(request, GenerationRequest):
+        return BatchClass(request.adapter, request.draft is not None)
+    return BatchClass(None, False)
 
 
 def next_turn(line: Iterable[tuple[BatchClass, int]], running: BatchClass | None, patience: int) -> Turn | None:

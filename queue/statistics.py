@@ -51,6 +51,8 @@ class Statistics:
     completion_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    encoded_media: int = 0
+    cached_media: int = 0
     mean_service_s: float | None = None
     queue_s: Histogram = field(default_factory=Histogram)
     first_token_s: Histogram = field(default_factory=Histogram)

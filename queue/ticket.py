@@ -6,7 +6,7 @@ from enum import Enum
 
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.policy import batch_class
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.messages import Started
 
 
@@ -38,7 +38,7 @@ class IllegalMoveError(Exception):
 class Ticket:
     """A request with k sequences that wait for rows, run on them (in turns if need be) and end once."""
 
-    def __init__(self, number: int, request: GenerationRequest, mailbox: Mailbox, now: float, timeout_s: float) -> None:
+    def __init__(self, number: int, request: Work, mailbox: Mailbox, now: float, timeout_s: float) -> None:
         self.id = number
         self.request = request
         self.batch_class = batch_class(request)

@@ -15,8 +15,31 @@ class FunctionCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+MediaKind = Literal["image", "audio", "video"]
+
+
+class Remote(msgspec.Struct, frozen=True, tag=True):
+    """Where a file has to be fetched from. The front end does that: no worker ever sees one."""
+
+    url: str
+
+
+class Media(msgspec.Struct, frozen=True):
+    """A picture, a sound or a film in a conversation: the bytes of its file, as they came.
+
+    It stands before the character `at` of its message's text. `param` names it in a refusal. `low` detail asks for a
+    picture of at most 512 by 512 pixels.
+    """
+
+    kind: MediaKind
+    source: bytes | Remote
+    at: int
+    param: str
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation; `content` is plain text."""
+    """One turn of a conversation; `content` is plain text, in which `media` have their places, in order."""
 
     role: str
     content: str
@@ -24,6 +47,7 @@ class Message(msgspec.Struct, frozen=True):
     reasoning: str | None = None
     tool_calls: tuple[FunctionCall, ...] = ()
     tool_call_id: str | None = None
+    media: tuple[Media, ...] = ()
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -145,7 +169,7 @@ class Draft(msgspec.Struct, frozen=True):
     tokens: int | None = None
 
 
-class GenerationRequest(msgspec.Struct, frozen=True):
+class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     """One ticket's work: `n` choices for each prompt, all with the same sampling and limits.
 
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,

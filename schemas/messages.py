@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.generation import GenerationRequest, Prompt, ToolUse
+from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.generation import MediaKind, Prompt, ToolUse
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -77,12 +78,29 @@ class ToolCall(msgspec.Struct, frozen=True, tag="c", array_like=True):
     name: str | None = None
 
 
+class Vector(msgspec.Struct, frozen=True, tag="v", array_like=True):
+    """The embedding of one input: little-endian float32. `index` counts the request's inputs from 0."""
+
+    ticket: int
+    index: int
+    values: bytes
+
+
+class Score(msgspec.Struct, frozen=True, tag="p", array_like=True):
+    """How relevant the two texts of a pair are to each other; more is better. `index` counts the request's pairs."""
+
+    ticket: int
+    index: int
+    score: float
+
+
 class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     """The one end of a sequence that worked. Counts are in tokens; a prompt that several choices share counts once.
 
     `stop` is the stop string or the token's text that ended it, if the client named one. `mean_logprob` is in nats
     per token, 0 where it was not asked for. A draft model proposed `drafted_tokens`, of which the answer has
-    `accepted_tokens`.
+    `accepted_tokens`. `encoded_media` counts the pictures and sounds that the model's encoders had to
+    look at, `cached_media` those whose features were known.
     """
 
     ticket: int
@@ -96,6 +114,8 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     mean_logprob: float = 0.0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    encoded_media: int = 0
+    cached_media: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
@@ -109,9 +129,12 @@ class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
 
 
 Part = Text | Reasoning | ToolCall
-"""What an answer is made of: a sequence's parts come in order, and `Finished` after the last."""
+"""What a text is made of: a sequence's parts come in order, and `Finished` after the last."""
 
-Event = Part | Finished | Failed
+Result = Vector | Score
+"""What is computed without writing text: each one comes once, in any order, and one `Finished` after the last."""
+
+Event = Part | Result | Finished | Failed
 
 
 class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
@@ -131,7 +154,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     """What a worker found out about the model it loaded.
 
     `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
-    `grammars`: its answers can be held to one.
+    `grammars`: its answers can be held to one. `media` is what its conversations may hold beside text. `dimensions` is
+    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts.
     """
 
     rows: int
@@ -145,9 +169,21 @@ class ModelFacts(msgspec.Struct, frozen=True):
     reasoning: bool = False
     tools: str = ""
     grammars: bool = False
+    media: tuple[MediaKind, ...] = ()
+    dimensions: int | None = None
+    scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
 
 
 # --- to the worker ---
+
+
+class MediaLimits(msgspec.Struct, frozen=True):
+    """What a client's pictures and sounds may cost: a picture's pixels, a sound's or film's seconds, and the seconds
+    that decoding all of a request's may take."""
+
+    image_pixels: int = 64_000_000
+    duration_s: float = 600.0
+    decode_s: float = 20.0
 
 
 class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
@@ -158,6 +194,9 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
 
     `adapter_path` is the folder of the adapter for requests that name none, `adapter_dir` the folder of those that
     requests may name.
+
+    `feature_cache_bytes` bounds the kept features of pictures, `prefix_cache_bytes` the kept KV states of prompts,
+    `batch_tokens` the tokens, padding included, that are embedded in one step.
     """
 
     model_path: str
@@ -171,13 +210,17 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     adapter_path: str | None = None
     adapter_dir: str | None = None
     draft_model: str | None = None
+    media_limits: MediaLimits = MediaLimits()
+    feature_cache_bytes: int = 256 << 20
+    prefix_cache_bytes: int = 1 << 30
+    batch_tokens: int = 4096
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):
     """A request to prepare now (template, tokenizer) and to run on `rows` rows, none yet if 0."""
 
     ticket: int
-    request: GenerationRequest
+    request: Work
     rows: int
 
 

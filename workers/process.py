@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import (
@@ -39,7 +40,7 @@ from mlx_server.workers.engine_thread import EngineThread
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadError
 from mlx_server.workers.questions import Questions
-from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence, Token
+from mlx_server.workers.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.stopwatch import Stopwatch
 
 HEARTBEAT_S = 1.0
@@ -118,7 +119,8 @@ class WorkerProcess:
             case Load():
                 self._spawn(self._load(message))
             case Submit():
-                job = self._jobs[message.ticket] = Job(message.rows, message.request.announce)
+                announced = isinstance(message.request, GenerationRequest) and message.request.announce
+                job = self._jobs[message.ticket] = Job(message.rows, announced)
                 self._spawn(self._prepare(message, job))
             case Grant():
                 if known := self._jobs.get(message.ticket):
@@ -188,7 +190,7 @@ class WorkerProcess:
             log.warning("a prompt could not be prepared: %s", type(error).__name__)
             self._fail(Failed(ticket, FailureKind.ENGINE, generation_failed(error)))
 
-    def _timed_prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
+    def _timed_prepare(self, ticket: int, request: Work) -> list[Sequence]:
         with self._preparing:
             return self._handler.prepare(ticket, request)
 
@@ -244,11 +246,11 @@ class WorkerProcess:
     def _on_produced(self, answer: AnswerStream, item: Produced, events: list[StepEvent]) -> None:
         try:
             match item:
-                case Token() | Echoed():
+                case Token() | Echoed() | Computed():
                     if self._unannounced and item.key in self._unannounced:
                         self._unannounced.remove(item.key)
                         events.append(answer.started())
-                    events += answer.add(item) if isinstance(item, Token) else answer.echo(item)
+                    events += answer.add(item)
                     if answer.finish is not None:
                         self._finish(answer, item, events)
                     return
@@ -261,7 +263,7 @@ class WorkerProcess:
         self._engine_remove(item.key)
         events.append(failed)
 
-    def _finish(self, answer: AnswerStream, item: Token | Echoed, events: list[StepEvent]) -> None:
+    def _finish(self, answer: AnswerStream, item: Token | Echoed | Computed, events: list[StepEvent]) -> None:
         if item.finish is None:
             self._engine_remove(item.key)
         del self._answers[item.key]

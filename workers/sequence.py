@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlx_server.schemas.generation import Limits, Sampling
-from mlx_server.schemas.messages import FinishReason
+from mlx_server.schemas.messages import FinishReason, Result
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -100,4 +100,13 @@ class Broken:
     param: str | None = None
 
 
-Produced = Token | Echoed | Broken
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Results of one step for one sequence whose work is no text. With `finish` nothing follows."""
+
+    key: Key
+    results: tuple[Result, ...]
+    finish: FinishReason | None = None
+
+
+Produced = Token | Echoed | Computed | Broken

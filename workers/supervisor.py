@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Protocol, assert_never
 
 from mlx_server.schemas import messages
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.messages import (
     Answered,
     Ask,
@@ -142,7 +142,7 @@ class Supervisor:
 
     # --- work, as the queue's backend ---
 
-    def submit(self, ticket: int, request: GenerationRequest, rows: int) -> None:
+    def submit(self, ticket: int, request: Work, rows: int) -> None:
         """Prepare a request and run it on `rows` rows."""
         self._send(Submit(ticket, request, rows))
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from starlette.requests import Request
 
+from mlx_server.app.abilities import check_served
 from mlx_server.app.body import read_body
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.head import Head
@@ -105,7 +106,9 @@ def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]
     """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed."""
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
-    generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
+    generation = given.to_generation(settings.default_max_tokens)
+    check_served(settings.model_type, generation)
+    generation = deployment.variants.settle(generation)
     return deployment.queue, deployment.queue.submit(generation, whole=not given.stream)
 
 

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from mlx_server.schemas import messages
+from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Pair, ScoreRequest, Truncation
 from mlx_server.schemas.generation import (
     ChatPrompt,
     Draft,
@@ -11,6 +12,7 @@ from mlx_server.schemas.generation import (
     GenerationRequest,
     Grammar,
     Limits,
+    Media,
     Message,
     Sampling,
     Template,
@@ -39,6 +41,7 @@ from mlx_server.schemas.messages import (
     NoAnswer,
     Ready,
     Reasoning,
+    Score,
     Started,
     Step,
     StepEvent,
@@ -51,6 +54,7 @@ from mlx_server.schemas.messages import (
     TokensOf,
     ToolCall,
     ToWorker,
+    Vector,
     Withdraw,
 )
 
@@ -63,6 +67,7 @@ CHAT = GenerationRequest(
             (
                 Message("assistant", "", None, "hm", (FunctionCall("c1", "f", '{"a":1}'),)),
                 Message("tool", "2", tool_call_id="c1"),
+                Message("user", "who?", media=(Media("image", b"\xff\xd8", 3, "messages[2].content[1]", "low"),)),
             ),
             (TOOL, Tool("g")),
             Template("{{ messages }}", {"user": "U: "}, False, {"deep": [{"er": None}]}, "low"),
@@ -84,6 +89,10 @@ REQUESTS = [
     GenerationRequest((TextPrompt("Once"), TextPrompt("", "end")), 1, 1, SAMPLING, LIMITS),
     CHAT,
     GenerationRequest((TokenPrompt((0, 1, 2**31 - 1)), TokenPrompt(())), 5),
+    EmbeddingRequest(
+        (EmbeddingInput("a", "input[0]"), EmbeddingInput((0, 5), "input[1]")), 64, Truncation(8, "end"), "query: "
+    ),
+    ScoreRequest((Pair("q", "d", "query", "documents[0]"),), Truncation(), "be just"),
 ]
 TO_WORKER: list[ToWorker] = [
     Load("/models/a b", "lm", 8, 512, "/tmp/cache"),
@@ -108,6 +117,8 @@ EVENTS: list[Event] = [
     Finished(1, 0, "stop", 10, 4, 6),
     Finished(1, 1, "length", 10, 0, 6),
     Finished(1, 2, "tool_calls", 10, 0, 6, 3, "<|end|>", -0.25),
+    Vector(1, 2, b"\x00\x00\x80?"),
+    Score(1, 3, 0.25),
     *(Failed(1, kind, "no good", None) for kind in FailureKind),
     Failed(1, FailureKind.INVALID, "too long", "messages"),
 ]

@@ -20,7 +20,7 @@ from mlx_server.schemas.messages import (
 )
 from mlx_server.workers.engine.markup import Called, Markup, Piece, Said, Thought
 from mlx_server.workers.engine.text import DetokenizedText, StopScanner
-from mlx_server.workers.sequence import Echoed, Sequence, Token
+from mlx_server.workers.sequence import Computed, Echoed, Sequence, Token
 
 Describe = Callable[[int, float | None], TokenLogprob]
 """A token's text and bytes, by its id, with its log-probability."""
@@ -44,8 +44,17 @@ class Answer:
         self._unsent: list[tuple[int, ChosenToken]] = []
         """Tokens to report, each with the number of visible characters that stand before it."""
 
-    def add(self, token: Token) -> list[Part]:
-        """What is certain after one more token; after the last one, all that was held back."""
+    def add(self, item: Token | Echoed | Computed) -> list[Part]:
+        """What is certain after one more token, and after the last one all that was held back; or the echo."""
+        match item:
+            case Token():
+                return self._add(item)
+            case Echoed():
+                return self._echo(item)
+            case Computed():
+                raise TypeError("a text is made of tokens")
+
+    def _add(self, token: Token) -> list[Part]:
         self._tokens += 1
         self._uncounted += 1
         self._reasoning_tokens += self._markup.thinking
@@ -62,7 +71,7 @@ class Answer:
         self.finish = self._why(token.finish)
         return self._counted(parts)
 
-    def echo(self, echoed: Echoed) -> list[Part]:
+    def _echo(self, echoed: Echoed) -> list[Part]:
         """The prompt, which is not an answer's text: no stop string is looked for in it."""
         sequence, key = self._sequence, self._sequence.key
         self.finish = echoed.finish

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from mlx_server.schemas.generation import GenerationRequest, Prompt, ToolUse
-from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Started
-from mlx_server.workers.sequence import Echoed, Key, Produced, Sequence, Token
+from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.generation import Prompt, ToolUse
+from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Result, Started
+from mlx_server.workers.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
 
 class ModelLoadError(Exception):
@@ -27,11 +28,9 @@ class AnswerStream(Protocol):
     def started(self) -> Started:
         """What its prompt took."""
 
-    def add(self, token: Token) -> list[Part]:
-        """What is certain after one more token; after the last one, all that was held back."""
-
-    def echo(self, echoed: Echoed) -> list[Part]:
-        """The prompt, as the first part of the answer."""
+    def add(self, item: Token | Echoed | Computed) -> Iterable[Part | Result]:
+        """What is certain after one more token, and after the last one all that was held back; the prompt as the first
+        part of the answer; or what was computed."""
 
     def finished(self) -> Finished:
         """The end of an answer that has one."""
@@ -43,7 +42,7 @@ class Handler(Protocol):
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Make the model ready to answer. Raises ModelLoadError."""
 
-    def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
+    def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Turn a request into sequences. Called on the tokenizer's thread. Raises InvalidRequest."""
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Prompt, Sampling, ToolUse
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
@@ -88,8 +89,10 @@ class LanguageHandler:
             grammars=True,
         )
 
-    def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
+    def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render and tokenise. Raises InvalidRequest."""
+        if not isinstance(request, GenerationRequest):
+            raise InvalidRequest("This model writes text and makes no embeddings.", "input")
         sequences = self._prompts.sequences(ticket, request)
         for sequence in sequences:
             sequence.adapter = request.adapter

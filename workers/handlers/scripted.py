@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt, ToolUse
 from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Started, Text
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence, Token
+from mlx_server.workers.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 
 CONTEXT_LENGTH = 1 << 24
 
@@ -56,15 +57,11 @@ class ScriptedAnswer:
         self._sequence = sequence
         self._tokens = 0
 
-    def add(self, token: Token) -> list[Part]:
+    def add(self, item: Token | Echoed | Computed) -> list[Part]:
         """The text of one token."""
-        self.finish = token.finish
+        self.finish = item.finish
         self._tokens += 1
-        return [Text(*token.key, self._sequence.script.text, 1)]
-
-    def echo(self, echoed: Echoed) -> list[Part]:
-        """Scripts echo nothing."""
-        return []
+        return [Text(*item.key, self._sequence.script.text, 1)]
 
     def started(self) -> Started:
         """The script's beginning."""
@@ -95,8 +92,10 @@ class ScriptedHandler:
         report(Loading("loading weights", 2, 2))
         return ModelFacts(spec.rows, CONTEXT_LENGTH, 1 << 16, 0, "scripted", "none")
 
-    def prepare(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
-        """Read the scripts. Raises InvalidRequest where one says so."""
+    def prepare(self, ticket: int, request: Work) -> list[Sequence]:
+        """Read the scripts. Raises InvalidRequest where one says so, or for what can't be one."""
+        if not isinstance(request, GenerationRequest):
+            raise InvalidRequest("a script writes text, and nothing else", "input")
         sequences: list[Sequence] = []
         for prompt in request.prompts:
             script = prepared(prompt)

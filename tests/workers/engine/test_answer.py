@@ -125,7 +125,7 @@ def test_reported_tokens_are_those_whose_text_is_sent(tokenizer: Any, stop: tupl
 
 def test_an_echo_reports_the_prompt_without_a_value_for_its_first_token(tokenizer: Any) -> None:
     answer = _answer(tokenizer, echo="prompt", logprobs=1)
-    [part] = answer.echo(Echoed((1, 0), ((-1.0, ((8, -0.5),)), (-2.0, ((9, -0.5),))), "length"))
+    [part] = answer.add(Echoed((1, 0), ((-1.0, ((8, -0.5),)), (-2.0, ((9, -0.5),))), "length"))
     assert isinstance(part, Text)
     assert (part.text, part.tokens) == ("prompt", 0)
     assert [chosen.token.logprob for chosen in part.logprobs] == [None, -1.0, -2.0]
