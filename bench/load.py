@@ -30,13 +30,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """What to send. `url` ends where `/chat/completions` is appended; one request per prompt.
+    """What to send. `url` ends where `/chat/completions` is appended; one request per prompt: text, or for chat the
+    parts of a message's content.
 
     Exactly one of `clients` (closed loop) and `rate` (open loop, requests per second) is set.
     """
 
     url: str
-    prompts: Sequence[str]
+    prompts: Sequence[str | list[dict[str, Any]]]
     max_tokens: int
     clients: int | None = None
     rate: float | None = None

@@ -85,10 +85,10 @@ class ServerProcess:
 
 
 class EngineProcess:
-    """`engine.py` kept loaded behind its line protocol, in the worker's environment."""
+    """`engine.py`, or a `script` like it, kept loaded behind its line protocol, in the worker's environment."""
 
-    def __init__(self, model: Path, environment: Mapping[str, str], log: Path) -> None:
-        self._command = [sys.executable, str(BENCH / "engine.py"), str(model)]
+    def __init__(self, model: Path, environment: Mapping[str, str], log: Path, script: str = "engine.py") -> None:
+        self._command = [sys.executable, str(BENCH / script), str(model)]
         self._environment = dict(environment)
         self._log = log
         self.facts: dict[str, Any] = {}
