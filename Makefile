@@ -75,7 +75,7 @@ $(VENV)/.created:
 	[ -n "$$found" ] && "$$found" -m venv --clear $(VENV) && touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) -e '.[vlm]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml

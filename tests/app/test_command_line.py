@@ -36,6 +36,16 @@ FLAGS = {
     "--chat-template",
     "--chat-template-args",
     "--use-default-chat-template",
+    "--private-media-urls",
+    "--allowed-media-dir",
+    "--max-media-mb",
+    "--max-media-files",
+    "--media-timeout",
+    "--max-image-pixels",
+    "--max-media-seconds",
+    "--feature-cache-mb",
+    "--prefix-cache-mb",
+    "--batch-tokens",
 }
 
 
