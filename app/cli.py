@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from mlx_server.app import __version__
+from mlx_server.app import __version__, models_cli
 from mlx_server.app.settings import MediaAccess, Settings, default_cache_dir, default_data_dir
 from mlx_server.app.template_options import parse_arguments, read_template
 from mlx_server.workers.model_path import ModelPathError, local_path
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(models_cli.app, name="models")
 stderr = Console(stderr=True)
 
 

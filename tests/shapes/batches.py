@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from tokenizers import Tokenizer
-
 from shapes.conversations import Conversation, Turn, draw_conversation
 from shapes.draw import SIZE, Scene
 from shapes.folder import GRID, IMAGE_TOKENS, MERGE, PATCH
+from tokenizers import Tokenizer
 
 ALIKE = 4
 """How many batches are sorted by length together."""

@@ -11,7 +11,6 @@ import mlx.nn as nn
 import numpy as np
 from mlx_vlm.models import qwen3_vl
 from mlx_vlm.models.qwen3_vl.vision import VisionModel, apply_rotary_pos_emb_vision
-
 from shapes.batches import Batch
 from shapes.folder import GRID
 

@@ -1,0 +1,1 @@
+"""Models on this machine: what they are, before any is loaded."""

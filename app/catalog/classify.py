@@ -1,0 +1,103 @@
+"""What a model's configuration says it is for. Pure: a dict in, an answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlx_server.app.catalog.model_facts import Kind
+
+EMBEDDING_TYPES = {
+    "bert",
+    "xlm-roberta",
+    "modernbert",
+    "gemma3_embedding",
+    "embedding_gemma2",
+    "lfm2_embedding",
+    "llama_bidirec",
+    "llama_nemotron_vl_embedding",
+    "qwen3_vl_embedding",
+    "colqwen2_5",
+    "colidefics3",
+    "siglip",
+    "siglip2",
+}
+"""Architectures that write no text."""
+
+AUDIO_TYPES = {
+    "whisper",
+    "parakeet",
+    "kokoro",
+    "voxtral",
+    "bark",
+    "dia",
+    "csm",
+    "sesame",
+    "spark",
+    "moonshine",
+    "wav2vec2",
+}
+AUDIO_PARTS = {"audio_config", "speech_config", "codec_config", "istftnet", "vocoder_config"}
+VISION_PARTS = {"vision_config", "vision_tower", "mm_vision_tower", "vit_config", "vision_encoder"}
+"""Keys that only the configuration of a model with such a part has."""
+
+
+def classify(config: Mapping[str, Any], *, pooled: bool = False) -> Kind:
+    """The kind of a model with this config.json; `pooled`: its folder says how to pool its states to a vector."""
+    model_type = str(config.get("model_type", "")).lower()
+    architectures = [str(name) for name in config.get("architectures") or ()]
+    if any(name.endswith("ForSequenceClassification") for name in architectures):
+        return Kind.RERANKER
+    if pooled or model_type in EMBEDDING_TYPES:
+        return Kind.EMBEDDING
+    if "_class_name" in config or any("DiffusionPipeline" in name for name in architectures):
+        return Kind.IMAGE
+    if VISION_PARTS & config.keys():
+        return Kind.VISION
+    if model_type in AUDIO_TYPES or AUDIO_PARTS & config.keys():
+        return Kind.AUDIO
+    return Kind.LANGUAGE
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of the configuration that is about the language model."""
+    inner = config.get("text_config") or config.get("llm_config") or config.get("language_config")
+    return {**config, **inner} if isinstance(inner, Mapping) else config
+
+
+def quantisation(config: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """How the weights are held, for people, and their bits if they are packed."""
+    found = config.get("quantization") or config.get("quantization_config")
+    if isinstance(found, Mapping):
+        bits = found.get("bits")
+        if isinstance(bits, int):
+            return f"{bits}-bit", bits
+        return str(found.get("quant_method") or found.get("mode") or "quantised"), None
+    dtype = config.get("torch_dtype") or config.get("dtype") or text_config(config).get("dtype")
+    return (str(dtype), None) if dtype else (None, None)
+
+
+def number(config: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these that is a positive integer."""
+    return next((config[name] for name in names if type(config.get(name)) is int and config[name] > 0), None)
+
+
+def context_length(config: Mapping[str, Any]) -> int | None:
+    """Tokens that a sequence may have."""
+    return number(text_config(config), "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
+
+
+def kv_bytes_per_token(config: Mapping[str, Any]) -> int | None:
+    """What a token keeps in the KV cache: 2 layers x heads x width in half precision; latent attention keeps one
+    compressed state and its rotary part instead."""
+    text = text_config(config)
+    layers = number(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if layers is None:
+        return None
+    if (rank := number(text, "kv_lora_rank")) is not None:
+        return 2 * layers * (rank + (number(text, "qk_rope_head_dim") or 0))
+    heads = number(text, "num_attention_heads", "n_head", "n_heads")
+    hidden = number(text, "hidden_size", "n_embd", "d_model", "dim")
+    width = number(text, "head_dim") or (hidden // heads if hidden and heads else None)
+    kv_heads = number(text, "num_key_value_heads", "n_kv_heads") or heads
+    return 2 * 2 * layers * kv_heads * width if kv_heads and width else None

@@ -1,0 +1,69 @@
+"""The metadata of a .gguf file, without its weights (github.com/ggml-org/ggml, docs/gguf.md)."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MAX_ENTRIES = 100_000
+MAX_STRING = 16 << 20
+STRING, ARRAY = 8, 9
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""Types of values, by the number that the format gives them, as `struct` names them."""
+
+
+class GgufHeaderError(Exception):
+    """Raised when a file is no GGUF file that can be read; the message says why."""
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The file's keys and values; of arrays, which hold vocabularies, only the length. Raises GgufHeaderError."""
+    try:
+        with path.open("rb") as file:
+            magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
+            if magic != b"GGUF" or version not in (2, 3):
+                raise GgufHeaderError(f"{path.name} is no GGUF file of version 2 or 3")
+            if count > MAX_ENTRIES:
+                raise GgufHeaderError(f"{path.name} has {count} entries, which no model has")
+            return {read_string(file): read_value(file, *read(file, "I")) for _ in range(count)}
+    except (struct.error, OSError, UnicodeDecodeError) as error:
+        raise GgufHeaderError(f"{path.name} can't be read: {error}") from None
+
+
+def read(file: BinaryIO, form: str) -> tuple[Any, ...]:
+    """Numbers, little-endian. Raises struct.error at the file's end."""
+    return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
+
+
+def read_string(file: BinaryIO) -> str:
+    """A string after its length. Raises GgufHeaderError for one that is too long."""
+    (size,) = read(file, "Q")
+    if size > MAX_STRING:
+        raise GgufHeaderError("a string is too long")
+    return file.read(size).decode()
+
+
+def read_value(file: BinaryIO, kind: int) -> Any:
+    """A number, a string, or the length of an array. Raises GgufHeaderError for an unknown type."""
+    if kind == STRING:
+        return read_string(file)
+    if kind == ARRAY:
+        inner, length = read(file, "IQ")
+        skip_items(file, inner, length)
+        return length
+    if kind not in NUMBERS:
+        raise GgufHeaderError(f"{kind} is no type of value")
+    return read(file, NUMBERS[kind])[0]
+
+
+def skip_items(file: BinaryIO, kind: int, length: int) -> None:
+    """Go behind an array's items. Raises GgufHeaderError for arrays of arrays, which no file has."""
+    if kind in NUMBERS:
+        file.seek(length * struct.calcsize(NUMBERS[kind]), 1)
+        return
+    if kind != STRING:
+        raise GgufHeaderError("arrays of arrays are not read")
+    for _ in range(length):
+        (size,) = read(file, "Q")
+        file.seek(size, 1)

@@ -1,0 +1,48 @@
+"""What is known of a model before it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Kind(StrEnum):
+    """What a model is for."""
+
+    LANGUAGE = "language"
+    VISION = "vision"
+    EMBEDDING = "embedding"
+    RERANKER = "reranker"
+    AUDIO = "audio"
+    IMAGE = "image"
+
+
+MODEL_TYPES = {Kind.LANGUAGE: "lm", Kind.VISION: "vlm", Kind.EMBEDDING: "embeddings", Kind.RERANKER: "rerank"}
+"""How each kind is served, in the words of `--model-type`; the others are not."""
+
+
+class NotAModel(Exception):  # noqa: N818 - named for the fact
+    """Raised when a folder or a file holds no model; the message is one line and names it."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is not a model: {why}.")
+
+
+@dataclass(frozen=True)
+class ModelOnDisk:
+    """A model folder, or a .gguf file.
+
+    `weight_bytes` are those of its weights' files and `parameters` their numbers, packed ones counted one by one.
+    `kv_bytes_per_token` is what a token of one sequence keeps in the KV cache in half precision. What a model's files
+    do not say is None.
+    """
+
+    path: Path
+    kind: Kind
+    architecture: str
+    quantisation: str | None
+    weight_bytes: int
+    parameters: int | None = None
+    context_length: int | None = None
+    kv_bytes_per_token: int | None = None

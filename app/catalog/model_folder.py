@@ -1,0 +1,149 @@
+"""Models on disk, read without loading them: their configuration and the headers of their weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlx_server.app.catalog import classify
+from mlx_server.app.catalog.gguf_header import GgufHeaderError, read_metadata
+from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk, NotAModel
+from mlx_server.app.catalog.safetensors_header import HeaderError, Tensor, parameters, read_header
+
+POOLING = ("modules.json", "1_Pooling/config.json")
+DEEPEST = 4
+"""How many folders deep models are looked for."""
+
+GGUF_TYPES = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    32: "BF16",
+}
+"""`general.file_type` in words (llama.cpp, llama_ftype)."""
+
+
+def read_model(path: Path) -> ModelOnDisk:
+    """What this folder or .gguf file is. Raises NotAModel."""
+    return read_folder(path) if path.is_dir() else read_gguf(path)
+
+
+def read_folder(path: Path) -> ModelOnDisk:
+    """What this folder holds. Raises NotAModel."""
+    if (path / "model_index.json").is_file():
+        index = read_json(path, "model_index.json")
+        sizes = sum(file.stat().st_size for file in path.rglob("*.safetensors"))
+        return ModelOnDisk(path, Kind.IMAGE, str(index.get("_class_name", "diffusion")), None, sizes)
+    config = read_json(path, "config.json")
+    words, bits = classify.quantisation(config)
+    tensors = read_tensors(path)
+    return ModelOnDisk(
+        path,
+        classify.classify(config, pooled=any((path / name).is_file() for name in POOLING)),
+        str(config.get("model_type") or "unknown"),
+        words,
+        sum(tensor.nbytes for tensor in tensors.values()),
+        parameters(tensors, bits),
+        classify.context_length(config),
+        classify.kv_bytes_per_token(config),
+    )
+
+
+def read_gguf(path: Path) -> ModelOnDisk:
+    """What this file holds. Raises NotAModel."""
+    try:
+        metadata = read_metadata(path)
+        size = path.stat().st_size
+    except (GgufHeaderError, OSError) as error:
+        raise NotAModel(path, str(error)) from None
+    name = str(metadata.get("general.architecture", "unknown"))
+
+    def value(key: str) -> int | None:
+        return classify.number(metadata, f"{name}.{key}")
+
+    config = {
+        "num_hidden_layers": value("block_count"),
+        "num_attention_heads": value("attention.head_count"),
+        "num_key_value_heads": value("attention.head_count_kv"),
+        "hidden_size": value("embedding_length"),
+        "head_dim": value("attention.key_length"),
+    }
+    return ModelOnDisk(
+        path,
+        Kind.EMBEDDING if "bert" in name else Kind.LANGUAGE,
+        name,
+        GGUF_TYPES.get(metadata.get("general.file_type", -1)),
+        size,
+        classify.number(metadata, "general.parameter_count"),
+        value("context_length"),
+        classify.kv_bytes_per_token(config),
+    )
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """A JSON object from a file of the folder. Raises NotAModel."""
+    try:
+        found = json.loads((path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotAModel(path, f"it has no {name}") from None
+    except (OSError, ValueError) as error:
+        raise NotAModel(path, f"{name} can't be read: {error}") from None
+    if not isinstance(found, dict):
+        raise NotAModel(path, f"{name} is no JSON object")
+    return found
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of the folder's weights. Raises NotAModel."""
+    tensors: dict[str, Tensor] = {}
+    try:
+        for file in sorted(path.glob("*.safetensors")):
+            tensors |= read_header(file)
+    except (HeaderError, OSError) as error:
+        raise NotAModel(path, str(error)) from None
+    if not tensors:
+        raise NotAModel(path, "it has no weights (*.safetensors)")
+    return tensors
+
+
+def find_models(root: Path) -> Iterator[ModelOnDisk]:
+    """The models in a folder and the folders in it, in the order of their paths; what is none is passed over."""
+    for path in sorted(candidates(root, DEEPEST, set())):
+        try:
+            yield read_model(path)
+        except NotAModel:
+            continue
+
+
+def candidates(root: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
+    """Folders with a model's configuration and .gguf files. Links are followed, and nothing is looked at twice."""
+    if (real := root.resolve()) in seen:
+        return
+    seen.add(real)
+    if any((root / name).is_file() for name in ("config.json", "model_index.json")):
+        yield root
+        return
+    try:
+        entries = list(root.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        if entry.suffix == ".gguf" and entry.is_file():
+            yield entry
+        elif depth and entry.is_dir() and not entry.name.startswith("."):
+            yield from candidates(entry, depth - 1, seen)

@@ -1,0 +1,61 @@
+"""The header of a safetensors file: names, types and shapes of its tensors (huggingface.co/docs/safetensors)."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import msgspec
+
+MAX_HEADER_BYTES = 100 << 20
+"""The format's own bound."""
+
+
+class HeaderError(Exception):
+    """Raised when a file is no safetensors file; the message says why."""
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """One tensor: `dtype` as the format names it (`F16`, `U32`, ...), `data_offsets` are bytes after the header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return self.data_offsets[1] - self.data_offsets[0]
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """The file's tensors by name; only the header is read. Raises HeaderError or OSError."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if not 2 <= size <= MAX_HEADER_BYTES:
+            raise HeaderError(f"{path.name} is no safetensors file")
+        body = file.read(size)
+    try:
+        found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        found.pop("__metadata__", None)
+        return {name: msgspec.json.decode(raw, type=Tensor) for name, raw in found.items()}
+    except msgspec.MsgspecError as error:
+        raise HeaderError(f"{path.name} is no safetensors file: {error}") from None
+
+
+def parameters(tensors: dict[str, Tensor], bits: int | None) -> int:
+    """How many numbers the tensors stand for. With `bits`, integers beside `scales` hold several each."""
+    total = 0
+    for name, tensor in tensors.items():
+        stem, _, last = name.rpartition(".")
+        packed = f"{stem}.scales" in tensors
+        if packed and last == "weight" and bits:
+            total += tensor.nbytes * 8 // bits
+        elif not (packed and last in ("scales", "biases")):
+            total += tensor.size
+    return total
