@@ -11,7 +11,6 @@ from typing import Any
 import mlx.core as mx
 import mlx_vlm
 from PIL import Image
-
 from shapes.conversations import (
     ABOUT_ONE_OF_TWO,
     Turn,

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from tokenizers import Tokenizer
-
 from shapes.conversations import Conversation, Turn, draw_conversation
 from shapes.draw import SIZE, Scene
 from shapes.folder import GRID, IMAGE_TOKENS, MERGE, PATCH
+from tokenizers import Tokenizer
 
 ALIKE = 4
 """How many batches are sorted by length together."""
@@ -96,11 +95,15 @@ def photograph(rnd: random.Random, scene: Scene) -> Image.Image:
 
 
 def make_batches(rnd: random.Random, tokenizer: Tokenizer, size: int) -> Iterator[Batch]:
-    """Endless batches of `size` random conversations; those of like length come together."""
+    """Endless batches of `size` random conversations; those of like length come together.
+
+    Batches made from other random numbers come in the same order of length.
+    """
+    order = random.Random(0)
     while True:
         drawn = [draw_conversation(rnd) for _ in range(ALIKE * size)]
         drawn.sort(key=lambda conversation: len(encode(tokenizer, conversation)[0]))
-        for start in rnd.sample(range(0, len(drawn), size), ALIKE):
+        for start in order.sample(range(0, len(drawn), size), ALIKE):
             yield make_batch(rnd, tokenizer, drawn[start : start + size])
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_vlm.models import qwen3_vl
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
 from shapes.conversations import ABOUT_ONE_OF_TWO, GREETING, NO_PICTURE, ORDINALS, SYSTEM
 from shapes.draw import COLOURS, COUNTS, QUESTIONS, SHAPES, SIZE
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 PATCH = 8
 MERGE = 2
