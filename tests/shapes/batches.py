@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +87,7 @@ def patches(image: Image.Image) -> np.ndarray:
     return blocks.transpose(2, 5, 3, 6, 1, 0, 4, 7).reshape(GRID * GRID, -1)
 
 
-def photograph(rnd: random.Random, scene: Scene) -> Image.Image:
+def at_some_size(rnd: random.Random, scene: Scene) -> Image.Image:
     """The scene at the model's size; one in three drawn at another and scaled as the processor would."""
     if rnd.random() < 2 / 3:
         return scene.image()
@@ -107,7 +107,12 @@ def make_batches(rnd: random.Random, tokenizer: Tokenizer, size: int) -> Iterato
             yield make_batch(rnd, tokenizer, drawn[start : start + size])
 
 
-def make_batch(rnd: random.Random, tokenizer: Tokenizer, conversations: list[Conversation]) -> Batch:
+def make_batch(
+    rnd: random.Random,
+    tokenizer: Tokenizer,
+    conversations: list[Conversation],
+    photograph: Callable[[random.Random, Scene], Image.Image] = at_some_size,
+) -> Batch:
     """The arrays of some conversations."""
     encoded = [encode(tokenizer, conversation) for conversation in conversations]
     size, length = len(encoded), max(len(ids) for ids, _ in encoded)

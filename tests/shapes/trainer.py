@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import mlx.core as mx
@@ -17,11 +19,11 @@ from mlx.utils import tree_flatten
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from shapes.ask import measure
 from shapes.batches import make_batches
 from shapes.card import Training, write_card
 from shapes.folder import make_config, make_model, make_tokenizer, write_folder
 from shapes.forward import loss
+from shapes.oracle import measure
 
 SEED = 0
 HELD_OUT_SEED = 999_999
@@ -30,7 +32,7 @@ WARM_UP = 150
 BATCH = 32
 PEAK_RATE = 1.5e-3
 LINE_EVERY = 50
-"""Steps between two lines of progress where there is no terminal."""
+"""Steps between two lines of progress where there is no terminal; the loss shown is their mean."""
 
 
 def main(
@@ -83,19 +85,25 @@ def train(model: nn.Module, steps: int, batches: Iterator[Any], report: Callable
 @contextmanager
 def reporting(console: Console, steps: int) -> Iterator[Callable[[int, float], None]]:
     """Shows the progress of training: a bar on a terminal, otherwise a line now and then."""
+    recent: deque[float] = deque(maxlen=LINE_EVERY)
     if not console.is_terminal:
-        yield (
-            lambda step, value: (
-                console.print(f"step {step} of {steps}, loss {value:.3f}")
-                if step % LINE_EVERY == 0 or step == 1
-                else None
-            )
-        )
+
+        def line(step: int, value: float) -> None:
+            recent.append(value)
+            if step % LINE_EVERY == 0 or step in (1, steps):
+                console.print(f"step {step} of {steps}, loss {fmean(recent):.3f}")
+
+        yield line
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("training", total=steps, loss=float("nan"))
-        yield lambda step, value: progress.update(task, completed=step, loss=value)
+
+        def move(step: int, value: float) -> None:
+            recent.append(value)
+            progress.update(task, completed=step, loss=fmean(recent))
+
+        yield move
 
 
 def table(accuracy: dict[str, float]) -> Table:
