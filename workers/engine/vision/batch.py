@@ -1,0 +1,161 @@
+"""Continuous batching on mlx-vlm's parts: every prompt is read by itself, then joins the rows that decode together."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Collection
+from typing import Any
+
+import mlx.core as mx
+from mlx_vlm.generate.ar import GenerationBatch
+
+from mlx_server.schemas.messages import FinishReason
+from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.prefix import joins_prefix
+from mlx_server.workers.engine.replay import ReplayingEngine, describe
+from mlx_server.workers.engine.sampling import Processors, end_tokens, make_processors
+from mlx_server.workers.engine.vision.drawing import RowSamplers
+from mlx_server.workers.engine.vision.prefill import Prefill, begin
+from mlx_server.workers.sequence import Broken, Key, Sequence, Token
+
+log = logging.getLogger(__name__)
+
+NO_LIMIT = 1 << 31
+"""The batch is never told when a row ends: that is decided here, row by row."""
+
+
+class VisionEngine(ReplayingEngine):
+    """Steps up to `rows` sequences together. Engine thread only.
+
+    Prompts are read in turns, one chunk in a step, so that a short one is not behind a long one.
+    """
+
+    def __init__(self, model: Any, stop_tokens: set[int], *, rows: int, prefill_step_size: int) -> None:
+        super().__init__()
+        self._model = model
+        self._stop_tokens = stop_tokens
+        self._rows = rows
+        self._chunk = prefill_step_size
+        self._prefills: dict[Key, Prefill | None] = {}
+        """Prompts that are being read, the next in turn first; None before their beginning."""
+        self._samplers = RowSamplers()
+        self._batch = self._empty_batch()
+
+    def close(self) -> None:
+        """Release all sequences."""
+        self._discard()
+        super().close()
+
+    def _empty_batch(self) -> GenerationBatch:
+        self._samplers.clear()
+        language_model = self._model.language_model
+        return GenerationBatch.empty(language_model, self._draw, lambda _: False, compute_logprobs=False)
+
+    def _draw(self, logprobs: mx.array) -> mx.array:
+        return self._samplers.draw(self._batch.uids, logprobs)
+
+    def _discard(self) -> None:
+        self._prefills.clear()
+        self._batch = self._empty_batch()
+
+    def _take_out(self, keys: Collection[Key]) -> None:
+        for key in keys:
+            self._prefills.pop(key, None)
+            self._samplers.remove(key)
+        kept = [row for row, key in enumerate(self._batch.uids) if key not in keys]
+        if len(kept) < len(self._batch.uids):
+            self._batch.filter(kept)
+
+    def _insert(self, sequence: Sequence) -> None:
+        key, prefix = sequence.key, sequence.prefix
+        if len(self._running) >= self._rows:
+            return
+        prefill: Prefill | None = None
+        if prefix is not None and joins_prefix(sequence):
+            if prefix.cache is not None:
+                prefill = prefix.take()
+            elif prefix.leader not in (None, key):
+                return
+            else:
+                prefix.leader = key
+                prefix.started()
+        self._running[key] = self._waiting.pop(key)
+        self._prefills[key] = prefill
+        if processors := make_processors(sequence, self._stop_tokens):
+            self._processors[key] = processors
+
+    def _advance(self) -> list[Token | Broken]:
+        produced: list[Token | Broken] = [*self._decode()]
+        if self._prefills:
+            key = next(iter(self._prefills))
+            try:
+                self._read(self._running[key])
+            except Exception as error:  # a prompt that can't be read is nobody else's fault
+                log.error("a prompt could not be read", exc_info=error)
+                produced.append(Broken(key, describe(error)))
+        return produced
+
+    def _decode(self) -> list[Token]:
+        if not self._batch.uids:
+            return []
+        drawn = self._samplers.drawn()
+        responses = self._batch.next()
+        reports = self._report({r.uid: r.token for r in responses}, drawn)
+        none: tuple[None, tuple[()]] = (None, ())
+        return [Token(r.uid, r.token, self._finish(r.uid, r.token), *reports.get(r.uid, none)) for r in responses]
+
+    def _finish(self, key: Key, token: int) -> FinishReason | None:
+        sequence = self._running[key]
+        if token in end_tokens(sequence, self._stop_tokens):
+            return "stop"
+        return "length" if sequence.remaining <= 1 else None
+
+    def _report(self, tokens: dict[Key, int], drawn: dict[Key, mx.array]) -> dict[Key, Report]:
+        """The log-probabilities that were asked for, of tokens that were drawn a step ago."""
+        wanted = {key: n for key in tokens if (n := self._running[key].logprobs) is not None}
+        if not wanted:
+            return {}
+        rows = mx.concatenate([drawn[key] for key in wanted])
+        reports = report(rows, [tokens[key] for key in wanted], max(wanted.values()))
+        return {key: (own, top[: wanted[key]]) for key, (own, top) in zip(wanted, reports, strict=True)}
+
+    def _read(self, sequence: Sequence) -> None:
+        """One chunk of a prompt; once nothing is left of it, its row joins the others."""
+        key = sequence.key
+        prefill = self._prefills.pop(key) or begin(self._model, sequence.context, sequence.media)
+        self._prefills[key] = prefill
+        if prefill.advance(self._model, self._chunk) and prefill.left > 1:
+            return
+        prefix = sequence.prefix
+        if prefix is not None and prefix.leader == key and prefix.missing and prefix.cache is None:
+            prefix.keep(copy.deepcopy(prefill))
+        self._join(sequence, prefill)
+        del self._prefills[key]
+
+    def _join(self, sequence: Sequence, prefill: Prefill) -> None:
+        key, language_model = sequence.key, self._model.language_model
+        processors = self._processors.get(key)
+        logits = processed(prefill.finish(self._model), sequence, processors)
+        self._samplers.add(sequence)
+        first = self._samplers.draw([key], logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+        row = GenerationBatch(
+            language_model,
+            [key],
+            first,
+            prefill.cache,
+            self._draw,
+            lambda _: False,
+            [NO_LIMIT],
+            token_context=[sequence.context],
+            logits_processors=[[processors]] if processors else [],
+        )
+        row.compute_logprobs = False
+        row._rope_deltas = prefill.rope_deltas(self._model)
+        mx.eval(first, [layer.state for layer in prefill.cache], row._rope_deltas)
+        self._batch.extend(row)
+
+
+def processed(logits: mx.array, sequence: Sequence, processors: Processors | None) -> mx.array:
+    """The first token's logits [1, V], as the batch has the others'."""
+    return logits if processors is None else processors(mx.array(sequence.context), logits)
