@@ -24,6 +24,8 @@ from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
 from mlx_server.workers.engine.vision.text_model import TextModel
+from mlx_server.workers.engine.vision.trial import try_model
+from mlx_server.workers.engine.vision.trial_prompts import trial_sequences
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.writing import WritingHandler, check_templates, fingerprint, read_sampling_defaults
@@ -45,14 +47,10 @@ class VisionHandler(WritingHandler):
         report(Loading("warming up"))
         text_model = TextModel(model)
         vocab_size = text_model.vocab_size()
-        inputs = InputReader(processor, model.config, placeholder_ids(model, config), PictureReader(spec.media_limits))
-        engine = VisionEngine(
-            model, set(tokenizer.eos_token_ids), rows=spec.rows, prefill_step_size=spec.prefill_step_size
-        )
-        self._engine = EchoingEngine(text_model, engine)
         vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
         self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
         context_length = read_context_length(config)
+        inputs = InputReader(processor, model.config, placeholder_ids(model, config), PictureReader(spec.media_limits))
         self._prompts = PromptMaker(
             copy.deepcopy(tokenizer),
             vocab_size,
@@ -64,15 +62,35 @@ class VisionHandler(WritingHandler):
             inputs,
         )
         check_templates(self._prompts, spec)
-        return ModelFacts(
+        sequences, blind = trial_sequences(self._prompts)
+        if blind and inputs.kinds:
+            inputs.kinds = ()
+            notes.append(f"takes no pictures: {blind}")
+        tried = try_model(
+            model,
+            sequences,
             rows=spec.rows,
+            feature_bytes=spec.feature_cache_bytes,
+            prefix_bytes=spec.prefix_cache_bytes,
+        )
+        engine = VisionEngine(
+            model,
+            set(tokenizer.eos_token_ids),
+            rows=tried.rows,
+            prefill_step_size=spec.prefill_step_size,
+            tower=tried.tower,
+            prefixes=tried.prefixes,
+        )
+        self._engine = EchoingEngine(text_model, engine)
+        return ModelFacts(
+            rows=tried.rows,
             context_length=context_length,
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes, "mlx-vlm"),
-            notes=tuple(notes),
+            notes=(*notes, *tried.notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,

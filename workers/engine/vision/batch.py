@@ -16,7 +16,9 @@ from mlx_server.workers.engine.prefix import joins_prefix
 from mlx_server.workers.engine.replay import ReplayingEngine, describe
 from mlx_server.workers.engine.sampling import Processors, end_tokens, make_processors
 from mlx_server.workers.engine.vision.drawing import RowSamplers
-from mlx_server.workers.engine.vision.prefill import Prefill, begin
+from mlx_server.workers.engine.vision.features import RememberingTower
+from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin
+from mlx_server.workers.engine.vision.prefixes import PrefixStore
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,21 @@ class VisionEngine(ReplayingEngine):
     Prompts are read in turns, one chunk in a step, so that a short one is not behind a long one.
     """
 
-    def __init__(self, model: Any, stop_tokens: set[int], *, rows: int, prefill_step_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        stop_tokens: set[int],
+        *,
+        rows: int,
+        prefill_step_size: int,
+        tower: RememberingTower | None = None,
+        prefixes: PrefixStore | None = None,
+    ) -> None:
+        """`tower` is the memory that stands before the model's encoder, if one does, and `prefixes` keeps what may be
+        continued."""
         super().__init__()
+        self._tower = tower
+        self._prefixes = prefixes or PrefixStore(0)
         self._model = model
         self._stop_tokens = stop_tokens
         self._rows = rows
@@ -61,11 +76,20 @@ class VisionEngine(ReplayingEngine):
 
     def _take_out(self, keys: Collection[Key]) -> None:
         for key in keys:
-            self._prefills.pop(key, None)
             self._samplers.remove(key)
-        kept = [row for row, key in enumerate(self._batch.uids) if key not in keys]
-        if len(kept) < len(self._batch.uids):
-            self._batch.filter(kept)
+            if prefill := self._prefills.pop(key, None):
+                sequence = self._running[key]
+                self._prefixes.keep(sequence, prefill.cache, len(sequence.context) - prefill.left)
+        leaving = {row: key for row, key in enumerate(self._batch.uids) if key in keys}
+        for row, key in leaving.items():
+            self._keep_row(row, self._running[key])
+        if leaving:
+            self._batch.filter([row for row in range(len(self._batch.uids)) if row not in leaving])
+
+    def _keep_row(self, row: int, sequence: Sequence) -> None:
+        if self._prefixes.keeps:
+            cache = [layer.extract(row) for layer in self._batch.prompt_cache]
+            self._prefixes.keep(sequence, cache, len(sequence.context))
 
     def _insert(self, sequence: Sequence) -> None:
         key, prefix = sequence.key, sequence.prefix
@@ -123,7 +147,7 @@ class VisionEngine(ReplayingEngine):
     def _read(self, sequence: Sequence) -> None:
         """One chunk of a prompt; once nothing is left of it, its row joins the others."""
         key = sequence.key
-        prefill = self._prefills.pop(key) or begin(self._model, sequence.context, sequence.media)
+        prefill = self._prefills.pop(key) or self._begin(sequence)
         self._prefills[key] = prefill
         if prefill.advance(self._model, self._chunk) and prefill.left > 1:
             return
@@ -132,6 +156,28 @@ class VisionEngine(ReplayingEngine):
             prefix.keep(copy.deepcopy(prefill))
         self._join(sequence, prefill)
         del self._prefills[key]
+
+    def _begin(self, sequence: Sequence) -> Prefill:
+        """A prompt's beginning, with as much of it as is known; how much that is, is noted for its first start."""
+        known = self._prefixes.find(sequence)
+        if self._tower is not None:
+            self._tower.counted(0)
+        try:
+            prefill = begin(self._model, sequence.context, sequence.media, known)
+        except CannotContinue:
+            known, prefill = None, begin(self._model, sequence.context, sequence.media)
+        if not sequence.emitted:
+            sequence.cached_tokens = known[0] if known else 0
+            self._count_pictures(sequence)
+        return prefill
+
+    def _count_pictures(self, sequence: Sequence) -> None:
+        if sequence.media is None:
+            return
+        before = sum(1 for picture in sequence.media.pictures if picture.end <= sequence.cached_tokens)
+        left = sequence.media.count - before
+        computed, remembered = self._tower.counted(left) if self._tower else (left, 0)
+        sequence.encoded_media, sequence.cached_media = computed, remembered + before
 
     def _join(self, sequence: Sequence, prefill: Prefill) -> None:
         key, language_model = sequence.key, self._model.language_model

@@ -6,10 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
+from mlx_vlm.generate.ar import _is_sequence_aligned_prompt_kwarg as is_aligned
+from mlx_vlm.generate.ar import _pad_sequence_aligned_prompt_kwarg as pad_aligned
+from mlx_vlm.generate.ar import _slice_sequence_aligned_prompt_kwarg as cut_aligned
 from mlx_vlm.generate.common import _chunked_prefill_enabled
+from mlx_vlm.generate.dispatch import _prime_cached_prefix_rope_state
 from mlx_vlm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.vision.inputs import MediaInputs
+from mlx_server.workers.engine.vision.pieces import from_picture
 
 POSITION_STATE = ("_position_ids", "_rope_deltas")
 """What language models keep on themselves for the prompt that they are reading: others are read in between."""
@@ -20,6 +25,10 @@ class NeedsEncoder(Exception):  # noqa: N818 - named for what it says
 
     def __init__(self) -> None:
         super().__init__("this architecture needs its encoder's states in every step")
+
+
+class CannotContinue(Exception):  # noqa: N818 - named for what it says
+    """Raised when a prompt can't be read from the middle."""
 
 
 @dataclass(eq=False, slots=True)
@@ -84,21 +93,49 @@ class Prefill:
         return output
 
 
-def begin(model: Any, tokens: list[int], media: MediaInputs | None) -> Prefill:
-    """A prompt at its beginning: its pictures are encoded."""
-    ids = mx.array([tokens])
-    arrays = dict(media.arrays) if media is not None else {}
+def begin(
+    model: Any, tokens: list[int], media: MediaInputs | None, known: tuple[int, list[Any]] | None = None
+) -> Prefill:
+    """A prompt at its beginning, or with as many of its tokens `known` as are in that cache. The pictures behind those
+    are encoded."""
+    start, cache = known or (0, make_prompt_cache(model.language_model))
+    ids, arrays = mx.array([tokens]), dict(media.arrays) if media is not None else {}
+    unread = ids[:, start:]
+    given = arrays if media is None or not start else unread_arrays(media, len(tokens), start)
     restore(model.language_model, dict.fromkeys(POSITION_STATE))
-    pixels, mask = arrays.pop("pixel_values", None), mx.ones_like(ids)
-    given = model.get_input_embeddings(ids, pixels, mask=mask, **arrays).to_dict()
-    extras = arrays | {name: value for name, value in given.items() if value is not None}
+    pixels, rest = given.get("pixel_values"), {name: value for name, value in given.items() if name != "pixel_values"}
+    features = model.get_input_embeddings(unread, pixels, mask=mx.ones_like(unread), **rest).to_dict()
+    extras = rest | {name: value for name, value in features.items() if value is not None}
     embeddings = extras.pop("inputs_embeds")
+    if start:
+        extras = {name: for_all(name, value, unread.shape[1], len(tokens)) for name, value in extras.items()}
+        whole = {name: value for name, value in arrays.items() if name != "pixel_values"}
+        if not _prime_cached_prefix_rope_state(model, ids, mx.ones_like(ids), whole):
+            raise CannotContinue
+        extras |= {name: whole[name] for name in ("position_ids", "rope_deltas") if name in whole}
     mx.eval(embeddings)
-    cache = make_prompt_cache(model.language_model)
     chunked = _chunked_prefill_enabled(
-        model, input_ids=ids, inputs_embeds=embeddings, prompt_cache=cache, prefill_kwargs=extras
+        model, input_ids=unread, inputs_embeds=embeddings, prompt_cache=cache, prefill_kwargs=extras
     )
-    return Prefill(ids, embeddings, extras, cache, chunked, saved(model.language_model))
+    return Prefill(unread, embeddings, extras, cache, chunked, saved(model.language_model))
+
+
+def unread_arrays(media: MediaInputs, tokens: int, start: int) -> dict[str, Any]:
+    """What the model takes beside the tokens from `start` on. Raises CannotContinue where that can't be told."""
+    by_token = {k: v for k, v in media.arrays.items() if isinstance(v, mx.array) and is_aligned(k, v, tokens)}
+    by_picture = {k: v for k, v in media.arrays.items() if k not in by_token}
+    first = sum(1 for picture in media.pictures if picture.start < start)
+    left = from_picture(by_picture, media.count, first) if media.told_apart else None
+    if left is None:
+        raise CannotContinue
+    return left | {name: cut_aligned(name, value, start) for name, value in by_token.items()}
+
+
+def for_all(name: str, value: Any, unread: int, tokens: int) -> Any:
+    """An extra for the unread tokens as one for all of them."""
+    if isinstance(value, mx.array) and is_aligned(name, value, unread):
+        return pad_aligned(name, value, tokens, left=True)
+    return value
 
 
 def saved(language_model: Any) -> dict[str, Any]:
