@@ -47,11 +47,8 @@ def held_out(rnd: random.Random, each: int) -> Iterator[tuple[str, tuple[Turn, .
 
 def single_turn(rnd: random.Random, kind: str) -> tuple[Turn, ...]:
     """A picture and one question of a kind."""
-    single = kind not in ("count", "colour of", "shape of")
-    while True:
-        scene = draw_scene(rnd, 1 if single else rnd.randint(1 if kind == "count" else 2, 4))
-        if questions := [question for question in scene.questions(rnd) if question.kind == kind]:
-            return tuple(ask(rnd, scene, questions))
+    scene = draw_scene(rnd, rnd.randint(1, 4) if kind == "count" else 1)
+    return tuple(ask(rnd, scene, [scene.question(rnd, kind)]))
 
 
 def of_two(rnd: random.Random, kind: str) -> tuple[Turn, ...]:
@@ -60,4 +57,4 @@ def of_two(rnd: random.Random, kind: str) -> tuple[Turn, ...]:
         scenes, which = (draw_any(rnd), draw_any(rnd)), rnd.randint(0, 1)
         if kind in answerable(scenes[which]):
             question = about_one_of_two(rnd, scenes, which, kind)
-            return (Turn(scenes, question.text, question.answer, question.kind),)
+            return (Turn(scenes, question.text, question.answer),)

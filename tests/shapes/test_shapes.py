@@ -179,6 +179,6 @@ def test_the_training_script_writes_a_folder_that_loads(tmp_path: Path) -> None:
     assert "step 1 of 2, loss " in done.stdout
     assert "| **all** |" in (tmp_path / "README.md").read_text(encoding="utf-8")
     rnd = random.Random(5)
-    turn = Turn((scene := draw_scene(rnd),), "What colour is the shape?", "", "colour")
+    turn = Turn((scene := draw_scene(rnd),), "What colour is the shape?", "")
     said = Oracle(tmp_path).answer(messages_up_to([turn]), [scene.image()], max_tokens=3)
     assert isinstance(said, str)

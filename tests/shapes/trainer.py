@@ -27,8 +27,8 @@ from shapes.oracle import measure
 
 SEED = 0
 HELD_OUT_SEED = 999_999
-STEPS = 2500
-WARM_UP = 150
+STEPS = 3500
+WARM_UP = 200
 BATCH = 32
 PEAK_RATE = 1.5e-3
 LINE_EVERY = 50
