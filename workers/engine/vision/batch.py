@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -13,15 +11,14 @@ from mlx_vlm.generate.ar import GenerationBatch
 from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.logprobs import Report, report
 from mlx_server.workers.engine.prefix import joins_prefix
-from mlx_server.workers.engine.replay import ReplayingEngine, describe
-from mlx_server.workers.engine.sampling import Processors, end_tokens, make_processors
+from mlx_server.workers.engine.replay import ReplayingEngine
+from mlx_server.workers.engine.sampling import end_tokens, make_processors
 from mlx_server.workers.engine.vision.drawing import RowSamplers
 from mlx_server.workers.engine.vision.features import RememberingTower
-from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin
+from mlx_server.workers.engine.vision.prefill import Prefill
 from mlx_server.workers.engine.vision.prefixes import PrefixStore
+from mlx_server.workers.engine.vision.reading import PromptReader, Read
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
-
-log = logging.getLogger(__name__)
 
 NO_LIMIT = 1 << 31
 """The batch is never told when a row ends: that is decided here, row by row."""
@@ -30,7 +27,7 @@ NO_LIMIT = 1 << 31
 class VisionEngine(ReplayingEngine):
     """Steps up to `rows` sequences together. Engine thread only.
 
-    Prompts are read in turns, one chunk in a step, so that a short one is not behind a long one.
+    Each step is one token for every row, and one chunk of one prompt.
     """
 
     def __init__(
@@ -46,14 +43,11 @@ class VisionEngine(ReplayingEngine):
         """`tower` is the memory that stands before the model's encoder, if one does, and `prefixes` keeps what may be
         continued."""
         super().__init__()
-        self._tower = tower
         self._prefixes = prefixes or PrefixStore(0)
         self._model = model
         self._stop_tokens = stop_tokens
         self._rows = rows
-        self._chunk = prefill_step_size
-        self._prefills: dict[Key, Prefill | None] = {}
-        """Prompts that are being read, the next in turn first; None before their beginning."""
+        self._prompts = PromptReader(model, prefill_step_size, tower, self._prefixes)
         self._samplers = RowSamplers()
         self._batch = self._empty_batch()
 
@@ -71,15 +65,13 @@ class VisionEngine(ReplayingEngine):
         return self._samplers.draw(self._batch.uids, logprobs)
 
     def _discard(self) -> None:
-        self._prefills.clear()
+        self._prompts.clear()
         self._batch = self._empty_batch()
 
     def _take_out(self, keys: Collection[Key]) -> None:
         for key in keys:
             self._samplers.remove(key)
-            if prefill := self._prefills.pop(key, None):
-                sequence = self._running[key]
-                self._prefixes.keep(sequence, prefill.cache, len(sequence.context) - prefill.left)
+            self._prompts.remove(key)
         leaving = {row: key for row, key in enumerate(self._batch.uids) if key in keys}
         for row, key in leaving.items():
             self._keep_row(row, self._running[key])
@@ -105,19 +97,17 @@ class VisionEngine(ReplayingEngine):
                 prefix.leader = key
                 prefix.started()
         self._running[key] = self._waiting.pop(key)
-        self._prefills[key] = prefill
+        self._prompts.add(sequence, prefill)
         if processors := make_processors(sequence, self._stop_tokens):
             self._processors[key] = processors
 
     def _advance(self) -> list[Token | Broken]:
         produced: list[Token | Broken] = [*self._decode()]
-        if self._prefills:
-            key = next(iter(self._prefills))
-            try:
-                self._read(self._running[key])
-            except Exception as error:  # a prompt that can't be read is nobody else's fault
-                log.error("a prompt could not be read", exc_info=error)
-                produced.append(Broken(key, describe(error)))
+        match self._prompts.step() if self._prompts.busy else None:
+            case Read() as read:
+                self._join(read)
+            case Broken() as broken:
+                produced.append(broken)
         return produced
 
     def _decode(self) -> list[Token]:
@@ -144,49 +134,15 @@ class VisionEngine(ReplayingEngine):
         reports = report(rows, [tokens[key] for key in wanted], max(wanted.values()))
         return {key: (own, top[: wanted[key]]) for key, (own, top) in zip(wanted, reports, strict=True)}
 
-    def _read(self, sequence: Sequence) -> None:
-        """One chunk of a prompt; once nothing is left of it, its row joins the others."""
-        key = sequence.key
-        prefill = self._prefills.pop(key) or self._begin(sequence)
-        self._prefills[key] = prefill
-        if prefill.advance(self._model, self._chunk) and prefill.left > 1:
-            return
-        prefix = sequence.prefix
-        if prefix is not None and prefix.leader == key and prefix.missing and prefix.cache is None:
-            prefix.keep(copy.deepcopy(prefill))
-        self._join(sequence, prefill)
-        del self._prefills[key]
-
-    def _begin(self, sequence: Sequence) -> Prefill:
-        """A prompt's beginning, with as much of it as is known; how much that is, is noted for its first start."""
-        known = self._prefixes.find(sequence)
-        if self._tower is not None:
-            self._tower.counted(0)
-        try:
-            prefill = begin(self._model, sequence.context, sequence.media, known)
-        except CannotContinue:
-            known, prefill = None, begin(self._model, sequence.context, sequence.media)
-        if not sequence.emitted:
-            sequence.cached_tokens = known[0] if known else 0
-            self._count_pictures(sequence)
-        return prefill
-
-    def _count_pictures(self, sequence: Sequence) -> None:
-        if sequence.media is None:
-            return
-        before = sum(1 for picture in sequence.media.pictures if picture.end <= sequence.cached_tokens)
-        left = sequence.media.count - before
-        computed, remembered = self._tower.counted(left) if self._tower else (left, 0)
-        sequence.encoded_media, sequence.cached_media = computed, remembered + before
-
-    def _join(self, sequence: Sequence, prefill: Prefill) -> None:
-        key, language_model = sequence.key, self._model.language_model
-        processors = self._processors.get(key)
-        logits = processed(prefill.finish(self._model), sequence, processors)
+    def _join(self, read: Read) -> None:
+        """Draw a prompt's first token and have its row decode with the others."""
+        sequence, prefill = read.sequence, read.prefill
+        key, processors = sequence.key, self._processors.get(sequence.key)
+        logits = read.logits if processors is None else processors(mx.array(sequence.context), read.logits)
         self._samplers.add(sequence)
         first = self._samplers.draw([key], logits - mx.logsumexp(logits, axis=-1, keepdims=True))
         row = GenerationBatch(
-            language_model,
+            self._model.language_model,
             [key],
             first,
             prefill.cache,
@@ -198,10 +154,4 @@ class VisionEngine(ReplayingEngine):
         )
         row.compute_logprobs = False
         row._rope_deltas = prefill.rope_deltas(self._model)
-        mx.eval(first, [layer.state for layer in prefill.cache], row._rope_deltas)
         self._batch.extend(row)
-
-
-def processed(logits: mx.array, sequence: Sequence, processors: Processors | None) -> mx.array:
-    """The first token's logits [1, V], as the batch has the others'."""
-    return logits if processors is None else processors(mx.array(sequence.context), logits)
