@@ -90,7 +90,7 @@ class InputReader:
         """
         marker = self._marker
         if marker and text.count(marker) not in (0, len(media)):
-            raise InvalidRequest(f"`{param}`: {marker!r} marks a picture for this model and can't be text.", param)
+            raise InvalidRequest(f"{marker!r} marks a picture for this model and can't be text.", param)
         images = self._pictures.read(media)
         try:
             inputs = prepare_inputs(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -35,6 +35,13 @@ LOW_PRECISION_FEATURE_TOLERANCE = 0.05
 
 class TrialFailed(Exception):  # noqa: N818 - named for what it says
     """Raised when a sequence of a trial broke, or was not computed in the way that was to be tried."""
+
+
+class StrictEngine(VisionEngine):
+    """One that does not go on after a step that raised."""
+
+    def _start_over(self, error: Exception) -> NoReturn:
+        raise TrialFailed(describe(error)) from error
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def deviation(
     known: set[Key] = frozenset(),  # type: ignore[assignment]
 ) -> str:
     """What differs from decoding alone; empty if nothing does. The beginnings of the `known` must be found."""
-    engine = VisionEngine(model, set(), rows=rows, prefill_step_size=CHUNK, prefixes=prefixes)
+    engine = StrictEngine(model, set(), rows=rows, prefill_step_size=CHUNK, prefixes=prefixes)
     again = [replace(one, emitted=[], logprobs=REPORTED) for one in sequences]
     try:
         traces = play(engine, again)
