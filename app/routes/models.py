@@ -35,7 +35,7 @@ def describe(request: Request) -> Model:
         status=deployment.status,
         context_length=context_length,
         default_max_tokens=min(settings.default_max_tokens, context_length or settings.default_max_tokens),
-        modalities=Modalities(["text"], ["text"]),
+        modalities=Modalities(["text", *(facts.media if facts else ())], ["text"]),
         features=Features(
             tools=bool(facts.tools) if facts else None,
             structured_outputs=facts.grammars if facts else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +87,7 @@ def patches(image: Image.Image) -> np.ndarray:
     return blocks.transpose(2, 5, 3, 6, 1, 0, 4, 7).reshape(GRID * GRID, -1)
 
 
-def photograph(rnd: random.Random, scene: Scene) -> Image.Image:
+def at_some_size(rnd: random.Random, scene: Scene) -> Image.Image:
     """The scene at the model's size; one in three drawn at another and scaled as the processor would."""
     if rnd.random() < 2 / 3:
         return scene.image()
@@ -95,15 +95,24 @@ def photograph(rnd: random.Random, scene: Scene) -> Image.Image:
 
 
 def make_batches(rnd: random.Random, tokenizer: Tokenizer, size: int) -> Iterator[Batch]:
-    """Endless batches of `size` random conversations; those of like length come together."""
+    """Endless batches of `size` random conversations; those of like length come together.
+
+    Batches made from other random numbers come in the same order of length.
+    """
+    order = random.Random(0)
     while True:
         drawn = [draw_conversation(rnd) for _ in range(ALIKE * size)]
         drawn.sort(key=lambda conversation: len(encode(tokenizer, conversation)[0]))
-        for start in rnd.sample(range(0, len(drawn), size), ALIKE):
+        for start in order.sample(range(0, len(drawn), size), ALIKE):
             yield make_batch(rnd, tokenizer, drawn[start : start + size])
 
 
-def make_batch(rnd: random.Random, tokenizer: Tokenizer, conversations: list[Conversation]) -> Batch:
+def make_batch(
+    rnd: random.Random,
+    tokenizer: Tokenizer,
+    conversations: list[Conversation],
+    photograph: Callable[[random.Random, Scene], Image.Image] = at_some_size,
+) -> Batch:
     """The arrays of some conversations."""
     encoded = [encode(tokenizer, conversation) for conversation in conversations]
     size, length = len(encoded), max(len(ids) for ids, _ in encoded)

@@ -39,7 +39,6 @@ class Turn:
     pictures: tuple[Scene, ...]
     text: str
     answer: str
-    kind: str = "talk"
     pictures_last: bool = False
 
 
@@ -56,8 +55,8 @@ class Conversation:
 
 
 def draw_any(rnd: random.Random) -> Scene:
-    """A scene of one shape, or as often of several."""
-    return draw_scene(rnd, 1 if rnd.random() < 0.5 else rnd.randint(2, 4))
+    """A scene of one shape, or less often of several."""
+    return draw_scene(rnd, 1 if rnd.random() < 0.65 else rnd.randint(2, 4))
 
 
 def about_one_picture(rnd: random.Random, turns: int = 4) -> tuple[Turn, ...]:
@@ -70,7 +69,7 @@ def ask(rnd: random.Random, scene: Scene, questions: list[Question]) -> Iterator
     """Turns about a picture that the first of them shows."""
     for index, question in enumerate(questions):
         shown = () if index else (scene,)
-        yield Turn(shown, question.text, question.answer, question.kind, rnd.random() < 0.15)
+        yield Turn(shown, question.text, question.answer, rnd.random() < 0.15)
 
 
 def about_pictures_in_turn(rnd: random.Random) -> tuple[Turn, ...]:
@@ -83,10 +82,7 @@ def about_two_pictures(rnd: random.Random, turns: int = 4) -> tuple[Turn, ...]:
     scenes = (draw_any(rnd), draw_any(rnd))
     asked = [about_one_of_two(rnd, scenes, which, kind) for which in (0, 1) for kind in answerable(scenes[which])]
     asked = rnd.sample(asked, min(turns, len(asked)))
-    return tuple(
-        Turn(() if index else scenes, question.text, question.answer, f"{question.kind}, of two pictures")
-        for index, question in enumerate(asked)
-    )
+    return tuple(Turn(() if index else scenes, question.text, question.answer) for index, question in enumerate(asked))
 
 
 def answerable(scene: Scene) -> list[str]:
@@ -104,7 +100,7 @@ def without_pictures(rnd: random.Random) -> tuple[Turn, ...]:
     """Questions about nothing, or a greeting and then a picture."""
     if rnd.random() < 0.4:
         return (Turn((), *GREETING), *about_one_picture(rnd, 2))
-    return tuple(Turn((), question.text, NO_PICTURE, "no picture") for question in draw_any(rnd).questions(rnd)[:3])
+    return tuple(Turn((), question.text, NO_PICTURE) for question in draw_any(rnd).questions(rnd)[:3])
 
 
 MIX: tuple[tuple[float, Callable[[random.Random], tuple[Turn, ...]]], ...] = (

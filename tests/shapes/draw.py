@@ -32,12 +32,10 @@ QUESTIONS = {
     "side": ("Is it on the left or on the right?", "Which side is it on, left or right?"),
     "height": ("Is it at the top or at the bottom?", "Where is it, top or bottom?"),
     "count": ("How many shapes are there?", "How many shapes do you see?"),
-    "colour of": ("What colour is the {}?",),
-    "shape of": ("Which shape is {}?",),
     "describe": ("Describe the picture.", "What do you see?"),
     "json": ("Describe the shape as JSON.",),
 }
-"""How each kind of question may be put. Those with a place ask for one of several shapes."""
+"""How each kind of question may be put. All but the count are about a picture's only shape."""
 
 
 @dataclass(frozen=True)
@@ -90,33 +88,17 @@ class Scene:
 
     def questions(self, rnd: random.Random) -> list[Question]:
         """One question of each kind that has one right answer here, in random words and order."""
-        asked = [Question(kind, *pair) for kind, pair in self._pairs(rnd).items()]
+        asked = [self.question(rnd, kind) for kind in self.answers()]
         return rnd.sample(asked, len(asked))
 
     def question(self, rnd: random.Random, kind: str) -> Question:
         """A question of one kind, which must have an answer here."""
-        return Question(kind, *self._pairs(rnd)[kind])
+        return Question(kind, rnd.choice(QUESTIONS[kind]), self.answers()[kind])
 
-    def _pairs(self, rnd: random.Random) -> dict[str, tuple[str, str]]:
-        answers = {"count": COUNTS[len(self.shapes) - 1]}
-        if len(self.shapes) == 1:
-            answers.update(single_answers(self.shapes[0]))
-        pairs = {kind: (rnd.choice(QUESTIONS[kind]), answer) for kind, answer in answers.items()}
-        if len(self.shapes) > 1:
-            pairs.update(self._finds(rnd))
-        return pairs
-
-    def _finds(self, rnd: random.Random) -> dict[str, tuple[str, str]]:
-        """Questions for the only circle, or for the only red one."""
-        found = {}
-        kinds, colours = ([getattr(shape, name) for shape in self.shapes] for name in ("kind", "colour"))
-        if only := [shape for shape in self.shapes if kinds.count(shape.kind) == 1]:
-            shape = rnd.choice(only)
-            found["colour of"] = (rnd.choice(QUESTIONS["colour of"]).format(shape.kind), shape.colour)
-        if only := [shape for shape in self.shapes if colours.count(shape.colour) == 1]:
-            shape = rnd.choice(only)
-            found["shape of"] = (rnd.choice(QUESTIONS["shape of"]).format(shape.colour), shape.kind)
-        return found
+    def answers(self) -> dict[str, str]:
+        """What is to be said about the picture, by kind of question."""
+        count = {"count": COUNTS[len(self.shapes) - 1]}
+        return {**count, **single_answers(self.shapes[0])} if len(self.shapes) == 1 else count
 
 
 def single_answers(shape: Shape) -> dict[str, str]:
@@ -153,7 +135,7 @@ def place(rnd: random.Random, count: int) -> list[Shape]:
 
 def draw_one(rnd: random.Random, *, alone: bool) -> Shape:
     """A random shape that lies within the picture."""
-    radius = rnd.uniform(0.15, 0.26) if alone else rnd.uniform(0.12, 0.16)
+    radius = rnd.uniform(0.17, 0.28) if alone else rnd.uniform(0.12, 0.16)
     x, y = (coordinate(rnd, radius, 0.08 if alone else 0.0) for _ in range(2))
     return Shape(rnd.choice(SHAPES), rnd.choice(COLOURS), x, y, radius)
 

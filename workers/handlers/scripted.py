@@ -6,16 +6,18 @@ costs. Text that is not JSON is answered with its own words.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import get_args
 
 import msgspec
 
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, TextPrompt, ToolUse
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, MediaKind, Prompt, TextPrompt, ToolUse
 from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Started, Text
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
@@ -27,7 +29,10 @@ CHUNK_S = 0.02
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a sequence does. `…_at` counts its tokens from 1; `invalid` refuses it while it is prepared."""
+    """What a sequence does. `…_at` counts its tokens from 1; `invalid` refuses it while it is prepared.
+
+    `media`: each token's text is a description of what the prompt shows, as JSON.
+    """
 
     tokens: int = 16
     interval_s: float = 0.0
@@ -35,6 +40,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str = "token "
     prepare_s: float = 0.0
     invalid: bool = False
+    media: bool = False
     die_at: int = 0
     hang_at: int = 0
     raise_at: int = 0
@@ -90,7 +96,7 @@ class ScriptedHandler:
         elif how == "die":
             os._exit(3)
         report(Loading("loading weights", 2, 2))
-        return ModelFacts(spec.rows, CONTEXT_LENGTH, 1 << 16, 0, "scripted", "none")
+        return ModelFacts(spec.rows, CONTEXT_LENGTH, 1 << 16, 0, "scripted", "none", media=get_args(MediaKind))
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Read the scripts. Raises InvalidRequest where one says so, or for what can't be one."""
@@ -101,17 +107,17 @@ class ScriptedHandler:
             script = prepared(prompt)
             limit = min(script.tokens, request.max_tokens)
             for _ in range(request.n):
-                sequences.append(ScriptedSequence((ticket, len(sequences)), [0], limit, script=script))
+                sequences.append(ScriptedSequence((ticket, len(sequences)), tokens_of(prompt), limit, script=script))
         return sequences
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
-        """Every prompt is one token; a script that dies or raises does so at once. Raises InvalidRequest."""
+        """A script that dies or raises does so at once. Raises InvalidRequest."""
         script = prepared(prompt)
         if script.die_at:
             os._exit(9)
         if script.raise_at:
             raise RuntimeError("the script says so")
-        return [0]
+        return tokens_of(prompt)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """All tokens are alike."""
@@ -185,7 +191,7 @@ def prepared(prompt: Prompt) -> Script:
         time.sleep(script.prepare_s)
     if script.invalid:
         raise InvalidRequest("the script says that this prompt is refused", "prompt")
-    return script
+    return msgspec.structs.replace(script, text=description(prompt)) if script.media else script
 
 
 def read_script(prompt: Prompt) -> Script:
@@ -203,3 +209,25 @@ def read_script(prompt: Prompt) -> Script:
         return msgspec.json.decode(text, type=Script)
     except msgspec.MsgspecError as error:
         raise InvalidRequest(f"not a script: {error}", "messages") from None
+
+
+def tokens_of(prompt: Prompt) -> list[int]:
+    """Every prompt is one token, and one for each picture, sound or film."""
+    return [0] * (1 + len(media_of(prompt)))
+
+
+def media_of(prompt: Prompt) -> list[Media]:
+    """What a prompt shows."""
+    if not isinstance(prompt, ChatPrompt):
+        return []
+    return [media for message in prompt.messages for media in message.media]
+
+
+def description(prompt: Prompt) -> str:
+    """What a prompt shows: kinds, places, details, and the digests of the files."""
+    shown = []
+    for media in media_of(prompt):
+        assert isinstance(media.source, bytes)
+        digest = hashlib.sha256(media.source).hexdigest()
+        shown.append({"kind": media.kind, "at": media.at, "detail": media.detail, "sha256": digest})
+    return msgspec.json.encode(shown).decode()
