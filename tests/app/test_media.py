@@ -6,6 +6,7 @@ import base64
 import hashlib
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import anthropic
 import openai
 import pytest
 from support.pictures import picture_file, plain
+from support.raw import RawClient
 from support.refusals import check_shape
 from support.servers import SCRIPTED, Server
 
@@ -183,6 +185,21 @@ def test_anthropics_client_shows_pictures(server: Server, pictures: str) -> None
             client.messages.create(model="any", max_tokens=9, messages=bad)
         assert caught.value.body["type"] == "error"  # type: ignore[index]
         assert "answered with the status 404" in str(caught.value)
+
+
+def test_a_client_that_leaves_ends_the_fetch(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        url = f"http://127.0.0.1:{slow.getsockname()[1]}/a.png"
+        slow.settimeout(30)
+        with RawClient(server, {"messages": show(url)}) as client:
+            fetching, _ = slow.accept()
+            with fetching:
+                fetching.settimeout(30)
+                assert fetching.recv(65536).startswith(b"GET /a.png")
+                client.leave()
+                assert fetching.recv(1) == b""
+    assert server.stats()["active_requests"] == 0
+    assert answer(server, show(data_url())) == seen(PICTURE)
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/v1/messages/count_tokens"])

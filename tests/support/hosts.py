@@ -17,8 +17,8 @@ class Host:
         self.asked: list[str] = []
         self.open: set[asyncio.StreamWriter] = set()
         self.quiet = asyncio.Event()
-        self.quiet.set()
         """Set while no connection is open."""
+        self.quiet.set()
         self.port = 0
         self._answer = answer
 
