@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 
-import mlx.core as mx
 import numpy as np
 
 from mlx_server.workers.engine.computation import Computation, Item, Rows
@@ -75,7 +74,6 @@ class EmbeddingEngine:
         """Each request's rows. The longest inputs come first, which is the order that pads least on the way."""
         entries = [(key, number) for key, numbers in batch.items() for number in numbers]
         rows = self._compute([self._waiting[key].items[number] for key, number in entries])
-        mx.clear_cache()
         ends = np.cumsum([len(numbers) for numbers in batch.values()])
         return dict(zip(batch, np.split(rows, ends[:-1]), strict=True))
 

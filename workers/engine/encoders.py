@@ -18,6 +18,7 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.gelu import with_exact_gelu
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.handlers.base import ModelLoadError
@@ -100,7 +101,7 @@ def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model"
     except Exception as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
     model.eval()
-    return model
+    return with_exact_gelu(model) if architecture.activation else model
 
 
 def import_architecture(name: str) -> ModuleType:
