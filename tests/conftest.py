@@ -12,6 +12,7 @@ from support.models import make_model
 from support.servers import SCRIPTED, Server
 
 from mlx_server.app.demo import ensure_demo_model
+from mlx_server.app.demo_models import MINILM
 from mlx_server.app.settings import default_cache_dir
 
 
@@ -27,6 +28,12 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as an MLX folder."""
     return ensure_demo_model(default_cache_dir(), Console(stderr=True))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2, which makes embeddings."""
+    return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=MINILM)
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,21 @@ def make_handler(model_type: str) -> Handler:
                 from mlx_server.workers.handlers.lm import LanguageHandler
 
             return LanguageHandler()
+        case "embeddings":
+            with file_limits_kept():
+                from mlx_server.workers.handlers.embeddings import EmbeddingsHandler
+
+            return EmbeddingsHandler()
+        case "rerank":
+            with file_limits_kept():
+                from mlx_server.workers.handlers.rerank import RerankHandler
+
+            return RerankHandler()
         case "scripted":
             from mlx_server.workers.handlers.scripted import ScriptedHandler
 
             return ScriptedHandler()
         case _:
-            raise ModelLoadError(f"models of type {model_type!r} are not served yet; `lm` is")
+            raise ModelLoadError(
+                f"models of type {model_type!r} are not served yet; `lm`, `embeddings` and `rerank` are"
+            )
