@@ -20,13 +20,19 @@ from mlx_server.schemas.openai_completions import CompletionRequest
 from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
 
+COMPLETIONS = (ChatRequest, CompletionRequest)
 REQUESTS: dict[str, tuple[Any, ...]] = {
     "embeddings": (EmbeddingsRequest, RerankRequest, ScoresRequest),
     "rerank": (RerankRequest, ScoresRequest),
 }
 """What models take that write no text."""
-COMPLETIONS = (ChatRequest, CompletionRequest)
-NOT_PARAMETERS = {"model", "messages", "prompt", "input", "query"} | {side for pair in SIDES for side in pair}
+CONTENTS: dict[Any, set[str]] = {
+    ChatRequest: {"messages"},
+    CompletionRequest: {"prompt"},
+    EmbeddingsRequest: {"input"},
+    RerankRequest: {"query", "documents"},
+    ScoresRequest: {side for pair in SIDES for side in pair},
+}
 """Fields that say what is asked, not how."""
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
@@ -68,9 +74,10 @@ def default_max_tokens(settings: Settings, context_length: int | None) -> int | 
 @functools.cache
 def supported_parameters(model_type: ModelType) -> tuple[str, ...]:
     """The parameters that requests may have, by name: whatever their types take."""
-    requests = REQUESTS.get(model_type, COMPLETIONS)
-    fields = (field for request in requests for field in msgspec.structs.fields(request))
-    return tuple(sorted({field.encode_name for field in fields} - NOT_PARAMETERS))
+    names: set[str] = set()
+    for request in REQUESTS.get(model_type, COMPLETIONS):
+        names |= {field.encode_name for field in msgspec.structs.fields(request)} - CONTENTS[request]
+    return tuple(sorted(names - {"model"}))
 
 
 async def list_models(request: Request) -> Response:
