@@ -33,4 +33,4 @@ def truncation_of(tokens: int | None, side: Literal["left", "right"] | None, par
         return None
     if tokens == 0:
         raise InvalidRequest(f"`{param}` must be at least 1, or -1 for as many tokens as the model takes.", param)
-    return Truncation(None if tokens == -1 else tokens, "end" if side == "left" else "start")
+    return Truncation(None if tokens == -1 else tokens, "end" if side == "left" else "start", param)

@@ -18,8 +18,8 @@ def test_query_meets_every_document() -> None:
 @pytest.mark.parametrize(
     ("fields", "truncation"),
     [
-        ({"max_tokens_per_doc": 7}, Truncation(7)),
-        ({"max_tokens_per_doc": 7, "truncation_side": "left"}, Truncation(7, "end")),
+        ({"max_tokens_per_doc": 7}, Truncation(7, param="max_tokens_per_doc")),
+        ({"max_tokens_per_doc": 7, "truncation_side": "left"}, Truncation(7, "end", "max_tokens_per_doc")),
         ({"truncate_prompt_tokens": -1}, Truncation(None)),
     ],
 )
