@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlx_server.app.settings import ModelType
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Prompt
 
 VISION_ON_TEXT = "Vision requests are not supported with text-only models. Use a VLM model type instead."
 MEDIA_ON_TEXT = {
@@ -28,8 +30,13 @@ def check_served(model_type: ModelType, work: Work) -> None:
             raise refusal(model_type, "makes no embeddings")
         case ScoreRequest() if model_type not in SCORES:
             raise refusal(model_type, "scores nothing")
-    if model_type not in SEES and (media := first_media(work)) is not None:
-        raise InvalidRequest(MEDIA_ON_TEXT[media.kind], media.param)
+    check_sees(model_type, all_media(work))
+
+
+def check_sees(model_type: ModelType, media: Sequence[Media]) -> None:
+    """Raises InvalidRequest for pictures, sounds and films that this kind of model does not take."""
+    if media and model_type not in SEES:
+        raise InvalidRequest(MEDIA_ON_TEXT[media[0].kind], media[0].param)
 
 
 def refusal(model_type: ModelType, what: str) -> InvalidRequest:
@@ -42,18 +49,19 @@ def refusal(model_type: ModelType, what: str) -> InvalidRequest:
     return InvalidRequest(f"This model ({model_type}) {what}. It answers {instead}.", "model")
 
 
-def first_media(work: Work) -> Media | None:
-    """The first picture, sound or film of a request."""
-    return next(iter(all_media(work)), None)
-
-
 def all_media(work: Work) -> list[Media]:
     """Every picture, sound and film of a request, in order."""
     match work:
         case GenerationRequest():
-            chats = [prompt for prompt in work.prompts if isinstance(prompt, ChatPrompt)]
-            return [media for chat in chats for message in chat.messages for media in message.media]
+            return [media for prompt in work.prompts for media in media_of(prompt)]
         case EmbeddingRequest():
             return [media for given in work.inputs for media in given.media]
         case ScoreRequest():
             return []
+
+
+def media_of(prompt: Prompt) -> list[Media]:
+    """Every picture, sound and film of a prompt, in order."""
+    if not isinstance(prompt, ChatPrompt):
+        return []
+    return [media for message in prompt.messages for media in message.media]

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.deployment import Deployment, Observer
+from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
@@ -81,6 +82,7 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
     app.state.settings = settings
     app.state.deployment = deployment
     app.state.metrics = make_registry(deployment)
+    app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
     return app

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import FunctionCall, Message
-from mlx_server.schemas.openai_chat import VISION_ON_TEXT
+from mlx_server.schemas.generation import FunctionCall, Media, Message
+from mlx_server.schemas.media import MediaFields, MediaSource, check_role, to_media
 
 BETWEEN_TURNS = "\n\n"
 """What stands between turns of one speaker that are made one, and between the texts of `system`."""
 
+ROLES = ("user", "assistant", "system")
 BLOCKS = {
-    "user": ("text", "tool_result"),
+    "user": ("text", "image", "tool_result"),
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
     "system": ("text",),
+    "tool_result": ("text", "image"),
 }
+"""By role, and those in a tool's result."""
+
+FAILED = "Error: "
 
 
 CacheControl = dict[str, Any]
@@ -25,14 +31,20 @@ CacheControl = dict[str, Any]
 
 
 class TextParam(msgspec.Struct, frozen=True):
-    """A text of `system` or of a tool's result; other types are refused by name."""
+    """A text of `system`; other types are refused by name."""
 
     type: str
     text: str | None = None
     cache_control: CacheControl | None = None
 
 
-class BlockParam(TextParam, frozen=True):
+class ResultParam(TextParam, frozen=True):
+    """A text or a picture that a tool gave."""
+
+    source: MediaSource | None = None
+
+
+class BlockParam(ResultParam, frozen=True):
     """A block of a message, with the fields of all the types that are served."""
 
     thinking: str | None = None
@@ -42,7 +54,7 @@ class BlockParam(TextParam, frozen=True):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: str | list[TextParam] | None = None
+    content: str | list[ResultParam] | None = None
     is_error: bool | None = None
 
 
@@ -63,9 +75,9 @@ def to_messages(given: list[MessageParam], system: str | list[TextParam] | None)
         conversation.say("system", BETWEEN_TURNS.join(parts))
     for i, message in enumerate(given):
         path = f"messages[{i}]"
-        if message.role not in BLOCKS:
+        if message.role not in ROLES:
             raise InvalidRequest(
-                f"`{path}.role`: {message.role!r} is not supported; allowed are {', '.join(BLOCKS)}.", f"{path}.role"
+                f"`{path}.role`: {message.role!r} is not supported; allowed are {', '.join(ROLES)}.", f"{path}.role"
             )
         if isinstance(message.content, str):
             conversation.check_answered(path)
@@ -92,20 +104,19 @@ class Conversation:
         self._add(Message(role, text))
 
     def take(self, role: str, blocks: list[BlockParam], path: str) -> None:
-        """A turn of the user or the system: texts, and results in front of them. Raises InvalidRequest."""
-        texts = []
+        """A turn of the user or the system: texts and pictures, and results in front of them. Raises InvalidRequest."""
+        results = next((i for i, block in enumerate(blocks) if block.type != "tool_result"), len(blocks))
         for i, block in enumerate(blocks):
             where = f"{path}.content[{i}]"
             check_type(block, role, where)
-            if block.type == "text":
-                texts.append(to_text(block, where))
-            elif texts:
-                raise InvalidRequest(f"`{where}`: results of tools come before a turn's text.", where)
-            else:
+            if i < results:
                 self.messages.append(self._result(block, where))
-        if texts or not blocks:
+            elif block.type == "tool_result":
+                raise InvalidRequest(f"`{where}`: results of tools come before a turn's text and pictures.", where)
+        if results < len(blocks) or not blocks:
             self.check_answered(path)
-            self.say(role, "".join(texts))
+            text, media = to_content(blocks[results:], f"{path}.content", results)
+            self._add(Message(role, text, media=media))
 
     def answer(self, blocks: list[BlockParam], path: str) -> None:
         """A turn of the assistant: texts, reasoning and calls. Raises InvalidRequest."""
@@ -135,11 +146,13 @@ class Conversation:
         if last is None or last.role != message.role or last.role == "tool" or last.tool_calls:
             self.messages.append(message)
             return
+        content = joined(last.content, message.content) or ""
         self.messages[-1] = Message(
             last.role,
-            joined(last.content, message.content) or "",
+            content,
             reasoning=joined(last.reasoning, message.reasoning),
             tool_calls=message.tool_calls,
+            media=last.media + moved(message.media, len(content) - len(message.content)),
         )
 
     def _call(self, block: BlockParam, where: str) -> FunctionCall:
@@ -158,20 +171,19 @@ class Conversation:
                 f"`{where}.tool_use_id`: the assistant's turn before this one has no unanswered tool_use {id_!r}.",
                 f"{where}.tool_use_id",
             )
-        text = result_text(block.content, f"{where}.content")
+        content = block.content or ""
+        text, media = (content, ()) if isinstance(content, str) else to_content(content, f"{where}.content")
         # Chat templates know no failed results: the text says it.
+        said = FAILED if block.is_error else ""
         return Message(
-            "tool",
-            f"Error: {text}" if block.is_error else text,
-            name=self._waiting.pop(id_),
-            tool_call_id=id_,
+            "tool", said + text, name=self._waiting.pop(id_), tool_call_id=id_, media=moved(media, len(said))
         )
 
 
 def check_type(block: TextParam, role: str, where: str) -> None:
     """Raises InvalidRequest for a block that this server, or this role, does not know."""
     if block.type == "image":
-        raise InvalidRequest(VISION_ON_TEXT, where)
+        check_role(role, where)
     if block.type not in BLOCKS[role]:
         allowed = ", ".join(map(repr, BLOCKS[role]))
         raise InvalidRequest(
@@ -186,11 +198,23 @@ def to_text(block: TextParam, where: str) -> str:
     return needed(block.text, f"{where}.text")
 
 
-def result_text(content: str | list[TextParam] | None, where: str) -> str:
-    """A result's text. Raises InvalidRequest for a block that is no text."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(to_text(block, f"{where}[{i}]") for i, block in enumerate(content))
+def to_content(blocks: Sequence[ResultParam], path: str, first: int = 0) -> tuple[str, tuple[Media, ...]]:
+    """The text of blocks, and the pictures in it; `first` is the first one's index. Raises InvalidRequest."""
+    text, media = "", []
+    for i, block in enumerate(blocks, first):
+        where = f"{path}[{i}]"
+        if block.type == "image":
+            needed(block.source, f"{where}.source")
+            media.append(to_media("image", MediaFields(source=block.source), len(text), where))
+        else:
+            check_type(block, "tool_result", where)
+            text += needed(block.text, f"{where}.text")
+    return text, tuple(media)
+
+
+def moved(media: tuple[Media, ...], by: int) -> tuple[Media, ...]:
+    """Pictures in a text that so many characters have come before."""
+    return tuple(msgspec.structs.replace(one, at=one.at + by) for one in media) if by else media
 
 
 Value = TypeVar("Value")

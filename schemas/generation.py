@@ -19,7 +19,7 @@ MediaKind = Literal["image", "audio", "video"]
 
 
 class Remote(msgspec.Struct, frozen=True, tag=True):
-    """Where a file has to be fetched from. The front end does that: no worker ever sees one."""
+    """Where a file is: an http, https, file or data URL. The front end gets its bytes: no worker ever sees one."""
 
     url: str
 

@@ -1,31 +1,154 @@
-"""Pictures in requests."""
+"""Pictures, sounds and films as clients send them in a message's content, and what becomes of them."""
 
 from __future__ import annotations
 
-import binascii
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media
+from mlx_server.schemas.generation import Media, MediaKind, Remote
+
+MEDIA_ROLES = ("user", "tool", "function")
+"""Whose messages may hold media: what a user shows, and what a tool gave."""
+
+Detail = Literal["auto", "low", "high"]
+DETAILS: Mapping[str, Detail] = {"auto": "auto", "low": "low", "high": "high", "original": "high"}
+
+PART_KINDS: dict[str, MediaKind] = {
+    "image_url": "image",
+    "input_image": "image",
+    "image": "image",
+    "input_audio": "audio",
+    "audio_url": "audio",
+    "video_url": "video",
+    "video": "video",
+}
+"""The parts that are media, and what they are."""
+
+MAX_DATA_HEAD = 256
+"""Characters before the comma of a data URL."""
 
 
-class ImageUrl(msgspec.Struct, frozen=True):
-    """Where a picture is."""
+class MediaLink(msgspec.Struct, frozen=True):
+    """An http(s), file or data URL, or plain base64."""
 
     url: str
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: str | None = None
 
 
-def image_of(given: str | ImageUrl, param: str) -> Media:
-    """A picture before a text. Raises InvalidRequest."""
-    url = given if isinstance(given, str) else given.url
-    head, comma, data = url.partition(",")
-    if not (comma and head.startswith("data:image/") and head.endswith(";base64")):
-        raise InvalidRequest(f"`{param}`: expected a data URI (data:image/png;base64,…).", param)
-    try:
-        source = binascii.a2b_base64(data.encode(), strict_mode=True)
-    except ValueError as error:
-        raise InvalidRequest(f"`{param}` is not valid base64: {error}.", param) from None
-    return Media("image", source, 0, param, (None if isinstance(given, str) else given.detail) or "auto")
+class AudioData(msgspec.Struct, frozen=True):
+    """A sound file in base64. Its own bytes tell its format; `format` is what the client takes it for."""
+
+    data: str
+    format: str | None = None
+
+
+class MediaSource(msgspec.Struct, frozen=True):
+    """A picture as Anthropic's API has it: base64 `data` of a `media_type`, or a `url`."""
+
+    type: str
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+
+
+Link = str | MediaLink
+
+
+class MediaFields(msgspec.Struct, frozen=True):
+    """The fields of all parts that are media; a part's type says which one counts."""
+
+    image_url: Link | None = None
+    image: Link | None = None
+    source: MediaSource | None = None
+    detail: str | None = None
+    file_id: str | None = None
+    input_audio: AudioData | None = None
+    audio_url: Link | None = None
+    video_url: Link | None = None
+    video: Link | None = None
+
+
+def check_role(role: str, where: str) -> None:
+    """Raise InvalidRequest if this role's messages hold text only."""
+    if role not in MEDIA_ROLES:
+        message = f"`{where}`: only messages of role user or tool may hold pictures, sounds and films, not {role!r}."
+        raise InvalidRequest(message, where)
+
+
+def to_media(type_: str, part: MediaFields, at: int, where: str) -> Media:
+    """A part as the inside type; `where` names it. Raises InvalidRequest.
+
+    Nothing is decoded here: what stands in the request itself becomes a data URL.
+    """
+    kind = PART_KINDS[type_]
+    if part.file_id is not None:
+        raise no_files(f"{where}.file_id")
+    if type_ == "input_audio":
+        if part.input_audio is None:
+            raise InvalidRequest(f"`{where}.input_audio` is missing.", f"{where}.input_audio")
+        return Media(kind, Remote(as_url(part.input_audio.data)), at, where)
+    if type_ == "image" and part.source is not None:
+        return source_media(part.source, at, where)
+    name = "image_url" if type_ == "input_image" else type_
+    link: Link | None = getattr(part, name)
+    if link is None:
+        raise InvalidRequest(f"`{where}.{name}` is missing.", f"{where}.{name}")
+    field = f"{where}.{name}.detail" if isinstance(link, MediaLink) and link.detail else f"{where}.detail"
+    url, own = (link, None) if isinstance(link, str) else (link.url, link.detail)
+    return Media(kind, Remote(as_url(url)), at, where, to_detail(own or part.detail, field))
+
+
+def source_media(source: MediaSource, at: int, where: str) -> Media:
+    """A picture as Anthropic's API has it. Raises InvalidRequest."""
+    match source.type:
+        case "base64":
+            media_type = needed(source.media_type, f"{where}.source.media_type")
+            url = f"data:{media_type};base64,{needed(source.data, f'{where}.source.data')}"
+            check_type(url, "image", f"{where}.source.media_type")
+        case "url":
+            url = needed(source.url, f"{where}.source.url")
+        case "file":
+            raise no_files(f"{where}.source")
+        case other:
+            message = f"`{where}.source.type`: {other[:64]!r} is not supported; 'base64' and 'url' are."
+            raise InvalidRequest(message, f"{where}.source.type")
+    return Media("image", Remote(url), at, where)
+
+
+def needed(value: str | None, where: str) -> str:
+    """What the client gave. Raises InvalidRequest if it gave nothing."""
+    if value is None:
+        raise InvalidRequest(f"`{where}` is missing.", where)
+    return value
+
+
+def no_files(where: str) -> InvalidRequest:
+    """Why an uploaded file can't be named."""
+    return InvalidRequest(f"`{where}`: this server keeps no files; send the picture's URL or its base64 data.", where)
+
+
+def to_detail(given: str | None, where: str) -> Detail:
+    """How closely a picture is looked at. Raises InvalidRequest."""
+    if given is not None and given not in DETAILS:
+        message = f"`{where}`: {given[:64]!r} is not supported; allowed are {', '.join(DETAILS)}."
+        raise InvalidRequest(message, where)
+    return DETAILS[given or "auto"]
+
+
+def as_url(given: str) -> str:
+    """A URL, made of plain base64 too: no URL that is served is without a colon, and base64 has none."""
+    return given if ":" in given[:MAX_DATA_HEAD] else f"data:;base64,{given}"
+
+
+def check_type(url: str, kind: MediaKind, where: str) -> None:
+    """Raise InvalidRequest for a data URL of another kind of file. Files that don't say what they are may be."""
+    type_ = url[len("data:") : MAX_DATA_HEAD].partition(",")[0].partition(";")[0].strip().lower()
+    if type_ and type_ != "application/octet-stream" and not type_.startswith(f"{kind}/"):
+        raise InvalidRequest(f"`{where}`: {type_[:64]!r} is no type of {kind}; '{kind}/...' is needed.", where)
+
+
+PART_TYPES = ("text", *PART_KINDS)

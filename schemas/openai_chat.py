@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, FunctionCall, GenerationRequest, Message, Template, ToolUse
+from mlx_server.schemas.generation import (
+    ChatPrompt,
+    FunctionCall,
+    GenerationRequest,
+    Media,
+    Message,
+    Template,
+    ToolUse,
+)
+from mlx_server.schemas.media import PART_KINDS, PART_TYPES, MediaFields, check_role, to_media
 from mlx_server.schemas.openai import Count, PerformanceMetrics, SamplingFields, Usage
 from mlx_server.schemas.openai_tools import (
     FunctionChoice,
@@ -24,16 +33,14 @@ MAX_MESSAGES = 10_000
 MAX_TOP_LOGPROBS = 20
 MAX_TEMPLATE_CHARS = 1 << 17
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-VISION_ON_TEXT = "Vision requests are not supported with text-only models. Use a VLM model type instead."
-AUDIO_ON_TEXT = "Audio input is not supported with text-only models."
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class ContentPart(msgspec.Struct, frozen=True):
-    """One part of a message's content; only text is served."""
+class ContentPart(MediaFields, frozen=True, kw_only=True):
+    """One part of a message's content: text, or a picture, a sound or a film."""
 
-    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["text"]})]
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PART_TYPES)})]
     text: str | None = None
 
 
@@ -199,13 +206,15 @@ def to_message(message: ChatMessage, path: str) -> Message:
         raise InvalidRequest(f"`{path}.name` is missing: it says which function this is the result of.", f"{path}.name")
     if message.content is None and message.role != "assistant":
         raise InvalidRequest(f"`{path}.content` is missing.", f"{path}.content")
+    text, media = to_content(message.content, message.role, f"{path}.content")
     return Message(
         role={"developer": "system", "function": "tool"}.get(message.role, message.role),
-        content=to_text(message.content, f"{path}.content"),
+        content=text,
         name=message.name,
         reasoning=message.reasoning_content or message.reasoning,
         tool_calls=calls_of(message, path),
         tool_call_id=message.tool_call_id,
+        media=media,
     )
 
 
@@ -222,20 +231,25 @@ def calls_of(message: ChatMessage, path: str) -> tuple[FunctionCall, ...]:
     return tuple(FunctionCall(id_, function.name or "", function.arguments) for id_, function, _ in calls)
 
 
-def to_text(content: str | list[ContentPart] | None, path: str) -> str:
-    """The text of a message's content. Raises InvalidRequest for a part that is not text."""
+def to_content(content: str | list[ContentPart] | None, role: str, path: str) -> tuple[str, tuple[Media, ...]]:
+    """The text of a message's content, and what has its place in it. Raises InvalidRequest for any other part."""
     if content is None or isinstance(content, str):
-        return content or ""
+        return content or "", ()
+    text, media = "", []
     for i, part in enumerate(content):
-        if part.type in ("image_url", "input_image", "image"):
-            raise InvalidRequest(VISION_ON_TEXT, f"{path}[{i}]")
-        if part.type in ("input_audio", "audio_url"):
-            raise InvalidRequest(AUDIO_ON_TEXT, f"{path}[{i}]")
-        if part.type != "text":
-            raise InvalidRequest(f"`{path}[{i}].type`: expected 'text', got {part.type!r}.", f"{path}[{i}].type")
-        if part.text is None:
-            raise InvalidRequest(f"`{path}[{i}].text` is missing.", f"{path}[{i}].text")
-    return "".join(part.text or "" for part in content)
+        where = f"{path}[{i}]"
+        if part.type in PART_KINDS:
+            check_role(role, where)
+            media.append(to_media(part.type, part, len(text), where))
+        elif part.type != "text":
+            allowed = ", ".join(PART_TYPES)
+            message = f"`{where}.type`: {part.type[:64]!r} is not supported; allowed are {allowed}."
+            raise InvalidRequest(message, f"{where}.type")
+        elif part.text is None:
+            raise InvalidRequest(f"`{where}.text` is missing.", f"{where}.text")
+        else:
+            text += part.text
+    return text, tuple(media)
 
 
 class Logprob(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media
-from mlx_server.schemas.media import ImageUrl, image_of
+from mlx_server.schemas.generation import Media, Remote
+from mlx_server.schemas.media import Link, MediaLink, as_url, to_detail
 from mlx_server.schemas.openai import Count, TokenId
 from mlx_server.schemas.truncation import TruncationFields
 
@@ -53,7 +53,7 @@ class EmbeddingsRequest(TruncationFields, frozen=True, kw_only=True):
     input_type: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     prompt_name: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     prompt: Annotated[str, Meta(max_length=MAX_PROMPT_CHARS)] | None = None
-    image_url: str | ImageUrl | Annotated[list[str | ImageUrl], Meta(max_length=MAX_INPUTS)] | None = None
+    image_url: Link | Annotated[list[Link], Meta(max_length=MAX_INPUTS)] | None = None
 
     def to_work(self) -> EmbeddingRequest:
         """The inside type. Raises InvalidRequest."""
@@ -100,15 +100,22 @@ def to_input(item: str | list[int], param: str) -> EmbeddingInput:
     return EmbeddingInput(item if isinstance(item, str) else tuple(item), param)
 
 
-def to_pictures(given: str | ImageUrl | Sequence[str | ImageUrl], count: int) -> list[Media]:
+def to_pictures(given: Link | Sequence[Link], count: int) -> list[Media]:
     """A picture for each of `count` inputs. Raises InvalidRequest."""
-    if isinstance(given, str | ImageUrl):
-        return [image_of(given, "image_url")] * count
+    if isinstance(given, str | MediaLink):
+        return [to_picture(given, "image_url")] * count
     if len(given) != count:
         raise InvalidRequest(
             f"`image_url`: a list must have a picture for each of the {count} inputs, got {len(given)}.", "image_url"
         )
-    return [image_of(one, f"image_url[{i}]") for i, one in enumerate(given)]
+    return [to_picture(one, f"image_url[{i}]") for i, one in enumerate(given)]
+
+
+def to_picture(given: Link, param: str) -> Media:
+    """A picture before the text. Raises InvalidRequest."""
+    if isinstance(given, str):
+        return Media("image", Remote(as_url(given)), 0, param)
+    return Media("image", Remote(as_url(given.url)), 0, param, to_detail(given.detail, f"{param}.detail"))
 
 
 class Embedding(msgspec.Struct, frozen=True):

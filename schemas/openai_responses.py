@@ -189,7 +189,7 @@ class Turn:
         effort = given.reasoning.effort if given.reasoning else None
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
         most = given.max_output_tokens or default_max_tokens
-        messages = to_messages(given.instructions, self._earlier + self.items)
+        messages = to_messages(given.instructions, self._earlier, self.items)
         return GenerationRequest(
             prompts=(ChatPrompt(messages, tools, template, param="input"),),
             max_tokens=most,

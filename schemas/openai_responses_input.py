@@ -9,10 +9,14 @@ from typing import Annotated, cast
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.openai_chat import AUDIO_ON_TEXT, MAX_MESSAGES, VISION_ON_TEXT
+from mlx_server.schemas.media import AudioData, MediaLink, check_role, no_files
+from mlx_server.schemas.openai_chat import MAX_MESSAGES
 from mlx_server.schemas.openai_responses_items import (
     FunctionCallItem,
     FunctionOutputItem,
+    InputAudio,
+    InputContent,
+    InputImage,
     InputText,
     Item,
     MessageItem,
@@ -33,11 +37,15 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
 class InputPart(msgspec.Struct, frozen=True):
-    """A part of a content; only text is served."""
+    """A part of a content: text, or a picture or a sound."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: str | MediaLink | None = None
+    detail: str | None = None
+    file_id: str | None = None
+    input_audio: AudioData | None = None
 
 
 Parts = str | list[InputPart] | None
@@ -92,8 +100,8 @@ def to_item(given: InputItem, path: str, called: set[str]) -> Item:
             if call_id not in called:
                 raise InvalidRequest(f"`{path}.call_id`: nothing before it calls {call_id!r}.", f"{path}.call_id")
             output = content_of(given.output, f"{path}.output")
-            texts = output if isinstance(output, str) else [InputText(t) for t in texts_of(output, f"{path}.output")]
-            return FunctionOutputItem(given.id or new_id("fco"), call_id, texts)
+            shown = output if isinstance(output, str) else to_input(output, "tool", f"{path}.output")
+            return FunctionOutputItem(given.id or new_id("fco"), call_id, shown)
         case "reasoning":
             return to_reasoning_item(given, path)
         case other:
@@ -114,8 +122,7 @@ def to_message_item(given: InputItem, path: str) -> MessageItem:
     parts = [InputPart("input_text", content)] if isinstance(content, str) else content
     id_ = given.id or new_id("msg")
     if role != "assistant":
-        texts = texts_of(parts, f"{path}.content")
-        return MessageItem(id_, cast(Role, role), [InputText(text) for text in texts])
+        return MessageItem(id_, cast(Role, role), [*to_input(parts, role, f"{path}.content")])
     said = [
         Refusal(part.refusal) if part.type == "refusal" and part.refusal is not None else OutputText(text)
         for part, text in zip(parts, texts_of(parts, f"{path}.content"), strict=True)
@@ -137,26 +144,47 @@ def to_reasoning_item(given: InputItem, path: str) -> ReasoningItem:
     )
 
 
+def to_input(parts: list[InputPart], role: str, path: str) -> list[InputContent]:
+    """What a user shows and says, or a tool gave. Raises InvalidRequest."""
+    return [to_input_part(part, role, f"{path}[{i}]") for i, part in enumerate(parts)]
+
+
+def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
+    """One part of it. Raises InvalidRequest."""
+    if part.type not in MEDIA:
+        return InputText(text_of(part, where))
+    check_role(role, where)
+    if part.file_id is not None:
+        raise no_files(f"{where}.file_id")
+    if part.type == "input_audio":
+        if part.input_audio is None:
+            raise InvalidRequest(f"`{where}.input_audio` is missing.", f"{where}.input_audio")
+        return InputAudio(part.input_audio)
+    link = part.image_url
+    url, detail = (link.url, link.detail) if isinstance(link, MediaLink) else (link, None)
+    return InputImage(needed(url, f"{where}.image_url"), detail or part.detail or "auto")
+
+
+MEDIA = ("input_image", "input_audio")
 TEXTS = ("input_text", "output_text", "reasoning_text", "summary_text")
 
 
 def texts_of(parts: list[InputPart], path: str) -> list[str]:
     """The words of every part. Raises InvalidRequest for a part that has none."""
-    texts = []
-    for i, part in enumerate(parts):
-        where = f"{path}[{i}]"
-        if part.type == "input_image":
-            raise InvalidRequest(VISION_ON_TEXT, where)
-        if part.type == "input_audio":
-            raise InvalidRequest(AUDIO_ON_TEXT, where)
-        if part.type == "refusal":
-            texts.append(needed(part.refusal, f"{where}.refusal"))
-        elif part.type in TEXTS:
-            texts.append(needed(part.text, f"{where}.text"))
-        else:
-            message = f"`{where}.type`: {part.type!r} is not supported; 'input_text' and 'output_text' are."
-            raise InvalidRequest(message, f"{where}.type", "unsupported_parameter")
-    return texts
+    return [text_of(part, f"{path}[{i}]") for i, part in enumerate(parts)]
+
+
+def text_of(part: InputPart, where: str) -> str:
+    """The words of a part. Raises InvalidRequest if it has none."""
+    if part.type in MEDIA:
+        check_role("assistant", where)
+    if part.type == "refusal":
+        return needed(part.refusal, f"{where}.refusal")
+    if part.type in TEXTS:
+        return needed(part.text, f"{where}.text")
+    allowed = "'input_text', 'output_text', 'input_image' and 'input_audio' are"
+    message = f"`{where}.type`: {part.type[:64]!r} is not supported; {allowed}."
+    raise InvalidRequest(message, f"{where}.type", "unsupported_parameter")
 
 
 def needed(value: str | None, path: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.generation import FunctionCall, Message
+from mlx_server.schemas.generation import FunctionCall, Media, Message
+from mlx_server.schemas.media import AudioData, MediaFields, to_media
 from mlx_server.schemas.openai_chat import ChosenLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -18,6 +20,22 @@ class InputText(msgspec.Struct, frozen=True, tag="input_text", tag_field="type")
     """What a client said."""
 
     text: str
+
+
+class InputImage(msgspec.Struct, frozen=True, tag="input_image", tag_field="type"):
+    """A picture that a client showed; it is kept as it was sent."""
+
+    image_url: str
+    detail: str = "auto"
+
+
+class InputAudio(msgspec.Struct, frozen=True, tag="input_audio", tag_field="type"):
+    """A sound that a client sent."""
+
+    input_audio: AudioData
+
+
+InputContent = InputText | InputImage | InputAudio
 
 
 class OutputText(msgspec.Struct, frozen=True, tag="output_text", tag_field="type"):
@@ -32,6 +50,9 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="type"):
     """What another model said instead of an answer; clients send it back."""
 
     refusal: str
+
+
+Content = InputContent | OutputText | Refusal
 
 
 class ReasoningText(msgspec.Struct, frozen=True, tag="reasoning_text", tag_field="type"):
@@ -51,7 +72,7 @@ class MessageItem(msgspec.Struct, frozen=True, tag="message", tag_field="type"):
 
     id: str
     role: Role
-    content: list[InputText | OutputText | Refusal]
+    content: list[Content]
     status: Status = "completed"
 
 
@@ -80,7 +101,7 @@ class FunctionOutputItem(msgspec.Struct, frozen=True, tag="function_call_output"
 
     id: str
     call_id: str
-    output: str | list[InputText]
+    output: str | list[InputContent]
     status: Status = "completed"
 
 
@@ -107,15 +128,15 @@ def calls_in(items: tuple[Item, ...]) -> set[str]:
     return {item.call_id for item in items if isinstance(item, FunctionCallItem)}
 
 
-def to_messages(instructions: str | None, items: tuple[Item, ...]) -> tuple[Message, ...]:
-    """The conversation that a chat template renders.
+def to_messages(instructions: str | None, earlier: tuple[Item, ...], items: tuple[Item, ...]) -> tuple[Message, ...]:
+    """The conversation that a chat template renders, with what was said `earlier` in it. Raises InvalidRequest.
 
     Neighbouring thoughts, words and calls of the model are one message, and so are the system's at the beginning:
     templates expect them like that.
     """
     turns = [Message("system", instructions)] if instructions else []
-    for item in items:
-        message = as_message(item)
+    for i, item in enumerate(earlier + items, -len(earlier)):
+        message = as_message(item, f"input[{i}]" if i >= 0 else None)
         last = turns[-1] if turns else None
         if last is not None and last.role == "system" == message.role and len(turns) == 1:
             turns[-1] = Message("system", f"{last.content}\n\n{message.content}")
@@ -126,25 +147,40 @@ def to_messages(instructions: str | None, items: tuple[Item, ...]) -> tuple[Mess
     return tuple(turns)
 
 
-def as_message(item: Item) -> Message:
-    """One item alone."""
+def as_message(item: Item, place: str | None) -> Message:
+    """One item alone; `place` names it in a refusal, None for one that is kept here. Raises InvalidRequest."""
     match item:
         case MessageItem():
             role = "system" if item.role == "developer" else item.role
-            return Message(role, "".join(map(text_of, item.content)))
+            text, media = to_content(item.content, place and f"{place}.content")
+            return Message(role, text, media=media)
         case ReasoningItem():
             thoughts = "".join(part.text for part in item.content) or "\n\n".join(part.text for part in item.summary)
             return Message("assistant", "", reasoning=thoughts or None)
         case FunctionCallItem():
             return Message("assistant", "", tool_calls=(FunctionCall(item.call_id, item.name, item.arguments),))
         case FunctionOutputItem():
-            output = item.output if isinstance(item.output, str) else "".join(map(text_of, item.output))
-            return Message("tool", output, tool_call_id=item.call_id)
+            parts = [InputText(item.output)] if isinstance(item.output, str) else item.output
+            output, media = to_content(parts, place and f"{place}.output")
+            return Message("tool", output, tool_call_id=item.call_id, media=media)
 
 
-def text_of(part: InputText | OutputText | Refusal) -> str:
-    """The words of a part."""
-    return part.refusal if isinstance(part, Refusal) else part.text
+def to_content(parts: Sequence[Content], place: str | None) -> tuple[str, tuple[Media, ...]]:
+    """The words of all parts, and what has its place in them. Raises InvalidRequest for an unknown detail."""
+    text, media = "", []
+    for i, part in enumerate(parts):
+        where = f"{place}[{i}]" if place else "previous_response_id"
+        match part:
+            case InputImage():
+                fields = MediaFields(image_url=part.image_url, detail=part.detail)
+                media.append(to_media("input_image", fields, len(text), where))
+            case InputAudio():
+                media.append(to_media("input_audio", MediaFields(input_audio=part.input_audio), len(text), where))
+            case Refusal():
+                text += part.refusal
+            case _:
+                text += part.text
+    return text, tuple(media)
 
 
 def continues(last: Message, message: Message) -> bool:

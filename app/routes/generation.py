@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from anyio import to_thread
 from starlette.requests import Request
 
-from mlx_server.app.abilities import check_served
 from mlx_server.app.body import read_body
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.responder import Encoder, GenerationResponse
+from mlx_server.app.routes.shown import with_files
 from mlx_server.app.settings import Settings
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
@@ -31,6 +32,9 @@ UNKNOWN_HEADER = "X-Ignored-Fields"
 SHOWN_UNKNOWN = 20
 MAX_SHOWN_CHARS = 128
 PERFORMANCE_HEADER = "X-Performance-Metrics"
+
+LARGE_BYTES = 1 << 18
+"""Larger bodies are decoded in a thread, beside everybody's streams."""
 
 
 class Named(Protocol):
@@ -67,7 +71,7 @@ def endpoint(
 
     async def generate(request: Request) -> GenerationResponse:
         given, headers = await read_request(request, decoder, harmless)
-        return admit(request, given, encoder_class(make_head(request, given), given), headers)
+        return await admit(request, given, encoder_class(make_head(request, given), given), headers)
 
     return generate
 
@@ -78,7 +82,10 @@ async def read_request(
     """The outside request, and the headers that tell which of its fields nobody knows. Raises InvalidRequest."""
     settings: Settings = request.app.state.settings
     body = await read_body(request, settings.max_body_bytes)
-    given, unknown = parse(body, decoder, harmless)
+    if len(body) > LARGE_BYTES:
+        given, unknown = await to_thread.run_sync(parse, body, decoder, harmless)
+    else:
+        given, unknown = parse(body, decoder, harmless)
     if unknown and settings.strict_params:
         raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
     return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
@@ -98,22 +105,21 @@ def make_head(request: Request, given: Named) -> Head:
     )
 
 
-def admit(
+async def admit(
     request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str], keep: Keep | None = None
 ) -> GenerationResponse:
     """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
-    queue, ticket = submit(request, given)
+    queue, ticket = await submit(request, given)
     return GenerationResponse(queue, ticket, encoder, stream=bool(given.stream), headers=headers, keep=keep)
 
 
-def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
-    """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed."""
+async def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
+    """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
-    generation = given.to_generation(settings.default_max_tokens)
-    check_served(settings.model_type, generation)
-    generation = deployment.variants.settle(generation)
-    return deployment.queue, deployment.queue.submit(generation, whole=not given.stream)
+    generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
+    work = await with_files(request, generation)
+    return deployment.queue, deployment.queue.submit(work, whole=not given.stream)
 
 
 def header_list(names: list[str]) -> str:

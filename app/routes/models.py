@@ -51,7 +51,7 @@ def describe(request: Request) -> Model:
         status=deployment.status,
         context_length=context_length,
         default_max_tokens=default_max_tokens(settings, context_length),
-        modalities=Modalities(["text"], OUTPUTS.get(settings.model_type, ["text"])),
+        modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(settings.model_type, ["text"])),
         features=Features(
             tools=bool(facts.tools) if facts else None,
             structured_outputs=facts.grammars if facts else None,

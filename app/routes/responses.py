@@ -38,10 +38,10 @@ async def create(request: Request) -> ASGIApp:
     stored = store is not None and given.store is not False
     encoder = ResponsesEncoder(make_head(request, turn), turn, store=stored)
     if store is None or not stored:
-        return admit(request, turn, encoder, headers)
+        return await admit(request, turn, encoder, headers)
     if not given.background:
-        return admit(request, turn, encoder, headers, lambda: keep(store, owner, encoder.response, turn.items))
-    run = Run(*submit(request, turn), encoder, owner, streamed=bool(given.stream))
+        return await admit(request, turn, encoder, headers, lambda: keep(store, owner, encoder.response, turn.items))
+    run = Run(*await submit(request, turn), encoder, owner, streamed=bool(given.stream))
     runs_of(request).start(run, store, turn.items)
     await run.kept.wait()
     if given.stream:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.asking import Answer
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.leaving import unless_left
 from mlx_server.app.routes.generation import read_request
+from mlx_server.app.routes.shown import with_files_in_question
 from mlx_server.schemas import tokens
 from mlx_server.schemas.messages import Decoded, Question, TextOf, Tokens, TokensOf
 
@@ -35,8 +35,8 @@ async def detokenize(request: Request) -> Response:
 
 
 async def ask_tokens(request: Request, question: TokensOf) -> Tokens:
-    """What the worker's tokenizer makes of a prompt. Raises what `ask` raises."""
-    answer = await ask(request, question)
+    """What the worker's tokenizer makes of a prompt. Raises InvalidRequest and what `ask` raises."""
+    answer = await ask(request, await with_files_in_question(request, question))
     assert isinstance(answer, Tokens)
     return answer
 
@@ -44,19 +44,4 @@ async def ask_tokens(request: Request, question: TokensOf) -> Tokens:
 async def ask(request: Request, question: Question) -> Answer:
     """The worker's answer. Raises QueueFull, QueueClosed, Unanswered, or ClientDisconnect once nobody waits for it."""
     deployment: Deployment = request.app.state.deployment
-    answering = asyncio.ensure_future(deployment.asking.ask(question))
-    leaving = asyncio.ensure_future(departure(request))
-    try:
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if answering.done():
-            return answering.result()
-        raise ClientDisconnect
-    finally:
-        answering.cancel()
-        leaving.cancel()
-
-
-async def departure(request: Request) -> None:
-    """Returns once the client, whose body has been read, is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return await unless_left(request, deployment.asking.ask(question))

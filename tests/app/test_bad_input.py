@@ -7,18 +7,23 @@ import httpx
 import pytest
 from support.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
 from support.bad_fields import CHAT_FIELDS, PROMPTS, shared
-from support.bad_for_embeddings import NOT_COMPUTED
+from support.bad_for_embeddings import EMBEDDING_INPUTS, NOT_FOR_SCRIPTED, RERANK_AND_SCORE
 from support.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
 from support.bad_input import Bad
+from support.bad_media import MALFORMED_MEDIA, NO_FILES, UNSEEN
 from support.refusals import check_shape
 from support.servers import SCRIPTED, Server
 from support.streams import stream_chat, text_of
 
-FOR_ANY_MODEL = [*BODIES, *MALFORMED_MESSAGES, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE, *NOT_COMPUTED]
+TEXTS = [*BODIES, *MALFORMED_MESSAGES, *MALFORMED_MEDIA, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
+FOR_ANY_MODEL = [*TEXTS, *EMBEDDING_INPUTS, *RERANK_AND_SCORE]
 """What the front end refuses by itself."""
 
-FOR_SMOLLM2 = [*NOT_FOR_SMOLLM2, *BAD_TEMPLATES]
-"""What its worker refuses."""
+FOR_SCRIPTED = [*FOR_ANY_MODEL, *NO_FILES, *NOT_FOR_SCRIPTED]
+"""What it refuses for a model that sees."""
+
+FOR_SMOLLM2 = [*NOT_FOR_SMOLLM2, *BAD_TEMPLATES, *UNSEEN]
+"""What it refuses for a model that only reads, and what the worker refuses."""
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +52,17 @@ def _check_all(server: Server, table: list[Bad]) -> None:
 
 
 def test_the_table_is_large_and_says_nothing_twice() -> None:
-    requests = {(bad.path, bad.content) for bad in (*FOR_ANY_MODEL, *FOR_SMOLLM2)}
-    assert len(requests) == len(FOR_ANY_MODEL) + len(FOR_SMOLLM2) > 300
+    for table in (FOR_SCRIPTED, [*FOR_ANY_MODEL, *FOR_SMOLLM2]):
+        assert len({(bad.path, bad.content) for bad in table}) == len(table) > 300
 
 
-@pytest.mark.parametrize("bad", FOR_ANY_MODEL, ids=str)
+@pytest.mark.parametrize("bad", FOR_SCRIPTED, ids=str)
 def test_bad_input_is_refused_by_name(server: Server, bad: Bad) -> None:
     _check(server, bad)
 
 
 def test_a_server_is_unharmed_by_the_whole_table(server: Server) -> None:
-    _check_all(server, FOR_ANY_MODEL)
+    _check_all(server, FOR_SCRIPTED)
     server.wait_stats(active_requests=0, rows_used=0)
     assert server.chat("still there").status_code == 200
 

@@ -131,6 +131,15 @@ def test_pictures_are_embedded_with_their_texts(scripted_server: Server) -> None
     assert not {tuple(one) for one in plain} & {tuple(one) for one in shared}
 
 
+def test_picture_counts_as_often_as_it_is_shown(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--max-body-bytes", 10_000)
+    picture = "data:image/png;base64," + base64.b64encode(bytes(1000)).decode()
+    assert len(vectors_of(embed(server, ["a"] * 10, image_url=picture))) == 10
+    error = server.post(EMBEDDINGS, {"input": ["a"] * 11, "image_url": picture}).json()["error"]
+    assert error["param"] == "image_url"
+    assert "larger than 10000 bytes in all" in error["message"]
+
+
 def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
     response = scripted_server.post(EMBEDDINGS, {"input": "a", "wizardry": 1})
     assert response.headers["x-ignored-fields"] == "wizardry"

@@ -17,6 +17,8 @@ COUNTERS = {
     "generated_tokens",
     "draft_tokens",
     "accepted_draft_tokens",
+    "media_encoded",
+    "media_cached",
     "embeddings",
     "scores",
     "worker_restarts",

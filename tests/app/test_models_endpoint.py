@@ -35,7 +35,7 @@ def test_list_has_the_one_model(server: Server) -> None:
         "status": "ready",
         "context_length": 1 << 24,
         "default_max_tokens": 4096,
-        "modalities": {"input": ["text"], "output": ["text"]},
+        "modalities": {"input": ["text", "image", "audio", "video"], "output": ["text"]},
         "features": {
             "tools": False,
             "structured_outputs": False,

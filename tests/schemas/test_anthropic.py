@@ -166,7 +166,7 @@ def test_fields_that_nobody_knows_are_told() -> None:
     assert parse(body, anthropic.count_decoder, anthropic.HARMLESS)[1] == ["max_tokens"]
 
 
-IMAGE = {"type": "image", "source": {"type": "base64", "data": ""}}
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
 NAMELESS = {"type": "tool_use", "id": "a", "input": {}}
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
@@ -176,8 +176,44 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "allowed are user, assistant, system"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
     ({"messages": [told({"type": "text"})]}, "messages[0].content[0].text", "is missing"),
-    ({"messages": [told(IMAGE)]}, "messages[0].content[0]", "Vision requests are not supported"),
-    ({"messages": [told({"type": "document"})]}, "messages[0].content[0].type", "allowed are 'text', 'tool_result'"),
+    ({"messages": [HI, said(IMAGE)]}, "messages[1].content[0]", "only messages of role user or tool"),
+    (
+        {"messages": [HI, {"role": "system", "content": [IMAGE]}]},
+        "messages[1].content[0]",
+        "only messages of role user",
+    ),
+    ({"messages": [told({"type": "image"})]}, "messages[0].content[0].source", "is missing"),
+    (
+        {"messages": [told({"type": "image", "source": {"type": "base64", "media_type": "image/png"}})]},
+        "messages[0].content[0].source.data",
+        "is missing",
+    ),
+    (
+        {"messages": [told({"type": "image", "source": {"type": "base64", "data": "AA"}})]},
+        "messages[0].content[0].source.media_type",
+        "is missing",
+    ),
+    (
+        {"messages": [told({"type": "image", "source": {"type": "base64", "media_type": "text/html", "data": "AA"}})]},
+        "messages[0].content[0].source.media_type",
+        "'image/...' is needed",
+    ),
+    (
+        {"messages": [told({"type": "image", "source": {"type": "file", "file_id": "file_1"}})]},
+        "messages[0].content[0].source",
+        "keeps no files",
+    ),
+    (
+        {"messages": [told({"type": "image", "source": {"type": "ftp"}})]},
+        "messages[0].content[0].source.type",
+        "'base64' and 'url' are",
+    ),
+    (
+        {"messages": [told({"type": "image", "source": {"type": "url"}})]},
+        "messages[0].content[0].source.url",
+        "is missing",
+    ),
+    ({"messages": [told({"type": "document"})]}, "messages[0].content[0].type", "allowed are 'text', 'image'"),
     ({"messages": [told(CALL)]}, "messages[0].content[0].type", "'tool_use' is not supported here"),
     ({"messages": [HI, said(RESULT)]}, "messages[1].content[0].type", "'tool_result' is not supported here"),
     ({"messages": [HI, said({"type": "thinking"})]}, "messages[1].content[0].thinking", "is missing"),
@@ -187,8 +223,17 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [HI, said(CALL)]}, "messages", "no tool_result block follows the tool_use of 'toolu_1'"),
     ({"messages": [HI, said(CALL), HI]}, "messages[2]", "no tool_result block"),
     ({"messages": [HI, said(CALL), told(text("x"), RESULT)]}, "messages[2].content[1]", "before a turn's text"),
-    ({"messages": [HI, said(CALL), told({**RESULT, "content": [IMAGE]})]}, "messages[2].content[0].content[0]", "Vis"),
-    ({"system": [IMAGE]}, "system[0]", "Vision"),
+    (
+        {"messages": [HI, said(CALL), told(IMAGE, RESULT)]},
+        "messages[2].content[1]",
+        "before a turn's text and pictures",
+    ),
+    (
+        {"messages": [HI, said(CALL), told({**RESULT, "content": [{"type": "document"}]})]},
+        "messages[2].content[0].content[0].type",
+        "allowed are 'text', 'image'",
+    ),
+    ({"system": [IMAGE]}, "system[0]", "only messages of role user or tool"),
     ({"system": 5}, "system", "Expected"),
     ({"temperature": 1.1}, "temperature", "<= 1.0"),
     ({"top_k": -1}, "top_k", ">= 0"),

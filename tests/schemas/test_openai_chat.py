@@ -20,9 +20,6 @@ from mlx_server.schemas.generation import (
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
-NO_AUDIO = "Audio input is not supported with text-only models."
-NO_VISION = "Vision requests are not supported with text-only models. Use a VLM model type instead."
-
 
 def _messages(*messages: Any) -> tuple[Message, ...]:
     body = json.dumps({"messages": messages}).encode()
@@ -160,19 +157,6 @@ def test_other_roles_are_refused(role: str) -> None:
 @pytest.mark.parametrize("content", [{}, {"content": None}], ids=["missing", "null"])
 def test_only_an_assistant_may_be_without_content(role: str, content: dict[str, None]) -> None:
     assert _refusal({"role": role, **content}).param == "messages[0].content"
-
-
-@pytest.mark.parametrize("kind", ["image_url", "input_image", "image"])
-def test_an_image_is_refused_with_the_reference_message(kind: str) -> None:
-    parts = [{"type": "text", "text": "What is it?"}, {"type": kind, "image_url": {"url": "data:image/png;base64,AA"}}]
-    refusal = _refusal({"role": "user", "content": parts})
-    assert (refusal.message, refusal.param) == (NO_VISION, "messages[0].content[1]")
-
-
-@pytest.mark.parametrize("kind", ["input_audio", "audio_url"])
-def test_audio_is_refused_with_the_reference_message(kind: str) -> None:
-    refusal = _refusal({"role": "user", "content": [{"type": kind, "input_audio": {"data": "", "format": "wav"}}]})
-    assert (refusal.message, refusal.param) == (NO_AUDIO, "messages[0].content[0]")
 
 
 @pytest.mark.parametrize("kind", ["file", "refusal", "Text", ""])

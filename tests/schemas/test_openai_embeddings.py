@@ -5,6 +5,7 @@ import base64
 import pytest
 
 from mlx_server.schemas.embedding import EmbeddingInput, Truncation
+from mlx_server.schemas.generation import Remote
 from mlx_server.schemas.openai_embeddings import HARMLESS, EmbeddingsRequest, decoder
 from mlx_server.schemas.parse import parse
 
@@ -63,7 +64,7 @@ def test_picture_stands_before_the_text_it_belongs_to() -> None:
     uri = f"data:image/png;base64,{base64.b64encode(b'bytes').decode()}"
     [first, second] = EmbeddingsRequest(input=["a", "b"], image_url=[uri, uri]).to_work().inputs
     [picture] = second.media
-    assert (picture.kind, picture.source, picture.at, picture.param) == ("image", b"bytes", 0, "image_url[1]")
+    assert (picture.kind, picture.source, picture.at, picture.param) == ("image", Remote(uri), 0, "image_url[1]")
     assert first.media[0].param == "image_url[0]"
     for shared in EmbeddingsRequest(input=["a", "b"], image_url=uri).to_work().inputs:
         assert [media.param for media in shared.media] == ["image_url"]

@@ -23,6 +23,8 @@ def score(param: str | None, message: str, **fields: Any) -> Bad:
     return Bad(fields, param, message, SCORE)
 
 
+PIXEL = "data:image/png;base64,AAAA"
+
 EMBEDDING_INPUTS = [
     Bad({}, "input", "`input` is missing", EMBEDDINGS),
     Bad(b"", None, "The body is not valid JSON", EMBEDDINGS),
@@ -47,7 +49,6 @@ EMBEDDING_INPUTS = [
     embed("encoding_format", "got `int`", encoding_format=1),
     embed("dimensions", ">= 1", dimensions=0),
     embed("dimensions", "got `str`", dimensions="8"),
-    embed("dimensions", "the model has 8", dimensions=9),
     embed("user", "got `int`", user=5),
     embed("truncate_prompt_tokens", "at least 1, or -1", truncate_prompt_tokens=0),
     embed("truncate_prompt_tokens", ">= -1", truncate_prompt_tokens=-2),
@@ -62,7 +63,6 @@ EMBEDDING_INPUTS = [
     embed("image_url", "got `int`", image_url=5),
     embed("image_url.url", "is missing", image_url={}),
     embed("image_url", "a picture for each of the 1 inputs, got 2", image_url=["data:image/png;base64,AA=="] * 2),
-    embed("image_url", "not valid base64", image_url="data:image/png;base64,%%"),
     embed("stream", "not supported", stream=True),
     embed("normalize", "not supported", normalize=False),
     embed("task", "not supported", task="retrieval.query"),
@@ -107,4 +107,11 @@ RERANK_AND_SCORE = [
     score("activation", "not supported", text_1="a", text_2="b", activation=False),
 ]
 
-NOT_COMPUTED = [*EMBEDDING_INPUTS, *RERANK_AND_SCORE]
+NOT_FOR_SCRIPTED = [
+    embed("dimensions", "the model has 8", dimensions=9),
+    embed("image_url", "nor base64", image_url="no picture"),
+    embed("image_url", "no type of image", image_url={"url": "data:audio/wav;base64,AAAA"}),
+    embed("image_url[1]", "reads no file:// URLs", input=["a", "b"], image_url=[PIXEL, "file:///etc/passwd"]),
+    embed("image_url", "at most 16 files", input=["a"] * 17, image_url=PIXEL),
+]
+"""What a model with 8 dimensions that sees can't do."""

@@ -1,16 +1,17 @@
 """A killable process from the inside: it answers requests on the socket that is its fd 0, within bounds.
 
-Frames are a 4-byte big-endian length and JSON. The first answer, an empty object, says that it is ready.
+Frames are a 4-byte big-endian length and MessagePack. The first answer, an empty map, says that it is ready.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -54,21 +55,23 @@ def receive(channel: socket.socket) -> dict[str, Any] | None:
     """The next request; None when the other side is gone."""
     head = read(channel, 4)
     body = None if head is None else read(channel, int.from_bytes(head, "big"))
-    return None if body is None else dict(json.loads(body))
+    return None if body is None else msgspec.msgpack.decode(body, type=dict[str, Any])
 
 
-def read(channel: socket.socket, size: int) -> bytes | None:
+def read(channel: socket.socket, size: int) -> bytearray | None:
     """So many bytes; None when the other side is gone."""
-    data = bytearray()
-    while len(data) < size:
-        piece = channel.recv(min(size - len(data), 1 << 20))
-        if not piece:
+    data = bytearray(size)
+    there = 0
+    while there < size:
+        count = channel.recv_into(memoryview(data)[there:])
+        if not count:
             return None
-        data += piece
-    return bytes(data)
+        there += count
+    return data
 
 
 def send(channel: socket.socket, message: dict[str, Any]) -> None:
     """Send one frame."""
-    body = json.dumps(message).encode()
-    channel.sendall(len(body).to_bytes(4, "big") + body)
+    body = msgspec.msgpack.encode(message)
+    channel.sendall(len(body).to_bytes(4, "big"))
+    channel.sendall(body)

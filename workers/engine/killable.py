@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -16,7 +15,6 @@ import psutil
 
 START_S = 30.0
 POLL_S = 0.05
-MAX_ANSWER = 256 << 20
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "TZ", "LANG", "LC_ALL")
 
 
@@ -30,13 +28,21 @@ class KillableProcess:
     `limit_s` is the wall-clock time that the requests of one `deadline` may take, `cpu_s` the processor time of one
     request (for when nobody is left to look at the clock), `memory_bytes` what may be used above what the start took.
     Linux holds to the memory by itself; elsewhere it is looked at every POLL_S seconds. `greeting` is told to each new
-    process before anything is asked.
+    process before anything is asked; no answer is longer than `max_answer` bytes.
     """
 
     def __init__(
-        self, child: str, *, limit_s: float, cpu_s: int, memory_bytes: int, greeting: dict[str, Any] | None = None
+        self,
+        child: str,
+        *,
+        limit_s: float,
+        cpu_s: int,
+        memory_bytes: int,
+        greeting: dict[str, Any] | None = None,
+        max_answer: int = 256 << 20,
     ) -> None:
         self.limit_s = limit_s
+        self._max_answer = max_answer
         self._child = child
         self._cpu_s = cpu_s
         self._memory_bytes = memory_bytes
@@ -60,7 +66,7 @@ class KillableProcess:
         """The child's answer. Raises Stopped."""
         if time.monotonic() >= deadline:
             raise Stopped(f"took longer than {self.limit_s:g} seconds")
-        body = msgspec.json.encode(request)
+        body = msgspec.msgpack.encode(request)
         if self._process is None:
             self._start()
         try:
@@ -68,7 +74,7 @@ class KillableProcess:
         except Stopped:
             self.close()
             raise
-        except (OSError, ValueError):
+        except (OSError, ValueError, msgspec.DecodeError):
             self.close()
             raise Stopped("ended the process that tried it") from None
 
@@ -95,26 +101,27 @@ class KillableProcess:
 
     def _answer(self, channel: socket.socket, deadline: float) -> dict[str, Any]:
         size = int.from_bytes(self._read(channel, 4, deadline), "big")
-        if size > MAX_ANSWER:
+        if size > self._max_answer:
             raise ValueError("no answer is as long as this")
-        return dict(json.loads(self._read(channel, size, deadline)))
+        return msgspec.msgpack.decode(self._read(channel, size, deadline), type=dict[str, Any])
 
-    def _read(self, channel: socket.socket, size: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < size:
+    def _read(self, channel: socket.socket, size: int, deadline: float) -> bytearray:
+        data = bytearray(size)
+        there = 0
+        while there < size:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Stopped(f"took longer than {self.limit_s:g} seconds")
             channel.settimeout(min(left, POLL_S))
             try:
-                piece = channel.recv(min(size - len(data), 1 << 20))
+                count = channel.recv_into(memoryview(data)[there:])
             except TimeoutError:
                 self._check_memory()
                 continue
-            if not piece:
+            if not count:
                 raise OSError("the other side is gone")
-            data += piece
-        return bytes(data)
+            there += count
+        return data
 
     def _check_memory(self) -> None:
         if self._most_memory and self._memory() > self._most_memory:
@@ -141,8 +148,8 @@ class KillableProcess:
         self._socket = ours
         self._most_memory = 0
         try:
-            self._exchange(msgspec.json.encode(self._greeting), time.monotonic() + START_S)
-        except (Stopped, OSError, ValueError):
+            self._exchange(msgspec.msgpack.encode(self._greeting), time.monotonic() + START_S)
+        except (Stopped, OSError, ValueError, msgspec.DecodeError):
             self.close()
             raise OSError(f"the process {self._child} can't be started") from None
         self._most_memory = self._memory() + self._memory_bytes

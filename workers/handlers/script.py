@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
+from mlx_server.schemas.generation import ChatPrompt, Media, Prompt, TextPrompt
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a sequence does. `…_at` counts its tokens from 1; `invalid` refuses it while it is prepared."""
+    """What a sequence does. `…_at` counts its tokens from 1; `invalid` refuses it while it is prepared.
+
+    `media`: each token's text is a description of what the prompt shows, as JSON.
+    """
 
     tokens: int = 16
     interval_s: float = 0.0
@@ -20,6 +24,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str = "token "
     prepare_s: float = 0.0
     invalid: bool = False
+    media: bool = False
     die_at: int = 0
     hang_at: int = 0
     raise_at: int = 0
@@ -35,7 +40,8 @@ def prepared(prompt: Prompt) -> Script:
             script = read_script(prompt.text, "messages")
         case _:
             script = Script(tokens=len(prompt.ids))
-    return begun(script, "prompt")
+    begun(script, "prompt")
+    return msgspec.structs.replace(script, text=description(prompt)) if script.media else script
 
 
 def read_script(text: str, param: str) -> Script:
@@ -66,3 +72,25 @@ def play_faults(script: Script, position: int) -> str | None:
     if position == script.hang_at:
         time.sleep(3600)
     return "the script says so" if position == script.raise_at else None
+
+
+def tokens_of(prompt: Prompt) -> list[int]:
+    """Every prompt is one token, and one for each picture, sound or film."""
+    return [0] * (1 + len(media_of(prompt)))
+
+
+def media_of(prompt: Prompt) -> list[Media]:
+    """What a prompt shows."""
+    if not isinstance(prompt, ChatPrompt):
+        return []
+    return [media for message in prompt.messages for media in message.media]
+
+
+def description(prompt: Prompt) -> str:
+    """What a prompt shows: kinds, places, details, and the digests of the files."""
+    shown = []
+    for media in media_of(prompt):
+        assert isinstance(media.source, bytes)
+        digest = hashlib.sha256(media.source).hexdigest()
+        shown.append({"kind": media.kind, "at": media.at, "detail": media.detail, "sha256": digest})
+    return msgspec.json.encode(shown).decode()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import assert_never
+from typing import assert_never, get_args
 
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
-from mlx_server.schemas.generation import GenerationRequest, Prompt, ToolUse
+from mlx_server.schemas.generation import GenerationRequest, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.script import Script, play_faults, prepared
+from mlx_server.workers.handlers.script import Script, play_faults, prepared, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
 from mlx_server.workers.handlers.scripted_sequence import ScriptedAnswer, ScriptedSequence
 from mlx_server.workers.sequence import Broken, Key, Produced, Sequence
@@ -50,6 +50,7 @@ class ScriptedHandler:
             0,
             "scripted",
             "none",
+            media=get_args(MediaKind),
             dimensions=DIMENSIONS,
             scoring="embedding_similarity",
         )
@@ -67,13 +68,13 @@ class ScriptedHandler:
                 assert_never(request)
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
-        """Every prompt is one token; a script that dies or raises does so at once. Raises InvalidRequest."""
+        """A script that dies or raises does so at once. Raises InvalidRequest."""
         script = prepared(prompt)
         if script.die_at:
             os._exit(9)
         if script.raise_at:
             raise RuntimeError("the script says so")
-        return [0]
+        return tokens_of(prompt)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """All tokens are alike."""
@@ -131,7 +132,7 @@ def written(ticket: int, request: GenerationRequest) -> list[Sequence]:
         script = prepared(prompt)
         limit = min(script.tokens, request.max_tokens)
         for _ in range(request.n):
-            sequences.append(ScriptedSequence((ticket, len(sequences)), [0], limit, script=script))
+            sequences.append(ScriptedSequence((ticket, len(sequences)), tokens_of(prompt), limit, script=script))
     return sequences
 
 

@@ -35,7 +35,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         # What the template raises itself is a plain TemplateError; jinja2's own errors are derived from it.
         kind = "refused" if type(error) is TemplateError else "failed"
         where = f"line {line}: " if (line := getattr(error, "lineno", None)) else ""
-        return {kind: f"{where}{error}"[:MAX_MESSAGE] or type(error).__name__}
+        message = f"{where}{error}"[:MAX_MESSAGE].encode(errors="replace").decode()  # it may hold lone surrogates
+        return {kind: message or type(error).__name__}
 
 
 def render(template: Template, context: dict[str, Any]) -> str:

@@ -1,0 +1,127 @@
+"""Every picture, sound and film of a request becomes the bytes of its file, within the limits of one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from mlx_server.app.media.files import read_file
+from mlx_server.app.media.inline import decode
+from mlx_server.app.media.problem import MediaProblem, TooLarge
+from mlx_server.app.settings import MediaAccess
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import Media, Remote
+from mlx_server.schemas.media import check_type
+
+if TYPE_CHECKING:
+    from mlx_server.app.media.fetch import Fetcher
+
+AT_ONCE = 4
+"""Files of one request that are fetched at the same time."""
+
+AT_ONCE_IN_ALL = 32
+LARGE_CHARS = 1 << 16
+"""Longer data URLs are decoded in a thread."""
+
+
+class Budget:
+    """The bytes that all files of one request may have. Raises MediaProblem when they are spent."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._left = most_bytes
+
+    def take(self, count: int) -> None:
+        """Count so many bytes."""
+        self._left -= count
+        if self._left < 0:
+            raise MediaProblem(f"the request's files are larger than {self._most} bytes in all (--max-body-bytes)")
+
+
+class MediaReader:
+    """Reads files for requests. `most_bytes` is what all files of one request may have: what it may have itself."""
+
+    def __init__(self, access: MediaAccess, most_bytes: int, fetcher: Fetcher | None = None) -> None:
+        self._access = access
+        self._most_bytes = most_bytes
+        self._fetcher = fetcher
+        self._places = asyncio.Semaphore(AT_ONCE_IN_ALL)
+
+    async def read(self, media: Sequence[Media]) -> dict[Remote, bytes]:
+        """The files, each of which is read once, but counts as often as it is shown: so it travels to the worker.
+
+        Raises InvalidRequest for the first that can't be had.
+        """
+        access = self._access
+        if len(media) > access.max_files:
+            param = media[access.max_files].param
+            message = f"`{param}`: at most {access.max_files} files are allowed in a request (--max-media-files)."
+            raise InvalidRequest(message, param)
+        budget, wanted = Budget(self._most_bytes), dict[Remote, Media]()
+        for one in media:
+            if isinstance(one.source, Remote):
+                wanted.setdefault(one.source, one)
+            elif len(one.source) > access.max_bytes:
+                raise TooLarge(access.max_bytes).about(one)
+        places = asyncio.Semaphore(AT_ONCE)
+        deadline = asyncio.get_running_loop().time() + access.timeout_s
+        try:
+            async with asyncio.TaskGroup() as group:
+                reading = {
+                    source: group.create_task(self._one(source.url, one, budget, places, deadline))
+                    for source, one in wanted.items()
+                }
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        files = {source: task.result() for source, task in reading.items()}
+        self._check_shown(media, files)
+        return files
+
+    def _check_shown(self, media: Sequence[Media], files: Mapping[Remote, bytes]) -> None:
+        """Raises InvalidRequest if files are shown so often that they are too much together."""
+        budget = Budget(self._most_bytes)
+        for one in media:
+            try:
+                budget.take(len(files[one.source] if isinstance(one.source, Remote) else one.source))
+            except MediaProblem as problem:
+                raise problem.about(one) from None
+
+    async def _one(self, url: str, media: Media, budget: Budget, places: asyncio.Semaphore, deadline: float) -> bytes:
+        """One file. Raises InvalidRequest."""
+        try:
+            async with asyncio.timeout_at(deadline), places:
+                return await self._get(url, media, budget)
+        except TimeoutError:
+            problem = MediaProblem(f"it took longer than {self._access.timeout_s:g} seconds (--media-timeout)")
+            raise problem.about(media) from None
+        except MediaProblem as problem:
+            raise problem.about(media) from None
+
+    async def _get(self, url: str, media: Media, budget: Budget) -> bytes:
+        most = self._access.max_bytes
+        match url[:8].partition(":")[0].lower():
+            case "data":
+                check_type(url, media.kind, media.param)
+                data = await to_thread.run_sync(decode, url, most) if len(url) > LARGE_CHARS else decode(url, most)
+            case "file":
+                data = await to_thread.run_sync(read_file, self._access.directory, url, most)
+            case "http" | "https":
+                return await self._fetch(url, most, budget)
+            case _:
+                raise MediaProblem("only http, https, file and data URLs, and base64, are allowed")
+        budget.take(len(data))
+        return data
+
+    async def _fetch(self, url: str, most: int, budget: Budget) -> bytes:
+        if not self._access.urls:
+            raise MediaProblem("this server fetches no URLs (--no-media-urls); send the file's base64 data")
+        if self._fetcher is None:
+            # Needed by few servers, and it takes a while to load.
+            from mlx_server.app.media.fetch import Fetcher
+
+            self._fetcher = Fetcher(private=self._access.private_urls)
+        async with self._places:
+            return await self._fetcher.fetch(url, most, budget.take)

@@ -1,0 +1,41 @@
+"""What requests show: every route has their files brought here, once it is known that the model takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+from starlette.requests import Request
+
+from mlx_server.app.abilities import all_media, check_sees, check_served, media_of
+from mlx_server.app.leaving import unless_left
+from mlx_server.app.media import replacing
+from mlx_server.app.media.reader import MediaReader
+from mlx_server.app.settings import Settings
+from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.generation import Media
+from mlx_server.schemas.messages import TokensOf
+
+
+async def with_files(request: Request, work: Work) -> Work:
+    """Work that this model does, as it may be queued. Raises InvalidRequest, or ClientDisconnect."""
+    settings: Settings = request.app.state.settings
+    check_served(settings.model_type, work)
+    media = all_media(work)
+    return replacing.in_work(work, await files_of(request, media)) if media else work
+
+
+async def with_files_in_question(request: Request, question: TokensOf) -> TokensOf:
+    """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
+    settings: Settings = request.app.state.settings
+    media = media_of(question.prompt)
+    check_sees(settings.model_type, media)
+    if not media:
+        return question
+    return replace(question, prompt=replacing.in_prompt(question.prompt, await files_of(request, media)))
+
+
+async def files_of(request: Request, media: Sequence[Media]) -> replacing.Files:
+    """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
+    reader: MediaReader = request.app.state.media
+    return await unless_left(request, reader.read(media))
