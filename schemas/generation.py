@@ -175,7 +175,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
     None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
     reasoning. `adapter` names a folder of LoRA weights, `draft` asks for speculative decoding. `announce` asks for a
-    `Started` event.
+    `Started` event. `tenant` is whose request it is: what is kept of one tenant's prompts is not used for another's.
     """
 
     prompts: tuple[Prompt, ...]
@@ -191,6 +191,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     adapter: str | None = None
     draft: Draft | None = None
     announce: bool = False
+    tenant: str = ""
 
     @property
     def rows(self) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlx_server.workers.engine.dialect import Speech
     from mlx_server.workers.engine.prefix import SharedPrefix
     from mlx_server.workers.engine.thinking import ThinkingStart
+    from mlx_server.workers.engine.vision.inputs import MediaInputs
 
 Key = tuple[int, int]
 """A sequence's name: its ticket and its index within the ticket."""
@@ -52,6 +53,15 @@ class Sequence:
     drafted: int = 0
     accepted: int = 0
     """Of the drafted tokens, those that were emitted."""
+    tenant: str = ""
+    """Whose request it is: nothing that is kept of it is used for others'."""
+    media: MediaInputs | None = field(default=None, repr=False)
+    """The pictures that its prompt has places for."""
+    cached_tokens: int = 0
+    """Tokens of the prompt whose KV states were known."""
+    encoded_media: int = 0
+    cached_media: int = 0
+    """Pictures that the model's encoder had to look at, and those whose features were known."""
 
     @property
     def context(self) -> list[int]:

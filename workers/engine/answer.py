@@ -84,7 +84,7 @@ class Answer:
 
     def started(self) -> Started:
         """What the prompt took, as `finished` says it again."""
-        return Started(*self._sequence.key, self._prompt_tokens(), 0)
+        return Started(*self._sequence.key, self._prompt_tokens(), self._sequence.cached_tokens)
 
     def finished(self) -> Finished:
         """The end of an answer that has one."""
@@ -93,13 +93,15 @@ class Answer:
             *self._sequence.key,
             self.finish,
             self._prompt_tokens(),
-            0,
+            self._sequence.cached_tokens,
             self._tokens,
             self._reasoning_tokens,
             self._stops.met or self._stop_token,
             self._logprob_sum / self._tokens if self._tokens else 0.0,
             self._sequence.drafted,
             self._sequence.accepted,
+            self._sequence.encoded_media,
+            self._sequence.cached_media,
         )
 
     def _prompt_tokens(self) -> int:

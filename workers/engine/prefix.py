@@ -6,8 +6,6 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-import mlx.core as mx
-
 from mlx_server.workers.sequence import Key, Sequence
 
 
@@ -18,17 +16,30 @@ class SharedPrefix:
     missing: int
     """Choices that have not started yet."""
     leader: Key | None = None
-    cache: list[Any] | None = field(default=None, repr=False)
+    cache: Any = field(default=None, repr=False)
+    """What the others start from, once it is there: the cache, with whatever else their engine needs."""
 
-    def keep(self, cache: list[Any]) -> None:
-        """Have the cache ready for the others. Engine thread only."""
-        mx.eval([layer.state for layer in cache])
+    def keep(self, cache: Any) -> None:
+        """Have the cache ready for the others; its arrays are evaluated. Engine thread only."""
         self.cache = cache
 
-    def take(self) -> list[Any]:
-        """A fork of the cache: its arrays are shared until they are written to."""
-        assert self.cache is not None
-        return copy.deepcopy(self.cache)
+    def take(self) -> Any:
+        """A fork of the cache, whose arrays are shared until they are written to. The last one to start takes it
+        away."""
+        fork = copy.deepcopy(self.cache)
+        self.started()
+        return fork
+
+    def started(self) -> None:
+        """One more choice has started."""
+        self.missing -= 1
+        if not self.missing:
+            self.cache = None
+
+    def left(self, key: Key) -> None:
+        """A choice has ended. If it did not come to the fork, the next choice will."""
+        if self.leader == key and self.cache is None:
+            self.leader = None
 
 
 def joins_prefix(sequence: Sequence) -> bool:

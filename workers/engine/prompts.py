@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from llguidance import LLMatcher
@@ -14,12 +14,15 @@ from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt,
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.prefix import SharedPrefix
-from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
+from mlx_server.workers.engine.render import ChatRenderer, MediaSupport, Rendered, TemplateDefaults
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.tool_grammar import blame, enforced, special_tokens, tool_grammar
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
+
+if TYPE_CHECKING:
+    from mlx_server.workers.engine.vision.inputs import MediaInputs
 
 NEAR_END = 4
 """Tokens that may stand between a closed block of reasoning and the answer: line breaks."""
@@ -28,6 +31,15 @@ SEED_STRIDE = 0x5851F42D4C957F2D
 """Keeps the seeds of a request's choices apart (an odd number, Knuth's MMIX multiplier)."""
 
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became."""
+
+    tokens: list[int]
+    format: ToolFormat
+    media: MediaInputs | None = None
 
 
 class PromptMaker:
@@ -42,6 +54,7 @@ class PromptMaker:
         vocabulary: Vocabulary,
         dialect: Dialect,
         templates: TemplateDefaults | None = None,
+        media: MediaSupport | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
@@ -52,10 +65,10 @@ class PromptMaker:
         self._format = dialect.format
         self._marks = dialect.thinking
         self._special = special_tokens(tokenizer, vocabulary)
-        self.renderer = ChatRenderer(tokenizer, self._check_length, templates)
+        self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
     def close(self) -> None:
-        """End what was started for clients' templates and grammars. Idempotent; from any thread."""
+        """End what was started for clients' templates, pictures and grammars. Idempotent; from any thread."""
         self.renderer.close()
         self._vocabulary.close()
 
@@ -66,8 +79,8 @@ class PromptMaker:
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
         for prompt in request.prompts:
-            tokens, format_ = self._read(prompt, request.tool_use)
-            tokens = tokens or self._start()
+            read = self._read(prompt, request.tool_use)
+            tokens, format_ = read.tokens or self._start(), read.format
             if request.thinking_budget is not None and self._marks is None:
                 raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
             first = Sequence(
@@ -84,6 +97,8 @@ class PromptMaker:
                 thinking_budget=request.thinking_budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
+                tenant=request.tenant,
+                media=read.media,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
         return sequences
@@ -120,7 +135,7 @@ class PromptMaker:
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
         """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""
-        return self._read(prompt, tool_use)[0]
+        return self._read(prompt, tool_use).tokens
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Tokens as the vocabulary writes them; empty for an id that has no token."""
@@ -132,21 +147,19 @@ class PromptMaker:
         self._check_ids(ids, "tokens")
         return str(self._tokenizer.decode(ids))
 
-    def _read(self, prompt: Prompt, tool_use: ToolUse) -> tuple[list[int], ToolFormat]:
-        """A prompt's tokens, and the format that the model is asked to make calls in."""
-        format_ = self._format
+    def _read(self, prompt: Prompt, tool_use: ToolUse) -> Read:
         match prompt:
             case ChatPrompt():
                 rendered, field = self._render(prompt, tool_use), prompt.param
-                tokens = rendered.tokens
-                format_ = HERMES if rendered.described_tools else format_
+                format_ = HERMES if rendered.described_tools else self._format
+                read = Read(rendered.tokens, format_, rendered.media)
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
-                tokens, field = self._encode(prompt), "prompt"
+                read, field = Read(self._encode(prompt), self._format), "prompt"
             case _:
-                tokens, field = list(prompt.ids), "prompt"
-        self._check_ids(tokens, field)
-        return tokens, format_
+                read, field = Read(list(prompt.ids), self._format), "prompt"
+        self._check_ids(read.tokens, field)
+        return read
 
     def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
         try:

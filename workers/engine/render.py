@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2.exceptions import TemplateSyntaxError
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Message, Template, ToolUse
+from mlx_server.schemas.generation import ChatPrompt, Media, Message, Template, ToolUse
 from mlx_server.workers.engine.templates.arguments import KWARGS, Arguments
+from mlx_server.workers.engine.templates.content import Content, ContentForm
 from mlx_server.workers.engine.templates.conversation import linked, parsed_arguments, to_dicts
 from mlx_server.workers.engine.templates.kinds import (
     CHATML,
@@ -21,7 +22,11 @@ from mlx_server.workers.engine.templates.kinds import (
     RolePrefixes,
 )
 from mlx_server.workers.engine.templates.sandbox import Sandbox
+from mlx_server.workers.engine.templates.seeing import probe_content
 from mlx_server.workers.engine.templates.tools import Knowledge, describe, openai_tools, probe, with_description
+
+if TYPE_CHECKING:
+    from mlx_server.workers.engine.vision.inputs import MediaInputs
 
 NO_TEMPLATE = (
     "This model has no chat template: use /v1/completions, send a `chat_template`, or ask for a default one with"
@@ -37,13 +42,31 @@ class TemplateDefaults:
     use_default: bool = False
 
 
+class MediaSupport(Protocol):
+    """Reads the pictures of conversations, for a model that takes them."""
+
+    def check(self, media: Sequence[Media]) -> None:
+        """Raises InvalidRequest for a kind that the model does not take."""
+
+    def marked(self, message: Message) -> Content:
+        """A message's content with the model's own marks for its pictures. Raises InvalidRequest."""
+
+    def read(self, text: str, media: Sequence[Media], *, special: bool, param: str) -> tuple[list[int], MediaInputs]:
+        """The token ids of a rendered prompt, and what the model takes beside them. Raises InvalidRequest."""
+
+    def close(self) -> None:
+        """End what decodes pictures. Idempotent; from any thread."""
+
+
 @dataclass(frozen=True)
 class Rendered:
     """A prompt's token ids. `described_tools`: calls are asked for as JSON inside `<tool_call>` marks (Hermes' way),
-    because the template knows no tools; else a call looks as the model's own template has it."""
+    because the template knows no tools; else a call looks as the model's own template has it. `media` is what its
+    pictures became."""
 
     tokens: list[int]
     described_tools: bool = False
+    media: MediaInputs | None = None
 
 
 class ChatRenderer:
@@ -59,8 +82,10 @@ class ChatRenderer:
         check_length: Callable[[int, str], None],
         defaults: TemplateDefaults | None = None,
         sandbox: Sandbox | None = None,
+        media: MediaSupport | None = None,
     ) -> None:
-        """`check_length(characters, field)` raises InvalidRequest for what can't fit into the context."""
+        """`check_length(characters, field)` raises InvalidRequest for what can't fit into the context. `media` reads
+        pictures, for a model that sees."""
         self._tokenizer = tokenizer
         self._check_length = check_length
         self._defaults = defaults or TemplateDefaults()
@@ -68,6 +93,8 @@ class ChatRenderer:
         self._own = OwnTemplate(tokenizer) if tokenizer.has_chat_template else None
         self._default = OwnTemplate(tokenizer, CHATML)
         self._own_knowledge: Knowledge | None = None
+        self._media = media
+        self._own_form: ContentForm | None = None
 
     @property
     def knows_tools(self) -> bool:
@@ -87,18 +114,23 @@ class ChatRenderer:
 
     def render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
         """The prompt's token ids. Raises InvalidRequest."""
+        media = tuple(one for message in prompt.messages for one in message.media)
+        self._check_media(media)
         template = self._template(prompt.template)
         arguments = self._arguments(template, prompt.template)
         tools = openai_tools(prompt.tools) if prompt.tools and tool_use.choice != "none" else None
         about_tools = tools or any(message.tool_calls or message.role == "tool" for message in prompt.messages)
         knows = self._knowledge(template, arguments) if about_tools else Knowledge()
-        text = render_text(template, prompt, tools, arguments, knows)
+        text = render_text(template, prompt, tools, arguments, knows, self._form(template, media))
         self._check_length(len(text), "messages")
-        return Rendered(self._encode(text, template), tools is not None and not knows.tools)
+        tokens, inputs = self._encode(text, template, media)
+        return Rendered(tokens, tools is not None and not knows.tools, inputs)
 
     def close(self) -> None:
-        """End the process that renders clients' templates. Idempotent; from any thread."""
+        """End the processes that render clients' templates and decode their pictures. Idempotent; from any thread."""
         self._sandbox.close()
+        if self._media is not None:
+            self._media.close()
 
     def _template(self, asked: Template) -> ChatTemplate:
         if asked.text is not None:
@@ -125,12 +157,41 @@ class ChatRenderer:
             self._own_knowledge = probe(template, self._defaults.arguments)
         return self._own_knowledge
 
-    def _encode(self, text: str, template: ChatTemplate) -> list[int]:
+    def _check_media(self, media: Sequence[Media]) -> None:
+        if self._media is not None:
+            self._media.check(media)
+        for one in media[:1] if self._media is None else ():
+            raise InvalidRequest(f"`{one.param}`: this model takes no {one.kind} input.", one.param)
+
+    def _form(self, template: ChatTemplate, media: Sequence[Media]) -> ContentForm:
+        """How the template takes content; a client's one takes it as OpenAI's API has it."""
+        if self._media is None or isinstance(template, ClientTemplate):
+            return ContentForm()
+        if isinstance(template, RolePrefixes):
+            if media:
+                raise InvalidRequest(f"`{media[0].param}`: prefixes for roles have no place for it.", media[0].param)
+            return ContentForm()
+        if template is not self._own:
+            return probe_content(template, {}, self._media.marked)
+        if self._own_form is None:
+            self._own_form = probe_content(template, self._defaults.arguments, self._media.marked)
+        return self._own_form
+
+    def _encode(
+        self, text: str, template: ChatTemplate, media: Sequence[Media]
+    ) -> tuple[list[int], MediaInputs | None]:
         try:
             text.encode()
         except UnicodeEncodeError:
             raise InvalidRequest("The prompt has lone surrogates, which are no characters.", "messages") from None
-        return list(self._tokenizer.encode(text, add_special_tokens=template.adds_special_tokens))
+        special = template.adds_special_tokens
+        if self._media is None:
+            return list(self._tokenizer.encode(text, add_special_tokens=special)), None
+        # Processors of pictures' models leave their first token to the tokenizer, as transformers' own do.
+        special = special or not text.startswith(self._tokenizer.bos_token or "\0")
+        if media:
+            return self._media.read(text, media, special=special, param="messages")
+        return list(self._tokenizer.encode(text, add_special_tokens=special)), None
 
 
 def render_text(
@@ -139,13 +200,14 @@ def render_text(
     tools: list[dict[str, Any]] | None,
     arguments: Mapping[str, Any],
     knows: Knowledge,
+    form: ContentForm | None = None,
 ) -> str:
     """The prompt, with arguments of calls in a form that the template takes. Raises InvalidRequest."""
     messages = linked(prompt.messages)
     shown = tools if knows.tools else None
 
     def conversation(stray: Any) -> Conversation:
-        given = to_dicts(messages, knows, stray)
+        given = to_dicts(messages, knows, stray, form)
         if tools and not knows.tools:
             given = with_description(given, describe(tools), system=knows.system)
         elif tools and knows.tools_by_system and given[0]["role"] != "system":

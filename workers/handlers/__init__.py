@@ -5,6 +5,8 @@ from __future__ import annotations
 from mlx_server.workers.file_limits import file_limits_kept
 from mlx_server.workers.handlers.base import Handler, ModelLoadError
 
+NO_MLX_VLM = "models that look at pictures need mlx-vlm: pip install 'mlx-server[vlm]'"
+
 
 def make_handler(model_type: str) -> Handler:
     """The handler for a kind of model. Raises ModelLoadError for a kind that is not served."""
@@ -24,11 +26,20 @@ def make_handler(model_type: str) -> Handler:
                 from mlx_server.workers.handlers.rerank import RerankHandler
 
             return RerankHandler()
+        case "vlm":
+            try:
+                with file_limits_kept():
+                    from mlx_server.workers.handlers.vlm import VisionHandler
+            except ModuleNotFoundError as error:
+                if error.name is None or error.name.partition(".")[0] != "mlx_vlm":
+                    raise
+                raise ModelLoadError(NO_MLX_VLM) from None
+
+            return VisionHandler()
         case "scripted":
             from mlx_server.workers.handlers.scripted import ScriptedHandler
 
             return ScriptedHandler()
         case _:
-            raise ModelLoadError(
-                f"models of type {model_type!r} are not served yet; `lm`, `embeddings` and `rerank` are"
-            )
+            served = "`lm`, `vlm`, `embeddings` and `rerank`"
+            raise ModelLoadError(f"models of type {model_type!r} are not served yet; {served} are")

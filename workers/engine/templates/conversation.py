@@ -10,7 +10,11 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_server.schemas.generation import FunctionCall, Message
+from mlx_server.workers.engine.templates.content import ContentForm, joined, wrapped
 from mlx_server.workers.engine.templates.tools import Knowledge
+
+OPENED, CLOSED = "<tool_response>\n", "\n</tool_response>"
+"""Round a call's result, for a model without a template for it."""
 
 Stray = Literal["kept", "wrapped", "left out"]
 """What becomes of a call's arguments that are no JSON object: `kept` as a string, `wrapped` into an object."""
@@ -39,25 +43,28 @@ def latest(names: dict[str, str], name: str | None) -> str | None:
     return next((id_ for id_, called in reversed(names.items()) if name in (None, called)), None)
 
 
-def to_dicts(messages: Sequence[Message], knows: Knowledge, stray: Stray = "kept") -> list[dict[str, Any]]:
+def to_dicts(
+    messages: Sequence[Message], knows: Knowledge, stray: Stray = "kept", form: ContentForm | None = None
+) -> list[dict[str, Any]]:
     """Messages for a template; what it knows nothing of, it gets as text."""
+    form = form or ContentForm()
     given: list[dict[str, Any]] = []
     answering = False
     for message in messages:
         as_text = message.role == "tool" and not knows.results
         if as_text and answering:
-            given[-1]["content"] += "\n" + response_text(message.content)
+            given[-1]["content"] = joined(given[-1]["content"], form.of(wrapped(message, f"\n{OPENED}", CLOSED)))
         elif as_text:
-            given.append({"role": "user", "content": response_text(message.content)})
+            given.append({"role": "user", "content": form.of(wrapped(message, OPENED, CLOSED))})
         else:
-            given.append(to_dict(message, knows, stray))
+            given.append(to_dict(message, knows, stray, form))
         answering = as_text
     return given
 
 
-def to_dict(message: Message, knows: Knowledge, stray: Stray) -> dict[str, Any]:
+def to_dict(message: Message, knows: Knowledge, stray: Stray, form: ContentForm) -> dict[str, Any]:
     """One message that keeps its role."""
-    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    made: dict[str, Any] = {"role": message.role, "content": form.of(message)}
     if message.name is not None:
         made["name"] = message.name
     if message.reasoning is not None:
@@ -75,7 +82,7 @@ def to_dict(message: Message, knows: Knowledge, stray: Stray) -> dict[str, Any]:
         ]
     elif message.tool_calls:
         calls = "\n".join(call_text(call) for call in message.tool_calls)
-        made["content"] = f"{message.content}\n{calls}" if message.content else calls
+        made["content"] = joined(made["content"], f"\n{calls}" if made["content"] else calls)
     return made
 
 
@@ -110,8 +117,3 @@ def call_text(call: FunctionCall) -> str:
     parsed = parsed_arguments(call.arguments)
     arguments = call.arguments if parsed is None else parsed
     return f"<tool_call>\n{json.dumps({'name': call.name, 'arguments': arguments}, ensure_ascii=False)}\n</tool_call>"
-
-
-def response_text(content: str) -> str:
-    """A call's result for a model without a template for it."""
-    return f"<tool_response>\n{content}\n</tool_response>"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from transformers import PreTrainedTokenizerBase
 
 from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.workers.engine.templates.content import joined
 from mlx_server.workers.engine.templates.language import variables
 from mlx_server.workers.engine.templates.sandbox import Sandbox, TemplateFailed, TemplateRefused, TemplateStopped
 
@@ -209,7 +210,7 @@ def end_marked(conversation: Conversation) -> list[dict[str, Any]]:
     if not conversation.continues_last:
         return conversation.messages
     *others, last = conversation.messages
-    return [*others, {**last, "content": last["content"] + END_MARK}]
+    return [*others, {**last, "content": joined(last["content"], END_MARK)}]
 
 
 def cut_at_mark(text: str, conversation: Conversation, field_name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Tool
+from mlx_server.workers.engine.templates.content import joined
 from mlx_server.workers.engine.templates.kinds import ChatTemplate, Conversation
 
 PROBE, PROBE_ARGUMENT, PROBE_RESULT, PROBE_RULE = "probe_function", "probe_value", "probe_result", "probe_rule"
@@ -117,7 +118,7 @@ def with_description(messages: list[dict[str, Any]], text: str, *, system: bool)
     """The messages with a text added to the system's, or put before the first one where there can be no such."""
     first, *others = messages
     if first["role"] == "system":
-        return [{**first, "content": f"{first['content']}\n\n{text}" if first["content"] else text}, *others]
+        return [{**first, "content": joined(first["content"], f"\n\n{text}" if first["content"] else text)}, *others]
     if system or first["role"] != "user":
         return [{"role": "system", "content": text}, *messages]
-    return [{**first, "content": f"{text}\n\n{first['content']}"}, *others]
+    return [{**first, "content": joined(f"{text}\n\n", first["content"])}, *others]

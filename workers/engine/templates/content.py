@@ -1,0 +1,69 @@
+"""What a message says, as templates take it: a text, or a list of texts and places for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from mlx_server.schemas.generation import Message
+
+Part = dict[str, Any]
+Content = str | list[Part]
+
+Marked = Callable[[Message], Content]
+"""A message's content with a model's own marks for its pictures."""
+
+
+@dataclass(frozen=True)
+class ContentForm:
+    """What a template does with content. `lists`: it reads texts in lists only. `marked` writes the messages that have
+    pictures, for a template that shows none of them."""
+
+    lists: bool = False
+    marked: Marked | None = None
+
+    def of(self, message: Message) -> Content:
+        """What the message says."""
+        if message.media:
+            return self.marked(message) if self.marked else parts(message)
+        return parts(message) if self.lists else message.content
+
+
+def parts(message: Message) -> list[Part]:
+    """Its text, cut where its pictures stand."""
+    made: list[Part] = []
+    done = 0
+    for media in message.media:
+        made += texts(message.content[done : media.at])
+        made.append({"type": media.kind})
+        done = media.at
+    return made + texts(message.content[done:])
+
+
+def texts(text: str) -> list[Part]:
+    """A part for a text that is one."""
+    return [{"type": "text", "text": text}] if text else []
+
+
+def joined(first: Content, second: Content) -> Content:
+    """One after the other; texts that meet become one."""
+    if isinstance(first, str) and isinstance(second, str):
+        return first + second
+    before, after = as_list(first), as_list(second)
+    if before and after and before[-1]["type"] == after[0]["type"] == "text":
+        return [*before[:-1], *texts(before[-1]["text"] + after[0]["text"]), *after[1:]]
+    return before + after
+
+
+def as_list(content: Content) -> list[Part]:
+    """The content as a list."""
+    return texts(content) if isinstance(content, str) else content
+
+
+def wrapped(message: Message, before: str, after: str) -> Message:
+    """The message with texts round its own; its pictures stay where they are in that."""
+    media = tuple(msgspec.structs.replace(one, at=one.at + len(before)) for one in message.media)
+    return msgspec.structs.replace(message, content=f"{before}{message.content}{after}", media=media)

@@ -1,0 +1,157 @@
+"""Continuous batching on mlx-vlm's parts: every prompt is read by itself, then joins the rows that decode together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import mlx.core as mx
+from mlx_vlm.generate.ar import GenerationBatch
+
+from mlx_server.schemas.messages import FinishReason
+from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.prefix import joins_prefix
+from mlx_server.workers.engine.replay import ReplayingEngine
+from mlx_server.workers.engine.sampling import end_tokens, make_processors
+from mlx_server.workers.engine.vision.drawing import RowSamplers
+from mlx_server.workers.engine.vision.features import RememberingTower
+from mlx_server.workers.engine.vision.prefill import Prefill
+from mlx_server.workers.engine.vision.prefixes import PrefixStore
+from mlx_server.workers.engine.vision.reading import PromptReader, Read
+from mlx_server.workers.sequence import Broken, Key, Sequence, Token
+
+NO_LIMIT = 1 << 31
+"""The batch is never told when a row ends: that is decided here, row by row."""
+
+
+class VisionEngine(ReplayingEngine):
+    """Steps up to `rows` sequences together. Engine thread only.
+
+    Each step is one token for every row, and one chunk of one prompt.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        stop_tokens: set[int],
+        *,
+        rows: int,
+        prefill_step_size: int,
+        tower: RememberingTower | None = None,
+        prefixes: PrefixStore | None = None,
+    ) -> None:
+        """`tower` is the memory that stands before the model's encoder, if one does, and `prefixes` keeps what may be
+        continued."""
+        super().__init__()
+        self._prefixes = prefixes or PrefixStore(0)
+        self._model = model
+        self._stop_tokens = stop_tokens
+        self._rows = rows
+        self._prompts = PromptReader(model, prefill_step_size, tower, self._prefixes)
+        self._samplers = RowSamplers()
+        self._batch = self._empty_batch()
+
+    def close(self) -> None:
+        """Release all sequences."""
+        self._discard()
+        super().close()
+
+    def _empty_batch(self) -> GenerationBatch:
+        self._samplers.clear()
+        language_model = self._model.language_model
+        return GenerationBatch.empty(language_model, self._draw, lambda _: False, compute_logprobs=False)
+
+    def _draw(self, logprobs: mx.array) -> mx.array:
+        return self._samplers.draw(self._batch.uids, logprobs)
+
+    def _discard(self) -> None:
+        self._prompts.clear()
+        self._batch = self._empty_batch()
+
+    def _take_out(self, keys: Collection[Key]) -> None:
+        for key in keys:
+            self._samplers.remove(key)
+            self._prompts.remove(key)
+        leaving = {row: key for row, key in enumerate(self._batch.uids) if key in keys}
+        for row, key in leaving.items():
+            self._keep_row(row, self._running[key])
+        if leaving:
+            self._batch.filter([row for row in range(len(self._batch.uids)) if row not in leaving])
+
+    def _keep_row(self, row: int, sequence: Sequence) -> None:
+        if self._prefixes.keeps:
+            cache = [layer.extract(row) for layer in self._batch.prompt_cache]
+            self._prefixes.keep(sequence, cache, len(sequence.context))
+
+    def _insert(self, sequence: Sequence) -> None:
+        key, prefix = sequence.key, sequence.prefix
+        if len(self._running) >= self._rows:
+            return
+        prefill: Prefill | None = None
+        if prefix is not None and joins_prefix(sequence):
+            if prefix.cache is not None:
+                prefill = prefix.take()
+            elif prefix.leader not in (None, key):
+                return
+            else:
+                prefix.leader = key
+                prefix.started()
+        self._running[key] = self._waiting.pop(key)
+        self._prompts.add(sequence, prefill)
+        if processors := make_processors(sequence, self._stop_tokens):
+            self._processors[key] = processors
+
+    def _advance(self) -> list[Token | Broken]:
+        produced: list[Token | Broken] = [*self._decode()]
+        match self._prompts.step() if self._prompts.busy else None:
+            case Read() as read:
+                self._join(read)
+            case Broken() as broken:
+                produced.append(broken)
+        return produced
+
+    def _decode(self) -> list[Token]:
+        if not self._batch.uids:
+            return []
+        drawn = self._samplers.drawn()
+        responses = self._batch.next()
+        reports = self._report({r.uid: r.token for r in responses}, drawn)
+        none: tuple[None, tuple[()]] = (None, ())
+        return [Token(r.uid, r.token, self._finish(r.uid, r.token), *reports.get(r.uid, none)) for r in responses]
+
+    def _finish(self, key: Key, token: int) -> FinishReason | None:
+        sequence = self._running[key]
+        if token in end_tokens(sequence, self._stop_tokens):
+            return "stop"
+        return "length" if sequence.remaining <= 1 else None
+
+    def _report(self, tokens: dict[Key, int], drawn: dict[Key, mx.array]) -> dict[Key, Report]:
+        """The log-probabilities that were asked for, of tokens that were drawn a step ago."""
+        wanted = {key: n for key in tokens if (n := self._running[key].logprobs) is not None}
+        if not wanted:
+            return {}
+        rows = mx.concatenate([drawn[key] for key in wanted])
+        reports = report(rows, [tokens[key] for key in wanted], max(wanted.values()))
+        return {key: (own, top[: wanted[key]]) for key, (own, top) in zip(wanted, reports, strict=True)}
+
+    def _join(self, read: Read) -> None:
+        """Draw a prompt's first token and have its row decode with the others."""
+        sequence, prefill = read.sequence, read.prefill
+        key, processors = sequence.key, self._processors.get(sequence.key)
+        logits = read.logits if processors is None else processors(mx.array(sequence.context), read.logits)
+        self._samplers.add(sequence)
+        first = self._samplers.draw([key], logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+        row = GenerationBatch(
+            self._model.language_model,
+            [key],
+            first,
+            prefill.cache,
+            self._draw,
+            lambda _: False,
+            [NO_LIMIT],
+            token_context=[sequence.context],
+            logits_processors=[[processors]] if processors else [],
+        )
+        row.compute_logprobs = False
+        row._rope_deltas = prefill.rope_deltas(self._model)
+        self._batch.extend(row)

@@ -1,0 +1,144 @@
+"""What a model's encoder made of pictures, kept so that it looks at each distinct one once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+
+from mlx_server.workers.engine.vision.pieces import Call, concatenated, pieces
+
+TOWERS = ("vision_tower", "vision_model", "visual", "vision_encoder", "vision")
+"""What models call their encoder of pictures."""
+
+
+@dataclass
+class Looks:
+    """How many calls for a piece, which is most often a picture, were computed and how many remembered."""
+
+    computed: int = 0
+    remembered: int = 0
+
+
+class FeatureMemory:
+    """The least recently used features leave when there are more than `limit_bytes`. Engine thread only."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._kept: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: bytes) -> Any:
+        """Features, None where there are none."""
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def put(self, key: bytes, features: Any) -> None:
+        """Keep features, which are evaluated."""
+        arrays = [leaf for _, leaf in tree_flatten(features) if isinstance(leaf, mx.array)]
+        mx.eval(arrays)
+        size = sum(array.nbytes for array in arrays)
+        if size > self._limit:
+            return
+        self._kept[key] = features, size
+        self._bytes += size
+        while self._bytes > self._limit:
+            _, (_, left) = self._kept.popitem(last=False)
+            self._bytes -= left
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+        self._bytes = 0
+
+
+class RememberingTower:
+    """Stands in an encoder's place. Pictures that come together are looked at one by one, if `separately`."""
+
+    def __init__(self, tower: Any, memory: FeatureMemory) -> None:
+        self._tower = tower
+        self._memory = memory
+        self.separately = True
+        self.looks = Looks()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tower, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the encoder gives."""
+        call = Call(args, kwargs)
+        each = pieces(call) if self.separately else None
+        if each is None:
+            return self._look(call)
+        return concatenated([self._look(piece) for piece in each])
+
+    def start_over(self, *, separately: bool) -> None:
+        """Forget all."""
+        self.separately = separately
+        self.looks = Looks()
+        self._memory.clear()
+
+    def counted(self, pictures: int) -> tuple[int, int]:
+        """How many of so many pictures have been looked at since the last time, and how many were remembered."""
+        looks, self.looks = self.looks, Looks()
+        if looks.computed + looks.remembered == pictures:
+            return looks.computed, looks.remembered
+        return (pictures, 0) if looks.computed else (0, pictures)
+
+    def _look(self, call: Call) -> Any:
+        key = key_of(call)
+        features = None if key is None else self._memory.get(key)
+        if features is not None:
+            self.looks.remembered += 1
+            return features
+        self.looks.computed += 1
+        features = self._tower(*call.args, **call.kwargs)
+        if key is not None:
+            self._memory.put(key, features)
+        return features
+
+
+def key_of(call: Call) -> bytes | None:
+    """What a call is known by: all its numbers. None for one that is given other things too."""
+    known = hashlib.blake2b(digest_size=16)
+    for name, leaf in [*tree_flatten(list(call.args)), *tree_flatten(call.kwargs)]:
+        known.update(f"{name}:{type(leaf).__name__}".encode())
+        match leaf:
+            case mx.array():
+                known.update(f"{leaf.dtype}{leaf.shape}".encode())
+                known.update(np.ascontiguousarray(leaf.reshape(-1).view(mx.uint8)).data if leaf.size else b"")
+            case np.ndarray():
+                known.update(f"{leaf.dtype}{leaf.shape}".encode())
+                known.update(np.ascontiguousarray(leaf).data)
+            case None | bool() | int() | float() | str():
+                known.update(repr(leaf).encode())
+            case _:
+                return None
+    return known.digest()
+
+
+def remember(model: Any, limit_bytes: int) -> RememberingTower | None:
+    """Put a memory before the model's encoder of pictures; None where none is found."""
+    if not limit_bytes:
+        return None
+    for name in TOWERS:
+        tower = getattr(model, name, None)
+        if callable(tower):
+            remembering = RememberingTower(tower, FeatureMemory(limit_bytes))
+            setattr(model, name, remembering)
+            return remembering
+    return None
+
+
+def forget(model: Any, remembering: RememberingTower) -> None:
+    """Give the encoder its place back."""
+    for name in TOWERS:
+        if getattr(model, name, None) is remembering:
+            setattr(model, name, remembering._tower)

@@ -1,0 +1,68 @@
+"""Reading a model's folder with mlx-vlm: weights and processor. No code out of the folder is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlx_vlm.apc import multimodal_token_ids_from_config
+from mlx_vlm.generate.diffusion import is_diffusion_model
+from mlx_vlm.utils import load_image_processor, load_model, load_processor
+
+from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.vision.remote_code import remote_code_refused
+from mlx_server.workers.handlers.base import ModelLoadError
+
+PLACEHOLDER_KEYS = ("img_context_token_id", "media_placeholder_token_id", "audio_token_id", "audio_token_index")
+"""Names that models' configs have for ids of placeholders, beside those that mlx-vlm knows."""
+
+
+def read_vision_model(folder: Path) -> tuple[Any, Any, dict[str, Any], list[str]]:
+    """The model with its weights unread, its processor, its config, and notes. Raises ModelLoadError."""
+    config = read_config(folder)
+    if "model_file" in config:
+        raise ModelLoadError(f"{folder} has its model's code in a file of its own, which is never run")
+    try:
+        with remote_code_refused():
+            model = load_model(folder, lazy=True, trust_remote_code=False)
+            processor = read_processor(folder, model)
+    # An unsupported architecture is a ValueError, a broken file anything.
+    except (Exception, SystemExit) as error:
+        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
+    if not hasattr(model, "language_model") or not hasattr(model, "get_input_embeddings"):
+        raise ModelLoadError(f"{folder} is a {config.get('model_type')}, which does not write text")
+    if is_diffusion_model(model, {}):
+        raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
+    model, notes = platform.suit_weights(model)
+    return model, processor, config, notes
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's config.json. Raises ModelLoadError."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise ModelLoadError(f"{folder} is not a model: it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{folder}: its config.json can't be read: {one_line(error)}") from None
+    if not isinstance(config, dict):
+        raise ModelLoadError(f"{folder}: its config.json is no object")
+    return config
+
+
+def read_processor(folder: Path, model: Any) -> Any:
+    """The processor with the model's own image processor, if it has one."""
+    eos = getattr(model.config, "eos_token_id", None)
+    processor = load_processor(folder, True, eos_token_ids=eos, trust_remote_code=False)
+    image_processor = load_image_processor(folder, trust_remote_code=False)
+    if image_processor is not None:
+        processor.image_processor = image_processor
+    return processor
+
+
+def placeholder_ids(model: Any, config: dict[str, Any]) -> set[int]:
+    """The token ids that stand for features of pictures and sounds."""
+    named = {config[key] for key in PLACEHOLDER_KEYS if isinstance(config.get(key), int)}
+    return named | set(multimodal_token_ids_from_config(model.config))

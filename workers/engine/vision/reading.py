@@ -1,0 +1,122 @@
+"""Prompts that are being read: in turns, one chunk of one prompt at a time."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_server.workers.engine.replay import describe
+from mlx_server.workers.engine.vision.features import RememberingTower
+from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin
+from mlx_server.workers.engine.vision.prefixes import PrefixStore
+from mlx_server.workers.sequence import Broken, Key, Sequence
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Reading:
+    """A prompt on its way; `prefill` is None before its beginning."""
+
+    sequence: Sequence
+    prefill: Prefill | None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A prompt that has been read, and the logits of its next token [1, V]."""
+
+    sequence: Sequence
+    prefill: Prefill
+    logits: mx.array
+
+
+class PromptReader:
+    """A short prompt is not behind a long one, since they take turns. Engine thread only.
+
+    One that can't be read is tried once more, and breaks without the others: it has had a cache of its own.
+    """
+
+    def __init__(self, model: Any, chunk: int, tower: RememberingTower | None, prefixes: PrefixStore) -> None:
+        """`tower` is the memory before the model's encoder, if there is one."""
+        self._model = model
+        self._chunk = chunk
+        self._tower = tower
+        self._prefixes = prefixes
+        self._readings: dict[Key, _Reading] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Some prompt is being read."""
+        return bool(self._readings)
+
+    def add(self, sequence: Sequence, prefill: Prefill | None) -> None:
+        """Take a prompt in, at its beginning or as far as it has been read for others."""
+        self._readings[sequence.key] = _Reading(sequence, prefill)
+
+    def remove(self, key: Key) -> None:
+        """Drop a prompt, but keep what has been read of it; unknown keys are ignored."""
+        reading = self._readings.pop(key, None)
+        if reading is not None and reading.prefill is not None:
+            sequence = reading.sequence
+            self._prefixes.keep(sequence, reading.prefill.cache, len(sequence.context) - reading.prefill.left)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._readings.clear()
+
+    def step(self) -> Read | Broken | None:
+        """One chunk of the next prompt in turn; the prompt, once nothing is left of it."""
+        key = next(iter(self._readings))
+        self._readings[key] = reading = self._readings.pop(key)
+        try:
+            read = self._advance(reading)
+        except Exception as error:  # a prompt that can't be read is nobody else's fault
+            log.error("a prompt could not be read", exc_info=error)
+            reading.prefill = None
+            if reading.failed:
+                return Broken(key, describe(error))
+            reading.failed = True
+            return None
+        if read is not None:
+            del self._readings[key]
+        return read
+
+    def _advance(self, reading: _Reading) -> Read | None:
+        sequence = reading.sequence
+        reading.prefill = prefill = reading.prefill or self._begin(sequence)
+        if prefill.advance(self._model, self._chunk) and prefill.left > 1:
+            return None
+        prefix = sequence.prefix
+        if prefix is not None and prefix.leader == sequence.key and prefix.missing and prefix.cache is None:
+            prefix.keep(copy.deepcopy(prefill))
+        logits = prefill.finish(self._model)
+        mx.eval(logits, [layer.state for layer in prefill.cache])
+        return Read(sequence, prefill, logits)
+
+    def _begin(self, sequence: Sequence) -> Prefill:
+        """A prompt's beginning, with as much of it as is known; how much that is, is noted for its first start."""
+        known = self._prefixes.find(sequence)
+        if self._tower is not None:
+            self._tower.counted(0)
+        try:
+            prefill = begin(self._model, sequence.context, sequence.media, known)
+        except CannotContinue:
+            known, prefill = None, begin(self._model, sequence.context, sequence.media)
+        if not sequence.emitted:
+            sequence.cached_tokens = known[0] if known else 0
+            self._count_pictures(sequence)
+        return prefill
+
+    def _count_pictures(self, sequence: Sequence) -> None:
+        if sequence.media is None:
+            return
+        before = sum(1 for picture in sequence.media.pictures if picture.end <= sequence.cached_tokens)
+        left = sequence.media.count - before
+        computed, remembered = self._tower.counted(left) if self._tower else (left, 0)
+        sequence.encoded_media, sequence.cached_media = computed, remembered + before

@@ -1,0 +1,38 @@
+"""A model that sees, for those who only show it text: what mlx-lm's models look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_vlm.models.cache import make_prompt_cache
+
+from mlx_server.workers.engine.vision.prefill import POSITION_STATE, restore
+
+
+class TextModel:
+    """Token ids [B, T] to logits [B, T, V]."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @property
+    def layers(self) -> Any:
+        """One for each entry of its cache."""
+        return self._model.language_model.layers
+
+    def make_cache(self) -> list[Any]:
+        """An empty cache."""
+        return list(make_prompt_cache(self._model.language_model))
+
+    def __call__(self, ids: mx.array, cache: list[Any] | None = None) -> mx.array:
+        """All tokens' logits."""
+        language_model = self._model.language_model
+        restore(language_model, dict.fromkeys(POSITION_STATE))
+        embeddings = self._model.get_input_embeddings(ids, None, mask=mx.ones_like(ids)).inputs_embeds
+        logits: mx.array = language_model(ids, inputs_embeds=embeddings, cache=cache).logits
+        return logits
+
+    def vocab_size(self) -> int:
+        """The width of the logits."""
+        return int(self(mx.array([[0]]), self.make_cache()).shape[-1])

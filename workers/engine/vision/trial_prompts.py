@@ -1,0 +1,46 @@
+"""The prompts that a model is tried with."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from PIL import Image
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
+from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.workers.engine.vision.trial import TOKENS
+from mlx_server.workers.sequence import Sequence
+
+TEXT = "One, two, three, four, five, six, seven, eight, nine, ten."
+SIZES = ((96, 64), (64, 112))
+
+
+def trial_sequences(prompts: PromptMaker) -> tuple[list[Sequence], str]:
+    """A text, a picture, and a second picture that goes on from there, as far as the model takes these; and why it
+    takes no pictures, if it does not."""
+    first, second = (gradient(size) for size in SIZES)
+    look = Message("user", "What is this?", media=(first,))
+    seen = (look, Message("assistant", "A picture."), Message("user", "And this?", media=(second,)))
+    sequences = [made(prompts, 0, TextPrompt(TEXT))]
+    for number, messages in enumerate(((look,), seen), 1):
+        try:
+            sequences.append(made(prompts, number, ChatPrompt(messages)))
+        except InvalidRequest as error:
+            return sequences, error.message if number == 1 else ""
+    return sequences, ""
+
+
+def made(prompts: PromptMaker, number: int, prompt: ChatPrompt | TextPrompt) -> Sequence:
+    """A greedy sequence. Raises InvalidRequest."""
+    request = GenerationRequest((prompt,), TOKENS, sampling=Sampling(temperature=0.0))
+    [sequence] = prompts.sequences(number, request)
+    return sequence
+
+
+def gradient(size: tuple[int, int]) -> Media:
+    """A picture with other colours at every place."""
+    bands = [Image.linear_gradient("L"), Image.radial_gradient("L"), Image.linear_gradient("L").rotate(90)]
+    file = BytesIO()
+    Image.merge("RGB", bands).resize(size).save(file, "PNG")
+    return Media("image", file.getvalue(), 0, "messages")

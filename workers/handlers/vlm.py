@@ -1,0 +1,108 @@
+"""Models that look at pictures, through mlx-vlm."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.answer import Answer
+from mlx_server.workers.engine.answers import AnswerMaker
+from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.loading import evaluate, read_context_length, read_tokenizer
+from mlx_server.workers.engine.pictures import PictureReader
+from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.workers.engine.render import TemplateDefaults
+from mlx_server.workers.engine.resolve import resolve
+from mlx_server.workers.engine.scoring import EchoingEngine
+from mlx_server.workers.engine.vision.batch import VisionEngine
+from mlx_server.workers.engine.vision.inputs import InputReader
+from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
+from mlx_server.workers.engine.vision.text_model import TextModel
+from mlx_server.workers.engine.vision.trial import try_model
+from mlx_server.workers.engine.vision.trial_prompts import trial_sequences
+from mlx_server.workers.engine.vocabulary import Vocabulary
+from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.handlers.writing import WritingHandler, check_templates, fingerprint, read_sampling_defaults
+from mlx_server.workers.sequence import Sequence
+
+
+class VisionHandler(WritingHandler):
+    """A model that takes text and pictures: chat template, processor, batched decoding."""
+
+    def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
+        """Find, read, adapt and try the model. Raises ModelLoadError."""
+        if spec.adapter_path or spec.adapter_dir or spec.draft_model:
+            raise ModelLoadError("models that look at pictures take neither adapters nor a draft model")
+        platform.configure()
+        folder = resolve(spec.model_path, Path(spec.cache_dir), report)
+        model, processor, config, notes = read_vision_model(folder)
+        parameter_bytes = evaluate(model, report)
+        tokenizer = read_tokenizer(folder, config, spec.chat_template)
+        report(Loading("warming up"))
+        text_model = TextModel(model)
+        vocab_size = text_model.vocab_size()
+        vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
+        self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
+        context_length = read_context_length(config)
+        inputs = InputReader(processor, model.config, placeholder_ids(model, config), PictureReader(spec.media_limits))
+        self._prompts = PromptMaker(
+            copy.deepcopy(tokenizer),
+            vocab_size,
+            context_length,
+            read_sampling_defaults(folder),
+            vocabulary,
+            dialect,
+            TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
+            inputs,
+        )
+        check_templates(self._prompts, spec)
+        sequences, blind = trial_sequences(self._prompts)
+        if blind and inputs.kinds:
+            inputs.kinds = ()
+            notes.append(f"takes no pictures: {blind}")
+        tried = try_model(
+            model,
+            sequences,
+            rows=spec.rows,
+            feature_bytes=spec.feature_cache_bytes,
+            prefix_bytes=spec.prefix_cache_bytes,
+        )
+        engine = VisionEngine(
+            model,
+            set(tokenizer.eos_token_ids),
+            rows=tried.rows,
+            prefill_step_size=spec.prefill_step_size,
+            tower=tried.tower,
+            prefixes=tried.prefixes,
+        )
+        self._engine = EchoingEngine(text_model, engine)
+        return ModelFacts(
+            rows=tried.rows,
+            context_length=context_length,
+            vocab_size=vocab_size,
+            parameter_bytes=parameter_bytes,
+            architecture=str(config.get("model_type")),
+            device=platform.device_name(),
+            fingerprint=fingerprint(folder, parameter_bytes, "mlx-vlm"),
+            notes=(*notes, *tried.notes),
+            reasoning=dialect.thinking is not None,
+            tools=dialect.format.name,
+            grammars=True,
+            media=inputs.kinds,
+        )
+
+    def prepare(self, ticket: int, request: Work) -> list[Sequence]:
+        """Render, tokenise and process pictures. Raises InvalidRequest."""
+        if not isinstance(request, GenerationRequest):
+            raise InvalidRequest("This model writes text and makes no embeddings.", "input")
+        return self._prompts.sequences(ticket, request)
+
+    def answer_stream(self, sequence: Sequence) -> Answer:
+        """A stream for one sequence."""
+        return self._answers.answer(sequence)

@@ -1,0 +1,98 @@
+"""What handlers of models that write text have in common: all but loading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import Prompt, Sampling, ToolUse
+from mlx_server.schemas.messages import Load
+from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.answers import AnswerMaker
+from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.sequence import Key, Produced, Sequence
+
+log = logging.getLogger(__name__)
+
+
+class WritingHandler:
+    """Chat template and tokenizer before an engine. What is loaded fills in the attributes."""
+
+    def __init__(self) -> None:
+        self._answers: AnswerMaker
+        self._prompts: PromptMaker
+        self._engine: Engine
+
+    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+        """Render and tokenise. Raises InvalidRequest."""
+        return self._prompts.tokens(prompt, tool_use)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The vocabulary's entries."""
+        return self._prompts.pieces(ids)
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Their text. Raises InvalidRequest."""
+        return self._prompts.text(ids)
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence wants a step."""
+        return self._engine.busy
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence in."""
+        self._engine.add(sequence)
+
+    def remove(self, key: Key) -> None:
+        """Drop a sequence."""
+        self._engine.remove(key)
+
+    def step(self) -> list[Produced]:
+        """One step of the engine."""
+        return self._engine.step()
+
+    def close(self) -> None:
+        """Release the generator; the memory goes with the process."""
+        self._prompts.close()
+        self._engine.close()
+        mx.synchronize()
+
+
+def fingerprint(folder: Path, parameter_bytes: int, library: str) -> str:
+    """Names what decides what a seed gives: the model, and the library and the device that compute it."""
+    facts = f"{parameter_bytes} {version('mlx')} {version(library)} {platform.device_name()}"
+    return hashlib.sha256((folder / "config.json").read_bytes() + facts.encode()).hexdigest()[:10]
+
+
+def check_templates(prompts: PromptMaker, spec: Load) -> None:
+    """Find out at the start what the operator got wrong. Raises ModelLoadError."""
+    if spec.chat_template is None and not spec.chat_template_args:
+        return
+    try:
+        prompts.renderer.check_defaults()
+    except InvalidRequest as error:
+        raise ModelLoadError(one_line(error)) from None
+
+
+def read_sampling_defaults(folder: Path) -> Sampling:
+    """What the model's authors recommend, from generation_config.json."""
+    try:
+        config = json.loads((folder / "generation_config.json").read_text())
+        known = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        return msgspec.convert({k: config[k] for k in known if config.get(k) is not None}, Sampling)
+    except (OSError, ValueError, AttributeError) as error:
+        if not isinstance(error, FileNotFoundError):
+            log.warning("generation_config.json is not used: %s", one_line(error))
+        return Sampling()
