@@ -45,6 +45,8 @@ class DeploymentCollector(Collector):
         yield self._counter("generated_tokens", "Tokens generated.", statistics.completion_tokens)
         yield self._counter("draft_tokens", "Tokens proposed by a draft model.", statistics.drafted_tokens)
         yield self._counter("accepted_draft_tokens", "Of these, tokens that were right.", statistics.accepted_tokens)
+        yield self._counter("embeddings", "Vectors computed.", statistics.vectors)
+        yield self._counter("scores", "Pairs of texts scored.", statistics.scores)
         yield self._histogram("queue_seconds", "Time until a request got a row.", statistics.queue_s)
         yield self._histogram("time_to_first_token_seconds", "Time until the first text.", statistics.first_token_s)
         yield self._histogram("inter_token_latency_seconds", "Time between tokens.", statistics.inter_token_s)

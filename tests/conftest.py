@@ -75,6 +75,15 @@ def smollm2_server(smollm2: Path) -> Iterator[Server]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def minilm_server(minilm: Path) -> Iterator[Server]:
+    """One server with the real embedding model, for all tests that only talk to it."""
+    server = Server("--model-type", "embeddings", "--model-path", minilm)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
 @pytest.fixture(scope="module")
 def scripted_server() -> Iterator[Server]:
     """One server with the scripted backend, for all tests of a module that only talk to it."""

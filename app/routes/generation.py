@@ -33,12 +33,16 @@ MAX_SHOWN_CHARS = 128
 PERFORMANCE_HEADER = "X-Performance-Metrics"
 
 
-class OutsideRequest(Protocol):
-    """What every API's request says of itself."""
+class Named(Protocol):
+    """A request that may name a model."""
 
     @property
     def model(self) -> str | None:
         """The name that the client gave the model."""
+
+
+class OutsideRequest(Named, Protocol):
+    """What every API's request for text says of itself."""
 
     @property
     def stream(self) -> bool | None:
@@ -80,7 +84,7 @@ async def read_request(
     return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
 
 
-def make_head(request: Request, given: OutsideRequest) -> Head:
+def make_head(request: Request, given: Named) -> Head:
     """What the answer will say of itself."""
     deployment: Deployment = request.app.state.deployment
     performance = request.headers.get(PERFORMANCE_HEADER, "").lower() in ("1", "true", "yes")

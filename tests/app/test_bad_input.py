@@ -7,13 +7,14 @@ import httpx
 import pytest
 from support.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
 from support.bad_fields import CHAT_FIELDS, PROMPTS, shared
+from support.bad_for_embeddings import NOT_COMPUTED
 from support.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
 from support.bad_input import Bad
 from support.refusals import check_shape
 from support.servers import SCRIPTED, Server
 from support.streams import stream_chat, text_of
 
-FOR_ANY_MODEL = [*BODIES, *MALFORMED_MESSAGES, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
+FOR_ANY_MODEL = [*BODIES, *MALFORMED_MESSAGES, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE, *NOT_COMPUTED]
 """What the front end refuses by itself."""
 
 FOR_SMOLLM2 = [*NOT_FOR_SMOLLM2, *BAD_TEMPLATES]

@@ -17,6 +17,8 @@ COUNTERS = {
     "generated_tokens",
     "draft_tokens",
     "accepted_draft_tokens",
+    "embeddings",
+    "scores",
     "worker_restarts",
 }
 HISTOGRAMS = {"queue_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds", "request_seconds"}

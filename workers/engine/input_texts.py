@@ -69,14 +69,11 @@ class InputTexts:
 
     def most(self, truncation: Truncation | None) -> int | None:
         """The tokens that an input may have. Raises InvalidRequest if more are wanted than the model takes."""
-        wanted = truncation.tokens if truncation else None
-        if wanted is None:
+        if truncation is None or truncation.tokens is None:
             return self.limit
+        wanted, param = truncation.tokens, truncation.param
         if self.limit is not None and wanted > self.limit:
-            raise InvalidRequest(
-                f"`truncate_prompt_tokens` is {wanted}, and this model takes {self.limit} tokens at most.",
-                "truncate_prompt_tokens",
-            )
+            raise InvalidRequest(f"`{param}` is {wanted}, and this model takes {self.limit} tokens at most.", param)
         return wanted
 
     def checked(self, ids: Sequence[int], field: str) -> tuple[int, ...]:
