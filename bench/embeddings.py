@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
-from connection import connect, http_request
+from connection import Exchange, connect, http_request
 from hardware import this_machine
 from load import run_in_loop
 from others import OthersWatch
@@ -39,64 +39,11 @@ RESULTS = BENCH / "results" / "embeddings.json"
 CLIENTS = 64
 TARGETS = {"over_one_client": 5.0, "over_mlx_vlm": 3.0}
 ALIKE = 0.9999
-WORDS = [
-    "the",
-    "a",
-    "this",
-    "that",
-    "every",
-    "some",
-    "man",
-    "woman",
-    "child",
-    "teacher",
-    "doctor",
-    "river",
-    "mountain",
-    "city",
-    "garden",
-    "house",
-    "train",
-    "car",
-    "book",
-    "letter",
-    "music",
-    "question",
-    "answer",
-    "summer",
-    "winter",
-    "morning",
-    "evening",
-    "small",
-    "old",
-    "new",
-    "bright",
-    "quiet",
-    "heavy",
-    "early",
-    "late",
-    "quickly",
-    "slowly",
-    "walks",
-    "runs",
-    "reads",
-    "writes",
-    "sings",
-    "sees",
-    "finds",
-    "keeps",
-    "gives",
-    "asks",
-    "opens",
-    "under",
-    "over",
-    "near",
-    "behind",
-    "with",
-    "without",
-    "before",
-    "after",
-]
+WORDS = """
+the a this that every some man woman child teacher doctor river mountain city garden house train car book letter music
+question answer summer winter morning evening small old new bright quiet heavy early late quickly slowly walks runs
+reads writes sings sees finds keeps gives asks opens under over near behind with without before after
+""".split()  # noqa: SIM905 - a list would take a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +74,10 @@ def sentences(count: int, seed: int) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(5, 12))) + "." for _ in range(count)]
 
 
-async def ask(server: Server, texts: Sequence[str], clients: int) -> tuple[list[float], list[list[float]]]:
-    """Each request's seconds, and the vectors in the texts' order. Every request must be answered."""
+async def ask(server: Server, texts: Sequence[str], clients: int) -> list[Exchange]:
+    """One exchange for each text, in the texts' order. Every request must be answered."""
     waiting = iter(enumerate(texts))
-    latencies: list[float] = []
-    vectors: list[list[float]] = [[] for _ in texts]
+    exchanges: dict[int, Exchange] = {}
 
     async def client() -> None:
         connection = await connect(server.url)
@@ -140,23 +86,28 @@ async def ask(server: Server, texts: Sequence[str], clients: int) -> tuple[list[
             exchange = await connection.exchange(http_request("POST", server.url, "/v1/embeddings", body))
             if exchange.status != 200:
                 raise RuntimeError(f"{server.url.netloc} answered {exchange.status}: {bytes(exchange.body[:500])!r}")
-            latencies.append(exchange.ended_s - exchange.started_s)
-            vectors[index] = json.loads(exchange.body)["data"][0]["embedding"]
+            exchanges[index] = exchange
             if not connection.usable:
                 connection = await connect(server.url)
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    return latencies, vectors
+    return [exchanges[index] for index in range(len(texts))]
+
+
+def vectors_of(server: Server, texts: Sequence[str]) -> list[list[float]]:
+    """What the server says, 8 texts at a time."""
+    exchanges = run_in_loop(lambda: ask(server, texts, 8))
+    return [json.loads(exchange.body)["data"][0]["embedding"] for exchange in exchanges]
 
 
 def measure(name: str, server: Server, texts: Sequence[str], clients: int) -> Side:
     """One repetition of one side."""
     with OthersWatch() as others:
         began = perf_counter()
-        latencies, _ = run_in_loop(lambda: ask(server, texts, clients))
+        exchanges = run_in_loop(lambda: ask(server, texts, clients))
         seconds = perf_counter() - began
-    ordered = sorted(latencies)
+    ordered = sorted(exchange.ended_s - exchange.started_s for exchange in exchanges)
     p50, p95 = (ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 for share in (0.5, 0.95))
     return Side(name, clients, len(texts), seconds, len(texts) / seconds, p50, p95, others.cores)
 
@@ -222,13 +173,14 @@ def main() -> int:
     console = Console()
     machine = this_machine()
     folder = options.model or demo_folder()
-    with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch:
-        with launch_ours(folder, Path(scratch)) as ours, launch_theirs(folder, Path(scratch)) as theirs:
-            sides = Server(urlsplit(ours.url), folder.name), Server(urlsplit(theirs.url), str(folder))
-            texts = sentences(CLIENTS, seed=-1)
-            one, other = (run_in_loop(lambda side=side: ask(side, texts, 8))[1] for side in sides)
-            alike = least_cosine(one, other)
-            rows = measure_rounds(options.rounds, 2 if options.quick else 8, *sides, console.print)
+    with (
+        tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch,
+        launch_ours(folder, Path(scratch)) as ours,
+        launch_theirs(folder, Path(scratch)) as theirs,
+    ):
+        sides = Server(urlsplit(ours.url), folder.name), Server(urlsplit(theirs.url), str(folder))
+        alike = least_cosine(*(vectors_of(side, sentences(CLIENTS, seed=-1)) for side in sides))
+        rows = measure_rounds(options.rounds, 2 if options.quick else 8, *sides, console.print)
     met = report(rows, alike, console)
     facts = {"machine": asdict(machine), "command": sys.argv, "targets": TARGETS, "least_cosine": alike, "met": met}
     options.out.write_text(json.dumps({**facts, "rounds": rows}, indent=1) + "\n")
