@@ -49,7 +49,8 @@ ARCHITECTURES = {
 }
 """By the `model_type` of config.json."""
 
-CLASSIFIERS = ("bert", "xlm-roberta", "modernbert")
+ENCODERS = ("bert", "xlm-roberta", "modernbert")
+"""Those that can't write text. With a classifier's head they are rerankers."""
 
 
 def model_type(config: dict[str, Any]) -> str:
@@ -83,7 +84,7 @@ def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model"
     Raises ModelLoadError.
     """
     kind = model_type(config)
-    known = ARCHITECTURES if class_name == "Model" else CLASSIFIERS
+    known = ARCHITECTURES if class_name == "Model" else ENCODERS
     if kind not in known:
         raise ModelLoadError(f"{folder} is of type {kind!r}, which is not served here; {', '.join(known)} are")
     architecture = ARCHITECTURES[kind]

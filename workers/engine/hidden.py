@@ -32,7 +32,8 @@ def inner_states(model: Any) -> HiddenStates | None:
 
     def hidden_states(items: Several[Item]) -> tuple[mx.array, mx.array]:
         ids, mask, _ = padded(items)
-        return inner(ids), mask
+        # Some want to be told that there is no cache.
+        return inner(ids, None), mask
 
     return hidden_states
 
@@ -47,7 +48,7 @@ def look_up(model: Any, name: str) -> Any:
 
 def alike_in_batches(hidden_states: HiddenStates, vocab_size: int) -> bool:
     """Inputs of several lengths have the same hidden states together as alone. Raises if they have none."""
-    items = [Item(tuple((7 * at + row) % vocab_size for at in range(length))) for row, length in enumerate((11, 4, 1))]
+    items = [Item(tuple((7 * at + row) % vocab_size for at in range(length))) for row, length in enumerate((5, 2, 1))]
     together, _ = hidden_states(items)
     for row, item in enumerate(items):
         alone, _ = hidden_states([item])

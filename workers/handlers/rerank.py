@@ -14,7 +14,7 @@ from mlx_server.workers.engine.classifying import check_labels, logit_of
 from mlx_server.workers.engine.computation import Item, computation
 from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine
 from mlx_server.workers.engine.encoders import (
-    CLASSIFIERS,
+    ENCODERS,
     is_classifier,
     model_type,
     positions,
@@ -100,10 +100,10 @@ def check_kind(folder: Path, config: dict[str, Any]) -> None:
     """A reranker, and one that is served. Raises ModelLoadError."""
     if (folder / "1_Pooling").is_dir():
         raise ModelLoadError(f"{folder} is an embedding model: serve it with --model-type embeddings")
-    if model_type(config) not in (*CLASSIFIERS, *JUDGES):
-        served = ", ".join((*CLASSIFIERS, *JUDGES))
+    if model_type(config) not in (*ENCODERS, *JUDGES):
+        served = ", ".join((*ENCODERS, *JUDGES))
         raise ModelLoadError(f"{folder} is of type {model_type(config)!r}, which is no reranker here; {served} are")
-    if model_type(config) in CLASSIFIERS:
+    if model_type(config) in ENCODERS:
         check_labels(config)
     elif is_classifier(config):
         raise ModelLoadError(f"{folder} is a classifier of type {model_type(config)!r}, which is not served")

@@ -28,5 +28,5 @@ def test_every_gelu_of_a_model_becomes_exact() -> None:
     )
     assert any(isinstance(part, nn.GELU) for part in model.modules())
     model = with_exact_gelu(model)
-    assert sum(isinstance(part, RationalGELU) for part in model.modules()) in (1, 2)
+    assert any(isinstance(part, RationalGELU) for part in model.modules())
     assert not any(isinstance(part, nn.GELU) for part in model.modules())

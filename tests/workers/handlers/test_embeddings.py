@@ -22,6 +22,7 @@ from mlx_server.schemas.generation import (
     TokenPrompt,
     ToolUse,
 )
+from mlx_server.workers.engine.encoders import import_architecture
 from mlx_server.workers.handlers.base import ModelLoadError
 
 pytestmark = pytest.mark.model
@@ -385,3 +386,12 @@ def test_a_folder_without_its_files_is_refused(tmp_path: Path) -> None:
     shutil.copytree(make_encoder(tmp_path / "other", "bert"), folder, dirs_exist_ok=True)
     (folder / "tokenizer.json").unlink()
     assert "tokenizer" in _load_error(folder)
+
+
+def test_an_encoder_that_is_served_as_a_writer_is_sent_to_its_own_type(tmp_path: Path) -> None:
+    assert "--model-type embeddings or rerank" in _load_error(make_encoder(tmp_path, "modernbert"), "lm")
+
+
+def test_where_the_library_is_missing_the_command_that_installs_it_is_told() -> None:
+    with pytest.raises(ModelLoadError, match=r"pip install 'mlx-server\[vlm\]'"):
+        import_architecture("of_no_version")
