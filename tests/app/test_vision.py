@@ -1,0 +1,102 @@
+"""Pictures over HTTP: OpenAI's and Anthropic's own clients against a model that knows shapes."""
+
+import asyncio
+import base64
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from shapes.draw import Scene, draw_scene
+from support.clients import async_sdk, sdk
+from support.metrics import value
+from support.servers import Server
+from support.sight import SHAPES, png
+
+pytestmark = pytest.mark.model
+
+GREEDY: dict[str, Any] = {"model": "m", "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server("--model-path", SHAPES, "--model-type", "vlm", "--max-concurrency", 4)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+def _scenes(seed: int, count: int) -> list[Scene]:
+    rnd = random.Random(seed)
+    return [draw_scene(rnd) for _ in range(count)]
+
+
+def _data(scene: Scene) -> str:
+    return base64.b64encode(png(scene.image())).decode()
+
+
+def _user(text: str, *scenes: Scene) -> Any:
+    pictures = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_data(s)}"}} for s in scenes]
+    return {"role": "user", "content": [*pictures, {"type": "text", "text": text}]}
+
+
+def test_clients_of_all_apis_are_answered_about_pictures(server: Server) -> None:
+    [scene] = _scenes(41, 1)
+    shape = scene.shapes[0]
+    with sdk(server) as client:
+        chat = client.chat.completions.create(messages=[_user("What colour is the shape?", scene)], **GREEDY)
+        assert chat.choices[0].message.content == shape.colour
+        picture: Any = {"type": "input_image", "image_url": f"data:image/png;base64,{_data(scene)}", "detail": "auto"}
+        question: Any = {"type": "input_text", "text": "What shape is it?"}
+        response = client.responses.create(input=[{"role": "user", "content": [picture, question]}], **GREEDY)
+        assert response.output_text == shape.kind
+    with anthropic.Anthropic(base_url=server.root, api_key="none", max_retries=0) as client:
+        source: Any = {"type": "base64", "media_type": "image/png", "data": _data(scene)}
+        content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "What shape is it?"}]
+        message = client.messages.create(
+            messages=[{"role": "user", "content": content}], model="m", max_tokens=9, extra_body={"temperature": 0}
+        )
+        assert [block.text for block in message.content if block.type == "text"] == [shape.kind]
+
+
+def test_a_streamed_answer_is_the_same(server: Server) -> None:
+    [scene] = _scenes(42, 1)
+    with sdk(server) as client:
+        asked = {"messages": [_user("Describe the picture.", scene)], **GREEDY}
+        whole = client.chat.completions.create(**asked).choices[0].message.content
+        chunks = list(client.chat.completions.create(**asked, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole
+
+
+def test_many_clients_at_once_are_answered_as_each_alone(server: Server) -> None:
+    scenes = _scenes(43, 12)
+
+    async def ask(client: openai.AsyncOpenAI, scene: Scene) -> str | None:
+        made = await client.chat.completions.create(messages=[_user("Describe the picture.", scene)], **GREEDY)
+        return made.choices[0].message.content
+
+    async def scenario() -> None:
+        async with async_sdk(server) as client:
+            together = await asyncio.gather(*(ask(client, scene) for scene in scenes))
+            assert together == [await ask(client, scene) for scene in scenes]
+        assert len(set(together)) > 6
+
+    asyncio.run(scenario())
+
+
+def test_a_picture_of_an_earlier_turn_is_not_looked_at_again(server: Server) -> None:
+    [scene] = _scenes(44, 1)
+    encoded, cached = value(server, "media_encoded_total"), value(server, "media_cached_total")
+    messages = [_user("Describe the picture.", scene)]
+    with sdk(server) as client:
+        first = client.chat.completions.create(messages=messages, **GREEDY)
+        messages += [{"role": "assistant", "content": first.choices[0].message.content}, _user("What shape is it?")]
+        second = client.chat.completions.create(messages=messages, **GREEDY)
+    assert value(server, "media_encoded_total") == encoded + 1
+    assert value(server, "media_cached_total") == cached + 1
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.prompt_tokens_details is not None
+    assert second.usage.prompt_tokens_details.cached_tokens == first.usage.total_tokens
