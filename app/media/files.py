@@ -24,15 +24,24 @@ def read_file(directory: Path | None, url: str, most_bytes: int) -> bytes:
             raise MediaProblem("a file:// URL names no host: 'file:///folder/picture.png' would be one")
         root = directory.resolve(strict=True)
         inside = Path(unquote(parts.path, errors="strict")).resolve(strict=True).relative_to(root)
-        with open(open_below(root, inside), "rb") as file:
-            details = os.fstat(file.fileno())
-            if not stat.S_ISREG(details.st_mode):
-                raise MediaProblem(NO_SUCH_FILE)
-            if details.st_size > most_bytes:
-                raise TooLarge(most_bytes)
-            return bounded(file.read(most_bytes + 1), most_bytes)
+        descriptor = open_below(root, inside)
+        try:
+            return read_descriptor(descriptor, most_bytes)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError, RuntimeError):
         raise MediaProblem(NO_SUCH_FILE) from None
+
+
+def read_descriptor(descriptor: int, most_bytes: int) -> bytes:
+    """What an open file holds. Raises MediaProblem, or OSError."""
+    details = os.fstat(descriptor)
+    if not stat.S_ISREG(details.st_mode):
+        raise MediaProblem(NO_SUCH_FILE)
+    if details.st_size > most_bytes:
+        raise TooLarge(most_bytes)
+    with open(descriptor, "rb", closefd=False) as file:
+        return bounded(file.read(most_bytes + 1), most_bytes)
 
 
 def open_below(root: Path, inside: Path) -> int:

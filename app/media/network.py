@@ -11,7 +11,6 @@ import anyio
 import httpcore2
 from anyio import CapacityLimiter, to_thread
 
-from mlx_server.app.media.addresses import is_public
 from mlx_server.app.media.problem import MediaProblem
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -43,12 +42,12 @@ class Resolver:
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Resolves a host once for each connection, and connects to exactly what was found if all of it is allowed.
 
-    TLS is spoken with the host's name as ever. `private` allows any address.
+    TLS is spoken with the host's name as ever.
     """
 
-    def __init__(self, resolve: Resolve, *, private: bool) -> None:
+    def __init__(self, resolve: Resolve, allowed: Callable[[str], bool]) -> None:
         self._resolve = resolve
-        self._private = private
+        self._allowed = allowed
         self._tcp = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -64,7 +63,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError):
             addresses = []
-        if not addresses or not (self._private or all(map(is_public, addresses))):
+        if not addresses or not all(map(self._allowed, addresses)):
             raise MediaProblem(NOT_PUBLIC)
         for address in addresses[:-1]:
             with anyio.move_on_after(FIRST_TRY_S):
