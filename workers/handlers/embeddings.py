@@ -23,6 +23,7 @@ from mlx_server.workers.engine.encoders import (
 )
 from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
 from mlx_server.workers.engine.loading import evaluate
+from mlx_server.workers.engine.passes import suited
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.sentence_files import read_sentence_files
 from mlx_server.workers.handlers.base import ModelLoadError
@@ -57,7 +58,7 @@ class EmbeddingsHandler(ComputingHandler):
         modes = files.modes or (ARCHITECTURES[model_type(config)].pooling,)
         embedder = Embedder(encoder_states(model, config), modes, read_head(files, model))
         dimensions = embedder([Item((0,))]).shape[-1]
-        self._engine = EmbeddingEngine(embedder, spec.batch_tokens)
+        self._engine = EmbeddingEngine(suited(embedder), spec.batch_tokens)
         self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions)
         return ModelFacts(
             rows=spec.rows,
