@@ -11,6 +11,7 @@ from PIL import Image
 from shapes.draw import draw_scene
 from support.engines import GREEDY
 from support.sight import SHAPES, png, said
+from support.vision_models import make_vision_model
 
 from mlx_server.schemas.embedding import EmbeddingRequest
 from mlx_server.schemas.errors import InvalidRequest
@@ -223,6 +224,30 @@ def test_a_model_without_a_way_to_show_it_pictures_takes_none(folder: Path) -> N
     handler, facts = _load(folder)
     assert facts.media == ()
     assert any("takes no pictures" in note for note in facts.notes)
+    handler.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "note"),
+    [
+        ("qwen2_vl", None),
+        ("qwen3_5", "not continued: its cache can't be cut short"),
+        ("gemma3", "not continued: its cache can't be cut short"),
+        ("mistral3", "kept for those that come together"),
+    ],
+)
+def test_each_family_does_what_it_was_found_to_take(tmp_path: Path, family: str, note: str | None) -> None:
+    """At the start each is compared with mlx-vlm's own unbatched loop; what differs is not done, and said."""
+    handler, facts = _load(make_vision_model(tmp_path, family))
+    assert (facts.rows, facts.media, len(facts.notes)) == (4, ("image",), 0 if note is None else 1)
+    assert note is None or note in facts.notes[0]
+    messages = (said("What is this?", SCENE.image(), SCENE.image(96, 64)),)
+    counts = []
+    for _ in range(2):
+        _, finished = _answer(handler, *messages, max_tokens=6)
+        counts.append((finished.encoded_media, finished.cached_media))
+    assert sum(map(sum, counts)) == 4
+    assert counts[1] == (0, 2)
     handler.close()
 
 

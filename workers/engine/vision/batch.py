@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_vlm.generate.ar import GenerationBatch
+from mlx_vlm.generate.ar import _is_batch_cache_entry as is_batch
 
 from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.logprobs import Report, report
@@ -80,7 +81,9 @@ class VisionEngine(ReplayingEngine):
 
     def _keep_row(self, row: int, sequence: Sequence) -> None:
         if self._prefixes.keeps:
-            cache = [layer.extract(row) for layer in self._batch.prompt_cache]
+            # The cache of a row that has always been alone is no batch's, and is left to whoever wants it.
+            alone = not all(map(is_batch, self._batch.prompt_cache))
+            cache = [layer if alone else layer.extract(row) for layer in self._batch.prompt_cache]
             self._prefixes.keep(sequence, cache, len(sequence.context))
 
     def _insert(self, sequence: Sequence) -> None:

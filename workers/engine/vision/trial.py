@@ -84,10 +84,15 @@ def trial_of_prefixes(alone: list[Trace], model: Any, sequences: list[Sequence])
     """Why prompts can't be read from the middle; empty if they can, when others and when the same went before."""
     store = PrefixStore(1 << 40)
     for again in (False, True):
-        known = {sequence.key for sequence in sequences if again and len(sequence.prompt) > LEAST}
+        known = {sequence.key for sequence in sequences if again and may_be_known(sequence)}
         if reason := deviation(alone, model, sequences, rows=1, prefixes=store, known=known):
             return reason
     return ""
+
+
+def may_be_known(sequence: Sequence) -> bool:
+    """It is long enough, and its pictures' places are known."""
+    return len(sequence.prompt) > LEAST and (sequence.media is None or sequence.media.told_apart)
 
 
 def deviation(
@@ -106,6 +111,8 @@ def deviation(
         traces = play(engine, again)
     except TrialFailed as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001 - a cache that can't do what it is asked to may raise anything
+        return describe(error)
     finally:
         engine.close()
     if any(one.key in known and not one.cached_tokens for one in again):
