@@ -17,8 +17,8 @@ MEDIA_ON_TEXT = {
 }
 WRITES = ("lm", "vlm", "scripted")
 SEES = ("vlm", "embeddings", "scripted")
-EMBEDS = ("lm", "vlm", "embeddings")
-SCORES = ("lm", "vlm", "embeddings", "rerank")
+EMBEDS = ("lm", "vlm", "embeddings", "scripted")
+SCORES = ("lm", "vlm", "embeddings", "rerank", "scripted")
 
 
 def check_served(model_type: ModelType, work: Work) -> None:

@@ -48,6 +48,13 @@ class ModelKind(StrEnum):
     SCRIPTED = "scripted"
 
 
+class DemoModel(StrEnum):
+    """Small real models that can be fetched without a hub."""
+
+    SMOLLM2 = "smollm2"
+    MINILM = "minilm"
+
+
 class LogLevel(StrEnum):
     """How much is logged."""
 
@@ -297,15 +304,24 @@ def launch(
     )
 
 
-@app.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
+@app.command()
 def demo(
-    cache_dir: Annotated[Path | None, option("Where the model is kept.", file_okay=False)] = None,
+    model: Annotated[
+        DemoModel,
+        typer.Option(
+            help="smollm2 writes text (SmolLM2-135M-Instruct, 93 MB); minilm embeds (all-MiniLM-L6-v2, 84 MB)."
+        ),
+    ] = DemoModel.SMOLLM2,
+    cache_dir: Annotated[
+        Path | None, option("Where the model is kept.", file_okay=False, envvar=f"{ENV_PREFIX}_CACHE_DIR")
+    ] = None,
 ) -> None:
-    """Fetch the demo model (SmolLM2-135M-Instruct, 93 MB, once) and print its folder."""
-    from mlx_server.app.demo import DemoModelError, ensure_demo_model
+    """Fetch a demo model, once, and print its folder."""
+    from mlx_server.app.demo import ensure_demo_model
+    from mlx_server.app.demo_models import SOURCES, DemoModelError
 
     try:
-        folder = ensure_demo_model(cache_dir or default_cache_dir(), stderr)
+        folder = ensure_demo_model(cache_dir or default_cache_dir(), stderr, source=SOURCES[model])
     except DemoModelError as error:
         fail(str(error), EXIT_MODEL)
     typer.echo(folder)

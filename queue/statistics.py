@@ -53,6 +53,8 @@ class Statistics:
     accepted_tokens: int = 0
     encoded_media: int = 0
     cached_media: int = 0
+    vectors: int = 0
+    scores: int = 0
     mean_service_s: float | None = None
     queue_s: Histogram = field(default_factory=Histogram)
     first_token_s: Histogram = field(default_factory=Histogram)

@@ -21,10 +21,14 @@ class EmbeddingInput(msgspec.Struct, frozen=True):
 
 
 class Truncation(msgspec.Struct, frozen=True):
-    """A longer input keeps `tokens` tokens (None: as many as the model takes), special ones among them, on one side."""
+    """A longer input keeps `tokens` tokens (None: as many as the model takes), special ones among them, on one side.
+
+    `param` names the number in a refusal.
+    """
 
     tokens: int | None = None
     keep: Literal["start", "end"] = "start"
+    param: str = "truncate_prompt_tokens"
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, tag=True):

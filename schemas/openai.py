@@ -200,18 +200,25 @@ class Modalities(msgspec.Struct, frozen=True):
 
 
 class Features(msgspec.Struct, frozen=True):
-    """What a model can do; null while it is loaded and nobody knows."""
+    """What a model can do; null while it is loaded and nobody knows.
+
+    `rerank`: it scores pairs of texts. `dimensions` is the length of its embeddings, null if it makes none.
+    """
 
     tools: bool | None
     structured_outputs: bool | None
     reasoning: bool | None
+    embeddings: bool | None
+    rerank: bool | None
+    dimensions: int | None
 
 
 class Model(msgspec.Struct, frozen=True):
     """One entry of `GET /v1/models`; `created` in seconds since the epoch.
 
     `context_length` is in tokens, prompt and answer together, and null while it is not known. `default_max_tokens` is
-    the most that a request gets that sets no limit. `supported_parameters` are those of both kinds of completion.
+    the most that a request gets that sets no limit, null for a model that writes no text. `supported_parameters` are
+    those of both kinds of completion, or of what such a model does.
     """
 
     id: str
@@ -220,7 +227,7 @@ class Model(msgspec.Struct, frozen=True):
     owned_by: str
     status: str
     context_length: int | None
-    default_max_tokens: int
+    default_max_tokens: int | None
     modalities: Modalities
     features: Features
     supported_parameters: list[str]

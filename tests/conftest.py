@@ -12,6 +12,7 @@ from support.models import make_model
 from support.servers import SCRIPTED, Server
 
 from mlx_server.app.demo import ensure_demo_model
+from mlx_server.app.demo_models import MINILM
 from mlx_server.app.settings import default_cache_dir
 
 
@@ -27,6 +28,12 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as an MLX folder."""
     return ensure_demo_model(default_cache_dir(), Console(stderr=True))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2, which makes embeddings."""
+    return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=MINILM)
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +70,15 @@ def launch() -> Iterator[Callable[..., Server]]:
 def smollm2_server(smollm2: Path) -> Iterator[Server]:
     """One server with the real model, for all tests that only talk to it."""
     server = Server("--model-path", smollm2, "--max-concurrency", 4)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def minilm_server(minilm: Path) -> Iterator[Server]:
+    """One server with the real embedding model, for all tests that only talk to it."""
+    server = Server("--model-type", "embeddings", "--model-path", minilm)
     server.wait_ready()
     yield server
     server.close()

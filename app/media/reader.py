@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -56,7 +56,10 @@ class MediaReader:
         self._places = asyncio.Semaphore(AT_ONCE_IN_ALL)
 
     async def read(self, media: Sequence[Media]) -> dict[Remote, bytes]:
-        """The files, each of which is read once. Raises InvalidRequest for the first that can't be had."""
+        """The files, each of which is read once, but counts as often as it is shown: so it travels to the worker.
+
+        Raises InvalidRequest for the first that can't be had.
+        """
         access = self._access
         if len(media) > access.max_files:
             param = media[access.max_files].param
@@ -78,7 +81,18 @@ class MediaReader:
                 }
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        return {source: task.result() for source, task in reading.items()}
+        files = {source: task.result() for source, task in reading.items()}
+        self._check_shown(media, files)
+        return files
+
+    def _check_shown(self, media: Sequence[Media], files: Mapping[Remote, bytes]) -> None:
+        """Raises InvalidRequest if files are shown so often that they are too much together."""
+        budget = Budget(self._most_bytes)
+        for one in media:
+            try:
+                budget.take(len(files[one.source] if isinstance(one.source, Remote) else one.source))
+            except MediaProblem as problem:
+                raise problem.about(one) from None
 
     async def _one(self, url: str, media: Media, budget: Budget, places: asyncio.Semaphore, deadline: float) -> bytes:
         """One file. Raises InvalidRequest."""

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest
+from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Prompt, Remote
 
 Files = Mapping[Remote, bytes]
 Holder = TypeVar("Holder", Message, EmbeddingInput)
+
+
+def in_work(work: Work, files: Files) -> Work:
+    """The same request."""
+    match work:
+        case GenerationRequest():
+            return in_generation(work, files)
+        case EmbeddingRequest():
+            return in_embedding(work, files)
+        case ScoreRequest():
+            return work
+        case _:
+            assert_never(work)
 
 
 def in_generation(work: GenerationRequest, files: Files) -> GenerationRequest:

@@ -37,12 +37,16 @@ LARGE_BYTES = 1 << 18
 """Larger bodies are decoded in a thread, beside everybody's streams."""
 
 
-class OutsideRequest(Protocol):
-    """What every API's request says of itself."""
+class Named(Protocol):
+    """A request that may name a model."""
 
     @property
     def model(self) -> str | None:
         """The name that the client gave the model."""
+
+
+class OutsideRequest(Named, Protocol):
+    """What every API's request for text says of itself."""
 
     @property
     def stream(self) -> bool | None:
@@ -87,7 +91,7 @@ async def read_request(
     return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
 
 
-def make_head(request: Request, given: OutsideRequest) -> Head:
+def make_head(request: Request, given: Named) -> Head:
     """What the answer will say of itself."""
     deployment: Deployment = request.app.state.deployment
     performance = request.headers.get(PERFORMANCE_HEADER, "").lower() in ("1", "true", "yes")
@@ -114,8 +118,8 @@ async def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, T
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
     generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
-    generation = await with_files(request, generation)
-    return deployment.queue, deployment.queue.submit(generation, whole=not given.stream)
+    work = await with_files(request, generation)
+    return deployment.queue, deployment.queue.submit(work, whole=not given.stream)
 
 
 def header_list(names: list[str]) -> str:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.abilities import WRITES
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.json_answer import json_answer
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelType, Settings
 from mlx_server.schemas.openai import Features, Modalities, Model, ModelList
 from mlx_server.schemas.openai_chat import ChatRequest
 from mlx_server.schemas.openai_completions import CompletionRequest
+from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
+from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
 
-REQUESTS = (ChatRequest, CompletionRequest)
-NO_PARAMETERS = {"model", "messages", "prompt"}
+COMPLETIONS = (ChatRequest, CompletionRequest)
+REQUESTS: dict[str, tuple[Any, ...]] = {
+    "embeddings": (EmbeddingsRequest, RerankRequest, ScoresRequest),
+    "rerank": (RerankRequest, ScoresRequest),
+}
+"""What models take that write no text."""
+CONTENTS: dict[Any, set[str]] = {
+    ChatRequest: {"messages"},
+    CompletionRequest: {"prompt"},
+    EmbeddingsRequest: {"input"},
+    RerankRequest: {"query", "documents"},
+    ScoresRequest: {side for pair in SIDES for side in pair},
+}
 """Fields that say what is asked, not how."""
+OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
 
 def describe(request: Request) -> Model:
@@ -34,22 +50,34 @@ def describe(request: Request) -> Model:
         owned_by="mlx-server",
         status=deployment.status,
         context_length=context_length,
-        default_max_tokens=min(settings.default_max_tokens, context_length or settings.default_max_tokens),
-        modalities=Modalities(["text", *(facts.media if facts else ())], ["text"]),
+        default_max_tokens=default_max_tokens(settings, context_length),
+        modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(settings.model_type, ["text"])),
         features=Features(
             tools=bool(facts.tools) if facts else None,
             structured_outputs=facts.grammars if facts else None,
             reasoning=facts.reasoning if facts else None,
+            embeddings=facts.dimensions is not None if facts else None,
+            rerank=facts.scoring is not None if facts else None,
+            dimensions=facts.dimensions if facts else None,
         ),
-        supported_parameters=list(supported_parameters()),
+        supported_parameters=list(supported_parameters(settings.model_type)),
     )
 
 
+def default_max_tokens(settings: Settings, context_length: int | None) -> int | None:
+    """How long an answer may be that sets no limit; None for a model that writes none."""
+    if settings.model_type not in WRITES:
+        return None
+    return min(settings.default_max_tokens, context_length or settings.default_max_tokens)
+
+
 @functools.cache
-def supported_parameters() -> tuple[str, ...]:
+def supported_parameters(model_type: ModelType) -> tuple[str, ...]:
     """The parameters that requests may have, by name: whatever their types take."""
-    fields = (field for request in REQUESTS for field in msgspec.structs.fields(request))
-    return tuple(sorted({field.encode_name for field in fields} - NO_PARAMETERS))
+    names: set[str] = set()
+    for request in REQUESTS.get(model_type, COMPLETIONS):
+        names |= {field.encode_name for field in msgspec.structs.fields(request)} - CONTENTS[request]
+    return tuple(sorted(names - {"model"}))
 
 
 async def list_models(request: Request) -> Response:

@@ -12,16 +12,17 @@ from mlx_server.app.leaving import unless_left
 from mlx_server.app.media import replacing
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.settings import Settings
-from mlx_server.schemas.generation import GenerationRequest, Media
+from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import TokensOf
 
 
-async def with_files(request: Request, work: GenerationRequest) -> GenerationRequest:
+async def with_files(request: Request, work: Work) -> Work:
     """Work that this model does, as it may be queued. Raises InvalidRequest, or ClientDisconnect."""
     settings: Settings = request.app.state.settings
     check_served(settings.model_type, work)
     media = all_media(work)
-    return replacing.in_generation(work, await files_of(request, media)) if media else work
+    return replacing.in_work(work, await files_of(request, media)) if media else work
 
 
 async def with_files_in_question(request: Request, question: TokensOf) -> TokensOf:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from support.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
 from support.bad_fields import CHAT_FIELDS, PROMPTS, shared
+from support.bad_for_embeddings import EMBEDDING_INPUTS, NOT_FOR_SCRIPTED, RERANK_AND_SCORE
 from support.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
 from support.bad_input import Bad
 from support.bad_media import MALFORMED_MEDIA, NO_FILES, UNSEEN
@@ -14,10 +15,11 @@ from support.refusals import check_shape
 from support.servers import SCRIPTED, Server
 from support.streams import stream_chat, text_of
 
-FOR_ANY_MODEL = [*BODIES, *MALFORMED_MESSAGES, *MALFORMED_MEDIA, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
+TEXTS = [*BODIES, *MALFORMED_MESSAGES, *MALFORMED_MEDIA, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
+FOR_ANY_MODEL = [*TEXTS, *EMBEDDING_INPUTS, *RERANK_AND_SCORE]
 """What the front end refuses by itself."""
 
-FOR_SCRIPTED = [*FOR_ANY_MODEL, *NO_FILES]
+FOR_SCRIPTED = [*FOR_ANY_MODEL, *NO_FILES, *NOT_FOR_SCRIPTED]
 """What it refuses for a model that sees."""
 
 FOR_SMOLLM2 = [*NOT_FOR_SMOLLM2, *BAD_TEMPLATES, *UNSEEN]

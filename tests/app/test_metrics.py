@@ -19,6 +19,8 @@ COUNTERS = {
     "accepted_draft_tokens",
     "media_encoded",
     "media_cached",
+    "embeddings",
+    "scores",
     "worker_restarts",
 }
 HISTOGRAMS = {"queue_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds", "request_seconds"}

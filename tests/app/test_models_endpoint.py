@@ -36,7 +36,14 @@ def test_list_has_the_one_model(server: Server) -> None:
         "context_length": 1 << 24,
         "default_max_tokens": 4096,
         "modalities": {"input": ["text", "image", "audio", "video"], "output": ["text"]},
-        "features": {"tools": False, "structured_outputs": False, "reasoning": False},
+        "features": {
+            "tools": False,
+            "structured_outputs": False,
+            "reasoning": False,
+            "embeddings": True,
+            "rerank": True,
+            "dimensions": 8,
+        },
     }
     assert parameters == sorted(set(parameters))
     assert {"temperature", "tools", "response_format", "logprobs", "best_of", "n", "stream"} <= set(parameters)
@@ -90,4 +97,5 @@ def test_name_comes_from_the_folder(launch: Callable[..., Server], tiny_model: C
     server.wait_ready()
     model = server.get(f"/v1/models/{folder.name}").json()
     assert (model["context_length"], model["default_max_tokens"]) == (512, 512)
-    assert model["features"] == {"tools": True, "structured_outputs": True, "reasoning": False}
+    features = model["features"]
+    assert (features["tools"], features["structured_outputs"], features["reasoning"]) == (True, True, False)

@@ -1,23 +1,16 @@
 """A worker that dies, hangs or raises: each request gets one honest end, and the next one is served."""
 
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from support.metrics import value
-from support.processes import lives
+from support.processes import kill_worker, lives
 from support.raw import RawClient
 from support.servers import SCRIPTED, Server, chat_body
 from support.streams import DONE, events, open_stream, stream_chat, text_of
-
-
-def kill_worker(server: Server) -> None:
-    [pid] = server.worker_pids()
-    psutil.Process(pid).send_signal(signal.SIGKILL)
 
 
 def check_restarted(server: Server, times: int = 1) -> None:

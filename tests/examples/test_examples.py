@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -11,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from support import sdks
+from support.examples import EXAMPLES, run_notebook, run_script
 from support.models import make_model
-from support.servers import ROOT, Server
+from support.servers import Server
 
-EXAMPLES = ROOT / "examples"
-NOTEBOOK_RUNNER = ROOT / "tests" / "clients" / "python" / "run_notebook.py"
 PARIS = "The capital of France is Paris."
 
 # What SmolLM2 is sure to say, or is made to.
@@ -34,15 +32,20 @@ SHOWS = {
     "function_calling_examples.ipynb": ['get_weather {"city": "Paris"} -> The weather in Paris: 18 degrees and rain.'],
     "structured_outputs_examples.ipynb": ["Review(mood=", "{'rooms': [{'name': ", " = ", "|"],
 }
+# They are tried beside this file.
+OF_OTHER_MODELS = {
+    "semantic_search.py",
+    "lm_embeddings_examples.ipynb",
+    "rag_examples.ipynb",
+    "vision_examples.ipynb",
+    "vlm_embeddings_examples.ipynb",
+}
 
 
 @pytest.fixture(scope="module")
 def printed(request: pytest.FixtureRequest, smollm2_server: Server) -> Iterator[dict[str, Future[str]]]:
     def run(name: str) -> str:
-        if name in SAYS:
-            return sdks.outcome([sdks.python(), EXAMPLES / name, "--base-url", smollm2_server.url])
-        env = {**os.environ, "MLX_SERVER_BASE_URL": smollm2_server.url}
-        return sdks.outcome([sdks.python(), NOTEBOOK_RUNNER, EXAMPLES / name], env)
+        return run_script(name, smollm2_server) if name in SAYS else run_notebook(name, BASE=smollm2_server)
 
     with sdks.side_by_side(request, "name", run) as running:
         yield running
@@ -81,11 +84,11 @@ def test_reasoning_shows_thoughts_apart(tmp_path: Path, launch: Callable[..., Se
 
 
 def test_every_example_is_tried() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SAYS, "embedded.py", "batch_of_requests.py"}
-    assert {path.name for path in EXAMPLES.glob("*.ipynb")} == {*SHOWS}
+    found = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")}
+    assert found == {*SAYS, *SHOWS, *OF_OTHER_MODELS, "embedded.py", "batch_of_requests.py"}
 
 
-@pytest.mark.parametrize("notebook", SHOWS)
+@pytest.mark.parametrize("notebook", sorted(path.name for path in EXAMPLES.glob("*.ipynb")))
 def test_notebook_is_kept_without_outputs(notebook: str) -> None:
     cells = json.loads((EXAMPLES / notebook).read_text())["cells"]
     assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]

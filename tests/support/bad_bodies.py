@@ -139,7 +139,7 @@ ELSEWHERE = [
     Bad({"input": "hi", "temperature": "hot"}, "temperature", "got `str`", "/v1/responses"),
     Bad({"input": "hi", "metadata": {"a": nested(200)}}, "metadata", "", "/v1/responses"),
     Bad(b"[" * 20_000, None, "Expected `object`", "/v1/responses"),
-    Bad(b"", None, "There is nothing at /v1/embeddings", "/v1/embeddings", 404),
+    Bad(b"", None, "There is nothing at /v1/embedding", "/v1/embedding", 404),
     Bad(b"", None, "There is nothing at /v1/chat", "/v1/chat", 404),
     Bad(b"{}", None, "POST is not allowed at /v1/models; allowed: ", "/v1/models", 405),
     Bad(b"{}", None, "POST is not allowed at /openapi.json; allowed: ", "/openapi.json", 405),

@@ -12,7 +12,9 @@ from mlx_lm.utils import load_model, load_tokenizer
 
 from mlx_server.schemas.messages import Loading
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.encoders import ENCODERS, model_type
 from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.handlers.base import ModelLoadError
 
 CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "model_max_length", "n_positions", "seq_length")
@@ -26,9 +28,17 @@ def read_model(folder: Path) -> tuple[Any, dict[str, Any], list[str]]:
         model, config = load_model(folder, lazy=True, trust_remote_code=False)
     # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
     except (Exception, SystemExit) as error:
-        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
+        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}{other_type(folder)}") from error
     model, notes = platform.suit_weights(model)
     return model, config, notes
+
+
+def other_type(folder: Path) -> str:
+    """What to serve a model as that writes no text."""
+    config = read_json(folder / "config.json")
+    if isinstance(config, dict) and model_type(config) in ENCODERS:
+        return "; it writes no text: serve it with --model-type embeddings or rerank"
+    return ""
 
 
 def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> Any:

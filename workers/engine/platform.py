@@ -33,6 +33,15 @@ def configure() -> None:
         mx.set_wired_limit(int(working_set))
 
 
+def keep_buffers() -> None:
+    """Keep as much memory for reuse as passes over whole batches need, and no more.
+
+    MLX's default for a CPU is so small that such a pass spends half its time getting memory from the system; on Metal
+    batches of ever new shapes would make it grow without an end.
+    """
+    mx.set_cache_limit(1 << 30)
+
+
 def suit_weights(model: Any) -> tuple[Any, list[str]]:
     """On a CPU hold float32 weights, unquantised where memory allows: its other kernels are far slower.
 

@@ -10,8 +10,19 @@ from mlx_server.workers.gguf import GgufError, convert_gguf
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.model_path import ModelPathError, local_path
 
-# The files that mlx-lm itself asks the hub for.
-HUB_FILES = ["*.json", "model*.safetensors", "*.model", "*.tiktoken", "tiktoken.model", "*.txt", "*.jsonl", "*.jinja"]
+# The files that mlx-lm itself asks the hub for: `*` also stands for folders, such as those of sentence-transformers'
+# pooling and dense layers, whose weights have to be named.
+HUB_FILES = [
+    "*.json",
+    "model*.safetensors",
+    "*_Dense/model.safetensors",
+    "*.model",
+    "*.tiktoken",
+    "tiktoken.model",
+    "*.txt",
+    "*.jsonl",
+    "*.jinja",
+]
 
 
 def resolve(model_path: str, cache_dir: Path, report: Callable[[Loading], None]) -> Path:

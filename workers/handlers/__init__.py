@@ -16,6 +16,16 @@ def make_handler(model_type: str) -> Handler:
                 from mlx_server.workers.handlers.lm import LanguageHandler
 
             return LanguageHandler()
+        case "embeddings":
+            with file_limits_kept():
+                from mlx_server.workers.handlers.embeddings import EmbeddingsHandler
+
+            return EmbeddingsHandler()
+        case "rerank":
+            with file_limits_kept():
+                from mlx_server.workers.handlers.rerank import RerankHandler
+
+            return RerankHandler()
         case "vlm":
             try:
                 with file_limits_kept():
@@ -31,4 +41,5 @@ def make_handler(model_type: str) -> Handler:
 
             return ScriptedHandler()
         case _:
-            raise ModelLoadError(f"models of type {model_type!r} are not served yet; `lm` and `vlm` are")
+            served = "`lm`, `vlm`, `embeddings` and `rerank`"
+            raise ModelLoadError(f"models of type {model_type!r} are not served yet; {served} are")

@@ -10,7 +10,6 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
@@ -19,7 +18,10 @@ from mlx_server.workers.engine.answers import AnswerMaker
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.companions import accompanied
+from mlx_server.workers.engine.computation import Computation
+from mlx_server.workers.engine.computed import ComputedAnswer
 from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.hidden import inner_states
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.prompts import PromptMaker
@@ -27,6 +29,7 @@ from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
+from mlx_server.workers.engine.text_embedding import TextEmbedding, embedding_beside
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.writing import WritingHandler, check_templates, fingerprint, read_sampling_defaults
 from mlx_server.workers.sequence import Sequence
@@ -34,6 +37,10 @@ from mlx_server.workers.sequence import Sequence
 
 class LanguageHandler(WritingHandler):
     """A language model: chat template, tokenizer, batched decoding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._embedding: TextEmbedding
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
@@ -48,11 +55,18 @@ class LanguageHandler(WritingHandler):
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
         engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec)
-        echoing = EchoingEngine(model, engine)
-        self._engine, more_notes = accompanied(echoing, model, tokenizer, spec, report)
+        context_length = read_context_length(config)
+        self._embedding = embedding = embedding_beside(
+            EchoingEngine(model, engine),
+            inner_states(model),
+            tokenizer._tokenizer,
+            vocab_size,
+            context_length,
+            min(spec.batch_tokens, spec.prefill_step_size),
+        )
+        self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, spec, report)
         vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
         self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
-        context_length = read_context_length(config)
         self._prompts = PromptMaker(
             copy.deepcopy(tokenizer),
             vocab_size,
@@ -75,20 +89,24 @@ class LanguageHandler(WritingHandler):
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,
+            dimensions=embedding.dimensions,
+            scoring="embedding_similarity" if embedding.maker else None,
         )
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render and tokenise. Raises InvalidRequest."""
         if not isinstance(request, GenerationRequest):
-            raise InvalidRequest("This model writes text and makes no embeddings.", "input")
+            return [self._embedding.prepare(ticket, request)]
         sequences = self._prompts.sequences(ticket, request)
         for sequence in sequences:
             sequence.adapter = request.adapter
             sequence.draft_tokens = (request.draft.tokens or 0) if request.draft else 0
         return sequences
 
-    def answer_stream(self, sequence: Sequence) -> Answer:
+    def answer_stream(self, sequence: Sequence) -> Answer | ComputedAnswer:
         """A stream for one sequence."""
+        if isinstance(sequence, Computation):
+            return ComputedAnswer(sequence)
         return self._answers.answer(sequence)
 
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateObject as makeObject, generateText as makeText, streamText as makeStream, tool } from "ai";
+import { embedMany as makeEmbeddings, generateObject as makeObject, generateText as makeText, streamText as makeStream, tool } from "ai";
 import { z } from "zod";
 import { ANSWER, KEY, MODEL, QUESTION, WEATHER, baseURL, run } from "./checks.mjs";
 
@@ -59,4 +59,11 @@ async function streamedTool() {
   assert.match(result.output, /^It rains in (Paris|Tokyo)\.$/);
 }
 
-await run(generateText, streamText, generateObject, requiredTool, streamedTool);
+async function embedMany() {
+  const model = local.textEmbeddingModel(MODEL);
+  const { embeddings, usage } = await makeEmbeddings({ model, values: [QUESTION, WEATHER] });
+  assert.equal(embeddings[0].length, embeddings[1].length);
+  assert.equal(usage.tokens, 14);
+}
+
+await run(generateText, streamText, generateObject, requiredTool, streamedTool, embedMany);

@@ -75,4 +75,10 @@ async function streamedResponses() {
   assert.equal(text, ANSWER);
 }
 
-await run(chat, streaming, requiredTool, streamedTool, parsedModel, responses, streamedResponses);
+async function embeddings() {
+  const { data } = await client.embeddings.create({ model: MODEL, input: [QUESTION, WEATHER] });
+  const plain = await client.embeddings.create({ model: MODEL, input: WEATHER, encoding_format: "float" });
+  data[1].embedding.forEach((value, at) => assert.ok(Math.abs(value - plain.data[0].embedding[at]) < 1e-4));
+}
+
+await run(chat, streaming, requiredTool, streamedTool, parsedModel, responses, streamedResponses, embeddings);

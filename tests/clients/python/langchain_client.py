@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI."""
+"""LangChain's ChatOpenAI and OpenAIEmbeddings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from checks import ANSWER, KEY, MODEL, QUESTION, WEATHER, run
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
 
 
@@ -73,5 +73,12 @@ def responses(url: str) -> None:
     assert model(url).model_copy(update={"use_responses_api": True}).invoke(QUESTION).text == ANSWER
 
 
+def embeddings(url: str) -> None:
+    # Otherwise it sends token ids of OpenAI's own tokenizer, which mean something else to every other model.
+    embedder = OpenAIEmbeddings(model=MODEL, base_url=url, api_key=SecretStr(KEY), check_embedding_ctx_length=False)
+    _, second = embedder.embed_documents([QUESTION, WEATHER])
+    assert all(abs(a - b) < 1e-4 for a, b in zip(second, embedder.embed_query(WEATHER), strict=True))
+
+
 if __name__ == "__main__":
-    run(invoke, stream, bind_tools, streamed_tools, structured_output, responses)
+    run(invoke, stream, bind_tools, streamed_tools, structured_output, responses, embeddings)

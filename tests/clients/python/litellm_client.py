@@ -75,5 +75,21 @@ def anthropic_tools(url: str) -> None:
     assert json.loads(call.function.arguments)["city"] in ("Paris", "Tokyo")
 
 
+def embeddings(url: str) -> None:
+    answer = litellm.embedding(model=f"openai/{MODEL}", input=[QUESTION, WEATHER], api_base=url, api_key=KEY)
+    first, second = (one["embedding"] for one in answer.data)
+    assert len(first) == len(second) > 100
+    assert answer.usage.prompt_tokens == 14
+
+
+def reranking(url: str) -> None:
+    """As Cohere's, as Jina's and as vLLM's endpoint."""
+    asked: Any = {"query": QUESTION, "documents": [WEATHER, QUESTION], "top_n": 1, "api_key": KEY}
+    for provider, base in (("cohere", root(url)), ("jina_ai", f"{url}/rerank"), ("hosted_vllm", url)):
+        [best] = litellm.rerank(model=f"{provider}/{MODEL}", api_base=base, **asked).results
+        assert best["index"] == 1
+        assert best["relevance_score"] > 0.99
+
+
 if __name__ == "__main__":
-    run(completion, streaming, tools, anthropic, anthropic_streaming, anthropic_tools)
+    run(completion, streaming, tools, anthropic, anthropic_streaming, anthropic_tools, embeddings, reranking)

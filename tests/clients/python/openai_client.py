@@ -132,6 +132,13 @@ def parsed_responses(url: str) -> None:
     assert isinstance(answer.output_parsed, Capital)
 
 
+def embeddings(url: str) -> None:
+    packed = client(url).embeddings.create(model=MODEL, input=[QUESTION, WEATHER])
+    plain = client(url).embeddings.create(model=MODEL, input=WEATHER, encoding_format="float")
+    assert [one.index for one in packed.data] == [0, 1]
+    assert all(abs(a - b) < 1e-4 for a, b in zip(packed.data[1].embedding, plain.data[0].embedding, strict=True))
+
+
 if __name__ == "__main__":
     run(
         chat,
@@ -145,4 +152,5 @@ if __name__ == "__main__":
         streamed_responses,
         previous_response_id,
         parsed_responses,
+        embeddings,
     )

@@ -173,7 +173,7 @@ def test_the_default_template_helps_a_model_that_has_none(tiny_model: Callable[[
     handler.close()
 
 
-@pytest.mark.parametrize("model_type", ["rerank", "nonesuch"])
+@pytest.mark.parametrize("model_type", ["audio", "nonesuch"])
 def test_a_kind_of_model_that_is_not_served_is_refused_plainly(model_type: str) -> None:
     with pytest.raises(ModelLoadError, match=f"{model_type}.* not served yet"):
         make_handler(model_type)

@@ -1,0 +1,47 @@
+"""The notebooks about pictures: on the tiny model that knows shapes, and where none embeds pictures, on scripts."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.examples import run_notebook
+from support.servers import ROOT, Server
+
+SHAPES = ROOT / "tests" / "shapes" / "model"
+
+
+@pytest.fixture(scope="module")
+def shapes_server() -> Iterator[Server]:
+    server = Server("--model-type", "vlm", "--model-path", SHAPES)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+@pytest.mark.model
+def test_notebook_of_vision_sees_shapes(shapes_server: Server) -> None:
+    shown = run_notebook("vision_examples.ipynb", VISION=shapes_server)
+    for found in (
+        "Colour: red",
+        "Side: left",
+        "PNG: blue",
+        "JPEG: blue",
+        "Large: blue",
+        'Found: {"colour": "red", "shape": "circle"}',
+        'Found: {"colour": "blue", "shape": "square"}',
+        "First: red",
+        "Refused: messages[0].content[0] - ",
+    ):
+        assert found in shown, shown
+
+
+def test_notebook_of_embedded_pictures_runs(scripted_server: Server) -> None:
+    shown = run_notebook("vlm_embeddings_examples.ipynb", VISION=scripted_server)
+    for found in ("Dimensions: 8", "Shape: (4, 8)", "is nearest to: a ", "Most alike: "):
+        assert found in shown, shown
+    own = [row.split()[-4:][number] for number, row in enumerate(rows_of(shown))]
+    assert own == ["+1.000"] * 4, shown
+
+
+def rows_of(shown: str) -> list[str]:
+    """The table of how alike the pictures are."""
+    return [line for line in shown.splitlines() if line.count("+") + line.count("-") >= 4 and "," in line]

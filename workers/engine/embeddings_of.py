@@ -1,0 +1,80 @@
+"""From requests for vectors, or for how alike texts are, to what is computed for them. Tokenizer's thread only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Truncation
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.workers.engine.computation import Computation, Item, computation
+from mlx_server.workers.engine.input_prompts import InputPrompts
+from mlx_server.workers.engine.input_texts import InputTexts
+from mlx_server.workers.engine.outcomes import Similarities, Vectors
+
+WithMedia = Callable[[EmbeddingInput, str, Truncation | None], Item]
+"""An input with pictures, and the text that stands before its own, as the model takes it. Raises InvalidRequest."""
+
+
+class EmbeddingMaker:
+    """Turns requests into computations. `dimensions` is the length of the model's vectors."""
+
+    def __init__(
+        self, texts: InputTexts, prompts: InputPrompts, dimensions: int, with_media: WithMedia | None = None
+    ) -> None:
+        self._texts = texts
+        self._prompts = prompts
+        self._dimensions = dimensions
+        self._with_media = with_media
+
+    def vectors(self, ticket: int, request: EmbeddingRequest) -> Computation:
+        """A vector for each input. Raises InvalidRequest."""
+        if request.dimensions is not None and not 1 <= request.dimensions <= self._dimensions:
+            raise InvalidRequest(
+                f"`dimensions` must be from 1 to {self._dimensions}, the length of this model's vectors.", "dimensions"
+            )
+        before = self._prompts.before(request)
+        items = self._items(request.inputs, before, request.truncation)
+        return computation(ticket, items, Vectors(ticket, request.dimensions))
+
+    def similarities(self, ticket: int, request: ScoreRequest) -> Computation:
+        """The cosine of each pair's vectors; every text is computed once. Raises InvalidRequest."""
+        if request.instruction is not None:
+            raise InvalidRequest("`instruction` is for rerankers, and this model compares embeddings.", "instruction")
+        query, document = self._prompts.of_type("query"), self._prompts.of_type("document")
+        numbers: dict[str, int] = {}
+        fields: list[str] = []
+
+        def number(text: str, field: str) -> int:
+            if text not in numbers:
+                numbers[text] = len(numbers)
+                fields.append(field)
+            return numbers[text]
+
+        pairs = [
+            (number(query + pair.query, pair.query_param), number(document + pair.document, pair.document_param))
+            for pair in request.pairs
+        ]
+        items = self._texts.texts(list(numbers), fields, request.truncation)
+        return computation(ticket, items, Similarities(ticket, pairs))
+
+    def _items(self, inputs: Iterable[EmbeddingInput], before: str, truncation: Truncation | None) -> list[Item]:
+        """All inputs in order, their texts tokenised together."""
+        texts: list[str] = []
+        fields: list[str] = []
+        places: list[Item | None] = []
+        for given in inputs:
+            if given.media:
+                places.append(self._seen(given, before, truncation))
+            elif isinstance(given.content, str):
+                places.append(None)
+                texts.append(before + given.content)
+                fields.append(given.param)
+            else:
+                places.append(self._texts.ids(given.content, given.param, truncation))
+        made = iter(self._texts.texts(texts, fields, truncation))
+        return [next(made) if item is None else item for item in places]
+
+    def _seen(self, given: EmbeddingInput, before: str, truncation: Truncation | None) -> Item:
+        if self._with_media is None:
+            raise InvalidRequest("This model makes embeddings of texts only.", given.media[0].param)
+        return self._with_media(given, before, truncation)

@@ -1,0 +1,184 @@
+"""Models that make vectors or scores, with mlx-vlm's classes.
+
+Its own loader is not used: it executes a `model_file` that the config names, evaluates at once, and can't read
+sentence-transformers' layers beside a BERT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.gelu import with_exact_gelu
+from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.sentence_files import read_json
+from mlx_server.workers.handlers.base import ModelLoadError
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Where mlx-vlm has it, how it pools if no file says so, and the activation that its class has built in.
+
+    `stands_in`: its authors publish it as code of their own, which mlx-vlm's class takes the place of.
+    """
+
+    module: str
+    pooling: str
+    activation: str | None = None
+    stands_in: bool = False
+
+
+ARCHITECTURES = {
+    "bert": Architecture("bert", "mean", "gelu"),
+    "xlm-roberta": Architecture("xlm_roberta", "mean", "gelu"),
+    "modernbert": Architecture("modernbert", "mean", "gelu"),
+    "qwen3": Architecture("qwen3_embedding", "lasttoken"),
+    "gemma3_text": Architecture("gemma3_embedding", "mean"),
+    "llama_bidirec": Architecture("llama_bidirec", "mean", stands_in=True),
+    "lfm2": Architecture("lfm2_embedding", "cls"),
+    "ministral3": Architecture("ministral3_embedding", "mean"),
+}
+"""By the `model_type` of config.json."""
+
+ENCODERS = ("bert", "xlm-roberta", "modernbert")
+"""Those that can't write text. With a classifier's head they are rerankers."""
+
+
+def model_type(config: dict[str, Any]) -> str:
+    """The key into `ARCHITECTURES`."""
+    name = str(config.get("model_type", "")).lower()
+    return "xlm-roberta" if name == "xlm_roberta" else name
+
+
+def is_classifier(config: dict[str, Any]) -> bool:
+    """It tells classes of texts apart, as cross-encoders do."""
+    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model's config.json. Raises ModelLoadError, also for one that wants code of its own to be run."""
+    if not (folder / "config.json").is_file():
+        raise ModelLoadError(f"{folder} is not a model: it has no config.json")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ModelLoadError(f"{folder / 'config.json'} is not an object")
+    architecture = ARCHITECTURES.get(model_type(config))
+    code = ("model_file",) if architecture and architecture.stands_in else ("model_file", "auto_map")
+    if wanted := [key for key in code if config.get(key)]:
+        raise ModelLoadError(f"{folder} can't be loaded: its {wanted[0]} names code of its own, which is never run")
+    return config
+
+
+def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model", *, beside: Path | None = None) -> Any:
+    """The model with its weights unread; those of its own dense layers may lie in folders `beside` them.
+
+    Raises ModelLoadError.
+    """
+    kind = model_type(config)
+    known = ARCHITECTURES if class_name == "Model" else ENCODERS
+    if kind not in known:
+        raise ModelLoadError(f"{folder} is of type {kind!r}, which is not served here; {', '.join(known)} are")
+    architecture = ARCHITECTURES[kind]
+    activation = config.get("hidden_act") or config.get("hidden_activation")
+    if architecture.activation and activation not in (None, architecture.activation):
+        raise ModelLoadError(f"{folder} can't be loaded: it has the activation {activation!r}, and only gelu is served")
+    module = import_architecture(architecture.module)
+    try:
+        model = getattr(module, class_name)(module.ModelConfig.from_dict(dict(config)))
+        beside = beside if hasattr(model, "dense") else None
+        weights = model.sanitize(read_weights(folder) | (read_dense_weights(beside) if beside else {}))
+        quantise(model, config, weights)
+        model.load_weights(list(weights.items()), strict=True)
+    # A config or weights that don't fit the architecture raise anything.
+    except Exception as error:
+        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
+    model.eval()
+    return with_exact_gelu(model) if architecture.activation else model
+
+
+def import_architecture(name: str) -> ModuleType:
+    """mlx-vlm's module. Raises ModelLoadError where mlx-vlm is missing."""
+    try:
+        return import_module(f"mlx_vlm.models.{name}")
+    except ImportError as error:
+        raise ModelLoadError(
+            f"this kind of model needs mlx-vlm ({one_line(error)}): pip install 'mlx-server[vlm]'"
+        ) from None
+
+
+def read_weights(folder: Path) -> dict[str, mx.array]:
+    """All weights of a folder, unread. Raises ModelLoadError."""
+    files = sorted(path for path in folder.glob("*.safetensors") if path.name != "consolidated.safetensors")
+    if not files:
+        raise ModelLoadError(f"{folder} has no weights in safetensors files")
+    weights: dict[str, mx.array] = {}
+    for path in files:
+        weights |= read_tensors(path)
+    return weights
+
+
+def read_tensors(path: Path) -> dict[str, mx.array]:
+    """A file's tensors, unread."""
+    tensors = mx.load(str(path))
+    assert isinstance(tensors, dict)
+    return tensors
+
+
+def read_dense_weights(folder: Path) -> dict[str, mx.array]:
+    """The weights in the folders of dense layers, under the folders' names, as mlx-vlm's classes want them."""
+    paths = sorted(folder.glob("*_Dense/*.safetensors"))
+    return {f"{path.parent.name}.{name}": array for path in paths for name, array in read_tensors(path).items()}
+
+
+def quantise(model: nn.Module, config: dict[str, Any], weights: dict[str, mx.array]) -> None:
+    """Make place for weights that are quantised."""
+    settings = config.get("quantization")
+    if settings is None:
+        return
+
+    def how(path: str, module: Any) -> bool | dict[str, Any]:
+        if not hasattr(module, "to_quantized") or f"{path}.scales" not in weights:
+            return False
+        own = settings.get(path)
+        return own if isinstance(own, dict) else True
+
+    mode = settings.get("mode", "affine")
+    nn.quantize(model, settings["group_size"], settings["bits"], mode=mode, class_predicate=how)
+
+
+def positions(config: dict[str, Any]) -> int | None:
+    """Tokens that the model has positions for; None where it does not say."""
+    count = config.get("max_position_embeddings")
+    if not isinstance(count, int) or count <= 0:
+        return None
+    # Its positions are counted from the padding token's id on.
+    return count - padding_id(config) - 1 if model_type(config) == "xlm-roberta" else count
+
+
+def padding_id(config: dict[str, Any]) -> int:
+    """What stands where a row has no tokens. It is masked, but must be in the vocabulary."""
+    default = 1 if model_type(config) == "xlm-roberta" else 0
+    given = config.get("pad_token_id")
+    return given if isinstance(given, int) and 0 <= given < config.get("vocab_size", 0) else default
+
+
+def padded(items: Several[Item], padding: int = 0) -> tuple[mx.array, mx.array, mx.array]:
+    """Token ids, mask (1 for a token) and token types, [B, L] each; padding is on the right."""
+    shape = len(items), max(len(item.ids) for item in items)
+    mask, types = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    ids = np.full(shape, padding, dtype=np.int32)
+    for row, item in enumerate(items):
+        ids[row, : len(item.ids)] = item.ids
+        mask[row, : len(item.ids)] = 1
+        if item.types is not None:
+            types[row, : len(item.ids)] = item.types
+    return mx.array(ids), mx.array(mask), mx.array(types)

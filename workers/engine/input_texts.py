@@ -1,0 +1,172 @@
+"""From texts, pairs and token ids to what a model takes: tokens, cut or refused where they are too many."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mlx_server.schemas.embedding import Pair, Truncation
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
+from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.handlers.base import ModelLoadError
+
+LARGEST_REAL_LENGTH = 1_000_000
+"""Above this a tokenizer's `model_max_length` says that there is none."""
+
+
+class InputTexts:
+    """One model's tokenizer and limits. `limit` is in tokens, special ones included; None where there is none.
+
+    `lower_case`: the model was trained on lower case. `types`: it tells the texts of a pair apart. Tokenizer's thread
+    only, once made.
+    """
+
+    def __init__(
+        self, tokenizer: Any, vocab_size: int, limit: int | None, *, lower_case: bool = False, types: bool = False
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._vocab_size = vocab_size
+        self._lower_case = lower_case
+        self._types = types
+        self.limit = limit
+
+    def texts(self, texts: Sequence[str], fields: Sequence[str], truncation: Truncation | None) -> list[Item]:
+        """Each text with the tokens that begin and end it. `fields` name them in refusals. Raises InvalidRequest."""
+        most = self.most(truncation)
+        texts = [text.lower() for text in texts] if self._lower_case else list(texts)
+        items = []
+        for encoding, field in zip(self._backend.encode_batch(texts), fields, strict=True):
+            places = self._places(encoding, most, truncation, 0, field)
+            items.append(Item(self.checked([encoding.ids[at] for at in places], field)))
+        return items
+
+    def ids(self, ids: Sequence[int], field: str, truncation: Truncation | None) -> Item:
+        """Token ids as they are, with nothing added. Raises InvalidRequest."""
+        most = self.most(truncation)
+        if most is not None and len(ids) > most:
+            if truncation is None:
+                raise too_long(field, len(ids), most)
+            ids = ids[:most] if truncation.keep == "start" else ids[-most:]
+        return Item(self.checked(ids, field))
+
+    def pairs(self, pairs: Sequence[Pair], truncation: Truncation | None) -> list[Item]:
+        """Each query with its document, of which the document may be cut. Raises InvalidRequest."""
+        most = self.most(truncation)
+        items = []
+        encodings = self._backend.encode_batch([(pair.query, pair.document) for pair in pairs])
+        for encoding, pair in zip(encodings, pairs, strict=True):
+            places = self._places(encoding, most, truncation, 1, pair.document_param, pair.query_param)
+            ids = self.checked([encoding.ids[at] for at in places], pair.document_param)
+            items.append(Item(ids, tuple(encoding.type_ids[at] for at in places) if self._types else None))
+        return items
+
+    def most(self, truncation: Truncation | None) -> int | None:
+        """The tokens that an input may have. Raises InvalidRequest if more are wanted than the model takes."""
+        if truncation is None or truncation.tokens is None:
+            return self.limit
+        wanted, param = truncation.tokens, truncation.param
+        if self.limit is not None and wanted > self.limit:
+            raise InvalidRequest(f"`{param}` is {wanted}, and this model takes {self.limit} tokens at most.", param)
+        return wanted
+
+    def checked(self, ids: Sequence[int], field: str) -> tuple[int, ...]:
+        """The same ids. The model looks them up without checking them. Raises InvalidRequest."""
+        if not ids:
+            raise InvalidRequest(f"`{field}` is empty, and this model has no token that stands for that.", field)
+        for id_ in (min(ids), max(ids)):
+            if not 0 <= id_ < self._vocab_size:
+                raise InvalidRequest(
+                    f"`{field}`: token id {id_} is not in the vocabulary (0 to {self._vocab_size - 1}).", field
+                )
+        return tuple(ids)
+
+    def prompt(self, prompt: Prompt) -> list[int]:
+        """The tokens of a text by itself. Raises InvalidRequest for a conversation."""
+        match prompt:
+            case ChatPrompt():
+                raise InvalidRequest("This model has no conversations, only texts.", prompt.param)
+            case TextPrompt():
+                return list(self._backend.encode(prompt.text, add_special_tokens=prompt.special).ids)
+            case _:
+                return list(self.checked(prompt.ids, "prompt"))
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Tokens as the vocabulary writes them; empty for an id that has no token."""
+        return [piece or "" for piece in self._tokenizer.convert_ids_to_tokens(list(ids))]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of tokens, special ones included. Raises InvalidRequest for an id that is not in the vocabulary."""
+        ids = list(ids)
+        return str(self._tokenizer.decode(self.checked(ids, "tokens"))) if ids else ""
+
+    def _places(
+        self,
+        encoding: Any,
+        most: int | None,
+        truncation: Truncation | None,
+        cuttable: int,
+        field: str,
+        other: str | None = None,
+    ) -> Sequence[int]:
+        """Which of an encoding's tokens stay. Raises InvalidRequest if they are too many and may not be cut."""
+        count = len(encoding.ids)
+        if most is None or count <= most:
+            return range(count)
+        if truncation is None:
+            raise too_long(field, count, most)
+        places = kept(encoding.sequence_ids, count - most, cuttable, truncation.keep)
+        if places is None and other is not None:
+            raise too_long(other, count - encoding.sequence_ids.count(cuttable), most - 1, "Shorten it.")
+        if places is None:
+            raise InvalidRequest(
+                f"`truncate_prompt_tokens` must be larger than {encoding.sequence_ids.count(None)}, the number of"
+                " special tokens that this model adds.",
+                "truncate_prompt_tokens",
+            )
+        return places
+
+
+def kept(owners: Sequence[int | None], excess: int, cuttable: int, keep: Literal["start", "end"]) -> list[int] | None:
+    """Which places stay when `excess` tokens of one text go, at its end or at its start; None if that takes all.
+
+    `owners` has for each token the text that it is of, None for special ones.
+    """
+    places = [place for place, owner in enumerate(owners) if owner == cuttable]
+    if excess >= len(places):
+        return None
+    gone = set(places[-excess:] if keep == "start" else places[:excess])
+    return [place for place in range(len(owners)) if place not in gone]
+
+
+def too_long(
+    field: str, tokens: int, limit: int, what: str = "Shorten it or send truncate_prompt_tokens."
+) -> InvalidRequest:
+    """The refusal of an input that the model can't take whole."""
+    message = f"`{field}` has {tokens} tokens; this model takes {limit}. {what}"
+    return InvalidRequest(message, field, "context_length_exceeded")
+
+
+def read_input_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model that writes no text. Raises ModelLoadError."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    # A tokenizer's files may hold anything.
+    except Exception as error:
+        raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise ModelLoadError(f"{folder}: its tokenizer has no tokenizer.json, which is needed")
+    return tokenizer
+
+
+def smallest(*limits: int | None) -> int | None:
+    """The limit that counts; None where nothing limits."""
+    return min((limit for limit in limits if limit is not None and limit < LARGEST_REAL_LENGTH), default=None)

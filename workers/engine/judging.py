@@ -1,0 +1,85 @@
+"""Pairs for a language model that was trained to say whether a document answers a query: yes or no.
+
+The texts round a pair are those of Qwen3-Reranker's model card.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence as Several
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_server.schemas.embedding import Pair, Truncation
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.workers.engine.computation import Item, Rows
+from mlx_server.workers.engine.embedder import HiddenStates
+from mlx_server.workers.engine.embedding import Compute
+from mlx_server.workers.engine.input_texts import InputTexts, too_long
+from mlx_server.workers.engine.pooling import last
+from mlx_server.workers.handlers.base import ModelLoadError
+
+INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+BEFORE = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct"
+    ' provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+)
+AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+class JudgedPairs:
+    """Makes the inputs of such a model. Tokenizer's thread only, once made."""
+
+    def __init__(self, tokenizer: Any, texts: InputTexts) -> None:
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._texts = texts
+        self._before, self._after = (tuple(self._encode(text).ids) for text in (BEFORE, AFTER))
+
+    def items(self, pairs: Several[Pair], truncation: Truncation | None, instruction: str | None) -> list[Item]:
+        """Each pair as a conversation that is to be answered. Raises InvalidRequest."""
+        most = self._texts.most(truncation)
+        return [self._item(pair, most, truncation, instruction or INSTRUCTION) for pair in pairs]
+
+    def _item(self, pair: Pair, most: int | None, truncation: Truncation | None, instruction: str) -> Item:
+        question = f"<Instruct>: {instruction}\n<Query>: {pair.query}\n<Document>: "
+        encoding = self._encode(question + pair.document)
+        ids = list(encoding.ids)
+        count = len(self._before) + len(ids) + len(self._after)
+        if most is not None and count > most:
+            if truncation is None:
+                raise too_long(pair.document_param, count, most)
+            asked = sum(1 for start, end in encoding.offsets if end <= len(question))
+            room = most - (count - len(ids)) - asked
+            if room <= 0:
+                raise too_long(pair.query_param, count - len(ids) + asked, most - 1, "Shorten it.")
+            document = ids[asked:]
+            ids = ids[:asked] + (document[:room] if truncation.keep == "start" else document[-room:])
+        return Item(self._texts.checked([*self._before, *ids, *self._after], pair.document_param))
+
+    def _encode(self, text: str) -> Any:
+        return self._backend.encode(text, add_special_tokens=False)
+
+
+def yes_or_no(model: Any, hidden_states: HiddenStates, tokenizer: Any) -> Compute:
+    """The logit of "yes" over "no" in the place of the answer. Raises ModelLoadError."""
+    answers = [tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")]
+    if None in answers or tokenizer.unk_token_id in answers:
+        raise ModelLoadError('the model can\'t be a reranker: its tokenizer has no tokens "yes" and "no"')
+    head = getattr(model, "lm_head", None) or model.model.embed_tokens.as_linear
+
+    def compute(items: Several[Item]) -> Rows:
+        logits = head(last(*hidden_states(items))).astype(mx.float32)
+        yes, no = answers
+        return np.array(logits[:, yes : yes + 1] - logits[:, no : no + 1])
+
+    return compute
+
+
+def no_instruction(instruction: str | None) -> None:
+    """Classifiers take none. Raises InvalidRequest."""
+    if instruction is not None:
+        raise InvalidRequest("`instruction`: this reranker takes none.", "instruction")

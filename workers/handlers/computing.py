@@ -1,0 +1,60 @@
+"""What handlers of models that write no text have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import mlx.core as mx
+
+from mlx_server.schemas.generation import Prompt, ToolUse
+from mlx_server.workers.engine.computation import Computation
+from mlx_server.workers.engine.computed import ComputedAnswer
+from mlx_server.workers.engine.embedding import EmbeddingEngine
+from mlx_server.workers.engine.input_texts import InputTexts
+from mlx_server.workers.sequence import Key, Produced, Sequence
+
+
+class ComputingHandler:
+    """Everything but loading and preparing, which set `_engine` and `_texts`."""
+
+    _engine: EmbeddingEngine
+    _texts: InputTexts
+
+    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+        """The tokens of a text. Raises InvalidRequest."""
+        return self._texts.prompt(prompt)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The vocabulary's entries."""
+        return self._texts.pieces(ids)
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Their text. Raises InvalidRequest."""
+        return self._texts.text(ids)
+
+    def answer_stream(self, sequence: Sequence) -> ComputedAnswer:
+        """A stream for one request."""
+        assert isinstance(sequence, Computation)
+        return ComputedAnswer(sequence)
+
+    @property
+    def busy(self) -> bool:
+        """Some input is not computed yet."""
+        return self._engine.busy
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a request in."""
+        self._engine.add(sequence)
+
+    def remove(self, key: Key) -> None:
+        """Drop a request."""
+        self._engine.remove(key)
+
+    def step(self) -> list[Produced]:
+        """One pass of the model."""
+        return self._engine.step()
+
+    def close(self) -> None:
+        """Forget all requests; the memory goes with the process."""
+        self._engine.close()
+        mx.synchronize()

@@ -1,0 +1,110 @@
+"""Rerankers: models that read a query and a document together and say how relevant the one is to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlx_server.schemas.embedding import ScoreRequest, Work
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.classifying import check_labels, logit_of
+from mlx_server.workers.engine.computation import Item, computation
+from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine
+from mlx_server.workers.engine.encoders import (
+    ENCODERS,
+    is_classifier,
+    model_type,
+    positions,
+    read_config,
+    read_encoder,
+)
+from mlx_server.workers.engine.hidden import inner_states
+from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
+from mlx_server.workers.engine.judging import JudgedPairs, no_instruction, yes_or_no
+from mlx_server.workers.engine.loading import evaluate, read_model
+from mlx_server.workers.engine.outcomes import Relevance
+from mlx_server.workers.engine.passes import suited
+from mlx_server.workers.engine.resolve import resolve
+from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.handlers.computing import ComputingHandler
+from mlx_server.workers.sequence import Sequence
+
+JUDGES = ("qwen3",)
+"""Language models of which some were trained to answer yes or no."""
+
+
+class RerankHandler(ComputingHandler):
+    """A cross-encoder with a classifier, or a language model that says yes or no."""
+
+    def __init__(self) -> None:
+        self._judged: JudgedPairs | None = None
+
+    def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
+        """Find, read and try the model. Raises ModelLoadError."""
+        platform.configure()
+        platform.keep_buffers()
+        folder = resolve(spec.model_path, Path(spec.cache_dir), report)
+        config = read_config(folder)
+        check_kind(folder, config)
+        model, notes = self._read(folder, config)
+        parameter_bytes = evaluate(model, report)
+        tokenizer = read_input_tokenizer(folder)
+        limit = smallest(positions(config), tokenizer.model_max_length)
+        vocab_size = int(config["vocab_size"])
+        self._texts = InputTexts(tokenizer, vocab_size, limit, types=config.get("type_vocab_size", 1) > 1)
+        report(Loading("warming up"))
+        compute = self._computing(model, config, tokenizer)
+        compute([Item((0,))])
+        self._engine = EmbeddingEngine(suited(compute), spec.batch_tokens)
+        return ModelFacts(
+            rows=spec.rows,
+            context_length=limit,
+            vocab_size=vocab_size,
+            parameter_bytes=parameter_bytes,
+            architecture=model_type(config),
+            device=platform.device_name(),
+            notes=tuple(notes),
+            scoring="cross_encoder",
+        )
+
+    def prepare(self, ticket: int, request: Work) -> list[Sequence]:
+        """Tokenise. Raises InvalidRequest."""
+        if not isinstance(request, ScoreRequest):
+            raise InvalidRequest("This model scores pairs of texts, and does nothing else.", "model")
+        if self._judged is not None:
+            items = self._judged.items(request.pairs, request.truncation, request.instruction)
+        else:
+            no_instruction(request.instruction)
+            items = self._texts.pairs(request.pairs, request.truncation)
+        return [computation(ticket, items, Relevance(ticket))]
+
+    def _read(self, folder: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
+        if model_type(config) in JUDGES:
+            model, _, notes = read_model(folder)
+            return model, notes
+        read: tuple[Any, list[str]] = platform.suit_weights(read_encoder(folder, config, "SequenceClassificationModel"))
+        return read
+
+    def _computing(self, model: Any, config: dict[str, Any], tokenizer: Any) -> Compute:
+        if model_type(config) not in JUDGES:
+            return logit_of(model, config)
+        self._judged = JudgedPairs(tokenizer, self._texts)
+        states = inner_states(model)
+        assert states is not None
+        return yes_or_no(model, states, tokenizer)
+
+
+def check_kind(folder: Path, config: dict[str, Any]) -> None:
+    """A reranker, and one that is served. Raises ModelLoadError."""
+    if (folder / "1_Pooling").is_dir():
+        raise ModelLoadError(f"{folder} is an embedding model: serve it with --model-type embeddings")
+    if model_type(config) not in (*ENCODERS, *JUDGES):
+        served = ", ".join((*ENCODERS, *JUDGES))
+        raise ModelLoadError(f"{folder} is of type {model_type(config)!r}, which is no reranker here; {served} are")
+    if model_type(config) in ENCODERS:
+        check_labels(config)
+    elif is_classifier(config):
+        raise ModelLoadError(f"{folder} is a classifier of type {model_type(config)!r}, which is not served")
