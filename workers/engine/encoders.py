@@ -164,6 +164,14 @@ def positions(config: dict[str, Any]) -> int | None:
     return count - padding_id(config) - 1 if model_type(config) == "xlm-roberta" else count
 
 
+def caveats(config: dict[str, Any]) -> list[str]:
+    """Where mlx-vlm's class (0.7) computes something else than the model's authors."""
+    window = config.get("sliding_window")
+    if model_type(config) == "gemma3_text" and isinstance(window, int) and window < (positions(config) or window):
+        return [f"inputs of more than {window // 2} tokens see all of themselves in every layer, not only a window"]
+    return []
+
+
 def padding_id(config: dict[str, Any]) -> int:
     """What stands where a row has no tokens. It is masked, but must be in the vocabulary."""
     default = 1 if model_type(config) == "xlm-roberta" else 0

@@ -15,6 +15,7 @@ from mlx_server.workers.engine.embedding import EmbeddingEngine
 from mlx_server.workers.engine.embeddings_of import EmbeddingMaker
 from mlx_server.workers.engine.encoders import (
     ARCHITECTURES,
+    caveats,
     is_classifier,
     model_type,
     positions,
@@ -67,7 +68,7 @@ class EmbeddingsHandler(ComputingHandler):
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),
             device=platform.device_name(),
-            notes=tuple(notes),
+            notes=(*notes, *caveats(config)),
             dimensions=dimensions,
             scoring="embedding_similarity",
         )

@@ -225,6 +225,11 @@ def test_a_gemma_has_its_dense_layers_in_folders(tmp_path: Path) -> None:
     assert close(Computing(folder).vectors(*TEXTS), before)
 
 
+@pytest.mark.parametrize(("window", "notes"), [(64, 0), (16, 1)])
+def test_a_gemma_whose_window_is_not_kept_to_says_so(tmp_path: Path, window: int, notes: int) -> None:
+    assert len(Computing(make_encoder(tmp_path, "gemma3_text", sliding_window=window)).facts.notes) == notes
+
+
 # --- what the files say ---
 
 
