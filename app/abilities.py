@@ -8,6 +8,7 @@ from mlx_server.app.settings import ModelType
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Prompt
+from mlx_server.schemas.messages import ModelFacts
 
 VISION_ON_TEXT = "Vision requests are not supported with text-only models. Use a VLM model type instead."
 MEDIA_ON_TEXT = {
@@ -37,6 +38,14 @@ def check_sees(model_type: ModelType, media: Sequence[Media]) -> None:
     """Raises InvalidRequest for pictures, sounds and films that this kind of model does not take."""
     if media and model_type not in SEES:
         raise InvalidRequest(MEDIA_ON_TEXT[media[0].kind], media[0].param)
+
+
+def check_kinds(facts: ModelFacts | None, media: Sequence[Media]) -> None:
+    """Raises InvalidRequest for what the loaded model does not take; nobody knows before it is loaded."""
+    for one in media:
+        if facts is not None and one.kind not in facts.media:
+            takes = ", ".join(("text", *facts.media))
+            raise InvalidRequest(f"`{one.param}`: this model takes {takes}, and no {one.kind}.", one.param)
 
 
 def refusal(model_type: ModelType, what: str) -> InvalidRequest:

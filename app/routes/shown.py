@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.abilities import all_media, check_sees, check_served, media_of
+from mlx_server.app.abilities import all_media, check_kinds, check_sees, check_served, media_of
+from mlx_server.app.deployment import Deployment
 from mlx_server.app.leaving import unless_left
 from mlx_server.app.media import replacing
 from mlx_server.app.media.reader import MediaReader
@@ -37,5 +38,7 @@ async def with_files_in_question(request: Request, question: TokensOf) -> Tokens
 
 async def files_of(request: Request, media: Sequence[Media]) -> replacing.Files:
     """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
+    deployment: Deployment = request.app.state.deployment
+    check_kinds(deployment.facts, media)
     reader: MediaReader = request.app.state.media
     return await unless_left(request, reader.read(media))
