@@ -77,6 +77,7 @@ def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes
     if prefix_bytes and (reason := trial_of_prefixes(alone, model, sequences)):
         prefixes = PrefixStore(0)
         notes = [*notes, f"prompts that begin alike are not continued: {reason}"]
+    mx.clear_cache()
     return Tried(count, tower, prefixes, tuple(notes))
 
 
