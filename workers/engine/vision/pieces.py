@@ -73,16 +73,17 @@ def concatenated(results: list[Any]) -> Any:
     return tree_map(leaf, results[0], *results[1:])
 
 
-def from_picture(arrays: dict[str, Any], count: int, first: int) -> dict[str, Any] | None:
-    """The arrays of `count` pictures without those before `first`; None where they can't be told apart."""
-    if first in (0, count):
-        return {} if first else arrays
+def of_pictures(arrays: dict[str, Any], count: int, first: int, end: int) -> dict[str, Any] | None:
+    """The arrays of `count` pictures for those from `first` to before `end` only; None where they can't be told
+    apart."""
+    if first == end or (first, end) == (0, count):
+        return arrays if first < end else {}
     named = list(arrays)
     named.sort(key=lambda name: name != "pixel_values")
     each = pieces(Call(tuple(arrays[name] for name in named), {}))
     if each is None or len(each) != count:
         return None
-    columns = zip(*(piece.args for piece in each[first:]), strict=True)
+    columns = zip(*(piece.args for piece in each[first:end]), strict=True)
     return dict(zip(named, map(as_one, columns), strict=True))
 
 

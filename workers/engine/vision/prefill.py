@@ -14,7 +14,7 @@ from mlx_vlm.generate.dispatch import _prime_cached_prefix_rope_state
 from mlx_vlm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.vision.inputs import MediaInputs
-from mlx_server.workers.engine.vision.pieces import from_picture
+from mlx_server.workers.engine.vision.pieces import of_pictures
 
 POSITION_STATE = ("_position_ids", "_rope_deltas")
 """What language models keep on themselves for the prompt that they are reading: others are read in between."""
@@ -120,12 +120,27 @@ def begin(
     return Prefill(unread, embeddings, extras, cache, chunked, saved(model.language_model))
 
 
+def look_at(model: Any, tokens: list[int], media: MediaInputs, number: int) -> None:
+    """Have one picture encoded, for a memory before the encoder to keep. Raises CannotContinue where pictures can't be
+    told apart."""
+    arrays = {k: v for k, v in media.arrays.items() if not (isinstance(v, mx.array) and is_aligned(k, v, len(tokens)))}
+    own = of_pictures(arrays, media.count, number, number + 1)
+    if own is None:
+        raise CannotContinue
+    picture = media.pictures[number]
+    # Some models count pictures by the token before them.
+    ids = mx.array([tokens[max(0, picture.start - 1) : picture.end + 1]])
+    restore(model.language_model, dict.fromkeys(POSITION_STATE))
+    pixels = own.pop("pixel_values", None)
+    mx.eval(model.get_input_embeddings(ids, pixels, mask=mx.ones_like(ids), **own).inputs_embeds)
+
+
 def unread_arrays(media: MediaInputs, tokens: int, start: int) -> dict[str, Any]:
     """What the model takes beside the tokens from `start` on. Raises CannotContinue where that can't be told."""
     by_token = {k: v for k, v in media.arrays.items() if isinstance(v, mx.array) and is_aligned(k, v, tokens)}
     by_picture = {k: v for k, v in media.arrays.items() if k not in by_token}
     first = sum(1 for picture in media.pictures if picture.start < start)
-    left = from_picture(by_picture, media.count, first) if media.told_apart else None
+    left = of_pictures(by_picture, media.count, first, media.count) if media.told_apart else None
     if left is None:
         raise CannotContinue
     return left | {name: cut_aligned(name, value, start) for name, value in by_token.items()}

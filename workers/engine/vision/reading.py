@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from mlx_server.workers.engine.replay import describe
 from mlx_server.workers.engine.vision.features import RememberingTower
-from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin
+from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin, look_at
 from mlx_server.workers.engine.vision.prefixes import PrefixStore
 from mlx_server.workers.sequence import Broken, Key, Sequence
 
@@ -20,10 +20,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class _Reading:
-    """A prompt on its way; `prefill` is None before its beginning."""
+    """A prompt on its way; `prefill` is None before its beginning, and `unseen` are the pictures that are looked at one
+    by one before that."""
 
     sequence: Sequence
     prefill: Prefill | None
+    unseen: list[int] | None = None
+    encoded: int = 0
     failed: bool = False
 
 
@@ -78,7 +81,7 @@ class PromptReader:
             read = self._advance(reading)
         except Exception as error:  # a prompt that can't be read is nobody else's fault
             log.error("a prompt could not be read", exc_info=error)
-            reading.prefill = None
+            reading.prefill, reading.unseen = None, []
             if reading.failed:
                 return Broken(key, describe(error))
             reading.failed = True
@@ -89,7 +92,9 @@ class PromptReader:
 
     def _advance(self, reading: _Reading) -> Read | None:
         sequence = reading.sequence
-        reading.prefill = prefill = reading.prefill or self._begin(sequence)
+        if reading.prefill is None and self._look(reading):
+            return None
+        reading.prefill = prefill = reading.prefill or self._begin(reading)
         if prefill.advance(self._model, self._chunk) and prefill.left > 1:
             return None
         prefix = sequence.prefix
@@ -99,8 +104,31 @@ class PromptReader:
         mx.eval(logits, [layer.state for layer in prefill.cache])
         return Read(sequence, prefill, logits)
 
-    def _begin(self, sequence: Sequence) -> Prefill:
+    def _look(self, reading: _Reading) -> bool:
+        """Have the next picture encoded, all but the last, which the beginning is for; whether there was one.
+
+        Rows decode between pictures, and not only once all have been looked at.
+        """
+        sequence, media, tower = reading.sequence, reading.sequence.media, self._tower
+        if tower is None or not tower.separately or media is None or not media.told_apart:
+            return False
+        if reading.unseen is None:
+            known = self._prefixes.find(sequence)
+            start = known[0] if known else 0
+            reading.unseen = [i for i, picture in enumerate(media.pictures[:-1]) if picture.start >= start]
+        if not reading.unseen:
+            return False
+        tower.counted(0)
+        try:
+            look_at(self._model, sequence.context, media, reading.unseen.pop(0))
+        except CannotContinue:
+            reading.unseen.clear()
+        reading.encoded += tower.counted(1)[0]
+        return True
+
+    def _begin(self, reading: _Reading) -> Prefill:
         """A prompt's beginning, with as much of it as is known; how much that is, is noted for its first start."""
+        sequence = reading.sequence
         known = self._prefixes.find(sequence)
         if self._tower is not None:
             self._tower.counted(0)
@@ -110,13 +138,15 @@ class PromptReader:
             known, prefill = None, begin(self._model, sequence.context, sequence.media)
         if not sequence.emitted:
             sequence.cached_tokens = known[0] if known else 0
-            self._count_pictures(sequence)
+            self._count_pictures(reading)
         return prefill
 
-    def _count_pictures(self, sequence: Sequence) -> None:
+    def _count_pictures(self, reading: _Reading) -> None:
+        sequence = reading.sequence
         if sequence.media is None:
             return
+        count = sequence.media.count
         before = sum(1 for picture in sequence.media.pictures if picture.end <= sequence.cached_tokens)
-        left = sequence.media.count - before
-        computed, remembered = self._tower.counted(left) if self._tower else (left, 0)
-        sequence.encoded_media, sequence.cached_media = computed, remembered + before
+        computed = self._tower.counted(count - before)[0] if self._tower else count - before
+        sequence.encoded_media = min(count, reading.encoded + computed)
+        sequence.cached_media = count - sequence.encoded_media

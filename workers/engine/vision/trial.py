@@ -67,25 +67,28 @@ def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes
     alone = [trace_alone(model, sequence) for sequence in sequences]
     tower, notes = try_remembering(model, sequences[-1], feature_bytes)
     for count in (rows, 1):
-        reason = deviation(alone, model, sequences, rows=min(count, len(sequences)))
+        reason = deviation(alone, model, sequences, rows=min(count, len(sequences)), tower=tower)
         if not reason:
             break
         notes = [*notes, f"one request at a time: {reason}"]
     else:
         raise ModelLoadError(f"this architecture can't be served: {reason}")
     prefixes = PrefixStore(prefix_bytes)
-    if prefix_bytes and (reason := trial_of_prefixes(alone, model, sequences)):
+    if prefix_bytes and (reason := trial_of_prefixes(alone, model, sequences, tower)):
         prefixes = PrefixStore(0)
         notes = [*notes, f"prompts that begin alike are not continued: {reason}"]
+    if tower is not None:
+        tower.start_over(separately=tower.separately)
+    mx.clear_cache()
     return Tried(count, tower, prefixes, tuple(notes))
 
 
-def trial_of_prefixes(alone: list[Trace], model: Any, sequences: list[Sequence]) -> str:
+def trial_of_prefixes(alone: list[Trace], model: Any, sequences: list[Sequence], tower: RememberingTower | None) -> str:
     """Why prompts can't be read from the middle; empty if they can, when others and when the same went before."""
     store = PrefixStore(1 << 40)
     for again in (False, True):
         known = {sequence.key for sequence in sequences if again and may_be_known(sequence)}
-        if reason := deviation(alone, model, sequences, rows=1, prefixes=store, known=known):
+        if reason := deviation(alone, model, sequences, rows=1, tower=tower, prefixes=store, known=known):
             return reason
     return ""
 
@@ -101,11 +104,12 @@ def deviation(
     sequences: list[Sequence],
     *,
     rows: int,
+    tower: RememberingTower | None,
     prefixes: PrefixStore | None = None,
     known: set[Key] = frozenset(),  # type: ignore[assignment]
 ) -> str:
     """What differs from decoding alone; empty if nothing does. The beginnings of the `known` must be found."""
-    engine = StrictEngine(model, set(), rows=rows, prefill_step_size=CHUNK, prefixes=prefixes)
+    engine = StrictEngine(model, set(), rows=rows, prefill_step_size=CHUNK, tower=tower, prefixes=prefixes)
     again = [replace(one, emitted=[], logprobs=REPORTED) for one in sequences]
     try:
         traces = play(engine, again)

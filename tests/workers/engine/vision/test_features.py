@@ -11,7 +11,7 @@ from support.engines import Player
 from support.sight import Sight, said
 
 from mlx_server.workers.engine.vision.features import FeatureMemory, RememberingTower, forget, key_of, remember
-from mlx_server.workers.engine.vision.pieces import Call, concatenated, from_picture, pieces
+from mlx_server.workers.engine.vision.pieces import Call, concatenated, of_pictures, pieces
 
 pytestmark = pytest.mark.model
 
@@ -153,12 +153,34 @@ def test_results_are_put_together_whatever_lists_they_come_in() -> None:
     assert (features.tolist(), [layer.tolist() for layer in layers], nothing) == ([[1], [4]], [[[2], [3], [5]]], None)
 
 
-def test_arrays_from_a_picture_on() -> None:
+def test_arrays_of_some_of_the_pictures() -> None:
     arrays = {"image_grid_thw": mx.array([[1, 2, 2], [1, 2, 3]]), "pixel_values": mx.arange(20).reshape(10, 2)}
-    assert from_picture(arrays, 2, 0) is arrays
-    later = from_picture(arrays, 2, 1)
-    assert later is not None
-    assert later["pixel_values"].tolist() == arrays["pixel_values"][4:].tolist()
-    assert later["image_grid_thw"].tolist() == [[1, 2, 3]]
-    assert from_picture(arrays, 2, 2) == {}
-    assert from_picture({"pixel_values": mx.zeros((1, 5, 2))}, 3, 1) is None, "tiles of three pictures in one batch"
+    assert of_pictures(arrays, 2, 0, 2) is arrays
+    for first, rows in ((0, slice(0, 4)), (1, slice(4, 10))):
+        own = of_pictures(arrays, 2, first, first + 1)
+        assert own is not None
+        assert own["pixel_values"].tolist() == arrays["pixel_values"][rows].tolist()
+        assert own["image_grid_thw"].tolist() == arrays["image_grid_thw"][first : first + 1].tolist()
+    assert of_pictures(arrays, 2, 2, 2) == {}
+    assert of_pictures({"pixel_values": mx.zeros((1, 5, 2))}, 3, 1, 3) is None, "tiles of three pictures in one batch"
+
+
+def test_rows_decode_between_the_pictures_of_a_request(
+    sight: Sight, tower: RememberingTower, images: list[Image.Image]
+) -> None:
+    engine = sight.engine(tower=tower)
+    running = sight.sequence(0, said("Hello!"))
+    engine.add(running)
+    while not running.emitted:
+        engine.step()
+    several = sight.sequence(1, said("What shape is in the second picture?", *images))
+    engine.add(several)
+    looked = []
+    for _ in images:
+        before = len(tower._tower.calls)
+        assert engine.step()
+        looked.append(len(tower._tower.calls) - before)
+    assert looked == [1, 1, 1]
+    while engine.busy:
+        engine.step()
+    assert (several.encoded_media, several.cached_media) == (3, 0)
