@@ -222,7 +222,7 @@ def launch(
         ),
     ] = 20.0,
     max_image_pixels: Annotated[
-        int, option("Most pixels of one picture.", min=1024, max=1 << 31, rich_help_panel=MEDIA)
+        int, option("Most pixels of one picture.", min=1024, max=1 << 28, rich_help_panel=MEDIA)
     ] = 64_000_000,
     max_media_seconds: Annotated[
         float, option("Longest sound or film, in seconds.", min=0.1, max=MAX_SECONDS, rich_help_panel=MEDIA)

@@ -13,8 +13,9 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, Tool, ToolUse
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
+from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
-from mlx_server.workers.engine.render import ChatRenderer, MediaSupport, Rendered, TemplateDefaults
+from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.tool_grammar import blame, enforced, special_tokens, tool_grammar
