@@ -139,7 +139,9 @@ def launch(
         int,
         option("Prompt tokens computed between two steps of running requests.", min=16, max=65536),
     ] = 512,
-    max_body_bytes: Annotated[int, option("Largest request body, in bytes.", min=1024)] = 32 << 20,
+    max_body_bytes: Annotated[
+        int, option("Largest request body, in bytes; also what the files it names may have together.", min=1024)
+    ] = 32 << 20,
     strict_params: Annotated[
         bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.")
     ] = False,
