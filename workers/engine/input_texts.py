@@ -11,6 +11,7 @@ from mlx_server.schemas.embedding import Pair, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
 from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.framed_text import FramedText, owners
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.handlers.base import ModelLoadError
 
@@ -37,13 +38,14 @@ class InputTexts:
         self._types = types
         self.limit = limit
 
-    def texts(self, texts: Sequence[str], fields: Sequence[str], truncation: Truncation | None) -> list[Item]:
+    def texts(self, texts: Sequence[FramedText], fields: Sequence[str], truncation: Truncation | None) -> list[Item]:
         """Each text with the tokens that begin and end it. `fields` name them in refusals. Raises InvalidRequest."""
         most = self.most(truncation)
-        texts = [text.lower() for text in texts] if self._lower_case else list(texts)
+        texts = [framed._replace(text=framed.text.lower()) for framed in texts] if self._lower_case else texts
+        encodings = self._backend.encode_batch([framed.whole for framed in texts])
         items = []
-        for encoding, field in zip(self._backend.encode_batch(texts), fields, strict=True):
-            places = self._places(encoding, most, truncation, 0, field)
+        for encoding, framed, field in zip(encodings, texts, fields, strict=True):
+            places = self._places(owners(encoding, framed), most, truncation, 0, field)
             items.append(Item(self.checked([encoding.ids[at] for at in places], field)))
         return items
 
@@ -62,7 +64,7 @@ class InputTexts:
         items = []
         encodings = self._backend.encode_batch([(pair.query, pair.document) for pair in pairs])
         for encoding, pair in zip(encodings, pairs, strict=True):
-            places = self._places(encoding, most, truncation, 1, pair.document_param, pair.query_param)
+            places = self._places(encoding.sequence_ids, most, truncation, 1, pair.document_param, pair.query_param)
             ids = self.checked([encoding.ids[at] for at in places], pair.document_param)
             items.append(Item(ids, tuple(encoding.type_ids[at] for at in places) if self._types else None))
         return items
@@ -108,26 +110,26 @@ class InputTexts:
 
     def _places(
         self,
-        encoding: Any,
+        whose: Sequence[int | None],
         most: int | None,
         truncation: Truncation | None,
         cuttable: int,
         field: str,
         other: str | None = None,
     ) -> Sequence[int]:
-        """Which of an encoding's tokens stay. Raises InvalidRequest if they are too many and may not be cut."""
-        count = len(encoding.ids)
+        """Which tokens stay, by the texts they are of. Raises InvalidRequest if too many are and may not be cut."""
+        count = len(whose)
         if most is None or count <= most:
             return range(count)
         if truncation is None:
             raise too_long(field, count, most)
-        places = kept(encoding.sequence_ids, count - most, cuttable, truncation.keep)
+        places = kept(whose, count - most, cuttable, truncation.keep)
         if places is None and other is not None:
-            raise too_long(other, count - encoding.sequence_ids.count(cuttable), most - 1, "Shorten it.")
+            raise too_long(other, count - whose.count(cuttable), most - 1, "Shorten it.")
         if places is None:
             raise InvalidRequest(
-                f"`truncate_prompt_tokens` must be larger than {encoding.sequence_ids.count(None)}, the number of"
-                " special tokens that this model adds.",
+                f"`truncate_prompt_tokens` must be larger than {whose.count(None)}, the number of"
+                " tokens that this model adds.",
                 "truncate_prompt_tokens",
             )
         return places
