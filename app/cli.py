@@ -139,7 +139,9 @@ def launch(
         int,
         option("Prompt tokens computed between two steps of running requests.", min=16, max=65536),
     ] = 512,
-    max_body_bytes: Annotated[int, option("Largest request body, in bytes.", min=1024)] = 32 << 20,
+    max_body_bytes: Annotated[
+        int, option("Largest request body, in bytes; also what the files it names may have together.", min=1024)
+    ] = 32 << 20,
     strict_params: Annotated[
         bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.")
     ] = False,
@@ -222,7 +224,7 @@ def launch(
         ),
     ] = 20.0,
     max_image_pixels: Annotated[
-        int, option("Most pixels of one picture.", min=1024, max=1 << 31, rich_help_panel=MEDIA)
+        int, option("Most pixels of one picture.", min=1024, max=1 << 28, rich_help_panel=MEDIA)
     ] = 64_000_000,
     max_media_seconds: Annotated[
         float, option("Longest sound or film, in seconds.", min=0.1, max=MAX_SECONDS, rich_help_panel=MEDIA)

@@ -127,14 +127,18 @@ class Dispatcher:
 
     # --- what clients do ---
 
-    def submit(self, request: Work, *, whole: bool) -> Ticket:
-        """Admit a request or raise QueueFull or QueueClosed, at once. `whole`: its reader wants it in one piece."""
+    def check_room(self) -> None:
+        """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one."""
         if self._closed is not None:
             raise QueueClosed(*self._closed)
-        now = self._timers.time()
         if self.live >= self.capacity:
             self.statistics.refused += 1
-            raise QueueFull(self._promise(now))
+            raise QueueFull(self._promise(self._timers.time()))
+
+    def submit(self, request: Work, *, whole: bool) -> Ticket:
+        """Admit a request or raise QueueFull or QueueClosed, at once. `whole`: its reader wants it in one piece."""
+        self.check_room()
+        now = self._timers.time()
         ticket = Ticket(next(self._ids), request, Mailbox(whole=whole), now, self.timeout_s)
         self._live[ticket.id] = self._pending[ticket.id] = ticket
         self.idle.clear()

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 from anyio import to_thread
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from mlx_server.app.body import read_body
@@ -17,6 +18,7 @@ from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
+from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.routes.shown import with_files
 from mlx_server.app.settings import Settings
@@ -118,7 +120,7 @@ async def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, T
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
     generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
-    work = await with_files(request, generation)
+    work = await with_files(request, replace(generation, tenant=request.scope[OWNER]))
     return deployment.queue, deployment.queue.submit(work, whole=not given.stream)
 
 

@@ -19,11 +19,18 @@ from mlx_server.schemas.messages import TokensOf
 
 
 async def with_files(request: Request, work: Work) -> Work:
-    """Work that this model does, as it may be queued. Raises InvalidRequest, or ClientDisconnect."""
+    """Work that this model does, as it may be queued; with files to fetch, only while there is room in the queue.
+
+    Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
+    """
     settings: Settings = request.app.state.settings
+    deployment: Deployment = request.app.state.deployment
     check_served(settings.model_type, work)
     media = all_media(work)
-    return replacing.in_work(work, await files_of(request, media)) if media else work
+    if not media:
+        return work
+    deployment.queue.check_room()
+    return replacing.in_work(work, await files_of(request, media))
 
 
 async def with_files_in_question(request: Request, question: TokensOf) -> TokensOf:

@@ -8,7 +8,7 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from support.pictures import picture_file, plain
 from support.raw import RawClient
 from support.refusals import check_shape
-from support.servers import SCRIPTED, Server
+from support.servers import SCRIPTED, Server, chat_body
 
 PICTURE = picture_file(plain("red"))
 OTHER = picture_file(plain("blue"), "JPEG")
@@ -226,3 +226,12 @@ def test_nor_in_a_response(smollm2_server: Server, background: bool) -> None:
     body = {"input": [{"role": "user", "content": [image]}], "background": background}
     error = check_shape(smollm2_server.post("/v1/responses", body), 400, "input[0].content[0]")
     assert error["message"].startswith("Vision requests are not supported")
+
+
+def test_nothing_is_fetched_for_a_full_queue(launch: Callable[..., Server], pictures: str) -> None:
+    server = launch(*SCRIPTED, "--private-media-urls", "--queue-size", 0, "--max-concurrency", 1)
+    with RawClient(server, chat_body({"tokens": 1, "first_token_s": 60})):
+        server.wait_stats(running_requests=1)
+        # Its host would answer with 404, which would be a 400 here.
+        refused = server.post("/v1/chat/completions", {"messages": show(f"{pictures}/none.png")})
+    assert refused.status_code == 429, refused.text

@@ -100,3 +100,18 @@ def test_a_picture_of_an_earlier_turn_is_not_looked_at_again(server: Server) -> 
     assert second.usage is not None
     assert second.usage.prompt_tokens_details is not None
     assert second.usage.prompt_tokens_details.cached_tokens == first.usage.total_tokens
+
+
+def test_what_one_key_has_said_is_not_reused_for_another(server: Server) -> None:
+    messages = [_user("Describe the picture in a few words, please.", *_scenes(45, 1))]
+
+    def cached(key: str) -> int:
+        with openai.OpenAI(base_url=server.url, api_key=key, max_retries=0) as client:
+            usage = client.chat.completions.create(messages=messages, **GREEDY).usage
+        assert usage is not None
+        assert usage.prompt_tokens_details is not None
+        return usage.prompt_tokens_details.cached_tokens or 0
+
+    assert cached("one") == 0
+    assert cached("other") == 0
+    assert cached("one") > 0

@@ -1,4 +1,4 @@
-"""The notebooks about pictures: on the tiny model that knows shapes, and where none embeds pictures, on scripts."""
+"""The notebooks about pictures, on the tiny model that knows shapes."""
 
 from collections.abc import Iterator
 
@@ -34,9 +34,10 @@ def test_notebook_of_vision_sees_shapes(shapes_server: Server) -> None:
         assert found in shown, shown
 
 
-def test_notebook_of_embedded_pictures_runs(scripted_server: Server) -> None:
-    shown = run_notebook("vlm_embeddings_examples.ipynb", VISION=scripted_server)
-    for found in ("Dimensions: 8", "Shape: (4, 8)", "is nearest to: a ", "Most alike: "):
+@pytest.mark.model
+def test_notebook_of_embedded_pictures_finds_the_like(shapes_server: Server) -> None:
+    shown = run_notebook("vlm_embeddings_examples.ipynb", VISION=shapes_server)
+    for found in ("Dimensions: 128", "Shape: (4, 128)", "is nearest to: a ", "Most alike: red circle, top left"):
         assert found in shown, shown
     own = [row.split()[-4:][number] for number, row in enumerate(rows_of(shown))]
     assert own == ["+1.000"] * 4, shown

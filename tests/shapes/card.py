@@ -35,9 +35,9 @@ A square picture takes {tokens} tokens and the two around them: the processor sc
 {size} pixels, in patches of {patch}.
 
 ## How it was trained
-`python tests/shapes/train.py`: {steps} steps of {batch} conversations of one to four turns, AdamW, float32, from random
-weights, {minutes:.0f} minutes on a CPU with two cores. The pictures and the conversations are drawn by the code beside
-this folder from fixed seeds; there is no other data.
+`python tests/shapes/train.py --steps {steps}`: each step took {batch} conversations of one to four turns, {minutes:.0f}
+minutes in all, with AdamW in float32 from random weights. The pictures and the conversations are drawn from fixed seeds
+by the code beside this folder; there is no other data.
 
 ## How often it is right
 Exact matches under greedy decoding through mlx-vlm, {held_out} fresh questions of each kind from another seed:

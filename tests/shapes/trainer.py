@@ -27,7 +27,7 @@ from shapes.oracle import measure
 
 SEED = 0
 HELD_OUT_SEED = 999_999
-STEPS = 3500
+STEPS = 2800
 WARM_UP = 200
 BATCH = 32
 PEAK_RATE = 1.5e-3

@@ -13,8 +13,9 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, Tool, ToolUse
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
+from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
-from mlx_server.workers.engine.render import ChatRenderer, MediaSupport, Rendered, TemplateDefaults
+from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.tool_grammar import blame, enforced, special_tokens, tool_grammar
@@ -29,6 +30,8 @@ NEAR_END = 4
 
 SEED_STRIDE = 0x5851F42D4C957F2D
 """Keeps the seeds of a request's choices apart (an odd number, Knuth's MMIX multiplier)."""
+
+NO_TOOLS = ToolUse("none")
 
 OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
 
@@ -79,7 +82,7 @@ class PromptMaker:
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
         for prompt in request.prompts:
-            read = self._read(prompt, request.tool_use)
+            read = self.read(prompt, request.tool_use)
             tokens, format_ = read.tokens or self._start(), read.format
             if request.thinking_budget is not None and self._marks is None:
                 raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
@@ -135,7 +138,7 @@ class PromptMaker:
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
         """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""
-        return self._read(prompt, tool_use).tokens
+        return self.read(prompt, tool_use).tokens
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Tokens as the vocabulary writes them; empty for an id that has no token."""
@@ -147,7 +150,8 @@ class PromptMaker:
         self._check_ids(ids, "tokens")
         return str(self._tokenizer.decode(ids))
 
-    def _read(self, prompt: Prompt, tool_use: ToolUse) -> Read:
+    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS) -> Read:
+        """A prompt's tokens, none of them beyond the vocabulary, and what it shows. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
                 rendered, field = self._render(prompt, tool_use), prompt.param

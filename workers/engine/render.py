@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import TemplateSyntaxError
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Media, Message, Template, ToolUse
+from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.templates.arguments import KWARGS, Arguments
-from mlx_server.workers.engine.templates.content import Content, ContentForm
+from mlx_server.workers.engine.templates.content import ContentForm
 from mlx_server.workers.engine.templates.conversation import linked, parsed_arguments, to_dicts
 from mlx_server.workers.engine.templates.kinds import (
     CHATML,
@@ -40,22 +41,6 @@ class TemplateDefaults:
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     use_default: bool = False
-
-
-class MediaSupport(Protocol):
-    """Reads the pictures of conversations, for a model that takes them."""
-
-    def check(self, media: Sequence[Media]) -> None:
-        """Raises InvalidRequest for a kind that the model does not take."""
-
-    def marked(self, message: Message) -> Content:
-        """A message's content with the model's own marks for its pictures. Raises InvalidRequest."""
-
-    def read(self, text: str, media: Sequence[Media], *, special: bool, param: str) -> tuple[list[int], MediaInputs]:
-        """The token ids of a rendered prompt, and what the model takes beside them. Raises InvalidRequest."""
-
-    def close(self) -> None:
-        """End what decodes pictures. Idempotent; from any thread."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +173,8 @@ class ChatRenderer:
         if self._media is None:
             return list(self._tokenizer.encode(text, add_special_tokens=special)), None
         # Processors of pictures' models leave their first token to the tokenizer, as transformers' own do.
-        special = special or not text.startswith(self._tokenizer.bos_token or "\0")
+        first = self._tokenizer.bos_token
+        special = special or first is None or not text.startswith(first)
         if media:
             return self._media.read(text, media, special=special, param="messages")
         return list(self._tokenizer.encode(text, add_special_tokens=special)), None

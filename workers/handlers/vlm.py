@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.answers import AnswerMaker
+from mlx_server.workers.engine.computation import Computation
+from mlx_server.workers.engine.computed import ComputedAnswer
 from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_tokenizer
 from mlx_server.workers.engine.pictures import PictureReader
@@ -20,9 +21,12 @@ from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
+from mlx_server.workers.engine.text_embedding import TextEmbedding, embedding_beside
 from mlx_server.workers.engine.vision.batch import VisionEngine
+from mlx_server.workers.engine.vision.hidden import seeing_states
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
+from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.engine.vision.trial_prompts import trial_sequences
@@ -34,6 +38,10 @@ from mlx_server.workers.sequence import Sequence
 
 class VisionHandler(WritingHandler):
     """A model that takes text and pictures: chat template, processor, batched decoding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._embedding: TextEmbedding
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
@@ -81,7 +89,16 @@ class VisionHandler(WritingHandler):
             tower=tried.tower,
             prefixes=tried.prefixes,
         )
-        self._engine = EchoingEngine(text_model, engine)
+        self._embedding = embedding = embedding_beside(
+            EchoingEngine(text_model, engine),
+            seeing_states(model, tried.tower),
+            tokenizer._tokenizer,
+            vocab_size,
+            context_length,
+            min(spec.batch_tokens, spec.prefill_step_size),
+            shown_inputs(self._prompts, context_length),
+        )
+        self._engine = embedding.engine
         return ModelFacts(
             rows=tried.rows,
             context_length=context_length,
@@ -95,14 +112,18 @@ class VisionHandler(WritingHandler):
             tools=dialect.format.name,
             grammars=True,
             media=inputs.kinds,
+            dimensions=embedding.dimensions,
+            scoring="embedding_similarity" if embedding.maker else None,
         )
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render, tokenise and process pictures. Raises InvalidRequest."""
         if not isinstance(request, GenerationRequest):
-            raise InvalidRequest("This model writes text and makes no embeddings.", "input")
+            return [self._embedding.prepare(ticket, request)]
         return self._prompts.sequences(ticket, request)
 
-    def answer_stream(self, sequence: Sequence) -> Answer:
+    def answer_stream(self, sequence: Sequence) -> Answer | ComputedAnswer:
         """A stream for one sequence."""
+        if isinstance(sequence, Computation):
+            return ComputedAnswer(sequence)
         return self._answers.answer(sequence)

@@ -5,32 +5,24 @@ Each is compared with mlx-vlm's own unbatched loop. The trial also warms the mod
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_vlm.generate.ar import generate_step
 
 from mlx_server.workers.engine.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
 from mlx_server.workers.engine.replay import describe
 from mlx_server.workers.engine.vision.batch import VisionEngine
-from mlx_server.workers.engine.vision.features import RememberingTower, forget, remember
-from mlx_server.workers.engine.vision.prefill import begin
+from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefixes import LEAST, PrefixStore
+from mlx_server.workers.engine.vision.traces import REPORTED, Trace, difference, trace_alone
+from mlx_server.workers.engine.vision.trial_features import try_remembering
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
-TOKENS = 5
-REPORTED = 5
-
 CHUNK = 24
 """Small enough that prompts are read in several chunks."""
-
-FEATURE_TOLERANCE = {mx.float32: 1e-3}
-LOW_PRECISION_FEATURE_TOLERANCE = 0.05
-"""How far features may be off, as a share of the largest."""
 
 
 class TrialFailed(Exception):  # noqa: N818 - named for what it says
@@ -52,14 +44,6 @@ class Tried:
     tower: RememberingTower | None
     prefixes: PrefixStore
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One sequence's greedy tokens, each with log-probabilities of the likely tokens in its place."""
-
-    tokens: list[int]
-    likely: list[dict[int, float]]
 
 
 def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes: int, prefix_bytes: int) -> Tried:
@@ -142,97 +126,9 @@ def play(engine: VisionEngine, sequences: list[Sequence]) -> list[Trace]:
     return list(traces.values())
 
 
-def trace_alone(model: Any, sequence: Sequence) -> Trace:
-    """The unbatched reference. Raises ModelLoadError."""
-    ids = mx.array([sequence.prompt])
-    arrays = dict(sequence.media.arrays) if sequence.media is not None else {}
-    pixels = arrays.pop("pixel_values", None)
-    trace = Trace([], [])
-    try:
-        steps = generate_step(
-            ids, model, pixels, mx.ones_like(ids), max_tokens=TOKENS, temperature=0.0, top_p=1.0, top_k=0, **arrays
-        )
-        for token, logprobs in steps:
-            best = mx.argpartition(-logprobs, kth=REPORTED)[:REPORTED]
-            trace.tokens.append(int(token))
-            trace.likely.append(dict(zip(as_list(best), as_list(logprobs[best].astype(mx.float32)), strict=True)))
-    except Exception as error:
-        raise ModelLoadError(f"this model fails: {describe(error)}") from error
-    return trace
-
-
-def difference(alone: Trace, other: Trace) -> float:
-    """Largest distance of likely tokens' log-probabilities, over the steps with the same tokens before them."""
-    worst = 0.0
-    for i, expected in enumerate(alone.likely):
-        found = other.likely[i]
-        least = min(found.values())
-        for token, logprob in expected.items():
-            # One that is not among the others' likely ones has at most what the least of those has.
-            distance = abs(logprob - found[token]) if token in found else max(0.0, logprob - least)
-            worst = max(worst, math.inf if math.isnan(distance) else distance)
-        if alone.tokens[i] != other.tokens[i]:
-            break
-    return worst
-
-
-def try_remembering(model: Any, sequence: Sequence, limit_bytes: int) -> tuple[RememberingTower | None, list[str]]:
-    """A memory before the model's encoder, if the features are the same with it, and what there is to say."""
-    if sequence.media is None or not limit_bytes:
-        return None, []
-    plain = features(model, sequence)
-    tower = remember(model, limit_bytes)
-    if tower is None:
-        return None, ["features of pictures are not kept: no encoder was found"]
-    for separately in (True, False):
-        tower.start_over(separately=separately)
-        if is_transparent(model, tower, sequence, plain):
-            tower.start_over(separately=separately)
-            return tower, [] if separately else ["features of pictures are kept for those that come together"]
-    forget(model, tower)
-    return None, ["features of pictures are not kept: they would differ"]
-
-
-def is_transparent(model: Any, tower: RememberingTower, sequence: Sequence, plain: list[mx.array]) -> bool:
-    """The features are the same when the encoder looks at pictures through this, and when they are remembered."""
-    assert sequence.media is not None
-    try:
-        computed = same(plain, features(model, sequence))
-        tower.counted(0)
-        remembered = same(plain, features(model, sequence))
-    except Exception:  # noqa: BLE001 - an encoder that is called otherwise than it expects may raise anything
-        return False
-    return computed and remembered and tower.counted(sequence.media.count) == (0, sequence.media.count)
-
-
-def features(model: Any, sequence: Sequence) -> list[mx.array]:
-    """All that a prompt with pictures becomes before the language model reads it."""
-    prefill = begin(model, sequence.prompt, sequence.media)
-    return [leaf for _, leaf in tree_flatten([prefill.embeddings, prefill.extras]) if isinstance(leaf, mx.array)]
-
-
-def same(expected: list[mx.array], others: list[mx.array]) -> bool:
-    """Equal up to rounding."""
-    if [array.shape for array in expected] != [array.shape for array in others]:
-        return False
-    return all(is_close(*pair) for pair in zip(expected, others, strict=True))
-
-
-def is_close(expected: mx.array, other: mx.array) -> bool:
-    """Equal up to rounding, as a share of the largest number."""
-    tolerance = FEATURE_TOLERANCE.get(expected.dtype, LOW_PRECISION_FEATURE_TOLERANCE)
-    a, b = expected.astype(mx.float32), other.astype(mx.float32)
-    return bool((mx.abs(a - b).max() <= tolerance * mx.maximum(mx.abs(a).max(), 1e-6)).item())
-
-
 def model_dtype(model: Any) -> mx.Dtype:
     """The type that its numbers are computed in."""
     floats = [
         a.dtype for _, a in tree_flatten(model.language_model.parameters()) if mx.issubdtype(a.dtype, mx.floating)
     ]
     return floats[0] if floats else mx.float32
-
-
-def as_list(array: mx.array) -> list[Any]:
-    """Its numbers."""
-    return list(array.tolist())  # type: ignore[arg-type]

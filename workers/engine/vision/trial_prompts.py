@@ -9,7 +9,7 @@ from PIL import Image
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
 from mlx_server.workers.engine.prompts import PromptMaker
-from mlx_server.workers.engine.vision.trial import TOKENS
+from mlx_server.workers.engine.vision.traces import TOKENS
 from mlx_server.workers.sequence import Sequence
 
 TEXT = "One, two, three, four, five, six, seven, eight, nine, ten."

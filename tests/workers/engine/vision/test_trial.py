@@ -5,7 +5,8 @@ import pytest
 from support.sight import Sight
 
 from mlx_server.workers.engine.vision.features import forget
-from mlx_server.workers.engine.vision.trial import Tried, try_model, try_remembering
+from mlx_server.workers.engine.vision.trial import Tried, try_model
+from mlx_server.workers.engine.vision.trial_features import try_remembering
 from mlx_server.workers.engine.vision.trial_prompts import trial_sequences
 from mlx_server.workers.handlers.base import ModelLoadError
 
