@@ -53,9 +53,7 @@ def read_embedding_model(folder: Path, config: dict[str, Any], beside: Path) -> 
     """The model in a folder; weights of dense layers may lie in folders `beside` it. Raises ModelLoadError."""
     kind = model_type(config)
     if is_classifier(config):
-        raise ModelLoadError(
-            f"{folder} is a cross-encoder, which makes no vectors: serve it with --model-type rerank"
-        )
+        raise ModelLoadError(f"{folder} is a cross-encoder, which makes no vectors: serve it with --model-type rerank")
     if kind in LATE_INTERACTION:
         raise MakesVectorPerToken(folder)
     if kind in SIGHTED:

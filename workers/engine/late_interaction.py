@@ -10,7 +10,7 @@ LATE_INTERACTION = frozenset({"colqwen2", "colqwen2_5", "colqwen3", "colidefics3
 """By the `model_type` of config.json."""
 
 
-class MakesVectorPerToken(ModelLoadError):
+class MakesVectorPerToken(ModelLoadError):  # noqa: N818 - named for what it says
     """Raised when a model makes many vectors of one input, where an embedding is one."""
 
     def __init__(self, folder: Path) -> None:

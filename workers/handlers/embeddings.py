@@ -15,13 +15,13 @@ from mlx_server.workers.engine.embedding import EmbeddingEngine
 from mlx_server.workers.engine.embedding_models import read_embedding_model
 from mlx_server.workers.engine.embeddings_of import EmbeddingMaker, WithMedia
 from mlx_server.workers.engine.encoders import model_type, read_config
-from mlx_server.workers.engine.framed_text import plain_frame
 from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
 from mlx_server.workers.engine.loading import evaluate
 from mlx_server.workers.engine.passes import suited
 from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.sentence_files import read_sentence_files
+from mlx_server.workers.engine.sighted.family import SightedInputs
 from mlx_server.workers.engine.trial_picture import trial_picture
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.computing import ComputingHandler
@@ -54,14 +54,13 @@ class EmbeddingsHandler(ComputingHandler):
             found.hidden_states(model, tokenizer), files.modes or (found.pooling,), read_head(files, model)
         )
         dimensions = embedder([Item((0,))]).shape[-1]
-        with_media, frame = None, plain_frame
+        inputs = SightedInputs(None)
         if found.read_inputs is not None:
             self._pictures = PictureReader(spec.media_limits)
             inputs = found.read_inputs(self._texts, self._pictures)
-            with_media, frame = inputs.with_media, inputs.frame
-            try_pictures(embedder, with_media)
+            try_pictures(embedder, inputs.with_media)
         self._engine = EmbeddingEngine(suited(embedder), spec.batch_tokens)
-        self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions, with_media, frame)
+        self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions, inputs.with_media, inputs.frame)
         return ModelFacts(
             rows=spec.rows,
             context_length=limit,
@@ -70,7 +69,7 @@ class EmbeddingsHandler(ComputingHandler):
             architecture=model_type(config),
             device=platform.device_name(),
             notes=(*notes, *found.notes),
-            media=() if with_media is None else ("image",),
+            media=() if inputs.with_media is None else ("image",),
             dimensions=dimensions,
             scoring="embedding_similarity",
         )

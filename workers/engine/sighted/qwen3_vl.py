@@ -6,9 +6,11 @@ The format is that of https://arxiv.org/abs/2601.04720 and of its authors' code.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlx_server.schemas.embedding import EmbeddingInput
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.framed_text import FramedText
 from mlx_server.workers.engine.input_texts import InputTexts
@@ -18,7 +20,7 @@ from mlx_server.workers.engine.sighted.family import Family, SightedInputs
 from mlx_server.workers.engine.sighted.processors import read_processor
 from mlx_server.workers.engine.sighted.shown import shown_inputs
 from mlx_server.workers.engine.sighted.states import mixed_states
-from mlx_server.workers.engine.vision.inputs import InputReader
+from mlx_server.workers.engine.vision.inputs import InputReader, MediaInputs
 
 INSTRUCTION = "Represent the user's input."
 NOTHING = "NULL"
@@ -93,9 +95,12 @@ def read_inputs(folder: Path, model: Any, texts: InputTexts, pictures: PictureRe
         raise ValueError("it has no chat template, which says how its inputs are written")
     conversation = Conversation(processor.tokenizer, template)
     reader = InputReader(processor, config, {config.image_token_id}, pictures)
-    return SightedInputs(
-        shown_inputs(reader, texts, conversation.show, {config.video_token_id}), conversation.frame
-    )
+
+    def read(given: EmbeddingInput, before: str, text: str) -> tuple[Sequence[int], MediaInputs]:
+        whole = conversation.show(before, text, len(given.media))
+        return reader.read(whole, given.media, special=True, param=given.param)
+
+    return SightedInputs(shown_inputs(read, texts, {config.video_token_id}), conversation.frame)
 
 
 QWEN3_VL = Family(build_model, hidden_states, read_inputs, pooling="lasttoken", most_tokens=32_768)

@@ -19,7 +19,7 @@ from mlx_server.workers.engine.input_texts import InputTexts
 from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.sighted.building import fill
 from mlx_server.workers.engine.sighted.family import Family, SightedInputs
-from mlx_server.workers.engine.sighted.shown import text_beside
+from mlx_server.workers.engine.sighted.shown import blaming, text_beside
 from mlx_server.workers.engine.sighted.siglip_model import SiglipModel
 from mlx_server.workers.engine.vision.inputs import check_kinds
 
@@ -81,7 +81,8 @@ def read_inputs(folder: Path, model: SiglipModel, texts: InputTexts, pictures: P
                 given.param,
             )
         texts.most(truncation)
-        pixels = pixels_of(processor, pictures.read(given.media)[0])
+        with blaming(given):
+            pixels = pixels_of(processor, pictures.read(given.media)[0])
         return Item((0,) * model.patches, media=given.media, prepared=pixels)
 
     return SightedInputs(with_media)

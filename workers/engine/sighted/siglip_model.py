@@ -6,13 +6,13 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_vlm.models.siglip.config import TextConfig, VisionConfig
+from mlx_vlm.models.siglip.config import ModelConfig, TextConfig, VisionConfig
 from mlx_vlm.models.siglip.siglip import MLP, Encoder, SiglipTextModel
 
 HEAD = "vision_model.head.attention."
 
 
-class PatchEmbeddings(nn.Module):
+class PatchEmbeddings(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     """Patches of a picture, with a vector for each place."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -23,10 +23,12 @@ class PatchEmbeddings(nn.Module):
 
     def __call__(self, pixels: mx.array) -> mx.array:
         """Pictures [B, H, W, C] to patches [B, N, D]."""
-        return self.patch_embedding(pixels).flatten(1, 2) + self.position_embedding.weight
+        patches: mx.array = self.patch_embedding(pixels).flatten(1, 2)
+        places: mx.array = self.position_embedding.weight
+        return patches + places
 
 
-class PoolingHead(nn.Module):
+class PoolingHead(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     """Asks all patches one learned question."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -39,11 +41,12 @@ class PoolingHead(nn.Module):
     def __call__(self, patches: mx.array) -> mx.array:
         """Patches [B, N, D] to vectors [B, D]."""
         probe = mx.broadcast_to(self.probe, (patches.shape[0], *self.probe.shape[1:]))
-        answer = self.attention(probe, patches, patches)
-        return (answer + self.mlp(self.layernorm(answer)))[:, 0]
+        answer: mx.array = self.attention(probe, patches, patches)
+        vectors: mx.array = answer + self.mlp(self.layernorm(answer))
+        return vectors[:, 0]
 
 
-class VisionTower(nn.Module):
+class VisionTower(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     """Pictures [B, H, W, C] to vectors [B, D]."""
 
     def __init__(self, config: VisionConfig) -> None:
@@ -58,12 +61,13 @@ class VisionTower(nn.Module):
         return self.head(self.post_layernorm(self.encoder(self.embeddings(pixels))))
 
 
-class SiglipModel(nn.Module):
+class SiglipModel(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     """Both towers; their vectors are not normalised."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         text, vision = TextConfig.from_dict(config["text_config"]), VisionConfig.from_dict(config["vision_config"])
+        self.config = ModelConfig(text, vision)
         self.text_length = text.max_position_embeddings
         self.patches = (vision.image_size // vision.patch_size) ** 2
         self.text_model = SiglipTextModel(text)

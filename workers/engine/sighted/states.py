@@ -23,7 +23,7 @@ def mixed_states(model: Any, padding: int, prepare: Callable[[], None] = lambda:
 
     def shown(item: Item) -> mx.array:
         prepare()
-        states = model(mx.array([item.ids]), **item.prepared.arrays).last_hidden_state[0]
+        states: mx.array = model(mx.array([item.ids]), **item.prepared.arrays).last_hidden_state[0]
         # What the pictures took is free before the next ones are looked at.
         mx.eval(states)
         return states
@@ -37,6 +37,6 @@ def mixed_states(model: Any, padding: int, prepare: Callable[[], None] = lambda:
             rows |= dict(zip(blind, texts([items[at] for at in blind])[0], strict=True))
         _, mask, _ = padded(items)
         length = mask.shape[1]
-        return mx.stack([mx.pad(rows[at], ((0, length - len(rows[at])), (0, 0))) for at in range(len(items))]), mask
+        return mx.stack([mx.pad(rows[at], [(0, length - len(rows[at])), (0, 0)]) for at in range(len(items))]), mask
 
     return hidden_states

@@ -107,7 +107,7 @@ class InputReader:
         return tokens, MediaInputs(arrays, len(media), placed(tokens, self._placeholders, digests))
 
 
-def check_kinds(media: Sequence[Media], kinds: Collection[MediaKind]) -> None:
+def check_kinds(media: Sequence[Media], kinds: Sequence[MediaKind]) -> None:
     """Raises InvalidRequest for what is of no such kind."""
     for one in media:
         if one.kind not in kinds:
