@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,11 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "embedding_gemma2": make_embedding_gemma2,
     "siglip": make_siglip,
 }
-MIXED = ("qwen3_vl_embedding", "embedding_gemma2")
-"""Those that take pictures among a text's tokens."""
+MARKS = {
+    "qwen3_vl_embedding": ("<|image_pad|>", "<|video_pad|>"),
+    "embedding_gemma2": ("<|image|>", "<|video|>", "<|audio|>"),
+}
+"""Those that take pictures among a text's tokens, and their tokens for media."""
 
 RED, HALVES, GREY = plain("red", (64, 64)), halves(), plain((90, 90, 90), (120, 40))
 
@@ -40,7 +43,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     yield from _loaded(request.param, tmp_path_factory)
 
 
-@pytest.fixture(scope="module", params=MIXED)
+@pytest.fixture(scope="module", params=MARKS)
 def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Computing]:
     yield from _loaded(request.param, tmp_path_factory)
 
@@ -174,13 +177,10 @@ def test_what_has_pictures_is_never_cut(mixed: Computing) -> None:
     assert f"has {tokens} tokens" in refusal.message
 
 
-def test_a_mark_for_pictures_is_no_text(mixed: Computing) -> None:
-    for mark in ("<|image_pad|>", "<|video_pad|>", "<|image|>", "<|video|>"):
-        given = _request((f"the {mark} cat", RED))
-        if (mark in ("<|image_pad|>", "<|video_pad|>") and mixed.facts.architecture == "qwen3_vl_embedding") or (
-            mark in ("<|image|>", "<|video|>") and mixed.facts.architecture == "embedding_gemma2"
-        ):
-            assert _refusal(mixed, given).param == "input[0]"
+def test_marks_for_media_are_no_text_beside_pictures(mixed: Computing) -> None:
+    for mark in MARKS[mixed.facts.architecture]:
+        assert _refusal(mixed, _request((f"the {mark} cat", RED))).param == "input[0]"
+        assert np.isfinite(mixed.vectors(f"the {mark} cat")).all()
 
 
 # --- Qwen3-VL-Embedding ---
@@ -197,7 +197,9 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Computing, 
     computing = Computing(folder)
     model = load_embedding_model(folder)
     model.set_dtype(mx.float32)
-    yield computing, model, load_processor(folder, add_detokenizer=False)
+    processor = load_processor(folder, add_detokenizer=False)
+    processor.image_processor.min_pixels = 4 * 16 * 16
+    yield computing, model, processor
     computing.handler.close()
 
 
@@ -242,21 +244,19 @@ def test_a_prompt_is_the_instruction_of_a_qwen(qwen: tuple[Computing, Any, Any],
     assert np.abs(vectors - _vectors(computing, ("red",), ("red", HALVES))).max() > 1e-3
 
 
-def test_only_the_text_of_a_conversation_is_cut(qwen: tuple[Computing, Any, Any]) -> None:
-    computing, _, _ = qwen
-    text = "abcdefgh" * 8
-    frame, whole = len(computing.ids("a")) - 1, computing.ids(text)
-    for truncation, kept in [
-        (Truncation(frame + 5), whole[: -(len(whole) - frame - 5)]),
-        (Truncation(frame + 5, "end"), whole),
-    ]:
-        [sequence] = computing.handler.prepare(1, embedding(text, truncation=truncation))
-        ids = list(sequence.items[0].ids)
-        assert len(ids) == frame + 5
-        assert ids[-5:] == whole[-5:], "the assistant's turn is opened"
-        assert ids[:15] == whole[:15], "the instruction is whole"
-        assert set(ids) <= set(kept)
-    assert "larger than" in _refusal(computing, embedding(text, truncation=Truncation(frame))).message
+@pytest.mark.parametrize("keep", ["start", "end"])
+def test_only_the_text_of_a_conversation_is_cut(
+    qwen: tuple[Computing, Any, Any], keep: Literal["start", "end"]
+) -> None:
+    computing, _, processor = qwen
+    head, tail = (processor.tokenizer(part).input_ids for part in _conversation("SPLIT").split("SPLIT"))
+    words = processor.tokenizer("abcdefgh" * 8).input_ids
+    assert computing.ids("abcdefgh" * 8) == [*head, *words, *tail]
+    truncation = Truncation(len(head) + 5 + len(tail), keep)
+    [sequence] = computing.handler.prepare(1, embedding("abcdefgh" * 8, truncation=truncation))
+    assert list(sequence.items[0].ids) == [*head, *(words[:5] if keep == "start" else words[-5:]), *tail]
+    whole = embedding("abcdefgh", truncation=Truncation(len(head) + len(tail)))
+    assert "larger than" in _refusal(computing, whole).message
 
 
 def test_a_chat_model_of_the_family_embeds_as_the_embedding_model_does(
