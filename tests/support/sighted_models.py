@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from support.encoders import write_words
+from support.encoders import WORDS, write_words
 from support.sight import SHAPES
 
 TEXT: dict[str, Any] = {
@@ -77,19 +77,19 @@ def make_embedding_gemma2(folder: Path, *, sees: bool = True, **text: Any) -> Pa
     return folder
 
 
-def make_siglip(folder: Path, **text: Any) -> Path:
-    """Weights have the names and shapes that Transformers gives them."""
+def make_siglip(folder: Path, *, vocab_size: int | None = None) -> Path:
+    """Weights have the names and shapes that Transformers gives them. With a size, the tokenizer is there already."""
     import mlx.core as mx
 
     from mlx_server.workers.engine.sighted.siglip_model import SiglipModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    size = write_words(folder, "$A [SEP]", "$A $B [SEP]")
+    size = vocab_size or write_words(folder, "$A [SEP]", "$A $B [SEP]")
     vision = {**TEXT, "image_size": 32, "patch_size": 8}
     config = {
         "model_type": "siglip",
         "architectures": ["SiglipModel"],
-        "text_config": {**TEXT, "vocab_size": size, "max_position_embeddings": 16, **text},
+        "text_config": {**TEXT, "vocab_size": size, "max_position_embeddings": 16},
         "vision_config": vision,
     }
     (folder / "config.json").write_text(json.dumps(config))
@@ -107,6 +107,28 @@ def make_siglip(folder: Path, **text: Any) -> Path:
     weights = {name.removeprefix("text_model.") if "text_model" in name else name: a for name, a in weights.items()}
     save(folder, weights | {"logit_scale": mx.zeros((1,)), "logit_bias": mx.zeros((1,))})
     return folder
+
+
+def write_siglip_words(folder: Path) -> int:
+    """The tokenizer of the first SigLIP, which is no fast one; returns the size of its vocabulary."""
+    import sentencepiece
+
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink(missing_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS)] * 4),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=40,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    settings = {"tokenizer_class": "SiglipTokenizer", "do_lower_case": True, "model_max_length": 16}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return int(sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model")).get_piece_size())
 
 
 def random_weights(model: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class EmbeddingModel:
 
     `positions`: the tokens that an input may have, as far as the model says. `pooling`: where no file says it.
     `hidden_states` is given the model and its tokenizer. `read_inputs`: how pictures become what it takes, for those
-    that look at them; raises ModelLoadError.
+    that look at them; raises ModelLoadError. `may_be_slow`: a tokenizer of Transformers' own code will do.
     """
 
     model: Any
@@ -46,6 +46,7 @@ class EmbeddingModel:
     hidden_states: Callable[[Any, Any], HiddenStates]
     read_inputs: Callable[[InputTexts, PictureReader], SightedInputs] | None = None
     lower_case: bool = False
+    may_be_slow: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -100,4 +101,5 @@ def read_sighted(folder: Path, config: dict[str, Any]) -> EmbeddingModel:
         hidden_states=family.hidden_states,
         read_inputs=read_inputs,
         lower_case=family.lower_case,
+        may_be_slow=family.may_be_slow,
     )

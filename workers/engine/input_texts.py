@@ -13,6 +13,7 @@ from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.framed_text import FramedText, owners
 from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.slow_tokenizer import SlowTokenizer
 from mlx_server.workers.handlers.base import ModelLoadError
 
 LARGEST_REAL_LENGTH = 1_000_000
@@ -30,9 +31,7 @@ class InputTexts:
         self, tokenizer: Any, vocab_size: int, limit: int | None, *, lower_case: bool = False, types: bool = False
     ) -> None:
         self._tokenizer = tokenizer
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._backend = backend_of(tokenizer)
         self._vocab_size = vocab_size
         self._lower_case = lower_case
         self._types = types
@@ -155,8 +154,21 @@ def too_long(
     return InvalidRequest(message, field, "context_length_exceeded")
 
 
-def read_input_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model that writes no text. Raises ModelLoadError."""
+def backend_of(tokenizer: Any) -> Any:
+    """What tokenises texts whole, and pads nothing."""
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        return SlowTokenizer(tokenizer)
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False) -> Any:
+    """The tokenizer of a model that writes no text; a slow one is for texts only, not for pairs or frames.
+
+    Raises ModelLoadError.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -164,7 +176,7 @@ def read_input_tokenizer(folder: Path) -> Any:
     # A tokenizer's files may hold anything.
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
-    if not hasattr(tokenizer, "backend_tokenizer"):
+    if not may_be_slow and not hasattr(tokenizer, "backend_tokenizer"):
         raise ModelLoadError(f"{folder}: its tokenizer has no tokenizer.json, which is needed")
     return tokenizer
 

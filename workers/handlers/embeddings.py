@@ -45,7 +45,7 @@ class EmbeddingsHandler(ComputingHandler):
         found = read_embedding_model(files.transformer, config, beside=folder)
         model, notes = platform.suit_weights(found.model)
         parameter_bytes = evaluate(model, report)
-        tokenizer = read_input_tokenizer(files.transformer)
+        tokenizer = read_input_tokenizer(files.transformer, may_be_slow=found.may_be_slow)
         limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length)
         lower_case = files.lower_case or found.lower_case
         self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)

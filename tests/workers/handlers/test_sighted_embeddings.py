@@ -14,7 +14,7 @@ from PIL import Image
 from support.computing import Computing, close, cosines, embedding, scoring
 from support.numpy_siglip import NumpySiglip
 from support.pictures import halves, picture_file, plain
-from support.sighted_models import make_embedding_gemma2, make_qwen3_vl, make_siglip
+from support.sighted_models import make_embedding_gemma2, make_qwen3_vl, make_siglip, write_siglip_words
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Truncation
 from mlx_server.schemas.errors import InvalidRequest
@@ -332,6 +332,23 @@ def test_pictures_of_a_siglip_are_those_of_an_independent_one(siglip: Computing)
     expected = [reference.vector(one.transpose(2, 0, 1) / 127.5 - 1) for one in shrunk]
     vectors = _vectors(siglip, *(("", one) for one in pictures))
     assert cosines(vectors, expected).min() > 0.9999
+
+
+def test_the_first_siglips_read_texts_without_their_punctuation(tmp_path: Path) -> None:
+    import mlx.core as mx
+    from mlx_vlm.embedding_loader import load_embedding_model
+    from transformers import AutoTokenizer
+
+    folder = make_siglip(tmp_path, vocab_size=write_siglip_words(tmp_path))
+    computing, model, tokenizer = Computing(folder), load_embedding_model(folder), AutoTokenizer.from_pretrained(folder)
+    padded = tokenizer(["the cat sat", "a dog"], padding="max_length", max_length=16, return_tensors="np").input_ids
+    assert padded[0, -1] == 1, "the end stands for padding"
+    expected = np.array(model(mx.array(padded)).text_embeds)
+    assert cosines(computing.vectors("The cat, sat!", "a dog"), expected).min() > 0.9999
+    whole = computing.ids("the cat sat")
+    [sequence] = computing.handler.prepare(1, embedding("the cat sat", truncation=Truncation(4)))
+    assert sequence.items[0].ids == (*whole[:3], 1)
+    computing.handler.close()
 
 
 def test_a_siglip_takes_a_text_or_one_picture(siglip: Computing) -> None:

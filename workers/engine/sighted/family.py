@@ -30,8 +30,9 @@ class Family:
     """`build` makes a model out of a folder and its config, with its weights unread, and raises anything.
 
     `hidden_states` is given the model and its tokenizer; `read_inputs` the folder, the model, what tokenises its texts
-    and what decodes pictures, and raises anything. `most_tokens` is what an input may have, whatever the config says;
-    `lower_case`: the models were trained on lower case; `pooling`: where no file says it.
+    and what decodes pictures, and raises anything. `pooling`: where no file says it. `most_tokens` is what an input may
+    have, whatever the config says. `lower_case`: the models were trained on lower case. `may_be_slow`: a tokenizer of
+    Transformers' own code will do.
     """
 
     build: Callable[[Path, dict[str, Any]], Any]
@@ -40,3 +41,4 @@ class Family:
     pooling: str
     most_tokens: int | None = None
     lower_case: bool = False
+    may_be_slow: bool = False

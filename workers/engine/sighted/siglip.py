@@ -101,4 +101,4 @@ def pixels_of(processor: Any, picture: Any) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(pixels.transpose(1, 2, 0), dtype=np.float32)
 
 
-SIGLIP = Family(build_model, hidden_states, read_inputs, pooling="cls", lower_case=True)
+SIGLIP = Family(build_model, hidden_states, read_inputs, pooling="cls", lower_case=True, may_be_slow=True)
