@@ -43,6 +43,7 @@ class Computing:
     """A loaded model."""
 
     def __init__(self, folder: Path, model_type: str = "embeddings", **load: Any) -> None:
+        self.folder = folder
         self.handler = make_handler(model_type)
         self.facts: ModelFacts = self.handler.load(Load(str(folder), model_type, 8, 512, "/nowhere", **load), print)
 

@@ -67,17 +67,17 @@ def make_encoder(folder: Path, kind: str, *, classifier: bool = False, seed: int
     return folder
 
 
-def write_words(folder: Path, single: str, pair: str) -> int:
-    """A tokenizer with a token for each word; returns the size of its vocabulary."""
+def write_words(folder: Path, single: str, pair: str, *marks: str) -> int:
+    """A tokenizer with a token for each word, and more special ones; returns the size of its vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *WORDS])}
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *WORDS, *marks])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=single, pair=pair, special_tokens=[("[CLS]", 0), ("[SEP]", 2)]
     )
-    tokenizer.add_special_tokens(SPECIAL)
+    tokenizer.add_special_tokens([*SPECIAL, *marks])
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",

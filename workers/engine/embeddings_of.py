@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.computation import Computation, Item, computation
+from mlx_server.workers.engine.framed_text import Frame, FramedText, plain_frame
 from mlx_server.workers.engine.input_prompts import InputPrompts
 from mlx_server.workers.engine.input_texts import InputTexts
 from mlx_server.workers.engine.outcomes import Similarities, Vectors
@@ -19,12 +20,18 @@ class EmbeddingMaker:
     """Turns requests into computations. `dimensions` is the length of the model's vectors."""
 
     def __init__(
-        self, texts: InputTexts, prompts: InputPrompts, dimensions: int, with_media: WithMedia | None = None
+        self,
+        texts: InputTexts,
+        prompts: InputPrompts,
+        dimensions: int,
+        with_media: WithMedia | None = None,
+        frame: Frame = plain_frame,
     ) -> None:
         self._texts = texts
         self._prompts = prompts
         self._dimensions = dimensions
         self._with_media = with_media
+        self._frame = frame
 
     def vectors(self, ticket: int, request: EmbeddingRequest) -> Computation:
         """A vector for each input. Raises InvalidRequest."""
@@ -41,17 +48,18 @@ class EmbeddingMaker:
         if request.instruction is not None:
             raise InvalidRequest("`instruction` is for rerankers, and this model compares embeddings.", "instruction")
         query, document = self._prompts.of_type("query"), self._prompts.of_type("document")
-        numbers: dict[str, int] = {}
+        numbers: dict[FramedText, int] = {}
         fields: list[str] = []
 
-        def number(text: str, field: str) -> int:
-            if text not in numbers:
-                numbers[text] = len(numbers)
+        def number(prompt: str, text: str, field: str) -> int:
+            framed = self._frame(prompt, text)
+            if framed not in numbers:
+                numbers[framed] = len(numbers)
                 fields.append(field)
-            return numbers[text]
+            return numbers[framed]
 
         pairs = [
-            (number(query + pair.query, pair.query_param), number(document + pair.document, pair.document_param))
+            (number(query, pair.query, pair.query_param), number(document, pair.document, pair.document_param))
             for pair in request.pairs
         ]
         items = self._texts.texts(list(numbers), fields, request.truncation)
@@ -59,7 +67,7 @@ class EmbeddingMaker:
 
     def _items(self, inputs: Iterable[EmbeddingInput], before: str, truncation: Truncation | None) -> list[Item]:
         """All inputs in order, their texts tokenised together."""
-        texts: list[str] = []
+        texts: list[FramedText] = []
         fields: list[str] = []
         places: list[Item | None] = []
         for given in inputs:
@@ -67,7 +75,7 @@ class EmbeddingMaker:
                 places.append(self._seen(given, before, truncation))
             elif isinstance(given.content, str):
                 places.append(None)
-                texts.append(before + given.content)
+                texts.append(self._frame(before, given.content))
                 fields.append(given.param)
             else:
                 places.append(self._texts.ids(given.content, given.param, truncation))

@@ -11,7 +11,9 @@ from mlx_server.schemas.embedding import Pair, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
 from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.framed_text import FramedText, owners
 from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.slow_tokenizer import SlowTokenizer
 from mlx_server.workers.handlers.base import ModelLoadError
 
 LARGEST_REAL_LENGTH = 1_000_000
@@ -29,21 +31,20 @@ class InputTexts:
         self, tokenizer: Any, vocab_size: int, limit: int | None, *, lower_case: bool = False, types: bool = False
     ) -> None:
         self._tokenizer = tokenizer
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._backend = backend_of(tokenizer)
         self._vocab_size = vocab_size
         self._lower_case = lower_case
         self._types = types
         self.limit = limit
 
-    def texts(self, texts: Sequence[str], fields: Sequence[str], truncation: Truncation | None) -> list[Item]:
+    def texts(self, texts: Sequence[FramedText], fields: Sequence[str], truncation: Truncation | None) -> list[Item]:
         """Each text with the tokens that begin and end it. `fields` name them in refusals. Raises InvalidRequest."""
         most = self.most(truncation)
-        texts = [text.lower() for text in texts] if self._lower_case else list(texts)
+        texts = [framed._replace(text=framed.text.lower()) for framed in texts] if self._lower_case else texts
+        encodings = self._backend.encode_batch([framed.whole for framed in texts])
         items = []
-        for encoding, field in zip(self._backend.encode_batch(texts), fields, strict=True):
-            places = self._places(encoding, most, truncation, 0, field)
+        for encoding, framed, field in zip(encodings, texts, fields, strict=True):
+            places = self._places(owners(encoding, framed), most, truncation, 0, field)
             items.append(Item(self.checked([encoding.ids[at] for at in places], field)))
         return items
 
@@ -62,7 +63,7 @@ class InputTexts:
         items = []
         encodings = self._backend.encode_batch([(pair.query, pair.document) for pair in pairs])
         for encoding, pair in zip(encodings, pairs, strict=True):
-            places = self._places(encoding, most, truncation, 1, pair.document_param, pair.query_param)
+            places = self._places(encoding.sequence_ids, most, truncation, 1, pair.document_param, pair.query_param)
             ids = self.checked([encoding.ids[at] for at in places], pair.document_param)
             items.append(Item(ids, tuple(encoding.type_ids[at] for at in places) if self._types else None))
         return items
@@ -108,26 +109,26 @@ class InputTexts:
 
     def _places(
         self,
-        encoding: Any,
+        whose: Sequence[int | None],
         most: int | None,
         truncation: Truncation | None,
         cuttable: int,
         field: str,
         other: str | None = None,
     ) -> Sequence[int]:
-        """Which of an encoding's tokens stay. Raises InvalidRequest if they are too many and may not be cut."""
-        count = len(encoding.ids)
+        """Which tokens stay, by the texts they are of. Raises InvalidRequest if too many are and may not be cut."""
+        count = len(whose)
         if most is None or count <= most:
             return range(count)
         if truncation is None:
             raise too_long(field, count, most)
-        places = kept(encoding.sequence_ids, count - most, cuttable, truncation.keep)
+        places = kept(whose, count - most, cuttable, truncation.keep)
         if places is None and other is not None:
-            raise too_long(other, count - encoding.sequence_ids.count(cuttable), most - 1, "Shorten it.")
+            raise too_long(other, count - whose.count(cuttable), most - 1, "Shorten it.")
         if places is None:
             raise InvalidRequest(
-                f"`truncate_prompt_tokens` must be larger than {encoding.sequence_ids.count(None)}, the number of"
-                " special tokens that this model adds.",
+                f"`truncate_prompt_tokens` must be larger than {whose.count(None)}, the number of"
+                " tokens that this model adds.",
                 "truncate_prompt_tokens",
             )
         return places
@@ -153,8 +154,21 @@ def too_long(
     return InvalidRequest(message, field, "context_length_exceeded")
 
 
-def read_input_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model that writes no text. Raises ModelLoadError."""
+def backend_of(tokenizer: Any) -> Any:
+    """What tokenises texts whole, and pads nothing."""
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        return SlowTokenizer(tokenizer)
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False) -> Any:
+    """The tokenizer of a model that writes no text; a slow one is for texts only, not for pairs or frames.
+
+    Raises ModelLoadError.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -162,7 +176,7 @@ def read_input_tokenizer(folder: Path) -> Any:
     # A tokenizer's files may hold anything.
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
-    if not hasattr(tokenizer, "backend_tokenizer"):
+    if not may_be_slow and not hasattr(tokenizer, "backend_tokenizer"):
         raise ModelLoadError(f"{folder}: its tokenizer has no tokenizer.json, which is needed")
     return tokenizer
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlx_server.workers.engine.input_prompts import InputPrompts
+from mlx_server.workers.engine.late_interaction import MakesVectorPerToken
 from mlx_server.workers.engine.pooling import MODES
 from mlx_server.workers.handlers.base import ModelLoadError
 
@@ -74,6 +75,8 @@ def read_modules(folder: Path, modules: Any) -> tuple[Path, Path, list[Any]]:
     except (TypeError, KeyError):
         raise ModelLoadError(f"{folder / 'modules.json'} is not a list of modules") from None
     kinds = [kind for kind, _ in steps if kind != "Dropout"]
+    if kinds[:1] == ["Transformer"] and "Pooling" not in kinds:
+        raise MakesVectorPerToken(folder)
     if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= {"Dense", "Normalize"}:
         raise ModelLoadError(
             f"{folder} can't be served: its modules are {', '.join(kinds)}; a Transformer, a Pooling, and then Dense"

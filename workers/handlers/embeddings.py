@@ -1,32 +1,28 @@
-"""Models that make vectors of texts, through mlx-vlm's encoders."""
+"""Models that make vectors of texts, and of pictures where they look at those, through mlx-vlm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Item
-from mlx_server.workers.engine.embedder import Embedder, encoder_states, read_head
+from mlx_server.workers.engine.embedder import Embedder, read_head
 from mlx_server.workers.engine.embedding import EmbeddingEngine
-from mlx_server.workers.engine.embeddings_of import EmbeddingMaker
-from mlx_server.workers.engine.encoders import (
-    ARCHITECTURES,
-    caveats,
-    is_classifier,
-    model_type,
-    positions,
-    read_config,
-    read_encoder,
-)
+from mlx_server.workers.engine.embedding_models import read_embedding_model
+from mlx_server.workers.engine.embeddings_of import EmbeddingMaker, WithMedia
+from mlx_server.workers.engine.encoders import model_type, read_config
 from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
 from mlx_server.workers.engine.loading import evaluate
 from mlx_server.workers.engine.passes import suited
+from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.sentence_files import read_sentence_files
+from mlx_server.workers.engine.sighted.family import SightedInputs
+from mlx_server.workers.engine.trial_picture import trial_picture
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.computing import ComputingHandler
 from mlx_server.workers.sequence import Sequence
@@ -37,6 +33,7 @@ class EmbeddingsHandler(ComputingHandler):
 
     def __init__(self) -> None:
         self._maker: EmbeddingMaker
+        self._pictures: PictureReader | None = None
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read and try the model. Raises ModelLoadError."""
@@ -45,30 +42,34 @@ class EmbeddingsHandler(ComputingHandler):
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         files = read_sentence_files(folder)
         config = read_config(files.transformer)
-        if is_classifier(config):
-            raise ModelLoadError(
-                f"{folder} is a cross-encoder, which makes no vectors: serve it with --model-type rerank"
-            )
-        model, notes = platform.suit_weights(read_encoder(files.transformer, config, beside=folder))
+        found = read_embedding_model(files.transformer, config, beside=folder)
+        model, notes = platform.suit_weights(found.model)
         parameter_bytes = evaluate(model, report)
-        tokenizer = read_input_tokenizer(files.transformer)
-        limit = smallest(positions(config), files.max_tokens, tokenizer.model_max_length)
-        vocab_size = int(config["vocab_size"])
-        self._texts = InputTexts(tokenizer, vocab_size, limit, lower_case=files.lower_case)
+        tokenizer = read_input_tokenizer(files.transformer, may_be_slow=found.may_be_slow)
+        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length)
+        lower_case = files.lower_case or found.lower_case
+        self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)
         report(Loading("warming up"))
-        modes = files.modes or (ARCHITECTURES[model_type(config)].pooling,)
-        embedder = Embedder(encoder_states(model, config), modes, read_head(files, model))
+        embedder = Embedder(
+            found.hidden_states(model, tokenizer), files.modes or (found.pooling,), read_head(files, model)
+        )
         dimensions = embedder([Item((0,))]).shape[-1]
+        inputs = SightedInputs(None)
+        if found.read_inputs is not None:
+            self._pictures = PictureReader(spec.media_limits)
+            inputs = found.read_inputs(self._texts, self._pictures)
+            try_pictures(embedder, inputs.with_media)
         self._engine = EmbeddingEngine(suited(embedder), spec.batch_tokens)
-        self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions)
+        self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions, inputs.with_media, inputs.frame)
         return ModelFacts(
             rows=spec.rows,
             context_length=limit,
-            vocab_size=vocab_size,
+            vocab_size=found.vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),
             device=platform.device_name(),
-            notes=(*notes, *caveats(config)),
+            notes=(*notes, *found.notes),
+            media=() if inputs.with_media is None else ("image",),
             dimensions=dimensions,
             scoring="embedding_similarity",
         )
@@ -82,3 +83,19 @@ class EmbeddingsHandler(ComputingHandler):
                 return [self._maker.similarities(ticket, request)]
             case _:
                 raise InvalidRequest("This model makes embeddings and writes no text.", "model")
+
+    def close(self) -> None:
+        """Forget all requests, and end what decodes pictures."""
+        if self._pictures is not None:
+            self._pictures.close()
+        super().close()
+
+
+def try_pictures(embedder: Embedder, with_media: WithMedia | None) -> None:
+    """Look at one. Raises ModelLoadError."""
+    if with_media is None:
+        return
+    try:
+        embedder([with_media(EmbeddingInput("", "input", (trial_picture((96, 64)),)), "", None)])
+    except InvalidRequest as error:
+        raise ModelLoadError(f"the model can't look at pictures: {error.message}") from None

@@ -362,7 +362,8 @@ def test_models_that_are_not_served_are_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("kinds", "pooling", "words"),
     [
-        (("Dense",), None, "its modules are Transformer, Dense"),
+        (("Dense",), None, "a vector for each token"),
+        (("LSTM", "Pooling"), None, "its modules are Transformer, LSTM, Pooling"),
         (("Pooling", "LSTM"), None, "its modules are Transformer, Pooling, LSTM"),
         (("Pooling",), {"pooling_mode": "median"}, "'median' is not served"),
         (("Pooling",), {"pooling_mode": "mean", "include_prompt": False}, "include_prompt"),

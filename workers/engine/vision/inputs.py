@@ -69,9 +69,7 @@ class InputReader:
 
     def check(self, media: Sequence[Media]) -> None:
         """Raises InvalidRequest for a kind that the model does not take."""
-        for one in media:
-            if one.kind not in self.kinds:
-                raise InvalidRequest(f"`{one.param}`: this model takes no {one.kind} input.", one.param)
+        check_kinds(media, self.kinds)
 
     def marked(self, message: Message) -> Content:
         """A message with its pictures' marks where mlx-vlm puts them for this model. Raises InvalidRequest."""
@@ -107,6 +105,13 @@ class InputReader:
         arrays = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS and value is not None}
         digests = [digest(one) for one in media]
         return tokens, MediaInputs(arrays, len(media), placed(tokens, self._placeholders, digests))
+
+
+def check_kinds(media: Sequence[Media], kinds: Sequence[MediaKind]) -> None:
+    """Raises InvalidRequest for what is of no such kind."""
+    for one in media:
+        if one.kind not in kinds:
+            raise InvalidRequest(f"`{one.param}`: this model takes no {one.kind} input.", one.param)
 
 
 def digest(media: Media) -> bytes:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
-from PIL import Image
-
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt
 from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.workers.engine.trial_picture import trial_picture
 from mlx_server.workers.engine.vision.traces import TOKENS
 from mlx_server.workers.sequence import Sequence
 
@@ -19,7 +16,7 @@ SIZES = ((96, 64), (64, 112))
 def trial_sequences(prompts: PromptMaker) -> tuple[list[Sequence], str]:
     """A text, a picture, and a second picture that goes on from there, as far as the model takes these; and why it
     takes no pictures, if it does not."""
-    first, second = (gradient(size) for size in SIZES)
+    first, second = (trial_picture(size) for size in SIZES)
     look = Message("user", "What is this?", media=(first,))
     seen = (look, Message("assistant", "A picture."), Message("user", "And this?", media=(second,)))
     sequences = [made(prompts, 0, TextPrompt(TEXT))]
@@ -36,11 +33,3 @@ def made(prompts: PromptMaker, number: int, prompt: ChatPrompt | TextPrompt) -> 
     request = GenerationRequest((prompt,), TOKENS, sampling=Sampling(temperature=0.0))
     [sequence] = prompts.sequences(number, request)
     return sequence
-
-
-def gradient(size: tuple[int, int]) -> Media:
-    """A picture with other colours at every place."""
-    bands = [Image.linear_gradient("L"), Image.radial_gradient("L"), Image.linear_gradient("L").rotate(90)]
-    file = BytesIO()
-    Image.merge("RGB", bands).resize(size).save(file, "PNG")
-    return Media("image", file.getvalue(), 0, "messages")
