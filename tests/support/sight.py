@@ -11,6 +11,7 @@ from PIL import Image
 from support.engines import GREEDY
 
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message
+from mlx_server.schemas.shown import media_of, with_media
 from mlx_server.workers.sequence import Sequence
 
 SHAPES = Path(__file__).parents[1] / "shapes" / "model"
@@ -40,7 +41,7 @@ class Sight:
         from mlx_server.schemas.messages import MediaLimits
         from mlx_server.workers.engine.dialect import Dialect
         from mlx_server.workers.engine.loading import read_context_length, read_tokenizer
-        from mlx_server.workers.engine.pictures import PictureReader
+        from mlx_server.workers.engine.media import MediaDecoder
         from mlx_server.workers.engine.prompts import PromptMaker
         from mlx_server.workers.engine.vision.inputs import InputReader
         from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
@@ -52,9 +53,8 @@ class Sight:
         self.stop_tokens = set(self.tokenizer.eos_token_ids)
         size = config["vocab_size"]
         vocabulary = Vocabulary(self.tokenizer, size)
-        self.inputs = InputReader(
-            self.processor, self.model.config, placeholder_ids(self.model, config), PictureReader(MediaLimits())
-        )
+        self.inputs = InputReader(self.processor, self.model.config, placeholder_ids(self.model, config))
+        self.media = MediaDecoder(MediaLimits(), 1, self.inputs.sample_rate)
         self.prompts = PromptMaker(
             self.tokenizer,
             size,
@@ -74,7 +74,12 @@ class Sight:
     def sequences(self, number: int, *messages: Message, max_tokens: int = 16, **how: Any) -> list[Sequence]:
         """A request's choices, greedy unless told."""
         request = GenerationRequest((ChatPrompt(messages),), max_tokens, **({"sampling": GREEDY} | how))
-        return self.prompts.sequences(number, request)
+        return self.prompts.sequences(number, shown(request, self.media.decode))
+
+    def close(self) -> None:
+        """End the processes."""
+        self.media.close()
+        self.prompts.close()
 
     def sequence(self, number: int, *messages: Message, **how: Any) -> Sequence:
         """The one choice of a request."""
@@ -104,6 +109,13 @@ class Sight:
     def text(self, tokens: list[int]) -> str:
         """Without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def shown(given: Any, decode: Any) -> Any:
+    """A request or a prompt with its files decoded, as a worker has it decoded."""
+    media = media_of(given)
+    ready = iter(decode(media) if media else ())
+    return with_media(given, lambda _: next(ready))
 
 
 def part(media: Media) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,7 +13,7 @@ from mlx_vlm.utils import prepare_inputs
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, MediaKind, Message
-from mlx_server.workers.engine.pictures import PictureReader
+from mlx_server.workers.engine.media import DecodedMedia
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.templates.content import Content
 
@@ -50,22 +49,16 @@ class MediaInputs:
 class InputReader:
     """A model's processor: it knows how many tokens a picture takes, and which pixels the model gets to see."""
 
-    def __init__(
-        self, processor: Any, model_config: Any, placeholders: Collection[int], pictures: PictureReader
-    ) -> None:
+    def __init__(self, processor: Any, model_config: Any, placeholders: Collection[int]) -> None:
         """`placeholders` are the ids that stand for pictures' features."""
         self._processor = processor
         self._model_type = str(model_config.model_type)
         self._image_index = getattr(model_config, "image_token_index", None)
         self._placeholders = frozenset(placeholders)
-        self._pictures = pictures
         self._marker: str | None = getattr(processor, "image_token", None)
         sees = getattr(processor, "image_processor", None) is not None
+        self.sample_rate = 16_000
         self.kinds: tuple[MediaKind, ...] = ("image",) if sees else ()
-
-    def close(self) -> None:
-        """End what decodes pictures. Idempotent; from any thread."""
-        self._pictures.close()
 
     def check(self, media: Sequence[Media]) -> None:
         """Raises InvalidRequest for a kind that the model does not take."""
@@ -91,7 +84,7 @@ class InputReader:
         marker = self._marker
         if marker and text.count(marker) not in (0, len(media)):
             raise InvalidRequest(f"{marker!r} marks a picture for this model and can't be text.", param)
-        images = self._pictures.read(media)
+        images = [content_of(one) for one in media]
         try:
             inputs = prepare_inputs(
                 self._processor,
@@ -105,14 +98,14 @@ class InputReader:
             raise InvalidRequest(f"`{media[0].param}`: {one_line(error)}", media[0].param) from None
         tokens: list[int] = inputs["input_ids"].reshape(-1).tolist()
         arrays = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS and value is not None}
-        digests = [digest(one) for one in media]
+        digests = [one.digest for one in media if isinstance(one, DecodedMedia)]
         return tokens, MediaInputs(arrays, len(media), placed(tokens, self._placeholders, digests))
 
 
-def digest(media: Media) -> bytes:
-    """What a picture is known by: equal ones give equal pixels."""
-    assert isinstance(media.source, bytes)
-    return hashlib.blake2b(media.source, digest_size=16, person=f"{media.kind} {media.detail}".encode()).digest()
+def content_of(media: Media) -> Any:
+    """What a file holds."""
+    assert isinstance(media, DecodedMedia)
+    return media.content
 
 
 def placed(tokens: list[int], placeholders: Collection[int], digests: list[bytes]) -> tuple[Picture, ...]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
+from mlx_server.workers.engine.media import MediaDecoder
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.vision.trial import TOKENS
 from mlx_server.workers.sequence import Sequence
@@ -16,10 +17,10 @@ TEXT = "One, two, three, four, five, six, seven, eight, nine, ten."
 SIZES = ((96, 64), (64, 112))
 
 
-def trial_sequences(prompts: PromptMaker) -> tuple[list[Sequence], str]:
+def trial_sequences(prompts: PromptMaker, files: MediaDecoder) -> tuple[list[Sequence], str]:
     """A text, a picture, and a second picture that goes on from there, as far as the model takes these; and why it
     takes no pictures, if it does not."""
-    first, second = (gradient(size) for size in SIZES)
+    first, second = files.decode([gradient(size) for size in SIZES])
     look = Message("user", "What is this?", media=(first,))
     seen = (look, Message("assistant", "A picture."), Message("user", "And this?", media=(second,)))
     sequences = [made(prompts, 0, TextPrompt(TEXT))]

@@ -1,5 +1,4 @@
-from mlx_server.schemas.generation import Media
-from mlx_server.workers.engine.vision.inputs import Picture, digest, placed, placeholder_runs
+from mlx_server.workers.engine.vision.inputs import Picture, placed, placeholder_runs
 
 A, B = b"a", b"b"
 PAD = 9
@@ -23,10 +22,3 @@ def test_a_single_picture_may_have_several_runs() -> None:
 def test_pictures_that_cannot_be_told_apart_take_the_whole_prompt() -> None:
     assert placed([1, PAD, PAD, 2], {PAD}, [A, B]) == (Picture(0, 4, b"ab"),)
     assert placed([1, 2], {PAD}, [A]) == (Picture(0, 2, A),)
-
-
-def test_a_picture_is_known_by_its_file_and_what_is_wanted_of_it() -> None:
-    media = Media("image", b"file", 0, "x")
-    assert digest(media) == digest(Media("image", b"file", 7, "y"))
-    others = [Media("image", b"other", 0, "x"), Media("image", b"file", 0, "x", "low"), Media("video", b"file", 0, "x")]
-    assert len({digest(media), *map(digest, others)}) == 4
