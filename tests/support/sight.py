@@ -31,6 +31,12 @@ def said(text: str, *images: Image.Image, role: str = "user") -> Message:
     return Message(role, text, media=media)
 
 
+def heard(text: str, *files: bytes, role: str = "user") -> Message:
+    """A message with sounds before its text."""
+    media = tuple(Media("audio", file, 0, f"messages[0].content[{i}]") for i, file in enumerate(files))
+    return Message(role, text, media=media)
+
+
 class Sight:
     """The model, and what makes sequences for it. Imports MLX only where it runs."""
 
@@ -44,7 +50,8 @@ class Sight:
         from mlx_server.workers.engine.media import MediaDecoder
         from mlx_server.workers.engine.prompts import PromptMaker
         from mlx_server.workers.engine.vision.inputs import InputReader
-        from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
+        from mlx_server.workers.engine.vision.loading import read_vision_model
+        from mlx_server.workers.engine.vision.places import placeholders
         from mlx_server.workers.engine.vocabulary import Vocabulary
 
         self.model, self.processor, config, _ = read_vision_model(folder)
@@ -53,7 +60,7 @@ class Sight:
         self.stop_tokens = set(self.tokenizer.eos_token_ids)
         size = config["vocab_size"]
         vocabulary = Vocabulary(self.tokenizer, size)
-        self.inputs = InputReader(self.processor, self.model.config, placeholder_ids(self.model, config))
+        self.inputs = InputReader(self.processor, self.model.config, placeholders(self.model, config))
         self.media = MediaDecoder(MediaLimits(), 1, self.inputs.sample_rate)
         self.prompts = PromptMaker(
             self.tokenizer,
@@ -94,12 +101,18 @@ class Sight:
             {"role": m.role, "content": [*map(part, m.media), {"type": "text", "text": m.content}]} for m in messages
         ]
         text = self.processor.tokenizer.apply_chat_template(dicts, tokenize=False, add_generation_prompt=True)
-        images = [
-            Image.open(io.BytesIO(one.source)) for m in messages for one in m.media if isinstance(one.source, bytes)
-        ]
+        media = self.media.decode([one for m in messages for one in m.media])
+        images = [one.content for one in media if one.kind == "image"]
+        sounds = [one.content for one in media if one.kind == "audio"]
         tokens = []
         for response in stream_generate(
-            self.model, self.processor, text, image=images or None, max_tokens=max_tokens, temperature=0.0
+            self.model,
+            self.processor,
+            text,
+            image=images or None,
+            audio=sounds or None,
+            max_tokens=max_tokens,
+            temperature=0.0,
         ):
             tokens.append(response.token)
             if response.token in self.stop_tokens:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from queue import LifoQueue
 from typing import Any
 
-from msgspec.structs import asdict
+import numpy as np
+from msgspec.structs import asdict, replace
 
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import MediaLimits
@@ -74,6 +75,18 @@ class MediaDecoder:
 def decoded(media: Media, content: Any) -> DecodedMedia:
     """The same without its file."""
     return DecodedMedia(**asdict(media) | {"source": b""}, content=content, digest=digest(media))
+
+
+def evened(shown: Sequence[DecodedMedia]) -> list[DecodedMedia]:
+    """The same with silence after sounds that are shorter than the longest."""
+    longest = max((one.content.size for one in shown if one.kind == "audio"), default=0)
+    return [one if one.kind != "audio" or one.content.size == longest else lengthened(one, longest) for one in shown]
+
+
+def lengthened(sound: DecodedMedia, samples: int) -> DecodedMedia:
+    """The same with silence after it; it is known as something else then."""
+    content = np.pad(sound.content, (0, samples - sound.content.size))
+    return replace(sound, content=content, digest=sound.digest + samples.to_bytes(8, "big"))
 
 
 def digest(media: Media) -> bytes:

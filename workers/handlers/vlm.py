@@ -26,11 +26,12 @@ from mlx_server.workers.engine.text_embedding import TextEmbedding, embedding_be
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.hidden import seeing_states
 from mlx_server.workers.engine.vision.inputs import InputReader
-from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
+from mlx_server.workers.engine.vision.loading import read_vision_model
+from mlx_server.workers.engine.vision.places import placeholders
+from mlx_server.workers.engine.vision.senses import Senses
 from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
-from mlx_server.workers.engine.vision.trial_prompts import trial_sequences
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
 from mlx_server.workers.handlers.writing import WritingHandler, check_templates, fingerprint, read_sampling_defaults
@@ -38,7 +39,7 @@ from mlx_server.workers.sequence import Sequence
 
 
 class VisionHandler(WritingHandler):
-    """A model that takes text and pictures: chat template, processor, batched decoding."""
+    """A model that takes text, pictures and sounds: chat template, processor, batched decoding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class VisionHandler(WritingHandler):
         vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
         self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
         context_length = read_context_length(config)
-        self._inputs = inputs = InputReader(processor, model.config, placeholder_ids(model, config))
+        self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
         self._prompts = PromptMaker(
             copy.deepcopy(tokenizer),
@@ -74,10 +75,7 @@ class VisionHandler(WritingHandler):
             inputs,
         )
         check_templates(self._prompts, spec)
-        sequences, blind = trial_sequences(self._prompts, self._media)
-        if blind and inputs.kinds:
-            inputs.kinds = ()
-            notes.append(f"takes no pictures: {blind}")
+        sequences, senseless = Senses(model, self._prompts, self._media, inputs).sequences()
         tried = try_model(
             model,
             sequences,
@@ -111,7 +109,7 @@ class VisionHandler(WritingHandler):
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes, "mlx-vlm"),
-            notes=(*notes, *tried.notes),
+            notes=(*notes, *senseless, *tried.notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import wave
 from io import BytesIO
 
+import numpy as np
 from PIL import Image
 
 from mlx_server.schemas.errors import InvalidRequest
@@ -19,7 +21,7 @@ SIZES = ((96, 64), (64, 112))
 
 def trial_sequences(prompts: PromptMaker, files: MediaDecoder) -> tuple[list[Sequence], str]:
     """A text, a picture, and a second picture that goes on from there, as far as the model takes these; and why it
-    takes no pictures, if it does not."""
+    takes no pictures, if it does not. Raises InvalidRequest if it does not even take texts."""
     first, second = files.decode([gradient(size) for size in SIZES])
     look = Message("user", "What is this?", media=(first,))
     seen = (look, Message("assistant", "A picture."), Message("user", "And this?", media=(second,)))
@@ -45,3 +47,17 @@ def gradient(size: tuple[int, int]) -> Media:
     file = BytesIO()
     Image.merge("RGB", bands).resize(size).save(file, "PNG")
     return Media("image", file.getvalue(), 0, "messages")
+
+
+def chirp(seconds: float, rate: int, hertz: float) -> Media:
+    """A tone that begins at `hertz` and goes up and down by two octaves every two seconds."""
+    times = np.arange(int(seconds * rate)) / rate
+    pitch = hertz * 2 ** (1 - np.cos(np.pi * times))
+    samples = np.sin(2 * np.pi * np.cumsum(pitch) / rate) * 16_000
+    file = BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.writeframes(samples.astype("<i2").tobytes())
+    return Media("audio", file.getvalue(), 0, "messages")
