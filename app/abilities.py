@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from mlx_server.app.settings import ModelType
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Prompt
+from mlx_server.schemas.generation import GenerationRequest, Media
 from mlx_server.schemas.messages import ModelFacts
+from mlx_server.schemas.shown import media_of
 
 VISION_ON_TEXT = "Vision requests are not supported with text-only models. Use a VLM model type instead."
 MEDIA_ON_TEXT = {
@@ -31,7 +32,7 @@ def check_served(model_type: ModelType, work: Work) -> None:
             raise refusal(model_type, "makes no embeddings")
         case ScoreRequest() if model_type not in SCORES:
             raise refusal(model_type, "scores nothing")
-    check_sees(model_type, all_media(work))
+    check_sees(model_type, media_of(work))
 
 
 def check_sees(model_type: ModelType, media: Sequence[Media]) -> None:
@@ -56,21 +57,3 @@ def refusal(model_type: ModelType, what: str) -> InvalidRequest:
     }
     instead = served.get(model_type, "POST /v1/chat/completions")
     return InvalidRequest(f"This model ({model_type}) {what}. It answers {instead}.", "model")
-
-
-def all_media(work: Work) -> list[Media]:
-    """Every picture, sound and film of a request, in order."""
-    match work:
-        case GenerationRequest():
-            return [media for prompt in work.prompts for media in media_of(prompt)]
-        case EmbeddingRequest():
-            return [media for given in work.inputs for media in given.media]
-        case ScoreRequest():
-            return []
-
-
-def media_of(prompt: Prompt) -> list[Media]:
-    """Every picture, sound and film of a prompt, in order."""
-    if not isinstance(prompt, ChatPrompt):
-        return []
-    return [media for message in prompt.messages for media in message.media]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_never
 
 from mlx_server.schemas.embedding import Work
@@ -39,9 +39,9 @@ from mlx_server.workers.channel import Channel
 from mlx_server.workers.engine_thread import EngineThread
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadError
+from mlx_server.workers.preparing import Preparing
 from mlx_server.workers.questions import Questions
 from mlx_server.workers.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
-from mlx_server.workers.stopwatch import Stopwatch
 
 HEARTBEAT_S = 1.0
 
@@ -65,8 +65,8 @@ class Job:
     """A ticket as the worker knows it: sequences once prepared, rows as granted."""
 
     granted: int
+    preparing: asyncio.Task[list[Sequence]]
     announced: bool = False
-    preparing: Future[list[Sequence]] | None = None
     sequences: list[Sequence] | None = None
     started: int = 0
 
@@ -79,9 +79,8 @@ class WorkerProcess:
         self._channel: Channel[ToWorker]
         self._handler: Handler
         self._engine: EngineThread | None = None
-        self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
-        self._preparing = Stopwatch()
-        self._questions = Questions(self._tokenizer, self._preparing, self.send)
+        self._preparing = Preparing()
+        self._questions = Questions(self._preparing, self.send)
         self._jobs: dict[int, Job] = {}
         self._answers: dict[Key, AnswerStream] = {}
         self._unannounced: set[Key] = set()
@@ -119,9 +118,7 @@ class WorkerProcess:
             case Load():
                 self._spawn(self._load(message))
             case Submit():
-                announced = isinstance(message.request, GenerationRequest) and message.request.announce
-                job = self._jobs[message.ticket] = Job(message.rows, announced)
-                self._spawn(self._prepare(message, job))
+                self._spawn(self._take_in(message))
             case Grant():
                 if known := self._jobs.get(message.ticket):
                     known.granted += message.rows
@@ -176,23 +173,28 @@ class WorkerProcess:
             self.send(Heartbeat(max(self._engine.step_s if self._engine else 0.0, self._preparing.seconds)))
             await asyncio.sleep(HEARTBEAT_S)
 
-    async def _prepare(self, message: Submit, job: Job) -> None:
-        ticket = message.ticket
-        job.preparing = self._tokenizer.submit(self._timed_prepare, ticket, message.request)
+    def _take_in(self, message: Submit) -> Coroutine[None, None, None]:
+        ticket, request = message.ticket, message.request
+        preparing = asyncio.ensure_future(self._sequences(ticket, request))
+        announced = isinstance(request, GenerationRequest) and request.announce
+        job = self._jobs[ticket] = Job(message.rows, preparing, announced)
+        return self._prepare(ticket, job)
+
+    async def _sequences(self, ticket: int, request: Work) -> list[Sequence]:
+        decoded = await self._preparing.decoded(request, self._handler)
+        return await self._preparing.tokenized(partial(self._handler.prepare, ticket, decoded))
+
+    async def _prepare(self, ticket: int, job: Job) -> None:
         try:
-            job.sequences = await asyncio.wrap_future(job.preparing)
+            job.sequences = await job.preparing
             self._start(ticket, job)
         except asyncio.CancelledError:
-            pass  # its client left before its turn came
+            pass  # its client left meanwhile
         except InvalidRequest as error:
             self._fail(Failed(ticket, FailureKind.INVALID, error.message, error.param, error.code))
         except Exception as error:  # noqa: BLE001 - a chat template is a model's own code and may raise anything
             log.warning("a prompt could not be prepared: %s", type(error).__name__)
             self._fail(Failed(ticket, FailureKind.ENGINE, generation_failed(error)))
-
-    def _timed_prepare(self, ticket: int, request: Work) -> list[Sequence]:
-        with self._preparing:
-            return self._handler.prepare(ticket, request)
 
     def _start(self, ticket: int, job: Job) -> None:
         """Put as many of its sequences on rows as were granted."""
@@ -209,8 +211,7 @@ class WorkerProcess:
         job = self._jobs.pop(ticket, None)
         if job is None:
             return
-        if job.preparing is not None:
-            job.preparing.cancel()
+        job.preparing.cancel()
         for sequence in (job.sequences or ())[: job.started]:
             self._drop(sequence.key)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, Future
+from functools import partial
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.messages import (
@@ -21,7 +23,7 @@ from mlx_server.schemas.messages import (
     TokensOf,
 )
 from mlx_server.workers.handlers.base import Handler
-from mlx_server.workers.stopwatch import Stopwatch
+from mlx_server.workers.preparing import Preparing
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +33,19 @@ Answer = Tokens | Decoded | NoAnswer
 class Questions:
     """Those that are not answered yet. The methods are for the event loop's thread."""
 
-    def __init__(self, tokenizer: Executor, busy: Stopwatch, send: Callable[[Answered], None]) -> None:
-        self._tokenizer = tokenizer
-        self._busy = busy
+    def __init__(self, preparing: Preparing, send: Callable[[Answered], None]) -> None:
+        self._preparing = preparing
         self._send = send
-        self._waiting: dict[int, Future[Answer]] = {}
+        self._waiting: dict[int, asyncio.Task[Answer]] = {}
 
     def ask(self, message: Ask, handler: Handler) -> Coroutine[None, None, None]:
-        """Take a question. What is returned sends the answer, unless it is withdrawn before its turn comes."""
-        future = self._tokenizer.submit(self._answer, handler, message.question)
-        self._waiting[message.number] = future
-        return self._send_answer(message.number, future)
+        """Take a question. What is returned sends the answer, unless it is withdrawn before."""
+        answering = self._waiting[message.number] = asyncio.ensure_future(self._answer(handler, message.question))
+        return self._send_answer(message.number, answering)
 
-    async def _send_answer(self, number: int, future: Future[Answer]) -> None:
+    async def _send_answer(self, number: int, answering: asyncio.Task[Answer]) -> None:
         try:
-            answer = await asyncio.wrap_future(future)
+            answer = await answering
         except asyncio.CancelledError:
             return
         finally:
@@ -53,19 +53,20 @@ class Questions:
         self._send(Answered(number, answer))
 
     def withdraw(self, number: int) -> None:
-        """Forget a question that has not been begun."""
-        if future := self._waiting.get(number):
-            future.cancel()
+        """Forget a question."""
+        if answering := self._waiting.get(number):
+            answering.cancel()
 
-    def _answer(self, handler: Handler, question: Question) -> Answer:
-        with self._busy:
-            try:
-                return answer_to(question, handler)
-            except InvalidRequest as error:
-                return NoAnswer(FailureKind.INVALID, error.message, error.param, error.code)
-            except Exception as error:  # noqa: BLE001 - a chat template is a model's own code and may raise anything
-                log.warning("a prompt could not be made tokens: %s", type(error).__name__)
-                return NoAnswer(FailureKind.ENGINE, f"{type(error).__name__}: {error}")
+    async def _answer(self, handler: Handler, question: Question) -> Answer:
+        try:
+            if isinstance(question, TokensOf):
+                question = replace(question, prompt=await self._preparing.decoded(question.prompt, handler))
+            return await self._preparing.tokenized(partial(answer_to, question, handler))
+        except InvalidRequest as error:
+            return NoAnswer(FailureKind.INVALID, error.message, error.param, error.code)
+        except Exception as error:  # noqa: BLE001 - a chat template is a model's own code and may raise anything
+            log.warning("a prompt could not be made tokens: %s", type(error).__name__)
+            return NoAnswer(FailureKind.ENGINE, f"{type(error).__name__}: {error}")
 
 
 def answer_to(question: Question, handler: Handler) -> Tokens | Decoded:

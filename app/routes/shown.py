@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.abilities import all_media, check_kinds, check_sees, check_served, media_of
+from mlx_server.app.abilities import check_kinds, check_sees, check_served
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.leaving import unless_left
-from mlx_server.app.media import replacing
 from mlx_server.app.media.reader import MediaReader
+from mlx_server.app.media.replacing import Files, brought
 from mlx_server.app.settings import Settings
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import TokensOf
+from mlx_server.schemas.shown import media_of, with_media
 
 
 async def with_files(request: Request, work: Work) -> Work:
@@ -26,11 +27,11 @@ async def with_files(request: Request, work: Work) -> Work:
     settings: Settings = request.app.state.settings
     deployment: Deployment = request.app.state.deployment
     check_served(settings.model_type, work)
-    media = all_media(work)
+    media = media_of(work)
     if not media:
         return work
     deployment.queue.check_room()
-    return replacing.in_work(work, await files_of(request, media))
+    return with_media(work, brought(await files_of(request, media)))
 
 
 async def with_files_in_question(request: Request, question: TokensOf) -> TokensOf:
@@ -40,10 +41,10 @@ async def with_files_in_question(request: Request, question: TokensOf) -> Tokens
     check_sees(settings.model_type, media)
     if not media:
         return question
-    return replace(question, prompt=replacing.in_prompt(question.prompt, await files_of(request, media)))
+    return replace(question, prompt=with_media(question.prompt, brought(await files_of(request, media))))
 
 
-async def files_of(request: Request, media: Sequence[Media]) -> replacing.Files:
+async def files_of(request: Request, media: Sequence[Media]) -> Files:
     """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
     deployment: Deployment = request.app.state.deployment
     check_kinds(deployment.facts, media)

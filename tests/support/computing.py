@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from support.sight import shown
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Pair, ScoreRequest
 from mlx_server.schemas.messages import Finished, Load, ModelFacts, Score, Vector
@@ -51,7 +52,7 @@ class Computing:
         """What all the requests' clients are told; they are computed together."""
         tolds, answers = {}, {}
         for ticket, request in enumerate(requests):
-            [sequence] = self.handler.prepare(ticket, request)
+            [sequence] = self.handler.prepare(ticket, shown(request, self.handler.decode))
             tolds[sequence.key], answers[sequence.key] = Told(), self.handler.answer_stream(sequence)
             self.handler.add(sequence)
         while self.handler.busy:

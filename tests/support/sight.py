@@ -11,6 +11,7 @@ from PIL import Image
 from support.engines import GREEDY
 
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message
+from mlx_server.schemas.shown import media_of, with_media
 from mlx_server.workers.sequence import Sequence
 
 SHAPES = Path(__file__).parents[1] / "shapes" / "model"
@@ -30,6 +31,12 @@ def said(text: str, *images: Image.Image, role: str = "user") -> Message:
     return Message(role, text, media=media)
 
 
+def heard(text: str, *files: bytes, role: str = "user") -> Message:
+    """A message with sounds before its text."""
+    media = tuple(Media("audio", file, 0, f"messages[0].content[{i}]") for i, file in enumerate(files))
+    return Message(role, text, media=media)
+
+
 class Sight:
     """The model, and what makes sequences for it. Imports MLX only where it runs."""
 
@@ -40,10 +47,11 @@ class Sight:
         from mlx_server.schemas.messages import MediaLimits
         from mlx_server.workers.engine.dialect import Dialect
         from mlx_server.workers.engine.loading import read_context_length, read_tokenizer
-        from mlx_server.workers.engine.pictures import PictureReader
+        from mlx_server.workers.engine.media import MediaDecoder
         from mlx_server.workers.engine.prompts import PromptMaker
         from mlx_server.workers.engine.vision.inputs import InputReader
-        from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
+        from mlx_server.workers.engine.vision.loading import read_vision_model
+        from mlx_server.workers.engine.vision.places import placeholders
         from mlx_server.workers.engine.vocabulary import Vocabulary
 
         self.model, self.processor, config, _ = read_vision_model(folder)
@@ -52,9 +60,8 @@ class Sight:
         self.stop_tokens = set(self.tokenizer.eos_token_ids)
         size = config["vocab_size"]
         vocabulary = Vocabulary(self.tokenizer, size)
-        self.inputs = InputReader(
-            self.processor, self.model.config, placeholder_ids(self.model, config), PictureReader(MediaLimits())
-        )
+        self.inputs = InputReader(self.processor, self.model.config, placeholders(self.model, config))
+        self.media = MediaDecoder(MediaLimits(), 1, self.inputs.sample_rate)
         self.prompts = PromptMaker(
             self.tokenizer,
             size,
@@ -74,7 +81,12 @@ class Sight:
     def sequences(self, number: int, *messages: Message, max_tokens: int = 16, **how: Any) -> list[Sequence]:
         """A request's choices, greedy unless told."""
         request = GenerationRequest((ChatPrompt(messages),), max_tokens, **({"sampling": GREEDY} | how))
-        return self.prompts.sequences(number, request)
+        return self.prompts.sequences(number, shown(request, self.media.decode))
+
+    def close(self) -> None:
+        """End the processes."""
+        self.media.close()
+        self.prompts.close()
 
     def sequence(self, number: int, *messages: Message, **how: Any) -> Sequence:
         """The one choice of a request."""
@@ -89,12 +101,18 @@ class Sight:
             {"role": m.role, "content": [*map(part, m.media), {"type": "text", "text": m.content}]} for m in messages
         ]
         text = self.processor.tokenizer.apply_chat_template(dicts, tokenize=False, add_generation_prompt=True)
-        images = [
-            Image.open(io.BytesIO(one.source)) for m in messages for one in m.media if isinstance(one.source, bytes)
-        ]
+        media = self.media.decode([one for m in messages for one in m.media])
+        images = [one.content for one in media if one.kind == "image"]
+        sounds = [one.content for one in media if one.kind == "audio"]
         tokens = []
         for response in stream_generate(
-            self.model, self.processor, text, image=images or None, max_tokens=max_tokens, temperature=0.0
+            self.model,
+            self.processor,
+            text,
+            image=images or None,
+            audio=sounds or None,
+            max_tokens=max_tokens,
+            temperature=0.0,
         ):
             tokens.append(response.token)
             if response.token in self.stop_tokens:
@@ -104,6 +122,13 @@ class Sight:
     def text(self, tokens: list[int]) -> str:
         """Without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def shown(given: Any, decode: Any) -> Any:
+    """A request or a prompt with its files decoded, as a worker has it decoded."""
+    media = media_of(given)
+    ready = iter(decode(media) if media else ())
+    return with_media(given, lambda _: next(ready))
 
 
 def part(media: Media) -> dict[str, str]:

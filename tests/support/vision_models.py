@@ -12,6 +12,7 @@ from support.sight import SHAPES
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 """How the tokenizer's template writes a picture."""
 
+FILM = "<|vision_start|><|video_pad|><|vision_end|>"
 IDS = {"image_token_id": 5, "video_token_id": 6, "vision_start_token_id": 3, "vision_end_token_id": 4}
 TEXT: dict[str, Any] = {
     "hidden_size": 64,
@@ -111,7 +112,25 @@ def gemma3() -> Family:
     return config, pixels, {"processor_class": "Gemma3Processor", "image_seq_length": 4}, "<|vision_start|>"
 
 
-FAMILIES = {"qwen2_vl": qwen2_vl, "qwen3_5": qwen3_5, "mistral3": mistral3, "gemma3": gemma3}
+def gemma4() -> Family:
+    """It hears, too."""
+    text = {**TEXT, "model_type": "gemma4_text", "head_dim": 16, "global_head_dim": 16, "sliding_window": 64}
+    text |= {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "sliding_window_pattern": 3}
+    text |= {"layer_types": ["full_attention"] * 3}
+    text |= {"vocab_size": 520, "vocab_size_per_layer_input": 520, "tie_word_embeddings": True}
+    vision = {**VISION, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8, "global_head_dim": 8}
+    vision |= {"pooling_kernel_size": 2, "position_embedding_size": 64, "default_output_length": 16}
+    audio = {"model_type": "gemma4_audio", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    audio |= {"subsampling_conv_channels": [8, 4], "output_proj_dims": 32}
+    config = {"image_token_id": 5, "audio_token_id": 6, "boi_token_id": 3, "eoi_token_id": 4, "vocab_size": 520}
+    config |= {"boa_token_id": 3, "eoa_token_id": 4, "hidden_size": 64}
+    config |= {"text_config": text, "vision_config": vision, "audio_config": audio}
+    pixels = {"patch_size": 8, "max_soft_tokens": 70, "pooling_kernel_size": 2}
+    processor = {"processor_class": "Gemma4Processor", "image_processor": pixels}
+    return config, {"image_processor_type": "Gemma4ImageProcessor", **pixels}, processor, "<|image_pad|>"
+
+
+FAMILIES = {"qwen2_vl": qwen2_vl, "qwen3_5": qwen3_5, "mistral3": mistral3, "gemma3": gemma3, "gemma4": gemma4}
 
 
 def make_vision_model(folder: Path, name: str) -> Path:
@@ -123,6 +142,12 @@ def make_vision_model(folder: Path, name: str) -> Path:
     if name == "gemma3":
         marks = {"image_token": "<|image_pad|>", "boi_token": "<|vision_start|>", "eoi_token": "<|vision_end|>"}
         tokenizer |= {"bos_token": "<|im_start|>", **marks}
+    if name == "gemma4":
+        marks = {"image_token": "<|image_pad|>", "boi_token": "<|vision_start|>", "eoi_token": "<|vision_end|>"}
+        marks |= {"audio_token": "<|video_pad|>", "boa_token": "<|vision_start|>", "eoa_token": "<|vision_end|>"}
+        tokenizer |= {"bos_token": "<|im_start|>", **marks}
+        template = tokenizer["chat_template"].replace("== 'video'", "== 'audio'")
+        tokenizer["chat_template"] = template.replace(FILM, "<|video_pad|>")
     tokenizer["processor_class"] = processor["processor_class"]
     files = {
         "config.json": config,
@@ -145,9 +170,15 @@ def write_weights(file: Path, name: str, config: dict[str, Any]) -> None:
     from mlx_vlm.utils import update_module_configs
 
     family = importlib.import_module(f"mlx_vlm.models.{name}")
+    parts = ["text", "vision", *(["audio"] if "audio_config" in config else [])]
     config = {"text_config": {}, **json.loads(json.dumps(config))}
     model = family.Model(
-        update_module_configs(family.ModelConfig.from_dict(config), family, config, ["text", "vision"])
+        update_module_configs(
+            family.ModelConfig.from_dict(config),
+            family,
+            config,
+            parts,
+        )
     )
     mx.random.seed(0)
     weights = {

@@ -23,7 +23,7 @@ from support.supervised import SCENARIO_S, Supervised, script
 
 from mlx_server.queue.ticket import TicketState
 from mlx_server.schemas import messages
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
 from mlx_server.schemas.messages import (
     Decoded,
     Event,
@@ -43,6 +43,7 @@ from mlx_server.schemas.messages import (
 )
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.environment import child_environment
+from mlx_server.workers.handlers.base import DECODERS
 
 FOREVER = script(tokens=1 << 30, interval_s=0.01)
 SURE = 1e-3
@@ -419,6 +420,77 @@ def test_a_real_worker_serves_each_kind_of_architecture(
             again = [world.queue.submit(request, whole=True) for request in reversed(requests)]
             texts = [text_of(answer) for answer in await asyncio.gather(*map(world.answer, again))]
             assert texts == [text_of(answer) for answer in reversed(answers)]
+
+    run(scenario)
+
+
+# --- files ---
+
+
+def _shown(*files: bytes, text: str = "x") -> ChatPrompt:
+    media = tuple(Media("image", file, 0, f"file {n}") for n, file in enumerate(files))
+    return ChatPrompt((Message("user", text, media=media),))
+
+
+SLOW = _shown(script(decode_s=3600).encode())
+BAD = _shown(b"{no script")
+
+
+def test_nobody_else_waits_for_a_file_that_takes_long_to_decode() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=4) as world:
+            slow = world.queue.submit(GenerationRequest((SLOW,), 8), whole=True)
+            text = world.submit(script(tokens=2))
+            other = world.queue.submit(GenerationRequest((_shown(b"file"),), 2), whole=True)
+            assert text_of(await world.answer(text)) == "token token "
+            assert [event.prompt_tokens for event in _finished(await world.answer(other))] == [2]
+            assert not slow.mailbox.closed
+            world.queue.cancel(slow)
+
+    run(scenario)
+
+
+def test_a_question_waits_for_no_other_ones_file() -> None:
+    async def scenario() -> None:
+        async with Supervised() as world:
+            world.worker.ask(1, TokensOf(SLOW))
+            world.worker.ask(2, TokensOf(_shown(b"a", b"b"), want="count"))
+            world.worker.ask(3, TokensOf(TextPrompt("x"), want="count"))
+            await world.hears("answered", 2)
+            assert sorted(world.all_told("answered")) == [(2, Tokens(3)), (3, Tokens(1))]
+
+    run(scenario)
+
+
+def test_who_leaves_while_files_are_decoded_before_his_is_forgotten() -> None:
+    async def scenario() -> None:
+        async with Supervised(rows=4) as world:
+            soon = script(decode_s=0.3).encode()
+            first = [world.queue.submit(GenerationRequest((_shown(soon),), 2), whole=True) for _ in range(DECODERS)]
+            gone = world.queue.submit(GenerationRequest((BAD,), 2), whole=True)
+            world.worker.ask(1, TokensOf(BAD))
+            world.queue.cancel(gone)
+            world.worker.withdraw(1)
+            for ticket in first:
+                assert _finished(await world.answer(ticket))
+            world.worker.ask(2, TokensOf(_shown(b"file"), want="count"))
+            await world.hears("answered")
+            assert world.all_told("answered") == [(2, Tokens(2))]
+            assert not [event for event in world.delivered if event.ticket == gone.id]
+
+    run(scenario)
+
+
+def test_a_file_that_cannot_be_decoded_refuses_its_request() -> None:
+    async def scenario() -> None:
+        async with Supervised() as world:
+            ticket = world.queue.submit(GenerationRequest((BAD,), 2), whole=True)
+            [failed] = await world.answer(ticket)
+            assert isinstance(failed, Failed)
+            assert (failed.kind, failed.param) == (FailureKind.INVALID, "file 0")
+            world.worker.ask(1, TokensOf(BAD))
+            _, answer = await world.hears("answered")
+            assert (answer.kind, answer.param) == (FailureKind.INVALID, "file 0")
 
     run(scenario)
 

@@ -19,7 +19,6 @@ from mlx_server.workers.engine.encoders import (
 )
 from mlx_server.workers.engine.input_texts import InputTexts
 from mlx_server.workers.engine.late_interaction import LATE_INTERACTION, MakesVectorPerToken
-from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.handlers.base import ModelLoadError
 
@@ -44,7 +43,7 @@ class EmbeddingModel:
     positions: int | None
     pooling: str
     hidden_states: Callable[[Any, Any], HiddenStates]
-    read_inputs: Callable[[InputTexts, PictureReader], SightedInputs] | None = None
+    read_inputs: Callable[[InputTexts], SightedInputs] | None = None
     lower_case: bool = False
     may_be_slow: bool = False
     notes: tuple[str, ...] = ()
@@ -86,9 +85,9 @@ def read_sighted(folder: Path, config: dict[str, Any]) -> EmbeddingModel:
     except Exception as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
 
-    def read_inputs(texts: InputTexts, pictures: PictureReader) -> SightedInputs:
+    def read_inputs(texts: InputTexts) -> SightedInputs:
         try:
-            return family.read_inputs(folder, model, texts, pictures)
+            return family.read_inputs(folder, model, texts)
         # So does a processor whose files don't fit.
         except Exception as error:
             raise ModelLoadError(f"{folder}: its processor can't be loaded: {one_line(error)}") from error

@@ -22,7 +22,7 @@ class MediaSupport(Protocol):
         """A message's content with the model's own marks for its pictures. Raises InvalidRequest."""
 
     def read(self, text: str, media: Sequence[Media], *, special: bool, param: str) -> tuple[list[int], MediaInputs]:
-        """The token ids of a rendered prompt, and what the model takes beside them. Raises InvalidRequest."""
+        """The token ids of a rendered prompt with its media, which are decoded, and what the model takes beside them.
 
-    def close(self) -> None:
-        """End what decodes pictures. Idempotent; from any thread."""
+        Raises InvalidRequest.
+        """

@@ -71,7 +71,7 @@ class PromptMaker:
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
     def close(self) -> None:
-        """End what was started for clients' templates, pictures and grammars. Idempotent; from any thread."""
+        """End what was started for clients' templates and grammars. Idempotent; from any thread."""
         self.renderer.close()
         self._vocabulary.close()
 

@@ -112,10 +112,8 @@ class ChatRenderer:
         return Rendered(tokens, tools is not None and not knows.tools, inputs)
 
     def close(self) -> None:
-        """End the processes that render clients' templates and decode their pictures. Idempotent; from any thread."""
+        """End the process that renders clients' templates. Idempotent; from any thread."""
         self._sandbox.close()
-        if self._media is not None:
-            self._media.close()
 
     def _template(self, asked: Template) -> ChatTemplate:
         if asked.text is not None:

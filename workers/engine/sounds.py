@@ -36,13 +36,14 @@ class SoundReader:
             max_answer=most_bytes + 1024,
         )
 
-    def read(self, media: Sequence[Media], sample_rate: int) -> list[Samples]:
+    def read(self, media: Sequence[Media], sample_rate: int, spent_s: float = 0.0) -> list[Samples]:
         """The sounds in one channel, `sample_rate` (at most MAX_SAMPLE_RATE) samples a second from -1 to 1.
 
-        Raises InvalidRequest for the first that can't be read, and for one that is too long.
+        `spent_s` is what the request's other files took of the time for all. Raises InvalidRequest for the first that
+        can't be read, and for one that is too long.
         """
         assert sample_rate <= MAX_SAMPLE_RATE
-        deadline = self._process.deadline() if media else 0.0
+        deadline = self._process.deadline() - spent_s if media else 0.0
         return [self._decode(one, sample_rate, deadline) for one in media]
 
     def close(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Several
 
 import mlx.core as mx
 
-from mlx_server.schemas.generation import Prompt, ToolUse
+from mlx_server.schemas.generation import Media, Prompt, ToolUse
 from mlx_server.workers.engine.computation import Computation
 from mlx_server.workers.engine.computed import ComputedAnswer
 from mlx_server.workers.engine.embedding import EmbeddingEngine
@@ -19,6 +20,10 @@ class ComputingHandler:
 
     _engine: EmbeddingEngine
     _texts: InputTexts
+
+    def decode(self, media: Several[Media]) -> Several[Media]:
+        """As they are: they will be refused."""
+        return media
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
         """The tokens of a text. Raises InvalidRequest."""

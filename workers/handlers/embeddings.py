@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as Several
 from pathlib import Path
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Item
@@ -17,15 +19,18 @@ from mlx_server.workers.engine.embeddings_of import EmbeddingMaker, WithMedia
 from mlx_server.workers.engine.encoders import model_type, read_config
 from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
 from mlx_server.workers.engine.loading import evaluate
+from mlx_server.workers.engine.media import MediaDecoder
 from mlx_server.workers.engine.passes import suited
-from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.sentence_files import read_sentence_files
 from mlx_server.workers.engine.sighted.family import SightedInputs
 from mlx_server.workers.engine.trial_picture import trial_picture
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
 from mlx_server.workers.handlers.computing import ComputingHandler
 from mlx_server.workers.sequence import Sequence
+
+SAMPLE_RATE = 16_000
+"""Of sounds, which none of these models hears."""
 
 
 class EmbeddingsHandler(ComputingHandler):
@@ -33,7 +38,7 @@ class EmbeddingsHandler(ComputingHandler):
 
     def __init__(self) -> None:
         self._maker: EmbeddingMaker
-        self._pictures: PictureReader | None = None
+        self._media: MediaDecoder | None = None
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read and try the model. Raises ModelLoadError."""
@@ -56,9 +61,9 @@ class EmbeddingsHandler(ComputingHandler):
         dimensions = embedder([Item((0,))]).shape[-1]
         inputs = SightedInputs(None)
         if found.read_inputs is not None:
-            self._pictures = PictureReader(spec.media_limits)
-            inputs = found.read_inputs(self._texts, self._pictures)
-            try_pictures(embedder, inputs.with_media)
+            self._media = MediaDecoder(spec.media_limits, DECODERS, SAMPLE_RATE)
+            inputs = found.read_inputs(self._texts)
+            try_pictures(embedder, inputs.with_media, self._media)
         self._engine = EmbeddingEngine(suited(embedder), spec.batch_tokens)
         self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions, inputs.with_media, inputs.frame)
         return ModelFacts(
@@ -74,6 +79,10 @@ class EmbeddingsHandler(ComputingHandler):
             scoring="embedding_similarity",
         )
 
+    def decode(self, media: Several[Media]) -> Several[Media]:
+        """Pictures as the model's processor takes them. Raises InvalidRequest."""
+        return media if self._media is None else self._media.decode(media)
+
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Tokenise. Raises InvalidRequest."""
         match request:
@@ -86,16 +95,17 @@ class EmbeddingsHandler(ComputingHandler):
 
     def close(self) -> None:
         """Forget all requests, and end what decodes pictures."""
-        if self._pictures is not None:
-            self._pictures.close()
+        if self._media is not None:
+            self._media.close()
         super().close()
 
 
-def try_pictures(embedder: Embedder, with_media: WithMedia | None) -> None:
+def try_pictures(embedder: Embedder, with_media: WithMedia | None, files: MediaDecoder) -> None:
     """Look at one. Raises ModelLoadError."""
     if with_media is None:
         return
     try:
-        embedder([with_media(EmbeddingInput("", "input", (trial_picture((96, 64)),)), "", None)])
+        shown = files.decode([trial_picture((96, 64))])
+        embedder([with_media(EmbeddingInput("", "input", tuple(shown)), "", None)])
     except InvalidRequest as error:
         raise ModelLoadError(f"the model can't look at pictures: {error.message}") from None

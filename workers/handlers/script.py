@@ -10,10 +10,12 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Media, Prompt, TextPrompt
+from mlx_server.schemas.shown import media_of
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a sequence does. `…_at` counts its tokens from 1; `invalid` refuses it while it is prepared.
+    A picture's file may be a script too, which takes `decode_s` to decode.
 
     `media`: each token's text is a description of what the prompt shows, as JSON.
     """
@@ -25,6 +27,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prepare_s: float = 0.0
     invalid: bool = False
     media: bool = False
+    decode_s: float = 0.0
     die_at: int = 0
     hang_at: int = 0
     raise_at: int = 0
@@ -42,6 +45,14 @@ def prepared(prompt: Prompt) -> Script:
             script = Script(tokens=len(prompt.ids))
     begun(script, "prompt")
     return msgspec.structs.replace(script, text=description(prompt)) if script.media else script
+
+
+def decoding_s(media: Media) -> float:
+    """How long a file takes to decode. Raises InvalidRequest for a script that is none."""
+    assert isinstance(media.source, bytes)
+    if not media.source.startswith(b"{"):
+        return 0.0
+    return read_script(media.source.decode("latin-1"), media.param).decode_s
 
 
 def read_script(text: str, param: str) -> Script:
@@ -77,13 +88,6 @@ def play_faults(script: Script, position: int) -> str | None:
 def tokens_of(prompt: Prompt) -> list[int]:
     """Every prompt is one token, and one for each picture, sound or film."""
     return [0] * (1 + len(media_of(prompt)))
-
-
-def media_of(prompt: Prompt) -> list[Media]:
-    """What a prompt shows."""
-    if not isinstance(prompt, ChatPrompt):
-        return []
-    return [media for message in prompt.messages for media in message.media]
 
 
 def description(prompt: Prompt) -> str:

@@ -7,15 +7,17 @@ costs. Text that is not JSON is answered with its own words.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Several
 from typing import assert_never, get_args
 
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
-from mlx_server.schemas.generation import GenerationRequest, MediaKind, Prompt, ToolUse
+from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.script import Script, play_faults, prepared, tokens_of
+from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
 from mlx_server.workers.handlers.scripted_sequence import ScriptedAnswer, ScriptedSequence
 from mlx_server.workers.sequence import Broken, Key, Produced, Sequence
@@ -31,6 +33,7 @@ class ScriptedHandler:
 
     def __init__(self) -> None:
         self._sequences: dict[Key, ScriptedSequence] = {}
+        self._closed = threading.Event()
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`."""
@@ -54,6 +57,11 @@ class ScriptedHandler:
             dimensions=DIMENSIONS,
             scoring="embedding_similarity",
         )
+
+    def decode(self, media: Several[Media]) -> Several[Media]:
+        """A file may be a script that says how long this takes."""
+        self._closed.wait(sum(map(decoding_s, media)))
+        return media
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Read the scripts. Raises InvalidRequest where one says so, or for what can't be one."""
@@ -113,7 +121,8 @@ class ScriptedHandler:
         return [self._play(sequence) for sequence in list(self._sequences.values()) if sequence.due <= now]
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Nothing is waited for any longer."""
+        self._closed.set()
 
     def _play(self, sequence: ScriptedSequence) -> Produced:
         script, position = sequence.advance()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from collections.abc import Sequence as Several
 from pathlib import Path
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.generation import GenerationRequest, Media
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
@@ -16,7 +17,7 @@ from mlx_server.workers.engine.computation import Computation
 from mlx_server.workers.engine.computed import ComputedAnswer
 from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_tokenizer
-from mlx_server.workers.engine.pictures import PictureReader
+from mlx_server.workers.engine.media import MediaDecoder
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import resolve
@@ -25,23 +26,26 @@ from mlx_server.workers.engine.text_embedding import TextEmbedding, embedding_be
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.hidden import seeing_states
 from mlx_server.workers.engine.vision.inputs import InputReader
-from mlx_server.workers.engine.vision.loading import placeholder_ids, read_vision_model
+from mlx_server.workers.engine.vision.loading import read_vision_model
+from mlx_server.workers.engine.vision.places import placeholders
+from mlx_server.workers.engine.vision.senses import Senses
 from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
-from mlx_server.workers.engine.vision.trial_prompts import trial_sequences
 from mlx_server.workers.engine.vocabulary import Vocabulary
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
 from mlx_server.workers.handlers.writing import WritingHandler, check_templates, fingerprint, read_sampling_defaults
 from mlx_server.workers.sequence import Sequence
 
 
 class VisionHandler(WritingHandler):
-    """A model that takes text and pictures: chat template, processor, batched decoding."""
+    """A model that takes text, pictures and sounds: chat template, processor, batched decoding."""
 
     def __init__(self) -> None:
         super().__init__()
         self._embedding: TextEmbedding
+        self._inputs: InputReader
+        self._media: MediaDecoder
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
@@ -58,7 +62,8 @@ class VisionHandler(WritingHandler):
         vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
         self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
         context_length = read_context_length(config)
-        inputs = InputReader(processor, model.config, placeholder_ids(model, config), PictureReader(spec.media_limits))
+        self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
+        self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
         self._prompts = PromptMaker(
             copy.deepcopy(tokenizer),
             vocab_size,
@@ -70,10 +75,7 @@ class VisionHandler(WritingHandler):
             inputs,
         )
         check_templates(self._prompts, spec)
-        sequences, blind = trial_sequences(self._prompts)
-        if blind and inputs.kinds:
-            inputs.kinds = ()
-            notes.append(f"takes no pictures: {blind}")
+        sequences, senseless = Senses(model, self._prompts, self._media, inputs).sequences()
         tried = try_model(
             model,
             sequences,
@@ -107,7 +109,7 @@ class VisionHandler(WritingHandler):
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes, "mlx-vlm"),
-            notes=(*notes, *tried.notes),
+            notes=(*notes, *senseless, *tried.notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,
@@ -115,6 +117,11 @@ class VisionHandler(WritingHandler):
             dimensions=embedding.dimensions,
             scoring="embedding_similarity" if embedding.maker else None,
         )
+
+    def decode(self, media: Several[Media]) -> Several[Media]:
+        """Pictures and sounds in the place of files. Raises InvalidRequest."""
+        self._inputs.check(media)
+        return self._media.decode(media)
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render, tokenise and process pictures. Raises InvalidRequest."""
@@ -127,3 +134,8 @@ class VisionHandler(WritingHandler):
         if isinstance(sequence, Computation):
             return ComputedAnswer(sequence)
         return self._answers.answer(sequence)
+
+    def close(self) -> None:
+        """Release what is held, and end the processes that decode."""
+        self._media.close()
+        super().close()

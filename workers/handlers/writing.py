@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
+from collections.abc import Sequence as Several
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import mlx.core as mx
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Prompt, Sampling, ToolUse
+from mlx_server.schemas.generation import Media, Prompt, Sampling, ToolUse
 from mlx_server.schemas.messages import Load
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answers import AnswerMaker
@@ -33,6 +34,10 @@ class WritingHandler:
         self._answers: AnswerMaker
         self._prompts: PromptMaker
         self._engine: Engine
+
+    def decode(self, media: Several[Media]) -> Several[Media]:
+        """As they are: they will be refused."""
+        return media
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
         """Render and tokenise. Raises InvalidRequest."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import wave
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from support.sounds import RATE, wav
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media
@@ -16,7 +15,6 @@ from mlx_server.schemas.messages import MediaLimits
 from mlx_server.workers.engine.sounds import SoundReader
 
 PARAM = "messages[0].content[0]"
-RATE = 16_000
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +22,6 @@ def reader() -> Iterator[SoundReader]:
     reader = SoundReader(MediaLimits(duration_s=3.0))
     yield reader
     reader.close()
-
-
-def wav(seconds: float, rate: int = RATE, channels: int = 1, width: int = 2) -> bytes:
-    """A tone of 440 Hz at half the full level."""
-    times = np.arange(int(seconds * rate)) / rate
-    tone = np.sin(2 * np.pi * 440 * times) / 2
-    values = (np.repeat(tone, channels) * 32767).astype("<i2")
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(channels)
-        out.setsampwidth(width)
-        out.setframerate(rate)
-        out.writeframes(values.tobytes())
-    return file.getvalue()
 
 
 def floats(*values: float) -> bytes:

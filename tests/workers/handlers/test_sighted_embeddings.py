@@ -14,6 +14,7 @@ from PIL import Image
 from support.computing import Computing, close, cosines, embedding, scoring
 from support.numpy_siglip import NumpySiglip
 from support.pictures import halves, picture_file, plain
+from support.sight import shown
 from support.sighted_models import make_embedding_gemma2, make_qwen3_vl, make_siglip, write_siglip_words
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Truncation
@@ -76,7 +77,7 @@ def _vectors(computing: Computing, *inputs: tuple[Any, ...], **how: Any) -> npt.
 
 def _refusal(computing: Computing, request: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        computing.handler.prepare(1, request)
+        computing.handler.prepare(1, shown(request, computing.handler.decode))
     return caught.value
 
 

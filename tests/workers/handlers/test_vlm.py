@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from shapes.draw import draw_scene
 from support.engines import GREEDY
-from support.sight import SHAPES, png, said
+from support.sight import SHAPES, png, said, shown
 from support.vision_models import make_vision_model
 
-from mlx_server.schemas.embedding import EmbeddingRequest
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
     ChatPrompt,
@@ -31,7 +31,7 @@ from mlx_server.schemas.generation import (
 from mlx_server.schemas.messages import Finished, Load, ModelFacts, Part, Text, ToolCall
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.vlm import VisionHandler
-from mlx_server.workers.sequence import Echoed, Token
+from mlx_server.workers.sequence import Echoed, Sequence, Token
 
 pytestmark = pytest.mark.model
 
@@ -70,7 +70,7 @@ def _answer(handler: VisionHandler, *messages: Message, **how: Any) -> tuple[lis
 
 
 def _run(handler: VisionHandler, request: GenerationRequest) -> tuple[list[Part], Finished]:
-    [sequence] = handler.prepare(1, request)
+    [sequence] = _prepare(handler, request)
     answer = handler.answer_stream(sequence)
     handler.add(sequence)
     parts: list[Part] = []
@@ -81,6 +81,14 @@ def _run(handler: VisionHandler, request: GenerationRequest) -> tuple[list[Part]
             if answer.finish and not item.finish:
                 handler.remove(sequence.key)
     return parts, answer.finished()
+
+
+def _prepare(handler: VisionHandler, request: Work) -> list[Sequence]:
+    return handler.prepare(1, shown(request, handler.decode))
+
+
+def _tokens(handler: VisionHandler, prompt: ChatPrompt) -> list[int]:
+    return handler.tokens(shown(prompt, handler.decode), ToolUse())
 
 
 def _text(parts: list[Part]) -> str:
@@ -107,13 +115,13 @@ def test_a_picture_is_answered_about_and_counted(handler: VisionHandler) -> None
 def test_the_questions_count_of_tokens_is_the_answers(handler: VisionHandler) -> None:
     prompt = ChatPrompt((said("What shape is it?", SCENE.image(), SCENE.image(96, 64)),))
     _, finished = _answer(handler, *prompt.messages)
-    assert len(handler.tokens(prompt, ToolUse())) == finished.prompt_tokens
+    assert len(_tokens(handler, prompt)) == finished.prompt_tokens
 
 
 def test_pictures_stand_where_they_were_put(handler: VisionHandler) -> None:
     file = png(SCENE.image())
     media = tuple(Media("image", file, at, f"part {at}") for at in (0, 5, 5, 9))
-    tokens = handler.tokens(ChatPrompt((Message("user", "abcdefghi", media=media),)), ToolUse())
+    tokens = _tokens(handler, ChatPrompt((Message("user", "abcdefghi", media=media),)))
     seen = "".join(handler.pieces(tokens)).replace("<|image_pad|>", "")
     picture = "<|vision_start|><|vision_end|>"
     assert f"{picture}abcde{picture}{picture}fghi{picture}<|im_end|>" in seen.replace("Ġ", " ")
@@ -141,14 +149,14 @@ def test_a_tools_result_may_be_a_picture(handler: VisionHandler) -> None:
     tool = Tool("look", parameters={"type": "object", "properties": {}})
     call = Message("assistant", "", tool_calls=(FunctionCall("call_1", "look", "{}"),))
     result = Message("tool", "", tool_call_id="call_1", media=said("", SCENE.image()).media)
-    tokens = handler.tokens(ChatPrompt((said("What is there?"), call, result), (tool,)), ToolUse())
+    tokens = _tokens(handler, ChatPrompt((said("What is there?"), call, result), (tool,)))
     assert "<tool_response>Ċ<|vision_start|><|image_pad|>" in "".join(handler.pieces(tokens))
 
 
 def test_an_answer_to_a_picture_can_be_gone_on_with(handler: VisionHandler) -> None:
     messages = (said("Describe the picture.", SCENE.image()), said("a red", role="assistant"))
     prompt = ChatPrompt(messages, continues_last=True)
-    tokens = handler.tokens(prompt, ToolUse())
+    tokens = _tokens(handler, prompt)
     assert "".join(handler.pieces(tokens)).endswith("assistantĊaĠred")
 
 
@@ -156,7 +164,7 @@ def test_a_clients_template_is_given_pictures_as_parts(handler: VisionHandler) -
     mark = "{% if part.type == 'image' %}<|image_pad|>{% endif %}"
     text = f"{{% for part in messages[0].content %}}[{{{{ part.type }}}}]{mark}{{% endfor %}}"
     prompt = ChatPrompt((said("Describe the picture.", SCENE.image()),), template=Template(text=text))
-    written = "".join(handler.pieces(handler.tokens(prompt, ToolUse())))
+    written = "".join(handler.pieces(_tokens(handler, prompt)))
     assert written.replace("<|image_pad|>", "") == "[image][text]"
     assert written.count("<|image_pad|>") > 1
 
@@ -165,47 +173,42 @@ def test_a_clients_template_is_given_pictures_as_parts(handler: VisionHandler) -
 def test_what_the_model_cannot_take_is_refused(handler: VisionHandler, kind: Any) -> None:
     message = Message("user", "Listen.", media=(Media(kind, b"RIFF", 0, "messages[0].content[0]"),))
     with pytest.raises(InvalidRequest, match=f"takes no {kind} input") as caught:
-        handler.prepare(1, GenerationRequest((ChatPrompt((message,)),), 8))
+        _prepare(handler, GenerationRequest((ChatPrompt((message,)),), 8))
     assert caught.value.param == "messages[0].content[0]"
 
 
 def test_a_picture_that_is_none_is_refused(handler: VisionHandler) -> None:
     message = Message("user", "Look.", media=(Media("image", b"nothing", 0, "messages[0].content[0]"),))
     with pytest.raises(InvalidRequest) as caught:
-        handler.prepare(1, GenerationRequest((ChatPrompt((message,)),), 8))
+        _prepare(handler, GenerationRequest((ChatPrompt((message,)),), 8))
     assert caught.value.param == "messages[0].content[0]"
 
 
 def test_a_picture_that_the_models_processor_does_not_take_is_refused(handler: VisionHandler) -> None:
     sliver = Image.new("RGB", (2000, 4))
     with pytest.raises(InvalidRequest) as caught:
-        handler.prepare(1, GenerationRequest((ChatPrompt((said("Look.", sliver),)),), 8))
+        _prepare(handler, GenerationRequest((ChatPrompt((said("Look.", sliver),)),), 8))
     assert caught.value.param == "messages[0].content[0]"
 
 
 def test_a_marker_in_a_text_is_not_taken_for_a_picture(handler: VisionHandler) -> None:
     message = said("Is <|image_pad|> a picture?", SCENE.image())
     with pytest.raises(InvalidRequest, match=r"image_pad.*can't be text") as caught:
-        handler.prepare(1, GenerationRequest((ChatPrompt((message,), param="input"),), 8))
+        _prepare(handler, GenerationRequest((ChatPrompt((message,), param="input"),), 8))
     assert caught.value.param == "input"
 
 
 def test_pictures_count_for_the_context(handler: VisionHandler) -> None:
     many = said("Look.", *[SCENE.image(128, 128)] * 300)
     with pytest.raises(InvalidRequest, match="4096 tokens") as caught:
-        handler.prepare(1, GenerationRequest((ChatPrompt((many,)),), 8))
+        _prepare(handler, GenerationRequest((ChatPrompt((many,)),), 8))
     assert caught.value.code == "context_length_exceeded"
 
 
 def test_role_prefixes_have_no_place_for_pictures(handler: VisionHandler) -> None:
     prompt = ChatPrompt((said("Look.", SCENE.image()),), template=Template(roles={"user": "U: "}))
     with pytest.raises(InvalidRequest, match="no place"):
-        handler.prepare(1, GenerationRequest((prompt,), 8))
-
-
-def test_texts_are_embedded_by_others(handler: VisionHandler) -> None:
-    with pytest.raises(InvalidRequest, match="makes no embeddings"):
-        handler.prepare(1, EmbeddingRequest((TextPrompt("a"),)))
+        _prepare(handler, GenerationRequest((prompt,), 8))
 
 
 def test_a_text_completion_may_be_echoed_with_its_log_probabilities(handler: VisionHandler) -> None:
@@ -257,7 +260,7 @@ def test_a_model_of_texts_takes_no_pictures(tiny_model: Callable[[str], Path]) -
     parts, _ = _answer(handler, said("fox"), max_tokens=4)
     assert _text(parts)
     with pytest.raises(InvalidRequest, match="takes no image input"):
-        handler.prepare(1, GenerationRequest((ChatPrompt((said("fox", SCENE.image()),)),), 8))
+        _prepare(handler, GenerationRequest((ChatPrompt((said("fox", SCENE.image()),)),), 8))
     handler.close()
 
 

@@ -14,11 +14,10 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import TextPrompt
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.input_texts import InputTexts
-from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.engine.sighted.building import build
 from mlx_server.workers.engine.sighted.family import Family, SightedInputs
-from mlx_server.workers.engine.sighted.shown import blaming, shown_inputs
+from mlx_server.workers.engine.sighted.shown import blaming, pictures_of, shown_inputs
 from mlx_server.workers.engine.sighted.states import mixed_states
 from mlx_server.workers.engine.vision.inputs import MediaInputs
 
@@ -33,7 +32,7 @@ def hidden_states(model: Any, tokenizer: Any) -> HiddenStates:
     return mixed_states(model, model.config.text_config.pad_token_id)
 
 
-def read_inputs(folder: Path, model: Any, texts: InputTexts, pictures: PictureReader) -> SightedInputs:
+def read_inputs(folder: Path, model: Any, texts: InputTexts) -> SightedInputs:
     """What makes pixels and tokens of pictures; without a part that sees, the model takes texts only."""
     if model.vision_tower is None:
         return SightedInputs(None)
@@ -44,7 +43,7 @@ def read_inputs(folder: Path, model: Any, texts: InputTexts, pictures: PictureRe
         if mark in before + text:
             raise InvalidRequest(f"{mark!r} marks a picture for this model and can't be text.", given.param)
         with blaming(given):
-            made = processor.preprocess(pictures.read(given.media))
+            made = processor.preprocess(pictures_of(given))
         shown = "".join(f"{begin}{mark * count}{end}" for count in made.pop("num_soft_tokens_per_image"))
         arrays = {name: mx.array(value) for name, value in made.items()}
         return texts.prompt(TextPrompt(f"{before}{shown}{text}")), MediaInputs(arrays, len(given.media), ())

@@ -11,7 +11,6 @@ from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.embeddings_of import WithMedia
 from mlx_server.workers.engine.framed_text import Frame, plain_frame
 from mlx_server.workers.engine.input_texts import InputTexts
-from mlx_server.workers.engine.pictures import PictureReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +28,15 @@ class SightedInputs:
 class Family:
     """`build` makes a model out of a folder and its config, with its weights unread, and raises anything.
 
-    `hidden_states` is given the model and its tokenizer; `read_inputs` the folder, the model, what tokenises its texts
-    and what decodes pictures, and raises anything. `pooling`: where no file says it. `most_tokens` is what an input may
+    `hidden_states` is given the model and its tokenizer; `read_inputs` the folder, the model and what tokenises its
+    texts, and raises anything. `pooling`: where no file says it. `most_tokens` is what an input may
     have, whatever the config says. `lower_case`: the models were trained on lower case. `may_be_slow`: a tokenizer of
     Transformers' own code will do.
     """
 
     build: Callable[[Path, dict[str, Any]], Any]
     hidden_states: Callable[[Any, Any], HiddenStates]
-    read_inputs: Callable[[Path, Any, InputTexts, PictureReader], SightedInputs]
+    read_inputs: Callable[[Path, Any, InputTexts], SightedInputs]
     pooling: str
     most_tokens: int | None = None
     lower_case: bool = False

@@ -14,7 +14,6 @@ from mlx_server.schemas.embedding import EmbeddingInput
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.framed_text import FramedText
 from mlx_server.workers.engine.input_texts import InputTexts
-from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.sighted.building import build
 from mlx_server.workers.engine.sighted.family import Family, SightedInputs
 from mlx_server.workers.engine.sighted.processors import read_processor
@@ -83,7 +82,7 @@ def hidden_states(model: Any, tokenizer: Any) -> HiddenStates:
     return mixed_states(model, 0, forget_positions)
 
 
-def read_inputs(folder: Path, model: Any, texts: InputTexts, pictures: PictureReader) -> SightedInputs:
+def read_inputs(folder: Path, model: Any, texts: InputTexts) -> SightedInputs:
     """The processor, for pictures as large as its authors allow."""
     processor = read_processor(folder)
     images, config = processor.image_processor, model.config
@@ -94,7 +93,7 @@ def read_inputs(folder: Path, model: Any, texts: InputTexts, pictures: PictureRe
     if not template:
         raise ValueError("it has no chat template, which says how its inputs are written")
     conversation = Conversation(processor.tokenizer, template)
-    reader = InputReader(processor, config, {config.image_token_id}, pictures)
+    reader = InputReader(processor, config, {config.image_token_id: "image"})
 
     def read(given: EmbeddingInput, before: str, text: str) -> tuple[Sequence[int], MediaInputs]:
         whole = conversation.show(before, text, len(given.media))

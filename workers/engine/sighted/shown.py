@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from mlx_server.schemas.embedding import EmbeddingInput, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embeddings_of import WithMedia
 from mlx_server.workers.engine.input_texts import InputTexts, too_long
+from mlx_server.workers.engine.media import DecodedMedia
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.inputs import MediaInputs, check_kinds
 
@@ -47,6 +49,12 @@ def blaming(given: EmbeddingInput) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - a processor may raise anything
         param = given.media[0].param
         raise InvalidRequest(f"`{param}`: {one_line(error)}", param) from None
+
+
+def pictures_of(given: EmbeddingInput) -> list[Any]:
+    """An input's pictures, which have been decoded."""
+    assert all(isinstance(one, DecodedMedia) for one in given.media)
+    return [one.content for one in given.media if isinstance(one, DecodedMedia)]
 
 
 def text_beside(given: EmbeddingInput) -> str:

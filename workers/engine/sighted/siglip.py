@@ -16,10 +16,9 @@ from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.encoders import read_weights
 from mlx_server.workers.engine.input_texts import InputTexts
-from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.sighted.building import fill
 from mlx_server.workers.engine.sighted.family import Family, SightedInputs
-from mlx_server.workers.engine.sighted.shown import blaming, text_beside
+from mlx_server.workers.engine.sighted.shown import blaming, pictures_of, text_beside
 from mlx_server.workers.engine.sighted.siglip_model import SiglipModel
 from mlx_server.workers.engine.vision.inputs import check_kinds
 
@@ -69,7 +68,7 @@ def hidden_states(model: SiglipModel, tokenizer: Any) -> HiddenStates:
     return states
 
 
-def read_inputs(folder: Path, model: SiglipModel, texts: InputTexts, pictures: PictureReader) -> SightedInputs:
+def read_inputs(folder: Path, model: SiglipModel, texts: InputTexts) -> SightedInputs:
     """A picture counts as many tokens as the tower sees patches."""
     processor = read_image_processor(folder)
 
@@ -82,7 +81,7 @@ def read_inputs(folder: Path, model: SiglipModel, texts: InputTexts, pictures: P
             )
         texts.most(truncation)
         with blaming(given):
-            pixels = pixels_of(processor, pictures.read(given.media)[0])
+            pixels = pixels_of(processor, pictures_of(given)[0])
         return Item((0,) * model.patches, media=given.media, prepared=pixels)
 
     return SightedInputs(with_media)

@@ -1,4 +1,4 @@
-"""What a message says, as templates take it: a text, or a list of texts and places for pictures."""
+"""What a message says, as templates take it: a text, or a list of texts and places for media."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.schemas.generation import Message
+from mlx_server.schemas.generation import MediaKind, Message
 
 Part = dict[str, Any]
 Content = str | list[Part]
 
 Marked = Callable[[Message], Content]
-"""A message's content with a model's own marks for its pictures."""
+"""A message's content with a model's own marks for its media."""
 
 
 @dataclass(frozen=True)
 class ContentForm:
     """What a template does with content. `lists`: it reads texts in lists only. `marked` writes the messages that have
-    pictures, for a template that shows none of them."""
+    media of other kinds than those that the template `shows`; without it, it is given all."""
 
     lists: bool = False
     marked: Marked | None = None
+    shows: frozenset[MediaKind] = frozenset()
 
     def of(self, message: Message) -> Content:
         """What the message says."""
         if message.media:
-            return self.marked(message) if self.marked else parts(message)
+            shown = all(one.kind in self.shows for one in message.media)
+            return parts(message) if shown or self.marked is None else self.marked(message)
         return parts(message) if self.lists else message.content
 
 
 def parts(message: Message) -> list[Part]:
-    """Its text, cut where its pictures stand."""
+    """Its text, cut where its media stand."""
     made: list[Part] = []
     done = 0
     for media in message.media:
@@ -64,6 +66,6 @@ def as_list(content: Content) -> list[Part]:
 
 
 def wrapped(message: Message, before: str, after: str) -> Message:
-    """The message with texts round its own; its pictures stay where they are in that."""
+    """The message with texts round its own; its media stay where they are in that."""
     media = tuple(msgspec.structs.replace(one, at=one.at + len(before)) for one in message.media)
     return msgspec.structs.replace(message, content=f"{before}{message.content}{after}", media=media)

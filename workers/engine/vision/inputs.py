@@ -1,11 +1,12 @@
-"""From a prompt's text and pictures to token ids and the arrays that the model takes. Tokenizer's thread only."""
+"""From a prompt's text and media to token ids and the arrays that the model takes. Tokenizer's thread only."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Sequence
+import inspect
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import mlx.core as mx
@@ -14,67 +15,80 @@ from mlx_vlm.utils import prepare_inputs
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, MediaKind, Message
-from mlx_server.workers.engine.pictures import PictureReader
+from mlx_server.workers.engine.media import DecodedMedia, evened
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.templates.content import Content
+from mlx_server.workers.engine.vision.places import Place, Placeholders, placed
 
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})
+SAMPLE_RATE = 16_000
+"""What mlx-vlm takes for a processor that does not say at which rate it wants its sounds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture's place among a prompt's tokens, from `start` to before `end`, and what it is known by."""
-
-    start: int
-    end: int
-    digest: bytes
+NAMES: dict[MediaKind, str] = {"image": "a picture", "audio": "a sound", "video": "a film"}
 
 
 @dataclass(eq=False, slots=True)
 class MediaInputs:
-    """What a processor made of a prompt's pictures: `arrays` by the names that the model gives them, evaluated.
+    """What a processor made of a prompt's pictures and sounds: `arrays` by the names that the model gives them,
+    evaluated. `count` is how many there are, `sounds` how many of them are heard.
 
-    `pictures` have their places where these could be told apart; else one stands for all, and takes the whole prompt.
+    They have `places` of their own where these could be told apart; else one is for all, and takes the whole prompt.
     """
 
     arrays: dict[str, Any] = field(repr=False)
     count: int
-    pictures: tuple[Picture, ...]
+    places: tuple[Place, ...]
+    sounds: int = 0
 
     @property
     def told_apart(self) -> bool:
-        """Each picture's place is known."""
-        return len(self.pictures) == self.count
+        """Each one's place is known."""
+        return len(self.places) == self.count
 
 
 class InputReader:
-    """A model's processor: it knows how many tokens a picture takes, and which pixels the model gets to see."""
+    """A model's processor: it knows how many tokens a picture takes, and which pixels the model gets to see.
 
-    def __init__(
-        self, processor: Any, model_config: Any, placeholders: Collection[int], pictures: PictureReader
-    ) -> None:
-        """`placeholders` are the ids that stand for pictures' features."""
+    `kinds` is what it takes, as far as that can be told without the model. No sound is longer than `longest_s`, and all
+    sounds of a conversation are equally long if `evens_sounds`.
+    """
+
+    def __init__(self, processor: Any, model_config: Any, placeholders: Placeholders) -> None:
         self._processor = processor
         self._model_type = str(model_config.model_type)
         self._image_index = getattr(model_config, "image_token_index", None)
-        self._placeholders = frozenset(placeholders)
-        self._pictures = pictures
-        self._marker: str | None = getattr(processor, "image_token", None)
-        sees = getattr(processor, "image_processor", None) is not None
-        self.kinds: tuple[MediaKind, ...] = ("image",) if sees else ()
-
-    def close(self) -> None:
-        """End what decodes pictures. Idempotent; from any thread."""
-        self._pictures.close()
+        self._placeholders = placeholders
+        self._markers: dict[MediaKind, str | None] = {
+            "image": getattr(processor, "image_token", None),
+            "audio": getattr(processor, "audio_token", None),
+        }
+        extractor = getattr(processor, "feature_extractor", None)
+        self.sample_rate = int(getattr(extractor, "sampling_rate", SAMPLE_RATE))
+        self.longest_s: float | None = None
+        self.evens_sounds = False
+        sees: tuple[MediaKind, ...] = ("image",) if getattr(processor, "image_processor", None) is not None else ()
+        self.kinds: tuple[MediaKind, ...] = (*sees, "audio") if takes_sounds(processor) else sees
 
     def check(self, media: Sequence[Media]) -> None:
-        """Raises InvalidRequest for a kind that the model does not take."""
+        """Raises InvalidRequest for a kind that the model does not take, and for a second sound where it hears one."""
         check_kinds(media, self.kinds)
+        sounds = [one for one in media if one.kind == "audio"]
+        if len(sounds) > 1 and not getattr(self._processor, "supports_multiple_audio", False):
+            param = sounds[1].param
+            raise InvalidRequest(f"`{param}`: this model hears one sound in a conversation.", param)
 
     def marked(self, message: Message) -> Content:
-        """A message with its pictures' marks where mlx-vlm puts them for this model. Raises InvalidRequest."""
+        """A message with its pictures' and sounds' marks where mlx-vlm puts them for this model. Raises
+        InvalidRequest."""
+        counts = Counter(one.kind for one in message.media)
         try:
-            said = get_message_json(self._model_type, message.content, message.role, num_images=len(message.media))
+            said = get_message_json(
+                self._model_type,
+                message.content,
+                message.role,
+                num_images=counts["image"],
+                num_audios=counts["audio"],
+            )
         except ValueError as error:
             param = message.media[0].param
             raise InvalidRequest(f"`{param}`: {one_line(error)}", param) from None
@@ -82,18 +96,21 @@ class InputReader:
         return content
 
     def read(self, text: str, media: Sequence[Media], *, special: bool, param: str) -> tuple[list[int], MediaInputs]:
-        """The token ids of a rendered prompt with its pictures, and the pictures' arrays. Raises InvalidRequest.
+        """The token ids of a rendered prompt with its media, which are decoded, and their arrays. Raises
+        InvalidRequest.
 
         `special`: the tokenizer adds the tokens that begin and end its texts. `param` is what the prompt came as.
         """
-        marker = self._marker
-        if marker and text.count(marker) not in (0, len(media)):
-            raise InvalidRequest(f"{marker!r} marks a picture for this model and can't be text.", param)
-        images = self._pictures.read(media)
+        shown = [one for one in media if isinstance(one, DecodedMedia)]
+        assert len(shown) == len(media)
+        self._check_markers(text, shown, param)
+        self._check_lengths(shown)
+        shown = evened(shown) if self.evens_sounds else shown
         try:
             inputs = prepare_inputs(
                 self._processor,
-                images=images,
+                images=contents(shown, "image"),
+                audio=contents(shown, "audio"),
                 prompts=text,
                 image_token_index=self._image_index,
                 add_special_tokens=special,
@@ -103,8 +120,20 @@ class InputReader:
             raise InvalidRequest(f"`{media[0].param}`: {one_line(error)}", media[0].param) from None
         tokens: list[int] = inputs["input_ids"].reshape(-1).tolist()
         arrays = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS and value is not None}
-        digests = [digest(one) for one in media]
-        return tokens, MediaInputs(arrays, len(media), placed(tokens, self._placeholders, digests))
+        places = placed(tokens, self._placeholders, [(one.kind, one.digest) for one in shown])
+        return tokens, MediaInputs(arrays, len(shown), places, sum(one.kind == "audio" for one in shown))
+
+    def _check_markers(self, text: str, shown: Sequence[Media], param: str) -> None:
+        for kind, marker in self._markers.items():
+            if marker and text.count(marker) not in (0, sum(one.kind == kind for one in shown)):
+                raise InvalidRequest(f"{marker!r} marks {NAMES[kind]} for this model and can't be text.", param)
+
+    def _check_lengths(self, shown: Sequence[DecodedMedia]) -> None:
+        most = math.inf if self.longest_s is None else self.longest_s * self.sample_rate
+        for one in shown:
+            if one.kind == "audio" and one.content.size > most:
+                message = f"`{one.param}`: this model hears no more than {self.longest_s:g} seconds of a sound."
+                raise InvalidRequest(message, one.param)
 
 
 def check_kinds(media: Sequence[Media], kinds: Sequence[MediaKind]) -> None:
@@ -114,28 +143,12 @@ def check_kinds(media: Sequence[Media], kinds: Sequence[MediaKind]) -> None:
             raise InvalidRequest(f"`{one.param}`: this model takes no {one.kind} input.", one.param)
 
 
-def digest(media: Media) -> bytes:
-    """What a picture is known by: equal ones give equal pixels."""
-    assert isinstance(media.source, bytes)
-    return hashlib.blake2b(media.source, digest_size=16, person=f"{media.kind} {media.detail}".encode()).digest()
+def takes_sounds(processor: Any) -> bool:
+    """Whether mlx-vlm would give it some; what comes of that only a trial can tell."""
+    parameters = inspect.signature(getattr(processor, "process", processor)).parameters
+    return "audio" in parameters or "audios" in parameters
 
 
-def placed(tokens: list[int], placeholders: Collection[int], digests: list[bytes]) -> tuple[Picture, ...]:
-    """Where the pictures are: one run of placeholders each, or one picture from the first placeholder to the last."""
-    runs = placeholder_runs(tokens, placeholders)
-    if len(digests) == 1 and runs:
-        runs = [(runs[0][0], runs[-1][1])]
-    if len(runs) == len(digests):
-        return tuple(Picture(*run, one) for run, one in zip(runs, digests, strict=True))
-    return (Picture(0, len(tokens), b"".join(digests)),)
-
-
-def placeholder_runs(tokens: list[int], placeholders: Collection[int]) -> list[tuple[int, int]]:
-    """Beginnings and ends of the runs of placeholders."""
-    runs, at = [], 0
-    for stands_for_picture, run in groupby(tokens, placeholders.__contains__):
-        end = at + sum(1 for _ in run)
-        if stands_for_picture:
-            runs.append((at, end))
-        at = end
-    return runs
+def contents(shown: Sequence[DecodedMedia], kind: MediaKind) -> list[Any] | None:
+    """What the files of one kind hold; None where there are none."""
+    return [one.content for one in shown if one.kind == kind] or None

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlx_vlm.apc import multimodal_token_ids_from_config
 from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
@@ -14,9 +13,6 @@ from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.handlers.base import ModelLoadError
-
-PLACEHOLDER_KEYS = ("img_context_token_id", "media_placeholder_token_id", "audio_token_id", "audio_token_index")
-"""Names that models' configs have for ids of placeholders, beside those that mlx-vlm knows."""
 
 
 def read_vision_model(folder: Path) -> tuple[Any, Any, dict[str, Any], list[str]]:
@@ -60,9 +56,3 @@ def read_processor(folder: Path, model: Any) -> Any:
     if image_processor is not None:
         processor.image_processor = image_processor
     return processor
-
-
-def placeholder_ids(model: Any, config: dict[str, Any]) -> set[int]:
-    """The token ids that stand for features of pictures and sounds."""
-    named = {config[key] for key in PLACEHOLDER_KEYS if isinstance(config.get(key), int)}
-    return named | set(multimodal_token_ids_from_config(model.config))

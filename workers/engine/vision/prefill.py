@@ -127,7 +127,7 @@ def look_at(model: Any, tokens: list[int], media: MediaInputs, number: int) -> N
     own = of_pictures(arrays, media.count, number, number + 1)
     if own is None:
         raise CannotContinue
-    picture = media.pictures[number]
+    picture = media.places[number]
     # Some models count pictures by the token before them.
     ids = mx.array([tokens[max(0, picture.start - 1) : picture.end + 1]])
     restore(model.language_model, dict.fromkeys(POSITION_STATE))
@@ -139,7 +139,7 @@ def unread_arrays(media: MediaInputs, tokens: int, start: int) -> dict[str, Any]
     """What the model takes beside the tokens from `start` on. Raises CannotContinue where that can't be told."""
     by_token = {k: v for k, v in media.arrays.items() if isinstance(v, mx.array) and is_aligned(k, v, tokens)}
     by_picture = {k: v for k, v in media.arrays.items() if k not in by_token}
-    first = sum(1 for picture in media.pictures if picture.start < start)
+    first = sum(1 for picture in media.places if picture.start < start)
     left = of_pictures(by_picture, media.count, first, media.count) if media.told_apart else None
     if left is None:
         raise CannotContinue

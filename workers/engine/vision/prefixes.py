@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from mlx_server.workers.engine.vision.inputs import Picture
+from mlx_server.workers.engine.vision.places import Place
 from mlx_server.workers.sequence import Sequence
 
 Ids = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ class Kept:
 
     tenant: str
     tokens: Ids
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Place, ...]
     cache: list[Any]
     nbytes: int
 
@@ -106,12 +106,12 @@ class PrefixStore:
         self._bytes -= self._kept.pop(number).nbytes
 
 
-def pictures_of(sequence: Sequence) -> tuple[Picture, ...]:
-    """The pictures in a sequence's prompt."""
-    return () if sequence.media is None else sequence.media.pictures
+def pictures_of(sequence: Sequence) -> tuple[Place, ...]:
+    """The pictures and sounds in a sequence's prompt."""
+    return () if sequence.media is None else sequence.media.places
 
 
-def alike(kept: Kept, tokens: Ids, pictures: tuple[Picture, ...]) -> int:
+def alike(kept: Kept, tokens: Ids, pictures: tuple[Place, ...]) -> int:
     """How many tokens at the beginning are the same, but never all, and no part of a picture."""
     most = min(len(kept.tokens), len(tokens) - 1)
     differing = np.flatnonzero(kept.tokens[:most] != tokens[:most])

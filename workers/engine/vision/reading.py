@@ -107,15 +107,16 @@ class PromptReader:
     def _look(self, reading: _Reading) -> bool:
         """Have the next picture encoded, all but the last, which the beginning is for; whether there was one.
 
-        Rows decode between pictures, and not only once all have been looked at.
+        Rows decode between pictures, and not only once all have been looked at. Sounds, and pictures beside them, are
+        encoded together: nothing is kept of what sounds become.
         """
         sequence, media, tower = reading.sequence, reading.sequence.media, self._tower
-        if tower is None or not tower.separately or media is None or not media.told_apart:
+        if tower is None or not tower.separately or media is None or media.sounds or not media.told_apart:
             return False
         if reading.unseen is None:
             known = self._prefixes.find(sequence)
             start = known[0] if known else 0
-            reading.unseen = [i for i, picture in enumerate(media.pictures[:-1]) if picture.start >= start]
+            reading.unseen = [i for i, picture in enumerate(media.places[:-1]) if picture.start >= start]
         if not reading.unseen:
             return False
         tower.counted(0)
@@ -145,8 +146,10 @@ class PromptReader:
         sequence = reading.sequence
         if sequence.media is None:
             return
-        count = sequence.media.count
-        before = sum(1 for picture in sequence.media.pictures if picture.end <= sequence.cached_tokens)
-        computed = self._tower.counted(count - before)[0] if self._tower else count - before
-        sequence.encoded_media = min(count, reading.encoded + computed)
-        sequence.cached_media = count - sequence.encoded_media
+        media = sequence.media
+        unread = [place for place in media.places if place.end > sequence.cached_tokens]
+        heard = sum(place.kind == "audio" for place in unread) if media.told_apart else media.sounds
+        seen = (len(unread) if media.told_apart else media.count) - heard
+        computed = self._tower.counted(seen)[0] if self._tower else seen
+        sequence.encoded_media = min(media.count, reading.encoded + computed + heard)
+        sequence.cached_media = media.count - sequence.encoded_media

@@ -49,7 +49,7 @@ class Tried:
 def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes: int, prefix_bytes: int) -> Tried:
     """Try it with these sequences, of which later ones go on where earlier ones end. Raises ModelLoadError."""
     alone = [trace_alone(model, sequence) for sequence in sequences]
-    tower, notes = try_remembering(model, sequences[-1], feature_bytes)
+    tower, notes = try_remembering(model, last_seeing(sequences), feature_bytes)
     for count in (rows, 1):
         reason = deviation(alone, model, sequences, rows=min(count, len(sequences)), tower=tower)
         if not reason:
@@ -65,6 +65,11 @@ def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes
         tower.start_over(separately=tower.separately)
     mx.clear_cache()
     return Tried(count, tower, prefixes, tuple(notes))
+
+
+def last_seeing(sequences: list[Sequence]) -> Sequence:
+    """The last that has pictures only; one without any if there is none."""
+    return next((one for one in reversed(sequences) if one.media is not None and not one.media.sounds), sequences[0])
 
 
 def trial_of_prefixes(alone: list[Trace], model: Any, sequences: list[Sequence], tower: RememberingTower | None) -> str:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import wave
+from io import BytesIO
+
+import numpy as np
+
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
+from mlx_server.workers.engine.media import MediaDecoder
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.trial_picture import trial_picture
 from mlx_server.workers.engine.vision.traces import TOKENS
@@ -13,10 +19,10 @@ TEXT = "One, two, three, four, five, six, seven, eight, nine, ten."
 SIZES = ((96, 64), (64, 112))
 
 
-def trial_sequences(prompts: PromptMaker) -> tuple[list[Sequence], str]:
+def trial_sequences(prompts: PromptMaker, files: MediaDecoder) -> tuple[list[Sequence], str]:
     """A text, a picture, and a second picture that goes on from there, as far as the model takes these; and why it
-    takes no pictures, if it does not."""
-    first, second = (trial_picture(size) for size in SIZES)
+    takes no pictures, if it does not. Raises InvalidRequest if it does not even take texts."""
+    first, second = files.decode([trial_picture(size) for size in SIZES])
     look = Message("user", "What is this?", media=(first,))
     seen = (look, Message("assistant", "A picture."), Message("user", "And this?", media=(second,)))
     sequences = [made(prompts, 0, TextPrompt(TEXT))]
@@ -33,3 +39,17 @@ def made(prompts: PromptMaker, number: int, prompt: ChatPrompt | TextPrompt) -> 
     request = GenerationRequest((prompt,), TOKENS, sampling=Sampling(temperature=0.0))
     [sequence] = prompts.sequences(number, request)
     return sequence
+
+
+def chirp(seconds: float, rate: int, hertz: float) -> Media:
+    """A tone that begins at `hertz` and goes up and down by two octaves every two seconds."""
+    times = np.arange(int(seconds * rate)) / rate
+    pitch = hertz * 2 ** (1 - np.cos(np.pi * times))
+    samples = np.sin(2 * np.pi * np.cumsum(pitch) / rate) * 16_000
+    file = BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.writeframes(samples.astype("<i2").tobytes())
+    return Media("audio", file.getvalue(), 0, "messages")

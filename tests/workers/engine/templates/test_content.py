@@ -94,6 +94,16 @@ def test_what_a_template_does_with_content_is_found_out_by_trying(template: str,
     assert re.search("ab$", rendered)
 
 
+@pytest.mark.parametrize("kind", ["image", "audio"])
+def test_what_a_template_does_not_show_is_marked(kind: str) -> None:
+    other = {"image": "audio", "audio": "image"}[kind]
+    template = EITHER.replace("'image'", f"'{kind}'")
+    form = probe_content(_Template(template), {}, lambda message: f"<marked>{message.content}")
+    assert form.shows == {kind}
+    for media, expected in ((kind, [{"type": kind}, _text("ab")]), (other, "<marked>ab")):
+        assert form.of(Message("user", "ab", media=(Media(media, b"", 0, "param"),))) == expected
+
+
 def test_without_a_form_content_is_what_openai_has() -> None:
     assert ContentForm().of(_message("ab")) == "ab"
     assert ContentForm().of(_message("ab", 0)) == [PICTURE, _text("ab")]

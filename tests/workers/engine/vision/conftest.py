@@ -13,4 +13,4 @@ def sight() -> Iterator[Sight]:
     """The model with its processor."""
     loaded = Sight(SHAPES)
     yield loaded
-    loaded.prompts.close()
+    loaded.close()

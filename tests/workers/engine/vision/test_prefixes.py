@@ -54,7 +54,7 @@ def test_another_picture_at_the_same_place_is_not_taken_for_the_first(sight: Sig
     other = images[1].resize(images[0].size)
     _run(sight, engine, 0, SYSTEM, said("What colour is the shape?", images[0]))
     changed = _run(sight, engine, 1, SYSTEM, said("What colour is the shape?", other))
-    [picture] = changed.media.pictures if changed.media else ()
+    [picture] = changed.media.places if changed.media else ()
     assert changed.cached_tokens in (0, picture.start)
 
 
@@ -67,7 +67,7 @@ def test_what_is_known_ends_before_the_first_picture_that_differs(
     _run(sight, engine, 0, SYSTEM, said(question, images[0], images[1]))
     two = _run(sight, engine, 1, SYSTEM, said(question, images[order[0]], images[2]))
     assert two.media is not None
-    first, second = two.media.pictures
+    first, second = two.media.places
     assert two.cached_tokens == (second.start if order == (0, 1) else first.start if first.start >= LEAST else 0)
     assert two.cached_media == (1 if order == (0, 1) else 0)
 
@@ -79,7 +79,7 @@ def test_a_text_that_looks_like_a_picture_is_not_taken_for_one(sight: Sight, ima
     assert seen.media is not None
     written = Sequence((1, 0), list(seen.prompt), 4, seen.sampling)
     _answer(engine, written)
-    assert written.cached_tokens <= seen.media.pictures[0].start
+    assert written.cached_tokens <= seen.media.places[0].start
     looking = sight.sequence(2, SYSTEM, said("What colour is the shape?", images[0]))
     assert _answer(engine, looking) == seen.emitted
 

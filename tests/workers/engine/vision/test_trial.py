@@ -44,7 +44,7 @@ class _Model:
 
 
 def _try(sight: Sight, model: Any) -> Tried:
-    sequences, blind = trial_sequences(sight.prompts)
+    sequences, blind = trial_sequences(sight.prompts, sight.media)
     assert (len(sequences), blind) == (3, "")
     return try_model(model, sequences, rows=4, feature_bytes=1 << 30, prefix_bytes=1 << 30)
 
@@ -132,7 +132,7 @@ def test_pictures_are_not_remembered_where_the_encoder_is_unsteady(sight: Sight)
         return features * next(noise), layers
 
     model = _Model(sight.model, vision_tower=_Changed(sight.model.vision_tower, unsteady))
-    sequences, _ = trial_sequences(sight.prompts)
+    sequences, _ = trial_sequences(sight.prompts, sight.media)
     tower, notes = try_remembering(model, sequences[-1], 1 << 30)
     assert (tower, notes) == (None, ["features of pictures are not kept: they would differ"])
     assert isinstance(model.vision_tower, _Changed), "the encoder has its place back"

@@ -1,0 +1,51 @@
+"""The threads that make requests ready for the engine's: files are decoded, then prompts become tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.generation import Prompt
+from mlx_server.schemas.shown import media_of, with_media
+from mlx_server.workers.handlers.base import DECODERS, Handler
+from mlx_server.workers.stopwatch import Stopwatch
+
+Given = TypeVar("Given", bound=Work | Prompt)
+Result = TypeVar("Result")
+
+
+class Preparing:
+    """One thread has the tokenizer, and others decode, which may take long: nobody else's prompt waits for a picture.
+
+    The methods are for the event loop's thread. Who is cancelled while he waits for one is not begun with; what has
+    begun goes on to its end, and comes to nothing.
+    """
+
+    def __init__(self) -> None:
+        self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
+        self._decoders = ThreadPoolExecutor(max_workers=DECODERS, thread_name_prefix="decoder")
+        self._tokenizing = Stopwatch()
+
+    @property
+    def seconds(self) -> float:
+        """How long the tokenizer's thread has been at one prompt; decoding has a limit of its own."""
+        return self._tokenizing.seconds
+
+    async def decoded(self, given: Given, handler: Handler) -> Given:
+        """The same with its files decoded. Raises InvalidRequest, and what decoding does."""
+        media = media_of(given)
+        if not media:
+            return given
+        ready = iter(await asyncio.wrap_future(self._decoders.submit(handler.decode, media)))
+        return with_media(given, lambda _: next(ready))
+
+    async def tokenized(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives, called on the tokenizer's thread. Raises what it raises."""
+        return await asyncio.wrap_future(self._tokenizer.submit(self._timed, work))
+
+    def _timed(self, work: Callable[[], Result]) -> Result:
+        with self._tokenizing:
+            return work()
