@@ -199,6 +199,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Computing, 
     model.set_dtype(mx.float32)
     processor = load_processor(folder, add_detokenizer=False)
     processor.image_processor.min_pixels = 4 * 16 * 16
+    processor.image_processor.max_pixels = 1800 * 16 * 16
     yield computing, model, processor
     computing.handler.close()
 
