@@ -39,8 +39,8 @@ def served(model_type: ModelType, work: Work) -> bool:
     ("work", "by"),
     [
         (WRITING, {"lm", "vlm", "scripted"}),
-        (EMBEDDING, {"lm", "vlm", "embeddings"}),
-        (SCORING, {"lm", "vlm", "embeddings", "rerank"}),
+        (EMBEDDING, {"lm", "vlm", "embeddings", "scripted"}),
+        (SCORING, {"lm", "vlm", "embeddings", "rerank", "scripted"}),
         (looking(), {"vlm", "scripted"}),
     ],
     ids=["writing", "embedding", "scoring", "looking"],
