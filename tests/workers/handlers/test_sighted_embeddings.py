@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,3 +178,17 @@ def test_models_without_all_their_weights_are_refused(tmp_path: Path, kind: str)
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     with pytest.raises(ModelLoadError, match="can't be loaded"):
         Computing(folder)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_code_beside_a_processor_is_never_run(tmp_path: Path, kind: str) -> None:
+    folder = MAKERS[kind](tmp_path)
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\nclass Own: pass\n")
+    code = {"AutoProcessor": "own.Own", "AutoTokenizer": ["own.Own", "own.Own"], "AutoImageProcessor": "own.Own"}
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        file = folder / name
+        content = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(content | {"auto_map": code}))
+    with contextlib.suppress(ModelLoadError):
+        Computing(folder).handler.close()
+    assert not (tmp_path / "run").exists()
