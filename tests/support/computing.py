@@ -48,11 +48,15 @@ class Computing:
         self.handler = make_handler(model_type)
         self.facts: ModelFacts = self.handler.load(Load(str(folder), model_type, 8, 512, "/nowhere", **load), print)
 
+    def prepare(self, ticket: int, request: Any) -> list[Any]:
+        """The sequences of a request, once its files are decoded."""
+        return self.handler.prepare(ticket, shown(request, self.handler.decode))
+
     def ask(self, *requests: EmbeddingRequest | ScoreRequest) -> list[Told]:
         """What all the requests' clients are told; they are computed together."""
         tolds, answers = {}, {}
         for ticket, request in enumerate(requests):
-            [sequence] = self.handler.prepare(ticket, shown(request, self.handler.decode))
+            [sequence] = self.prepare(ticket, request)
             tolds[sequence.key], answers[sequence.key] = Told(), self.handler.answer_stream(sequence)
             self.handler.add(sequence)
         while self.handler.busy:

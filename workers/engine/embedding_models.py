@@ -73,6 +73,7 @@ def read_embedding_model(folder: Path, config: dict[str, Any], beside: Path) -> 
 
 def read_sighted(folder: Path, config: dict[str, Any]) -> EmbeddingModel:
     """A model that looks at pictures. Raises ModelLoadError."""
+    # It says what to install where mlx-vlm is missing.
     import_architecture("base")
     from mlx_server.workers.engine.sighted.families import FAMILIES
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from msgspec.structs import asdict, replace
 
-from mlx_server.schemas.generation import Media
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import Media, MediaKind
 from mlx_server.schemas.messages import MediaLimits
 from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.sounds import SoundReader
@@ -70,6 +71,13 @@ class MediaDecoder:
         """End the processes. Idempotent."""
         for readers in self._all:
             readers.close()
+
+
+def check_kinds(media: Sequence[Media], kinds: Sequence[MediaKind]) -> None:
+    """Raises InvalidRequest for what is of no such kind."""
+    for one in media:
+        if one.kind not in kinds:
+            raise InvalidRequest(f"`{one.param}`: this model takes no {one.kind} input.", one.param)
 
 
 def decoded(media: Media, content: Any) -> DecodedMedia:

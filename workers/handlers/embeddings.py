@@ -19,7 +19,7 @@ from mlx_server.workers.engine.embeddings_of import EmbeddingMaker, WithMedia
 from mlx_server.workers.engine.encoders import model_type, read_config
 from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
 from mlx_server.workers.engine.loading import evaluate
-from mlx_server.workers.engine.media import MediaDecoder
+from mlx_server.workers.engine.media import MediaDecoder, check_kinds
 from mlx_server.workers.engine.passes import suited
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.sentence_files import read_sentence_files
@@ -80,7 +80,8 @@ class EmbeddingsHandler(ComputingHandler):
         )
 
     def decode(self, media: Several[Media]) -> Several[Media]:
-        """Pictures as the model's processor takes them. Raises InvalidRequest."""
+        """Pictures as the model's processor takes them. Raises InvalidRequest, also for what is none."""
+        check_kinds(media, () if self._media is None else ("image",))
         return media if self._media is None else self._media.decode(media)
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ NOTHING = "NULL"
 """What stands for an empty input."""
 
 PATCHES = (4, 1800)
-"""The fewest and the most merged patches of a picture, each of which is a token."""
+"""The fewest and the most tokens that a picture is made to have; each is a few patches."""
 
 PLACE = "\ue000"
 """Where a text goes in what the template renders."""
@@ -38,6 +39,10 @@ class Conversation:
     def __init__(self, tokenizer: Any, template: str) -> None:
         self._tokenizer = tokenizer
         self._template = template
+        # A request has one prompt and may have thousands of texts.
+        self._render = lru_cache(maxsize=8)(self._rendered)
+        if PLACE not in self._render("", 0):
+            raise ValueError("its chat template leaves out what the user says")
 
     def frame(self, prompt: str, text: str) -> FramedText:
         """A text without pictures."""
@@ -48,7 +53,7 @@ class Conversation:
         """Pictures and the text that follows them."""
         return text.join(self._render(prompt, pictures).rsplit(PLACE, 1))
 
-    def _render(self, prompt: str, pictures: int) -> str:
+    def _rendered(self, prompt: str, pictures: int) -> str:
         content = [*[{"type": "image"}] * pictures, {"type": "text", "text": PLACE}]
         messages = [
             {"role": "system", "content": [{"type": "text", "text": instruction(prompt)}]},
@@ -83,12 +88,11 @@ def hidden_states(model: Any, tokenizer: Any) -> HiddenStates:
 
 
 def read_inputs(folder: Path, model: Any, texts: InputTexts) -> SightedInputs:
-    """The processor, for pictures as large as its authors allow."""
+    """The processor, with the sizes of pictures that its authors' code sets, whatever the files say."""
     processor = read_processor(folder)
     images, config = processor.image_processor, model.config
     token_pixels = (images.patch_size * images.merge_size) ** 2
-    images.min_pixels = min(images.min_pixels, PATCHES[0] * token_pixels)
-    images.max_pixels = min(images.max_pixels, PATCHES[1] * token_pixels)
+    images.min_pixels, images.max_pixels = (patches * token_pixels for patches in PATCHES)
     template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
     if not template:
         raise ValueError("it has no chat template, which says how its inputs are written")

@@ -11,9 +11,9 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embeddings_of import WithMedia
 from mlx_server.workers.engine.input_texts import InputTexts, too_long
-from mlx_server.workers.engine.media import DecodedMedia
+from mlx_server.workers.engine.media import DecodedMedia, check_kinds
 from mlx_server.workers.engine.resolve import one_line
-from mlx_server.workers.engine.vision.inputs import MediaInputs, check_kinds
+from mlx_server.workers.engine.vision.inputs import MediaInputs
 
 Read = Callable[[EmbeddingInput, str, str], tuple[Sequence[int], MediaInputs]]
 """An input, the prompt before its text, and the text, to token ids and what the model takes beside them.

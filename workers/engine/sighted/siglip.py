@@ -16,11 +16,11 @@ from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.encoders import read_weights
 from mlx_server.workers.engine.input_texts import InputTexts
+from mlx_server.workers.engine.media import check_kinds
 from mlx_server.workers.engine.sighted.building import fill
 from mlx_server.workers.engine.sighted.family import Family, SightedInputs
 from mlx_server.workers.engine.sighted.shown import blaming, pictures_of, text_beside
 from mlx_server.workers.engine.sighted.siglip_model import SiglipModel
-from mlx_server.workers.engine.vision.inputs import check_kinds
 
 ROWS = 32
 """Inputs in one pass: texts are all as long as they may be, and pictures larger still."""

@@ -15,7 +15,7 @@ from mlx_vlm.utils import prepare_inputs
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, MediaKind, Message
-from mlx_server.workers.engine.media import DecodedMedia, evened
+from mlx_server.workers.engine.media import DecodedMedia, check_kinds, evened
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.templates.content import Content
 from mlx_server.workers.engine.vision.places import Place, Placeholders, placed
@@ -134,13 +134,6 @@ class InputReader:
             if one.kind == "audio" and one.content.size > most:
                 message = f"`{one.param}`: this model hears no more than {self.longest_s:g} seconds of a sound."
                 raise InvalidRequest(message, one.param)
-
-
-def check_kinds(media: Sequence[Media], kinds: Sequence[MediaKind]) -> None:
-    """Raises InvalidRequest for what is of no such kind."""
-    for one in media:
-        if one.kind not in kinds:
-            raise InvalidRequest(f"`{one.param}`: this model takes no {one.kind} input.", one.param)
 
 
 def takes_sounds(processor: Any) -> bool:
