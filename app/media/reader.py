@@ -61,8 +61,11 @@ class MediaReader:
         Raises InvalidRequest for the first that can't be had.
         """
         access = self._access
-        if len(media) > access.max_files:
-            param = media[access.max_files].param
+        first_shown: dict[Remote | bytes, Media] = {}
+        for one in media:
+            first_shown.setdefault(one.source, one)
+        if len(first_shown) > access.max_files:
+            param = list(first_shown.values())[access.max_files].param
             message = f"`{param}`: at most {access.max_files} files are allowed in a request (--max-media-files)."
             raise InvalidRequest(message, param)
         budget, wanted = Budget(self._most_bytes), dict[Remote, Media]()

@@ -8,6 +8,7 @@ from collections.abc import Sequence as Several
 
 import numpy as np
 
+from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Computation, Item, Rows
 from mlx_server.workers.engine.fair_batch import next_batch
 from mlx_server.workers.sequence import Broken, Computed, Key, Produced, Sequence
@@ -17,8 +18,17 @@ log = logging.getLogger(__name__)
 Compute = Callable[[Several[Item]], Rows]
 """One pass of the model: a row for each input, whatever else is in the batch."""
 
+CPU_TOKENS = 384
+"""Here a CPU is as fast as it gets, and what a layer makes still lies in its caches: more in one pass gains nothing,
+and whoever comes meanwhile waits for it."""
+
 Batch = dict[Key, list[int]]
 """The numbers of each request's inputs that are computed together."""
+
+
+def batch_budget(tokens: int) -> int:
+    """The tokens of one pass that suit the machine, at most so many."""
+    return min(tokens, CPU_TOKENS) if platform.on_cpu() else tokens
 
 
 class EmbeddingEngine:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.beside import EmbeddingBeside
 from mlx_server.workers.engine.computation import Computation, Item
@@ -16,6 +17,8 @@ from mlx_server.workers.engine.hidden import batching_of
 from mlx_server.workers.engine.input_prompts import InputPrompts
 from mlx_server.workers.engine.input_texts import InputTexts
 from mlx_server.workers.engine.pooling import normalised
+
+CPU_TOKENS_BESIDE = 64
 
 
 class TextEmbedding(NamedTuple):
@@ -49,11 +52,12 @@ def embedding_beside(
     """Put embeddings beside an engine that writes; tries the model, so engine thread only.
 
     `tokenizer` is transformers' own, which must be a fast one. `batch_tokens` bounds a step, and with it how long
-    what is being written has to wait.
+    what is being written has to wait; on a CPU that is long soon.
     """
     tokens = None
     if hidden_states is not None and hasattr(tokenizer, "backend_tokenizer"):
-        tokens = batching_of(hidden_states, vocab_size, batch_tokens)
+        most = min(batch_tokens, CPU_TOKENS_BESIDE) if platform.on_cpu() else batch_tokens
+        tokens = batching_of(hidden_states, vocab_size, most)
     if tokens is None or hidden_states is None:
         return TextEmbedding(None, engine, None)
     embedder = Embedder(hidden_states, ("mean",), (normalised,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Several
+from contextlib import ExitStack
 from pathlib import Path
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
@@ -13,14 +14,13 @@ from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embedder import Embedder, read_head
-from mlx_server.workers.engine.embedding import EmbeddingEngine
+from mlx_server.workers.engine.embedding import EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.embedding_models import read_embedding_model
 from mlx_server.workers.engine.embeddings_of import EmbeddingMaker, WithMedia
 from mlx_server.workers.engine.encoders import model_type, read_config
 from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
 from mlx_server.workers.engine.loading import evaluate
 from mlx_server.workers.engine.media import MediaDecoder, check_kinds
-from mlx_server.workers.engine.passes import suited
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.sentence_files import read_sentence_files
 from mlx_server.workers.engine.sighted.family import SightedInputs
@@ -64,7 +64,7 @@ class EmbeddingsHandler(ComputingHandler):
             self._media = MediaDecoder(spec.media_limits, DECODERS, SAMPLE_RATE)
             inputs = found.read_inputs(self._texts)
             try_pictures(embedder, inputs.with_media, self._media)
-        self._engine = EmbeddingEngine(suited(embedder), spec.batch_tokens)
+        self._engine = EmbeddingEngine(embedder, batch_budget(spec.batch_tokens))
         self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions, inputs.with_media, inputs.frame)
         return ModelFacts(
             rows=spec.rows,
@@ -105,8 +105,11 @@ def try_pictures(embedder: Embedder, with_media: WithMedia | None, files: MediaD
     """Look at one. Raises ModelLoadError."""
     if with_media is None:
         return
-    try:
-        shown = files.decode([trial_picture((96, 64))])
-        embedder([with_media(EmbeddingInput("", "input", tuple(shown)), "", None)])
-    except InvalidRequest as error:
-        raise ModelLoadError(f"the model can't look at pictures: {error.message}") from None
+    with ExitStack() as unless_it_works:
+        unless_it_works.callback(files.close)
+        try:
+            shown = files.decode([trial_picture((96, 64))])
+            embedder([with_media(EmbeddingInput("", "input", tuple(shown)), "", None)])
+        except InvalidRequest as error:
+            raise ModelLoadError(f"the model can't look at pictures: {error.message}") from None
+        unless_it_works.pop_all()

@@ -12,7 +12,7 @@ from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.classifying import check_labels, logit_of
 from mlx_server.workers.engine.computation import Item, computation
-from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine
+from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.encoders import (
     ENCODERS,
     is_classifier,
@@ -26,7 +26,6 @@ from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokeniz
 from mlx_server.workers.engine.judging import JudgedPairs, no_instruction, yes_or_no
 from mlx_server.workers.engine.loading import evaluate, read_model
 from mlx_server.workers.engine.outcomes import Relevance
-from mlx_server.workers.engine.passes import suited
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.computing import ComputingHandler
@@ -58,7 +57,7 @@ class RerankHandler(ComputingHandler):
         report(Loading("warming up"))
         compute = self._computing(model, config, tokenizer)
         compute([Item((0,))])
-        self._engine = EmbeddingEngine(suited(compute), spec.batch_tokens)
+        self._engine = EmbeddingEngine(compute, batch_budget(spec.batch_tokens))
         return ModelFacts(
             rows=spec.rows,
             context_length=limit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from collections.abc import Sequence as Several
+from contextlib import ExitStack
 from pathlib import Path
 
 from mlx_server.schemas.embedding import Work
@@ -75,14 +76,17 @@ class VisionHandler(WritingHandler):
             inputs,
         )
         check_templates(self._prompts, spec)
-        sequences, senseless = Senses(model, self._prompts, self._media, inputs).sequences()
-        tried = try_model(
-            model,
-            sequences,
-            rows=spec.rows,
-            feature_bytes=spec.feature_cache_bytes,
-            prefix_bytes=spec.prefix_cache_bytes,
-        )
+        with ExitStack() as unless_it_works:
+            unless_it_works.callback(self._media.close)
+            sequences, senseless = Senses(model, self._prompts, self._media, inputs).sequences()
+            tried = try_model(
+                model,
+                sequences,
+                rows=spec.rows,
+                feature_bytes=spec.feature_cache_bytes,
+                prefix_bytes=spec.prefix_cache_bytes,
+            )
+            unless_it_works.pop_all()
         engine = VisionEngine(
             model,
             set(tokenizer.eos_token_ids),

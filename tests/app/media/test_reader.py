@@ -57,7 +57,8 @@ def test_every_source_is_read_once() -> None:
 
 def test_files_are_counted() -> None:
     assert len(read(media("data:,a", "data:,b"), max_files=2)) == 2
-    error = refusal(media("data:,a", "data:,a", "data:,a"), max_files=2)
+    assert len(read(media("data:,a", "data:,a", "data:,a"), max_files=1)) == 1
+    error = refusal(media("data:,a", "data:,b", "data:,c"), max_files=2)
     assert error.param == "content[2]"
     assert error.message == "`content[2]`: at most 2 files are allowed in a request (--max-media-files)."
     assert refusal(media("data:,a"), max_files=0).param == "content[0]"
