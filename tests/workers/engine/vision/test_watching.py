@@ -13,6 +13,7 @@ from support.sight import Sight, said
 
 from mlx_server.schemas.generation import Media, Message
 from mlx_server.workers.engine.vision.batch import VisionEngine
+from mlx_server.workers.engine.vision.features import forget, remember
 from mlx_server.workers.engine.vision.prefixes import PrefixStore
 from mlx_server.workers.engine.vision.trial import REPORTED, TOKENS, difference, play, trace_alone
 from mlx_server.workers.sequence import Sequence
@@ -88,3 +89,18 @@ def test_only_the_same_film_is_known_again(sight: Sight, films: list[bytes]) -> 
     assert (place.kind, other.cached_tokens, other.encoded_media) == ("video", place.start, 1)
     again = _run(sight, engine, 2, SYSTEM, _watched("What colour is the shape?", films[1]))
     assert (again.cached_tokens, again.encoded_media, again.cached_media) == (len(again.prompt) - 1, 0, 1)
+
+
+def test_films_that_were_watched_are_remembered_beside_pictures(sight: Sight, films: list[bytes]) -> None:
+    tower = remember(sight.model, 1 << 30)
+    assert tower is not None
+    try:
+        engine = sight.engine(tower=tower)
+        both = _between("What colour is the shape?", _watched("", films[1]), _watched("", films[3]))
+        first = _run(sight, engine, 0, both)
+        assert (first.encoded_media, first.cached_media) == (2, 0)
+        mixed = _between("What colour is the shape?", said("", PICTURE), _watched("", films[3]))
+        second = _run(sight, engine, 1, mixed)
+        assert (second.encoded_media, second.cached_media) == (1, 1)
+    finally:
+        forget(sight.model, tower)
