@@ -4,6 +4,7 @@ import asyncio
 import base64
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -11,6 +12,7 @@ import openai
 import pytest
 from shapes.draw import Scene, draw_scene
 from support.clients import async_sdk, sdk
+from support.films import film_file
 from support.metrics import value
 from support.servers import Server
 from support.sight import SHAPES, png
@@ -59,6 +61,20 @@ def test_clients_of_all_apis_are_answered_about_pictures(server: Server) -> None
             messages=[{"role": "user", "content": content}], model="m", max_tokens=9, extra_body={"temperature": 0}
         )
         assert [block.text for block in message.content if block.type == "text"] == [shape.kind]
+
+
+def test_a_film_is_answered_about(server: Server, tmp_path: Path) -> None:
+    film = base64.b64encode(film_file(tmp_path / "a.mp4", [(250, 0, 0)] * 20)).decode()
+    part: Any = {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{film}"}}
+    with sdk(server) as client:
+        asked: Any = [{"role": "user", "content": [part, {"type": "text", "text": "What colour is the shape?"}]}]
+        chat = client.chat.completions.create(messages=asked, **GREEDY)
+        assert chat.choices[0].message.content
+        assert chat.usage
+        assert chat.usage.prompt_tokens > 16, "a film takes tokens"
+        part["video_url"]["url"] = "data:video/mp4;base64,AAAA"
+        with pytest.raises(openai.BadRequestError, match="not a film this server can read"):
+            client.chat.completions.create(messages=asked, **GREEDY)
 
 
 def test_a_streamed_answer_is_the_same(server: Server) -> None:

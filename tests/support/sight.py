@@ -97,6 +97,8 @@ class Sight:
         """The greedy answer of mlx-vlm's own unbatched loop, rendered and processed by its own means."""
         from mlx_vlm import stream_generate
 
+        from mlx_server.workers.engine.vision.inputs import metadata
+
         dicts = [
             {"role": m.role, "content": [*map(part, m.media), {"type": "text", "text": m.content}]} for m in messages
         ]
@@ -104,6 +106,7 @@ class Sight:
         media = self.media.decode([one for m in messages for one in m.media])
         images = [one.content for one in media if one.kind == "image"]
         sounds = [one.content for one in media if one.kind == "audio"]
+        films = [one.content for one in media if one.kind == "video"]
         tokens = []
         for response in stream_generate(
             self.model,
@@ -111,6 +114,8 @@ class Sight:
             text,
             image=images or None,
             audio=sounds or None,
+            video=[film.frames for film in films] or None,
+            **({"video_metadata": [metadata(film) for film in films]} if films else {}),
             max_tokens=max_tokens,
             temperature=0.0,
         ):

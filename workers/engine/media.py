@@ -1,10 +1,10 @@
-"""Clients' files become pictures and sounds, for several requests at a time."""
+"""Clients' files become pictures, sounds and films, for several requests at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from queue import LifoQueue
 from typing import Any
 
@@ -14,13 +14,14 @@ from msgspec.structs import asdict, replace
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, MediaKind
 from mlx_server.schemas.messages import MediaLimits
+from mlx_server.workers.engine.films import FilmReader
 from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.sounds import SoundReader
 
 
 class DecodedMedia(Media, frozen=True, kw_only=True):
-    """What a file holds: a picture upright and in RGB, or a sound's samples. `digest` is what it is known by, since
-    the file itself is no longer there."""
+    """What a file holds: a picture upright and in RGB, a sound's samples, or a Film. `digest` is what it is known by,
+    since the file itself is no longer there."""
 
     content: Any
     digest: bytes
@@ -32,6 +33,7 @@ class Readers:
     def __init__(self, limits: MediaLimits) -> None:
         self._pictures = PictureReader(limits)
         self._sounds = SoundReader(limits)
+        self._films = FilmReader(limits)
 
     def read(self, media: Sequence[Media], sample_rate: int) -> list[DecodedMedia]:
         """All in order. Raises InvalidRequest."""
@@ -39,13 +41,16 @@ class Readers:
         pictures = iter(self._pictures.read([one for one in media if one.kind == "image"]))
         spent_s = time.monotonic() - began
         sounds = iter(self._sounds.read([one for one in media if one.kind == "audio"], sample_rate, spent_s))
-        of = {"image": pictures, "audio": sounds}
+        spent_s = time.monotonic() - began
+        films = iter(self._films.read([one for one in media if one.kind == "video"], spent_s))
+        of: dict[MediaKind, Iterator[Any]] = {"image": pictures, "audio": sounds, "video": films}
         return [decoded(one, next(of[one.kind])) for one in media]
 
     def close(self) -> None:
         """End the processes. Idempotent; from any thread."""
         self._pictures.close()
         self._sounds.close()
+        self._films.close()
 
 
 class MediaDecoder:

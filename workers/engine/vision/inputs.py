@@ -11,10 +11,11 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_vlm.prompt_utils import get_message_json
-from mlx_vlm.utils import prepare_inputs
+from mlx_vlm.utils import VideoMetadata, prepare_inputs
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, MediaKind, Message
+from mlx_server.workers.engine.films import Film
 from mlx_server.workers.engine.media import DecodedMedia, check_kinds, evened
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.templates.content import Content
@@ -61,13 +62,16 @@ class InputReader:
         self._markers: dict[MediaKind, str | None] = {
             "image": getattr(processor, "image_token", None),
             "audio": getattr(processor, "audio_token", None),
+            "video": getattr(processor, "video_token", None),
         }
         extractor = getattr(processor, "feature_extractor", None)
         self.sample_rate = int(getattr(extractor, "sampling_rate", SAMPLE_RATE))
         self.longest_s: float | None = None
         self.evens_sounds = False
         sees: tuple[MediaKind, ...] = ("image",) if getattr(processor, "image_processor", None) is not None else ()
-        self.kinds: tuple[MediaKind, ...] = (*sees, "audio") if takes_sounds(processor) else sees
+        hears: tuple[MediaKind, ...] = ("audio",) if takes(processor, "audio", "audios") else ()
+        films: tuple[MediaKind, ...] = ("video",) if takes(processor, "videos") else ()
+        self.kinds: tuple[MediaKind, ...] = (*sees, *hears, *films)
 
     def check(self, media: Sequence[Media]) -> None:
         """Raises InvalidRequest for a kind that the model does not take, and for a second sound where it hears one."""
@@ -81,6 +85,8 @@ class InputReader:
         """A message with its pictures' and sounds' marks where mlx-vlm puts them for this model. Raises
         InvalidRequest."""
         counts = Counter(one.kind for one in message.media)
+        for one in message.media if counts["video"] else ():
+            raise InvalidRequest(f"`{one.param}`: the chat template has no place for films.", one.param)
         try:
             said = get_message_json(
                 self._model_type,
@@ -106,14 +112,17 @@ class InputReader:
         self._check_markers(text, shown, param)
         self._check_lengths(shown)
         shown = evened(shown) if self.evens_sounds else shown
+        films: list[Film] = contents(shown, "video") or []
         try:
             inputs = prepare_inputs(
                 self._processor,
                 images=contents(shown, "image"),
                 audio=contents(shown, "audio"),
+                videos=[film.frames for film in films] or None,
                 prompts=text,
                 image_token_index=self._image_index,
                 add_special_tokens=special,
+                **({"video_metadata": [metadata(film) for film in films]} if films else {}),
             )
             mx.eval([value for value in inputs.values() if isinstance(value, mx.array)])
         except Exception as error:  # noqa: BLE001 - a processor is a model's own code and may raise anything
@@ -136,10 +145,16 @@ class InputReader:
                 raise InvalidRequest(message, one.param)
 
 
-def takes_sounds(processor: Any) -> bool:
-    """Whether mlx-vlm would give it some; what comes of that only a trial can tell."""
+def takes(processor: Any, *names: str) -> bool:
+    """Whether mlx-vlm would give it something by one of these names; what comes of that only a trial can tell."""
     parameters = inspect.signature(getattr(processor, "process", processor)).parameters
-    return "audio" in parameters or "audios" in parameters
+    return any(name in parameters for name in names)
+
+
+def metadata(film: Film) -> VideoMetadata:
+    """What processors are told of a film."""
+    *_, height, width = film.frames.shape
+    return VideoMetadata(film.total, film.fps, film.indices, width, height, film.total / film.fps)
 
 
 def contents(shown: Sequence[DecodedMedia], kind: MediaKind) -> list[Any] | None:

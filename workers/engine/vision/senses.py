@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Media, MediaKind, Message
-from mlx_server.workers.engine.media import MediaDecoder
+from mlx_server.workers.engine.films import FRAMES_PER_S, Film
+from mlx_server.workers.engine.media import DecodedMedia, MediaDecoder
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.engine.vision.prefill import begin
+from mlx_server.workers.engine.vision.prefixes import PrefixStore
 from mlx_server.workers.engine.vision.traces import difference, trace_alone
+from mlx_server.workers.engine.vision.trial import deviation
 from mlx_server.workers.engine.vision.trial_features import same
 from mlx_server.workers.engine.vision.trial_prompts import chirp, made, trial_sequences
 from mlx_server.workers.handlers.base import ModelLoadError
@@ -40,7 +44,22 @@ class Senses:
             heard, deaf = self._hear(len(sequences))
             sequences += heard
             notes += self._without("audio", f"takes no sounds: {deaf}") if deaf else []
+        if "video" in self._inputs.kinds:
+            notes += self._without("video", f"takes no films: {why}") if (why := self._watch(len(sequences))) else []
         return sequences, notes
+
+    def _watch(self, number: int) -> str:
+        """Why it takes no films. They are no part of what else is tried, and must not change how pictures are read."""
+        try:
+            one, other = (made(self._prompts, number, self._said(film(turn))) for turn in (0, 2))
+            then = (*self._said(film(0)).messages, Message("assistant", "A film."), Message("user", "And then?"))
+            sequences = [one, made(self._prompts, number + 1, ChatPrompt(then))]
+        except InvalidRequest as error:
+            return one_line(error)
+        if reason := deaf(self._model, one, other):
+            return reason
+        alone = [trace_alone(self._model, sequence) for sequence in sequences]
+        return deviation(alone, self._model, sequences, rows=2, tower=None, prefixes=PrefixStore(1 << 30))
 
     def _without(self, kind: MediaKind, note: str) -> list[str]:
         if kind not in self._inputs.kinds:
@@ -99,6 +118,14 @@ class Senses:
         if one.tokens != more.tokens or one.media is None or more.media is None:
             return False
         return all(is_same(value, more.media.arrays.get(name)) for name, value in one.media.arrays.items())
+
+
+def film(turn: int) -> DecodedMedia:
+    """Four frames of a gradient that turns, beginning with this one."""
+    gradient = np.linspace(0, 255, 64, dtype=np.uint8)[None, :].repeat(64, axis=0)
+    frames = np.stack([np.rot90(gradient, turn + i) for i in range(4)])[:, None].repeat(3, axis=1)
+    content = Film(frames, [0, 1, 2, 3], 4, FRAMES_PER_S)
+    return DecodedMedia("video", b"", 0, "messages", content=content, digest=bytes([turn]))
 
 
 def is_same(value: Any, other: Any) -> bool:
