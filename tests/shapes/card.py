@@ -25,11 +25,11 @@ test can tell whether the right picture arrived at the right place.
 `mlx_vlm.load(folder)` opens it. It is of no use for anything but tests.
 
 ## What it can be asked
-How many shapes there are in a plain picture (`one` to `four`), and where there is one, for its colour ({colours}), its
-shape ({shapes}), whether it is on the left or the right, at the top or the bottom, for a description and for one as
-JSON. Answers are one word, lower case, except for the descriptions. In a conversation with several pictures a question
-is about the latest, or about the first or second of two in one message. Without a picture it answers
-"{no_picture}"; to "{hello}" it says "{greeting}".
+How many shapes there are in a plain picture (`one` to `four`), and where there is one, for its colour
+({colours}), its shape ({shapes}), whether it is on the left or the right, at the top or
+the bottom, for a description and for one as JSON. Answers are one word, lower case, except for the descriptions. In a
+conversation with several pictures a question is about the latest, or about the first or second of two in one message.
+Without a picture it answers "{no_picture}"; to "{hello}" it says "{greeting}".
 
 A square picture takes {tokens} tokens and the two around them: the processor scales every picture to about {size} by
 {size} pixels, in patches of {patch}.
