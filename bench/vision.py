@@ -32,7 +32,7 @@ MODEL = BENCH.parent / "tests" / "shapes" / "model"
 RESULTS = BENCH / "results" / "vision.json"
 COMMAND = [sys.executable, "-m", "mlx_server.app", "launch", "--model-path", str(MODEL), "--model-type", "vlm"]
 MAX_TOKENS = 48
-REQUESTS = {1: 16, 4: 48, 8: 96}
+REQUESTS = {1: 32, 4: 96, 8: 192}
 TARGET = 0.8
 DISTINCT, TURNS, CLIENTS = 4, 3, 8
 Row = dict[str, Any]
@@ -108,7 +108,7 @@ def main() -> int:
     parser.add_argument("--clients", default="1,4,8")
     options = parser.parse_args()
     console, table = Console(), Table("what", "result", "asked")
-    raw: Row = {"machine": this_machine(), "command": " ".join(["python", *sys.argv]), "pairs": {}}
+    raw: Row = {"machine": asdict(this_machine()), "command": " ".join(["python", *sys.argv]), "pairs": {}}
     met = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

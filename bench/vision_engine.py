@@ -1,7 +1,8 @@
 """The baseline of `vision.py`: a closed loop over mlx-vlm's own `BatchGenerator`, with no server around it.
 
-Run it in the worker's environment, as `engine.py`. Pictures are drawn, templated, made pixel values and token ids
-before the clock starts; what the vision encoder and the language model do is timed. It answers `engine.py`'s `run`.
+Run it in the worker's environment, as `engine.py`. The clock starts with pictures and questions: what mlx-vlm's
+processor, the vision encoder and the language model do with them is timed, the processor's share also by itself
+(`prepare_s`). It answers `engine.py`'s `run`.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -31,6 +33,13 @@ PREFILL_BATCH_SIZE = 1
 """With more, nothing joins a running batch before so many rows are free."""
 
 
+@dataclass(frozen=True, slots=True)
+class VisionMeasurement(Measurement):
+    """The same; for `prepare_s` of the time pictures became pixel values and questions token ids."""
+
+    prepare_s: float = 0.0
+
+
 class VisionEngine(Engine):
     """A loaded vision model."""
 
@@ -46,9 +55,9 @@ class VisionEngine(Engine):
 
     def run(self, clients: int, requests: int, max_tokens: int, first_prompt: int = 0) -> Measurement:
         """One closed loop over that many pictures, a question about each."""
-        prepared = [self._prepare(*asked) for asked in pictures(requests, first_prompt)]
-        waiting = iter(prepared)
+        waiting = iter(pictures(requests, first_prompt))
         tokens = finished = 0
+        self._prepare_s, self._prompt_tokens = 0.0, 0
         started_s = perf_counter()
         generator = BatchGenerator(
             self._model.language_model,
@@ -72,7 +81,7 @@ class VisionEngine(Engine):
                 self._insert(generator, waiting, ended)
         wall_s = perf_counter() - started_s
         generator.close()
-        return Measurement(
+        return VisionMeasurement(
             clients=clients,
             requests=requests,
             max_tokens=max_tokens,
@@ -81,16 +90,22 @@ class VisionEngine(Engine):
             tokens=tokens,
             tokens_per_s=round(tokens / wall_s, 3),
             stopped_early=0,
-            prompt_tokens=sum(inputs["input_ids"].shape[1] for inputs in prepared),
+            prompt_tokens=self._prompt_tokens,
             setting=Setting(PREFILL_BATCH_SIZE, PREFILL_STEP_SIZE),
+            prepare_s=round(self._prepare_s, 6),
         )
 
     def _prepare(self, image: Any, question: str) -> Inputs:
+        began_s = perf_counter()
         text = apply_chat_template(self._processor, self._model.config, question, num_images=1)
-        return dict(prepare_inputs(self._processor, images=[image], prompts=[text], add_special_tokens=False))
+        inputs = dict(prepare_inputs(self._processor, images=[image], prompts=[text], add_special_tokens=False))
+        self._prepare_s += perf_counter() - began_s
+        self._prompt_tokens += inputs["input_ids"].shape[1]
+        return inputs
 
-    def _insert(self, generator: BatchGenerator, waiting: Iterator[Inputs], count: int) -> None:
-        for inputs in islice(waiting, count):
+    def _insert(self, generator: BatchGenerator, waiting: Iterator[tuple[Any, str]], count: int) -> None:
+        for asked in islice(waiting, count):
+            inputs = self._prepare(*asked)
             ids, pixels = inputs["input_ids"], inputs["pixel_values"]
             rest = {k: v for k, v in inputs.items() if k not in ("input_ids", "pixel_values", "attention_mask")}
             features = self._model.get_input_embeddings(ids, pixels, mask=inputs.get("attention_mask"), **rest)
