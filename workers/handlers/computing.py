@@ -10,15 +10,14 @@ import mlx.core as mx
 from mlx_server.schemas.generation import Media, Prompt, ToolUse
 from mlx_server.workers.engine.computation import Computation
 from mlx_server.workers.engine.computed import ComputedAnswer
-from mlx_server.workers.engine.embedding import EmbeddingEngine
 from mlx_server.workers.engine.input_texts import InputTexts
-from mlx_server.workers.sequence import Key, Produced, Sequence
+from mlx_server.workers.handlers.stepping import SteppingHandler
+from mlx_server.workers.sequence import Sequence
 
 
-class ComputingHandler:
+class ComputingHandler(SteppingHandler):
     """Everything but loading and preparing, which set `_engine` and `_texts`."""
 
-    _engine: EmbeddingEngine
     _texts: InputTexts
 
     def decode(self, media: Several[Media]) -> Several[Media]:
@@ -41,23 +40,6 @@ class ComputingHandler:
         """A stream for one request."""
         assert isinstance(sequence, Computation)
         return ComputedAnswer(sequence)
-
-    @property
-    def busy(self) -> bool:
-        """Some input is not computed yet."""
-        return self._engine.busy
-
-    def add(self, sequence: Sequence) -> None:
-        """Take a request in."""
-        self._engine.add(sequence)
-
-    def remove(self, key: Key) -> None:
-        """Drop a request."""
-        self._engine.remove(key)
-
-    def step(self) -> list[Produced]:
-        """One pass of the model."""
-        return self._engine.step()
 
     def close(self) -> None:
         """Forget all requests; the memory goes with the process."""

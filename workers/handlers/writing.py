@@ -18,22 +18,20 @@ from mlx_server.schemas.generation import Media, Prompt, Sampling, ToolUse
 from mlx_server.schemas.messages import Load
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answers import AnswerMaker
-from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.sequence import Key, Produced, Sequence
+from mlx_server.workers.handlers.stepping import SteppingHandler
 
 log = logging.getLogger(__name__)
 
 
-class WritingHandler:
+class WritingHandler(SteppingHandler):
     """Chat template and tokenizer before an engine. What is loaded fills in the attributes."""
 
     def __init__(self) -> None:
         self._answers: AnswerMaker
         self._prompts: PromptMaker
-        self._engine: Engine
 
     def decode(self, media: Several[Media]) -> Several[Media]:
         """As they are: they will be refused."""
@@ -50,23 +48,6 @@ class WritingHandler:
     def text(self, ids: Iterable[int]) -> str:
         """Their text. Raises InvalidRequest."""
         return self._prompts.text(ids)
-
-    @property
-    def busy(self) -> bool:
-        """Some sequence wants a step."""
-        return self._engine.busy
-
-    def add(self, sequence: Sequence) -> None:
-        """Take a sequence in."""
-        self._engine.add(sequence)
-
-    def remove(self, key: Key) -> None:
-        """Drop a sequence."""
-        self._engine.remove(key)
-
-    def step(self) -> list[Produced]:
-        """One step of the engine."""
-        return self._engine.step()
 
     def close(self) -> None:
         """Release the generator; the memory goes with the process."""

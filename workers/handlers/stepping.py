@@ -1,0 +1,29 @@
+"""What every handler does with its engine, whatever it makes of requests."""
+
+from __future__ import annotations
+
+from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.sequence import Key, Produced, Sequence
+
+
+class SteppingHandler:
+    """Passes sequences on to `_engine`, which loading sets."""
+
+    _engine: Engine
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence wants a step."""
+        return self._engine.busy
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence in."""
+        self._engine.add(sequence)
+
+    def remove(self, key: Key) -> None:
+        """Drop a sequence."""
+        self._engine.remove(key)
+
+    def step(self) -> list[Produced]:
+        """One step of the engine."""
+        return self._engine.step()
