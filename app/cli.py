@@ -340,6 +340,8 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s server %(message)s", stream=sys.stderr
     )
+    # Its debug messages name the hosts of clients' URLs.
+    logging.getLogger("httpcore2").setLevel(logging.WARNING)
     try:
         sock = listen(settings.host, settings.port)
     except AddressError as error:

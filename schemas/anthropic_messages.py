@@ -9,7 +9,7 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import FunctionCall, Media, Message
-from mlx_server.schemas.media import MediaFields, MediaSource, check_role, to_media
+from mlx_server.schemas.media import MediaFields, MediaSource, check_fields, check_role, to_media
 
 BETWEEN_TURNS = "\n\n"
 """What stands between turns of one speaker that are made one, and between the texts of `system`."""
@@ -22,6 +22,9 @@ BLOCKS = {
     "tool_result": ("text", "image"),
 }
 """By role, and those in a tool's result."""
+
+SHOWN_FIELDS = {"text": ("text",), "image": ("source",)}
+"""What blocks that say or show something do it with."""
 
 FAILED = "Error: "
 
@@ -195,6 +198,7 @@ def check_type(block: TextParam, role: str, where: str) -> None:
 def to_text(block: TextParam, where: str) -> str:
     """A text block's text. Raises InvalidRequest for another block."""
     check_type(block, "system", where)
+    check_fields(block, "text", SHOWN_FIELDS, where)
     return needed(block.text, f"{where}.text")
 
 
@@ -203,6 +207,8 @@ def to_content(blocks: Sequence[ResultParam], path: str, first: int = 0) -> tupl
     text, media = "", []
     for i, block in enumerate(blocks, first):
         where = f"{path}[{i}]"
+        if block.type in SHOWN_FIELDS:
+            check_fields(block, block.type, SHOWN_FIELDS, where)
         if block.type == "image":
             needed(block.source, f"{where}.source")
             media.append(to_media("image", MediaFields(source=block.source), len(text), where))

@@ -16,7 +16,15 @@ from mlx_server.schemas.generation import (
     Template,
     ToolUse,
 )
-from mlx_server.schemas.media import PART_KINDS, PART_TYPES, MediaFields, check_role, to_media
+from mlx_server.schemas.media import (
+    PART_FIELDS,
+    PART_KINDS,
+    PART_TYPES,
+    MediaFields,
+    check_fields,
+    check_role,
+    to_media,
+)
 from mlx_server.schemas.openai import Count, PerformanceMetrics, SamplingFields, Usage
 from mlx_server.schemas.openai_tools import (
     FunctionChoice,
@@ -238,6 +246,8 @@ def to_content(content: str | list[ContentPart] | None, role: str, path: str) ->
     text, media = "", []
     for i, part in enumerate(content):
         where = f"{path}[{i}]"
+        if part.type in PART_FIELDS:
+            check_fields(part, part.type, PART_FIELDS, where)
         if part.type in PART_KINDS:
             check_role(role, where)
             media.append(to_media(part.type, part, len(text), where))

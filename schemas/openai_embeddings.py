@@ -11,7 +11,7 @@ from msgspec import Meta
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, Remote
-from mlx_server.schemas.media import Link, MediaLink, as_url, to_detail
+from mlx_server.schemas.media import Link, MediaLink, as_url, read_link, to_detail
 from mlx_server.schemas.openai import Count, TokenId
 from mlx_server.schemas.truncation import TruncationFields
 
@@ -113,9 +113,8 @@ def to_pictures(given: Link | Sequence[Link], count: int) -> list[Media]:
 
 def to_picture(given: Link, param: str) -> Media:
     """A picture before the text. Raises InvalidRequest."""
-    if isinstance(given, str):
-        return Media("image", Remote(as_url(given)), 0, param)
-    return Media("image", Remote(as_url(given.url)), 0, param, to_detail(given.detail, f"{param}.detail"))
+    url, detail = read_link(given, param)
+    return Media("image", Remote(as_url(url)), 0, param, to_detail(detail, f"{param}.detail"))
 
 
 class Embedding(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Annotated, cast
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.media import AudioData, MediaLink, check_role, no_files
+from mlx_server.schemas.media import AudioData, MediaLink, check_fields, check_role, read_link
 from mlx_server.schemas.openai_chat import MAX_MESSAGES
 from mlx_server.schemas.openai_responses_items import (
     FunctionCallItem,
@@ -154,19 +154,26 @@ def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
     if part.type not in MEDIA:
         return InputText(text_of(part, where))
     check_role(role, where)
-    if part.file_id is not None:
-        raise no_files(f"{where}.file_id")
+    check_fields(part, part.type, FIELDS, where)
     if part.type == "input_audio":
         if part.input_audio is None:
             raise InvalidRequest(f"`{where}.input_audio` is missing.", f"{where}.input_audio")
         return InputAudio(part.input_audio)
-    link = part.image_url
-    url, detail = (link.url, link.detail) if isinstance(link, MediaLink) else (link, None)
-    return InputImage(needed(url, f"{where}.image_url"), detail or part.detail or "auto")
+    if part.image_url is None:
+        raise InvalidRequest(f"`{where}.image_url` is missing.", f"{where}.image_url")
+    url, detail = read_link(part.image_url, f"{where}.image_url")
+    return InputImage(url, detail or part.detail or "auto")
 
 
 MEDIA = ("input_image", "input_audio")
 TEXTS = ("input_text", "output_text", "reasoning_text", "summary_text")
+FIELDS = {
+    **dict.fromkeys(TEXTS, ("text",)),
+    "refusal": ("refusal",),
+    "input_image": ("image_url", "detail"),
+    "input_audio": ("input_audio",),
+}
+"""By a part's type: the fields that count in it."""
 
 
 def texts_of(parts: list[InputPart], path: str) -> list[str]:
@@ -178,6 +185,8 @@ def text_of(part: InputPart, where: str) -> str:
     """The words of a part. Raises InvalidRequest if it has none."""
     if part.type in MEDIA:
         check_role("assistant", where)
+    if part.type in FIELDS:
+        check_fields(part, part.type, FIELDS, where)
     if part.type == "refusal":
         return needed(part.refusal, f"{where}.refusal")
     if part.type in TEXTS:

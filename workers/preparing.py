@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -21,7 +22,7 @@ class Preparing:
     """One thread has the tokenizer, and others decode, which may take long: nobody else's prompt waits for a picture.
 
     The methods are for the event loop's thread. Who is cancelled while he waits for one is not begun with; what has
-    begun goes on to its end, and comes to nothing.
+    begun with the tokenizer goes on to its end, and comes to nothing; decoding is given up.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,11 @@ class Preparing:
         media = media_of(given)
         if not media:
             return given
-        ready = iter(await asyncio.wrap_future(self._decoders.submit(handler.decode, media)))
+        over = threading.Event()
+        try:
+            ready = iter(await asyncio.wrap_future(self._decoders.submit(handler.decode, media, over.is_set)))
+        finally:
+            over.set()
         return with_media(given, lambda _: next(ready))
 
     async def tokenized(self, work: Callable[[], Result]) -> Result:

@@ -95,6 +95,8 @@ def target_of(url: str) -> httpcore2.URL:
         if parts.scheme not in ("http", "https"):
             raise MediaProblem("only http and https URLs are fetched")
         host, port = ascii_host(parts), parts.port
+        if port == 0:
+            raise ValueError("no port")
     except ValueError:
         raise MediaProblem(NO_URL) from None
     if parts.username is not None or parts.password is not None:

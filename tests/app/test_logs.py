@@ -34,6 +34,15 @@ def test_every_request_leaves_one_line(launch: Callable[..., Server]) -> None:
     ]
 
 
+def test_hosts_of_clients_urls_are_not_logged(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--log-level", "debug")
+    picture = {"type": "image_url", "image_url": "http://secret.invalid/a.png"}
+    asked = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": [picture]}]})
+    assert (asked.status_code, "no public address" in asked.text) == (400, True)
+    server.wait_until(lambda: "/v1/chat/completions" in server.output())
+    assert "secret.invalid" not in server.output()
+
+
 def test_line_of_a_request_cannot_be_forged(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED)
     assert server.get("/a%0d%0aINFO forged%1b[31m").status_code == 404

@@ -170,6 +170,42 @@ def test_claudes_tools_show_pictures(failed: bool, said: str, at: int) -> None:
     assert messages[3] == Message("user", "well?", media=(Media("image", Remote(URL), 0, "messages[2].content[1]"),))
 
 
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"type": "input_text", "text": "a", "image_url": URL}, "image_url"),
+        ({"type": "input_text", "text": "a", "file_id": "a"}, "file_id"),
+        ({"type": "input_image", "image_url": URL, "text": "a"}, "text"),
+        ({"type": "input_image", "image_url": {"file_id": "a"}}, "image_url.file_id"),
+        ({"type": "input_image", "image_url": {}}, "image_url.url"),
+        ({"type": "input_audio", "input_audio": {"data": "UklG"}, "detail": "low"}, "detail"),
+    ],
+    ids=str,
+)
+def test_responses_name_fields_that_belong_elsewhere(part: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        responses({"role": "user", "content": [part]})
+    assert caught.value.param == f"input[0].content[0].{field}"
+
+
+@pytest.mark.parametrize(
+    ("part", "field"), [(block() | {"text": "a"}, "text"), (text("a") | {"source": block()["source"]}, "source")]
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_claude_names_fields_that_belong_elsewhere(part: dict[str, Any], field: str, inside: bool) -> None:
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]}
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [part]}
+    with pytest.raises(InvalidRequest) as caught:
+        claude(*([call, {"role": "user", "content": [result]}] if inside else [{"role": "user", "content": [part]}]))
+    place = "messages[1].content[0].content[0]" if inside else "messages[0].content[0]"
+    assert caught.value.param == f"{place}.{field}"
+
+
+def test_space_around_a_url_is_none_of_it() -> None:
+    assert shown({"type": "image_url", "image_url": f" {URL}\n"}).media == shown(PICTURE).media
+    assert claude({"role": "user", "content": [block(f"\t{URL} ")]})[0].media == shown(PICTURE).media
+
+
 def test_a_source_must_be_a_picture() -> None:
     source = {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}
     with pytest.raises(InvalidRequest) as caught:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import MediaLimits
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine.killable import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.film_child"
@@ -51,22 +52,23 @@ class FilmReader:
             max_answer=3 * limits.image_pixels + (1 << 16),
         )
 
-    def read(self, media: Sequence[Media], spent_s: float = 0.0) -> list[Film]:
+    def read(self, media: Sequence[Media], spent_s: float = 0.0, abandoned: Abandoned = never) -> list[Film]:
         """The films. `spent_s` is what the request's other files took of the time for all.
 
-        Raises InvalidRequest for the first that can't be read, and for one that is too long or too large.
+        Raises InvalidRequest for the first that can't be read, for one that is too long or too large, and once nobody
+        waits.
         """
         deadline = self._process.deadline() - spent_s if media else 0.0
-        return [self._decode(one, deadline) for one in media]
+        return [self._decode(one, deadline, abandoned) for one in media]
 
     def close(self) -> None:
         """End the process. Idempotent."""
         self._process.close()
 
-    def _decode(self, media: Media, deadline: float) -> Film:
+    def _decode(self, media: Media, deadline: float, abandoned: Abandoned) -> Film:
         param = media.param
         try:
-            answer = self._process.ask({"file": media.source}, deadline)
+            answer = self._process.ask({"file": media.source}, deadline, abandoned)
         except Stopped as error:
             raise InvalidRequest(f"`{param}`: this film can't be read: decoding it {error}.", param) from None
         if "refused" in answer:

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import psutil
 
+from mlx_server.workers.abandoned import Abandoned, never
+
 START_S = 30.0
 POLL_S = 0.05
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "TZ", "LANG", "LC_ALL")
@@ -62,15 +64,14 @@ class KillableProcess:
             self._start()
         return time.monotonic() + self.limit_s
 
-    def ask(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """The child's answer. Raises Stopped."""
-        if time.monotonic() >= deadline:
-            raise Stopped(f"took longer than {self.limit_s:g} seconds")
+    def ask(self, request: dict[str, Any], deadline: float, abandoned: Abandoned = never) -> dict[str, Any]:
+        """The child's answer. Raises Stopped, also within POLL_S seconds of being `abandoned`."""
+        self._check_time(deadline, abandoned)
         body = msgspec.msgpack.encode(request)
         if self._process is None:
             self._start()
         try:
-            return self._exchange(body, deadline)
+            return self._exchange(body, deadline, abandoned)
         except Stopped:
             self.close()
             raise
@@ -88,7 +89,7 @@ class KillableProcess:
         if channel is not None:
             channel.close()
 
-    def _exchange(self, body: bytes, deadline: float) -> dict[str, Any]:
+    def _exchange(self, body: bytes, deadline: float, abandoned: Abandoned = never) -> dict[str, Any]:
         channel = self._socket
         if channel is None:
             raise OSError("closed meanwhile")
@@ -97,22 +98,20 @@ class KillableProcess:
             channel.sendall(len(body).to_bytes(4, "big") + body)
         except TimeoutError:
             raise Stopped(f"took longer than {self.limit_s:g} seconds") from None
-        return self._answer(channel, deadline)
+        return self._answer(channel, deadline, abandoned)
 
-    def _answer(self, channel: socket.socket, deadline: float) -> dict[str, Any]:
-        size = int.from_bytes(self._read(channel, 4, deadline), "big")
+    def _answer(self, channel: socket.socket, deadline: float, abandoned: Abandoned) -> dict[str, Any]:
+        size = int.from_bytes(self._read(channel, 4, deadline, abandoned), "big")
         if size > self._max_answer:
             raise ValueError("no answer is as long as this")
-        return msgspec.msgpack.decode(self._read(channel, size, deadline), type=dict[str, Any])
+        return msgspec.msgpack.decode(self._read(channel, size, deadline, abandoned), type=dict[str, Any])
 
-    def _read(self, channel: socket.socket, size: int, deadline: float) -> bytearray:
+    def _read(self, channel: socket.socket, size: int, deadline: float, abandoned: Abandoned) -> bytearray:
         data = bytearray(size)
         there = 0
         while there < size:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Stopped(f"took longer than {self.limit_s:g} seconds")
-            channel.settimeout(min(left, POLL_S))
+            self._check_time(deadline, abandoned)
+            channel.settimeout(min(max(deadline - time.monotonic(), 0.001), POLL_S))
             try:
                 count = channel.recv_into(memoryview(data)[there:])
             except TimeoutError:
@@ -122,6 +121,12 @@ class KillableProcess:
                 raise OSError("the other side is gone")
             there += count
         return data
+
+    def _check_time(self, deadline: float, abandoned: Abandoned) -> None:
+        if time.monotonic() >= deadline:
+            raise Stopped(f"took longer than {self.limit_s:g} seconds")
+        if abandoned():
+            raise Stopped("is no longer waited for")
 
     def _check_memory(self) -> None:
         if self._most_memory and self._memory() > self._most_memory:

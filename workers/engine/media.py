@@ -14,6 +14,7 @@ from msgspec.structs import asdict, replace
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, MediaKind
 from mlx_server.schemas.messages import MediaLimits
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine.films import FilmReader
 from mlx_server.workers.engine.pictures import PictureReader
 from mlx_server.workers.engine.sounds import SoundReader
@@ -35,14 +36,14 @@ class Readers:
         self._sounds = SoundReader(limits)
         self._films = FilmReader(limits)
 
-    def read(self, media: Sequence[Media], sample_rate: int) -> list[DecodedMedia]:
-        """All in order. Raises InvalidRequest."""
+    def read(self, media: Sequence[Media], sample_rate: int, abandoned: Abandoned) -> list[DecodedMedia]:
+        """All in order. Raises InvalidRequest, also once nobody waits."""
         began = time.monotonic()
-        pictures = iter(self._pictures.read([one for one in media if one.kind == "image"]))
+        pictures = iter(self._pictures.read([one for one in media if one.kind == "image"], abandoned))
         spent_s = time.monotonic() - began
-        sounds = iter(self._sounds.read([one for one in media if one.kind == "audio"], sample_rate, spent_s))
+        sounds = iter(self._sounds.read([one for one in media if one.kind == "audio"], sample_rate, spent_s, abandoned))
         spent_s = time.monotonic() - began
-        films = iter(self._films.read([one for one in media if one.kind == "video"], spent_s))
+        films = iter(self._films.read([one for one in media if one.kind == "video"], spent_s, abandoned))
         of: dict[MediaKind, Iterator[Any]] = {"image": pictures, "audio": sounds, "video": films}
         return [decoded(one, next(of[one.kind])) for one in media]
 
@@ -64,11 +65,12 @@ class MediaDecoder:
         for readers in self._all:
             self._idle.put(readers)
 
-    def decode(self, media: Sequence[Media]) -> list[DecodedMedia]:
-        """What a request's files hold, in order. Raises InvalidRequest for the first that can't be read."""
+    def decode(self, media: Sequence[Media], abandoned: Abandoned = never) -> list[DecodedMedia]:
+        """What a request's files hold, in order. Raises InvalidRequest for the first that can't be read, and soon after
+        nobody waits: the process that is at it ends then."""
         readers = self._idle.get()
         try:
-            return readers.read(media, self._sample_rate)
+            return readers.read(media, self._sample_rate, abandoned)
         finally:
             self._idle.put(readers)
 

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Any
 
@@ -31,6 +32,21 @@ UPRIGHT = {
 """What undoes each orientation that EXIF knows."""
 
 
+MOST_SCANS = 200
+"""Of one JPEG: each goes over the whole picture, which makes small files slow to decode. Usual are ten."""
+
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+"""A JPEG's markers that a segment with a length follows, and its end."""
+
+
+class TooManyScansError(Exception):
+    """Raised when a JPEG has more scans than an honest one ever has."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the picture has more than {MOST_SCANS} scans")
+
+
 class TooManyPixelsError(Exception):
     """Raised when a file's header says that its picture is larger than what is allowed."""
 
@@ -50,7 +66,7 @@ def answer(file: bytes, most_pixels: int, fit: int | None) -> dict[str, Any]:
     try:
         picture = decode(file, most_pixels, fit)
         return {"width": picture.width, "height": picture.height, "pixels": picture.tobytes()}
-    except TooManyPixelsError as error:
+    except (TooManyPixelsError, TooManyScansError) as error:
         return {"refused": str(error)}
     except MemoryError:
         return {"refused": "this picture can't be read: decoding it needs too much memory"}
@@ -63,6 +79,8 @@ def decode(file: bytes, most_pixels: int, fit: int | None) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(file), formats=FORMATS)
     if image.width * image.height > most_pixels:
         raise TooManyPixelsError(image.width, image.height, most_pixels)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and scans(file) > MOST_SCANS:
+        raise TooManyScansError
     if fit is not None:
         image.draft("RGB", (fit, fit))  # JPEG can be decoded at an eighth of its size
     image.load()
@@ -71,6 +89,18 @@ def decode(file: bytes, most_pixels: int, fit: int | None) -> Image.Image:
     if fit is not None:
         image.thumbnail((fit, fit), Image.Resampling.BICUBIC)
     return image if way is None else image.transpose(way)
+
+
+def scans(file: bytes) -> int:
+    """How often a JPEG goes over its picture, counted up to a little more than MOST_SCANS."""
+    at = count = 0
+    while count <= MOST_SCANS and (marker := MARKER.search(file, at)):
+        kind, at = marker[1][0], marker.end()
+        if kind == END_OF_IMAGE:
+            break
+        count += kind == START_OF_SCAN
+        at += int.from_bytes(file[at : at + 2], "big")
+    return count
 
 
 def orientation(image: Image.Image) -> int:

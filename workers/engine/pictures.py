@@ -11,6 +11,7 @@ from PIL import Image
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import MediaLimits
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine.killable import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.picture_child"
@@ -38,11 +39,11 @@ class PictureReader:
             max_answer=3 * limits.image_pixels + 1024,
         )
 
-    def read(self, media: Sequence[Media]) -> list[Image.Image]:
+    def read(self, media: Sequence[Media], abandoned: Abandoned = never) -> list[Image.Image]:
         """The pictures, upright and in RGB; equal files give the same object.
 
         Low detail makes them fit into LOW_DETAIL_PIXELS squared. Raises InvalidRequest for the first that can't be
-        read.
+        read, and once nobody waits.
         """
         deadline = self._process.deadline() if media else 0.0
         known: dict[tuple[bytes, bool], Image.Image] = {}
@@ -51,7 +52,7 @@ class PictureReader:
             assert isinstance(one.source, bytes)
             key = one.source, one.detail == "low"
             if key not in known:
-                known[key] = self._decode(*key, deadline, one.param)
+                known[key] = self._decode(*key, deadline, one.param, abandoned)
             pictures.append(known[key])
         return pictures
 
@@ -59,10 +60,10 @@ class PictureReader:
         """End the process. Idempotent."""
         self._process.close()
 
-    def _decode(self, file: bytes, low: bool, deadline: float, param: str) -> Image.Image:
+    def _decode(self, file: bytes, low: bool, deadline: float, param: str, abandoned: Abandoned) -> Image.Image:
         answer: dict[str, Any]
         try:
-            answer = self._process.ask({"file": file, "low": low}, deadline)
+            answer = self._process.ask({"file": file, "low": low}, deadline, abandoned)
         except Stopped as error:
             raise InvalidRequest(f"`{param}`: this picture can't be read: decoding it {error}.", param) from None
         if "refused" in answer:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import MediaLimits
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine.killable import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.sound_child"
@@ -36,25 +37,27 @@ class SoundReader:
             max_answer=most_bytes + 1024,
         )
 
-    def read(self, media: Sequence[Media], sample_rate: int, spent_s: float = 0.0) -> list[Samples]:
+    def read(
+        self, media: Sequence[Media], sample_rate: int, spent_s: float = 0.0, abandoned: Abandoned = never
+    ) -> list[Samples]:
         """The sounds in one channel, `sample_rate` (at most MAX_SAMPLE_RATE) samples a second from -1 to 1.
 
         `spent_s` is what the request's other files took of the time for all. Raises InvalidRequest for the first that
-        can't be read, and for one that is too long.
+        can't be read, for one that is too long, and once nobody waits.
         """
         assert sample_rate <= MAX_SAMPLE_RATE
         deadline = self._process.deadline() - spent_s if media else 0.0
-        return [self._decode(one, sample_rate, deadline) for one in media]
+        return [self._decode(one, sample_rate, deadline, abandoned) for one in media]
 
     def close(self) -> None:
         """End the process. Idempotent."""
         self._process.close()
 
-    def _decode(self, media: Media, sample_rate: int, deadline: float) -> Samples:
+    def _decode(self, media: Media, sample_rate: int, deadline: float, abandoned: Abandoned) -> Samples:
         param = media.param
         request = {"file": media.source, "sample_rate": sample_rate, "most": int(self._duration_s * sample_rate)}
         try:
-            answer = self._process.ask(request, deadline)
+            answer = self._process.ask(request, deadline, abandoned)
         except Stopped as error:
             raise InvalidRequest(f"`{param}`: this sound can't be read: decoding it {error}.", param) from None
         if answer.get("too_long"):

@@ -9,6 +9,7 @@ from typing import Protocol
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media, Prompt, ToolUse
 from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Result, Started
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
 DECODERS = 2
@@ -46,9 +47,9 @@ class Handler(Protocol):
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Make the model ready to answer. Raises ModelLoadError."""
 
-    def decode(self, media: Several[Media]) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """A request's files as `prepare` and `tokens` take them, in order. Called on threads of its own, DECODERS at a
-        time, for requests that have files. Raises InvalidRequest."""
+        time, for requests that have files. Raises InvalidRequest, also where it gave up as the request is abandoned."""
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Turn a request into sequences. Called on the tokenizer's thread. Raises InvalidRequest."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence as Several
 import mlx.core as mx
 
 from mlx_server.schemas.generation import Media, Prompt, ToolUse
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine.computation import Computation
 from mlx_server.workers.engine.computed import ComputedAnswer
 from mlx_server.workers.engine.input_texts import InputTexts
@@ -20,7 +21,7 @@ class ComputingHandler(SteppingHandler):
 
     _texts: InputTexts
 
-    def decode(self, media: Several[Media]) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """As they are: they will be refused."""
         return media
 

@@ -11,6 +11,7 @@ from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Score
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embedder import Embedder, read_head
@@ -79,10 +80,10 @@ class EmbeddingsHandler(ComputingHandler):
             scoring="embedding_similarity",
         )
 
-    def decode(self, media: Several[Media]) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """Pictures as the model's processor takes them. Raises InvalidRequest, also for what is none."""
         check_kinds(media, () if self._media is None else ("image",))
-        return media if self._media is None else self._media.decode(media)
+        return media if self._media is None else self._media.decode(media, abandoned)
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Tokenise. Raises InvalidRequest."""

@@ -16,6 +16,7 @@ from typing import assert_never, get_args
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
@@ -58,9 +59,11 @@ class ScriptedHandler:
             scoring="embedding_similarity",
         )
 
-    def decode(self, media: Several[Media]) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """A file may be a script that says how long this takes."""
-        self._closed.wait(sum(map(decoding_s, media)))
+        end = time.monotonic() + sum(map(decoding_s, media))
+        while (left := end - time.monotonic()) > 0 and not abandoned() and not self._closed.wait(min(left, CHUNK_S)):
+            pass
         return media
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import GenerationRequest, Media
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.answers import AnswerMaker
@@ -122,10 +123,10 @@ class VisionHandler(WritingHandler):
             scoring="embedding_similarity" if embedding.maker else None,
         )
 
-    def decode(self, media: Several[Media]) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """Pictures and sounds in the place of files. Raises InvalidRequest."""
         self._inputs.check(media)
-        return self._media.decode(media)
+        return self._media.decode(media, abandoned)
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render, tokenise and process pictures. Raises InvalidRequest."""

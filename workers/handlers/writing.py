@@ -16,6 +16,7 @@ import msgspec
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, Prompt, Sampling, ToolUse
 from mlx_server.schemas.messages import Load
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answers import AnswerMaker
 from mlx_server.workers.engine.prompts import PromptMaker
@@ -33,7 +34,7 @@ class WritingHandler(SteppingHandler):
         self._answers: AnswerMaker
         self._prompts: PromptMaker
 
-    def decode(self, media: Several[Media]) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """As they are: they will be refused."""
         return media
 

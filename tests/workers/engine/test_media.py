@@ -16,12 +16,12 @@ from mlx_server.workers.engine.media import MediaDecoder, digest
 
 PICTURE = Media("image", picture_file(plain("blue")), 3, "picture", "high")
 SOUND = Media("audio", wav(0.5), 0, "sound")
-SLOW = Media("image", many_scans(8000, 10_000), 0, "slow")
+SLOW = Media("image", many_scans(8000, 190), 0, "slow")
 
 
 @pytest.fixture
 def decoder() -> Iterator[MediaDecoder]:
-    decoder = MediaDecoder(MediaLimits(decode_s=5.0), 2, 16_000)
+    decoder = MediaDecoder(MediaLimits(decode_s=3.0), 2, 16_000)
     yield decoder
     decoder.close()
 
@@ -47,7 +47,19 @@ def test_one_request_goes_on_while_another_ones_file_takes_long(decoder: MediaDe
     assert decoder.decode([PICTURE])[0].content.size == (8, 4)
     assert not refused
     thread.join()
-    assert "longer than 5 seconds" in refused[0].message
+    assert "longer than 3 seconds" in refused[0].message
+
+
+@pytest.mark.parametrize("files", [[SLOW], [PICTURE, SLOW, SLOW, SOUND]], ids=len)
+def test_what_nobody_waits_for_is_given_up(files: list[Media]) -> None:
+    decoder = MediaDecoder(MediaLimits(), 1, 16_000)
+    polls = iter([False] * (len(files) + 1))
+    try:
+        with pytest.raises(InvalidRequest, match="no longer waited for"):
+            decoder.decode(files, lambda: next(polls, True))
+        assert decoder.decode([PICTURE])[0].content.size == (8, 4)
+    finally:
+        decoder.close()
 
 
 def test_a_file_is_known_by_its_bytes_and_what_is_wanted_of_it() -> None:

@@ -1,8 +1,10 @@
+import copy
 import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,7 +15,7 @@ from support.engines import GREEDY
 from support.sight import SHAPES, png, said, shown
 from support.vision_models import make_vision_model
 
-from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
     ChatPrompt,
@@ -29,6 +31,7 @@ from mlx_server.schemas.generation import (
     ToolUse,
 )
 from mlx_server.schemas.messages import Finished, Load, ModelFacts, Part, Text, ToolCall
+from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.vlm import VisionHandler
 from mlx_server.workers.sequence import Echoed, Sequence, Token
@@ -195,6 +198,32 @@ def test_a_marker_in_a_text_is_not_taken_for_a_picture(handler: VisionHandler) -
     with pytest.raises(InvalidRequest, match=r"image_pad.*can't be text") as caught:
         _prepare(handler, GenerationRequest((ChatPrompt((message,), param="input"),), 8))
     assert caught.value.param == "input"
+
+
+@pytest.mark.parametrize("text", ["<|video_pad|>", "<|vision_start|><|video_pad|><|vision_end|>"])
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_a_film_that_is_only_text_is_refused_beside_a_picture(handler: VisionHandler, role: str, text: str) -> None:
+    messages = (Message(role, text), said("What shape is it?", SCENE.image()))
+    with pytest.raises(InvalidRequest, match=r"'<\|video_pad\|>' marks a film.*can't be text") as caught:
+        _prepare(handler, GenerationRequest((ChatPrompt(messages, param="input"),), 8))
+    assert caught.value.param == "input"
+    given = EmbeddingInput(f"a {text}", "input[0]", messages[1].media)
+    with pytest.raises(InvalidRequest, match="marks a film") as caught:
+        _prepare(handler, EmbeddingRequest((given,)))
+    assert caught.value.param == "input[0]"
+
+
+def test_placeholders_of_what_is_not_shown_are_no_text(handler: VisionHandler) -> None:
+    """Also for a processor that does not tell how it marks them."""
+    processor = copy.copy(handler._inputs._processor)
+    processor.video_token = None
+    config = SimpleNamespace(model_type="qwen3_vl")
+    inputs = InputReader(processor, config, {5: "image", 6: "video"})
+    media = handler.decode(said("", SCENE.image()).media)
+    picture = "<|vision_start|><|image_pad|><|vision_end|>"
+    assert inputs.read(picture, media, special=False, param="input")[1].told_apart
+    with pytest.raises(InvalidRequest, match="marks a film"):
+        inputs.read(f"{picture}<|video_pad|>", media, special=False, param="input")
 
 
 def test_pictures_count_for_the_context(handler: VisionHandler) -> None:

@@ -97,13 +97,13 @@ def read_inputs(folder: Path, model: Any, texts: InputTexts) -> SightedInputs:
     if not template:
         raise ValueError("it has no chat template, which says how its inputs are written")
     conversation = Conversation(processor.tokenizer, template)
-    reader = InputReader(processor, config, {config.image_token_id: "image"})
+    reader = InputReader(processor, config, {config.image_token_id: "image", config.video_token_id: "video"})
 
     def read(given: EmbeddingInput, before: str, text: str) -> tuple[Sequence[int], MediaInputs]:
         whole = conversation.show(before, text, len(given.media))
         return reader.read(whole, given.media, special=True, param=given.param)
 
-    return SightedInputs(shown_inputs(read, texts, {config.video_token_id}), conversation.frame)
+    return SightedInputs(shown_inputs(read, texts), conversation.frame)
 
 
 QWEN3_VL = Family(build_model, hidden_states, read_inputs, pooling="lasttoken", most_tokens=32_768)

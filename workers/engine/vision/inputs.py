@@ -128,6 +128,7 @@ class InputReader:
         except Exception as error:  # noqa: BLE001 - a processor is a model's own code and may raise anything
             raise InvalidRequest(f"`{media[0].param}`: {one_line(error)}", media[0].param) from None
         tokens: list[int] = inputs["input_ids"].reshape(-1).tolist()
+        self._check_placeholders(tokens, shown, param)
         arrays = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS and value is not None}
         places = placed(tokens, self._placeholders, [(one.kind, one.digest) for one in shown])
         return tokens, MediaInputs(arrays, len(shown), places, sum(one.kind == "audio" for one in shown))
@@ -135,7 +136,17 @@ class InputReader:
     def _check_markers(self, text: str, shown: Sequence[Media], param: str) -> None:
         for kind, marker in self._markers.items():
             if marker and text.count(marker) not in (0, sum(one.kind == kind for one in shown)):
-                raise InvalidRequest(f"{marker!r} marks {NAMES[kind]} for this model and can't be text.", param)
+                raise no_text(marker, kind, param)
+
+    def _check_placeholders(self, tokens: Sequence[int], shown: Sequence[Media], param: str) -> None:
+        """No token stands for features of a kind that is not shown: models look for these features all the same."""
+        kinds = {one.kind for one in shown}
+        if "video" in kinds:  # some models take a film as pictures
+            kinds.add("image")
+        stray = next((id_ for id_ in tokens if self._placeholders.get(id_, shown[0].kind) not in kinds), None)
+        if stray is not None:
+            name = self._processor.tokenizer.convert_ids_to_tokens(stray)
+            raise no_text(str(name), self._placeholders[stray], param)
 
     def _check_lengths(self, shown: Sequence[DecodedMedia]) -> None:
         most = math.inf if self.longest_s is None else self.longest_s * self.sample_rate
@@ -143,6 +154,11 @@ class InputReader:
             if one.kind == "audio" and one.content.size > most:
                 message = f"`{one.param}`: this model hears no more than {self.longest_s:g} seconds of a sound."
                 raise InvalidRequest(message, one.param)
+
+
+def no_text(marker: str, kind: MediaKind, param: str) -> InvalidRequest:
+    """Why a text may not have a marker of media in it."""
+    return InvalidRequest(f"{marker!r} marks {NAMES[kind]} for this model and can't be text.", param)
 
 
 def takes(processor: Any, *names: str) -> bool:

@@ -1,0 +1,34 @@
+"""Requests are made ready, or given up."""
+
+import asyncio
+
+import pytest
+
+from mlx_server.schemas.generation import ChatPrompt, Media, Message
+from mlx_server.workers.handlers.base import DECODERS
+from mlx_server.workers.handlers.scripted import ScriptedHandler
+from mlx_server.workers.preparing import Preparing
+
+
+def _prompt(file: bytes) -> ChatPrompt:
+    return ChatPrompt((Message("user", "", media=(Media("image", file, 0, "file"),)),))
+
+
+def test_cancelled_requests_free_the_decoders() -> None:
+    asyncio.run(_cancel_and_decode())
+
+
+async def _cancel_and_decode() -> None:
+    preparing, handler = Preparing(), ScriptedHandler()
+    slow = [asyncio.create_task(preparing.decoded(_prompt(b'{"decode_s": 3600}'), handler)) for _ in range(DECODERS)]
+    quick = asyncio.create_task(preparing.decoded(_prompt(b"red"), handler))
+    assert (await asyncio.wait([quick], timeout=0.1))[0] == set()
+    for task in slow:
+        task.cancel()
+    try:
+        assert await asyncio.wait_for(quick, 30) == _prompt(b"red")
+    finally:
+        handler.close()
+    for task in slow:
+        with pytest.raises(asyncio.CancelledError):
+            await task
