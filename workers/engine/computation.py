@@ -33,6 +33,13 @@ class Item:
     prepared: Any = None
 
 
+def distinct(items: Several[Item]) -> tuple[list[Item], list[int]]:
+    """Each text once, and for each of the given ones its number among them."""
+    numbers: dict[Item, int] = {}
+    places = [numbers.setdefault(item, len(numbers)) for item in items]
+    return list(numbers), places
+
+
 class Outcome(Protocol):
     """What is told to the client, once the model has computed an input."""
 

@@ -10,7 +10,8 @@ from mlx_server.schemas.embedding import EmbeddingInput, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embeddings_of import WithMedia
-from mlx_server.workers.engine.input_texts import InputTexts, too_long
+from mlx_server.workers.engine.input_lengths import too_long
+from mlx_server.workers.engine.input_texts import InputTexts
 from mlx_server.workers.engine.media import DecodedMedia, check_kinds
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.inputs import MediaInputs
@@ -30,7 +31,7 @@ def shown_inputs(read: Read, texts: InputTexts, not_sent: Collection[int] = ()) 
         most = texts.most(truncation)
         ids, prepared = read(given, before, text_beside(given))
         if most is not None and len(ids) > most:
-            raise too_long(given.param, len(ids), most, "What has pictures is not cut.")
+            raise too_long(given.param, len(ids), most, truncation, "What has pictures is not cut.")
         if not set(not_sent).isdisjoint(ids):
             message = f"`{given.param}` has a token that stands for a medium, which can't be text."
             raise InvalidRequest(message, given.param)
