@@ -32,7 +32,7 @@ class InputTexts:
     """One model's tokenizer and limits. `limit` is in tokens, special ones included; None where there is none.
 
     `lower_case`: the model was trained on lower case. `types`: it tells the texts of a pair apart. Tokenizer's thread
-    only, once made.
+    only, once made. `lengths` judge texts before they are tokenised.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class InputTexts:
     ) -> None:
         self._tokenizer = tokenizer
         self._backend = backend_of(tokenizer)
-        self._lengths = lengths_of(tokenizer)
+        self.lengths = lengths_of(tokenizer)
         self._vocab_size = vocab_size
         self._lower_case = lower_case
         self._types = types
@@ -83,11 +83,11 @@ class InputTexts:
 
     def readable(self, pair: Pair, most: int | None, truncation: Truncation | None) -> Pair:
         """What of a pair is worth tokenising. Raises InvalidRequest for what can't fit."""
-        self._lengths.check(pair.query, pair.query_param, most, truncation, QUERY_TOO_LONG)
+        self.lengths.check(pair.query, pair.query_param, most, truncation, QUERY_TOO_LONG)
         if truncation is None:
-            self._lengths.check(pair.document, pair.document_param, most, truncation)
+            self.lengths.check(pair.document, pair.document_param, most, truncation)
             return pair
-        return replace(pair, document=self._lengths.part(pair.document, most, truncation.keep))
+        return replace(pair, document=self.lengths.part(pair.document, most, truncation.keep))
 
     def most(self, truncation: Truncation | None) -> int | None:
         """The tokens that an input may have. Raises InvalidRequest if more are wanted than the model takes.
@@ -136,11 +136,11 @@ class InputTexts:
     def _readable(self, framed: FramedText, field: str, most: int | None, truncation: Truncation | None) -> FramedText:
         """What of a text is worth tokenising, in the letters that the model knows."""
         if truncation is None:
-            self._lengths.check(framed.whole, field, most, truncation)
+            self.lengths.check(framed.whole, field, most, truncation)
             text = framed.text
         else:
-            self._lengths.check(framed.head + framed.tail, field, most, truncation, "Shorten its prompt.")
-            text = self._lengths.part(framed.text, most, truncation.keep)
+            self.lengths.check(framed.head + framed.tail, field, most, truncation, "Shorten its prompt.")
+            text = self.lengths.part(framed.text, most, truncation.keep)
         return framed._replace(text=text.lower() if self._lower_case else text)
 
 
