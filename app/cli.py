@@ -48,6 +48,10 @@ class ModelKind(StrEnum):
     SCRIPTED = "scripted"
 
 
+WITHOUT_COMPANIONS = (ModelKind.VLM, ModelKind.EMBEDDINGS, ModelKind.RERANK)
+"""What is served as it is, without adapters and draft models."""
+
+
 class DemoModel(StrEnum):
     """Small real models that can be fetched without a hub."""
 
@@ -93,6 +97,13 @@ def checked_keys(keys: list[str] | None) -> list[str] | None:
     if any(not key.strip() for key in keys or ()):
         raise typer.BadParameter("an empty key would let everybody in; leave the option out to need none.")
     return keys
+
+
+def check_companions(kind: ModelKind, companions: dict[str, object]) -> None:
+    """Adapters and draft models, by their flags, are for models that write texts only. Raises typer.BadParameter."""
+    given = [flag for flag, value in companions.items() if value is not None]
+    if given and kind in WITHOUT_COMPANIONS:
+        raise typer.BadParameter(f"means nothing for --model-type {kind.value}.", param_hint=f"'{given[0]}'")
 
 
 @app.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
@@ -258,6 +269,9 @@ def launch(
     from mlx_server.schemas.messages import MediaLimits
     from mlx_server.workers.supervisor import Patience
 
+    check_companions(
+        model_type, {"--adapter-path": adapter_path, "--adapter-dir": adapter_dir, "--draft-model": draft_model}
+    )
     if model_type is not ModelKind.SCRIPTED:
         try:
             local_path(model_path)

@@ -6,10 +6,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from mlx_server.app.settings import ModelType
 from mlx_server.schemas.messages import Loading, ModelFacts
 
 PLAIN_STEP = 0.25
 """Without a terminal, loading is told in quarters."""
+
+CHAT = (
+    "chat/completions",
+    '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}',
+)
+EXAMPLES = {
+    "embeddings": ("embeddings", '{"input": ["A cat sleeps.", "Rates rose."]}'),
+    "rerank": ("rerank", '{"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]}'),
+}
+"""A first request to models that write no text: its path and its body."""
 
 
 def size(count: float) -> str:
@@ -24,10 +35,11 @@ def size(count: float) -> str:
 class StartDisplay:
     """A progress bar on a terminal, plain lines elsewhere; then what was loaded and how to try it."""
 
-    def __init__(self, console: Console, name: str, url: str) -> None:
+    def __init__(self, console: Console, name: str, url: str, model_type: ModelType) -> None:
         self._console = console
         self._name = name
         self._url = url
+        self._example = EXAMPLES.get(model_type, CHAT)
         self._phase = ""
         self._told = 0.0
         self._progress: Progress | None = None
@@ -52,9 +64,9 @@ class StartDisplay:
         for note in facts.notes:
             self._console.print(f"Note: {note}", markup=False, soft_wrap=True)
         self._console.print(f"Listening on {self._url} (Ctrl-C stops). Try:", markup=False, soft_wrap=True)
-        body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}'
+        path, body = self._example
         self._console.print(
-            f"  curl {self._url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+            f"  curl {self._url}/v1/{path} -H 'Content-Type: application/json' -d '{body}'",
             markup=False,
             highlight=False,
             soft_wrap=True,

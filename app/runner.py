@@ -57,7 +57,7 @@ def url_of(sock: socket.socket) -> str:
 
 async def run(settings: Settings, sock: socket.socket, console: Console) -> str | None:
     """Serve until a signal comes; returns why the model could not be served, or None."""
-    display = StartDisplay(console, settings.name, url_of(sock))
+    display = StartDisplay(console, settings.name, url_of(sock), settings.model_type)
     try:
         app = create_app(settings, display)
     except StoreError as error:

@@ -20,6 +20,10 @@ class EmbeddingInput(msgspec.Struct, frozen=True):
     media: tuple[Media, ...] = ()
 
 
+PER_DOCUMENT = "max_tokens_per_doc"
+"""Names a number that may be larger than what the model takes."""
+
+
 class Truncation(msgspec.Struct, frozen=True):
     """A longer input keeps `tokens` tokens (None: as many as the model takes), special ones among them, on one side.
 

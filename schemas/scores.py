@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlx_server.schemas.embedding import Pair, ScoreRequest, Truncation
+from mlx_server.schemas.embedding import PER_DOCUMENT, Pair, ScoreRequest, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.openai import Count
 from mlx_server.schemas.openai_embeddings import MAX_PROMPT_CHARS, PromptUsage
@@ -73,7 +73,7 @@ class RerankRequest(TruncationFields, frozen=True, kw_only=True):
             raise InvalidRequest(
                 "`max_tokens_per_doc` and `truncate_prompt_tokens` can't be given together.", "max_tokens_per_doc"
             )
-        return truncation_of(self.max_tokens_per_doc, self.truncation_side, "max_tokens_per_doc")
+        return truncation_of(self.max_tokens_per_doc, self.truncation_side, PER_DOCUMENT)
 
 
 class Ranked(msgspec.Struct, frozen=True):

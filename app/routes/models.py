@@ -14,6 +14,7 @@ from mlx_server.app.abilities import WRITES
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.json_answer import json_answer
 from mlx_server.app.settings import ModelType, Settings
+from mlx_server.schemas.messages import ModelFacts
 from mlx_server.schemas.openai import Features, Modalities, Model, ModelList
 from mlx_server.schemas.openai_chat import ChatRequest
 from mlx_server.schemas.openai_completions import CompletionRequest
@@ -21,11 +22,7 @@ from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
 
 COMPLETIONS = (ChatRequest, CompletionRequest)
-REQUESTS: dict[str, tuple[Any, ...]] = {
-    "embeddings": (EmbeddingsRequest, RerankRequest, ScoresRequest),
-    "rerank": (RerankRequest, ScoresRequest),
-}
-"""What models take that write no text."""
+COMPARISONS = (RerankRequest, ScoresRequest)
 CONTENTS: dict[Any, set[str]] = {
     ChatRequest: {"messages"},
     CompletionRequest: {"prompt"},
@@ -60,7 +57,7 @@ def describe(request: Request) -> Model:
             rerank=facts.scoring is not None if facts else None,
             dimensions=facts.dimensions if facts else None,
         ),
-        supported_parameters=list(supported_parameters(settings.model_type)),
+        supported_parameters=list(supported_parameters(settings.model_type, *abilities(facts))),
     )
 
 
@@ -71,13 +68,28 @@ def default_max_tokens(settings: Settings, context_length: int | None) -> int | 
     return min(settings.default_max_tokens, context_length or settings.default_max_tokens)
 
 
+def abilities(facts: ModelFacts | None) -> tuple[bool, bool]:
+    """Whether the model makes embeddings, and whether it looks at pictures, as far as that is known."""
+    return (facts.dimensions is not None, "image" in facts.media) if facts else (False, False)
+
+
 @functools.cache
-def supported_parameters(model_type: ModelType) -> tuple[str, ...]:
-    """The parameters that requests may have, by name: whatever their types take."""
-    names: set[str] = set()
-    for request in REQUESTS.get(model_type, COMPLETIONS):
-        names |= {field.encode_name for field in msgspec.structs.fields(request)} - CONTENTS[request]
-    return tuple(sorted(names - {"model"}))
+def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tuple[str, ...]:
+    """The parameters that requests may have, by name: whatever the types of requests that the model answers take."""
+    requests: tuple[Any, ...] = COMPLETIONS if model_type in WRITES else ()
+    if embeds or model_type == "embeddings":
+        requests += (EmbeddingsRequest,)
+    if embeds or model_type not in WRITES:
+        requests += COMPARISONS
+    names = {field.encode_name for request in requests for field in msgspec.structs.fields(request)}
+    # A completion's `prompt` is what is asked, so an embedding's, which is a parameter, goes unnamed beside it.
+    names -= set().union(*(CONTENTS[request] for request in requests))
+    refused = {"model"}
+    if not sees:
+        refused.add("image_url")
+    if model_type != "rerank":
+        refused.add("instruction")
+    return tuple(sorted(names - refused))
 
 
 async def list_models(request: Request) -> Response:

@@ -120,6 +120,15 @@ def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object],
     assert "importing" not in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["--adapter-path", "--adapter-dir", "--draft-model"])
+@pytest.mark.parametrize("kind", ["vlm", "embeddings", "rerank"])
+def test_flag_that_means_nothing_for_the_type_is_refused(kind: str, flag: str) -> None:
+    done = run(*MODULE, "launch", "--model-path", "some/model", "--model-type", kind, flag, ROOT)
+    assert done.returncode == EXIT_USAGE, done
+    assert f"'{flag}'" in done.stderr
+    assert f"means nothing for --model-type {kind}" in done.stderr
+
+
 def test_missing_model_path_is_refused() -> None:
     done = run(*MODULE, "launch")
     assert done.returncode == EXIT_USAGE

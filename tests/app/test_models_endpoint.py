@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from support.clients import sdk
 from support.servers import ROOT, SCRIPTED, Server
+from support.vectors import EMBEDDINGS, RERANK
 
+from mlx_server.app.routes.models import supported_parameters
+from mlx_server.app.settings import ModelType
 from mlx_server.schemas.openai import HARMLESS
 
 NAME = "org/sub/name:4bit"
@@ -58,9 +61,33 @@ def test_documentation_names_every_parameter(server: Server) -> None:
 
 def test_every_supported_parameter_is_known_to_an_endpoint(server: Server) -> None:
     for name in server.get(f"/v1/models/{NAME}").json()["supported_parameters"]:
-        answers = [server.chat("hi", **{name: None}), server.complete("hi", **{name: None})]
-        assert [answer.status_code for answer in answers] == [200, 200], name
+        answers = [
+            server.chat("hi", **{name: None}),
+            server.complete("hi", **{name: None}),
+            server.post(EMBEDDINGS, {"input": "hi", name: None}),
+            server.post(RERANK, {"query": "hi", "documents": ["hi"], name: None}),
+        ]
+        assert [answer.status_code for answer in answers] == [200] * 4, name
         assert any("x-ignored-fields" not in answer.headers for answer in answers), name
+
+
+@pytest.mark.parametrize(
+    ("model_type", "embeds", "sees", "has", "has_not"),
+    [
+        ("embeddings", False, False, {"dimensions", "top_n"}, {"image_url", "instruction", "temperature"}),
+        ("embeddings", True, True, {"dimensions", "top_n", "image_url"}, {"instruction", "temperature"}),
+        ("rerank", False, False, {"top_n", "instruction"}, {"dimensions", "image_url", "temperature"}),
+        ("lm", True, False, {"temperature", "dimensions", "top_n"}, {"image_url", "instruction"}),
+        ("vlm", True, True, {"temperature", "dimensions", "top_n", "image_url"}, {"instruction"}),
+        ("lm", False, False, {"temperature"}, {"dimensions", "top_n", "image_url", "instruction"}),
+    ],
+)
+def test_parameters_are_those_that_the_model_does_not_refuse(
+    model_type: ModelType, embeds: bool, sees: bool, has: set[str], has_not: set[str]
+) -> None:
+    names = set(supported_parameters(model_type, embeds, sees))
+    assert has <= names
+    assert not has_not & names
 
 
 @pytest.mark.parametrize("path", [NAME, NAME.replace("/", "%2F"), NAME.replace(":", "%3A")])

@@ -96,6 +96,17 @@ def test_known_picture_is_not_encoded_again(server: Server) -> None:
     assert value(server, "media_encoded_total") == before
 
 
+def test_embedded_pictures_are_counted(server: Server) -> None:
+    rnd = random.Random(99)
+    new = [address(draw_scene(rnd)) for _ in range(2)]
+    encoded, cached = value(server, "media_encoded_total"), value(server, "media_cached_total")
+    with sdk(server) as client:
+        embed(client, [TEXT] * 2, new)
+        assert (value(server, "media_encoded_total"), value(server, "media_cached_total")) == (encoded + 2, cached)
+        embed(client, TEXT, new[0])
+    assert (value(server, "media_encoded_total"), value(server, "media_cached_total")) == (encoded + 2, cached + 1)
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

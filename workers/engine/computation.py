@@ -20,6 +20,13 @@ Rows = npt.NDArray[np.float32]
 """One row for each input of a batch."""
 
 
+@dataclass(slots=True)
+class Recognised:
+    """How many of an input's pictures the model had looked at before; written when the input is computed."""
+
+    pictures: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One input as the model gets it. `types` tell the two texts of a pair apart, for models that learned that.
@@ -31,6 +38,14 @@ class Item:
     types: tuple[int, ...] | None = None
     media: tuple[Media, ...] = ()
     prepared: Any = None
+    recognised: Recognised = field(default_factory=Recognised, compare=False)
+
+
+def distinct(items: Several[Item]) -> tuple[list[Item], list[int]]:
+    """Each text once, and for each of the given ones its number among them."""
+    numbers: dict[Item, int] = {}
+    places = [numbers.setdefault(item, len(numbers)) for item in items]
+    return list(numbers), places
 
 
 class Outcome(Protocol):
@@ -55,6 +70,11 @@ class Computation(Sequence):
     def prompt_tokens(self) -> int:
         """What is computed, special tokens included."""
         return sum(len(item.ids) for item in self.items)
+
+    def media_counts(self) -> tuple[int, int]:
+        """How many pictures were looked at, and how many were known, once all inputs are computed."""
+        known = sum(item.recognised.pictures for item in self.items)
+        return sum(len(item.media) for item in self.items) - known, known
 
 
 def computation(ticket: int, items: Several[Item], outcome: Outcome) -> Computation:

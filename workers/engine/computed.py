@@ -15,6 +15,7 @@ class ComputedAnswer:
     def __init__(self, computation: Computation) -> None:
         self.finish: FinishReason | None = None
         self._key = computation.key
+        self._computation = computation
         self._prompt_tokens = computation.prompt_tokens
 
     def started(self) -> Started:
@@ -29,6 +30,7 @@ class ComputedAnswer:
         return item.results
 
     def finished(self) -> Finished:
-        """The end, with all tokens that were computed."""
+        """The end, with all tokens that were computed and all pictures that were looked at."""
         assert self.finish is not None
-        return Finished(*self._key, self.finish, self._prompt_tokens, 0, 0)
+        encoded, cached = self._computation.media_counts()
+        return Finished(*self._key, self.finish, self._prompt_tokens, 0, 0, encoded_media=encoded, cached_media=cached)

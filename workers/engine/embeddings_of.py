@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Truncation
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.workers.engine.computation import Computation, Item, computation
+from mlx_server.workers.engine.computation import Computation, Item, computation, distinct
 from mlx_server.workers.engine.framed_text import Frame, FramedText, plain_frame
 from mlx_server.workers.engine.input_prompts import InputPrompts
 from mlx_server.workers.engine.input_texts import InputTexts
@@ -40,30 +40,31 @@ class EmbeddingMaker:
                 f"`dimensions` must be from 1 to {self._dimensions}, the length of this model's vectors.", "dimensions"
             )
         before = self._prompts.before(request)
+        if before:
+            check_no_ids(request)
         items = self._items(request.inputs, before, request.truncation)
         return computation(ticket, items, Vectors(ticket, request.dimensions))
 
     def similarities(self, ticket: int, request: ScoreRequest) -> Computation:
-        """The cosine of each pair's vectors; every text is computed once. Raises InvalidRequest."""
+        """The cosine of each pair's vectors; every text is computed once, and only documents are cut.
+
+        Raises InvalidRequest.
+        """
         if request.instruction is not None:
             raise InvalidRequest("`instruction` is for rerankers, and this model compares embeddings.", "instruction")
         query, document = self._prompts.of_type("query"), self._prompts.of_type("document")
-        numbers: dict[FramedText, int] = {}
-        fields: list[str] = []
+        queries = [(self._frame(query, pair.query), pair.query_param) for pair in request.pairs]
+        documents = [(self._frame(document, pair.document), pair.document_param) for pair in request.pairs]
+        items, numbers = distinct([*self._once(queries, None), *self._once(documents, request.truncation)])
+        return computation(ticket, items, Similarities(ticket, zip(numbers, numbers[len(queries) :], strict=False)))
 
-        def number(prompt: str, text: str, field: str) -> int:
-            framed = self._frame(prompt, text)
-            if framed not in numbers:
-                numbers[framed] = len(numbers)
-                fields.append(field)
-            return numbers[framed]
-
-        pairs = [
-            (number(query, pair.query, pair.query_param), number(document, pair.document, pair.document_param))
-            for pair in request.pairs
-        ]
-        items = self._texts.texts(list(numbers), fields, request.truncation)
-        return computation(ticket, items, Similarities(ticket, pairs))
+    def _once(self, texts: Sequence[tuple[FramedText, str]], truncation: Truncation | None) -> list[Item]:
+        """Texts, each with its name; those that come several times are tokenised once."""
+        fields: dict[FramedText, str] = {}
+        for framed, field in texts:
+            fields.setdefault(framed, field)
+        made = dict(zip(fields, self._texts.texts(list(fields), list(fields.values()), truncation), strict=True))
+        return [made[framed] for framed, _ in texts]
 
     def _items(self, inputs: Iterable[EmbeddingInput], before: str, truncation: Truncation | None) -> list[Item]:
         """All inputs in order, their texts tokenised together."""
@@ -86,3 +87,12 @@ class EmbeddingMaker:
         if self._with_media is None:
             raise InvalidRequest("This model makes embeddings of texts only.", given.media[0].param)
         return self._with_media(given, before, truncation)
+
+
+def check_no_ids(request: EmbeddingRequest) -> None:
+    """No prompt that a request asks for can stand before token ids. Raises InvalidRequest."""
+    asked = [name for name in ("prompt", "prompt_name", "input_type") if getattr(request, name) is not None]
+    if asked and any(not isinstance(given.content, str) for given in request.inputs):
+        raise InvalidRequest(
+            f"`{asked[0]}` puts a text before inputs, and token ids are taken as they are: send texts.", asked[0]
+        )

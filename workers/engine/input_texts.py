@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_server.schemas.embedding import Pair, Truncation
+from msgspec.structs import replace
+
+from mlx_server.schemas.embedding import PER_DOCUMENT, Pair, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.framed_text import FramedText, owners
+from mlx_server.workers.engine.input_lengths import lengths_of, too_long
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.slow_tokenizer import SlowTokenizer
 from mlx_server.workers.handlers.base import ModelLoadError
@@ -19,12 +22,17 @@ from mlx_server.workers.handlers.base import ModelLoadError
 LARGEST_REAL_LENGTH = 1_000_000
 """Above this a tokenizer's `model_max_length` says that there is none."""
 
+TOGETHER = 64
+"""Texts that are tokenised at a time: what tokenizers tell of a text is many times as large as its tokens."""
+
+QUERY_TOO_LONG = "Shorten it: the document needs a place too."
+
 
 class InputTexts:
     """One model's tokenizer and limits. `limit` is in tokens, special ones included; None where there is none.
 
     `lower_case`: the model was trained on lower case. `types`: it tells the texts of a pair apart. Tokenizer's thread
-    only, once made.
+    only, once made. `lengths` judge texts before they are tokenised.
     """
 
     def __init__(
@@ -32,6 +40,7 @@ class InputTexts:
     ) -> None:
         self._tokenizer = tokenizer
         self._backend = backend_of(tokenizer)
+        self.lengths = lengths_of(tokenizer)
         self._vocab_size = vocab_size
         self._lower_case = lower_case
         self._types = types
@@ -40,12 +49,14 @@ class InputTexts:
     def texts(self, texts: Sequence[FramedText], fields: Sequence[str], truncation: Truncation | None) -> list[Item]:
         """Each text with the tokens that begin and end it. `fields` name them in refusals. Raises InvalidRequest."""
         most = self.most(truncation)
-        texts = [framed._replace(text=framed.text.lower()) for framed in texts] if self._lower_case else texts
-        encodings = self._backend.encode_batch([framed.whole for framed in texts])
+        texts = [self._readable(framed, field, most, truncation) for framed, field in zip(texts, fields, strict=True)]
         items = []
-        for encoding, framed, field in zip(encodings, texts, fields, strict=True):
-            places = self._places(owners(encoding, framed), most, truncation, 0, field)
-            items.append(Item(self.checked([encoding.ids[at] for at in places], field)))
+        for start in range(0, len(texts), TOGETHER):
+            some = texts[start : start + TOGETHER]
+            encodings = self._backend.encode_batch([framed.whole for framed in some])
+            for encoding, framed, field in zip(encodings, some, fields[start : start + TOGETHER], strict=True):
+                places = places_of_text(owners(encoding, framed), most, truncation, field)
+                items.append(Item(self.checked([encoding.ids[at] for at in places], field)))
         return items
 
     def ids(self, ids: Sequence[int], field: str, truncation: Truncation | None) -> Item:
@@ -61,19 +72,34 @@ class InputTexts:
         """Each query with its document, of which the document may be cut. Raises InvalidRequest."""
         most = self.most(truncation)
         items = []
-        encodings = self._backend.encode_batch([(pair.query, pair.document) for pair in pairs])
-        for encoding, pair in zip(encodings, pairs, strict=True):
-            places = self._places(encoding.sequence_ids, most, truncation, 1, pair.document_param, pair.query_param)
-            ids = self.checked([encoding.ids[at] for at in places], pair.document_param)
-            items.append(Item(ids, tuple(encoding.type_ids[at] for at in places) if self._types else None))
+        for start in range(0, len(pairs), TOGETHER):
+            some = [self.readable(pair, most, truncation) for pair in pairs[start : start + TOGETHER]]
+            encodings = self._backend.encode_batch([(pair.query, pair.document) for pair in some])
+            for encoding, pair in zip(encodings, some, strict=True):
+                places = places_of_pair(encoding.sequence_ids, most, truncation, pair)
+                ids = self.checked([encoding.ids[at] for at in places], pair.document_param)
+                items.append(Item(ids, tuple(encoding.type_ids[at] for at in places) if self._types else None))
         return items
 
+    def readable(self, pair: Pair, most: int | None, truncation: Truncation | None) -> Pair:
+        """What of a pair is worth tokenising. Raises InvalidRequest for what can't fit."""
+        self.lengths.check(pair.query, pair.query_param, most, truncation, QUERY_TOO_LONG)
+        if truncation is None:
+            self.lengths.check(pair.document, pair.document_param, most, truncation)
+            return pair
+        return replace(pair, document=self.lengths.part(pair.document, most, truncation.keep))
+
     def most(self, truncation: Truncation | None) -> int | None:
-        """The tokens that an input may have. Raises InvalidRequest if more are wanted than the model takes."""
+        """The tokens that an input may have. Raises InvalidRequest if more are wanted than the model takes.
+
+        Of documents that says nothing: Cohere's clients send 4096 to every model.
+        """
         if truncation is None or truncation.tokens is None:
             return self.limit
         wanted, param = truncation.tokens, truncation.param
         if self.limit is not None and wanted > self.limit:
+            if param == PER_DOCUMENT:
+                return self.limit
             raise InvalidRequest(f"`{param}` is {wanted}, and this model takes {self.limit} tokens at most.", param)
         return wanted
 
@@ -107,31 +133,54 @@ class InputTexts:
         ids = list(ids)
         return str(self._tokenizer.decode(self.checked(ids, "tokens"))) if ids else ""
 
-    def _places(
-        self,
-        whose: Sequence[int | None],
-        most: int | None,
-        truncation: Truncation | None,
-        cuttable: int,
-        field: str,
-        other: str | None = None,
-    ) -> Sequence[int]:
-        """Which tokens stay, by the texts they are of. Raises InvalidRequest if too many are and may not be cut."""
-        count = len(whose)
-        if most is None or count <= most:
-            return range(count)
+    def _readable(self, framed: FramedText, field: str, most: int | None, truncation: Truncation | None) -> FramedText:
+        """What of a text is worth tokenising, in the letters that the model knows."""
         if truncation is None:
-            raise too_long(field, count, most)
-        places = kept(whose, count - most, cuttable, truncation.keep)
-        if places is None and other is not None:
-            raise too_long(other, count - whose.count(cuttable), most - 1, "Shorten it.")
-        if places is None:
-            raise InvalidRequest(
-                f"`truncate_prompt_tokens` must be larger than {whose.count(None)}, the number of"
-                " tokens that this model adds.",
-                "truncate_prompt_tokens",
-            )
-        return places
+            self.lengths.check(framed.whole, field, most, truncation)
+            text = framed.text
+        else:
+            self.lengths.check(framed.head + framed.tail, field, most, truncation, "Shorten its prompt.")
+            text = self.lengths.part(framed.text, most, truncation.keep)
+        return framed._replace(text=text.lower() if self._lower_case else text)
+
+
+def places_of_text(
+    whose: Sequence[int | None], most: int | None, truncation: Truncation | None, field: str
+) -> Sequence[int]:
+    """Which tokens of a text stay, by `owners`. Raises InvalidRequest if there are too many and none may go."""
+    count = len(whose)
+    if most is None or count <= most:
+        return range(count)
+    if truncation is None:
+        raise too_long(field, count, most)
+    places = kept(whose, count - most, 0, truncation.keep)
+    if places is None:
+        raise InvalidRequest(
+            f"`{truncation.param}` must be larger than {whose.count(None)}, the number of tokens that this model adds.",
+            truncation.param,
+        )
+    return places
+
+
+def places_of_pair(
+    whose: Sequence[int | None], most: int | None, truncation: Truncation | None, pair: Pair
+) -> Sequence[int]:
+    """The same for a query (0) and a document (1), which alone may be cut. Raises InvalidRequest."""
+    count = len(whose)
+    if most is None or count <= most:
+        return range(count)
+    check_room(count - whose.count(1), most, truncation, pair)
+    if truncation is None:
+        raise too_long(pair.document_param, count, most)
+    places = kept(whose, count - most, 1, truncation.keep)
+    assert places is not None, "there is room for a part of the document"
+    return places
+
+
+def check_room(taken: int, most: int, truncation: Truncation | None, pair: Pair) -> None:
+    """With so many tokens round a document, one of its own must fit. Raises InvalidRequest, which names the query."""
+    if taken >= most:
+        raise too_long(pair.query_param, taken, most, truncation, QUERY_TOO_LONG)
 
 
 def kept(owners: Sequence[int | None], excess: int, cuttable: int, keep: Literal["start", "end"]) -> list[int] | None:
@@ -144,14 +193,6 @@ def kept(owners: Sequence[int | None], excess: int, cuttable: int, keep: Literal
         return None
     gone = set(places[-excess:] if keep == "start" else places[:excess])
     return [place for place in range(len(owners)) if place not in gone]
-
-
-def too_long(
-    field: str, tokens: int, limit: int, what: str = "Shorten it or send truncate_prompt_tokens."
-) -> InvalidRequest:
-    """The refusal of an input that the model can't take whole."""
-    message = f"`{field}` has {tokens} tokens; this model takes {limit}. {what}"
-    return InvalidRequest(message, field, "context_length_exceeded")
 
 
 def backend_of(tokenizer: Any) -> Any:

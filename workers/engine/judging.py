@@ -17,7 +17,8 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.computation import Item, Rows
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.embedding import Compute
-from mlx_server.workers.engine.input_texts import InputTexts, too_long
+from mlx_server.workers.engine.input_lengths import too_long
+from mlx_server.workers.engine.input_texts import InputTexts, check_room
 from mlx_server.workers.engine.pooling import last
 from mlx_server.workers.handlers.base import ModelLoadError
 
@@ -42,7 +43,8 @@ class JudgedPairs:
     def items(self, pairs: Several[Pair], truncation: Truncation | None, instruction: str | None) -> list[Item]:
         """Each pair as a conversation that is to be answered. Raises InvalidRequest."""
         most = self._texts.most(truncation)
-        return [self._item(pair, most, truncation, instruction or INSTRUCTION) for pair in pairs]
+        readable = (self._texts.readable(pair, most, truncation) for pair in pairs)
+        return [self._item(pair, most, truncation, instruction or INSTRUCTION) for pair in readable]
 
     def _item(self, pair: Pair, most: int | None, truncation: Truncation | None, instruction: str) -> Item:
         question = f"<Instruct>: {instruction}\n<Query>: {pair.query}\n<Document>: "
@@ -50,12 +52,11 @@ class JudgedPairs:
         ids = list(encoding.ids)
         count = len(self._before) + len(ids) + len(self._after)
         if most is not None and count > most:
+            asked = sum(1 for start, end in encoding.offsets if end <= len(question))
+            check_room(count - len(ids) + asked, most, truncation, pair)
             if truncation is None:
                 raise too_long(pair.document_param, count, most)
-            asked = sum(1 for start, end in encoding.offsets if end <= len(question))
             room = most - (count - len(ids)) - asked
-            if room <= 0:
-                raise too_long(pair.query_param, count - len(ids) + asked, most - 1, "Shorten it.")
             document = ids[asked:]
             ids = ids[:asked] + (document[:room] if truncation.keep == "start" else document[-room:])
         return Item(self._texts.checked([*self._before, *ids, *self._after], pair.document_param))

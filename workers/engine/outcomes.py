@@ -26,14 +26,21 @@ class Vectors:
 
 
 class Relevance:
-    """The score of each pair, from a classifier's single logit, by the logistic function."""
+    """The score of each pair, from a classifier's single logit, by the logistic function.
 
-    def __init__(self, ticket: int) -> None:
+    `numbers` are those of the pairs' inputs: pairs that are the same have the same input.
+    """
+
+    def __init__(self, ticket: int, numbers: Iterable[int]) -> None:
         self._ticket = ticket
+        self._pairs_of: dict[int, list[int]] = defaultdict(list)
+        for pair, number in enumerate(numbers):
+            self._pairs_of[number].append(pair)
 
     def results(self, number: int, row: Row) -> list[Result]:
-        """The pair's score, between 0 and 1."""
-        return [Score(self._ticket, number, float(1 / (1 + np.exp(-np.float64(row[0])))))]
+        """The score of each such pair, between 0 and 1."""
+        score = float(1 / (1 + np.exp(-np.float64(row[0]))))
+        return [Score(self._ticket, pair, score) for pair in self._pairs_of[number]]
 
 
 class Similarities:
@@ -51,7 +58,12 @@ class Similarities:
         """The scores of the pairs of which the other text is there already."""
         self._rows[number] = unit(row)
         pairs = [(index, self._rows.get(one), self._rows.get(other)) for index, one, other in self._pairs_of[number]]
-        return [Score(self._ticket, i, float(one @ other)) for i, one, other in pairs if one is not None is not other]
+        return [Score(self._ticket, i, cosine(one, other)) for i, one, other in pairs if one is not None is not other]
+
+
+def cosine(one: Row, other: Row) -> float:
+    """Of two rows of length 1, whose product may be a little more than 1."""
+    return float(np.clip(one @ other, -1, 1))
 
 
 def unit(row: Row) -> Row:

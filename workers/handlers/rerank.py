@@ -11,7 +11,7 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.classifying import check_labels, logit_of
-from mlx_server.workers.engine.computation import Item, computation
+from mlx_server.workers.engine.computation import Item, computation, distinct
 from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.encoders import (
     ENCODERS,
@@ -78,7 +78,9 @@ class RerankHandler(ComputingHandler):
         else:
             no_instruction(request.instruction)
             items = self._texts.pairs(request.pairs, request.truncation)
-        return [computation(ticket, items, Relevance(ticket))]
+        # Twice the same would not have the very same score where the batches differ.
+        items, numbers = distinct(items)
+        return [computation(ticket, items, Relevance(ticket, numbers))]
 
     def _read(self, folder: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
         if model_type(config) in JUDGES:

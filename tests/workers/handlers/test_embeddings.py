@@ -93,6 +93,38 @@ def test_usage_counts_every_token_that_is_computed(loaded: Computing) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("cat " * 100_000, "400000 characters; this model takes 256 tokens"),
+        ("cat" * 3000, "at least 500 tokens; this model takes 256"),
+        ("cat" * 3000 + " " * 300, "at least 500 tokens; this model takes 256"),
+    ],
+)
+def test_texts_that_cannot_fit_are_refused_by_their_characters(loaded: Computing, text: str, has: str) -> None:
+    refusal = _refusal(loaded, embedding("a", text))
+    assert (refusal.param, refusal.code) == ("input[1]", "context_length_exceeded")
+    assert has in refusal.message
+
+
+def test_spaces_that_make_no_tokens_are_no_reason_to_refuse(loaded: Computing) -> None:
+    assert loaded.ids("a" + " " * 6000 + "cat") == loaded.ids("a cat")
+
+
+@pytest.mark.parametrize("keep", ["start", "end"])
+def test_of_a_long_text_only_a_part_is_tokenised(loaded: Computing, keep: Any) -> None:
+    far = f"cat{' ' * 100_000}" if keep == "end" else f"{' ' * 100_000}cat"
+    assert close(loaded.vectors(far, truncation=Truncation(9, keep)), loaded.vectors(""))
+    near = f"{' ' * 1000}cat{' ' * 1000}"
+    assert close(loaded.vectors(near, truncation=Truncation(9, keep)), loaded.vectors("cat"))
+
+
+def test_many_texts_are_tokenised_as_each_alone(loaded: Computing) -> None:
+    texts = [f"{'cat ' * (number % 7)}{number}" for number in range(150)]
+    [sequence] = loaded.prepare(0, embedding(*texts))
+    assert [list(item.ids) for item in sequence.items] == [loaded.ids(text) for text in texts]
+
+
 def test_token_ids_are_taken_as_they_are(loaded: Computing) -> None:
     ids = tuple(loaded.ids("hello world"))
     assert close(loaded.vectors(ids), loaded.vectors("hello world"))
@@ -123,6 +155,9 @@ def test_dimensions_cut_the_vector_and_bring_it_to_length_1(loaded: Computing) -
         (embedding("a", input_type="questions"), "input_type", "one of"),
         (scoring(("a", "b"), instruction="be fair"), "instruction", "rerankers"),
         (scoring(("a", "cat " * 400)), "documents[0]", "402 tokens"),
+        (scoring(("cat " * 400, "a"), truncation=Truncation()), "query", "402 tokens; this model takes 256"),
+        (scoring(("a", "b"), truncation=Truncation(257)), "truncate_prompt_tokens", "takes 256 tokens at most"),
+        (scoring(("a", "b"), truncation=Truncation(2, param="max_tokens_per_doc")), "max_tokens_per_doc", "than 2"),
         (GenerationRequest((TextPrompt("a"),), 3), "model", "writes no text"),
         (
             EmbeddingRequest((EmbeddingInput("a", "input[0]", (Media("image", b"", 0, "input[0].image"),)),)),
@@ -175,6 +210,23 @@ def test_scores_are_cosines_and_each_text_is_computed_once(loaded: Computing) ->
     assert close(told.scores, [*(vectors[1:] @ vectors[0]), 1])
     assert told.finished is not None
     assert told.finished.prompt_tokens == sum(len(loaded.ids(text)) for text in SENTENCES)
+
+
+def test_only_documents_are_cut_and_by_as_much_as_the_model_takes(loaded: Computing) -> None:
+    query, document = "the cat sat on the mat", "a dog sleeps in the house"
+    per_document = Truncation(4, param="max_tokens_per_doc")
+    assert close(loaded.scores((query, document), truncation=per_document), loaded.scores((query, "a dog")))
+    assert close(loaded.scores((query, query), truncation=per_document), loaded.scores((query, "the cat")))
+    most = Truncation(4096, param="max_tokens_per_doc")
+    assert close(
+        loaded.scores((query, "dog " * 300), truncation=most), loaded.scores((query, "dog " * 254)), tolerance=1e-5
+    )
+
+
+def test_no_cosine_is_more_than_1(loaded: Computing) -> None:
+    scores = loaded.scores(*((text, text) for text in (*SENTENCES, *TEXTS)))
+    assert close(scores, [1] * len(scores))
+    assert max(scores) <= 1
 
 
 def test_the_tokenizer_answers_questions(loaded: Computing) -> None:
@@ -318,7 +370,14 @@ def test_prompts_stand_before_texts_and_never_before_ids(tmp_path: Path, how: di
     plain = Computing(make_encoder(tmp_path, "bert"))
     expected = plain.vectors(f"{prompt}cat", (0, 5, 2))
     write_prompts(tmp_path, "plain", plain="a ", query="yes ", passage="no ")
-    assert close(Computing(tmp_path).vectors("cat", (0, 5, 2), **how), expected)
+    computing = Computing(tmp_path)
+    assert close(computing.vectors("cat", **how), expected[:1])
+    if how and prompt:
+        refusal = _refusal(computing, embedding("cat", (0, 5, 2), **how))
+        assert [refusal.param] == list(how)
+        assert "token ids are taken as they are" in refusal.message
+    else:
+        assert close(computing.vectors("cat", (0, 5, 2), **how), expected)
 
 
 def test_scores_use_the_models_prompts_for_queries_and_documents(tmp_path: Path) -> None:

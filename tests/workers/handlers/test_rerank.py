@@ -87,6 +87,49 @@ def test_a_query_is_never_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pair", "truncation", "param", "words"),
+    [
+        (("cat " * 62, "dog"), None, "query", "has 65 tokens; this model takes 64"),
+        (("cat " * 60, "dog " * 9), None, "documents[0]", "has 72 tokens; this model takes 64"),
+        (("cat " * 9000, "dog"), Truncation(), "query", "characters; this model takes 64 tokens"),
+        (("cat", "dog " * 9000), None, "documents[0]", "characters; this model takes 64 tokens"),
+        (("cat " * 7, "dog"), Truncation(9), "query", "at most 9 tokens are allowed here (`truncate_prompt_tokens`)"),
+        (
+            ("cat " * 7, "dog"),
+            Truncation(9, param="max_tokens_per_doc"),
+            "query",
+            "at most 9 tokens are allowed here (`max_tokens_per_doc`)",
+        ),
+    ],
+)
+def test_what_is_too_long_of_a_pair_is_told(
+    tmp_path: Path, pair: tuple[str, str], truncation: Truncation | None, param: str, words: str
+) -> None:
+    refusal = _refusal(_reranker(tmp_path), scoring(pair, truncation=truncation))
+    assert (refusal.param, refusal.code) == (param, "context_length_exceeded")
+    assert words in refusal.message
+
+
+def test_a_document_may_be_allowed_more_than_the_model_takes(tmp_path: Path) -> None:
+    computing = _reranker(tmp_path)
+    pair = (QUERY, "fish " * 9000)
+    assert close(
+        computing.scores(pair, truncation=Truncation(4096, param="max_tokens_per_doc")),
+        computing.scores(pair, truncation=Truncation()),
+    )
+    assert _refusal(computing, scoring(pair, truncation=Truncation(4096))).param == "truncate_prompt_tokens"
+
+
+def test_pairs_that_are_the_same_are_computed_once_and_score_the_same(tmp_path: Path) -> None:
+    computing = _reranker(tmp_path)
+    [told] = computing.ask(scoring(*PAIRS, *reversed(PAIRS), PAIRS[0]))
+    assert told.scores == [*told.scores[:4], *reversed(told.scores[:4]), told.scores[0]]
+    assert close(told.scores[:4], computing.scores(*PAIRS))
+    assert told.finished is not None
+    assert told.finished.prompt_tokens == sum(len(f"{q} {d}".split()) + 3 for q, d in PAIRS)
+
+
+@pytest.mark.parametrize(
     ("request_", "param"),
     [(scoring(PAIRS[0], instruction="be fair"), "instruction"), (embedding("cat"), "model")],
 )
@@ -166,8 +209,7 @@ def test_a_judge_reads_the_beginning_or_the_end_of_a_long_document(judge: Comput
     pairs = (QUERY, document + "cat"), (QUERY, document + "dog")
     [start] = judge.handler.prepare(1, scoring(*pairs, truncation=Truncation()))
     [end] = judge.handler.prepare(1, scoring(*pairs, truncation=Truncation(keep="end")))
-    assert start.items[0].ids == start.items[1].ids
-    assert end.items[0].ids != end.items[1].ids
+    assert (len(start.items), len(end.items)) == (1, 2), "what was cut off makes no difference"
     assert start.items[0].ids[:100] == end.items[0].ids[:100], "the instruction and the query stay"
     assert {len(item.ids) for item in (*start.items, *end.items)} == {512}
     [told] = judge.ask(scoring((QUERY, document), truncation=Truncation(400)))
@@ -178,3 +220,7 @@ def test_a_judge_reads_the_beginning_or_the_end_of_a_long_document(judge: Comput
 def test_a_judge_never_cuts_a_query(judge: Computing) -> None:
     refusal = _refusal(judge, scoring(("the quick brown fox " * 90, "a dog"), truncation=Truncation()))
     assert refusal.param == "query"
+    long = "the quick brown fox " * 90
+    assert _refusal(judge, scoring((long, "a dog"))).param == "query"
+    refusal = _refusal(judge, scoring((QUERY, long * 1000)))
+    assert (refusal.param, refusal.code) == ("documents[0]", "context_length_exceeded")

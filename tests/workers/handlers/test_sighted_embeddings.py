@@ -130,6 +130,18 @@ def test_usage_counts_the_tokens_of_pictures(mixed: Computing) -> None:
     assert one.prompt_tokens - none.prompt_tokens == two.prompt_tokens - one.prompt_tokens > 4
 
 
+def test_pictures_that_were_looked_at_are_counted(loaded: Computing) -> None:
+    [told] = loaded.ask(shown(("", RED), ("", HALVES), ("the cat",)))
+    assert told.finished is not None
+    assert (told.finished.encoded_media, told.finished.cached_media) == (2, 0)
+
+
+def test_a_text_that_cannot_fit_beside_a_picture_is_refused_by_its_characters(mixed: Computing) -> None:
+    refusal = refusal_of(mixed, shown(("the cat " * 1_000_000, RED), truncation=Truncation()))
+    assert (refusal.param, refusal.code) == ("input[0]", "context_length_exceeded")
+    assert "has 8000000 characters" in refusal.message
+
+
 def test_what_has_pictures_is_never_cut(mixed: Computing) -> None:
     [told] = mixed.ask(shown(("the cat", RED)))
     assert told.finished is not None

@@ -10,10 +10,13 @@ from mlx_server.schemas.embedding import EmbeddingInput, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embeddings_of import WithMedia
-from mlx_server.workers.engine.input_texts import InputTexts, too_long
+from mlx_server.workers.engine.input_lengths import too_long
+from mlx_server.workers.engine.input_texts import InputTexts
 from mlx_server.workers.engine.media import DecodedMedia, check_kinds
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.inputs import MediaInputs
+
+NOT_CUT = "What has pictures is not cut."
 
 Read = Callable[[EmbeddingInput, str, str], tuple[Sequence[int], MediaInputs]]
 """An input, the prompt before its text, and the text, to token ids and what the model takes beside them.
@@ -28,9 +31,11 @@ def shown_inputs(read: Read, texts: InputTexts, not_sent: Collection[int] = ()) 
     def with_media(given: EmbeddingInput, before: str, truncation: Truncation | None) -> Item:
         check_kinds(given.media, ("image",))
         most = texts.most(truncation)
-        ids, prepared = read(given, before, text_beside(given))
+        text = text_beside(given)
+        texts.lengths.check(before + text, given.param, most, truncation, NOT_CUT)
+        ids, prepared = read(given, before, text)
         if most is not None and len(ids) > most:
-            raise too_long(given.param, len(ids), most, "What has pictures is not cut.")
+            raise too_long(given.param, len(ids), most, truncation, NOT_CUT)
         if not set(not_sent).isdisjoint(ids):
             message = f"`{given.param}` has a token that stands for a medium, which can't be text."
             raise InvalidRequest(message, given.param)

@@ -33,11 +33,13 @@ def seeing_states(model: Any, tower: RememberingTower | None) -> HiddenStates | 
     def alone(item: Item) -> mx.array:
         if item.prepared is None:
             return texts([item])[0][0]
+        if tower is not None:
+            tower.counted(0)
         prefill = begin(model, list(item.ids), item.prepared)
         states = overheard(language_model, lambda: prefill.finish(model))
         mx.eval(states)
         if tower is not None:
-            tower.counted(0)
+            item.recognised.pictures = tower.counted(len(item.media))[1]
         return states[0]
 
     def hidden_states(items: Several[Item]) -> tuple[mx.array, mx.array]:

@@ -7,7 +7,7 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Message
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embeddings_of import WithMedia
-from mlx_server.workers.engine.input_texts import too_long
+from mlx_server.workers.engine.input_lengths import too_long
 from mlx_server.workers.engine.prompts import PromptMaker
 
 
@@ -22,7 +22,7 @@ def shown_inputs(prompts: PromptMaker, limit: int | None) -> WithMedia:
         wanted = None if truncation is None else truncation.tokens
         most = min((n for n in (limit, wanted) if n is not None), default=None)
         if most is not None and len(read.tokens) > most:
-            raise too_long(given.param, len(read.tokens), most, "What has pictures is not cut.")
+            raise too_long(given.param, len(read.tokens), most, truncation, "What has pictures is not cut.")
         return Item(tuple(read.tokens), media=given.media, prepared=read.media)
 
     return with_media

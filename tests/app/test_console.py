@@ -1,0 +1,35 @@
+"""What is printed once the model answers."""
+
+import io
+import json
+import shlex
+
+import pytest
+from rich.console import Console
+
+from mlx_server.app.console import StartDisplay
+from mlx_server.app.settings import ModelType
+from mlx_server.schemas.messages import ModelFacts
+from mlx_server.schemas.openai_chat import ChatRequest
+from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
+from mlx_server.schemas.scores import RerankRequest
+
+FACTS = ModelFacts(8, 512, 1000, 1 << 20, "bert", "a device")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "path", "request_type"),
+    [
+        ("lm", "chat/completions", ChatRequest),
+        ("vlm", "chat/completions", ChatRequest),
+        ("embeddings", "embeddings", EmbeddingsRequest),
+        ("rerank", "rerank", RerankRequest),
+    ],
+)
+def test_the_first_request_is_one_that_the_model_answers(model_type: ModelType, path: str, request_type: type) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    StartDisplay(console, "a/model", "http://localhost:8000", model_type).ready(FACTS)
+    assert isinstance(console.file, io.StringIO)
+    command = shlex.split(console.file.getvalue().splitlines()[-1])
+    assert command[:2] == ["curl", f"http://localhost:8000/v1/{path}"]
+    assert json.loads(command[-1]).keys() <= set(request_type.__struct_encode_fields__)
