@@ -139,7 +139,7 @@ def test_a_grammar_a_stop_string_and_tools_work_beside_pictures(handler: VisionH
     assert (word in _text(parts), finished.stop) == (False, word)
     tool = Tool("paint", parameters=json.loads(SCHEMA))
     prompt = ChatPrompt((look,), (tool,))
-    request = GenerationRequest((prompt,), 60, sampling=GREEDY, tool_use=ToolUse("required"))
+    request = GenerationRequest((prompt,), 60, sampling=GREEDY, tool_use=ToolUse("required", parallel=False))
     parts, finished = _run(handler, request)
     assert finished.reason == "tool_calls"
     assert json.loads("".join(part.arguments for part in parts if isinstance(part, ToolCall)))["colour"] in (
