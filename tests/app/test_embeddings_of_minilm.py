@@ -50,8 +50,13 @@ def test_limit_above_the_models_is_refused_under_its_own_name(minilm_server: Ser
     assert refusal(minilm_server, EMBEDDINGS, input="a", truncate_prompt_tokens=LIMIT + 1)["param"] == (
         "truncate_prompt_tokens"
     )
-    asked = {"query": "q", "documents": ["a"], "max_tokens_per_doc": LIMIT + 1}
-    assert refusal(minilm_server, RERANK, **asked)["param"] == "max_tokens_per_doc"
+
+
+def test_documents_limit_above_the_models_means_the_models(minilm_server: Server) -> None:
+    asked = {"query": "q", "documents": ["a " * 2 * LIMIT], "max_tokens_per_doc": 16 * LIMIT}
+    answered = minilm_server.post(RERANK, asked)
+    assert answered.status_code == 200, answered.text
+    assert answered.json()["usage"]["prompt_tokens"] == 3 + LIMIT
 
 
 def test_dimensions_beyond_the_models_are_refused(minilm_server: Server) -> None:

@@ -112,6 +112,11 @@ NOT_FOR_SCRIPTED = [
     embed("image_url", "nor base64", image_url="no picture"),
     embed("image_url", "no type of image", image_url={"url": "data:audio/wav;base64,AAAA"}),
     embed("image_url[1]", "reads no file:// URLs", input=["a", "b"], image_url=[PIXEL, "file:///etc/passwd"]),
-    embed("image_url", "at most 16 files", input=["a"] * 17, image_url=PIXEL),
+    embed(
+        "image_url[16]",
+        "at most 16 files",
+        input=["a"] * 17,
+        image_url=[f"http://127.0.0.1/{i}.png" for i in range(17)],
+    ),
 ]
 """What a model with 8 dimensions that sees can't do."""
