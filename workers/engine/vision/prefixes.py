@@ -16,6 +16,10 @@ from mlx_server.workers.sequence import Sequence
 
 Ids = npt.NDArray[np.int64]
 
+Head = tuple[str, bytes, tuple[Place, ...]]
+"""What has to be equal in two entries that have LEAST tokens in common: the tenant, these tokens, and the pictures that
+begin among them."""
+
 LEAST = 16
 """Tokens that must be alike: fewer are sooner computed than looked after."""
 
@@ -27,7 +31,7 @@ MOST_ENTRIES = 256
 class Kept:
     """The cache [one row] of the tokens of one sequence, with the pictures among them."""
 
-    tenant: str
+    head: Head
     tokens: Ids
     pictures: tuple[Place, ...]
     cache: list[Any]
@@ -38,8 +42,8 @@ class PrefixStore:
     """The least recently used leave when there are more than `limit_bytes`. Engine thread only.
 
     Equal tokens are not enough: placeholders of pictures must stand for the same picture, and the tenant must be the
-    same. Looking up compares the new tokens with all that is kept, which for so few and long entries costs less than
-    an index and finds the longest beginning whatever its length.
+    same. Looking up compares the new tokens with all that is kept and begins alike, which for so few and long entries
+    costs less than an index and finds the longest beginning whatever its length.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -58,9 +62,10 @@ class PrefixStore:
         if not self._kept:
             return None
         tokens, pictures = np.array(sequence.context, np.int64), pictures_of(sequence)
+        head = head_of(sequence.tenant, tokens, pictures)
         best, number = 0, -1
         for candidate, kept in self._kept.items():
-            if kept.tenant == sequence.tenant:
+            if kept.head == head:
                 length = alike(kept, tokens, pictures)
                 best, number = max((best, number), (length, candidate))
         if best < LEAST:
@@ -78,7 +83,7 @@ class PrefixStore:
         pictures = tuple(one for one in pictures_of(sequence) if one.end <= tokens)
         ids = np.array(sequence.context[:tokens], np.int64)
         mx.eval([layer.state for layer in cache])
-        kept = Kept(sequence.tenant, ids, pictures, cache, sum(layer.nbytes for layer in cache))
+        kept = Kept(head_of(sequence.tenant, ids, pictures), ids, pictures, cache, sum(layer.nbytes for layer in cache))
         if kept.nbytes > self._limit:
             return
         self._drop_beginnings(kept)
@@ -96,7 +101,7 @@ class PrefixStore:
     def _drop_beginnings(self, longer: Kept) -> None:
         """Leave nothing that a longer one has too."""
         for number, kept in list(self._kept.items()):
-            if kept.tenant == longer.tenant and len(kept.tokens) <= len(longer.tokens):
+            if kept.head == longer.head and len(kept.tokens) <= len(longer.tokens):
                 length = len(kept.tokens)
                 same = longer.pictures[: len(kept.pictures)] == kept.pictures
                 if same and np.array_equal(kept.tokens, longer.tokens[:length]):
@@ -104,6 +109,11 @@ class PrefixStore:
 
     def _drop(self, number: int) -> None:
         self._bytes -= self._kept.pop(number).nbytes
+
+
+def head_of(tenant: str, tokens: Ids, pictures: tuple[Place, ...]) -> Head:
+    """What a sequence begins with."""
+    return tenant, tokens[:LEAST].tobytes(), tuple(one for one in pictures if one.start < LEAST)
 
 
 def pictures_of(sequence: Sequence) -> tuple[Place, ...]:
