@@ -47,7 +47,9 @@ def test_plain_id_of_the_client_is_kept(scripted_server: Server, given: str) -> 
         assert MADE.fullmatch(response.headers[HEADER])
     answer = scripted_server.post("/v1/chat/completions", b"{", headers={HEADER: given})
     assert (answer.status_code, answer.headers[HEADER]) == (400, given)
-    assert re.search(rf" POST /v1/chat/completions 400 .* {re.escape(given)}$", scripted_server.output(), re.MULTILINE)
+    # The line is written after the answer, so it may come a moment later.
+    line = re.compile(rf" POST /v1/chat/completions 400 .* {re.escape(given)}$", re.MULTILINE)
+    scripted_server.wait_until(lambda: line.search(scripted_server.output()))
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a,b", "7" * 129, "é", "a\tb", "<script>", '"quoted"'])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,34 +12,22 @@ from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.answer import Answer
-from mlx_server.workers.engine.answers import AnswerMaker
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.companions import accompanied
-from mlx_server.workers.engine.computation import Computation
-from mlx_server.workers.engine.computed import ComputedAnswer
-from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.hidden import inner_states
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
 from mlx_server.workers.engine.probe import Batching, probe
-from mlx_server.workers.engine.prompts import PromptMaker
-from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
-from mlx_server.workers.engine.text_embedding import TextEmbedding, embedding_beside
-from mlx_server.workers.engine.vocabulary import Vocabulary
-from mlx_server.workers.handlers.writing import WritingHandler, check_templates, fingerprint, read_sampling_defaults
+from mlx_server.workers.engine.text_embedding import embedding_beside
+from mlx_server.workers.handlers.writing import WritingHandler, fingerprint
 from mlx_server.workers.sequence import Sequence
 
 
 class LanguageHandler(WritingHandler):
     """A language model: chat template, tokenizer, batched decoding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._embedding: TextEmbedding
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
@@ -65,18 +52,7 @@ class LanguageHandler(WritingHandler):
             min(spec.batch_tokens, spec.prefill_step_size),
         )
         self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, spec, report)
-        vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
-        self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
-        self._prompts = PromptMaker(
-            copy.deepcopy(tokenizer),
-            vocab_size,
-            context_length,
-            read_sampling_defaults(folder),
-            vocabulary,
-            dialect,
-            TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
-        )
-        check_templates(self._prompts, spec)
+        dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, None)
         return ModelFacts(
             rows=1 if batching is Batching.NONE else spec.rows,
             context_length=context_length,
@@ -95,19 +71,12 @@ class LanguageHandler(WritingHandler):
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render and tokenise. Raises InvalidRequest."""
-        if not isinstance(request, GenerationRequest):
-            return [self._embedding.prepare(ticket, request)]
-        sequences = self._prompts.sequences(ticket, request)
-        for sequence in sequences:
-            sequence.adapter = request.adapter
-            sequence.draft_tokens = (request.draft.tokens or 0) if request.draft else 0
+        sequences = super().prepare(ticket, request)
+        if isinstance(request, GenerationRequest):
+            for sequence in sequences:
+                sequence.adapter = request.adapter
+                sequence.draft_tokens = (request.draft.tokens or 0) if request.draft else 0
         return sequences
-
-    def answer_stream(self, sequence: Sequence) -> Answer | ComputedAnswer:
-        """A stream for one sequence."""
-        if isinstance(sequence, Computation):
-            return ComputedAnswer(sequence)
-        return self._answers.answer(sequence)
 
 
 def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load) -> Engine:

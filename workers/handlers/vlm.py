@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from contextlib import ExitStack
 from pathlib import Path
 
-from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import GenerationRequest, Media
+from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.answer import Answer
-from mlx_server.workers.engine.answers import AnswerMaker
-from mlx_server.workers.engine.computation import Computation
-from mlx_server.workers.engine.computed import ComputedAnswer
-from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_tokenizer
 from mlx_server.workers.engine.media import MediaDecoder
-from mlx_server.workers.engine.prompts import PromptMaker
-from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
-from mlx_server.workers.engine.text_embedding import TextEmbedding, embedding_beside
+from mlx_server.workers.engine.text_embedding import embedding_beside
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.hidden import seeing_states
 from mlx_server.workers.engine.vision.inputs import InputReader
@@ -34,10 +25,8 @@ from mlx_server.workers.engine.vision.senses import Senses
 from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
-from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
-from mlx_server.workers.handlers.writing import WritingHandler, check_templates, fingerprint, read_sampling_defaults
-from mlx_server.workers.sequence import Sequence
+from mlx_server.workers.handlers.writing import WritingHandler, fingerprint
 
 
 class VisionHandler(WritingHandler):
@@ -45,7 +34,6 @@ class VisionHandler(WritingHandler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._embedding: TextEmbedding
         self._inputs: InputReader
         self._media: MediaDecoder
 
@@ -61,22 +49,10 @@ class VisionHandler(WritingHandler):
         report(Loading("warming up"))
         text_model = TextModel(model)
         vocab_size = text_model.vocab_size()
-        vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
-        self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
         context_length = read_context_length(config)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
-        self._prompts = PromptMaker(
-            copy.deepcopy(tokenizer),
-            vocab_size,
-            context_length,
-            read_sampling_defaults(folder),
-            vocabulary,
-            dialect,
-            TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
-            inputs,
-        )
-        check_templates(self._prompts, spec)
+        dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, inputs)
         with ExitStack() as unless_it_works:
             unless_it_works.callback(self._media.close)
             sequences, senseless = Senses(model, self._prompts, self._media, inputs).sequences()
@@ -127,18 +103,6 @@ class VisionHandler(WritingHandler):
         """Pictures and sounds in the place of files. Raises InvalidRequest."""
         self._inputs.check(media)
         return self._media.decode(media, abandoned)
-
-    def prepare(self, ticket: int, request: Work) -> list[Sequence]:
-        """Render, tokenise and process pictures. Raises InvalidRequest."""
-        if not isinstance(request, GenerationRequest):
-            return [self._embedding.prepare(ticket, request)]
-        return self._prompts.sequences(ticket, request)
-
-    def answer_stream(self, sequence: Sequence) -> Answer | ComputedAnswer:
-        """A stream for one sequence."""
-        if isinstance(sequence, Computation):
-            return ComputedAnswer(sequence)
-        return self._answers.answer(sequence)
 
     def close(self) -> None:
         """Release what is held, and end the processes that decode."""

@@ -1,7 +1,8 @@
-"""What handlers of models that write text have in common: all but loading."""
+"""What handlers of models that write text have in common: all but loading the model."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -9,20 +10,31 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Several
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import msgspec
 
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media, Prompt, Sampling, ToolUse
+from mlx_server.schemas.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
 from mlx_server.schemas.messages import Load
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.answers import AnswerMaker
+from mlx_server.workers.engine.computation import Computation
+from mlx_server.workers.engine.computed import ComputedAnswer
+from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.text_embedding import TextEmbedding
+from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.stepping import SteppingHandler
+from mlx_server.workers.sequence import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +45,41 @@ class WritingHandler(SteppingHandler):
     def __init__(self) -> None:
         self._answers: AnswerMaker
         self._prompts: PromptMaker
+        self._embedding: TextEmbedding
+
+    def _speak(
+        self, spec: Load, folder: Path, tokenizer: Any, vocab_size: int, length: int | None, media: MediaSupport | None
+    ) -> Dialect:
+        """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens.
+
+        Raises ModelLoadError for templates that the operator got wrong.
+        """
+        vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
+        self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
+        self._prompts = PromptMaker(
+            copy.deepcopy(tokenizer),
+            vocab_size,
+            length,
+            read_sampling_defaults(folder),
+            vocabulary,
+            dialect,
+            TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
+            media,
+        )
+        check_templates(self._prompts, spec)
+        return dialect
+
+    def prepare(self, ticket: int, request: Work) -> list[Sequence]:
+        """Render, tokenise, and process what is shown. Raises InvalidRequest."""
+        if not isinstance(request, GenerationRequest):
+            return [self._embedding.prepare(ticket, request)]
+        return self._prompts.sequences(ticket, request)
+
+    def answer_stream(self, sequence: Sequence) -> Answer | ComputedAnswer:
+        """A stream for one sequence."""
+        if isinstance(sequence, Computation):
+            return ComputedAnswer(sequence)
+        return self._answers.answer(sequence)
 
     def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """As they are: they will be refused."""

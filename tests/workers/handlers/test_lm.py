@@ -10,7 +10,8 @@ from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message
 from mlx_server.schemas.messages import Load, Loading, ModelFacts, Text
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.lm import LanguageHandler, read_context_length, read_sampling_defaults
+from mlx_server.workers.handlers.lm import LanguageHandler, read_context_length
+from mlx_server.workers.handlers.writing import read_sampling_defaults
 from mlx_server.workers.sequence import Token
 
 pytestmark = pytest.mark.model
