@@ -1,23 +1,33 @@
-"""A model being served: its specification, its queue, its worker and what is known of it."""
+"""A model being served: its specification, its queue, its workers and what is known of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from mlx_server.app.asking import Answer, Asking
+from mlx_server.app.asking import Asking
+from mlx_server.app.replica import Replica
 from mlx_server.app.settings import Settings
 from mlx_server.app.variants import Variants
-from mlx_server.queue.dispatcher import Dispatcher, Handle
-from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts, NoAnswer, StepEvent
-from mlx_server.workers.supervisor import StartError, Supervisor, WorkerState
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.timers import Handle
+from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts
+from mlx_server.workers.supervisor import WorkerState
 
-log = logging.getLogger(__name__)
+BEST_FIRST = (
+    WorkerState.READY,
+    WorkerState.LOADING,
+    WorkerState.STARTING,
+    WorkerState.RESTARTING,
+    WorkerState.STOPPED,
+    WorkerState.FAILED,
+)
+"""What several workers do together is what the first of them in this order does."""
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
 
@@ -50,7 +60,7 @@ class LoopTimers:
 
 
 class Deployment:
-    """Joins a queue and a worker: the queue's work goes to the worker, the worker's events to the queue."""
+    """One queue, and as many workers behind it as the settings say."""
 
     def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
         self.name = settings.name
@@ -78,37 +88,54 @@ class Deployment:
             prefix_cache_bytes=settings.prefix_cache_bytes,
             batch_tokens=settings.batch_tokens,
         )
-        self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
         self.queue = Dispatcher(
-            self.worker,
             LoopTimers(),
             queue_size=settings.queue_size,
             concurrency=settings.max_concurrency,
             timeout_s=settings.queue_timeout_s,
         )
-        limit = settings.queue_size + settings.max_concurrency
-        self.asking = Asking(self.worker, limit=limit, timeout_s=settings.queue_timeout_s)
-        self._task: asyncio.Task[None] | None = None
+        limit = settings.queue_size + settings.max_concurrency * settings.replicas
+        self.asking = Asking(limit=limit, timeout_s=settings.queue_timeout_s)
+        self.replicas = [
+            Replica(spec, self, self.queue, self.asking, settings.patience, settings.log_level)
+            for _ in range(settings.replicas)
+        ]
+        self._running: asyncio.Future[list[None]] | None = None
         self.start_error: asyncio.Event = asyncio.Event()
-        """Set when the first worker could not start: `start_error_message` says why."""
+        """Set when no worker could start: `start_error_message` says why."""
         self.start_error_message = ""
+
+    @property
+    def state(self) -> WorkerState:
+        """What the workers do, seen as one."""
+        return min((replica.state for replica in self.replicas), key=BEST_FIRST.index)
+
+    @property
+    def worker_states(self) -> dict[str, int]:
+        """How many workers are in which state, of those that any is in."""
+        return dict(Counter(replica.state.value for replica in self.replicas))
+
+    @property
+    def restarts(self) -> int:
+        """Times that a worker was started again."""
+        return sum(replica.worker.restarts for replica in self.replicas)
 
     @property
     def ready(self) -> bool:
         """A worker takes work, and so does the queue."""
-        return self.worker.state is WorkerState.READY and not self.queue.closed
+        return self.state is WorkerState.READY and not self.queue.closed
 
     @property
     def status(self) -> str:
-        """The worker's state, or `stopping` once no work is taken."""
-        failed = self.worker.state is WorkerState.FAILED
-        return "stopping" if self.queue.closed and not failed else self.worker.state.value
+        """The workers' state, or `stopping` once no work is taken."""
+        failed = self.state is WorkerState.FAILED
+        return "stopping" if self.queue.closed and not failed else self.state.value
 
     # --- life ---
 
     def start(self) -> None:
-        """Start the worker; returns at once."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        """Start the workers; returns at once."""
+        self._running = asyncio.gather(*(replica.run() for replica in self.replicas))
 
     async def drain(self) -> None:
         """Take no more work, end what waits, give what runs its drain time, then end that too."""
@@ -126,58 +153,40 @@ class Deployment:
         self.asking.abort(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
 
     async def stop(self) -> None:
-        """End everything that lives and the worker process. Idempotent."""
+        """End everything that lives and the worker processes. Idempotent."""
         self.abort()
-        if self._task is not None:
-            await self.worker.stop()
-            await self._task
+        if self._running is not None:
+            await asyncio.gather(*(replica.stop() for replica in self.replicas))
+            await self._running
 
-    async def _run(self) -> None:
-        try:
-            await self.worker.run()
-        except StartError as error:
-            self.start_error_message = str(error)
-            self.given_up(str(error))
-            self.start_error.set()
-        except Exception as error:
-            log.exception("the worker's supervisor failed")
-            self.worker.state = WorkerState.FAILED
-            self.given_up(f"{type(error).__name__}: {error}")
+    # --- what the replicas say ---
 
-    # --- what the worker says ---
-
-    def loading(self, loading: Loading) -> None:
-        """Part of the worker's listener."""
-        if self._observer is not None:
+    def loading(self, replica: Replica, loading: Loading) -> None:
+        """Part of the replicas' owner: the first that loads is shown, unless another takes work."""
+        if self._observer is not None and self._shown() is replica:
             with contextlib.suppress(OSError):  # a display that can't be written to is no reason to stop
                 self._observer.loading(loading)
 
-    def ready_with(self, facts: ModelFacts) -> None:
-        """Part of the worker's listener."""
+    def ready_with(self, replica: Replica, facts: ModelFacts) -> None:
+        """Part of the replicas' owner."""
         self.facts = facts
         self.fingerprint = f"fp_{facts.fingerprint}"
-        self.queue.worker_ready(facts.rows)
-        self.asking.worker_ready()
-        if self._observer is not None:
+        others_ready = any(other.state is WorkerState.READY for other in self.replicas if other is not replica)
+        if self._observer is not None and not others_ready:
             with contextlib.suppress(OSError):
                 self._observer.ready(facts)
 
-    def deliver(self, events: list[StepEvent]) -> None:
-        """Part of the worker's listener."""
-        self.queue.deliver(events)
+    def given_up(self, replica: Replica, message: str) -> None:
+        """Part of the replicas' owner: the others go on; with the last, the model can't be served."""
+        if self.state is not WorkerState.FAILED:
+            return
+        reason = f"The model can't be served: {message}"
+        self.queue.abort(FailureKind.UNAVAILABLE, reason)
+        self.asking.abort(FailureKind.UNAVAILABLE, reason)
+        if self.facts is None:
+            self.start_error_message = message
+            self.start_error.set()
 
-    def answered(self, number: int, answer: Answer | NoAnswer) -> None:
-        """Part of the worker's listener."""
-        self.asking.answered(number, answer)
-
-    def lost(self, message: str) -> None:
-        """Part of the worker's listener."""
-        self.queue.worker_lost(message)
-        self.asking.worker_lost(message)
-
-    def given_up(self, message: str) -> None:
-        """Part of the worker's listener."""
-        self.queue.worker_lost(message)
-        message = f"The model can't be served: {message}"
-        self.queue.abort(FailureKind.UNAVAILABLE, message)
-        self.asking.abort(FailureKind.UNAVAILABLE, message)
+    def _shown(self) -> Replica | None:
+        first = min(self.replicas, key=lambda replica: BEST_FIRST.index(replica.state))
+        return first if first.state is WorkerState.LOADING else None

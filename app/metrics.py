@@ -35,7 +35,7 @@ class DeploymentCollector(Collector):
         yield self._gauge("queue_capacity", "Requests that may wait.", queue.queue_size)
         yield self._gauge("requests_active", "Requests that run.", queue.running)
         yield self._gauge("rows_used", "Rows of the batch in use.", queue.rows_used)
-        yield self._gauge("rows_granted", "Rows that the worker grants.", queue.credits)
+        yield self._gauge("rows_granted", "Rows that the workers grant.", queue.credits)
         yield self._labelled(
             "requests", "Requests by outcome.", "outcome", {o: getattr(statistics, o) for o in OUTCOMES}
         )
@@ -53,12 +53,12 @@ class DeploymentCollector(Collector):
         yield self._histogram("time_to_first_token_seconds", "Time until the first text.", statistics.first_token_s)
         yield self._histogram("inter_token_latency_seconds", "Time between tokens.", statistics.inter_token_s)
         yield self._histogram("request_seconds", "Time until a request ended.", statistics.request_s)
-        state = self._deployment.worker.state
-        family = GaugeMetricFamily("mlx_server_worker_state", "1 for the worker's state.", labels=["model", "state"])
-        for candidate in WorkerState:
-            family.add_metric([self._deployment.name, candidate.value], float(candidate is state))
+        states = self._deployment.worker_states
+        family = GaugeMetricFamily("mlx_server_worker_state", "Workers in each state.", labels=["model", "state"])
+        for state in WorkerState:
+            family.add_metric([self._deployment.name, state.value], states.get(state.value, 0))
         yield family
-        yield self._counter("worker_restarts", "Times the worker was started again.", self._deployment.worker.restarts)
+        yield self._counter("worker_restarts", "Times a worker was started again.", self._deployment.restarts)
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(f"mlx_server_{name}", text, labels=["model"])

@@ -56,6 +56,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     max_concurrency: int = 8
+    replicas: int = 1
     queue_size: int = 100
     queue_timeout_s: float = 300.0
     drain_timeout_s: float = 30.0

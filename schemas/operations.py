@@ -8,12 +8,13 @@ import msgspec
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the model is served; `worker` is its worker's state."""
+    """Whether the model is served; `worker` is its workers' state, seen as one, `workers` how many are in which."""
 
     status: Literal["healthy", "unhealthy"]
     version: str
     model: str
     worker: str
+    workers: dict[str, int]
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -30,7 +31,10 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start."""
+    """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start.
+
+    `workers`: how many are in which state.
+    """
 
     running: bool
     queue_size: int
@@ -54,6 +58,8 @@ class QueueStats(msgspec.Struct, frozen=True):
     replayed: int
     draft_tokens: int
     accepted_draft_tokens: int
+    workers: dict[str, int]
+    worker_restarts: int
 
 
 class QueueReport(msgspec.Struct, frozen=True):

@@ -13,10 +13,16 @@ from mlx_server.workers.supervisor import WorkerState
 
 
 async def health(request: Request) -> Response:
-    """200 as long as the model is served or will be; 503 once its worker was given up."""
+    """200 as long as the model is served or will be; 503 once its workers were given up."""
     deployment: Deployment = request.app.state.deployment
-    failed = deployment.worker.state is WorkerState.FAILED
-    status = Health("unhealthy" if failed else "healthy", __version__, deployment.name, deployment.status)
+    failed = deployment.state is WorkerState.FAILED
+    status = Health(
+        "unhealthy" if failed else "healthy",
+        __version__,
+        deployment.name,
+        deployment.status,
+        deployment.worker_states,
+    )
     return json_answer(status, 503 if failed else 200)
 
 

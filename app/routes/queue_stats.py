@@ -7,19 +7,18 @@ from starlette.responses import Response
 
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.json_answer import json_answer
-from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.schemas.operations import QueueReport, QueueStats
 
 
-def describe(queue: Dispatcher, *, running: bool) -> QueueStats:
-    """A queue's state now."""
-    statistics = queue.statistics
+def describe(deployment: Deployment) -> QueueStats:
+    """A queue's state now, and its workers'."""
+    queue, statistics = deployment.queue, deployment.queue.statistics
     return QueueStats(
-        running=running,
+        running=not queue.closed,
         queue_size=queue.waiting,
         max_queue_size=queue.queue_size,
         active_requests=queue.live,
-        max_concurrency=min(queue.concurrency, queue.credits or queue.concurrency),
+        max_concurrency=queue.may_run,
         running_requests=queue.running,
         waiting_requests=queue.waiting,
         rows_used=queue.rows_used,
@@ -37,6 +36,8 @@ def describe(queue: Dispatcher, *, running: bool) -> QueueStats:
         replayed=statistics.replayed,
         draft_tokens=statistics.drafted_tokens,
         accepted_draft_tokens=statistics.accepted_tokens,
+        workers=deployment.worker_states,
+        worker_restarts=deployment.restarts,
     )
 
 
@@ -48,5 +49,5 @@ def rounded(seconds: float | None) -> float | None:
 async def queue_stats(request: Request) -> Response:
     """The queue's state now, and per model."""
     deployment: Deployment = request.app.state.deployment
-    stats = describe(deployment.queue, running=not deployment.queue.closed)
+    stats = describe(deployment)
     return json_answer(QueueReport("ok", stats, {deployment.name: stats}))
