@@ -135,6 +135,9 @@ def launch(
             max=1024,
         ),
     ] = None,
+    replicas: Annotated[
+        int, option("Worker processes that serve the model side by side, each with its own copy of it.", min=1, max=64)
+    ] = 1,
     queue_size: Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)] = 100,
     queue_timeout: Annotated[
         float, option("Seconds a request may take in all, waiting included.", min=0.001, max=MAX_SECONDS)
@@ -283,6 +286,7 @@ def launch(
         type=model_type.value,
         name=model_name,
         max_concurrency=max_concurrency,
+        replicas=replicas,
         queue_size=queue_size,
         queue_timeout_s=queue_timeout,
         default_max_tokens=default_max_tokens,
