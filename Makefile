@@ -11,6 +11,9 @@ NODE := tests/clients/node
 # Which Python makes the environment: the first of these that fits, or the one named with PYTHON=...
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
 
+# MLX's backend on Linux: BACKEND=cuda for a GPU of NVIDIA's. On a Mac it means nothing.
+BACKEND := $(if $(shell command -v nvidia-smi 2>/dev/null),cuda,cpu)
+
 # Exits with 0: fits, 1: too old, 2: not native to Apple silicon, 3: cannot make environments.
 PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	1 if sys.version_info < (3, 11) else \
@@ -75,11 +78,11 @@ $(VENV)/.created:
 	[ -n "$$found" ] && "$$found" -m venv --clear $(VENV) && touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
-	$(PIP_INSTALL) -e '.[vlm]'
+	$(PIP_INSTALL) -e '.[vlm,$(BACKEND)]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
-	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) -e '.[dev,$(BACKEND)]'
 	@touch $(VENV)/.installed $@
 
 # Other people's libraries have an environment of their own: what they ask for must not bind the server's.

@@ -77,6 +77,7 @@ class Deployment:
             feature_cache_bytes=settings.feature_cache_bytes,
             prefix_cache_bytes=settings.prefix_cache_bytes,
             batch_tokens=settings.batch_tokens,
+            cpu_dtype=settings.cpu_dtype,
         )
         self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
         self.queue = Dispatcher(
