@@ -21,10 +21,10 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format clean blas typed clients node
+.PHONY: help run test check bench bench-peers format clean blas typed clients node
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.installed blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
 	@model="$(MODEL)"; [ -n "$$model" ] || model="$$($(BIN)/mlx-server demo)" || exit 1; \
@@ -40,6 +40,9 @@ check: $(VENV)/.installed-dev typed ## Lint, formatting and types
 
 bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-peers: $(VENV)/.installed-bench blas ## Compare with other servers on this machine; flags in ARGS=...
+	$(BIN)/python bench/peers.py $(ARGS)
 
 format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
@@ -84,6 +87,10 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
 	$(PIP_INSTALL) -e '.[dev,$(BACKEND)]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(PIP_INSTALL) -e '.[dev,bench,$(BACKEND)]'
+	@touch $@
 
 # Other people's libraries have an environment of their own: what they ask for must not bind the server's.
 $(CLIENTS)/.installed: tests/clients/python/requirements.txt | $(VENV)/.installed-dev
