@@ -233,7 +233,7 @@ def launch(
         int, option("Largest picture or sound file, in MB.", min=1, max=100_000, rich_help_panel=MEDIA)
     ] = 20,
     max_media_files: Annotated[
-        int, option("Most pictures and sounds in one request.", min=0, max=10_000, rich_help_panel=MEDIA)
+        int, option("Most different pictures and sounds in one request.", min=0, max=10_000, rich_help_panel=MEDIA)
     ] = 16,
     media_timeout: Annotated[
         float,
