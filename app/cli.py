@@ -143,7 +143,7 @@ def launch(
             "Sequences that are computed together, as rows of a batch. Default: 8, or 256 requests for embeddings and"
             " rerank.",
             min=1,
-            max=1024,
+            max=4096,
         ),
     ] = None,
     queue_size: Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)] = 100,
