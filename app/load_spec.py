@@ -31,4 +31,5 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings) ->
         feature_cache_bytes=settings.feature_cache_bytes,
         prefix_cache_bytes=settings.prefix_cache_bytes,
         batch_tokens=settings.batch_tokens,
+        cpu_dtype=settings.cpu_dtype,
     )
