@@ -61,7 +61,7 @@ class Registry:
         """What became of a model, and why; tells whether there is one."""
         query = "UPDATE models SET status = ?, error_message = ?, updated_at = ? WHERE name = ?"
         given = (status, error_message, tables.written_time(self._clock()), name)
-        return await self._database.write(lambda connection: connection.execute(query, given).rowcount > 0)
+        return await self._database.change(query, given) > 0
 
     async def record_uses(self, uses: Mapping[str, tuple[int, datetime]]) -> None:
         """Add to models' counts, by their names, each with the time of the last use; unknown names are passed over."""
@@ -70,12 +70,11 @@ class Registry:
             " WHERE name = :name"
         )
         given = [{"name": name, "count": count, "at": tables.written_time(at)} for name, (count, at) in uses.items()]
-        await self._database.write(lambda connection: connection.executemany(query, given))
+        await self._database.write(lambda connection: connection.executemany(query, given).rowcount)
 
     async def remove(self, name: str) -> bool:
         """Forget a model; tells whether there was one. Its files stay."""
-        query = "DELETE FROM models WHERE name = ?"
-        return await self._database.write(lambda connection: connection.execute(query, (name,)).rowcount > 0)
+        return await self._database.change("DELETE FROM models WHERE name = ?", (name,)) > 0
 
     async def settings(self) -> dict[str, Value]:
         """The settings that were set, by their keys."""
@@ -86,8 +85,8 @@ class Registry:
     async def set_setting(self, key: str, value: object) -> Value:
         """Set one of SETTINGS; returns the value as it is kept. Raises SettingNotFound or InvalidRequest."""
         kept = checked(key, value)
-        query, given = "INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, msgspec.json.encode(kept).decode())
-        await self._database.write(lambda connection: connection.execute(query, given))
+        given = (key, msgspec.json.encode(kept).decode())
+        await self._database.change("INSERT OR REPLACE INTO settings VALUES (?, ?)", given)
         return kept
 
     async def downloads(self) -> list[DownloadRow]:
@@ -98,13 +97,11 @@ class Registry:
 
     async def save_download(self, row: DownloadRow) -> None:
         """Keep a download, in the place of the one with its id."""
-        given = tables.written_download(row)
-        await self._database.write(lambda connection: connection.execute(tables.SAVE_DOWNLOAD, given))
+        await self._database.change(tables.SAVE_DOWNLOAD, tables.written_download(row))
 
     async def remove_download(self, id_: str) -> bool:
         """Forget a download; tells whether there was one."""
-        query = "DELETE FROM downloads WHERE id = ?"
-        return await self._database.write(lambda connection: connection.execute(query, (id_,)).rowcount > 0)
+        return await self._database.change("DELETE FROM downloads WHERE id = ?", (id_,)) > 0
 
     def close(self) -> None:
         """Finish what was asked for, and close the file. Idempotent."""
