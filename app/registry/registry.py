@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Registry:
         return await self._database.read(lambda connection: tables.all_models(connection, limit, offset))
 
     async def model(self, name: str) -> ModelRow | None:
-        """The model of this name."""
+        """The model of this name or alias."""
         return await self._database.read(lambda connection: tables.model_called(connection, name))
 
     async def save(self, row: ModelRow) -> ModelRow:
@@ -56,6 +57,21 @@ class Registry:
         for row in rows:
             check_model(row)
         return await self._database.write(lambda connection: [self._save(connection, row) for row in rows])
+
+    async def save_found(self, rows: Sequence[ModelRow], gone: Sequence[ModelRow] = ()) -> None:
+        """Keep what files say of models, and forget those whose files are `gone`. A name that has become that of a
+        model with other files in the meantime is left to it. Raises InvalidRequest.
+        """
+        for row in rows:
+            check_model(row)
+
+        def work(connection: sqlite3.Connection) -> None:
+            for row in rows:
+                connection.execute(tables.SAVE_FOUND, self._fresh(row))
+            for row in gone:
+                connection.execute("DELETE FROM models WHERE name = ? AND path IS ?", (row.name, row.path))
+
+        await self._database.write(work)
 
     async def set_status(self, name: str, status: str, error_message: str | None = None) -> bool:
         """What became of a model, and why; tells whether there is one."""
@@ -107,10 +123,15 @@ class Registry:
         """Finish what was asked for, and close the file. Idempotent."""
         self._database.close()
 
-    def _save(self, connection: sqlite3.Connection, row: ModelRow) -> ModelRow:
+    def _fresh(self, row: ModelRow) -> dict[str, Any]:
         now = self._clock()
-        fresh = msgspec.structs.replace(row, use_count=0, last_used_at=None, created_at=now, updated_at=now)
-        connection.execute(tables.SAVE_MODEL, tables.written_model(fresh))
+        return tables.written_model(
+            msgspec.structs.replace(row, use_count=0, last_used_at=None, created_at=now, updated_at=now)
+        )
+
+    def _save(self, connection: sqlite3.Connection, row: ModelRow) -> ModelRow:
+        tables.check_free(connection, row)
+        connection.execute(tables.SAVE_MODEL, self._fresh(row))
         kept = tables.model_called(connection, row.name)
         assert kept is not None
         return kept
