@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from mlx_server.app.asking import Unanswered
+from mlx_server.app.fleet import errors as fleet
 from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody, ErrorObject, InvalidRequest
@@ -103,6 +104,16 @@ FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
     FailureKind.TIMEOUT: (504, "timeout_error", "timeout"),
 }
 
+FLEET: dict[type[fleet.FleetError], tuple[int, str, str]] = {
+    fleet.ModelNotFound: (404, INVALID, "model_not_found"),
+    fleet.ModelNotLoaded: (400, INVALID, "model_not_loaded"),
+    fleet.InsufficientMemory: (400, INVALID, "insufficient_memory"),
+    fleet.NotServable: (400, INVALID, "model_not_servable"),
+    fleet.ModelBusy: (409, INVALID, "model_busy"),
+    fleet.LoadFailed: (500, SERVER, "load_failed"),
+}
+"""Models that can't be had."""
+
 STATUSES: dict[int, tuple[str, str | None]] = {
     401: ("authentication_error", "invalid_api_key"),
     404: (INVALID, "not_found"),
@@ -133,6 +144,9 @@ def of_exception(error: Exception) -> Answer:
         case HubError():
             status, kind, code = HUB.get(type(error), (502, SERVER, "download_failed"))
             return Answer(status, kind, str(error), None, code)
+        case fleet.FleetError():
+            status, kind, code = FLEET[type(error)]
+            return Answer(status, kind, str(error), "model", code)
         case HTTPException():
             kind, code = STATUSES.get(error.status_code, (INVALID if error.status_code < 500 else SERVER, None))
             return Answer(error.status_code, kind, error.detail, None, code, dict(error.headers or {}))
@@ -160,4 +174,6 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, HTTPException), handle)
+HANDLERS = dict.fromkeys(
+    (InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, fleet.FleetError, HTTPException), handle
+)

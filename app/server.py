@@ -1,4 +1,4 @@
-"""The application: routes, middleware, and the deployment whose life is the application's."""
+"""The application: routes, middleware, and the models whose life is the application's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
-from mlx_server.app.deployment import Deployment, Observer
+from mlx_server.app.fleet.fleet import Fleet, Observe
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
@@ -52,19 +52,19 @@ ROUTES = [
 ]
 
 
-def create_app(settings: Settings, observer: Observer | None = None) -> Starlette:
-    """An application with a deployment that starts and stops with it. Raises StoreError."""
-    deployment = Deployment(settings, observer)
+def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
+    """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
+    fleet = Fleet(settings, observe)
     store = open_store(settings)
     runs = BackgroundRuns()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        deployment.start()
+        fleet.start()
         try:
             yield
         finally:
-            await deployment.stop()
+            await fleet.stop()
             await runs.close()
             if store is not None:
                 store.close()
@@ -80,8 +80,8 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.deployment = deployment
-    app.state.metrics = make_registry(deployment)
+    app.state.fleet = fleet
+    app.state.metrics = make_registry(fleet)
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
