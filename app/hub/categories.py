@@ -50,3 +50,26 @@ CATEGORIES = (
         looked_at=100,
     ),
 )
+
+WORDS = (
+    Category(
+        "instruct",
+        (tagged("text-generation", "conversational"),),
+        looked_at=100,
+        shown=100,
+    ),
+    Category(
+        "base",
+        (tagged("text-generation"),),
+        lambda model: "conversational" not in model.tags,
+        looked_at=100,
+        shown=100,
+    ),
+    Category("code", ({**tagged("text-generation"), "search": "code"},), looked_at=100, shown=100),
+    Category("vision", (tagged("image-text-to-text"),), looked_at=100, shown=100),
+    Category("embedding", (tagged("sentence-similarity"), tagged("feature-extraction")), looked_at=100, shown=100),
+)
+"""The same in one word each, for those who ask for one of them."""
+
+ALL = Category("all", (tagged(),), lambda model: model.model_type not in ("audio", "image"), looked_at=100, shown=100)
+"""All that is served."""

@@ -80,14 +80,16 @@ class Hub:
         return await self._details.get(repo_id, lambda: self._find_details(repo_id))
 
     async def _find_categories(self) -> dict[str, list[str]]:
-        found = await asyncio.gather(*map(self._in_category, CATEGORIES))
-        return {category.name: ids for category, ids in zip(CATEGORIES, found, strict=True)}
+        found = await asyncio.gather(*map(self.of_category, CATEGORIES))
+        return {
+            category.name: [model.id for model in models] for category, models in zip(CATEGORIES, found, strict=True)
+        }
 
-    async def _in_category(self, category: Category) -> list[str]:
+    async def of_category(self, category: Category) -> list[HubModel]:
+        """The models of a category, the most downloaded first."""
         listings = [await self._list(limit=category.looked_at, **query) for query in category.queries]
         models = {model.id: model for listing in listings for model in listing if category.holds(model)}
-        ranked = sorted(models.values(), key=lambda model: -model.downloads)
-        return [model.id for model in ranked[: category.shown]]
+        return sorted(models.values(), key=lambda model: -model.downloads)[: category.shown]
 
     async def _find_details(self, repo_id: str) -> HubModel:
         if not HUB_ID.fullmatch(repo_id):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 RATE_OVER_S = 10.0
 
@@ -36,14 +37,13 @@ MOVES = {
 """Each that has ended may be started again."""
 
 
-@dataclass(frozen=True)
-class DownloadRow:
-    """What is kept of a download. Times are in UTC; `total_bytes` is 0 until it is known."""
+class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A download as it is kept. Times are in UTC; `total_bytes` is 0 until it is known."""
 
     id: str
     hub_id: str
     name: str
-    status: DownloadStatus
+    status: str
     total_bytes: int
     done_bytes: int
     error: str | None
@@ -77,21 +77,26 @@ class Download:
         return self.row.id
 
     @property
+    def status(self) -> DownloadStatus:
+        """How it stands."""
+        return DownloadStatus(self.row.status)
+
+    @property
     def live(self) -> bool:
         """Whether it is under way, or waits for its turn."""
-        return self.row.status in LIVE
+        return self.status in LIVE
 
     @property
     def percent(self) -> float:
         """How much is here, of 100."""
-        if self.row.status is DownloadStatus.COMPLETED:
+        if self.status is DownloadStatus.COMPLETED:
             return 100.0
         return 100.0 * self.row.done_bytes / self.row.total_bytes if self.row.total_bytes else 0.0
 
     @property
     def bytes_per_s(self) -> float | None:
         """How fast it was in the last seconds; None if that can't be told."""
-        if self.row.status is not DownloadStatus.DOWNLOADING or len(self._samples) < 2:
+        if self.status is not DownloadStatus.DOWNLOADING or len(self._samples) < 2:
             return None
         (began, first), (now, last) = self._samples[0], self._samples[-1]
         return (last - first) / (now - began) if now > began and last >= first else None
@@ -104,8 +109,8 @@ class Download:
 
     def move(self, status: DownloadStatus, now: datetime, error: str | None = None) -> None:
         """Go on to another status. An illegal move is a mistake of ours."""
-        assert status in MOVES[self.row.status], f"{self.row.status} to {status}"
-        self.row = replace(self.row, status=status, error=error, updated_at=now)
+        assert status in MOVES[self.status], f"{self.status} to {status}"
+        self.row = msgspec.structs.replace(self.row, status=status.value, error=error, updated_at=now)
         if self.live:
             self.ended.clear()
         else:
@@ -114,7 +119,7 @@ class Download:
 
     def arrived(self, done: int, total: int, now: datetime, seconds: float) -> None:
         """So much is here; `seconds` are of a clock that only goes forward."""
-        self.row = replace(self.row, done_bytes=done, total_bytes=total, updated_at=now)
+        self.row = msgspec.structs.replace(self.row, done_bytes=done, total_bytes=total, updated_at=now)
         self._samples.append((seconds, done))
         while len(self._samples) > 2 and self._samples[0][0] < seconds - RATE_OVER_S:
             self._samples.popleft()

@@ -8,8 +8,9 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
+
+import msgspec
 
 from mlx_server.app.hub.download import Download, DownloadRow, DownloadStatus, DownloadStore
 from mlx_server.app.hub.fetching import fetch
@@ -102,10 +103,10 @@ class Downloads:
         if known is not None and known.live:
             if name not in (None, known.row.name):
                 raise DownloadUnderWay(known.row)
-            known.row = replace(known.row, auto_load=known.row.auto_load or auto_load)
+            known.row = msgspec.structs.replace(known.row, auto_load=known.row.auto_load or auto_load)
             return known
         download = known or Download(new_row(hub_id))
-        download.row = replace(download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0)
+        download.row = msgspec.structs.replace(download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0)
         if known is None:
             self._downloads[download.id] = download
         else:
@@ -211,5 +212,15 @@ def now() -> datetime:
 def new_row(hub_id: str) -> DownloadRow:
     """A download that waits for its turn."""
     time_ = now()
-    id_ = f"download-{secrets.token_hex(6)}"
-    return DownloadRow(id_, hub_id, hub_id, DownloadStatus.WAITING, 0, 0, None, time_, time_, auto_load=False)
+    return DownloadRow(
+        id=f"download-{secrets.token_hex(6)}",
+        hub_id=hub_id,
+        name=hub_id,
+        status=DownloadStatus.WAITING.value,
+        total_bytes=0,
+        done_bytes=0,
+        error=None,
+        created_at=time_,
+        updated_at=time_,
+        auto_load=False,
+    )

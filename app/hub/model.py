@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,6 +61,14 @@ class HubModel:
         """Whether so much memory is enough; None if its size is not known."""
         needed = self.estimated_memory_bytes
         return None if needed is None else needed <= available_bytes
+
+    @property
+    def title(self) -> str:
+        """Its name as people write it: `Mistral 7B Instruct v0.3 (4-bit)`."""
+        held = self.quantisation or ""
+        end = re.search(rf"[-_]{held.replace('-', '-?')}$", self.name, re.IGNORECASE) if held.isascii() else None
+        words = re.sub(r"[-_]+", " ", self.name[: end.start()] if end and held else self.name)
+        return f"{words} ({held})" if end and held else words
 
     @property
     def description(self) -> str:

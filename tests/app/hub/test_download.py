@@ -11,7 +11,20 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def download(status: DownloadStatus) -> Download:
-    return Download(DownloadRow("download-1", "a/b", "b", status, 0, 0, None, NOW, NOW, auto_load=False))
+    return Download(
+        DownloadRow(
+            id="download-1",
+            hub_id="a/b",
+            name="b",
+            status=status.value,
+            total_bytes=0,
+            done_bytes=0,
+            error=None,
+            created_at=NOW,
+            updated_at=NOW,
+            auto_load=False,
+        )
+    )
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(DownloadStatus, DownloadStatus)))
@@ -19,7 +32,7 @@ def test_a_status_moves_only_where_it_may(before: DownloadStatus, after: Downloa
     one = download(before)
     if after in MOVES[before]:
         one.move(after, NOW)
-        assert one.row.status is after
+        assert one.status is after
         assert one.ended.is_set() is not one.live
     else:
         with pytest.raises(AssertionError):

@@ -68,10 +68,10 @@ def test_a_download_goes_through_its_states_to_a_whole_folder(tmp_path: Path) ->
     seen: list[tuple[DownloadStatus, int]] = []
 
     async def scenario(downloads: Downloads, hub: LocalHub) -> None:
-        downloads.watch(lambda download: seen.append((download.row.status, download.row.done_bytes)))
+        downloads.watch(lambda download: seen.append((download.status, download.row.done_bytes)))
         started = await downloads.start(ID, name="tiny")
         done = await downloads.wait(started.id)
-        assert done.row.status is DownloadStatus.COMPLETED
+        assert done.status is DownloadStatus.COMPLETED
         assert (done.row.name, done.row.done_bytes, done.row.total_bytes) == ("tiny", SIZE + 2, SIZE + 2)
         assert done.percent == 100.0
         assert done.folder is not None
@@ -91,14 +91,14 @@ def test_cancelling_ends_the_process_and_the_next_start_goes_on(tmp_path: Path) 
         started = await downloads.start(ID)
         await until(started, lambda: started.row.done_bytes > 1000, downloads)
         cancelled = await downloads.cancel(started.id)
-        assert cancelled.row.status is DownloadStatus.CANCELLED
+        assert cancelled.status is DownloadStatus.CANCELLED
         assert cancelled.row.total_bytes == SIZE + 2
         assert children() == []
         slow_one.pause_s = 0.0
         hub.requests.clear()
         again = await downloads.start(ID)
         assert again is started
-        assert (await downloads.wait(again.id)).row.status is DownloadStatus.COMPLETED
+        assert (await downloads.wait(again.id)).status is DownloadStatus.COMPLETED
         [asked] = hub.asked_for("/lfs/")
         assert asked.range is not None
 
@@ -121,11 +121,11 @@ def test_two_starts_of_one_repository_are_one_download(tmp_path: Path) -> None:
 def test_more_downloads_than_are_allowed_at_once_wait(tmp_path: Path) -> None:
     async def scenario(downloads: Downloads, hub: LocalHub) -> None:
         first, second = await downloads.start("a/one"), await downloads.start("a/two")
-        await until(first, lambda: first.row.status is DownloadStatus.DOWNLOADING, downloads)
-        assert second.row.status is DownloadStatus.WAITING
+        await until(first, lambda: first.status is DownloadStatus.DOWNLOADING, downloads)
+        assert second.status is DownloadStatus.WAITING
         await downloads.cancel(first.id)
-        assert (await downloads.wait(second.id)).row.status is DownloadStatus.COMPLETED
-        assert first.row.status is DownloadStatus.CANCELLED
+        assert (await downloads.wait(second.id)).status is DownloadStatus.COMPLETED
+        assert first.status is DownloadStatus.CANCELLED
 
     with_downloads(tmp_path, scenario, slow("a/one"), repo("a/two"), at_once=1)
 
@@ -134,7 +134,7 @@ def test_one_that_waits_can_be_cancelled(tmp_path: Path) -> None:
     async def scenario(downloads: Downloads, hub: LocalHub) -> None:
         await downloads.start("a/one")
         second = await downloads.start("a/two")
-        assert (await downloads.cancel(second.id)).row.status is DownloadStatus.CANCELLED
+        assert (await downloads.cancel(second.id)).status is DownloadStatus.CANCELLED
 
     with_downloads(tmp_path, scenario, slow("a/one"), slow("a/two"), at_once=1)
 
@@ -149,13 +149,13 @@ def test_what_runs_when_the_server_ends_is_interrupted_and_is_gone_on_with(tmp_p
 
     async def second(downloads: Downloads, hub: LocalHub) -> None:
         [found] = downloads.all()
-        assert found.row.status is DownloadStatus.INTERRUPTED
+        assert found.status is DownloadStatus.INTERRUPTED
         assert found.row.done_bytes > 1000
         assert found.row.name == "tiny"
         slow_one.pause_s = 0.0
         again = await downloads.start(ID, name="tiny")
         assert again.id == found.id
-        assert (await downloads.wait(again.id)).row.status is DownloadStatus.COMPLETED
+        assert (await downloads.wait(again.id)).status is DownloadStatus.COMPLETED
         assert hub.asked_for("/lfs/")[0].range is not None
 
     with_downloads(tmp_path, first, slow_one, store=store)
@@ -172,7 +172,7 @@ def test_a_download_that_the_server_left_behind_is_interrupted(tmp_path: Path) -
         await store.save_download(left)
 
     async def after(downloads: Downloads, hub: LocalHub) -> None:
-        assert [found.row.status for found in downloads.all()] == [DownloadStatus.INTERRUPTED]
+        assert [found.status for found in downloads.all()] == [DownloadStatus.INTERRUPTED]
         assert [row.status for row in await store.downloads()] == [DownloadStatus.INTERRUPTED]
 
     with_downloads(tmp_path, scenario, slow(), store=store)
@@ -188,12 +188,12 @@ def test_a_process_that_is_killed_is_a_failure_that_can_be_gone_on_with(tmp_path
         [child] = children()
         child.kill()
         failed = await downloads.wait(started.id)
-        assert failed.row.status is DownloadStatus.FAILED
+        assert failed.status is DownloadStatus.FAILED
         assert failed.row.error is not None
         assert "SIGKILL" in failed.row.error
         slow_one.pause_s = 0.0
         await downloads.start(ID)
-        assert (await downloads.wait(started.id)).row.status is DownloadStatus.COMPLETED
+        assert (await downloads.wait(started.id)).status is DownloadStatus.COMPLETED
         assert hub.asked_for("/lfs/")[-1].range is not None
 
     with_downloads(tmp_path, scenario, slow_one)
@@ -212,7 +212,7 @@ def test_what_goes_wrong_is_told(tmp_path: Path, broken: Repo, message: str) -> 
     async def scenario(downloads: Downloads, hub: LocalHub) -> None:
         started = await downloads.start(ID)
         failed = await downloads.wait(started.id)
-        assert failed.row.status is DownloadStatus.FAILED
+        assert failed.status is DownloadStatus.FAILED
         with pytest.raises(AssertionError, match=message):
             raise AssertionError(failed.row.error)
 
@@ -230,10 +230,10 @@ def test_a_download_is_completed_only_when_it_is_installed(tmp_path: Path) -> No
 
     async def scenario(downloads: Downloads, hub: LocalHub) -> None:
         started = await downloads.start(ID)
-        assert (await downloads.wait(started.id)).row.status is DownloadStatus.COMPLETED
+        assert (await downloads.wait(started.id)).status is DownloadStatus.COMPLETED
         await downloads.start(ID, force=True)
         failed = await downloads.wait(started.id)
-        assert (failed.row.status, failed.row.error) == (DownloadStatus.FAILED, "the registry is full")
+        assert (failed.status, failed.row.error) == (DownloadStatus.FAILED, "the registry is full")
         assert len(hub.asked_for("/lfs/")) == 2
 
     with_downloads(tmp_path, scenario, repo(), installed=install)
