@@ -12,6 +12,8 @@ from starlette.routing import Route
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.fleet.fleet import Fleet, Observe
+from mlx_server.app.hub.discovery import Hub
+from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.keys import KeyRing
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
@@ -21,7 +23,18 @@ from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
 from mlx_server.app.response_store import ResponseStore
-from mlx_server.app.routes import anthropic, docs, generation, health, models, queue_stats, responses, results, tokens
+from mlx_server.app.routes import (
+    anthropic,
+    docs,
+    generation,
+    health,
+    impetus_models,
+    models,
+    queue_stats,
+    responses,
+    results,
+    tokens,
+)
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -55,6 +68,10 @@ ROUTES = [
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),
     Route("/v1/responses/{id}/input_items", responses.input_items),
+    Route("/api/models/discover", impetus_models.discover),
+    Route("/api/models/download", impetus_models.download, methods=["POST"]),
+    Route("/api/models/downloads", impetus_models.downloads),
+    Route("/api/models/downloads/{id}", impetus_models.one_download, methods=["GET", "DELETE"]),
 ]
 
 
@@ -64,13 +81,16 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
+    downloads = Downloads(settings.hub)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         fleet.start()
+        await downloads.open()
         try:
             yield
         finally:
+            await downloads.close()
             await fleet.stop()
             await runs.close()
             if store is not None:
@@ -93,6 +113,8 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.hub = Hub(settings.hub)
+    app.state.downloads = downloads
     return app
 
 
