@@ -16,6 +16,7 @@ from starlette.types import Scope
 from mlx_server.app.asking import Unanswered
 from mlx_server.app.fleet import errors as fleet
 from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay
+from mlx_server.app.hub.installing import NameTaken
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
@@ -106,6 +107,7 @@ HUB: dict[type[HubError], tuple[int, str, str]] = {
     HubNotFound: (404, INVALID, "hub_model_not_found"),
     DownloadNotFound: (404, INVALID, "download_not_found"),
     DownloadUnderWay: (409, INVALID, "download_under_way"),
+    NameTaken: (409, INVALID, "name_taken"),
     HubOffline: (503, SERVER, "hub_unreachable"),
     HubBusy: (503, SERVER, "hub_busy"),
     NotEnoughDisk: (507, SERVER, "not_enough_disk"),

@@ -14,6 +14,7 @@ from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.fleet.fleet import Fleet, Observe
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.downloads import Downloads
+from mlx_server.app.hub.installing import Installer
 from mlx_server.app.keys import KeyRing
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
@@ -22,6 +23,8 @@ from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
+from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
+from mlx_server.app.registry.registry import Registry
 from mlx_server.app.response_store import ResponseStore
 from mlx_server.app.routes import (
     anthropic,
@@ -81,7 +84,9 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
-    downloads = Downloads(settings.hub)
+    registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    installer = Installer(registry)
+    downloads = Downloads(settings.hub, registry, installed=installer.installed)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -93,6 +98,7 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
             await downloads.close()
             await fleet.stop()
             await runs.close()
+            registry.close()
             if store is not None:
                 store.close()
 
@@ -113,7 +119,9 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.registry = registry
     app.state.hub = Hub(settings.hub)
+    app.state.installer = installer
     app.state.downloads = downloads
     return app
 

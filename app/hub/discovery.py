@@ -13,8 +13,8 @@ from mlx_server.app.hub.facts import model_of
 from mlx_server.app.hub.kept import Kept
 from mlx_server.app.hub.listing import listing
 from mlx_server.app.hub.model import HubModel
-from mlx_server.workers.hub.access import HubAccess
-from mlx_server.workers.hub.errors import HubNotFound, hub_errors
+from mlx_server.workers.hub.access import HubAccess, check_hub_id
+from mlx_server.workers.hub.errors import hub_errors
 from mlx_server.workers.model_path import HUB_ID
 
 Sort = Literal["downloads", "likes", "created", "updated"]
@@ -92,8 +92,7 @@ class Hub:
         return sorted(models.values(), key=lambda model: -model.downloads)[: category.shown]
 
     async def _find_details(self, repo_id: str) -> HubModel:
-        if not HUB_ID.fullmatch(repo_id):
-            raise HubNotFound(repo_id)
+        check_hub_id(repo_id)
 
         def ask() -> Any:
             with hub_errors(repo_id):

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from mlx_server.app.registry.rows import DownloadRow
+
 RATE_OVER_S = 10.0
 
 
@@ -35,21 +37,6 @@ MOVES = {
     **{status: {DownloadStatus.WAITING} for status in ENDS},
 }
 """Each that has ended may be started again."""
-
-
-class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A download as it is kept. Times are in UTC; `total_bytes` is 0 until it is known."""
-
-    id: str
-    hub_id: str
-    name: str
-    status: str
-    total_bytes: int
-    done_bytes: int
-    error: str | None
-    created_at: datetime
-    updated_at: datetime
-    auto_load: bool
 
 
 class DownloadStore(Protocol):

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from mlx_server.app.hub.download import Download, DownloadRow, DownloadStatus, DownloadStore
+from mlx_server.app.hub.download import Download, DownloadStatus, DownloadStore
 from mlx_server.app.hub.fetching import fetch
-from mlx_server.workers.hub.access import HubAccess
-from mlx_server.workers.hub.errors import HubError, NotAHubId
-from mlx_server.workers.model_path import HUB_ID
+from mlx_server.app.registry.rows import DownloadRow
+from mlx_server.workers.hub.access import HubAccess, check_hub_id
+from mlx_server.workers.hub.errors import HubError
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,7 @@ class Downloads:
         `name` is what the model will be called, its hub id if None. `force` downloads all of it again. Raises
         NotAHubId or DownloadUnderWay.
         """
-        if not HUB_ID.fullmatch(hub_id):
-            raise NotAHubId(hub_id)
+        check_hub_id(hub_id)
         known = next((one for one in self._downloads.values() if one.row.hub_id == hub_id), None)
         if known is not None and known.live:
             if name not in (None, known.row.name):

@@ -15,6 +15,7 @@ from mlx_server.app.hub.categories import ALL, WORDS, Category
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.download import Download
 from mlx_server.app.hub.downloads import Downloads
+from mlx_server.app.hub.installing import Installer
 from mlx_server.app.hub.model import HubModel, people_count
 from mlx_server.app.hub.speed import CHIPS, tokens_per_s
 from mlx_server.app.json_answer import json_answer
@@ -122,6 +123,8 @@ async def download(request: Request) -> Response:
     if given.name is not None and not is_name(given.name):
         raise InvalidRequest(f"`name`: {NAME_RULE} are allowed.", "name")
     hub: Hub = request.app.state.hub
+    installer: Installer = request.app.state.installer
+    await installer.check(given.name or given.model_id, given.model_id)
     size = (await hub.details(given.model_id)).size_bytes
     started = await downloads_of(request).start(
         given.model_id, name=given.name, force=given.force_download, auto_load=given.auto_load

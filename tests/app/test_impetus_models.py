@@ -1,24 +1,18 @@
 """Models are found and downloaded below /api/models, from a hub on this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub import LocalHub, Repo, running
+from support.hub import LocalHub, Repo, repo_of, running
 from support.servers import SCRIPTED, Server
 
 MISTRAL = "mlx-community/Mistral-7B-Instruct-v0.3-4bit"
 FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"w" * (1 << 20)}
+JSON = {"Content-Type": "application/json"}
 FOUR_BITS = {"model_type": "mistral", "quantization_config": {"bits": 4}}
 REPOS = (
-    Repo(
-        MISTRAL,
-        FILES,
-        ("mlx", "conversational"),
-        downloads=50,
-        config=FOUR_BITS,
-        parameters={"U32": 906_000_000, "F16": 227_000_000},
-    ),
     Repo("mlx-community/Llama-70B", FILES, downloads=40, parameters={"BF16": 70_000_000_000}),
     Repo("mlx-community/unknown-size", FILES, downloads=30),
     Repo("mlx-community/whisper", FILES, downloads=20, pipeline_tag="automatic-speech-recognition"),
@@ -28,8 +22,16 @@ REPOS = (
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with running(LocalHub(*REPOS)) as local:
+def hub(tiny_model: Callable[[str], Path]) -> Iterator[LocalHub]:
+    mistral = repo_of(
+        tiny_model("llama"),
+        MISTRAL,
+        tags=("mlx", "conversational"),
+        downloads=50,
+        config=FOUR_BITS,
+        parameters={"U32": 906_000_000, "F16": 227_000_000},
+    )
+    with running(LocalHub(mistral, *REPOS)) as local:
         yield local
 
 
@@ -43,13 +45,18 @@ def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def download(server: Server, **body: Any) -> dict[str, Any]:
-    answer = server.post("/api/models/download", body, headers={"Content-Type": "application/json"})
+    answer = server.post("/api/models/download", body, headers=JSON)
     assert answer.status_code == 200, answer.text
     return dict(answer.json()["data"])
 
 
 def state(server: Server, id_: str) -> dict[str, Any]:
     return dict(server.get(f"/api/models/downloads/{id_}").json())
+
+
+def ended(server: Server, id_: str) -> dict[str, Any]:
+    server.wait_until(lambda: state(server, id_)["status"] not in ("waiting", "downloading"))
+    return state(server, id_)
 
 
 def test_discovery_tells_what_the_hub_tells(server: Server) -> None:
@@ -116,16 +123,25 @@ def test_a_download_is_followed_to_its_end(server: Server) -> None:
     started = download(server, model_id=MISTRAL, name="mistral")
     assert started["model_id"] == MISTRAL
     assert started["estimated_size_gb"] == 0.0
-    server.wait_until(lambda: state(server, started["download_id"])["status"] == "completed")
-    done = state(server, started["download_id"])
-    size = sum(map(len, FILES.values()))
-    assert (done["name"], done["progress_percent"], done["done_bytes"]) == ("mistral", 100.0, size)
-    assert (done["total_bytes"], done["error"], done["eta_seconds"]) == (size, None, None)
+    done = ended(server, started["download_id"])
+    assert (done["status"], done["error"], done["eta_seconds"]) == ("completed", None, None)
+    assert (done["name"], done["progress_percent"]) == ("mistral", 100.0)
+    assert done["done_bytes"] == done["total_bytes"] > 100_000
     assert done in server.get("/api/models/downloads").json()["downloads"]
     [mistral] = server.get("/api/models/discover?category=instruct").json()["models"]
     assert mistral["is_downloaded"] is True
-    again = download(server, model_id=MISTRAL, force_download=True)
+    again = download(server, model_id=MISTRAL, name="mistral", force_download=True)
     assert again["download_id"] == started["download_id"]
+    assert ended(server, again["download_id"])["status"] == "completed"
+    refused = server.post("/api/models/download", {"model_id": "mlx-community/slow", "name": "mistral"}, headers=JSON)
+    assert refused.status_code == 409
+    assert MISTRAL in refused.json()["detail"]
+
+
+def test_what_was_downloaded_is_no_model(server: Server) -> None:
+    failed = ended(server, download(server, model_id="mlx-community/unknown-size")["download_id"])
+    assert failed["status"] == "failed"
+    assert "is not a model" in failed["error"]
 
 
 def test_a_download_can_be_cancelled(server: Server) -> None:
@@ -143,14 +159,14 @@ def test_a_download_can_be_cancelled(server: Server) -> None:
         ({"model_id": 3}, 400, "model_id"),
         ({"model_id": MISTRAL, "name": "../x"}, 400, "name"),
         ({"model_id": "mlx-community/none"}, 404, None),
-        ({"model_id": "no id"}, 404, None),
+        ({"model_id": "no id"}, 400, None),
         ({"model_id": "mlx-community/secret"}, 403, None),
     ],
 )
 def test_what_cannot_be_downloaded_is_refused(
     server: Server, body: dict[str, Any], status: int, param: str | None
 ) -> None:
-    answer = server.post("/api/models/download", body, headers={"Content-Type": "application/json"})
+    answer = server.post("/api/models/download", body, headers=JSON)
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["param"] == param
 
@@ -161,16 +177,14 @@ def test_an_unknown_download_is_not_found(server: Server) -> None:
 
 
 def test_pages_of_other_sites_may_not_download(server: Server) -> None:
-    headers = {"Content-Type": "application/json", "Origin": "http://elsewhere.example"}
+    headers = {**JSON, "Origin": "http://elsewhere.example"}
     assert server.post("/api/models/download", {"model_id": MISTRAL}, headers=headers).status_code == 403
 
 
 def test_a_hub_that_fails_is_told_as_that(server: Server, hub: LocalHub) -> None:
     hub.status = 502
     try:
-        answer = server.post(
-            "/api/models/download", {"model_id": "a/other"}, headers={"Content-Type": "application/json"}
-        )
+        answer = server.post("/api/models/download", {"model_id": "a/other"}, headers=JSON)
     finally:
         hub.status = 0
     assert answer.status_code == 503

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from mlx_server.workers.hub.errors import NotAHubId
+from mlx_server.workers.model_path import HUB_ID
+
+MAX_PART = 96
+"""Characters of an author's or a model's name, by the hub's own rule; neither `--` nor `..` may be in them."""
+
 API_TIMEOUT_S = 10.0
 """How long one question to the hub's API may be silent."""
 
@@ -49,3 +55,10 @@ class HubAccess:
         """The same for a process that is started with these variables."""
         given = {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": self.token, "HF_HUB_CACHE": self.cache_dir}
         return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def check_hub_id(text: str) -> None:
+    """Refuse what can't name a repository. Raises NotAHubId."""
+    parts = text.split("/")
+    if not HUB_ID.fullmatch(text) or "--" in text or ".." in text or any(len(part) > MAX_PART for part in parts):
+        raise NotAHubId(text)

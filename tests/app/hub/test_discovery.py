@@ -9,7 +9,7 @@ from support.hub import LocalHub, Repo, running
 from mlx_server.app.hub.calls import Calls
 from mlx_server.app.hub.discovery import Hub, Sort
 from mlx_server.workers.hub.access import HubAccess
-from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline
+from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline, NotAHubId
 
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 2000, "pytorch_model.bin": b"p" * 9000}
 FOUR_BITS = {"model_type": "llama", "quantization_config": {"bits": 4}}
@@ -126,7 +126,7 @@ def test_answers_are_kept_and_errors_are_not() -> None:
 
 @pytest.mark.parametrize(
     ("id_", "error"),
-    [("mlx-community/secret", HubDenied), ("mlx-community/none", HubNotFound), ("../api", HubNotFound)],
+    [("mlx-community/secret", HubDenied), ("mlx-community/none", HubNotFound), ("../api", NotAHubId)],
 )
 def test_what_may_not_be_seen_is_refused(id_: str, error: type[Exception]) -> None:
     async def scenario(hub: Hub, local: LocalHub) -> None:

@@ -5,7 +5,8 @@ from itertools import product
 
 import pytest
 
-from mlx_server.app.hub.download import MOVES, Download, DownloadRow, DownloadStatus
+from mlx_server.app.hub.download import MOVES, Download, DownloadStatus
+from mlx_server.app.registry.rows import DownloadRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

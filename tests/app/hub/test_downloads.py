@@ -242,7 +242,7 @@ def test_a_download_is_completed_only_when_it_is_installed(tmp_path: Path) -> No
 
 def test_ids_that_are_none_are_refused(tmp_path: Path) -> None:
     async def scenario(downloads: Downloads, hub: LocalHub) -> None:
-        for id_ in ("", "tiny", "../../etc/passwd", "--force/x", "a/b/c"):
+        for id_ in ("", "tiny", "../../etc/passwd", "--force/x", "a/b/c", "a..b/c", "a/b--c", f"a/{'b' * 97}"):
             with pytest.raises(NotAHubId):
                 await downloads.start(id_)
         for unknown in (downloads.cancel, downloads.wait):
