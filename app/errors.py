@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import cast
 
@@ -14,15 +15,30 @@ from starlette.types import Scope
 
 from mlx_server.app.asking import Unanswered
 from mlx_server.app.fleet import errors as fleet
+from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay
+from mlx_server.app.hub.installing import NameTaken
 from mlx_server.queue.errors import QueueClosed, QueueFull
-from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody, ErrorObject, InvalidRequest
+from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
+from mlx_server.workers.hub.errors import (
+    HubBusy,
+    HubDenied,
+    HubError,
+    HubNotFound,
+    HubOffline,
+    NotAHubId,
+    NotEnoughDisk,
+    NothingToServe,
+)
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
 ANTHROPIC_ROOT = "/v1/messages"
 """This path and those below it speak Anthropic's API, in refusals too."""
+
+API_ROOT = "/api"
+"""Refusals below this path say more, as Impetus' clients read it."""
 
 ANTHROPIC_TYPES: dict[int, str] = {
     401: "authentication_error",
@@ -58,17 +74,45 @@ class Answer:
         error = ErrorObject(self.message, kind, self.param, self.code)
         return msgspec.json.encode(AnthropicErrorBody(error, self.message, request_id))
 
+    def api_body(self) -> bytes:
+        """The same as it is below `/api/`."""
+        error = ErrorObject(self.message, self.type, self.param, self.code)
+        details = [f"{self.param}: {self.message}"] if self.param else [self.message]
+        return msgspec.json.encode(ApiErrorBody(error, self.message, details, datetime.now(UTC).isoformat()))
+
     def response(self, scope: Scope) -> Response:
         """The error as a response to a request, in the shape of the API that its path belongs to."""
-        anthropic = speaks_anthropic(scope["path"])
-        body = self.anthropic_body(scope.get("request_id")) if anthropic else self.body()
+        path = scope["path"]
+        if speaks_anthropic(path):
+            body = self.anthropic_body(scope.get("request_id"))
+        else:
+            body = self.api_body() if below(path, API_ROOT) else self.body()
         return Response(body, self.status, self.headers, "application/json")
+
+
+def below(path: str, root: str) -> bool:
+    """Whether a path is that of an API or below it."""
+    return path == root or path.startswith(f"{root}/")
 
 
 def speaks_anthropic(path: str) -> bool:
     """Whether a path belongs to Anthropic's API."""
-    return path == ANTHROPIC_ROOT or path.startswith(f"{ANTHROPIC_ROOT}/")
+    return below(path, ANTHROPIC_ROOT)
 
+
+HUB: dict[type[HubError], tuple[int, str, str]] = {
+    NotAHubId: (400, INVALID, "invalid_hub_id"),
+    NothingToServe: (400, INVALID, "not_servable"),
+    HubDenied: (403, "permission_error", "hub_access_denied"),
+    HubNotFound: (404, INVALID, "hub_model_not_found"),
+    DownloadNotFound: (404, INVALID, "download_not_found"),
+    DownloadUnderWay: (409, INVALID, "download_under_way"),
+    NameTaken: (409, INVALID, "name_taken"),
+    HubOffline: (503, SERVER, "hub_unreachable"),
+    HubBusy: (503, SERVER, "hub_busy"),
+    NotEnoughDisk: (507, SERVER, "not_enough_disk"),
+}
+"""What goes wrong with the hub; the rest of it is a download that failed."""
 
 FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
     FailureKind.INVALID: (400, INVALID, None),
@@ -92,6 +136,7 @@ FLEET: dict[type[fleet.FleetError], tuple[int, str, str]] = {
 
 STATUSES: dict[int, tuple[str, str | None]] = {
     401: ("authentication_error", "invalid_api_key"),
+    403: ("permission_error", "forbidden"),
     404: (INVALID, "not_found"),
     405: (INVALID, "method_not_allowed"),
     413: (INVALID, "request_too_large"),
@@ -117,6 +162,9 @@ def of_exception(error: Exception) -> Answer:
             return Answer(status, kind, str(error), None, code)
         case Unanswered():
             return of_failure(error.why)
+        case HubError():
+            status, kind, code = HUB.get(type(error), (502, SERVER, "download_failed"))
+            return Answer(status, kind, str(error), None, code)
         case fleet.FleetError():
             status, kind, code = FLEET[type(error)]
             return Answer(status, kind, str(error), "model", code)
@@ -147,4 +195,6 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, Unanswered, fleet.FleetError, HTTPException), handle)
+HANDLERS = dict.fromkeys(
+    (InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, fleet.FleetError, HTTPException), handle
+)

@@ -12,10 +12,10 @@ import uvicorn
 from rich.console import Console
 
 from mlx_server.app.console import StartDisplay
+from mlx_server.app.database import StoreError
 from mlx_server.app.fleet.errors import FleetError
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.protocol import HttpProtocol
-from mlx_server.app.response_store import StoreError
 from mlx_server.app.server import create_app
 from mlx_server.app.settings import Settings
 
@@ -69,6 +69,8 @@ async def run(settings: Settings, sock: socket.socket, console: Console) -> str 
         log_config=None,
         access_log=False,
         server_header=False,
+        # Who asks is who is connected: anybody can write a header that says something else.
+        proxy_headers=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_S,
         ws="none",

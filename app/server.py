@@ -12,14 +12,32 @@ from starlette.routing import Route
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.fleet.fleet import Fleet, Observe
+from mlx_server.app.hub.discovery import Hub
+from mlx_server.app.hub.downloads import Downloads
+from mlx_server.app.hub.installing import Installer
+from mlx_server.app.keys import KeyRing
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
+from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
+from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
+from mlx_server.app.registry.registry import Registry
 from mlx_server.app.response_store import ResponseStore
-from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, responses, results, tokens
+from mlx_server.app.routes import (
+    anthropic,
+    docs,
+    generation,
+    health,
+    impetus_models,
+    models,
+    queue_stats,
+    responses,
+    results,
+    tokens,
+)
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -28,6 +46,10 @@ ROUTES = [
     Route("/health/ready", health.ready),
     Route("/metrics", metrics),
     Route("/openapi.json", openapi),
+    Route("/docs", docs.page),
+    Route("/docs/assets/{name}", docs.asset),
+    Route("/api/docs", docs.page),
+    Route("/api/docs/openapi.json", openapi),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),
@@ -49,6 +71,10 @@ ROUTES = [
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),
     Route("/v1/responses/{id}/input_items", responses.input_items),
+    Route("/api/models/discover", impetus_models.discover),
+    Route("/api/models/download", impetus_models.download, methods=["POST"]),
+    Route("/api/models/downloads", impetus_models.downloads),
+    Route("/api/models/downloads/{id}", impetus_models.one_download, methods=["GET", "DELETE"]),
 ]
 
 
@@ -57,15 +83,22 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     fleet = Fleet(settings, observe)
     store = open_store(settings)
     runs = BackgroundRuns()
+    keys = KeyRing(settings.api_keys)
+    registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    installer = Installer(registry)
+    downloads = Downloads(settings.hub, registry, installed=installer.installed)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         fleet.start()
+        await downloads.open()
         try:
             yield
         finally:
+            await downloads.close()
             await fleet.stop()
             await runs.close()
+            registry.close()
             if store is not None:
                 store.close()
 
@@ -74,7 +107,8 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(LastResortMiddleware),
-            Middleware(ApiKeyMiddleware, keys=settings.api_keys),
+            *([Middleware(RateLimitMiddleware, keys=keys, rates=settings.rate_limit)] if settings.rate_limit else []),
+            Middleware(ApiKeyMiddleware, keys=keys),
         ],
         exception_handlers=errors.HANDLERS,
         lifespan=lifespan,
@@ -85,6 +119,10 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.registry = registry
+    app.state.hub = Hub(settings.hub)
+    app.state.installer = installer
+    app.state.downloads = downloads
     return app
 
 

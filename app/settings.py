@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlx_server.schemas.messages import CpuDtype, MediaLimits
+from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.supervisor import Patience
 
 
@@ -27,6 +28,10 @@ def default_data_dir() -> Path:
 
 
 ModelType = Literal["lm", "vlm", "embeddings", "rerank", "scripted"]
+
+
+USUAL_RATES = "100/minute; 10/second"
+"""What each client may ask for where requests are limited and nothing else was said."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,8 @@ class Settings:
     max_body_bytes: int = 32 << 20
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    rate_limit: str | None = None
+    """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"
     cache_dir: Path = field(default_factory=default_cache_dir)
     data_dir: Path = field(default_factory=default_data_dir)
@@ -133,6 +140,7 @@ class Settings:
     response_store_max_age_s: float = 30 * 86_400.0
     media: MediaAccess = field(default_factory=MediaAccess)
     media_limits: MediaLimits = field(default_factory=MediaLimits)
+    hub: HubAccess = field(default_factory=HubAccess.from_environment)
     patience: Patience = field(default_factory=Patience)
 
     @property
