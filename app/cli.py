@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from mlx_server.app import __version__, doctor_cli, models_cli
-from mlx_server.app.settings import MediaAccess, Settings, default_cache_dir, default_data_dir
+from mlx_server.app.settings import USUAL_RATES, MediaAccess, Settings, default_cache_dir, default_data_dir
 from mlx_server.app.template_options import parse_arguments, read_template
 from mlx_server.workers.environment import backend_problem, mlx_backends
 from mlx_server.workers.model_path import ModelPathError, local_path
@@ -109,6 +109,23 @@ def checked_keys(keys: list[str] | None) -> list[str] | None:
     return keys
 
 
+def checked_rates(rates: str | None) -> str | None:
+    """Rates that can be read; `on` means the usual ones. Raises typer.BadParameter."""
+    if rates is None or rates == "off":
+        return None
+    if rates == "on":
+        return USUAL_RATES
+    from limits import parse_many
+
+    try:
+        good = all(rate.amount > 0 for rate in parse_many(rates))
+    except ValueError:
+        good = False
+    if not good:
+        raise typer.BadParameter(f"{rates!r} is no rate: write '100/minute', '100/minute; 10/second', 'on' or 'off'.")
+    return rates
+
+
 def check_companions(kind: ModelKind, companions: dict[str, object]) -> None:
     """Adapters and draft models, by their flags, are for models that write texts only. Raises typer.BadParameter."""
     given = [flag for flag, value in companions.items() if value is not None]
@@ -174,6 +191,15 @@ def launch(
         option(
             "A key that clients must send (Bearer or x-api-key); repeat it for several. None: any is accepted.",
             callback=checked_keys,
+        ),
+    ] = None,
+    rate_limit: Annotated[
+        str | None,
+        option(
+            "Requests that each client may make, such as '100/minute; 10/second', which is what 'on' means. Clients are"
+            " told apart by their key, else by their address.",
+            callback=checked_rates,
+            metavar="RATES|on",
         ),
     ] = None,
     chat_template: Annotated[
@@ -314,6 +340,7 @@ def launch(
             max_body_bytes=max_body_bytes,
             strict_params=strict_params,
             api_keys=tuple(api_key or ()),
+            rate_limit=rate_limit,
             chat_template=read_template(chat_template),
             chat_template_args=parse_arguments(chat_template_args),
             use_default_chat_template=use_default_chat_template,

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlx_server.schemas import anthropic, anthropic_answer, openai_embeddings, operations, scores, tokens
 from mlx_server.schemas import openai_responses_answer as responses
-from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody
+from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody
 from mlx_server.schemas.openai import Model, ModelList
 from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai_completions import Completion, CompletionRequest
@@ -73,6 +73,10 @@ DOCS: dict[str, Doc] = {
     "/health/ready": Doc("Whether a worker takes work", operations.Readiness, also={503: operations.Readiness}),
     "/metrics": Doc("Metrics for Prometheus", media="text/plain"),
     "/openapi.json": Doc("This document", dict[str, Any]),
+    "/api/docs/openapi.json": Doc("This document", dict[str, Any], error=ApiErrorBody),
+    "/docs": Doc("This document, for people", media="text/html"),
+    "/api/docs": Doc("This document, for people", media="text/html", error=ApiErrorBody),
+    "/docs/assets/{name}": Doc("A file of that page", media="*/*", errors=LOOKS_UP, path={"name": "The file's name."}),
     "/v1/models": Doc("What is served", ModelList),
     "/v1/models/{id}": Doc("One model", Model, errors=LOOKS_UP, path=ID),
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),

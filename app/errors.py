@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import cast
 
@@ -14,7 +15,7 @@ from starlette.types import Scope
 
 from mlx_server.app.asking import Unanswered
 from mlx_server.queue.errors import QueueClosed, QueueFull
-from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody, ErrorObject, InvalidRequest
+from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
 
 INVALID = "invalid_request_error"
@@ -22,6 +23,9 @@ SERVER = "server_error"
 
 ANTHROPIC_ROOT = "/v1/messages"
 """This path and those below it speak Anthropic's API, in refusals too."""
+
+API_ROOT = "/api"
+"""Refusals below this path say more, as Impetus' clients read it."""
 
 ANTHROPIC_TYPES: dict[int, str] = {
     401: "authentication_error",
@@ -57,16 +61,30 @@ class Answer:
         error = ErrorObject(self.message, kind, self.param, self.code)
         return msgspec.json.encode(AnthropicErrorBody(error, self.message, request_id))
 
+    def api_body(self) -> bytes:
+        """The same as it is below `/api/`."""
+        error = ErrorObject(self.message, self.type, self.param, self.code)
+        details = [f"{self.param}: {self.message}"] if self.param else [self.message]
+        return msgspec.json.encode(ApiErrorBody(error, self.message, details, datetime.now(UTC).isoformat()))
+
     def response(self, scope: Scope) -> Response:
         """The error as a response to a request, in the shape of the API that its path belongs to."""
-        anthropic = speaks_anthropic(scope["path"])
-        body = self.anthropic_body(scope.get("request_id")) if anthropic else self.body()
+        path = scope["path"]
+        if speaks_anthropic(path):
+            body = self.anthropic_body(scope.get("request_id"))
+        else:
+            body = self.api_body() if below(path, API_ROOT) else self.body()
         return Response(body, self.status, self.headers, "application/json")
+
+
+def below(path: str, root: str) -> bool:
+    """Whether a path is that of an API or below it."""
+    return path == root or path.startswith(f"{root}/")
 
 
 def speaks_anthropic(path: str) -> bool:
     """Whether a path belongs to Anthropic's API."""
-    return path == ANTHROPIC_ROOT or path.startswith(f"{ANTHROPIC_ROOT}/")
+    return below(path, ANTHROPIC_ROOT)
 
 
 FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
@@ -81,6 +99,7 @@ FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
 
 STATUSES: dict[int, tuple[str, str | None]] = {
     401: ("authentication_error", "invalid_api_key"),
+    403: ("permission_error", "forbidden"),
     404: (INVALID, "not_found"),
     405: (INVALID, "method_not_allowed"),
     413: (INVALID, "request_too_large"),

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
 from mlx_server.app.documentation import DOCS, Doc
-from mlx_server.app.middleware.api_key import OPEN_PATHS
+from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 
 SCHEMAS = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -25,7 +25,8 @@ MEANINGS = {
     400: "The request can't be served as it is; `param` names the field.",
     401: "A key is configured, and this is not it.",
     413: "The body is larger than the server's limit.",
-    429: "The queue is full: come again after `Retry-After` seconds.",
+    403: "Only the operator may do that.",
+    429: "The queue is full, or a limit reached: come again after `Retry-After` seconds.",
     500: "The server failed on this request.",
     502: "The worker died, and the request could not be replayed.",
     503: "The server is stopping, or its model was given up.",
@@ -46,16 +47,30 @@ async def openapi(request: Request) -> Response:
     """`GET /openapi.json`, made when it is first asked for."""
     state = request.app.state
     if not hasattr(state, "openapi"):
-        state.openapi = msgspec.json.encode(document(request.app.routes, needs_key=bool(state.settings.api_keys)))
+        made = document(
+            request.app.routes,
+            needs_key=bool(state.settings.api_keys),
+            always=(*ALWAYS, 429) if state.settings.rate_limit else ALWAYS,
+        )
+        state.openapi = msgspec.json.encode(made)
     return Response(state.openapi, media_type=JSON)
 
 
-def document(routes: Sequence[BaseRoute], docs: Mapping[str, Doc] = DOCS, *, needs_key: bool = False) -> dict[str, Any]:
-    """The whole document. Raises KeyError for a route that is not documented."""
+def document(
+    routes: Sequence[BaseRoute],
+    docs: Mapping[str, Doc] = DOCS,
+    *,
+    needs_key: bool = False,
+    always: tuple[int, ...] = ALWAYS,
+) -> dict[str, Any]:
+    """The whole document; `always` are refusals that any route may answer with.
+
+    Raises KeyError for a route that is not documented.
+    """
     items = {path_of(route): docs_of(route, docs) for route in routes if isinstance(route, Route)}
     types = {type_: None for item in items.values() for doc in item.values() for type_ in types_of(doc)}
     schemas, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
-    writer = Writer(dict(zip(types, schemas, strict=True)))
+    writer = Writer(dict(zip(types, schemas, strict=True)), always)
     required: list[dict[str, list[str]]] = [{name: []} for name in KEYS]
     return {
         "openapi": "3.1.0",
@@ -88,8 +103,9 @@ def types_of(doc: Doc) -> Iterable[Any]:
 class Writer:
     """Writes operations, with a schema for each type."""
 
-    def __init__(self, schemas: Mapping[Any, dict[str, Any]]) -> None:
+    def __init__(self, schemas: Mapping[Any, dict[str, Any]], always: tuple[int, ...]) -> None:
         self._schemas = schemas
+        self._always = always
 
     def operation(self, method: str, path: str, doc: Doc) -> dict[str, Any]:
         """One method of a path."""
@@ -103,13 +119,13 @@ class Writer:
             **({"parameters": parameters} if parameters else {}),
             **({"requestBody": body} if doc.request is not None else {}),
             "responses": self._responses(doc, head=method == "HEAD"),
-            **({"security": []} if path in OPEN_PATHS else {}),
+            **({"security": []} if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) else {}),
         }
 
     def _responses(self, doc: Doc, *, head: bool) -> dict[str, Any]:
         contents = {200: self._content(doc)}
         contents.update({status: self._json(type_) for status, type_ in doc.also.items()})
-        contents.update({status: self._json(doc.error) for status in (*ALWAYS, *doc.errors)})
+        contents.update({status: self._json(doc.error) for status in (*self._always, *doc.errors)})
         return {
             str(status): {
                 "description": MEANINGS.get(status, HTTPStatus(status).phrase),

@@ -69,6 +69,8 @@ async def run(settings: Settings, sock: socket.socket, console: Console) -> str 
         log_config=None,
         access_log=False,
         server_header=False,
+        # Who asks is who is connected: anybody can write a header that says something else.
+        proxy_headers=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_S,
         ws="none",

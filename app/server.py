@@ -12,14 +12,16 @@ from starlette.routing import Route
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.deployment import Deployment, Observer
+from mlx_server.app.keys import KeyRing
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
+from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
 from mlx_server.app.response_store import ResponseStore
-from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, responses, results, tokens
+from mlx_server.app.routes import anthropic, docs, generation, health, models, queue_stats, responses, results, tokens
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -28,6 +30,10 @@ ROUTES = [
     Route("/health/ready", health.ready),
     Route("/metrics", metrics),
     Route("/openapi.json", openapi),
+    Route("/docs", docs.page),
+    Route("/docs/assets/{name}", docs.asset),
+    Route("/api/docs", docs.page),
+    Route("/api/docs/openapi.json", openapi),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),
@@ -57,6 +63,7 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
     deployment = Deployment(settings, observer)
     store = open_store(settings)
     runs = BackgroundRuns()
+    keys = KeyRing(settings.api_keys)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -74,7 +81,8 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(LastResortMiddleware),
-            Middleware(ApiKeyMiddleware, keys=settings.api_keys),
+            *([Middleware(RateLimitMiddleware, keys=keys, rates=settings.rate_limit)] if settings.rate_limit else []),
+            Middleware(ApiKeyMiddleware, keys=keys),
         ],
         exception_handlers=errors.HANDLERS,
         lifespan=lifespan,

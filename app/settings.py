@@ -29,6 +29,10 @@ def default_data_dir() -> Path:
 ModelType = Literal["lm", "vlm", "embeddings", "rerank", "scripted"]
 
 
+USUAL_RATES = "100/minute; 10/second"
+"""What each client may ask for where requests are limited and nothing else was said."""
+
+
 @dataclass(frozen=True)
 class MediaAccess:
     """Where clients' pictures and sounds may come from beside the request itself, and how large they may be.
@@ -64,6 +68,8 @@ class Settings:
     max_body_bytes: int = 32 << 20
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    rate_limit: str | None = None
+    """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"
     chat_template: str | None = None
     chat_template_args: dict[str, Any] = field(default_factory=dict)

@@ -29,6 +29,15 @@ class AnthropicErrorBody(msgspec.Struct, frozen=True, tag_field="type", tag="err
     request_id: str | None
 
 
+class ApiErrorBody(msgspec.Struct, frozen=True):
+    """The same under `/api/`: `details` says what is wrong with which field, `timestamp` is ISO 8601, in UTC."""
+
+    error: ErrorObject
+    detail: str
+    details: list[str]
+    timestamp: str
+
+
 class InvalidRequest(Exception):  # noqa: N818 - named for what it says to the client
     """Raised when a client's request can't be accepted; `param` names the field, the message what is allowed."""
 
