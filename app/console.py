@@ -32,6 +32,14 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def table_console() -> Console:
+    """Where tables go: as wide as the terminal, and so wide elsewhere that nothing is cut."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000
+    return console
+
+
 class StartDisplay:
     """What is said while models load: a bar for each on a terminal, plain lines elsewhere; then how to try them."""
 
