@@ -68,6 +68,14 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LeaseKind(StrEnum):
+    """Whether worker processes take turns on the accelerator."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class StoreKind(StrEnum):
     """Where responses are kept."""
 
@@ -264,6 +272,10 @@ def launch(
     batch_tokens: Annotated[
         int, option("Tokens, padding included, that are embedded or scored in one step.", min=16, max=1 << 24)
     ] = 4096,
+    accelerator_lease: Annotated[
+        LeaseKind,
+        option("Whether the machine's worker processes take turns on the accelerator; auto: on Metal, not on a CPU."),
+    ] = LeaseKind.AUTO,
 ) -> None:
     """Load a model and serve it.
 
@@ -320,6 +332,7 @@ def launch(
             feature_cache_bytes=feature_cache_mb << 20,
             prefix_cache_bytes=prefix_cache_mb << 20,
             batch_tokens=batch_tokens,
+            lease=accelerator_lease.value,
         )
     )
 

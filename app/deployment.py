@@ -87,6 +87,7 @@ class Deployment:
             feature_cache_bytes=settings.feature_cache_bytes,
             prefix_cache_bytes=settings.prefix_cache_bytes,
             batch_tokens=settings.batch_tokens,
+            lease=settings.lease,
         )
         self.queue = Dispatcher(
             LoopTimers(),
@@ -119,6 +120,15 @@ class Deployment:
     def restarts(self) -> int:
         """Times that a worker was started again."""
         return sum(replica.worker.restarts for replica in self.replicas)
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes that live."""
+        return [replica.worker.pid for replica in self.replicas if replica.worker.pid is not None]
+
+    def memory_bytes(self) -> int:
+        """What the workers occupy together. Takes milliseconds: not for each request."""
+        return sum(replica.memory_bytes() for replica in self.replicas)
 
     @property
     def ready(self) -> bool:

@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 from mlx_server.app.asking import Answer, Asking
+from mlx_server.app.process_memory import occupied_bytes, resident_bytes
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.schemas.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
 from mlx_server.workers.supervisor import Patience, StartError, Supervisor, WorkerState
@@ -42,6 +43,11 @@ class Replica:
     def state(self) -> WorkerState:
         """What the worker is doing."""
         return self.worker.state
+
+    def memory_bytes(self) -> int:
+        """What its process and those that it started occupy; 0 while there is none."""
+        pid = self.worker.pid
+        return 0 if pid is None else occupied_bytes(resident_bytes(pid), self.worker.memory)
 
     async def run(self) -> None:
         """Keep the worker alive until it is stopped or given up; its owner is told of the latter."""

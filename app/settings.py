@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_server.schemas.messages import MediaLimits
+from mlx_server.schemas.messages import LeaseUse, MediaLimits
 from mlx_server.workers.supervisor import Patience
 
 
@@ -83,6 +83,7 @@ class Settings:
     feature_cache_bytes: int = 256 << 20
     prefix_cache_bytes: int = 1 << 30
     batch_tokens: int = 4096
+    lease: LeaseUse = "auto"
     patience: Patience = field(default_factory=Patience)
 
     @property
