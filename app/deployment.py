@@ -166,7 +166,7 @@ class Deployment:
         """End everything that lives and the worker processes. Idempotent."""
         self.abort()
         if self._running is not None:
-            await asyncio.gather(*(replica.stop() for replica in self.replicas))
+            await asyncio.gather(*(replica.stop(SHUTTING_DOWN) for replica in self.replicas))
             await self._running
 
     # --- what the replicas say ---

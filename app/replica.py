@@ -38,6 +38,7 @@ class Replica:
         self._asking = asking
         self.worker = Supervisor(spec, self, patience, log_level=log_level)
         self._lane = queue.add_lane(self.worker)
+        self._left = False
 
     @property
     def state(self) -> WorkerState:
@@ -60,9 +61,19 @@ class Replica:
             self.worker.state = WorkerState.FAILED
             self.given_up(f"{type(error).__name__}: {error}")
 
-    async def stop(self) -> None:
-        """End the worker process; `run` returns then."""
+    async def stop(self, message: str) -> None:
+        """Leave the queue, then end the worker process; `run` returns then. Idempotent.
+
+        What it was at starts over on another replica or waits; what clients have seen of it ends with the message.
+        """
+        self._leave(message)
         await self.worker.stop()
+
+    def _leave(self, message: str) -> None:
+        if not self._left:
+            self._left = True
+            self._queue.remove_lane(self._lane, message)
+            self._asking.worker_lost(self.worker, message)
 
     # --- what the worker says ---
 
@@ -72,6 +83,8 @@ class Replica:
 
     def ready_with(self, facts: ModelFacts) -> None:
         """Part of the worker's listener."""
+        if self._left:
+            return
         self._owner.ready_with(self, facts)
         self._queue.worker_ready(self._lane, facts.rows)
         self._asking.worker_ready(self.worker)
@@ -92,5 +105,5 @@ class Replica:
     def given_up(self, message: str) -> None:
         """Part of the worker's listener."""
         self.lost(message)
-        self._queue.remove_lane(self._lane, message)
+        self._leave(message)
         self._owner.given_up(self, message)
