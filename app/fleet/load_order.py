@@ -68,8 +68,7 @@ class LoadOrder:
     def waiting(self) -> list[WaitingLoad]:
         """Who waits, for people."""
         return [
-            WaitingLoad(place.name, place.priority, place.since, position)
-            for position, place in enumerate(self.places)
+            WaitingLoad(place.name, place.priority, place.since, position) for position, place in enumerate(self.places)
         ]
 
     def position(self, name: str) -> int | None:

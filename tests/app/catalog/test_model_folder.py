@@ -128,3 +128,15 @@ def test_command_says_what_is_no_model(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "it has no config.json" in done.stderr
     assert run("list", tmp_path).stdout == "No models there.\n"
+
+
+def test_gguf_file_tells_how_many_numbers_its_tensors_hold(tmp_path: Path) -> None:
+    path = tmp_path / "small.gguf"
+    writer = GGUFWriter(path, "llama")
+    writer.add_tensor("a", np.zeros((32, 64), np.float32))
+    writer.add_tensor("b", np.zeros(16, np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert read_model(path).parameters == 32 * 64 + 16
