@@ -14,9 +14,22 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from mlx_server.app.asking import Unanswered
+from mlx_server.app.fleet import errors as fleet
+from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay
+from mlx_server.app.hub.installing import NameTaken
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
+from mlx_server.workers.hub.errors import (
+    HubBusy,
+    HubDenied,
+    HubError,
+    HubNotFound,
+    HubOffline,
+    NotAHubId,
+    NotEnoughDisk,
+    NothingToServe,
+)
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -87,6 +100,20 @@ def speaks_anthropic(path: str) -> bool:
     return below(path, ANTHROPIC_ROOT)
 
 
+HUB: dict[type[HubError], tuple[int, str, str]] = {
+    NotAHubId: (400, INVALID, "invalid_hub_id"),
+    NothingToServe: (400, INVALID, "not_servable"),
+    HubDenied: (403, "permission_error", "hub_access_denied"),
+    HubNotFound: (404, INVALID, "hub_model_not_found"),
+    DownloadNotFound: (404, INVALID, "download_not_found"),
+    DownloadUnderWay: (409, INVALID, "download_under_way"),
+    NameTaken: (409, INVALID, "name_taken"),
+    HubOffline: (503, SERVER, "hub_unreachable"),
+    HubBusy: (503, SERVER, "hub_busy"),
+    NotEnoughDisk: (507, SERVER, "not_enough_disk"),
+}
+"""What goes wrong with the hub; the rest of it is a download that failed."""
+
 FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
     FailureKind.INVALID: (400, INVALID, None),
     FailureKind.ENGINE: (500, SERVER, "engine_error"),
@@ -96,6 +123,17 @@ FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
     FailureKind.SLOW_READER: (503, SERVER, "slow_reader"),
     FailureKind.TIMEOUT: (504, "timeout_error", "timeout"),
 }
+
+FLEET: dict[type[fleet.FleetError], tuple[int, str, str]] = {
+    fleet.ModelNotFound: (404, INVALID, "model_not_found"),
+    fleet.ModelNotLoaded: (400, INVALID, "model_not_loaded"),
+    fleet.InsufficientMemory: (400, INVALID, "insufficient_memory"),
+    fleet.NoPlace: (409, INVALID, "too_many_models"),
+    fleet.NotServable: (400, INVALID, "model_not_servable"),
+    fleet.ModelBusy: (409, INVALID, "model_busy"),
+    fleet.LoadFailed: (500, SERVER, "load_failed"),
+}
+"""Models that can't be had."""
 
 STATUSES: dict[int, tuple[str, str | None]] = {
     401: ("authentication_error", "invalid_api_key"),
@@ -125,6 +163,12 @@ def of_exception(error: Exception) -> Answer:
             return Answer(status, kind, str(error), None, code)
         case Unanswered():
             return of_failure(error.why)
+        case HubError():
+            status, kind, code = HUB.get(type(error), (502, SERVER, "download_failed"))
+            return Answer(status, kind, str(error), None, code)
+        case fleet.FleetError():
+            status, kind, code = FLEET[type(error)]
+            return Answer(status, kind, str(error), "model", code)
         case HTTPException():
             kind, code = STATUSES.get(error.status_code, (INVALID if error.status_code < 500 else SERVER, None))
             return Answer(error.status_code, kind, error.detail, None, code, dict(error.headers or {}))
@@ -152,4 +196,6 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, Unanswered, HTTPException), handle)
+HANDLERS = dict.fromkeys(
+    (InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, fleet.FleetError, HTTPException), handle
+)

@@ -1,8 +1,8 @@
-"""The application: routes, middleware, and the deployment whose life is the application's."""
+"""The application: routes, middleware, and the models whose life is the application's."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -11,7 +11,11 @@ from starlette.routing import Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
-from mlx_server.app.deployment import Deployment, Observer
+from mlx_server.app.control import Control
+from mlx_server.app.fleet.fleet import Fleet, Observe
+from mlx_server.app.hub.discovery import Hub
+from mlx_server.app.hub.downloads import Downloads
+from mlx_server.app.hub.installing import Installer
 from mlx_server.app.keys import KeyRing
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
@@ -20,8 +24,21 @@ from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
+from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
+from mlx_server.app.registry.registry import Registry
 from mlx_server.app.response_store import ResponseStore
-from mlx_server.app.routes import anthropic, docs, generation, health, models, queue_stats, responses, results, tokens
+from mlx_server.app.routes import (
+    anthropic,
+    docs,
+    generation,
+    health,
+    impetus_models,
+    models,
+    queue_stats,
+    responses,
+    results,
+    tokens,
+)
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -55,24 +72,36 @@ ROUTES = [
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),
     Route("/v1/responses/{id}/input_items", responses.input_items),
+    Route("/api/models/discover", impetus_models.discover),
+    Route("/api/models/download", impetus_models.download, methods=["POST"]),
+    Route("/api/models/downloads", impetus_models.downloads),
+    Route("/api/models/downloads/{id}", impetus_models.one_download, methods=["GET", "DELETE"]),
 ]
 
 
-def create_app(settings: Settings, observer: Observer | None = None) -> Starlette:
-    """An application with a deployment that starts and stops with it. Raises StoreError."""
-    deployment = Deployment(settings, observer)
+def create_app(
+    settings: Settings, observe: Observe | None = None, reread: Callable[[], Settings] | None = None
+) -> Starlette:
+    """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
+    fleet = Fleet(settings, observe, reread)
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
+    registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    installer = Installer(registry)
+    downloads = Downloads(settings.hub, registry, installed=installer.installed)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        deployment.start()
+        fleet.start()
+        await downloads.open()
         try:
             yield
         finally:
-            await deployment.stop()
+            await downloads.close()
+            await fleet.stop()
             await runs.close()
+            registry.close()
             if store is not None:
                 store.close()
 
@@ -88,11 +117,16 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.deployment = deployment
-    app.state.metrics = make_registry(deployment)
+    app.state.fleet = fleet
+    app.state.control = Control(fleet)
+    app.state.metrics = make_registry(fleet)
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.registry = registry
+    app.state.hub = Hub(settings.hub)
+    app.state.installer = installer
+    app.state.downloads = downloads
     return app
 
 

@@ -8,12 +8,18 @@ import msgspec
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the model is served; `worker` is its worker's state."""
+    """Whether models are served.
+
+    `model` and `worker`: the first one's name and state, `models`: the state of each, `workers`: how many worker
+    processes are in which state.
+    """
 
     status: Literal["healthy", "unhealthy"]
     version: str
-    model: str
+    model: str | None
     worker: str
+    workers: dict[str, int]
+    models: dict[str, str]
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -23,14 +29,17 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether a worker can take work."""
+    """Whether work is taken; `worker` is the state of the first model."""
 
     status: Literal["ready", "not ready"]
     worker: str
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start."""
+    """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start.
+
+    `workers`: how many are in which state.
+    """
 
     running: bool
     queue_size: int
@@ -54,6 +63,8 @@ class QueueStats(msgspec.Struct, frozen=True):
     replayed: int
     draft_tokens: int
     accepted_draft_tokens: int
+    workers: dict[str, int]
+    worker_restarts: int
 
 
 class QueueReport(msgspec.Struct, frozen=True):

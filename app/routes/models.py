@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.abilities import WRITES
+from mlx_server.app.catalog.model_facts import MODEL_TYPES
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.catalogue import Known
+from mlx_server.app.fleet.errors import ModelNotFound
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
-from mlx_server.app.settings import ModelType, Settings
+from mlx_server.app.settings import ModelType
 from mlx_server.schemas.messages import ModelFacts
 from mlx_server.schemas.openai import Features, Modalities, Model, ModelList
 from mlx_server.schemas.openai_chat import ChatRequest
@@ -34,10 +37,8 @@ CONTENTS: dict[Any, set[str]] = {
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
 
-def describe(request: Request) -> Model:
+def describe(deployment: Deployment) -> Model:
     """OpenAI's model object, and what the model can do once that is known."""
-    settings: Settings = request.app.state.settings
-    deployment: Deployment = request.app.state.deployment
     facts = deployment.facts
     context_length = facts.context_length if facts else None
     return Model(
@@ -47,8 +48,8 @@ def describe(request: Request) -> Model:
         owned_by="mlx-server",
         status=deployment.status,
         context_length=context_length,
-        default_max_tokens=default_max_tokens(settings, context_length),
-        modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(settings.model_type, ["text"])),
+        default_max_tokens=default_max_tokens(deployment, context_length),
+        modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(deployment.type, ["text"])),
         features=Features(
             tools=bool(facts.tools) if facts else None,
             structured_outputs=facts.grammars if facts else None,
@@ -57,15 +58,16 @@ def describe(request: Request) -> Model:
             rerank=facts.scoring is not None if facts else None,
             dimensions=facts.dimensions if facts else None,
         ),
-        supported_parameters=list(supported_parameters(settings.model_type, *abilities(facts))),
+        supported_parameters=list(supported_parameters(deployment.type, *abilities(facts))),
     )
 
 
-def default_max_tokens(settings: Settings, context_length: int | None) -> int | None:
+def default_max_tokens(deployment: Deployment, context_length: int | None) -> int | None:
     """How long an answer may be that sets no limit; None for a model that writes none."""
-    if settings.model_type not in WRITES:
+    if deployment.type not in WRITES:
         return None
-    return min(settings.default_max_tokens, context_length or settings.default_max_tokens)
+    most = deployment.settings.default_max_tokens
+    return min(most, context_length or most)
 
 
 def abilities(facts: ModelFacts | None) -> tuple[bool, bool]:
@@ -92,15 +94,48 @@ def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tup
     return tuple(sorted(names - refused))
 
 
+def describe_known(known: Known) -> Model:
+    """The same of a model that is not loaded: what its files say."""
+    model_type: ModelType = known.settings.type or served_as(known)
+    found = known.on_disk
+    most = known.settings.default_max_tokens
+    context_length = found.context_length if found else None
+    return Model(
+        id=known.name,
+        object="model",
+        created=0,
+        owned_by="mlx-server",
+        status="unloaded",
+        context_length=context_length,
+        default_max_tokens=min(most, context_length or most) if model_type in WRITES else None,
+        modalities=Modalities(["text"], OUTPUTS.get(model_type, ["text"])),
+        features=Features(None, None, None, None, None, None),
+        supported_parameters=list(supported_parameters(model_type, False, False)),
+    )
+
+
+def served_as(known: Known) -> ModelType:
+    """What its files say, else text: nobody has looked at what lies in the hub's cache."""
+    return cast(ModelType, MODEL_TYPES[known.on_disk.kind]) if known.on_disk else "lm"
+
+
 async def list_models(request: Request) -> Response:
     """All models that requests may name."""
-    return json_answer(ModelList("list", [describe(request)]))
+    fleet: Fleet = request.app.state.fleet
+    models = []
+    for known in await fleet.known():
+        deployment = fleet.find(known.name)
+        models.append(describe(deployment) if deployment else describe_known(known))
+    return json_answer(ModelList("list", models))
 
 
 async def get_model(request: Request) -> Response:
     """One model by its id, which may contain slashes."""
-    deployment: Deployment = request.app.state.deployment
-    id_ = request.path_params["id"]
-    if id_ != deployment.name:
-        raise HTTPException(404, f"There is no model {id_!r}; {deployment.name!r} is served.")
-    return json_answer(describe(request))
+    fleet: Fleet = request.app.state.fleet
+    name = request.path_params["id"]
+    if (deployment := fleet.find(name)) is not None:
+        return json_answer(describe(deployment))
+    known = next((known for known in await fleet.known() if known.name == name), None)
+    if known is None:
+        raise ModelNotFound(name)
+    return json_answer(describe_known(known))
