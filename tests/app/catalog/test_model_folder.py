@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFWriter
 from support.folders import make, make_gguf
 
 from mlx_server.app.catalog.model_facts import Kind, NotAModel
