@@ -132,6 +132,7 @@ def get(url: str, api_key: str | None, timeout_s: float, answer: type[T]) -> T:
         with opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:  # noqa: S310
             return msgspec.json.decode(response.read(MOST_BYTES), type=answer)
     except urllib.error.HTTPError as error:
+        error.close()
         raise ServerProblem(refused(url, error.code)) from None
     except (msgspec.MsgspecError, HTTPException):
         raise ServerProblem(f"{url} answered something else: is it an mlx-server?") from None
