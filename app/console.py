@@ -53,6 +53,10 @@ class StartDisplay:
         """The display of one model."""
         return ModelDisplay(self, name, model_type)
 
+    def listening(self) -> None:
+        """There is no model to wait for."""
+        self.console.print(f"Listening on {self.url} (Ctrl-C stops).", markup=False, soft_wrap=True)
+
     def show_bar(self, name: str, loading: Loading) -> None:
         """Move a model's bar."""
         if self._progress is None:
