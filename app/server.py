@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.deployment import Deployment, Observer
 from mlx_server.app.keys import KeyRing
+from mlx_server.app.live.station import Station
+from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
@@ -23,6 +26,7 @@ from mlx_server.app.openapi import openapi
 from mlx_server.app.response_store import ResponseStore
 from mlx_server.app.routes import anthropic, docs, generation, health, models, queue_stats, responses, results, tokens
 from mlx_server.app.settings import Settings
+from mlx_server.schemas.live import ModelStatus
 
 ROUTES = [
     Route("/health", health.health, methods=["GET", "POST"]),
@@ -64,6 +68,13 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
+    meter = Meter()
+    live = Station(
+        keys,
+        meter,
+        snapshot=lambda: [ModelStatus(deployment.name, deployment.status, datetime.now(UTC).isoformat())],
+        queues=lambda: {deployment.name: deployment.queue},
+    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -71,13 +82,14 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
         try:
             yield
         finally:
+            await live.close()
             await deployment.stop()
             await runs.close()
             if store is not None:
                 store.close()
 
     app = Starlette(
-        routes=ROUTES,
+        routes=[*ROUTES, Mount("/socket.io", live)],
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(LastResortMiddleware),
@@ -93,6 +105,8 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.meter = meter
+    app.state.live = live
     return app
 
 
