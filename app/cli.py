@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,7 +12,14 @@ import typer
 from rich.console import Console
 
 from mlx_server.app import __version__, models_cli
-from mlx_server.app.settings import USUAL_RATES, MediaAccess, Settings, default_cache_dir, default_data_dir
+from mlx_server.app.settings import (
+    USUAL_RATES,
+    MediaAccess,
+    ModelSettings,
+    Settings,
+    default_cache_dir,
+    default_data_dir,
+)
 from mlx_server.app.template_options import parse_arguments, read_template
 from mlx_server.workers.model_path import ModelPathError, local_path
 
@@ -20,8 +28,6 @@ MAX_SECONDS = 10_000_000.0
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4
 MEDIA = "Pictures, sounds and films"
-DEFAULT_ROWS = {"embeddings": 256, "rerank": 256}
-"""Requests that are computed together, where that is not 8: these share out their batches by themselves."""
 
 app = typer.Typer(
     help="Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model.",
@@ -305,26 +311,37 @@ def launch(
                 local_path(draft_model)
         except ModelPathError as error:
             fail(str(error), EXIT_MODEL)
+    model = ModelSettings(
+        path=model_path,
+        type=model_type.value,
+        name=model_name,
+        max_concurrency=max_concurrency,
+        queue_size=queue_size,
+        queue_timeout_s=queue_timeout,
+        default_max_tokens=default_max_tokens,
+        prefill_step_size=prefill_step_size,
+        chat_template=read_template(chat_template),
+        chat_template_args=parse_arguments(chat_template_args),
+        use_default_chat_template=use_default_chat_template,
+        adapter_path=adapter_path,
+        adapter_dir=adapter_dir,
+        draft_model=draft_model,
+        num_draft_tokens=num_draft_tokens,
+        feature_cache_bytes=feature_cache_mb << 20,
+        prefix_cache_bytes=prefix_cache_mb << 20,
+        batch_tokens=batch_tokens,
+    )
     serve(
         Settings(
-            model_path=model_path,
-            model_type=model_type.value,
-            model_name=model_name,
+            models=(model,),
+            defaults=replace(model, path="", type=None, name=None),
             host=host,
             port=port,
-            max_concurrency=max_concurrency or DEFAULT_ROWS.get(model_type, 8),
-            queue_size=queue_size,
-            queue_timeout_s=queue_timeout,
             drain_timeout_s=drain_timeout,
-            default_max_tokens=default_max_tokens,
-            prefill_step_size=prefill_step_size,
             max_body_bytes=max_body_bytes,
             strict_params=strict_params,
             api_keys=tuple(api_key or ()),
             rate_limit=rate_limit,
-            chat_template=read_template(chat_template),
-            chat_template_args=parse_arguments(chat_template_args),
-            use_default_chat_template=use_default_chat_template,
             log_level=log_level.value,
             cache_dir=cache_dir or default_cache_dir(),
             data_dir=data_dir or default_data_dir(),
@@ -332,17 +349,10 @@ def launch(
             response_store_max_bytes=response_store_max_mb << 20,
             response_store_max_age_s=response_store_max_age * 86_400,
             patience=Patience(step_s=step_timeout),
-            adapter_path=adapter_path,
-            adapter_dir=adapter_dir,
-            draft_model=draft_model,
-            num_draft_tokens=num_draft_tokens,
             media=MediaAccess(
                 media_urls, private_media_urls, allowed_media_dir, max_media_mb << 20, max_media_files, media_timeout
             ),
             media_limits=MediaLimits(max_image_pixels, max_media_seconds, media_timeout),
-            feature_cache_bytes=feature_cache_mb << 20,
-            prefix_cache_bytes=prefix_cache_mb << 20,
-            batch_tokens=batch_tokens,
         )
     )
 

@@ -33,53 +33,20 @@ def size(count: float) -> str:
 
 
 class StartDisplay:
-    """A progress bar on a terminal, plain lines elsewhere; then what was loaded and how to try it."""
+    """What is said while models load: a bar for each on a terminal, plain lines elsewhere; then how to try them."""
 
-    def __init__(self, console: Console, name: str, url: str, model_type: ModelType) -> None:
-        self._console = console
-        self._name = name
-        self._url = url
-        self._example = EXAMPLES.get(model_type, CHAT)
-        self._phase = ""
-        self._told = 0.0
+    def __init__(self, console: Console, url: str) -> None:
+        self.console = console
+        self.url = url
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._bars: dict[str, TaskID] = {}
 
-    def loading(self, loading: Loading) -> None:
-        """The start goes on."""
-        if self._console.is_terminal:
-            self._show_bar(loading)
-        else:
-            self._print_line(loading)
+    def of(self, name: str, model_type: ModelType) -> ModelDisplay:
+        """The display of one model."""
+        return ModelDisplay(self, name, model_type)
 
-    def ready(self, facts: ModelFacts) -> None:
-        """The model answers."""
-        self.close()
-        context = f", context {facts.context_length:,} tokens" if facts.context_length else ""
-        self._console.print(
-            f"[bold green]Ready[/]: {escape(self._name)} ({facts.architecture}, {size(facts.parameter_bytes)}{context})"
-            f" on {escape(facts.device)}, {facts.rows} at a time",
-            soft_wrap=True,
-        )
-        for note in facts.notes:
-            self._console.print(f"Note: {note}", markup=False, soft_wrap=True)
-        self._console.print(f"Listening on {self._url} (Ctrl-C stops). Try:", markup=False, soft_wrap=True)
-        path, body = self._example
-        self._console.print(
-            f"  curl {self._url}/v1/{path} -H 'Content-Type: application/json' -d '{body}'",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    def close(self) -> None:
-        """Take the bar away. Idempotent."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-        self._phase, self._told = "", 0.0
-
-    def _show_bar(self, loading: Loading) -> None:
+    def show_bar(self, name: str, loading: Loading) -> None:
+        """Move a model's bar."""
         if self._progress is None:
             columns = (
                 SpinnerColumn(),
@@ -88,16 +55,72 @@ class StartDisplay:
                 DownloadColumn(),
                 TimeElapsedColumn(),
             )
-            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress = Progress(*columns, console=self.console, transient=True)
             self._progress.start()
-            self._task = self._progress.add_task("")
-        assert self._task is not None
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task("")
+        description = f"{name}: {loading.phase}"
         self._progress.update(
-            self._task,
-            description=f"{self._name}: {loading.phase}",
-            total=loading.total or None,
-            completed=loading.done,
+            self._bars[name], description=description, total=loading.total or None, completed=loading.done
         )
+
+    def hide_bar(self, name: str) -> None:
+        """Take a model's bar away. Idempotent."""
+        if self._progress is not None and name in self._bars:
+            self._progress.remove_task(self._bars.pop(name))
+            if not self._bars:
+                self.close()
+
+    def close(self) -> None:
+        """Take all bars away. Idempotent."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        self._bars.clear()
+
+
+class ModelDisplay:
+    """How one model's start goes, and what was loaded."""
+
+    def __init__(self, display: StartDisplay, name: str, model_type: ModelType) -> None:
+        self._display = display
+        self._name = name
+        self._example = EXAMPLES.get(model_type, CHAT)
+        self._phase = ""
+        self._told = 0.0
+
+    def loading(self, loading: Loading) -> None:
+        """The start goes on."""
+        if self._display.console.is_terminal:
+            self._display.show_bar(self._name, loading)
+        else:
+            self._print_line(loading)
+
+    def ready(self, facts: ModelFacts) -> None:
+        """The model answers."""
+        self.ended()
+        console, url = self._display.console, self._display.url
+        context = f", context {facts.context_length:,} tokens" if facts.context_length else ""
+        console.print(
+            f"[bold green]Ready[/]: {escape(self._name)} ({facts.architecture}, {size(facts.parameter_bytes)}{context})"
+            f" on {escape(facts.device)}, {facts.rows} at a time",
+            soft_wrap=True,
+        )
+        for note in facts.notes:
+            console.print(f"Note: {note}", markup=False, soft_wrap=True)
+        console.print(f"Listening on {url} (Ctrl-C stops). Try:", markup=False, soft_wrap=True)
+        path, body = self._example
+        console.print(
+            f"  curl {url}/v1/{path} -H 'Content-Type: application/json' -d '{body}'",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def ended(self) -> None:
+        """The start has come to an end."""
+        self._display.hide_bar(self._name)
+        self._phase, self._told = "", 0.0
 
     def _print_line(self, loading: Loading) -> None:
         share = loading.done / loading.total if loading.total else 0.0
@@ -107,4 +130,5 @@ class StartDisplay:
             return
         self._phase, self._told = loading.phase, share
         done = f" {size(loading.done)} of {size(loading.total)}" if loading.total else ""
-        self._console.print(f"{self._name}: {loading.phase}{done}", markup=False, highlight=False, soft_wrap=True)
+        console = self._display.console
+        console.print(f"{self._name}: {loading.phase}{done}", markup=False, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlx_server.app.asking import Answer, Asking
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher, Handle
 from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts, NoAnswer, StepEvent
@@ -52,41 +52,46 @@ class LoopTimers:
 class Deployment:
     """Joins a queue and a worker: the queue's work goes to the worker, the worker's events to the queue."""
 
-    def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
-        self.name = settings.name
+    def __init__(
+        self, settings: ModelSettings, model_type: ModelType, server: Settings, observer: Observer | None = None
+    ) -> None:
+        self.name = settings.public_name
+        self.settings = settings
+        self.type = model_type
+        rows = settings.rows(model_type)
         self.variants = Variants(settings)
         self.created = int(time.time())
         self.facts: ModelFacts | None = None
         self.fingerprint: str | None = None
         """Stays the same while the same seed gives the same answer."""
         self._observer = observer
-        self._drain_timeout_s = settings.drain_timeout_s
+        self._drain_timeout_s = server.drain_timeout_s
         spec = Load(
-            model_path=settings.model_path,
-            model_type=settings.model_type,
-            rows=settings.max_concurrency,
+            model_path=settings.path,
+            model_type=model_type,
+            rows=rows,
             prefill_step_size=settings.prefill_step_size,
-            cache_dir=str(settings.cache_dir),
+            cache_dir=str(server.cache_dir),
             adapter_path=absolute(settings.adapter_path),
             adapter_dir=absolute(settings.adapter_dir),
             draft_model=settings.draft_model,
             chat_template=settings.chat_template,
             chat_template_args=settings.chat_template_args,
             use_default_chat_template=settings.use_default_chat_template,
-            media_limits=settings.media_limits,
+            media_limits=server.media_limits,
             feature_cache_bytes=settings.feature_cache_bytes,
             prefix_cache_bytes=settings.prefix_cache_bytes,
             batch_tokens=settings.batch_tokens,
         )
-        self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
+        self.worker = Supervisor(spec, self, server.patience, log_level=server.log_level)
         self.queue = Dispatcher(
             self.worker,
             LoopTimers(),
             queue_size=settings.queue_size,
-            concurrency=settings.max_concurrency,
+            concurrency=rows,
             timeout_s=settings.queue_timeout_s,
         )
-        limit = settings.queue_size + settings.max_concurrency
+        limit = settings.queue_size + rows
         self.asking = Asking(self.worker, limit=limit, timeout_s=settings.queue_timeout_s)
         self._task: asyncio.Task[None] | None = None
         self.start_error: asyncio.Event = asyncio.Event()

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from mlx_server.app.asking import Unanswered
+from mlx_server.app.fleet import errors as fleet
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
@@ -97,6 +98,16 @@ FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
     FailureKind.TIMEOUT: (504, "timeout_error", "timeout"),
 }
 
+FLEET: dict[type[fleet.FleetError], tuple[int, str, str]] = {
+    fleet.ModelNotFound: (404, INVALID, "model_not_found"),
+    fleet.ModelNotLoaded: (400, INVALID, "model_not_loaded"),
+    fleet.InsufficientMemory: (400, INVALID, "insufficient_memory"),
+    fleet.NotServable: (400, INVALID, "model_not_servable"),
+    fleet.ModelBusy: (409, INVALID, "model_busy"),
+    fleet.LoadFailed: (500, SERVER, "load_failed"),
+}
+"""Models that can't be had."""
+
 STATUSES: dict[int, tuple[str, str | None]] = {
     401: ("authentication_error", "invalid_api_key"),
     403: ("permission_error", "forbidden"),
@@ -125,6 +136,9 @@ def of_exception(error: Exception) -> Answer:
             return Answer(status, kind, str(error), None, code)
         case Unanswered():
             return of_failure(error.why)
+        case fleet.FleetError():
+            status, kind, code = FLEET[type(error)]
+            return Answer(status, kind, str(error), "model", code)
         case HTTPException():
             kind, code = STATUSES.get(error.status_code, (INVALID if error.status_code < 500 else SERVER, None))
             return Answer(error.status_code, kind, error.detail, None, code, dict(error.headers or {}))
@@ -152,4 +166,4 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, Unanswered, HTTPException), handle)
+HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, Unanswered, fleet.FleetError, HTTPException), handle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,17 +12,48 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.queue.statistics import Histogram
 from mlx_server.workers.supervisor import WorkerState
 
 OUTCOMES = ("served", "failed", "invalid", "timed_out", "cancelled", "refused")
 
 
-class DeploymentCollector(Collector):
-    """One deployment's metrics. Labels come from closed sets: the model's configured name, outcomes, states."""
+Read = Callable[[Deployment], float]
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
+GAUGES: tuple[tuple[str, str, Read], ...] = (
+    ("queue_depth", "Requests that wait.", lambda one: one.queue.waiting),
+    ("queue_capacity", "Requests that may wait.", lambda one: one.queue.queue_size),
+    ("requests_active", "Requests that run.", lambda one: one.queue.running),
+    ("rows_used", "Rows of the batch in use.", lambda one: one.queue.rows_used),
+    ("rows_granted", "Rows that the worker grants.", lambda one: one.queue.credits),
+)
+COUNTERS: tuple[tuple[str, str, str], ...] = (
+    ("requests_replayed", "Requests started over after a worker was lost.", "replayed"),
+    ("prompt_tokens", "Tokens of served prompts.", "prompt_tokens"),
+    ("cached_prompt_tokens", "Of these, tokens from a cache.", "cached_tokens"),
+    ("generated_tokens", "Tokens generated.", "completion_tokens"),
+    ("draft_tokens", "Tokens proposed by a draft model.", "drafted_tokens"),
+    ("accepted_draft_tokens", "Of these, tokens that were right.", "accepted_tokens"),
+    ("media_encoded", "Pictures and sounds that the model looked at.", "encoded_media"),
+    ("media_cached", "Pictures and sounds whose features were known.", "cached_media"),
+    ("embeddings", "Vectors computed.", "vectors"),
+    ("scores", "Pairs of texts scored.", "scores"),
+)
+HISTOGRAMS: tuple[tuple[str, str, str], ...] = (
+    ("queue_seconds", "Time until a request got a row.", "queue_s"),
+    ("time_to_first_token_seconds", "Time until the first text.", "first_token_s"),
+    ("inter_token_latency_seconds", "Time between tokens.", "inter_token_s"),
+    ("request_seconds", "Time until a request ended.", "request_s"),
+)
+"""Families: their names, what they are, and where they stand."""
+
+
+class FleetCollector(Collector):
+    """All models' metrics. Labels come from closed sets: names of models that are served, outcomes, states."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
 
     def describe(self) -> list[Metric]:
         """Nothing is collected to register."""
@@ -30,66 +61,59 @@ class DeploymentCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families, read now."""
-        queue, statistics = self._deployment.queue, self._deployment.queue.statistics
-        yield self._gauge("queue_depth", "Requests that wait.", queue.waiting)
-        yield self._gauge("queue_capacity", "Requests that may wait.", queue.queue_size)
-        yield self._gauge("requests_active", "Requests that run.", queue.running)
-        yield self._gauge("rows_used", "Rows of the batch in use.", queue.rows_used)
-        yield self._gauge("rows_granted", "Rows that the worker grants.", queue.credits)
-        yield self._labelled(
-            "requests", "Requests by outcome.", "outcome", {o: getattr(statistics, o) for o in OUTCOMES}
-        )
-        yield self._counter("requests_replayed", "Requests started over after a worker was lost.", statistics.replayed)
-        yield self._counter("prompt_tokens", "Tokens of served prompts.", statistics.prompt_tokens)
-        yield self._counter("cached_prompt_tokens", "Of these, tokens from a cache.", statistics.cached_tokens)
-        yield self._counter("generated_tokens", "Tokens generated.", statistics.completion_tokens)
-        yield self._counter("draft_tokens", "Tokens proposed by a draft model.", statistics.drafted_tokens)
-        yield self._counter("accepted_draft_tokens", "Of these, tokens that were right.", statistics.accepted_tokens)
-        yield self._counter("media_encoded", "Pictures and sounds that the model looked at.", statistics.encoded_media)
-        yield self._counter("media_cached", "Pictures and sounds whose features were known.", statistics.cached_media)
-        yield self._counter("embeddings", "Vectors computed.", statistics.vectors)
-        yield self._counter("scores", "Pairs of texts scored.", statistics.scores)
-        yield self._histogram("queue_seconds", "Time until a request got a row.", statistics.queue_s)
-        yield self._histogram("time_to_first_token_seconds", "Time until the first text.", statistics.first_token_s)
-        yield self._histogram("inter_token_latency_seconds", "Time between tokens.", statistics.inter_token_s)
-        yield self._histogram("request_seconds", "Time until a request ended.", statistics.request_s)
-        state = self._deployment.worker.state
-        family = GaugeMetricFamily("mlx_server_worker_state", "1 for the worker's state.", labels=["model", "state"])
-        for candidate in WorkerState:
-            family.add_metric([self._deployment.name, candidate.value], float(candidate is state))
-        yield family
-        yield self._counter("worker_restarts", "Times the worker was started again.", self._deployment.worker.restarts)
+        deployments = self._fleet.deployments
+        for name, text, read in GAUGES:
+            yield gauge(name, text, {one.name: read(one) for one in deployments})
+        requests = CounterMetricFamily("mlx_server_requests", "Requests by outcome.", labels=["model", "outcome"])
+        for one in deployments:
+            for outcome in OUTCOMES:
+                requests.add_metric([one.name, outcome], getattr(one.queue.statistics, outcome))
+        yield requests
+        for name, text, field in COUNTERS:
+            yield counter(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
+        for name, text, field in HISTOGRAMS:
+            yield histogram(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
+        states = GaugeMetricFamily("mlx_server_worker_state", "1 for the worker's state.", labels=["model", "state"])
+        for one in deployments:
+            for candidate in WorkerState:
+                states.add_metric([one.name, candidate.value], float(candidate is one.worker.state))
+        yield states
+        restarts = {one.name: float(one.worker.restarts) for one in deployments}
+        yield counter("worker_restarts", "Times the worker was started again.", restarts)
 
-    def _gauge(self, name: str, text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(f"mlx_server_{name}", text, labels=["model"])
-        family.add_metric([self._deployment.name], value)
-        return family
 
-    def _counter(self, name: str, text: str, value: float) -> Metric:
-        family = CounterMetricFamily(f"mlx_server_{name}", text, labels=["model"])
-        family.add_metric([self._deployment.name], value)
-        return family
+def gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    """A family with a value for each model."""
+    family = GaugeMetricFamily(f"mlx_server_{name}", text, labels=["model"])
+    for model, value in values.items():
+        family.add_metric([model], value)
+    return family
 
-    def _labelled(self, name: str, text: str, label: str, values: dict[str, int]) -> Metric:
-        family = CounterMetricFamily(f"mlx_server_{name}", text, labels=["model", label])
-        for key, value in values.items():
-            family.add_metric([self._deployment.name, key], value)
-        return family
 
-    def _histogram(self, name: str, text: str, histogram: Histogram) -> Metric:
-        family = HistogramMetricFamily(f"mlx_server_{name}", text, labels=["model"])
+def counter(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    """A family with a value for each model."""
+    family = CounterMetricFamily(f"mlx_server_{name}", text, labels=["model"])
+    for model, value in values.items():
+        family.add_metric([model], value)
+    return family
+
+
+def histogram(name: str, text: str, histograms: Mapping[str, Histogram]) -> Metric:
+    """A family with a histogram for each model."""
+    family = HistogramMetricFamily(f"mlx_server_{name}", text, labels=["model"])
+    for model, one in histograms.items():
         buckets, total = [], 0
-        for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.buckets, strict=True):
+        for bound, count in zip((*map(str, one.bounds), "+Inf"), one.buckets, strict=True):
             total += count
             buckets.append((bound, float(total)))
-        family.add_metric([self._deployment.name], buckets, histogram.sum)
-        return family
+        family.add_metric([model], buckets, one.sum)
+    return family
 
 
-def make_registry(deployment: Deployment) -> CollectorRegistry:
+def make_registry(fleet: Fleet) -> CollectorRegistry:
     """A registry for one app."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(DeploymentCollector(deployment))
+    registry.register(FleetCollector(fleet))
     return registry
 
 

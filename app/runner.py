@@ -12,7 +12,8 @@ import uvicorn
 from rich.console import Console
 
 from mlx_server.app.console import StartDisplay
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.errors import FleetError
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.protocol import HttpProtocol
 from mlx_server.app.response_store import StoreError
 from mlx_server.app.server import create_app
@@ -57,13 +58,12 @@ def url_of(sock: socket.socket) -> str:
 
 async def run(settings: Settings, sock: socket.socket, console: Console) -> str | None:
     """Serve until a signal comes; returns why the model could not be served, or None."""
-    display = StartDisplay(console, settings.name, url_of(sock), settings.model_type)
+    display = StartDisplay(console, url_of(sock))
     try:
-        app = create_app(settings, display)
-    except StoreError as error:
-        display.close()
+        app = create_app(settings, display.of)
+    except (StoreError, FleetError, ValueError) as error:
         return str(error)
-    deployment: Deployment = app.state.deployment
+    fleet: Fleet = app.state.fleet
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -90,11 +90,11 @@ async def run(settings: Settings, sock: socket.socket, console: Console) -> str 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     serving = loop.create_task(server.serve(sockets=[sock]))
-    tasks = {loop.create_task(stopping.wait()), loop.create_task(deployment.start_error.wait()), serving}
+    tasks = {loop.create_task(stopping.wait()), loop.create_task(fleet.start_error.wait()), serving}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     display.close()
     if stopping.is_set():
-        await drain(deployment, hurry, console)
+        await drain(fleet, hurry, console)
     await app.state.live.close()
     server.should_exit = True
     await asyncio.wait([serving], timeout=CLOSE_S)
@@ -103,15 +103,17 @@ async def run(settings: Settings, sock: socket.socket, console: Console) -> str 
     await serving
     for task in tasks:
         task.cancel()
-    return deployment.start_error_message or None
+    return fleet.start_error_message or None
 
 
-async def drain(deployment: Deployment, hurry: asyncio.Event, console: Console) -> None:
+async def drain(fleet: Fleet, hurry: asyncio.Event, console: Console) -> None:
     """Let what runs come to its end; a second signal cuts it short."""
-    if deployment.queue.live:
-        console.print(f"Stopping: {deployment.queue.running} running requests may finish (Ctrl-C again: at once).")
-    tasks = [asyncio.ensure_future(deployment.drain()), asyncio.ensure_future(hurry.wait())]
+    queues = [deployment.queue for deployment in fleet.deployments]
+    if any(queue.live for queue in queues):
+        running = sum(queue.running for queue in queues)
+        console.print(f"Stopping: {running} running requests may finish (Ctrl-C again: at once).")
+    tasks = [asyncio.ensure_future(fleet.drain()), asyncio.ensure_future(hurry.wait())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-    deployment.abort()
+    fleet.abort()

@@ -1,4 +1,4 @@
-"""The application: routes, middleware, and the deployment whose life is the application's."""
+"""The application: routes, middleware, and the models whose life is the application's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
-from mlx_server.app.deployment import Deployment, Observer
+from mlx_server.app.fleet.fleet import Fleet, Observe
 from mlx_server.app.keys import KeyRing
 from mlx_server.app.live.station import Station
 from mlx_server.app.machine.meter import Meter
@@ -62,9 +62,9 @@ ROUTES = [
 ]
 
 
-def create_app(settings: Settings, observer: Observer | None = None) -> Starlette:
-    """An application with a deployment that starts and stops with it. Raises StoreError."""
-    deployment = Deployment(settings, observer)
+def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
+    """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
+    fleet = Fleet(settings, observe)
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
@@ -72,18 +72,18 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
     live = Station(
         keys,
         meter,
-        snapshot=lambda: [ModelStatus(deployment.name, deployment.status, datetime.now(UTC).isoformat())],
-        queues=lambda: {deployment.name: deployment.queue},
+        snapshot=lambda: statuses(fleet),
+        queues=lambda: {deployment.name: deployment.queue for deployment in fleet.deployments},
     )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        deployment.start()
+        fleet.start()
         try:
             yield
         finally:
             await live.close()
-            await deployment.stop()
+            await fleet.stop()
             await runs.close()
             if store is not None:
                 store.close()
@@ -100,14 +100,20 @@ def create_app(settings: Settings, observer: Observer | None = None) -> Starlett
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.deployment = deployment
-    app.state.metrics = make_registry(deployment)
+    app.state.fleet = fleet
+    app.state.metrics = make_registry(fleet)
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
     app.state.meter = meter
     app.state.live = live
     return app
+
+
+def statuses(fleet: Fleet) -> list[ModelStatus]:
+    """How the models are, for who begins to listen."""
+    now = datetime.now(UTC).isoformat()
+    return [ModelStatus(deployment.name, deployment.status, now) for deployment in fleet.deployments]
 
 
 def open_store(settings: Settings) -> ResponseStore | None:

@@ -50,50 +50,98 @@ class MediaAccess:
     timeout_s: float = 20.0
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How one server runs. `…_s` are seconds, `…_bytes` bytes; no API key means that any or none is accepted."""
+DEFAULT_ROWS: dict[str, int] = {"embeddings": 256, "rerank": 256}
+"""Requests that are computed together, where that is not 8: these share out their batches by themselves."""
 
-    model_path: str
-    model_type: ModelType = "lm"
-    model_name: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    max_concurrency: int = 8
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How one model is served. `…_s` are seconds, `…_bytes` bytes.
+
+    `type`: None means what its files say. `max_concurrency`: None means what suits the type. `idle_timeout_s`: None
+    means the server's, 0 that it is never unloaded for idleness. Sampling: None means the model's own default.
+    """
+
+    path: str
+    type: ModelType | None = None
+    name: str | None = None
+    aliases: tuple[str, ...] = ()
+    max_concurrency: int | None = None
     queue_size: int = 100
     queue_timeout_s: float = 300.0
-    drain_timeout_s: float = 30.0
+    pinned: bool = False
+    idle_timeout_s: float | None = None
+    replicas: int = 1
     default_max_tokens: int = 4096
     prefill_step_size: int = 512
+    chat_template: str | None = None
+    chat_template_args: dict[str, Any] = field(default_factory=dict)
+    use_default_chat_template: bool = False
+    adapter_path: Path | None = None
+    adapter_dir: Path | None = None
+    draft_model: str | None = None
+    num_draft_tokens: int = 3
+    feature_cache_bytes: int = 256 << 20
+    prefix_cache_bytes: int = 1 << 30
+    batch_tokens: int = 4096
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+    @property
+    def public_name(self) -> str:
+        """The model's public name: what was asked for, else its path's last part or its hub id."""
+        if self.name:
+            return self.name
+        path = Path(self.path).expanduser()
+        return (path.stem if path.suffix == ".gguf" else path.name) if path.exists() else self.path
+
+    def rows(self, model_type: ModelType) -> int:
+        """How many sequences are computed together, by default as suits the type."""
+        return self.max_concurrency or DEFAULT_ROWS.get(model_type, 8)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one server runs. `…_s` are seconds, `…_bytes` bytes; no API key means that any or none is accepted.
+
+    `models` are configured; `defaults` is how models are served that are found in another way. `idle_timeout_s`: how
+    long a model that was loaded on demand stays without a request, 0 for ever. `max_models` and `memory_limit_bytes`:
+    None means as many as fit in the machine.
+    """
+
+    models: tuple[ModelSettings, ...] = ()
+    defaults: ModelSettings = field(default_factory=lambda: ModelSettings(""))
+    models_dir: Path | None = None
+    config: Path | None = None
+    max_models: int | None = None
+    memory_limit_bytes: int | None = None
+    idle_timeout_s: float = 1800.0
+    auto_load: bool = True
+    auto_download: bool = False
+    lease: Literal["auto", "on", "off"] = "auto"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    drain_timeout_s: float = 30.0
     max_body_bytes: int = 32 << 20
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     rate_limit: str | None = None
     """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"
-    chat_template: str | None = None
-    chat_template_args: dict[str, Any] = field(default_factory=dict)
-    use_default_chat_template: bool = False
     cache_dir: Path = field(default_factory=default_cache_dir)
     data_dir: Path = field(default_factory=default_data_dir)
     response_store: Literal["disk", "memory", "off"] = "disk"
     response_store_max_bytes: int = 256 << 20
     response_store_max_age_s: float = 30 * 86_400.0
-    adapter_path: Path | None = None
-    adapter_dir: Path | None = None
-    draft_model: str | None = None
-    num_draft_tokens: int = 3
     media: MediaAccess = field(default_factory=MediaAccess)
     media_limits: MediaLimits = field(default_factory=MediaLimits)
-    feature_cache_bytes: int = 256 << 20
-    prefix_cache_bytes: int = 1 << 30
-    batch_tokens: int = 4096
     patience: Patience = field(default_factory=Patience)
 
     @property
-    def name(self) -> str:
-        """The model's public name: what was asked for, else its path's last part or its hub id."""
-        if self.model_name:
-            return self.model_name
-        path = Path(self.model_path).expanduser()
-        return (path.stem if path.suffix == ".gguf" else path.name) if path.exists() else self.model_path
+    def sole(self) -> ModelSettings | None:
+        """The only model, to which requests go whatever model they name; None where the name selects."""
+        several = len(self.models) != 1 or self.config is not None or self.models_dir is not None
+        return None if several else self.models[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Draft, GenerationRequest
 from mlx_server.workers.adapter_folder import NO_ADAPTER, find_adapter, list_adapters
@@ -21,7 +21,7 @@ DEFAULT_DRAFT = "default_model"
 class Variants:
     """Settles a request's variant before it is queued: requests of the same variant then have equal fields."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ModelSettings) -> None:
         self._has_default_adapter = settings.adapter_path is not None
         self._adapter_dir = settings.adapter_dir
         self._draft_model = settings.draft_model

@@ -12,14 +12,14 @@ from openai import OpenAI
 from starlette.testclient import TestClient
 
 from mlx_server.app.server import create_app
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings, Settings
 
 
 def main() -> None:
     """Start, ask, stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model-path", required=True, help="an MLX folder, a .gguf file or a hub id")
-    settings = Settings(model_path=parser.parse_args().model_path, response_store="memory")
+    settings = Settings(models=(ModelSettings(parser.parse_args().model_path),), response_store="memory")
     with TestClient(create_app(settings)) as http:
         client = OpenAI(http_client=http, api_key="not-needed", base_url="http://embedded/v1")
         answer = client.chat.completions.create(

@@ -8,12 +8,13 @@ import msgspec
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the model is served; `worker` is its worker's state."""
+    """Whether models are served. `model` and `worker`: the first one's name and state; `models`: all states."""
 
     status: Literal["healthy", "unhealthy"]
     version: str
-    model: str
+    model: str | None
     worker: str
+    models: dict[str, str]
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -23,7 +24,7 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether a worker can take work."""
+    """Whether work is taken; `worker` is the state of the first model."""
 
     status: Literal["ready", "not ready"]
     worker: str

@@ -18,6 +18,7 @@ from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.routes.shown import with_files
@@ -73,7 +74,9 @@ def endpoint(
 
     async def generate(request: Request) -> GenerationResponse:
         given, headers = await read_request(request, decoder, harmless)
-        return await admit(request, given, encoder_class(make_head(request, given), given), headers)
+        deployment = await choose(request, given)
+        encoder = encoder_class(make_head(request, deployment, given), given)
+        return await admit(request, deployment, given, encoder, headers)
 
     return generate
 
@@ -93,9 +96,14 @@ async def read_request(
     return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
 
 
-def make_head(request: Request, given: Named) -> Head:
+async def choose(request: Request, given: Named) -> Deployment:
+    """The model that a request is for. Raises what the fleet's `choose` raises."""
+    fleet: Fleet = request.app.state.fleet
+    return await fleet.choose(given.model)
+
+
+def make_head(request: Request, deployment: Deployment, given: Named) -> Head:
     """What the answer will say of itself."""
-    deployment: Deployment = request.app.state.deployment
     performance = request.headers.get(PERFORMANCE_HEADER, "").lower() in ("1", "true", "yes")
     return Head(
         uuid.uuid4().hex,
@@ -108,19 +116,22 @@ def make_head(request: Request, given: Named) -> Head:
 
 
 async def admit(
-    request: Request, given: OutsideRequest, encoder: Encoder, headers: dict[str, str], keep: Keep | None = None
+    request: Request,
+    deployment: Deployment,
+    given: OutsideRequest,
+    encoder: Encoder,
+    headers: dict[str, str],
+    keep: Keep | None = None,
 ) -> GenerationResponse:
     """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
-    queue, ticket = await submit(request, given)
+    queue, ticket = await submit(request, deployment, given)
     return GenerationResponse(queue, ticket, encoder, stream=bool(given.stream), headers=headers, keep=keep)
 
 
-async def submit(request: Request, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
+async def submit(request: Request, deployment: Deployment, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
     """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
-    settings: Settings = request.app.state.settings
-    deployment: Deployment = request.app.state.deployment
-    generation = deployment.variants.settle(given.to_generation(settings.default_max_tokens))
-    work = await with_files(request, replace(generation, tenant=request.scope[OWNER]))
+    generation = deployment.variants.settle(given.to_generation(deployment.settings.default_max_tokens))
+    work = await with_files(request, deployment, replace(generation, tenant=request.scope[OWNER]))
     return deployment.queue, deployment.queue.submit(work, whole=not given.stream)
 
 

@@ -1,4 +1,4 @@
-"""Health: whether the front end lives, and whether a worker can take work."""
+"""Health: whether the front end lives, and whether work can be taken."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app import __version__
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
 from mlx_server.schemas.operations import Health, Live, Readiness
-from mlx_server.workers.supervisor import WorkerState
 
 
 async def health(request: Request) -> Response:
-    """200 as long as the model is served or will be; 503 once its worker was given up."""
-    deployment: Deployment = request.app.state.deployment
-    failed = deployment.worker.state is WorkerState.FAILED
-    status = Health("unhealthy" if failed else "healthy", __version__, deployment.name, deployment.status)
+    """200 as long as a model is served or will be; 503 once all of them were given up."""
+    fleet: Fleet = request.app.state.fleet
+    first = next(iter(fleet.deployments), None)
+    failed = fleet.failed
+    status = Health(
+        "unhealthy" if failed else "healthy",
+        __version__,
+        first.name if first else None,
+        first.status if first else fleet.status,
+        {deployment.name: deployment.status for deployment in fleet.deployments},
+    )
     return json_answer(status, 503 if failed else 200)
 
 
@@ -26,7 +32,8 @@ async def live(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """200 when a worker can take work, else 503."""
-    deployment: Deployment = request.app.state.deployment
-    status = Readiness("ready" if deployment.ready else "not ready", deployment.status)
-    return json_answer(status, 200 if deployment.ready else 503)
+    """200 when work can be taken, else 503."""
+    fleet: Fleet = request.app.state.fleet
+    first = next(iter(fleet.deployments), None)
+    status = Readiness("ready" if fleet.ready else "not ready", first.status if first else fleet.status)
+    return json_answer(status, 200 if fleet.ready else 503)

@@ -6,14 +6,15 @@ import functools
 from typing import Any
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.abilities import WRITES
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.errors import ModelNotFound
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
-from mlx_server.app.settings import ModelType, Settings
+from mlx_server.app.settings import ModelType
 from mlx_server.schemas.messages import ModelFacts
 from mlx_server.schemas.openai import Features, Modalities, Model, ModelList
 from mlx_server.schemas.openai_chat import ChatRequest
@@ -34,10 +35,8 @@ CONTENTS: dict[Any, set[str]] = {
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
 
-def describe(request: Request) -> Model:
+def describe(deployment: Deployment) -> Model:
     """OpenAI's model object, and what the model can do once that is known."""
-    settings: Settings = request.app.state.settings
-    deployment: Deployment = request.app.state.deployment
     facts = deployment.facts
     context_length = facts.context_length if facts else None
     return Model(
@@ -47,8 +46,8 @@ def describe(request: Request) -> Model:
         owned_by="mlx-server",
         status=deployment.status,
         context_length=context_length,
-        default_max_tokens=default_max_tokens(settings, context_length),
-        modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(settings.model_type, ["text"])),
+        default_max_tokens=default_max_tokens(deployment, context_length),
+        modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(deployment.type, ["text"])),
         features=Features(
             tools=bool(facts.tools) if facts else None,
             structured_outputs=facts.grammars if facts else None,
@@ -57,15 +56,16 @@ def describe(request: Request) -> Model:
             rerank=facts.scoring is not None if facts else None,
             dimensions=facts.dimensions if facts else None,
         ),
-        supported_parameters=list(supported_parameters(settings.model_type, *abilities(facts))),
+        supported_parameters=list(supported_parameters(deployment.type, *abilities(facts))),
     )
 
 
-def default_max_tokens(settings: Settings, context_length: int | None) -> int | None:
+def default_max_tokens(deployment: Deployment, context_length: int | None) -> int | None:
     """How long an answer may be that sets no limit; None for a model that writes none."""
-    if settings.model_type not in WRITES:
+    if deployment.type not in WRITES:
         return None
-    return min(settings.default_max_tokens, context_length or settings.default_max_tokens)
+    most = deployment.settings.default_max_tokens
+    return min(most, context_length or most)
 
 
 def abilities(facts: ModelFacts | None) -> tuple[bool, bool]:
@@ -94,13 +94,15 @@ def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tup
 
 async def list_models(request: Request) -> Response:
     """All models that requests may name."""
-    return json_answer(ModelList("list", [describe(request)]))
+    fleet: Fleet = request.app.state.fleet
+    return json_answer(ModelList("list", [describe(deployment) for deployment in fleet.deployments]))
 
 
 async def get_model(request: Request) -> Response:
     """One model by its id, which may contain slashes."""
-    deployment: Deployment = request.app.state.deployment
-    id_ = request.path_params["id"]
-    if id_ != deployment.name:
-        raise HTTPException(404, f"There is no model {id_!r}; {deployment.name!r} is served.")
-    return json_answer(describe(request))
+    fleet: Fleet = request.app.state.fleet
+    name = request.path_params["id"]
+    deployment = fleet.find(name)
+    if deployment is None:
+        raise ModelNotFound(name)
+    return json_answer(describe(deployment))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.schemas.operations import QueueReport, QueueStats
@@ -45,8 +49,34 @@ def rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
+def total(parts: Sequence[QueueStats]) -> QueueStats:
+    """All queues as one: sums, but the longest of the longest times, and means weighted by what was served."""
+    if len(parts) == 1:
+        return parts[0]
+    sums: dict[str, Any] = {
+        field.name: sum(getattr(part, field.name) for part in parts)
+        for field in msgspec.structs.fields(QueueStats)
+        if field.type is int
+    }
+    longest = [part.max_wait_s for part in parts if part.max_wait_s is not None]
+    return QueueStats(
+        **sums,
+        running=any(part.running for part in parts),
+        oldest_wait_s=max((part.oldest_wait_s for part in parts), default=0.0),
+        max_wait_s=max(longest, default=None),
+        mean_wait_s=mean([(part.mean_wait_s, part.served) for part in parts]),
+        mean_time_to_first_token_s=mean([(part.mean_time_to_first_token_s, part.served) for part in parts]),
+    )
+
+
+def mean(weighted: Sequence[tuple[float | None, int]]) -> float | None:
+    """The mean of those values that there are."""
+    weight = sum(count for value, count in weighted if value is not None)
+    return rounded(sum(value * count for value, count in weighted if value is not None) / weight) if weight else None
+
+
 async def queue_stats(request: Request) -> Response:
-    """The queue's state now, and per model."""
-    deployment: Deployment = request.app.state.deployment
-    stats = describe(deployment.queue, running=not deployment.queue.closed)
-    return json_answer(QueueReport("ok", stats, {deployment.name: stats}))
+    """The queues' state now: in sum, and per model."""
+    fleet: Fleet = request.app.state.fleet
+    stats = {one.name: describe(one.queue, running=not one.queue.closed) for one in fleet.deployments}
+    return json_answer(QueueReport("ok", total(list(stats.values())), stats))

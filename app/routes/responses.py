@@ -14,7 +14,7 @@ from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responder import WatchedResponse, start_of_stream
 from mlx_server.app.response_records import PREVIOUS, conversation, events_of, items_of, keep, response_of
 from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore
-from mlx_server.app.routes.generation import admit, make_head, read_request, submit
+from mlx_server.app.routes.generation import admit, choose, make_head, read_request, submit
 from mlx_server.app.settings import Settings
 from mlx_server.schemas import openai_responses
 from mlx_server.schemas.errors import InvalidRequest
@@ -36,12 +36,15 @@ async def create(request: Request) -> ASGIApp:
         raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
     turn = Turn(given, await earlier_items(request, given.previous_response_id))
     stored = store is not None and given.store is not False
-    encoder = ResponsesEncoder(make_head(request, turn), turn, store=stored)
+    deployment = await choose(request, turn)
+    encoder = ResponsesEncoder(make_head(request, deployment, turn), turn, store=stored)
     if store is None or not stored:
-        return await admit(request, turn, encoder, headers)
+        return await admit(request, deployment, turn, encoder, headers)
     if not given.background:
-        return await admit(request, turn, encoder, headers, lambda: keep(store, owner, encoder.response, turn.items))
-    run = Run(*await submit(request, turn), encoder, owner, streamed=bool(given.stream))
+        return await admit(
+            request, deployment, turn, encoder, headers, lambda: keep(store, owner, encoder.response, turn.items)
+        )
+    run = Run(*await submit(request, deployment, turn), encoder, owner, streamed=bool(given.stream))
     runs_of(request).start(run, store, turn.items)
     await run.kept.wait()
     if given.stream:

@@ -8,7 +8,7 @@ from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.openai_embeddings import EmbeddingsEncoder
 from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncoder
 from mlx_server.app.results import ResultsEncoder, ResultsResponse
-from mlx_server.app.routes.generation import make_head, read_request
+from mlx_server.app.routes.generation import choose, make_head, read_request
 from mlx_server.app.routes.shown import with_files
 from mlx_server.schemas import openai_embeddings, scores
 from mlx_server.schemas.embedding import Work
@@ -17,33 +17,37 @@ from mlx_server.schemas.embedding import Work
 async def embeddings(request: Request) -> ResultsResponse:
     """A vector for each input."""
     given, headers = await read_request(request, openai_embeddings.decoder, openai_embeddings.HARMLESS)
-    return await admit(request, given.to_work(), EmbeddingsEncoder(make_head(request, given), given), headers)
+    deployment = await choose(request, given)
+    encoder = EmbeddingsEncoder(make_head(request, deployment, given), given)
+    return await admit(request, deployment, given.to_work(), encoder, headers)
 
 
 async def rerank(request: Request) -> ResultsResponse:
     """Documents by their relevance to a query."""
     given, headers = await read_request(request, scores.rerank_decoder, scores.HARMLESS)
-    encoder = RerankEncoder(make_head(request, given), given, how_scored(request))
-    return await admit(request, given.to_work(), encoder, headers)
+    deployment = await choose(request, given)
+    encoder = RerankEncoder(make_head(request, deployment, given), given, how_scored(deployment))
+    return await admit(request, deployment, given.to_work(), encoder, headers)
 
 
 async def score(request: Request) -> ResultsResponse:
     """The relevance of texts to each other."""
     given, headers = await read_request(request, scores.score_decoder, scores.HARMLESS)
-    encoder = ScoresEncoder(make_head(request, given), how_scored(request))
-    return await admit(request, given.to_work(), encoder, headers)
+    deployment = await choose(request, given)
+    encoder = ScoresEncoder(make_head(request, deployment, given), how_scored(deployment))
+    return await admit(request, deployment, given.to_work(), encoder, headers)
 
 
-async def admit(request: Request, work: Work, encoder: ResultsEncoder, headers: dict[str, str]) -> ResultsResponse:
+async def admit(
+    request: Request, deployment: Deployment, work: Work, encoder: ResultsEncoder, headers: dict[str, str]
+) -> ResultsResponse:
     """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
-    deployment: Deployment = request.app.state.deployment
-    work = await with_files(request, work)
+    work = await with_files(request, deployment, work)
     return ResultsResponse(deployment.queue, deployment.queue.submit(work, whole=True), encoder, headers)
 
 
-def how_scored(request: Request) -> HowScored:
+def how_scored(deployment: Deployment) -> HowScored:
     """What will tell how the model scores: it may still be loading."""
-    deployment: Deployment = request.app.state.deployment
 
     def method() -> scores.Method:
         assert deployment.facts is not None

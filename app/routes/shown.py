@@ -12,41 +12,37 @@ from mlx_server.app.deployment import Deployment
 from mlx_server.app.leaving import unless_left
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.media.replacing import Files, brought
-from mlx_server.app.settings import Settings
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import TokensOf
 from mlx_server.schemas.shown import media_of, with_media
 
 
-async def with_files(request: Request, work: Work) -> Work:
+async def with_files(request: Request, deployment: Deployment, work: Work) -> Work:
     """Work that this model does, as it may be queued; with files to fetch, only while there is room in the queue.
 
     Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
     """
-    settings: Settings = request.app.state.settings
-    deployment: Deployment = request.app.state.deployment
-    check_served(settings.model_type, work)
+    check_served(deployment.type, work)
     media = media_of(work)
     if not media:
         return work
     deployment.queue.check_room()
-    return with_media(work, brought(await files_of(request, media)))
+    return with_media(work, brought(await files_of(request, deployment, media)))
 
 
-async def with_files_in_question(request: Request, question: TokensOf) -> TokensOf:
+async def with_files_in_question(request: Request, deployment: Deployment, question: TokensOf) -> TokensOf:
     """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
-    settings: Settings = request.app.state.settings
     media = media_of(question.prompt)
-    check_sees(settings.model_type, media)
+    check_sees(deployment.type, media)
     if not media:
         return question
-    return replace(question, prompt=with_media(question.prompt, brought(await files_of(request, media))))
+    files = brought(await files_of(request, deployment, media))
+    return replace(question, prompt=with_media(question.prompt, files))
 
 
-async def files_of(request: Request, media: Sequence[Media]) -> Files:
+async def files_of(request: Request, deployment: Deployment, media: Sequence[Media]) -> Files:
     """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
-    deployment: Deployment = request.app.state.deployment
     check_kinds(deployment.facts, media)
     reader: MediaReader = request.app.state.media
     return await unless_left(request, reader.read(media))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from mlx_server.app.asking import Answer
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.leaving import unless_left
-from mlx_server.app.routes.generation import read_request
+from mlx_server.app.routes.generation import choose, read_request
 from mlx_server.app.routes.shown import with_files_in_question
 from mlx_server.schemas import tokens
 from mlx_server.schemas.messages import Decoded, Question, TextOf, Tokens, TokensOf
@@ -18,8 +18,8 @@ from mlx_server.schemas.messages import Decoded, Question, TextOf, Tokens, Token
 async def tokenize(request: Request) -> Response:
     """The tokens of a text or of a conversation."""
     given, headers = await read_request(request, tokens.tokenize_decoder, tokens.HARMLESS)
-    deployment: Deployment = request.app.state.deployment
-    found = await ask_tokens(request, given.question())
+    deployment = await choose(request, given)
+    found = await ask_tokens(request, deployment, given.question())
     context_length = deployment.facts.context_length if deployment.facts else None
     pieces = found.pieces if given.return_token_strs else None
     answer = tokens.TokenizeAnswer(found.count, context_length, found.ids, pieces)
@@ -29,19 +29,18 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     """The text of tokens."""
     given, headers = await read_request(request, tokens.detokenize_decoder, tokens.HARMLESS)
-    answer = await ask(request, TextOf(given.tokens))
+    answer = await ask(request, await choose(request, given), TextOf(given.tokens))
     assert isinstance(answer, Decoded)
     return Response(msgspec.json.encode(tokens.DetokenizeAnswer(answer.text)), 200, headers, "application/json")
 
 
-async def ask_tokens(request: Request, question: TokensOf) -> Tokens:
+async def ask_tokens(request: Request, deployment: Deployment, question: TokensOf) -> Tokens:
     """What the worker's tokenizer makes of a prompt. Raises InvalidRequest and what `ask` raises."""
-    answer = await ask(request, await with_files_in_question(request, question))
+    answer = await ask(request, deployment, await with_files_in_question(request, deployment, question))
     assert isinstance(answer, Tokens)
     return answer
 
 
-async def ask(request: Request, question: Question) -> Answer:
+async def ask(request: Request, deployment: Deployment, question: Question) -> Answer:
     """The worker's answer. Raises QueueFull, QueueClosed, Unanswered, or ClientDisconnect once nobody waits for it."""
-    deployment: Deployment = request.app.state.deployment
     return await unless_left(request, deployment.asking.ask(question))

@@ -28,7 +28,7 @@ FACTS = ModelFacts(8, 512, 1000, 1 << 20, "bert", "a device")
 )
 def test_the_first_request_is_one_that_the_model_answers(model_type: ModelType, path: str, request_type: type) -> None:
     console = Console(file=io.StringIO(), width=80)
-    StartDisplay(console, "a/model", "http://localhost:8000", model_type).ready(FACTS)
+    StartDisplay(console, "http://localhost:8000").of("a/model", model_type).ready(FACTS)
     assert isinstance(console.file, io.StringIO)
     command = shlex.split(console.file.getvalue().splitlines()[-1])
     assert command[:2] == ["curl", f"http://localhost:8000/v1/{path}"]

@@ -13,12 +13,11 @@ from support.servers import chat_body, wait_for
 from support.streams import DONE, events
 
 from mlx_server.app.server import create_app
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings, Settings
 from mlx_server.workers.supervisor import Patience
 
-SETTINGS = Settings(
-    model_path="scripted", model_type="scripted", max_concurrency=2, queue_size=1, response_store="memory"
-)
+MODEL = ModelSettings("scripted", "scripted", max_concurrency=2, queue_size=1)
+SETTINGS = Settings(models=(MODEL,), response_store="memory")
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_worker_lives_as_long_as_the_app() -> None:
 
 
 def test_apps_do_not_share_state() -> None:
-    named = replace(SETTINGS, model_name="other", api_keys=("key",))
+    named = replace(SETTINGS, models=(replace(MODEL, name="other"),), api_keys=("key",))
     with TestClient(create_app(SETTINGS)) as first, TestClient(create_app(named)) as second:
         wait_for(lambda: first.get("/health/ready").status_code == second.get("/health/ready").status_code == 200)
         with ThreadPoolExecutor(2) as pool:
@@ -90,7 +89,7 @@ def test_worker_that_dies_again_and_again_is_given_up() -> None:
 
 
 def test_app_whose_model_cannot_be_loaded_says_so() -> None:
-    failing = replace(SETTINGS, model_path="scripted:fail")
+    failing = replace(SETTINGS, models=(replace(MODEL, path="scripted:fail"),))
     with TestClient(create_app(failing)) as client:
         wait_for(lambda: client.get("/health").status_code == 503)
         answer = client.post("/v1/chat/completions", json=chat_body("hi"))

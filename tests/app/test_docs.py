@@ -6,9 +6,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from mlx_server.app.server import create_app
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings, Settings
 
-SETTINGS = Settings(model_path="scripted", model_type="scripted", response_store="memory", api_keys=("k",))
+SETTINGS = Settings(models=(ModelSettings("scripted", "scripted"),), response_store="memory", api_keys=("k",))
 
 
 @pytest.fixture(scope="module")

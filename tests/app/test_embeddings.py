@@ -17,7 +17,7 @@ from support.servers import SCRIPTED, Server
 from support.vectors import EMBEDDINGS, floats_of, vectors_of
 
 from mlx_server.app.server import create_app
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings, Settings
 
 DIMENSIONS = 8
 SLOW = json.dumps({"first_token_s": 60})
@@ -146,7 +146,7 @@ def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
 
 
 def test_model_that_makes_no_embeddings_says_so_without_being_asked() -> None:
-    client = TestClient(create_app(Settings(model_path="any", model_type="rerank", response_store="off")))
+    client = TestClient(create_app(Settings(models=(ModelSettings("any", "rerank"),), response_store="off")))
     error = client.post(EMBEDDINGS, json={"input": "a"}).json()["error"]
     assert error["param"] == "model"
     assert error["message"] == "This model (rerank) makes no embeddings. It answers POST /v1/rerank or /v1/score."

@@ -81,10 +81,15 @@ def test_wrong_method_is_refused_with_the_right_ones(server: Server, method: str
     assert error["message"].startswith(f"{method} is not allowed at {path}")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/nothing", "/v1/moderations", "/v1/chat", "/%ff%00", "/v1/models/other"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/nothing", "/v1/moderations", "/v1/chat", "/%ff%00"])
 def test_unknown_path_is_not_found(server: Server, path: str) -> None:
     error = check_shape(server.get(path), 404)
     assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
+
+
+def test_unknown_model_is_not_found(server: Server) -> None:
+    error = check_shape(server.get("/v1/models/other"), 404, "model")
+    assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_found")
 
 
 def test_declared_body_over_the_limit_is_refused_unread(server: Server) -> None:

@@ -16,7 +16,7 @@ from support.servers import SCRIPTED, Server
 from mlx_server.app.documentation import DOCS, Doc
 from mlx_server.app.openapi import MEANINGS, docs_of, document, path_of
 from mlx_server.app.server import ROUTES, create_app
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings, Settings
 from mlx_server.schemas.openai_chat import ChatRequest
 
 METHODS = {"get", "head", "post", "put", "patch", "delete"}
@@ -25,7 +25,7 @@ METHODS = {"get", "head", "post", "put", "patch", "delete"}
 @pytest.fixture(scope="module")
 def given() -> dict[str, Any]:
     """What a server tells of itself, without a worker: the document does not need one."""
-    client = TestClient(create_app(Settings(model_path="scripted", model_type="scripted")))
+    client = TestClient(create_app(Settings(models=(ModelSettings("scripted", "scripted"),))))
     answer = client.get("/openapi.json")
     assert answer.status_code == 200
     assert client.get("/openapi.json").content == answer.content
@@ -92,7 +92,7 @@ def test_every_field_of_a_request_is_in_its_schema(given: dict[str, Any]) -> Non
 
 def test_a_key_is_needed_where_one_is_configured() -> None:
     for keys, security in (((), [{}, {"bearer": []}, {"key": []}]), (("k",), [{"bearer": []}, {"key": []}])):
-        client = TestClient(create_app(Settings(model_path="scripted", model_type="scripted", api_keys=keys)))
+        client = TestClient(create_app(Settings(models=(ModelSettings("scripted", "scripted"),), api_keys=keys)))
         told = client.get("/openapi.json", headers={"x-api-key": "k"}).json()
         assert told["security"] == security
         assert told["paths"]["/health"]["get"]["security"] == []

@@ -14,7 +14,7 @@ from support.servers import SCRIPTED, Server
 from support.vectors import RERANK, SCORE
 
 from mlx_server.app.server import create_app
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings, Settings
 
 QUERY = "red green blue"
 DOCUMENTS = ["yellow", "green red", "red green blue", "red", "blue"]
@@ -100,7 +100,7 @@ def test_one_text_meets_all_and_many_meet_in_pairs(
 
 @pytest.mark.parametrize("path", [RERANK, SCORE])
 def test_model_that_does_not_score_says_so(path: str) -> None:
-    client = TestClient(create_app(Settings(model_path="any", model_type="rerank", response_store="off")))
+    client = TestClient(create_app(Settings(models=(ModelSettings("any", "rerank"),), response_store="off")))
     refused = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
     assert path in refused.json()["error"]["message"]
 

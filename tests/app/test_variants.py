@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from mlx_server.app.settings import Settings
+from mlx_server.app.settings import ModelSettings
 from mlx_server.app.variants import Variants
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Draft, GenerationRequest, TextPrompt
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 
 def _settle(settings: dict[str, Any], adapter: str | None = None, draft: Draft | None = None) -> GenerationRequest:
     request = GenerationRequest((TextPrompt("x"),), 8, adapter=adapter, draft=draft)
-    return Variants(Settings("model", **settings)).settle(request)
+    return Variants(ModelSettings("model", **settings)).settle(request)
 
 
 def _refusal(settings: dict[str, Any], adapter: str | None = None, draft: Draft | None = None) -> InvalidRequest:
@@ -30,7 +30,7 @@ def _refusal(settings: dict[str, Any], adapter: str | None = None, draft: Draft 
 
 
 def test_a_request_that_asks_for_nothing_stays_as_it_is() -> None:
-    assert Variants(Settings("model")).settle(REQUEST) is REQUEST
+    assert Variants(ModelSettings("model")).settle(REQUEST) is REQUEST
 
 
 @pytest.mark.parametrize(

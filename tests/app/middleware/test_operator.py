@@ -24,7 +24,7 @@ async def stop(request: Request) -> Response:
 
 def client(peer: str = "127.0.0.1", base: str = BASE, **settings: Any) -> TestClient:
     app = Starlette(routes=[Route("/stop", stop, methods=["POST"])], exception_handlers=errors.HANDLERS)
-    app.state.settings = Settings(model_path="scripted", model_type="scripted", **settings)
+    app.state.settings = Settings(**settings)
     return TestClient(app, base, client=(peer, 5000))
 
 

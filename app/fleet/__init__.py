@@ -1,0 +1,1 @@
+"""All models of one server: which may be named, which are loaded, and who makes room for whom."""

@@ -1,0 +1,47 @@
+"""What can go wrong before a request reaches a model."""
+
+from __future__ import annotations
+
+GIGABYTE = 1e9
+
+
+class FleetError(Exception):
+    """Raised when a model can't be had; the message is for the client."""
+
+
+class ModelNotFound(FleetError):  # noqa: N818 - named for the fact
+    """Raised when nobody knows a model of this name."""
+
+    def __init__(self, name: str, how: str = "") -> None:
+        super().__init__(f"Model {name[:200]!r} not found{'. ' + how if how else ''}")
+        self.name = name
+
+
+class ModelNotLoaded(FleetError):  # noqa: N818 - named for the fact
+    """Raised when a model would have to be loaded first, and requests may not do that."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Model '{name}' is not loaded. Load it first with POST /v1/models/{name}/load")
+
+
+class InsufficientMemory(FleetError):  # noqa: N818 - named for the fact
+    """Raised when a model can never fit; both are bytes."""
+
+    def __init__(self, available: int, required: int) -> None:
+        super().__init__(
+            f"❌ Insufficient memory - {available / GIGABYTE:.1f}GB available, {required / GIGABYTE:.1f}GB required"
+        )
+        self.available = available
+        self.required = required
+
+
+class ModelBusy(FleetError):  # noqa: N818 - named for the fact
+    """Raised when a model can't be changed now."""
+
+
+class LoadFailed(FleetError):  # noqa: N818 - named for the fact
+    """Raised when a model could not be loaded; the message says why."""
+
+
+class NotServable(FleetError):  # noqa: N818 - named for the fact
+    """Raised when a model is of a kind that is not served, or is no model; the message says which."""
