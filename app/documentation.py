@@ -6,10 +6,19 @@ A method that differs from the others of its path has a line of its own: `"DELET
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlx_server.schemas import anthropic, anthropic_answer, openai_embeddings, operations, scores, tokens
+from mlx_server.app.hub.categories import WORDS
+from mlx_server.schemas import (
+    anthropic,
+    anthropic_answer,
+    impetus_models,
+    openai_embeddings,
+    operations,
+    scores,
+    tokens,
+)
 from mlx_server.schemas import openai_responses_answer as responses
 from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody
 from mlx_server.schemas.openai import Model, ModelList
@@ -112,6 +121,34 @@ DOCS: dict[str, Doc] = {
         error=AnthropicErrorBody,
     ),
 }
+for _method, _doc in {
+    "/api/models/discover": Doc(
+        "Models on the hub that may be downloaded",
+        impetus_models.DiscoveredModels,
+        errors=(400, 403, 500, 503),
+        query={
+            "category": f"One of {', '.join(category.name for category in WORDS)}.",
+            "size_limit_gb": "At most so large, in 10**9 bytes.",
+        },
+    ),
+    "/api/models/download": Doc(
+        "Download a model, or go on with it",
+        impetus_models.DownloadStarted,
+        impetus_models.DownloadRequest,
+        errors=(400, 403, 404, 409, 413, 500, 502, 503),
+    ),
+    "/api/models/downloads": Doc("All downloads, the newest first", impetus_models.DownloadList),
+    "/api/models/downloads/{id}": Doc(
+        "A download now", impetus_models.DownloadState, errors=LOOKS_UP, path={"id": "The download's id."}
+    ),
+    "DELETE /api/models/downloads/{id}": Doc(
+        "Cancel a download; what has arrived is kept",
+        impetus_models.DownloadState,
+        errors=(403, 404, 500),
+        path={"id": "The download's id."},
+    ),
+}.items():
+    DOCS[_method] = replace(_doc, error=ApiErrorBody)
 for _path in ("/tokenize", "/v1/tokenize"):
     DOCS[_path] = Doc("Tokens of a text", tokens.TokenizeAnswer, tokens.TokenizeRequest, errors=GENERATES)
 for _path in ("/detokenize", "/v1/detokenize"):

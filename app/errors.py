@@ -15,9 +15,21 @@ from starlette.types import Scope
 
 from mlx_server.app.asking import Unanswered
 from mlx_server.app.fleet import errors as fleet
+from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay
+from mlx_server.app.hub.installing import NameTaken
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
+from mlx_server.workers.hub.errors import (
+    HubBusy,
+    HubDenied,
+    HubError,
+    HubNotFound,
+    HubOffline,
+    NotAHubId,
+    NotEnoughDisk,
+    NothingToServe,
+)
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -88,6 +100,20 @@ def speaks_anthropic(path: str) -> bool:
     return below(path, ANTHROPIC_ROOT)
 
 
+HUB: dict[type[HubError], tuple[int, str, str]] = {
+    NotAHubId: (400, INVALID, "invalid_hub_id"),
+    NothingToServe: (400, INVALID, "not_servable"),
+    HubDenied: (403, "permission_error", "hub_access_denied"),
+    HubNotFound: (404, INVALID, "hub_model_not_found"),
+    DownloadNotFound: (404, INVALID, "download_not_found"),
+    DownloadUnderWay: (409, INVALID, "download_under_way"),
+    NameTaken: (409, INVALID, "name_taken"),
+    HubOffline: (503, SERVER, "hub_unreachable"),
+    HubBusy: (503, SERVER, "hub_busy"),
+    NotEnoughDisk: (507, SERVER, "not_enough_disk"),
+}
+"""What goes wrong with the hub; the rest of it is a download that failed."""
+
 FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
     FailureKind.INVALID: (400, INVALID, None),
     FailureKind.ENGINE: (500, SERVER, "engine_error"),
@@ -136,6 +162,9 @@ def of_exception(error: Exception) -> Answer:
             return Answer(status, kind, str(error), None, code)
         case Unanswered():
             return of_failure(error.why)
+        case HubError():
+            status, kind, code = HUB.get(type(error), (502, SERVER, "download_failed"))
+            return Answer(status, kind, str(error), None, code)
         case fleet.FleetError():
             status, kind, code = FLEET[type(error)]
             return Answer(status, kind, str(error), "model", code)
@@ -166,4 +195,6 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-HANDLERS = dict.fromkeys((InvalidRequest, QueueFull, QueueClosed, Unanswered, fleet.FleetError, HTTPException), handle)
+HANDLERS = dict.fromkeys(
+    (InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, fleet.FleetError, HTTPException), handle
+)

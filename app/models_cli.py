@@ -9,9 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mlx_server.app import hub_cli
+
 EXIT_MODEL = 3
 
-app = typer.Typer(help="Look at models without loading them.", no_args_is_help=True)
+app = typer.Typer(help="Look at models without loading them, and get others.", no_args_is_help=True)
+hub_cli.add_to(app)
 
 
 @app.command("list")

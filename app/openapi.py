@@ -25,11 +25,11 @@ MEANINGS = {
     400: "The request can't be served as it is; `param` names the field.",
     401: "A key is configured, and this is not it.",
     413: "The body is larger than the server's limit.",
-    403: "Only the operator may do that.",
+    403: "Only the operator may do that, or the hub gives no access to that model.",
     429: "The queue is full, or a limit reached: come again after `Retry-After` seconds.",
     500: "The server failed on this request.",
     502: "The worker died, and the request could not be replayed.",
-    503: "The server is stopping, or its model was given up.",
+    503: "The server is stopping, its model was given up, or the hub can't be reached.",
     504: "The request took longer than the server's limit.",
 }
 HEADERS: dict[str, dict[str, Any]] = {

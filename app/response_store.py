@@ -5,31 +5,30 @@ It knows records, not what is in them. Everything happens on one thread of its o
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-VERSION = 1
-BUSY_S = 5.0
+from mlx_server.app.database import Database
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS responses (
-    id TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    previous TEXT,
-    used REAL NOT NULL,
-    response BLOB NOT NULL,
-    items BLOB NOT NULL,
-    events BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS responses_used ON responses (used);
-"""
+MIGRATIONS = (
+    (
+        """
+        CREATE TABLE IF NOT EXISTS responses (
+            id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            previous TEXT,
+            used REAL NOT NULL,
+            response BLOB NOT NULL,
+            items BLOB NOT NULL,
+            events BLOB NOT NULL
+        )
+        """,
+        "CREATE INDEX IF NOT EXISTS responses_used ON responses (used)",
+    ),
+)
 
 # A response and all that it follows, down to the first one or to one that is gone.
 CHAIN = """
@@ -40,12 +39,6 @@ WITH RECURSIVE chain (id, previous, depth) AS (
     WHERE r.owner = :owner AND r.used >= :oldest
 )
 """
-
-T = TypeVar("T")
-
-
-class StoreError(Exception):
-    """Raised when the database can't be opened; the message is one line for the person who started the server."""
 
 
 class ChainTooLongError(Exception):
@@ -80,19 +73,16 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._clock = clock
-        try:
-            self._database = connect(path)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the response store {path} can't be opened: {error}") from None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="responses")
+        self._database = Database(path, "response store", MIGRATIONS)
 
     async def put(self, record: Record) -> None:
         """Keep a response, in the place of one with the same id. It is on its way to the disk when this returns."""
-        await self._run(lambda: self._put(record))
+        await self._database.write(lambda connection: self._put(connection, record))
 
     async def get(self, id_: str, owner: str) -> Record | None:
         """The response of that id, if it is this owner's."""
-        found = await self._run(lambda: self._select(f"{CHAIN} {COLUMNS} WHERE depth = 0", id_, owner))
+        query = f"{CHAIN} {COLUMNS} WHERE depth = 0"
+        found = await self._database.read(lambda connection: self._select(connection, query, id_, owner))
         return found[0] if found else None
 
     async def chain(self, id_: str, owner: str, max_bytes: int) -> list[Record]:
@@ -100,81 +90,55 @@ class ResponseStore:
 
         A conversation whose beginning is gone begins with a record that has a `previous`.
         """
-        return await self._run(lambda: self._chain(id_, owner, max_bytes))
+        return await self._database.write(lambda connection: self._chain(connection, id_, owner, max_bytes))
 
     async def delete(self, id_: str, owner: str) -> bool:
         """Forget a response; tells whether there was one."""
-        return await self._run(lambda: self._delete(id_, owner))
+        return await self._database.write(lambda connection: self._delete(connection, id_, owner))
 
     def close(self) -> None:
         """Finish what was asked for, and close the file."""
-        self._thread.shutdown()
         self._database.close()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    # --- on the thread ---
+    # --- on the database's thread ---
 
     @property
     def _oldest(self) -> float:
         return self._clock() - self._max_age_s
 
-    def _put(self, record: Record) -> None:
+    def _put(self, connection: sqlite3.Connection, record: Record) -> None:
         values = (record.id, record.owner, record.previous, self._clock(), record.response, record.items, record.events)
-        with self._database as database:
-            database.execute("DELETE FROM responses WHERE used < ?", (self._oldest,))
-            database.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-            while self._bytes_used() > self._max_bytes and database.execute(OLDEST).rowcount:
-                pass
+        connection.execute("DELETE FROM responses WHERE used < ?", (self._oldest,))
+        connection.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        while bytes_used(connection) > self._max_bytes and connection.execute(OLDEST).rowcount:
+            pass
 
-    def _bytes_used(self) -> int:
-        pages, free, size = (
-            self._database.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return int((pages - free) * size)
-
-    def _select(self, query: str, id_: str, owner: str) -> list[Record]:
+    def _select(self, connection: sqlite3.Connection, query: str, id_: str, owner: str) -> list[Record]:
         given = {"id": id_, "owner": owner, "oldest": self._oldest}
-        return [Record(*row) for row in self._database.execute(query, given)]
+        return [Record(*row) for row in connection.execute(query, given)]
 
-    def _chain(self, id_: str, owner: str, max_bytes: int) -> list[Record]:
+    def _chain(self, connection: sqlite3.Connection, id_: str, owner: str, max_bytes: int) -> list[Record]:
         given = {"id": id_, "owner": owner, "oldest": self._oldest, "now": self._clock()}
-        with self._database as database:
-            [size] = database.execute(f"{CHAIN} {SIZE}", given).fetchone()
-            if (size or 0) > max_bytes:
-                raise ChainTooLongError
-            database.execute(f"{CHAIN} {USE}", given)
-        return self._select(f"{CHAIN} {COLUMNS} ORDER BY depth DESC", id_, owner)
+        [size] = connection.execute(f"{CHAIN} {SIZE}", given).fetchone()
+        if (size or 0) > max_bytes:
+            raise ChainTooLongError
+        connection.execute(f"{CHAIN} {USE}", given)
+        return self._select(connection, f"{CHAIN} {COLUMNS} ORDER BY depth DESC", id_, owner)
 
-    def _delete(self, id_: str, owner: str) -> bool:
-        with self._database as database:
-            query = "DELETE FROM responses WHERE id = ? AND owner = ? AND used >= ?"
-            return database.execute(query, (id_, owner, self._oldest)).rowcount > 0
+    def _delete(self, connection: sqlite3.Connection, id_: str, owner: str) -> bool:
+        query = "DELETE FROM responses WHERE id = ? AND owner = ? AND used >= ?"
+        return connection.execute(query, (id_, owner, self._oldest)).rowcount > 0
+
+
+def bytes_used(connection: sqlite3.Connection) -> int:
+    """What the rows take, in pages."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 COLUMNS = "SELECT id, owner, r.previous, response, items, events FROM chain JOIN responses AS r USING (id)"
 SIZE = "SELECT sum(length(response) + length(items)) FROM chain JOIN responses USING (id)"
 USE = "UPDATE responses SET used = :now WHERE id IN (SELECT id FROM chain)"
 OLDEST = "DELETE FROM responses WHERE id = (SELECT id FROM responses ORDER BY used LIMIT 1)"
-
-
-def connect(path: Path | None) -> sqlite3.Connection:
-    """An open database of this version, readable by its user only. Raises OSError, sqlite3.Error or StoreError."""
-    if path is not None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    database = sqlite3.connect(path or ":memory:", timeout=BUSY_S, check_same_thread=False)
-    try:
-        [version] = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
-            raise StoreError(f"the response store {path} was made by a newer version of this server")
-        # A kill loses nothing, a power cut at most the last moments; what is deleted is overwritten.
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
-            database.execute(f"PRAGMA {pragma}")
-        database.executescript(f"{SCHEMA} PRAGMA user_version = {VERSION};")
-    except BaseException:
-        database.close()
-        raise
-    return database

@@ -12,10 +12,10 @@ import uvicorn
 from rich.console import Console
 
 from mlx_server.app.console import StartDisplay
+from mlx_server.app.database import StoreError
 from mlx_server.app.fleet.errors import FleetError
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.protocol import HttpProtocol
-from mlx_server.app.response_store import StoreError
 from mlx_server.app.server import create_app
 from mlx_server.app.settings import Settings
 

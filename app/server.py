@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,8 +12,11 @@ from starlette.routing import Mount, Route
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.fleet.fleet import Fleet, Observe
+from mlx_server.app.hub.discovery import Hub
+from mlx_server.app.hub.downloads import Downloads
+from mlx_server.app.hub.installing import Installer
 from mlx_server.app.keys import KeyRing
-from mlx_server.app.live.station import Station
+from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
@@ -23,10 +25,22 @@ from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
+from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
+from mlx_server.app.registry.registry import Registry
 from mlx_server.app.response_store import ResponseStore
-from mlx_server.app.routes import anthropic, docs, generation, health, models, queue_stats, responses, results, tokens
+from mlx_server.app.routes import (
+    anthropic,
+    docs,
+    generation,
+    health,
+    impetus_models,
+    models,
+    queue_stats,
+    responses,
+    results,
+    tokens,
+)
 from mlx_server.app.settings import Settings
-from mlx_server.schemas.live import ModelStatus
 
 ROUTES = [
     Route("/health", health.health, methods=["GET", "POST"]),
@@ -59,6 +73,10 @@ ROUTES = [
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),
     Route("/v1/responses/{id}/input_items", responses.input_items),
+    Route("/api/models/discover", impetus_models.discover),
+    Route("/api/models/download", impetus_models.download, methods=["POST"]),
+    Route("/api/models/downloads", impetus_models.downloads),
+    Route("/api/models/downloads/{id}", impetus_models.one_download, methods=["GET", "DELETE"]),
 ]
 
 
@@ -68,23 +86,24 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
+    registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    installer = Installer(registry)
+    downloads = Downloads(settings.hub, registry, installed=installer.installed)
     meter = Meter()
-    live = Station(
-        keys,
-        meter,
-        snapshot=lambda: statuses(fleet),
-        queues=lambda: {deployment.name: deployment.queue for deployment in fleet.deployments},
-    )
+    live = make_station(keys, meter, fleet, downloads)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         fleet.start()
+        await downloads.open()
         try:
             yield
         finally:
             await live.close()
+            await downloads.close()
             await fleet.stop()
             await runs.close()
+            registry.close()
             if store is not None:
                 store.close()
 
@@ -107,13 +126,11 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     app.state.background_runs = runs
     app.state.meter = meter
     app.state.live = live
+    app.state.registry = registry
+    app.state.hub = Hub(settings.hub)
+    app.state.installer = installer
+    app.state.downloads = downloads
     return app
-
-
-def statuses(fleet: Fleet) -> list[ModelStatus]:
-    """How the models are, for who begins to listen."""
-    now = datetime.now(UTC).isoformat()
-    return [ModelStatus(deployment.name, deployment.status, now) for deployment in fleet.deployments]
 
 
 def open_store(settings: Settings) -> ResponseStore | None:

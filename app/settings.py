@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlx_server.schemas.messages import CpuDtype, MediaLimits
+from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.supervisor import Patience
 
 
@@ -139,6 +140,7 @@ class Settings:
     response_store_max_age_s: float = 30 * 86_400.0
     media: MediaAccess = field(default_factory=MediaAccess)
     media_limits: MediaLimits = field(default_factory=MediaLimits)
+    hub: HubAccess = field(default_factory=HubAccess.from_environment)
     patience: Patience = field(default_factory=Patience)
 
     @property

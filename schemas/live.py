@@ -5,29 +5,20 @@ from __future__ import annotations
 import msgspec
 
 from mlx_server.schemas.hardware import HardwareMetrics
+from mlx_server.schemas.impetus_models import DownloadState
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """A model is loaded, unloaded, or on its way; `error` says why it failed."""
+    """A model is loaded, unloaded, or on its way; `error` says why it failed.
+
+    While it loads, `phase` is what is being done, and `progress_percent` how much of that, where it is known.
+    """
 
     model_id: str
     status: str
     timestamp: str
-    error: str | None = None
-
-
-class DownloadProgress(msgspec.Struct, frozen=True):
-    """A download goes on, or has ended: `status` says how. What is not known yet is null."""
-
-    download_id: str
-    model_id: str
-    status: str
-    progress_percent: float | None
-    downloaded_bytes: int
-    total_bytes: int | None
-    bytes_per_second: float | None
-    eta_seconds: float | None
-    timestamp: str
+    progress_percent: float | None = None
+    phase: str | None = None
     error: str | None = None
 
 
@@ -54,15 +45,17 @@ class InferenceStats(msgspec.Struct, frozen=True):
     models: dict[str, ModelInference]
 
 
-LiveEvent = ModelStatus | DownloadProgress | InferenceStats | HardwareMetrics
+LiveEvent = ModelStatus | DownloadState | InferenceStats | HardwareMetrics
 
 NAMES: dict[type[LiveEvent], str] = {
     ModelStatus: "model_status",
-    DownloadProgress: "download_progress",
+    DownloadState: "download_progress",
     InferenceStats: "inference_stats",
     HardwareMetrics: "hardware_metrics",
 }
 """What each event is called on the wire."""
 
-REPLACEABLE = (DownloadProgress, InferenceStats, HardwareMetrics)
-"""Events that the next of their kind makes worthless: a client that can't follow gets fewer of them."""
+
+def is_replaceable(event: LiveEvent) -> bool:
+    """Whether the next event of its kind makes it worthless: a client that can't follow gets fewer of these."""
+    return event.phase is not None if isinstance(event, ModelStatus) else True

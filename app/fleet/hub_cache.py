@@ -38,3 +38,9 @@ def complete(repository: Path) -> Path | None:
         return folder if whole else None
     except (OSError, ValueError):
         return None
+
+
+def repository(folder: Path) -> Path | None:
+    """The whole repository in the cache that a folder belongs to; None if it lies elsewhere."""
+    cache, path = cache_root().absolute(), folder.absolute()
+    return cache / path.relative_to(cache).parts[0] if path.is_relative_to(cache) and path != cache else None

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from mlx_server.app.keys import KeyRing, keys_in
-from mlx_server.schemas.live import NAMES, REPLACEABLE, LiveEvent
+from mlx_server.schemas.live import NAMES, LiveEvent, is_replaceable
 
 NAMESPACE = "/"
 KEY_NAMES = ("token", "api_key")
@@ -139,7 +139,7 @@ class Listeners:
         if sid not in self._sids:
             return
         waiting = self._waiting(sid)
-        if isinstance(event, REPLACEABLE) and waiting > FEW_WAITING:
+        if is_replaceable(event) and waiting > FEW_WAITING:
             return
         if waiting >= MAX_WAITING:
             self._behind.add(sid)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore, StoreError
+from mlx_server.app.database import StoreError
+from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore
 
 MANY = 1 << 30
 DAY = 86_400.0

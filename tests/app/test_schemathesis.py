@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from support.servers import Server
+import pytest
+from support.hub import LocalHub, Repo, running
+from support.servers import SCRIPTED, Server
 
 CHECKS = (
     "not_a_server_error",
@@ -20,6 +23,16 @@ EXCLUDED: tuple[str, ...] = ()
 """Paths that stop something."""
 
 LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "45", "--phases", "coverage,fuzzing")
+
+
+@pytest.fixture
+def scripted_server(tmp_path: Path) -> Iterator[Server]:
+    """One that asks a hub on this machine: one that can't be reached is a server's error, if an honest one."""
+    with running(LocalHub(Repo("a/b", {"model.safetensors": b"w" * 2000}))) as hub:
+        server = Server(*SCRIPTED, "--max-concurrency", 4, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)})
+        server.wait_ready()
+        yield server
+        server.close()
 
 
 def test_no_request_has_an_answer_that_is_not_documented(scripted_server: Server, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_listener_is_told_what_happens(scripted_server: Server, transport: str) 
     with Listener(scripted_server, transport) as listener:
         assert listener.client.transport() == transport
         status = listener.wait("model_status")
-        assert (status["model_id"], status["status"], status["error"]) == ("scripted", "ready", None)
+        assert (status["model_id"], status["status"], status["error"]) == ("scripted", "loaded", None)
         assert scripted_server.chat({"tokens": 20}).status_code == 200
         wait_for(
             lambda: (listener.of("inference_stats") or [{"tokens_generated_total": 0}])[-1]["tokens_generated_total"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -12,7 +13,8 @@ from mlx_server.app.live.listeners import FEW_WAITING, MAX_WAITING
 from mlx_server.app.live.station import MAX_SESSIONS, Station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.schemas.live import DownloadProgress, InferenceStats, LiveEvent, ModelStatus
+from mlx_server.schemas.impetus_models import DownloadState
+from mlx_server.schemas.live import InferenceStats, LiveEvent, ModelStatus
 
 URL = "http://127.0.0.1/socket.io/?EIO=4&transport=polling"
 
@@ -21,8 +23,9 @@ def status(name: str) -> ModelStatus:
     return ModelStatus(name, "loaded", "2026-01-01T00:00:00+00:00")
 
 
-def progress(percent: float) -> DownloadProgress:
-    return DownloadProgress("1", "m", "downloading", percent, 0, None, None, None, "2026-01-01T00:00:00+00:00")
+def progress(percent: float) -> DownloadState:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return DownloadState("1", "m", "m", "downloading", percent, 0, 0, None, None, None, False, at, at)
 
 
 class Source:

@@ -1,0 +1,116 @@
+"""An embedded SQLite database on a thread of its own, which goes forward from version to version."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+BUSY_S = 5.0
+PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON", "foreign_keys = ON")
+"""A kill loses nothing, a power cut at most the last moments; what is deleted is overwritten."""
+
+Migration = Sequence[str]
+"""The statements that lead from one version to the next."""
+
+T = TypeVar("T")
+
+
+class StoreError(Exception):
+    """Raised when a database can't be opened; the message is one line for the person who started the server."""
+
+
+class NewerVersionError(Exception):
+    """Raised when a database is of a version that nobody here knows."""
+
+
+class Database:
+    """A database in a file that only its user can read, or in memory where `path` is None.
+
+    Everything happens on its thread, in the order of the calls. Survives a kill; several servers may share one file.
+    `what` is what people call it. Its version is the number of `migrations`. Raises StoreError.
+    """
+
+    def __init__(self, path: Path | None, what: str, migrations: Sequence[Migration]) -> None:
+        try:
+            self._connection = connect(path, migrations)
+        except NewerVersionError:
+            raise StoreError(f"the {what} {path} was made by a newer version of this server") from None
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"the {what} {path} can't be opened: {error}") from None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=what)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` finds. Raises sqlite3.Error."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` as a whole, or nothing of it. It is on its way to the disk when this returns. Raises sqlite3.Error.
+
+        Once begun it goes on, whether or not the caller waits for it.
+        """
+        return await self.read(lambda connection: in_transaction(connection, work))
+
+    def close(self) -> None:
+        """Finish what was asked for, and close the file. Idempotent."""
+        self._thread.shutdown()
+        self._connection.close()
+
+
+def connect(path: Path | None, migrations: Sequence[Migration]) -> sqlite3.Connection:
+    """An open database of the newest version, for one thread at a time.
+
+    Raises OSError, sqlite3.Error or NewerVersionError.
+    """
+    if path is not None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # Transactions begin and end where `in_transaction` says so, and nowhere else.
+    connection = sqlite3.connect(path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        if version_of(connection) > len(migrations):
+            raise NewerVersionError
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        if version_of(connection) < len(migrations):
+            in_transaction(connection, lambda connection: go_forward(connection, migrations))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def go_forward(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
+    """Bring the database to the version that `migrations` lead to. Raises sqlite3.Error or NewerVersionError."""
+    # Another server may have done it, and more, while this one waited for its turn.
+    version = version_of(connection)
+    if version > len(migrations):
+        raise NewerVersionError
+    for statements in migrations[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(migrations)}")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """0 for a new file."""
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Do `work` with the file locked for writers from the start: what it reads stays true until it ends."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk may have ended the transaction already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result

@@ -1,0 +1,225 @@
+"""All downloads: a few at once, each in a process of its own, one for each repository."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import msgspec
+
+from mlx_server.app.hub.download import Download, DownloadStatus, DownloadStore
+from mlx_server.app.hub.fetching import fetch
+from mlx_server.app.registry.rows import DownloadRow
+from mlx_server.workers.hub.access import HubAccess, check_hub_id
+from mlx_server.workers.hub.errors import HubError
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 5.0
+
+Watcher = Callable[[Download], None]
+Installed = Callable[[Download], Awaitable[None]]
+"""Is awaited with a download whose `folder` is whole, before it counts as completed. May raise HubError."""
+
+
+class DownloadNotFound(HubError):  # noqa: N818 - named for the fact
+    """Raised when there is no download of that id."""
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"There is no download {id_}.")
+
+
+class DownloadUnderWay(HubError):  # noqa: N818 - named for the fact
+    """Raised when a repository is being downloaded under another name."""
+
+    def __init__(self, row: DownloadRow) -> None:
+        super().__init__(
+            f"{row.hub_id} is being downloaded as {row.name!r} ({row.id}): wait until it is there, or cancel it first."
+        )
+
+
+class MemoryStore:
+    """Downloads that are forgotten when the server ends."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, DownloadRow] = {}
+
+    async def downloads(self) -> Sequence[DownloadRow]:
+        """All of them."""
+        return list(self._rows.values())
+
+    async def save_download(self, row: DownloadRow) -> None:
+        """Keep one."""
+        self._rows[row.id] = row
+
+
+class Downloads:
+    """At most `at_once` run, others wait. What has arrived is kept whatever ends one, and the next start goes on.
+
+    Each repository has one download, which may be started again when it has ended.
+    """
+
+    def __init__(
+        self,
+        access: HubAccess | None = None,
+        store: DownloadStore | None = None,
+        *,
+        at_once: int = 2,
+        installed: Installed | None = None,
+    ) -> None:
+        self._access = access or HubAccess.from_environment()
+        self._store: DownloadStore = store or MemoryStore()
+        self._installed = installed
+        self._places = asyncio.Semaphore(at_once)
+        self._downloads: dict[str, Download] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._watchers: list[Watcher] = []
+
+    async def open(self) -> None:
+        """Read what is kept; what was under way when the server ended is interrupted."""
+        for row in await self._store.downloads():
+            download = self._downloads[row.id] = Download(row)
+            if download.live:
+                download.move(DownloadStatus.INTERRUPTED, now())
+                await self._store.save_download(download.row)
+            download.ended.set()
+
+    async def start(
+        self, hub_id: str, *, name: str | None = None, force: bool = False, auto_load: bool = False
+    ) -> Download:
+        """Download a repository, or go on with it; one that is under way is joined.
+
+        `name` is what the model will be called, its hub id if None. `force` downloads all of it again. Raises
+        NotAHubId or DownloadUnderWay.
+        """
+        check_hub_id(hub_id)
+        known = next((one for one in self._downloads.values() if one.row.hub_id == hub_id), None)
+        if known is not None and known.live:
+            if name not in (None, known.row.name):
+                raise DownloadUnderWay(known.row)
+            known.row = msgspec.structs.replace(known.row, auto_load=known.row.auto_load or auto_load)
+            return known
+        download = known or Download(new_row(hub_id))
+        download.row = msgspec.structs.replace(download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0)
+        if known is None:
+            self._downloads[download.id] = download
+        else:
+            download.move(DownloadStatus.WAITING, now())
+        task = self._tasks[download.id] = asyncio.create_task(self._run(download, force))
+        task.add_done_callback(lambda task: self._done(download, task))
+        await self._changed(download)
+        return download
+
+    def get(self, id_: str) -> Download:
+        """The download of that id. Raises DownloadNotFound."""
+        if (download := self._downloads.get(id_)) is None:
+            raise DownloadNotFound(id_)
+        return download
+
+    def all(self) -> list[Download]:
+        """All of them, the newest first."""
+        return sorted(self._downloads.values(), key=lambda download: download.row.created_at, reverse=True)
+
+    async def cancel(self, id_: str) -> Download:
+        """End it; its process is gone when this returns. Nothing if it has ended. Raises DownloadNotFound."""
+        download = self.get(id_)
+        if download.live:
+            await self._end(download, DownloadStatus.CANCELLED)
+        return download
+
+    async def wait(self, id_: str) -> Download:
+        """Wait until it has ended, one way or another. Raises DownloadNotFound."""
+        download = self.get(id_)
+        await download.ended.wait()
+        return download
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` whenever a download changes, a few times a second; returns what ends that."""
+        self._watchers.append(watcher)
+
+        def unwatch() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return unwatch
+
+    async def close(self) -> None:
+        """End all; they can be gone on with after the next start."""
+        for download in self._downloads.values():
+            if download.live:
+                await self._end(download, DownloadStatus.INTERRUPTED)
+
+    async def _end(self, download: Download, status: DownloadStatus) -> None:
+        task = self._tasks[download.id]
+        task.cancel()
+        download.move(status, now())
+        await asyncio.wait([task])
+        await self._changed(download)
+
+    def _done(self, download: Download, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("download of %s failed", download.row.hub_id, exc_info=error)
+            if download.live:
+                download.move(DownloadStatus.FAILED, now(), "The server failed to download it.")
+                self._tell(download)
+
+    async def _run(self, download: Download, force: bool) -> None:
+        saved_at = time.monotonic()
+
+        async def report(done: int, total: int) -> None:
+            nonlocal saved_at
+            seconds = time.monotonic()
+            download.arrived(done, total, now(), seconds)
+            self._tell(download)
+            if seconds - saved_at >= SAVE_EVERY_S:
+                saved_at = seconds
+                await self._store.save_download(download.row)
+
+        async with self._places:
+            try:
+                download.move(DownloadStatus.DOWNLOADING, now())
+                await self._changed(download)
+                download.folder = await fetch(download.row.hub_id, self._access, report, force=force)
+                if self._installed is not None:
+                    await self._installed(download)
+            except HubError as error:
+                log.warning("download of %s failed: %s", download.row.hub_id, error)
+                download.move(DownloadStatus.FAILED, now(), str(error))
+            else:
+                download.move(DownloadStatus.COMPLETED, now())
+        await self._changed(download)
+
+    async def _changed(self, download: Download) -> None:
+        self._tell(download)
+        await self._store.save_download(download.row)
+
+    def _tell(self, download: Download) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(download)
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_row(hub_id: str) -> DownloadRow:
+    """A download that waits for its turn."""
+    time_ = now()
+    return DownloadRow(
+        id=f"download-{secrets.token_hex(6)}",
+        hub_id=hub_id,
+        name=hub_id,
+        status=DownloadStatus.WAITING.value,
+        total_bytes=0,
+        done_bytes=0,
+        error=None,
+        created_at=time_,
+        updated_at=time_,
+        auto_load=False,
+    )

@@ -1,0 +1,65 @@
+"""From a downloaded folder to a model that the registry knows by its name."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from mlx_server.app.catalog.model_facts import NotAModel
+from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.app.hub.download import Download
+from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.rows import ModelRow
+from mlx_server.workers.hub.errors import HubError
+
+
+class NameTaken(HubError):  # noqa: N818 - named for the fact
+    """Raised when another model has the name that a new one should get."""
+
+    def __init__(self, row: ModelRow) -> None:
+        super().__init__(
+            f"{row.name!r} is already the name of {row.hub_id or row.path}: choose another one, or remove that model."
+        )
+
+
+class Installer:
+    """Enters downloaded models into the registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def check(self, name: str, hub_id: str) -> None:
+        """Whether a model may get this name. Raises NameTaken."""
+        known = await self._registry.model(name)
+        if known is not None and known.hub_id != hub_id:
+            raise NameTaken(known)
+
+    async def install(self, name: str, hub_id: str, folder: Path) -> ModelRow:
+        """Enter a model; one of that name and repository is entered anew. Raises NameTaken, or HubError for a folder
+        that holds no model, or InvalidRequest for what is no name.
+        """
+        await self.check(name, hub_id)
+        try:
+            found = await asyncio.to_thread(read_model, folder)
+        except NotAModel as error:
+            raise HubError(str(error)) from None
+        return await self._registry.save(
+            ModelRow(
+                name=name,
+                path=str(folder),
+                hub_id=hub_id,
+                type=found.kind,
+                # The commit that was downloaded.
+                version=folder.name,
+                quantisation=found.quantisation,
+                weight_bytes=found.weight_bytes,
+                parameters=found.parameters,
+                context_length=found.context_length,
+                architecture=found.architecture,
+            )
+        )
+
+    async def installed(self, download: Download) -> None:
+        """What `Downloads` calls for a folder that is whole. Raises what `install` raises."""
+        assert download.folder is not None
+        await self.install(download.row.name, download.row.hub_id, download.folder)

@@ -1,0 +1,1 @@
+"""What the server knows from one start to the next: models, settings and downloads."""

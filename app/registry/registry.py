@@ -1,0 +1,119 @@
+"""The registry: an embedded database of models, settings and downloads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from mlx_server.app.database import Database
+from mlx_server.app.registry import tables
+from mlx_server.app.registry.app_settings import Value, checked
+from mlx_server.app.registry.rows import DownloadRow, ModelRow, check_model
+
+FILE = "registry.sqlite3"
+EVERYTHING = -1
+
+
+def now_utc() -> datetime:
+    """The time now."""
+    return datetime.now(UTC)
+
+
+class Registry:
+    """Every call is done on one thread, in the order of the calls, as a whole or not at all; several servers may share
+    one file. What has returned survives a kill. `clock` gives times with a zone. Every method raises sqlite3.Error
+    when the disk is full, or another server keeps the file locked for too long.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = now_utc) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, path: Path | None, clock: Callable[[], datetime] = now_utc) -> Registry:
+        """The registry in a file, made if need be, or in memory without one. Raises StoreError."""
+        return cls(Database(path, "registry", tables.MIGRATIONS), clock)
+
+    async def models(self, limit: int = EVERYTHING, offset: int = 0) -> list[ModelRow]:
+        """Models in the order in which they came."""
+        return await self._database.read(lambda connection: tables.all_models(connection, limit, offset))
+
+    async def model(self, name: str) -> ModelRow | None:
+        """The model of this name."""
+        return await self._database.read(lambda connection: tables.model_called(connection, name))
+
+    async def save(self, row: ModelRow) -> ModelRow:
+        """Keep a model, in the place of the one with its name; returns it as it is kept. Raises InvalidRequest."""
+        [kept] = await self.save_all([row])
+        return kept
+
+    async def save_all(self, rows: Sequence[ModelRow]) -> list[ModelRow]:
+        """The same for several, all of them or none. Raises InvalidRequest."""
+        for row in rows:
+            check_model(row)
+        return await self._database.write(lambda connection: [self._save(connection, row) for row in rows])
+
+    async def set_status(self, name: str, status: str, error_message: str | None = None) -> bool:
+        """What became of a model, and why; tells whether there is one."""
+        query = "UPDATE models SET status = ?, error_message = ?, updated_at = ? WHERE name = ?"
+        given = (status, error_message, tables.written_time(self._clock()), name)
+        return await self._database.write(lambda connection: connection.execute(query, given).rowcount > 0)
+
+    async def record_uses(self, uses: Mapping[str, tuple[int, datetime]]) -> None:
+        """Add to models' counts, by their names, each with the time of the last use; unknown names are passed over."""
+        query = (
+            "UPDATE models SET use_count = use_count + :count, last_used_at = max(coalesce(last_used_at, ''), :at)"
+            " WHERE name = :name"
+        )
+        given = [{"name": name, "count": count, "at": tables.written_time(at)} for name, (count, at) in uses.items()]
+        await self._database.write(lambda connection: connection.executemany(query, given))
+
+    async def remove(self, name: str) -> bool:
+        """Forget a model; tells whether there was one. Its files stay."""
+        query = "DELETE FROM models WHERE name = ?"
+        return await self._database.write(lambda connection: connection.execute(query, (name,)).rowcount > 0)
+
+    async def settings(self) -> dict[str, Value]:
+        """The settings that were set, by their keys."""
+        query = "SELECT key, value FROM settings ORDER BY key"
+        found = await self._database.read(lambda connection: connection.execute(query).fetchall())
+        return {key: msgspec.json.decode(value) for key, value in found}
+
+    async def set_setting(self, key: str, value: object) -> Value:
+        """Set one of SETTINGS; returns the value as it is kept. Raises SettingNotFound or InvalidRequest."""
+        kept = checked(key, value)
+        query, given = "INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, msgspec.json.encode(kept).decode())
+        await self._database.write(lambda connection: connection.execute(query, given))
+        return kept
+
+    async def downloads(self) -> list[DownloadRow]:
+        """All downloads, the first one first."""
+        query = tables.SELECT_DOWNLOADS
+        found = await self._database.read(lambda connection: connection.execute(query).fetchall())
+        return [tables.read_download(row) for row in found]
+
+    async def save_download(self, row: DownloadRow) -> None:
+        """Keep a download, in the place of the one with its id."""
+        given = tables.written_download(row)
+        await self._database.write(lambda connection: connection.execute(tables.SAVE_DOWNLOAD, given))
+
+    async def remove_download(self, id_: str) -> bool:
+        """Forget a download; tells whether there was one."""
+        query = "DELETE FROM downloads WHERE id = ?"
+        return await self._database.write(lambda connection: connection.execute(query, (id_,)).rowcount > 0)
+
+    def close(self) -> None:
+        """Finish what was asked for, and close the file. Idempotent."""
+        self._database.close()
+
+    def _save(self, connection: sqlite3.Connection, row: ModelRow) -> ModelRow:
+        now = self._clock()
+        fresh = msgspec.structs.replace(row, use_count=0, last_used_at=None, created_at=now, updated_at=now)
+        connection.execute(tables.SAVE_MODEL, tables.written_model(fresh))
+        kept = tables.model_called(connection, row.name)
+        assert kept is not None
+        return kept

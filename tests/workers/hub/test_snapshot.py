@@ -1,0 +1,185 @@
+"""What the hub's real client and our own hands bring into its cache, from a hub on this machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+from support.hub import TOKEN, LocalHub, Repo, running
+
+from mlx_server.workers.hub.access import HubAccess
+from mlx_server.workers.hub.errors import (
+    ChecksumMismatch,
+    HubBusy,
+    HubDenied,
+    HubNotFound,
+    HubOffline,
+    NotEnoughDisk,
+    NothingToServe,
+)
+from mlx_server.workers.hub.snapshot import fetch
+
+SIZE = 1 << 20
+WEIGHTS = os.urandom(SIZE)
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": WEIGHTS,
+    "1_Pooling/config.json": b"{}",
+    "README.md": b"---\nlicense: mit\n---\n",
+    "chat_template.jinja": b"{{ messages }}",
+    "pytorch_model.bin": b"p" * 5000,
+    "onnx/model.onnx": b"o" * 5000,
+    ".gitattributes": b"",
+}
+SMALL = sum(len(data) for path, data in FILES.items() if len(data) < 1024)
+
+
+def ignore(done: int, total: int) -> None:
+    pass
+
+
+def repo(**how: object) -> Repo:
+    return Repo("mlx-community/tiny", FILES, **how)  # type: ignore[arg-type]
+
+
+def incomplete(cache: Path) -> list[Path]:
+    return list(cache.rglob("*.incomplete"))
+
+
+def fetched(hub: LocalHub, cache: Path, **how: object) -> Path:
+    return fetch("mlx-community/tiny", HubAccess(hub.url, None, cache), ignore, **how)  # type: ignore[arg-type]
+
+
+def half_there(hub: LocalHub, cache: Path) -> int:
+    """Leave half of the weights, as a kill does; returns how many bytes that is."""
+    [folder] = [path.parent for path in cache.rglob("blobs/*") if path.stat().st_size == SIZE]
+    [blob] = [path for path in folder.iterdir() if path.stat().st_size == SIZE]
+    blob.with_name(f"{blob.name}.incomplete").write_bytes(WEIGHTS[: SIZE // 2])
+    blob.unlink()
+    hub.requests.clear()
+    hub.sent = 0
+    return SIZE // 2
+
+
+def test_only_the_files_of_a_model_are_fetched_into_the_hubs_own_cache(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with running(LocalHub(repo())) as hub:
+        access = HubAccess(hub.url, None, tmp_path)
+        folder = fetch("mlx-community/tiny", access, lambda done, total: told.append((done, total)))
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {
+        path: data for path, data in FILES.items() if not path.startswith((".git", "onnx")) and path[-4:] != ".bin"
+    }
+    assert folder.parent == tmp_path / "models--mlx-community--tiny" / "snapshots"
+    assert (tmp_path / "models--mlx-community--tiny/refs/main").read_text() == folder.name
+    assert told[0] == (0, SIZE + SMALL)
+    assert told[-1] == (SIZE + SMALL, SIZE + SMALL)
+
+
+def test_what_is_there_is_not_fetched_again_unless_forced(tmp_path: Path) -> None:
+    with running(LocalHub(repo())) as hub:
+        folder = fetched(hub, tmp_path)
+        hub.sent = 0
+        assert fetched(hub, tmp_path) == folder
+        assert hub.sent == 0
+        assert fetched(hub, tmp_path, force=True) == folder
+        assert hub.sent == SIZE
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_connection_that_breaks_is_gone_on_with(tmp_path: Path) -> None:
+    with running(LocalHub(repo(cuts=1))) as hub:
+        folder = fetched(hub, tmp_path)
+        assert [request.range for request in hub.asked_for("/lfs/")] == [None, f"bytes={SIZE // 2}-"]
+        assert hub.sent == SIZE
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(("ranges", "sent"), [(True, SIZE // 2), (False, SIZE)])
+def test_what_a_kill_has_left_is_gone_on_with(tmp_path: Path, ranges: bool, sent: int) -> None:
+    with running(LocalHub(repo(ranges=ranges))) as hub:
+        fetched(hub, tmp_path)
+        half = half_there(hub, tmp_path)
+        told: list[tuple[int, int]] = []
+        access = HubAccess(hub.url, None, tmp_path)
+        folder = fetch("mlx-community/tiny", access, lambda done, total: told.append((done, total)))
+        assert hub.asked_for("/lfs/")[0].range == f"bytes={half}-"
+        assert hub.sent == sent
+    assert told[0] == (SMALL + half, SMALL + SIZE)
+    assert told[-1] == (SMALL + SIZE, SMALL + SIZE)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_removed(tmp_path: Path) -> None:
+    liar = repo(lies=True)
+    with running(LocalHub(liar)) as hub:
+        with pytest.raises(ChecksumMismatch, match=r"^model\.safetensors is damaged: its checksum is [0-9a-f]{12}"):
+            fetched(hub, tmp_path)
+        assert incomplete(tmp_path) == []
+        assert not list(tmp_path.rglob("model.safetensors"))
+        liar.lies = False
+        assert (fetched(hub, tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_damage_in_what_was_left_is_found(tmp_path: Path) -> None:
+    with running(LocalHub(repo())) as hub:
+        fetched(hub, tmp_path)
+        half_there(hub, tmp_path)
+        incomplete(tmp_path)[0].write_bytes(bytes(SIZE // 2))
+        with pytest.raises(ChecksumMismatch):
+            fetched(hub, tmp_path)
+        assert incomplete(tmp_path) == []
+
+
+def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    with running(LocalHub(repo(claims={"model.safetensors": 40_200_000_000}))) as hub:
+        with pytest.raises(
+            NotEnoughDisk, match=r"^Not enough disk space for mlx-community/tiny: 40\.2 GB .* 18\.5 GB are free in "
+        ):
+            fetched(hub, tmp_path, free=lambda folder: 18_500_000_000)
+        assert hub.sent == 0
+
+
+def test_a_gated_repository_is_given_with_a_token_which_other_hosts_do_not_get(tmp_path: Path) -> None:
+    with running(LocalHub(repo(gated=True))) as hub:
+        with pytest.raises(HubDenied, match="set HF_TOKEN"):
+            fetched(hub, tmp_path)
+        fetch("mlx-community/tiny", HubAccess(hub.url, TOKEN, tmp_path), ignore)
+        assert {request.authorization for request in hub.asked_for("/lfs/")} == {None}
+
+
+def test_a_missing_repository_is_not_found(tmp_path: Path) -> None:
+    with running(LocalHub()) as hub, pytest.raises(HubNotFound, match="mlx-community/tiny"):
+        fetched(hub, tmp_path)
+
+
+def test_a_repository_without_weights_for_mlx_is_nothing_to_serve(tmp_path: Path) -> None:
+    torch = Repo("mlx-community/tiny", {"config.json": b"{}", "pytorch_model.bin": b"p" * 5000})
+    with running(LocalHub(torch)) as hub, pytest.raises(NothingToServe, match=r"no \*\.safetensors"):
+        fetched(hub, tmp_path)
+
+
+def test_without_a_connection_a_whole_folder_of_earlier_is_given(tmp_path: Path) -> None:
+    with running(LocalHub(repo())) as hub:
+        folder = fetched(hub, tmp_path)
+    assert fetched(hub, tmp_path) == folder
+    with pytest.raises(HubOffline):
+        fetched(hub, tmp_path, force=True)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(HubOffline, match="can't be reached"):
+        fetched(hub, tmp_path)
+
+
+@pytest.mark.parametrize(("status", "error"), [(500, HubOffline), (429, HubBusy), (403, HubDenied)])
+def test_what_the_hub_refuses_is_told_as_what_it_means(tmp_path: Path, status: int, error: type[Exception]) -> None:
+    with running(LocalHub(repo())) as hub:
+        hub.status = status
+        with pytest.raises(error):
+            fetched(hub, tmp_path)
+
+
+def test_the_token_is_read_from_either_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HUGGINGFACE_HUB_TOKEN", "second")
+    assert HubAccess.from_environment().token == "second"
+    monkeypatch.setenv("HF_TOKEN", "first")
+    assert HubAccess.from_environment().token == "first"

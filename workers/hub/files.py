@@ -1,0 +1,57 @@
+"""Which of a repository's files a model needs, and what the hub says of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+# What mlx-lm itself asks the hub for; `*` also stands for folders, such as those of sentence-transformers' pooling and
+# dense layers. Weights in other frameworks' formats are no part of it.
+MODEL_FILES = [
+    "*.json",
+    "model*.safetensors",
+    "*_Dense/model.safetensors",
+    "*.model",
+    "*.tiktoken",
+    "*.txt",
+    "*.jsonl",
+    "*.jinja",
+]
+HUB_FILES = [*MODEL_FILES, "README.md"]
+"""What is downloaded: also the model's card, which it works without."""
+
+WEIGHTS = "*.safetensors"
+
+
+@dataclass(frozen=True)
+class RepoFile:
+    """A file of a repository: `size` in bytes; `etag` is its name in the hub's cache.
+
+    `etag` is also its checksum: SHA-256 of a large file, git's SHA-1 of a small one.
+    """
+
+    path: str
+    size: int
+    etag: str
+
+    @property
+    def large(self) -> bool:
+        """Whether git keeps it apart (LFS)."""
+        return len(self.etag) == 64
+
+
+def needed(siblings: Iterable[Any]) -> list[RepoFile]:
+    """Those of the hub's `siblings` (asked for with their metadata) that a model is made of; the largest first."""
+    files = [
+        RepoFile(one.rfilename, one.size, one.lfs.sha256 if one.lfs else one.blob_id)
+        for one in siblings
+        if one.size is not None and one.blob_id and any(fnmatch(one.rfilename, pattern) for pattern in HUB_FILES)
+    ]
+    return sorted(files, key=lambda file: (-file.size, file.path))
+
+
+def has_weights(files: Iterable[RepoFile]) -> bool:
+    """Whether there is something to serve among them."""
+    return any(fnmatch(file.path, WEIGHTS) for file in files)

@@ -1,0 +1,188 @@
+"""A repository's files in the hub's own cache: the one way in which models are downloaded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+
+from mlx_server.workers.hub.access import HubAccess
+from mlx_server.workers.hub.blob import fetch_blob, partial, size_of
+from mlx_server.workers.hub.errors import HubError, HubOffline, NotEnoughDisk, NothingToServe, hub_errors
+from mlx_server.workers.hub.files import HUB_FILES, MODEL_FILES, RepoFile, has_weights, needed
+
+AT_ONCE = 4
+LARGEST = 50_000_000_000
+"""The hub gives files with more bytes to its own client only, which brings them without telling how far it is."""
+
+REPORT_EVERY_S = 0.25
+
+Report = Callable[[int, int], None]
+"""Is told how many bytes of how many are here, now and then; calls come from several threads, one at a time."""
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder that may not be there yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+class Progress:
+    """Counts the bytes of several files."""
+
+    def __init__(self, total: int, report: Report) -> None:
+        self._total = total
+        self._report = report
+        self._done = 0
+        self._told_at = float("-inf")
+        self._lock = Lock()
+
+    def arrived(self, count: int) -> None:
+        """So many more bytes are here."""
+        with self._lock:
+            self._done += count
+            now = time.monotonic()
+            if now - self._told_at >= REPORT_EVERY_S or self._done == self._total:
+                self._told_at = now
+                self._report(self._done, self._total)
+
+
+def fetch(
+    repo_id: str,
+    access: HubAccess,
+    report: Report,
+    *,
+    force: bool = False,
+    free: Callable[[Path], int] = free_bytes,
+) -> Path:
+    """The folder with a repository's model, whole and verified; only what is not there yet is downloaded.
+
+    `force` downloads everything again. Without a connection the folder of an earlier time is given, if it is whole.
+    `free` tells the room on a folder's disk, in bytes. Raises HubError.
+    """
+    with hub_errors(repo_id):
+        try:
+            with hub_errors(repo_id):
+                info = access.api().model_info(repo_id, files_metadata=True)
+        except HubOffline:
+            folder = kept(repo_id, access)
+            if force or folder is None:
+                raise
+            return folder
+        files = needed(info.siblings or ())
+        if not has_weights(files):
+            raise NothingToServe(repo_id)
+        try:
+            fetch_files(repo_id, str(info.sha), files, access, report, force=force, free=free)
+            return link(repo_id, access)
+        except OSError as error:
+            # The hub's own errors are OSErrors, too.
+            if not error.strerror:
+                raise
+            raise HubError(f"{repo_id} can't be kept in {access.cache}: {error.strerror}") from None
+
+
+def kept(repo_id: str, access: HubAccess) -> Path | None:
+    """The folder of an earlier time, if there is one that is whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            repo_id, allow_patterns=MODEL_FILES, cache_dir=access.cache_dir, local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(found).absolute()
+
+
+def link(repo_id: str, access: HubAccess) -> Path:
+    """The folder with the files that are in the cache, by their names."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    found = snapshot_download(
+        repo_id,
+        allow_patterns=HUB_FILES,
+        cache_dir=access.cache_dir,
+        endpoint=access.endpoint,
+        token=access.token,
+    )
+    return Path(found).absolute()
+
+
+def fetch_files(
+    repo_id: str,
+    revision: str,
+    files: Sequence[RepoFile],
+    access: HubAccess,
+    report: Report,
+    *,
+    force: bool,
+    free: Callable[[Path], int],
+) -> None:
+    """Bring all of these into the cache. Raises HubError or what the hub's client raises."""
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import build_hf_headers
+
+    name = repo_folder_name(repo_id=repo_id, repo_type="model")
+    blobs, locks = access.cache / name / "blobs", access.cache / ".locks" / name
+    by_etag = {file.etag: file for file in files}
+    missing = [file for file in by_etag.values() if force or not (blobs / file.etag).exists()]
+    if force:
+        for file in missing:
+            partial(blobs / file.etag).unlink(missing_ok=True)
+    begun = {file.etag: min(size_of(partial(blobs / file.etag)), file.size) for file in missing}
+    to_come = sum(file.size - begun[file.etag] for file in missing)
+    if to_come > (room := free(blobs)):
+        raise NotEnoughDisk(repo_id, to_come, room, str(access.cache))
+    for folder in (blobs, locks):
+        folder.mkdir(parents=True, exist_ok=True)
+    check_largest(missing)
+    total = sum(file.size for file in by_etag.values())
+    progress = Progress(total, report)
+    progress.arrived(total - to_come)
+    headers = build_hf_headers(token=access.token)
+
+    def fetch_one(file: RepoFile) -> None:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import WeakFileLock
+
+        url = hf_hub_url(repo_id, file.path, revision=revision, endpoint=access.endpoint)
+        blob = blobs / file.etag
+        with WeakFileLock(locks / f"{file.etag}.lock"):
+            if force or not blob.exists():
+                fetch_blob(file, url, headers, blob, progress.arrived)
+            else:
+                # Another process has brought it while this one waited.
+                progress.arrived(file.size - begun[file.etag])
+
+    run_all(fetch_one, [file for file in missing if file.size <= LARGEST])
+
+
+def check_largest(files: Sequence[RepoFile]) -> None:
+    """The hub's client brings the largest files, by a protocol that needs a package. Raises HubError without it."""
+    from huggingface_hub import constants
+
+    able = not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
+    for file in files:
+        if file.size > LARGEST and not able:
+            raise HubError(f"{file.path} has {file.size / 1e9:.1f} GB, which needs hf-xet: pip install hf-xet")
+
+
+def run_all(work: Callable[[RepoFile], None], files: Sequence[RepoFile]) -> None:
+    """A few at a time; the first error is raised once those that have begun are done."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="hub") as threads:
+        futures = [threads.submit(work, file) for file in files]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
