@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
@@ -17,6 +17,8 @@ from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installing import Installer
 from mlx_server.app.keys import KeyRing
+from mlx_server.app.live.sources import make_station
+from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
@@ -90,6 +92,8 @@ def create_app(
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
     installer = Installer(registry)
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
+    meter = Meter()
+    live = make_station(keys, meter, fleet, downloads)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -98,6 +102,7 @@ def create_app(
         try:
             yield
         finally:
+            await live.close()
             await downloads.close()
             await fleet.stop()
             await runs.close()
@@ -106,7 +111,7 @@ def create_app(
                 store.close()
 
     app = Starlette(
-        routes=ROUTES,
+        routes=[*ROUTES, Mount("/socket.io", live)],
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(LastResortMiddleware),
@@ -123,6 +128,8 @@ def create_app(
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.meter = meter
+    app.state.live = live
     app.state.registry = registry
     app.state.hub = Hub(settings.hub)
     app.state.installer = installer
