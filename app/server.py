@@ -28,6 +28,7 @@ from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
 from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
 from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.scanning import Scanner
 from mlx_server.app.response_store import ResponseStore
 from mlx_server.app.routes import (
     anthropic,
@@ -90,6 +91,7 @@ def create_app(
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    scanner = Scanner(registry, [settings.models_dir] if settings.models_dir else [])
     installer = Installer(registry)
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
     meter = Meter()
@@ -99,6 +101,8 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         fleet.start()
         await downloads.open()
+        if settings.sole is None:
+            scanner.start()
         try:
             yield
         finally:
@@ -106,6 +110,7 @@ def create_app(
             await downloads.close()
             await fleet.stop()
             await runs.close()
+            await scanner.close()
             registry.close()
             if store is not None:
                 store.close()
@@ -131,6 +136,7 @@ def create_app(
     app.state.meter = meter
     app.state.live = live
     app.state.registry = registry
+    app.state.scanner = scanner
     app.state.hub = Hub(settings.hub)
     app.state.installer = installer
     app.state.downloads = downloads
