@@ -1,7 +1,8 @@
 """How long 10,000 models of the registry take to list: `python bench/registry.py [--models 10000] [--repeat 30]`.
 
 As a caller on the event loop waits for it: the query on the registry's thread, and a row for each model. Beside it the
-CPU time, which others' work on the machine changes less. Raw rows go to bench/results/registry.json. Exit code 0 when the target was met, else 2.
+CPU time, which others' work on the machine changes less. Raw rows go to bench/results/registry.json. Exit code 0 when
+the target was met, else 2.
 """
 
 import argparse
