@@ -13,6 +13,7 @@ from mlx_server.app.asking import Asking
 from mlx_server.app.load_spec import load_of
 from mlx_server.app.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.observer import Observer
+from mlx_server.app.performance import Tuning
 from mlx_server.app.process_memory import resident_bytes
 from mlx_server.app.replica import Replica
 from mlx_server.app.sampling_defaults import SamplingDefaults
@@ -21,7 +22,7 @@ from mlx_server.app.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.timers import Handle
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import FailureKind, Loading, ModelFacts
+from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts
 from mlx_server.workers.supervisor import WorkerState
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
@@ -62,6 +63,7 @@ class Deployment:
         server: Settings,
         observer: Observer | None = None,
         changed: Changed | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         self.name = settings.public_name
         self.settings = settings
@@ -84,7 +86,10 @@ class Deployment:
         self.last_used_at: datetime | None = None
         self.use_count = 0
         self.replicas: list[Replica] = []
+        self.loaded_as: Load | None = None
+        """What its workers were told."""
         self._restarts_before = 0
+        self._tuning = tuning or Tuning()
         self._server = server
         self._observer = observer
         self._changed = changed
@@ -136,6 +141,15 @@ class Deployment:
         """What its worker processes and those that they started hold in memory; 0 without any."""
         return sum(map(resident_bytes, self.pids))
 
+    def loads_as(self) -> Load:
+        """What its workers would be told now."""
+        return load_of(self.settings, self.type, self._server, self._tuning)
+
+    def retune(self) -> None:
+        """The tuning has changed: use as many rows as it says; the rest waits for the next load."""
+        for replica in self.replicas:
+            replica.retune()
+
     def settle(self, request: GenerationRequest) -> GenerationRequest:
         """A request as it will be served: its variant, its sampling. Raises InvalidRequest."""
         return self.sampling.fill(self.variants.settle(request))
@@ -154,7 +168,7 @@ class Deployment:
         self.facts = None
         self._settled.clear()
         self._move(ModelState.LOADING)
-        spec = load_of(self.settings, self.type, self._server)
+        spec = self.loaded_as = self.loads_as()
         self.replicas = [
             Replica(spec, self, self.queue, self.asking, self._server.patience, self._server.log_level)
             for _ in range(self.settings.replicas)
@@ -249,6 +263,10 @@ class Deployment:
                 show(self._observer)
 
     # --- what the replicas say ---
+
+    def rows_of(self, granted: int) -> int:
+        """Part of the replicas' owner."""
+        return self._tuning.rows(granted)
 
     def loading(self, replica: Replica, loading: Loading) -> None:
         """Part of the replicas' owner: the first that loads is shown, unless another takes work."""

@@ -32,7 +32,10 @@ from mlx_server.app.routes import (
     anthropic,
     docs,
     generation,
+    hardware,
     health,
+    impetus_health,
+    impetus_loaded,
     impetus_models,
     models,
     queue_stats,
@@ -52,6 +55,18 @@ ROUTES = [
     Route("/docs/assets/{name}", docs.asset),
     Route("/api/docs", docs.page),
     Route("/api/docs/openapi.json", openapi),
+    Route("/api/health", impetus_health.health),
+    Route("/api/health/ready", impetus_health.ready),
+    Route("/api/health/live", impetus_health.live),
+    Route("/api/health/status", impetus_health.status),
+    Route("/api/health/metrics", impetus_health.metrics),
+    Route("/api/hardware/info", hardware.info),
+    Route("/api/hardware/metrics", hardware.metrics),
+    Route("/api/hardware/performance-mode", hardware.performance_mode, methods=["POST"]),
+    Route("/api/models/list", impetus_loaded.list_loaded),
+    Route("/api/models/load", impetus_loaded.load, methods=["POST"]),
+    Route("/api/models/unload", impetus_loaded.unload, methods=["POST"]),
+    Route("/api/models/benchmark/{model_id:path}", impetus_loaded.benchmark, methods=["POST"]),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),
@@ -94,6 +109,7 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await hardware.restore_mode(registry, fleet.tuning)
         fleet.start()
         await downloads.open()
         try:
@@ -126,6 +142,7 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     app.state.background_runs = runs
     app.state.meter = meter
     app.state.live = live
+    app.state.benchmarked = set()
     app.state.registry = registry
     app.state.hub = Hub(settings.hub)
     app.state.installer = installer
