@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from mlx_server.app.asking import Asking
 from mlx_server.app.load_spec import load_of
 from mlx_server.app.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.observer import Observer
 from mlx_server.app.performance import Tuning
-from mlx_server.app.process_memory import resident_bytes
 from mlx_server.app.replica import Replica
 from mlx_server.app.sampling_defaults import SamplingDefaults
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
@@ -74,6 +75,8 @@ class Deployment:
         self.facts: ModelFacts | None = None
         self.fingerprint: str | None = None
         """Stays the same while the same seed gives the same answer."""
+        self.cpu_dtype = settings.cpu_dtype
+        """How its next workers hold weights on a CPU."""
         self.state = ModelState.UNLOADED
         self.awaited = False
         """A load has been asked for, and has not come to its end."""
@@ -138,12 +141,13 @@ class Deployment:
         return bool(self.queue.live) or not self.asking.idle.is_set()
 
     def memory_bytes(self) -> int:
-        """What its worker processes and those that they started hold in memory; 0 without any."""
-        return sum(map(resident_bytes, self.pids))
+        """What the workers occupy together, 0 without any. Takes milliseconds: not for each request."""
+        return sum(replica.memory_bytes() for replica in self.replicas)
 
     def loads_as(self) -> Load:
         """What its workers would be told now."""
-        return load_of(self.settings, self.type, self._server, self._tuning)
+        spec = load_of(self.settings, self.type, self._server, self._tuning)
+        return replace(spec, cpu_dtype=self.cpu_dtype)
 
     def retune(self) -> None:
         """The tuning has changed: use as many rows as it says; the rest waits for the next load."""

@@ -36,4 +36,5 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         batch_tokens=settings.batch_tokens,
         threads=tuning.threads(usable_cores()),
         cpu_dtype=settings.cpu_dtype,
+        lease=server.lease,
     )

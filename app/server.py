@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -11,6 +11,7 @@ from starlette.routing import Mount, Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
+from mlx_server.app.control import Control
 from mlx_server.app.fleet.fleet import Fleet, Observe
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.downloads import Downloads
@@ -95,13 +96,15 @@ ROUTES = [
 ]
 
 
-def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
+def create_app(
+    settings: Settings, observe: Observe | None = None, reread: Callable[[], Settings] | None = None
+) -> Starlette:
     """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
-    fleet = Fleet(settings, observe)
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    fleet = Fleet(settings, observe, reread, registry)
     installer = Installer(registry)
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
     meter = Meter()
@@ -136,6 +139,7 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     )
     app.state.settings = settings
     app.state.fleet = fleet
+    app.state.control = Control(fleet)
     app.state.metrics = make_registry(fleet)
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
