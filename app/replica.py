@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 from mlx_server.app.asking import Answer, Asking
+from mlx_server.app.process_memory import occupied_bytes, resident_bytes
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.lane import Lane
 from mlx_server.schemas.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
@@ -16,6 +17,9 @@ log = logging.getLogger(__name__)
 
 class Owner(Protocol):
     """Who has the replicas and wants to know how they fare."""
+
+    def rows_of(self, granted: int) -> int:
+        """How many of the rows that a worker grants are used."""
 
     def loading(self, replica: Replica, loading: Loading) -> None:
         """A worker's start goes on."""
@@ -41,11 +45,17 @@ class Replica:
         self._asking = asking
         self.worker = Supervisor(spec, self, patience, log_level=log_level)
         self._lane: Lane | None = queue.add_lane(self.worker)
+        self._granted = 0
 
     @property
     def state(self) -> WorkerState:
         """What the worker is doing."""
         return self.worker.state
+
+    def memory_bytes(self) -> int:
+        """What its process and those that it started occupy; 0 while there is none."""
+        pid = self.worker.pid
+        return 0 if pid is None else occupied_bytes(resident_bytes(pid), self.worker.memory)
 
     async def run(self) -> None:
         """Keep the worker alive until it is stopped or given up; its owner is told of the latter."""
@@ -58,14 +68,19 @@ class Replica:
             self.worker.state = WorkerState.FAILED
             self.given_up(f"{type(error).__name__}: {error}")
 
+    def retune(self) -> None:
+        """Use as many rows as its owner wants now; those that run more go on to their ends."""
+        if self._lane is not None and self._lane.credits:
+            self._queue.worker_ready(self._lane, self._owner.rows_of(self._granted))
+
     async def drained(self) -> None:
         """Take no new work; returns once nothing runs any more."""
         if self._lane is not None:
             await self._queue.drain_lane(self._lane)
 
-    async def stop(self) -> None:
+    async def stop(self, message: str = "The model was unloaded.") -> None:
         """Leave the queue and end the worker process; `run` returns then. What no client has seen starts over."""
-        self._leave("The model was unloaded.")
+        self._leave(message)
         self._asking.worker_left(self.worker)
         await self.worker.stop()
 
@@ -79,7 +94,8 @@ class Replica:
         """Part of the worker's listener."""
         if self._lane is not None:
             self._owner.ready_with(self, facts)
-            self._queue.worker_ready(self._lane, facts.rows)
+            self._granted = facts.rows
+            self._queue.worker_ready(self._lane, self._owner.rows_of(facts.rows))
             self._asking.worker_ready(self.worker)
 
     def deliver(self, events: list[StepEvent]) -> None:

@@ -34,7 +34,10 @@ from mlx_server.app.routes import (
     anthropic,
     docs,
     generation,
+    hardware,
     health,
+    impetus_health,
+    impetus_loaded,
     impetus_models,
     models,
     queue_stats,
@@ -54,6 +57,18 @@ ROUTES = [
     Route("/docs/assets/{name}", docs.asset),
     Route("/api/docs", docs.page),
     Route("/api/docs/openapi.json", openapi),
+    Route("/api/health", impetus_health.health),
+    Route("/api/health/ready", impetus_health.ready),
+    Route("/api/health/live", impetus_health.live),
+    Route("/api/health/status", impetus_health.status),
+    Route("/api/health/metrics", impetus_health.metrics),
+    Route("/api/hardware/info", hardware.info),
+    Route("/api/hardware/metrics", hardware.metrics),
+    Route("/api/hardware/performance-mode", hardware.performance_mode, methods=["POST"]),
+    Route("/api/models/list", impetus_loaded.list_loaded),
+    Route("/api/models/load", impetus_loaded.load, methods=["POST"]),
+    Route("/api/models/unload", impetus_loaded.unload, methods=["POST"]),
+    Route("/api/models/benchmark/{model_id:path}", impetus_loaded.benchmark, methods=["POST"]),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),
@@ -86,12 +101,12 @@ def create_app(
     settings: Settings, observe: Observe | None = None, reread: Callable[[], Settings] | None = None
 ) -> Starlette:
     """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
-    fleet = Fleet(settings, observe, reread)
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
     scanner = Scanner(registry, [settings.models_dir] if settings.models_dir else [])
+    fleet = Fleet(settings, observe, reread, registry)
     installer = Installer(registry)
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
     meter = Meter()
@@ -99,6 +114,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await hardware.restore_mode(registry, fleet.tuning)
         fleet.start()
         await downloads.open()
         if settings.sole is None:
@@ -135,6 +151,7 @@ def create_app(
     app.state.background_runs = runs
     app.state.meter = meter
     app.state.live = live
+    app.state.benchmarked = set()
     app.state.registry = registry
     app.state.scanner = scanner
     app.state.hub = Hub(settings.hub)

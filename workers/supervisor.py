@@ -30,6 +30,7 @@ from mlx_server.schemas.messages import (
     Load,
     LoadFailed,
     Loading,
+    MlxMemory,
     ModelFacts,
     NoAnswer,
     Question,
@@ -133,12 +134,19 @@ class Supervisor:
         self._killed_for: str | None = None
         self.state = WorkerState.STARTING
         self.restarts = 0
+        self.memory: MlxMemory | None = None
+        """What the worker last said of MLX's memory; None where it hasn't or there is no worker."""
 
     @property
     def pid(self) -> int | None:
         """The worker's process id, None while there is none."""
         process = self._process
         return int(process.pid) if process and process.returncode is None else None
+
+    @property
+    def silence_s(self) -> float | None:
+        """How long nothing was heard of the worker, in seconds; None without one."""
+        return asyncio.get_running_loop().time() - self._heard_at if self.pid is not None else None
 
     # --- work, as the queue's backend ---
 
@@ -244,7 +252,7 @@ class Supervisor:
                 str(theirs.fileno()),
                 self._log_level,
                 pass_fds=(theirs.fileno(),),
-                env=child_environment(),
+                env=child_environment(threads=self._spec.threads),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=STDERR,
                 # Ctrl-C in a terminal is for the parent, which drains first.
@@ -268,6 +276,7 @@ class Supervisor:
             case Answered():
                 self._listener.answered(message.number, message.answer)
             case Heartbeat():
+                self.memory = message.memory
                 if message.step_s > self._patience.step_s:
                     self._kill(f"was in one step for more than {self._patience.step_s:g} s")
             case Loading():
@@ -301,6 +310,7 @@ class Supervisor:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        self.memory = None
         process = self._process
         if process is None:
             return

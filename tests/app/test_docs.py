@@ -1,6 +1,7 @@
 """Swagger UI: all of it from this server, for everybody, and the document behind a key where there is one."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
@@ -12,8 +13,8 @@ SETTINGS = Settings(models=(ModelSettings("scripted", "scripted"),), response_st
 
 
 @pytest.fixture(scope="module")
-def keyed() -> TestClient:
-    return TestClient(create_app(SETTINGS))
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    return TestClient(create_app(replace(SETTINGS, data_dir=tmp_path_factory.mktemp("data"))))
 
 
 @pytest.mark.parametrize("path", ["/docs", "/api/docs"])
