@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from mlx_server.app import __version__, doctor_cli, models_cli
+from mlx_server.app import __version__, doctor_cli, models_cli, ps_cli
 from mlx_server.app.model_flags import models_of_flags, pinned
 from mlx_server.app.settings import (
     USUAL_RATES,
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(models_cli.app, name="models")
 app.command()(doctor_cli.doctor)
+app.command()(ps_cli.ps)
 stderr = Console(stderr=True)
 
 

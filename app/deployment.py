@@ -15,6 +15,7 @@ from mlx_server.app.asking import Asking
 from mlx_server.app.load_spec import load_of
 from mlx_server.app.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.observer import Observer
+from mlx_server.app.performance import Tuning
 from mlx_server.app.replica import Replica
 from mlx_server.app.sampling_defaults import SamplingDefaults
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
@@ -22,7 +23,7 @@ from mlx_server.app.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.timers import Handle
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import FailureKind, Loading, ModelFacts
+from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts
 from mlx_server.workers.supervisor import WorkerState
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
@@ -63,6 +64,7 @@ class Deployment:
         server: Settings,
         observer: Observer | None = None,
         changed: Changed | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         self.name = settings.public_name
         self.settings = settings
@@ -87,7 +89,10 @@ class Deployment:
         self.last_used_at: datetime | None = None
         self.use_count = 0
         self.replicas: list[Replica] = []
+        self.loaded_as: Load | None = None
+        """What its workers were told."""
         self._restarts_before = 0
+        self._tuning = tuning or Tuning()
         self._server = server
         self._observer = observer
         self._changed = changed
@@ -139,6 +144,16 @@ class Deployment:
         """What the workers occupy together, 0 without any. Takes milliseconds: not for each request."""
         return sum(replica.memory_bytes() for replica in self.replicas)
 
+    def loads_as(self) -> Load:
+        """What its workers would be told now."""
+        spec = load_of(self.settings, self.type, self._server, self._tuning)
+        return replace(spec, cpu_dtype=self.cpu_dtype)
+
+    def retune(self) -> None:
+        """The tuning has changed: use as many rows as it says; the rest waits for the next load."""
+        for replica in self.replicas:
+            replica.retune()
+
     def settle(self, request: GenerationRequest) -> GenerationRequest:
         """A request as it will be served: its variant, its sampling. Raises InvalidRequest."""
         return self.sampling.fill(self.variants.settle(request))
@@ -157,7 +172,7 @@ class Deployment:
         self.facts = None
         self._settled.clear()
         self._move(ModelState.LOADING)
-        spec = replace(load_of(self.settings, self.type, self._server), cpu_dtype=self.cpu_dtype)
+        spec = self.loaded_as = self.loads_as()
         self.replicas = [
             Replica(spec, self, self.queue, self.asking, self._server.patience, self._server.log_level)
             for _ in range(self.settings.replicas)
@@ -252,6 +267,10 @@ class Deployment:
                 show(self._observer)
 
     # --- what the replicas say ---
+
+    def rows_of(self, granted: int) -> int:
+        """Part of the replicas' owner."""
+        return self._tuning.rows(granted)
 
     def loading(self, replica: Replica, loading: Loading) -> None:
         """Part of the replicas' owner: the first that loads is shown, unless another takes work."""

@@ -5,62 +5,26 @@ A method that differs from the others of its path has a line of its own: `"DELET
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlx_server.app.hub.categories import WORDS
+from mlx_server.app.doc import ASKS, GENERATES, LOOKS_UP, Doc
+from mlx_server.app.impetus_documentation import IMPETUS
 from mlx_server.schemas import (
     anthropic,
     anthropic_answer,
-    impetus_models,
     openai_embeddings,
     operations,
     scores,
     tokens,
 )
 from mlx_server.schemas import openai_responses_answer as responses
-from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody
+from mlx_server.schemas.errors import AnthropicErrorBody
 from mlx_server.schemas.openai import Model, ModelList
 from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai_completions import Completion, CompletionRequest
 from mlx_server.schemas.openai_responses import ResponsesRequest
 from mlx_server.schemas.openai_responses_events import Event
 from mlx_server.schemas.openai_responses_items import ItemList
-
-READS = (500,)
-LOOKS_UP = (404, 500)
-ASKS = (400, 404, 500)
-GENERATES = (400, 413, 429, 500, 502, 503, 504)
-"""Statuses of errors by what a route does. A refused key's 401 goes without saying."""
-
-
-@dataclass(frozen=True)
-class Doc:
-    """What a route takes and answers.
-
-    `request` and `answer` are msgspec types of JSON, `event` that of what each server-sent event of a stream holds.
-    An answer that is no JSON has a `media` type instead. `also` are answers with another status than 200. `errors`
-    are the statuses whose answer is an `error`.
-    """
-
-    summary: str
-    answer: Any = None
-    request: Any = None
-    event: Any = None
-    errors: tuple[int, ...] = READS
-    marks: tuple[str, ...] = ()
-    """Data of events that is no JSON."""
-    error: Any = ErrorBody
-    media: str = "application/json"
-    also: Mapping[int, Any] = field(default_factory=dict)
-    path: Mapping[str, str] = field(default_factory=dict)
-    """What the parameters in the path mean."""
-    query: Mapping[str, str] = field(default_factory=dict)
-    """Parameters in the query, and what they do."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers that a request may have, and what they do."""
-
 
 ID = {"id": "The model's id. It may contain slashes, as they are or escaped."}
 RESPONSE = {"id": "The response's id."}
@@ -77,14 +41,13 @@ DONE = ("[DONE]",)
 METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the answer."}
 
 DOCS: dict[str, Doc] = {
+    **IMPETUS,
     "/health": Doc("Whether the model is served or will be", operations.Health, also={503: operations.Health}),
     "/health/live": Doc("Whether the front end lives", operations.Live),
     "/health/ready": Doc("Whether a worker takes work", operations.Readiness, also={503: operations.Readiness}),
     "/metrics": Doc("Metrics for Prometheus", media="text/plain"),
     "/openapi.json": Doc("This document", dict[str, Any]),
-    "/api/docs/openapi.json": Doc("This document", dict[str, Any], error=ApiErrorBody),
     "/docs": Doc("This document, for people", media="text/html"),
-    "/api/docs": Doc("This document, for people", media="text/html", error=ApiErrorBody),
     "/docs/assets/{name}": Doc("A file of that page", media="*/*", errors=LOOKS_UP, path={"name": "The file's name."}),
     "/v1/models": Doc("What is served", ModelList),
     "/v1/models/{id}": Doc("One model", Model, errors=LOOKS_UP, path=ID),
@@ -121,34 +84,6 @@ DOCS: dict[str, Doc] = {
         error=AnthropicErrorBody,
     ),
 }
-for _method, _doc in {
-    "/api/models/discover": Doc(
-        "Models on the hub that may be downloaded",
-        impetus_models.DiscoveredModels,
-        errors=(400, 403, 500, 503),
-        query={
-            "category": f"One of {', '.join(category.name for category in WORDS)}.",
-            "size_limit_gb": "At most so large, in 10**9 bytes.",
-        },
-    ),
-    "/api/models/download": Doc(
-        "Download a model, or go on with it",
-        impetus_models.DownloadStarted,
-        impetus_models.DownloadRequest,
-        errors=(400, 403, 404, 409, 413, 500, 502, 503),
-    ),
-    "/api/models/downloads": Doc("All downloads, the newest first", impetus_models.DownloadList),
-    "/api/models/downloads/{id}": Doc(
-        "A download now", impetus_models.DownloadState, errors=LOOKS_UP, path={"id": "The download's id."}
-    ),
-    "DELETE /api/models/downloads/{id}": Doc(
-        "Cancel a download; what has arrived is kept",
-        impetus_models.DownloadState,
-        errors=(403, 404, 500),
-        path={"id": "The download's id."},
-    ),
-}.items():
-    DOCS[_method] = replace(_doc, error=ApiErrorBody)
 for _path in ("/tokenize", "/v1/tokenize"):
     DOCS[_path] = Doc("Tokens of a text", tokens.TokenizeAnswer, tokens.TokenizeRequest, errors=GENERATES)
 for _path in ("/detokenize", "/v1/detokenize"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlx_server.app.performance import Tuning
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.schemas.messages import Load
+from mlx_server.workers.environment import usable_cores
 
 
 def absolute(path: Path | None) -> str | None:
@@ -13,8 +15,9 @@ def absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
-def load_of(settings: ModelSettings, model_type: ModelType, server: Settings) -> Load:
+def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tuning: Tuning) -> Load:
     """The message for one model."""
+    settings = tuning.tuned(settings)
     return Load(
         model_path=settings.path,
         model_type=model_type,
@@ -31,6 +34,7 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings) ->
         feature_cache_bytes=settings.feature_cache_bytes,
         prefix_cache_bytes=settings.prefix_cache_bytes,
         batch_tokens=settings.batch_tokens,
+        threads=tuning.threads(usable_cores()),
         cpu_dtype=settings.cpu_dtype,
         lease=server.lease,
     )

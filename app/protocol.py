@@ -15,6 +15,9 @@ MAX_HEAD_BYTES = 1 << 16
 HANG_UP = "mlx_server.hang_up"
 """The ASGI extension with a function that drops the connection, unsent bytes and all."""
 
+UPGRADES = b"/socket.io/"
+"""The only path below which WebSockets are spoken."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +67,16 @@ class HttpProtocol(HttpToolsProtocol):
         )
         self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called for a client that wants a WebSocket. Few do, so what speaks it is imported for the first one."""
+        from mlx_server.app.websocket import WebSocketProtocol
+
+        self.ws_protocol_class = WebSocketProtocol
+        super().handle_websocket_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        return self.url.startswith(UPGRADES) and self._get_upgrade() == b"websocket"
 
     def _unsupported_upgrade_warning(self) -> None:
         log.debug("an upgrade to another protocol was asked for and not given")

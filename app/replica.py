@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 class Owner(Protocol):
     """Who has the replicas and wants to know how they fare."""
 
+    def rows_of(self, granted: int) -> int:
+        """How many of the rows that a worker grants are used."""
+
     def loading(self, replica: Replica, loading: Loading) -> None:
         """A worker's start goes on."""
 
@@ -42,6 +45,7 @@ class Replica:
         self._asking = asking
         self.worker = Supervisor(spec, self, patience, log_level=log_level)
         self._lane: Lane | None = queue.add_lane(self.worker)
+        self._granted = 0
 
     @property
     def state(self) -> WorkerState:
@@ -64,6 +68,11 @@ class Replica:
             self.worker.state = WorkerState.FAILED
             self.given_up(f"{type(error).__name__}: {error}")
 
+    def retune(self) -> None:
+        """Use as many rows as its owner wants now; those that run more go on to their ends."""
+        if self._lane is not None and self._lane.credits:
+            self._queue.worker_ready(self._lane, self._owner.rows_of(self._granted))
+
     async def drained(self) -> None:
         """Take no new work; returns once nothing runs any more."""
         if self._lane is not None:
@@ -85,7 +94,8 @@ class Replica:
         """Part of the worker's listener."""
         if self._lane is not None:
             self._owner.ready_with(self, facts)
-            self._queue.worker_ready(self._lane, facts.rows)
+            self._granted = facts.rows
+            self._queue.worker_ready(self._lane, self._owner.rows_of(facts.rows))
             self._asking.worker_ready(self.worker)
 
     def deliver(self, events: list[StepEvent]) -> None:

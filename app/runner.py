@@ -116,7 +116,9 @@ async def run(
         proxy_headers=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_S,
-        ws="none",
+        ws="none",  # the protocol itself brings one, for Socket.IO
+        ws_max_size=1 << 14,
+        ws_per_message_deflate=False,
         http=HttpProtocol,
     )
     server = Server(config)
@@ -148,6 +150,7 @@ async def run(
     display.close()
     if stopping.is_set():
         await drain(fleet, hurry, console)
+    await app.state.live.close()
     server.should_exit = True
     await asyncio.wait([serving], timeout=CLOSE_S)
     for connection in list(server.server_state.connections):

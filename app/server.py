@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
@@ -17,6 +17,8 @@ from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installing import Installer
 from mlx_server.app.keys import KeyRing
+from mlx_server.app.live.sources import make_station
+from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
@@ -26,12 +28,16 @@ from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
 from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
 from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.scanning import Scanner
 from mlx_server.app.response_store import ResponseStore
 from mlx_server.app.routes import (
     anthropic,
     docs,
     generation,
+    hardware,
     health,
+    impetus_health,
+    impetus_loaded,
     impetus_models,
     models,
     queue_stats,
@@ -51,6 +57,18 @@ ROUTES = [
     Route("/docs/assets/{name}", docs.asset),
     Route("/api/docs", docs.page),
     Route("/api/docs/openapi.json", openapi),
+    Route("/api/health", impetus_health.health),
+    Route("/api/health/ready", impetus_health.ready),
+    Route("/api/health/live", impetus_health.live),
+    Route("/api/health/status", impetus_health.status),
+    Route("/api/health/metrics", impetus_health.metrics),
+    Route("/api/hardware/info", hardware.info),
+    Route("/api/hardware/metrics", hardware.metrics),
+    Route("/api/hardware/performance-mode", hardware.performance_mode, methods=["POST"]),
+    Route("/api/models/list", impetus_loaded.list_loaded),
+    Route("/api/models/load", impetus_loaded.load, methods=["POST"]),
+    Route("/api/models/unload", impetus_loaded.unload, methods=["POST"]),
+    Route("/api/models/benchmark/{model_id:path}", impetus_loaded.benchmark, methods=["POST"]),
     Route("/v1/models", models.list_models),
     Route("/v1/models/{id:path}", models.get_model),
     Route("/v1/queue/stats", queue_stats.queue_stats),
@@ -87,26 +105,34 @@ def create_app(
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    scanner = Scanner(registry, [settings.models_dir] if settings.models_dir else [])
     fleet = Fleet(settings, observe, reread, registry)
     installer = Installer(registry)
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
+    meter = Meter()
+    live = make_station(keys, meter, fleet, downloads)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await hardware.restore_mode(registry, fleet.tuning)
         fleet.start()
         await downloads.open()
+        if settings.sole is None:
+            scanner.start()
         try:
             yield
         finally:
+            await live.close()
             await downloads.close()
             await fleet.stop()
             await runs.close()
+            await scanner.close()
             registry.close()
             if store is not None:
                 store.close()
 
     app = Starlette(
-        routes=ROUTES,
+        routes=[*ROUTES, Mount("/socket.io", live)],
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(LastResortMiddleware),
@@ -123,7 +149,11 @@ def create_app(
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.meter = meter
+    app.state.live = live
+    app.state.benchmarked = set()
     app.state.registry = registry
+    app.state.scanner = scanner
     app.state.hub = Hub(settings.hub)
     app.state.installer = installer
     app.state.downloads = downloads

@@ -202,7 +202,8 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     requests may name.
 
     `feature_cache_bytes` bounds the kept features of pictures, `prefix_cache_bytes` the kept KV states of prompts,
-    `batch_tokens` the tokens, padding included, that are embedded in one step.
+    `batch_tokens` the tokens, padding included, that are embedded in one step. On a CPU it computes on `threads` cores,
+    None for all that it may use.
 
     `lease`: whether it takes turns on the accelerator with the machine's other workers.
     """
@@ -224,6 +225,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     batch_tokens: int = 4096
     cpu_dtype: CpuDtype = "auto"
     lease: LeaseUse = "auto"
+    threads: int | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

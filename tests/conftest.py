@@ -20,7 +20,9 @@ from mlx_server.app.settings import default_cache_dir
 def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test writes to the user's data folder, whichever way it starts a server."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLX_SERVER_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        data = tmp_path_factory.mktemp("data")
+        patch.setenv("MLX_SERVER_DATA_DIR", str(data))
+        patch.setenv("XDG_DATA_HOME", str(data))  # where applications in the tests' own process keep theirs
         yield
 
 

@@ -73,11 +73,12 @@ def cpu_quota(root: Path, own: Path) -> float | None:
     return None
 
 
-def child_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
+def child_environment(base: Mapping[str, str] = os.environ, threads: int | None = None) -> dict[str, str]:
     """The parent's environment plus what a worker needs.
 
     MLX's CPU wheel carries an unoptimised single-threaded BLAS: OpenBLAS, preloaded, replaces its symbols. It knows
-    nothing of quotas, and with more threads than cores it is slower than with one.
+    nothing of quotas, and with more threads than cores it is slower than with one. `threads`: how many it gets, all
+    cores that there are if None.
     """
     env = dict(base)
     env["TOKENIZERS_PARALLELISM"] = "false"
@@ -85,5 +86,5 @@ def child_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     if library and mlx_backends() == {"cpu"}:
         if library not in env.get("LD_PRELOAD", ""):
             env["LD_PRELOAD"] = " ".join(filter(None, [library, env.get("LD_PRELOAD")]))
-        env.setdefault("OPENBLAS_NUM_THREADS", str(usable_cores()))
+        env.setdefault("OPENBLAS_NUM_THREADS", str(threads or usable_cores()))
     return env

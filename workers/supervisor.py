@@ -143,6 +143,11 @@ class Supervisor:
         process = self._process
         return int(process.pid) if process and process.returncode is None else None
 
+    @property
+    def silence_s(self) -> float | None:
+        """How long nothing was heard of the worker, in seconds; None without one."""
+        return asyncio.get_running_loop().time() - self._heard_at if self.pid is not None else None
+
     # --- work, as the queue's backend ---
 
     def submit(self, ticket: int, request: Work, rows: int) -> None:
@@ -247,7 +252,7 @@ class Supervisor:
                 str(theirs.fileno()),
                 self._log_level,
                 pass_fds=(theirs.fileno(),),
-                env=child_environment(),
+                env=child_environment(threads=self._spec.threads),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=STDERR,
                 # Ctrl-C in a terminal is for the parent, which drains first.

@@ -27,6 +27,7 @@ from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.fleet.room import Room
 from mlx_server.app.model_state import ModelState
 from mlx_server.app.observer import Observer
+from mlx_server.app.performance import Tuning
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.queue.errors import QueueClosed
@@ -63,6 +64,7 @@ class Fleet:
         self.start_error = asyncio.Event()
         """Set when the only model could not be loaded at the start."""
         self.start_error_message = ""
+        self.tuning = Tuning()
         self._observe = observe
         self._keepers: dict[str, Keeper] = {}
         self._room = Room(settings, self._keepers)
@@ -314,7 +316,7 @@ class Fleet:
     def _add(self, model: ModelSettings, model_type: ModelType, after: Awaitable[object] | None = None) -> Keeper:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
-        deployment = Deployment(model, model_type, self.settings, observer, self._moved)
+        deployment = Deployment(model, model_type, self.settings, observer, self._moved, self.tuning)
         keeper = self._keepers[name] = Keeper(deployment, self._room, after)
         return keeper
 

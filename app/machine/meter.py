@@ -143,6 +143,11 @@ def gpu_metrics(now: MemoryInfo) -> GpuMetrics:
     return gpu_load(cards[0].utilization_percent, cards[0].memory_used_mb, cards[0].memory_total_mb)
 
 
+def gpu_utilization() -> float | None:
+    """How busy the graphics processor is now, in percent; None where nobody tells. Blocks."""
+    return gpu_metrics(memory().info()).gpu_utilization_percent
+
+
 def apple_load(found: apple.Accelerator, total_mb: float) -> GpuMetrics:
     """Of a chip that shares the machine's memory."""
     used = None if found.used_bytes is None else found.used_bytes / MEGABYTE

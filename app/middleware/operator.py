@@ -22,6 +22,7 @@ OWN = ("same-origin", "none")
 """What browsers say in `Sec-Fetch-Site` of a page of this server, and of an address that was typed in."""
 
 JSON = "application/json"
+FOREIGN = "Pages of other sites may not do that."
 
 
 def operator_only(endpoint: Endpoint) -> Endpoint:
@@ -42,6 +43,19 @@ def operator_only(endpoint: Endpoint) -> Endpoint:
     return guarded
 
 
+def own_pages_only(endpoint: Endpoint) -> Endpoint:
+    """An endpoint for everybody but the pages of other sites, unless these know a key. Raises HTTPException."""
+
+    @functools.wraps(endpoint)
+    async def guarded(request: Request) -> Response:
+        settings: Settings = request.app.state.settings
+        if not settings.api_keys and is_foreign_page(request):
+            raise HTTPException(403, FOREIGN)
+        return await endpoint(request)
+
+    return guarded
+
+
 def problem_of(request: Request) -> str | None:
     """Why a request may not do what only the operator may; None if it may."""
     settings: Settings = request.app.state.settings
@@ -57,9 +71,14 @@ def problem_of(request: Request) -> str | None:
     host = headers.get("host", "")
     if not is_own_name(host, settings.host):
         return "The Host header must name this machine, as localhost or 127.0.0.1 do, or be the --host of the server."
-    if not is_own_origin(headers.get("origin"), host) or headers.get("sec-fetch-site", "none") not in OWN:
-        return "Pages of other sites may not do that."
-    return None
+    return FOREIGN if is_foreign_page(request) else None
+
+
+def is_foreign_page(request: Request) -> bool:
+    """Whether a browser sends it for a page that is not this server's."""
+    headers = request.headers
+    same = all(is_own_origin(origin, headers.get("host", "")) for origin in headers.getlist("origin"))
+    return not same or headers.get("sec-fetch-site", "none") not in OWN
 
 
 def has_body(request: Request) -> bool:

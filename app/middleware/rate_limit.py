@@ -40,7 +40,7 @@ class RateLimitMiddleware:
     as anybody may write anything into `X-Forwarded-For`. Raises ValueError for rates that can't be read.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, rates: str) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, rates: str, max_clients: int = MAX_CLIENTS) -> None:
         # They take a tenth of a second to import, and most servers set no limits.
         from limits import parse_many
         from limits.aio.storage import MemoryStorage
@@ -48,6 +48,7 @@ class RateLimitMiddleware:
 
         self._app = app
         self._keys = keys
+        self._max_clients = max_clients
         self._rates = parse_many(rates)
         # Its two counters for a client and a rate take the same room however many requests there are.
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
@@ -72,7 +73,7 @@ class RateLimitMiddleware:
             await send(message)
 
         if exceeded:
-            text = f"The limit of {exceeded[0]} requests is reached: come again in {wait_s} seconds."
+            text = f"The limit of requests is reached ({exceeded[0]}): come again in {wait_s} seconds."
             refusal = Answer(
                 429, "rate_limit_error", text, None, "rate_limit_exceeded", {"Retry-After": str(wait_s), **headers}
             )
@@ -93,7 +94,7 @@ class RateLimitMiddleware:
     async def _remember(self, client: str) -> None:
         self._clients[client] = None
         self._clients.move_to_end(client)
-        if len(self._clients) > MAX_CLIENTS:
+        if len(self._clients) > self._max_clients:
             quiet, _ = self._clients.popitem(last=False)
             for rate in self._rates:
                 await self._limiter.clear(rate, quiet)

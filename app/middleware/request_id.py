@@ -17,7 +17,7 @@ HEADER = "X-Request-Id"
 ANTHROPIC_HEADER = "Request-Id"
 ACCEPTED = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
-QUIET = ("/health", "/metrics", "/v1/queue/stats")
+QUIET = ("/health", "/metrics", "/v1/queue/stats", "/api/health", "/api/hardware/metrics", "/socket.io/")
 """Paths that are polled: their lines are for debugging only."""
 
 log = logging.getLogger("mlx_server.access")

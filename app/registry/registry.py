@@ -15,6 +15,9 @@ from mlx_server.app.registry import tables
 from mlx_server.app.registry.app_settings import Value, checked
 from mlx_server.app.registry.rows import DownloadRow, ModelRow, check_model
 
+OWN = "mlx-server."
+"""What the keys of the server's own settings begin with."""
+
 FILE = "registry.sqlite3"
 EVERYTHING = -1
 
@@ -94,7 +97,7 @@ class Registry:
 
     async def settings(self) -> dict[str, Value]:
         """The settings that were set, by their keys."""
-        query = "SELECT key, value FROM settings ORDER BY key"
+        query = f"SELECT key, value FROM settings WHERE key NOT LIKE '{OWN}%' ORDER BY key"  # noqa: S608 - a constant
         found = await self._database.read(lambda connection: connection.execute(query).fetchall())
         return {key: msgspec.json.decode(value) for key, value in found}
 
@@ -104,6 +107,17 @@ class Registry:
         given = (key, msgspec.json.encode(kept).decode())
         await self._database.change("INSERT OR REPLACE INTO settings VALUES (?, ?)", given)
         return kept
+
+    async def kept(self, key: str) -> str | None:
+        """What the server itself keeps under a key."""
+        query, given = "SELECT value FROM settings WHERE key = ?", (OWN + key,)
+        found = await self._database.read(lambda connection: connection.execute(query, given).fetchone())
+        return None if found is None else msgspec.json.decode(found[0], type=str)
+
+    async def keep(self, key: str, value: str) -> None:
+        """Keep something under a key that is no setting of clients."""
+        query, given = "INSERT OR REPLACE INTO settings VALUES (?, ?)", (OWN + key, msgspec.json.encode(value).decode())
+        await self._database.write(lambda connection: connection.execute(query, given).rowcount)
 
     async def downloads(self) -> list[DownloadRow]:
         """All downloads, the first one first."""

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from threading import Event
 
 import msgspec
 
@@ -54,21 +55,28 @@ class Scanner:
         self._folders = tuple(folders)
         self._hub = hub
         self._running: asyncio.Task[Scan] | None = None
+        self._closing = Event()
 
-    async def scan(self) -> Scan:
-        """Look, in a thread, and tell the registry. Raises sqlite3.Error."""
+    def start(self) -> asyncio.Task[Scan]:
+        """Begin to look, in a thread, and tell the registry; returns at once. What fails is logged."""
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._scan())
-        return await asyncio.shield(self._running)
+            self._running.add_done_callback(log_failure)
+        return self._running
+
+    async def scan(self) -> Scan:
+        """The same, and wait for its end. Raises sqlite3.Error."""
+        return await asyncio.shield(self.start())
 
     async def close(self) -> None:
-        """Wait until a scan that goes on has ended."""
+        """End a scan that goes on, with what it has found."""
+        self._closing.set()
         if self._running is not None:
             await asyncio.wait([self._running])
 
     async def _scan(self) -> Scan:
         known = await self._registry.models()
-        scan = await asyncio.to_thread(look, known, self._folders, hub=self._hub)
+        scan = await asyncio.to_thread(look, known, self._folders, hub=self._hub, stop=self._closing.is_set)
         if scan.found or scan.gone:
             await self._registry.save_found(scan.found, scan.gone)
         log.info("%d models are new or changed, %d are as before", len(scan.found), scan.unchanged)
@@ -77,15 +85,30 @@ class Scanner:
         return scan
 
 
-def look(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool, links: bool = False) -> Scan:
+def log_failure(task: asyncio.Task[Scan]) -> None:
+    """A scan that failed is a line in the log."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("models could not be looked for: %s", error)
+
+
+def look(
+    known: Sequence[ModelRow],
+    folders: Sequence[Path],
+    *,
+    hub: bool,
+    links: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Scan:
     """What has changed on the disk. Models are read whose files look different from when they were read last.
 
-    `links` that lead out of the folders are followed if so wanted.
+    `links` that lead out of the folders are followed if so wanted. It ends before the next model once `stop` says so.
     """
     scan = Scan()
     taken = {row.name for row in known}
     same = Known(known)
     for candidate in found_in(folders, hub=hub, links=links):
+        if stop():
+            break
         rows = same.rows_of(candidate)
         try:
             check_path(str(candidate.path))

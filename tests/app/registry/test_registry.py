@@ -75,7 +75,7 @@ FULL = ModelRow(
     error_message='it\'s "broken": Ü 🙂\n',
     metadata={"tags": ["a", {"b": None}], "text": "Ü 🙂", "number": 1.5},
     aliases=("other", "gpt-4"),
-    stamp="abc",
+    stamp="ab]]",
 )
 
 

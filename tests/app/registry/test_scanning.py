@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
 from support.folders import LLAMA, make, make_gguf, make_snapshot
+from support.servers import Server
 
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.catalog.model_folder import read_model
-from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.registry import FILE, Registry
 from mlx_server.app.registry.rows import ModelRow, on_disk
 from mlx_server.app.registry.scanning import Scan, Scanner, free_name, look
 
@@ -213,3 +216,43 @@ def test_scans_at_the_same_time_are_one(registry: Registry, models: Path, scan: 
 
     one, other = asyncio.run(twice())
     assert one is other
+
+
+def test_scan_that_is_to_end_enters_what_it_has_found(models: Path) -> None:
+    make(models / "a")
+    make(models / "b")
+    asked = iter([False, True])
+    assert [row.name for row in look([], [models], hub=False, stop=lambda: next(asked)).found] == ["a"]
+
+
+def test_failure_is_logged(models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry = Registry.open(tmp_path / FILE)
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.execute("DROP TABLE models")
+
+    async def scan() -> None:
+        scanner = Scanner(registry, [models], hub=False)
+        scanner.start()
+        await scanner.close()
+
+    asyncio.run(scan())
+    registry.close()
+    assert "models could not be looked for: no such table" in caplog.text
+
+
+def test_server_that_serves_many_knows_what_it_has_found(launch: Callable[..., Server], models: Path) -> None:
+    make(models / "org" / "m")
+    server = launch("--models-dir", models, "--data-dir", models / "data", wait=False)
+    path = models / "data" / FILE
+
+    def found() -> list[str]:
+        if not path.exists():
+            return []
+        registry = Registry.open(path)
+        try:
+            return list(rows(registry))
+        finally:
+            registry.close()
+
+    server.wait_until(lambda: "org/m" in found())
+    assert server.stop() == 0
