@@ -11,6 +11,9 @@ NODE := tests/clients/node
 # Which Python makes the environment: the first of these that fits, or the one named with PYTHON=...
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
 
+# MLX's backend on Linux: BACKEND=cuda for a GPU of NVIDIA's. On a Mac it means nothing.
+BACKEND := $(if $(shell command -v nvidia-smi 2>/dev/null),cuda,cpu)
+
 # Exits with 0: fits, 1: too old, 2: not native to Apple silicon, 3: cannot make environments.
 PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	1 if sys.version_info < (3, 11) else \
@@ -18,10 +21,10 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format clean blas typed clients node
+.PHONY: help run test check bench bench-peers format clean blas typed clients node
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.installed blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
 	@model="$(MODEL)"; [ -n "$$model" ] || model="$$($(BIN)/mlx-server demo)" || exit 1; \
@@ -37,6 +40,9 @@ check: $(VENV)/.installed-dev typed ## Lint, formatting and types
 
 bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-peers: $(VENV)/.installed-bench blas ## Compare with other servers on this machine; flags in ARGS=...
+	$(BIN)/python bench/peers.py $(ARGS)
 
 format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
@@ -75,12 +81,16 @@ $(VENV)/.created:
 	[ -n "$$found" ] && "$$found" -m venv --clear $(VENV) && touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
-	$(PIP_INSTALL) -e '.[vlm]'
+	$(PIP_INSTALL) -e '.[vlm,$(BACKEND)]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
-	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) -e '.[dev,$(BACKEND)]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(PIP_INSTALL) -e '.[dev,bench,$(BACKEND)]'
+	@touch $@
 
 # Other people's libraries have an environment of their own: what they ask for must not bind the server's.
 $(CLIENTS)/.installed: tests/clients/python/requirements.txt | $(VENV)/.installed-dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import dataclass
 from typing import Protocol
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
@@ -33,16 +34,27 @@ class Oracle(Protocol):
         """Nobody waits for the answer any more."""
 
 
-class Asking:
-    """At most `limit` questions live; they wait until there is a worker, and none waits for more than `timeout_s`."""
+@dataclass(slots=True)
+class Asked:
+    """A question that lives; `oracle` has it, None while it waits for one."""
 
-    def __init__(self, oracle: Oracle, *, limit: int, timeout_s: float) -> None:
-        self._oracle = oracle
+    question: Question
+    future: asyncio.Future[Answer]
+    oracle: Oracle | None = None
+
+
+class Asking:
+    """At most `limit` questions live; they wait until there is a worker, and none waits for more than `timeout_s`.
+
+    Of several workers that are ready the one is asked that has the fewest questions open.
+    """
+
+    def __init__(self, *, limit: int, timeout_s: float) -> None:
         self._limit = limit
         self._timeout_s = timeout_s
         self._numbers = itertools.count(1)
-        self._live: dict[int, tuple[Question, asyncio.Future[Answer]]] = {}
-        self._ready = False
+        self._live: dict[int, Asked] = {}
+        self._open: dict[Oracle, int] = {}  # of those that are ready
         self._closed: NoAnswer | None = None
         self.idle = asyncio.Event()
         """Set while no question lives."""
@@ -55,56 +67,79 @@ class Asking:
         if len(self._live) >= self._limit:
             raise QueueFull(RETRY_AFTER_S)
         number = next(self._numbers)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._live[number] = question, future
+        asked = self._live[number] = Asked(question, asyncio.get_running_loop().create_future())
         self.idle.clear()
         try:
             async with asyncio.timeout(self._timeout_s):
-                if self._ready:
-                    self._oracle.ask(number, question)
-                return await future
+                self._pass_on(number, asked)
+                return await asked.future
         except TimeoutError:
             message = f"Request processing timed out after {self._timeout_s:g} seconds"
             raise Unanswered(NoAnswer(FailureKind.TIMEOUT, message)) from None
         finally:
-            if self._live.pop(number, None) is not None:
-                self._oracle.withdraw(number)
+            left = self._forget(number)
+            if left is not None and left.oracle is not None:
+                left.oracle.withdraw(number)
             if not self._live:
                 self.idle.set()
 
-    def worker_ready(self) -> None:
-        """Ask what has waited for a worker."""
-        self._ready = True
-        for number, (question, _) in self._live.items():
-            self._oracle.ask(number, question)
+    def worker_ready(self, oracle: Oracle) -> None:
+        """A worker answers: ask what has waited for one."""
+        self._open[oracle] = 0
+        for number, asked in self._live.items():
+            self._pass_on(number, asked)
 
-    def worker_lost(self, message: str) -> None:
-        """What the worker was asked has no answer; what comes now waits for the next worker."""
-        if self._ready:
-            self._ready = False
-            self._end(NoAnswer(FailureKind.WORKER_LOST, message))
+    def worker_lost(self, oracle: Oracle, message: str) -> None:
+        """What a worker was asked has no answer; what comes now is for the others, or waits for the next."""
+        if self._open.pop(oracle, None) is not None:
+            lost = [number for number, asked in self._live.items() if asked.oracle is oracle]
+            self._end(lost, NoAnswer(FailureKind.WORKER_LOST, message))
+
+    def worker_left(self, oracle: Oracle) -> None:
+        """A worker is ended by us: what it was asked is asked again elsewhere, or waits for the next."""
+        self._open.pop(oracle, None)
+        for number, asked in self._live.items():
+            if asked.oracle is oracle:
+                oracle.withdraw(number)
+                asked.oracle = None
+                self._pass_on(number, asked)
 
     def close(self, kind: FailureKind, message: str) -> None:
         """Take nothing more, and end what waits for a worker; what was asked may still be answered."""
         self._closed = NoAnswer(kind, message)
-        if not self._ready:
-            self._end(self._closed)
+        self._end([number for number, asked in self._live.items() if asked.oracle is None], self._closed)
 
     def abort(self, kind: FailureKind, message: str) -> None:
         """Close, and end what was asked too."""
         self.close(kind, message)
-        self._end(NoAnswer(kind, message))
+        self.fail_waiting(kind, message)
+
+    def fail_waiting(self, kind: FailureKind, message: str) -> None:
+        """End all that live, and go on taking questions."""
+        self._end(list(self._live), NoAnswer(kind, message))
 
     def answered(self, number: int, answer: Answer | NoAnswer) -> None:
-        """What the worker says; nobody may be left to hear it."""
-        _, future = self._live.pop(number, (None, None))
-        if future is None or future.done():
+        """What a worker says; nobody may be left to hear it."""
+        asked = self._forget(number)
+        if asked is None or asked.future.done():
             return
         if isinstance(answer, NoAnswer):
-            future.set_exception(Unanswered(answer))
+            asked.future.set_exception(Unanswered(answer))
         else:
-            future.set_result(answer)
+            asked.future.set_result(answer)
 
-    def _end(self, why: NoAnswer) -> None:
-        for number in list(self._live):
+    def _pass_on(self, number: int, asked: Asked) -> None:
+        if asked.oracle is None and self._open:
+            asked.oracle = min(self._open, key=self._open.__getitem__)
+            self._open[asked.oracle] += 1
+            asked.oracle.ask(number, asked.question)
+
+    def _forget(self, number: int) -> Asked | None:
+        asked = self._live.pop(number, None)
+        if asked is not None and asked.oracle in self._open:
+            self._open[asked.oracle] -= 1
+        return asked
+
+    def _end(self, numbers: list[int], why: NoAnswer) -> None:
+        for number in numbers:
             self.answered(number, why)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from mlx_server.app import __version__, models_cli
+from mlx_server.app import __version__, doctor_cli, models_cli
 from mlx_server.app.settings import (
     USUAL_RATES,
     MediaAccess,
@@ -21,6 +21,7 @@ from mlx_server.app.settings import (
     default_data_dir,
 )
 from mlx_server.app.template_options import parse_arguments, read_template
+from mlx_server.workers.environment import backend_problem, mlx_backends
 from mlx_server.workers.model_path import ModelPathError, local_path
 
 ENV_PREFIX = "MLX_SERVER"
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_cli.app, name="models")
+app.command()(doctor_cli.doctor)
 stderr = Console(stderr=True)
 
 
@@ -80,6 +82,14 @@ class StoreKind(StrEnum):
     DISK = "disk"
     MEMORY = "memory"
     OFF = "off"
+
+
+class CpuWeights(StrEnum):
+    """How weights are held on a CPU."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    NATIVE = "native"
 
 
 def print_version(wanted: bool) -> None:
@@ -156,9 +166,12 @@ def launch(
             "Sequences that are computed together, as rows of a batch. Default: 8, or 256 requests for embeddings and"
             " rerank.",
             min=1,
-            max=1024,
+            max=4096,
         ),
     ] = None,
+    replicas: Annotated[
+        int, option("Worker processes that serve the model side by side, each with its own copy of it.", min=1, max=64)
+    ] = 1,
     queue_size: Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)] = 100,
     queue_timeout: Annotated[
         float, option("Seconds a request may take in all, waiting included.", min=0.001, max=MAX_SECONDS)
@@ -255,7 +268,7 @@ def launch(
         int, option("Largest picture or sound file, in MB.", min=1, max=100_000, rich_help_panel=MEDIA)
     ] = 20,
     max_media_files: Annotated[
-        int, option("Most pictures and sounds in one request.", min=0, max=10_000, rich_help_panel=MEDIA)
+        int, option("Most different pictures and sounds in one request.", min=0, max=10_000, rich_help_panel=MEDIA)
     ] = 16,
     media_timeout: Annotated[
         float,
@@ -293,6 +306,13 @@ def launch(
     batch_tokens: Annotated[
         int, option("Tokens, padding included, that are embedded or scored in one step.", min=16, max=1 << 24)
     ] = 4096,
+    cpu_dtype: Annotated[
+        CpuWeights,
+        option(
+            "How weights are held where MLX computes on a CPU: auto makes them float32 if memory allows, float32 in any"
+            " case, native leaves them as they are stored."
+        ),
+    ] = CpuWeights.AUTO,
 ) -> None:
     """Load a model and serve it.
 
@@ -305,6 +325,8 @@ def launch(
         model_type, {"--adapter-path": adapter_path, "--adapter-dir": adapter_dir, "--draft-model": draft_model}
     )
     if model_type is not ModelKind.SCRIPTED:
+        if (problem := backend_problem(mlx_backends())) is not None:
+            fail(problem, EXIT_MODEL)
         try:
             local_path(model_path)
             if draft_model is not None:
@@ -316,6 +338,7 @@ def launch(
         type=model_type.value,
         name=model_name,
         max_concurrency=max_concurrency,
+        replicas=replicas,
         queue_size=queue_size,
         queue_timeout_s=queue_timeout,
         default_max_tokens=default_max_tokens,
@@ -330,6 +353,7 @@ def launch(
         feature_cache_bytes=feature_cache_mb << 20,
         prefix_cache_bytes=prefix_cache_mb << 20,
         batch_tokens=batch_tokens,
+        cpu_dtype=cpu_dtype.value,
     )
     serve(
         Settings(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 BUSY_S = 5.0
 PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON", "foreign_keys = ON")
@@ -45,8 +45,15 @@ class Database:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=what)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` finds. Raises sqlite3.Error."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection)
+        """What `work` finds, which must not be a cursor. Raises sqlite3.Error."""
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection)
+        # It would be taken apart on the caller's thread, while the statement that it shares runs here.
+        assert not isinstance(found, sqlite3.Cursor)
+        return found
+
+    async def change(self, statement: str, given: Sequence[Any] | Mapping[str, Any]) -> int:
+        """Execute one statement; returns how many rows it changed. Raises sqlite3.Error."""
+        return await self.write(lambda connection: connection.execute(statement, given).rowcount)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` as a whole, or nothing of it. It is on its way to the disk when this returns. Raises sqlite3.Error.

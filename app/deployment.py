@@ -1,40 +1,39 @@
-"""A model being served: its specification, its queue, its worker and what is known of it."""
+"""A model that is served: its settings, its queue, what is known of it, and the workers that come and go."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol
+from datetime import UTC, datetime
 
-from mlx_server.app.asking import Answer, Asking
+from mlx_server.app.asking import Asking
+from mlx_server.app.load_spec import load_of
+from mlx_server.app.model_state import HAS_WORKERS, ModelState, move
+from mlx_server.app.observer import Observer
+from mlx_server.app.process_memory import resident_bytes
+from mlx_server.app.replica import Replica
+from mlx_server.app.sampling_defaults import SamplingDefaults
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.variants import Variants
-from mlx_server.queue.dispatcher import Dispatcher, Handle
-from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts, NoAnswer, StepEvent
-from mlx_server.workers.supervisor import StartError, Supervisor, WorkerState
-
-log = logging.getLogger(__name__)
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.timers import Handle
+from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.messages import FailureKind, Loading, ModelFacts
+from mlx_server.workers.supervisor import WorkerState
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
 
+CANNOT_BE_SERVED = "The model can't be served"
 
-def absolute(path: Path | None) -> str | None:
-    """A path as a message carries it."""
-    return None if path is None else str(path.absolute())
+Changed = Callable[["Deployment", ModelState], None]
+"""Told of a deployment that has moved, and the state that it was in; also, without a move, while it loads."""
 
 
-class Observer(Protocol):
-    """Who shows a person how the start goes."""
-
-    def loading(self, loading: Loading) -> None:
-        """The worker's start goes on."""
-
-    def ready(self, facts: ModelFacts) -> None:
-        """The model answers."""
+class StartFailed(Exception):  # noqa: N818 - named for the fact
+    """Raised when no worker could be started; the message is one line."""
 
 
 class LoopTimers:
@@ -50,77 +49,160 @@ class LoopTimers:
 
 
 class Deployment:
-    """Joins a queue and a worker: the queue's work goes to the worker, the worker's events to the queue."""
+    """One queue, and behind it, while the model is loaded, as many workers as the settings say.
+
+    Requests wait in the queue while there are no workers, each until its own deadline. Times are UTC. Whoever calls
+    `load` and `unload` sees to it that one ends before the other begins.
+    """
 
     def __init__(
-        self, settings: ModelSettings, model_type: ModelType, server: Settings, observer: Observer | None = None
+        self,
+        settings: ModelSettings,
+        model_type: ModelType,
+        server: Settings,
+        observer: Observer | None = None,
+        changed: Changed | None = None,
     ) -> None:
         self.name = settings.public_name
         self.settings = settings
         self.type = model_type
-        rows = settings.rows(model_type)
         self.variants = Variants(settings)
+        self.sampling = SamplingDefaults(settings)
         self.created = int(time.time())
         self.facts: ModelFacts | None = None
         self.fingerprint: str | None = None
         """Stays the same while the same seed gives the same answer."""
+        self.state = ModelState.UNLOADED
+        self.awaited = False
+        """A load has been asked for, and has not come to its end."""
+        self.loading_now: Loading | None = None
+        """How far a load is."""
+        self.error_message: str | None = None
+        """Why it failed, until it is loaded."""
+        self.loaded_at: datetime | None = None
+        self.load_seconds: float | None = None
+        self.last_used_at: datetime | None = None
+        self.use_count = 0
+        self.replicas: list[Replica] = []
+        self._restarts_before = 0
+        self._server = server
         self._observer = observer
-        self._drain_timeout_s = server.drain_timeout_s
-        spec = Load(
-            model_path=settings.path,
-            model_type=model_type,
-            rows=rows,
-            prefill_step_size=settings.prefill_step_size,
-            cache_dir=str(server.cache_dir),
-            adapter_path=absolute(settings.adapter_path),
-            adapter_dir=absolute(settings.adapter_dir),
-            draft_model=settings.draft_model,
-            chat_template=settings.chat_template,
-            chat_template_args=settings.chat_template_args,
-            use_default_chat_template=settings.use_default_chat_template,
-            media_limits=server.media_limits,
-            feature_cache_bytes=settings.feature_cache_bytes,
-            prefix_cache_bytes=settings.prefix_cache_bytes,
-            batch_tokens=settings.batch_tokens,
-        )
-        self.worker = Supervisor(spec, self, server.patience, log_level=server.log_level)
+        self._changed = changed
+        rows = settings.rows(model_type)
         self.queue = Dispatcher(
-            self.worker,
-            LoopTimers(),
-            queue_size=settings.queue_size,
-            concurrency=rows,
-            timeout_s=settings.queue_timeout_s,
+            LoopTimers(), queue_size=settings.queue_size, concurrency=rows, timeout_s=settings.queue_timeout_s
         )
-        limit = settings.queue_size + rows
-        self.asking = Asking(self.worker, limit=limit, timeout_s=settings.queue_timeout_s)
-        self._task: asyncio.Task[None] | None = None
-        self.start_error: asyncio.Event = asyncio.Event()
-        """Set when the first worker could not start: `start_error_message` says why."""
-        self.start_error_message = ""
+        self.asking = Asking(limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s)
+        self._running: asyncio.Future[list[None]] | None = None
+        self._settled = asyncio.Event()  # a load has come to its end
+
+    # --- what readers ask ---
 
     @property
     def ready(self) -> bool:
         """A worker takes work, and so does the queue."""
-        return self.worker.state is WorkerState.READY and not self.queue.closed
+        return self.state is ModelState.LOADED and not self.queue.closed
 
     @property
     def status(self) -> str:
-        """The worker's state, or `stopping` once no work is taken."""
-        failed = self.worker.state is WorkerState.FAILED
-        return "stopping" if self.queue.closed and not failed else self.worker.state.value
+        """In a word: `ready`, `stopping` once no work is taken, else the state."""
+        if self.queue.closed and self.state is not ModelState.FAILED:
+            return "stopping"
+        if self.awaited and self.state in (ModelState.UNLOADED, ModelState.FAILED):
+            return ModelState.LOADING.value
+        return "ready" if self.state is ModelState.LOADED else self.state.value
+
+    @property
+    def worker_states(self) -> dict[str, int]:
+        """How many workers are in which state, of those that any is in."""
+        return dict(Counter(replica.state.value for replica in self.replicas))
+
+    @property
+    def restarts(self) -> int:
+        """Times that a worker was started again."""
+        return self._restarts_before + sum(replica.worker.restarts for replica in self.replicas)
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes."""
+        return [pid for replica in self.replicas if (pid := replica.worker.pid) is not None]
+
+    @property
+    def busy(self) -> bool:
+        """Requests or questions live."""
+        return bool(self.queue.live) or not self.asking.idle.is_set()
+
+    def memory_bytes(self) -> int:
+        """What its worker processes and those that they started hold in memory; 0 without any."""
+        return sum(map(resident_bytes, self.pids))
+
+    def settle(self, request: GenerationRequest) -> GenerationRequest:
+        """A request as it will be served: its variant, its sampling. Raises InvalidRequest."""
+        return self.sampling.fill(self.variants.settle(request))
+
+    def used(self) -> None:
+        """A request has named it."""
+        self.use_count += 1
+        self.last_used_at = datetime.now(UTC)
 
     # --- life ---
 
-    def start(self) -> None:
-        """Start the worker; returns at once."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+    async def load(self) -> None:
+        """Start the workers, and wait until the first takes work. Raises StartFailed; the queue stays as it is."""
+        started = time.monotonic()
+        await self._end_workers()  # those that were given up
+        self.facts = None
+        self._settled.clear()
+        self._move(ModelState.LOADING)
+        spec = load_of(self.settings, self.type, self._server)
+        self.replicas = [
+            Replica(spec, self, self.queue, self.asking, self._server.patience, self._server.log_level)
+            for _ in range(self.settings.replicas)
+        ]
+        self._running = asyncio.gather(*(replica.run() for replica in self.replicas))
+        try:
+            await self._settled.wait()
+        except asyncio.CancelledError:
+            await self._end_workers()
+            self._move(ModelState.UNLOADING)
+            self._move(ModelState.UNLOADED)
+            raise
+        if self.state is ModelState.FAILED:
+            raise StartFailed(self.error_message or "")
+        self.load_seconds = time.monotonic() - started
+
+    async def unload(self, *, force: bool) -> None:
+        """End the workers, after what runs, or at once with `force`. What waits for rows goes on waiting."""
+        if self.state is ModelState.UNLOADED:
+            return
+        if self.state is ModelState.FAILED:
+            await self._end_workers()
+            self._move(ModelState.UNLOADED)
+            return
+        self._move(ModelState.UNLOADING)
+        if not force:
+            await asyncio.gather(*(replica.drained() for replica in self.replicas))
+        await self._end_workers()
+        self._move(ModelState.UNLOADED)
+
+    def fail(self, message: str, kind: FailureKind = FailureKind.UNAVAILABLE) -> None:
+        """It can't be served: remember why, and say so to all that live."""
+        self.error_message = message
+        self._move(ModelState.FAILED)
+        reason = f"{CANNOT_BE_SERVED}: {message}" if kind is FailureKind.UNAVAILABLE else message
+        self.refuse_waiting(kind, reason)
+
+    def refuse_waiting(self, kind: FailureKind, message: str) -> None:
+        """End all requests that live, and go on taking others."""
+        self.queue.fail_waiting(kind, message)
+        self.asking.fail_waiting(kind, message)
 
     async def drain(self) -> None:
         """Take no more work, end what waits, give what runs its drain time, then end that too."""
         self.queue.close(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
         self.asking.close(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_timeout_s):
+            async with asyncio.timeout(self._server.drain_timeout_s):
                 await self.queue.idle.wait()
                 await self.asking.idle.wait()
         self.abort()
@@ -131,58 +213,71 @@ class Deployment:
         self.asking.abort(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
 
     async def stop(self) -> None:
-        """End everything that lives and the worker process. Idempotent."""
+        """End everything that lives and the worker processes. Idempotent; the last that is called."""
         self.abort()
-        if self._task is not None:
-            await self.worker.stop()
-            await self._task
+        await self._end_workers()
 
-    async def _run(self) -> None:
-        try:
-            await self.worker.run()
-        except StartError as error:
-            self.start_error_message = str(error)
-            self.given_up(str(error))
-            self.start_error.set()
-        except Exception as error:
-            log.exception("the worker's supervisor failed")
-            self.worker.state = WorkerState.FAILED
-            self.given_up(f"{type(error).__name__}: {error}")
+    async def _end_workers(self) -> None:
+        replicas, self.replicas = self.replicas, []
+        self._restarts_before += sum(replica.worker.restarts for replica in replicas)
+        running, self._running = self._running, None
+        await asyncio.gather(*(replica.stop() for replica in replicas))
+        if running is not None:
+            await running
 
-    # --- what the worker says ---
+    def _move(self, state: ModelState) -> None:
+        before, self.state = self.state, move(self.state, state)
+        if state is not ModelState.LOADING:
+            self.loading_now = None
+        if state is ModelState.LOADED:
+            self.loaded_at = datetime.now(UTC)
+            self.error_message = None
+        elif state not in HAS_WORKERS:
+            self.loaded_at = None
+        if before is ModelState.LOADING:
+            self._settled.set()
+            self._show(lambda observer: observer.ended())
+        self._tell(before)
 
-    def loading(self, loading: Loading) -> None:
-        """Part of the worker's listener."""
+    def _tell(self, before: ModelState) -> None:
+        if self._changed is not None:
+            self._changed(self, before)
+
+    def _show(self, show: Callable[[Observer], None]) -> None:
         if self._observer is not None:
             with contextlib.suppress(OSError):  # a display that can't be written to is no reason to stop
-                self._observer.loading(loading)
+                show(self._observer)
 
-    def ready_with(self, facts: ModelFacts) -> None:
-        """Part of the worker's listener."""
+    # --- what the replicas say ---
+
+    def loading(self, replica: Replica, loading: Loading) -> None:
+        """Part of the replicas' owner: the first that loads is shown, unless another takes work."""
+        first = next((other for other in self.replicas if other.state is WorkerState.LOADING), None)
+        if replica is first and not self._any_ready():
+            self.loading_now = loading
+            self._show(lambda observer: observer.loading(loading))
+            self._tell(self.state)
+
+    def ready_with(self, replica: Replica, facts: ModelFacts) -> None:
+        """Part of the replicas' owner."""
         self.facts = facts
         self.fingerprint = f"fp_{facts.fingerprint}"
-        self.queue.worker_ready(facts.rows)
-        self.asking.worker_ready()
-        if self._observer is not None:
-            with contextlib.suppress(OSError):
-                self._observer.ready(facts)
+        if self.state in (ModelState.LOADING, ModelState.RESTARTING):
+            self._move(ModelState.LOADED)
+            self._show(lambda observer: observer.ready(facts))
 
-    def deliver(self, events: list[StepEvent]) -> None:
-        """Part of the worker's listener."""
-        self.queue.deliver(events)
+    def lost(self, replica: Replica) -> None:
+        """Part of the replicas' owner: with the last that took work, the model is being started again."""
+        if self.state is ModelState.LOADED and not self._any_ready():
+            self._move(ModelState.RESTARTING)
 
-    def answered(self, number: int, answer: Answer | NoAnswer) -> None:
-        """Part of the worker's listener."""
-        self.asking.answered(number, answer)
+    def given_up(self, replica: Replica, message: str) -> None:
+        """Part of the replicas' owner: the others go on; with the last, the model can't be served."""
+        if all(other.state is WorkerState.FAILED for other in self.replicas) and self.state in HAS_WORKERS:
+            if self.state is not ModelState.UNLOADING:
+                self.fail(message)
+        elif self.state is ModelState.LOADED and not self._any_ready():
+            self._move(ModelState.RESTARTING)
 
-    def lost(self, message: str) -> None:
-        """Part of the worker's listener."""
-        self.queue.worker_lost(message)
-        self.asking.worker_lost(message)
-
-    def given_up(self, message: str) -> None:
-        """Part of the worker's listener."""
-        self.queue.worker_lost(message)
-        message = f"The model can't be served: {message}"
-        self.queue.abort(FailureKind.UNAVAILABLE, message)
-        self.asking.abort(FailureKind.UNAVAILABLE, message)
+    def _any_ready(self) -> bool:
+        return any(replica.state is WorkerState.READY for replica in self.replicas)

@@ -26,7 +26,7 @@ GAUGES: tuple[tuple[str, str, Read], ...] = (
     ("queue_capacity", "Requests that may wait.", lambda one: one.queue.queue_size),
     ("requests_active", "Requests that run.", lambda one: one.queue.running),
     ("rows_used", "Rows of the batch in use.", lambda one: one.queue.rows_used),
-    ("rows_granted", "Rows that the worker grants.", lambda one: one.queue.credits),
+    ("rows_granted", "Rows that the workers grant.", lambda one: one.queue.credits),
 )
 COUNTERS: tuple[tuple[str, str, str], ...] = (
     ("requests_replayed", "Requests started over after a worker was lost.", "replayed"),
@@ -73,13 +73,14 @@ class FleetCollector(Collector):
             yield counter(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
         for name, text, field in HISTOGRAMS:
             yield histogram(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
-        states = GaugeMetricFamily("mlx_server_worker_state", "1 for the worker's state.", labels=["model", "state"])
+        states = GaugeMetricFamily("mlx_server_worker_state", "Workers in each state.", labels=["model", "state"])
         for one in deployments:
-            for candidate in WorkerState:
-                states.add_metric([one.name, candidate.value], float(candidate is one.worker.state))
+            workers = one.worker_states
+            for state in WorkerState:
+                states.add_metric([one.name, state.value], workers.get(state.value, 0))
         yield states
-        restarts = {one.name: float(one.worker.restarts) for one in deployments}
-        yield counter("worker_restarts", "Times the worker was started again.", restarts)
+        restarts = {one.name: float(one.restarts) for one in deployments}
+        yield counter("worker_restarts", "Times a worker was started again.", restarts)
 
 
 def gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:

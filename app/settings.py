@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_server.schemas.messages import MediaLimits
+from mlx_server.schemas.messages import CpuDtype, MediaLimits
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.supervisor import Patience
 
@@ -85,6 +85,7 @@ class ModelSettings:
     feature_cache_bytes: int = 256 << 20
     prefix_cache_bytes: int = 1 << 30
     batch_tokens: int = 4096
+    cpu_dtype: CpuDtype = "auto"
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

@@ -62,7 +62,7 @@ class Engine:
     def __init__(self, model_path: Path) -> None:
         configure()
         model, self._tokenizer = mlx_lm.load(str(model_path), lazy=True)[:2]
-        self._model, _ = suit_weights(model)
+        self._model, _ = suit_weights(model, "auto")
         mx.eval(self._model.parameters())
         self._stop_tokens = [[token] for token in sorted(self._tokenizer.eos_token_ids)]
         self._settings: dict[int, Setting] = {}

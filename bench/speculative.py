@@ -60,6 +60,7 @@ def measure(case: Case, prompt: list[int], max_tokens: int) -> Run:
 
 def make_cases(model_path: Path, draft_paths: Iterable[Path], proposals: list[int]) -> tuple[list[Case], Any]:
     """Plain decoding first, then each draft with each number of proposals; and the tokenizer."""
+    from mlx_server.schemas.messages import Load
     from mlx_server.workers.engine import platform
     from mlx_server.workers.engine.companions import load_draft
     from mlx_server.workers.engine.loading import evaluate, read_model, read_tokenizer
@@ -67,12 +68,13 @@ def make_cases(model_path: Path, draft_paths: Iterable[Path], proposals: list[in
     from mlx_server.workers.engine.speculative import SpeculativeEngine
 
     platform.configure()
-    model, config, _ = read_model(model_path)
+    model, config, _ = read_model(model_path, "auto")
     evaluate(model, lambda _: None)
     tokenizer = read_tokenizer(model_path, config)
     cases = [Case("plain", SequentialEngine(model, set(), prefill_step_size=PREFILL_STEP_SIZE), 0)]
     for path in draft_paths:
-        draft = load_draft(str(path), model, tokenizer, path, lambda _: None)
+        spec = Load(str(model_path), "lm", 1, PREFILL_STEP_SIZE, str(path))
+        draft = load_draft(str(path), spec, model, tokenizer, lambda _: None)
         engine = SpeculativeEngine(model, draft, set(), prefill_step_size=PREFILL_STEP_SIZE)
         cases += [Case(f"{path.name}, {count}", engine, count) for count in proposals]
     return cases, tokenizer

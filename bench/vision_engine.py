@@ -46,7 +46,7 @@ class VisionEngine(Engine):
     def __init__(self, model_path: Path) -> None:
         configure()
         model, self._processor = mlx_vlm.load(str(model_path), lazy=True, trust_remote_code=False)
-        self._model, _ = suit_weights(model)
+        self._model, _ = suit_weights(model, "auto")
         mx.eval(self._model.parameters())
 
     def calibrate(self, clients: int, max_tokens: int) -> list[Measurement]:

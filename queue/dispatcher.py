@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from mlx_server.queue import policy
 from mlx_server.queue.errors import QueueClosed, QueueFull
+from mlx_server.queue.lane import Backend, Lane
+from mlx_server.queue.line import Line
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
+from mlx_server.queue.timers import Handle, Timers
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.messages import (
     Failed,
@@ -30,67 +32,29 @@ from mlx_server.schemas.messages import (
 ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
 """Failures that are counted by themselves."""
 
-LOOK_AHEAD = 256
-"""How far down the line companions for the running class are looked for: it bounds the work, not the line."""
-
-
-class Backend(Protocol):
-    """Whoever runs the requests. None of the calls waits or raises; lost messages are reported by `lost`."""
-
-    def submit(self, ticket: int, request: Work, rows: int) -> None:
-        """Prepare a request, and run it on `rows` rows (none yet if 0)."""
-
-    def grant(self, ticket: int, rows: int) -> None:
-        """Run more of its sequences."""
-
-    def cancel(self, ticket: int) -> None:
-        """Stop it; its rows count as free at once."""
-
-
-class Handle(Protocol):
-    """A timer that can be taken back."""
-
-    def cancel(self) -> None:
-        """The callback will not be called."""
-
-
-class Timers(Protocol):
-    """The part of an event loop that the queue needs; a fake one moves the time in tests."""
-
-    def time(self) -> float:
-        """Monotonic seconds."""
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Handle:
-        """Call back at that time."""
-
 
 class Dispatcher:
-    """First come, first served, over `credits` rows that the worker grants; like with like (see policy.next_turn).
+    """One queue before any number of workers, each with a lane; who gets which rows is the line's affair.
 
-    What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run.
+    What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run on each
+    worker. While there is no worker they wait.
     """
 
-    def __init__(
-        self, backend: Backend, timers: Timers, *, queue_size: int, concurrency: int, timeout_s: float
-    ) -> None:
-        self._backend = backend
+    def __init__(self, timers: Timers, *, queue_size: int, concurrency: int, timeout_s: float) -> None:
         self._timers = timers
         self._ids = itertools.count(1)
         self._live: dict[int, Ticket] = {}
-        self._pending: dict[int, Ticket] = {}  # in order of arrival: those that still want rows
         self._timeouts: dict[int, Handle] = {}
         self._last_promise = 0.0
         self._closed: tuple[FailureKind, str] | None = None
-        self._class: policy.BatchClass | None = None  # of what runs; means nothing while nothing does
         self.idle = asyncio.Event()
         """Set while no request lives."""
         self.idle.set()
         self.queue_size = queue_size
         self.concurrency = concurrency
         self.timeout_s = timeout_s
-        self.credits = 0
-        self.rows_used = 0
         self.statistics = Statistics()
+        self._line = Line(self.statistics.queue_s)
 
     # --- what readers ask ---
 
@@ -105,14 +69,30 @@ class Dispatcher:
         return len(self._live)
 
     @property
+    def credits(self) -> int:
+        """Rows that all workers grant."""
+        return self._line.credits
+
+    @property
+    def rows_used(self) -> int:
+        """Rows in use on all workers."""
+        return self._line.rows_used
+
+    @property
+    def may_run(self) -> int:
+        """How many requests may run at a time; of a worker that isn't ready what it is meant to grant counts."""
+        granted = [lane.credits or self.concurrency for lane in self._line.lanes] or [self.concurrency]
+        return sum(min(self.concurrency, rows) for rows in granted)
+
+    @property
     def capacity(self) -> int:
-        """How many requests may live: those that may wait, and those that the worker may run."""
-        return self.queue_size + min(self.concurrency, self.credits or self.concurrency)
+        """How many requests may live: those that may wait, and those that may run."""
+        return self.queue_size + self.may_run
 
     @property
     def waiting(self) -> int:
         """Requests that have no row yet."""
-        return sum(t.state is TicketState.WAITING for t in self._pending.values())
+        return sum(1 for _ in self._line.waiting)
 
     @property
     def running(self) -> int:
@@ -122,7 +102,7 @@ class Dispatcher:
     @property
     def oldest_wait_s(self) -> float:
         """How long the first in line has waited, in seconds."""
-        first = next((t for t in self._pending.values() if t.state is TicketState.WAITING), None)
+        first = next(self._line.waiting, None)
         return self._timers.time() - first.submitted_at if first else 0.0
 
     # --- what clients do ---
@@ -140,12 +120,13 @@ class Dispatcher:
         self.check_room()
         now = self._timers.time()
         ticket = Ticket(next(self._ids), request, Mailbox(whole=whole), now, self.timeout_s)
-        self._live[ticket.id] = self._pending[ticket.id] = ticket
+        self._live[ticket.id] = ticket
+        self._line.join(ticket)
         self.idle.clear()
         self._timeouts[ticket.id] = self._timers.call_at(ticket.deadline, self._expire, ticket)
         try:
-            self._pump()
-            self._announce(ticket)
+            self._line.share_out(now)
+            self._line.announce(ticket)
         except Exception:
             # A request that can't even be sent must not keep its place.
             if not ticket.ended:
@@ -156,56 +137,62 @@ class Dispatcher:
     def cancel(self, ticket: Ticket) -> None:
         """The client has left. Idempotent: an ended ticket stays as it is."""
         if not ticket.ended:
-            self._backend.cancel(ticket.id)
+            self._stop(ticket)
             self._end(ticket, TicketState.CANCELLED)
 
-    # --- what the worker says ---
+    # --- what workers say ---
 
-    def worker_ready(self, credits: int) -> None:  # noqa: A002 - the field's term
-        """A worker takes work on `credits` rows."""
-        self.credits = credits
-        self._pump()
-        for ticket in self._pending.values():
-            self._announce(ticket)
+    def add_lane(self, backend: Backend) -> Lane:
+        """A worker that will take work once it is ready."""
+        lane = Lane(backend)
+        self._line.lanes.append(lane)
+        return lane
 
-    def worker_lost(self, message: str) -> None:
-        """The worker is gone, and all it knew with it: replay what no client has seen, end the rest."""
-        self.credits = 0
-        again: dict[int, Ticket] = {}
-        for ticket in list(self._live.values()):
-            ticket.survived_a_worker |= ticket.known_to_worker
-            ticket.known_to_worker = False
-            if ticket.state is TicketState.WAITING:
-                continue
-            if policy.may_replay(sent=ticket.sent, replays=ticket.replays):
-                ticket.start_over()
-                self.statistics.replayed += 1
-                again[ticket.id] = ticket
-            else:
-                self._fail(ticket, Failed(ticket.id, FailureKind.WORKER_LOST, message))
-        self.rows_used = 0
-        self._pending = dict(sorted((self._pending | again).items()))
+    def remove_lane(self, lane: Lane, message: str) -> None:
+        """Its worker gets no more work: what no client has seen starts over elsewhere or waits, the rest is lost."""
+        self._line.lanes.remove(lane)
+        self._vacate(lane, message, died=False)
+
+    async def drain_lane(self, lane: Lane) -> None:
+        """Give its worker nothing new, and wait until nothing runs there any more; what waits, waits for others."""
+        lane.closing = True
+        while lane.rows_used:
+            await lane.empty.wait()
+
+    def worker_ready(self, lane: Lane, credits: int) -> None:  # noqa: A002 - the field's term
+        """A lane's worker takes work on `credits` rows."""
+        lane.credits = credits
+        self._line.share_out(self._timers.time())
+        self._line.announce_all()
+
+    def worker_lost(self, lane: Lane, message: str) -> None:
+        """A lane's worker is gone, and all it knew with it: replay what no client has seen, end the rest."""
+        self._vacate(lane, message, died=True)
 
     def close(self, kind: FailureKind, message: str) -> None:
         """Take nothing more and end what waits; what runs may go on."""
         self._closed = kind, message
-        for ticket in [t for t in self._live.values() if t.state is TicketState.WAITING]:
-            self._backend.cancel(ticket.id)
+        for ticket in list(self._line.waiting):
+            self._stop(ticket)
             self._fail(ticket, Failed(ticket.id, kind, message))
 
     def abort(self, kind: FailureKind, message: str) -> None:
         """Close, and end what runs too."""
         self.close(kind, message)
-        for ticket in list(self._live.values()):
-            self._backend.cancel(ticket.id)
+        self.fail_waiting(kind, message)
+
+    def fail_waiting(self, kind: FailureKind, message: str) -> None:
+        """End all that lives, and go on taking requests."""
+        for ticket in sorted(self._live.values(), key=lambda ticket: ticket.state is not TicketState.WAITING):
+            self._stop(ticket)
             self._fail(ticket, Failed(ticket.id, kind, message))
 
-    def deliver(self, events: list[StepEvent]) -> None:
-        """Route what one step produced; events of tickets that have ended are dropped."""
+    def deliver(self, lane: Lane, events: list[StepEvent]) -> None:
+        """Route what one step of a lane's worker produced; events of tickets that aren't there any more are dropped."""
         now = self._timers.time()
         for event in events:
             ticket = self._live.get(event.ticket)
-            if ticket is None:
+            if ticket is None or ticket.lane is not lane:
                 continue
             match event:
                 case Started():
@@ -233,43 +220,31 @@ class Dispatcher:
         self._last_promise = policy.promise(now, self._last_promise, rate, self.capacity)
         return policy.retry_after_s(now, self._last_promise)
 
-    def _pump(self) -> None:
-        """Give free rows to those whose turn it is."""
-        now = self._timers.time()
-        while self.rows_used < self.credits and (turn := self._next_turn()) is not None:
-            *overtaken, ticket = itertools.islice(self._pending.values(), turn.position + 1)
-            rows = min(ticket.rows_missing, self.credits - self.rows_used, turn.most_rows or self.credits)
-            for other in overtaken:
-                other.overtaken += rows
-            self._class = ticket.batch_class
-            self._grant(ticket, rows, now)
+    def _vacate(self, lane: Lane, message: str, *, died: bool) -> None:
+        lane.credits = 0
+        again, lost = [], []
+        for ticket in [ticket for ticket in self._live.values() if ticket.lane is lane]:
+            ticket.survived_a_worker |= died
+            if not died:
+                lane.cancel(ticket)
+            lane.release(ticket)
+            if ticket.state is TicketState.WAITING:
+                continue
+            if policy.may_replay(sent=ticket.sent, replays=ticket.replays if died else 0):
+                ticket.start_over(died=died)
+                self.statistics.replayed += 1
+                again.append(ticket)
+            else:
+                lost.append(ticket)
+        self._line.rejoin(again)
+        for ticket in lost:
+            self._fail(ticket, Failed(ticket.id, FailureKind.WORKER_LOST, message))
+        self._line.share_out(self._timers.time())
+        self._line.announce_all()
 
-    def _next_turn(self) -> policy.Turn | None:
-        line = itertools.islice(self._pending.values(), LOOK_AHEAD)
-        facts = ((ticket.batch_class, ticket.overtaken) for ticket in line)
-        return policy.next_turn(facts, self._class if self.rows_used else None, self.credits)
-
-    def _announce(self, ticket: Ticket) -> None:
-        """Let the worker prepare a request that has no row yet: a prompt it can't take is refused without waiting.
-
-        Not one that a worker knew when it died: if it was the cause, it must not cost those before it another life.
-        """
-        if self.credits and not ticket.known_to_worker and not ticket.survived_a_worker:
-            ticket.known_to_worker = True
-            self._backend.submit(ticket.id, ticket.request, 0)
-
-    def _grant(self, ticket: Ticket, rows: int, now: float) -> None:
-        if ticket.state is TicketState.WAITING and not ticket.replays:
-            self.statistics.queue_s.observe(now - ticket.submitted_at)
-        self.rows_used += rows
-        ticket.grant(rows, now)
-        if not ticket.rows_missing:
-            del self._pending[ticket.id]
-        if ticket.known_to_worker:
-            self._backend.grant(ticket.id, rows)
-        else:
-            ticket.known_to_worker = True
-            self._backend.submit(ticket.id, ticket.request, rows)
+    def _stop(self, ticket: Ticket) -> None:
+        if ticket.lane is not None:
+            ticket.lane.cancel(ticket)
 
     def _deliver_part(self, ticket: Ticket, event: Part, now: float) -> None:
         statistics = self.statistics
@@ -277,12 +252,12 @@ class Dispatcher:
         last_text_at = ticket.last_text_at.get(event.index)
         if last_text_at is not None and event.tokens:
             statistics.inter_token_s.observe((now - last_text_at) / event.tokens, event.tokens)
-        elif not ticket.last_text_at and not ticket.replays:
+        elif not ticket.last_text_at and ticket.starts == 1:
             statistics.first_token_s.observe(now - ticket.submitted_at)
         ticket.last_text_at[event.index] = now
         ticket.mailbox.put(event)
         if ticket.mailbox.overflowed:
-            self._backend.cancel(ticket.id)
+            self._stop(ticket)
             message = "The client reads too slowly: the answer was given up."
             self._fail(ticket, Failed(ticket.id, FailureKind.SLOW_READER, message))
 
@@ -294,17 +269,17 @@ class Dispatcher:
         self.statistics.encoded_media += event.encoded_media
         self.statistics.cached_media += event.cached_media
         ticket.mailbox.put(event)
-        ticket.rows_done += 1
-        self.rows_used -= 1
+        assert ticket.lane is not None
+        ticket.lane.finish_row(ticket)
         if ticket.rows_done == ticket.request.rows:
             assert ticket.started_at is not None
             self.statistics.record_service(now - ticket.started_at)
             self._end(ticket, TicketState.SERVED)
         else:
-            self._pump()
+            self._line.share_out(now)
 
     def _expire(self, ticket: Ticket) -> None:
-        self._backend.cancel(ticket.id)
+        self._stop(ticket)
         message = f"Request processing timed out after {ticket.timeout_s:g} seconds"
         self._fail(ticket, Failed(ticket.id, FailureKind.TIMEOUT, message))
 
@@ -314,14 +289,14 @@ class Dispatcher:
 
     def _end(self, ticket: Ticket, state: TicketState) -> None:
         """The one place where a ticket gives everything back."""
-        self.rows_used -= ticket.rows_held
+        now = self._timers.time()
+        self._line.leave(ticket)
         ticket.move(state)
         del self._live[ticket.id]
         if not self._live:
             self.idle.set()
-        self._pending.pop(ticket.id, None)
         self._timeouts.pop(ticket.id).cancel()
-        self.statistics.request_s.observe(self._timers.time() - ticket.submitted_at)
+        self.statistics.request_s.observe(now - ticket.submitted_at)
         name = state.value
         setattr(self.statistics, name, getattr(self.statistics, name) + 1)
-        self._pump()
+        self._line.share_out(now)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.policy import batch_class
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.messages import Started
+
+if TYPE_CHECKING:
+    from mlx_server.queue.lane import Lane
 
 
 class TicketState(Enum):
@@ -49,8 +53,10 @@ class Ticket:
         self.deadline = now + timeout_s
         self.timeout_s = timeout_s
         self.state = TicketState.WAITING
-        self.known_to_worker = False
+        self.lane: Lane | None = None
+        """Where it is prepared or runs."""
         self.survived_a_worker = False
+        """A worker that knew it has died."""
         self.started_at: float | None = None
         self.started: Started | None = None
         """What the worker announced, if the request wanted it."""
@@ -58,7 +64,10 @@ class Ticket:
         """When each sequence's last text came."""
         self.rows_granted = 0
         self.rows_done = 0
+        self.starts = 0
+        """How often it got its first row."""
         self.replays = 0
+        """How often it started over because the worker that ran it died."""
         self.sent = False
         """Set by the reader once the client has got a byte: from then on the request can't be replayed."""
 
@@ -90,12 +99,13 @@ class Ticket:
         if self.state is TicketState.WAITING:
             self.move(TicketState.RUNNING)
             self.started_at = now
+            self.starts += 1
         self.rows_granted += rows
 
-    def start_over(self) -> None:
-        """Back to waiting, with nothing done, after the worker was lost."""
+    def start_over(self, *, died: bool) -> None:
+        """Back to waiting, with nothing done, after the worker was lost; `died`: it may be the ticket's fault."""
         self.move(TicketState.WAITING)
-        self.replays += 1
+        self.replays += died
         self.rows_granted = self.rows_done = 0
         self.started_at = self.started = None
         self.last_text_at = {}

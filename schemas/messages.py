@@ -15,6 +15,9 @@ from mlx_server.schemas.generation import MediaKind, Prompt, ToolUse
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
+CpuDtype = Literal["auto", "float32", "native"]
+"""How weights are held on a CPU."""
+
 
 class FailureKind(StrEnum):
     """Why a request ended without a result; one table turns it into a status code."""
@@ -214,6 +217,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     feature_cache_bytes: int = 256 << 20
     prefix_cache_bytes: int = 1 << 30
     batch_tokens: int = 4096
+    cpu_dtype: CpuDtype = "auto"
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

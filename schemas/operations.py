@@ -8,12 +8,17 @@ import msgspec
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether models are served. `model` and `worker`: the first one's name and state; `models`: all states."""
+    """Whether models are served.
+
+    `model` and `worker`: the first one's name and state, `models`: the state of each, `workers`: how many worker
+    processes are in which state.
+    """
 
     status: Literal["healthy", "unhealthy"]
     version: str
     model: str | None
     worker: str
+    workers: dict[str, int]
     models: dict[str, str]
 
 
@@ -31,7 +36,10 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start."""
+    """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start.
+
+    `workers`: how many are in which state.
+    """
 
     running: bool
     queue_size: int
@@ -55,6 +63,8 @@ class QueueStats(msgspec.Struct, frozen=True):
     replayed: int
     draft_tokens: int
     accepted_draft_tokens: int
+    workers: dict[str, int]
+    worker_restarts: int
 
 
 class QueueReport(msgspec.Struct, frozen=True):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes.util
+import math
 import os
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def openblas() -> str | None:
@@ -20,6 +25,23 @@ def mlx_backends() -> set[str]:
     return {kind for kind, packages in names.items() if any(map(is_installed, packages))}
 
 
+def backend_problem(backends: set[str], platform: str = sys.platform) -> str | None:
+    """Why MLX can't compute with these backends, and what to install; None if it can."""
+    if platform == "darwin":
+        return None
+    if not backends:
+        return (
+            "MLX has no backend here. Install one: pip install 'mlx-server[cpu]', or 'mlx-server[cuda]' for a GPU of"
+            " NVIDIA's."
+        )
+    if {"cpu", "cuda"} <= backends:
+        return (
+            "Both of MLX's backends are installed, and each overwrites the other's library. Uninstall both (pip"
+            " uninstall mlx-cpu mlx-cuda-12 mlx-cuda-13), then install one: 'mlx-server[cpu]' or 'mlx-server[cuda]'."
+        )
+    return None
+
+
 def is_installed(distribution: str) -> bool:
     """Whether a distribution is installed here."""
     try:
@@ -29,14 +51,39 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
+def usable_cores(root: Path = CGROUP_ROOT, own: Path = OWN_CGROUP) -> int:
+    """Processor cores that this process may use: those it is bound to, within its control group's quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota(root, own)
+    return bound if quota is None else max(1, min(bound, math.ceil(quota)))
+
+
+def cpu_quota(root: Path, own: Path) -> float | None:
+    """Cores' worth of time that the control group grants (version 2, docs.kernel.org); None if it does not say."""
+    try:
+        inside = own.read_text().partition("0::")[2].strip().lstrip("/")
+    except OSError:
+        return None
+    for folder in (root / inside, root):
+        try:
+            most, period = (folder / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            continue
+        return None if most == "max" else int(most) / int(period)
+    return None
+
+
 def child_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The parent's environment plus what a worker needs.
 
-    MLX's CPU wheel carries an unoptimised single-threaded BLAS: OpenBLAS, preloaded, replaces its symbols.
+    MLX's CPU wheel carries an unoptimised single-threaded BLAS: OpenBLAS, preloaded, replaces its symbols. It knows
+    nothing of quotas, and with more threads than cores it is slower than with one.
     """
     env = dict(base)
     env["TOKENIZERS_PARALLELISM"] = "false"
     library = openblas()
-    if library and mlx_backends() == {"cpu"} and library not in env.get("LD_PRELOAD", ""):
-        env["LD_PRELOAD"] = " ".join(filter(None, [library, env.get("LD_PRELOAD")]))
+    if library and mlx_backends() == {"cpu"}:
+        if library not in env.get("LD_PRELOAD", ""):
+            env["LD_PRELOAD"] = " ".join(filter(None, [library, env.get("LD_PRELOAD")]))
+        env.setdefault("OPENBLAS_NUM_THREADS", str(usable_cores()))
     return env

@@ -1,104 +1,318 @@
-"""All models of the server: finds the one that a request names."""
+"""All models of the server: finds the one that a request names, and loads and unloads them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
-from mlx_server.app.deployment import Deployment, Observer
-from mlx_server.app.fleet import names
-from mlx_server.app.fleet.errors import ModelNotFound
+from anyio import to_thread
+
+from mlx_server.app.deployment import CANNOT_BE_SERVED, SHUTTING_DOWN, Deployment
+from mlx_server.app.fleet import idle, names
+from mlx_server.app.fleet.catalogue import Catalogue, Known
+from mlx_server.app.fleet.errors import FleetError, ModelNotFound, ModelNotLoaded
+from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
+from mlx_server.app.fleet.keeper import SERVED, Keeper
 from mlx_server.app.fleet.kinds import read, type_of
+from mlx_server.app.fleet.ledger import Ledger
+from mlx_server.app.fleet.line import WaitingLoad
+from mlx_server.app.fleet.model_files import remove_files as remove_model_files
+from mlx_server.app.fleet.room import Room
+from mlx_server.app.model_state import ModelState
+from mlx_server.app.observer import Observer
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
+from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.workers.supervisor import WorkerState
+from mlx_server.schemas.messages import FailureKind
 
 Observe = Callable[[str, ModelType], Observer]
 """Makes the observer of a model, by its name and type."""
 
-HOW = "GET /v1/models lists those that may be named."
+LOOK_S = 0.5
+"""How often it is looked which models are idle."""
+
+MEASURE_EVERY = 10
+"""With every so many looks their memory is measured."""
+
+log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """The deployments by their models' names."""
+    """The deployments by their models' names, and what moves them."""
 
     def __init__(self, settings: Settings, observe: Observe | None = None) -> None:
-        self._settings = settings
+        self.settings = settings
+        self.catalogue = Catalogue(settings)
+        self.start_error = asyncio.Event()
+        """Set when the only model could not be loaded at the start."""
+        self.start_error_message = ""
         self._observe = observe
-        self._configured = names.index(settings.models)
-        self._deployments: dict[str, Deployment] = {}
+        self._keepers: dict[str, Keeper] = {}
+        self._room = Room(settings, self._keepers)
+        self._watchers = Watchers()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = self._closing = False
+        self._starting = {model.public_name for model in settings.models}
         for model in settings.models:
-            self._add(model)
-        sole = self._deployments[settings.models[0].public_name] if len(settings.models) == 1 else None
-        self.start_error = sole.start_error if sole else asyncio.Event()
-        """Set when the only model could not be started."""
-        self._sole = sole
+            self._add(model, type_of(model, None if model.type else read(model)))
+
+    # --- what readers ask ---
 
     @property
     def deployments(self) -> Sequence[Deployment]:
-        """Those that are configured, and those that have been loaded since."""
-        return list(self._deployments.values())
-
-    def find(self, name: str) -> Deployment | None:
-        """The deployment of this name or alias."""
-        model = self._configured.get(name)
-        return self._deployments.get(model.public_name if model else name)
+        """Those that are configured, and those that have been named since."""
+        return [keeper.deployment for keeper in self._keepers.values()]
 
     @property
-    def start_error_message(self) -> str:
-        """Why the only model could not be started."""
-        return self._sole.start_error_message if self._sole else ""
+    def ledger(self) -> Ledger:
+        """Who holds how much memory."""
+        return self._room.ledger
+
+    @property
+    def line(self) -> Sequence[WaitingLoad]:
+        """Loads that wait for room."""
+        return self._room.line.waiting
 
     @property
     def ready(self) -> bool:
-        """A worker takes work."""
-        return any(deployment.ready for deployment in self._deployments.values())
+        """The loads of the start are over, work is taken, and not all models have failed or are started again."""
+        if self._closing or not self._running or self._starting:
+            return False
+        broken = (ModelState.FAILED, ModelState.RESTARTING)
+        return not self._keepers or any(deployment.state not in broken for deployment in self.deployments)
 
     @property
     def failed(self) -> bool:
         """All models were given up."""
-        deployments = self._deployments.values()
-        return bool(deployments) and all(one.worker.state is WorkerState.FAILED for one in deployments)
+        return bool(self._keepers) and all(one.state is ModelState.FAILED for one in self.deployments)
 
     @property
     def status(self) -> str:
         """In a word, where there is no model to ask."""
-        return "ready"
+        return "stopping" if self._closing else "ready"
+
+    def find(self, name: str) -> Deployment | None:
+        """The deployment of this name or alias, if there is one."""
+        keeper = self._keeper(name)
+        return keeper.deployment if keeper else None
+
+    async def known(self) -> Sequence[Known]:
+        """All models that may be named; those that are configured first."""
+        found = {
+            one.name: Known(one.name, one.settings, "configured" if one.name in self.catalogue.configured else "folder")
+            for one in self.deployments
+        }
+        for one in await to_thread.run_sync(lambda: list(self.catalogue.on_disk())):
+            found.setdefault(one.name, one)
+        return list(found.values())
+
+    def watch(self, callback: Watcher) -> Callable[[], None]:
+        """Tell of all that models do; the function that is returned ends that."""
+        return self._watchers.add(callback)
+
+    # --- what requests and operators do ---
 
     async def choose(self, name: str | None) -> Deployment:
-        """The deployment that a request is for. Raises InvalidRequest or ModelNotFound."""
-        if name is not None and (found := self.find(name)) is not None:
-            return found
-        if (sole := self._settings.sole) is not None:
-            return self._deployments[sole.public_name]
-        if name is None:
-            listed = names.shown(self._deployments)
-            raise InvalidRequest(f"`model`: several models are served; name one of {listed}.", "model")
-        raise ModelNotFound(name, HOW)
+        """The deployment that a request is for; it is loaded if need be, which is not waited for.
+
+        Raises InvalidRequest, ModelNotFound, ModelNotLoaded, NotServable, or QueueClosed soon after it has failed.
+        """
+        keeper = await self._named(name)
+        deployment = keeper.deployment
+        if self._running and deployment.state not in SERVED and not self._closing:
+            if (seconds := keeper.resting_s) and deployment.error_message:
+                log.debug("%s may be tried again in %.0f s", deployment.name, seconds)
+                raise QueueClosed(FailureKind.UNAVAILABLE, f"{CANNOT_BE_SERVED}: {deployment.error_message}")
+            if not keeper.moving or deployment.state is ModelState.UNLOADING:
+                if not self.settings.auto_load and not deployment.awaited:
+                    raise ModelNotLoaded(deployment.name)
+                keeper.on_demand = True
+                keeper.want()
+        deployment.used()
+        if self._running:
+            self._room.seen(deployment.name)
+        return deployment
+
+    async def load(self, name: str, *, priority: int = 0, force_reload: bool = False) -> Deployment:
+        """Load a model and wait until it takes work. Raises FleetError."""
+        keeper = await self._find_or_add(name)
+        if keeper.deployment.state not in SERVED:
+            keeper.on_demand = True
+        await asyncio.shield(keeper.want(priority, reload=force_reload))
+        return keeper.deployment
+
+    async def unload(self, name: str, *, force: bool = False) -> Deployment:
+        """End a model's workers after what runs, or at once with `force`. Raises ModelNotFound."""
+        keeper = self._keeper(name)
+        if keeper is None:
+            raise ModelNotFound(name)
+        await keeper.unload(force=force)
+        return keeper.deployment
+
+    async def delete(self, name: str, *, remove_files: bool = True) -> bool:
+        """Unload and forget a model; True if its files, which lie in a folder of ours, were removed too.
+
+        Raises ModelNotFound.
+        """
+        keeper = await self._find_or_add(name)
+        deployment = keeper.deployment
+        await keeper.unload(force=True)
+        self._keepers.pop(deployment.name, None)
+        await keeper.close()
+        return remove_files and await to_thread.run_sync(remove_model_files, deployment.settings, self.settings)
+
+    def set_priority(self, name: str, priority: int) -> None:
+        """How soon a waiting load gets its turn. Raises ModelNotFound."""
+        deployment = self.find(name)
+        if deployment is None:
+            raise ModelNotFound(name)
+        self._room.line.set_priority(deployment.name, priority)
 
     # --- life ---
 
     def start(self) -> None:
-        """Load what is configured; returns at once."""
-        for deployment in self._deployments.values():
-            deployment.start()
+        """Load what is configured, in order, the pinned ones first, as far as it fits; returns at once."""
+        self._running = True
+        self._spawn(self._look())
+        self._spawn(self._load_configured())
 
     async def drain(self) -> None:
         """Take no more work, give what runs its drain time, then end it."""
-        await asyncio.gather(*(deployment.drain() for deployment in self._deployments.values()))
+        self._closing = True
+        await asyncio.gather(*(deployment.drain() for deployment in self.deployments))
 
     def abort(self) -> None:
         """Take no more work, and end what lives. Idempotent."""
-        for deployment in self._deployments.values():
+        self._closing = True
+        for deployment in self.deployments:
             deployment.abort()
 
     async def stop(self) -> None:
         """End everything that lives and all worker processes. Idempotent."""
-        await asyncio.gather(*(deployment.stop() for deployment in self._deployments.values()))
+        self.abort()
+        self._room.line.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*(keeper.close() for keeper in self._keepers.values()))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._running = False
 
-    def _add(self, model: ModelSettings) -> Deployment:
-        model_type = type_of(model, None if model.type else read(model))
+    # --- how it works ---
+
+    def _keeper(self, name: str) -> Keeper | None:
+        model = self.catalogue.configured.get(name)
+        return self._keepers.get(model.public_name if model else name)
+
+    async def _named(self, name: str | None) -> Keeper:
+        """The model that a request means."""
+        if name is not None and (keeper := self._keeper(name)) is not None:
+            return keeper
+        sole = self.settings.sole
+        if sole is not None:
+            return await self._find_or_add(sole.public_name)
+        if name is not None:
+            return await self._find_or_add(name)
+        if len(self.settings.models) == 1:
+            return await self._find_or_add(self.settings.models[0].public_name)
+        listed = names.shown(self._keepers)
+        raise InvalidRequest(
+            f"`model`: this server has several models, name one{f': {listed}' if listed else ''}.", "model"
+        )
+
+    async def _find_or_add(self, name: str) -> Keeper:
+        """The model of this name, wherever it is found. Raises ModelNotFound, NotServable or QueueClosed."""
+        if (keeper := self._keeper(name)) is not None:
+            return keeper
+        if self._closing:
+            raise QueueClosed(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
+
+        def found() -> tuple[ModelSettings, ModelType]:
+            model = self.catalogue.configured.get(name) or self.catalogue.find(name)
+            return model, type_of(model, None if model.type else read(model))
+
+        model, model_type = await to_thread.run_sync(found)
+        return self._keepers.get(model.public_name) or self._add(model, model_type)
+
+    def _add(self, model: ModelSettings, model_type: ModelType, after: Awaitable[object] | None = None) -> Keeper:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
-        deployment = self._deployments[name] = Deployment(model, model_type, self._settings, observer)
-        return deployment
+        deployment = Deployment(model, model_type, self.settings, observer, self._moved)
+        keeper = self._keepers[name] = Keeper(deployment, self._room, after)
+        return keeper
+
+    def _moved(self, deployment: Deployment, before: ModelState) -> None:
+        """A deployment says that it has moved, or how far it is."""
+        name, state = deployment.name, deployment.state
+        keeper = self._keepers.get(name)
+        if state is not before:
+            log.info("%s: %s", name, state.value)
+            self._room.seen(name)
+            if keeper is not None and keeper.deployment is deployment and state is ModelState.FAILED:
+                keeper.given_up()
+                self._room.release(deployment)
+        loading = deployment.loading_now if state is before else None
+        self._watchers.tell(ModelEvent(name, before, state, deployment.error_message, loading))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _load_configured(self) -> None:
+        configured = sorted(self.settings.models, key=lambda model: not model.pinned)
+        for model in configured:
+            name = model.public_name
+            keeper = self._keepers[name]
+            need = await self._room.need(keeper.deployment)
+            if len(configured) > 1 and not self._room.line.fits_now(name, need):
+                log.warning("%s is not loaded yet: there is no room beside the others", name)
+            else:
+                await self._load_at_start(keeper)
+            self._starting.discard(name)
+
+    async def _load_at_start(self, keeper: Keeper) -> None:
+        name = keeper.deployment.name
+        try:
+            await asyncio.shield(keeper.want())
+        except FleetError as error:
+            if self.settings.sole is not None:
+                self.start_error_message = str(error)
+                self.start_error.set()
+            else:
+                log.error("%s could not be loaded: %s", name, error)
+
+    async def _look(self) -> None:
+        """Again and again: whom nobody uses goes, who was left with requests is loaded."""
+        for number in itertools.count(1):
+            await asyncio.sleep(LOOK_S)
+            now = asyncio.get_running_loop().time()
+            keepers = list(self._keepers.values())
+            for keeper in keepers:
+                self._look_at(keeper)
+            for name in idle.overdue(map(self._idler, keepers), now):
+                self._spawn(self._keepers[name].unload(only_idle=True))
+            if number % MEASURE_EVERY == 0:
+                await self._room.measure()
+
+    def _look_at(self, keeper: Keeper) -> None:
+        deployment = keeper.deployment
+        if not deployment.busy:
+            return
+        self._room.seen(deployment.name)
+        if deployment.state is ModelState.UNLOADED and not keeper.moving and not self._closing:
+            if self.settings.auto_load:
+                keeper.want()
+            else:
+                deployment.refuse_waiting(FailureKind.UNAVAILABLE, str(ModelNotLoaded(deployment.name)))
+
+    def _idler(self, keeper: Keeper) -> idle.Idler:
+        deployment = keeper.deployment
+        own, pinned = deployment.settings.idle_timeout_s, deployment.settings.pinned
+        limit_s = idle.timeout_s(own, self.settings.idle_timeout_s, on_demand=keeper.on_demand, pinned=pinned)
+        since = self._room.active_at.get(deployment.name, 0.0)
+        loaded = deployment.state is ModelState.LOADED and not keeper.moving
+        return idle.Idler(deployment.name, since, limit_s if loaded else 0.0)

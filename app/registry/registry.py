@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Registry:
         return await self._database.read(lambda connection: tables.all_models(connection, limit, offset))
 
     async def model(self, name: str) -> ModelRow | None:
-        """The model of this name."""
+        """The model of this name or alias."""
         return await self._database.read(lambda connection: tables.model_called(connection, name))
 
     async def save(self, row: ModelRow) -> ModelRow:
@@ -57,11 +58,26 @@ class Registry:
             check_model(row)
         return await self._database.write(lambda connection: [self._save(connection, row) for row in rows])
 
+    async def save_found(self, rows: Sequence[ModelRow], gone: Sequence[ModelRow] = ()) -> None:
+        """Keep what files say of models, and forget those whose files are `gone`. A name that has become that of a
+        model with other files in the meantime is left to it. Raises InvalidRequest.
+        """
+        for row in rows:
+            check_model(row)
+
+        def work(connection: sqlite3.Connection) -> None:
+            for row in rows:
+                connection.execute(tables.SAVE_FOUND, self._fresh(row))
+            for row in gone:
+                connection.execute("DELETE FROM models WHERE name = ? AND path IS ?", (row.name, row.path))
+
+        await self._database.write(work)
+
     async def set_status(self, name: str, status: str, error_message: str | None = None) -> bool:
         """What became of a model, and why; tells whether there is one."""
         query = "UPDATE models SET status = ?, error_message = ?, updated_at = ? WHERE name = ?"
         given = (status, error_message, tables.written_time(self._clock()), name)
-        return await self._database.write(lambda connection: connection.execute(query, given).rowcount > 0)
+        return await self._database.change(query, given) > 0
 
     async def record_uses(self, uses: Mapping[str, tuple[int, datetime]]) -> None:
         """Add to models' counts, by their names, each with the time of the last use; unknown names are passed over."""
@@ -70,12 +86,11 @@ class Registry:
             " WHERE name = :name"
         )
         given = [{"name": name, "count": count, "at": tables.written_time(at)} for name, (count, at) in uses.items()]
-        await self._database.write(lambda connection: connection.executemany(query, given))
+        await self._database.write(lambda connection: connection.executemany(query, given).rowcount)
 
     async def remove(self, name: str) -> bool:
         """Forget a model; tells whether there was one. Its files stay."""
-        query = "DELETE FROM models WHERE name = ?"
-        return await self._database.write(lambda connection: connection.execute(query, (name,)).rowcount > 0)
+        return await self._database.change("DELETE FROM models WHERE name = ?", (name,)) > 0
 
     async def settings(self) -> dict[str, Value]:
         """The settings that were set, by their keys."""
@@ -86,8 +101,8 @@ class Registry:
     async def set_setting(self, key: str, value: object) -> Value:
         """Set one of SETTINGS; returns the value as it is kept. Raises SettingNotFound or InvalidRequest."""
         kept = checked(key, value)
-        query, given = "INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, msgspec.json.encode(kept).decode())
-        await self._database.write(lambda connection: connection.execute(query, given))
+        given = (key, msgspec.json.encode(kept).decode())
+        await self._database.change("INSERT OR REPLACE INTO settings VALUES (?, ?)", given)
         return kept
 
     async def downloads(self) -> list[DownloadRow]:
@@ -98,22 +113,25 @@ class Registry:
 
     async def save_download(self, row: DownloadRow) -> None:
         """Keep a download, in the place of the one with its id."""
-        given = tables.written_download(row)
-        await self._database.write(lambda connection: connection.execute(tables.SAVE_DOWNLOAD, given))
+        await self._database.change(tables.SAVE_DOWNLOAD, tables.written_download(row))
 
     async def remove_download(self, id_: str) -> bool:
         """Forget a download; tells whether there was one."""
-        query = "DELETE FROM downloads WHERE id = ?"
-        return await self._database.write(lambda connection: connection.execute(query, (id_,)).rowcount > 0)
+        return await self._database.change("DELETE FROM downloads WHERE id = ?", (id_,)) > 0
 
     def close(self) -> None:
         """Finish what was asked for, and close the file. Idempotent."""
         self._database.close()
 
-    def _save(self, connection: sqlite3.Connection, row: ModelRow) -> ModelRow:
+    def _fresh(self, row: ModelRow) -> dict[str, Any]:
         now = self._clock()
-        fresh = msgspec.structs.replace(row, use_count=0, last_used_at=None, created_at=now, updated_at=now)
-        connection.execute(tables.SAVE_MODEL, tables.written_model(fresh))
+        return tables.written_model(
+            msgspec.structs.replace(row, use_count=0, last_used_at=None, created_at=now, updated_at=now)
+        )
+
+    def _save(self, connection: sqlite3.Connection, row: ModelRow) -> ModelRow:
+        tables.check_free(connection, row)
+        connection.execute(tables.SAVE_MODEL, self._fresh(row))
         kept = tables.model_called(connection, row.name)
         assert kept is not None
         return kept

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
 from mlx_server.app.fleet.names import NAME_RULE, is_name
 from mlx_server.schemas.errors import InvalidRequest, shortened
 from mlx_server.workers.model_path import HUB_ID
 
 NEVER = datetime.fromtimestamp(0, UTC)
+KV_BYTES = "kv_bytes_per_token"
 MAX_PATH = 4096
 PATH_RULE = f"an absolute path of at most {MAX_PATH} characters, without '..'"
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
@@ -25,7 +26,8 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fa
 
     `path` is that of a folder or a .gguf file, None if there is none on this machine. `status` is what became of it the
     last time: whether it is loaded now only the fleet knows. `id`, `use_count` and the times are the registry's: they
-    are 0 and NEVER in a row that was not kept yet, and saving a row does not change them.
+    are 0 and NEVER in a row that was not kept yet, and saving a row does not change them. `aliases` are other names of
+    the model, and `stamp` is what its files looked like when they were last read.
     """
 
     id: int = 0
@@ -47,6 +49,8 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=Fa
     updated_at: datetime = NEVER
     error_message: str | None = None
     metadata: dict[str, Any] = {}
+    aliases: tuple[str, ...] = ()
+    stamp: str | None = None
 
 
 class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +68,27 @@ class DownloadRow(msgspec.Struct, frozen=True, kw_only=True):
     auto_load: bool
 
 
+def on_disk(row: ModelRow) -> ModelOnDisk | None:
+    """What its files say, as far as it is kept; None for a model that has none on this machine."""
+    if row.path is None:
+        return None
+    return ModelOnDisk(
+        Path(row.path),
+        row.type,
+        row.architecture or "unknown",
+        row.quantisation,
+        row.weight_bytes,
+        row.parameters,
+        row.context_length,
+        row.metadata.get(KV_BYTES),
+    )
+
+
 def check_model(row: ModelRow) -> None:
     """Refuse what a model can't be called, or where it can't be. Raises InvalidRequest."""
     check_name(row.name, "name")
+    for alias in row.aliases:
+        check_name(alias, "aliases")
     if row.path is not None:
         check_path(row.path)
     if row.hub_id is not None and not HUB_ID.fullmatch(row.hub_id):

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from mlx_server.app.registry.rows import DownloadRow, ModelRow
+from mlx_server.schemas.errors import InvalidRequest
 
 MIGRATIONS = (
     (
@@ -52,11 +53,20 @@ MIGRATIONS = (
         )
         """,
     ),
+    (
+        "ALTER TABLE models ADD COLUMN aliases TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE models ADD COLUMN stamp TEXT",
+        "CREATE INDEX models_with_aliases ON models (aliases) WHERE aliases <> '[]'",
+        "CREATE INDEX models_by_path ON models (path)",
+    ),
 )
 MODEL_COLUMNS = ModelRow.__struct_fields__
 DOWNLOAD_COLUMNS = DownloadRow.__struct_fields__
 KEPT = {"id", "name", "use_count", "last_used_at", "created_at"}
 """Columns of a model that saving it again leaves alone."""
+FOUND = KEPT | {"memory_bytes", "status", "error_message", "aliases"}
+"""Those that finding it again leaves alone."""
+JSON = ("metadata", "aliases")
 
 
 def listed(columns: Iterable[str], form: str = "{}") -> str:
@@ -70,14 +80,24 @@ def saving(table: str, columns: Sequence[str]) -> str:
 
 
 # As one text of JSON: making ten thousand rows from a value for each column takes twice as long.
+VALUES = listed(f"json({name})" if name in JSON else name for name in MODEL_COLUMNS)
 SELECT_MODELS = (
-    f"SELECT json_group_array(json_array({listed(MODEL_COLUMNS).replace('metadata', 'json(metadata)')}))"  # noqa: S608
+    f"SELECT json_group_array(json_array({VALUES}))"  # noqa: S608
     " FROM (SELECT * FROM models {} ORDER BY id LIMIT ? OFFSET ?)"
 )
-SAVE_MODEL = (
-    f"INSERT {saving('models', MODEL_COLUMNS[1:])} ON CONFLICT (name) DO UPDATE SET"
-    f" {listed([name for name in MODEL_COLUMNS if name not in KEPT], '{0} = excluded.{0}')}"
+PUT_MODEL = f"INSERT {saving('models', MODEL_COLUMNS[1:])} ON CONFLICT (name) DO UPDATE SET"
+SAVE_MODEL = f"{PUT_MODEL} {listed([name for name in MODEL_COLUMNS if name not in KEPT], '{0} = excluded.{0}')}"
+SAVE_FOUND = (
+    f"{PUT_MODEL} {listed([name for name in MODEL_COLUMNS if name not in FOUND], '{0} = excluded.{0}')}"
+    " WHERE models.path IS excluded.path OR models.hub_id = excluded.hub_id"
 )
+ALIASED = "WHERE aliases <> '[]' AND EXISTS (SELECT 1 FROM json_each(aliases) WHERE value = ?)"
+TAKEN = """
+SELECT value, models.name FROM json_each(:wanted) JOIN models ON models.name = value WHERE models.name <> :name
+UNION ALL
+SELECT alias.value, models.name FROM models, json_each(models.aliases) AS alias
+WHERE aliases <> '[]' AND models.name <> :name AND alias.value IN (SELECT value FROM json_each(:wanted))
+"""
 SELECT_DOWNLOADS = f"SELECT {listed(DOWNLOAD_COLUMNS)} FROM downloads ORDER BY created_at, id"  # noqa: S608
 SAVE_DOWNLOAD = f"INSERT OR REPLACE {saving('downloads', DOWNLOAD_COLUMNS)}"
 
@@ -91,9 +111,22 @@ def all_models(connection: sqlite3.Connection, limit: int, offset: int) -> list[
 
 
 def model_called(connection: sqlite3.Connection, name: str) -> ModelRow | None:
-    """The model of this name."""
-    [found] = connection.execute(SELECT_MODELS.format("WHERE name = ?"), (name, 1, 0)).fetchone()
-    return next(iter(read_models(found)), None)
+    """The model of this name, or else of this alias."""
+    for where in ("WHERE name = ?", ALIASED):
+        [found] = connection.execute(SELECT_MODELS.format(where), (name, 1, 0)).fetchone()
+        if models := read_models(found):
+            return models[0]
+    return None
+
+
+def check_free(connection: sqlite3.Connection, row: ModelRow) -> None:
+    """Refuse a model whose name or alias is another one's. Raises InvalidRequest."""
+    wanted = msgspec.json.encode([row.name, *row.aliases]).decode()
+    taken = connection.execute(TAKEN, {"wanted": wanted, "name": row.name}).fetchone()
+    if taken is not None:
+        field = "name" if taken[0] == row.name else "aliases"
+        message = f"`{field}`: {taken[0]!r} is already a name of the model {taken[1]!r}; choose another."
+        raise InvalidRequest(message, field)
 
 
 def written_model(row: ModelRow) -> dict[str, Any]:
@@ -104,7 +137,7 @@ def written_model(row: ModelRow) -> dict[str, Any]:
         "last_used_at": written_time(row.last_used_at) if row.last_used_at else None,
         "created_at": written_time(row.created_at),
         "updated_at": written_time(row.updated_at),
-        "metadata": msgspec.json.encode(row.metadata).decode(),
+        **{name: msgspec.json.encode(getattr(row, name)).decode() for name in JSON},
     }
 
 

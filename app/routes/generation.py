@@ -130,7 +130,7 @@ async def admit(
 
 async def submit(request: Request, deployment: Deployment, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
     """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
-    generation = deployment.variants.settle(given.to_generation(deployment.settings.default_max_tokens))
+    generation = deployment.settle(given.to_generation(deployment.settings.default_max_tokens))
     work = await with_files(request, deployment, replace(generation, tenant=request.scope[OWNER]))
     return deployment.queue, deployment.queue.submit(work, whole=not given.stream)
 

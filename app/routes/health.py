@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +23,7 @@ async def health(request: Request) -> Response:
         __version__,
         first.name if first else None,
         first.status if first else fleet.status,
+        dict(sum((Counter(deployment.worker_states) for deployment in fleet.deployments), Counter())),
         {deployment.name: deployment.status for deployment in fleet.deployments},
     )
     return json_answer(status, 503 if failed else 200)

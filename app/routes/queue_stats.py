@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,21 +10,21 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
-from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.schemas.operations import QueueReport, QueueStats
 
 
-def describe(queue: Dispatcher, *, running: bool) -> QueueStats:
-    """A queue's state now."""
-    statistics = queue.statistics
+def describe(deployment: Deployment) -> QueueStats:
+    """A queue's state now, and its workers'."""
+    queue, statistics = deployment.queue, deployment.queue.statistics
     return QueueStats(
-        running=running,
+        running=not queue.closed,
         queue_size=queue.waiting,
         max_queue_size=queue.queue_size,
         active_requests=queue.live,
-        max_concurrency=min(queue.concurrency, queue.credits or queue.concurrency),
+        max_concurrency=queue.may_run,
         running_requests=queue.running,
         waiting_requests=queue.waiting,
         rows_used=queue.rows_used,
@@ -41,6 +42,8 @@ def describe(queue: Dispatcher, *, running: bool) -> QueueStats:
         replayed=statistics.replayed,
         draft_tokens=statistics.drafted_tokens,
         accepted_draft_tokens=statistics.accepted_tokens,
+        workers=deployment.worker_states,
+        worker_restarts=deployment.restarts,
     )
 
 
@@ -61,6 +64,7 @@ def total(parts: Sequence[QueueStats]) -> QueueStats:
     longest = [part.max_wait_s for part in parts if part.max_wait_s is not None]
     return QueueStats(
         **sums,
+        workers=dict(sum((Counter(part.workers) for part in parts), Counter())),
         running=any(part.running for part in parts),
         oldest_wait_s=max((part.oldest_wait_s for part in parts), default=0.0),
         max_wait_s=max(longest, default=None),
@@ -78,5 +82,5 @@ def mean(weighted: Sequence[tuple[float | None, int]]) -> float | None:
 async def queue_stats(request: Request) -> Response:
     """The queues' state now: in sum, and per model."""
     fleet: Fleet = request.app.state.fleet
-    stats = {one.name: describe(one.queue, running=not one.queue.closed) for one in fleet.deployments}
+    stats = {one.name: describe(one) for one in fleet.deployments}
     return json_answer(QueueReport("ok", total(list(stats.values())), stats))

@@ -30,9 +30,9 @@ class RecordingOracle:
 class World:
     def __init__(self, *, ready: bool = True, limit: int = 2, timeout_s: float = 30.0) -> None:
         self.oracle = RecordingOracle()
-        self.asking = Asking(self.oracle, limit=limit, timeout_s=timeout_s)
+        self.asking = Asking(limit=limit, timeout_s=timeout_s)
         if ready:
-            self.asking.worker_ready()
+            self.asking.worker_ready(self.oracle)
 
     async def ask(self) -> "asyncio.Task[Any]":
         """A question that has been taken and waits."""
@@ -125,7 +125,7 @@ def test_question_waits_for_the_worker() -> None:
         world = World(ready=False)
         task = await world.ask()
         assert world.oracle.asked == []
-        world.asking.worker_ready()
+        world.asking.worker_ready(world.oracle)
         assert world.oracle.asked == [1]
         world.asking.answered(1, Decoded("there"))
         assert await task == Decoded("there")
@@ -137,12 +137,12 @@ def test_lost_worker_ends_what_it_was_asked_and_nothing_else() -> None:
     async def scenario() -> None:
         world = World()
         asked = await world.ask()
-        world.asking.worker_lost(DEATH)
+        world.asking.worker_lost(world.oracle, DEATH)
         waiting = await world.ask()
-        world.asking.worker_lost("the next one died before it was ready")
+        world.asking.worker_lost(world.oracle, "the next one died before it was ready")
         assert await failure(asked) is FailureKind.WORKER_LOST
         assert world.oracle.asked == [1]
-        world.asking.worker_ready()
+        world.asking.worker_ready(world.oracle)
         world.asking.answered(2, Decoded("by the third"))
         assert await waiting == Decoded("by the third")
 
@@ -180,5 +180,67 @@ def test_aborting_ends_everything() -> None:
         world.asking.abort(FailureKind.UNAVAILABLE, "given up")
         assert await failure(asked) is FailureKind.UNAVAILABLE
         assert world.asking.idle.is_set()
+
+    run(scenario)
+
+
+def test_of_several_workers_the_one_with_the_fewest_open_questions_is_asked() -> None:
+    async def scenario() -> None:
+        world, second = World(limit=5), RecordingOracle()
+        world.asking.worker_ready(second)
+        tasks = [await world.ask() for _ in range(3)]
+        assert (world.oracle.asked, second.asked) == ([1, 3], [2])
+        world.asking.answered(1, Decoded("first"))
+        world.asking.answered(3, Decoded("third"))
+        tasks += [await world.ask() for _ in range(2)]
+        assert (world.oracle.asked, second.asked) == ([1, 3, 4, 5], [2])
+        for number in (2, 4, 5):
+            world.asking.answered(number, Decoded(""))
+        await asyncio.gather(*tasks)
+
+    run(scenario)
+
+
+def test_only_what_a_lost_worker_was_asked_ends_and_others_answer_what_comes() -> None:
+    async def scenario() -> None:
+        world, second = World(limit=5), RecordingOracle()
+        world.asking.worker_ready(second)
+        lost, kept = await world.ask(), await world.ask()
+        world.asking.worker_lost(world.oracle, DEATH)
+        assert await failure(lost) is FailureKind.WORKER_LOST
+        later = await world.ask()
+        assert second.asked == [2, 3]
+        world.asking.answered(2, Decoded("kept"))
+        world.asking.answered(3, Decoded("later"))
+        assert [await kept, await later] == [Decoded("kept"), Decoded("later")]
+
+    run(scenario)
+
+
+def test_who_leaves_is_told_to_the_worker_that_was_asked() -> None:
+    async def scenario() -> None:
+        world, second = World(limit=5), RecordingOracle()
+        world.asking.worker_ready(second)
+        first, other = await world.ask(), await world.ask()
+        other.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await other
+        assert (world.oracle.withdrawn, second.withdrawn) == ([], [2])
+        world.asking.answered(1, Decoded("first"))
+        assert await first == Decoded("first")
+
+    run(scenario)
+
+
+def test_all_questions_can_be_ended_without_closing() -> None:
+    async def scenario() -> None:
+        world = World(ready=False)
+        waiting = await world.ask()
+        world.asking.fail_waiting(FailureKind.UNAVAILABLE, "it could not be loaded")
+        assert await failure(waiting) is FailureKind.UNAVAILABLE
+        later = await world.ask()
+        world.asking.worker_ready(world.oracle)
+        world.asking.answered(2, Decoded("there"))
+        assert await later == Decoded("there")
 
     run(scenario)

@@ -20,7 +20,7 @@ def rows(database: Database, query: str) -> list[tuple[object, ...]]:
 
 def test_old_version_goes_forward_with_what_is_in_it(tmp_path: Path) -> None:
     old = Database(tmp_path / "d", "store", [FIRST])
-    asyncio.run(old.write(lambda connection: connection.execute("INSERT INTO things VALUES ('a')")))
+    asyncio.run(old.change("INSERT INTO things VALUES (?)", ["a"]))
     old.close()
     new = Database(tmp_path / "d", "store", [FIRST, SECOND])
     assert rows(new, "SELECT * FROM things") == [("a", 7)]
@@ -64,8 +64,8 @@ def test_full_file_is_an_error_and_the_next_work_goes_on(tmp_path: Path) -> None
     rows(database, "PRAGMA max_page_count = 4")
     for _ in range(2):
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            asyncio.run(database.write(lambda c: c.execute("INSERT INTO things VALUES (zeroblob(100000))")))
-    asyncio.run(database.write(lambda c: c.execute("INSERT INTO things VALUES ('a')")))
+            asyncio.run(database.change("INSERT INTO things VALUES (zeroblob(?))", [100_000]))
+    asyncio.run(database.change("INSERT INTO things VALUES (?)", ["a"]))
     assert rows(database, "SELECT * FROM things") == [("a",)]
     database.close()
 

@@ -74,7 +74,7 @@ def test_picture_beside_texts_changes_nothing_for_them(server: Server) -> None:
 
 def test_text_is_the_mean_of_the_last_hidden_states(server: Server) -> None:
     configure()
-    model, _ = suit_weights(load_model(SHAPES, lazy=True, trust_remote_code=False))
+    model, _ = suit_weights(load_model(SHAPES, lazy=True, trust_remote_code=False), "auto")
     ids = server.post("/tokenize", {"prompt": "a red circle"}).json()["tokens"]
     states = model.language_model.model(mx.array([ids]), position_ids=mx.tile(mx.arange(len(ids)), (3, 1, 1)))[0]
     mean = np.array(states.mean(axis=0))

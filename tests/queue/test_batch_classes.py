@@ -111,9 +111,9 @@ def test_a_lost_worker_puts_everybody_back_in_order_of_arrival() -> None:
     first, other, overtaker = harness.submit(1, "a"), harness.submit(1, "b"), harness.submit(1, "a")
     assert _running(first, other, overtaker) == [True, False, True]
     harness.queue.cancel(first)
-    harness.queue.worker_lost("it died")
+    harness.lose("it died")
     harness.worker.take()
-    harness.queue.worker_ready(2)
+    harness.ready(2)
     assert _running(other, overtaker) == [True, False]
     harness.finish(other)
     assert _running(overtaker) == [True]

@@ -81,7 +81,7 @@ def test_nothing_is_sent_to_a_worker_that_is_not_ready() -> None:
     harness = Harness(concurrency=2, ready_rows=0)
     tickets = [harness.submit() for _ in range(3)]
     assert harness.worker.take() == []
-    harness.queue.worker_ready(2)
+    harness.ready(2)
     assert harness.worker.take() == [
         ("submit", tickets[0].id, 1),
         ("submit", tickets[1].id, 1),
@@ -133,10 +133,10 @@ def test_cancel_gives_a_waiting_place_back_at_once(ready_rows: int) -> None:
     assert harness.queue.live == 2
     assert tickets[1].state is TicketState.CANCELLED
     assert read(tickets[1].mailbox) == []
-    assert ("cancel", tickets[1].id) in harness.worker.take()
+    assert (("cancel", tickets[1].id) in harness.worker.take()) is bool(ready_rows)
     newcomer = harness.submit()
     _refusal(harness)
-    harness.queue.worker_ready(1)
+    harness.ready(1)
     for ticket in (tickets[0], tickets[2], newcomer):
         harness.finish(ticket)
     assert _states(*tickets, newcomer) == ["served", "cancelled", "served", "served"]
@@ -277,7 +277,7 @@ def test_deliver_routes_every_part_of_an_answer() -> None:
         Text(ticket.id, 0, "hi", 2),
         ToolCall(ticket.id, 0, 0, "{}", 3, "c", "f"),
     ]
-    harness.queue.deliver([*parts])
+    harness.deliver([*parts])
     assert read(ticket.mailbox) == parts
     assert harness.queue.statistics.completion_tokens == 6
 
@@ -285,7 +285,7 @@ def test_deliver_routes_every_part_of_an_answer() -> None:
 def test_deliver_routes_events_to_their_tickets() -> None:
     harness = Harness(concurrency=2)
     one, two = harness.submit(), harness.submit()
-    harness.queue.deliver([Text(one.id, 0, "a", 1), Text(two.id, 0, "b", 1), Text(one.id, 0, "c", 1)])
+    harness.deliver([Text(one.id, 0, "a", 1), Text(two.id, 0, "b", 1), Text(one.id, 0, "c", 1)])
     assert text_of(read(one.mailbox)) == "ac"
     assert text_of(read(two.mailbox)) == "b"
 
@@ -307,7 +307,7 @@ def test_deliver_drops_events_of_ended_tickets(end: str) -> None:
     harness.say(ticket)
     harness.finish(ticket)
     harness.fail(ticket)
-    harness.queue.deliver([Text(999, 0, "of nobody", 1)])
+    harness.deliver([Text(999, 0, "of nobody", 1)])
     assert ticket.state.value == end
     assert read(ticket.mailbox) == []
     assert len(before) == (0 if end == "cancelled" else 1)
@@ -317,7 +317,7 @@ def test_deliver_drops_events_of_ended_tickets(end: str) -> None:
 def test_a_prompt_that_the_worker_refuses_ends_without_waiting_for_a_row() -> None:
     harness = Harness(concurrency=1)
     running, refused = harness.submit(), harness.submit()
-    harness.queue.deliver([Failed(refused.id, FailureKind.INVALID, "too long", "messages")])
+    harness.deliver([Failed(refused.id, FailureKind.INVALID, "too long", "messages")])
     assert _states(running, refused) == ["running", "invalid"]
     assert read(refused.mailbox) == [Failed(refused.id, FailureKind.INVALID, "too long", "messages")]
     assert harness.queue.live == 1
@@ -358,7 +358,7 @@ def test_every_kind_of_part_reaches_the_reader_and_counts_its_tokens() -> None:
     harness = Harness()
     ticket = harness.submit()
     parts = [Reasoning(ticket.id, 0, "hm", 2), Text(ticket.id, 0, "x", 3), ToolCall(ticket.id, 0, 0, "{}", 4, "c", "f")]
-    harness.queue.deliver([*parts])
+    harness.deliver([*parts])
     assert read(ticket.mailbox) == parts
     assert harness.queue.statistics.completion_tokens == 9
 
@@ -370,12 +370,12 @@ def test_what_a_prompt_took_is_known_with_the_first_text_and_forgotten_with_the_
     harness = Harness()
     ticket = harness.submit()
     announced = Started(ticket.id, 0, 10, 4)
-    harness.queue.deliver([announced])
+    harness.deliver([announced])
     assert ticket.started == announced
     assert not ticket.mailbox.closed
-    harness.queue.worker_lost("it died")
+    harness.lose("it died")
     assert ticket.started is None
-    harness.queue.worker_ready(1)
+    harness.ready(1)
     harness.say(ticket, "of the second life")
     assert [type(event) for event in read(ticket.mailbox)] == [Text]
 
@@ -384,11 +384,11 @@ def test_a_lost_worker_costs_a_request_nothing_that_its_client_has_not_seen() ->
     harness = Harness(concurrency=1)
     ticket = harness.submit()
     harness.say(ticket, "of the first life")
-    harness.queue.worker_lost("it died")
+    harness.lose("it died")
     assert (ticket.state, ticket.replays) == (TicketState.WAITING, 1)
     assert (harness.queue.rows_used, harness.queue.credits) == (0, 0)
     harness.worker.take()
-    harness.queue.worker_ready(1)
+    harness.ready(1)
     assert harness.worker.take() == [("submit", ticket.id, 1)]
     harness.say(ticket, "of the second")
     harness.finish(ticket)
@@ -403,8 +403,8 @@ def test_a_lost_worker_fails_what_its_client_has_seen_exactly_once() -> None:
     harness.say(ticket, "seen")
     assert text_of(read(ticket.mailbox)) == "seen"
     ticket.sent = True
-    harness.queue.worker_lost("it died")
-    harness.queue.worker_lost("it died again")
+    harness.lose("it died")
+    harness.lose("it died again")
     assert read(ticket.mailbox) == [Failed(ticket.id, FailureKind.WORKER_LOST, "it died")]
     assert read(ticket.mailbox) == []
     assert harness.queue.statistics.failed == 1
@@ -413,12 +413,12 @@ def test_a_lost_worker_fails_what_its_client_has_seen_exactly_once() -> None:
 def test_a_second_death_ends_a_request() -> None:
     harness = Harness(concurrency=1)
     poisonous, bystander = harness.submit(), harness.submit()
-    harness.queue.worker_lost("it died")
-    harness.queue.worker_ready(1)
-    harness.queue.worker_lost("it died again")
+    harness.lose("it died")
+    harness.ready(1)
+    harness.lose("it died again")
     assert failures_of(read(poisonous.mailbox)) == [FailureKind.WORKER_LOST]
     assert (bystander.state, bystander.replays) == (TicketState.WAITING, 0)
-    harness.queue.worker_ready(1)
+    harness.ready(1)
     harness.finish(bystander)
     assert bystander.state is TicketState.SERVED
 
@@ -428,10 +428,10 @@ def test_a_request_that_was_prepared_ahead_of_a_death_is_not_prepared_ahead_agai
     harness = Harness(concurrency=1)
     harness.submit()
     poisonous = harness.submit()
-    harness.queue.worker_lost("it died")
+    harness.lose("it died")
     newcomer = harness.submit()
     harness.worker.take()
-    harness.queue.worker_ready(1)
+    harness.ready(1)
     calls = harness.worker.take()
     assert ("submit", newcomer.id, 0) in calls
     assert ("submit", poisonous.id, 0) not in calls
@@ -441,8 +441,8 @@ def test_a_waiting_request_survives_any_number_of_deaths() -> None:
     harness = Harness(concurrency=1, ready_rows=0)
     ticket = harness.submit()
     for _ in range(5):
-        harness.queue.worker_lost("it died")
-    harness.queue.worker_ready(1)
+        harness.lose("it died")
+    harness.ready(1)
     harness.finish(ticket)
     assert ticket.state is TicketState.SERVED
 
@@ -451,9 +451,9 @@ def test_replayed_requests_keep_their_places_in_line() -> None:
     harness = Harness(concurrency=3)
     one, seen, large, waiting = harness.submit(), harness.submit(), harness.submit(rows=3), harness.submit()
     seen.sent = True
-    harness.queue.worker_lost("it died")
+    harness.lose("it died")
     harness.worker.take()
-    harness.queue.worker_ready(2)
+    harness.ready(2)
     assert harness.worker.take() == [
         ("submit", one.id, 1),
         ("submit", large.id, 1),
@@ -465,8 +465,8 @@ def test_a_half_finished_large_request_starts_over_whole() -> None:
     harness = Harness(concurrency=2)
     ticket = harness.submit(rows=4)
     harness.finish(ticket, 0, 1)
-    harness.queue.worker_lost("it died")
-    harness.queue.worker_ready(2)
+    harness.lose("it died")
+    harness.ready(2)
     for index in range(4):
         assert ticket.state is TicketState.RUNNING
         harness.finish(ticket, index)
@@ -479,7 +479,7 @@ def test_requests_still_time_out_while_no_worker_lives() -> None:
     harness = Harness(concurrency=1, timeout_s=10.0)
     replayed = harness.submit()
     harness.timers.advance(4)
-    harness.queue.worker_lost("it died")
+    harness.lose("it died")
     newcomer = harness.submit()
     harness.timers.advance(6)
     assert failures_of(read(replayed.mailbox)) == [FailureKind.TIMEOUT]
@@ -580,6 +580,6 @@ def test_statistics_measure_gaps_within_each_sequence() -> None:
     ticket = harness.submit(rows=2)
     for _ in range(2):
         harness.timers.advance(1)
-        harness.queue.deliver([Text(ticket.id, 0, "a", 1), Text(ticket.id, 1, "b", 1)])
+        harness.deliver([Text(ticket.id, 0, "a", 1), Text(ticket.id, 1, "b", 1)])
     statistics = harness.queue.statistics
     assert (statistics.inter_token_s.count, statistics.inter_token_s.sum) == (2, 2.0)

@@ -1,8 +1,10 @@
-"""Thousands of random operations on one queue; what must always hold is checked after each."""
+"""Thousands of random operations on one queue and its workers; what must always hold is checked after each."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,11 +13,12 @@ from support.queues import read, request
 
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
+from mlx_server.queue.lane import Lane
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Text
 
-OPERATIONS = 3000
+OPERATIONS = 2000
 
 
 @dataclass
@@ -77,22 +80,27 @@ class Client:
 
 
 class World:
-    def __init__(self, seed: int, *, classes: bool) -> None:
+    def __init__(self, seed: int, *, classes: bool, workers: int) -> None:
         self.random = random.Random(seed)
         self.classes = classes
         self.overtaken: dict[int, int] = {}
         """Rows that later requests got while a request had had none, by ticket."""
         self.timers = FakeTimers()
-        self.worker = CheckingWorker()
         self.queue = Dispatcher(
-            self.worker,
-            self.timers,
-            queue_size=self.random.randint(0, 6),
-            concurrency=self.random.randint(1, 4),
-            timeout_s=40.0,
+            self.timers, queue_size=self.random.randint(0, 6), concurrency=self.random.randint(1, 4), timeout_s=40.0
         )
+        self.workers: dict[Lane, CheckingWorker] = {}
+        for _ in range(workers):
+            self.add_worker()
         self.clients: dict[int, Client] = {}
         self.refused = 0
+
+    def add_worker(self) -> None:
+        worker = CheckingWorker()
+        self.workers[self.queue.add_lane(worker)] = worker
+
+    def any_worker(self) -> tuple[Lane, CheckingWorker]:
+        return self.random.choice(list(self.workers.items()))
 
     @property
     def live(self) -> list[Client]:
@@ -124,12 +132,13 @@ class World:
         self.timers.advance(self.random.uniform(0, 8))
 
     def deliver(self) -> None:
+        lane, worker = self.any_worker()
         events: list[Event] = [Text(self.random.randint(1, 10**6), 0, "of nobody", 1)]
-        for number, job in list(self.worker.jobs.items()):
+        for number, job in list(worker.jobs.items()):
             if self.random.random() < 0.02:
                 events.append(Failed(number, FailureKind.ENGINE, "no good"))
-                del self.worker.jobs[number]
-                self.worker.failing.add(number)
+                del worker.jobs[number]
+                worker.failing.add(number)
                 continue
             for index in job.running:
                 events.append(Text(number, index, "x", 1))
@@ -138,27 +147,47 @@ class World:
                     events.append(Finished(number, index, "stop", 1, 0, 1))
                     job.finished.add(index)
             if len(job.finished) == job.rows:
-                del self.worker.jobs[number]
-        self.queue.deliver(events)
-        self.worker.failing.clear()
+                del worker.jobs[number]
+        self.queue.deliver(lane, events)
+        worker.failing.clear()
 
     def stale(self) -> None:
-        """Events that crossed with a cancel on the way."""
-        ended = [number for number, client in self.clients.items() if client.ticket.ended]
-        if ended:
-            number = self.random.choice(ended)
-            self.queue.deliver([Text(number, 0, "late", 1), Finished(number, 0, "stop", 1, 0, 1)])
+        """Events that crossed with a cancel on the way: of a ticket that has ended, or is elsewhere by now."""
+        lane, _ = self.any_worker()
+        strange = [number for number, client in self.clients.items() if client.ticket.lane is not lane]
+        if strange:
+            number = self.random.choice(strange)
+            events: list[Event] = [Text(number, 0, "late", 1), Finished(number, 0, "stop", 1, 0, 1)]
+            self.queue.deliver(lane, [*events, Failed(number, FailureKind.ENGINE, "late")])
 
     def lose(self) -> None:
-        self.worker.jobs.clear()
-        self.queue.worker_lost("it died")
-        assert (self.queue.credits, self.queue.rows_used) == (0, 0)
-        for client in self.clients.values():
+        lane, worker = self.any_worker()
+        worker.jobs.clear()
+        with self.vacated(lane):
+            self.queue.worker_lost(lane, "it died")
+
+    def replace(self) -> None:
+        """A worker is taken away while it lives, and another one takes its place."""
+        lane, worker = self.any_worker()
+        del self.workers[lane]
+        with self.vacated(lane):
+            self.queue.remove_lane(lane, "it was taken away")
+        assert not worker.jobs, "it was not told to stop what it did"
+        self.add_worker()
+
+    @contextmanager
+    def vacated(self, lane: Lane) -> Iterator[None]:
+        """What ran on the lane and was not seen starts over."""
+        there = [client for client in self.clients.values() if client.ticket.lane is lane]
+        yield
+        assert (lane.credits, lane.rows_used, lane.tickets) == (0, 0, 0)
+        for client in there:
             client.unread = client.unread and client.ticket.ended
 
     def ready(self) -> None:
-        if not self.queue.credits:
-            self.queue.worker_ready(self.random.randint(1, self.queue.concurrency))
+        lane, _ = self.any_worker()
+        if not lane.credits:
+            self.queue.worker_ready(lane, self.random.randint(1, self.queue.concurrency))
 
     def read(self) -> None:
         for client in self.clients.values():
@@ -169,32 +198,45 @@ class World:
 
     def check(self) -> None:
         queue, live = self.queue, [client.ticket for client in self.live]
-        assert queue.live == len(live) <= queue.queue_size + queue.concurrency
+        assert queue.live == len(live) <= queue.queue_size + queue.concurrency * len(self.workers)
         assert queue.waiting + queue.running == queue.live
         assert queue.idle.is_set() == (not live)
         assert self.timers.pending == len(live)
-        assert queue.rows_used == sum(ticket.rows_held for ticket in live) == self.worker.rows_used
-        assert 0 <= queue.rows_used <= queue.credits
-        classes = {ticket.batch_class for ticket in live if ticket.rows_held}
-        assert len(classes) <= 1, "two classes run together"
-        alone = any(own.alone for own in classes)
-        assert not alone or queue.rows_used == 1
-        wanting = [ticket for ticket in live if ticket.rows_missing]
-        if wanting and queue.credits and not alone and classes <= {wanting[0].batch_class}:
-            room = queue.credits if queue.rows_used or not wanting[0].batch_class.alone else 1
-            assert queue.rows_used == room, "rows lie idle while requests want them"
+        assert queue.rows_used == sum(ticket.rows_held for ticket in live)
+        for lane, worker in self.workers.items():
+            self.check_lane(lane, worker, live)
         self.check_order(live)
         assert all(client.ticket.mailbox.closed == client.ticket.ended for client in self.clients.values())
+
+    def check_lane(self, lane: Lane, worker: CheckingWorker, live: list[Ticket]) -> None:
+        here = [ticket for ticket in live if ticket.lane is lane]
+        assert worker.jobs.keys() == {ticket.id for ticket in here}, "a ticket is not where it is thought to be"
+        assert lane.tickets == len(here)
+        assert lane.rows_used == sum(ticket.rows_held for ticket in here) == worker.rows_used
+        assert 0 <= lane.rows_used <= lane.credits
+        classes = {ticket.batch_class for ticket in here if ticket.rows_held}
+        assert len(classes) <= 1, "two classes run together"
+        alone = any(own.alone for own in classes)
+        assert not alone or lane.rows_used == 1
+        wanting = [
+            ticket
+            for ticket in live
+            if ticket.rows_missing and (ticket.lane is lane or ticket.state is TicketState.WAITING)
+        ]
+        if wanting and lane.credits and not alone and classes <= {wanting[0].batch_class}:
+            room = lane.credits if lane.rows_used or not wanting[0].batch_class.alone else 1
+            assert lane.rows_used == room, "rows lie idle while requests want them"
 
     def check_order(self, live: list[Ticket]) -> None:
         """Nobody jumps the line, but over those of other classes, who let as many rows pass as there are."""
         waiting = [ticket for ticket in live if ticket.state is TicketState.WAITING]
-        for number, rows in self.worker.granted:
-            for ticket in waiting:
-                if ticket.id < number:
-                    assert ticket.batch_class != self.clients[number].ticket.batch_class, "somebody jumped the line"
-                    self.overtaken[ticket.id] = self.overtaken.get(ticket.id, 0) + rows
-        self.worker.granted.clear()
+        for worker in self.workers.values():
+            for number, rows in worker.granted:
+                for ticket in waiting:
+                    if ticket.id < number:
+                        assert ticket.batch_class != self.clients[number].ticket.batch_class, "somebody jumped the line"
+                        self.overtaken[ticket.id] = self.overtaken.get(ticket.id, 0) + rows
+            worker.granted.clear()
         assert all(rows <= self.queue.concurrency for rows in self.overtaken.values())
 
     def check_ends(self) -> None:
@@ -221,10 +263,11 @@ class World:
             assert read(client.ticket.mailbox) == []
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("classes", [False, True], ids=["one-class", "classes"])
-@pytest.mark.parametrize("seed", range(6))
-def test_dispatcher_keeps_its_promises_whatever_happens(seed: int, classes: bool) -> None:
-    world = World(seed, classes=classes)
+@pytest.mark.parametrize("seed", range(4))
+def test_dispatcher_keeps_its_promises_whatever_happens(seed: int, classes: bool, workers: int) -> None:
+    world = World(seed, classes=classes, workers=workers)
     operations = {
         world.submit: 30,
         world.deliver: 25,
@@ -234,6 +277,7 @@ def test_dispatcher_keeps_its_promises_whatever_happens(seed: int, classes: bool
         world.stale: 3,
         world.ready: 6,
         world.lose: 1,
+        world.replace: 1,
     }
     for operation in world.random.choices(list(operations), list(operations.values()), k=OPERATIONS):
         operation()
@@ -246,3 +290,21 @@ def test_dispatcher_keeps_its_promises_whatever_happens(seed: int, classes: bool
     assert world.queue.statistics.replayed
     assert world.refused
     assert bool(world.overtaken) is (classes and world.queue.concurrency > 1)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_everybody_comes_to_an_end_while_others_keep_coming(seed: int, workers: int) -> None:
+    """No starvation: with only the passing of turns, and a full house, each one is through after bounded steps."""
+    world = World(seed, classes=True, workers=workers)
+    for lane in world.workers:
+        world.queue.worker_ready(lane, world.queue.concurrency)
+    begun: dict[int, int] = {}
+    for step in range(OPERATIONS):
+        if world.queue.live < world.queue.capacity:
+            world.submit()
+        world.deliver()
+        world.check()
+        for client in world.live:
+            age = step - begun.setdefault(client.ticket.id, step)
+            assert age < 300 * workers, "somebody waits for ever"

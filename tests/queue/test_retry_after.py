@@ -30,8 +30,9 @@ def obedient_share(
     queue_size, concurrency, refused = sizes
     timers = FakeTimers()
     worker = TimedWorker(timers, service_s)
-    worker.queue = queue = Dispatcher(worker, timers, queue_size=queue_size, concurrency=concurrency, timeout_s=1e9)
-    queue.worker_ready(concurrency)
+    worker.queue = queue = Dispatcher(timers, queue_size=queue_size, concurrency=concurrency, timeout_s=1e9)
+    worker.lane = queue.add_lane(worker)
+    queue.worker_ready(worker.lane, concurrency)
     for _ in range(WARM_UP if measured else 0):
         queue.submit(request(), whole=False)
         while queue.live == concurrency:

@@ -88,7 +88,7 @@ def test_start_over_forgets_all_but_the_replay() -> None:
     ticket.grant(2, now=11.0)
     ticket.rows_done = 1
     ticket.last_text_at = 12.0
-    ticket.start_over()
+    ticket.start_over(died=True)
     assert (ticket.state, ticket.replays) == (WAITING, 1)
     assert (ticket.rows_missing, ticket.rows_held) == (3, 0)
     assert (ticket.started_at, ticket.last_text_at) == (None, {})

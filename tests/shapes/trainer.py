@@ -42,8 +42,8 @@ def main(
 ) -> None:
     """Train the tiny vision-language model of the tests on pictures that it draws itself.
 
-    Everything is drawn from fixed seeds. With OpenBLAS on two cores the default takes less than 20 minutes. Ends with
-    a table of how often the model is right about fresh pictures, asked through mlx-vlm; the model card has it too.
+    Everything is drawn from fixed seeds. Ends with a table of how often the model is right about fresh pictures, asked
+    through mlx-vlm; the model card has it too, and the minutes that it took.
     """
     group = mx.distributed.init()
     mx.disable_compile()

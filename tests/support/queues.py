@@ -9,10 +9,11 @@ from typing import Any
 from support.clock import FakeTimers
 
 from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.lane import Lane
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.generation import Draft, GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Text
+from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, StepEvent, Text
 
 
 def request(rows: int = 1, adapter: str | None = None, *, alone: bool = False) -> GenerationRequest:
@@ -63,35 +64,65 @@ class RecordingWorker:
 
 
 class Harness:
-    """A dispatcher whose worker is ready for `ready_rows` (as many as the concurrency; 0: not ready yet)."""
+    """A dispatcher with workers ready for `ready_rows` each (as many as the concurrency; 0: not ready yet)."""
 
     def __init__(
-        self, *, queue_size: int = 10, concurrency: int = 1, ready_rows: int | None = None, timeout_s: float = 300.0
+        self,
+        *,
+        queue_size: int = 10,
+        concurrency: int = 1,
+        ready_rows: int | None = None,
+        timeout_s: float = 300.0,
+        workers: int = 1,
     ) -> None:
         self.timers = FakeTimers()
-        self.worker = RecordingWorker()
-        self.queue = Dispatcher(
-            self.worker, self.timers, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s
-        )
+        self.queue = Dispatcher(self.timers, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s)
+        self.workers = [RecordingWorker() for _ in range(workers)]
+        self.lanes = [self.queue.add_lane(worker) for worker in self.workers]
         rows = concurrency if ready_rows is None else ready_rows
-        if rows:
-            self.queue.worker_ready(rows)
+        for number in range(workers if rows else 0):
+            self.ready(rows, number)
+
+    @property
+    def worker(self) -> RecordingWorker:
+        """The first one."""
+        return self.workers[0]
+
+    def ready(self, rows: int, worker: int = 0) -> None:
+        """A worker takes work."""
+        self.queue.worker_ready(self.lanes[worker], rows)
+
+    def lose(self, message: str, worker: int = 0) -> None:
+        """A worker is gone."""
+        self.queue.worker_lost(self.lanes[worker], message)
+
+    def deliver(self, events: list[StepEvent], worker: int = 0) -> None:
+        """A worker's step produced this."""
+        self.queue.deliver(self.lanes[worker], events)
 
     def submit(self, rows: int = 1, adapter: str | None = None, *, alone: bool = False, whole: bool = False) -> Ticket:
         """Admit a request for `rows` sequences."""
         return self.queue.submit(request(rows, adapter, alone=alone), whole=whole)
 
+    def where(self, *tickets: Ticket) -> list[int | None]:
+        """Which worker has each ticket, prepared or running."""
+        return [None if ticket.lane is None else self.lanes.index(ticket.lane) for ticket in tickets]
+
     def say(self, ticket: Ticket, text: str = "x", index: int = 0, tokens: int = 1) -> None:
         """The worker produced text for a sequence."""
-        self.queue.deliver([Text(ticket.id, index, text, tokens)])
+        self._deliver(ticket, [Text(ticket.id, index, text, tokens)])
 
     def finish(self, ticket: Ticket, *indexes: int) -> None:
         """The worker finished these sequences of a ticket, by default its first."""
-        self.queue.deliver([Finished(ticket.id, index, "stop", 3, 0, 5) for index in indexes or (0,)])
+        self._deliver(ticket, [Finished(ticket.id, index, "stop", 3, 0, 5) for index in indexes or (0,)])
 
     def fail(self, ticket: Ticket, kind: FailureKind = FailureKind.ENGINE) -> None:
         """The worker gave a ticket up."""
-        self.queue.deliver([Failed(ticket.id, kind, "no good", None)])
+        self._deliver(ticket, [Failed(ticket.id, kind, "no good", None)])
+
+    def _deliver(self, ticket: Ticket, events: list[StepEvent]) -> None:
+        """By the worker that has the ticket, or by the first one."""
+        self.queue.deliver(ticket.lane or self.lanes[0], events)
 
 
 class TimedWorker:
@@ -101,6 +132,7 @@ class TimedWorker:
         self._timers = timers
         self._service_s = service_s
         self.queue: Dispatcher
+        self.lane: Lane
 
     def submit(self, ticket: int, request: GenerationRequest, rows: int) -> None:
         self.grant(ticket, rows)
@@ -113,4 +145,4 @@ class TimedWorker:
         pass
 
     def _finish(self, ticket: int) -> None:
-        self.queue.deliver([Text(ticket, 0, "x", 1), Finished(ticket, 0, "stop", 1, 0, 1)])
+        self.queue.deliver(self.lane, [Text(ticket, 0, "x", 1), Finished(ticket, 0, "stop", 1, 0, 1)])

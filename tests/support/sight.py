@@ -54,7 +54,7 @@ class Sight:
         from mlx_server.workers.engine.vision.places import placeholders
         from mlx_server.workers.engine.vocabulary import Vocabulary
 
-        self.model, self.processor, config, _ = read_vision_model(folder)
+        self.model, self.processor, config, _ = read_vision_model(folder, "auto")
         mx.eval(self.model.parameters())
         self.tokenizer: Any = read_tokenizer(folder, config)
         self.stop_tokens = set(self.tokenizer.eos_token_ids)

@@ -29,7 +29,7 @@ def accompanied(engine: Engine, model: Any, tokenizer: Any, spec: Load, report: 
     notes: list[str] = []
     speculative = None
     if spec.draft_model is not None:
-        draft = load_draft(spec.draft_model, model, tokenizer, Path(spec.cache_dir), report)
+        draft = load_draft(spec.draft_model, spec, model, tokenizer, report)
         stop_tokens = set(tokenizer.eos_token_ids)
         proposing = SpeculativeEngine(model, draft, stop_tokens, prefill_step_size=spec.prefill_step_size)
         speculative = EchoingEngine(model, proposing)
@@ -42,12 +42,12 @@ def accompanied(engine: Engine, model: Any, tokenizer: Any, spec: Load, report: 
     return ClassedEngine(engine, speculative, adapters), notes
 
 
-def load_draft(path: str, model: Any, tokenizer: Any, cache_dir: Path, report: Report) -> DraftModel:
+def load_draft(path: str, spec: Load, model: Any, tokenizer: Any, report: Report) -> DraftModel:
     """A draft that fits the model. Raises ModelLoadError."""
     if not trimmable(model):
         raise ModelLoadError("--draft-model is no use here: this model's cache can't forget tokens that were wrong")
-    folder = resolve(path, cache_dir, report)
-    draft, config, _ = read_model(folder)
+    folder = resolve(path, Path(spec.cache_dir), report)
+    draft, config, _ = read_model(folder, spec.cpu_dtype)
     evaluate(draft, report)
     if not trimmable(draft):
         raise ModelLoadError(f"{path} can't be a draft model: its cache can't forget tokens that were wrong")

@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model, load_tokenizer
 
-from mlx_server.schemas.messages import Loading
+from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.encoders import ENCODERS, model_type
 from mlx_server.workers.engine.resolve import one_line
@@ -20,7 +20,7 @@ from mlx_server.workers.handlers.base import ModelLoadError
 CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "model_max_length", "n_positions", "seq_length")
 
 
-def read_model(folder: Path) -> tuple[Any, dict[str, Any], list[str]]:
+def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], list[str]]:
     """The model with its weights unread, its config, and notes. Raises ModelLoadError."""
     if not (folder / "config.json").is_file():
         raise ModelLoadError(f"{folder} is not a model: it has no config.json")
@@ -29,7 +29,7 @@ def read_model(folder: Path) -> tuple[Any, dict[str, Any], list[str]]:
     # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}{other_type(folder)}") from error
-    model, notes = platform.suit_weights(model)
+    model, notes = platform.suit_weights(model, cpu_dtype)
     return model, config, notes
 
 

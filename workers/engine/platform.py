@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, assert_never
 
 import mlx.core as mx
 import psutil
 from mlx.utils import tree_flatten
 from mlx_lm.utils import dequantize_model
+
+from mlx_server.schemas.messages import CpuDtype
 
 
 def on_cpu() -> bool:
@@ -42,18 +44,26 @@ def keep_buffers() -> None:
     mx.set_cache_limit(1 << 30)
 
 
-def suit_weights(model: Any) -> tuple[Any, list[str]]:
-    """On a CPU hold float32 weights, unquantised where memory allows: its other kernels are far slower.
+def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:
+    """On a CPU hold weights as `cpu_dtype` says: its kernels for anything but float32 are far slower.
 
-    Nothing is evaluated. Returns the model and what there is to say about it.
+    `auto` dequantises where memory allows, `float32` always, `native` leaves all as it is stored. Nothing is evaluated.
+    Returns the model and what there is to say about it.
     """
     if not on_cpu():
         return model, []
+    match cpu_dtype:
+        case "native":
+            return model, ["weights stay as they are stored, which a CPU computes slowly"]
+        case "auto" | "float32":
+            pass
+        case _:
+            assert_never(cpu_dtype)
     notes = []
     if any(hasattr(module, "bits") for module in model.modules()):
         need = 4 * float_parameters(model)
         available = psutil.virtual_memory().available
-        if need > 0.8 * available:
+        if cpu_dtype == "auto" and need > 0.8 * available:
             notes.append(
                 f"weights stay quantised: float32 needs {need / 1e9:.1f} GB, {available / 1e9:.1f} GB are free"
             )
@@ -62,6 +72,24 @@ def suit_weights(model: Any) -> tuple[Any, list[str]]:
         notes.append("quantised weights were dequantised to float32, which a CPU computes faster")
     model.set_dtype(mx.float32)
     return model, notes
+
+
+def size_notes(parameter_bytes: int) -> list[str]:
+    """What there is to say of a model that is large for the machine; nothing where MLX knows no limit."""
+    recommended = mx.device_info().get("max_recommended_working_set_size")
+    if not isinstance(recommended, int) or not mx.metal.is_available():
+        return []
+    return large_for(parameter_bytes, recommended)
+
+
+def large_for(parameter_bytes: int, recommended_bytes: int) -> list[str]:
+    """The warning that mlx-lm gives, by its rule: nine tenths of what may be wired leave no room for the KV cache."""
+    if parameter_bytes <= 0.9 * recommended_bytes:
+        return []
+    return [
+        f"[WARNING] Generating with a model that requires {parameter_bytes >> 20} MB, which is close to the maximum"
+        f" recommended size of {recommended_bytes >> 20} MB. This can be slow: `mlx-server doctor` can raise the limit."
+    ]
 
 
 def float_parameters(model: Any) -> int:

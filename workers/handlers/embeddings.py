@@ -49,7 +49,7 @@ class EmbeddingsHandler(ComputingHandler):
         files = read_sentence_files(folder)
         config = read_config(files.transformer)
         found = read_embedding_model(files.transformer, config, beside=folder)
-        model, notes = platform.suit_weights(found.model)
+        model, notes = platform.suit_weights(found.model, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_input_tokenizer(files.transformer, may_be_slow=found.may_be_slow)
         limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length)

@@ -33,7 +33,7 @@ class LanguageHandler(WritingHandler):
         """Find, read, adapt and try the model. Raises ModelLoadError."""
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
-        model, config, notes = read_model(folder)
+        model, config, notes = read_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_tokenizer(folder, config, spec.chat_template)
         report(Loading("warming up"))
@@ -61,7 +61,7 @@ class LanguageHandler(WritingHandler):
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes, "mlx-lm"),
-            notes=(*notes, *more_notes),
+            notes=(*notes, *platform.size_notes(parameter_bytes), *more_notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,

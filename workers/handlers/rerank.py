@@ -8,7 +8,7 @@ from typing import Any
 
 from mlx_server.schemas.embedding import ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.messages import CpuDtype, Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.classifying import check_labels, logit_of
 from mlx_server.workers.engine.computation import Item, computation, distinct
@@ -48,7 +48,7 @@ class RerankHandler(ComputingHandler):
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         config = read_config(folder)
         check_kind(folder, config)
-        model, notes = self._read(folder, config)
+        model, notes = self._read(folder, config, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_input_tokenizer(folder)
         limit = smallest(positions(config), tokenizer.model_max_length)
@@ -82,12 +82,12 @@ class RerankHandler(ComputingHandler):
         items, numbers = distinct(items)
         return [computation(ticket, items, Relevance(ticket, numbers))]
 
-    def _read(self, folder: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
+    def _read(self, folder: Path, config: dict[str, Any], cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:
         if model_type(config) in JUDGES:
-            model, _, notes = read_model(folder)
+            model, _, notes = read_model(folder, cpu_dtype)
             return model, notes
-        read: tuple[Any, list[str]] = platform.suit_weights(read_encoder(folder, config, "SequenceClassificationModel"))
-        return read
+        encoder = read_encoder(folder, config, "SequenceClassificationModel")
+        return platform.suit_weights(encoder, cpu_dtype)
 
     def _computing(self, model: Any, config: dict[str, Any], tokenizer: Any) -> Compute:
         if model_type(config) not in JUDGES:

@@ -43,7 +43,7 @@ class VisionHandler(WritingHandler):
             raise ModelLoadError("models that look at pictures take neither adapters nor a draft model")
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
-        model, processor, config, notes = read_vision_model(folder)
+        model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_tokenizer(folder, config, spec.chat_template)
         report(Loading("warming up"))
@@ -90,7 +90,7 @@ class VisionHandler(WritingHandler):
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes, "mlx-vlm"),
-            notes=(*notes, *senseless, *tried.notes),
+            notes=(*notes, *platform.size_notes(parameter_bytes), *senseless, *tried.notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,

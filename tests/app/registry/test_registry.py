@@ -1,7 +1,9 @@
 """What the registry keeps: models, settings and downloads, over restarts, and for several servers at once."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +74,8 @@ FULL = ModelRow(
     status="failed",
     error_message='it\'s "broken": Ü 🙂\n',
     metadata={"tags": ["a", {"b": None}], "text": "Ü 🙂", "number": 1.5},
+    aliases=("other", "gpt-4"),
+    stamp="abc",
 )
 
 
@@ -140,6 +144,7 @@ def test_status_is_kept_with_its_reason(registry: Registry) -> None:
         ({"name": "m m"}, "name", "letters, digits"),
         ({"name": "m" * 129}, "name", "1 to 128"),
         ({"name": "m\n"}, "name", "letters, digits"),
+        ({"aliases": ("fine", "not fine")}, "aliases", "letters, digits"),
         ({"path": "models/m"}, "path", "absolute path"),
         ({"path": ""}, "path", "absolute path"),
         ({"path": "/models/../etc"}, "path", "without"),
@@ -154,6 +159,48 @@ def test_what_no_model_can_be_is_refused(registry: Registry, wrong: dict[str, An
         run(registry.save_all([ModelRow(name="good"), ModelRow(**{"name": "m", **wrong})]))
     assert raised.value.param == param
     assert names(registry) == []
+
+
+def test_model_is_found_by_its_aliases_and_a_name_comes_first(registry: Registry) -> None:
+    run(registry.save(ModelRow(name="m", aliases=("one", "two"))))
+    assert getattr(run(registry.model("two")), "name", None) == "m"
+    assert run(registry.model("three")) is None
+    run(registry.save(ModelRow(name="m", aliases=("three",))))
+    assert run(registry.model("two")) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (ModelRow(name="one"), r"`name`: 'one' is already a name of the model 'm'"),
+        (ModelRow(name="n", aliases=("m",)), r"`aliases`: 'm' is already a name of the model 'm'"),
+        (ModelRow(name="n", aliases=("free", "one")), r"`aliases`: 'one' is already a name of the model 'm'"),
+    ],
+)
+def test_name_of_another_model_is_refused(registry: Registry, row: ModelRow, message: str) -> None:
+    run(registry.save(ModelRow(name="m", aliases=("one",))))
+    with pytest.raises(InvalidRequest, match=message):
+        run(registry.save(row))
+    assert names(registry) == ["m"]
+
+
+def test_registry_of_the_first_version_is_read_with_all_that_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "registry.sqlite3"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((Path(__file__).parent / "version_1.sql").read_text(encoding="utf-8"))
+    registry = Registry.open(path, Clock())
+    model, other = run(registry.models())
+    assert (model.name, model.type, model.error_message, model.metadata) == (
+        "owner/model",
+        Kind.VISION,
+        "it's broken",
+        {"a": [1]},
+    )
+    assert (other.name, other.use_count, other.last_used_at, other.aliases) == ("other", 7, NOON, ())
+    assert run(registry.settings()) == {"server_port": 9000}
+    assert [row.auto_load for row in run(registry.downloads())] == [True]
+    assert run(registry.save(ModelRow(name="new", aliases=("newer",)))).id == 3
+    registry.close()
 
 
 def test_settings_that_were_set_are_kept(open_registry: Callable[[], Registry]) -> None:

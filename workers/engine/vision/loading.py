@@ -9,13 +9,14 @@ from typing import Any
 from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
+from mlx_server.schemas.messages import CpuDtype
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.handlers.base import ModelLoadError
 
 
-def read_vision_model(folder: Path) -> tuple[Any, Any, dict[str, Any], list[str]]:
+def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict[str, Any], list[str]]:
     """The model with its weights unread, its processor, its config, and notes. Raises ModelLoadError."""
     config = read_config(folder)
     if "model_file" in config:
@@ -31,7 +32,7 @@ def read_vision_model(folder: Path) -> tuple[Any, Any, dict[str, Any], list[str]
         raise ModelLoadError(f"{folder} is a {config.get('model_type')}, which does not write text")
     if is_diffusion_model(model, {}):
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
-    model, notes = platform.suit_weights(model)
+    model, notes = platform.suit_weights(model, cpu_dtype)
     return model, processor, config, notes
 
 

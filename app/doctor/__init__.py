@@ -1,0 +1,1 @@
+"""What is right and wrong with a machine, before a model is served on it."""

@@ -1,0 +1,110 @@
+"""What the doctor looks at: read here, judged in `findings`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from mlx_server.schemas.machine import MlxFacts
+from mlx_server.workers.environment import child_environment, mlx_backends, openblas, usable_cores
+
+PROBE_S = 60.0
+WIRED_LIMIT = "iogpu.wired_limit_mb"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One machine. Bytes are bytes; `mlx` is what a worker's MLX says, or `mlx_error` why it says nothing.
+
+    `wired_limit_mb` is macOS' own setting (0: the system decides), None elsewhere. `native_arm`: on a Mac, whether
+    Python is built for Apple silicon. `data_dir` and `cache_dir` are writable if their problem is None.
+    """
+
+    system: str
+    python: str
+    native_arm: bool
+    backends: frozenset[str]
+    openblas: str | None
+    threads: str
+    cores: int
+    memory_bytes: int
+    available_bytes: int
+    cache_free_bytes: int
+    cache_problem: str | None
+    data_problem: str | None
+    wired_limit_mb: int | None
+    mlx: MlxFacts | None
+    mlx_error: str | None
+
+
+def gather(cache_dir: Path, data_dir: Path) -> Facts:
+    """Look at this machine; takes some seconds, since MLX is tried."""
+    memory = psutil.virtual_memory()
+    environment = child_environment()
+    mlx, error = ask_mlx(environment)
+    return Facts(
+        system=platform.system(),
+        python=platform.python_version(),
+        native_arm=platform.machine() == "arm64",
+        backends=frozenset(mlx_backends()),
+        openblas=openblas(),
+        threads=environment.get("OPENBLAS_NUM_THREADS", ""),
+        cores=usable_cores(),
+        memory_bytes=memory.total,
+        available_bytes=memory.available,
+        cache_free_bytes=free_bytes(cache_dir),
+        cache_problem=write_problem(cache_dir),
+        data_problem=write_problem(data_dir),
+        wired_limit_mb=read_wired_limit() if sys.platform == "darwin" else None,
+        mlx=mlx,
+        mlx_error=error,
+    )
+
+
+def ask_mlx(environment: dict[str, str]) -> tuple[MlxFacts | None, str | None]:
+    """What MLX says in a process like a worker's, or why it says nothing."""
+    command = [sys.executable, "-P", "-m", "mlx_server.workers.engine.machine_probe"]
+    try:
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, timeout=PROBE_S)  # noqa: S603
+        if done.returncode == 0:
+            return msgspec.json.decode(done.stdout, type=MlxFacts), None
+    except (OSError, subprocess.TimeoutExpired, msgspec.MsgspecError) as error:
+        return None, str(error)
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return None, lines[-1] if lines else f"it ended with code {done.returncode}"
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that may be written there."""
+    return shutil.disk_usage(existing(folder)).free
+
+
+def write_problem(folder: Path) -> str | None:
+    """Why nothing can be written to a folder, which need not be there yet; None if it can."""
+    nearest = existing(folder)
+    if not nearest.is_dir():
+        return f"{nearest} is no folder"
+    return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} can't be written to"
+
+
+def read_wired_limit() -> int | None:
+    """macOS' limit of memory that the GPU may hold, in MB; 0 where the system decides, None where it does not say."""
+    command = ["/usr/sbin/sysctl", "-n", WIRED_LIMIT]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, timeout=5)  # noqa: S603 - our own
+        return int(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return None

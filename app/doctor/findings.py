@@ -1,0 +1,126 @@
+"""The doctor's judgments: pure functions of what was found, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mlx_server.app.doctor.facts import WIRED_LIMIT, Facts
+from mlx_server.workers.environment import backend_problem
+
+GB = 1e9
+LEAST_DISK_BYTES = 5 * 10**9
+LEAST_MEMORY_BYTES = 2 * 10**9
+WIRED_SHARE = 0.8
+WIRED_REST_MB = 5 << 10
+"""What is left to the system when the limit is raised, on machines with much memory."""
+
+
+class Verdict(StrEnum):
+    """How serious it is."""
+
+    GOOD = "good"
+    NOTICE = "notice"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what it is, and what to do about it if anything is to be done."""
+
+    what: str
+    verdict: Verdict
+    found: str
+    advice: str | None = None
+
+
+def examine(facts: Facts) -> list[Finding]:
+    """All findings, in the order in which a person would mend them."""
+    return [finding for look in (python, backend, blas, memory, wired, folders) for finding in look(facts)]
+
+
+def python(facts: Facts) -> Iterator[Finding]:
+    """A Python that MLX has wheels for."""
+    if facts.system == "Darwin" and not facts.native_arm:
+        advice = "Install an arm64 Python (python.org, or Homebrew in /opt/homebrew): MLX runs on no other."
+        yield Finding("Python", Verdict.BAD, f"{facts.python}, built for Intel", advice)
+    else:
+        yield Finding("Python", Verdict.GOOD, facts.python)
+
+
+def backend(facts: Facts) -> Iterator[Finding]:
+    """MLX computes."""
+    problem = backend_problem(set(facts.backends), "darwin" if facts.system == "Darwin" else "linux")
+    if problem is not None:
+        found = ", ".join(sorted(facts.backends)) or "no backend"
+        yield Finding("MLX", Verdict.BAD, found, problem)
+    if facts.mlx is None:
+        if problem is None:
+            advice = "Install mlx-server anew, into an environment of its own."
+            yield Finding("MLX", Verdict.BAD, f"does not run: {facts.mlx_error}", advice)
+        return
+    mlx = facts.mlx
+    yield Finding("MLX", Verdict.GOOD, f"{mlx.mlx} on {mlx.device} ({mlx.name}), {mlx.gflops:,.0f} GFLOP/s in float32")
+
+
+def blas(facts: Facts) -> Iterator[Finding]:
+    """On a Linux CPU, an optimised BLAS."""
+    if facts.system != "Linux" or facts.backends != {"cpu"}:
+        return
+    if facts.openblas is None:
+        advice = (
+            "sudo apt-get install libopenblas0-pthread (or your system's package of OpenBLAS): decoding gets several"
+            " times faster, prefill twenty times."
+        )
+        yield Finding("BLAS", Verdict.BAD, "only MLX's own, which is not optimised", advice)
+    elif facts.mlx is not None and not facts.mlx.openblas:
+        advice = "Let workers preload it: does something in the environment overwrite LD_PRELOAD?"
+        yield Finding("BLAS", Verdict.NOTICE, f"{facts.openblas} is there, but workers don't load it", advice)
+    else:
+        found = f"{facts.openblas}, preloaded in workers, {facts.threads} threads for {facts.cores} cores"
+        yield Finding("BLAS", Verdict.GOOD, found)
+
+
+def memory(facts: Facts) -> Iterator[Finding]:
+    """Memory for a model."""
+    found = f"{facts.memory_bytes / GB:.1f} GB, {facts.available_bytes / GB:.1f} GB free"
+    if facts.available_bytes < LEAST_MEMORY_BYTES:
+        advice = "Close something large, or serve a small model."
+        yield Finding("memory", Verdict.NOTICE, found, advice)
+    else:
+        yield Finding("memory", Verdict.GOOD, found)
+
+
+def wired(facts: Facts) -> Iterator[Finding]:
+    """On Metal, how much memory the GPU may hold."""
+    if facts.wired_limit_mb is None or facts.mlx is None or facts.mlx.working_set_bytes is None:
+        return
+    best = best_wired_limit_mb(facts.memory_bytes)
+    found = f"the GPU may hold {facts.mlx.working_set_bytes / GB:.1f} GB"
+    if facts.mlx.working_set_bytes >> 20 >= best:
+        yield Finding("wired memory", Verdict.GOOD, found)
+        return
+    advice = f"For large models raise it: sudo sysctl {WIRED_LIMIT}={best} (until the next start of the machine)."
+    yield Finding("wired memory", Verdict.NOTICE, found, advice)
+
+
+def best_wired_limit_mb(memory_bytes: int) -> int:
+    """The larger of four fifths of the memory and all but 5 GB."""
+    total_mb = memory_bytes >> 20
+    return max(int(total_mb * WIRED_SHARE), total_mb - WIRED_REST_MB)
+
+
+def folders(facts: Facts) -> Iterator[Finding]:
+    """Room for models, and places to write to."""
+    found = f"{facts.cache_free_bytes / GB:.1f} GB free"
+    if facts.cache_problem is not None:
+        yield Finding("cache folder", Verdict.BAD, facts.cache_problem, "Choose another one with --cache-dir.")
+    elif facts.cache_free_bytes < LEAST_DISK_BYTES:
+        yield Finding("cache folder", Verdict.NOTICE, found, "Make room, or choose another disk with --cache-dir.")
+    else:
+        yield Finding("cache folder", Verdict.GOOD, found)
+    if facts.data_problem is not None:
+        yield Finding("data folder", Verdict.BAD, facts.data_problem, "Choose another one with --data-dir.")
+    else:
+        yield Finding("data folder", Verdict.GOOD, "can be written to")

@@ -1,0 +1,41 @@
+"""Removes models from the disk, but only from folders that are there for them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mlx_server.app.fleet import hub_cache
+from mlx_server.app.fleet.errors import NotServable
+from mlx_server.app.fleet.kinds import folder_of
+from mlx_server.app.settings import ModelSettings, Settings
+
+
+def remove_files(model: ModelSettings, server: Settings) -> bool:
+    """Remove a model's files; False if they lie elsewhere, or are not there. Raises OSError."""
+    if model.type == "scripted":
+        return False
+    try:
+        folder = folder_of(model.path)
+    except NotServable:
+        return False
+    target = None if folder is None else owned(folder, server)
+    if target is None:
+        return False
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink()
+    return True
+
+
+def owned(folder: Path, server: Settings) -> Path | None:
+    """What is to be removed: the model in --models-dir, or its whole repository in the hub's cache; else None."""
+    if server.models_dir is not None:
+        root, real = server.models_dir.resolve(), folder.resolve()
+        if real.is_relative_to(root) and real != root:
+            return real
+    cache = hub_cache.cache_root().absolute()
+    if folder.absolute().is_relative_to(cache):
+        return cache / folder.absolute().relative_to(cache).parts[0]
+    return None

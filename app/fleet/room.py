@@ -1,0 +1,69 @@
+"""The gate that loads pass: how much a model needs, who holds memory now, and whom the ledger has go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+
+from anyio import to_thread
+
+from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.keeper import SERVED, Keeper
+from mlx_server.app.fleet.ledger import Holder, Ledger
+from mlx_server.app.fleet.line import Line
+from mlx_server.app.fleet.memory import need_bytes
+from mlx_server.app.process_memory import resident_bytes
+from mlx_server.app.settings import Settings
+
+
+class Room:
+    """Makes room for loads; a keeper's gate."""
+
+    def __init__(self, settings: Settings, keepers: Mapping[str, Keeper]) -> None:
+        self.settings = settings
+        self.ledger = Ledger(settings.memory_limit_bytes, settings.max_models)
+        self.line = Line(self.ledger, self._holders, self._evict)
+        self.active_at: dict[str, float] = {}
+        """When each model was last seen with work, by the event loop's clock."""
+        self._keepers = keepers
+
+    async def need(self, deployment: Deployment) -> int:
+        """Bytes. A server's only model is loaded whatever it needs, unless there is a limit."""
+        if self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings:
+            return 0
+        return await to_thread.run_sync(need_bytes, deployment.settings, deployment.type)
+
+    async def admit(self, deployment: Deployment, priority: int) -> None:
+        """Wait for room. Raises InsufficientMemory."""
+        await self.line.admit(deployment, await self.need(deployment), priority)
+
+    def release(self, deployment: Deployment) -> None:
+        """A model holds no memory any more."""
+        self.line.release(deployment.name)
+
+    def seen(self, name: str) -> None:
+        """A model has work."""
+        self.active_at[name] = asyncio.get_running_loop().time()
+
+    async def measure(self) -> None:
+        """Tell the ledger what loaded models really hold."""
+        pids = {one.name: one.pids for one in self._deployments() if one.state in SERVED}
+
+        def measured() -> dict[str, int]:
+            return {name: sum(map(resident_bytes, own)) for name, own in pids.items()}
+
+        for name, used in (await to_thread.run_sync(measured)).items():
+            self.ledger.measured(name, used)
+
+    def _deployments(self) -> Iterator[Deployment]:
+        return (keeper.deployment for keeper in self._keepers.values())
+
+    def _holders(self) -> Iterable[Holder]:
+        for one in self._deployments():
+            if one.state in SERVED:
+                yield Holder(one.name, self.active_at.get(one.name, 0.0), not one.busy, one.settings.pinned)
+
+    async def _evict(self, name: str, only_idle: bool) -> None:
+        keeper = self._keepers.get(name)
+        if keeper is not None:
+            await keeper.unload(only_idle=only_idle)

@@ -1,0 +1,35 @@
+"""What a worker is told to load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlx_server.app.settings import ModelSettings, ModelType, Settings
+from mlx_server.schemas.messages import Load
+
+
+def absolute(path: Path | None) -> str | None:
+    """A path as a message carries it."""
+    return None if path is None else str(path.absolute())
+
+
+def load_of(settings: ModelSettings, model_type: ModelType, server: Settings) -> Load:
+    """The message for one model."""
+    return Load(
+        model_path=settings.path,
+        model_type=model_type,
+        rows=settings.rows(model_type),
+        prefill_step_size=settings.prefill_step_size,
+        cache_dir=str(server.cache_dir),
+        adapter_path=absolute(settings.adapter_path),
+        adapter_dir=absolute(settings.adapter_dir),
+        draft_model=settings.draft_model,
+        chat_template=settings.chat_template,
+        chat_template_args=settings.chat_template_args,
+        use_default_chat_template=settings.use_default_chat_template,
+        media_limits=server.media_limits,
+        feature_cache_bytes=settings.feature_cache_bytes,
+        prefix_cache_bytes=settings.prefix_cache_bytes,
+        batch_tokens=settings.batch_tokens,
+        cpu_dtype=settings.cpu_dtype,
+    )

@@ -1,0 +1,96 @@
+"""One worker as the queue sees it: the rows that it grants, and which tickets it knows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from mlx_server.queue.policy import BatchClass
+from mlx_server.queue.ticket import Ticket
+from mlx_server.schemas.embedding import Work
+
+
+class Backend(Protocol):
+    """Whoever runs the requests. None of the calls waits or raises; lost messages are reported by `lost`."""
+
+    def submit(self, ticket: int, request: Work, rows: int) -> None:
+        """Prepare a request, and run it on `rows` rows (none yet if 0)."""
+
+    def grant(self, ticket: int, rows: int) -> None:
+        """Run more of its sequences."""
+
+    def cancel(self, ticket: int) -> None:
+        """Stop it; its rows count as free at once."""
+
+
+class Lane:
+    """A backend with `credits` rows, none while it takes no work; a ticket is on one lane at a time.
+
+    A lane that is `closing` takes no new tickets, but goes on with those that run on it.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._class: BatchClass | None = None
+        self.credits = 0
+        self.rows_used = 0
+        self.closing = False
+        self.empty = asyncio.Event()
+        """Set while no row is used."""
+        self.empty.set()
+        self.tickets = 0
+        """How many its worker knows, prepared and running."""
+
+    @property
+    def free_rows(self) -> int:
+        """Rows that a ticket may have now."""
+        return self.credits - self.rows_used
+
+    @property
+    def running(self) -> BatchClass | None:
+        """What all have in common that run here; None while nothing does."""
+        return self._class if self.rows_used else None
+
+    def prepare(self, ticket: Ticket) -> None:
+        """Have a ticket made ready that has no row yet."""
+        self._take(ticket)
+        self._backend.submit(ticket.id, ticket.request, 0)
+
+    def run(self, ticket: Ticket, rows: int, now: float) -> None:
+        """Give a ticket that is here or nowhere `rows` more rows."""
+        known = ticket.lane is self
+        if not known:
+            self._take(ticket)
+        self._class = ticket.batch_class
+        self.rows_used += rows
+        self.empty.clear()
+        ticket.grant(rows, now)
+        if known:
+            self._backend.grant(ticket.id, rows)
+        else:
+            self._backend.submit(ticket.id, ticket.request, rows)
+
+    def finish_row(self, ticket: Ticket) -> None:
+        """One of a ticket's sequences has come to its end."""
+        ticket.rows_done += 1
+        self._free(1)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Have the worker stop a ticket that it knows."""
+        self._backend.cancel(ticket.id)
+
+    def release(self, ticket: Ticket) -> None:
+        """The ticket is here no longer, and its rows are free."""
+        self._free(ticket.rows_held)
+        self.tickets -= 1
+        ticket.lane = None
+
+    def _free(self, rows: int) -> None:
+        self.rows_used -= rows
+        if not self.rows_used:
+            self.empty.set()
+
+    def _take(self, ticket: Ticket) -> None:
+        assert ticket.lane is None
+        ticket.lane = self
+        self.tickets += 1

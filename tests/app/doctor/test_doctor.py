@@ -1,0 +1,51 @@
+"""`mlx-server doctor` on this machine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mlx_server.app.doctor.facts import ask_mlx, free_bytes, gather, write_problem
+from mlx_server.workers.environment import child_environment, usable_cores
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlx_server.app", "doctor", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+
+def test_doctor_tells_what_a_worker_will_find(tmp_path: Path) -> None:
+    facts = gather(tmp_path / "cache", tmp_path / "data")
+    assert facts.mlx_error is None
+    assert facts.mlx is not None
+    assert facts.mlx.gflops > 0
+    assert facts.cores == usable_cores()
+    assert (facts.cache_problem, facts.data_problem) == (None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_prints_findings_as_json_too(tmp_path: Path) -> None:
+    done = run("--json", "--cache-dir", tmp_path / "cache", "--data-dir", tmp_path / "data")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert {"Python", "MLX", "memory", "cache folder", "data folder"} <= set(findings)
+    assert done.returncode == int(any(finding["verdict"] == "bad" for finding in findings.values()))
+
+
+def test_bad_finding_ends_with_code_1_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("--cache-dir", tmp_path / "file")
+    assert done.returncode == 1
+    assert "is no folder" in done.stdout
+    assert "--cache-dir" in done.stdout
+
+
+def test_mlx_that_does_not_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mlx").mkdir()
+    (tmp_path / "mlx" / "__init__.py").write_text("raise ImportError('no library here')")
+    facts, error = ask_mlx({**child_environment(), "PYTHONPATH": str(tmp_path)})
+    assert (facts, error) == (None, "ImportError: no library here")
+
+
+def test_folder_that_is_not_there_yet_is_judged_by_the_one_above(tmp_path: Path) -> None:
+    assert write_problem(tmp_path / "a" / "b") is None
+    assert free_bytes(tmp_path / "a" / "b") > 0

@@ -1,0 +1,237 @@
+"""Models on this machine are found, named, and read again only when their files have changed."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import pytest
+from gguf import GGUFWriter
+from safetensors.numpy import save_file
+
+from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.rows import ModelRow, on_disk
+from mlx_server.app.registry.scanning import Scan, Scanner, free_name
+
+T = TypeVar("T")
+KINDS: dict[Kind, dict[str, Any]] = {
+    Kind.LANGUAGE: {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32},
+    Kind.VISION: {"model_type": "qwen3_vl", "vision_config": {}},
+    Kind.EMBEDDING: {"model_type": "bert"},
+    Kind.RERANKER: {"model_type": "bert", "architectures": ["BertForSequenceClassification"]},
+    Kind.AUDIO: {"model_type": "whisper"},
+}
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    opened = Registry.open(None)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def scan(registry: Registry, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Scan]:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    models.mkdir()
+    return lambda: run(Scanner(registry, [models]).scan())
+
+
+def run(work: Awaitable[T]) -> T:
+    async def awaited() -> T:
+        return await work
+
+    return asyncio.run(awaited())
+
+
+def make(folder: Path, config: dict[str, Any] | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config or KINDS[Kind.LANGUAGE]))
+    save_file({"w": np.zeros((3, 4), np.float16)}, folder / "model.safetensors")
+    return folder
+
+
+def make_gguf(path: Path) -> Path:
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(2)
+    writer.add_context_length(512)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def make_snapshot(hub: Path, hub_id: str, commit: str) -> Path:
+    repository = hub / f"models--{hub_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)
+    return make(repository / "snapshots" / commit)
+
+
+def rows(registry: Registry) -> dict[str, ModelRow]:
+    return {row.name: row for row in run(registry.models())}
+
+
+def test_models_of_all_kinds_are_found_and_classified(
+    registry: Registry, models: Path, scan: Callable[[], Scan]
+) -> None:
+    for kind, config in KINDS.items():
+        make(models / "made" / kind.value, config)
+    (models / "made" / "image" / "unet").mkdir(parents=True)
+    (models / "made" / "image" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    make_gguf(models / "small.gguf")
+    scan()
+    found = {f"made/{kind.value}": kind for kind in Kind} | {"small": Kind.LANGUAGE}
+    assert {name: row.type for name, row in rows(registry).items()} == found
+
+
+def test_row_tells_what_the_files_say(registry: Registry, models: Path, scan: Callable[[], Scan]) -> None:
+    folder = make(models / "m")
+    scan()
+    row = rows(registry)["m"]
+    assert (row.path, row.hub_id, row.status, row.use_count) == (str(folder), None, "unloaded", 0)
+    assert on_disk(row) == read_model(folder)
+    assert on_disk(ModelRow(name="m")) is None
+
+
+def test_unchanged_model_is_not_read_again(registry: Registry, models: Path, scan: Callable[[], Scan]) -> None:
+    config = make(models / "m") / "config.json"
+    scan()
+    before = rows(registry)["m"]
+    looks = config.stat()
+    config.write_text(config.read_text().replace("llama", "opera"))
+    os.utime(config, ns=(looks.st_atime_ns, looks.st_mtime_ns))
+    again = scan()
+    assert (again.unchanged, again.found, again.gone) == (1, [], [])
+    assert rows(registry)["m"] == before
+    os.utime(config)
+    assert [row.name for row in scan().found] == ["m"]
+    after = rows(registry)["m"]
+    assert (after.id, after.created_at, after.architecture) == (before.id, before.created_at, "opera")
+
+
+def test_what_the_registry_knows_of_a_model_outlasts_a_new_look(
+    registry: Registry, models: Path, scan: Callable[[], Scan]
+) -> None:
+    folder = make(models / "m")
+    scan()
+    mine = msgspec.structs.replace(rows(registry)["m"], aliases=("mine",), memory_bytes=7, metadata={"note": "mine"})
+    run(registry.save(mine))
+    run(registry.set_status("m", "failed", "no memory"))
+    make(folder, KINDS[Kind.EMBEDDING])
+    scan()
+    row = rows(registry)["m"]
+    assert (row.type, row.aliases, row.memory_bytes, row.metadata["note"]) == (Kind.EMBEDDING, ("mine",), 7, "mine")
+    assert (row.status, row.error_message) == ("failed", "no memory")
+
+
+def test_model_whose_files_are_gone_is_forgotten(registry: Registry, models: Path, scan: Callable[[], Scan]) -> None:
+    make_gguf(models / "small.gguf")
+    make(models / "m")
+    scan()
+    run(registry.save(ModelRow(name="later", path=str(models / "later"))))
+    (models / "small.gguf").unlink()
+    assert [row.name for row in scan().gone] == ["small"]
+    assert sorted(rows(registry)) == ["later", "m"]
+
+
+def test_models_stay_known_while_their_whole_folder_is_away(
+    registry: Registry, models: Path, scan: Callable[[], Scan]
+) -> None:
+    make(models / "m")
+    scan()
+    models.rename(models.with_name("elsewhere"))
+    assert scan().gone == []
+    assert list(rows(registry)) == ["m"]
+
+
+def test_snapshot_of_the_hub_has_its_id_and_follows_it(
+    registry: Registry, tmp_path: Path, scan: Callable[[], Scan]
+) -> None:
+    first = make_snapshot(tmp_path / "hub", "owner/model", "abc")
+    scan()
+    row = rows(registry)["owner/model"]
+    assert (row.path, row.hub_id, row.version) == (str(first), "owner/model", "abc")
+    second = make_snapshot(tmp_path / "hub", "owner/model", "def")
+    scan()
+    after = rows(registry)["owner/model"]
+    assert (after.id, after.path, after.version) == (row.id, str(second), "def")
+
+
+def test_model_that_was_installed_under_a_name_keeps_it(
+    registry: Registry, tmp_path: Path, scan: Callable[[], Scan]
+) -> None:
+    run(registry.save(ModelRow(name="mine", hub_id="owner/model")))
+    folder = make_snapshot(tmp_path / "hub", "owner/model", "abc")
+    scan()
+    assert {name: row.path for name, row in rows(registry).items()} == {"mine": str(folder)}
+    assert scan().unchanged == 1
+
+
+def test_name_that_became_anothers_during_the_scan_is_left_to_it(registry: Registry) -> None:
+    run(registry.save(ModelRow(name="m", path="/one")))
+    run(registry.save_found([ModelRow(name="m", path="/two", architecture="llama")]))
+    assert (rows(registry)["m"].path, rows(registry)["m"].architecture) == ("/one", None)
+
+
+def test_what_is_outside_of_the_folder_is_not_found(
+    registry: Registry, models: Path, tmp_path: Path, scan: Callable[[], Scan]
+) -> None:
+    outside = make(tmp_path / "outside")
+    (models / "link").symlink_to(outside, target_is_directory=True)
+    make_gguf(tmp_path / "other.gguf")
+    (models / "other.gguf").symlink_to(tmp_path / "other.gguf")
+    make(models / "m")
+    scan()
+    assert list(rows(registry)) == ["m"]
+
+
+def test_broken_models_are_named_and_the_others_found(models: Path, scan: Callable[[], Scan]) -> None:
+    make(models / "m")
+    (make(models / "broken") / "model.safetensors").write_bytes(b"")
+    (models / "broken.gguf").write_bytes(b"GGUF")
+    found = scan()
+    assert [row.name for row in found.found] == ["m"]
+    assert [problem.split(" is not a model")[0] for problem in found.unreadable] == [
+        str(models / "broken"),
+        str(models / "broken.gguf"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("a/b", "a/b"),
+        ("my model (v2)", "my-model-v2"),
+        ("größe", "gr-e"),
+        ("..", "model"),
+        ("(", "model"),
+        ("m", "m-3"),
+    ],
+)
+def test_names_are_those_of_the_folders_as_far_as_a_model_may_be_called_so(wanted: str, name: str) -> None:
+    assert free_name(wanted, {"m", "m-2"}) == name
+    assert len(free_name("x" * 500, set())) == 120
+
+
+def test_scans_at_the_same_time_are_one(registry: Registry, models: Path, scan: Callable[[], Scan]) -> None:
+    make(models / "m")
+
+    async def twice() -> list[Scan]:
+        scanner = Scanner(registry, [models])
+        return await asyncio.gather(scanner.scan(), scanner.scan())
+
+    one, other = asyncio.run(twice())
+    assert one is other
