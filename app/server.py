@@ -12,6 +12,7 @@ from starlette.routing import Route
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.fleet.fleet import Fleet, Observe
+from mlx_server.app.hub.auto_load import AutoLoad
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installing import Installer
@@ -87,6 +88,8 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
     installer = Installer(registry)
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
+    auto_load = AutoLoad(fleet.load)
+    downloads.watch(auto_load.changed)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -96,6 +99,7 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
             yield
         finally:
             await downloads.close()
+            await auto_load.close()
             await fleet.stop()
             await runs.close()
             registry.close()
