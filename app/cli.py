@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 
 from mlx_server.app import __version__, doctor_cli, models_cli
+from mlx_server.app.model_flags import models_of_flags, pinned
 from mlx_server.app.settings import (
     USUAL_RATES,
     MediaAccess,
@@ -26,8 +28,11 @@ from mlx_server.workers.model_path import ModelPathError, local_path
 
 ENV_PREFIX = "MLX_SERVER"
 MAX_SECONDS = 10_000_000.0
+EXIT_USAGE = 2
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4
+FIELDS = {"idle_timeout": "idle_timeout_s", "memory_limit": "memory_limit_bytes", "accelerator_lease": "lease"}
+"""Options whose fields of the settings are called otherwise."""
 MEDIA = "Pictures, sounds and films"
 
 app = typer.Typer(
@@ -74,6 +79,14 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class LeaseMode(StrEnum):
+    """Whether workers take turns."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
 
 
 class StoreKind(StrEnum):
@@ -132,34 +145,70 @@ def checked_rates(rates: str | None) -> str | None:
     return rates
 
 
-def check_companions(kind: ModelKind, companions: dict[str, object]) -> None:
+def check_companions(kind: ModelKind | None, companions: dict[str, object]) -> None:
     """Adapters and draft models, by their flags, are for models that write texts only. Raises typer.BadParameter."""
     given = [flag for flag, value in companions.items() if value is not None]
-    if given and kind in WITHOUT_COMPANIONS:
+    if given and kind is not None and kind in WITHOUT_COMPANIONS:
         raise typer.BadParameter(f"means nothing for --model-type {kind.value}.", param_hint=f"'{given[0]}'")
 
 
 @app.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
 def launch(
+    context: typer.Context,
     model_path: Annotated[
-        str,
+        str | None,
         option("What to serve: an MLX model folder, a .gguf file (converted once and cached), or a hub repository id."),
-    ],
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        option("Another model to serve: its path, or NAME=PATH. Repeat it for several.", metavar="[NAME=]PATH"),
+    ] = None,
+    config: Annotated[
+        Path | None, option("A TOML file with a table for each model. SIGHUP has it read again.", dir_okay=False)
+    ] = None,
+    models_dir: Annotated[
+        Path | None,
+        option("Folder of models that requests may name by their paths in it.", exists=True, file_okay=False),
+    ] = None,
+    max_models: Annotated[int | None, option("Most models that are loaded at a time.", min=1)] = None,
+    memory_limit: Annotated[
+        str | None,
+        option("Memory that all models may have: GB, or a share of the machine's, such as 80%.", metavar="GB|%"),
+    ] = None,
+    idle_timeout: Annotated[
+        float,
+        option("Minutes without a request after which a model that was loaded on demand is unloaded; 0: never.", min=0),
+    ] = 30.0,
+    pin: Annotated[
+        list[str] | None, option("A configured model that is never unloaded to make room; repeat it for several.")
+    ] = None,
+    auto_load: Annotated[bool, option("Load a model when a request names it.")] = True,
+    auto_download: Annotated[bool, option("Download models whose hub id a request names.")] = False,
+    accelerator_lease: Annotated[
+        LeaseMode, option("Whether worker processes take turns on the accelerator: auto does on Metal.")
+    ] = LeaseMode.AUTO,
     model_type: Annotated[
-        ModelKind,
+        ModelKind | None,
         option(
             "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
-            " scores documents with a cross-encoder.",
+            " scores documents with a cross-encoder. Default: lm for --model-path, for others what their files say.",
             metavar="lm|vlm|embeddings|rerank",
         ),
-    ] = ModelKind.LM,
+    ] = None,
     model_name: Annotated[
         str | None, option("The model's public name. Default: the folder's name or the hub id.")
     ] = None,
     host: Annotated[
-        str, option("Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.")
+        str,
+        option(
+            "Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.",
+            envvar=[f"{ENV_PREFIX}_HOST", "MLX_GUI_HOST"],
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, option("Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[
+        int,
+        option("Port; 0 takes a free one.", min=0, max=65535, envvar=[f"{ENV_PREFIX}_PORT", "MLX_GUI_PORT"]),
+    ] = 8000,
     max_concurrency: Annotated[
         int | None,
         option(
@@ -220,7 +269,10 @@ def launch(
         option("Variables for the chat template, as a JSON object; a request's own win.", metavar="JSON"),
     ] = None,
     use_default_chat_template: Annotated[bool, option("Use a ChatML template if the model has none.")] = False,
-    log_level: Annotated[LogLevel, option("How much is logged.")] = LogLevel.INFO,
+    log_level: Annotated[
+        LogLevel,
+        option("How much is logged.", case_sensitive=False, envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"]),
+    ] = LogLevel.INFO,
     cache_dir: Annotated[Path | None, option("Where converted models are kept.", file_okay=False)] = None,
     data_dir: Annotated[Path | None, option("Where responses are kept.", file_okay=False)] = None,
     response_store: Annotated[
@@ -314,29 +366,25 @@ def launch(
         ),
     ] = CpuWeights.AUTO,
 ) -> None:
-    """Load a model and serve it.
+    """Load models and serve them.
 
     Example: mlx-server launch --model-path mlx-community/Qwen3-0.6B-4bit --max-concurrency 16
     """
+    from mlx_server.app.config_file import ConfigError, models_of, read_config, server_of
+    from mlx_server.app.memory_limit import parse_memory_limit
     from mlx_server.schemas.messages import MediaLimits
     from mlx_server.workers.supervisor import Patience
 
-    check_companions(
-        model_type, {"--adapter-path": adapter_path, "--adapter-dir": adapter_dir, "--draft-model": draft_model}
-    )
-    if model_type is not ModelKind.SCRIPTED:
-        if (problem := backend_problem(mlx_backends())) is not None:
-            fail(problem, EXIT_MODEL)
-        try:
-            local_path(model_path)
-            if draft_model is not None:
-                local_path(draft_model)
-        except ModelPathError as error:
-            fail(str(error), EXIT_MODEL)
-    model = ModelSettings(
-        path=model_path,
-        type=model_type.value,
-        name=model_name,
+    companions: dict[str, object] = {
+        "--adapter-path": adapter_path,
+        "--adapter-dir": adapter_dir,
+        "--draft-model": draft_model,
+    }
+    check_companions(model_type, companions)
+    if model_type is not ModelKind.SCRIPTED and (problem := backend_problem(mlx_backends())) is not None:
+        fail(problem, EXIT_MODEL)
+    defaults = ModelSettings(
+        path="",
         max_concurrency=max_concurrency,
         replicas=replicas,
         queue_size=queue_size,
@@ -346,39 +394,86 @@ def launch(
         chat_template=read_template(chat_template),
         chat_template_args=parse_arguments(chat_template_args),
         use_default_chat_template=use_default_chat_template,
-        adapter_path=adapter_path,
-        adapter_dir=adapter_dir,
-        draft_model=draft_model,
-        num_draft_tokens=num_draft_tokens,
         feature_cache_bytes=feature_cache_mb << 20,
         prefix_cache_bytes=prefix_cache_mb << 20,
         batch_tokens=batch_tokens,
         cpu_dtype=cpu_dtype.value,
     )
-    serve(
-        Settings(
-            models=(model,),
-            defaults=replace(model, path="", type=None, name=None),
-            host=host,
-            port=port,
-            drain_timeout_s=drain_timeout,
-            max_body_bytes=max_body_bytes,
-            strict_params=strict_params,
-            api_keys=tuple(api_key or ()),
-            rate_limit=rate_limit,
-            log_level=log_level.value,
-            cache_dir=cache_dir or default_cache_dir(),
-            data_dir=data_dir or default_data_dir(),
-            response_store=response_store.value,
-            response_store_max_bytes=response_store_max_mb << 20,
-            response_store_max_age_s=response_store_max_age * 86_400,
-            patience=Patience(step_s=step_timeout),
-            media=MediaAccess(
-                media_urls, private_media_urls, allowed_media_dir, max_media_mb << 20, max_media_files, media_timeout
-            ),
-            media_limits=MediaLimits(max_image_pixels, max_media_seconds, media_timeout),
-        )
+    given_own = replace(
+        defaults,
+        adapter_path=adapter_path,
+        adapter_dir=adapter_dir,
+        draft_model=draft_model,
+        num_draft_tokens=num_draft_tokens,
     )
+    try:
+        limit_bytes = None if memory_limit is None else parse_memory_limit(memory_limit)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory-limit") from None
+    try:
+        if draft_model is not None and model_type is not ModelKind.SCRIPTED:
+            local_path(draft_model)
+        named = models_of_flags(
+            given_own,
+            model_type.value if model_type else None,
+            model_path=model_path,
+            model_name=model_name,
+            models=model or (),
+            companions=any(value is not None for value in companions.values()),
+        )
+    except ModelPathError as error:
+        fail(str(error), EXIT_MODEL)
+    flags = Settings(
+        models=named,
+        defaults=defaults,
+        models_dir=models_dir,
+        config=config,
+        max_models=max_models,
+        memory_limit_bytes=limit_bytes,
+        idle_timeout_s=idle_timeout * 60,
+        auto_load=auto_load,
+        auto_download=auto_download,
+        lease=accelerator_lease.value,
+        host=host,
+        port=port,
+        drain_timeout_s=drain_timeout,
+        max_body_bytes=max_body_bytes,
+        strict_params=strict_params,
+        api_keys=tuple(api_key or ()),
+        rate_limit=rate_limit,
+        log_level=log_level.value,
+        cache_dir=cache_dir or default_cache_dir(),
+        data_dir=data_dir or default_data_dir(),
+        response_store=response_store.value,
+        response_store_max_bytes=response_store_max_mb << 20,
+        response_store_max_age_s=response_store_max_age * 86_400,
+        patience=Patience(step_s=step_timeout),
+        media=MediaAccess(
+            media_urls, private_media_urls, allowed_media_dir, max_media_mb << 20, max_media_files, media_timeout
+        ),
+        media_limits=MediaLimits(max_image_pixels, max_media_seconds, media_timeout),
+    )
+    given = frozenset(
+        FIELDS.get(name, name)
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
+    )
+
+    def read() -> Settings:
+        """The settings as the flags and the configuration file give them now. Raises ConfigError."""
+        if config is None:
+            return replace(flags, models=pinned(named, pin or ()))
+        found = read_config(config)
+        models = named + models_of(found, config, defaults)
+        try:
+            return server_of(found, config, replace(flags, models=pinned(models, pin or ())), given)
+        except typer.BadParameter as error:
+            raise ConfigError(f"{config}: {error.message}") from None
+
+    try:
+        serve(read(), read)
+    except ConfigError as error:
+        fail(str(error), EXIT_USAGE)
 
 
 @app.command()
@@ -404,8 +499,11 @@ def demo(
     typer.echo(folder)
 
 
-def serve(settings: Settings) -> None:
-    """Run the server; ends the process with an exit code that tells what went wrong."""
+def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
+    """Run the server, and end the process with an exit code that tells what went wrong.
+
+    `reread` gives the settings as they are later.
+    """
     import logging
 
     import uvloop
@@ -423,7 +521,7 @@ def serve(settings: Settings) -> None:
         fail(str(error), EXIT_ADDRESS)
     if not settings.api_keys and settings.host not in ("127.0.0.1", "localhost", "::1"):
         stderr.print(f"Warning: anyone who reaches {settings.host} may use this server: there is no --api-key.")
-    problem = uvloop.run(run(settings, sock, stderr))
+    problem = uvloop.run(run(settings, sock, stderr, reread))
     if problem:
         fail(problem, EXIT_MODEL)
 

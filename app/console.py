@@ -32,6 +32,14 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def table_console() -> Console:
+    """Where tables go: as wide as the terminal, and so wide elsewhere that nothing is cut."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000
+    return console
+
+
 class StartDisplay:
     """What is said while models load: a bar for each on a terminal, plain lines elsewhere; then how to try them."""
 
@@ -44,6 +52,10 @@ class StartDisplay:
     def of(self, name: str, model_type: ModelType) -> ModelDisplay:
         """The display of one model."""
         return ModelDisplay(self, name, model_type)
+
+    def listening(self) -> None:
+        """There is no model to wait for."""
+        self.console.print(f"Listening on {self.url} (Ctrl-C stops).", markup=False, soft_wrap=True)
 
     def show_bar(self, name: str, loading: Loading) -> None:
         """Move a model's bar."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlx_server.app import hub_cli
+from mlx_server.app.hub_cli import DataDir, JsonFlag, fail
 
-EXIT_MODEL = 3
+if TYPE_CHECKING:
+    from mlx_server.app.registry.rows import ModelRow
+    from mlx_server.app.registry.scanning import Scan
 
 app = typer.Typer(help="Look at models without loading them, and get others.", no_args_is_help=True)
 hub_cli.add_to(app)
@@ -20,33 +27,94 @@ hub_cli.add_to(app)
 @app.command("list")
 def list_models(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders to look in, and in the folders inside them.", exists=True)
-    ],
+        list[Path] | None,
+        typer.Argument(help="Folders to look in besides, and in the folders inside them.", exists=True),
+    ] = None,
+    data_dir: DataDir = None,
+    hub: Annotated[bool, typer.Option(help="Look in the hub's cache, too.")] = True,
+    as_json: JsonFlag = False,
 ) -> None:
-    """List the models in some folders: what they are, and how large.
+    """List the models on this machine: those that the registry knows, those in the hub's cache and in some folders.
 
     Example: mlx-server models list ~/models
     """
-    from mlx_server.app.catalog.model_folder import find_models
-    from mlx_server.app.catalog.tables import table_of
+    from mlx_server.app.catalog.tables import object_of, table_of
+    from mlx_server.app.console import table_console
 
-    found = [model for folder in folders for model in find_models(folder)]
-    Console(soft_wrap=True).print(table_of(found) if found else "No models there.")
+    models, scan = look_around(known_models(data_dir), folders or [], hub=hub)
+    if as_json:
+        typer.echo(json.dumps([object_of(model) for model in models], indent=2))
+    else:
+        table_console().print(table_of(models) if models else "No models there.")
+    for problem in scan.unreadable:
+        Console(stderr=True).print(problem, markup=False, highlight=False, soft_wrap=True, style="dim")
 
 
 @app.command()
-def show(path: Annotated[Path, typer.Argument(help="A model folder or a .gguf file.", exists=True)]) -> None:
+def show(
+    model: Annotated[str, typer.Argument(help="A model's name, its hub id, its folder or a .gguf file.")],
+    data_dir: DataDir = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show what a model is, what it would need, and how it is served."""
+    from mlx_server.app.catalog.tables import lines_of, object_of
+    from mlx_server.app.console import table_console
+
+    found = model_in_folder(Path(model)) if Path(model).exists() else model_called(model, data_dir)
+    if as_json:
+        typer.echo(json.dumps(object_of(found), indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in lines_of(found):
+        table.add_row(name, escape(value))
+    table_console().print(table)
+
+
+def known_models(data_dir: Path | None) -> list[ModelRow]:
+    """What the registry knows. There is nothing in one that there is not, and none is made."""
+    from mlx_server.app.registry.registry import FILE
+    from mlx_server.app.settings import default_data_dir
+
+    if not ((data_dir or default_data_dir()) / FILE).exists():
+        return []
+    registry = hub_cli.open_registry(data_dir)
+    try:
+        return asyncio.run(registry.models())
+    finally:
+        registry.close()
+
+
+def look_around(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool) -> tuple[list[ModelRow], Scan]:
+    """The models by their names, as their files are now; and what is new of them. The registry is not told."""
+    from mlx_server.app.registry.scanning import look
+
+    scan = look(known, folders, hub=hub, links=True)
+    gone = {row.name for row in scan.gone}
+    models = {row.name: row for row in [*known, *scan.found] if row.name not in gone}
+    return sorted(models.values(), key=lambda row: row.name), scan
+
+
+def model_in_folder(path: Path) -> ModelRow:
+    """The model in a folder or a file. Ends the command if there is none."""
     from mlx_server.app.catalog.model_facts import NotAModel
     from mlx_server.app.catalog.model_folder import read_model
-    from mlx_server.app.catalog.tables import lines_of
+    from mlx_server.app.registry.rows import ModelRow
+    from mlx_server.app.registry.scanning import Candidate, described
 
+    absolute = path.absolute()
+    name = absolute.stem if absolute.suffix == ".gguf" else absolute.name
     try:
-        known = lines_of(read_model(path))
+        return described(ModelRow(name=name), Candidate(absolute, name), read_model(absolute), None)
     except NotAModel as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_MODEL) from None
-    table = Table(show_header=False, box=None)
-    for line in known:
-        table.add_row(*line)
-    Console(soft_wrap=True).print(table)
+        fail(str(error))
+
+
+def model_called(name: str, data_dir: Path | None) -> ModelRow:
+    """The model of this name, alias or hub id. Ends the command if there is none."""
+    models, _ = look_around(known_models(data_dir), [], hub=True)
+    found = next((row for row in models if name in (row.name, row.hub_id, *row.aliases)), None)
+    if found is None:
+        fail(f"There is no model {name!r}. `mlx-server models list` shows those that there are.")
+    return found

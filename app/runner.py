@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from rich.console import Console
 
 from mlx_server.app.console import StartDisplay
+from mlx_server.app.control import Control
 from mlx_server.app.database import StoreError
 from mlx_server.app.fleet.errors import FleetError
 from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.fleet.reload import ReloadReport
 from mlx_server.app.protocol import HttpProtocol
 from mlx_server.app.server import create_app
 from mlx_server.app.settings import Settings
@@ -22,8 +25,12 @@ from mlx_server.app.settings import Settings
 KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that none is closed under a request."""
 
+BACKLOG = 2048
 CLOSE_S = 2
 """How long clients get to read the end of their answers once nothing runs any more, in seconds."""
+
+
+log = logging.getLogger(__name__)
 
 
 class AddressError(Exception):
@@ -43,7 +50,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises AddressError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise AddressError(
             f"can't listen on {host}:{port}: {error.strerror or error}. Choose another address with --host or --port."
@@ -56,14 +63,50 @@ def url_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def run(settings: Settings, sock: socket.socket, console: Console) -> str | None:
-    """Serve until a signal comes; returns why the model could not be served, or None."""
+class Listening:
+    """Where the server listens; that can change while it runs."""
+
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self._server = server
+        self._address = settings.host, settings.port
+
+    async def move(self, settings: Settings) -> str | None:
+        """Listen there, then no longer at the old address; open connections go on. Returns why it can't."""
+        address = settings.host, settings.port
+        if address == self._address:
+            return None
+        try:
+            sock = listen(*address)
+        except AddressError as error:
+            return str(error)
+        server = self._server
+
+        def connection() -> HttpProtocol:
+            return HttpProtocol(server.config, server.server_state, server.lifespan.state)
+
+        listener = await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=BACKLOG)
+        old, server.servers = server.servers, [listener]
+        for one in old:
+            one.close()
+        self._address = address
+        log.info("listening on %s", url_of(sock))
+        return None
+
+
+async def run(
+    settings: Settings, sock: socket.socket, console: Console, reread: Callable[[], Settings] | None = None
+) -> str | None:
+    """Serve until a signal comes; returns why the model could not be served, or None.
+
+    SIGHUP, too, has the settings read again with `reread`.
+    """
     display = StartDisplay(console, url_of(sock))
     try:
-        app = create_app(settings, display.of)
+        app = create_app(settings, display.of, reread)
     except (StoreError, FleetError, ValueError) as error:
         return str(error)
     fleet: Fleet = app.state.fleet
+    control: Control = app.state.control
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -77,6 +120,7 @@ async def run(settings: Settings, sock: socket.socket, console: Console) -> str 
         http=HttpProtocol,
     )
     server = Server(config)
+    control.listen = Listening(server, settings).move
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -87,6 +131,17 @@ async def run(settings: Settings, sock: socket.socket, console: Console) -> str 
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    control.stop = stopping.set
+    restarts: set[asyncio.Task[ReloadReport]] = set()
+
+    def on_hangup() -> None:
+        task = loop.create_task(control.restart())
+        restarts.add(task)
+        task.add_done_callback(restarts.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    if not settings.models:
+        display.listening()
     serving = loop.create_task(server.serve(sockets=[sock]))
     tasks = {loop.create_task(stopping.wait()), loop.create_task(fleet.start_error.wait()), serving}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

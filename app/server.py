@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
+from mlx_server.app.control import Control
 from mlx_server.app.fleet.fleet import Fleet, Observe
 from mlx_server.app.hub.auto_load import AutoLoad
 from mlx_server.app.hub.discovery import Hub
@@ -79,9 +80,11 @@ ROUTES = [
 ]
 
 
-def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
+def create_app(
+    settings: Settings, observe: Observe | None = None, reread: Callable[[], Settings] | None = None
+) -> Starlette:
     """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
-    fleet = Fleet(settings, observe)
+    fleet = Fleet(settings, observe, reread)
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
@@ -119,6 +122,7 @@ def create_app(settings: Settings, observe: Observe | None = None) -> Starlette:
     )
     app.state.settings = settings
     app.state.fleet = fleet
+    app.state.control = Control(fleet)
     app.state.metrics = make_registry(fleet)
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store

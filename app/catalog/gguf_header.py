@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_ENTRIES = 100_000
 MAX_STRING = 16 << 20
+MAX_DIMENSIONS = 8
 STRING, ARRAY = 8, 9
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Types of values, by the number that the format gives them, as `struct` names them."""
@@ -17,18 +20,41 @@ class GgufHeaderError(Exception):
     """Raised when a file is no GGUF file that can be read; the message says why."""
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The file's keys and values; of arrays, which hold vocabularies, only the length. Raises GgufHeaderError."""
+@dataclass(frozen=True)
+class GgufHeader:
+    """What a file says before its weights. `metadata`: of arrays, which hold vocabularies, only the length.
+
+    `parameters` are the numbers in all its tensors, packed ones counted one by one.
+    """
+
+    metadata: dict[str, Any]
+    parameters: int
+
+
+def read_header(path: Path) -> GgufHeader:
+    """The file's keys and values, and how large its tensors are. Raises GgufHeaderError."""
     try:
         with path.open("rb") as file:
-            magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
+            magic, version, tensors, count = struct.unpack("<4sIQQ", file.read(24))
             if magic != b"GGUF" or version not in (2, 3):
                 raise GgufHeaderError(f"{path.name} is no GGUF file of version 2 or 3")
-            if count > MAX_ENTRIES:
-                raise GgufHeaderError(f"{path.name} has {count} entries, which no model has")
-            return {read_string(file): read_value(file, *read(file, "I")) for _ in range(count)}
+            if max(count, tensors) > MAX_ENTRIES:
+                raise GgufHeaderError(f"{path.name} has {max(count, tensors)} entries, which no model has")
+            metadata = {read_string(file): read_value(file, *read(file, "I")) for _ in range(count)}
+            return GgufHeader(metadata, sum(read_tensor_size(file) for _ in range(tensors)))
     except (struct.error, OSError, UnicodeDecodeError) as error:
         raise GgufHeaderError(f"{path.name} can't be read: {error}") from None
+
+
+def read_tensor_size(file: BinaryIO) -> int:
+    """How many numbers the next tensor has; its name, type and place are passed over. Raises GgufHeaderError."""
+    read_string(file)
+    (dimensions,) = read(file, "I")
+    if dimensions > MAX_DIMENSIONS:
+        raise GgufHeaderError(f"a tensor has {dimensions} dimensions, which none has")
+    shape = read(file, f"{dimensions}Q")
+    read(file, "IQ")
+    return prod(shape)
 
 
 def read(file: BinaryIO, form: str) -> tuple[Any, ...]:

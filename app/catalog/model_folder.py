@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_server.app.catalog import classify
-from mlx_server.app.catalog.gguf_header import GgufHeaderError, read_metadata
+from mlx_server.app.catalog.gguf_header import GgufHeaderError
+from mlx_server.app.catalog.gguf_header import read_header as read_gguf_header
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk, NotAModel
 from mlx_server.app.catalog.safetensors_header import HeaderError, Tensor, parameters, read_header
 
@@ -67,10 +68,11 @@ def read_folder(path: Path) -> ModelOnDisk:
 def read_gguf(path: Path) -> ModelOnDisk:
     """What this file holds. Raises NotAModel."""
     try:
-        metadata = read_metadata(path)
+        header = read_gguf_header(path)
         size = path.stat().st_size
     except (GgufHeaderError, OSError) as error:
         raise NotAModel(path, str(error)) from None
+    metadata = header.metadata
     name = str(metadata.get("general.architecture", "unknown"))
 
     def value(key: str) -> int | None:
@@ -89,7 +91,7 @@ def read_gguf(path: Path) -> ModelOnDisk:
         name,
         GGUF_TYPES.get(metadata.get("general.file_type", -1)),
         size,
-        classify.number(metadata, "general.parameter_count"),
+        header.parameters or classify.number(metadata, "general.parameter_count"),
         value("context_length"),
         classify.kv_bytes_per_token(config),
     )

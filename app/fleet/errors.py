@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-GIGABYTE = 1e9
+from mlx_server.app.fleet.verdict import fits_message
 
 
 class FleetError(Exception):
@@ -28,11 +28,16 @@ class InsufficientMemory(FleetError):  # noqa: N818 - named for the fact
     """Raised when a model can never fit; both are bytes."""
 
     def __init__(self, available: int, required: int) -> None:
-        super().__init__(
-            f"❌ Insufficient memory - {available / GIGABYTE:.1f}GB available, {required / GIGABYTE:.1f}GB required"
-        )
+        super().__init__(fits_message(available, required))
         self.available = available
         self.required = required
+
+
+class NoPlace(FleetError):  # noqa: N818 - named for the fact
+    """Raised when as many models as are allowed are pinned, so that none can go for another."""
+
+    def __init__(self, max_models: int) -> None:
+        super().__init__(f"All {max_models} models that may be loaded at a time (--max-models) are pinned")
 
 
 class ModelBusy(FleetError):  # noqa: N818 - named for the fact

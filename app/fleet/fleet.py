@@ -6,10 +6,12 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from anyio import to_thread
 
+from mlx_server.app.config_file import ConfigError
 from mlx_server.app.deployment import CANNOT_BE_SERVED, SHUTTING_DOWN, Deployment
 from mlx_server.app.fleet import idle, names
 from mlx_server.app.fleet.catalogue import Catalogue, Known
@@ -18,8 +20,9 @@ from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
 from mlx_server.app.fleet.keeper import SERVED, Keeper
 from mlx_server.app.fleet.kinds import read, type_of
 from mlx_server.app.fleet.ledger import Ledger
-from mlx_server.app.fleet.line import WaitingLoad
+from mlx_server.app.fleet.load_order import WaitingLoad
 from mlx_server.app.fleet.model_files import remove_files as remove_model_files
+from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.fleet.room import Room
 from mlx_server.app.model_state import ModelState
 from mlx_server.app.observer import Observer
@@ -43,8 +46,15 @@ log = logging.getLogger(__name__)
 class Fleet:
     """The deployments by their models' names, and what moves them."""
 
-    def __init__(self, settings: Settings, observe: Observe | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observe: Observe | None = None,
+        reread: Callable[[], Settings] | None = None,
+    ) -> None:
         self.settings = settings
+        self._reread = reread
+        self._retiring: set[Keeper] = set()
         self.catalogue = Catalogue(settings)
         self.start_error = asyncio.Event()
         """Set when the only model could not be loaded at the start."""
@@ -171,6 +181,33 @@ class Fleet:
             raise ModelNotFound(name)
         self._room.line.set_priority(deployment.name, priority)
 
+    async def reload(self, *, host: str | None = None, port: int | None = None) -> ReloadReport:
+        """Read the configuration again: new models are loaded, others drained and unloaded, or loaded anew.
+
+        One that can't be used changes nothing: the report and the log say why. `host` and `port` win over it.
+        """
+        try:
+            settings = await to_thread.run_sync(self._reread) if self._reread else self.settings
+            settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+            catalogue = Catalogue(settings)
+            report = compare(self.settings.models, settings.models)
+            new = [catalogue.configured[name] for name in (*report.changed, *report.added)]
+            types = [type_of(model, None if model.type else read(model)) for model in new]
+        except (ConfigError, FleetError, ValueError) as error:
+            log.error("the configuration stays as it was: %s", error)
+            return ReloadReport(error=str(error))
+        self.settings, self.catalogue = settings, catalogue
+        self._room.adopt(settings)
+        for name in report.removed:
+            self._retire(name)
+        for model, model_type in zip(new, types, strict=True):
+            retired = self._retire(model.public_name)
+            keeper = self._add(model, model_type, retired)
+            if self._running:
+                self._spawn(self._load_at_start(keeper))
+        log.info("the configuration was read again: %s", report)
+        return report
+
     # --- life ---
 
     def start(self) -> None:
@@ -182,13 +219,13 @@ class Fleet:
     async def drain(self) -> None:
         """Take no more work, give what runs its drain time, then end it."""
         self._closing = True
-        await asyncio.gather(*(deployment.drain() for deployment in self.deployments))
+        await asyncio.gather(*(keeper.deployment.drain() for keeper in self._everyone()))
 
     def abort(self) -> None:
         """Take no more work, and end what lives. Idempotent."""
         self._closing = True
-        for deployment in self.deployments:
-            deployment.abort()
+        for keeper in self._everyone():
+            keeper.deployment.abort()
 
     async def stop(self) -> None:
         """End everything that lives and all worker processes. Idempotent."""
@@ -196,12 +233,15 @@ class Fleet:
         self._room.line.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(keeper.close() for keeper in self._keepers.values()))
+        await asyncio.gather(*(keeper.close() for keeper in self._everyone()))
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._running = False
 
     # --- how it works ---
+
+    def _everyone(self) -> list[Keeper]:
+        return [*self._keepers.values(), *self._retiring]
 
     def _keeper(self, name: str) -> Keeper | None:
         model = self.catalogue.configured.get(name)
@@ -237,6 +277,22 @@ class Fleet:
         model, model_type = await to_thread.run_sync(found)
         return self._keepers.get(model.public_name) or self._add(model, model_type)
 
+    def _retire(self, name: str) -> asyncio.Task[None] | None:
+        """Take a model out: what it was asked for is still answered, then it is unloaded."""
+        keeper = self._keepers.pop(name, None)
+        if keeper is None:
+            return None
+        self._retiring.add(keeper)
+
+        async def retire() -> None:
+            await keeper.deployment.queue.idle.wait()
+            await keeper.deployment.asking.idle.wait()
+            await keeper.unload()
+            await keeper.close()
+            self._retiring.discard(keeper)
+
+        return self._spawn(retire())
+
     def _add(self, model: ModelSettings, model_type: ModelType, after: Awaitable[object] | None = None) -> Keeper:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
@@ -257,10 +313,11 @@ class Fleet:
         loading = deployment.loading_now if state is before else None
         self._watchers.tell(ModelEvent(name, before, state, deployment.error_message, loading))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _load_configured(self) -> None:
         configured = sorted(self.settings.models, key=lambda model: not model.pinned)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from mlx_server.app.deployment import Deployment, StartFailed
-from mlx_server.app.fleet.errors import FleetError, InsufficientMemory, LoadFailed
+from mlx_server.app.fleet.errors import FleetError, InsufficientMemory, LoadFailed, NoPlace
 from mlx_server.app.model_state import ModelState
 from mlx_server.schemas.messages import FailureKind
 
@@ -24,7 +24,7 @@ class Gate(Protocol):
     """Who says when there is room for a model."""
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
-        """Wait until it may be loaded. Raises InsufficientMemory."""
+        """Wait until it may be loaded. Raises InsufficientMemory or NoPlace."""
 
     def release(self, deployment: Deployment) -> None:
         """It holds no memory any more."""
@@ -117,7 +117,7 @@ class Keeper:
             except StartFailed as error:
                 self._gate.release(deployment)
                 raise LoadFailed(str(error)) from None
-            except InsufficientMemory as error:
+            except (InsufficientMemory, NoPlace) as error:
                 deployment.fail(str(error), FailureKind.INVALID)
                 self._retry_at = 0.0
                 raise

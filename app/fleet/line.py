@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from mlx_server.app.deployment import Deployment
-from mlx_server.app.fleet.errors import InsufficientMemory
-from mlx_server.app.fleet.ledger import Evict, Fits, Holder, Ledger, Never, Wait
+from mlx_server.app.fleet.errors import FleetError, InsufficientMemory, NoPlace
+from mlx_server.app.fleet.ledger import Evict, Fits, Full, Holder, Ledger, Never, Plan, Wait
+from mlx_server.app.fleet.load_order import LoadOrder, Place, WaitingLoad
 
 LOOK_AGAIN_S = 0.2
 """How often those that wait look whether a model has become idle: requests end without a word."""
@@ -24,31 +22,8 @@ PATIENCE_S = 5.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class WaitingLoad:
-    """A load that waits for room; `position` 0 is the next."""
-
-    name: str
-    priority: int
-    since: datetime
-    position: int
-
-
-@dataclass(eq=False)
-class Entry:
-    """A place in the line."""
-
-    deployment: Deployment
-    need_bytes: int
-    priority: int
-    number: int
-    joined: float
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))
-    admitted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
 class Line:
-    """Admits loads: highest priority first, then first come first served. Nobody is passed by a smaller model."""
+    """Admits loads in their order, and has others unloaded for them."""
 
     def __init__(
         self,
@@ -59,8 +34,8 @@ class Line:
         self.ledger = ledger
         self._holders = holders
         self._evict = evict
-        self._entries: list[Entry] = []
-        self._numbers = itertools.count()
+        self._order = LoadOrder()
+        self._admitted: dict[Place, asyncio.Future[None]] = {}
         self._evicting: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,37 +43,35 @@ class Line:
     @property
     def waiting(self) -> list[WaitingLoad]:
         """Who waits, the next one first."""
-        return [
-            WaitingLoad(entry.deployment.name, entry.priority, entry.since, position)
-            for position, entry in enumerate(self._ordered())
-        ]
+        return self._order.waiting
 
     def set_priority(self, name: str, priority: int) -> None:
         """Move a load in the line; nothing if it is not there."""
-        for entry in self._entries:
-            if entry.deployment.name == name:
-                entry.priority = priority
+        self._order.set_priority(name, priority)
         self._changed.set()
 
-    async def admit(self, deployment: Deployment, need_bytes: int, priority: int) -> None:
-        """Wait for room; it is granted then. Raises InsufficientMemory."""
-        now = asyncio.get_running_loop().time()
-        entry = Entry(deployment, need_bytes, priority, next(self._numbers), now)
-        self._entries.append(entry)
+    async def admit(self, name: str, need_bytes: int, priority: int) -> None:
+        """Wait for room; it is granted then. Raises InsufficientMemory or NoPlace."""
+        place = self._order.join(name, need_bytes, priority, datetime.now(UTC))
+        admitted = self._admitted[place] = asyncio.get_running_loop().create_future()
         self._changed.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._serve())
         try:
-            await entry.admitted
+            await admitted
         except asyncio.CancelledError:
-            self._leave(entry)
-            if entry.admitted.done() and not entry.admitted.cancelled():
-                self.release(deployment.name)
+            if admitted.done() and not admitted.cancelled():
+                self.release(name)
             raise
+        finally:
+            del self._admitted[place]
+            self._order.leave(place)
+            self._changed.set()
 
     def fits_now(self, name: str, need_bytes: int) -> bool:
         """Whether there is room without unloading anything."""
-        return not self._entries and isinstance(self.ledger.plan(name, need_bytes, list(self._holders())), Fits)
+        plan = self.ledger.plan(name, need_bytes, list(self._holders()))
+        return not len(self._order) and isinstance(plan, Fits)
 
     def release(self, name: str) -> None:
         """A model holds nothing any more."""
@@ -112,16 +85,8 @@ class Line:
         for task in self._evicting.values():
             task.cancel()
 
-    def _ordered(self) -> list[Entry]:
-        return sorted(self._entries, key=lambda entry: (-entry.priority, entry.number))
-
-    def _leave(self, entry: Entry) -> None:
-        with contextlib.suppress(ValueError):
-            self._entries.remove(entry)
-        self._changed.set()
-
     async def _serve(self) -> None:
-        while self._entries:
+        while len(self._order):
             self._changed.clear()
             if self._next():
                 continue
@@ -129,30 +94,44 @@ class Line:
                 await asyncio.wait_for(self._changed.wait(), LOOK_AGAIN_S)
 
     def _next(self) -> bool:
-        """Decide about the first in the line; False while it has to wait."""
-        entry = self._ordered()[0]
-        name = entry.deployment.name
-        impatient = asyncio.get_running_loop().time() - entry.joined > PATIENCE_S
-        match self.ledger.plan(name, entry.need_bytes, list(self._holders()), impatient=impatient):
+        """Decide about the next in the line; False while it has to wait."""
+        holders, now = list(self._holders()), datetime.now(UTC)
+
+        def impatient(place: Place) -> bool:
+            return (now - place.since).total_seconds() > PATIENCE_S
+
+        def plan(place: Place) -> Plan:
+            return self.ledger.plan(place.name, place.need_bytes, holders, impatient=impatient(place))
+
+        decided = self._order.next(plan)
+        if decided is None:
+            return False
+        place, what = decided
+        admitted = self._admitted[place]
+        match what:
             case Fits():
-                self.ledger.grant(name, entry.need_bytes)
-                self._leave(entry)
-                if not entry.admitted.done():
-                    entry.admitted.set_result(None)
-                return True
+                self.ledger.grant(place.name, place.need_bytes)
+                self._order.admit(place)
+                if not admitted.done():
+                    admitted.set_result(None)
             case Never(available, required):
-                self._leave(entry)
-                if not entry.admitted.done():
-                    entry.admitted.set_exception(InsufficientMemory(available, required))
-                return True
+                self._refuse(place, InsufficientMemory(available, required))
+            case Full(most):
+                self._refuse(place, NoPlace(most))
             case Evict(names):
                 for other in names:
-                    self._make_room(other, only_idle=not impatient)
+                    self._make_room(other, only_idle=not impatient(place))
                 return False
             case Wait():
                 return False
             case other_plan:
                 assert_never(other_plan)
+        return True
+
+    def _refuse(self, place: Place, error: FleetError) -> None:
+        self._order.leave(place)
+        if not self._admitted[place].done():
+            self._admitted[place].set_exception(error)
 
     def _make_room(self, name: str, *, only_idle: bool) -> None:
         if name in self._evicting:

@@ -27,6 +27,11 @@ class Room:
         """When each model was last seen with work, by the event loop's clock."""
         self._keepers = keepers
 
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self.settings = settings
+        self.ledger.limit_bytes, self.ledger.max_models = settings.memory_limit_bytes, settings.max_models
+
     async def need(self, deployment: Deployment) -> int:
         """Bytes. A server's only model is loaded whatever it needs, unless there is a limit."""
         if self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings:
@@ -35,7 +40,7 @@ class Room:
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
         """Wait for room. Raises InsufficientMemory."""
-        await self.line.admit(deployment, await self.need(deployment), priority)
+        await self.line.admit(deployment.name, await self.need(deployment), priority)
 
     def release(self, deployment: Deployment) -> None:
         """A model holds no memory any more."""

@@ -77,12 +77,15 @@ class Scanner:
         return scan
 
 
-def look(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool) -> Scan:
-    """What has changed on the disk. Models are read whose files look different from when they were read last."""
+def look(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool, links: bool = False) -> Scan:
+    """What has changed on the disk. Models are read whose files look different from when they were read last.
+
+    `links` that lead out of the folders are followed if so wanted.
+    """
     scan = Scan()
     taken = {row.name for row in known}
     same = Known(known)
-    for candidate in found_in(folders, hub=hub):
+    for candidate in found_in(folders, hub=hub, links=links):
         rows = same.rows_of(candidate)
         try:
             check_path(str(candidate.path))
@@ -106,14 +109,15 @@ def look(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool) -> Sc
     return scan
 
 
-def found_in(folders: Sequence[Path], *, hub: bool) -> Iterator[Candidate]:
-    """All that may be models, each once. What links lead to outside of the folders is passed over."""
+def found_in(folders: Sequence[Path], *, hub: bool, links: bool) -> Iterator[Candidate]:
+    """All that may be models, each once."""
     seen: set[Path] = set()
     for folder in folders:
         root = folder.resolve()
         for path in sorted(candidates(root, DEEPEST, seen)):
-            if path != root and path.resolve().is_relative_to(root):
-                yield Candidate(path, path.relative_to(root).as_posix().removesuffix(".gguf"))
+            if links or path.resolve().is_relative_to(root):
+                own = path.relative_to(root.parent if path == root else root)
+                yield Candidate(path, own.as_posix().removesuffix(".gguf"))
     for hub_id, path in hub_cache.snapshots() if hub else ():
         if path.resolve() not in seen:
             yield Candidate(path.absolute(), hub_id, hub_id)
@@ -152,7 +156,7 @@ def free_name(wanted: str, taken: set[str]) -> str:
     return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
-def described(row: ModelRow, candidate: Candidate, model: ModelOnDisk, stamp: str) -> ModelRow:
+def described(row: ModelRow, candidate: Candidate, model: ModelOnDisk, stamp: str | None) -> ModelRow:
     """The row with what the model's files say."""
     return msgspec.structs.replace(
         row,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.abilities import WRITES
+from mlx_server.app.catalog.model_facts import MODEL_TYPES
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.catalogue import Known
 from mlx_server.app.fleet.errors import ModelNotFound
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
@@ -92,17 +94,48 @@ def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tup
     return tuple(sorted(names - refused))
 
 
+def describe_known(known: Known) -> Model:
+    """The same of a model that is not loaded: what its files say."""
+    model_type: ModelType = known.settings.type or served_as(known)
+    found = known.on_disk
+    most = known.settings.default_max_tokens
+    context_length = found.context_length if found else None
+    return Model(
+        id=known.name,
+        object="model",
+        created=0,
+        owned_by="mlx-server",
+        status="unloaded",
+        context_length=context_length,
+        default_max_tokens=min(most, context_length or most) if model_type in WRITES else None,
+        modalities=Modalities(["text"], OUTPUTS.get(model_type, ["text"])),
+        features=Features(None, None, None, None, None, None),
+        supported_parameters=list(supported_parameters(model_type, False, False)),
+    )
+
+
+def served_as(known: Known) -> ModelType:
+    """What its files say, else text: nobody has looked at what lies in the hub's cache."""
+    return cast(ModelType, MODEL_TYPES[known.on_disk.kind]) if known.on_disk else "lm"
+
+
 async def list_models(request: Request) -> Response:
     """All models that requests may name."""
     fleet: Fleet = request.app.state.fleet
-    return json_answer(ModelList("list", [describe(deployment) for deployment in fleet.deployments]))
+    models = []
+    for known in await fleet.known():
+        deployment = fleet.find(known.name)
+        models.append(describe(deployment) if deployment else describe_known(known))
+    return json_answer(ModelList("list", models))
 
 
 async def get_model(request: Request) -> Response:
     """One model by its id, which may contain slashes."""
     fleet: Fleet = request.app.state.fleet
     name = request.path_params["id"]
-    deployment = fleet.find(name)
-    if deployment is None:
+    if (deployment := fleet.find(name)) is not None:
+        return json_answer(describe(deployment))
+    known = next((known for known in await fleet.known() if known.name == name), None)
+    if known is None:
         raise ModelNotFound(name)
-    return json_answer(describe(deployment))
+    return json_answer(describe_known(known))

@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGUFWriter
-from safetensors.numpy import save_file
-from support.servers import ROOT
+from support.folders import make, make_gguf
 
 from mlx_server.app.catalog.model_facts import Kind, NotAModel
 from mlx_server.app.catalog.model_folder import find_models, read_model
-
-
-def make(folder: Path, config: Any = None, **tensors: np.ndarray[Any, Any]) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config or {"model_type": "llama"}))
-    save_file(tensors or {"w": np.zeros((3, 4), np.float16)}, folder / "model.safetensors")
-    return folder
-
-
-def make_gguf(path: Path) -> Path:
-    writer = GGUFWriter(path, "llama")
-    writer.add_block_count(2)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_embedding_length(32)
-    writer.add_context_length(512)
-    writer.add_file_type(3)
-    writer.add_token_list(["a", "b", "ü"])
-    writer.add_token_scores([0.0, 1.0, 2.0])
-    writer.add_name("small")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def test_folder_tells_the_size_of_its_weights(tmp_path: Path) -> None:
@@ -107,24 +76,3 @@ def test_models_are_found_in_folders_of_folders(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     (make(tmp_path / "bad") / "config.json").write_text("{")
     assert [model.path for model in find_models(tmp_path)] == [first, second]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mlx_server.app", "models", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
-
-
-def test_command_lists_and_shows_models(tmp_path: Path) -> None:
-    folder = make(tmp_path / "m", {"model_type": "qwen3_vl", "vision_config": {}, "max_position_embeddings": 4096})
-    listed = run("list", tmp_path)
-    assert listed.returncode == 0
-    assert "qwen3_vl" in listed.stdout
-    assert "4,096" in listed.stdout
-    assert "--model-type vlm" in run("show", folder).stdout
-
-
-def test_command_says_what_is_no_model(tmp_path: Path) -> None:
-    done = run("show", tmp_path)
-    assert done.returncode == 3
-    assert "it has no config.json" in done.stderr
-    assert run("list", tmp_path).stdout == "No models there.\n"

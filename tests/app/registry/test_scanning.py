@@ -1,27 +1,24 @@
 """Models on this machine are found, named, and read again only when their files have changed."""
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 import pytest
-from gguf import GGUFWriter
-from safetensors.numpy import save_file
+from support.folders import LLAMA, make, make_gguf, make_snapshot
 
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow, on_disk
-from mlx_server.app.registry.scanning import Scan, Scanner, free_name
+from mlx_server.app.registry.scanning import Scan, Scanner, free_name, look
 
 T = TypeVar("T")
 KINDS: dict[Kind, dict[str, Any]] = {
-    Kind.LANGUAGE: {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32},
+    Kind.LANGUAGE: {**LLAMA, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32},
     Kind.VISION: {"model_type": "qwen3_vl", "vision_config": {}},
     Kind.EMBEDDING: {"model_type": "bert"},
     Kind.RERANKER: {"model_type": "bert", "architectures": ["BertForSequenceClassification"]},
@@ -53,31 +50,6 @@ def run(work: Awaitable[T]) -> T:
         return await work
 
     return asyncio.run(awaited())
-
-
-def make(folder: Path, config: dict[str, Any] | None = None) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config or KINDS[Kind.LANGUAGE]))
-    save_file({"w": np.zeros((3, 4), np.float16)}, folder / "model.safetensors")
-    return folder
-
-
-def make_gguf(path: Path) -> Path:
-    writer = GGUFWriter(path, "llama")
-    writer.add_block_count(2)
-    writer.add_context_length(512)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def make_snapshot(hub: Path, hub_id: str, commit: str) -> Path:
-    repository = hub / f"models--{hub_id.replace('/', '--')}"
-    (repository / "refs").mkdir(parents=True, exist_ok=True)
-    (repository / "refs" / "main").write_text(commit)
-    return make(repository / "snapshots" / commit)
 
 
 def rows(registry: Registry) -> dict[str, ModelRow]:
@@ -196,6 +168,12 @@ def test_what_is_outside_of_the_folder_is_not_found(
     make(models / "m")
     scan()
     assert list(rows(registry)) == ["m"]
+    assert sorted(row.name for row in look([], [models], hub=False, links=True).found) == ["link", "m", "other"]
+
+
+def test_folder_that_is_a_model_itself_is_one(models: Path) -> None:
+    make(models)
+    assert [row.name for row in look([], [models], hub=False).found] == ["models"]
 
 
 def test_broken_models_are_named_and_the_others_found(models: Path, scan: Callable[[], Scan]) -> None:
