@@ -32,4 +32,5 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings) ->
         prefix_cache_bytes=settings.prefix_cache_bytes,
         batch_tokens=settings.batch_tokens,
         cpu_dtype=settings.cpu_dtype,
+        lease=server.lease,
     )

@@ -1,18 +1,34 @@
-"""What processes hold in memory."""
+"""What processes really occupy."""
 
 from __future__ import annotations
 
 import contextlib
 
+import psutil
+
+from mlx_server.schemas.messages import MlxMemory
+
 
 def resident_bytes(pid: int) -> int:
-    """The resident memory of a process and of all that it has started; 0 if it is gone."""
-    import psutil
+    """Resident memory of a process and of all that descend from it; 0 for one that is gone.
 
-    total = 0
-    with contextlib.suppress(psutil.Error):
+    Looks at every process of the machine to find the descendants: milliseconds, so not for each request.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += one.memory_info().rss
-    return total
+        return sum(_own_bytes(one) for one in (process, *process.children(recursive=True)))
+    return 0
+
+
+def occupied_bytes(resident: int, mlx: MlxMemory | None) -> int:
+    """What a worker takes of the machine's memory: what is resident, or MLX's arrays where they are more.
+
+    What a GPU on Metal holds does not all count as the process's own.
+    """
+    return max(resident, mlx.active if mlx is not None and mlx.unified else 0)
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return int(process.memory_info().rss)
+    return 0

@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 from mlx_server.app.asking import Answer, Asking
+from mlx_server.app.process_memory import occupied_bytes, resident_bytes
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.lane import Lane
 from mlx_server.schemas.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
@@ -47,6 +48,11 @@ class Replica:
         """What the worker is doing."""
         return self.worker.state
 
+    def memory_bytes(self) -> int:
+        """What its process and those that it started occupy; 0 while there is none."""
+        pid = self.worker.pid
+        return 0 if pid is None else occupied_bytes(resident_bytes(pid), self.worker.memory)
+
     async def run(self) -> None:
         """Keep the worker alive until it is stopped or given up; its owner is told of the latter."""
         try:
@@ -63,9 +69,9 @@ class Replica:
         if self._lane is not None:
             await self._queue.drain_lane(self._lane)
 
-    async def stop(self) -> None:
+    async def stop(self, message: str = "The model was unloaded.") -> None:
         """Leave the queue and end the worker process; `run` returns then. What no client has seen starts over."""
-        self._leave("The model was unloaded.")
+        self._leave(message)
         self._asking.worker_left(self.worker)
         await self.worker.stop()
 

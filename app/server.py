@@ -84,11 +84,11 @@ def create_app(
     settings: Settings, observe: Observe | None = None, reread: Callable[[], Settings] | None = None
 ) -> Starlette:
     """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
-    fleet = Fleet(settings, observe, reread)
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
+    fleet = Fleet(settings, observe, reread, registry)
     installer = Installer(registry)
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
     auto_load = AutoLoad(fleet.load)

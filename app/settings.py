@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_server.schemas.messages import CpuDtype, MediaLimits
+from mlx_server.schemas.messages import CpuDtype, LeaseUse, MediaLimits
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.supervisor import Patience
 
@@ -123,7 +123,7 @@ class Settings:
     idle_timeout_s: float = 1800.0
     auto_load: bool = True
     auto_download: bool = False
-    lease: Literal["auto", "on", "off"] = "auto"
+    lease: LeaseUse = "auto"
     host: str = "127.0.0.1"
     port: int = 8000
     drain_timeout_s: float = 30.0

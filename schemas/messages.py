@@ -179,6 +179,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
 # --- to the worker ---
 
+LeaseUse = Literal["auto", "on", "off"]
+"""Whether worker processes take turns on the accelerator; `auto`: where there is one that wants it."""
+
 
 class MediaLimits(msgspec.Struct, frozen=True):
     """What a client's pictures and sounds may cost: a picture's pixels, a sound's or film's seconds, and the seconds
@@ -200,6 +203,8 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
 
     `feature_cache_bytes` bounds the kept features of pictures, `prefix_cache_bytes` the kept KV states of prompts,
     `batch_tokens` the tokens, padding included, that are embedded in one step.
+
+    `lease`: whether it takes turns on the accelerator with the machine's other workers.
     """
 
     model_path: str
@@ -218,6 +223,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     prefix_cache_bytes: int = 1 << 30
     batch_tokens: int = 4096
     cpu_dtype: CpuDtype = "auto"
+    lease: LeaseUse = "auto"
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):
@@ -283,11 +289,15 @@ ToWorker = Load | Submit | Grant | Cancel | Ask | Withdraw | Stop
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading", array_like=True):
-    """How far the start has come: `done` of `total` in bytes, both 0 where a phase can't tell."""
+    """How far the start has come: `done` of `total` in bytes, both 0 where a phase can't tell.
+
+    `computes`: what comes next is for the accelerator.
+    """
 
     phase: str
     done: int = 0
     total: int = 0
+    computes: bool = False
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
@@ -338,10 +348,26 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
     answer: Tokens | Decoded | NoAnswer
 
 
+class MlxMemory(msgspec.Struct, frozen=True, array_like=True):
+    """What MLX says of its memory, in bytes: what arrays have now, the most they ever had, and what is kept for reuse.
+
+    `unified`: it is the machine's own memory, not an accelerator's.
+    """
+
+    active: int
+    peak: int
+    cache: int
+    unified: bool
+
+
 class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):
-    """The worker's loop lives; `step_s` is how long the engine has been inside its current step, in seconds."""
+    """The worker's loop lives; `step_s` is how long the engine has been inside its current step, in seconds.
+
+    `memory` is as it was after the last step, None before a model is loaded.
+    """
 
     step_s: float
+    memory: MlxMemory | None = None
 
 
 FromWorker = Loading | Ready | LoadFailed | Step | Answered | Heartbeat

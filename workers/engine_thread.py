@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
-from mlx_server.workers.handlers.base import Handler
+from mlx_server.schemas.messages import Load, Loading, MlxMemory, ModelFacts
+from mlx_server.workers.handlers.base import Handler, ModelLoadError
+from mlx_server.workers.lease import Turns, Unshared
 from mlx_server.workers.sequence import Key, Produced, Sequence
 from mlx_server.workers.stopwatch import Stopwatch
 
@@ -28,6 +29,8 @@ class EngineThread:
 
     `on_step` is called on the loop with what a step produced and must be followed by `step_handled`;
     `on_crash` is called on the loop if the engine can't go on.
+
+    It computes only when it is its turn, and keeps the turn from step to step until another process wants it.
     """
 
     def __init__(
@@ -35,10 +38,12 @@ class EngineThread:
         handler: Handler,
         on_step: Callable[[list[Produced]], None],
         on_crash: Callable[[BaseException], None],
+        turns: Turns | None = None,
     ) -> None:
         self._handler = handler
         self._on_step = on_step
         self._on_crash = on_crash
+        self._turns = turns or Unshared()
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlx")
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -46,19 +51,19 @@ class EngineThread:
         self._step = Stopwatch()
         self._last_step_s = 0.0
         self._stepping: asyncio.Future[None] | None = None
+        self.memory: MlxMemory | None = None
+        """As it was after the last step."""
 
     @property
     def step_s(self) -> float:
-        """How long the engine has been inside its current step, in seconds; 0 when it is in none."""
+        """How long the engine has been inside its current step, in seconds; 0 when it is in none, or waits for its
+        turn."""
         return self._step.seconds
 
     async def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Load the model, then start stepping. Raises ModelLoadError."""
 
-        def report_on_loop(loading: Loading) -> None:
-            self._loop.call_soon_threadsafe(report, loading)
-
-        facts = await self._loop.run_in_executor(self._executor, self._handler.load, spec, report_on_loop)
+        facts = await self._loop.run_in_executor(self._executor, self._load, spec, report)
         self._stepping = self._loop.run_in_executor(self._executor, self._run)
         self._stepping.add_done_callback(self._ended)
         return facts
@@ -79,26 +84,58 @@ class EngineThread:
         """End after the current step and wait until the model is released; a load is not waited for."""
         self._commands.put(None)
         self._unread.release()  # the thread may be waiting for a loop that has stopped reading
+        self._turns.stop()
         if self._stepping is not None:
             await asyncio.wait([self._stepping])
 
+    def _load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
+        def report_and_share(loading: Loading) -> None:
+            self._loop.call_soon_threadsafe(report, loading)
+            if not loading.computes or self._turns.wanted:
+                self._end_turn()
+            if loading.computes and not self._turns.acquire():
+                raise ModelLoadError("the worker was stopped while it loaded its model")
+
+        facts = self._handler.load(spec, report_and_share)
+        self._end_turn()
+        self.memory = self._handler.memory()
+        return facts
+
     def _run(self) -> None:
         try:
-            while self._obey():
+            while self._obey() and self._turns.acquire():
                 began = time.monotonic()
                 with self._step:
                     produced = self._handler.step()
                 self._last_step_s = time.monotonic() - began
+                self.memory = self._handler.memory()
+                if self._turns.wanted:
+                    self._end_turn()
                 if produced:
-                    self._unread.acquire()
-                    self._loop.call_soon_threadsafe(self._on_step, produced)
+                    self._hand_over(produced)
         finally:
             self._handler.close()
+            self._turns.release()
+
+    def _hand_over(self, produced: list[Produced]) -> None:
+        if not self._unread.acquire(blocking=False):
+            self._end_turn()
+            self._unread.acquire()
+        self._loop.call_soon_threadsafe(self._on_step, produced)
+
+    def _end_turn(self) -> None:
+        if self._turns.held:
+            with self._step:
+                self._handler.settle()
+            self._turns.release()
 
     def _obey(self) -> bool:
         """Carry out what has been asked, waiting while there is nothing to step; False means stop."""
         idle = not self._handler.busy
         while not (self._commands.empty() and self._handler.busy):
+            if self._commands.empty():
+                self._end_turn()
+                self.memory = self._handler.memory()
             command = self._commands.get()
             if command is None:
                 return False

@@ -39,6 +39,7 @@ from mlx_server.workers.channel import Channel
 from mlx_server.workers.engine_thread import EngineThread
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadError
+from mlx_server.workers.lease import LeaseError, make_lease
 from mlx_server.workers.preparing import Preparing
 from mlx_server.workers.questions import Questions
 from mlx_server.workers.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
@@ -156,9 +157,10 @@ class WorkerProcess:
         try:
             self.send(Loading("importing"))
             self._handler = await self._loop.run_in_executor(None, make_handler, spec.model_type)
-            self._engine = EngineThread(self._handler, self._on_step, self._on_crash)
+            turns = make_lease(spec.lease, accelerated=self._handler.accelerated)
+            self._engine = EngineThread(self._handler, self._on_step, self._on_crash, turns)
             facts = await self._engine.load(spec, self.send)
-        except ModelLoadError as error:
+        except (ModelLoadError, LeaseError) as error:
             self.send(LoadFailed(str(error)))
             self.end(1)
         except Exception as error:
@@ -170,7 +172,9 @@ class WorkerProcess:
 
     async def _beat(self) -> None:
         while True:
-            self.send(Heartbeat(max(self._engine.step_s if self._engine else 0.0, self._preparing.seconds)))
+            engine = self._engine
+            step_s, memory = (engine.step_s, engine.memory) if engine else (0.0, None)
+            self.send(Heartbeat(max(step_s, self._preparing.seconds), memory))
             await asyncio.sleep(HEARTBEAT_S)
 
     def _take_in(self, message: Submit) -> Coroutine[None, None, None]:

@@ -30,6 +30,7 @@ from mlx_server.schemas.messages import (
     Load,
     LoadFailed,
     Loading,
+    MlxMemory,
     ModelFacts,
     NoAnswer,
     Question,
@@ -133,6 +134,8 @@ class Supervisor:
         self._killed_for: str | None = None
         self.state = WorkerState.STARTING
         self.restarts = 0
+        self.memory: MlxMemory | None = None
+        """What the worker last said of MLX's memory; None where it hasn't or there is no worker."""
 
     @property
     def pid(self) -> int | None:
@@ -268,6 +271,7 @@ class Supervisor:
             case Answered():
                 self._listener.answered(message.number, message.answer)
             case Heartbeat():
+                self.memory = message.memory
                 if message.step_s > self._patience.step_s:
                     self._kill(f"was in one step for more than {self._patience.step_s:g} s")
             case Loading():
@@ -301,6 +305,7 @@ class Supervisor:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        self.memory = None
         process = self._process
         if process is None:
             return

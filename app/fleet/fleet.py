@@ -22,10 +22,12 @@ from mlx_server.app.fleet.kinds import read, type_of
 from mlx_server.app.fleet.ledger import Ledger
 from mlx_server.app.fleet.load_order import WaitingLoad
 from mlx_server.app.fleet.model_files import remove_files as remove_model_files
+from mlx_server.app.fleet.registered import Registered
 from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.fleet.room import Room
 from mlx_server.app.model_state import ModelState
 from mlx_server.app.observer import Observer
+from mlx_server.app.registry.registry import Registry
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.errors import InvalidRequest
@@ -51,9 +53,11 @@ class Fleet:
         settings: Settings,
         observe: Observe | None = None,
         reread: Callable[[], Settings] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self.settings = settings
         self._reread = reread
+        self._registered = Registered(registry, settings.defaults) if registry is not None else None
         self._retiring: set[Keeper] = set()
         self.catalogue = Catalogue(settings)
         self.start_error = asyncio.Event()
@@ -115,6 +119,8 @@ class Fleet:
             one.name: Known(one.name, one.settings, "configured" if one.name in self.catalogue.configured else "folder")
             for one in self.deployments
         }
+        for one in self._registered.known if self._registered else ():
+            found.setdefault(one.name, one)
         for one in await to_thread.run_sync(lambda: list(self.catalogue.on_disk())):
             found.setdefault(one.name, one)
         return list(found.values())
@@ -142,6 +148,8 @@ class Fleet:
                 keeper.on_demand = True
                 keeper.want()
         deployment.used()
+        if self._registered is not None:
+            self._registered.used(deployment.name)
         if self._running:
             self._room.seen(deployment.name)
         return deployment
@@ -172,6 +180,8 @@ class Fleet:
         await keeper.unload(force=True)
         self._keepers.pop(deployment.name, None)
         await keeper.close()
+        if self._registered is not None:
+            await self._registered.forget(deployment.name)
         return remove_files and await to_thread.run_sync(remove_model_files, deployment.settings, self.settings)
 
     def set_priority(self, name: str, priority: int) -> None:
@@ -198,6 +208,8 @@ class Fleet:
             return ReloadReport(error=str(error))
         self.settings, self.catalogue = settings, catalogue
         self._room.adopt(settings)
+        if self._registered is not None:
+            self._registered.defaults = settings.defaults
         for name in report.removed:
             self._retire(name)
         for model, model_type in zip(new, types, strict=True):
@@ -236,6 +248,8 @@ class Fleet:
         await asyncio.gather(*(keeper.close() for keeper in self._everyone()))
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._running and self._registered is not None:
+            await self._registered.refresh()
         self._running = False
 
     # --- how it works ---
@@ -252,6 +266,8 @@ class Fleet:
         if name is not None and (keeper := self._keeper(name)) is not None:
             return keeper
         sole = self.settings.sole
+        if name is not None and self._registered is not None and self._registered.find(name) is not None:
+            return await self._find_or_add(name)
         if sole is not None:
             return await self._find_or_add(sole.public_name)
         if name is not None:
@@ -270,8 +286,10 @@ class Fleet:
         if self._closing:
             raise QueueClosed(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
 
+        registered = await self._registered.look_up(name) if self._registered is not None else None
+
         def found() -> tuple[ModelSettings, ModelType]:
-            model = self.catalogue.configured.get(name) or self.catalogue.find(name)
+            model = self.catalogue.configured.get(name) or registered or self.catalogue.find(name)
             return model, type_of(model, None if model.type else read(model))
 
         model, model_type = await to_thread.run_sync(found)
@@ -311,7 +329,10 @@ class Fleet:
                 keeper.given_up()
                 self._room.release(deployment)
         loading = deployment.loading_now if state is before else None
-        self._watchers.tell(ModelEvent(name, before, state, deployment.error_message, loading))
+        event = ModelEvent(name, before, state, deployment.error_message, loading)
+        if self._registered is not None and state is not before:
+            self._registered.moved(deployment.settings, event)
+        self._watchers.tell(event)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -320,6 +341,8 @@ class Fleet:
         return task
 
     async def _load_configured(self) -> None:
+        if self._registered is not None:
+            await self._registered.refresh()
         configured = sorted(self.settings.models, key=lambda model: not model.pinned)
         for model in configured:
             name = model.public_name
@@ -354,6 +377,8 @@ class Fleet:
                 self._spawn(self._keepers[name].unload(only_idle=True))
             if number % MEASURE_EVERY == 0:
                 await self._room.measure()
+                if self._registered is not None:
+                    await self._registered.refresh()
 
     def _look_at(self, keeper: Keeper) -> None:
         deployment = keeper.deployment

@@ -12,7 +12,6 @@ from mlx_server.app.fleet.keeper import SERVED, Keeper
 from mlx_server.app.fleet.ledger import Holder, Ledger
 from mlx_server.app.fleet.line import Line
 from mlx_server.app.fleet.memory import need_bytes
-from mlx_server.app.process_memory import resident_bytes
 from mlx_server.app.settings import Settings
 
 
@@ -52,10 +51,10 @@ class Room:
 
     async def measure(self) -> None:
         """Tell the ledger what loaded models really hold."""
-        pids = {one.name: one.pids for one in self._deployments() if one.state in SERVED}
+        loaded = [one for one in self._deployments() if one.state in SERVED]
 
         def measured() -> dict[str, int]:
-            return {name: sum(map(resident_bytes, own)) for name, own in pids.items()}
+            return {one.name: one.memory_bytes() for one in loaded}
 
         for name, used in (await to_thread.run_sync(measured)).items():
             self.ledger.measured(name, used)

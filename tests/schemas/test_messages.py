@@ -37,6 +37,7 @@ from mlx_server.schemas.messages import (
     Load,
     LoadFailed,
     Loading,
+    MlxMemory,
     ModelFacts,
     NoAnswer,
     Ready,
@@ -135,7 +136,7 @@ FROM_WORKER: list[FromWorker] = [
     Answered(2, Decoded("Größe 🙂")),
     Answered(3, NoAnswer(FailureKind.INVALID, "no such token", "tokens", "code")),
     Heartbeat(0.0),
-    Heartbeat(1.5),
+    Heartbeat(1.5, MlxMemory(10**12, 2 * 10**12, 0, True)),
 ]
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.messages import Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.engine_thread import UNREAD_STEPS, EngineThread
 from mlx_server.workers.handlers.base import AnswerStream, ModelLoadError
 from mlx_server.workers.sequence import Key, Produced, Sequence, Token
@@ -23,15 +23,20 @@ class FakeHandler:
         self.threads: set[int] = set()
         self.steps = 0
         self.closed = 0
+        self.settled = 0
+        self.loadings = [Loading("half", 1, 2)]
         self.fails_at = 0
         self.permits = threading.Semaphore(0) if gated else None
         self.entered: asyncio.Queue[int] = asyncio.Queue()
         self._load_error = load_error
         self._loop = asyncio.get_running_loop()
 
+    accelerated = False
+
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         self.threads.add(threading.get_ident())
-        report(Loading("half", 1, 2))
+        for loading in self.loadings:
+            report(loading)
         if self._load_error:
             raise self._load_error
         return FACTS
@@ -70,21 +75,77 @@ class FakeHandler:
                 del self.sequences[key]
         return produced
 
+    def settle(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.settled += 1
+
+    def memory(self) -> MlxMemory | None:
+        return MlxMemory(self.steps, self.steps, 0, True)
+
     def close(self) -> None:
         self.threads.add(threading.get_ident())
         self.closed += 1
 
 
+class FakeTurns:
+    """Turns that the test gives, and the others that it says there are."""
+
+    def __init__(self, handler: FakeHandler) -> None:
+        self.held = False
+        self.wanted = False
+        self.told: list[str] = []
+        self._handler = handler
+        self._free = threading.Semaphore(1)
+        self._stopped = False
+        self.waiting: asyncio.Queue[None] = asyncio.Queue()
+        self.released: asyncio.Queue[None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    def take_away(self) -> None:
+        """Another process has its turn."""
+        assert self._free.acquire(timeout=10)
+
+    def give_back(self) -> None:
+        self._free.release()
+
+    def acquire(self) -> bool:
+        if self.held:
+            return True
+        self._loop.call_soon_threadsafe(self.waiting.put_nowait, None)
+        assert self._free.acquire(timeout=10)
+        self.held = not self._stopped
+        if self.held:
+            self.told.append(f"taken before step {self._handler.steps + 1}")
+        return self.held
+
+    def release(self) -> None:
+        if self.held:
+            self.held = False
+            self._loop.call_soon_threadsafe(self.released.put_nowait, None)
+            self.told.append(f"given back after step {self._handler.steps}, {self._handler.settled} times settled")
+            self._free.release()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._free.release()
+
+
 class World:
     """An engine thread with a fake handler. Steps are handled at once, or not at all."""
 
-    def __init__(self, handler: FakeHandler, *, handles: bool = True) -> None:
+    def __init__(self, handler: FakeHandler, *, handles: bool = True, turns: FakeTurns | None = None) -> None:
         self.handler = handler
         self.steps: asyncio.Queue[list[Produced]] = asyncio.Queue()
         self.crashes: asyncio.Queue[BaseException] = asyncio.Queue()
         self.loadings: list[Loading] = []
         self.handles = handles
-        self.engine = EngineThread(handler, self._on_step, self.crashes.put_nowait)
+        self._turns = turns
+        self.engine = EngineThread(handler, self._on_step, self.crashes.put_nowait, turns)
+
+    @property
+    def turns(self) -> FakeTurns:
+        assert self._turns is not None
+        return self._turns
 
     def _on_step(self, produced: list[Produced]) -> None:
         self.steps.put_nowait(produced)
@@ -97,9 +158,10 @@ def sequence(number: int, tokens: int = 3) -> Sequence:
 
 
 @asynccontextmanager
-async def loaded(*, gated: bool = False, handles: bool = True) -> AsyncIterator[World]:
+async def loaded(*, gated: bool = False, handles: bool = True, shared: bool = False) -> AsyncIterator[World]:
     async with asyncio.timeout(20):
-        world = World(FakeHandler(gated=gated), handles=handles)
+        handler = FakeHandler(gated=gated)
+        world = World(handler, handles=handles, turns=FakeTurns(handler) if shared else None)
         assert await world.engine.load(SPEC, world.loadings.append) == FACTS
         yield world
         await world.engine.stop()
@@ -232,5 +294,133 @@ def test_stop_waits_for_the_current_step_and_the_release() -> None:
             await stopping
             assert (world.handler.closed, world.handler.steps) == (1, 1)
             assert world.crashes.empty()
+
+    asyncio.run(scenario())
+
+
+# --- turns on the accelerator ---
+
+
+def test_the_turn_is_kept_from_step_to_step_and_given_back_when_there_is_nothing_to_do() -> None:
+    async def scenario() -> None:
+        async with loaded(shared=True) as world:
+            world.engine.add(sequence(1, 3))
+            for _ in range(3):
+                await world.steps.get()
+        assert world.turns.told == ["taken before step 1", "given back after step 3, 1 times settled"]
+
+    asyncio.run(scenario())
+
+
+def test_the_turn_is_given_back_after_each_step_while_others_want_it() -> None:
+    async def scenario() -> None:
+        async with loaded(shared=True) as world:
+            world.turns.wanted = True
+            world.engine.add(sequence(1, 2))
+            for _ in range(2):
+                await world.steps.get()
+        assert world.turns.told == [
+            "taken before step 1",
+            "given back after step 1, 1 times settled",
+            "taken before step 2",
+            "given back after step 2, 2 times settled",
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_waiting_for_the_turn_is_no_step_that_hangs() -> None:
+    async def scenario() -> None:
+        async with loaded(shared=True) as world:
+            world.turns.take_away()
+            world.engine.add(sequence(1, 1))
+            await world.turns.waiting.get()
+            assert (world.engine.step_s, world.handler.steps) == (0.0, 0)
+            world.turns.give_back()
+            assert await world.steps.get() == [Token((1, 0), 1, "length")]
+
+    asyncio.run(scenario())
+
+
+def test_the_turn_is_not_kept_while_the_loop_lags() -> None:
+    async def scenario() -> None:
+        async with loaded(handles=False, shared=True) as world:
+            world.engine.add(sequence(1, 1000))
+            for _ in range(UNREAD_STEPS):
+                await world.steps.get()
+            await world.turns.released.get()
+            assert world.handler.steps == UNREAD_STEPS + 1
+            world.engine.remove((1, 0))
+            world.handles = True
+            world.engine.step_handled()
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_waits_for_its_turn_can_be_stopped() -> None:
+    async def scenario() -> None:
+        async with loaded(shared=True) as world:
+            world.turns.take_away()
+            world.engine.add(sequence(1, 10))
+            await world.turns.waiting.get()
+            await world.engine.stop()
+            assert (world.handler.steps, world.handler.closed) == (0, 1)
+            assert world.crashes.empty()
+
+    asyncio.run(scenario())
+
+
+def test_only_what_computes_of_a_load_needs_the_turn() -> None:
+    async def scenario() -> None:
+        handler = FakeHandler()
+        handler.loadings = [
+            Loading("downloading"),
+            Loading("loading weights", 0, 2, computes=True),
+            Loading("loading weights", 1, 2, computes=True),
+            Loading("downloading a draft"),
+            Loading("warming up", computes=True),
+        ]
+        turns = FakeTurns(handler)
+        world = World(handler, turns=turns)
+        await world.engine.load(SPEC, world.loadings.append)
+        assert world.loadings == handler.loadings
+        assert turns.told == [
+            "taken before step 1",
+            "given back after step 0, 1 times settled",
+            "taken before step 1",
+            "given back after step 0, 2 times settled",
+        ]
+        await world.engine.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_load_that_waits_for_its_turn_can_be_stopped() -> None:
+    async def scenario() -> None:
+        handler = FakeHandler()
+        handler.loadings = [Loading("warming up", computes=True)]
+        turns = FakeTurns(handler)
+        turns.take_away()
+        world = World(handler, turns=turns)
+        loading = asyncio.ensure_future(world.engine.load(SPEC, world.loadings.append))
+        await turns.waiting.get()
+        await world.engine.stop()
+        with pytest.raises(ModelLoadError, match="was stopped"):
+            await loading
+
+    asyncio.run(scenario())
+
+
+def test_memory_is_read_after_each_step() -> None:
+    async def scenario() -> None:
+        world = World(FakeHandler())
+        assert world.engine.memory is None
+        await world.engine.load(SPEC, world.loadings.append)
+        assert world.engine.memory == MlxMemory(0, 0, 0, True)
+        world.engine.add(sequence(1, 3))
+        for _ in range(3):
+            await world.steps.get()
+        assert world.engine.memory == MlxMemory(3, 3, 0, True)
+        await world.engine.stop()
 
     asyncio.run(scenario())

@@ -1,13 +1,9 @@
 """What a real worker process does with its requests."""
 
 import asyncio
-import fcntl
 import json
-import socket
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -17,6 +13,7 @@ import psutil
 import pytest
 import support.lone_parent
 import support.unbatched
+from support.bare_worker import BareWorker
 from support.processes import lives
 from support.queues import failures_of, text_of
 from support.supervised import SCENARIO_S, Supervised, script
@@ -30,9 +27,6 @@ from mlx_server.schemas.messages import (
     Failed,
     FailureKind,
     Finished,
-    FromWorker,
-    Load,
-    Ready,
     Started,
     Step,
     Submit,
@@ -41,7 +35,6 @@ from mlx_server.schemas.messages import (
     Tokens,
     TokensOf,
 )
-from mlx_server.workers.channel import Channel
 from mlx_server.workers.environment import child_environment
 from mlx_server.workers.handlers.base import DECODERS
 
@@ -211,65 +204,12 @@ def test_a_sequence_that_breaks_ends_its_ticket_and_no_other() -> None:
 # --- a parent that does not read ---
 
 
-class BareWorker:
-    """A worker process whose parent is the test: it reads when the test says so."""
-
-    def __init__(self) -> None:
-        self.received: asyncio.Queue[FromWorker] = asyncio.Queue()
-        self._closed = asyncio.Event()
-        self._channel = Channel(messages.decode_from_worker, self.received.put_nowait, self._closed.set)
-        self._ours, self._theirs = socket.socketpair()
-
-    async def __aenter__(self) -> "BareWorker":
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "mlx_server.workers",
-            str(self._theirs.fileno()),
-            "error",
-            pass_fds=(self._theirs.fileno(),),
-            env=child_environment(),
-        )
-        self._theirs.close()
-        self._ours.setblocking(False)
-        loop = asyncio.get_running_loop()
-        self.transport, _ = await loop.create_connection(lambda: self._channel, sock=self._ours)
-        self.send(Load("scripted", "scripted", 4, 512, "/nowhere"))
-        await self.receives(Ready)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._channel.close()
-        await asyncio.wait_for(self.process.wait(), 20)
-
-    def send(self, message: messages.ToWorker) -> None:
-        self._channel.send(message)
-
-    async def receives(self, kind: type[FromWorker]) -> FromWorker:
-        while not isinstance(message := await self.received.get(), kind):
-            pass
-        return message
-
-    def unread_bytes(self) -> int:
-        [count] = struct.unpack("i", fcntl.ioctl(self._ours, termios.FIONREAD, b"\0" * 4))
-        return int(count)
-
-    async def falls_quiet(self) -> None:
-        """Wait until the process has used no processor time for a while."""
-        process, used, since = psutil.Process(self.process.pid), -1.0, 0
-        async with asyncio.timeout(20):
-            while since < 10:
-                now = sum(process.cpu_times()[:2])
-                since = since + 1 if now <= used + 0.01 else 0
-                used = now
-                await asyncio.sleep(0.05)
-
-
 def test_a_parent_that_does_not_read_stops_the_engine_and_loses_nothing() -> None:
     tokens = 60_000
 
     async def scenario() -> None:
         async with BareWorker() as worker:
+            await worker.ready()
             process = psutil.Process(worker.process.pid)
             worker.transport.pause_reading()
             before = process.memory_info().rss
@@ -281,7 +221,6 @@ def test_a_parent_that_does_not_read_stops_the_engine_and_loses_nothing() -> Non
             texts = 0
             while True:
                 step = await worker.receives(Step)
-                assert isinstance(step, Step)
                 texts += sum(event.tokens for event in step.events if isinstance(event, Text))
                 if finished := _finished(step.events):
                     break
@@ -294,6 +233,7 @@ def test_a_parent_that_does_not_read_stops_the_engine_and_loses_nothing() -> Non
 def test_a_worker_hears_its_parent_while_it_may_not_write() -> None:
     async def scenario() -> None:
         async with BareWorker() as worker:
+            await worker.ready()
             worker.transport.pause_reading()
             worker.send(Submit(1, GenerationRequest((TextPrompt(script(tokens=1 << 30)),), 1 << 30), 1))
             await worker.falls_quiet()

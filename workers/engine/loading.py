@@ -58,12 +58,13 @@ def evaluate(model: Any, report: Callable[[Loading], None]) -> int:
     parameters = [array for _, array in tree_flatten(model.parameters())]
     total = int(sum(array.nbytes for array in parameters))
     done = told = 0
+    report(Loading("loading weights", done, total, computes=True))
     try:
         for array in parameters:
             mx.eval(array)
             done += array.nbytes
             if done - told > total / 100 or done == total:
-                report(Loading("loading weights", done, total))
+                report(Loading("loading weights", done, total, computes=True))
                 told = done
     except RuntimeError as error:
         raise ModelLoadError(f"the weights can't be read: {one_line(error)}") from error

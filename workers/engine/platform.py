@@ -8,14 +8,20 @@ from typing import Any, assert_never
 import mlx.core as mx
 import psutil
 from mlx.utils import tree_flatten
+from mlx_lm.generate import generation_stream
 from mlx_lm.utils import dequantize_model
 
-from mlx_server.schemas.messages import CpuDtype
+from mlx_server.schemas.messages import CpuDtype, MlxMemory
 
 
 def on_cpu() -> bool:
     """MLX computes on the CPU."""
     return bool(mx.default_device() == mx.Device(mx.DeviceType.cpu))
+
+
+def on_metal() -> bool:
+    """MLX computes on an Apple GPU."""
+    return bool(mx.metal.is_available()) and not on_cpu()
 
 
 def device_name() -> str:
@@ -33,6 +39,18 @@ def configure() -> None:
     working_set = mx.device_info().get("max_recommended_working_set_size")
     if working_set and mx.metal.is_available():
         mx.set_wired_limit(int(working_set))
+
+
+def settle() -> None:
+    """Wait for all that was begun on this thread: what mlx-lm computes ahead of a step's end runs on its own stream."""
+    mx.synchronize()
+    mx.synchronize(generation_stream)
+
+
+def memory() -> MlxMemory:
+    """MLX's counters, which need no computing to end. Only CUDA's memory is not the machine's own."""
+    unified = on_cpu() or bool(mx.metal.is_available())
+    return MlxMemory(mx.get_active_memory(), mx.get_peak_memory(), mx.get_cache_memory(), unified)
 
 
 def keep_buffers() -> None:

@@ -8,7 +8,17 @@ from typing import Protocol
 
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media, Prompt, ToolUse
-from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Result, Started
+from mlx_server.schemas.messages import (
+    Finished,
+    FinishReason,
+    Load,
+    Loading,
+    MlxMemory,
+    ModelFacts,
+    Part,
+    Result,
+    Started,
+)
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
@@ -44,6 +54,10 @@ class AnswerStream(Protocol):
 class Handler(Protocol):
     """A model behind the engine thread. Unless said otherwise, methods are called on that thread only."""
 
+    @property
+    def accelerated(self) -> bool:
+        """It computes on an accelerator that processes had better take turns on. May be asked on any thread."""
+
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Make the model ready to answer. Raises ModelLoadError."""
 
@@ -78,6 +92,12 @@ class Handler(Protocol):
 
     def step(self) -> list[Produced]:
         """One decode step for all running sequences, and at most one chunk of prefill."""
+
+    def settle(self) -> None:
+        """Wait for what has been begun on the accelerator, so that another process may use it."""
+
+    def memory(self) -> MlxMemory | None:
+        """What MLX says of its memory; does not wait for anything."""
 
     def close(self) -> None:
         """Release everything the model holds."""

@@ -55,7 +55,7 @@ class EmbeddingsHandler(ComputingHandler):
         limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length)
         lower_case = files.lower_case or found.lower_case
         self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)
-        report(Loading("warming up"))
+        report(Loading("warming up", computes=True))
         embedder = Embedder(
             found.hidden_states(model, tokenizer), files.modes or (found.pooling,), read_head(files, model)
         )

@@ -36,7 +36,7 @@ class LanguageHandler(WritingHandler):
         model, config, notes = read_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_tokenizer(folder, config, spec.chat_template)
-        report(Loading("warming up"))
+        report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = probe(model, spec.rows, vocab_size)
         if batching is not Batching.JOINT:

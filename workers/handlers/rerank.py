@@ -54,7 +54,7 @@ class RerankHandler(ComputingHandler):
         limit = smallest(positions(config), tokenizer.model_max_length)
         vocab_size = int(config["vocab_size"])
         self._texts = InputTexts(tokenizer, vocab_size, limit, types=config.get("type_vocab_size", 1) > 1)
-        report(Loading("warming up"))
+        report(Loading("warming up", computes=True))
         compute = self._computing(model, config, tokenizer)
         compute([Item((0,))])
         self._engine = EmbeddingEngine(compute, batch_budget(spec.batch_tokens))

@@ -15,7 +15,7 @@ from typing import assert_never, get_args
 
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.messages import Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
@@ -36,17 +36,19 @@ class ScriptedHandler:
         self._sequences: dict[Key, ScriptedSequence] = {}
         self._closed = threading.Event()
 
+    accelerated = False
+
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`."""
         _, _, how = spec.model_path.partition(":")
-        report(Loading("loading weights", 1, 2))
+        report(Loading("loading weights", 1, 2, computes=True))
         if how.startswith("load_s="):
             time.sleep(float(how.removeprefix("load_s=")))
         elif how == "fail":
             raise ModelLoadError("the script says that this model can't be loaded")
         elif how == "die":
             os._exit(3)
-        report(Loading("loading weights", 2, 2))
+        report(Loading("loading weights", 2, 2, computes=True))
         return ModelFacts(
             spec.rows,
             CONTEXT_LENGTH,
@@ -122,6 +124,13 @@ class ScriptedHandler:
             time.sleep(min(wait_s, CHUNK_S))
             now = time.monotonic()
         return [self._play(sequence) for sequence in list(self._sequences.values()) if sequence.due <= now]
+
+    def settle(self) -> None:
+        """Nothing is begun that a step doesn't end."""
+
+    def memory(self) -> MlxMemory | None:
+        """There is no MLX."""
+        return None
 
     def close(self) -> None:
         """Nothing is waited for any longer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mlx_server.schemas.messages import MlxMemory
+from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.sequence import Key, Produced, Sequence
 
@@ -10,6 +12,11 @@ class SteppingHandler:
     """Passes sequences on to `_engine`, which loading sets."""
 
     _engine: Engine
+
+    @property
+    def accelerated(self) -> bool:
+        """MLX computes on Metal, where processes that compute at once hold each other up."""
+        return platform.on_metal()
 
     @property
     def busy(self) -> bool:
@@ -27,3 +34,11 @@ class SteppingHandler:
     def step(self) -> list[Produced]:
         """One step of the engine."""
         return self._engine.step()
+
+    def settle(self) -> None:
+        """Wait for MLX."""
+        platform.settle()
+
+    def memory(self) -> MlxMemory:
+        """MLX's counters."""
+        return platform.memory()

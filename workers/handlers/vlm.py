@@ -46,7 +46,7 @@ class VisionHandler(WritingHandler):
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_tokenizer(folder, config, spec.chat_template)
-        report(Loading("warming up"))
+        report(Loading("warming up", computes=True))
         text_model = TextModel(model)
         vocab_size = text_model.vocab_size()
         context_length = read_context_length(config)
