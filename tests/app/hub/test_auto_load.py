@@ -33,11 +33,14 @@ def test_a_downloaded_model_is_loaded_without_being_asked(tiny_model: Callable[[
             server.wait_listening()
             answer = server.post(
                 "/api/models/download",
-                {"model_id": ID, "auto_load": True},
+                {"model_id": ID, "name": "tiny", "auto_load": True},
                 headers={"Content-Type": "application/json"},
             )
             assert answer.status_code == 200, answer.text
-            server.wait_until(lambda: server.get("/v1/queue/stats").json()["models"].get(ID, {}).get("rows_granted"))
+            server.wait_until(
+                lambda: server.get("/v1/queue/stats").json()["models"].get("tiny", {}).get("rows_granted")
+            )
+            assert server.complete("hi", model="tiny", max_tokens=1).status_code == 200
         finally:
             server.close()
 
