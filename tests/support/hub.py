@@ -84,7 +84,9 @@ class Repo:
             "lastModified": self.updated,
             "config": self.config,
         } | (
-            {"safetensors": {"parameters": self.parameters, "total": total(self.parameters)}} if self.parameters else {}
+            {"safetensors": {"parameters": self.parameters, "total": sum(self.parameters.values())}}
+            if self.parameters
+            else {}
         )
 
     def siblings(self, sizes: bool) -> list[dict[str, Any]]:
@@ -99,11 +101,6 @@ class Repo:
         if len(data) >= LARGE:
             told["lfs"] = {"size": size, "sha256": sha256(data), "pointerSize": 134}
         return told
-
-
-def total(parameters: dict[str, int]) -> int:
-    """All of them."""
-    return sum(parameters.values())
 
 
 def sha256(data: bytes) -> str:
