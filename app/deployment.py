@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from mlx_server.app.asking import Asking
 from mlx_server.app.load_spec import load_of
 from mlx_server.app.model_state import HAS_WORKERS, ModelState, move
@@ -71,6 +73,8 @@ class Deployment:
         self.facts: ModelFacts | None = None
         self.fingerprint: str | None = None
         """Stays the same while the same seed gives the same answer."""
+        self.cpu_dtype = settings.cpu_dtype
+        """How its next workers hold weights on a CPU."""
         self.state = ModelState.UNLOADED
         self.awaited = False
         """A load has been asked for, and has not come to its end."""
@@ -153,7 +157,7 @@ class Deployment:
         self.facts = None
         self._settled.clear()
         self._move(ModelState.LOADING)
-        spec = load_of(self.settings, self.type, self._server)
+        spec = replace(load_of(self.settings, self.type, self._server), cpu_dtype=self.cpu_dtype)
         self.replicas = [
             Replica(spec, self, self.queue, self.asking, self._server.patience, self._server.log_level)
             for _ in range(self.settings.replicas)

@@ -347,7 +347,7 @@ class Fleet:
         for model in configured:
             name = model.public_name
             keeper = self._keepers[name]
-            need = await self._room.need(keeper.deployment)
+            need = await self._room.need_bytes(keeper.deployment)
             if len(configured) > 1 and not self._room.line.fits_now(name, need):
                 log.warning("%s is not loaded yet: there is no room beside the others", name)
             else:

@@ -1,25 +1,52 @@
-"""How much memory a model will need, before it is loaded."""
+"""How much memory a model will need on this machine. Reads the headers of its files."""
 
 from __future__ import annotations
 
+from mlx_server.app.catalog.model_facts import ModelOnDisk, NotAModel
+from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.app.fleet.device import Device
 from mlx_server.app.fleet.errors import NotServable
-from mlx_server.app.fleet.kinds import read
+from mlx_server.app.fleet.kinds import folder_of, read
+from mlx_server.app.fleet.need import Need, Serving, need_of, scripted_need
 from mlx_server.app.settings import ModelSettings, ModelType
 
-OVERHEAD_BYTES = 400 << 20
-"""A worker's own: its interpreter, MLX, the tokenizer."""
-
-SEQUENCE_TOKENS = 2048
-"""What a sequence is taken to have on average."""
+UNKNOWN = Need(0, 0, 0)
+"""Of what is not on this machine yet, or can't be read: the load itself says better what is wrong."""
 
 
-def need_bytes(settings: ModelSettings, model_type: ModelType) -> int:
-    """All workers of a model together; reads the headers of its files. 0 for what is not on this machine yet."""
+def need_here(settings: ModelSettings, model_type: ModelType, device: Device, limit_bytes: int | None = None) -> Need:
+    """What all workers of a model will need together. Blocks."""
+    if model_type == "scripted":
+        return scripted_need(settings.replicas)
     try:
         found = read(settings)
     except NotServable:
-        return 0
+        return UNKNOWN
     if found is None:
-        return 0
-    cache = (found.kv_bytes_per_token or 0) * SEQUENCE_TOKENS * settings.rows(model_type)
-    return settings.replicas * (found.weight_bytes + OVERHEAD_BYTES + (cache if model_type in ("lm", "vlm") else 0))
+        return UNKNOWN
+    return need_of(found, serving_of(settings, model_type), device, limit_bytes)
+
+
+def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
+    """How a model is to be served, as far as it matters for memory."""
+    kept = settings.feature_cache_bytes + settings.prefix_cache_bytes if model_type == "vlm" else 0
+    draft = draft_of(settings)
+    return Serving(
+        model_type,
+        settings.rows(model_type),
+        settings.replicas,
+        kept,
+        settings.cpu_dtype,
+        (draft,) if draft else (),
+    )
+
+
+def draft_of(settings: ModelSettings) -> ModelOnDisk | None:
+    """The draft model beside it; None if there is none, or none that can be read."""
+    if settings.draft_model is None:
+        return None
+    try:
+        folder = folder_of(settings.draft_model)
+        return read_model(folder) if folder else None
+    except (NotServable, NotAModel):
+        return None

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from anyio import to_thread
 
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.device import find_device
 from mlx_server.app.fleet.keeper import SERVED, Keeper
 from mlx_server.app.fleet.ledger import Holder, Ledger
 from mlx_server.app.fleet.line import Line
-from mlx_server.app.fleet.memory import need_bytes
+from mlx_server.app.fleet.memory import need_here
+from mlx_server.app.fleet.need import Need
 from mlx_server.app.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Room:
@@ -20,7 +25,8 @@ class Room:
 
     def __init__(self, settings: Settings, keepers: Mapping[str, Keeper]) -> None:
         self.settings = settings
-        self.ledger = Ledger(settings.memory_limit_bytes, settings.max_models)
+        self.device = find_device()
+        self.ledger = Ledger(settings.memory_limit_bytes or self.device.limit_bytes, settings.max_models)
         self.line = Line(self.ledger, self._holders, self._evict)
         self.active_at: dict[str, float] = {}
         """When each model was last seen with work, by the event loop's clock."""
@@ -29,17 +35,26 @@ class Room:
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         self.settings = settings
-        self.ledger.limit_bytes, self.ledger.max_models = settings.memory_limit_bytes, settings.max_models
+        self.ledger.limit_bytes = settings.memory_limit_bytes or self.device.limit_bytes
+        self.ledger.max_models = settings.max_models
 
-    async def need(self, deployment: Deployment) -> int:
-        """Bytes. A server's only model is loaded whatever it needs, unless there is a limit."""
-        if self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings:
-            return 0
-        return await to_thread.run_sync(need_bytes, deployment.settings, deployment.type)
+    async def need(self, deployment: Deployment) -> Need:
+        """What a model will need, with its weights held as a limit that was set leaves room for."""
+        limit = self.settings.memory_limit_bytes
+        if limit is None and self.settings.sole is not deployment.settings:
+            limit = self.ledger.limit_bytes
+        return await to_thread.run_sync(need_here, deployment.settings, deployment.type, self.device, limit)
+
+    async def need_bytes(self, deployment: Deployment) -> int:
+        """The same in one number. A server's only model is loaded whatever it needs, unless a limit was set."""
+        alone = self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings
+        need = await self.need(deployment)
+        deployment.cpu_dtype = need.cpu_dtype
+        return 0 if alone else need.total
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
         """Wait for room. Raises InsufficientMemory."""
-        await self.line.admit(deployment.name, await self.need(deployment), priority)
+        await self.line.admit(deployment.name, await self.need_bytes(deployment), priority)
 
     def release(self, deployment: Deployment) -> None:
         """A model holds no memory any more."""
@@ -58,6 +73,9 @@ class Room:
 
         for name, used in (await to_thread.run_sync(measured)).items():
             self.ledger.measured(name, used)
+        for name in self.ledger.surplus(list(self._holders())):
+            log.info("%s is unloaded: models hold more memory than there is for them", name)
+            await self._evict(name, only_idle=True)
 
     def _deployments(self) -> Iterator[Deployment]:
         return (keeper.deployment for keeper in self._keepers.values())

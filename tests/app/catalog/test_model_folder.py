@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFWriter
 from support.folders import make, make_gguf
 
 from mlx_server.app.catalog.model_facts import Kind, NotAModel
@@ -76,3 +77,15 @@ def test_models_are_found_in_folders_of_folders(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     (make(tmp_path / "bad") / "config.json").write_text("{")
     assert [model.path for model in find_models(tmp_path)] == [first, second]
+
+
+def test_gguf_file_tells_how_many_numbers_its_tensors_hold(tmp_path: Path) -> None:
+    path = tmp_path / "small.gguf"
+    writer = GGUFWriter(path, "llama")
+    writer.add_tensor("a", np.zeros((32, 64), np.float32))
+    writer.add_tensor("b", np.zeros(16, np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert read_model(path).parameters == 32 * 64 + 16

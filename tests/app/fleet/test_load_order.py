@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -22,6 +23,10 @@ def line_of(**priorities: int) -> LoadOrder:
 
 def names(order: LoadOrder) -> list[str]:
     return [load.name for load in order.waiting]
+
+
+def plan_with(free: int, place: Place) -> Plan:
+    return Fits() if place.need_bytes <= free else Wait()
 
 
 def choose(order: LoadOrder, plans: dict[str, Plan]) -> tuple[str, Plan] | None:
@@ -113,8 +118,7 @@ def test_no_load_starves_whatever_comes_later(seed: int) -> None:
             later[order.join(f"m{step}", pick.randint(1, 10), pick.choice([0, 0, 1, 9, -3]), NOW)] = 0
         if pick.random() < 0.2:
             order.set_priority(pick.choice(order.places).name, pick.randint(-5, 5))
-        free = pick.randint(1, 10)
-        found = order.next(lambda place, free=free: Fits() if place.need_bytes <= free else Wait())
+        found = order.next(partial(plan_with, pick.randint(1, 10)))
         assert found is not None
         place, plan = found
         if isinstance(plan, Wait):
