@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from mlx_server.app.asking import Unanswered
 from mlx_server.app.fleet import errors as fleet
-from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay
+from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay, TooManyDownloads
 from mlx_server.app.hub.installing import NameTaken
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
@@ -29,6 +29,7 @@ from mlx_server.workers.hub.errors import (
     NotAHubId,
     NotEnoughDisk,
     NothingToServe,
+    TokenRefused,
 )
 
 INVALID = "invalid_request_error"
@@ -104,8 +105,10 @@ HUB: dict[type[HubError], tuple[int, str, str]] = {
     NotAHubId: (400, INVALID, "invalid_hub_id"),
     NothingToServe: (400, INVALID, "not_servable"),
     HubDenied: (403, "permission_error", "hub_access_denied"),
+    TokenRefused: (403, "permission_error", "hub_access_denied"),
     HubNotFound: (404, INVALID, "hub_model_not_found"),
     DownloadNotFound: (404, INVALID, "download_not_found"),
+    TooManyDownloads: (429, "rate_limit_error", "too_many_downloads"),
     DownloadUnderWay: (409, INVALID, "download_under_way"),
     NameTaken: (409, INVALID, "name_taken"),
     HubOffline: (503, SERVER, "hub_unreachable"),

@@ -66,7 +66,7 @@ _DOCS: dict[str, Doc] = {
         "Download a model, or go on with it",
         impetus_models.DownloadStarted,
         impetus_models.DownloadRequest,
-        errors=(400, 403, 404, 409, 413, 500, 502, 503),
+        errors=(400, 403, 404, 409, 413, 429, 500, 502, 503),
     ),
     "/api/models/downloads": Doc("All downloads, the newest first", impetus_models.DownloadList),
     "/api/models/downloads/{id}": Doc(

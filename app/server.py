@@ -13,6 +13,7 @@ from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
 from mlx_server.app.control import Control
 from mlx_server.app.fleet.fleet import Fleet, Observe
+from mlx_server.app.hub.auto_load import AutoLoad
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installing import Installer
@@ -111,6 +112,8 @@ def create_app(
     downloads = Downloads(settings.hub, registry, installed=installer.installed)
     meter = Meter()
     live = make_station(keys, meter, fleet, downloads)
+    auto_load = AutoLoad(fleet.load)
+    downloads.watch(auto_load.changed)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -124,6 +127,7 @@ def create_app(
         finally:
             await live.close()
             await downloads.close()
+            await auto_load.close()
             await fleet.stop()
             await runs.close()
             await scanner.close()

@@ -35,7 +35,4 @@ def owned(folder: Path, server: Settings) -> Path | None:
         root, real = server.models_dir.resolve(), folder.resolve()
         if real.is_relative_to(root) and real != root:
             return real
-    cache = hub_cache.cache_root().absolute()
-    if folder.absolute().is_relative_to(cache):
-        return cache / folder.absolute().relative_to(cache).parts[0]
-    return None
+    return hub_cache.repository(folder)

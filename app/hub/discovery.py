@@ -79,6 +79,16 @@ class Hub:
         """One model, in MLX's format or not, with the size of what would be downloaded."""
         return await self._details.get(repo_id, lambda: self._find_details(repo_id))
 
+    async def check_access(self, repo_id: str) -> None:
+        """Whether this user may have a model's files: the hub tells of gated ones to everybody. Raises HubDenied."""
+        check_hub_id(repo_id)
+
+        def ask() -> None:
+            with hub_errors(repo_id):
+                self._access.api().auth_check(repo_id)
+
+        await self._calls.run(ask)
+
     async def _find_categories(self) -> dict[str, list[str]]:
         found = await asyncio.gather(*map(self.of_category, CATEGORIES))
         return {
@@ -107,7 +117,7 @@ class Hub:
 
     async def _list(self, *, limit: int, sort: str = "downloads", **query: Any) -> list[HubModel]:
         def ask() -> list[HubModel]:
-            with hub_errors("that can be listed"):
+            with hub_errors():
                 asked = {**query, "sort": KEYS.get(sort, sort), "limit": limit, "expand": LISTED}
                 return [model_of(info) for info in listing(self._access, asked, limit)]
 

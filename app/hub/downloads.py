@@ -21,6 +21,8 @@ from mlx_server.workers.hub.errors import HubError
 log = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 5.0
+MOST = 100
+"""Downloads that run or wait."""
 
 Watcher = Callable[[Download], None]
 Installed = Callable[[Download], Awaitable[None]]
@@ -41,6 +43,13 @@ class DownloadUnderWay(HubError):  # noqa: N818 - named for the fact
         super().__init__(
             f"{row.hub_id} is being downloaded as {row.name!r} ({row.id}): wait until it is there, or cancel it first."
         )
+
+
+class TooManyDownloads(HubError):  # noqa: N818 - named for the fact
+    """Raised when as many downloads run and wait as may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} downloads run or wait already: wait until one has ended, or cancel one.")
 
 
 class MemoryStore:
@@ -95,7 +104,7 @@ class Downloads:
         """Download a repository, or go on with it; one that is under way is joined.
 
         `name` is what the model will be called, its hub id if None. `force` downloads all of it again. Raises
-        NotAHubId or DownloadUnderWay.
+        NotAHubId, DownloadUnderWay or TooManyDownloads.
         """
         check_hub_id(hub_id)
         known = next((one for one in self._downloads.values() if one.row.hub_id == hub_id), None)
@@ -104,6 +113,8 @@ class Downloads:
                 raise DownloadUnderWay(known.row)
             known.row = msgspec.structs.replace(known.row, auto_load=known.row.auto_load or auto_load)
             return known
+        if sum(one.live for one in self._downloads.values()) >= MOST:
+            raise TooManyDownloads(MOST)
         download = known or Download(new_row(hub_id))
         download.row = msgspec.structs.replace(download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0)
         if known is None:
@@ -169,7 +180,7 @@ class Downloads:
                 self._tell(download)
 
     async def _run(self, download: Download, force: bool) -> None:
-        saved_at = time.monotonic()
+        saved_at = float("-inf")
 
         async def report(done: int, total: int) -> None:
             nonlocal saved_at

@@ -10,6 +10,7 @@ from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.hub.download import Download
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow
+from mlx_server.app.registry.scanning import Candidate, described, stamp_of
 from mlx_server.workers.hub.errors import HubError
 
 
@@ -39,25 +40,12 @@ class Installer:
         that holds no model, or InvalidRequest for what is no name.
         """
         await self.check(name, hub_id)
+        known = await self._registry.model(name) or ModelRow(name=name)
         try:
-            found = await asyncio.to_thread(read_model, folder)
+            found, stamp = await asyncio.to_thread(lambda: (read_model(folder), stamp_of(folder)))
         except NotAModel as error:
             raise HubError(str(error)) from None
-        return await self._registry.save(
-            ModelRow(
-                name=name,
-                path=str(folder),
-                hub_id=hub_id,
-                type=found.kind,
-                # The commit that was downloaded.
-                version=folder.name,
-                quantisation=found.quantisation,
-                weight_bytes=found.weight_bytes,
-                parameters=found.parameters,
-                context_length=found.context_length,
-                architecture=found.architecture,
-            )
-        )
+        return await self._registry.save(described(known, Candidate(folder, name, hub_id), found, stamp))
 
     async def installed(self, download: Download) -> None:
         """What `Downloads` calls for a folder that is whole. Raises what `install` raises."""

@@ -125,11 +125,13 @@ async def download(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     installer: Installer = request.app.state.installer
     await installer.check(given.name or given.model_id, given.model_id)
-    size = (await hub.details(given.model_id)).size_bytes
+    model = await hub.details(given.model_id)
+    if model.gated:
+        await hub.check_access(model.id)
     started = await downloads_of(request).start(
         given.model_id, name=given.name, force=given.force_download, auto_load=given.auto_load
     )
-    data = schemas.StartedDownload(given.model_id, started.id, gigabytes(size))
+    data = schemas.StartedDownload(given.model_id, started.id, gigabytes(model.size_bytes))
     return json_answer(schemas.DownloadStarted(True, "Model download started", data))
 
 

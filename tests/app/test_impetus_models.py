@@ -171,6 +171,35 @@ def test_what_cannot_be_downloaded_is_refused(
     assert answer.json()["error"]["param"] == param
 
 
+def test_a_download_that_a_killed_server_left_is_gone_on_with(hub: LocalHub, tmp_path: Path) -> None:
+    env = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_CACHE": str(tmp_path / "cache"),
+        "HF_TOKEN": "",
+        "MLX_SERVER_DATA_DIR": str(tmp_path),
+    }
+    slow = hub.repos[MISTRAL]
+    slow.pause_s = 1.0
+    first = Server(*SCRIPTED, env=env)
+    first.wait_listening()
+    id_ = download(first, model_id=MISTRAL)["download_id"]
+    first.wait_until(lambda: state(first, id_)["done_bytes"] > 10_000)
+    first.process.kill()
+    first.close()
+    slow.pause_s = 0.0
+    second = Server(*SCRIPTED, env=env)
+    try:
+        second.wait_listening()
+        left = state(second, id_)
+        assert (left["status"], left["total_bytes"] > 100_000) == ("interrupted", True)
+        hub.requests.clear()
+        assert download(second, model_id=MISTRAL)["download_id"] == id_
+        assert ended(second, id_)["status"] == "completed"
+        assert hub.asked_for("model.safetensors")[1].range is not None
+    finally:
+        second.close()
+
+
 def test_an_unknown_download_is_not_found(server: Server) -> None:
     assert server.get("/api/models/downloads/download-none").status_code == 404
     assert server.http.delete(f"{server.root}/api/models/downloads/download-none").status_code == 404

@@ -6,7 +6,7 @@ import hashlib
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,8 @@ PIECE = 64 << 10
 LARGE = 1 << 10
 """From how many bytes on a file is kept apart, as LFS has it."""
 
-Body = Callable[[bytes], AsyncIterator[bytes]]
+PATHS = re.compile(r"(.+?)(?:/(revision|tree|auth-check)(?:/.+)?)?")
+"""Below /api/models."""
 
 
 @dataclass
@@ -83,7 +84,9 @@ class Repo:
             "lastModified": self.updated,
             "config": self.config,
         } | (
-            {"safetensors": {"parameters": self.parameters, "total": total(self.parameters)}} if self.parameters else {}
+            {"safetensors": {"parameters": self.parameters, "total": sum(self.parameters.values())}}
+            if self.parameters
+            else {}
         )
 
     def siblings(self, sizes: bool) -> list[dict[str, Any]]:
@@ -98,11 +101,6 @@ class Repo:
         if len(data) >= LARGE:
             told["lfs"] = {"size": size, "sha256": sha256(data), "pointerSize": 134}
         return told
-
-
-def total(parameters: dict[str, int]) -> int:
-    """All of them."""
-    return sum(parameters.values())
 
 
 def sha256(data: bytes) -> str:
@@ -147,6 +145,8 @@ class LocalHub:
         """Bytes of files."""
         self.status = 0
         """With what all requests are refused, if not 0."""
+        self.page = ""
+        """What all requests are answered with, if anything: what a network's login page does."""
         self.pause_s = 0.0
         """Is waited before each listing."""
         self.app = Starlette(
@@ -167,17 +167,19 @@ class LocalHub:
         """The requests with this in their paths."""
         return [request for request in self.requests if part in request.path]
 
-    def refusal(self, request: Request, repo: Repo | None) -> Response | None:
-        """Notes the request, and refuses what must be refused."""
+    def refusal(self, request: Request, repo: Repo | None, *, protected: bool = True) -> Response | None:
+        """Notes the request, and refuses what must be refused. What is not protected is told of gated ones, too."""
         query = f"?{request.url.query}" if request.url.query else ""
         given = request.headers
         asked = Asked(request.method, f"{request.url.path}{query}", given.get("range"), given.get("authorization"))
         self.requests.append(asked)
         if self.status:
             return Response(status_code=self.status)
+        if self.page:
+            return Response(self.page, media_type="text/html")
         if repo is None:
             return JSONResponse({"error": "Repository not found"}, 401, {"X-Error-Code": "RepoNotFound"})
-        if repo.gated and request.headers.get("authorization") != f"Bearer {TOKEN}":
+        if repo.gated and protected and request.headers.get("authorization") != f"Bearer {TOKEN}":
             return JSONResponse({"error": "Access to this model is restricted."}, 401, {"X-Error-Code": "GatedRepo"})
         return None
 
@@ -185,8 +187,9 @@ class LocalHub:
         """GET /api/models with search, filter, author, pipeline_tag, sort, limit and pages."""
         query = request.query_params
         await anyio.sleep(self.pause_s)
-        if self.refusal(request, None) is not None and self.status:
-            return Response(status_code=self.status)
+        refused = self.refusal(request, None)
+        if refused is not None and (self.status or self.page):
+            return refused
         found = [repo for repo in self.repos.values() if matches(repo, request)]
         order = {"downloads": "downloads", "likes": "likes", "createdAt": "created", "lastModified": "updated"}
         if "sort" in query:
@@ -200,12 +203,16 @@ class LocalHub:
         return JSONResponse([repo.listed() for repo in page], headers=headers)
 
     async def about(self, request: Request) -> Response:
-        """GET /api/models/{id}, …/revision/{revision} and …/tree/{revision}."""
-        id_, what, _ = re.fullmatch(r"(.+?)(?:/(revision|tree)/(.+))?", request.path_params["id"]).groups()  # type: ignore[union-attr]
+        """GET /api/models/{id}, …/revision/{revision}, …/tree/{revision} and …/auth-check."""
+        asked = PATHS.fullmatch(request.path_params["id"])
+        assert asked is not None
+        id_, what = asked.groups()
         repo = self.repos.get(id_)
-        if (refused := self.refusal(request, repo)) is not None:
+        if (refused := self.refusal(request, repo, protected=what == "auth-check")) is not None:
             return refused
         assert repo is not None
+        if what == "auth-check":
+            return Response()
         if what == "tree":
             return JSONResponse([tree_entry(repo.sibling(path)) for path in repo.files])
         sizes = request.query_params.get("blobs", "").lower() in ("true", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 
 
 class HubError(Exception):
@@ -85,9 +86,16 @@ class NothingToServe(HubError):  # noqa: N818 - named for the fact
         super().__init__(f"{repo_id} has no *.safetensors files, so it can't be served. Look for an MLX version of it.")
 
 
+class TokenRefused(HubError):  # noqa: N818 - named for the fact
+    """Raised when the hub does not know the token."""
+
+    def __init__(self) -> None:
+        super().__init__("The hub refuses the token: set HF_TOKEN to a valid one, or to none, and start again.")
+
+
 @contextmanager
-def hub_errors(repo_id: str) -> Iterator[None]:
-    """Raises HubError for what the hub's client raises about a repository."""
+def hub_errors(repo_id: str | None = None) -> Iterator[None]:
+    """Raises HubError for what the hub's client raises about a repository, or about none."""
     import httpx2
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -101,22 +109,26 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
     except GatedRepoError:
-        raise HubDenied(repo_id) from None
+        raise of_status(403, repo_id) from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise HubNotFound(repo_id) from None
+        raise of_status(404, repo_id) from None
     except HfHubHTTPError as error:
         raise of_status(error.response.status_code, repo_id) from None
     except OfflineModeIsEnabled:
         raise HubOffline("HF_HUB_OFFLINE is set") from None
     except (httpx2.TransportError, LocalEntryNotFoundError) as error:
         raise HubOffline(type(error.__cause__ or error).__name__) from None
+    except JSONDecodeError:
+        raise HubOffline("what answered is no hub") from None
 
 
-def of_status(status: int, repo_id: str) -> HubError:
+def of_status(status: int, repo_id: str | None) -> HubError:
     """What a refusal means."""
-    if status in (401, 403):
+    if status == 401 or (status == 403 and repo_id is None):
+        return TokenRefused()
+    if status == 403 and repo_id is not None:
         return HubDenied(repo_id)
-    if status == 404:
+    if status == 404 and repo_id is not None:
         return HubNotFound(repo_id)
     if status == 429:
         return HubBusy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -21,6 +22,9 @@ MODEL_FILES = [
 ]
 HUB_FILES = [*MODEL_FILES, "README.md"]
 """What is downloaded: also the model's card, which it works without."""
+
+ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""It becomes the name of a file here, whatever a hub may say."""
 
 WEIGHTS = "*.safetensors"
 
@@ -45,11 +49,11 @@ class RepoFile:
 def needed(siblings: Iterable[Any]) -> list[RepoFile]:
     """Those of the hub's `siblings` (asked for with their metadata) that a model is made of; the largest first."""
     files = [
-        RepoFile(one.rfilename, one.size, one.lfs.sha256 if one.lfs else one.blob_id)
+        RepoFile(one.rfilename, one.size, (one.lfs.sha256 if one.lfs else one.blob_id) or "")
         for one in siblings
-        if one.size is not None and one.blob_id and any(fnmatch(one.rfilename, pattern) for pattern in HUB_FILES)
+        if one.size is not None and any(fnmatch(one.rfilename, pattern) for pattern in HUB_FILES)
     ]
-    return sorted(files, key=lambda file: (-file.size, file.path))
+    return sorted((file for file in files if ETAG.fullmatch(file.etag)), key=lambda file: (-file.size, file.path))
 
 
 def has_weights(files: Iterable[RepoFile]) -> bool:

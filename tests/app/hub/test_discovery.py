@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.hub import LocalHub, Repo, running
+from support.hub import TOKEN, LocalHub, Repo, running
 
 from mlx_server.app.hub.calls import Calls
 from mlx_server.app.hub.discovery import Hub, Sort
 from mlx_server.workers.hub.access import HubAccess
-from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline, NotAHubId
+from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline, NotAHubId, TokenRefused
 
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 2000, "pytorch_model.bin": b"p" * 9000}
 FOUR_BITS = {"model_type": "llama", "quantization_config": {"bits": 4}}
@@ -126,12 +126,36 @@ def test_answers_are_kept_and_errors_are_not() -> None:
 
 @pytest.mark.parametrize(
     ("id_", "error"),
-    [("mlx-community/secret", HubDenied), ("mlx-community/none", HubNotFound), ("../api", NotAHubId)],
+    [("mlx-community/none", HubNotFound), ("../api", NotAHubId)],
 )
 def test_what_may_not_be_seen_is_refused(id_: str, error: type[Exception]) -> None:
     async def scenario(hub: Hub, local: LocalHub) -> None:
         with pytest.raises(error):
             await hub.details(id_)
+
+    at(scenario, *REPOS)
+
+
+def test_a_gated_model_is_told_of_and_not_given() -> None:
+    async def scenario(hub: Hub, local: LocalHub) -> None:
+        assert (await hub.details("mlx-community/secret")).gated
+        await hub.check_access("mlx-community/Omni")
+        with pytest.raises(HubDenied, match="set HF_TOKEN"):
+            await hub.check_access("mlx-community/secret")
+        await Hub(HubAccess(local.url, TOKEN)).check_access("mlx-community/secret")
+
+    at(scenario, *REPOS)
+
+
+def test_what_is_no_hub_or_refuses_the_token_is_told_as_that() -> None:
+    async def scenario(hub: Hub, local: LocalHub) -> None:
+        local.page = "<html>Log in to this network</html>"
+        for asked in (hub.popular(), hub.details("mlx-community/Omni")):
+            with pytest.raises(HubOffline, match="what answered is no hub"):
+                await asked
+        local.page, local.status = "", 401
+        with pytest.raises(TokenRefused, match="HF_TOKEN"):
+            await hub.popular()
 
     at(scenario, *REPOS)
 

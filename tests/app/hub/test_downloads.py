@@ -11,6 +11,7 @@ from support.hub import LocalHub, Repo, running
 
 from mlx_server.app.hub.download import Download, DownloadStatus
 from mlx_server.app.hub.downloads import DownloadNotFound, Downloads, DownloadUnderWay, MemoryStore
+from mlx_server.app.hub.fetching import MODULE
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubError, NotAHubId
 
@@ -29,7 +30,9 @@ def slow(id_: str = ID) -> Repo:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    """The processes that download."""
+    living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in living if MODULE in child.cmdline()]
 
 
 async def until(download: Download, true: Callable[[], bool], downloads: Downloads) -> None:
