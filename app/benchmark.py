@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ async def sample(deployment: Deployment, request: GenerationRequest) -> Timed:
     """One answer. Raises QueueFull, QueueClosed or Unanswered."""
     began = time.perf_counter()
     ticket = deployment.queue.submit(deployment.settle(request), whole=False)
-    tokens, first_s, gpu = 0, None, None
+    tokens, first_s = 0, None
+    looking: asyncio.Task[float | None] | None = None
     try:
         while events := await ticket.mailbox.get():
             for event in events:
@@ -79,8 +81,11 @@ async def sample(deployment: Deployment, request: GenerationRequest) -> Timed:
                         first_s = time.perf_counter() - began
                         # What was timed so far would be wrong for an answer that another worker starts over.
                         ticket.sent = True
-            if first_s is not None and gpu is None:
-                gpu = await to_thread.run_sync(gpu_utilization)
+                        # Beside the answer, whose time this must not change.
+                        looking = asyncio.create_task(to_thread.run_sync(gpu_utilization))
+        time_s = time.perf_counter() - began
+        return Timed(tokens, time_s, first_s, await looking if looking is not None else None)
     finally:
         deployment.queue.cancel(ticket)
-    return Timed(tokens, time.perf_counter() - began, first_s, gpu)
+        if looking is not None:
+            looking.cancel()

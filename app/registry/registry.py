@@ -116,8 +116,8 @@ class Registry:
 
     async def keep(self, key: str, value: str) -> None:
         """Keep something under a key that is no setting of clients."""
-        query, given = "INSERT OR REPLACE INTO settings VALUES (?, ?)", (OWN + key, msgspec.json.encode(value).decode())
-        await self._database.write(lambda connection: connection.execute(query, given).rowcount)
+        given = (OWN + key, msgspec.json.encode(value).decode())
+        await self._database.change("INSERT OR REPLACE INTO settings VALUES (?, ?)", given)
 
     async def downloads(self) -> list[DownloadRow]:
         """All downloads, the first one first."""

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +10,8 @@ import pytest
 import requests
 import socketio
 from socketio.exceptions import ConnectionError as Refused
+from support.hosts import running
+from support.hub import LocalHub, Repo
 from support.servers import SCRIPTED, Server, wait_for
 
 from mlx_server.app.live.listeners import MAX_MESSAGE_BYTES
@@ -79,6 +82,32 @@ def test_listener_is_told_what_happens(scripted_server: Server, transport: str) 
         metrics = listener.wait("hardware_metrics")
         assert metrics["process"]["pid"] == scripted_server.process.pid
         assert metrics.keys() >= {"timestamp", "cpu", "memory", "thermal", "metal", "process"}
+
+
+def test_listener_is_told_of_models_that_come_and_go(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED)
+    with Listener(server, "websocket") as listener:
+        listener.wait("model_status")
+        for path in ("unload", "load"):
+            assert server.post(f"/api/models/{path}", {"model_id": "scripted"}).status_code == 200
+        wait_for(lambda: listener.of("model_status")[-1]["status"] == "loaded" and len(listener.of("model_status")) > 4)
+        moves = [status["status"] for status in listener.of("model_status") if status["phase"] is None]
+        assert moves == ["loaded", "unloading", "unloaded", "loading", "loaded"]
+        assert "importing" in [status["phase"] for status in listener.of("model_status")]
+
+
+def test_listener_is_told_how_far_a_download_is(launch: Callable[..., Server], tmp_path: Path) -> None:
+    repository = Repo("a/b", {"config.json": b"{}", "model.safetensors": b"w" * 2000})
+    with running(LocalHub(repository)) as hub:
+        server = launch(*SCRIPTED, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)})
+        with Listener(server, "websocket") as listener:
+            body = {"model_id": "a/b"}
+            started = server.post("/api/models/download", body, headers={"Content-Type": "application/json"})
+            assert started.status_code == 200
+            wait_for(lambda: listener.wait("download_progress")["status"] not in ("waiting", "downloading"))
+            progress = listener.of("download_progress")
+            assert {one["download_id"] for one in progress} == {started.json()["data"]["download_id"]}
+            assert {one["model_id"] for one in progress} == {"a/b"}
 
 
 def test_client_that_begins_with_polling_changes_to_a_websocket(scripted_server: Server) -> None:

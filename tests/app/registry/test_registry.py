@@ -213,6 +213,15 @@ def test_settings_that_were_set_are_kept(open_registry: Callable[[], Registry]) 
     assert run(open_registry().settings()) == kept
 
 
+def test_what_the_server_keeps_for_itself_is_no_setting(open_registry: Callable[[], Registry]) -> None:
+    first, second = open_registry(), open_registry()
+    assert run(first.kept("mode")) is None
+    run(first.keep("mode", "efficiency"))
+    run(first.keep("mode", "balanced"))
+    assert run(second.kept("mode")) == "balanced"
+    assert run(second.settings()) == {}
+
+
 def test_setting_that_can_not_be_is_not_kept(registry: Registry) -> None:
     with pytest.raises(InvalidRequest, match="from 1 to 65535"):
         run(registry.set_setting("server_port", 0))

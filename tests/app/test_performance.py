@@ -1,0 +1,34 @@
+"""Modes as shares of what is configured."""
+
+import pytest
+
+from mlx_server.app.performance import LEAST_CHUNK, Mode, Tuning
+from mlx_server.app.settings import ModelSettings
+
+SETTINGS = ModelSettings("m", prefill_step_size=512, feature_cache_bytes=1000, prefix_cache_bytes=3000)
+
+
+@pytest.mark.parametrize(
+    ("mode", "rows", "threads", "chunk", "caches"),
+    [
+        (Mode.EFFICIENCY, 4, 5, 256, (500, 1500)),
+        (Mode.BALANCED, 8, 10, 512, (1000, 3000)),
+        (Mode.PERFORMANCE, 8, 10, 1024, (2000, 6000)),
+    ],
+)
+def test_mode_is_a_share_of_what_is_configured(
+    mode: Mode, rows: int, threads: int, chunk: int, caches: tuple[int, int]
+) -> None:
+    tuning = Tuning()
+    tuning.mode = mode
+    tuned = tuning.tuned(SETTINGS)
+    assert (tuning.rows(8), tuning.threads(10), tuned.prefill_step_size) == (rows, threads, chunk)
+    assert (tuned.feature_cache_bytes, tuned.prefix_cache_bytes) == caches
+    assert tuned.rows("lm") == SETTINGS.rows("lm"), "memory was granted for these"
+
+
+def test_least_is_enough_to_serve() -> None:
+    tuning = Tuning()
+    tuning.mode = Mode.EFFICIENCY
+    assert (tuning.rows(1), tuning.threads(1)) == (1, 1)
+    assert tuning.tuned(ModelSettings("m", prefill_step_size=LEAST_CHUNK)).prefill_step_size == LEAST_CHUNK
