@@ -10,8 +10,7 @@ import pytest
 import requests
 import socketio
 from socketio.exceptions import ConnectionError as Refused
-from support.hosts import running
-from support.hub import LocalHub, Repo
+from support.hub import LocalHub, Repo, running
 from support.servers import SCRIPTED, Server, wait_for
 
 from mlx_server.app.live.listeners import MAX_MESSAGE_BYTES
