@@ -5,64 +5,31 @@ A method that differs from the others of its path has a line of its own: `"DELET
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from mlx_server.app.documentation_managing import MANAGING, NAME
+from mlx_server.app.documented import ASKS, GENERATES, LOOKS_UP, Doc
 from mlx_server.app.hub.categories import WORDS
 from mlx_server.schemas import (
     anthropic,
     anthropic_answer,
     impetus_models,
+    managed_models,
     openai_embeddings,
     operations,
     scores,
+    system,
     tokens,
 )
 from mlx_server.schemas import openai_responses_answer as responses
-from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody
-from mlx_server.schemas.openai import Model, ModelList
+from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody
 from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai_completions import Completion, CompletionRequest
 from mlx_server.schemas.openai_responses import ResponsesRequest
 from mlx_server.schemas.openai_responses_events import Event
 from mlx_server.schemas.openai_responses_items import ItemList
 
-READS = (500,)
-LOOKS_UP = (404, 500)
-ASKS = (400, 404, 500)
-GENERATES = (400, 413, 429, 500, 502, 503, 504)
-"""Statuses of errors by what a route does. A refused key's 401 goes without saying."""
-
-
-@dataclass(frozen=True)
-class Doc:
-    """What a route takes and answers.
-
-    `request` and `answer` are msgspec types of JSON, `event` that of what each server-sent event of a stream holds.
-    An answer that is no JSON has a `media` type instead. `also` are answers with another status than 200. `errors`
-    are the statuses whose answer is an `error`.
-    """
-
-    summary: str
-    answer: Any = None
-    request: Any = None
-    event: Any = None
-    errors: tuple[int, ...] = READS
-    marks: tuple[str, ...] = ()
-    """Data of events that is no JSON."""
-    error: Any = ErrorBody
-    media: str = "application/json"
-    also: Mapping[int, Any] = field(default_factory=dict)
-    path: Mapping[str, str] = field(default_factory=dict)
-    """What the parameters in the path mean."""
-    query: Mapping[str, str] = field(default_factory=dict)
-    """Parameters in the query, and what they do."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers that a request may have, and what they do."""
-
-
-ID = {"id": "The model's id. It may contain slashes, as they are or escaped."}
 RESPONSE = {"id": "The response's id."}
 PAGE = {
     "limit": "At most so many items, 1 to 100 (20).",
@@ -86,8 +53,10 @@ DOCS: dict[str, Doc] = {
     "/docs": Doc("This document, for people", media="text/html"),
     "/api/docs": Doc("This document, for people", media="text/html", error=ApiErrorBody),
     "/docs/assets/{name}": Doc("A file of that page", media="*/*", errors=LOOKS_UP, path={"name": "The file's name."}),
-    "/v1/models": Doc("What is served", ModelList),
-    "/v1/models/{id}": Doc("One model", Model, errors=LOOKS_UP, path=ID),
+    "/": Doc("What answers here", system.Root),
+    "/v1/models": Doc("All models that may be named", managed_models.AllModels),
+    "/v1/models/{name}": Doc("One model", managed_models.ModelDetails, errors=LOOKS_UP, path=NAME),
+    **MANAGING,
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
     "/v1/chat/completions": Doc("Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, DONE, headers=METRICS),
     "/v1/completions": Doc(

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
-from mlx_server.app.documentation import DOCS, Doc
+from mlx_server.app.documentation import DOCS
+from mlx_server.app.documented import Doc
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 
 SCHEMAS = "#/components/schemas/{name}"

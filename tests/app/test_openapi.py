@@ -13,7 +13,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from support.servers import SCRIPTED, Server
 
-from mlx_server.app.documentation import DOCS, Doc
+from mlx_server.app.documentation import DOCS
+from mlx_server.app.documented import Doc
 from mlx_server.app.openapi import MEANINGS, docs_of, document, path_of
 from mlx_server.app.server import ROUTES, create_app
 from mlx_server.app.settings import ModelSettings, Settings
