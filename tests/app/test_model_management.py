@@ -138,7 +138,7 @@ def test_model_is_unloaded_and_loaded_again(server: Server, name: str) -> None:
 def test_unknown_model_is_not_found(server: Server, method: str, path: str) -> None:
     answer = server.http.request(method, f"{server.root}{path}")
     assert answer.status_code == 404
-    assert answer.json()["detail"] == "Model 'nobody' not found"
+    assert answer.json()["detail"].startswith("Model 'nobody' not found")
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,9 @@ def test_model_is_deleted_with_its_files_or_without(folder_server: Server) -> No
 
 @pytest.mark.model
 def test_model_that_cannot_be_read_is_refused(folder_server: Server) -> None:
-    assert post(folder_server, "/v1/models/rotten/load").status_code in (400, 500)
-    assert folder_server.get("/health").json()["status"] == "healthy"
+    answer = post(folder_server, "/v1/models/rotten/load")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_not_servable")
+    assert "model.safetensors" in answer.json()["detail"]
 
 
 def test_only_the_operator_deletes_and_installs(server: Server) -> None:
@@ -330,7 +331,7 @@ def test_waiting_load_has_a_place_in_the_line_that_can_change(launch: Callable[.
         return server.get(f"/v1/manager/models/{name}/status").json()["queue_position"]
 
     with ThreadPoolExecutor(3) as pool:
-        busy = pool.submit(server.chat, {"tokens": 40, "delay_s": 0.1}, model="held", max_tokens=40)
+        busy = pool.submit(server.chat, {"tokens": 40, "interval_s": 0.1}, model="held")
         server.wait_until(lambda: server.get("/v1/queue/stats").json()["queue_stats"]["running_requests"] == 1)
         first = pool.submit(post, server, "/v1/models/b/load")
         server.wait_until(lambda: place("b") == 0)
