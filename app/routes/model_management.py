@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.encoders.generated import GenerateEncoder
-from mlx_server.app.fleet.errors import NotServable
+from mlx_server.app.fleet.errors import ModelNotFound, NotServable
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.names import NAME_RULE, is_name
 from mlx_server.app.hub.discovery import Hub
@@ -43,9 +43,8 @@ async def load(request: Request) -> Response:
     """Load a model, and answer once it takes work."""
     query = query_of(request, ("priority",))
     priority = number(query.get("priority", "0"), "priority", -MOST_PRIORITY, MOST_PRIORITY)
-    model = await one_managed(request, request.path_params["name"])
     fleet: Fleet = request.app.state.fleet
-    deployment = await fleet.load(model.name, priority=priority)
+    deployment = await fleet.load(request.path_params["name"], priority=priority)
     return json_answer(Moved(f"Model '{deployment.name}' loaded successfully", ModelState.LOADED.value))
 
 
@@ -74,11 +73,12 @@ async def delete(request: Request) -> Response:
     fleet: Fleet = request.app.state.fleet
     name = request.path_params["name"]
     try:
-        model = await one_managed(request, name)
-        name = model.name
+        deployment = fleet.find(name)
+        name = deployment.name if deployment else name
         removed = await fleet.delete(name, remove_files=remove_files)
-    except NotServable:  # its files are broken or gone: there is nothing to unload
-        await registry.remove(name)
+    except (NotServable, ModelNotFound):  # its files are broken or gone: there is nothing to unload
+        if not await registry.remove(name):
+            raise
         removed = False
     except (OSError, sqlite3.Error) as error:
         raise HTTPException(500, f"Model '{name}' could not be deleted: {error}") from None

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from anyio import to_thread
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,6 +37,9 @@ CONTENTS: dict[Any, set[str]] = {
     ScoresRequest: {side for pair in SIDES for side in pair},
 }
 """Fields that say what is asked, not how."""
+VERBS = {"load": "POST", "unload": "POST", "generate": "POST", "health": "GET, HEAD"}
+"""Ends of the paths that are not models' names, and the methods that are allowed there."""
+
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
 
@@ -131,7 +135,10 @@ async def list_models(request: Request) -> Response:
 
 
 async def one_model(request: Request) -> Response:
-    """One model by its name, which may contain slashes."""
+    """One model by its name, which may contain slashes. Raises HTTPException for another endpoint's path."""
+    _, slash, end = request.path_params["name"].rpartition("/")
+    if slash and (allowed := VERBS.get(end)):
+        raise HTTPException(405, headers={"Allow": allowed})
     return await (delete(request) if request.method == "DELETE" else get_model(request))
 
 

@@ -19,8 +19,11 @@ CHECKS = (
     "unsupported_method",
     "negative_data_rejection",
 )
-EXCLUDED: tuple[str, ...] = ()
+EXCLUDED: tuple[str, ...] = ("/v1/system/shutdown", "/v1/system/restart")
 """Paths that stop something."""
+
+HEADER = b'{"w":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}'
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
 
 LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "45", "--phases", "coverage,fuzzing")
 
@@ -28,7 +31,9 @@ LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "45", "--phases"
 @pytest.fixture
 def scripted_server(tmp_path: Path) -> Iterator[Server]:
     """One that asks a hub on this machine: one that can't be reached is a server's error, if an honest one."""
-    with running(LocalHub(Repo("a/b", {"model.safetensors": b"w" * 2000}))) as hub:
+    with running(
+        LocalHub(Repo("a/b", {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS}))
+    ) as hub:
         server = Server(*SCRIPTED, "--max-concurrency", 4, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)})
         server.wait_ready()
         yield server
@@ -49,7 +54,7 @@ def test_no_request_has_an_answer_that_is_not_documented(scripted_server: Server
     assert done.returncode == 0, done.stdout + done.stderr
     operations = sum(len(item) for item in scripted_server.get("/openapi.json").json()["paths"].values())
     # All but the request for the document itself.
-    assert f"Tested: {operations - 1}\n" in done.stdout
+    assert f"Tested: {operations - 1 - len(EXCLUDED)}\n" in done.stdout
     assert scripted_server.stats()["served"] > 20, "it got through to the model"
     scripted_server.wait_stats(active_requests=0, rows_used=0)
     assert scripted_server.chat("still there").status_code == 200
