@@ -17,6 +17,15 @@ MODULE = (sys.executable, "-m", "mlx_server.app")
 CHECKOUT = (sys.executable, "-m", "app.main")
 EXIT_USAGE = 2
 FLAGS = {
+    "--model",
+    "--config",
+    "--models-dir",
+    "--max-models",
+    "--memory-limit",
+    "--idle-timeout",
+    "--pin",
+    "--auto-download",
+    "--accelerator-lease",
     "--model-path",
     "--model-type",
     "--model-name",
@@ -129,10 +138,20 @@ def test_flag_that_means_nothing_for_the_type_is_refused(kind: str, flag: str) -
     assert f"means nothing for --model-type {kind}" in done.stderr
 
 
-def test_missing_model_path_is_refused() -> None:
-    done = run(*MODULE, "launch")
-    assert done.returncode == EXIT_USAGE
-    assert "--model-path" in done.stderr
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--model-name", "x"), "names the model of --model-path, which is missing"),
+        (("--model", "../x=scripted"), "can't be a model's name"),
+        (("--model", "a=scripted", "--model", "a=scripted"), "two models are called 'a'"),
+        (("--pin", "x"), "there is no model 'x'"),
+        (("--memory-limit", "much"), "must be a number of GB"),
+    ],
+)
+def test_flags_about_models_that_make_no_sense_are_refused(flags: tuple[str, ...], said: str) -> None:
+    done = run(*MODULE, "launch", "--model-type", "scripted", *flags)
+    assert done.returncode == EXIT_USAGE, done
+    assert said in done.stderr
 
 
 def test_environment_says_what_flags_say(launch: Callable[..., Server]) -> None:
