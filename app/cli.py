@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -373,6 +374,8 @@ def launch(
     """
     from mlx_server.app.config_file import ConfigError, models_of, read_config, server_of
     from mlx_server.app.memory_limit import parse_memory_limit
+    from mlx_server.app.registry.app_settings import with_stored
+    from mlx_server.app.registry.stored import keys_of, read_stored
     from mlx_server.schemas.messages import MediaLimits
     from mlx_server.workers.supervisor import Patience
 
@@ -461,7 +464,11 @@ def launch(
     )
 
     def read() -> Settings:
-        """The settings as the flags and the configuration file give them now. Raises ConfigError."""
+        """The settings as the flags, the configuration file and clients give them now. Raises ConfigError."""
+        return with_stored(configured(), read_stored(flags.data_dir), keys_of(given))
+
+    def configured() -> Settings:
+        """The same without what clients have set. Raises ConfigError."""
         if config is None:
             return replace(flags, models=pinned(named, pin or ()))
         found = read_config(config)
@@ -472,6 +479,8 @@ def launch(
             raise ConfigError(f"{config}: {error.message}") from None
 
     try:
+        if folder := read_stored(flags.data_dir).get("huggingface_cache_dir"):
+            os.environ["HF_HUB_CACHE"] = str(folder)  # before anybody asks the hub's client, which reads it once
         serve(read(), read)
     except ConfigError as error:
         fail(str(error), EXIT_USAGE)

@@ -9,24 +9,25 @@ from typing import Any
 
 from mlx_server.app.doc import ASKS, GENERATES, LOOKS_UP, Doc
 from mlx_server.app.impetus_documentation import IMPETUS
+from mlx_server.app.mlx_gui_documentation import MANAGING, NAME
 from mlx_server.schemas import (
     anthropic,
     anthropic_answer,
+    managed_models,
     openai_embeddings,
     operations,
     scores,
+    system,
     tokens,
 )
 from mlx_server.schemas import openai_responses_answer as responses
 from mlx_server.schemas.errors import AnthropicErrorBody
-from mlx_server.schemas.openai import Model, ModelList
 from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai_completions import Completion, CompletionRequest
 from mlx_server.schemas.openai_responses import ResponsesRequest
 from mlx_server.schemas.openai_responses_events import Event
 from mlx_server.schemas.openai_responses_items import ItemList
 
-ID = {"id": "The model's id. It may contain slashes, as they are or escaped."}
 RESPONSE = {"id": "The response's id."}
 PAGE = {
     "limit": "At most so many items, 1 to 100 (20).",
@@ -49,8 +50,10 @@ DOCS: dict[str, Doc] = {
     "/openapi.json": Doc("This document", dict[str, Any]),
     "/docs": Doc("This document, for people", media="text/html"),
     "/docs/assets/{name}": Doc("A file of that page", media="*/*", errors=LOOKS_UP, path={"name": "The file's name."}),
-    "/v1/models": Doc("What is served", ModelList),
-    "/v1/models/{id}": Doc("One model", Model, errors=LOOKS_UP, path=ID),
+    "/": Doc("What answers here", system.Root),
+    "/v1/models": Doc("All models that may be named", managed_models.AllModels),
+    "/v1/models/{name}": Doc("One model", managed_models.ModelDetails, errors=LOOKS_UP, path=NAME),
+    **MANAGING,
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
     "/v1/chat/completions": Doc("Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, DONE, headers=METRICS),
     "/v1/completions": Doc(

@@ -17,6 +17,7 @@ from mlx_server.app.asking import Unanswered
 from mlx_server.app.fleet import errors as fleet
 from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay, TooManyDownloads
 from mlx_server.app.hub.installing import NameTaken
+from mlx_server.app.registry.app_settings import SettingNotFound
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.messages import Failed, FailureKind, NoAnswer
@@ -172,6 +173,8 @@ def of_exception(error: Exception) -> Answer:
         case fleet.FleetError():
             status, kind, code = FLEET[type(error)]
             return Answer(status, kind, str(error), "model", code)
+        case SettingNotFound():
+            return Answer(404, INVALID, str(error), "key", "setting_not_found")
         case HTTPException():
             kind, code = STATUSES.get(error.status_code, (INVALID if error.status_code < 500 else SERVER, None))
             return Answer(error.status_code, kind, error.detail, None, code, dict(error.headers or {}))
@@ -199,6 +202,6 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-HANDLERS = dict.fromkeys(
-    (InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, fleet.FleetError, HTTPException), handle
-)
+EXPLAINED = (InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, fleet.FleetError, SettingNotFound)
+
+HANDLERS = dict.fromkeys((*EXPLAINED, HTTPException), handle)

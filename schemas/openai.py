@@ -218,7 +218,8 @@ class Model(msgspec.Struct, frozen=True):
 
     `context_length` is in tokens, prompt and answer together, and null while it is not known. `default_max_tokens` is
     the most that a request gets that sets no limit, null for a model that writes no text. `supported_parameters` are
-    those of both kinds of completion, or of what such a model does.
+    those of both kinds of completion, or of what such a model does. `status` is unloaded, loading, loaded, restarting,
+    unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields.
     """
 
     id: str
@@ -231,6 +232,9 @@ class Model(msgspec.Struct, frozen=True):
     modalities: Modalities
     features: Features
     supported_parameters: list[str]
+    root: str
+    parent: None = None
+    permission: list[str] = []
 
 
 class ModelList(msgspec.Struct, frozen=True):

@@ -186,6 +186,13 @@ class Fleet:
             await self._registered.forget(deployment.name)
         return remove_files and await to_thread.run_sync(remove_model_files, deployment.settings, self.settings)
 
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on; the models that are configured must be the same."""
+        self.settings, self.catalogue = settings, Catalogue(settings)
+        self._room.adopt(settings)
+        if self._registered is not None:
+            self._registered.defaults = settings.defaults
+
     def set_priority(self, name: str, priority: int) -> None:
         """How soon a waiting load gets its turn. Raises ModelNotFound."""
         deployment = self.find(name)
@@ -208,10 +215,7 @@ class Fleet:
         except (ConfigError, FleetError, ValueError) as error:
             log.error("the configuration stays as it was: %s", error)
             return ReloadReport(error=str(error))
-        self.settings, self.catalogue = settings, catalogue
-        self._room.adopt(settings)
-        if self._registered is not None:
-            self._registered.defaults = settings.defaults
+        self.adopt(settings)
         for name in report.removed:
             self._retire(name)
         for model, model_type in zip(new, types, strict=True):

@@ -127,7 +127,8 @@ def with_stored(settings: Settings, stored: Mapping[str, Value], given: Collecti
         settings = replace(settings, port=int(wanted["server_port"]))
     if "max_concurrent_requests" in stored:
         rows = int(wanted["max_concurrent_requests"])
-        settings = replace(settings, defaults=replace(settings.defaults, max_concurrency=rows))
+        models = (model if model.max_concurrency else replace(model, max_concurrency=rows) for model in settings.models)
+        settings = replace(settings, models=tuple(models), defaults=replace(settings.defaults, max_concurrency=rows))
     if stored.keys() & {"auto_unload_inactive_models", "model_inactivity_timeout_minutes"}:
         minutes = int(wanted["model_inactivity_timeout_minutes"]) if wanted["auto_unload_inactive_models"] else 0
         settings = replace(settings, idle_timeout_s=minutes * 60.0)

@@ -1,24 +1,27 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`."""
+"""`/v1/models` and `/v1/models/{name}`."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, cast
+from typing import Any
 
 import msgspec
+from anyio import to_thread
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.abilities import WRITES
-from mlx_server.app.catalog.model_facts import MODEL_TYPES
 from mlx_server.app.deployment import Deployment
-from mlx_server.app.fleet.catalogue import Known
-from mlx_server.app.fleet.errors import ModelNotFound
+from mlx_server.app.fleet.device import Device, find_device
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
+from mlx_server.app.managed import TYPES, Managed, all_managed, gigabytes, one_managed, state_of
+from mlx_server.app.routes.model_management import delete
 from mlx_server.app.settings import ModelType
+from mlx_server.schemas.managed_models import AllModels, ListedModel, ModelDetails
 from mlx_server.schemas.messages import ModelFacts
-from mlx_server.schemas.openai import Features, Modalities, Model, ModelList
+from mlx_server.schemas.openai import Features, Modalities, Model
 from mlx_server.schemas.openai_chat import ChatRequest
 from mlx_server.schemas.openai_completions import CompletionRequest
 from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
@@ -34,6 +37,9 @@ CONTENTS: dict[Any, set[str]] = {
     ScoresRequest: {side for pair in SIDES for side in pair},
 }
 """Fields that say what is asked, not how."""
+VERBS = {"load": "POST", "unload": "POST", "generate": "POST", "health": "GET, HEAD"}
+"""Ends of the paths that are not models' names, and the methods that are allowed there."""
+
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
 
@@ -46,7 +52,7 @@ def describe(deployment: Deployment) -> Model:
         object="model",
         created=deployment.created,
         owned_by="mlx-server",
-        status=deployment.status,
+        status=state_of(deployment).value,
         context_length=context_length,
         default_max_tokens=default_max_tokens(deployment, context_length),
         modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(deployment.type, ["text"])),
@@ -59,6 +65,7 @@ def describe(deployment: Deployment) -> Model:
             dimensions=facts.dimensions if facts else None,
         ),
         supported_parameters=list(supported_parameters(deployment.type, *abilities(facts))),
+        root=deployment.name,
     )
 
 
@@ -94,10 +101,10 @@ def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tup
     return tuple(sorted(names - refused))
 
 
-def describe_known(known: Known) -> Model:
+def describe_known(known: Managed) -> Model:
     """The same of a model that is not loaded: what its files say."""
     model_type: ModelType = known.settings.type or served_as(known)
-    found = known.on_disk
+    found = known.found
     most = known.settings.default_max_tokens
     context_length = found.context_length if found else None
     return Model(
@@ -105,37 +112,81 @@ def describe_known(known: Known) -> Model:
         object="model",
         created=0,
         owned_by="mlx-server",
-        status="unloaded",
+        status=known.status,
         context_length=context_length,
         default_max_tokens=min(most, context_length or most) if model_type in WRITES else None,
         modalities=Modalities(["text"], OUTPUTS.get(model_type, ["text"])),
         features=Features(None, None, None, None, None, None),
         supported_parameters=list(supported_parameters(model_type, False, False)),
+        root=known.name,
     )
 
 
-def served_as(known: Known) -> ModelType:
+def served_as(model: Managed) -> ModelType:
     """What its files say, else text: nobody has looked at what lies in the hub's cache."""
-    return cast(ModelType, MODEL_TYPES[known.on_disk.kind]) if known.on_disk else "lm"
+    return TYPES.get(model.found.kind, "lm") if model.found else "lm"
 
 
 async def list_models(request: Request) -> Response:
     """All models that requests may name."""
-    fleet: Fleet = request.app.state.fleet
-    models = []
-    for known in await fleet.known():
-        deployment = fleet.find(known.name)
-        models.append(describe(deployment) if deployment else describe_known(known))
-    return json_answer(ModelList("list", models))
+    found = await all_managed(request)
+    device, limit = await limits(request)
+    return json_answer(AllModels("list", list(map(object_of, found)), [listed(one, device, limit) for one in found]))
+
+
+async def one_model(request: Request) -> Response:
+    """One model by its name, which may contain slashes. Raises HTTPException for another endpoint's path."""
+    _, slash, end = request.path_params["name"].rpartition("/")
+    if slash and (allowed := VERBS.get(end)):
+        raise HTTPException(405, headers={"Allow": allowed})
+    return await (delete(request) if request.method == "DELETE" else get_model(request))
 
 
 async def get_model(request: Request) -> Response:
-    """One model by its id, which may contain slashes."""
+    """All that is known of it."""
+    model = await one_managed(request, request.path_params["name"])
+    row = model.row
+    return json_answer(
+        ModelDetails(
+            **msgspec.structs.asdict(object_of(model)),
+            registry_id=row.id if row else None,
+            name=model.name,
+            path=model.path,
+            version=row.version if row else None,
+            type=model.type,
+            memory_required_gb=gigabytes(model.required_bytes(*await limits(request))),
+            use_count=model.use_count,
+            last_used_at=model.last_used_at,
+            created_at=row.created_at if row else None,
+            updated_at=row.updated_at if row else None,
+            error_message=model.error_message,
+            metadata=row.metadata if row else {},
+        )
+    )
+
+
+async def limits(request: Request) -> tuple[Device, int | None]:
+    """The device that models compute on, and the bytes that they may take together."""
     fleet: Fleet = request.app.state.fleet
-    name = request.path_params["id"]
-    if (deployment := fleet.find(name)) is not None:
-        return json_answer(describe(deployment))
-    known = next((known for known in await fleet.known() if known.name == name), None)
-    if known is None:
-        raise ModelNotFound(name)
-    return json_answer(describe_known(known))
+    return await to_thread.run_sync(find_device), fleet.ledger.limit_bytes
+
+
+def object_of(model: Managed) -> Model:
+    """OpenAI's model object."""
+    if model.deployment is not None:
+        return describe(model.deployment)
+    return describe_known(model)
+
+
+def listed(model: Managed, device: Device, limit_bytes: int | None) -> ListedModel:
+    """MLX-GUI's entry."""
+    return ListedModel(
+        id=model.row.id if model.row else None,
+        name=model.name,
+        type=model.type,
+        status=model.status,
+        memory_required_gb=gigabytes(model.required_bytes(device, limit_bytes)),
+        use_count=model.use_count,
+        last_used_at=model.last_used_at,
+        created_at=model.row.created_at if model.row else None,
+    )
