@@ -102,12 +102,18 @@ class HeldConfig(msgspec.Struct, frozen=True):
 
 
 class HeldModel(msgspec.Struct, frozen=True):
-    """A loaded model; `memory_usage_gb` is what its worker processes hold."""
+    """A loaded model; `memory_usage_gb` is what its worker processes hold, `pids` are their numbers.
+
+    `state` is loaded or restarting; `replicas` is how many workers it has when all live.
+    """
 
     loaded_at: datetime | None
     last_used_at: datetime | None
     memory_usage_gb: float
     config: HeldConfig
+    state: str
+    replicas: int
+    pids: list[int]
 
 
 class ManagerSummary(msgspec.Struct, frozen=True):

@@ -49,6 +49,9 @@ async def status(request: Request) -> Response:
             one.last_used_at,
             round(held[one.name] / GIGABYTE, 2),
             HeldConfig(PIPELINES[one.type], gigabytes(granted.get(one.name) or None)),
+            one.state.value,
+            len(one.replicas),
+            one.pids,
         )
         for one in loaded
     }

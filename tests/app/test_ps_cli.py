@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 from rich.console import Console
 from support.servers import ROOT, SCRIPTED, Server
@@ -107,6 +108,20 @@ def test_command_says_that_nobody_listens() -> None:
     assert done.stderr.count("\n") == 1
     assert "no server answers at http://127.0.0.1" in done.stderr
     assert "(Connection refused). Start one with `mlx-server launch`" in done.stderr
+
+
+def test_command_tells_of_a_real_server(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--replicas", 2)
+    server.wait_until(lambda: server.get("/v1/queue/stats").json()["queue_stats"]["workers"] == {"ready": 2})
+    server.chat("hi")
+    [model] = json.loads(ps("--url", server.root, "--json").stdout)
+    workers = [child.pid for child in psutil.Process(server.process.pid).children()]
+    assert sorted(model["pids"]) == sorted(workers)
+    assert (model["model"], model["state"], model["replicas"]) == ("scripted", "loaded", 2)
+    assert model["memory_gb"] > 0.01
+    assert 0 <= model["idle_s"] <= model["up_s"]
+    table = ps("--url", server.root)
+    assert (table.returncode, "scripted" in table.stdout, "loaded" in table.stdout) == (0, True, True)
 
 
 def test_command_says_that_a_key_is_needed(launch: Callable[..., Server]) -> None:
