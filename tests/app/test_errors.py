@@ -66,7 +66,10 @@ def test_parameters_that_change_nothing_are_accepted(server: Server) -> None:
         ("GET", CHAT, {"POST"}),
         ("PUT", COMPLETIONS, {"POST"}),
         ("POST", "/v1/models", {"GET", "HEAD"}),
-        ("DELETE", "/v1/models/scripted", {"GET", "HEAD"}),
+        ("DELETE", "/v1/models/scripted/load", {"POST"}),
+        ("GET", "/v1/models/scripted/unload", {"POST"}),
+        ("DELETE", "/v1/models/scripted/health", {"GET", "HEAD"}),
+        ("PUT", "/v1/models/scripted", {"GET", "HEAD", "DELETE"}),
         ("PATCH", "/health", {"GET", "HEAD", "POST"}),
         ("POST", "/health/ready", {"GET", "HEAD"}),
         ("POST", "/v1/queue/stats", {"GET", "HEAD"}),
@@ -81,7 +84,7 @@ def test_wrong_method_is_refused_with_the_right_ones(server: Server, method: str
     assert error["message"].startswith(f"{method} is not allowed at {path}")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/nothing", "/v1/moderations", "/v1/chat", "/%ff%00"])
+@pytest.mark.parametrize("path", ["/v1", "/nothing", "/v1/moderations", "/v1/chat", "/%ff%00"])
 def test_unknown_path_is_not_found(server: Server, path: str) -> None:
     error = check_shape(server.get(path), 404)
     assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
