@@ -57,6 +57,12 @@ class Sequence:
     """Whose request it is: nothing that is kept of it is used for others'."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
+    use_cache: bool = True
+    """What is kept of earlier prompts may be used for it, and it may be kept."""
+    conversation: str = ""
+    """What its client calls the conversation that it belongs to, if anything."""
+    variant: str = ""
+    """What the model wears while it reads this: nothing that it has read otherwise is of use."""
     cached_tokens: int = 0
     """Tokens of the prompt whose KV states were known."""
     encoded_media: int = 0
