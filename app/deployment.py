@@ -77,6 +77,11 @@ class Deployment:
             feature_cache_bytes=settings.feature_cache_bytes,
             prefix_cache_bytes=settings.prefix_cache_bytes,
             batch_tokens=settings.batch_tokens,
+            max_gap_s=settings.max_gap_s,
+            prompt_cache_dir=absolute(settings.prompt_cache_dir),
+            prompt_cache_bytes=settings.prompt_cache_bytes,
+            kv_bytes=settings.kv_bytes,
+            warm_prompt=settings.warm_prompt,
         )
         self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
         self.queue = Dispatcher(

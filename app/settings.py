@@ -82,6 +82,11 @@ class Settings:
     feature_cache_bytes: int = 256 << 20
     prefix_cache_bytes: int = 1 << 30
     batch_tokens: int = 4096
+    max_gap_s: float | None = None
+    prompt_cache_dir: Path | None = None
+    prompt_cache_bytes: int = 10 << 30
+    kv_bytes: int | None = None
+    warm_prompt: str | None = None
     patience: Patience = field(default_factory=Patience)
 
     @property

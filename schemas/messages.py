@@ -197,6 +197,11 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
 
     `feature_cache_bytes` bounds the kept features of pictures, `prefix_cache_bytes` the kept KV states of prompts,
     `batch_tokens` the tokens, padding included, that are embedded in one step.
+
+    While prompts are read, answers shall wait no longer than `max_gap_s` for a token; None: a few times as long as
+    usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
+    run together take no more than `kv_bytes`; None: most of what memory is left. `warm_prompt` is a text that is read
+    before anyone asks.
     """
 
     model_path: str
@@ -214,6 +219,11 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     feature_cache_bytes: int = 256 << 20
     prefix_cache_bytes: int = 1 << 30
     batch_tokens: int = 4096
+    max_gap_s: float | None = None
+    prompt_cache_dir: str | None = None
+    prompt_cache_bytes: int = 10 << 30
+    kv_bytes: int | None = None
+    warm_prompt: str | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

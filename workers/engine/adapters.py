@@ -72,6 +72,11 @@ class Adapters:
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
+    @property
+    def worn(self) -> str:
+        """Names the edition of the adapter that the model wears, also to another process; empty for none."""
+        return "" if self._worn is None else ":".join(map(str, self._worn))
+
     def _edition(self, name: str | None) -> Edition | None:
         if name == NO_ADAPTER or (name is None and self._default is None):
             return None

@@ -59,6 +59,7 @@ class ClassedEngine:
                 if not self._engine.busy:
                     self._adapters.use(sequence.adapter)
                 self._engine, self._adapter = engine, sequence.adapter
+                sequence.variant = self._adapters.worn
                 engine.add(sequence)
             except AdapterError as error:
                 broken.append(Broken(key, str(error), "adapters" if error.requested else None))

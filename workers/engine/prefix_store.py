@@ -19,6 +19,9 @@ LEAST = 16
 
 MOST_ENTRIES = 4096
 
+EVERYBODY = "\0everybody"
+"""The tenant of what the server's operator had read: others' prompts may begin with it."""
+
 
 class SecondTier(Protocol):
     """Where beginnings are kept that outlive the process."""
@@ -62,6 +65,8 @@ class PrefixStore:
         self._limit = limit_bytes
         self._checkpoints = checkpoints
         self._second = second
+        self._shares = False
+        """Something is kept for everybody."""
         self._index = PrefixIndex()
         self._kept: OrderedDict[int, Kept] = OrderedDict()
         self._bytes = 0
@@ -72,6 +77,11 @@ class PrefixStore:
     def keeps(self) -> bool:
         """There is room for something."""
         return self._limit > 0
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept takes so much memory."""
+        return self._bytes
 
     @property
     def version(self) -> int:
@@ -85,9 +95,11 @@ class PrefixStore:
             return None
         new = beginning_of(sequence)
         best, number = self._index.longest(new)
+        if self._shares:
+            best, number = max((best, number), self._index.longest(beginning_of(sequence, tenant=EVERYBODY)))
         if self._second is not None and (found := self._second.longest(new, max(best, least - 1))) is not None:
             self._put(*found)
-            best, number = self._index.longest(new)
+            best, number = max((best, number), self._index.longest(new))
         if best < least:
             return None
         entry, kept = self._index[number], self._kept[number]
@@ -103,6 +115,7 @@ class PrefixStore:
         if whole and not self._checkpoints:
             return
         entry = beginning_of(sequence, tokens, whole=whole)
+        self._shares = self._shares or sequence.tenant == EVERYBODY
         mx.async_eval([layer.state for layer in cache])
         self._put(entry, cache)
         if self._second is not None:
@@ -161,13 +174,17 @@ def owner_of(tenant: str, variant: str) -> str:
     return hashlib.sha256(f"{tenant}\0{variant}".encode()).hexdigest()[:32]
 
 
-def beginning_of(sequence: Sequence, tokens: int | None = None, *, whole: bool = False) -> Beginning:
-    """A sequence's first so many tokens, or all of them so far, with the pictures that are wholly among them."""
+def beginning_of(
+    sequence: Sequence, tokens: int | None = None, *, whole: bool = False, tenant: str | None = None
+) -> Beginning:
+    """A sequence's first so many tokens, or all of them so far, with the pictures that are wholly among them; as its
+    own tenant's, or another's."""
     ids = as_ids(sequence.context if tokens is None else sequence.context[:tokens])
     places = () if sequence.media is None else sequence.media.places
     if tokens is not None:
         places = tuple(place for place in places if place.end <= tokens)
-    return Beginning(owner_of(sequence.tenant, sequence.variant), ids, places, whole)
+    owner = owner_of(sequence.tenant if tenant is None else tenant, sequence.variant)
+    return Beginning(owner, ids, places, whole)
 
 
 def aligned(cache: list[Any], tokens: int) -> bool:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, Tool, ToolUse
+from mlx_server.schemas.generation import (
+    ChatPrompt,
+    GenerationRequest,
+    Message,
+    Prompt,
+    Sampling,
+    TextPrompt,
+    Tool,
+    ToolUse,
+)
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.media_support import MediaSupport
@@ -101,6 +111,8 @@ class PromptMaker:
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
                 tenant=request.tenant,
+                use_cache=request.use_cache,
+                conversation=request.conversation,
                 media=read.media,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
@@ -135,6 +147,13 @@ class PromptMaker:
         if isinstance(prompt, TextPrompt):
             return prompt.text
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def beginning_with(self, system: str) -> list[int]:
+        """The tokens that all conversations with this system prompt begin with. Raises InvalidRequest."""
+        one, other = (
+            self.tokens(ChatPrompt((Message("system", system), Message("user", text))), NO_TOOLS) for text in ("a", "b")
+        )
+        return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
         """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""

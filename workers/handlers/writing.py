@@ -110,6 +110,14 @@ def fingerprint(folder: Path, parameter_bytes: int, library: str) -> str:
     return hashlib.sha256((folder / "config.json").read_bytes() + facts.encode()).hexdigest()[:10]
 
 
+def weights_print(folder: Path) -> str:
+    """Names the weights' files as they are now: files that change are another model's."""
+    files = sorted(
+        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in folder.glob("*.safetensors")
+    )
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:10]
+
+
 def check_templates(prompts: PromptMaker, spec: Load) -> None:
     """Find out at the start what the operator got wrong. Raises ModelLoadError."""
     if spec.chat_template is None and not spec.chat_template_args:

@@ -40,7 +40,7 @@ def test_longest_finds_what_comparing_with_all_finds(seed: int) -> None:
         entries[number] = _beginning(tokens, rng.choice("ab"), whole=rng.random() < 0.2)
         index.add(number, entries[number])
         assert len(index) == len(entries)
-        new = _beginning(rng.choice(roots)[: rng.randint(2, 1800)] + [61], rng.choice("ab"))
+        new = _beginning([*rng.choice(roots)[: rng.randint(2, 1800)], 61], rng.choice("ab"))
         length, number = index.longest(new)
         best = _longest_of(entries, new)
         assert length <= best
