@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +17,7 @@ FIRST_STOPS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 STRIDE = 256
 """Beginnings of these lengths, and from there on of every further STRIDE tokens, are known by their digests."""
 
-MOST_COMPARED = 64
+MOST_COMPARED = 32
 """Entries that are compared token by token in one search, the most recently used ones first."""
 
 
@@ -103,26 +102,27 @@ class PrefixIndex:
             if best[0] >= min(stop, most):
                 break
             entry = self._entries[number]
-            length = alike(entry, new, most)
+            length = alike(entry, new, min(stop, most))
             if not entry.whole or length == len(entry):
                 best = max(best, (length, number))
         return best
 
     def nearest(self, new: Beginning) -> tuple[int, int]:
         """As `longest`, whether or not what is alike may be taken over, and of all tokens."""
-        found = ((alike(self._entries[number], new, len(new)), number) for _, number in self._candidates(new))
+        found = ((alike(self._entries[number], new, stop), number) for stop, number in self._candidates(new))
         return max(found, default=(0, -1))
 
     def beginnings_of(self, longer: Beginning) -> list[int]:
         """The entries that are wholly in a longer one."""
         return [
             number
-            for _, number in self._candidates(longer)
-            if len(entry := self._entries[number]) <= len(longer) and alike(entry, longer, len(longer)) == len(entry)
+            for stop, number in self._candidates(longer)
+            if len(entry := self._entries[number]) <= len(longer) and alike(entry, longer, stop) == len(entry)
         ]
 
     def _candidates(self, new: Beginning) -> Iterator[tuple[int, int]]:
-        """Entries that may be alike, those that are so the longest first, each with the next stop after what is."""
+        """Entries that may be alike, those that are so the longest first, each with the next stop after what is: there
+        they differ, or one of the two has ended."""
         seen: set[int] = set()
         ends = [*stops(len(new)), len(new)]
         for level in range(len(new.digests) - 1, -1, -1):
@@ -138,8 +138,8 @@ class PrefixIndex:
 
 
 def as_ids(tokens: Sequence[int]) -> Ids:
-    """Tokens as an array; several times faster than numpy itself makes one of a list."""
-    return np.frombuffer(array("i", tokens), np.int32)
+    """Tokens as an array. It takes longer than finding what begins alike: make it once, off the engine's thread."""
+    return np.array(tokens, np.int32)
 
 
 @lru_cache(maxsize=64)

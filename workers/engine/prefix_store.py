@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import mlx.core as mx
+import numpy as np
 
 from mlx_server.workers.engine.prefix_index import Beginning, PrefixIndex, as_ids
 from mlx_server.workers.sequence import Sequence
@@ -179,7 +180,10 @@ def beginning_of(
 ) -> Beginning:
     """A sequence's first so many tokens, or all of them so far, with the pictures that are wholly among them; as its
     own tenant's, or another's."""
-    ids = as_ids(sequence.context if tokens is None else sequence.context[:tokens])
+    if sequence.ids is None:
+        sequence.ids = as_ids(sequence.prompt)
+    ids = np.concatenate([sequence.ids, as_ids(sequence.emitted)]) if sequence.emitted else sequence.ids
+    ids = ids if tokens is None else ids[:tokens]
     places = () if sequence.media is None else sequence.media.places
     if tokens is not None:
         places = tuple(place for place in places if place.end <= tokens)
