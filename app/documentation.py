@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlx_server.schemas import anthropic, anthropic_answer, openai_embeddings, operations, scores, tokens
+from mlx_server.schemas import anthropic, anthropic_answer, cache, openai_embeddings, operations, scores, tokens
 from mlx_server.schemas import openai_responses_answer as responses
 from mlx_server.schemas.errors import AnthropicErrorBody, ErrorBody
 from mlx_server.schemas.openai import Model, ModelList
@@ -108,6 +108,9 @@ DOCS: dict[str, Doc] = {
         error=AnthropicErrorBody,
     ),
 }
+DOCS["/v1/cache/explain"] = Doc(
+    "What is kept of a prompt, and where it differs", cache.Explanation, cache.ExplainRequest, errors=GENERATES
+)
 for _path in ("/tokenize", "/v1/tokenize"):
     DOCS[_path] = Doc("Tokens of a text", tokens.TokenizeAnswer, tokens.TokenizeRequest, errors=GENERATES)
 for _path in ("/detokenize", "/v1/detokenize"):

@@ -42,6 +42,7 @@ class DeploymentCollector(Collector):
         yield self._counter("requests_replayed", "Requests started over after a worker was lost.", statistics.replayed)
         yield self._counter("prompt_tokens", "Tokens of served prompts.", statistics.prompt_tokens)
         yield self._counter("cached_prompt_tokens", "Of these, tokens from a cache.", statistics.cached_tokens)
+        yield self._counter("cached_prompts", "Prompts that began from a cache.", statistics.cached_prompts)
         yield self._counter("generated_tokens", "Tokens generated.", statistics.completion_tokens)
         yield self._counter("draft_tokens", "Tokens proposed by a draft model.", statistics.drafted_tokens)
         yield self._counter("accepted_draft_tokens", "Of these, tokens that were right.", statistics.accepted_tokens)

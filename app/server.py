@@ -19,7 +19,7 @@ from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
 from mlx_server.app.openapi import openapi
 from mlx_server.app.response_store import ResponseStore
-from mlx_server.app.routes import anthropic, generation, health, models, queue_stats, responses, results, tokens
+from mlx_server.app.routes import anthropic, cache, generation, health, models, queue_stats, responses, results, tokens
 from mlx_server.app.settings import Settings
 
 ROUTES = [
@@ -45,6 +45,7 @@ ROUTES = [
     Route("/v1/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/detokenize", tokens.detokenize, methods=["POST"]),
+    Route("/v1/cache/explain", cache.explain, methods=["POST"]),
     Route("/v1/responses", responses.create, methods=["POST"]),
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),

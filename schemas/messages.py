@@ -261,8 +261,17 @@ class TextOf(msgspec.Struct, frozen=True, tag="textof"):
     ids: tuple[int, ...]
 
 
-Question = TokensOf | TextOf
-"""What the tokenizer can say without the model."""
+class KnownOf(msgspec.Struct, frozen=True, tag="knownof"):
+    """How much of a prompt is kept from earlier ones of the same tenant that were read with the same adapter."""
+
+    prompt: Prompt
+    tool_use: ToolUse = ToolUse()
+    tenant: str = ""
+    adapter: str | None = None
+
+
+Question = TokensOf | TextOf | KnownOf
+"""What can be said without a step of the model."""
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask", array_like=True):
@@ -328,6 +337,22 @@ class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
     text: str
 
 
+class Known(msgspec.Struct, frozen=True, tag="known"):
+    """What is kept that a prompt of `count` tokens begins with.
+
+    `cached` of its tokens would not be computed again. Of what is kept and most alike, `nearest` tokens in all, the
+    first `alike` are the same: the prompt differs from there on, in the message with the index `message` (None where
+    that can't be told), with a token that is the text `piece`.
+    """
+
+    count: int
+    cached: int = 0
+    alike: int = 0
+    nearest: int = 0
+    message: int | None = None
+    piece: str | None = None
+
+
 class NoAnswer(msgspec.Struct, frozen=True, tag="noanswer"):
     """Why there is none."""
 
@@ -341,7 +366,7 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
     """The answer to an `Ask`."""
 
     number: int
-    answer: Tokens | Decoded | NoAnswer
+    answer: Tokens | Decoded | Known | NoAnswer
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):

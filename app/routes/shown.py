@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 from starlette.requests import Request
@@ -15,8 +16,10 @@ from mlx_server.app.media.replacing import Files, brought
 from mlx_server.app.settings import Settings
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media
-from mlx_server.schemas.messages import TokensOf
+from mlx_server.schemas.messages import KnownOf, TokensOf
 from mlx_server.schemas.shown import media_of, with_media
+
+Asked = TypeVar("Asked", TokensOf, KnownOf)
 
 
 async def with_files(request: Request, work: Work) -> Work:
@@ -34,7 +37,7 @@ async def with_files(request: Request, work: Work) -> Work:
     return with_media(work, brought(await files_of(request, media)))
 
 
-async def with_files_in_question(request: Request, question: TokensOf) -> TokensOf:
+async def with_files_in_question(request: Request, question: Asked) -> Asked:
     """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
     settings: Settings = request.app.state.settings
     media = media_of(question.prompt)

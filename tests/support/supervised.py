@@ -16,6 +16,7 @@ from mlx_server.schemas.messages import (
     Decoded,
     Event,
     FailureKind,
+    Known,
     Load,
     Loading,
     ModelFacts,
@@ -85,7 +86,7 @@ class Supervised:
         self.queue.deliver(events)
         self._tell("step", events)
 
-    def answered(self, number: int, answer: Tokens | Decoded | NoAnswer) -> None:
+    def answered(self, number: int, answer: Tokens | Decoded | Known | NoAnswer) -> None:
         self._tell("answered", (number, answer))
 
     def lost(self, message: str) -> None:

@@ -21,6 +21,10 @@ class ClassedEngine:
         self._engine = plain
         self._adapter: str | None = None
 
+    def variant(self, adapter: str | None) -> str:
+        """Names what the model would wear. From any thread. Raises AdapterError."""
+        return self._adapters.variant(adapter)
+
     @property
     def busy(self) -> bool:
         """Some sequence wants a step."""

@@ -42,10 +42,12 @@ class SecondTier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """What is kept and most alike: `tokens` of it at the beginning are the same, of `of` that it has."""
+    """Of what is kept in memory and most alike, which has `of` tokens, the first `alike` are the same; `usable` tokens
+    would be taken over, from this or another one."""
 
-    tokens: int
+    alike: int
     of: int
+    usable: int
 
 
 @dataclass(eq=False, slots=True)
@@ -125,8 +127,9 @@ class PrefixStore:
     def nearest(self, new: Beginning) -> Nearest:
         """What of the kept is most alike. From any thread."""
         with self._lock:
-            tokens, number = self._index.nearest(new)
-            return Nearest(tokens, len(self._index[number]) if number >= 0 else 0)
+            alike, number = self._index.nearest(new)
+            usable, _ = self._index.longest(new)
+            return Nearest(alike, len(self._index[number]) if number >= 0 else 0, usable if usable >= LEAST else 0)
 
     def clear(self) -> None:
         """Forget all that is in memory."""

@@ -139,7 +139,7 @@ class PromptReader:
         reading.looked = self._prefixes.version
         if found is not None:
             reading.done, reading.cache = found
-            if not reading.sequence.emitted:
+            if not (reading.sequence.emitted or reading.sequence.follows):
                 reading.sequence.cached_tokens = reading.done
         reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
 

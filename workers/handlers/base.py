@@ -8,7 +8,18 @@ from typing import Protocol
 
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media, Prompt, ToolUse
-from mlx_server.schemas.messages import Finished, FinishReason, Load, Loading, ModelFacts, Part, Result, Started
+from mlx_server.schemas.messages import (
+    Finished,
+    FinishReason,
+    Known,
+    KnownOf,
+    Load,
+    Loading,
+    ModelFacts,
+    Part,
+    Result,
+    Started,
+)
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
@@ -62,6 +73,9 @@ class Handler(Protocol):
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of tokens. Called on the tokenizer's thread. Raises InvalidRequest for ids that are none."""
+
+    def known(self, question: KnownOf) -> Known:
+        """What of a prompt is kept. Called on the tokenizer's thread. Raises InvalidRequest."""
 
     def answer_stream(self, sequence: Sequence) -> AnswerStream:
         """A stream for one sequence. Called on the event loop's thread."""

@@ -13,9 +13,11 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.adapters import AdapterError
 from mlx_server.workers.engine.admission import Admission, footprint
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.companions import accompanied
 from mlx_server.workers.engine.hidden import inner_states
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
@@ -88,6 +90,13 @@ class LanguageHandler(WritingHandler):
         while self._engine.busy:
             self._engine.step()
         return f"{len(tokens)} tokens of --warm-prompt have been read"
+
+    def _variant(self, adapter: str | None) -> str:
+        """What the model would wear. Raises InvalidRequest."""
+        try:
+            return self._engine.variant(adapter) if isinstance(self._engine, ClassedEngine) else ""
+        except AdapterError as error:
+            raise InvalidRequest(str(error), "adapters") from None
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render and tokenise. Raises InvalidRequest."""
