@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
-from mlx_server.schemas.messages import Decoded, FailureKind, NoAnswer, Question, Tokens
+from mlx_server.schemas.messages import Decoded, FailureKind, Known, NoAnswer, Question, Tokens
 
 RETRY_AFTER_S = 1
 """Answers take milliseconds, once the model is there."""
 
-Answer = Tokens | Decoded
+Answer = Tokens | Decoded | Known
 
 
 class Unanswered(Exception):  # noqa: N818 - named for the fact

@@ -351,12 +351,37 @@ def launch(
     prefix_cache_mb: Annotated[
         int,
         option(
-            "Memory for conversations that a vision model may go on with (KV states), in MB; 0 keeps none.",
+            "Memory for prompts and answers that others may begin with (KV states), in MB; 0 keeps none.",
             min=0,
             max=1_000_000,
-            rich_help_panel=MEDIA,
         ),
     ] = 1024,
+    prompt_cache_dir: Annotated[
+        Path | None,
+        option("A folder for what is kept of prompts, to be known after a restart too.", file_okay=False),
+    ] = None,
+    prompt_cache_mb: Annotated[
+        int, option("What may be kept in --prompt-cache-dir, in MB.", min=1, max=100_000_000)
+    ] = 10_240,
+    max_itl_ms: Annotated[
+        float | None,
+        option(
+            "Longest gap between an answer's tokens while others' prompts are read, in ms."
+            " None: two and a half times the usual one.",
+            min=1,
+            max=60_000,
+        ),
+    ] = None,
+    kv_memory_mb: Annotated[
+        int | None,
+        option("Memory for the KV states of requests that run together, in MB; more wait.", min=1, max=100_000_000),
+    ] = None,
+    warm_prompt: Annotated[
+        Path | None,
+        option(
+            "A file with a system prompt that is read at the start, before anyone asks.", exists=True, dir_okay=False
+        ),
+    ] = None,
     batch_tokens: Annotated[
         int, option("Tokens, padding included, that are embedded or scored in one step.", min=16, max=1 << 24)
     ] = 4096,
@@ -402,6 +427,11 @@ def launch(
         prefix_cache_bytes=prefix_cache_mb << 20,
         batch_tokens=batch_tokens,
         cpu_dtype=cpu_dtype.value,
+        max_gap_s=None if max_itl_ms is None else max_itl_ms / 1000,
+        prompt_cache_dir=prompt_cache_dir,
+        prompt_cache_bytes=prompt_cache_mb << 20,
+        kv_bytes=None if kv_memory_mb is None else kv_memory_mb << 20,
+        warm_prompt=None if warm_prompt is None else warm_prompt.read_text(),
     )
     given_own = replace(
         defaults,

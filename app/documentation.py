@@ -13,6 +13,7 @@ from mlx_server.app.mlx_gui_documentation import MANAGING, NAME
 from mlx_server.schemas import (
     anthropic,
     anthropic_answer,
+    cache,
     managed_models,
     openai_embeddings,
     operations,
@@ -87,6 +88,9 @@ DOCS: dict[str, Doc] = {
         error=AnthropicErrorBody,
     ),
 }
+DOCS["/v1/cache/explain"] = Doc(
+    "What is kept of a prompt, and where it differs", cache.Explanation, cache.ExplainRequest, errors=GENERATES
+)
 for _path in ("/tokenize", "/v1/tokenize"):
     DOCS[_path] = Doc("Tokens of a text", tokens.TokenizeAnswer, tokens.TokenizeRequest, errors=GENERATES)
 for _path in ("/detokenize", "/v1/detokenize"):

@@ -32,6 +32,7 @@ COUNTERS: tuple[tuple[str, str, str], ...] = (
     ("requests_replayed", "Requests started over after a worker was lost.", "replayed"),
     ("prompt_tokens", "Tokens of served prompts.", "prompt_tokens"),
     ("cached_prompt_tokens", "Of these, tokens from a cache.", "cached_tokens"),
+    ("cached_prompts", "Prompts that began from a cache.", "cached_prompts"),
     ("generated_tokens", "Tokens generated.", "completion_tokens"),
     ("draft_tokens", "Tokens proposed by a draft model.", "drafted_tokens"),
     ("accepted_draft_tokens", "Of these, tokens that were right.", "accepted_tokens"),

@@ -34,6 +34,7 @@ from mlx_server.app.response_store import ResponseStore
 from mlx_server.app.routes import (
     anthropic,
     app_settings,
+    cache,
     discover,
     docs,
     generation,
@@ -111,6 +112,7 @@ ROUTES = [
     Route("/v1/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/detokenize", tokens.detokenize, methods=["POST"]),
+    Route("/v1/cache/explain", cache.explain, methods=["POST"]),
     Route("/v1/responses", responses.create, methods=["POST"]),
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),

@@ -86,6 +86,11 @@ class ModelSettings:
     prefix_cache_bytes: int = 1 << 30
     batch_tokens: int = 4096
     cpu_dtype: CpuDtype = "auto"
+    max_gap_s: float | None = None
+    prompt_cache_dir: Path | None = None
+    prompt_cache_bytes: int = 10 << 30
+    kv_bytes: int | None = None
+    warm_prompt: str | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

@@ -264,6 +264,7 @@ class Dispatcher:
     def _deliver_finished(self, ticket: Ticket, event: Finished, now: float) -> None:
         self.statistics.prompt_tokens += event.prompt_tokens
         self.statistics.cached_tokens += event.cached_tokens
+        self.statistics.cached_prompts += event.cached_tokens > 0
         self.statistics.drafted_tokens += event.drafted_tokens
         self.statistics.accepted_tokens += event.accepted_tokens
         self.statistics.encoded_media += event.encoded_media

@@ -48,6 +48,7 @@ class Statistics:
     replayed: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    cached_prompts: int = 0
     completion_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0

@@ -176,6 +176,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
     reasoning. `adapter` names a folder of LoRA weights, `draft` asks for speculative decoding. `announce` asks for a
     `Started` event. `tenant` is whose request it is: what is kept of one tenant's prompts is not used for another's.
+    `use_cache`: what is kept of earlier prompts may be used for this one, and this one may be kept. `conversation` is
+    what the client calls the conversation that this belongs to.
     """
 
     prompts: tuple[Prompt, ...]
@@ -192,6 +194,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     draft: Draft | None = None
     announce: bool = False
     tenant: str = ""
+    use_cache: bool = True
+    conversation: str = ""
 
     @property
     def rows(self) -> int:

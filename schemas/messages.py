@@ -206,6 +206,11 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     None for all that it may use.
 
     `lease`: whether it takes turns on the accelerator with the machine's other workers.
+
+    While prompts are read, answers shall wait no longer than `max_gap_s` for a token; None: a few times as long as
+    usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
+    run together take no more than `kv_bytes`; None: most of what memory is left. `warm_prompt` is a text that is read
+    before anyone asks.
     """
 
     model_path: str
@@ -226,6 +231,11 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     cpu_dtype: CpuDtype = "auto"
     lease: LeaseUse = "auto"
     threads: int | None = None
+    max_gap_s: float | None = None
+    prompt_cache_dir: str | None = None
+    prompt_cache_bytes: int = 10 << 30
+    kv_bytes: int | None = None
+    warm_prompt: str | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):
@@ -263,8 +273,17 @@ class TextOf(msgspec.Struct, frozen=True, tag="textof"):
     ids: tuple[int, ...]
 
 
-Question = TokensOf | TextOf
-"""What the tokenizer can say without the model."""
+class KnownOf(msgspec.Struct, frozen=True, tag="knownof"):
+    """How much of a prompt is kept from earlier ones of the same tenant that were read with the same adapter."""
+
+    prompt: Prompt
+    tool_use: ToolUse = ToolUse()
+    tenant: str = ""
+    adapter: str | None = None
+
+
+Question = TokensOf | TextOf | KnownOf
+"""What can be said without a step of the model."""
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask", array_like=True):
@@ -334,6 +353,22 @@ class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
     text: str
 
 
+class Known(msgspec.Struct, frozen=True, tag="known"):
+    """What is kept that a prompt of `count` tokens begins with.
+
+    `cached` of its tokens would not be computed again. Of what is kept and most alike, `nearest` tokens in all, the
+    first `alike` are the same: the prompt differs from there on, in the message with the index `message` (None where
+    that can't be told), with a token that is the text `piece`.
+    """
+
+    count: int
+    cached: int = 0
+    alike: int = 0
+    nearest: int = 0
+    message: int | None = None
+    piece: str | None = None
+
+
 class NoAnswer(msgspec.Struct, frozen=True, tag="noanswer"):
     """Why there is none."""
 
@@ -347,7 +382,7 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
     """The answer to an `Ask`."""
 
     number: int
-    answer: Tokens | Decoded | NoAnswer
+    answer: Tokens | Decoded | Known | NoAnswer
 
 
 class MlxMemory(msgspec.Struct, frozen=True, array_like=True):

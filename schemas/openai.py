@@ -24,7 +24,6 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "verbosity": ("medium",),
     "web_search_options": (),
-    "use_cache": (False,),
     "add_generation_prompt": (True,),
     "moderation": (),
 }
@@ -83,6 +82,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     draft_model: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     num_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
     conversation_id: Annotated[str, Meta(max_length=256)] | None = None
+    use_cache: bool | None = None
     performance_metrics: bool | None = None
 
     def sampling(self) -> Sampling:

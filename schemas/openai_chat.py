@@ -125,6 +125,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             thinking_budget=self.thinking_budget,
             adapter=self.adapters,
             draft=self.draft(),
+            use_cache=self.use_cache is not False,
+            conversation=self.conversation_id or "",
         )
 
     def wants_logprobs(self) -> bool:

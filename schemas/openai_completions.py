@@ -58,6 +58,8 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
             grammar=self.constraint(),
             adapter=self.adapters,
             draft=self.draft(),
+            use_cache=self.use_cache is not False,
+            conversation=self.conversation_id or "",
         )
 
 

@@ -16,6 +16,8 @@ from mlx_server.schemas.messages import (
     Ask,
     Decoded,
     FailureKind,
+    Known,
+    KnownOf,
     NoAnswer,
     Question,
     TextOf,
@@ -27,7 +29,7 @@ from mlx_server.workers.preparing import Preparing
 
 log = logging.getLogger(__name__)
 
-Answer = Tokens | Decoded | NoAnswer
+Answer = Tokens | Decoded | Known | NoAnswer
 
 
 class Questions:
@@ -59,7 +61,7 @@ class Questions:
 
     async def _answer(self, handler: Handler, question: Question) -> Answer:
         try:
-            if isinstance(question, TokensOf):
+            if isinstance(question, TokensOf | KnownOf):
                 question = replace(question, prompt=await self._preparing.decoded(question.prompt, handler))
             return await self._preparing.tokenized(partial(answer_to, question, handler))
         except InvalidRequest as error:
@@ -69,7 +71,7 @@ class Questions:
             return NoAnswer(FailureKind.ENGINE, f"{type(error).__name__}: {error}")
 
 
-def answer_to(question: Question, handler: Handler) -> Tokens | Decoded:
+def answer_to(question: Question, handler: Handler) -> Tokens | Decoded | Known:
     """Only what was asked for. Raises InvalidRequest."""
     match question:
         case TokensOf():
@@ -79,5 +81,7 @@ def answer_to(question: Question, handler: Handler) -> Tokens | Decoded:
             return Tokens(len(ids), ids, tuple(handler.pieces(ids)) if question.want == "pieces" else ())
         case TextOf():
             return Decoded(handler.text(question.ids))
+        case KnownOf():
+            return handler.known(question)
         case _:
             assert_never(question)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from mlx_server.schemas.generation import Limits, Sampling
 from mlx_server.schemas.messages import FinishReason, Result
 
@@ -46,6 +49,8 @@ class Sequence:
     follows: bool = False
     """Another sequence has the same prompt, and counts it."""
     emitted: list[int] = field(default_factory=list)
+    ids: npt.NDArray[np.int32] | None = field(default=None, repr=False)
+    """The prompt as an array, once someone has made it."""
     adapter: str | None = None
     """Its adapter's name, as the request has it; None for the server's default."""
     draft_tokens: int = 0
@@ -57,6 +62,12 @@ class Sequence:
     """Whose request it is: nothing that is kept of it is used for others'."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
+    use_cache: bool = True
+    """What is kept of earlier prompts may be used for it, and it may be kept."""
+    conversation: str = ""
+    """What its client calls the conversation that it belongs to, if anything."""
+    variant: str = ""
+    """What the model wears while it reads this: nothing that it has read otherwise is of use."""
     cached_tokens: int = 0
     """Tokens of the prompt whose KV states were known."""
     encoded_media: int = 0

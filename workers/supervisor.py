@@ -27,6 +27,7 @@ from mlx_server.schemas.messages import (
     FromWorker,
     Grant,
     Heartbeat,
+    Known,
     Load,
     LoadFailed,
     Loading,
@@ -104,7 +105,7 @@ class Listener(Protocol):
     def deliver(self, events: list[StepEvent]) -> None:
         """One step's events."""
 
-    def answered(self, number: int, answer: Tokens | Decoded | NoAnswer) -> None:
+    def answered(self, number: int, answer: Tokens | Decoded | Known | NoAnswer) -> None:
         """The answer to a question."""
 
     def lost(self, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 from starlette.requests import Request
@@ -14,8 +15,10 @@ from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.media.replacing import Files, brought
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media
-from mlx_server.schemas.messages import TokensOf
+from mlx_server.schemas.messages import KnownOf, TokensOf
 from mlx_server.schemas.shown import media_of, with_media
+
+Asked = TypeVar("Asked", TokensOf, KnownOf)
 
 
 async def with_files(request: Request, deployment: Deployment, work: Work) -> Work:
@@ -31,7 +34,7 @@ async def with_files(request: Request, deployment: Deployment, work: Work) -> Wo
     return with_media(work, brought(await files_of(request, deployment, media)))
 
 
-async def with_files_in_question(request: Request, deployment: Deployment, question: TokensOf) -> TokensOf:
+async def with_files_in_question(request: Request, deployment: Deployment, question: Asked) -> Asked:
     """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
     media = media_of(question.prompt)
     check_sees(deployment.type, media)

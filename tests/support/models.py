@@ -18,6 +18,15 @@ COMMON: dict[str, Any] = {
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2},
     "gemma2": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+    "gemma3_text": {
+        **COMMON,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 24,
+        "sliding_window_pattern": 2,
+    },
     "mamba": {
         **COMMON,
         "state_size": 8,

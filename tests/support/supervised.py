@@ -16,6 +16,7 @@ from mlx_server.schemas.messages import (
     Decoded,
     Event,
     FailureKind,
+    Known,
     Load,
     Loading,
     ModelFacts,
@@ -84,7 +85,7 @@ class Supervised:
         self.queue.deliver(self._lane, events)
         self._tell("step", events)
 
-    def answered(self, number: int, answer: Tokens | Decoded | NoAnswer) -> None:
+    def answered(self, number: int, answer: Tokens | Decoded | Known | NoAnswer) -> None:
         self._tell("answered", (number, answer))
 
     def lost(self, message: str) -> None:

@@ -72,6 +72,16 @@ class Adapters:
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
+    @property
+    def worn(self) -> str:
+        """What names the adapter that the model wears, as `variant` does."""
+        return named(self._worn)
+
+    def variant(self, name: str | None) -> str:
+        """Names the edition of an adapter, also to another process; empty for none. From any thread. Raises
+        AdapterError."""
+        return named(self._edition(name))
+
     def _edition(self, name: str | None) -> Edition | None:
         if name == NO_ADAPTER or (name is None and self._default is None):
             return None
@@ -121,6 +131,11 @@ class Adapters:
         if name is None:
             return AdapterError(f"the default adapter can't be used: {reason}", requested=False)
         return AdapterError(f"`adapters`: {name!r} can't be used: {reason}", requested=True)
+
+
+def named(edition: Edition | None) -> str:
+    """An edition as a text."""
+    return "" if edition is None else ":".join(map(str, edition))
 
 
 def settle(layers: Layers) -> None:

@@ -1,24 +1,31 @@
-"""Continuous batching over mlx-lm's BatchGenerator."""
+"""Continuous batching of language models: prompts are read in turns beside the rows that decode together."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, StopSequences
 
+from mlx_server.schemas.messages import FinishReason
+from mlx_server.workers.engine.admission import Admission
 from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.pace import Pace
 from mlx_server.workers.engine.prefix import joins_prefix
+from mlx_server.workers.engine.prefix_store import PrefixStore
+from mlx_server.workers.engine.reading import PromptReader, Read
 from mlx_server.workers.engine.replay import ReplayingEngine
-from mlx_server.workers.engine.sampling import end_tokens, make_processors, make_sampler
+from mlx_server.workers.engine.rows import Drawn, RowBatch
+from mlx_server.workers.engine.sampling import end_tokens, make_processors
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
-
-GeneratorFactory = Callable[..., Any]
 
 
 class BatchEngine(ReplayingEngine):
-    """Steps up to `rows` sequences together. Engine thread only."""
+    """Steps up to `rows` sequences together. Engine thread only.
+
+    Each step is one token for every row, and one turn of reading prompts.
+    """
 
     def __init__(
         self,
@@ -28,92 +35,124 @@ class BatchEngine(ReplayingEngine):
         rows: int,
         joint_prefill: bool,
         prefill_step_size: int,
-        make_generator: GeneratorFactory = BatchGenerator,
+        prefixes: PrefixStore | None = None,
+        gap_s: float | None = None,
+        admission: Admission | None = None,
+        make_rows: Callable[[Any], RowBatch] = RowBatch,
+        make_reader: Callable[..., PromptReader] = PromptReader,
     ) -> None:
+        """`prefixes` keeps what may be continued, `gap_s` is the longest time between two tokens that is aimed at
+        while prompts are read, `admission` bounds the memory of what runs."""
         super().__init__()
-        self._make_generator: Callable[[], Any] = lambda: make_generator(
-            model,
-            completion_batch_size=rows,
-            prefill_batch_size=rows if joint_prefill else 1,
-            prefill_step_size=prefill_step_size,
-        )
-        self._generator = self._make_generator()
+        self._model = model
         self._stop_tokens = stop_tokens
-        self._usual_stops = StopSequences([[token] for token in sorted(stop_tokens)])
-        self._uids: dict[Key, int] = {}
-        self._keys: dict[int, Key] = {}
+        self._row_count = rows
+        self._admission = admission
+        self._prefixes = prefixes or PrefixStore(0)
+        self._pace = Pace(gap_s, prefill_step_size)
+        self._make_rows = make_rows
+        self._rows = make_rows(model)
+        self._reader = make_reader(
+            model,
+            rows=rows,
+            joint=joint_prefill,
+            pace=self._pace,
+            prefixes=self._prefixes,
+            marks=frozenset(stop_tokens),
+        )
+        self._ends: dict[Key, set[int]] = {}
+        self._undisturbed = False
+        """Nothing was read in the step before, so that this one's time is that of decoding."""
 
     def close(self) -> None:
-        """Release the generator and all sequences."""
-        self._generator.close()
+        """Release all sequences, and what is kept."""
+        self._discard()
         super().close()
-
-    def _advance(self) -> list[Token | Broken]:
-        prefills, responses = self._generator.next()
-        self._fork(prefills)
-        responses = [r for r in responses if r.uid in self._keys]
-        reports = self._report(responses)
-        none: tuple[None, tuple[()]] = (None, ())
-        return [Token(self._keys[r.uid], r.token, r.finish_reason, *reports.get(r.uid, none)) for r in responses]
-
-    def _take_out(self, keys: Collection[Key]) -> None:
-        self._generator.remove([self._uids[key] for key in keys])
-
-    def _discard(self) -> None:
-        self._generator.close()
-        self._generator = self._make_generator()
+        self._prefixes.close()
 
     def _insert(self, sequence: Sequence) -> None:
         key, prefix = sequence.key, sequence.prefix
-        tokens, start = sequence.context, {}
+        if len(self._running) >= self._row_count:
+            return
+        if self._admission is not None and not self._admission.admits(sequence, self._running.values()):
+            return
+        cache = None
         if prefix is not None and joins_prefix(sequence):
             if prefix.cache is not None:
-                start = {"caches": [prefix.take()], "all_tokens": [tokens[:-1]]}
-                tokens = tokens[-1:]
+                cache = prefix.take()
             elif prefix.leader not in (None, key):
                 return
             else:
                 prefix.leader = key
                 prefix.started()
         self._running[key] = self._waiting.pop(key)
-        processors = make_processors(sequence, self._stop_tokens)
-        [uid] = self._generator.insert(
-            [tokens],
-            max_tokens=[sequence.remaining],
-            samplers=[make_sampler(sequence)],
-            logits_processors=[[processors] if processors else []],
-            stop_sequences=[self._stops(sequence)],
-            **start,
-        )
-        self._uids[key] = uid
-        self._keys[uid] = key
-        if processors:
+        if not sequence.context:
+            raise EmptyPrompt
+        if processors := make_processors(sequence, self._stop_tokens):
             self._processors[key] = processors
+        self._ends[key] = end_tokens(sequence, self._stop_tokens)
+        self._reader.add(sequence, cache)
 
-    def _stops(self, sequence: Sequence) -> StopSequences:
-        ends = end_tokens(sequence, self._stop_tokens)
-        return self._usual_stops if ends == self._stop_tokens else StopSequences([[token] for token in sorted(ends)])
+    def _advance(self) -> list[Token | Broken]:
+        produced: list[Token | Broken] = [*self._decode()]
+        beside = bool(self._rows.keys)
+        self._undisturbed = not self._reader.busy
+        if self._reader.busy:
+            for item in self._reader.step(beside=beside):
+                match item:
+                    case Read(sequences, cache):
+                        self._rows.join(sequences, cache, self._processors)
+                    case Broken():
+                        produced.append(item)
+        return produced
 
-    def _fork(self, prefills: list[Any]) -> None:
-        """Keep the caches that other choices start from: each holds all of its prompt but the last token."""
-        for response in prefills:
-            if not response.end_of_segment or response.end_of_prompt or response.uid not in self._keys:
-                continue
-            prefix = self._running[self._keys[response.uid]].prefix
-            if prefix is not None and prefix.leader == self._keys[response.uid] and prefix.missing:
-                cache = self._generator.extract_cache([response.uid])[response.uid][0]
-                mx.eval([layer.state for layer in cache])
-                prefix.keep(cache)
+    def _decode(self) -> list[Token]:
+        if not self._rows.keys:
+            return []
+        began = time.monotonic()
+        drawn = self._rows.step()
+        if self._undisturbed:
+            self._pace.decoded(time.monotonic() - began)
+        reports = self._reports(drawn)
+        none: tuple[None, tuple[()]] = (None, ())
+        return [
+            Token(one.key, one.token, self._finish(one.key, one.token), *reports.get(one.key, none)) for one in drawn
+        ]
 
-    def _report(self, responses: list[Any]) -> dict[int, Report]:
-        """The log-probabilities that were asked for, by the generator's names of the rows."""
-        wanted = {r.uid: n for r in responses if (n := self._running[self._keys[r.uid]].logprobs) is not None}
-        if not wanted:
+    def _finish(self, key: Key, token: int) -> FinishReason | None:
+        if token in self._ends[key]:
+            return "stop"
+        return "length" if self._running[key].remaining <= 1 else None
+
+    def _reports(self, drawn: list[Drawn]) -> dict[Key, Report]:
+        """The log-probabilities that were asked for."""
+        told = [one for one in drawn if one.logprobs is not None]
+        if not told:
             return {}
-        rows = [r for r in responses if r.uid in wanted]
-        reports = report(mx.stack([r.logprobs for r in rows]), [r.token for r in rows], max(wanted.values()))
-        return {r.uid: (own, top[: wanted[r.uid]]) for r, (own, top) in zip(rows, reports, strict=True)}
+        wanted = {one.key: self._running[one.key].logprobs or 0 for one in told}
+        rows = mx.concatenate([one.logprobs for one in told if one.logprobs is not None])
+        reports = report(rows, [one.token for one in told], max(wanted.values()))
+        return {key: (own, top[:most]) for (key, most), (own, top) in zip(wanted.items(), reports, strict=True)}
+
+    def _take_out(self, keys: Collection[Key]) -> None:
+        for key in keys:
+            self._reader.remove(key)
+            sequence = self._running[key]
+            if self._prefixes.keeps and sequence.use_cache and (state := self._rows.state(key)) is not None:
+                self._prefixes.keep(sequence, *state)
+        self._rows.leave(keys)
+
+    def _discard(self) -> None:
+        self._reader.clear()
+        self._rows = self._make_rows(self._model)
 
     def _forget(self, key: Key) -> None:
         super()._forget(key)
-        self._keys.pop(self._uids.pop(key, -1), None)
+        self._ends.pop(key, None)
+
+
+class EmptyPrompt(Exception):  # noqa: N818 - named for what it says
+    """Raised when a sequence has no token to begin with."""
+
+    def __init__(self) -> None:
+        super().__init__("the prompt is empty")

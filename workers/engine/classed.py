@@ -21,6 +21,10 @@ class ClassedEngine:
         self._engine = plain
         self._adapter: str | None = None
 
+    def variant(self, adapter: str | None) -> str:
+        """Names what the model would wear. From any thread. Raises AdapterError."""
+        return self._adapters.variant(adapter)
+
     @property
     def busy(self) -> bool:
         """Some sequence wants a step."""
@@ -59,6 +63,7 @@ class ClassedEngine:
                 if not self._engine.busy:
                     self._adapters.use(sequence.adapter)
                 self._engine, self._adapter = engine, sequence.adapter
+                sequence.variant = self._adapters.worn
                 engine.add(sequence)
             except AdapterError as error:
                 broken.append(Broken(key, str(error), "adapters" if error.requested else None))

@@ -16,6 +16,9 @@ class Run(Protocol):
     def advance(self, chunk: int) -> list[Token]:
         """One step: the tokens that it made, none while the prompt is read, at most `chunk` of its tokens at a time."""
 
+    def leave(self) -> None:
+        """Nothing more comes of it here."""
+
 
 class OneAtATimeEngine:
     """The same interface as the batch's, for the first sequence in line. Engine thread only."""
@@ -39,7 +42,7 @@ class OneAtATimeEngine:
         """Drop a sequence, wherever it is; unknown keys are ignored."""
         self._waiting.pop(key, None)
         if self._run is not None and self._run.sequence.key == key:
-            self._run = None
+            self._end()
 
     def step(self) -> list[Produced]:
         """One step of the running sequence."""
@@ -51,8 +54,14 @@ class OneAtATimeEngine:
             self._run = None
             return [Broken(sequence.key, f"{type(error).__name__}: {error}")]
         if produced and produced[-1].finish is not None:
-            self._run = None
+            self._end()
         return list(produced)
+
+    def _end(self) -> None:
+        """Be done with what runs."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.leave()
 
     def close(self) -> None:
         """Release all sequences."""

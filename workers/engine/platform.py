@@ -53,6 +53,13 @@ def memory() -> MlxMemory:
     return MlxMemory(mx.get_active_memory(), mx.get_peak_memory(), mx.get_cache_memory(), unified)
 
 
+def room_for_states(also_kept: int) -> int:
+    """Bytes that KV states of what runs may take, once a model is loaded: most of what is left beside `also_kept`."""
+    whole = mx.device_info().get("max_recommended_working_set_size")
+    left = int(whole) - mx.get_active_memory() if whole and not on_cpu() else psutil.virtual_memory().available
+    return int(max(0.8 * left - also_kept, 0.2 * left))
+
+
 def keep_buffers() -> None:
     """Keep as much memory for reuse as passes over whole batches need, and no more.
 

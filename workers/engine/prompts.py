@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Prompt, Sampling, TextPrompt, Tool, ToolUse
+from mlx_server.schemas.generation import (
+    ChatPrompt,
+    GenerationRequest,
+    Message,
+    Prompt,
+    Sampling,
+    TextPrompt,
+    Tool,
+    ToolUse,
+)
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
+from mlx_server.workers.engine.prefix_index import as_ids
 from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
@@ -101,7 +112,10 @@ class PromptMaker:
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
                 tenant=request.tenant,
+                use_cache=request.use_cache,
+                conversation=request.conversation,
                 media=read.media,
+                ids=as_ids(tokens) if request.use_cache else None,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
         return sequences
@@ -135,6 +149,13 @@ class PromptMaker:
         if isinstance(prompt, TextPrompt):
             return prompt.text
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def beginning_with(self, system: str) -> list[int]:
+        """The tokens that all conversations with this system prompt begin with. Raises InvalidRequest."""
+        one, other = (
+            self.tokens(ChatPrompt((Message("system", system), Message("user", text))), NO_TOOLS) for text in ("a", "b")
+        )
+        return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
         """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""

@@ -7,10 +7,12 @@ the prompt's tokens in OpenAI's penalties.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
+from typing import NamedTuple
 
 import mlx.core as mx
 
+from mlx_server.schemas.generation import Sampling
 from mlx_server.workers.engine.constraints import GrammarMask, LeastLength, ThinkingBudget
 from mlx_server.workers.sequence import Sequence
 
@@ -21,28 +23,36 @@ Sampler = Callable[[mx.array], mx.array]
 Processor = Callable[[mx.array, mx.array], mx.array]
 
 
-def make_sampler(sequence: Sequence) -> Sampler | None:
-    """The sampler of one sequence; None for greedy decoding.
+class Choice(NamedTuple):
+    """How tokens are drawn."""
 
-    Rows that share parameters and no seed share one object, which lets the generator sample them in one call.
-    """
-    s = sequence.sampling
-    if min(s.temperature or 0.0, 1.0 if s.top_p is None else s.top_p) < GREEDY_BELOW or s.top_k == 1:
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+
+
+def choice_of(sampling: Sampling) -> Choice | None:
+    """How a request has its tokens drawn; None for greedy decoding."""
+    temperature, top_p = sampling.temperature or 0.0, 1.0 if sampling.top_p is None else sampling.top_p
+    if min(temperature, top_p) < GREEDY_BELOW or sampling.top_k == 1:
         return None
-    choice = (s.temperature or 0.0, 1.0 if s.top_p is None else s.top_p, s.top_k or 0, s.min_p or 0.0)
-    if s.seed is None:
-        return shared_sampler(*choice)
-    return SeededSampler(s.seed, len(sequence.emitted), *choice)
+    return Choice(temperature, top_p, sampling.top_k or 0, sampling.min_p or 0.0)
 
 
-@lru_cache(maxsize=256)
-def shared_sampler(temperature: float, top_p: float, top_k: int, min_p: float) -> Sampler:
-    """A sampler that draws from the thread's random state; logprobs [B, V] to tokens [B]."""
+def make_sampler(sequence: Sequence) -> Sampler | None:
+    """The sampler of a sequence that runs alone; None for greedy decoding."""
+    choice, seed = choice_of(sequence.sampling), sequence.sampling.seed
+    if choice is None:
+        return None
+    if seed is None:
+        return partial(draw_freely, choice)
+    return SeededSampler(seed, len(sequence.emitted), choice)
 
-    def sample(logprobs: mx.array) -> mx.array:
-        return mx.random.categorical(filtered(logprobs, top_p, top_k, min_p) * (1 / temperature))
 
-    return sample
+def draw_freely(choice: Choice, logprobs: mx.array) -> mx.array:
+    """Draw from the thread's random state; logprobs [B, V] to tokens [B]."""
+    return mx.random.categorical(filtered(logprobs, *choice[1:]) * (1 / choice.temperature))
 
 
 class SeededSampler:
@@ -51,11 +61,10 @@ class SeededSampler:
     logprobs [1, V] to tokens [1].
     """
 
-    def __init__(self, seed: int, position: int, temperature: float, top_p: float, top_k: int, min_p: float) -> None:
+    def __init__(self, seed: int, position: int, choice: Choice) -> None:
         self._seed = seed
         self._position = position
-        self._temperature = temperature
-        self._filter = partial(filtered, top_p=top_p, top_k=top_k, min_p=min_p)
+        self._choice = choice
 
     def __call__(self, logprobs: mx.array) -> mx.array:
         self._position += 1
@@ -63,8 +72,15 @@ class SeededSampler:
 
     def at(self, position: int, logprobs: mx.array) -> mx.array:
         """Draw the token of a position, whenever it is asked for."""
-        key = mx.random.key(counter_key(self._seed, position))
-        return mx.random.categorical(self._filter(logprobs) * (1 / self._temperature), key=key)
+        weights = filtered(logprobs, *self._choice[1:]) * (1 / self._choice.temperature)
+        return mx.argmax(weights + noise([counter_key(self._seed, position)], weights.shape[-1]), axis=-1)
+
+
+def noise(keys: list[int], width: int) -> mx.array:
+    """Gumbel noise [B, width], a row for each 64-bit key: the best after adding it is a draw by the weights."""
+    words = mx.array([(key >> 32, key & 0xFFFFFFFF) for key in keys], mx.uint32)
+    rows: mx.array = mx.vmap(lambda key: mx.random.gumbel((width,), key=key))(words)
+    return rows
 
 
 def counter_key(seed: int, position: int) -> int:
@@ -93,7 +109,7 @@ def filtered(logprobs: mx.array, top_p: float, top_k: int, min_p: float) -> mx.a
     return logprobs
 
 
-def keep_top_p(logprobs: mx.array, top_p: float) -> mx.array:
+def keep_top_p(logprobs: mx.array, top_p: float | mx.array) -> mx.array:
     """Keep the smallest set of most probable tokens whose probabilities sum to `top_p` or more."""
     order = mx.argsort(-logprobs, axis=-1)
     ordered = mx.exp(mx.take_along_axis(logprobs, order, axis=-1))

@@ -10,6 +10,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.logprobs import Report, report
 from mlx_server.workers.engine.one_at_a_time import OneAtATimeEngine
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling import end_tokens, make_processors, make_sampler
 from mlx_server.workers.sequence import Sequence, Token
 
@@ -17,18 +18,33 @@ from mlx_server.workers.sequence import Sequence, Token
 class SequentialEngine(OneAtATimeEngine):
     """One chunk of prefill or one token in a step. Engine thread only."""
 
-    def __init__(self, model: Any, stop_tokens: set[int], *, prefill_step_size: int) -> None:
-        super().__init__(lambda sequence: _Run(model, sequence, stop_tokens), prefill_step_size=prefill_step_size)
+    def __init__(
+        self, model: Any, stop_tokens: set[int], *, prefill_step_size: int, prefixes: PrefixStore | None = None
+    ) -> None:
+        """`prefixes` keeps what may be continued."""
+        self._prefixes = prefixes = prefixes or PrefixStore(0)
+        super().__init__(
+            lambda sequence: _Run(model, sequence, stop_tokens, prefixes), prefill_step_size=prefill_step_size
+        )
+
+    def close(self) -> None:
+        """Release all sequences, and what is kept."""
+        super().close()
+        self._prefixes.close()
 
 
 class _Run:
     """A sequence with its cache, the tokens left to feed, its sampler and its processors."""
 
-    def __init__(self, model: Any, sequence: Sequence, stop_tokens: set[int]) -> None:
+    def __init__(self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore) -> None:
         self.sequence = sequence
         self._model = model
-        self._cache = make_prompt_cache(model)
-        self._left = sequence.context
+        self._prefixes = prefixes
+        found: tuple[int, list[Any]] = prefixes.find(sequence) or (0, make_prompt_cache(model))
+        self._read, self._cache = found
+        self._left = sequence.context[self._read :]
+        if not (sequence.emitted or sequence.follows):
+            sequence.cached_tokens = self._read
         self._sampler = make_sampler(sequence)
         self._processors = make_processors(sequence, stop_tokens)
         self._ends = end_tokens(sequence, stop_tokens)
@@ -42,6 +58,7 @@ class _Run:
             self._model(mx.array([feed]), cache=self._cache)
             mx.eval([c.state for c in self._cache])
             mx.clear_cache()
+            self._read += length
             return []
         logits = self._model(mx.array([self._left]), cache=self._cache)[:, -1, :]
         if self._processors:
@@ -51,11 +68,16 @@ class _Run:
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         sampled = self._sampler(logprobs) if self._sampler else mx.argmax(logits, axis=-1)
         token = int(sampled.item())  # type: ignore[arg-type]
+        self._read += len(self._left)
         self.sequence.emitted.append(token)
         self._left = [token]
         most = self.sequence.logprobs
         reported: Report | tuple[()] = () if most is None else report(logprobs, [token], most)[0]
         return [Token(self.sequence.key, token, self._finish_reason(token), *reported)]
+
+    def leave(self) -> None:
+        """Nothing more comes: keep what has been read."""
+        self._prefixes.keep(self.sequence, self._cache, self._read)
 
     def _finish_reason(self, token: int) -> FinishReason | None:
         if token in self._ends:

@@ -56,6 +56,9 @@ class _Run:
             return []
         return self._check(context, count)
 
+    def leave(self) -> None:
+        """Nothing is kept of it."""
+
     def _proposals(self, context: int) -> int:
         """How many tokens the draft proposes next."""
         sequence = self.sequence

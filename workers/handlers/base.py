@@ -11,6 +11,8 @@ from mlx_server.schemas.generation import Media, Prompt, ToolUse
 from mlx_server.schemas.messages import (
     Finished,
     FinishReason,
+    Known,
+    KnownOf,
     Load,
     Loading,
     MlxMemory,
@@ -76,6 +78,9 @@ class Handler(Protocol):
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of tokens. Called on the tokenizer's thread. Raises InvalidRequest for ids that are none."""
+
+    def known(self, question: KnownOf) -> Known:
+        """What of a prompt is kept. Called on the tokenizer's thread. Raises InvalidRequest."""
 
     def answer_stream(self, sequence: Sequence) -> AnswerStream:
         """A stream for one sequence. Called on the event loop's thread."""

@@ -7,7 +7,9 @@ from collections.abc import Sequence as Several
 
 import mlx.core as mx
 
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, Prompt, ToolUse
+from mlx_server.schemas.messages import Known, KnownOf
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine.computation import Computation
 from mlx_server.workers.engine.computed import ComputedAnswer
@@ -36,6 +38,10 @@ class ComputingHandler(SteppingHandler):
     def text(self, ids: Iterable[int]) -> str:
         """Their text. Raises InvalidRequest."""
         return self._texts.text(ids)
+
+    def known(self, question: KnownOf) -> Known:
+        """Raises InvalidRequest: nothing is kept of texts."""
+        raise InvalidRequest("This model writes no text, and nothing is kept of its inputs.", "model")
 
     def answer_stream(self, sequence: Sequence) -> ComputedAnswer:
         """A stream for one request."""

@@ -9,20 +9,27 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.adapters import AdapterError
+from mlx_server.workers.engine.admission import Admission, footprint
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.companions import accompanied
 from mlx_server.workers.engine.hidden import inner_states
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
+from mlx_server.workers.engine.prefix_files import PrefixFiles
+from mlx_server.workers.engine.prefix_store import EVERYBODY, PrefixStore
 from mlx_server.workers.engine.probe import Batching, probe
-from mlx_server.workers.engine.resolve import resolve
+from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text_embedding import embedding_beside
-from mlx_server.workers.handlers.writing import WritingHandler, fingerprint
+from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.handlers.writing import WritingHandler, fingerprint, weights_print
 from mlx_server.workers.sequence import Sequence
 
 
@@ -41,7 +48,9 @@ class LanguageHandler(WritingHandler):
         batching, reason = probe(model, spec.rows, vocab_size)
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
-        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec)
+        model_print = fingerprint(folder, parameter_bytes, "mlx-lm")
+        self._prefixes = prefixes = make_prefixes(model, spec, f"{model_print}-{weights_print(folder)}")
+        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec, prefixes)
         context_length = read_context_length(config)
         self._embedding = embedding = embedding_beside(
             EchoingEngine(model, engine),
@@ -53,6 +62,8 @@ class LanguageHandler(WritingHandler):
         )
         self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, spec, report)
         dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, None)
+        if spec.warm_prompt is not None:
+            more_notes = [*more_notes, self._warm(spec.warm_prompt)]
         return ModelFacts(
             rows=1 if batching is Batching.NONE else spec.rows,
             context_length=context_length,
@@ -60,7 +71,7 @@ class LanguageHandler(WritingHandler):
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
-            fingerprint=fingerprint(folder, parameter_bytes, "mlx-lm"),
+            fingerprint=model_print,
             notes=(*notes, *platform.size_notes(parameter_bytes), *more_notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
@@ -68,6 +79,24 @@ class LanguageHandler(WritingHandler):
             dimensions=embedding.dimensions,
             scoring="embedding_similarity" if embedding.maker else None,
         )
+
+    def _warm(self, system: str) -> str:
+        """Have a system prompt read for everybody; what there is to say about it. Raises ModelLoadError."""
+        try:
+            tokens = self._prompts.beginning_with(system)
+        except InvalidRequest as error:
+            raise ModelLoadError(f"--warm-prompt can't be used: {one_line(error)}") from None
+        self._engine.add(Sequence((-1, 0), tokens, 1, Sampling(temperature=0.0), tenant=EVERYBODY))
+        while self._engine.busy:
+            self._engine.step()
+        return f"{len(tokens)} tokens of --warm-prompt have been read"
+
+    def _variant(self, adapter: str | None) -> str:
+        """What the model would wear. Raises InvalidRequest."""
+        try:
+            return self._engine.variant(adapter) if isinstance(self._engine, ClassedEngine) else ""
+        except AdapterError as error:
+            raise InvalidRequest(str(error), "adapters") from None
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render and tokenise. Raises InvalidRequest."""
@@ -79,14 +108,30 @@ class LanguageHandler(WritingHandler):
         return sequences
 
 
-def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load) -> Engine:
+def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load, prefixes: PrefixStore) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
-        return SequentialEngine(model, stop_tokens, prefill_step_size=spec.prefill_step_size)
+        return SequentialEngine(model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes)
+    limit = platform.room_for_states(spec.prefix_cache_bytes) if spec.kv_bytes is None else spec.kv_bytes
     return BatchEngine(
         model,
         stop_tokens,
         rows=spec.rows,
         joint_prefill=batching is Batching.JOINT,
         prefill_step_size=spec.prefill_step_size,
+        prefixes=prefixes,
+        gap_s=spec.max_gap_s,
+        admission=Admission(footprint(model), limit),
     )
+
+
+def make_prefixes(model: Any, spec: Load, model_print: str) -> PrefixStore:
+    """What is kept of prompts, in memory and, if that is asked for, on disk. Raises ModelLoadError."""
+    files = None
+    if spec.prompt_cache_dir is not None:
+        folder = Path(spec.prompt_cache_dir) / model_print
+        try:
+            files = PrefixFiles(folder, spec.prompt_cache_bytes, model)
+        except OSError as error:
+            raise ModelLoadError(f"--prompt-cache-dir can't be used: {one_line(error)}") from None
+    return PrefixStore(spec.prefix_cache_bytes, checkpoints=True, second=files)

@@ -15,7 +15,7 @@ from typing import assert_never, get_args
 
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
-from mlx_server.schemas.messages import Load, Loading, MlxMemory, ModelFacts
+from mlx_server.schemas.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
@@ -96,6 +96,10 @@ class ScriptedHandler:
     def text(self, ids: Iterable[int]) -> str:
         """All tokens are alike."""
         return "".join(self.pieces(ids))
+
+    def known(self, question: KnownOf) -> Known:
+        """Nothing is kept."""
+        return Known(len(self.tokens(question.prompt, question.tool_use)))
 
     def answer_stream(self, sequence: Sequence) -> ScriptedAnswer:
         """The text is the script's."""

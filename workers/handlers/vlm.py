@@ -64,6 +64,7 @@ class VisionHandler(WritingHandler):
                 prefix_bytes=spec.prefix_cache_bytes,
             )
             unless_it_works.pop_all()
+        self._prefixes = tried.prefixes
         engine = VisionEngine(
             model,
             set(tokenizer.eos_token_ids),

@@ -18,7 +18,7 @@ import msgspec
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
-from mlx_server.schemas.messages import Load
+from mlx_server.schemas.messages import Known, KnownOf, Load
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.answer import Answer
@@ -26,7 +26,10 @@ from mlx_server.workers.engine.answers import AnswerMaker
 from mlx_server.workers.engine.computation import Computation
 from mlx_server.workers.engine.computed import ComputedAnswer
 from mlx_server.workers.engine.dialect import Dialect
+from mlx_server.workers.engine.diverging import message_at
 from mlx_server.workers.engine.media_support import MediaSupport
+from mlx_server.workers.engine.prefix_index import Beginning, as_ids
+from mlx_server.workers.engine.prefix_store import PrefixStore, owner_of
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import one_line
@@ -46,6 +49,7 @@ class WritingHandler(SteppingHandler):
         self._answers: AnswerMaker
         self._prompts: PromptMaker
         self._embedding: TextEmbedding
+        self._prefixes: PrefixStore
 
     def _speak(
         self, spec: Load, folder: Path, tokenizer: Any, vocab_size: int, length: int | None, media: MediaSupport | None
@@ -97,6 +101,22 @@ class WritingHandler(SteppingHandler):
         """Their text. Raises InvalidRequest."""
         return self._prompts.text(ids)
 
+    def known(self, question: KnownOf) -> Known:
+        """What is kept, and where the prompt differs from what is most alike. Raises InvalidRequest."""
+        read = self._prompts.read(question.prompt, question.tool_use)
+        places = () if read.media is None else read.media.places
+        owner = owner_of(question.tenant, self._variant(question.adapter))
+        found = self._prefixes.nearest(Beginning(owner, as_ids(read.tokens), places))
+        count, alike = len(read.tokens), found.alike
+        if not found.of or alike >= min(count, found.of):
+            return Known(count, found.usable, alike, found.of)
+        message = message_at(self._prompts, question, read.tokens, alike)
+        return Known(count, found.usable, alike, found.of, message, self.pieces([read.tokens[alike]])[0])
+
+    def _variant(self, adapter: str | None) -> str:
+        """What the model would wear. Raises InvalidRequest."""
+        return ""
+
     def close(self) -> None:
         """Release the generator; the memory goes with the process."""
         self._prompts.close()
@@ -108,6 +128,14 @@ def fingerprint(folder: Path, parameter_bytes: int, library: str) -> str:
     """Names what decides what a seed gives: the model, and the library and the device that compute it."""
     facts = f"{parameter_bytes} {version('mlx')} {version(library)} {platform.device_name()}"
     return hashlib.sha256((folder / "config.json").read_bytes() + facts.encode()).hexdigest()[:10]
+
+
+def weights_print(folder: Path) -> str:
+    """Names the weights' files as they are now: files that change are another model's."""
+    files = sorted(
+        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in folder.glob("*.safetensors")
+    )
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:10]
 
 
 def check_templates(prompts: PromptMaker, spec: Load) -> None:

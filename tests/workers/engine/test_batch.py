@@ -5,11 +5,12 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from mlx_lm.generate import BatchGenerator
 from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_prompt, sequence
 
 from mlx_server.schemas.generation import Sampling
 from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.reading import PromptReader, Read
+from mlx_server.workers.engine.rows import Drawn, RowBatch
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
 pytestmark = pytest.mark.model
@@ -24,7 +25,8 @@ def _engine(
     rows: int = 8,
     joint_prefill: bool = True,
     prefill_step_size: int = 16,
-    make_generator: Callable[..., Any] = BatchGenerator,
+    make_rows: Callable[[Any], RowBatch] = RowBatch,
+    make_reader: Callable[..., PromptReader] = PromptReader,
 ) -> BatchEngine:
     return BatchEngine(
         model,
@@ -32,7 +34,8 @@ def _engine(
         rows=rows,
         joint_prefill=joint_prefill,
         prefill_step_size=prefill_step_size,
-        make_generator=make_generator,
+        make_rows=make_rows,
+        make_reader=make_reader,
     )
 
 
@@ -132,26 +135,18 @@ def test_more_sequences_than_rows_are_all_served(llama: Any) -> None:
 # --- leaving ---
 
 
-def _two(
-    llama: Any, prompt_tokens: int = 60, make_generator: Callable[..., Any] = BatchGenerator
-) -> tuple[Player, Sequence, Sequence]:
+def _two(llama: Any, prompt_tokens: int = 60) -> tuple[Player, Sequence, Sequence]:
     rng = random.Random(3)
     stays = sequence(1, random_prompt(rng, llama, 5), 20)
     leaves = sequence(2, (random_prompt(rng, llama) * 60)[:prompt_tokens], 20)
-    player = Player(_engine(llama, prefill_step_size=8, make_generator=make_generator))
+    player = Player(_engine(llama, prefill_step_size=8))
     player.add(stays)
     return player, stays, leaves
 
 
 @pytest.mark.parametrize("stage", ["waiting", "prefilling", "decoding"])
 def test_remove_drops_a_sequence_at_any_stage_and_no_other(llama: Any, stage: str) -> None:
-    generators: list[BatchGenerator] = []
-
-    def make_generator(*args: Any, **more: Any) -> BatchGenerator:
-        generators.append(BatchGenerator(*args, **more))
-        return generators[-1]
-
-    player, stays, leaves = _two(llama, make_generator=make_generator)
+    player, stays, leaves = _two(llama)
     player.step()
     player.add(leaves)
     match stage:
@@ -164,8 +159,6 @@ def test_remove_drops_a_sequence_at_any_stage_and_no_other(llama: Any, stage: st
                 player.step()
     before = list(player.outcomes[leaves.key].tokens)
     player.engine.remove(leaves.key)
-    [generator] = generators
-    assert len(generator._find_uids(range(100))) == 1, "the row is not free"
     outcomes = player.run()
     assert outcomes[leaves.key] == Outcome(before, None)
     assert outcomes[stays.key] == alone(llama, stays.prompt, 20)
@@ -201,19 +194,19 @@ def test_close_forgets_everything(llama: Any) -> None:
 # --- steps that raise ---
 
 
-def _failing_at(calls: set[int], *, half_stepped: bool) -> type[BatchGenerator]:
-    """A generator that raises in its k-th step, counted over all that are made of it."""
+def _failing_at(calls: set[int], *, half_stepped: bool) -> type[RowBatch]:
+    """Rows that raise in their k-th step, counted over all that are made of it."""
     numbers = itertools.count(1)
 
-    class Failing(BatchGenerator):
-        def next(self) -> Any:
+    class Failing(RowBatch):
+        def step(self) -> list[Drawn]:
             fails = next(numbers) in calls
             if fails and not half_stepped:
                 raise RuntimeError("this step fails")
-            responses = super().next()
+            drawn = super().step()
             if fails:
                 raise RuntimeError("this step fails when it has been done")
-            return responses
+            return drawn
 
     return Failing
 
@@ -223,7 +216,7 @@ def _failing_at(calls: set[int], *, half_stepped: bool) -> type[BatchGenerator]:
 def test_sequences_survive_a_step_that_raises_unchanged(
     llama: Any, undisturbed: dict[Key, Outcome], calls: set[int], half_stepped: bool
 ) -> None:
-    player = Player(_engine(llama, make_generator=_failing_at(calls, half_stepped=half_stepped)))
+    player = Player(_engine(llama, make_rows=_failing_at(calls, half_stepped=half_stepped)))
     player.add(*_mixed(llama))
     assert player.run() == undisturbed
 
@@ -233,7 +226,7 @@ def test_sequences_that_join_after_a_failure_are_unchanged_too(
     llama: Any, undisturbed: dict[Key, Outcome], half_stepped: bool
 ) -> None:
     for joining in (2, 4, 7):
-        player = Player(_engine(llama, make_generator=_failing_at({3, 4}, half_stepped=half_stepped)))
+        player = Player(_engine(llama, make_rows=_failing_at({3, 4}, half_stepped=half_stepped)))
         early, late = _mixed(llama)[:3], _mixed(llama)[3:]
         player.add(*early)
         for _ in range(joining):
@@ -242,37 +235,57 @@ def test_sequences_that_join_after_a_failure_are_unchanged_too(
         assert player.run() == undisturbed
 
 
-def _poisoned(*, when_decoding: bool = False, half_stepped: bool = False) -> type[BatchGenerator]:
-    """A generator that raises whenever a sequence that begins with POISON is in it."""
+def _poisonous_rows(*, half_stepped: bool) -> type[RowBatch]:
+    """Rows that raise whenever one is among them whose sequence begins with POISON."""
 
-    class Poisoned(BatchGenerator):
-        def __init__(self, *args: Any, **more: Any) -> None:
-            self.poisonous: list[int] = []
-            super().__init__(*args, **more)
-
-        def insert(self, prompts: list[list[int]], **more: Any) -> list[int]:
-            uids = cast(list[int], super().insert(prompts, **more))
-            self.poisonous += [uid for uid, p in zip(uids, prompts, strict=True) if p[: len(POISON)] == POISON]
-            return uids
-
-        def next(self) -> Any:
-            stages = [stage for stage, _ in self._find_uids(self.poisonous).values()]
-            fails = 2 in stages if when_decoding else bool(stages)
+    class Poisoned(RowBatch):
+        def step(self) -> list[Drawn]:
+            fails = any(row.sequence.prompt[: len(POISON)] == POISON for row in self._rows.values())
             if fails and not half_stepped:
                 raise ValueError("poison")
-            responses = super().next()
+            drawn = super().step()
             if fails:
                 raise ValueError("poison")
-            return responses
+            return drawn
 
     return Poisoned
 
 
-POISONS = {
-    "at-once": _poisoned,
-    "when-decoding": lambda: _poisoned(when_decoding=True),
-    "half-stepped": lambda: _poisoned(half_stepped=True),
-    "half-stepped-when-decoding": lambda: _poisoned(when_decoding=True, half_stepped=True),
+class PoisonedReader(PromptReader):
+    """Raises whenever it is at a prompt that begins with POISON."""
+
+    def _advance(self, chosen: list[Any], tokens: int) -> list[Read | Broken]:
+        if any(one.tokens[: len(POISON) - 1] == POISON[:-1] for one in chosen):
+            raise ValueError("poison")
+        return super()._advance(chosen, tokens)
+
+
+class LatePoisonedReader(PromptReader):
+    """Raises once it has read such a prompt."""
+
+    def _advance(self, chosen: list[Any], tokens: int) -> list[Read | Broken]:
+        poisonous = any(one.tokens[: len(POISON) - 1] == POISON[:-1] for one in chosen)
+        read = super()._advance(chosen, tokens)
+        if poisonous:
+            raise ValueError("poison")
+        return read
+
+
+class PoisonedTurns(PromptReader):
+    """Raises outside of what it does for one prompt."""
+
+    def step(self, *, beside: bool) -> list[Read | Broken]:
+        if any(one.tokens[: len(POISON) - 1] == POISON[:-1] for one in self._readings.values()):
+            raise ValueError("poison")
+        return super().step(beside=beside)
+
+
+POISONS: dict[str, dict[str, Any]] = {
+    "reading": {"make_reader": PoisonedReader},
+    "having-read": {"make_reader": LatePoisonedReader},
+    "taking-turns": {"make_reader": PoisonedTurns},
+    "decoding": {"make_rows": _poisonous_rows(half_stepped=False)},
+    "half-stepped": {"make_rows": _poisonous_rows(half_stepped=True)},
 }
 
 
@@ -281,7 +294,7 @@ POISONS = {
 def test_a_poisonous_sequence_breaks_alone(
     llama: Any, undisturbed: dict[Key, Outcome], poison: str, joins_after: int
 ) -> None:
-    player = Player(_engine(llama, make_generator=POISONS[poison]()))
+    player = Player(_engine(llama, **POISONS[poison]))
     player.add(*_mixed(llama))
     for _ in range(joins_after):
         player.step()
@@ -294,7 +307,7 @@ def test_a_poisonous_sequence_breaks_alone(
 
 
 def test_several_poisonous_sequences_break_and_the_others_do_not(llama: Any, undisturbed: dict[Key, Outcome]) -> None:
-    player = Player(_engine(llama, make_generator=_poisoned()))
+    player = Player(_engine(llama, make_rows=_poisonous_rows(half_stepped=False)))
     bad = [sequence(60 + n, [*POISON, 20 + n], 10) for n in range(3)]
     for good, poisonous in itertools.zip_longest(_mixed(llama), bad):
         player.add(good, *([poisonous] if poisonous else []))
@@ -304,7 +317,7 @@ def test_several_poisonous_sequences_break_and_the_others_do_not(llama: Any, und
 
 
 def test_a_lone_poisonous_sequence_breaks(llama: Any) -> None:
-    player = Player(_engine(llama, make_generator=_poisoned()))
+    player = Player(_engine(llama, make_rows=_poisonous_rows(half_stepped=False)))
     player.add(sequence(66, POISON, 10))
     assert player.run(steps=20)[66, 0].end == "broken"
 
@@ -313,7 +326,7 @@ def test_a_lone_poisonous_sequence_breaks(llama: Any) -> None:
 def test_a_poisonous_sequence_may_leave_while_it_is_looked_for(
     llama: Any, undisturbed: dict[Key, Outcome], leaves_after: int
 ) -> None:
-    player = Player(_engine(llama, make_generator=_poisoned()))
+    player = Player(_engine(llama, make_rows=_poisonous_rows(half_stepped=False)))
     bad = sequence(66, POISON, 10)
     player.add(*_mixed(llama), bad)
     for _ in range(leaves_after):
@@ -325,7 +338,7 @@ def test_a_poisonous_sequence_may_leave_while_it_is_looked_for(
 
 
 def test_new_sequences_join_again_once_the_poison_was_found(llama: Any) -> None:
-    player = Player(_engine(llama, make_generator=_poisoned()))
+    player = Player(_engine(llama, make_rows=_poisonous_rows(half_stepped=False)))
     player.add(sequence(66, POISON, 10), *_mixed(llama))
     while not player.errors:
         player.step()

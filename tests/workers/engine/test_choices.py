@@ -5,12 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from mlx_lm.generate import BatchGenerator
 from support.engines import GREEDY, SEEDED, Outcome, Player, sequence
 
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prompts import choice_of
+from mlx_server.workers.engine.reading import PromptReader
+from mlx_server.workers.engine.rows import Drawn, RowBatch
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.sequence import Key, Sequence
 
@@ -20,23 +21,18 @@ PROMPT = [5 + i % 90 for i in range(50)]
 SAMPLING = msgspec.structs.replace(SEEDED, seed=11)
 
 
-class CountingGenerator(BatchGenerator):
-    """Knows how many prompt tokens it was given."""
+def _engine(model: Any, read: list[int] | None = None, *, joint_prefill: bool = True, rows: int = 8) -> BatchEngine:
+    """Notes how many tokens of each prompt its reader was left to read."""
 
-    inserted: list[int]
+    class NotingReader(PromptReader):
+        def add(self, sequence: Sequence, cache: list[Any] | None) -> None:
+            if read is not None:
+                read.append(0 if cache else len(sequence.prompt) - 1)
+            super().add(sequence, cache)
 
-    def insert(self, prompts: list[list[int]], *args: Any, **more: Any) -> Any:
-        self.inserted += map(len, prompts)
-        return super().insert(prompts, *args, **more)
-
-
-def _engine(model: Any, inserted: list[int] | None = None, *, joint_prefill: bool = True, rows: int = 8) -> BatchEngine:
-    def make(*args: Any, **more: Any) -> CountingGenerator:
-        generator = CountingGenerator(*args, **more)
-        generator.inserted = inserted if inserted is not None else []
-        return generator
-
-    return BatchEngine(model, set(), rows=rows, joint_prefill=joint_prefill, prefill_step_size=16, make_generator=make)
+    return BatchEngine(
+        model, set(), rows=rows, joint_prefill=joint_prefill, prefill_step_size=16, make_reader=NotingReader
+    )
 
 
 def _choices(n: int, prompt: list[int] | None = None, number: int = 1) -> list[Sequence]:
@@ -70,7 +66,7 @@ def test_the_prompt_is_prefilled_once(llama: Any) -> None:
     player = Player(_engine(llama, inserted))
     player.add(*_choices(8))
     player.run()
-    assert inserted == [len(PROMPT)] + [1] * 7
+    assert inserted == [len(PROMPT) - 1] + [0] * 7
 
 
 def test_a_prompt_of_one_token_has_nothing_to_share(llama: Any) -> None:
@@ -91,7 +87,7 @@ def test_choices_that_come_later_start_from_the_same_fork(llama: Any) -> None:
     player.add(third)
     player.run()
     assert first.prefix.cache is None, "nobody waits for it any more"
-    assert inserted == [len(PROMPT), 1, 1]
+    assert inserted == [len(PROMPT) - 1, 0, 0]
     assert [player.outcomes[one.key] for one in choices] == [_alone(llama, one) for one in choices]
 
 
@@ -111,18 +107,16 @@ def test_the_others_go_on_when_the_first_leaves_before_the_fork(llama: Any, step
 def test_choices_survive_a_step_that_raises(llama: Any, fails_at: int) -> None:
     calls = 0
 
-    class FailingGenerator(BatchGenerator):
-        def next(self) -> Any:
+    class FailingRows(RowBatch):
+        def step(self) -> list[Drawn]:
             nonlocal calls
             calls += 1
             if calls == fails_at:
                 raise RuntimeError("the test says so")
-            return super().next()
+            return super().step()
 
     choices = _choices(3)
-    engine = BatchEngine(
-        llama, set(), rows=8, joint_prefill=True, prefill_step_size=16, make_generator=FailingGenerator
-    )
+    engine = BatchEngine(llama, set(), rows=8, joint_prefill=True, prefill_step_size=16, make_rows=FailingRows)
     player = Player(engine)
     player.add(*choices)
     outcomes: dict[Key, Outcome] = player.run()

@@ -8,13 +8,13 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 import pytest
-from mlx_lm.generate import BatchGenerator
 from support.engines import GREEDY, SEEDED, Player, sequence
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Limits
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.constraints import LeastLength, ThinkingBudget
+from mlx_server.workers.engine.rows import Drawn, RowBatch
 from mlx_server.workers.engine.thinking import ThinkingStart, ThinkingState, ThinkMarks
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
@@ -121,17 +121,17 @@ def test_neighbours_are_not_changed(llama: Any, vocabulary: Vocabulary) -> None:
 def test_a_replay_takes_the_grammar_up_where_it_was(llama: Any, vocabulary: Vocabulary, fails_at: int) -> None:
     calls = 0
 
-    class FailingGenerator(BatchGenerator):
-        def next(self) -> Any:
+    class FailingRows(RowBatch):
+        def step(self) -> list[Drawn]:
             nonlocal calls
             calls += 1
             if calls == fails_at:
                 raise RuntimeError("the test says so")
-            return super().next()
+            return super().step()
 
     undisturbed = Player(_engine(llama))
     undisturbed.add(_constrained(vocabulary, JSON))
-    disturbed = Player(_engine(llama, make_generator=FailingGenerator))
+    disturbed = Player(_engine(llama, make_rows=FailingRows))
     disturbed.add(_constrained(vocabulary, JSON))
     assert disturbed.run() == undisturbed.run()
 

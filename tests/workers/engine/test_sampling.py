@@ -7,14 +7,15 @@ import pytest
 
 from mlx_server.schemas.generation import Sampling
 from mlx_server.workers.engine.sampling import (
+    Choice,
     SeededSampler,
     counter_key,
+    draw_freely,
     filtered,
     make_processors,
     make_sampler,
     penalise_counts,
     penalise_repetition,
-    shared_sampler,
 )
 from mlx_server.workers.sequence import Sequence
 
@@ -61,13 +62,6 @@ def test_a_low_temperature_takes_the_most_probable_token() -> None:
     assert _draw(Sampling(temperature=1e-4, seed=1), 50) == [int(mx.argmax(_logprobs(k)).item()) for k in range(50)]
 
 
-def test_make_sampler_shares_one_object_among_equal_parameters() -> None:
-    first = make_sampler(_sequence(Sampling(temperature=0.7, top_p=0.9)))
-    assert first is make_sampler(_sequence(Sampling(temperature=0.7, top_p=0.9)))
-    assert first is make_sampler(_sequence(Sampling(temperature=0.7, top_p=0.9, top_k=0, min_p=0.0)))
-    assert first is not make_sampler(_sequence(Sampling(temperature=0.8, top_p=0.9)))
-
-
 def test_make_sampler_gives_each_seeded_sequence_its_own() -> None:
     one, other = (make_sampler(_sequence(Sampling(temperature=0.7, seed=1))) for _ in range(2))
     assert isinstance(one, SeededSampler)
@@ -112,10 +106,10 @@ def test_draws_follow_the_probabilities(seed: int | None) -> None:
     assert counts[4] == 0
 
 
-def test_shared_sampler_draws_for_each_row_of_a_batch() -> None:
+def test_draw_freely_draws_for_each_row_of_a_batch() -> None:
     peaked = np.full((3, VOCABULARY), -np.inf, np.float32)
     peaked[[0, 1, 2], [5, 17, 49]] = 0.0
-    assert cast(list[int], shared_sampler(1.0, 1.0, 0, 0.0)(mx.array(peaked)).tolist()) == [5, 17, 49]
+    assert cast(list[int], draw_freely(Choice(1.0, 1.0, 0, 0.0), mx.array(peaked)).tolist()) == [5, 17, 49]
 
 
 # --- filters ---
@@ -165,7 +159,7 @@ def test_top_p_holds_over_many_small_probabilities_in_any_precision(dtype: mx.Dt
 def test_a_sampler_draws_only_what_its_filters_leave() -> None:
     logprobs = _logprobs(3)
     allowed = set(np.argsort(-np.array(logprobs)[0])[:3].tolist())
-    sampler = SeededSampler(1, 0, 2.0, 1.0, 3, 0.0)
+    sampler = SeededSampler(1, 0, Choice(2.0, 1.0, 3, 0.0))
     assert {int(sampler(logprobs).item()) for _ in range(300)} == allowed
 
 

@@ -12,12 +12,12 @@ from mlx_vlm.generate.ar import _is_batch_cache_entry as is_batch
 from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.logprobs import Report, report
 from mlx_server.workers.engine.prefix import joins_prefix
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.replay import ReplayingEngine
 from mlx_server.workers.engine.sampling import end_tokens, make_processors
-from mlx_server.workers.engine.vision.drawing import RowSamplers
+from mlx_server.workers.engine.vision.drawing import ReportingSamplers
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import Prefill
-from mlx_server.workers.engine.vision.prefixes import PrefixStore
 from mlx_server.workers.engine.vision.reading import PromptReader, Read
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
@@ -53,7 +53,7 @@ class VisionEngine(ReplayingEngine):
         self._rows = rows
         self._prompts = PromptReader(model, prefill_step_size, tower, self._prefixes)
         self._steps = 0
-        self._samplers = RowSamplers()
+        self._samplers = ReportingSamplers()
         self._batch = self._empty_batch()
 
     def close(self) -> None:

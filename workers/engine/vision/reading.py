@@ -9,10 +9,10 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.replay import describe
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin, look_at
-from mlx_server.workers.engine.vision.prefixes import PrefixStore
 from mlx_server.workers.sequence import Broken, Key, Sequence
 
 log = logging.getLogger(__name__)

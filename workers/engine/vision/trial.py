@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from mlx_server.workers.engine.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
 from mlx_server.workers.engine.replay import describe
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import RememberingTower
-from mlx_server.workers.engine.vision.prefixes import LEAST, PrefixStore
 from mlx_server.workers.engine.vision.traces import REPORTED, Trace, difference, trace_alone
 from mlx_server.workers.engine.vision.trial_features import try_remembering
 from mlx_server.workers.handlers.base import ModelLoadError

@@ -14,7 +14,7 @@ from support.sounds import wav
 from support.vision_models import make_vision_model
 
 from mlx_server.schemas.generation import Message
-from mlx_server.workers.engine.vision.prefixes import PrefixStore
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.vision.traces import REPORTED, TOKENS, difference, trace_alone
 from mlx_server.workers.engine.vision.trial import play
 from mlx_server.workers.sequence import Sequence

@@ -12,9 +12,9 @@ from support.films import film_file
 from support.sight import Sight, said
 
 from mlx_server.schemas.generation import Media, Message
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import forget, remember
-from mlx_server.workers.engine.vision.prefixes import PrefixStore
 from mlx_server.workers.engine.vision.traces import REPORTED, TOKENS, difference, trace_alone
 from mlx_server.workers.engine.vision.trial import play
 from mlx_server.workers.sequence import Sequence

@@ -1,0 +1,24 @@
+"""`POST /v1/cache/explain`: what is kept of prompts, told to those whose prompts they are."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.app.routes.generation import choose, read_request
+from mlx_server.app.routes.shown import with_files_in_question
+from mlx_server.app.routes.tokens import ask
+from mlx_server.schemas import cache, tokens
+from mlx_server.schemas.messages import Known
+
+
+async def explain(request: Request) -> Response:
+    """How much of a prompt would not be computed again, and where it differs from what is most alike."""
+    given, headers = await read_request(request, cache.explain_decoder, tokens.HARMLESS)
+    deployment = await choose(request, given)
+    question = await with_files_in_question(request, deployment, given.known_of(request.scope[OWNER]))
+    answer = await ask(request, deployment, question)
+    assert isinstance(answer, Known)
+    return Response(msgspec.json.encode(cache.explanation(answer)), 200, headers, "application/json")

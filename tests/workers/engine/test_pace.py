@@ -1,0 +1,41 @@
+"""How much is read between two tokens."""
+
+import pytest
+
+from mlx_server.workers.engine.pace import GAP_IN_STEPS, LEAST_TOKENS, Pace, readable
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "step_s", "tokens_per_s", "most", "tokens"),
+    [
+        pytest.param(0.1, 0.02, 1000.0, 512, 80, id="what-the-gap-leaves"),
+        pytest.param(None, 0.04, 4000.0, 512, 240, id="a-multiple-of-the-step-without-a-target"),
+        pytest.param(0.1, 0.02, 1e6, 512, 512, id="no-more-than-the-most"),
+        pytest.param(0.1, 0.2, 1000.0, 512, LEAST_TOKENS, id="a-step-that-is-too-slow-already"),
+        pytest.param(0.1, 0.02, 0.0, 512, LEAST_TOKENS, id="nothing-measured"),
+        pytest.param(0.1, 0.02, 0.0, 8, 8, id="a-small-most-holds"),
+    ],
+)
+def test_readable(gap_s: float | None, step_s: float, tokens_per_s: float, most: int, tokens: int) -> None:
+    assert readable(gap_s, step_s, tokens_per_s, most) == tokens
+
+
+@pytest.mark.parametrize("rate", [100.0, 1000.0, 20_000.0])
+def test_pace_keeps_the_gap_on_a_machine_of_any_speed(rate: float) -> None:
+    step_s, pace = 0.02, Pace(None, 512)
+    for _ in range(5):
+        pace.decoded(step_s)
+    for _ in range(40):
+        pace.read(tokens := pace.tokens, step_s + tokens / rate, beside=True)
+    gap = step_s + pace.tokens / rate
+    assert gap <= 1.05 * GAP_IN_STEPS * step_s or pace.tokens == LEAST_TOKENS
+    assert pace.tokens in (LEAST_TOKENS, 512) or gap >= 0.6 * GAP_IN_STEPS * step_s
+
+
+def test_a_floor_that_any_chunk_takes_does_not_starve_the_reading() -> None:
+    """A GPU takes as long for few tokens as for many."""
+    step_s, pace = 0.01, Pace(None, 2048)
+    pace.decoded(step_s)
+    for _ in range(40):
+        pace.read(tokens := pace.tokens, step_s + max(0.008, tokens / 20_000), beside=True)
+    assert 200 <= pace.tokens <= 320

@@ -1,0 +1,170 @@
+"""A second tier for kept beginnings: files that outlive the process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.workers.engine.cache_file import BadFile, Snapshot, read_beginning, read_cache, snapshot, write
+from mlx_server.workers.engine.prefix_index import Beginning, PrefixIndex
+
+log = logging.getLogger(__name__)
+
+LEAST_TOKENS = 128
+"""Fewer are sooner computed than read from a disk."""
+
+REST_S = 2.0
+"""How long a beginning is left alone before it is written: an answer often makes it a longer one."""
+
+MOST_WAITING = 8
+"""Beginnings that wait to be written; beyond that the oldest is not."""
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    entry: Beginning
+    taken: Snapshot
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    nbytes: int
+
+
+class PrefixFiles:
+    """Beginnings of one model in one folder, the least recently used removed beyond `limit_bytes`.
+
+    Called on the engine thread; a thread of its own writes. Files in the folder that are cut short, changed or of
+    another kind are removed, and what is no such file at all is left alone.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int, model: Any, *, rest_s: float = REST_S) -> None:
+        """Raises OSError if the folder can't be made."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._limit = limit_bytes
+        self._rest_s = rest_s
+        self._classes = [type(layer).__name__ for layer in make_prompt_cache(model)]
+        self._index = PrefixIndex()
+        self._files: OrderedDict[int, _File] = OrderedDict()
+        self._number = 0
+        self._waiting: list[_Waiting] = []
+        self._closed = False
+        self._changed = threading.Condition()
+        self._scan()
+        self._thread = threading.Thread(target=self._write_all, name="prompt-cache", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def longest(self, new: Beginning, more_than: int) -> tuple[Beginning, list[Any]] | None:
+        """The beginning here that has most in common with a new one, if that is more than so many tokens."""
+        with self._changed:
+            length, number = self._index.longest(new)
+            if length <= max(more_than, LEAST_TOKENS - 1):
+                return None
+            entry, file = self._index[number], self._files[number]
+        try:
+            cache = read_cache(file.path, self._classes)
+            os.utime(file.path)
+        except Exception as error:  # noqa: BLE001 - a file may hold anything, and be gone
+            log.warning("a kept prompt can't be read and is removed: %s", error)
+            with self._changed:
+                self._remove(number)
+            return None
+        with self._changed:
+            if number in self._files:
+                self._number += 1
+                self._files[self._number] = self._files.pop(number)
+                self._index.add(self._number, self._index.remove(number))
+        return entry, cache
+
+    def keep(self, entry: Beginning, cache: list[Any]) -> None:
+        """Take a copy, some time."""
+        if len(entry) < LEAST_TOKENS or entry.places:
+            return
+        waiting = _Waiting(entry, snapshot(cache), time.monotonic())
+        with self._changed:
+            self._waiting = [*self._waiting, waiting][-MOST_WAITING:]
+            self._changed.notify()
+
+    def forget(self, entry: Beginning) -> None:
+        """Drop what a longer beginning has too, and was put here before it."""
+        with self._changed:
+            self._waiting = [one for one in self._waiting if one.entry is not entry]
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _write_all(self) -> None:
+        while (waiting := self._next()) is not None:
+            path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
+            try:
+                size = write(path, waiting.entry, waiting.taken)
+            except Exception as error:  # noqa: BLE001 - a disk may be full, and a state of a kind that no file holds
+                log.warning("a prompt is not kept on disk: %s: %s", type(error).__name__, error)
+                continue
+            with self._changed:
+                self._add(waiting.entry, _File(path, size))
+
+    def _next(self) -> _Waiting | None:
+        """What is to be written next, when its time has come; None at the end."""
+        with self._changed:
+            while True:
+                if not self._waiting:
+                    if self._closed:
+                        return None
+                    self._changed.wait()
+                    continue
+                left = self._waiting[0].since + self._rest_s - time.monotonic()
+                if left <= 0 or self._closed:
+                    return self._waiting.pop(0)
+                self._changed.wait(left)
+
+    def _add(self, entry: Beginning, file: _File) -> None:
+        for number in self._index.beginnings_of(entry):
+            if not entry.whole or len(self._index[number]) == len(entry):
+                self._remove(number)
+        self._number += 1
+        self._index.add(self._number, entry)
+        self._files[self._number] = file
+        while sum(one.nbytes for one in self._files.values()) > self._limit:
+            self._remove(next(iter(self._files)))
+
+    def _remove(self, number: int) -> None:
+        file = self._files.pop(number, None)
+        if file is not None:
+            self._index.remove(number)
+            file.path.unlink(missing_ok=True)
+
+    def _scan(self) -> None:
+        """Take in what earlier processes left."""
+        for path in self._folder.glob("*.partial"):
+            path.unlink(missing_ok=True)
+        found = []
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            try:
+                found.append((path.stat().st_mtime_ns, path, read_beginning(path)))
+            except (BadFile, OSError) as error:
+                log.warning("a kept prompt can't be read and is removed: %s", error)
+                path.unlink(missing_ok=True)
+        for _, path, entry in sorted(found, key=lambda one: one[0]):
+            self._add(entry, _File(path, path.stat().st_size))

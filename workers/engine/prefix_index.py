@@ -1,0 +1,186 @@
+"""Finds, among many sequences of tokens, one that begins like a new one: microseconds, however long they are."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int32]
+
+FIRST_STOPS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+STRIDE = 256
+"""Beginnings of these lengths, and from there on of every further STRIDE tokens, are known by their digests."""
+
+MOST_COMPARED = 32
+"""Entries that are compared token by token in one search, the most recently used ones first."""
+
+
+class Place(Protocol):
+    """Where something stands among the tokens that isn't told by them, such as a picture; equal if it is the same."""
+
+    @property
+    def start(self) -> int:
+        """Its first token."""
+
+    @property
+    def end(self) -> int:
+        """The token after its last."""
+
+
+@dataclass(eq=False, slots=True)
+class Beginning:
+    """Tokens, whose they are (`owner`: nothing of another owner is alike), and the places among them.
+
+    `whole`: it is of use only to a sequence that has all of it.
+    """
+
+    owner: str
+    ids: Ids
+    places: tuple[Place, ...] = ()
+    whole: bool = False
+    digests: list[int] = field(init=False, repr=False)
+    """One for each stop."""
+
+    def __post_init__(self) -> None:
+        self.digests = digests(self.owner, self.ids, self.places)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class PrefixIndex:
+    """Beginnings by their numbers, a larger one for each that comes later or is used again. No thread of its own."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Beginning] = {}
+        self._nodes: dict[int, int | set[int]] = {}
+        """Numbers by digest: a set where there are several."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, number: int) -> Beginning:
+        return self._entries[number]
+
+    def add(self, number: int, entry: Beginning) -> None:
+        """Take a beginning in."""
+        self._entries[number] = entry
+        for digest in entry.digests:
+            known = self._nodes.get(digest)
+            if known is None:
+                self._nodes[digest] = number
+            elif isinstance(known, set):
+                known.add(number)
+            else:
+                self._nodes[digest] = {known, number}
+
+    def remove(self, number: int) -> Beginning:
+        """Take one out again."""
+        entry = self._entries.pop(number)
+        for digest in entry.digests:
+            known = self._nodes[digest]
+            if isinstance(known, set):
+                known.discard(number)
+                if not known:
+                    del self._nodes[digest]
+            else:
+                del self._nodes[digest]
+        return entry
+
+    def longest(self, new: Beginning) -> tuple[int, int]:
+        """How many tokens a sequence may take over from an entry, but never all of its own, and that entry's number;
+        (0, -1) if from none."""
+        most = len(new) - 1
+        best = (0, -1)
+        for stop, number in self._candidates(new):
+            if best[0] >= min(stop, most):
+                break
+            entry = self._entries[number]
+            length = alike(entry, new, min(stop, most))
+            if not entry.whole or length == len(entry):
+                best = max(best, (length, number))
+        return best
+
+    def nearest(self, new: Beginning) -> tuple[int, int]:
+        """As `longest`, whether or not what is alike may be taken over, and of all tokens."""
+        found = ((alike(self._entries[number], new, stop), number) for stop, number in self._candidates(new))
+        return max(found, default=(0, -1))
+
+    def beginnings_of(self, longer: Beginning) -> list[int]:
+        """The entries that are wholly in a longer one."""
+        return [
+            number
+            for stop, number in self._candidates(longer)
+            if len(entry := self._entries[number]) <= len(longer) and alike(entry, longer, stop) == len(entry)
+        ]
+
+    def _candidates(self, new: Beginning) -> Iterator[tuple[int, int]]:
+        """Entries that may be alike, those that are so the longest first, each with the next stop after what is: there
+        they differ, or one of the two has ended."""
+        seen: set[int] = set()
+        ends = [*stops(len(new)), len(new)]
+        for level in range(len(new.digests) - 1, -1, -1):
+            known = self._nodes.get(new.digests[level])
+            if known is None:
+                continue
+            numbers = known - seen if isinstance(known, set) else {known} - seen
+            for number in heapq.nlargest(MOST_COMPARED - len(seen), numbers):
+                seen.add(number)
+                yield ends[level + 1], number
+            if len(seen) >= MOST_COMPARED:
+                return
+
+
+def as_ids(tokens: Sequence[int]) -> Ids:
+    """Tokens as an array. It takes longer than finding what begins alike: make it once, off the engine's thread."""
+    return np.array(tokens, np.int32)
+
+
+@lru_cache(maxsize=64)
+def late_stops(count: int) -> tuple[int, ...]:
+    """So many stops after the first ones."""
+    return tuple(FIRST_STOPS[-1] + STRIDE * (i + 1) for i in range(count))
+
+
+def stops(length: int) -> tuple[int, ...]:
+    """The lengths of beginnings that have digests, for so many tokens."""
+    if length >= FIRST_STOPS[-1]:
+        return FIRST_STOPS + late_stops((length - FIRST_STOPS[-1]) // STRIDE)
+    return tuple(stop for stop in FIRST_STOPS if stop <= length)
+
+
+def digests(owner: str, ids: Ids, places: Iterable[Place]) -> list[int]:
+    """A digest of the tokens and places up to each stop. What is found by one is compared before it is used."""
+    data, width = ids.tobytes(), ids.itemsize
+    by_start = sorted(places, key=lambda place: place.start)
+    digest, start, found = hash(owner), 0, []
+    for stop in stops(len(ids)):
+        here = tuple(place for place in by_start if start <= place.start < stop) if by_start else ()
+        digest = hash((digest, data[start * width : stop * width], here))
+        found.append(digest)
+        start = stop
+    return found
+
+
+def alike(kept: Beginning, new: Beginning, most: int) -> int:
+    """How many tokens at the beginning are the same, `most` at the most, and no part of a picture."""
+    if kept.owner != new.owner:
+        return 0
+    most = min(len(kept), most)
+    differing = np.flatnonzero(kept.ids[:most] != new.ids[:most])
+    length = int(differing[0]) if differing.size else most
+    if not (kept.places or new.places):
+        return length
+    known = set(kept.places)
+    for place in new.places:
+        if place.start < length and (place.end > length or place not in known):
+            return place.start
+    # A picture of the kept one may be gone here, and its placeholders be plain tokens that someone wrote.
+    theirs = [place.start for place in kept.places if place.start < length and place not in new.places]
+    return min([length, *theirs])

@@ -1,0 +1,58 @@
+"""Whose turn it is among prompts that are to be read: short ones first, but long ones too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PATIENCE = 3
+"""Turns of others after which the prompt that has waited longest is next, however long it is."""
+
+PADDING = 16
+"""Prompts are read together if the longest has at most twice the shortest's tokens, and so many more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A prompt with so many tokens `left` to read, which others have passed by `passed` times in a row.
+
+    `alone`: it can't be read together with others now.
+    """
+
+    left: int
+    passed: int = 0
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The prompts by their numbers, and how many tokens of each are read at the most."""
+
+    numbers: tuple[int, ...]
+    tokens: int
+
+
+def next_turn(waiting: Sequence[Waiting], *, chunk: int, together: int) -> Turn:
+    """Who reads next, of at least one that has something left, in the order of their last turns.
+
+    `chunk` bounds the tokens of one prompt, `together` those of several that are read to their ends at once, padding
+    included. The prompt with the least left has its turn, with those of like length beside it; one that has been
+    passed by PATIENCE times goes first.
+    """
+    numbers = sorted(range(len(waiting)), key=lambda number: waiting[number].left)
+    overdue = [number for number in range(len(waiting)) if waiting[number].passed >= PATIENCE]
+    first = overdue[0] if overdue else numbers[0]
+    longest = waiting[first].left
+    if waiting[first].alone or longest > chunk:
+        return Turn((first,), chunk)
+    chosen = [first]
+    most = min(chunk, 2 * longest + PADDING)
+    for number in numbers:
+        one = waiting[number]
+        if number == first or one.alone or one.left > most:
+            continue
+        longest = max(longest, one.left)
+        if longest * (len(chosen) + 1) > together:
+            break
+        chosen.append(number)
+    return Turn(tuple(chosen), chunk)
