@@ -235,7 +235,7 @@ def launch(
     ] = 4096,
     prefill_step_size: Annotated[
         int,
-        option("Prompt tokens computed between two steps of running requests.", min=16, max=65536),
+        option("Most tokens of a prompt that are computed at a time.", min=16, max=65536),
     ] = 512,
     max_body_bytes: Annotated[
         int, option("Largest request body, in bytes; also what the files it names may have together.", min=1024)

@@ -41,6 +41,11 @@ class Admission:
         longest = max(room(one) for one in (sequence, *running))
         return self._footprint.of(len(running) + 1, longest) <= self._limit
 
+    def outgrown(self, running: Collection[Sequence]) -> bool:
+        """Whether these take more than there is, since they have grown."""
+        longest = max((len(one.prompt) + len(one.emitted) for one in running), default=0)
+        return self._footprint.of(len(running), longest) > self._limit
+
 
 def room(sequence: Sequence) -> int:
     """The tokens that a sequence takes soon."""

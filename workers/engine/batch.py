@@ -20,6 +20,9 @@ from mlx_server.workers.engine.rows import Drawn, RowBatch
 from mlx_server.workers.engine.sampling import end_tokens, make_processors
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
+CHECK_EVERY = 32
+"""Steps between two looks at how much memory the rows have come to need."""
+
 
 class BatchEngine(ReplayingEngine):
     """Steps up to `rows` sequences together. Engine thread only.
@@ -61,6 +64,7 @@ class BatchEngine(ReplayingEngine):
             marks=frozenset(stop_tokens),
         )
         self._ends: dict[Key, set[int]] = {}
+        self._steps = 0
         self._undisturbed = False
         """Nothing was read in the step before, so that this one's time is that of decoding."""
 
@@ -70,11 +74,21 @@ class BatchEngine(ReplayingEngine):
         super().close()
         self._prefixes.close()
 
+    def _admissible(self) -> list[Sequence]:
+        """In the order they came: who would not fit yet is not passed by smaller ones for ever."""
+        candidates = super()._admissible()
+        if self._admission is None:
+            return candidates
+        chosen: list[Sequence] = []
+        for sequence in candidates:
+            if not self._admission.admits(sequence, [*self._running.values(), *chosen]):
+                break
+            chosen.append(sequence)
+        return chosen
+
     def _insert(self, sequence: Sequence) -> None:
         key, prefix = sequence.key, sequence.prefix
         if len(self._running) >= self._row_count:
-            return
-        if self._admission is not None and not self._admission.admits(sequence, self._running.values()):
             return
         cache = None
         if prefix is not None and joins_prefix(sequence):
@@ -94,6 +108,7 @@ class BatchEngine(ReplayingEngine):
         self._reader.add(sequence, cache)
 
     def _advance(self) -> list[Token | Broken]:
+        self._shrink()
         produced: list[Token | Broken] = [*self._decode()]
         beside = bool(self._rows.keys)
         self._undisturbed = not self._reader.busy
@@ -105,6 +120,16 @@ class BatchEngine(ReplayingEngine):
                     case Broken():
                         produced.append(item)
         return produced
+
+    def _shrink(self) -> None:
+        """Have the latest wait again, if what runs has outgrown its memory; what it has read may be kept."""
+        self._steps += 1
+        if self._admission is None or self._steps % CHECK_EVERY or len(self._running) < 2:
+            return
+        if self._admission.outgrown(self._running.values()):
+            key, sequence = list(self._running.items())[-1]
+            self._leave([key])
+            self._waiting = {key: sequence} | self._waiting
 
     def _decode(self) -> list[Token]:
         if not self._rows.keys:

@@ -12,13 +12,15 @@ from typing import Any, Protocol
 import mlx.core as mx
 import numpy as np
 
-from mlx_server.workers.engine.prefix_index import Beginning, PrefixIndex, as_ids
+from mlx_server.workers.engine.prefix_index import Beginning, PrefixIndex, alike, as_ids
 from mlx_server.workers.sequence import Sequence
 
 LEAST = 16
 """Tokens that must be alike: fewer are sooner computed than looked after."""
 
 MOST_ENTRIES = 4096
+
+MOST_CONVERSATIONS = 256
 
 EVERYBODY = "\0everybody"
 """The tenant of what the server's operator had read: others' prompts may begin with it."""
@@ -72,6 +74,8 @@ class PrefixStore:
         """Something is kept for everybody."""
         self._index = PrefixIndex()
         self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self._conversations: OrderedDict[tuple[str, str], Beginning] = OrderedDict()
+        """The latest beginning of each, by owner and name."""
         self._bytes = 0
         self._number = 0
         self._lock = threading.Lock()
@@ -121,8 +125,25 @@ class PrefixStore:
         self._shares = self._shares or sequence.tenant == EVERYBODY
         mx.async_eval([layer.state for layer in cache])
         self._put(entry, cache)
+        if sequence.conversation:
+            name = entry.owner, sequence.conversation
+            self._conversations[name] = entry
+            self._conversations.move_to_end(name)
+            if len(self._conversations) > MOST_CONVERSATIONS:
+                self._conversations.popitem(last=False)
         if self._second is not None:
             self._second.keep(entry, cache)
+
+    def diverged(self, sequence: Sequence) -> tuple[int, int] | None:
+        """Of the tokens that were kept last of a sequence's conversation: how many it begins with, and how many those
+        are; None if it begins with all of them, or nothing is known of the conversation."""
+        if not sequence.conversation:
+            return None
+        new = beginning_of(sequence)
+        last = self._conversations.get((new.owner, sequence.conversation))
+        if last is None or (same := alike(last, new, len(new))) >= min(len(last), len(new)):
+            return None
+        return same, len(last)
 
     def nearest(self, new: Beginning) -> Nearest:
         """What of the kept is most alike. From any thread."""

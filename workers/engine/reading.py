@@ -134,6 +134,8 @@ class PromptReader:
         """Begin with what is known, which may be more than when it was looked for last."""
         if reading.failed or reading.looked == self._prefixes.version or not reading.left:
             return
+        if reading.looked < 0:
+            self._tell_divergence(reading.sequence)
         least = LEAST if reading.cache is None else reading.done + LEAST
         found = self._prefixes.find(reading.sequence, least)
         reading.looked = self._prefixes.version
@@ -142,6 +144,14 @@ class PromptReader:
             if not (reading.sequence.emitted or reading.sequence.follows):
                 reading.sequence.cached_tokens = reading.done
         reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
+
+    def _tell_divergence(self, sequence: Sequence) -> None:
+        """Say why a conversation's prompt has to be read again."""
+        diverged = self._prefixes.diverged(sequence)
+        if diverged is not None:
+            same, known = diverged
+            ended = sum(token in self._marks for token in sequence.prompt[:same])
+            log.info("a conversation differs at token %d of %d that are kept, in message %d", same, known, ended)
 
     def _checkpoints(self, reading: _Reading) -> list[int]:
         """Where reading stops to keep a cache that can't be cut short later."""

@@ -1,0 +1,68 @@
+"""What runs together fits into memory; what does not, waits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.engines import Player, alone, sequence
+
+from mlx_server.workers.engine.admission import HEADROOM, Admission, Footprint, footprint
+from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.sequence import Sequence
+
+pytestmark = pytest.mark.model
+
+
+def _sequence(number: int, length: int, max_tokens: int = 10) -> Sequence:
+    rng = random.Random(number)
+    return sequence(number, [rng.randrange(4, 300) for _ in range(length)], max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("running", "new", "admitted"),
+    [
+        pytest.param([], 5000, True, id="one-alone-always"),
+        pytest.param([130], 130, True, id="two-that-fit"),
+        pytest.param([130, 130], 130, False, id="one-too-many"),
+        pytest.param([10], 191, False, id="each-takes-as-much-as-the-longest"),
+        pytest.param([191], 10, False, id="whichever-it-is"),
+    ],
+)
+def test_admits_by_the_longest_row(running: list[int], new: int, admitted: bool) -> None:
+    admission = Admission(Footprint(10.0, 100.0), 2 * (10 * 200 + 100))
+    rows = [_sequence(n, length) for n, length in enumerate(running)]
+    assert admission.admits(_sequence(99, new), rows) is admitted
+
+
+def test_a_sequence_needs_room_for_what_it_will_say_soon() -> None:
+    admission = Admission(Footprint(1.0, 0.0), 2 * (100 + HEADROOM))
+    assert admission.admits(_sequence(1, 100, 10_000), [_sequence(2, 50)])
+    assert not admission.admits(_sequence(1, 101, 10_000), [_sequence(2, 50)])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mamba", "gemma3_text"])
+def test_footprint_is_what_caches_take(load_tiny: Callable[[str], Any], architecture: str) -> None:
+    found = footprint(load_tiny(architecture))
+    assert (found.per_token > 0) is (architecture != "mamba")
+    assert (found.fixed > 0) is (architecture == "mamba")
+
+
+def test_what_does_not_fit_waits_and_what_grows_too_large_goes_on_later(llama: Any) -> None:
+    """All answers are what they would be alone, and no more run than fit."""
+    size = footprint(llama)
+    limit = 3 * size.per_token * 420
+    engine = BatchEngine(
+        llama, set(), rows=8, joint_prefill=True, prefill_step_size=64, admission=Admission(size, limit)
+    )
+    player = Player(engine)
+    sequences = [_sequence(n, 20 + 30 * n, 300 if n < 3 else 20) for n in range(6)]
+    player.add(*sequences)
+    most = 0
+    while engine.busy:
+        player.step()
+        most = max(most, len(engine._running))
+    assert 2 <= most <= 4
+    assert all(player.outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in sequences)
