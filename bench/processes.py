@@ -67,6 +67,10 @@ class ServerProcess:
         """Resident memory of the launched process alone: the front end, not its workers."""
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
+    def children(self) -> list[psutil.Process]:
+        """All that the launched process has started, and what these have started."""
+        return psutil.Process(self._process.pid).children(recursive=True)
+
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU time so far of the launched process, and of all its living descendants together."""
         front = psutil.Process(self._process.pid)
