@@ -76,7 +76,7 @@ class Deployment:
         """Why it failed, until it is loaded."""
         self.loaded_at: datetime | None = None
         self.load_seconds: float | None = None
-        self.last_used_at = before.last_used_at if before else None
+        self.last_used_at: datetime | None = None
         self.use_count = 0
         self.replicas: list[Replica] = []
         self.loaded_as: Load | None = None
@@ -244,6 +244,10 @@ class Deployment:
         """End everything that lives and the worker processes. Idempotent; the last that is called."""
         self.abort()
         await self._end_workers()
+        if self.state in HAS_WORKERS:
+            if self.state is not ModelState.UNLOADING:
+                self._move(ModelState.UNLOADING)
+            self._move(ModelState.UNLOADED)
 
     def _close(self) -> None:
         self.queue.close(*self._ending)
