@@ -510,7 +510,8 @@ def launch(
 
     try:
         if folder := read_stored(flags.data_dir).get("huggingface_cache_dir"):
-            os.environ["HF_HUB_CACHE"] = str(folder)  # before anybody asks the hub's client, which reads it once
+            # Before anybody asks the hub's client, which reads it once; workers see it too.
+            os.environ.setdefault("HF_HUB_CACHE", str(folder))
         serve(read(), read)
     except ConfigError as error:
         fail(str(error), EXIT_USAGE)

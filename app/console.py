@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -43,9 +45,12 @@ def table_console() -> Console:
 class StartDisplay:
     """What is said while models load: a bar for each on a terminal, plain lines elsewhere; then how to try them."""
 
-    def __init__(self, console: Console, url: str) -> None:
+    def __init__(self, console: Console, url: str, *, names: bool = False) -> None:
+        """`names`: requests have to name the model."""
         self.console = console
         self.url = url
+        self.names = names
+        self._told = False
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
 
@@ -53,9 +58,13 @@ class StartDisplay:
         """The display of one model."""
         return ModelDisplay(self, name, model_type)
 
-    def listening(self) -> None:
-        """There is no model to wait for."""
-        self.console.print(f"Listening on {self.url} (Ctrl-C stops).", markup=False, soft_wrap=True)
+    def listening(self, more: str = "") -> None:
+        """Say where the server listens, once; `more` follows in the same line."""
+        if not self._told:
+            self._told = True
+            self.console.print(f"Listening on {self.url} (Ctrl-C stops).{more}", markup=False, soft_wrap=True)
+        elif more:
+            self.console.print(more.strip(), markup=False, soft_wrap=True)
 
     def show_bar(self, name: str, loading: Loading) -> None:
         """Move a model's bar."""
@@ -120,8 +129,10 @@ class ModelDisplay:
         )
         for note in facts.notes:
             console.print(f"Note: {note}", markup=False, soft_wrap=True)
-        console.print(f"Listening on {url} (Ctrl-C stops). Try:", markup=False, soft_wrap=True)
+        self._display.listening(" Try:")
         path, body = self._example
+        if self._display.names:
+            body = f'{{"model": {json.dumps(self._name)}, {body[1:]}'
         console.print(
             f"  curl {url}/v1/{path} -H 'Content-Type: application/json' -d '{body}'",
             markup=False,

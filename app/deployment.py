@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from mlx_server.app.asking import Asking
 from mlx_server.app.load_spec import load_of
+from mlx_server.app.loop_timers import LoopTimers
 from mlx_server.app.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.observer import Observer
 from mlx_server.app.performance import Tuning
@@ -21,7 +22,6 @@ from mlx_server.app.sampling_defaults import SamplingDefaults
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.queue.timers import Handle
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts
 from mlx_server.workers.supervisor import WorkerState
@@ -38,23 +38,12 @@ class StartFailed(Exception):  # noqa: N818 - named for the fact
     """Raised when no worker could be started; the message is one line."""
 
 
-class LoopTimers:
-    """The running event loop's clock."""
-
-    def time(self) -> float:
-        """Monotonic seconds."""
-        return asyncio.get_running_loop().time()
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Handle:
-        """Call back at that time."""
-        return asyncio.get_running_loop().call_at(when, callback, *args)
-
-
 class Deployment:
     """One queue, and behind it, while the model is loaded, as many workers as the settings say.
 
     Requests wait in the queue while there are no workers, each until its own deadline. Times are UTC. Whoever calls
-    `load` and `unload` sees to it that one ends before the other begins.
+    `load` and `unload` sees to it that one ends before the other begins. `before`: whose place it
+    takes, with its statistics.
     """
 
     def __init__(
@@ -65,6 +54,7 @@ class Deployment:
         observer: Observer | None = None,
         changed: Changed | None = None,
         tuning: Tuning | None = None,
+        before: Deployment | None = None,
     ) -> None:
         self.name = settings.public_name
         self.settings = settings
@@ -92,19 +82,35 @@ class Deployment:
         self.loaded_as: Load | None = None
         """What its workers were told."""
         self._restarts_before = 0
+        self._successor: Deployment | None = None
+        if before is not None:
+            before._successor = self
+            self.use_count = before.use_count
+            self.last_used_at = before.last_used_at
+            self._restarts_before = before.restarts
+        self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
         self._tuning = tuning or Tuning()
         self._server = server
         self._observer = observer
         self._changed = changed
         rows = settings.rows(model_type)
-        self.queue = Dispatcher(
-            LoopTimers(), queue_size=settings.queue_size, concurrency=rows, timeout_s=settings.queue_timeout_s
+        self.queue: Dispatcher = Dispatcher(
+            LoopTimers(),
+            queue_size=settings.queue_size,
+            concurrency=rows,
+            timeout_s=settings.queue_timeout_s,
+            statistics=before.queue.statistics if before else None,
         )
         self.asking = Asking(limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s)
         self._running: asyncio.Future[list[None]] | None = None
         self._settled = asyncio.Event()  # a load has come to its end
 
     # --- what readers ask ---
+
+    @property
+    def current(self) -> Deployment:
+        """The one that serves its model now: itself, until another takes its place."""
+        return self if self._successor is None else self._successor.current
 
     @property
     def ready(self) -> bool:
@@ -217,23 +223,35 @@ class Deployment:
 
     async def drain(self) -> None:
         """Take no more work, end what waits, give what runs its drain time, then end that too."""
-        self.queue.close(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
-        self.asking.close(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
+        self._close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._server.drain_timeout_s):
                 await self.queue.idle.wait()
                 await self.asking.idle.wait()
         self.abort()
 
+    def retire(self) -> None:
+        """The model is not served any more: take no more work, and end what waits."""
+        self._ending = FailureKind.UNAVAILABLE, f"Model {self.name!r} is not served any more."
+        self._close()
+
     def abort(self) -> None:
         """Take no more work, and end what lives. Idempotent."""
-        self.queue.abort(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
-        self.asking.abort(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
+        self.queue.abort(*self._ending)
+        self.asking.abort(*self._ending)
 
     async def stop(self) -> None:
         """End everything that lives and the worker processes. Idempotent; the last that is called."""
         self.abort()
         await self._end_workers()
+        if self.state in HAS_WORKERS:
+            if self.state is not ModelState.UNLOADING:
+                self._move(ModelState.UNLOADING)
+            self._move(ModelState.UNLOADED)
+
+    def _close(self) -> None:
+        self.queue.close(*self._ending)
+        self.asking.close(*self._ending)
 
     async def _end_workers(self) -> None:
         replicas, self.replicas = self.replicas, []

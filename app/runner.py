@@ -78,6 +78,7 @@ class Listening:
         try:
             sock = listen(*address)
         except AddressError as error:
+            log.error("the address stays as it was: %s", error)
             return str(error)
         server = self._server
 
@@ -100,7 +101,7 @@ async def run(
 
     SIGHUP, too, has the settings read again with `reread`.
     """
-    display = StartDisplay(console, url_of(sock))
+    display = StartDisplay(console, url_of(sock), names=settings.sole is None)
     try:
         app = create_app(settings, display.of, reread)
     except (StoreError, FleetError, ValueError) as error:

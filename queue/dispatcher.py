@@ -37,10 +37,18 @@ class Dispatcher:
     """One queue before any number of workers, each with a lane; who gets which rows is the line's affair.
 
     What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run on each
-    worker. While there is no worker they wait.
+    worker. While there is no worker they wait. `statistics`: those of the queue whose place it takes.
     """
 
-    def __init__(self, timers: Timers, *, queue_size: int, concurrency: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        *,
+        queue_size: int,
+        concurrency: int,
+        timeout_s: float,
+        statistics: Statistics | None = None,
+    ) -> None:
         self._timers = timers
         self._ids = itertools.count(1)
         self._live: dict[int, Ticket] = {}
@@ -53,7 +61,7 @@ class Dispatcher:
         self.queue_size = queue_size
         self.concurrency = concurrency
         self.timeout_s = timeout_s
-        self.statistics = Statistics()
+        self.statistics = statistics or Statistics()
         self._line = Line(self.statistics.queue_s)
 
     # --- what readers ask ---

@@ -36,14 +36,15 @@ def retry_after_s(failures: int) -> float:
 
 
 class Keeper:
-    """Loads and unloads one deployment. `after`: what must end before it is loaded for the first time."""
+    """Loads and unloads one deployment."""
 
-    def __init__(self, deployment: Deployment, gate: Gate, after: Awaitable[object] | None = None) -> None:
+    def __init__(self, deployment: Deployment, gate: Gate) -> None:
         self.deployment = deployment
         self.on_demand = False
         """It was loaded because somebody asked, not at the start."""
+        self.after: Awaitable[object] | None = None
+        """What must end before it is loaded for the first time."""
         self._gate = gate
-        self._after = after
         self._lock = asyncio.Lock()
         self._loading: asyncio.Task[None] | None = None
         self._failures = 0
@@ -101,9 +102,9 @@ class Keeper:
 
     async def _load(self, priority: int, *, reload: bool) -> None:
         deployment = self.deployment
-        if self._after is not None:
-            await self._after
-            self._after = None
+        if self.after is not None:
+            await self.after
+            self.after = None
         async with self._lock:
             if deployment.state in SERVED:
                 if not reload:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import cast
 
-from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk, NotAModel
+from mlx_server.app.catalog.model_facts import MODEL_TYPES, Kind, ModelOnDisk, NotAModel
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.fleet.errors import NotServable
 from mlx_server.app.fleet.hub_cache import snapshot
+from mlx_server.app.hub.kind import kind_on_hub
 from mlx_server.app.settings import ModelSettings, ModelType
+from mlx_server.workers.hub.access import HubAccess
+from mlx_server.workers.hub.errors import HubError
 from mlx_server.workers.model_path import ModelPathError, local_path
+
+log = logging.getLogger(__name__)
 
 
 def folder_of(path: str) -> Path | None:
@@ -45,6 +51,35 @@ def type_of(settings: ModelSettings, found: ModelOnDisk | None) -> ModelType:
         return settings.type
     if found is None:
         return "lm"
-    if found.kind not in MODEL_TYPES:
-        raise NotServable(f"{found.path.name} is a model for {found.kind.value}, which is not served.")
-    return cast(ModelType, MODEL_TYPES[found.kind])
+    return served_as(found.path.name, found.kind)
+
+
+def served_as(name: str, kind: Kind) -> ModelType:
+    """What a model of this kind is served as. Raises NotServable."""
+    if kind not in MODEL_TYPES:
+        raise NotServable(f"{name} is a model for {kind.value}, which is not served.")
+    return cast(ModelType, MODEL_TYPES[kind])
+
+
+def resolve(settings: ModelSettings, hub: HubAccess) -> ModelType:
+    """The same, from the files that are on this machine, else from those of the hub. Takes a thread's time.
+
+    Raises NotServable, or HubError if it is not here and the hub can't be asked.
+    """
+    if settings.type is not None:
+        return settings.type
+    if (found := read(settings)) is not None:
+        return type_of(settings, found)
+    return served_as(settings.path, kind_on_hub(settings.path, hub))
+
+
+def configured_type(settings: ModelSettings, hub: HubAccess) -> ModelType:
+    """The same of a model that is configured: while the hub can't be asked it is taken for one that writes text.
+
+    Raises NotServable.
+    """
+    try:
+        return resolve(settings, hub)
+    except HubError as error:
+        log.warning("%s is taken for a model that writes text, give its type if it isn't: %s", settings.path, error)
+        return "lm"

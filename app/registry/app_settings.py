@@ -81,7 +81,10 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "log_level": Setting("INFO", Effect.NOW, "How much is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR")),
     "huggingface_cache_dir": Setting(
-        "", Effect.NEXT_START, "Where the hub's files are kept; empty: as HF_HOME and HF_HUB_CACHE say.", most=4096
+        "",
+        Effect.NEXT_START,
+        "Where the hub's files are kept, unless HF_HUB_CACHE says; empty: as HF_HOME says.",
+        most=4096,
     ),
     "enable_gpu_acceleration": Setting(
         True, Effect.KEPT_ONLY, "MLX takes the GPU where there is one; mlx-server launch says which device it took."

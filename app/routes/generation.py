@@ -26,6 +26,7 @@ from mlx_server.app.settings import Settings
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas import openai_chat, openai_completions
+from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
@@ -130,9 +131,27 @@ async def admit(
 
 async def submit(request: Request, deployment: Deployment, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
     """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
-    generation = deployment.settle(given.to_generation(deployment.settings.default_max_tokens))
-    work = await with_files(request, deployment, replace(generation, tenant=request.scope[OWNER]))
-    return deployment.queue, deployment.queue.submit(work, whole=not given.stream)
+
+    def work(deployment: Deployment) -> GenerationRequest:
+        generation = deployment.settle(given.to_generation(deployment.settings.default_max_tokens))
+        return replace(generation, tenant=request.scope[OWNER])
+
+    queue, shown = await settled(request, deployment, work)
+    return queue, queue.submit(shown, whole=not given.stream)
+
+
+async def settled(
+    request: Request, deployment: Deployment, work: Callable[[Deployment], Work]
+) -> tuple[Dispatcher, Work]:
+    """The queue of the model that serves now, and what is to be queued there at once: as it is with that model.
+
+    Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
+    """
+    while True:
+        deployment = deployment.current
+        shown = await with_files(request, deployment, work(deployment))
+        if deployment.current is deployment:
+            return deployment.queue, shown
 
 
 def header_list(names: list[str]) -> str:

@@ -8,8 +8,7 @@ from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.openai_embeddings import EmbeddingsEncoder
 from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncoder
 from mlx_server.app.results import ResultsEncoder, ResultsResponse
-from mlx_server.app.routes.generation import choose, make_head, read_request
-from mlx_server.app.routes.shown import with_files
+from mlx_server.app.routes.generation import choose, make_head, read_request, settled
 from mlx_server.schemas import openai_embeddings, scores
 from mlx_server.schemas.embedding import Work
 
@@ -42,16 +41,17 @@ async def admit(
     request: Request, deployment: Deployment, work: Work, encoder: ResultsEncoder, headers: dict[str, str]
 ) -> ResultsResponse:
     """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
-    work = await with_files(request, deployment, work)
-    return ResultsResponse(deployment.queue, deployment.queue.submit(work, whole=True), encoder, headers)
+    queue, shown = await settled(request, deployment, lambda _: work)
+    return ResultsResponse(queue, queue.submit(shown, whole=True), encoder, headers)
 
 
 def how_scored(deployment: Deployment) -> HowScored:
     """What will tell how the model scores: it may still be loading."""
 
     def method() -> scores.Method:
-        assert deployment.facts is not None
-        assert deployment.facts.scoring is not None
-        return deployment.facts.scoring
+        facts = deployment.current.facts
+        assert facts is not None
+        assert facts.scoring is not None
+        return facts.scoring
 
     return method

@@ -33,3 +33,16 @@ def test_the_first_request_is_one_that_the_model_answers(model_type: ModelType, 
     command = shlex.split(console.file.getvalue().splitlines()[-1])
     assert command[:2] == ["curl", f"http://localhost:8000/v1/{path}"]
     assert json.loads(command[-1]).keys() <= set(request_type.__struct_encode_fields__)
+
+
+def test_with_several_models_the_address_is_said_once_and_requests_name_theirs() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    display = StartDisplay(console, "http://localhost:8000", names=True)
+    for name in ("a", "b/c"):
+        display.of(name, "lm").ready(FACTS)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert sum("Listening on" in line for line in lines) == 1
+    bodies = [json.loads(shlex.split(line)[-1]) for line in lines if "curl" in line]
+    assert [body["model"] for body in bodies] == ["a", "b/c"]
+    assert all(body["messages"] for body in bodies)

@@ -168,3 +168,22 @@ def test_models_of_a_folder_are_named_by_their_paths(
     for name in ("org/tiny", "../models/org/own", "org", "/etc", "org/none"):
         assert server.chat("hi", model=name, max_tokens=2).status_code == 404
     assert [model["id"] for model in server.get("/v1/models").json()["data"]] == ["org/own"]
+
+
+@pytest.mark.model
+def test_sampling_is_as_the_configuration_says_unless_the_request_does(
+    launch: Callable[..., Server], tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "models.toml"
+    table = '[[model]]\nname = "{}"\npath = "{}"\ntype = "lm"\n{}\n'
+    path = tiny_model("llama")
+    file.write_text(table.format("greedy", path, "temperature = 0") + table.format("free", path, "temperature = 2"))
+    server = launch("--config", file)
+
+    def text(model: str, **more: object) -> str:
+        answer = server.chat("hi", model=model, max_tokens=12, seed=7, **more)
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    greedy = text("greedy")
+    assert text("greedy", temperature=0) == text("free", temperature=0) == greedy
+    assert text("greedy", temperature=2) == text("free") != greedy

@@ -1,0 +1,230 @@
+"""The fleet itself, with real worker processes: loads, turns, deletions, replacements, and what the registry keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.errors import LoadFailed, ModelNotFound
+from mlx_server.app.fleet.events import ModelEvent
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.model_state import ModelState
+from mlx_server.app.registry.registry import Registry
+from mlx_server.app.settings import ModelSettings, Settings
+from mlx_server.queue.ticket import Ticket
+from mlx_server.schemas.generation import GenerationRequest, TextPrompt
+from mlx_server.schemas.messages import Event, Failed, Finished
+
+pytestmark = pytest.mark.anyio
+LONG_S = 60.0
+SLOW = json.dumps({"tokens": 20, "interval_s": 0.05})
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def scripted(name: str, path: str = "scripted", **more: Any) -> ModelSettings:
+    return ModelSettings(path, "scripted", name, **more)
+
+
+def settings_of(*models: ModelSettings, **more: Any) -> Settings:
+    return Settings(models=models, log_level="error", **more)
+
+
+@asynccontextmanager
+async def started(fleet: Fleet) -> AsyncIterator[Fleet]:
+    """The fleet with the models of its start loaded; no process is left."""
+    fleet.start()
+    try:
+        async with asyncio.timeout(LONG_S):
+            await until(lambda: fleet.ready)
+            yield fleet
+    finally:
+        await fleet.stop()
+    assert not [pid for one in fleet.deployments for pid in one.pids]
+
+
+async def until(true: Callable[[], Any]) -> None:
+    while not true():  # noqa: ASYNC110 - nothing tells of all that is waited for
+        await asyncio.sleep(0.01)
+
+
+def submit(deployment: Deployment, prompt: str = "hi") -> Ticket:
+    return deployment.queue.submit(GenerationRequest((TextPrompt(prompt),), 1 << 30), whole=True)
+
+
+async def end_of(ticket: Ticket) -> Event:
+    last: Event | None = None
+    while events := await ticket.mailbox.get():
+        last = events[-1]
+    assert last is not None
+    return last
+
+
+def states(fleet: Fleet) -> dict[str, ModelState]:
+    return {one.name: one.state for one in fleet.deployments}
+
+
+async def test_model_is_loaded_once_and_unloaded_with_its_process() -> None:
+    settings = settings_of(scripted("a"), scripted("b", "scripted:load_s=0.1"), max_models=1)
+    events: list[ModelEvent] = []
+    async with started(Fleet(settings)) as fleet:
+        unsubscribe = fleet.watch(events.append)
+        one, other = await asyncio.gather(fleet.load("b"), fleet.load("b"))
+        assert one is other is fleet.find("b")
+        assert states(fleet) == {"a": ModelState.UNLOADED, "b": ModelState.LOADED}
+        [pid] = one.pids
+        assert [event.state for event in events if event.model == "b" and event.state is not event.before] == [
+            ModelState.LOADING,
+            ModelState.LOADED,
+        ]
+        unsubscribe()
+        assert await fleet.unload("b") is one
+        assert one.state is ModelState.UNLOADED
+        assert not psutil.pid_exists(pid)
+        assert await fleet.unload("b") is one, "once more changes nothing"
+        for refused in (fleet.load("c"), fleet.unload("c"), fleet.delete("c")):
+            with pytest.raises(ModelNotFound):
+                await refused
+        with pytest.raises(ModelNotFound):
+            fleet.set_priority("c", 1)
+
+
+async def test_load_anew_waits_for_what_runs() -> None:
+    async with started(Fleet(settings_of(scripted("a")))) as fleet:
+        model = await fleet.load("a")
+        [before] = model.pids
+        assert await fleet.load("a") is model
+        assert model.pids == [before]
+        ticket = submit(model, SLOW)
+        await until(lambda: model.queue.running)
+        await fleet.load("a", force_reload=True)
+        assert isinstance(await end_of(ticket), Finished)
+        assert model.pids != [before]
+
+
+async def test_load_that_fails_says_why() -> None:
+    async with started(Fleet(settings_of(scripted("good"), scripted("bad", "scripted:fail")))) as fleet:
+        with pytest.raises(LoadFailed, match="the script says"):
+            await fleet.load("bad")
+        assert states(fleet) == {"good": ModelState.LOADED, "bad": ModelState.FAILED}
+
+
+async def test_busy_model_goes_after_its_requests() -> None:
+    async with started(Fleet(settings_of(scripted("a"), scripted("b"), max_models=1))) as fleet:
+        busy = await fleet.load("a")
+        tickets = [submit(busy, SLOW) for _ in range(3)]
+        await until(lambda: busy.queue.running == 3)
+        await fleet.load("b")
+        assert states(fleet) == {"a": ModelState.UNLOADED, "b": ModelState.LOADED}
+        assert [type(await end_of(ticket)) for ticket in tickets] == [Finished] * 3
+
+
+async def test_unload_by_force_ends_what_runs() -> None:
+    async with started(Fleet(settings_of(scripted("a")))) as fleet:
+        model = await fleet.load("a")
+        ticket = submit(model, SLOW)
+        await until(lambda: model.queue.running)
+        await fleet.unload("a", force=True)
+        assert isinstance(await end_of(ticket), Failed)
+        assert model.pids == []
+
+
+async def test_waiting_loads_get_their_turns_by_priority() -> None:
+    models = (scripted("a"), scripted("b"), scripted("c"))
+    loaded: list[str] = []
+    async with started(Fleet(settings_of(*models, max_models=1))) as fleet:
+        busy = await fleet.load("a")
+        submit(busy, SLOW)
+        fleet.watch(lambda event: loaded.append(event.model) if event.state is ModelState.LOADED else None)
+        loads = [asyncio.ensure_future(fleet.load("b")), asyncio.ensure_future(fleet.load("c", priority=5))]
+        await until(lambda: len(fleet.line) == 2)
+        assert [waiting.name for waiting in fleet.line] == ["c", "b"]
+        fleet.set_priority("b", 10)
+        assert [waiting.name for waiting in fleet.line] == ["b", "c"]
+        await asyncio.gather(*loads)
+        assert list(dict.fromkeys(loaded)) == ["b", "c"]
+
+
+async def test_request_of_a_replaced_model_goes_to_the_new_one() -> None:
+    settings = settings_of(scripted("a"), scripted("b"))
+    changed = replace(settings, models=(scripted("a", max_concurrency=3),))
+    async with started(Fleet(settings, reread=lambda: changed)) as fleet:
+        old, gone = await fleet.choose("a"), await fleet.choose("b")
+        running = submit(old, SLOW)
+        report = await fleet.reload()
+        assert (report.changed, report.removed) == (("a",), ("b",))
+        new = fleet.find("a")
+        assert new is not None
+        assert new is not old
+        assert old.current is new
+        assert new.current is new
+        waiting = submit(old.current)
+        assert isinstance(await end_of(running), Finished)
+        assert isinstance(await end_of(waiting), Finished)
+        assert (new.use_count, new.queue.statistics.served) == (1, 2)
+        await until(lambda: gone.queue.closed)
+        with pytest.raises(Exception, match="Model 'b' is not served any more"):
+            submit(gone)
+
+
+@pytest.mark.model
+async def test_registry_learns_in_the_background(tmp_path: Path, tiny_model: Callable[[str], Path]) -> None:
+    file = tmp_path / "registry.sqlite3"
+    registry = Registry.open(file)
+    reader = sqlite3.connect(file)
+
+    def version() -> Any:
+        """Changes with whatever another connection writes."""
+        return reader.execute("PRAGMA data_version").fetchone()
+
+    model = ModelSettings(str(tiny_model("llama")), "lm", "tiny", cpu_dtype="native")
+    async with started(Fleet(settings_of(model), registry=registry)) as fleet:
+        await fleet.load("tiny")
+        await until(lambda: reader.execute("SELECT status FROM models WHERE status = 'loaded'").fetchone())
+        before = version()
+        for _ in range(50):
+            await fleet.choose("tiny")
+        assert version() == before, "nothing is written while a request is on its way"
+    row = await registry.model("tiny")
+    assert row is not None
+    assert (row.use_count, row.status) == (50, "unloaded")
+    assert row.last_used_at is not None
+    reader.close()
+    registry.close()
+
+
+@pytest.mark.model
+async def test_delete_removes_files_only_where_models_are_kept(
+    tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    inside, outside = tmp_path / "models" / "own", tmp_path / "elsewhere"
+    for folder in (inside, outside):
+        folder.mkdir(parents=True)
+        for file in tiny_model("llama").iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+    kept = tmp_path / "models" / "kept"
+    kept.symlink_to(inside)
+    settings = settings_of(ModelSettings(str(outside), "lm", "outer"), models_dir=tmp_path / "models")
+    fleet = Fleet(settings)
+    assert await fleet.delete("outer") is False
+    assert (outside / "config.json").is_file()
+    assert await fleet.delete("own", remove_files=False) is False
+    assert inside.is_dir()
+    assert await fleet.delete("own") is True
+    assert not inside.exists()
+    with pytest.raises(ModelNotFound):
+        await fleet.delete("own")
+    await fleet.stop()

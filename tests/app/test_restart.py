@@ -1,0 +1,90 @@
+"""The running server moves to another address, and goes by what clients have stored; the command line wins."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from support.servers import SCRIPTED, Server, chat_body
+from support.stored import store
+
+Launch = Callable[..., Server]
+LAUNCH = ("-m", "mlx_server.app", "launch")
+"""Without a port, so that it may be said elsewhere."""
+
+CONFIG = '[server]\nport = {port}\n[[model]]\nname = "a"\npath = "scripted"\ntype = "scripted"\n'
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_restart_moves_to_another_port_and_drops_nothing(launch: Launch, tmp_path: Path) -> None:
+    first, second = free_port(), free_port()
+    config = tmp_path / "models.toml"
+    config.write_text(CONFIG.format(port=first))
+    server = launch("--config", config, command=LAUNCH)
+    assert server.root.endswith(f":{first}")
+    with httpx.Client(base_url=server.root, timeout=60) as connected, ThreadPoolExecutor(1) as pool:
+        assert connected.get("/health/live").status_code == 200
+        running = pool.submit(server.chat, {"tokens": 20, "interval_s": 0.05})
+        server.wait_stats(running_requests=1)
+        config.write_text(CONFIG.format(port=second))
+        assert server.post("/v1/system/restart", b"").status_code == 200
+        assert answers(second)
+        assert not answers(first)
+        assert connected.post("/v1/chat/completions", json=chat_body("hi")).status_code == 200, "the old connection"
+        assert running.result().status_code == 200
+    server.root = f"http://127.0.0.1:{second}"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = int(taken.getsockname()[1])
+        config.write_text(CONFIG.format(port=busy))
+        refused = server.post("/v1/system/restart", b"")
+        assert refused.status_code == 500
+        assert f"can't listen on 127.0.0.1:{busy}" in refused.json()["detail"]
+        assert server.chat("hi").status_code == 200
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_until(lambda: f"can't listen on 127.0.0.1:{busy}" in server.output())
+    assert server.post("/v1/system/restart", b"").status_code == 200, "the port is free now"
+    assert answers(busy)
+    assert server.stop() == 0
+
+
+def test_stored_settings_hold_at_the_start_and_after_a_restart(launch: Launch, tmp_path: Path) -> None:
+    first, second = free_port(), free_port()
+    store(tmp_path, server_port=first, max_concurrent_requests=3)
+    server = launch(*SCRIPTED, "--data-dir", tmp_path, command=LAUNCH)
+    assert server.root.endswith(f":{first}")
+    assert server.stats()["max_concurrency"] == 3
+    put = server.http.put(f"{server.root}/v1/settings/server_port", json={"value": second})
+    assert (put.status_code, put.json()["effect"]) == (200, "next_start")
+    assert answers(first)
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_until(lambda: answers(second))
+    assert not answers(first)
+
+
+@pytest.mark.parametrize("how", ["flag", "MLX_SERVER_PORT", "MLX_GUI_PORT"])
+def test_command_line_and_environment_win_over_stored_settings(launch: Launch, tmp_path: Path, how: str) -> None:
+    stored, given = free_port(), free_port()
+    store(tmp_path, server_port=stored)
+    flags: tuple[object, ...] = ("--port", given) if how == "flag" else ()
+    env = {} if how == "flag" else {how: str(given)}
+    server = launch(*SCRIPTED, "--data-dir", tmp_path, *flags, command=LAUNCH, env=env)
+    assert server.root.endswith(f":{given}")
+    assert server.post("/v1/system/restart", b"").status_code == 200
+    assert answers(given)
+    assert not answers(stored)
