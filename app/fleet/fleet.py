@@ -149,7 +149,7 @@ class Fleet:
         keeper = await self._roster.find_or_add(name)
         if keeper.deployment.state not in SERVED:
             keeper.on_demand = True
-        await asyncio.shield(keeper.want(priority, reload=force_reload))
+        await keeper.load(priority, reload=force_reload)
         return keeper.deployment
 
     async def unload(self, name: str, *, force: bool = False) -> Deployment:
@@ -318,7 +318,7 @@ class Fleet:
     async def _load_at_start(self, keeper: Keeper) -> None:
         name = keeper.deployment.name
         try:
-            await asyncio.shield(keeper.want())
+            await keeper.load()
         except FleetError as error:
             if self.settings.sole is not None:
                 self.start_error_message = str(error)

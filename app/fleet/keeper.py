@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from mlx_server.app.deployment import Deployment, StartFailed
-from mlx_server.app.fleet.errors import FleetError, InsufficientMemory, LoadFailed, NoPlace
+from mlx_server.app.fleet.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, NoPlace
 from mlx_server.app.model_state import ModelState
 from mlx_server.schemas.messages import FailureKind
 
@@ -69,6 +69,14 @@ class Keeper:
             self._loading = asyncio.get_running_loop().create_task(self._load(priority, reload=reload))
             self._loading.add_done_callback(self._loaded)
         return self._loading
+
+    async def load(self, priority: int = 0, *, reload: bool = False) -> None:
+        """Have it loaded, and wait for that. Raises FleetError, ModelBusy if it is unloaded by force meanwhile."""
+        task = self.want(priority, reload=reload)
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise ModelBusy(f"Model {self.deployment.name!r} was unloaded while it was to be loaded.")
+        task.result()
 
     async def unload(self, *, force: bool = False, only_idle: bool = False) -> None:
         """End its workers: after what runs, or at once. `only_idle`: not if it has got a request meanwhile.

@@ -5,72 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from support.fleets import end_of, scripted, settings_of, started, submit, until
 
-from mlx_server.app.deployment import Deployment
 from mlx_server.app.fleet.errors import LoadFailed, ModelNotFound
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.model_state import ModelState
 from mlx_server.app.registry.registry import Registry
-from mlx_server.app.settings import ModelSettings, Settings
-from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.generation import GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import Event, Failed, Finished
+from mlx_server.app.settings import ModelSettings
+from mlx_server.schemas.messages import Failed, Finished
 
 pytestmark = pytest.mark.anyio
-LONG_S = 60.0
 SLOW = json.dumps({"tokens": 20, "interval_s": 0.05})
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def scripted(name: str, path: str = "scripted", **more: Any) -> ModelSettings:
-    return ModelSettings(path, "scripted", name, **more)
-
-
-def settings_of(*models: ModelSettings, **more: Any) -> Settings:
-    return Settings(models=models, log_level="error", **more)
-
-
-@asynccontextmanager
-async def started(fleet: Fleet) -> AsyncIterator[Fleet]:
-    """The fleet with the models of its start loaded; no process is left."""
-    fleet.start()
-    try:
-        async with asyncio.timeout(LONG_S):
-            await until(lambda: fleet.ready)
-            yield fleet
-    finally:
-        await fleet.stop()
-    assert not [pid for one in fleet.deployments for pid in one.pids]
-
-
-async def until(true: Callable[[], Any]) -> None:
-    while not true():  # noqa: ASYNC110 - nothing tells of all that is waited for
-        await asyncio.sleep(0.01)
-
-
-def submit(deployment: Deployment, prompt: str = "hi") -> Ticket:
-    return deployment.queue.submit(GenerationRequest((TextPrompt(prompt),), 1 << 30), whole=True)
-
-
-async def end_of(ticket: Ticket) -> Event:
-    last: Event | None = None
-    while events := await ticket.mailbox.get():
-        last = events[-1]
-    assert last is not None
-    return last
 
 
 def states(fleet: Fleet) -> dict[str, ModelState]:
