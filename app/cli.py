@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from mlx_server.app import __version__, doctor_cli, models_cli, ps_cli
+from mlx_server.app import launch_options as options
 from mlx_server.app.model_flags import models_of_flags, pinned
 from mlx_server.app.settings import (
-    USUAL_RATES,
     MediaAccess,
     ModelSettings,
     Settings,
@@ -27,14 +27,11 @@ from mlx_server.app.template_options import parse_arguments, read_template
 from mlx_server.workers.environment import backend_problem, mlx_backends
 from mlx_server.workers.model_path import ModelPathError, local_path
 
-ENV_PREFIX = "MLX_SERVER"
-MAX_SECONDS = 10_000_000.0
 EXIT_USAGE = 2
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4
 FIELDS = {"idle_timeout": "idle_timeout_s", "memory_limit": "memory_limit_bytes", "accelerator_lease": "lease"}
 """Options whose fields of the settings are called otherwise."""
-MEDIA = "Pictures, sounds and films"
 
 app = typer.Typer(
     help="Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model.",
@@ -48,22 +45,7 @@ app.command()(ps_cli.ps)
 stderr = Console(stderr=True)
 
 
-def option(text: str, **more: Any) -> Any:
-    """An option that is shown with its environment variable."""
-    return typer.Option(help=text, show_envvar=True, **more)
-
-
-class ModelKind(StrEnum):
-    """What a model is served as; scripted ones are for tests."""
-
-    LM = "lm"
-    VLM = "vlm"
-    EMBEDDINGS = "embeddings"
-    RERANK = "rerank"
-    SCRIPTED = "scripted"
-
-
-WITHOUT_COMPANIONS = (ModelKind.VLM, ModelKind.EMBEDDINGS, ModelKind.RERANK)
+WITHOUT_COMPANIONS = (options.ModelKind.VLM, options.ModelKind.EMBEDDINGS, options.ModelKind.RERANK)
 """What is served as it is, without adapters and draft models."""
 
 
@@ -72,39 +54,6 @@ class DemoModel(StrEnum):
 
     SMOLLM2 = "smollm2"
     MINILM = "minilm"
-
-
-class LogLevel(StrEnum):
-    """How much is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LeaseMode(StrEnum):
-    """Whether workers take turns."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
-class StoreKind(StrEnum):
-    """Where responses are kept."""
-
-    DISK = "disk"
-    MEMORY = "memory"
-    OFF = "off"
-
-
-class CpuWeights(StrEnum):
-    """How weights are held on a CPU."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    NATIVE = "native"
 
 
 def print_version(wanted: bool) -> None:
@@ -123,275 +72,73 @@ def common(
     """Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model."""
 
 
-def checked_keys(keys: list[str] | None) -> list[str] | None:
-    """Keys that are none are refused, else everybody would have one. Raises typer.BadParameter."""
-    if any(not key.strip() for key in keys or ()):
-        raise typer.BadParameter("an empty key would let everybody in; leave the option out to need none.")
-    return keys
-
-
-def checked_rates(rates: str | None) -> str | None:
-    """Rates that can be read; `on` means the usual ones. Raises typer.BadParameter."""
-    if rates is None or rates == "off":
-        return None
-    if rates == "on":
-        return USUAL_RATES
-    from limits import parse_many
-
-    try:
-        good = all(rate.amount > 0 for rate in parse_many(rates))
-    except ValueError:
-        good = False
-    if not good:
-        raise typer.BadParameter(f"{rates!r} is no rate: write '100/minute', '100/minute; 10/second', 'on' or 'off'.")
-    return rates
-
-
-def check_companions(kind: ModelKind | None, companions: dict[str, object]) -> None:
+def check_companions(kind: options.ModelKind | None, companions: dict[str, object]) -> None:
     """Adapters and draft models, by their flags, are for models that write texts only. Raises typer.BadParameter."""
     given = [flag for flag, value in companions.items() if value is not None]
     if given and kind is not None and kind in WITHOUT_COMPANIONS:
         raise typer.BadParameter(f"means nothing for --model-type {kind.value}.", param_hint=f"'{given[0]}'")
 
 
-@app.command(context_settings={"auto_envvar_prefix": ENV_PREFIX})
+@app.command(context_settings={"auto_envvar_prefix": options.ENV_PREFIX})
 def launch(
     context: typer.Context,
-    model_path: Annotated[
-        str | None,
-        option("What to serve: an MLX model folder, a .gguf file (converted once and cached), or a hub repository id."),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        option("Another model to serve: its path, or NAME=PATH. Repeat it for several.", metavar="[NAME=]PATH"),
-    ] = None,
-    config: Annotated[
-        Path | None, option("A TOML file with a table for each model. SIGHUP has it read again.", dir_okay=False)
-    ] = None,
-    models_dir: Annotated[
-        Path | None,
-        option("Folder of models that requests may name by their paths in it.", exists=True, file_okay=False),
-    ] = None,
-    max_models: Annotated[int | None, option("Most models that are loaded at a time.", min=1)] = None,
-    memory_limit: Annotated[
-        str | None,
-        option("Memory that all models may have: GB, or a share of the machine's, such as 80%.", metavar="GB|%"),
-    ] = None,
-    idle_timeout: Annotated[
-        float,
-        option("Minutes without a request after which a model that was loaded on demand is unloaded; 0: never.", min=0),
-    ] = 30.0,
-    pin: Annotated[
-        list[str] | None, option("A configured model that is never unloaded to make room; repeat it for several.")
-    ] = None,
-    auto_load: Annotated[bool, option("Load a model when a request names it.")] = True,
-    auto_download: Annotated[bool, option("Download models whose hub id a request names.")] = False,
-    accelerator_lease: Annotated[
-        LeaseMode, option("Whether worker processes take turns on the accelerator: auto does on Metal.")
-    ] = LeaseMode.AUTO,
-    model_type: Annotated[
-        ModelKind | None,
-        option(
-            "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
-            " scores documents with a cross-encoder. Default: lm for --model-path, for others what their files say.",
-            metavar="lm|vlm|embeddings|rerank",
-        ),
-    ] = None,
-    model_name: Annotated[
-        str | None, option("The model's public name. Default: the folder's name or the hub id.")
-    ] = None,
-    host: Annotated[
-        str,
-        option(
-            "Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.",
-            envvar=[f"{ENV_PREFIX}_HOST", "MLX_GUI_HOST"],
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        option("Port; 0 takes a free one.", min=0, max=65535, envvar=[f"{ENV_PREFIX}_PORT", "MLX_GUI_PORT"]),
-    ] = 8000,
-    max_concurrency: Annotated[
-        int | None,
-        option(
-            "Sequences that are computed together, as rows of a batch. Default: 8, or 256 requests for embeddings and"
-            " rerank.",
-            min=1,
-            max=4096,
-        ),
-    ] = None,
-    replicas: Annotated[
-        int, option("Worker processes that serve the model side by side, each with its own copy of it.", min=1, max=64)
-    ] = 1,
-    queue_size: Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)] = 100,
-    queue_timeout: Annotated[
-        float, option("Seconds a request may take in all, waiting included.", min=0.001, max=MAX_SECONDS)
-    ] = 300.0,
-    drain_timeout: Annotated[
-        float, option("Seconds that running requests get when the server stops.", min=0, max=MAX_SECONDS)
-    ] = 30.0,
-    default_max_tokens: Annotated[
-        int, option("Most tokens of an answer to a request that sets no limit.", min=1)
-    ] = 4096,
-    prefill_step_size: Annotated[
-        int,
-        option("Most tokens of a prompt that are computed at a time.", min=16, max=65536),
-    ] = 512,
-    max_body_bytes: Annotated[
-        int, option("Largest request body, in bytes; also what the files it names may have together.", min=1024)
-    ] = 32 << 20,
-    strict_params: Annotated[
-        bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.")
-    ] = False,
-    step_timeout: Annotated[
-        float, option("Seconds after which a hanging step has its worker restarted.", min=1, max=MAX_SECONDS)
-    ] = 300.0,
-    api_key: Annotated[
-        list[str] | None,
-        option(
-            "A key that clients must send (Bearer or x-api-key); repeat it for several. None: any is accepted.",
-            callback=checked_keys,
-        ),
-    ] = None,
-    rate_limit: Annotated[
-        str | None,
-        option(
-            "Requests that each client may make, such as '100/minute; 10/second', which is what 'on' means. Clients are"
-            " told apart by their key, else by their address.",
-            callback=checked_rates,
-            metavar="RATES|on",
-        ),
-    ] = None,
-    chat_template: Annotated[
-        Path | None,
-        option("A file with a Jinja chat template, in place of the model's own.", exists=True, dir_okay=False),
-    ] = None,
-    chat_template_args: Annotated[
-        str | None,
-        option("Variables for the chat template, as a JSON object; a request's own win.", metavar="JSON"),
-    ] = None,
-    use_default_chat_template: Annotated[bool, option("Use a ChatML template if the model has none.")] = False,
-    log_level: Annotated[
-        LogLevel,
-        option("How much is logged.", case_sensitive=False, envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"]),
-    ] = LogLevel.INFO,
-    cache_dir: Annotated[Path | None, option("Where converted models are kept.", file_okay=False)] = None,
-    data_dir: Annotated[Path | None, option("Where responses are kept.", file_okay=False)] = None,
-    response_store: Annotated[
-        StoreKind, option("Where /v1/responses keeps responses: in the data directory, in memory, or nowhere.")
-    ] = StoreKind.DISK,
-    response_store_max_mb: Annotated[
-        int, option("Largest size of the kept responses, in MB; those used least recently go.", min=1, max=1_000_000)
-    ] = 256,
-    response_store_max_age: Annotated[
-        float, option("Days that a response is kept after its last use.", min=0.001, max=100_000)
-    ] = 30.0,
-    adapter_path: Annotated[
-        Path | None,
-        option("Folder of a LoRA adapter, for all requests that name none.", exists=True, file_okay=False),
-    ] = None,
-    adapter_dir: Annotated[
-        Path | None,
-        option("Folder of adapter folders that requests may name in `adapters`.", exists=True, file_okay=False),
-    ] = None,
-    draft_model: Annotated[
-        str | None,
-        option("A small model that proposes tokens to requests that ask for it (speculative decoding)."),
-    ] = None,
-    num_draft_tokens: Annotated[int, option("Tokens that the draft model proposes at a time.", min=1, max=64)] = 3,
-    media_urls: Annotated[
-        bool, option("Fetch the http(s) URLs of pictures and sounds that requests name.", rich_help_panel=MEDIA)
-    ] = True,
-    private_media_urls: Annotated[
-        bool,
-        option(
-            "Also fetch from this machine and from private networks: clients then reach what you reach.",
-            rich_help_panel=MEDIA,
-        ),
-    ] = False,
-    allowed_media_dir: Annotated[
-        Path | None,
-        option(
-            "Folder whose files requests may name with file:// URLs.",
-            exists=True,
-            file_okay=False,
-            rich_help_panel=MEDIA,
-        ),
-    ] = None,
-    max_media_mb: Annotated[
-        int, option("Largest picture or sound file, in MB.", min=1, max=100_000, rich_help_panel=MEDIA)
-    ] = 20,
-    max_media_files: Annotated[
-        int, option("Most different pictures and sounds in one request.", min=0, max=10_000, rich_help_panel=MEDIA)
-    ] = 16,
-    media_timeout: Annotated[
-        float,
-        option(
-            "Seconds for fetching, and again for decoding, all files of a request.",
-            min=0.1,
-            max=MAX_SECONDS,
-            rich_help_panel=MEDIA,
-        ),
-    ] = 20.0,
-    max_image_pixels: Annotated[
-        int, option("Most pixels of one picture.", min=1024, max=1 << 28, rich_help_panel=MEDIA)
-    ] = 64_000_000,
-    max_media_seconds: Annotated[
-        float, option("Longest sound or film, in seconds.", min=0.1, max=MAX_SECONDS, rich_help_panel=MEDIA)
-    ] = 600.0,
-    feature_cache_mb: Annotated[
-        int,
-        option(
-            "Memory for what a vision model has seen in pictures, in MB; 0 keeps none.",
-            min=0,
-            max=1_000_000,
-            rich_help_panel=MEDIA,
-        ),
-    ] = 256,
-    prefix_cache_mb: Annotated[
-        int,
-        option(
-            "Memory for prompts and answers that others may begin with (KV states), in MB; 0 keeps none.",
-            min=0,
-            max=1_000_000,
-        ),
-    ] = 1024,
-    prompt_cache_dir: Annotated[
-        Path | None,
-        option("A folder for what is kept of prompts, to be known after a restart too.", file_okay=False),
-    ] = None,
-    prompt_cache_mb: Annotated[
-        int, option("What may be kept in --prompt-cache-dir, in MB.", min=1, max=100_000_000)
-    ] = 10_240,
-    max_itl_ms: Annotated[
-        float | None,
-        option(
-            "Longest gap between an answer's tokens while others' prompts are read, in ms."
-            " None: two and a half times the usual one.",
-            min=1,
-            max=60_000,
-        ),
-    ] = None,
-    kv_memory_mb: Annotated[
-        int | None,
-        option("Memory for the KV states of requests that run together, in MB; more wait.", min=1, max=100_000_000),
-    ] = None,
-    warm_prompt: Annotated[
-        Path | None,
-        option(
-            "A file with a system prompt that is read at the start, before anyone asks.", exists=True, dir_okay=False
-        ),
-    ] = None,
-    batch_tokens: Annotated[
-        int, option("Tokens, padding included, that are embedded or scored in one step.", min=16, max=1 << 24)
-    ] = 4096,
-    cpu_dtype: Annotated[
-        CpuWeights,
-        option(
-            "How weights are held where MLX computes on a CPU: auto makes them float32 if memory allows, float32 in any"
-            " case, native leaves them as they are stored."
-        ),
-    ] = CpuWeights.AUTO,
+    model_path: options.ModelPath = None,
+    model: options.Model = None,
+    config: options.Config = None,
+    models_dir: options.ModelsDir = None,
+    max_models: options.MaxModels = None,
+    memory_limit: options.MemoryLimit = None,
+    idle_timeout: options.IdleTimeout = 30.0,
+    pin: options.Pin = None,
+    auto_load: options.AutoLoad = True,
+    auto_download: options.AutoDownload = False,
+    accelerator_lease: options.AcceleratorLease = options.LeaseMode.AUTO,
+    model_type: options.ModelType = None,
+    model_name: options.ModelName = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    max_concurrency: options.MaxConcurrency = None,
+    replicas: options.Replicas = 1,
+    queue_size: options.QueueSize = 100,
+    queue_timeout: options.QueueTimeout = 300.0,
+    drain_timeout: options.DrainTimeout = 30.0,
+    default_max_tokens: options.DefaultMaxTokens = 4096,
+    prefill_step_size: options.PrefillStepSize = 512,
+    max_body_bytes: options.MaxBodyBytes = 32 << 20,
+    strict_params: options.StrictParams = False,
+    step_timeout: options.StepTimeout = 300.0,
+    api_key: options.ApiKey = None,
+    rate_limit: options.RateLimit = None,
+    chat_template: options.ChatTemplate = None,
+    chat_template_args: options.ChatTemplateArgs = None,
+    use_default_chat_template: options.UseDefaultChatTemplate = False,
+    log_level: options.LogLevel = options.LogLevelName.INFO,
+    cache_dir: options.CacheDir = None,
+    data_dir: options.DataDir = None,
+    response_store: options.ResponseStore = options.StoreKind.DISK,
+    response_store_max_mb: options.ResponseStoreMaxMb = 256,
+    response_store_max_age: options.ResponseStoreMaxAge = 30.0,
+    adapter_path: options.AdapterPath = None,
+    adapter_dir: options.AdapterDir = None,
+    draft_model: options.DraftModel = None,
+    num_draft_tokens: options.NumDraftTokens = 3,
+    media_urls: options.MediaUrls = True,
+    private_media_urls: options.PrivateMediaUrls = False,
+    allowed_media_dir: options.AllowedMediaDir = None,
+    max_media_mb: options.MaxMediaMb = 20,
+    max_media_files: options.MaxMediaFiles = 16,
+    media_timeout: options.MediaTimeout = 20.0,
+    max_image_pixels: options.MaxImagePixels = 64_000_000,
+    max_media_seconds: options.MaxMediaSeconds = 600.0,
+    feature_cache_mb: options.FeatureCacheMb = 256,
+    prefix_cache_mb: options.PrefixCacheMb = 1024,
+    prompt_cache_dir: options.PromptCacheDir = None,
+    prompt_cache_mb: options.PromptCacheMb = 10_240,
+    max_itl_ms: options.MaxItlMs = None,
+    kv_memory_mb: options.KvMemoryMb = None,
+    warm_prompt: options.WarmPrompt = None,
+    batch_tokens: options.BatchTokens = 4096,
+    cpu_dtype: options.CpuDtype = options.CpuWeights.AUTO,
 ) -> None:
     """Load models and serve them.
 
@@ -410,7 +157,7 @@ def launch(
         "--draft-model": draft_model,
     }
     check_companions(model_type, companions)
-    if model_type is not ModelKind.SCRIPTED and (problem := backend_problem(mlx_backends())) is not None:
+    if model_type is not options.ModelKind.SCRIPTED and (problem := backend_problem(mlx_backends())) is not None:
         fail(problem, EXIT_MODEL)
     defaults = ModelSettings(
         path="",
@@ -445,7 +192,7 @@ def launch(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--memory-limit") from None
     try:
-        if draft_model is not None and model_type is not ModelKind.SCRIPTED:
+        if draft_model is not None and model_type is not options.ModelKind.SCRIPTED:
             local_path(draft_model)
         named = models_of_flags(
             given_own,
@@ -526,7 +273,8 @@ def demo(
         ),
     ] = DemoModel.SMOLLM2,
     cache_dir: Annotated[
-        Path | None, option("Where the model is kept.", file_okay=False, envvar=f"{ENV_PREFIX}_CACHE_DIR")
+        Path | None,
+        options.option("Where the model is kept.", file_okay=False, envvar=f"{options.ENV_PREFIX}_CACHE_DIR"),
     ] = None,
 ) -> None:
     """Fetch a demo model, once, and print its folder."""
