@@ -268,7 +268,7 @@ def launch(
         float | None,
         option(
             "Longest gap between an answer's tokens while others' prompts are read, in ms."
-            " None: two and a half times the usual one.",
+            " None: 2.25 times the usual one.",
             min=1,
             max=60_000,
         ),
