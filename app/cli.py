@@ -277,6 +277,15 @@ def launch(
         int | None,
         option("Memory for the KV states of requests that run together, in MB; more wait.", min=1, max=100_000_000),
     ] = None,
+    kv_bits: Annotated[
+        int | None,
+        option(
+            "Quantise KV states to so many bits (4 to 8), for long contexts. Excludes batching (requests run one at a"
+            " time), a draft model and --prompt-cache-dir.",
+            min=4,
+            max=8,
+        ),
+    ] = None,
     warm_prompt: Annotated[
         Path | None,
         option(
@@ -345,6 +354,7 @@ def launch(
             prompt_cache_dir=prompt_cache_dir,
             prompt_cache_bytes=prompt_cache_mb << 20,
             kv_bytes=None if kv_memory_mb is None else kv_memory_mb << 20,
+            kv_bits=kv_bits,
             warm_prompt=None if warm_prompt is None else warm_prompt.read_text(),
         )
     )

@@ -82,6 +82,7 @@ class Deployment:
             prompt_cache_bytes=settings.prompt_cache_bytes,
             kv_bytes=settings.kv_bytes,
             warm_prompt=settings.warm_prompt,
+            kv_bits=settings.kv_bits,
         )
         self.worker = Supervisor(spec, self, settings.patience, log_level=settings.log_level)
         self.queue = Dispatcher(

@@ -87,6 +87,7 @@ class Settings:
     prompt_cache_bytes: int = 10 << 30
     kv_bytes: int | None = None
     warm_prompt: str | None = None
+    kv_bits: int | None = None
     patience: Patience = field(default_factory=Patience)
 
     @property
