@@ -136,6 +136,7 @@ def launch(
     prompt_cache_mb: options.PromptCacheMb = 10_240,
     max_itl_ms: options.MaxItlMs = None,
     kv_memory_mb: options.KvMemoryMb = None,
+    kv_bits: options.KvBits = None,
     warm_prompt: options.WarmPrompt = None,
     batch_tokens: options.BatchTokens = 4096,
     cpu_dtype: options.CpuDtype = options.CpuWeights.AUTO,
@@ -178,6 +179,7 @@ def launch(
         prompt_cache_dir=prompt_cache_dir,
         prompt_cache_bytes=prompt_cache_mb << 20,
         kv_bytes=None if kv_memory_mb is None else kv_memory_mb << 20,
+        kv_bits=kv_bits,
         warm_prompt=None if warm_prompt is None else warm_prompt.read_text(),
     )
     given_own = replace(

@@ -296,6 +296,15 @@ KvMemoryMb = Annotated[
     int | None,
     option("Memory for the KV states of requests that run together, in MB; more wait.", min=1, max=100_000_000),
 ]
+KvBits = Annotated[
+    int | None,
+    option(
+        "Quantise KV states to so many bits (4 to 8), for long contexts. Excludes batching (requests run one at a"
+        " time), a draft model and --prompt-cache-dir.",
+        min=4,
+        max=8,
+    ),
+]
 WarmPrompt = Annotated[
     Path | None,
     option("A file with a system prompt that is read at the start, before anyone asks.", exists=True, dir_okay=False),

@@ -39,6 +39,7 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         prompt_cache_bytes=settings.prompt_cache_bytes,
         kv_bytes=settings.kv_bytes,
         warm_prompt=settings.warm_prompt,
+        kv_bits=settings.kv_bits,
         threads=tuning.threads(usable_cores()),
         cpu_dtype=settings.cpu_dtype,
         lease=server.lease,

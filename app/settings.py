@@ -91,6 +91,7 @@ class ModelSettings:
     prompt_cache_bytes: int = 10 << 30
     kv_bytes: int | None = None
     warm_prompt: str | None = None
+    kv_bits: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

@@ -210,7 +210,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     While prompts are read, answers shall wait no longer than `max_gap_s` for a token; None: a few times as long as
     usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
     run together take no more than `kv_bytes`; None: most of what memory is left. `warm_prompt` is a text that is read
-    before anyone asks.
+    before anyone asks. With `kv_bits` KV states are quantised, and requests run one at a time.
     """
 
     model_path: str
@@ -236,6 +236,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     prompt_cache_bytes: int = 10 << 30
     kv_bytes: int | None = None
     warm_prompt: str | None = None
+    kv_bits: int | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

@@ -14,6 +14,7 @@ COUNTERS = {
     "requests_replayed",
     "prompt_tokens",
     "cached_prompt_tokens",
+    "cached_prompts",
     "generated_tokens",
     "draft_tokens",
     "accepted_draft_tokens",

@@ -40,7 +40,7 @@ def test_chat_answers(client: openai.OpenAI) -> None:
     usage = completion.usage
     # Seven tokens of text and the one that ends the turn.
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (37, 8, 45)
-    assert usage.prompt_tokens_details.cached_tokens == 0
+    assert 0 <= (usage.prompt_tokens_details.cached_tokens or 0) < usage.prompt_tokens
 
 
 @pytest.mark.model
@@ -77,7 +77,7 @@ def test_usage_comes_last_in_a_stream_that_asks_for_it(client: openai.OpenAI) ->
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)
     assert last.choices == []
     assert (last.usage.prompt_tokens, last.usage.completion_tokens, last.usage.total_tokens) == (37, 8, 45)
-    assert last.usage.prompt_tokens_details.cached_tokens == 0
+    assert 0 <= (last.usage.prompt_tokens_details.cached_tokens or 0) < last.usage.prompt_tokens
 
 
 @pytest.mark.model

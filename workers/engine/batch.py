@@ -109,11 +109,11 @@ class BatchEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         self._shrink()
+        began = time.monotonic() if self._rows.keys else None
         produced: list[Token | Broken] = [*self._decode()]
-        beside = bool(self._rows.keys)
         self._undisturbed = not self._reader.busy
         if self._reader.busy:
-            for item in self._reader.step(beside=beside):
+            for item in self._reader.step(since=began):
                 match item:
                     case Read(sequences, cache):
                         self._rows.join(sequences, cache, self._processors)

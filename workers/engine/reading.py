@@ -96,8 +96,10 @@ class PromptReader:
         """Drop all."""
         self._readings.clear()
 
-    def step(self, *, beside: bool) -> list[Read | Broken]:
-        """One turn; what has been read to its end, or can't be. `beside`: rows wait for their next tokens."""
+    def step(self, *, since: float | None) -> list[Read | Broken]:
+        """One turn; what has been read to its end, or can't be. `since` is when rows began to wait for their next
+        tokens, on the monotonic clock; None: none do."""
+        beside = since is not None
         for reading in self._readings.values():
             self._look_up(reading)
         waiting = [reading for reading in self._readings.values() if reading.left]
@@ -123,7 +125,7 @@ class PromptReader:
             return self._start_over(chosen, error)
         for one in chosen if read else ():
             del self._readings[one.sequence.key]
-        self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - began, beside=beside)
+        self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - (since or began), beside=beside)
         return [*read, *self._ready()]
 
     def _empty(self) -> list[Any]:

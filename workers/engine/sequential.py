@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.generate import maybe_quantize_kv_cache
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.messages import FinishReason
@@ -14,17 +15,26 @@ from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling import end_tokens, make_processors, make_sampler
 from mlx_server.workers.sequence import Sequence, Token
 
+GROUP = 64
+"""Numbers that are quantised together."""
+
 
 class SequentialEngine(OneAtATimeEngine):
     """One chunk of prefill or one token in a step. Engine thread only."""
 
     def __init__(
-        self, model: Any, stop_tokens: set[int], *, prefill_step_size: int, prefixes: PrefixStore | None = None
+        self,
+        model: Any,
+        stop_tokens: set[int],
+        *,
+        prefill_step_size: int,
+        prefixes: PrefixStore | None = None,
+        kv_bits: int | None = None,
     ) -> None:
-        """`prefixes` keeps what may be continued."""
+        """`prefixes` keeps what may be continued; KV states are quantised to `kv_bits`, None for as they are."""
         self._prefixes = prefixes = prefixes or PrefixStore(0)
         super().__init__(
-            lambda sequence: _Run(model, sequence, stop_tokens, prefixes), prefill_step_size=prefill_step_size
+            lambda sequence: _Run(model, sequence, stop_tokens, prefixes, kv_bits), prefill_step_size=prefill_step_size
         )
 
     def close(self) -> None:
@@ -36,10 +46,13 @@ class SequentialEngine(OneAtATimeEngine):
 class _Run:
     """A sequence with its cache, the tokens left to feed, its sampler and its processors."""
 
-    def __init__(self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore) -> None:
+    def __init__(
+        self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore, kv_bits: int | None
+    ) -> None:
         self.sequence = sequence
         self._model = model
         self._prefixes = prefixes
+        self._kv_bits = kv_bits
         found: tuple[int, list[Any]] = prefixes.find(sequence) or (0, make_prompt_cache(model))
         self._read, self._cache = found
         self._left = sequence.context[self._read :]
@@ -56,11 +69,13 @@ class _Run:
             length = min(chunk, len(self._left) - 1)
             feed, self._left = self._left[:length], self._left[length:]
             self._model(mx.array([feed]), cache=self._cache)
+            quantise(self._cache, self._kv_bits)
             mx.eval([c.state for c in self._cache])
             mx.clear_cache()
             self._read += length
             return []
         logits = self._model(mx.array([self._left]), cache=self._cache)[:, -1, :]
+        quantise(self._cache, self._kv_bits)
         if self._processors:
             logits = self._processors(mx.array(self.sequence.context), logits)
             if self._processors.error:
@@ -83,3 +98,10 @@ class _Run:
         if token in self._ends:
             return "stop"
         return None if self.sequence.remaining else "length"
+
+
+def quantise(cache: list[Any], bits: int | None) -> None:
+    """Have a cache's states take fewer bits from here on; None leaves it as it is. Raises what MLX does where a model's
+    cache can't."""
+    if bits is not None:
+        maybe_quantize_kv_cache(cache, quantized_kv_start=0, kv_group_size=GROUP, kv_bits=bits)

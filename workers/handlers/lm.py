@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
@@ -30,7 +31,7 @@ from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text_embedding import embedding_beside
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.writing import WritingHandler, fingerprint, weights_print
-from mlx_server.workers.sequence import Sequence
+from mlx_server.workers.sequence import Broken, Sequence
 
 
 class LanguageHandler(WritingHandler):
@@ -46,6 +47,9 @@ class LanguageHandler(WritingHandler):
         report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = probe(model, spec.rows, vocab_size)
+        if spec.kv_bits is not None:
+            check_quantises(model, spec)
+            batching, reason = Batching.NONE, f"--kv-bits {spec.kv_bits} can't be batched"
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
         model_print = fingerprint(folder, parameter_bytes, "mlx-lm")
@@ -111,7 +115,9 @@ class LanguageHandler(WritingHandler):
 def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load, prefixes: PrefixStore) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
-        return SequentialEngine(model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes)
+        return SequentialEngine(
+            model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes, kv_bits=spec.kv_bits
+        )
     limit = platform.room_for_states(spec.prefix_cache_bytes) if spec.kv_bytes is None else spec.kv_bytes
     return BatchEngine(
         model,
@@ -123,6 +129,21 @@ def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Loa
         gap_s=spec.max_gap_s,
         admission=Admission(footprint(model), limit),
     )
+
+
+def check_quantises(model: Any, spec: Load) -> None:
+    """Try whether a model's KV states can be quantised. Raises ModelLoadError."""
+    for flag, value in (("--draft-model", spec.draft_model), ("--prompt-cache-dir", spec.prompt_cache_dir)):
+        if value is not None:
+            raise ModelLoadError(f"--kv-bits and {flag} exclude each other")
+    if not any(hasattr(layer, "to_quantized") for layer in make_prompt_cache(model)):
+        raise ModelLoadError("--kv-bits: this model's cache has nothing that can be quantised")
+    engine = SequentialEngine(model, set(), prefill_step_size=2, kv_bits=spec.kv_bits)
+    engine.add(Sequence((-1, 0), [0, 0, 0], 2, Sampling(temperature=0.0)))
+    while engine.busy:
+        for item in engine.step():
+            if isinstance(item, Broken):
+                raise ModelLoadError(f"--kv-bits: this model's cache can't be quantised: {item.message}")
 
 
 def make_prefixes(model: Any, spec: Load, model_print: str) -> PrefixStore:

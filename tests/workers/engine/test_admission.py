@@ -18,7 +18,7 @@ pytestmark = pytest.mark.model
 
 def _sequence(number: int, length: int, max_tokens: int = 10) -> Sequence:
     rng = random.Random(number)
-    return sequence(number, [rng.randrange(4, 300) for _ in range(length)], max_tokens)
+    return sequence(number, [rng.randrange(4, 250) for _ in range(length)], max_tokens)
 
 
 @pytest.mark.parametrize(

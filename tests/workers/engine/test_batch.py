@@ -274,10 +274,10 @@ class LatePoisonedReader(PromptReader):
 class PoisonedTurns(PromptReader):
     """Raises outside of what it does for one prompt."""
 
-    def step(self, *, beside: bool) -> list[Read | Broken]:
+    def step(self, *, since: float | None) -> list[Read | Broken]:
         if any(one.tokens[: len(POISON) - 1] == POISON[:-1] for one in self._readings.values()):
             raise ValueError("poison")
-        return super().step(beside=beside)
+        return super().step(since=since)
 
 
 POISONS: dict[str, dict[str, Any]] = {

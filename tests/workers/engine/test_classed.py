@@ -1,6 +1,7 @@
 """Sequences of several classes on one model: each says what it says alone, whatever came before it."""
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mlx_server.workers.engine.adapters import Adapters
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.draft import DraftModel
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.speculative import SpeculativeEngine
 from mlx_server.workers.sequence import Sequence
 
@@ -37,7 +39,9 @@ def adapters(model: Any, tiny_model: Callable[[str], Path], tmp_path: Path) -> A
 
 @pytest.fixture
 def engine(model: Any, adapters: Adapters, llama: Any) -> ClassedEngine:
-    plain = BatchEngine(model, set(), rows=4, joint_prefill=True, prefill_step_size=8)
+    """It keeps prompts, too."""
+    prefixes = PrefixStore(64 << 20, checkpoints=True)
+    plain = BatchEngine(model, set(), rows=4, joint_prefill=True, prefill_step_size=8, prefixes=prefixes)
     draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None)
     speculative = SpeculativeEngine(model, draft, set(), prefill_step_size=8)
     return ClassedEngine(plain, speculative, adapters)
@@ -62,8 +66,10 @@ def test_mixed_classes_each_say_what_they_say_alone(
     model: Any, adapters: Adapters, engine: ClassedEngine, seed: int
 ) -> None:
     rng = random.Random(seed)
+    beginning = [*range(10, 60)]
     sequences = [
-        classed(n, random_prompt(rng, model), rng.choice(NAMES), rng.choice((0, 0, 0, 1, 3))) for n in range(24)
+        classed(n, beginning + random_prompt(rng, model), rng.choice(NAMES), rng.choice((0, 0, 0, 1, 3)))
+        for n in range(24)
     ]
     answers = expected(model, adapters, sequences)
     player = Player(engine)
@@ -72,6 +78,7 @@ def test_mixed_classes_each_say_what_they_say_alone(
         for _ in range(rng.randint(0, 4)):
             player.step()
     assert player.run() == answers
+    assert sum(one.cached_tokens for one in sequences) >= 2 * len(beginning)
     assert sum(one.drafted for one in sequences if one.draft_tokens) > 0
     assert not any(one.drafted for one in sequences if not one.draft_tokens)
 
@@ -123,6 +130,23 @@ def test_remove_drops_a_sequence_that_waits_or_runs(
     for number in (1, 2, 99):
         engine.remove((number, 0))
     assert player.run()[stays.key] == answers[stays.key]
+
+
+def test_an_adapter_whose_files_change_is_another_one(
+    model: Any, adapters: Adapters, engine: ClassedEngine, tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    prompt = [*range(10, 60)]
+    player = Player(engine)
+    for number in range(2):
+        player.add(one := classed(number, prompt, "a"))
+        player.run()
+    assert one.cached_tokens == len(prompt) - 1
+    shutil.rmtree(tmp_path / "a")
+    make_adapter(tiny_model("llama"), tmp_path / "a", 7)
+    player.add(other := classed(3, prompt, "a"))
+    player.run()
+    assert other.cached_tokens == 0
+    assert player.outcomes[other.key] == expected(model, adapters, [other])[other.key]
 
 
 def test_close_forgets_everything(engine: ClassedEngine) -> None:
