@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -78,7 +79,8 @@ class Actor:
     async def kill(self, name: str) -> None:
         deployment = self.fleet.find(name)
         for pid in deployment.pids if deployment else ():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     async def ask(self, name: str) -> None:
         deployment = await self.fleet.choose(name)
