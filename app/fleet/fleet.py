@@ -161,7 +161,8 @@ class Fleet:
         return keeper.deployment
 
     async def delete(self, name: str, *, remove_files: bool = True) -> bool:
-        """Unload and forget a model; True if its files, which lie in a folder of ours, were removed too.
+        """Unload and forget a model; True if its files, which lie in a folder of ours and are no other model's, were
+        removed too.
 
         Raises ModelNotFound.
         """
@@ -173,7 +174,10 @@ class Fleet:
         await keeper.close()
         if self._registered is not None:
             await self._registered.forget(deployment.name)
-        return remove_files and await to_thread.run_sync(remove_model_files, deployment.settings, self.settings)
+        others = [one.settings for one in self.deployments]
+        if self._registered is not None:
+            others += [one.settings for one in self._registered.known]
+        return remove_files and await to_thread.run_sync(remove_model_files, deployment.settings, others, self.settings)
 
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on; the models that are configured must be the same."""

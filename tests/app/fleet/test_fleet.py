@@ -175,10 +175,13 @@ async def test_delete_removes_files_only_where_models_are_kept(
             (folder / file.name).write_bytes(file.read_bytes())
     kept = tmp_path / "models" / "kept"
     kept.symlink_to(inside)
-    settings = settings_of(ModelSettings(str(outside), "lm", "outer"), models_dir=tmp_path / "models")
+    twins = [ModelSettings(str(inside), "lm", name) for name in ("one", "other")]
+    settings = settings_of(ModelSettings(str(outside), "lm", "outer"), *twins, models_dir=tmp_path / "models")
     fleet = Fleet(settings)
     assert await fleet.delete("outer") is False
     assert (outside / "config.json").is_file()
+    assert await fleet.delete("one") is False, "they are the other's, too"
+    assert await fleet.delete("other", remove_files=False) is False
     assert await fleet.delete("own", remove_files=False) is False
     assert inside.is_dir()
     assert await fleet.delete("own") is True
