@@ -27,7 +27,7 @@ from peer_report import Comparison
 from peer_servers import OURS, PLAIN, Command, Peer, Running, others, ours, with_blas
 from processes import BENCH, EngineProcess, StartError
 from rich.console import Console
-from run import demo_folder, tiny_folder
+from run import demo_folder, leave, parts_of, tiny_folder
 
 from mlx_server.workers.environment import child_environment
 
@@ -132,18 +132,6 @@ def embedded(bench: Bench, folder: Path) -> None:
         bench.turns("embeddings, 64 clients", running.peers, scenarios.sentences)
 
 
-def _leave(number: int, frame: object) -> None:
-    """Unwinds the `with` blocks of a terminated benchmark, so that no server outlives it."""
-    sys.exit(128 + number)
-
-
-def _parts(text: str) -> frozenset[str]:
-    parts = frozenset(text.split(","))
-    if not parts <= set(PARTS):
-        raise argparse.ArgumentTypeError(f"choose from {', '.join(PARTS)}")
-    return parts
-
-
 def _url(text: str) -> Peer:
     name, _, url = text.partition("=")
     if not url.startswith("http"):
@@ -154,13 +142,13 @@ def _url(text: str) -> Peer:
 def main() -> int:
     """Measure, show the tables, keep the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", type=_parts, default=frozenset(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--only", type=parts_of(PARTS), default=frozenset(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, help="counted rounds (default: 5; quick: 1)")
     parser.add_argument("--quick", action="store_true", help="short rounds, to see that it works")
     parser.add_argument("--url", type=_url, action="append", default=[], help="NAME=URL of another server that runs")
     parser.add_argument("--out", type=Path, help="stem of the results (default: bench/results/peers or quick)")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     console = Console(soft_wrap=True)
     versions = {name: version(name) for name in PACKAGES}
     found = Comparison(this_machine(), shlex.join(["python", *sys.argv]), versions)

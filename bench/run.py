@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -173,16 +174,21 @@ def tiny_folder(smollm2: Path, out: Path) -> Path:
     return out
 
 
-def _leave(number: int, frame: object) -> None:
+def leave(number: int, frame: object) -> None:
     """Unwinds the `with` blocks of a terminated benchmark, so that no server outlives it."""
     sys.exit(128 + number)
 
 
-def _parts(text: str) -> frozenset[str]:
-    parts = frozenset(text.split(","))
-    if not parts <= set(PARTS):
-        raise argparse.ArgumentTypeError(f"choose from {', '.join(PARTS)}")
-    return parts
+def parts_of(known: Sequence[str]) -> Callable[[str], frozenset[str]]:
+    """Reads an option that names some of the parts."""
+
+    def read(text: str) -> frozenset[str]:
+        parts = frozenset(text.split(","))
+        if not parts <= set(known):
+            raise argparse.ArgumentTypeError(f"choose from {', '.join(known)}")
+        return parts
+
+    return read
 
 
 def _counts(text: str) -> frozenset[int]:
@@ -191,7 +197,7 @@ def _counts(text: str) -> frozenset[int]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures the server against its baselines.")
-    parser.add_argument("--only", type=_parts, default=frozenset(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--only", type=parts_of(PARTS), default=frozenset(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--pairs", type=int, help="interleaved pairs per case (default: 5; quick: 2)")
     parser.add_argument(
         "--clients", type=_counts, default=frozenset(), help="only these client counts of the models, as in 1,8"
@@ -210,7 +216,7 @@ def _options() -> argparse.Namespace:
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     console = Console()
     report = Report(this_machine(), shlex.join(["python", *sys.argv]))
     with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch:
