@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_server.app.doc import ASKS, GENERATES, LOOKS_UP, Doc
+from mlx_server.app.doc import GENERATES, LOOKS_UP, Doc
 from mlx_server.schemas import app_settings, discovered, generate, managed_models, system
 
 NAME = {"name": "The model's name or an alias of it. It may contain slashes, as they are or escaped."}
@@ -29,14 +29,14 @@ MANAGING: dict[str, Doc] = {
     "/v1/models/{name}/load": Doc(
         "Load a model, and wait until it takes work",
         managed_models.Moved,
-        errors=(400, 404, 409, 500, 503),
+        errors=(400, 403, 404, 409, 500, 503),
         path=NAME,
         query={"priority": "Of those that wait for room, higher ones are loaded first (0)."},
     ),
     "/v1/models/{name}/unload": Doc(
         "Unload a model after what runs, and wait until its processes have ended",
         managed_models.Moved,
-        errors=ASKS,
+        errors=(400, 403, 404, 500),
         path=NAME,
     ),
     "/v1/models/{name}/health": Doc(
@@ -73,7 +73,7 @@ MANAGING: dict[str, Doc] = {
         "Move a load that waits for room",
         managed_models.PriorityAnswer,
         managed_models.PriorityRequest,
-        errors=(400, 404, 413, 500),
+        errors=(400, 403, 404, 413, 500),
         path=NAME,
     ),
     "/v1/settings": Doc("Settings that clients may change", app_settings.AppSettings),

@@ -11,6 +11,7 @@ from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.json_answer import json_answer
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.managed import GIGABYTE, gigabytes, one_managed
+from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.settings import ModelType
@@ -101,6 +102,7 @@ async def model_status(request: Request) -> Response:
     )
 
 
+@own_pages_only
 async def set_priority(request: Request) -> Response:
     """Move a load that waits for room."""
     given, _ = await read_request(request, priority_decoder, {})

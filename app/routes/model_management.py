@@ -19,7 +19,7 @@ from mlx_server.app.hub.installing import Installer
 from mlx_server.app.json_answer import json_answer
 from mlx_server.app.leaving import unless_left
 from mlx_server.app.managed import one_managed
-from mlx_server.app.middleware.operator import operator_only
+from mlx_server.app.middleware.operator import operator_only, own_pages_only
 from mlx_server.app.model_state import ModelState
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.responder import GenerationResponse
@@ -39,6 +39,7 @@ from mlx_server.workers.hub.errors import HubError
 from mlx_server.workers.model_path import local_path
 
 
+@own_pages_only
 async def load(request: Request) -> Response:
     """Load a model, and answer once it takes work."""
     query = query_of(request, ("priority",))
@@ -48,6 +49,7 @@ async def load(request: Request) -> Response:
     return json_answer(Moved(f"Model '{deployment.name}' loaded successfully", ModelState.LOADED.value))
 
 
+@own_pages_only
 async def unload(request: Request) -> Response:
     """Unload a model after what runs, and answer once its processes have ended."""
     query_of(request, ())

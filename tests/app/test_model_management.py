@@ -259,6 +259,11 @@ def test_model_that_cannot_be_read_is_refused(folder_server: Server) -> None:
     assert "model.safetensors" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["models/a/load", "models/a/unload", "manager/models/a/priority"])
+def test_pages_of_other_sites_move_no_models(server: Server, path: str) -> None:
+    assert post(server, f"/v1/{path}", {"priority": 1}, **FOREIGN).status_code == 403
+
+
 def test_only_the_operator_deletes_and_installs(server: Server) -> None:
     assert server.http.delete(f"{server.root}/v1/models/a", headers=FOREIGN).status_code == 403
     assert post(server, "/v1/models/install", {"model_id": TINY}, **FOREIGN).status_code == 403
