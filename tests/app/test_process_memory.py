@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.fleets import settings_of, started
 
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.process_memory import occupied_bytes, resident_bytes
-from mlx_server.app.settings import Settings
-from mlx_server.schemas.messages import MlxMemory, ModelFacts
+from mlx_server.app.settings import ModelSettings
+from mlx_server.schemas.messages import MlxMemory
 
 PARENT = """
 import subprocess, sys
@@ -46,31 +47,16 @@ def test_arrays_that_are_not_resident_count_where_they_take_the_machines_memory(
     assert occupied_bytes(100, mlx) == expected
 
 
-class Watcher:
-    """Knows when each of the workers takes work."""
-
-    def __init__(self) -> None:
-        self.ready_ones: asyncio.Queue[ModelFacts] = asyncio.Queue()
-
-    def loading(self, loading: object) -> None:
-        pass
-
-    def ready(self, facts: ModelFacts) -> None:
-        self.ready_ones.put_nowait(facts)
-
-
 @pytest.mark.model
 def test_a_deployment_occupies_what_its_workers_do(tiny_model: Callable[[str], Path]) -> None:
     async def scenario() -> None:
-        watcher = Watcher()
-        deployment = Deployment(Settings(model_path=str(tiny_model("llama"))), watcher)
-        assert (deployment.pids, deployment.memory_bytes()) == ([], 0)
-        deployment.start()
-        facts = await watcher.ready_ones.get()
-        [pid] = deployment.pids
-        assert facts.parameter_bytes < deployment.memory_bytes()
-        assert deployment.memory_bytes() > psutil.Process(pid).memory_info().rss // 2
-        await deployment.stop()
+        fleet = Fleet(settings_of(ModelSettings(str(tiny_model("llama")), "lm", "tiny")))
+        async with started(fleet):
+            deployment = await fleet.load("tiny")
+            [pid] = deployment.pids
+            assert deployment.facts is not None
+            assert deployment.facts.parameter_bytes < deployment.memory_bytes()
+            assert deployment.memory_bytes() > psutil.Process(pid).memory_info().rss // 2
         assert (deployment.pids, deployment.memory_bytes()) == ([], 0)
 
-    asyncio.run(asyncio.wait_for(scenario(), 60))
+    asyncio.run(scenario())

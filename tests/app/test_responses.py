@@ -257,7 +257,7 @@ def test_server_in_memory_leaves_no_file(launch: Callable[..., Server], tmp_path
     with sdk(server) as client:
         answer = ask(client)
         assert client.responses.retrieve(answer.id) == answer
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("responses*")) == []
 
 
 def test_store_that_cannot_be_opened_ends_the_command_with_one_line(
