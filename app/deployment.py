@@ -203,7 +203,8 @@ class Deployment:
             await self._end_workers()
             self._move(ModelState.UNLOADED)
             return
-        self._move(ModelState.UNLOADING)
+        if self.state is not ModelState.UNLOADING:  # one that was broken off is gone on with
+            self._move(ModelState.UNLOADING)
         if not force:
             await asyncio.gather(*(replica.drained() for replica in self.replicas))
         await self._end_workers()
@@ -254,12 +255,16 @@ class Deployment:
         self.asking.close(*self._ending)
 
     async def _end_workers(self) -> None:
+        """No process is left after this, even if whoever calls is cancelled."""
         replicas, self.replicas = self.replicas, []
         self._restarts_before += sum(replica.worker.restarts for replica in replicas)
         running, self._running = self._running, None
-        await asyncio.gather(*(replica.stop() for replica in replicas))
-        if running is not None:
-            await running
+        ending = asyncio.gather(*(replica.stop() for replica in replicas), *([running] if running else ()))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            raise
 
     def _move(self, state: ModelState) -> None:
         before, self.state = self.state, move(self.state, state)

@@ -17,6 +17,7 @@ from support.fleets import end_of, scripted, settings_of, started, submit, until
 
 from mlx_server.app.fleet.errors import FleetError
 from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.fleet.need import SCRIPTED_BYTES
 from mlx_server.app.model_state import HAS_WORKERS, ModelState
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket
@@ -98,7 +99,8 @@ class Actor:
 async def test_everything_ends_and_fits_together(seed: int) -> None:
     rng = random.Random(seed)
     most = rng.choice((1, 2, 3))
-    settings = settings_of(*map(scripted, NAMES), max_models=most, patience=QUICK)
+    limits = {"memory_limit_bytes": most * SCRIPTED_BYTES} if seed % 2 else {"max_models": most}
+    settings = settings_of(*map(scripted, NAMES), patience=QUICK, **limits)
     async with started(Fleet(settings), longest_s=180) as fleet:
         actors = [Actor(fleet, random.Random(rng.random())) for _ in range(ACTORS)]
         await asyncio.gather(*(actor.act() for actor in actors))
@@ -127,6 +129,7 @@ def check(fleet: Fleet, most: int) -> None:
         assert bool(one.pids) is (one.state in HAS_WORKERS), (one.name, one.state)
     holding = {one.name for one in fleet.deployments if one.state in HAS_WORKERS}
     assert set(fleet.ledger.granted) == holding
+    assert fleet.ledger.granted_bytes <= fleet.ledger.limit_bytes
     assert len(holding) <= most
     workers = {child.pid for child in psutil.Process().children() if "mlx_server.workers" in child.cmdline()}
     assert workers == {pid for one in fleet.deployments for pid in one.pids}
