@@ -24,7 +24,8 @@ EXCLUDED = ("post_v1_system_shutdown", "post_v1_system_restart", "delete_v1_mode
 
 HEADER = b'{"w":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}'
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
-FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS}
+FILES = {"config.json": b'{"model_type": "whisper"}', "model.safetensors": WEIGHTS}
+"""Of a kind that is not served: one that is downloaded must not fail to load, which is an error of the server's."""
 
 LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "45", "--phases", "coverage,fuzzing")
 
@@ -32,9 +33,7 @@ LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "45", "--phases"
 @pytest.fixture
 def scripted_server(tmp_path: Path) -> Iterator[Server]:
     """One that asks a hub on this machine: one that can't be reached is a server's error, if an honest one."""
-    with running(
-        LocalHub(Repo("a/b", {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS}))
-    ) as hub:
+    with running(LocalHub(Repo("a/b", FILES))) as hub:
         server = Server(*SCRIPTED, "--max-concurrency", 4, env={"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path)})
         server.wait_ready()
         yield server
