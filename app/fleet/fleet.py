@@ -135,7 +135,7 @@ class Fleet:
             if not keeper.moving or deployment.state is ModelState.UNLOADING:
                 if not self.settings.auto_load and not deployment.awaited:
                     raise ModelNotLoaded(deployment.name)
-                keeper.on_demand = True
+                keeper.on_demand |= not deployment.awaited
                 keeper.want()
         deployment.used()
         if self._registered is not None:
@@ -221,6 +221,8 @@ class Fleet:
     def start(self) -> None:
         """Load what is configured, in order, the pinned ones first, as far as it fits; returns at once."""
         self._running = True
+        for model in self.settings.models:
+            self._roster.keepers[model.public_name].deployment.awaited = True
         self._spawn(Upkeep(self._roster, self._room, self._registered, self._spawn).run())
         self._spawn(self._load_configured())
 
@@ -315,6 +317,7 @@ class Fleet:
             need = await self._room.need_bytes(keeper.deployment)
             if len(configured) > 1 and not self._room.line.fits_now(name, need):
                 log.warning("%s is not loaded yet: there is no room beside the others", name)
+                keeper.deployment.awaited = keeper.moving
             else:
                 await self._load_at_start(keeper)
             self._starting.discard(name)

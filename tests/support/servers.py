@@ -124,10 +124,14 @@ class Server:
 
     def worker_pids(self) -> list[int]:
         """The worker processes that live; not what they have started themselves."""
+        found: list[int] = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.process.pid).children()
-            return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
-        return []
+            for child in psutil.Process(self.process.pid).children():
+                # Other programs are asked in passing, and may be gone by now.
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if "mlx_server.workers" in child.cmdline():
+                        found.append(child.pid)
+        return found
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end; returns its exit code."""
