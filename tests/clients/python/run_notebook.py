@@ -10,7 +10,9 @@ from nbclient import NotebookClient
 
 def main(path: str) -> None:
     """Raises CellExecutionError for a cell that fails."""
-    notebook = NotebookClient(nbformat.read(path, as_version=4), timeout=300, kernel_name="python3").execute()
+    cells = nbformat.read(path, as_version=4)
+    # What one `print` writes may come in several pieces.
+    notebook = NotebookClient(cells, timeout=300, kernel_name="python3", coalesce_streams=True).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             print(output.text if output.output_type == "stream" else output.data["text/plain"])
