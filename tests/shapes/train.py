@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     ranks = 2 if mlx_backends() == {"cpu"} and not {"-h", "--help"} & set(arguments) else 1
     base = child_environment()
     base["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), base.get("PYTHONPATH")]))
-    base.setdefault("OPENBLAS_NUM_THREADS", "1")
+    base["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "1")  # a process for each core
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         hosts = Path(folder) / "hosts.json"
         hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(ranks)]))
