@@ -26,7 +26,7 @@ def _long(model: Any, number: int, length: int = 400) -> Sequence:
 
 def test_rows_get_a_token_in_every_step_while_a_long_prompt_is_read(llama: Any) -> None:
     player = Player(_engine(llama))
-    running = [sequence(n, random_prompt(random.Random(n), llama), 40) for n in range(3)]
+    running = [sequence(n, random_prompt(random.Random(n), llama), 150) for n in range(3)]
     player.add(*running)
     while any(not one.emitted for one in running):
         player.step()
@@ -56,7 +56,7 @@ def test_a_short_prompt_is_not_behind_long_ones(llama: Any) -> None:
 def test_a_long_prompt_advances_however_many_short_ones_come(llama: Any) -> None:
     player = Player(_engine(llama))
     player.add(long := _long(llama, 1))
-    for number in range(200):
+    for number in range(400):
         player.add(sequence(100 + number, random_prompt(random.Random(number), llama, 20), 1))
         player.step()
     assert long.emitted
