@@ -80,6 +80,12 @@ class Sequence:
         return self.prompt + self.emitted
 
     @property
+    def is_first(self) -> bool:
+        """Nothing of it has been computed by now: what of its prompt is known, was so before it came."""
+        scored = self.echo is not None and self.logprobs is not None
+        return not (self.emitted or self.follows or scored)
+
+    @property
     def remaining(self) -> int:
         """How many tokens it may still emit."""
         return self.max_tokens - len(self.emitted)

@@ -9,22 +9,35 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_server.workers.engine.groups import ALL_TOGETHER, padded
 from mlx_server.workers.sequence import Sequence
 
 HEADROOM = 256
 """Tokens that a sequence may grow by before it is looked at again: caches grow in such steps."""
 
 
+LEAST_OWN_COST = 1024
+"""Tokens of padding that are never worth another batch: each step of one has work beside the reading of weights."""
+
+SHARE_OF_LIMIT = 8
+"""One part in so many of the memory may be spent on padding for the sake of one batch fewer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of one row's cache: for each token, and whatever its length."""
+    """Bytes of one row's cache, for each token and whatever its length; and of the weights."""
 
     per_token: float
     fixed: float
+    weights: float = 0.0
 
-    def of(self, rows: int, longest: int) -> float:
-        """A batch takes as much for each row as for its longest one."""
-        return rows * (self.per_token * longest + self.fixed)
+    def own_cost(self, limit_bytes: float) -> float:
+        """What one batch more costs, in tokens of padding: a step reads the weights once for each batch, and all KV
+        states of its rows. Padding that takes too much of the memory is not worth that."""
+        if not self.per_token:
+            return ALL_TOGETHER
+        most = limit_bytes / SHARE_OF_LIMIT / self.per_token
+        return min(max(self.weights / self.per_token, LEAST_OWN_COST), most)
 
 
 class Admission:
@@ -33,18 +46,23 @@ class Admission:
     def __init__(self, footprint: Footprint, limit_bytes: float) -> None:
         self._footprint = footprint
         self._limit = limit_bytes
+        self.own_cost = footprint.own_cost(limit_bytes)
+        """What one batch more costs, in tokens of padding."""
 
     def admits(self, sequence: Sequence, running: Collection[Sequence]) -> bool:
         """Whether a sequence may join these."""
         if not running:
             return True
-        longest = max(room(one) for one in (sequence, *running))
-        return self._footprint.of(len(running) + 1, longest) <= self._limit
+        return self._taken([room(one) for one in (sequence, *running)]) <= self._limit
 
     def outgrown(self, running: Collection[Sequence]) -> bool:
         """Whether these take more than there is, since they have grown."""
-        longest = max((len(one.prompt) + len(one.emitted) for one in running), default=0)
-        return self._footprint.of(len(running), longest) > self._limit
+        return self._taken([len(one.prompt) + len(one.emitted) for one in running]) > self._limit
+
+    def _taken(self, lengths: list[int]) -> float:
+        """Bytes of rows that are grouped by their lengths."""
+        size = self._footprint
+        return size.per_token * padded(lengths, self.own_cost) + size.fixed * len(lengths)
 
 
 def room(sequence: Sequence) -> int:
@@ -53,13 +71,13 @@ def room(sequence: Sequence) -> int:
     return known + min(sequence.remaining, HEADROOM)
 
 
-def footprint(model: Any) -> Footprint:
-    """What a model's cache takes, seen after one token. Engine thread only."""
+def footprint(model: Any, weights: float = 0.0) -> Footprint:
+    """What a model's cache takes, seen after one token, beside its weights' bytes. Engine thread only."""
     cache = make_prompt_cache(model)
     mx.eval(model(mx.array([[0]]), cache=cache))
     growing = [layer for layer in flat(cache) if getattr(layer, "keys", None) is not None]
     per_token = sum(layer.nbytes / layer.keys.shape[2] for layer in growing)
-    return Footprint(per_token, sum(layer.nbytes for layer in flat(cache) if layer not in growing))
+    return Footprint(per_token, sum(layer.nbytes for layer in flat(cache) if layer not in growing), weights)
 
 
 def flat(cache: Any) -> list[Any]:

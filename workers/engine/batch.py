@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.admission import Admission
+from mlx_server.workers.engine.groups import ALL_TOGETHER, RowGroups
 from mlx_server.workers.engine.logprobs import Report, report
 from mlx_server.workers.engine.pace import Pace
 from mlx_server.workers.engine.prefix import joins_prefix
@@ -54,7 +55,7 @@ class BatchEngine(ReplayingEngine):
         self._prefixes = prefixes or PrefixStore(0)
         self._pace = Pace(gap_s, prefill_step_size)
         self._make_rows = make_rows
-        self._rows = make_rows(model)
+        self._rows = self._empty_rows()
         self._reader = make_reader(
             model,
             rows=rows,
@@ -67,6 +68,11 @@ class BatchEngine(ReplayingEngine):
         self._steps = 0
         self._undisturbed = False
         """Nothing was read in the step before, so that this one's time is that of decoding."""
+
+    @property
+    def groups(self) -> list[list[Key]]:
+        """Which rows decode in one batch."""
+        return self._rows.groups
 
     def close(self) -> None:
         """Release all sequences, and what is kept."""
@@ -109,7 +115,7 @@ class BatchEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         self._shrink()
-        began = time.monotonic() if self._rows.keys else None
+        began = time.monotonic() if self._rows.busy else None
         produced: list[Token | Broken] = [*self._decode()]
         self._undisturbed = not self._reader.busy
         if self._reader.busy:
@@ -132,7 +138,7 @@ class BatchEngine(ReplayingEngine):
             self._waiting = {key: sequence} | self._waiting
 
     def _decode(self) -> list[Token]:
-        if not self._rows.keys:
+        if not self._rows.busy:
             return []
         began = time.monotonic()
         drawn = self._rows.step()
@@ -167,9 +173,13 @@ class BatchEngine(ReplayingEngine):
                 self._prefixes.keep(sequence, *state)
         self._rows.leave(keys)
 
+    def _empty_rows(self) -> RowGroups:
+        own_cost = ALL_TOGETHER if self._admission is None else self._admission.own_cost
+        return RowGroups(lambda: self._make_rows(self._model), own_cost)
+
     def _discard(self) -> None:
         self._reader.clear()
-        self._rows = self._make_rows(self._model)
+        self._rows = self._empty_rows()
 
     def _forget(self, key: Key) -> None:
         super()._forget(key)

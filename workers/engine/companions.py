@@ -14,15 +14,21 @@ from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.draft import DraftModel, trimmable
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.speculative import SpeculativeEngine
 from mlx_server.workers.handlers.base import ModelLoadError
 
+DRAFTS_SHARE = 8
+"""One part in so many of the prefix cache's memory is for what a draft model has read."""
+
 Report = Callable[[Loading], None]
 
 
-def accompanied(engine: Engine, model: Any, tokenizer: Any, spec: Load, report: Report) -> tuple[Engine, list[str]]:
+def accompanied(
+    engine: Engine, model: Any, tokenizer: Any, prefixes: PrefixStore, spec: Load, report: Report
+) -> tuple[Engine, list[str]]:
     """The engine with all that the flags add to it, and what there is to say. Raises ModelLoadError."""
     if not (spec.adapter_path or spec.adapter_dir or spec.draft_model):
         return engine, []
@@ -31,8 +37,15 @@ def accompanied(engine: Engine, model: Any, tokenizer: Any, spec: Load, report: 
     if spec.draft_model is not None:
         draft = load_draft(spec.draft_model, spec, model, tokenizer, report)
         stop_tokens = set(tokenizer.eos_token_ids)
-        proposing = SpeculativeEngine(model, draft, stop_tokens, prefill_step_size=spec.prefill_step_size)
-        speculative = EchoingEngine(model, proposing)
+        proposing = SpeculativeEngine(
+            model,
+            draft,
+            stop_tokens,
+            prefill_step_size=spec.prefill_step_size,
+            prefixes=prefixes,
+            draft_prefixes=PrefixStore(spec.prefix_cache_bytes // DRAFTS_SHARE),
+        )
+        speculative = EchoingEngine(model, proposing, prefixes)
         notes.append(f"{spec.draft_model} proposes tokens where a request asks for it")
     adapters = Adapters(model, *(Path(p) if p else None for p in (spec.adapter_path, spec.adapter_dir)))
     try:

@@ -42,7 +42,7 @@ class GrammarMask(Follower):
 
     def __init__(self, matcher: LLMatcher, eos: set[int], thinking: ThinkingState | None, emitted: list[int]) -> None:
         self._matcher = matcher
-        self._eos = mx.array(sorted(eos))
+        self._eos = mx.array(sorted(eos), mx.uint32)
         self._thinking = thinking
         super().__init__(emitted)
 

@@ -11,6 +11,7 @@ import mlx.core as mx
 import msgspec
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling import SeededSampler, make_sampler
 from mlx_server.workers.sequence import Sequence
 
@@ -18,10 +19,12 @@ from mlx_server.workers.sequence import Sequence
 class Reader:
     """A model with the cache of what it has read of one sequence."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, sequence: Sequence, prefixes: PrefixStore) -> None:
+        """`prefixes` keeps what this model has read: reading begins where that ends."""
         self._model = model
-        self._cache = make_prompt_cache(model)
-        self.length = 0
+        self._sequence = sequence
+        self._prefixes = prefixes
+        self.length, self._cache = prefixes.find(sequence) or (0, make_prompt_cache(model))
 
     def read(self, tokens: mx.array) -> mx.array:
         """Tokens [T] to logits [T, V]."""
@@ -33,6 +36,11 @@ class Reader:
         self.read(mx.array(tokens))
         mx.eval([cache.state for cache in self._cache])
         mx.clear_cache()
+
+    def keep(self) -> None:
+        """Nothing more is read: keep what has been."""
+        self.forget_after(len(self._sequence.context))
+        self._prefixes.keep(self._sequence, self._cache, self.length)
 
     def forget_after(self, length: int) -> None:
         """Be as if no more than `length` tokens had been read."""
@@ -65,9 +73,10 @@ class DraftModel:
 class Proposer:
     """The draft's side of one sequence."""
 
-    def __init__(self, draft: DraftModel) -> None:
+    def __init__(self, draft: DraftModel, sequence: Sequence, prefixes: PrefixStore) -> None:
+        """`prefixes` keeps what the draft has read."""
         self._draft = draft
-        self.reader = Reader(draft.model)
+        self.reader = Reader(draft.model, sequence, prefixes)
 
     def room(self, context: int) -> int:
         """How many tokens it can propose after a context of so many."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import chain
 
@@ -67,6 +67,17 @@ class RowSamplers:
         """All rows have left."""
         self._rows.clear()
         self._keys = []
+
+    def absorb(self, other: RowSamplers) -> None:
+        """Those of another batch's rows too."""
+        self._rows |= other._rows
+        self._keys = []
+
+    def part(self, keys: Collection[Key]) -> RowSamplers:
+        """Those of some rows, which stay here until they are removed."""
+        other = RowSamplers()
+        other._rows = {key: self._rows[key] for key in keys}
+        return other
 
     def draw(self, keys: list[Key], logits: mx.array) -> mx.array:
         """The next tokens [B] of the rows, from their logits or log-probabilities [B, V]."""

@@ -16,6 +16,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.cache_file import BadFile, Snapshot, read_beginning, read_cache, snapshot, write
 from mlx_server.workers.engine.prefix_index import Beginning, PrefixIndex
+from mlx_server.workers.engine.prefix_store import Nearest, nearest_of
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,11 @@ class PrefixFiles:
                 self._files[self._number] = self._files.pop(number)
                 self._index.add(self._number, self._index.remove(number))
         return entry, cache
+
+    def nearest(self, new: Beginning) -> Nearest:
+        """What of the files is most alike. From any thread."""
+        with self._changed:
+            return nearest_of(self._index, new, LEAST_TOKENS)
 
     def keep(self, entry: Beginning, cache: list[Any]) -> None:
         """Take a copy, some time."""

@@ -26,11 +26,24 @@ EVERYBODY = "\0everybody"
 """The tenant of what the server's operator had read: others' prompts may begin with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Of what is kept and most alike, which has `of` tokens, the first `alike` are the same; `usable` tokens
+    would be taken over, from this or another one."""
+
+    alike: int
+    of: int
+    usable: int
+
+
 class SecondTier(Protocol):
     """Where beginnings are kept that outlive the process."""
 
     def longest(self, new: Beginning, more_than: int) -> tuple[Beginning, list[Any]] | None:
         """The beginning there that has most in common with a new one, if that is more than so many tokens."""
+
+    def nearest(self, new: Beginning) -> Nearest:
+        """What of the kept is most alike."""
 
     def keep(self, entry: Beginning, cache: list[Any]) -> None:
         """Take a copy, some time."""
@@ -40,16 +53,6 @@ class SecondTier(Protocol):
 
     def close(self) -> None:
         """Finish what is under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """Of what is kept in memory and most alike, which has `of` tokens, the first `alike` are the same; `usable` tokens
-    would be taken over, from this or another one."""
-
-    alike: int
-    of: int
-    usable: int
 
 
 @dataclass(eq=False, slots=True)
@@ -148,9 +151,12 @@ class PrefixStore:
     def nearest(self, new: Beginning) -> Nearest:
         """What of the kept is most alike. From any thread."""
         with self._lock:
-            alike, number = self._index.nearest(new)
-            usable, _ = self._index.longest(new)
-            return Nearest(alike, len(self._index[number]) if number >= 0 else 0, usable if usable >= LEAST else 0)
+            here = nearest_of(self._index, new, LEAST)
+        if self._second is None:
+            return here
+        there = self._second.nearest(new)
+        best = max(here, there, key=lambda one: one.alike)
+        return Nearest(best.alike, best.of, max(here.usable, there.usable))
 
     def clear(self) -> None:
         """Forget all that is in memory."""
@@ -192,6 +198,13 @@ class PrefixStore:
         self._bytes -= self._kept.pop(number).nbytes
         if superseded and self._second is not None:
             self._second.forget(entry)
+
+
+def nearest_of(index: PrefixIndex, new: Beginning, least: int) -> Nearest:
+    """What of an index is most alike; fewer than `least` tokens are not taken over."""
+    alike, number = index.nearest(new)
+    usable, _ = index.longest(new)
+    return Nearest(alike, len(index[number]) if number >= 0 else 0, usable if usable >= least else 0)
 
 
 def owner_of(tenant: str, variant: str) -> str:

@@ -16,6 +16,7 @@ from mlx_server.workers.engine.pace import Pace
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.replay import describe
+from mlx_server.workers.engine.rows import merged
 from mlx_server.workers.engine.turns import Waiting, next_turn
 from mlx_server.workers.sequence import Broken, Key, Sequence
 
@@ -143,7 +144,7 @@ class PromptReader:
         reading.looked = self._prefixes.version
         if found is not None:
             reading.done, reading.cache = found
-            if not (reading.sequence.emitted or reading.sequence.follows):
+            if reading.sequence.is_first:
                 reading.sequence.cached_tokens = reading.done
         reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
 
@@ -166,7 +167,7 @@ class PromptReader:
             self._read_alone(chosen[0], tokens)
             return []
         caches = [one.cache or self._empty() for one in chosen]
-        cache = [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
+        cache = merged(caches)
         read_together(self._model, [one.tokens[one.done :] for one in chosen], cache)
         for number, one in enumerate(chosen):
             one.done = len(one.tokens)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import TokenBuffer
+from mlx_lm.models.cache import ArraysCache, TokenBuffer
 
 from mlx_server.workers.engine.drawing import RowSamplers, normalised
 from mlx_server.workers.engine.sampling import Processors
@@ -66,16 +66,31 @@ class RowBatch:
             self._rows[key] = _Row(sequence, processors.get(key), buffer, len(context) - 1)
             self._samplers.add(sequence)
         last = mx.array([sequence.context[-1] for sequence in sequences], mx.uint32)
-        single = len(sequences) == 1
-        if not self.keys:
-            self._cache, self._next, self._single = cache, last, single
-        else:
-            self._cache = batched(self._cache) if self._single else self._cache
-            for layer, other in zip(self._cache, batched(cache) if single else cache, strict=True):
-                layer.extend(other)
-            self._next = mx.concatenate([self._next, last])
-            self._single = False
-        self.keys += [sequence.key for sequence in sequences]
+        self._append([sequence.key for sequence in sequences], cache, last, single=len(sequences) == 1)
+
+    def absorb(self, other: RowBatch) -> None:
+        """Take over all rows of another batch of the same model, which is not to be used any more."""
+        self._rows |= other._rows
+        self._samplers.absorb(other._samplers)
+        self._append(other.keys, other._cache, other._next, single=other._single)
+
+    def part(self, keys: Collection[Key]) -> RowBatch:
+        """Some of the rows, which leave this batch, in one of their own."""
+        other = type(self)(self._model)
+        numbers = [number for number, key in enumerate(self.keys) if key in keys]
+        other._rows = {key: self._rows[key] for key in keys}
+        other._samplers = self._samplers.part(keys)
+        caches = [[layer.extract(number) for layer in self._cache] for number in numbers]
+        single = len(caches) == 1
+        cache = caches[0] if single else merged(caches)
+        other._append([self.keys[n] for n in numbers], cache, self._next[mx.array(numbers)], single=single)
+        self.leave(keys)
+        return other
+
+    @property
+    def lengths(self) -> dict[Key, int]:
+        """How many tokens are in each row's cache."""
+        return {key: self._rows[key].length for key in self.keys}
 
     def step(self) -> list[Drawn]:
         """The next token of every row that has read its prompt."""
@@ -115,13 +130,19 @@ class RowBatch:
         if key not in self._rows:
             return None
         number = self.keys.index(key)
-        cache = self._cache if self._single else [layer.extract(number) for layer in self._cache]
+        cache = self._cache if self._single else [own(layer.extract(number)) for layer in self._cache]
         return cache, self._rows[key].length
 
-    @property
-    def nbytes(self) -> int:
-        """What the caches take."""
-        return sum(layer.nbytes for layer in self._cache)
+    def _append(self, keys: list[Key], cache: list[Any], last: mx.array, *, single: bool) -> None:
+        if not self.keys:
+            self._cache, self._next, self._single = cache, last, single
+        else:
+            self._cache = batched(self._cache) if self._single else self._cache
+            for layer, other in zip(self._cache, batched(cache) if single else cache, strict=True):
+                layer.extend(other)
+            self._next = mx.concatenate([self._next, last])
+            self._single = False
+        self.keys += keys
 
     def _feed(self, rows: list[_Row], tokens: mx.array) -> None:
         """Start computing what comes after these tokens [B]."""
@@ -144,6 +165,19 @@ class RowBatch:
 def batched(cache: list[Any]) -> list[Any]:
     """One row's cache as a batch's."""
     return [layer.merge([layer]) for layer in cache]
+
+
+def merged(caches: list[list[Any]]) -> list[Any]:
+    """Several rows' caches as a batch's."""
+    return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
+
+
+def own(layer: Any) -> Any:
+    """A row's layer without the buffers of the batch it was taken from: recurrent states are slices of those."""
+    for one in layer.caches if hasattr(layer, "caches") else [layer]:
+        if isinstance(one, ArraysCache):
+            one.filter([0])
+    return layer
 
 
 def processed(rows: list[_Row], tokens: mx.array, logits: mx.array, contexts: list[mx.array]) -> mx.array:

@@ -9,6 +9,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence
 
 CHUNK = 128
@@ -18,9 +19,11 @@ CHUNK = 128
 class EchoingEngine:
     """Puts the echo in front of an engine: one chunk of one prompt between two of its steps. Engine thread only."""
 
-    def __init__(self, model: Any, engine: Engine) -> None:
+    def __init__(self, model: Any, engine: Engine, prefixes: PrefixStore | None = None) -> None:
+        """`prefixes` is where the engine looks for what is known of a prompt: it need not read one again."""
         self._model = model
         self._engine = engine
+        self._prefixes = prefixes
         self._waiting: dict[Key, Sequence] = {}
         self._scoring: _Scoring | None = None
 
@@ -66,7 +69,10 @@ class EchoingEngine:
             self._scoring = _Scoring(self._model, sequence)
         if not self._scoring.advance():
             return []
-        reports, self._scoring = tuple(self._scoring.reports), None
+        reports = tuple(self._scoring.reports)
+        if self._prefixes is not None:
+            self._prefixes.keep(sequence, self._scoring.cache, len(reports))
+        self._scoring = None
         del self._waiting[sequence.key]
         if sequence.max_tokens:
             self._engine.add(sequence)
@@ -80,7 +86,7 @@ class _Scoring:
         self.sequence = sequence
         self.reports: list[Report] = []
         self._model = model
-        self._cache = make_prompt_cache(model)
+        self.cache = make_prompt_cache(model)
 
     def advance(self) -> bool:
         """Score one chunk; True when nothing is left to do."""
@@ -89,8 +95,8 @@ class _Scoring:
         targets = prompt[done + 1 : done + 1 + CHUNK]
         if most is None or not targets:
             return True
-        logits = self._model(mx.array([prompt[done : done + len(targets)]]), cache=self._cache)[0].astype(mx.float32)
+        logits = self._model(mx.array([prompt[done : done + len(targets)]]), cache=self.cache)[0].astype(mx.float32)
         self.reports += report(logits - mx.logsumexp(logits, axis=-1, keepdims=True), targets, most)
-        mx.eval([layer.state for layer in self._cache])
+        mx.eval([layer.state for layer in self.cache])
         mx.clear_cache()
         return len(self.reports) == len(prompt) - 1

@@ -16,6 +16,7 @@ from mlx_server.schemas.messages import FinishReason
 from mlx_server.workers.engine.draft import Chooser, DraftModel, Proposer, Reader
 from mlx_server.workers.engine.logprobs import Report, report
 from mlx_server.workers.engine.one_at_a_time import OneAtATimeEngine
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling import end_tokens, make_processors
 from mlx_server.workers.sequence import Sequence, Token
 
@@ -26,11 +27,32 @@ class SpeculativeEngine(OneAtATimeEngine):
     Once a draft has read as much as it can, the model goes on alone. Engine thread only.
     """
 
-    def __init__(self, model: Any, draft: DraftModel, stop_tokens: set[int], *, prefill_step_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        draft: DraftModel,
+        stop_tokens: set[int],
+        *,
+        prefill_step_size: int,
+        prefixes: PrefixStore | None = None,
+        draft_prefixes: PrefixStore | None = None,
+    ) -> None:
+        """`prefixes` keeps what may be continued; what the draft has read of the same prompts is kept by itself."""
+        kept, drafts_kept = prefixes or PrefixStore(0), draft_prefixes or PrefixStore(0)
+        self._drafts_kept = drafts_kept
+
         def start(sequence: Sequence) -> _Run:
-            return _Run(sequence, Reader(model), Proposer(draft), stop_tokens)
+            reader = Reader(model, sequence, kept)
+            if sequence.is_first:
+                sequence.cached_tokens = reader.length
+            return _Run(sequence, reader, Proposer(draft, sequence, drafts_kept), stop_tokens)
 
         super().__init__(start, prefill_step_size=prefill_step_size)
+
+    def close(self) -> None:
+        """Release all sequences, and what is kept of the draft's."""
+        super().close()
+        self._drafts_kept.close()
 
 
 class _Run:
@@ -57,7 +79,9 @@ class _Run:
         return self._check(context, count)
 
     def leave(self) -> None:
-        """Nothing is kept of it."""
+        """Nothing more comes: keep what has been read."""
+        self._model.keep()
+        self._draft.reader.keep()
 
     def _proposals(self, context: int) -> int:
         """How many tokens the draft proposes next."""

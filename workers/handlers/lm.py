@@ -19,7 +19,7 @@ from mlx_server.workers.engine.admission import Admission, footprint
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.classed import ClassedEngine
-from mlx_server.workers.engine.companions import accompanied
+from mlx_server.workers.engine.companions import DRAFTS_SHARE, accompanied
 from mlx_server.workers.engine.hidden import inner_states
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
 from mlx_server.workers.engine.prefix_files import PrefixFiles
@@ -54,17 +54,17 @@ class LanguageHandler(WritingHandler):
             notes.append(f"{batching.value}: {reason}")
         model_print = fingerprint(folder, parameter_bytes, "mlx-lm")
         self._prefixes = prefixes = make_prefixes(model, spec, f"{model_print}-{weights_print(folder)}")
-        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec, prefixes)
+        engine = make_engine(model, parameter_bytes, set(tokenizer.eos_token_ids), batching, spec, prefixes)
         context_length = read_context_length(config)
         self._embedding = embedding = embedding_beside(
-            EchoingEngine(model, engine),
+            EchoingEngine(model, engine, prefixes),
             inner_states(model),
             tokenizer._tokenizer,
             vocab_size,
             context_length,
             min(spec.batch_tokens, spec.prefill_step_size),
         )
-        self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, spec, report)
+        self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report)
         dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, None)
         if spec.warm_prompt is not None:
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]
@@ -112,7 +112,9 @@ class LanguageHandler(WritingHandler):
         return sequences
 
 
-def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Load, prefixes: PrefixStore) -> Engine:
+def make_engine(
+    model: Any, parameter_bytes: int, stop_tokens: set[int], batching: Batching, spec: Load, prefixes: PrefixStore
+) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
         return SequentialEngine(
@@ -127,7 +129,7 @@ def make_engine(model: Any, stop_tokens: set[int], batching: Batching, spec: Loa
         prefill_step_size=spec.prefill_step_size,
         prefixes=prefixes,
         gap_s=spec.max_gap_s,
-        admission=Admission(footprint(model), limit),
+        admission=Admission(footprint(model, parameter_bytes), limit),
     )
 
 
@@ -149,10 +151,11 @@ def check_quantises(model: Any, spec: Load) -> None:
 def make_prefixes(model: Any, spec: Load, model_print: str) -> PrefixStore:
     """What is kept of prompts, in memory and, if that is asked for, on disk. Raises ModelLoadError."""
     files = None
+    drafts = spec.prefix_cache_bytes // DRAFTS_SHARE if spec.draft_model is not None else 0
     if spec.prompt_cache_dir is not None:
         folder = Path(spec.prompt_cache_dir) / model_print
         try:
             files = PrefixFiles(folder, spec.prompt_cache_bytes, model)
         except OSError as error:
             raise ModelLoadError(f"--prompt-cache-dir can't be used: {one_line(error)}") from None
-    return PrefixStore(spec.prefix_cache_bytes, checkpoints=True, second=files)
+    return PrefixStore(spec.prefix_cache_bytes - drafts, checkpoints=True, second=files)

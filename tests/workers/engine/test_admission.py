@@ -11,6 +11,7 @@ from support.engines import Player, alone, sequence
 
 from mlx_server.workers.engine.admission import HEADROOM, Admission, Footprint, footprint
 from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.groups import ALL_TOGETHER
 from mlx_server.workers.sequence import Sequence
 
 pytestmark = pytest.mark.model
@@ -27,11 +28,13 @@ def _sequence(number: int, length: int, max_tokens: int = 10) -> Sequence:
         pytest.param([], 5000, True, id="one-alone-always"),
         pytest.param([130], 130, True, id="two-that-fit"),
         pytest.param([130, 130], 130, False, id="one-too-many"),
-        pytest.param([10], 191, False, id="each-takes-as-much-as-the-longest"),
-        pytest.param([191], 10, False, id="whichever-it-is"),
+        pytest.param([170], 195, False, id="each-takes-as-much-as-the-longest-beside-it"),
+        pytest.param([195], 170, False, id="whichever-it-is"),
+        pytest.param([10], 191, True, id="not-as-one-of-another-batch"),
+        pytest.param([191], 10, True, id="whichever-that-is"),
     ],
 )
-def test_admits_by_the_longest_row(running: list[int], new: int, admitted: bool) -> None:
+def test_admits_by_the_longest_row_of_a_batch(running: list[int], new: int, admitted: bool) -> None:
     admission = Admission(Footprint(10.0, 100.0), 2 * (10 * 200 + 100))
     rows = [_sequence(n, length) for n, length in enumerate(running)]
     assert admission.admits(_sequence(99, new), rows) is admitted
@@ -39,8 +42,21 @@ def test_admits_by_the_longest_row(running: list[int], new: int, admitted: bool)
 
 def test_a_sequence_needs_room_for_what_it_will_say_soon() -> None:
     admission = Admission(Footprint(1.0, 0.0), 2 * (100 + HEADROOM))
-    assert admission.admits(_sequence(1, 100, 10_000), [_sequence(2, 50)])
-    assert not admission.admits(_sequence(1, 101, 10_000), [_sequence(2, 50)])
+    assert admission.admits(_sequence(1, 100, 10_000), [_sequence(2, 100, 10_000)])
+    assert not admission.admits(_sequence(1, 101, 10_000), [_sequence(2, 100, 10_000)])
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "tokens"),
+    [
+        pytest.param(Footprint(10.0, 0.0, 50_000.0), 1e9, 5000, id="as-much-as-reading-the-weights"),
+        pytest.param(Footprint(10.0, 0.0, 500.0), 1e9, 1024, id="not-next-to-nothing"),
+        pytest.param(Footprint(10.0, 0.0, 50_000.0), 8000, 100, id="but-an-eighth-of-the-memory-at-most"),
+        pytest.param(Footprint(0.0, 9.0, 50_000.0), 8000, ALL_TOGETHER, id="nothing-that-grows"),
+    ],
+)
+def test_what_another_batch_costs(size: Footprint, limit: float, tokens: float) -> None:
+    assert size.own_cost(limit) == tokens
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mamba", "gemma3_text"])

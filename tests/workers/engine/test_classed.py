@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,21 @@ import pytest
 from support.adapters import make_adapter
 from support.engines import Outcome, Player, alone, random_prompt, sequence
 
+from mlx_server.schemas.generation import Grammar
 from mlx_server.workers.engine.adapters import Adapters
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.draft import DraftModel
 from mlx_server.workers.engine.prefix_store import PrefixStore
+from mlx_server.workers.engine.scoring import EchoingEngine
+from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.speculative import SpeculativeEngine
+from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
 
 pytestmark = pytest.mark.model
 NAMES = (None, "a", "b")
+END = 2
 
 
 @pytest.fixture
@@ -41,10 +46,22 @@ def adapters(model: Any, tiny_model: Callable[[str], Path], tmp_path: Path) -> A
 def engine(model: Any, adapters: Adapters, llama: Any) -> ClassedEngine:
     """It keeps prompts, too."""
     prefixes = PrefixStore(64 << 20, checkpoints=True)
-    plain = BatchEngine(model, set(), rows=4, joint_prefill=True, prefill_step_size=8, prefixes=prefixes)
+    plain = BatchEngine(model, {END}, rows=4, joint_prefill=True, prefill_step_size=8, prefixes=prefixes)
     draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None)
-    speculative = SpeculativeEngine(model, draft, set(), prefill_step_size=8)
-    return ClassedEngine(plain, speculative, adapters)
+    speculative = SpeculativeEngine(
+        model, draft, {END}, prefill_step_size=8, prefixes=prefixes, draft_prefixes=PrefixStore(8 << 20)
+    )
+    echoing = (EchoingEngine(model, one, prefixes) for one in (plain, speculative))
+    return ClassedEngine(*echoing, adapters)
+
+
+@pytest.fixture
+def vocabulary(tiny_model: Callable[[str], Path], llama: Any) -> Iterator[Vocabulary]:
+    from mlx_lm.utils import load_tokenizer
+
+    vocabulary = Vocabulary(load_tokenizer(tiny_model("llama")), llama.args.vocab_size)
+    yield vocabulary
+    vocabulary.close()
 
 
 def classed(number: int, prompt: list[int], adapter: str | None, draft_tokens: int = 0) -> Sequence:
@@ -57,7 +74,7 @@ def expected(model: Any, adapters: Adapters, sequences: list[Sequence]) -> dict[
     outcomes = {}
     for one in sequences:
         adapters.use(one.adapter)
-        outcomes[one.key] = alone(model, one.prompt, one.max_tokens)
+        outcomes[one.key] = alone(model, one.prompt, one.max_tokens, frozenset({END}))
     return outcomes
 
 
@@ -115,6 +132,49 @@ def test_the_field_is_named_where_a_client_chose_the_adapter(engine: ClassedEngi
     engine.add(classed(1, [5], "a"))
     [broken] = engine.step()
     assert getattr(broken, "param", None) == "adapters"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drafts_grammars_echoes_and_adapters_mixed_each_say_what_they_say_alone(
+    model: Any, adapters: Adapters, engine: ClassedEngine, vocabulary: Vocabulary, seed: int
+) -> None:
+    """They share beginnings, and some leave early."""
+    rng = random.Random(seed)
+    beginnings = [[*range(10, 60)], [*range(10, 40), *range(90, 120)], [*range(10, 60), *range(20, 200)]]
+
+    def made(number: int, grammar: bool) -> Sequence:
+        own = random.Random(1000 * seed + number)
+        prompt = own.choice(beginnings) + random_prompt(own, model)
+        one = classed(number, prompt, own.choice(NAMES), own.choice((0, 0, 1, 3)))
+        one.max_tokens, one.use_cache = own.choice((3, 10, 40)), own.random() < 0.9
+        if grammar:
+            one.grammar = vocabulary.compile(Grammar("regex", "[a-z]{3,9}( [a-z]{2,5})*", "grammar"))
+        if own.random() < 0.3:
+            one.echo, one.logprobs = "the prompt", own.choice((None, 0, 2))
+        return one
+
+    player, left = Player(engine), set()
+    constrained = [rng.random() < 0.3 for _ in range(30)]
+    sequences = [made(number, grammar) for number, grammar in enumerate(constrained)]
+    for one in sequences:
+        player.add(one)
+        for _ in range(rng.randint(0, 6)):
+            player.step()
+        if rng.random() < 0.15:
+            left.add(leaving := rng.choice(sequences[: one.key[0] + 1]))
+            engine.remove(leaving.key)
+    player.run()
+    assert player.errors == {}
+    for one in sequences:
+        adapters.use(one.adapter)
+        alone_engine = SequentialEngine(model, {END}, prefill_step_size=512)
+        reference = Player(alone_engine)
+        reference.add(made(one.key[0], constrained[one.key[0]]))
+        expected = reference.run()[one.key]
+        assert one.emitted == expected.tokens[: len(one.emitted)]
+        assert one in left or player.outcomes[one.key] == expected
+    assert sum(one.cached_tokens for one in sequences if one.draft_tokens) > 100
+    assert sum(one.cached_tokens for one in sequences if not one.draft_tokens) > 100
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])

@@ -6,11 +6,12 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx_lm.generate import generate_step
-from support.engines import GREEDY, Player, sequence
+from support.engines import GREEDY, Player, alone, sequence
 
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.logprobs import report
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.sequence import Echoed, Token
@@ -88,6 +89,35 @@ def test_an_echoed_prompt_has_the_log_probabilities_of_its_tokens(llama: Any) ->
     tokens = [item for item in produced if isinstance(item, Token) and item.key == one.key]
     assert produced.index(echoed) < produced.index(tokens[0])
     assert (len(tokens), echoed.finish) == (3, None)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "mamba"])
+def test_an_echoed_prompt_is_read_once(load_tiny: Callable[[str], Any], architecture: str) -> None:
+    model, prefixes = load_tiny(architecture), PrefixStore(64 << 20, checkpoints=True)
+    read: list[int] = []
+
+    class Counting:
+        """The model, and how many tokens it is given."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def __call__(self, tokens: mx.array, **more: Any) -> mx.array:
+            read.append(tokens.size)
+            logits: mx.array = model(tokens, **more)
+            return logits
+
+    counting = Counting()
+    plain = BatchEngine(counting, set(), rows=4, joint_prefill=False, prefill_step_size=16, prefixes=prefixes)
+    engine = EchoingEngine(counting, plain, prefixes)
+    one = sequence(1, list(range(4, 84)), 5)
+    one.logprobs, one.echo = 0, "text"
+    player = Player(engine)
+    player.add(one)
+    player.run()
+    assert one.emitted == alone(model, one.prompt, 5).tokens
+    assert (sum(read), one.cached_tokens) == (79 + 5, 0)
 
 
 @pytest.mark.model

@@ -16,7 +16,7 @@ from support.engines import Player, alone, sequence
 
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.prefix_files import PrefixFiles
-from mlx_server.workers.engine.prefix_store import PrefixStore
+from mlx_server.workers.engine.prefix_store import Nearest, PrefixStore, beginning_of
 from mlx_server.workers.sequence import Sequence
 
 pytestmark = pytest.mark.model
@@ -52,6 +52,16 @@ def test_a_prompt_is_known_after_a_restart(load_tiny: Callable[[str], Any], arch
     again, turn = _say(model, tmp_path / "kept", PROMPT, [*first.context, 7, 8, 9])
     assert again.cached_tokens == len(PROMPT) - 1
     assert turn.cached_tokens >= len(PROMPT)
+
+
+def test_what_is_on_disk_only_is_told_of_too(llama: Any, tmp_path: Path) -> None:
+    _say(llama, tmp_path, PROMPT)
+    files = PrefixFiles(tmp_path, 1 << 30, llama)
+    store = PrefixStore(64 << 20, second=files)
+    other = beginning_of(sequence(9, [*PROMPT[:180], 3, 3, 3, *PROMPT]))
+    assert store.nearest(other) == Nearest(180, len(PROMPT) + 5, 180)
+    assert store.nearest(beginning_of(sequence(9, PROMPT[:60]))).usable == 0, "sooner read than fetched"
+    store.close()
 
 
 def test_files_are_for_the_servers_user_alone(llama: Any, tmp_path: Path) -> None:

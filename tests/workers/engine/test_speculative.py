@@ -9,6 +9,7 @@ from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_promp
 
 from mlx_server.schemas.generation import Limits, Sampling
 from mlx_server.workers.engine.draft import DraftModel, trimmable
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.speculative import SpeculativeEngine
 from mlx_server.workers.sequence import Sequence
@@ -34,9 +35,14 @@ def draft_of(draft: Any, model: Any, context_length: int | None = None) -> Draft
 
 
 def speculative(
-    model: Any, draft: Any, stop_tokens: frozenset[int] = frozenset(), context_length: int | None = None
+    model: Any,
+    draft: Any,
+    stop_tokens: frozenset[int] = frozenset(),
+    context_length: int | None = None,
+    **stores: PrefixStore,
 ) -> SpeculativeEngine:
-    return SpeculativeEngine(model, draft_of(draft, model, context_length), set(stop_tokens), prefill_step_size=8)
+    proposing = draft_of(draft, model, context_length)
+    return SpeculativeEngine(model, proposing, set(stop_tokens), prefill_step_size=8, **stores)
 
 
 def with_draft(one: Sequence, tokens: int = 3) -> Sequence:
@@ -182,6 +188,27 @@ def test_both_models_read_a_long_prompt_in_chunks(llama: Any, perturbed: Any) ->
         steps.append(len(player.step()))
     assert steps[:7] == [0] * 7  # four chunks of the model, three of the draft
     assert all(steps[7:])
+
+
+@pytest.mark.parametrize("steps", [3, 6, 12, 100], ids=["prefilling", "draft-prefilling", "decoding", "ended"])
+def test_what_both_have_read_of_a_prompt_is_known_to_the_next(llama: Any, perturbed: Any, steps: int) -> None:
+    kept, drafts = PrefixStore(64 << 20, checkpoints=True), PrefixStore(64 << 20)
+    engine = speculative(llama, perturbed, prefixes=kept, draft_prefixes=drafts)
+    player, prompt = Player(engine), list(range(4, 44))
+    player.add(first := with_draft(sequence(1, prompt, 20)))
+    for _ in range(steps):
+        if engine.busy:
+            player.step()
+    engine.remove(first.key)
+    player.add(second := with_draft(sequence(2, [*prompt, *first.emitted, 7, 8], 10)))
+    before = second.context[:-1]
+    assert player.run()[second.key] == alone(llama, second.prompt, 10)
+    assert second.cached_tokens == min(8 * steps, len(prompt) - 1) if steps < 12 else second.cached_tokens >= 39
+    assert drafts.nbytes > 0
+    player.add(third := with_draft(sequence(3, second.prompt, 10)))
+    player.step()
+    assert (third.cached_tokens, bool(third.emitted)) == (len(before), True), "nothing is left to read for either"
+    assert player.run()[third.key] == player.outcomes[second.key]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 6, 9], ids=["waiting", "prefilling", "draft-prefilling", "decoding"])
