@@ -35,6 +35,25 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "use_conv_bias": True,
         "time_step_rank": 4,
     },
+    "qwen3_next": {
+        **COMMON,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "full_attention_interval": 2,
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_conv_kernel_dim": 4,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "decoder_sparse_step": 1,
+        "shared_expert_intermediate_size": 32,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 32,
+        "partial_rotary_factor": 0.5,
+    },
 }
 SPECIAL = ["<unk>", "<s>", "<|im_end|>", "<|im_start|>"]
 TEMPLATE = (

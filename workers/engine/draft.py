@@ -24,7 +24,8 @@ class Reader:
         self._model = model
         self._sequence = sequence
         self._prefixes = prefixes
-        self.length, self._cache = prefixes.find(sequence) or (0, make_prompt_cache(model))
+        found: tuple[int, list[Any]] = prefixes.find(sequence) or (0, make_prompt_cache(model))
+        self.length, self._cache = found
 
     def read(self, tokens: mx.array) -> mx.array:
         """Tokens [T] to logits [T, V]."""

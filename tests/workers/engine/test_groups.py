@@ -60,7 +60,9 @@ def _engine(model: Any, own_cost: float, *, joint: bool = True) -> BatchEngine:
     return BatchEngine(model, set(), rows=8, joint_prefill=joint, prefill_step_size=64, admission=admission)
 
 
-@pytest.mark.parametrize(("architecture", "joint"), [("llama", True), ("gemma3_text", True), ("mamba", False)])
+@pytest.mark.parametrize(
+    ("architecture", "joint"), [("llama", True), ("gemma3_text", True), ("mamba", False), ("qwen3_next", True)]
+)
 @pytest.mark.parametrize("seed", range(2))
 def test_rows_that_change_their_batch_equal_mlx_lms_unbatched(
     load_tiny: Callable[[str], Any], architecture: str, joint: bool, seed: int

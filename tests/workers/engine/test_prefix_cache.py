@@ -22,7 +22,7 @@ pytestmark = pytest.mark.model
 END = 2
 """The token that ends messages."""
 
-JOINT = {"llama": True, "gemma3_text": True, "mamba": False}
+JOINT = {"llama": True, "gemma3_text": True, "mamba": False, "qwen3_next": True}
 
 
 def _store(limit_bytes: int = 64 << 20) -> PrefixStore:

@@ -22,7 +22,7 @@ from mlx_server.workers.sequence import Sequence
 pytestmark = pytest.mark.model
 
 PROMPT = [4 + i % 90 for i in range(200)]
-ARCHITECTURES = ("llama", "gemma3_text", "mamba")
+ARCHITECTURES = ("llama", "gemma3_text", "mamba", "qwen3_next")
 
 
 def _engine(model: Any, folder: Path, limit_bytes: int = 1 << 30, memory: int = 64 << 20) -> BatchEngine:
