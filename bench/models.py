@@ -106,9 +106,9 @@ def _serve(server: ServerProcess, prompts: list[str], clients: int, max_tokens: 
 def model_cases(model: str, quick: bool) -> list[Case]:
     """SmolLM2 at 1, 4, 8 and 16 clients; the tiny llama, whose steps cost little, at 1, 8 and 32."""
     if model == "smollm2":
-        target, max_tokens, requests = 0.9, 48, {1: 3, 4: 8, 8: 16, 16: 32}
+        target, max_tokens, requests = 0.97, 48, {1: 3, 4: 8, 8: 16, 16: 32}
     else:
-        target, max_tokens, requests = 0.8, 64, {1: 16, 8: 48, 32: 96}
+        target, max_tokens, requests = 0.98, 128, {1: 8, 8: 32, 32: 64}
     if quick:
         max_tokens, requests = 24, {clients: max(4, clients) for clients in requests}
     return [Case(model, clients, count, max_tokens, target) for clients, count in requests.items()]

@@ -51,8 +51,16 @@ def throughput(peer: Peer, clients: int, requests: int, max_tokens: int, number:
 
 def prefix_hit(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
     """The time to the first token of a prompt whose long beginning is known, as a share of the first prompt's."""
-    beginning = words(PREFIX_WORDS, seed=number)
-    miss, hit = (one(peer, f"{beginning} {question}", 4) for question in ("Who sings?", "What is old?"))
+    return share(*(one(peer, beginning(number, question), 4) for question in ("Who sings?", "What is old?")))
+
+
+def beginning(number: int, question: str) -> str:
+    """A long beginning of this round, and a question after it."""
+    return f"{words(PREFIX_WORDS, seed=number)} {question}"
+
+
+def share(miss: Row, hit: Row) -> tuple[float, dict[str, Any]]:
+    """One request's time to the first token as a share of another's."""
     assert miss.ttft_s is not None
     assert hit.ttft_s is not None
     detail = {"miss_s": miss.ttft_s, "hit_s": hit.ttft_s, "cached_tokens": hit.cached_tokens}

@@ -31,7 +31,7 @@ from run import demo_folder, leave, parts_of, tiny_folder
 
 from mlx_server.workers.environment import child_environment
 
-PARTS = ("smollm2", "tiny", "prefix", "arrival", "installed", "embeddings")
+PARTS = ("smollm2", "tiny", "prefix", "restart", "arrival", "installed", "embeddings")
 BARE = "bare engine"
 PACKAGES = ("mlx", "mlx-lm", "mlx-vlm", "mlx-server")
 ROWS = 32
@@ -75,6 +75,8 @@ def run(bench: Bench) -> None:
             throughputs(bench, "smollm2", smollm2)
         if bench.parts & {"prefix", "arrival"}:
             latencies(bench, smollm2)
+        if "restart" in bench.parts:
+            restarted(bench, smollm2)
         if "installed" in bench.parts:
             installed(bench, smollm2)
     if "embeddings" in bench.parts:
@@ -110,6 +112,22 @@ def latencies(bench: Bench, folder: Path) -> None:
             bench.turns("prefix of 1,000 tokens", running.peers, scenarios.prefix_hit)
         if "arrival" in bench.parts:
             bench.turns("arrival of 2,000 tokens", running.peers, scenarios.arrival)
+
+
+def restarted(bench: Bench, folder: Path) -> None:
+    """What a beginning saves that an earlier process has left on disk."""
+    command = ours(folder, ROWS, "--prompt-cache-dir", str(bench.scratch / "kept"))
+
+    def work(_: Peer, number: int) -> tuple[float, dict[str, Any]]:
+        def asked(question: str) -> scenarios.Row:
+            with Running([command], bench.scratch) as running:
+                [peer] = running.peers
+                scenarios.one(peer, scenarios.words(20, seed=-1), 1)  # what the first request of a process costs
+                return scenarios.one(peer, scenarios.beginning(number, question), 4)
+
+        return scenarios.share(asked("Who sings?"), asked("What is old?"))
+
+    bench.turns("prefix of 1,000 tokens, after a restart", [Peer(OURS, "", None)], work)
 
 
 def installed(bench: Bench, folder: Path) -> None:
