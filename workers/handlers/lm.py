@@ -29,6 +29,7 @@ from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text_embedding import embedding_beside
+from mlx_server.workers.engine.warm_up import warm_up
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.writing import WritingHandler, fingerprint, weights_print
 from mlx_server.workers.sequence import Broken, Sequence
@@ -55,6 +56,8 @@ class LanguageHandler(WritingHandler):
         model_print = fingerprint(folder, parameter_bytes, "mlx-lm")
         self._prefixes = prefixes = make_prefixes(model, spec, f"{model_print}-{weights_print(folder)}")
         engine = make_engine(model, parameter_bytes, set(tokenizer.eos_token_ids), batching, spec, prefixes)
+        if not platform.on_cpu() and (failure := warm_up(engine, spec.rows, spec.prefill_step_size)):
+            notes.append(failure)
         context_length = read_context_length(config)
         self._embedding = embedding = embedding_beside(
             EchoingEngine(model, engine, prefixes),
