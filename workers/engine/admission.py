@@ -19,6 +19,9 @@ HEADROOM = 256
 LEAST_OWN_COST = 1024
 """Tokens of padding that are never worth another batch: each step of one has work beside the reading of weights."""
 
+PADDING_WEIGHS = 2
+"""A byte of padding costs as much as so many of the weights': it is computed on, and copied whenever rows join."""
+
 SHARE_OF_LIMIT = 8
 """One part in so many of the memory may be spent on padding for the sake of one batch fewer."""
 
@@ -37,7 +40,7 @@ class Footprint:
         if not self.per_token:
             return ALL_TOGETHER
         most = limit_bytes / SHARE_OF_LIMIT / self.per_token
-        return min(max(self.weights / self.per_token, LEAST_OWN_COST), most)
+        return min(max(self.weights / self.per_token / PADDING_WEIGHS, LEAST_OWN_COST), most)
 
 
 class Admission:

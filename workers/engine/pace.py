@@ -6,14 +6,14 @@ import statistics
 from collections import deque
 from collections.abc import Collection
 
-LEAST_TOKENS = 8
+LEAST_TOKENS = 4
 """However long they take: a prompt must come to its end."""
 
 ROUND_ABOVE = 64
 """More tokens than this are read in multiples of 16, which kernels like; fewer as they are, or they could not grow
 where few take as long as many."""
 
-GAP_IN_STEPS = 2.25
+GAP_IN_STEPS = 2.4
 """How long a gap between tokens may be where no target is set: so many times a step without any reading."""
 
 STEPS_KNOWN, CHUNKS_KNOWN = 15, 5

@@ -49,7 +49,7 @@ def test_a_sequence_needs_room_for_what_it_will_say_soon() -> None:
 @pytest.mark.parametrize(
     ("size", "limit", "tokens"),
     [
-        pytest.param(Footprint(10.0, 0.0, 50_000.0), 1e9, 5000, id="as-much-as-reading-the-weights"),
+        pytest.param(Footprint(10.0, 0.0, 100_000.0), 1e9, 5000, id="as-much-as-reading-the-weights"),
         pytest.param(Footprint(10.0, 0.0, 500.0), 1e9, 1024, id="not-next-to-nothing"),
         pytest.param(Footprint(10.0, 0.0, 50_000.0), 8000, 100, id="but-an-eighth-of-the-memory-at-most"),
         pytest.param(Footprint(0.0, 9.0, 50_000.0), 8000, ALL_TOGETHER, id="nothing-that-grows"),

@@ -55,7 +55,7 @@ def test_a_short_prompt_is_not_behind_long_ones(llama: Any) -> None:
 
 def test_a_long_prompt_advances_however_many_short_ones_come(llama: Any) -> None:
     player = Player(_engine(llama))
-    player.add(long := _long(llama, 1))
+    player.add(long := _long(llama, 1, 200))
     for number in range(400):
         player.add(sequence(100 + number, random_prompt(random.Random(number), llama, 20), 1))
         player.step()
