@@ -46,7 +46,7 @@ def recorded(worker: psutil.Process, seconds: float, folder: Path) -> list[tuple
 
 def table(stacks: list[tuple[str, int]]) -> str:
     """The innermost lines of the engine's thread."""
-    own = [(stack.split(";"), count) for stack, count in stacks if "engine" in stack.split(";")[0]]
+    own = [(stack.split(";"), count) for stack, count in stacks if ": mlx" in stack.split(";")[0]]
     busy = [(frames, count) for frames, count in own if len(frames) > 1]
     total = sum(count for _, count in busy) or 1
     leaves: Counter[str] = Counter()
@@ -73,9 +73,10 @@ def main() -> None:
                 texts = prompt_texts(prompts, first=first)
                 return measure(LoadSpec(server.url, texts, TOKENS, given.clients)).summary.tokens_per_s
 
-            rate = load(given.clients, 0)
+            load(given.clients, 0)
+            rate = load(5 * given.clients, given.clients)
             enough = int(1.5 * rate * given.seconds / TOKENS) + given.clients
-            serving = threading.Thread(target=load, args=(enough, given.clients), daemon=True)
+            serving = threading.Thread(target=load, args=(enough, 6 * given.clients), daemon=True)
             serving.start()
             stacks = recorded(worker_of(server), given.seconds, Path(scratch))
         rate_said = f"{given.clients} clients, {rate:.0f} tokens/s without py-spy"

@@ -98,7 +98,7 @@ def test_short_rows_take_no_memory_for_a_long_one(llama: Any) -> None:
 
     def run(own_cost: float) -> list[list[list[Key]]]:
         player = Player(engine := _engine(llama, own_cost))
-        shorts = [sequence(n, random_prompt(random.Random(n), llama, 20), 80) for n in range(4)]
+        shorts = [sequence(n, random_prompt(random.Random(n), llama, 20), 200) for n in range(4)]
         player.add(*shorts)
         while any(not one.emitted for one in shorts):
             player.step()
