@@ -15,10 +15,10 @@ from peer_servers import Peer
 from prompts import prompt_texts
 from summary import Row, percentile
 
-PREFIX_WORDS = 760
+PREFIX_WORDS = 980
 """About 1,000 of SmolLM2's tokens."""
 
-LONG_WORDS = 1_520
+LONG_WORDS = 1_970
 STREAMS = 4
 STREAM_TOKENS = 240
 ARRIVES_AFTER_S = 8.0
@@ -42,11 +42,16 @@ class Measured:
 
 def throughput(peer: Peer, clients: int, requests: int, max_tokens: int, number: int) -> tuple[float, dict[str, Any]]:
     """Tokens per second of a closed loop over prompts that this round sees first."""
-    prompts = prompt_texts(requests, first=number * requests)
+    prompts = prompt_texts(requests, first=first_prompt(clients, requests, number))
     spec = LoadSpec(url=peer.url, prompts=prompts, max_tokens=max_tokens, clients=clients, model=peer.model)
     summary = measure(spec).summary
     check(peer, summary.outcomes)
     return summary.tokens_per_s, asdict(summary)
+
+
+def first_prompt(clients: int, requests: int, number: int) -> int:
+    """Which prompt a round begins with: no other round, nor one with other clients, has the same ones."""
+    return 1000 * clients + number * requests
 
 
 def prefix_hit(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:

@@ -96,7 +96,8 @@ def throughputs(bench: Bench, name: str, folder: Path) -> None:
 
             def work(peer: Peer, number: int, case: Any = case) -> tuple[float, dict[str, Any]]:
                 if peer.name == BARE:
-                    answer = engine.ask("run", case.clients, case.requests, case.max_tokens, number * case.requests)
+                    first = scenarios.first_prompt(case.clients, case.requests, number)
+                    answer = engine.ask("run", case.clients, case.requests, case.max_tokens, first)
                     return answer["tokens_per_s"], answer
                 return scenarios.throughput(peer, case.clients, case.requests, case.max_tokens, number)
 

@@ -50,7 +50,7 @@ def say(server: Server, text: str, **more: Any) -> str:
 @pytest.mark.model
 def test_mixed_clients_get_the_answers_that_each_gets_alone(server: Server) -> None:
     variants: list[dict[str, Any]] = [{}, {"adapters": "a"}, {"adapters": "b"}, {"num_draft_tokens": 4}]
-    asked = [(prompt, variant) for prompt in PROMPTS[:3] for variant in variants]
+    asked = [(prompt, variant) for prompt in PROMPTS[:2] for variant in variants]
     alone = [say(server, prompt, **variant) for prompt, variant in asked]
     by_variant = [alone[number :: len(variants)] for number in range(len(variants))]
     assert by_variant[0] == by_variant[3], "a draft changed the answers"

@@ -76,7 +76,7 @@ def test_what_only_the_model_knows_is_refused_by_name(smollm2_server: Server, ba
 @pytest.mark.model
 def test_a_neighbour_does_not_notice_the_whole_table(smollm2_server: Server) -> None:
     def write() -> str:
-        asked = {"temperature": 0, "max_tokens": 300}
+        asked = {"temperature": 0, "max_tokens": 150}
         return text_of(stream_chat(smollm2_server, "Tell me a long story about the sea.", **asked))
 
     undisturbed = write()
@@ -85,5 +85,5 @@ def test_a_neighbour_does_not_notice_the_whole_table(smollm2_server: Server) -> 
         smollm2_server.wait_stats(running_requests=1)
         _check_all(smollm2_server, [*FOR_SMOLLM2, *FOR_ANY_MODEL])
         assert story.result() == undisturbed
-    assert len(undisturbed) > 500
+    assert len(undisturbed) > 250
     smollm2_server.wait_stats(active_requests=0, rows_used=0)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
-from support.servers import Server, chat_body
+from support.servers import Server, chat_body, wait_for
 
 TWO = ("--model-type", "scripted", "--model", "a=scripted", "--model", "b=scripted:load_s=0.2")
 CONFIG = """
@@ -187,3 +188,24 @@ def test_sampling_is_as_the_configuration_says_unless_the_request_does(
     greedy = text("greedy")
     assert text("greedy", temperature=0) == text("free", temperature=0) == greedy
     assert text("greedy", temperature=2) == text("free") != greedy
+
+
+def test_loading_and_unloading_leaves_nothing_behind(launch: Callable[..., Server]) -> None:
+    """Two models take turns: files, threads, children and memory of the front end are the same in the end."""
+    server = launch(*TWO, "--max-models", 1)
+    front = psutil.Process(server.process.pid)
+
+    def held() -> tuple[int, int, int]:
+        return front.num_fds(), front.num_threads(), len(front.children(recursive=True))
+
+    def take_turns(count: int) -> None:
+        for _ in range(count):
+            for name in ("a", "b"):
+                assert server.chat("hi", model=name).status_code == 200
+        wait_for(lambda: len(server.worker_pids()) == 1)
+
+    take_turns(2)
+    before, memory = held(), front.memory_info().rss
+    take_turns(8)
+    wait_for(lambda: held() == before, what=lambda: f"{before} became {held()}")
+    assert front.memory_info().rss - memory < 8 << 20

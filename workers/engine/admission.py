@@ -56,16 +56,16 @@ class Admission:
         """Whether a sequence may join these."""
         if not running:
             return True
-        return self._taken([room(one) for one in (sequence, *running)]) <= self._limit
+        return self._fit([room(one) for one in (sequence, *running)])
 
     def outgrown(self, running: Collection[Sequence]) -> bool:
         """Whether these take more than there is, since they have grown."""
-        return self._taken([len(one.prompt) + len(one.emitted) for one in running]) > self._limit
+        return not self._fit([len(one.prompt) + len(one.emitted) for one in running])
 
-    def _taken(self, lengths: list[int]) -> float:
-        """Bytes of rows that are grouped by their lengths."""
-        size = self._footprint
-        return size.per_token * padded(lengths, self.own_cost) + size.fixed * len(lengths)
+    def _fit(self, lengths: list[int]) -> bool:
+        """Whether rows of these lengths do, grouped; in one batch they never take less."""
+        per_token, left = self._footprint.per_token, self._limit - self._footprint.fixed * len(lengths)
+        return per_token * len(lengths) * max(lengths) <= left or per_token * padded(lengths, self.own_cost) <= left
 
 
 def room(sequence: Sequence) -> int:

@@ -115,11 +115,11 @@ class BatchEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         self._shrink()
-        began = time.monotonic() if self._rows.busy else None
+        began, running = time.monotonic(), len(self._rows)
         produced: list[Token | Broken] = [*self._decode()]
-        self._undisturbed = not self._reader.busy
-        if self._reader.busy:
-            for item in self._reader.step(since=began):
+        self._undisturbed = not self._reader.busy or (running > 0 and self._pace.wants_a_step(running))
+        if not self._undisturbed:
+            for item in self._reader.step(running=running, since=began):
                 match item:
                     case Read(sequences, cache):
                         self._rows.join(sequences, cache, self._processors)
@@ -138,12 +138,12 @@ class BatchEngine(ReplayingEngine):
             self._waiting = {key: sequence} | self._waiting
 
     def _decode(self) -> list[Token]:
-        if not self._rows.busy:
+        if not self._rows:
             return []
         began = time.monotonic()
         drawn = self._rows.step()
         if self._undisturbed:
-            self._pace.decoded(time.monotonic() - began)
+            self._pace.decoded(time.monotonic() - began, len(drawn))
         reports = self._reports(drawn)
         none: tuple[None, tuple[()]] = (None, ())
         return [

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from mlx_server.workers.engine.rows import Drawn, RowBatch
 from mlx_server.workers.sequence import Key, Sequence
 
@@ -25,14 +27,15 @@ def partition(lengths: Collection[int], own_cost: float) -> list[int]:
     `own_cost` is what one batch more costs, in tokens. Of equal costs, the one with fewer batches.
     """
     ordered = sorted(lengths)
-    best: list[tuple[float, int]] = [(0.0, 0)]
+    best, begins = np.zeros(len(ordered) + 1), [0]
     """For the first so many rows: their cost, and where the last batch begins."""
-    for end in range(1, len(ordered) + 1):
-        costs = ((best[start][0] + own_cost + (end - start) * ordered[end - 1], start) for start in range(end))
-        best.append(min(costs))
+    for end, longest in enumerate(ordered, 1):
+        costs = best[:end] + longest * np.arange(end, 0, -1)
+        begins.append(int(costs.argmin()))
+        best[end] = costs[begins[-1]] + own_cost
     ends = [len(ordered)]
     while ends[-1]:
-        ends.append(best[ends[-1]][1])
+        ends.append(begins[ends[-1]])
     return [end - start for start, end in pairwise(reversed(ends))]
 
 
@@ -55,10 +58,8 @@ class RowGroups:
         self._batches: list[RowBatch] = []
         self._steps = 0
 
-    @property
-    def busy(self) -> bool:
-        """There are rows."""
-        return bool(self._batches)
+    def __len__(self) -> int:
+        return sum(len(batch.keys) for batch in self._batches)
 
     @property
     def groups(self) -> list[list[Key]]:
@@ -103,7 +104,7 @@ class RowGroups:
             self._batches = [self._gathered(keys) for keys in wanted]
 
     def _may_part(self, batch: RowBatch) -> bool:
-        """Not even the shortest rows' padding would pay for a batch of their own, mostly."""
+        """All of its padding is worth more than another batch's cost: parting could gain something."""
         lengths = batch.lengths.values()
         return len(lengths) * max(lengths) - sum(lengths) > self._own_cost
 
@@ -120,13 +121,17 @@ class RowGroups:
         """Just these rows, in the batch that has most of them. The others' batches stay without them."""
         batches = [batch for batch in self._batches if not keys.isdisjoint(batch.keys)]
         largest = max(batches, key=lambda batch: len(keys.intersection(batch.keys)))
-        gathered: RowBatch | None = None
-        for batch in sorted(batches, key=lambda batch: batch is not largest):
-            ours = keys.intersection(batch.keys)
-            part = batch if len(ours) == len(batch.keys) else batch.part(ours)
-            if gathered is None:
-                gathered = part
-            else:
-                gathered.absorb(part)
-        assert gathered is not None
+        gathered = self._separated(largest, keys.intersection(largest.keys))
+        for batch in batches:
+            if batch is not largest:
+                gathered.absorb(self._separated(batch, keys.intersection(batch.keys)))
         return gathered
+
+    def _separated(self, batch: RowBatch, keys: set[Key]) -> RowBatch:
+        """These rows of a batch by themselves; the fewer are moved, the others are a batch of their own."""
+        others = set(batch.keys) - keys
+        if len(others) > len(keys):
+            return batch.part(keys)
+        if others:
+            self._batches.append(batch.part(others))
+        return batch

@@ -13,8 +13,11 @@ ROUND_ABOVE = 64
 """More tokens than this are read in multiples of 16, which kernels like; fewer as they are, or they could not grow
 where few take as long as many."""
 
-GAP_IN_STEPS = 2.4
+GAP_IN_STEPS = 2.1
 """How long a gap between tokens may be where no target is set: so many times a step without any reading."""
+
+MEASURED_EVERY = 64
+"""After so many steps beside which prompts were read, there is one without, to see what it takes."""
 
 STEPS_KNOWN, CHUNKS_KNOWN = 15, 5
 """Measurements that are remembered."""
@@ -45,25 +48,50 @@ class Pace:
         self._most = most
         self._steps_s: deque[float] = deque(maxlen=STEPS_KNOWN)
         self._tokens_per_s: deque[float] = deque(maxlen=CHUNKS_KNOWN)
+        self._rows = 0
+        """Of the steps that were measured."""
+        self._reads = 0
+        """Since a step was measured."""
+
+    @property
+    def exact(self) -> bool:
+        """A gap between tokens is aimed at."""
+        return self._gap_s is not None
+
+    def wants_a_step(self, rows: int) -> bool:
+        """A step of so many rows without any reading should be measured before prompts are read beside one again."""
+        return self._reads >= MEASURED_EVERY or not self._rows / 2 <= rows <= self._rows * 1.5
 
     @property
     def tokens(self) -> int:
-        """How many tokens may be read before the next token of those that are being answered."""
+        """How many tokens of a prompt may be read before the next token of those that are being answered."""
         return readable(self._gap_s, middle(self._steps_s), middle(self._tokens_per_s), self._most)
+
+    def together(self, waiting: int, running: int) -> int:
+        """How many tokens of short prompts may be read together: more where fewer than twice as many are being
+        answered as wait, unless there is a target."""
+        times = 1.0 if self._gap_s is not None else max(1.0, 2 * waiting / max(running, 1))
+        step_s = middle(self._steps_s)
+        return readable(self._gap_s or times * GAP_IN_STEPS * step_s, step_s, middle(self._tokens_per_s), 1 << 20)
 
     @property
     def most(self) -> int:
         """How many tokens of one prompt may be read at a time while nothing is being answered."""
         return self._most
 
-    def decoded(self, seconds: float) -> None:
-        """A step without any reading took so long."""
+    def decoded(self, seconds: float, rows: int) -> None:
+        """A step of so many rows without any reading took so long."""
+        if not self._rows / 1.5 <= rows <= self._rows * 1.5:
+            self._steps_s.clear()
+        self._rows = rows
         self._steps_s.append(seconds)
+        self._reads = 0
 
     def read(self, tokens: int, seconds: float, *, beside: bool) -> None:
         """So many tokens were read in so long, a decoding step `beside` it included."""
         own = max(seconds - middle(self._steps_s), LEAST_SHARE * seconds) if beside else seconds
         self._tokens_per_s.append(tokens / max(own, 1e-6))
+        self._reads += beside
 
 
 def middle(measured: Collection[float]) -> float:

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = 3
 """Ends of messages, from the prompt's end, at which a cache is kept that can't be cut short later; and the first."""
 
+WHOLE = 64
+"""Prompts with no more tokens to read are not read in chunks, unless a gap between tokens is aimed at."""
+
 WORTH_KEEPING = 64
 """Tokens of a prompt that are kept before its answer has come to an end."""
 
@@ -40,6 +43,8 @@ class _Reading:
     stops: tuple[int, ...] = ()
     passed: int = 0
     failed: bool = False
+    begun: bool = False
+    """A part of it has been read here."""
     looked: int = -1
     """The store's version when it was asked last."""
 
@@ -97,20 +102,25 @@ class PromptReader:
         """Drop all."""
         self._readings.clear()
 
-    def step(self, *, since: float | None) -> list[Read | Broken]:
-        """One turn; what has been read to its end, or can't be. `since` is when rows began to wait for their next
-        tokens, on the monotonic clock; None: none do."""
-        beside = since is not None
+    def step(self, *, running: int, since: float) -> list[Read | Broken]:
+        """One turn; what has been read to its end, or can't be. `running` rows have waited for their next tokens
+        `since` then, on the monotonic clock."""
+        beside = running > 0
         for reading in self._readings.values():
             self._look_up(reading)
         waiting = [reading for reading in self._readings.values() if reading.left]
         if not waiting:
             return self._ready()
-        chunk = self._pace.tokens if beside else self._pace.most
+        chunk, together = self._pace.most, self._pace.most * self._rows
+        if beside:
+            chunk, together = self._pace.tokens, self._pace.together(len(waiting), running)
         turn = next_turn(
-            [Waiting(one.left, one.passed, one.failed or bool(one.stops)) for one in waiting],
+            [
+                Waiting(one.left, one.passed, one.failed or bool(one.stops), beside and self._is_short(one))
+                for one in waiting
+            ],
             chunk=chunk,
-            together=chunk if beside else chunk * self._rows,
+            together=together,
         )
         chosen = [waiting[number] for number in turn.numbers[: self._rows]]
         for one in waiting:
@@ -118,7 +128,7 @@ class PromptReader:
         for one in chosen:
             one.passed = 0
             self._readings[one.sequence.key] = self._readings.pop(one.sequence.key)
-        began, before = time.monotonic(), sum(one.left for one in chosen)
+        before = sum(one.left for one in chosen)
         try:
             read = self._advance(chosen, turn.tokens)
         except Exception as error:  # prompts that can't be read are nobody else's fault
@@ -126,7 +136,7 @@ class PromptReader:
             return self._start_over(chosen, error)
         for one in chosen if read else ():
             del self._readings[one.sequence.key]
-        self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - (since or began), beside=beside)
+        self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - since, beside=beside)
         return [*read, *self._ready()]
 
     def _empty(self) -> list[Any]:
@@ -147,6 +157,10 @@ class PromptReader:
             if reading.sequence.is_first:
                 reading.sequence.cached_tokens = reading.done
         reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
+
+    def _is_short(self, reading: _Reading) -> bool:
+        """Reading it in chunks would take longer than it is worth: the first few tokens cost as much as some more."""
+        return not self._pace.exact and reading.left <= WHOLE and not reading.begun
 
     def _tell_divergence(self, sequence: Sequence) -> None:
         """Say why a conversation's prompt has to be read again."""
@@ -181,7 +195,7 @@ class PromptReader:
         self._model(mx.array([reading.tokens[reading.done : end]]), cache=reading.cache)
         mx.eval([layer.state for layer in reading.cache])
         mx.clear_cache()
-        reading.done = end
+        reading.done, reading.begun = end, True
         if reading.stops[:1] == (end,):
             reading.stops = reading.stops[1:]
             self._keep(reading, reading.cache)
@@ -217,6 +231,7 @@ class PromptReader:
                 del self._readings[reading.sequence.key]
                 broken.append(Broken(reading.sequence.key, describe(error)))
             reading.cache, reading.done, reading.stops, reading.failed = None, 0, (), True
+            reading.begun = False
         return broken
 
 

@@ -19,13 +19,15 @@ CLEAR_EVERY = 512
 
 @dataclass(eq=False, slots=True)
 class _Row:
-    """`length` counts the tokens in its cache; `fresh` until its prompt's last token has been read."""
+    """`length` counts the tokens in its cache; `fresh` until its prompt's last token has been read; `told`: so has been
+    what was drawn last."""
 
     sequence: Sequence
     processors: Processors | None
     context: TokenBuffer | None
     length: int
     fresh: bool = True
+    told: bool = False
     drawn: mx.array | None = None
     """The log-probabilities [1, V] that its next token was drawn from, if they are wanted."""
 
@@ -40,7 +42,7 @@ class Drawn:
 
 
 class RowBatch:
-    """Steps its rows together, one step ahead of what it tells. Engine thread only.
+    """Steps its rows together, one step ahead of what it tells, but for first tokens. Engine thread only.
 
     Written instead of mlx-lm's batch, which computes log-probabilities of the whole vocabulary for every row, samples
     row by row, and reads each prompt's last token by itself. A row that is alone keeps a cache of its own, without the
@@ -93,18 +95,17 @@ class RowBatch:
         return {key: self._rows[key].length for key in self.keys}
 
     def step(self) -> list[Drawn]:
-        """The next token of every row that has read its prompt."""
+        """The next token of every row."""
         rows = [self._rows[key] for key in self.keys]
-        tokens, reports = self._next, [row.drawn for row in rows]
-        if any(row.fresh or row.sequence.remaining > 1 for row in rows):
-            self._feed(rows, tokens)
-        known: list[int] = tokens.tolist()  # type: ignore[assignment]
-        told = []
-        for row, token, logprobs in zip(rows, known, reports, strict=True):
-            if not row.fresh:
-                told.append(Drawn(row.sequence.key, token, logprobs))
-            row.fresh = False
-        return told
+        before = self._next, [row.drawn for row in rows]
+        if any(row.fresh or row.told or row.sequence.remaining > 1 for row in rows):
+            self._feed(rows, self._next)
+        drawn = self._tell(rows, *before) if any(not (row.fresh or row.told) for row in rows) else []
+        for row in rows:
+            row.told = False
+        if any(row.fresh for row in rows):
+            drawn += self._tell_first(rows)
+        return drawn
 
     def leave(self, keys: Collection[Key]) -> None:
         """Have rows leave; unknown keys are ignored."""
@@ -132,6 +133,25 @@ class RowBatch:
         number = self.keys.index(key)
         cache = self._cache if self._single else [own(layer.extract(number)) for layer in self._cache]
         return cache, self._rows[key].length
+
+    def _tell(self, rows: list[_Row], tokens: mx.array, reports: list[mx.array | None]) -> list[Drawn]:
+        """What was drawn in the step before, while the next is being computed."""
+        known: list[int] = tokens.tolist()  # type: ignore[assignment]
+        return [
+            Drawn(row.sequence.key, token, report)
+            for row, token, report in zip(rows, known, reports, strict=True)
+            if not (row.fresh or row.told)
+        ]
+
+    def _tell_first(self, rows: list[_Row]) -> list[Drawn]:
+        """The first tokens of rows that have just joined, as soon as they are there: someone waits for them."""
+        known: list[int] = self._next.tolist()  # type: ignore[assignment]
+        drawn = []
+        for row, token in zip(rows, known, strict=True):
+            if row.fresh:
+                row.fresh, row.told = False, True
+                drawn.append(Drawn(row.sequence.key, token, row.drawn))
+        return drawn
 
     def _append(self, keys: list[Key], cache: list[Any], last: mx.array, *, single: bool) -> None:
         if not self.keys:

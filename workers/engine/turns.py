@@ -16,12 +16,13 @@ PADDING = 16
 class Waiting:
     """A prompt with so many tokens `left` to read, which others have passed by `passed` times in a row.
 
-    `alone`: it can't be read together with others now.
+    `alone`: it can't be read together with others now. `whole`: it is short, and read to its end at once.
     """
 
     left: int
     passed: int = 0
     alone: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +37,23 @@ def next_turn(waiting: Sequence[Waiting], *, chunk: int, together: int) -> Turn:
     """Who reads next, of at least one that has something left, in the order of their last turns.
 
     `chunk` bounds the tokens of one prompt, `together` those of several that are read to their ends at once, padding
-    included. The prompt with the least left has its turn, with those of like length beside it; one that has been
-    passed by PATIENCE times goes first.
+    included; what is read whole has no bound of its own. The prompt with the least left has its turn, with those of
+    like length beside it; one that has been passed by PATIENCE times goes first.
     """
     numbers = sorted(range(len(waiting)), key=lambda number: waiting[number].left)
     overdue = [number for number in range(len(waiting)) if waiting[number].passed >= PATIENCE]
     first = overdue[0] if overdue else numbers[0]
     longest = waiting[first].left
-    if waiting[first].alone or longest > chunk:
+    if waiting[first].alone or not (waiting[first].whole or longest <= chunk):
         return Turn((first,), chunk)
     chosen = [first]
-    most = min(chunk, 2 * longest + PADDING)
+    most = 2 * longest + PADDING
     for number in numbers:
         one = waiting[number]
-        if number == first or one.alone or one.left > most:
+        if number == first or one.alone or one.left > most or not (one.whole or one.left <= chunk):
             continue
         longest = max(longest, one.left)
         if longest * (len(chosen) + 1) > together:
             break
         chosen.append(number)
-    return Turn(tuple(chosen), chunk)
+    return Turn(tuple(chosen), max(chunk, longest))

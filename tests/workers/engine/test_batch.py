@@ -274,10 +274,10 @@ class LatePoisonedReader(PromptReader):
 class PoisonedTurns(PromptReader):
     """Raises outside of what it does for one prompt."""
 
-    def step(self, *, since: float | None) -> list[Read | Broken]:
+    def step(self, *, running: int, since: float) -> list[Read | Broken]:
         if any(one.tokens[: len(POISON) - 1] == POISON[:-1] for one in self._readings.values()):
             raise ValueError("poison")
-        return super().step(since=since)
+        return super().step(running=running, since=since)
 
 
 POISONS: dict[str, dict[str, Any]] = {

@@ -2,14 +2,14 @@
 
 import pytest
 
-from mlx_server.workers.engine.pace import GAP_IN_STEPS, LEAST_TOKENS, Pace, readable
+from mlx_server.workers.engine.pace import GAP_IN_STEPS, LEAST_TOKENS, MEASURED_EVERY, Pace, readable
 
 
 @pytest.mark.parametrize(
     ("gap_s", "step_s", "tokens_per_s", "most", "tokens"),
     [
         pytest.param(0.1, 0.02, 1000.0, 512, 80, id="what-the-gap-leaves"),
-        pytest.param(None, 0.04, 4000.0, 512, 224, id="a-multiple-of-the-step-without-a-target"),
+        pytest.param(None, 0.04, 4000.0, 512, 176, id="a-multiple-of-the-step-without-a-target"),
         pytest.param(0.1, 0.02, 1e6, 512, 512, id="no-more-than-the-most"),
         pytest.param(0.1, 0.2, 1000.0, 512, LEAST_TOKENS, id="a-step-that-is-too-slow-already"),
         pytest.param(0.1, 0.02, 0.0, 512, LEAST_TOKENS, id="nothing-measured"),
@@ -24,7 +24,7 @@ def test_readable(gap_s: float | None, step_s: float, tokens_per_s: float, most:
 def test_pace_keeps_the_gap_on_a_machine_of_any_speed(rate: float) -> None:
     step_s, pace = 0.02, Pace(None, 512)
     for _ in range(5):
-        pace.decoded(step_s)
+        pace.decoded(step_s, 4)
     for _ in range(40):
         pace.read(tokens := pace.tokens, step_s + tokens / rate, beside=True)
     gap = step_s + pace.tokens / rate
@@ -32,10 +32,32 @@ def test_pace_keeps_the_gap_on_a_machine_of_any_speed(rate: float) -> None:
     assert pace.tokens in (LEAST_TOKENS, 512) or gap >= 0.6 * GAP_IN_STEPS * step_s
 
 
+def test_a_step_is_measured_first_and_again_after_a_while() -> None:
+    pace = Pace(None, 512)
+    assert pace.wants_a_step(4)
+    for _ in range(3):
+        pace.decoded(0.01, 4)
+        for _ in range(MEASURED_EVERY):
+            assert not pace.wants_a_step(5)
+            pace.read(16, 0.02, beside=True)
+        assert pace.wants_a_step(4)
+    assert pace.wants_a_step(40)
+
+
+def test_few_that_are_answered_wait_for_many_unless_there_is_a_target() -> None:
+    pace, exact = Pace(None, 512), Pace(0.1, 512)
+    for one in (pace, exact):
+        one.decoded(0.05, 4)
+        one.read(100, 1.0, beside=False)
+    assert pace.together(1, 4) == pace.tokens
+    assert pace.together(8, 1) > 8 * pace.tokens
+    assert exact.together(8, 1) == exact.tokens
+
+
 def test_a_floor_that_any_chunk_takes_does_not_starve_the_reading() -> None:
     """A GPU takes as long for few tokens as for many."""
     step_s, pace = 0.01, Pace(None, 2048)
-    pace.decoded(step_s)
+    pace.decoded(step_s, 4)
     for _ in range(40):
         pace.read(tokens := pace.tokens, step_s + max(0.008, tokens / 20_000), beside=True)
     assert 200 <= pace.tokens <= 320

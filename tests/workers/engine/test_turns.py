@@ -23,6 +23,7 @@ def _waiting(*lefts: int) -> list[Waiting]:
         pytest.param([Waiting(50, alone=True), Waiting(60)], 512, 4096, (0,), id="nor-join"),
         pytest.param([Waiting(2000, PATIENCE), Waiting(30)], 64, 64, (0,), id="who-was-passed-too-often-goes-first"),
         pytest.param([Waiting(90, PATIENCE - 1), Waiting(30)], 64, 64, (1,), id="who-was-not-waits"),
+        pytest.param([Waiting(9), Waiting(9)], 4, 90, (0,), id="a-chunk-of-the-first"),
     ],
 )
 def test_next_turn(waiting: list[Waiting], chunk: int, together: int, turn: tuple[int, ...]) -> None:
@@ -41,3 +42,9 @@ def test_all_are_read_to_their_ends_long_ones_too() -> None:
                 left[number] -= 64
                 passed[number] = 0
     assert max(left) <= 64
+
+
+def test_whole_prompts_are_read_to_their_ends_however_small_a_chunk_is() -> None:
+    short = Waiting(30, whole=True)
+    assert next_turn([Waiting(40), short, short, Waiting(900)], chunk=4, together=70) == Turn((1, 2), 30)
+    assert next_turn([short, short], chunk=4, together=4) == Turn((0,), 30)
