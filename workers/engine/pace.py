@@ -13,7 +13,7 @@ ROUND_ABOVE = 64
 """More tokens than this are read in multiples of 16, which kernels like; fewer as they are, or they could not grow
 where few take as long as many."""
 
-GAP_IN_STEPS = 2.1
+GAP_IN_STEPS = 2.3
 """How long a gap between tokens may be where no target is set: so many times a step without any reading."""
 
 MEASURED_EVERY = 64
