@@ -6,8 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Collection
 
-LEAST_TOKENS = 4
-"""However long they take: a prompt must come to its end."""
+from mlx_server.workers.engine.floor import LEAST_TOKENS, Floor
 
 ROUND_ABOVE = 64
 """More tokens than this are read in multiples of 16, which kernels like; fewer as they are, or they could not grow
@@ -48,6 +47,7 @@ class Pace:
         self._most = most
         self._steps_s: deque[float] = deque(maxlen=STEPS_KNOWN)
         self._tokens_per_s: deque[float] = deque(maxlen=CHUNKS_KNOWN)
+        self._floor = Floor()
         self._rows = 0
         """Of the steps that were measured."""
         self._reads = 0
@@ -65,7 +65,8 @@ class Pace:
     @property
     def tokens(self) -> int:
         """How many tokens of a prompt may be read before the next token of those that are being answered."""
-        return readable(self._gap_s, middle(self._steps_s), middle(self._tokens_per_s), self._most)
+        tokens = readable(self._gap_s, middle(self._steps_s), middle(self._tokens_per_s), self._most)
+        return tokens if self.exact else max(tokens, min(self._floor.tokens, self._most))
 
     def together(self, waiting: int, running: int) -> int:
         """How many tokens of short prompts may be read together: more where fewer than twice as many are being
@@ -92,6 +93,8 @@ class Pace:
         own = max(seconds - middle(self._steps_s), LEAST_SHARE * seconds) if beside else seconds
         self._tokens_per_s.append(tokens / max(own, 1e-6))
         self._reads += beside
+        if beside:
+            self._floor.read(tokens, own)
 
 
 def middle(measured: Collection[float]) -> float:

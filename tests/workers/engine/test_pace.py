@@ -2,7 +2,8 @@
 
 import pytest
 
-from mlx_server.workers.engine.pace import GAP_IN_STEPS, LEAST_TOKENS, MEASURED_EVERY, Pace, readable
+from mlx_server.workers.engine.floor import LEAST_TOKENS, PAUSE
+from mlx_server.workers.engine.pace import GAP_IN_STEPS, MEASURED_EVERY, Pace, readable
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,29 @@ def test_a_floor_that_any_chunk_takes_does_not_starve_the_reading() -> None:
     for _ in range(40):
         pace.read(tokens := pace.tokens, step_s + max(0.008, tokens / 20_000), beside=True)
     assert 200 <= pace.tokens <= 320
+
+
+@pytest.mark.parametrize(
+    ("fixed_s", "each_s", "least", "most"),
+    [
+        pytest.param(0.03, 0.0001, 64, 512, id="a-gpu-that-takes-as-long-for-few"),
+        pytest.param(0.0, 0.01, LEAST_TOKENS, 2 * LEAST_TOKENS, id="each-token-takes-its-time"),
+        pytest.param(0.02, 0.002, LEAST_TOKENS, 16, id="something-between"),
+    ],
+)
+def test_where_no_chunk_fits_as_many_are_read_as_take_hardly_longer(
+    fixed_s: float, each_s: float, least: int, most: int
+) -> None:
+    step_s, pace = 0.01, Pace(None, 512)
+    pace.decoded(step_s, 4)
+    for _ in range(2 * PAUSE):
+        pace.read(tokens := pace.tokens, step_s + fixed_s + each_s * tokens, beside=True)
+    assert least <= pace.tokens <= most
+
+
+def test_a_target_is_not_passed_for_the_sake_of_speed() -> None:
+    step_s, pace = 0.01, Pace(0.02, 512)
+    pace.decoded(step_s, 4)
+    for _ in range(2 * PAUSE):
+        pace.read(pace.tokens, step_s + 0.03, beside=True)
+    assert pace.tokens == LEAST_TOKENS
