@@ -27,7 +27,7 @@ WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(8)
 FILES = {"config.json": b'{"model_type": "whisper"}', "model.safetensors": WEIGHTS}
 """Of a kind that is not served: one that is downloaded must not fail to load, which is an error of the server's."""
 
-LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "45", "--phases", "coverage,fuzzing")
+LIMITS = ("--seed", "20", "--max-examples", "10", "--max-time", "30", "--phases", "coverage,fuzzing")
 
 
 @pytest.fixture
