@@ -9,12 +9,12 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_server.workers.engine.flat import flat
 from mlx_server.workers.engine.groups import ALL_TOGETHER, padded
 from mlx_server.workers.sequence import Sequence
 
 HEADROOM = 256
 """Tokens that a sequence may grow by before it is looked at again: caches grow in such steps."""
-
 
 LEAST_OWN_COST = 1024
 """Tokens of padding that are never worth another batch: each step of one has work beside the reading of weights."""
@@ -81,8 +81,3 @@ def footprint(model: Any, weights: float = 0.0) -> Footprint:
     growing = [layer for layer in flat(cache) if getattr(layer, "keys", None) is not None]
     per_token = sum(layer.nbytes / layer.keys.shape[2] for layer in growing)
     return Footprint(per_token, sum(layer.nbytes for layer in flat(cache) if layer not in growing), weights)
-
-
-def flat(cache: Any) -> list[Any]:
-    """All layers, those of lists of layers too."""
-    return [one for layer in cache for one in (flat(layer.caches) if hasattr(layer, "caches") else [layer])]

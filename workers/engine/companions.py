@@ -26,6 +26,11 @@ DRAFTS_SHARE = 8
 Report = Callable[[Loading], None]
 
 
+def drafts_bytes(spec: Load) -> int:
+    """What of the prefix cache's memory a draft model has; 0 without one."""
+    return spec.prefix_cache_bytes // DRAFTS_SHARE if spec.draft_model is not None else 0
+
+
 def accompanied(
     engine: Engine, model: Any, tokenizer: Any, prefixes: PrefixStore, spec: Load, report: Report
 ) -> tuple[Engine, list[str]]:
@@ -43,7 +48,7 @@ def accompanied(
             stop_tokens,
             prefill_step_size=spec.prefill_step_size,
             prefixes=prefixes,
-            draft_prefixes=PrefixStore(spec.prefix_cache_bytes // DRAFTS_SHARE),
+            draft_prefixes=PrefixStore(drafts_bytes(spec)),
         )
         speculative = EchoingEngine(model, proposing, prefixes)
         notes.append(f"{spec.draft_model} proposes tokens where a request asks for it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import mlx.core as mx
 import msgspec
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
+from mlx_server.workers.engine.flat import flat
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling import SeededSampler, make_sampler
 from mlx_server.workers.sequence import Sequence
@@ -130,12 +130,6 @@ def fitted(logits: mx.array, width: int) -> mx.array:
     if missing <= 0:
         return logits[:, :width]
     return mx.pad(logits, [(0, 0), (0, missing)], constant_values=mx.array(-mx.inf, logits.dtype))
-
-
-def flat(caches: Iterable[Any]) -> Iterator[Any]:
-    """Caches, and those inside them."""
-    for cache in caches:
-        yield from flat(cache.caches) if hasattr(cache, "caches") else (cache,)
 
 
 def trimmable(model: Any) -> bool:

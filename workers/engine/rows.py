@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, TokenBuffer
 
 from mlx_server.workers.engine.drawing import RowSamplers, normalised
+from mlx_server.workers.engine.flat import flat
 from mlx_server.workers.engine.sampling import Processors
 from mlx_server.workers.sequence import Key, Sequence
 
@@ -194,7 +195,7 @@ def merged(caches: list[list[Any]]) -> list[Any]:
 
 def own(layer: Any) -> Any:
     """A row's layer without the buffers of the batch it was taken from: recurrent states are slices of those."""
-    for one in layer.caches if hasattr(layer, "caches") else [layer]:
+    for one in flat([layer]):
         if isinstance(one, ArraysCache):
             one.filter([0])
     return layer

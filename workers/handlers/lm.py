@@ -19,7 +19,7 @@ from mlx_server.workers.engine.admission import Admission, footprint
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.classed import ClassedEngine
-from mlx_server.workers.engine.companions import DRAFTS_SHARE, accompanied
+from mlx_server.workers.engine.companions import accompanied, drafts_bytes
 from mlx_server.workers.engine.hidden import inner_states
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
 from mlx_server.workers.engine.prefix_files import PrefixFiles
@@ -53,10 +53,11 @@ class LanguageHandler(WritingHandler):
             batching, reason = Batching.NONE, f"--kv-bits {spec.kv_bits} can't be batched"
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
+        rows = 1 if batching is Batching.NONE else spec.rows
         model_print = fingerprint(folder, parameter_bytes, "mlx-lm")
         self._prefixes = prefixes = make_prefixes(model, spec, f"{model_print}-{weights_print(folder)}")
         engine = make_engine(model, parameter_bytes, set(tokenizer.eos_token_ids), batching, spec, prefixes)
-        if not platform.on_cpu() and (failure := warm_up(engine, spec.rows, spec.prefill_step_size)):
+        if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
         context_length = read_context_length(config)
         self._embedding = embedding = embedding_beside(
@@ -72,7 +73,7 @@ class LanguageHandler(WritingHandler):
         if spec.warm_prompt is not None:
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]
         return ModelFacts(
-            rows=1 if batching is Batching.NONE else spec.rows,
+            rows=rows,
             context_length=context_length,
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
@@ -154,11 +155,10 @@ def check_quantises(model: Any, spec: Load) -> None:
 def make_prefixes(model: Any, spec: Load, model_print: str) -> PrefixStore:
     """What is kept of prompts, in memory and, if that is asked for, on disk. Raises ModelLoadError."""
     files = None
-    drafts = spec.prefix_cache_bytes // DRAFTS_SHARE if spec.draft_model is not None else 0
     if spec.prompt_cache_dir is not None:
         folder = Path(spec.prompt_cache_dir) / model_print
         try:
             files = PrefixFiles(folder, spec.prompt_cache_bytes, model)
         except OSError as error:
             raise ModelLoadError(f"--prompt-cache-dir can't be used: {one_line(error)}") from None
-    return PrefixStore(spec.prefix_cache_bytes - drafts, checkpoints=True, second=files)
+    return PrefixStore(spec.prefix_cache_bytes - drafts_bytes(spec), checkpoints=True, second=files)
