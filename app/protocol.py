@@ -1,19 +1,20 @@
-"""uvicorn's HTTP protocol with what it lacks: a limit on heads, refusals in the one error shape, a way to hang up."""
+"""uvicorn's HTTP protocol with what it lacks: a limit on heads, refusals in the one error shape, an end of patience."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
+from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from mlx_server.app.errors import INVALID, Answer
 from mlx_server.app.middleware.request_id import HEADER
 
 MAX_HEAD_BYTES = 1 << 16
-
-HANG_UP = "mlx_server.hang_up"
-"""The ASGI extension with a function that drops the connection, unsent bytes and all."""
 
 UPGRADES = b"/socket.io/"
 """The only path below which WebSockets are spoken."""
@@ -24,10 +25,40 @@ log = logging.getLogger(__name__)
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
-    _head_bytes = 0
-    _in_head = True
-    _head_only = True
-    """The data at hand is nothing but a part of a head."""
+    # Slots, because one attribute more than 30 costs an instance the keys that it shares with others: 1.5 KB each.
+    __slots__ = ("_head_bytes", "_head_only", "_in_head", "_stalled")
+
+    STALL_S = 60.0
+    """How long a client may leave a full connection unread before it counts as gone, in seconds."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_bytes = 0
+        self._in_head = True
+        # The data at hand is nothing but a part of a head.
+        self._head_only = True
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """Called by the transport when the client does not keep up. One timer here spares every write its own."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.STALL_S, self._give_up)
+
+    def resume_writing(self) -> None:
+        """Called by the transport when the client has read enough."""
+        super().resume_writing()
+        self._forget_stall()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._forget_stall()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop. The head is bounded before anybody has shown a key."""
@@ -43,7 +74,6 @@ class HttpProtocol(HttpToolsProtocol):
         """Called by the parser."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
-        self.scope["extensions"] = {HANG_UP: {"call": self.transport.abort}}
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -58,6 +88,15 @@ class HttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Called for what is no HTTP."""
         self._refuse(400, msg)
+
+    def _give_up(self) -> None:
+        log.info("request %s was given up: its client does not read", self.scope.get("request_id"))
+        self.transport.abort()
+
+    def _forget_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _refuse(self, status: int, message: str) -> None:
         body = Answer(status, INVALID, message).body()

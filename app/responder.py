@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
@@ -13,15 +11,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from mlx_server.app import errors
-from mlx_server.app.protocol import HANG_UP
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.messages import Event, Failed, Finished, Part, Started
-
-log = logging.getLogger(__name__)
-
-STALL_S = 60.0
-"""How long a client may leave a full connection unread before it counts as gone."""
 
 
 class Encoder(Protocol):
@@ -44,7 +36,7 @@ class Encoder(Protocol):
 
 
 class WatchedResponse:
-    """An answer that ends as soon as its client leaves, or does not read."""
+    """An answer that ends as soon as its client has left."""
 
     @abstractmethod
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,11 +50,8 @@ class WatchedResponse:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._leave_with_client, receive, tasks.cancel_scope)
-                await self.answer(scope, receive, impatient(send))
+                await self.answer(scope, receive, send)
                 tasks.cancel_scope.cancel()
-        except* TimeoutError:
-            log.info("request %s was given up: its client does not read", scope.get("request_id"))
-            await hang_up(scope)
         finally:
             self.leave()
 
@@ -146,23 +135,6 @@ def start_of(content_type: str, more: Mapping[str, str]) -> Message:
 def start_of_stream(more: Mapping[str, str]) -> Message:
     """The head of a stream."""
     return start_of("text/event-stream; charset=utf-8", {"Cache-Control": "no-cache", **more})
-
-
-async def hang_up(scope: Scope) -> None:
-    """Drop the connection, with what the client has not read, where the server can."""
-    if extension := scope.get("extensions", {}).get(HANG_UP):
-        extension["call"]()
-        await asyncio.sleep(0)  # the loop tells the connection that it is lost
-
-
-def impatient(send: Send) -> Send:
-    """The same, but raises TimeoutError when the client has let it wait for too long."""
-
-    async def send_in_time(message: Message) -> None:
-        async with asyncio.timeout(STALL_S):
-            await send(message)
-
-    return send_in_time
 
 
 def sort(events: list[Event]) -> tuple[list[Part | Finished], Failed | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -145,6 +146,7 @@ async def run(
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     if not settings.models:
         display.listening()
+    spare_the_collector()
     serving = loop.create_task(server.serve(sockets=[sock]))
     tasks = {loop.create_task(stopping.wait()), loop.create_task(fleet.start_error.wait()), serving}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -160,6 +162,17 @@ async def run(
     for task in tasks:
         task.cancel()
     return fleet.start_error_message or None
+
+
+def spare_the_collector() -> None:
+    """Have the garbage collector look at what serving makes, and seldom.
+
+    What is here by now stays. An open stream is some 160 objects that live as long as it does: the usual thresholds
+    have all of them looked at again and again (2,000 streams: a tenth of the time, and pauses of 0.2 s).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 async def drain(fleet: Fleet, hurry: asyncio.Event, console: Console) -> None:

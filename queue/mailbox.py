@@ -25,7 +25,7 @@ class Mailbox:
         self._events: list[Event] = []
         self._unread_chars = 0
         self._merge_above = MERGE_ABOVE
-        self._readable = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
         self.closed = False
 
     @property
@@ -42,29 +42,30 @@ class Mailbox:
             self._events = merge(self._events)
             self._merge_above = max(MERGE_ABOVE, 2 * len(self._events))
         if not self._whole:
-            self._readable.set()
+            self._wake()
 
     def close(self) -> None:
         """No more events will come. Idempotent."""
         self.closed = True
-        self._readable.set()
+        self._wake()
 
     def clear(self) -> None:
         """Forget what was not read: the request starts over."""
         self._events = []
         self._unread_chars = 0
-        self._readable.clear()
 
     async def get(self) -> list[Event]:
         """All unread events in order; empty once the box is closed and read."""
-        while not self._readable.is_set():  # again, if it was cleared before this reader could run
-            await self._readable.wait()
+        while not self.closed and (self._whole or not self._events):  # again, if it was cleared in the meantime
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         events = merge(self._events) if self._whole else self._events
-        self._events = []
-        self._unread_chars = 0
-        if not self.closed:
-            self._readable.clear()
+        self.clear()
         return events
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
 CHARS_OF_LOGPROB = 32
@@ -75,6 +76,8 @@ def size(event: Event) -> int:
     """Roughly how many characters an event keeps."""
     match event:
         case Text():
+            if not event.logprobs:
+                return len(event.text)  # nearly always, and for every token
             return len(event.text) + CHARS_OF_LOGPROB * sum(1 + len(chosen.top) for chosen in event.logprobs)
         case Reasoning():
             return len(event.text)
