@@ -12,6 +12,7 @@ from mlx_lm.generate import generation_stream
 from mlx_lm.utils import dequantize_model
 
 from mlx_server.schemas.messages import CpuDtype, MlxMemory
+from mlx_server.workers.engine import vector_math
 
 
 def on_cpu() -> bool:
@@ -36,6 +37,7 @@ def configure() -> None:
     if on_cpu():
         # Each new constant would be compiled with g++ for seconds.
         mx.disable_compile()
+        vector_math.quicken()
     working_set = mx.device_info().get("max_recommended_working_set_size")
     if working_set and mx.metal.is_available():
         mx.set_wired_limit(int(working_set))
