@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-LEAST = 4096
-"""Numbers, below which waiting for them takes longer than computing them slowly."""
+LEAST = 1 << 14
+"""Numbers, below which MLX computes them: to wait for it in the middle of a pass takes time, too."""
 
 SLOW = 4.0
 """MLX is slow where it takes so many times as long as numpy."""

@@ -21,7 +21,7 @@ def same(one: mx.array, other: mx.array) -> bool:
     return bool(mx.allclose(one, other, rtol=2e-5, atol=1e-6, equal_nan=True))
 
 
-BATCH, QUERIES, KEYS = 2, 7, 90
+BATCH, QUERIES, KEYS = 2, 7, 200
 
 
 def left_padded(*padding: int) -> mx.array:
@@ -53,15 +53,15 @@ def test_attention_is_that_of_the_library(mask: mx.array | str | None, groups: i
 
 
 def test_a_query_that_may_see_nothing_gets_something_finite() -> None:
-    q, k, v = random(1, 4, 8, 16), random(1, 4, 200, 16, seed=1), random(1, 4, 200, 16, seed=2)
-    nothing = mx.zeros((8, 200), dtype=mx.bool_)
+    q, k, v = random(1, 4, 32, 16), random(1, 4, 200, 16, seed=1), random(1, 4, 200, 16, seed=2)
+    nothing = mx.zeros((32, 200), dtype=mx.bool_)
     assert mx.isfinite(vector_math.attention(q, k, v, scale=1.0, mask=nothing)).all()
 
 
 @pytest.mark.parametrize("sinks", [None, random(4)], ids=["bfloat16", "with sinks"])
 def test_attention_of_other_kinds_is_the_librarys(sinks: mx.array | None) -> None:
     dtype = mx.bfloat16 if sinks is None else mx.float32
-    q, k, v = (random(1, 4, 64, 16, seed=seed).astype(dtype) for seed in range(3))
+    q, k, v = (random(1, 4, 80, 16, seed=seed).astype(dtype) for seed in range(3))
     ours = vector_math.attention(q, k, v, scale=0.25, mask="causal", sinks=sinks)
     theirs = vector_math.library_attention(q, k, v, scale=0.25, mask="causal", sinks=sinks)
     assert same(ours, theirs)
@@ -90,7 +90,7 @@ def test_functions_are_those_of_the_library(library: Function, function: Any, si
 
 @pytest.mark.parametrize("axis", [-1, 2, 1, None, (0, 2)])
 def test_softmax_and_its_sums_are_those_of_the_library(axis: Any) -> None:
-    numbers = random(4, 8, 200)
+    numbers = random(10, 10, 200)
     assert same(vector_math.softmax(numbers, axis), vector_math.library_softmax(numbers, axis))
     for keep in (False, True):
         ours = vector_math.logsumexp(numbers, axis, keep)
@@ -98,13 +98,13 @@ def test_softmax_and_its_sums_are_those_of_the_library(axis: Any) -> None:
 
 
 def test_sums_of_nothing_are_those_of_the_library() -> None:
-    numbers = mx.concatenate([random(40, 200), mx.full((1, 200), -INF)])
+    numbers = mx.concatenate([random(100, 200), mx.full((1, 200), -INF)])
     assert same(vector_math.logsumexp(numbers, -1), vector_math.library_logsumexp(numbers, -1))
 
 
 @pytest.mark.parametrize("transformed", [mx.compile, mx.vmap])
 def test_what_is_traced_is_left_to_the_library(transformed: Callable[[Function], Function]) -> None:
-    numbers = random(40, 200)
+    numbers = random(100, 200)
     mx.enable_compile()
     try:
         assert same(transformed(lambda a: vector_math.softmax(a, -1))(numbers), mx.softmax(numbers, axis=-1))
