@@ -9,20 +9,16 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import random
 import statistics
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from hardware import this_machine
+from inside import become_a_worker
 
-from mlx_server.workers.environment import child_environment
-
-INSIDE = "MLX_SERVER_BENCH_INSIDE"
 SHORT_TOKENS = 64
 RESULTS = Path(__file__).parent / "results" / "lengths.json"
 
@@ -108,10 +104,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=5)
     given = parser.parse_args()
-    if os.environ.get(INSIDE):
-        inside(given)
-    else:
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**child_environment(), INSIDE: "1"})
+    become_a_worker()
+    inside(given)
 
 
 if __name__ == "__main__":

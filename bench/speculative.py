@@ -6,8 +6,6 @@ tokenizer (nearly always wrong, nearly free: what a useless draft costs). Plain 
 """
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,11 +14,9 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from inside import become_a_worker
 from prompts import prompt_texts
 
-from mlx_server.workers.environment import child_environment
-
-INSIDE = "MLX_SERVER_BENCH_INSIDE"
 PREFILL_STEP_SIZE = 512
 
 
@@ -123,9 +119,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=64)
     options = parser.parse_args()
-    if INSIDE not in os.environ:
-        # The worker's environment has another BLAS, which must be there before the process starts.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**child_environment(), INSIDE: "1"})
+    become_a_worker()
     run(options)
 
 

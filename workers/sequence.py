@@ -79,11 +79,11 @@ class Sequence:
         """All its tokens: a replay prefills these."""
         return self.prompt + self.emitted
 
-    @property
-    def is_first(self) -> bool:
-        """Nothing of it has been computed by now: what of its prompt is known, was so before it came."""
+    def found(self, tokens: int) -> None:
+        """So many of its tokens were known; they count as cached only if that was so before it came."""
         scored = self.echo is not None and self.logprobs is not None
-        return not (self.emitted or self.follows or scored)
+        if not (self.emitted or self.follows or scored):
+            self.cached_tokens = tokens
 
     @property
     def remaining(self) -> int:

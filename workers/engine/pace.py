@@ -60,7 +60,7 @@ class Pace:
 
     def wants_a_step(self, rows: int) -> bool:
         """A step of so many rows without any reading should be measured before prompts are read beside one again."""
-        return self._reads >= MEASURED_EVERY or not self._rows / 2 <= rows <= self._rows * 1.5
+        return self._reads >= MEASURED_EVERY or not self._like(rows)
 
     @property
     def tokens(self) -> int:
@@ -82,7 +82,7 @@ class Pace:
 
     def decoded(self, seconds: float, rows: int) -> None:
         """A step of so many rows without any reading took so long."""
-        if not self._rows / 1.5 <= rows <= self._rows * 1.5:
+        if not self._like(rows):
             self._steps_s.clear()
         self._rows = rows
         self._steps_s.append(seconds)
@@ -95,6 +95,10 @@ class Pace:
         self._reads += beside
         if beside:
             self._floor.read(tokens, own)
+
+    def _like(self, rows: int) -> bool:
+        """A step of so many rows takes about as long as those that were measured."""
+        return self._rows / 1.5 <= rows <= self._rows * 1.5
 
 
 def middle(measured: Collection[float]) -> float:

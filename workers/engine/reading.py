@@ -154,8 +154,7 @@ class PromptReader:
         reading.looked = self._prefixes.version
         if found is not None:
             reading.done, reading.cache = found
-            if reading.sequence.is_first:
-                reading.sequence.cached_tokens = reading.done
+            reading.sequence.found(reading.done)
         reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
 
     def _is_short(self, reading: _Reading) -> bool:

@@ -56,8 +56,7 @@ class _Run:
         found: tuple[int, list[Any]] = prefixes.find(sequence) or (0, make_prompt_cache(model))
         self._read, self._cache = found
         self._left = sequence.context[self._read :]
-        if sequence.is_first:
-            sequence.cached_tokens = self._read
+        sequence.found(self._read)
         self._sampler = make_sampler(sequence)
         self._processors = make_processors(sequence, stop_tokens)
         self._ends = end_tokens(sequence, stop_tokens)

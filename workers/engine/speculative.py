@@ -43,8 +43,7 @@ class SpeculativeEngine(OneAtATimeEngine):
 
         def start(sequence: Sequence) -> _Run:
             reader = Reader(model, sequence, kept)
-            if sequence.is_first:
-                sequence.cached_tokens = reader.length
+            sequence.found(reader.length)
             return _Run(sequence, reader, Proposer(draft, sequence, drafts_kept), stop_tokens)
 
         super().__init__(start, prefill_step_size=prefill_step_size)
