@@ -29,7 +29,7 @@ class HttpProtocol(HttpToolsProtocol):
     __slots__ = ("_head_bytes", "_head_only", "_in_head", "_stalled")
 
     STALL_S = 60.0
-    """How long a client may leave a full connection unread before it counts as gone, in seconds."""
+    """How long a client may read nothing from a full connection before it counts as gone, in seconds."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Called by the transport when the client does not keep up. One timer here spares every write its own."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.STALL_S, self._give_up)
+        self._watch()
 
     def resume_writing(self) -> None:
         """Called by the transport when the client has read enough."""
@@ -89,7 +89,15 @@ class HttpProtocol(HttpToolsProtocol):
         """Called for what is no HTTP."""
         self._refuse(400, msg)
 
-    def _give_up(self) -> None:
+    def _watch(self) -> None:
+        self._forget_stall()
+        unread = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(self.STALL_S, self._look_again, unread)
+
+    def _look_again(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:
+            self._watch()
+            return
         log.info("request %s was given up: its client does not read", self.scope.get("request_id"))
         self.transport.abort()
 
@@ -111,6 +119,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Called for a client that wants a WebSocket. Few do, so what speaks it is imported for the first one."""
         from mlx_server.app.websocket import WebSocketProtocol
 
+        self._forget_stall()
         self.ws_protocol_class = WebSocketProtocol
         super().handle_websocket_upgrade()
 

@@ -172,7 +172,7 @@ def spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(10_000, 10, 10)
 
 
 async def drain(fleet: Fleet, hurry: asyncio.Event, console: Console) -> None:

@@ -15,14 +15,15 @@ class Hasty(HttpProtocol):
     """Its patience fits a test."""
 
     __slots__ = ()
-    STALL_S = 0.3
+    STALL_S = 1.0
 
 
 class Endless:
-    """Writes until its client is gone."""
+    """Writes until its client is gone: pieces for ever, or one that is large."""
 
-    def __init__(self) -> None:
+    def __init__(self, piece: bytes) -> None:
         self.left = asyncio.Event()
+        self._piece = piece
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writing = asyncio.create_task(self._write(send))
@@ -34,12 +35,13 @@ class Endless:
     async def _write(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while True:
-            await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+            await send({"type": "http.response.body", "body": self._piece, "more_body": True})
 
 
-async def answered(*, reads: bool, seconds: float) -> bool:
-    """Whether an endless answer is still being written after `seconds`, to a client that reads it or does not."""
-    app = Endless()
+async def answered(*, sip: int, seconds: float, piece: bytes = PIECE) -> bool:
+    """Whether an endless answer is still being written after `seconds`, to a client that reads `sip` bytes of it ten
+    times a second."""
+    app = Endless(piece)
     sock = listen("127.0.0.1", 0)
     server = Server(uvicorn.Config(app, http=Hasty, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -47,8 +49,9 @@ async def answered(*, reads: bool, seconds: float) -> bool:
     writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     try:
         async with asyncio.timeout(seconds):
-            while reads:
-                assert await reader.read(1 << 20)
+            while sip:
+                assert await reader.read(sip)
+                await asyncio.sleep(0.1)
             await app.left.wait()
     except TimeoutError:
         return True
@@ -62,8 +65,13 @@ async def answered(*, reads: bool, seconds: float) -> bool:
 
 
 def test_client_that_does_not_read_is_given_up() -> None:
-    assert not asyncio.run(answered(reads=False, seconds=30))
+    assert not asyncio.run(answered(sip=0, seconds=30))
 
 
 def test_client_that_reads_is_served_on() -> None:
-    assert asyncio.run(answered(reads=True, seconds=4 * Hasty.STALL_S))
+    assert asyncio.run(answered(sip=1 << 24, seconds=3 * Hasty.STALL_S))
+
+
+def test_client_that_reads_slowly_is_served_on() -> None:
+    """One piece is more than it reads in all that time, so that its connection is full all the while."""
+    assert asyncio.run(answered(sip=1 << 18, seconds=4 * Hasty.STALL_S, piece=bytes(1 << 26)))

@@ -114,7 +114,9 @@ def attention(
     groups, keys = k.shape[1:3]
     together = (batch, groups, heads // groups * queries)
     scores = None
-    if sinks is None and stream is None and not force_fused and batch * heads * queries * keys >= LEAST:
+    ours = q.dtype == k.dtype == v.dtype == mx.float32 and batch * heads * queries * keys >= LEAST
+    ours = ours and sinks is None and stream is None and not force_fused
+    if ours and (not isinstance(mask, str) or (mask == "causal" and queries <= keys)):
         scores = read((q * scale).reshape(*together, size) @ k.swapaxes(-1, -2))
     if scores is None:
         more = {"sinks": sinks, "force_fused": force_fused, "stream": stream}
@@ -137,7 +139,7 @@ def hide(scores: Floats, mask: mx.array | str | None) -> None:
     if mask.dtype == mx.bool_:
         np.copyto(scores, HIDDEN, where=grouped(~np.array(mask), scores.shape))
     else:
-        scores += grouped(np.array(mask), scores.shape)
+        scores += grouped(np.array(mask.astype(mx.float32)), scores.shape)
 
 
 def grouped(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -148,9 +150,10 @@ def grouped(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 def powers_of(numbers: Floats) -> tuple[Floats, Floats]:
     """The exponentials of the numbers less their row's greatest, in place, and the sum of every row."""
-    numbers -= numbers.max(-1, keepdims=True)
-    np.exp(numbers, out=numbers)
-    return numbers, numbers.sum(-1, keepdims=True)
+    with np.errstate(all="ignore"):  # as MLX does
+        numbers -= numbers.max(-1, keepdims=True)
+        np.exp(numbers, out=numbers)
+        return numbers, numbers.sum(-1, keepdims=True)
 
 
 def sigmoid(numbers: Floats, out: Floats) -> Floats:
@@ -166,7 +169,7 @@ def read(a: Any) -> Floats | None:
     if not isinstance(a, mx.array) or a.dtype != mx.float32 or a.size < LEAST:
         return None
     try:
-        return np.array(a)
+        return np.array(a, order="C")
     except ValueError:  # it is being traced
         return None
 
