@@ -65,11 +65,10 @@ def table_of(findings: list[Finding]) -> Table:
 
 def offer_wired_limit(facts: Facts, findings: list[Finding]) -> None:
     """Raise the limit of wired memory with sudo, if the person at the terminal wants it."""
-    from mlx_server.app.doctor.facts import WIRED_LIMIT
-    from mlx_server.app.doctor.findings import best_wired_limit_mb
+    from mlx_server.app.doctor.findings import wired_settings
 
     if not any(finding.what == "wired memory" and finding.advice for finding in findings):
         return
-    setting = f"{WIRED_LIMIT}={best_wired_limit_mb(facts.memory_bytes)}"
-    if typer.confirm(f"Run `sudo sysctl {setting}` now?"):
-        subprocess.run(["/usr/bin/sudo", "/usr/sbin/sysctl", setting], check=False)  # noqa: S603 - a list of our own
+    settings = wired_settings(facts.memory_bytes)
+    if typer.confirm(f"Run `sudo sysctl {' '.join(settings)}` now?"):
+        subprocess.run(["/usr/bin/sudo", "/usr/sbin/sysctl", *settings], check=False)  # noqa: S603 - a list of our own

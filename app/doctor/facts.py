@@ -17,7 +17,7 @@ from mlx_server.schemas.machine import MlxFacts
 from mlx_server.workers.environment import child_environment, mlx_backends, openblas, usable_cores
 
 PROBE_S = 60.0
-WIRED_LIMIT = "iogpu.wired_limit_mb"
+WIRED_LIMIT, WIRED_LOW = "iogpu.wired_limit_mb", "iogpu.wired_lwm_mb"
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mlx_server.app.doctor.facts import WIRED_LIMIT, Facts
+from mlx_server.app.doctor.facts import WIRED_LIMIT, WIRED_LOW, Facts
 from mlx_server.workers.environment import backend_problem
 
 GB = 1e9
 LEAST_DISK_BYTES = 5 * 10**9
 LEAST_MEMORY_BYTES = 2 * 10**9
-WIRED_SHARE = 0.8
-WIRED_REST_MB = 5 << 10
-"""What is left to the system when the limit is raised, on machines with much memory."""
+WIRED_SHARE, LOW_SHARE = 0.8, 0.7
+WIRED_REST_MB, LOW_REST_MB = 5 << 10, 8 << 10
+"""What is left to the system when the limit and its low-water mark are raised, on machines with much memory."""
 
 
 class Verdict(StrEnum):
@@ -97,11 +97,12 @@ def wired(facts: Facts) -> Iterator[Finding]:
     if facts.wired_limit_mb is None or facts.mlx is None or facts.mlx.working_set_bytes is None:
         return
     best = best_wired_limit_mb(facts.memory_bytes)
+    settings = " ".join(wired_settings(facts.memory_bytes))
     found = f"the GPU may hold {facts.mlx.working_set_bytes / GB:.1f} GB"
     if facts.mlx.working_set_bytes >> 20 >= best:
         yield Finding("wired memory", Verdict.GOOD, found)
         return
-    advice = f"For large models raise it: sudo sysctl {WIRED_LIMIT}={best} (until the next start of the machine)."
+    advice = f"For large models raise it: sudo sysctl {settings} (until the next start of the machine)."
     yield Finding("wired memory", Verdict.NOTICE, found, advice)
 
 
@@ -109,6 +110,13 @@ def best_wired_limit_mb(memory_bytes: int) -> int:
     """The larger of four fifths of the memory and all but 5 GB."""
     total_mb = memory_bytes >> 20
     return max(int(total_mb * WIRED_SHARE), total_mb - WIRED_REST_MB)
+
+
+def wired_settings(memory_bytes: int) -> list[str]:
+    """What `sysctl` is to set: the limit, and the mark below which nothing wired is taken back."""
+    total_mb = memory_bytes >> 20
+    low = max(int(total_mb * LOW_SHARE), total_mb - LOW_REST_MB)
+    return [f"{WIRED_LIMIT}={best_wired_limit_mb(memory_bytes)}", f"{WIRED_LOW}={low}"]
 
 
 def folders(facts: Facts) -> Iterator[Finding]:

@@ -4,8 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import typer
 
 from mlx_server.app.doctor.facts import ask_mlx, free_bytes, gather, write_problem
+from mlx_server.app.doctor.findings import Finding, Verdict
+from mlx_server.app.doctor_cli import offer_wired_limit
 from mlx_server.workers.environment import child_environment, usable_cores
 
 
@@ -49,3 +55,18 @@ def test_mlx_that_does_not_run_is_told(tmp_path: Path) -> None:
 def test_folder_that_is_not_there_yet_is_judged_by_the_one_above(tmp_path: Path) -> None:
     assert write_problem(tmp_path / "a" / "b") is None
     assert free_bytes(tmp_path / "a" / "b") > 0
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_memory_limits_are_raised_only_if_the_person_says_so(wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ran: list[list[str]] = []
+    monkeypatch.setattr(typer, "confirm", lambda question: asked.append(question) or wanted)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: ran.append(command))
+    facts = SimpleNamespace(memory_bytes=32 << 30)
+    offer_wired_limit(facts, [Finding("wired memory", Verdict.NOTICE, "the GPU may hold 22.9 GB", "raise it")])
+    assert asked == ["Run `sudo sysctl iogpu.wired_limit_mb=27648 iogpu.wired_lwm_mb=24576` now?"]
+    settings = ["iogpu.wired_limit_mb=27648", "iogpu.wired_lwm_mb=24576"]
+    assert ran == ([["/usr/bin/sudo", "/usr/sbin/sysctl", *settings]] if wanted else [])
+    offer_wired_limit(facts, [Finding("wired memory", Verdict.GOOD, "the GPU may hold 29 GB")])
+    assert len(asked) == 1

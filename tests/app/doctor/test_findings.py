@@ -63,7 +63,7 @@ def test_good_machine_has_nothing_to_do() -> None:
         (replace(LINUX, cache_problem="/x is no folder"), "cache folder", Verdict.BAD, "--cache-dir"),
         (replace(LINUX, data_problem="/x is no folder"), "data folder", Verdict.BAD, "--data-dir"),
         (replace(MAC, native_arm=False), "Python", Verdict.BAD, "arm64 Python"),
-        (MAC, "wired memory", Verdict.NOTICE, "sudo sysctl iogpu.wired_limit_mb=27648"),
+        (MAC, "wired memory", Verdict.NOTICE, "sudo sysctl iogpu.wired_limit_mb=27648 iogpu.wired_lwm_mb=24576"),
     ],
 )
 def test_trouble_is_named_with_what_to_do(facts: Facts, what: str, verdict: Verdict, part: str) -> None:
