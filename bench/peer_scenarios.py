@@ -25,6 +25,10 @@ ARRIVES_AFTER_S = 8.0
 EMBEDDING_CLIENTS = 64
 
 
+class PeerError(RuntimeError):
+    """Raised when a server did not do what was to be measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One figure of one server in one round; `detail` is its raw record.
@@ -80,7 +84,7 @@ def arrival(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
     before = sorted(gap for at, gap in ends_of_gaps(rows) if at <= came_s)
     during = sorted(gap for at, gap in ends_of_gaps(rows) if at > came_s and at - gap < read_s)
     if not before or not during:
-        raise RuntimeError(f"{peer.name}: the streams did not run beside the long prompt")
+        raise PeerError(f"{peer.name}: the streams did not run beside the long prompt")
     median, slow = percentile(before, 50), percentile(during, 95)
     detail = {"median_before_s": median, "p95_during_s": slow, "longest_s": during[-1], "long_ttft_s": long.ttft_s}
     return slow / median, detail
@@ -131,9 +135,9 @@ def spec_of(peer: Peer, prompts: list[str], max_tokens: int, clients: int) -> Lo
 
 
 def check(peer: Peer, outcomes: dict[str, int]) -> None:
-    """Raises RuntimeError unless every request ended well: a figure of failures is none."""
+    """Raises PeerError unless every request ended well: a figure of failures is none."""
     if set(outcomes) != {"ok"}:
-        raise RuntimeError(f"{peer.name}: {outcomes}")
+        raise PeerError(f"{peer.name}: {outcomes}")
 
 
 def words(count: int, seed: int) -> str:

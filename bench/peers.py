@@ -7,11 +7,13 @@ bench/results/peers.{md,json,png}.
 """
 
 import argparse
+import json
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -58,7 +60,13 @@ class Bench:
         for number in range(self.rounds + 1):
             first = number % len(peers)
             for peer in [*peers[first:], *peers[:first]]:
-                row = scenarios.watched(scenario, peer.name, number, partial(work, peer, number))
+                try:
+                    row = scenarios.watched(scenario, peer.name, number, partial(work, peer, number))
+                except scenarios.PeerError as error:
+                    if peer.name in (OURS, BARE):
+                        raise
+                    self.console.print(str(error), style="red", markup=False, highlight=False)
+                    continue
                 mark = "" if number else " (warm-up)"
                 self.console.print(f"{scenario}, {peer.name}: {row.value:.3f}{mark}", highlight=False)
                 if number:
@@ -155,7 +163,12 @@ def _url(text: str) -> Peer:
     name, _, url = text.partition("=")
     if not url.startswith("http"):
         raise argparse.ArgumentTypeError("must be NAME=http://127.0.0.1:PORT/v1")
-    return Peer(name, url, None)
+    try:
+        with urllib.request.urlopen(f"{url}/models", timeout=10) as response:
+            models = json.load(response)["data"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{url}/models can't be read: {error}") from None
+    return Peer(name, url, models[0]["id"] if models else None)
 
 
 def main() -> int:
