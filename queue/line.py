@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from mlx_server.queue import policy
@@ -14,15 +15,22 @@ LOOK_AHEAD = 256
 """How far down the line companions for the running class are looked for: it bounds the work, not the line."""
 
 
+MOST_HOMES = 1024
+"""Conversations whose lanes are remembered."""
+
+
 class Line:
     """First come, first served, on the lane with the most free rows; like with like (see policy.next_turn).
 
+    A conversation goes on where it was, if a row is free there: that worker knows what has been said.
     A ticket stays on the lane that gave it its first row. One that is only prepared moves to where a row is free.
     """
 
     def __init__(self, waits_s: Histogram) -> None:
         self._waits_s = waits_s
         self._pending: dict[int, Ticket] = {}  # in order of arrival: those that still want rows
+        self._homes: OrderedDict[tuple[str, str], Lane] = OrderedDict()
+        """Where conversations were last."""
         self.lanes: list[Lane] = []
 
     @property
@@ -77,7 +85,11 @@ class Line:
 
     def _free_lanes(self) -> list[Lane]:
         free = [lane for lane in self.lanes if lane.free_rows > 0]
-        return sorted(free, key=lambda lane: -lane.free_rows) if len(free) > 1 else free
+        if len(free) < 2:
+            return free
+        first = next(self.waiting, None)
+        home = None if first is None or first.conversation is None else self._homes.get(first.conversation)
+        return sorted(free, key=lambda lane: (lane is not home, -lane.free_rows))
 
     def _candidates(self, lane: Lane) -> Iterator[Ticket]:
         for ticket in itertools.islice(self._pending.values(), LOOK_AHEAD):
@@ -103,6 +115,11 @@ class Line:
             ticket.lane.cancel(ticket)
             ticket.lane.release(ticket)
         lane.run(ticket, rows, now)
+        if ticket.conversation is not None:
+            self._homes[ticket.conversation] = lane
+            self._homes.move_to_end(ticket.conversation)
+            if len(self._homes) > MOST_HOMES:
+                self._homes.popitem(last=False)
         if not ticket.rows_missing:
             del self._pending[ticket.id]
         return True

@@ -42,6 +42,13 @@ def batch_class(request: Work) -> BatchClass:
     return BatchClass(None, False)
 
 
+def conversation(request: Work) -> tuple[str, str] | None:
+    """Whose conversation a request belongs to, and what the client calls it; None if it does not say."""
+    if isinstance(request, GenerationRequest) and request.conversation:
+        return request.tenant, request.conversation
+    return None
+
+
 def next_turn(line: Iterable[tuple[BatchClass, int]], running: BatchClass | None, patience: int) -> Turn | None:
     """Who may have free rows now: `line` has each one's class and how many rows have overtaken it, first come first.
 

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mlx_server.queue.mailbox import Mailbox
-from mlx_server.queue.policy import batch_class
+from mlx_server.queue.policy import batch_class, conversation
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.messages import Started
 
@@ -46,6 +46,7 @@ class Ticket:
         self.id = number
         self.request = request
         self.batch_class = batch_class(request)
+        self.conversation = conversation(request)
         self.overtaken = 0
         """Rows that went to later requests while this one waited."""
         self.mailbox = mailbox
