@@ -41,6 +41,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, tag=True):
     `dimensions` cuts vectors off and normalises them again. Without a `truncation` an input that is too long is
     refused. `prompt_name` names one of the model's own prompts, `input_type` what the input is in the words of other
     APIs (`query`, `document`, ...); at most one of them and of `prompt`, a text to put before each input, is given.
+    `tenant` is whose request it is.
     """
 
     inputs: tuple[EmbeddingInput, ...]
@@ -49,6 +50,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, tag=True):
     prompt: str | None = None
     prompt_name: str | None = None
     input_type: str | None = None
+    tenant: str = ""
 
     @property
     def rows(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.openai_embeddings import EmbeddingsEncoder
 from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncoder
+from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.results import ResultsEncoder, ResultsResponse
 from mlx_server.app.routes.generation import choose, make_head, read_request, settled
 from mlx_server.schemas import openai_embeddings, scores
@@ -18,7 +20,8 @@ async def embeddings(request: Request) -> ResultsResponse:
     given, headers = await read_request(request, openai_embeddings.decoder, openai_embeddings.HARMLESS)
     deployment = await choose(request, given)
     encoder = EmbeddingsEncoder(make_head(request, deployment, given), given)
-    return await admit(request, deployment, given.to_work(), encoder, headers)
+    work = replace(given.to_work(), tenant=request.scope[OWNER])
+    return await admit(request, deployment, work, encoder, headers)
 
 
 async def rerank(request: Request) -> ResultsResponse:

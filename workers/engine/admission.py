@@ -46,10 +46,11 @@ class Footprint:
 class Admission:
     """Lets sequences run as long as their caches fit into `limit_bytes`; one alone always may."""
 
-    def __init__(self, footprint: Footprint, limit_bytes: float) -> None:
+    def __init__(self, footprint: Footprint, limit_bytes: float, *, grouped: bool = True) -> None:
+        """`grouped`: rows of like length decode in batches of their own."""
         self._footprint = footprint
         self._limit = limit_bytes
-        self.own_cost = footprint.own_cost(limit_bytes)
+        self.own_cost = footprint.own_cost(limit_bytes) if grouped else ALL_TOGETHER
         """What one batch more costs, in tokens of padding."""
 
     def admits(self, sequence: Sequence, running: Collection[Sequence]) -> bool:

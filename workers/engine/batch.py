@@ -21,9 +21,6 @@ from mlx_server.workers.engine.rows import Drawn, RowBatch
 from mlx_server.workers.engine.sampling import end_tokens, make_processors
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
-CHECK_EVERY = 32
-"""Steps between two looks at how much memory the rows have come to need."""
-
 
 class BatchEngine(ReplayingEngine):
     """Steps up to `rows` sequences together. Engine thread only.
@@ -47,11 +44,10 @@ class BatchEngine(ReplayingEngine):
     ) -> None:
         """`prefixes` keeps what may be continued, `gap_s` is the longest time between two tokens that is aimed at
         while prompts are read, `admission` bounds the memory of what runs."""
-        super().__init__()
+        super().__init__(admission)
         self._model = model
         self._stop_tokens = stop_tokens
         self._row_count = rows
-        self._admission = admission
         self._prefixes = prefixes or PrefixStore(0)
         self._pace = Pace(gap_s, prefill_step_size)
         self._make_rows = make_rows
@@ -65,7 +61,6 @@ class BatchEngine(ReplayingEngine):
             marks=frozenset(stop_tokens),
         )
         self._ends: dict[Key, set[int]] = {}
-        self._steps = 0
         self._undisturbed = False
         """Nothing was read in the step before, so that this one's time is that of decoding."""
 
@@ -79,18 +74,6 @@ class BatchEngine(ReplayingEngine):
         self._discard()
         super().close()
         self._prefixes.close()
-
-    def _admissible(self) -> list[Sequence]:
-        """In the order they came: who would not fit yet is not passed by smaller ones for ever."""
-        candidates = super()._admissible()
-        if self._admission is None:
-            return candidates
-        chosen: list[Sequence] = []
-        for sequence in candidates:
-            if not self._admission.admits(sequence, [*self._running.values(), *chosen]):
-                break
-            chosen.append(sequence)
-        return chosen
 
     def _insert(self, sequence: Sequence) -> None:
         key, prefix = sequence.key, sequence.prefix
@@ -114,7 +97,6 @@ class BatchEngine(ReplayingEngine):
         self._reader.add(sequence, cache)
 
     def _advance(self) -> list[Token | Broken]:
-        self._shrink()
         began, running = time.monotonic(), len(self._rows)
         produced: list[Token | Broken] = [*self._decode()]
         self._undisturbed = not self._reader.busy or (running > 0 and self._pace.wants_a_step(running))
@@ -126,16 +108,6 @@ class BatchEngine(ReplayingEngine):
                     case Broken():
                         produced.append(item)
         return produced
-
-    def _shrink(self) -> None:
-        """Have the latest wait again, if what runs has outgrown its memory; what it has read may be kept."""
-        self._steps += 1
-        if self._admission is None or self._steps % CHECK_EVERY or len(self._running) < 2:
-            return
-        if self._admission.outgrown(self._running.values()):
-            key, sequence = list(self._running.items())[-1]
-            self._leave([key])
-            self._waiting = {key: sequence} | self._waiting
 
     def _decode(self) -> list[Token]:
         if not self._rows:

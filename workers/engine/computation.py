@@ -31,13 +31,14 @@ class Recognised:
 class Item:
     """One input as the model gets it. `types` tell the two texts of a pair apart, for models that learned that.
 
-    `prepared` is what a model that sees made of the pictures, which count among its tokens.
+    `prepared` is what a model that sees made of the pictures, which count among its tokens; `tenant` is whose they are.
     """
 
     ids: tuple[int, ...]
     types: tuple[int, ...] | None = None
     media: tuple[Media, ...] = ()
     prepared: Any = None
+    tenant: str = ""
     recognised: Recognised = field(default_factory=Recognised, compare=False)
 
 

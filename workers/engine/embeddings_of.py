@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Truncation
 from mlx_server.schemas.errors import InvalidRequest
@@ -43,6 +44,7 @@ class EmbeddingMaker:
         if before:
             check_no_ids(request)
         items = self._items(request.inputs, before, request.truncation)
+        items = [replace(item, tenant=request.tenant) if item.media else item for item in items]
         return computation(ticket, items, Vectors(ticket, request.dimensions))
 
     def similarities(self, ticket: int, request: ScoreRequest) -> Computation:

@@ -6,10 +6,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 
+from mlx_server.workers.engine.admission import Admission
 from mlx_server.workers.engine.sampling import Processors
 from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
 
 log = logging.getLogger(__name__)
+
+CHECK_EVERY = 32
+"""Steps between two looks at how much memory the rows have come to need."""
 
 DOUBTS = 2
 """Failed steps in a row that make a sequence a suspect: it runs alone until it yields a token, or breaks."""
@@ -23,7 +27,10 @@ class ReplayingEngine(ABC):
     found by running the suspects alone, and breaks without the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, admission: Admission | None = None) -> None:
+        """`admission` bounds the memory of what runs."""
+        self._admission = admission
+        self._steps = 0
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
         self._processors: dict[Key, Processors] = {}
@@ -66,6 +73,7 @@ class ReplayingEngine(ABC):
         try:
             for sequence in self._admissible():
                 self._insert(sequence)
+            self._shrink()
             advanced = self._advance()
         except Exception as error:  # noqa: BLE001 - whatever a step raises, the other sequences go on
             return self._start_over(error)
@@ -103,7 +111,29 @@ class ReplayingEngine(ABC):
         return [s for key, s in self._waiting.items() if self._doubts.get(key, 0) >= DOUBTS]
 
     def _admissible(self) -> list[Sequence]:
-        """Who may join now: everybody, unless somebody is under suspicion and has to be alone."""
+        """Who may join now, in the order they came: who would not fit yet is not passed by smaller ones for ever."""
+        candidates = self._unsuspected()
+        if self._admission is None:
+            return candidates
+        chosen: list[Sequence] = []
+        for sequence in candidates:
+            if not self._admission.admits(sequence, [*self._running.values(), *chosen]):
+                break
+            chosen.append(sequence)
+        return chosen
+
+    def _shrink(self) -> None:
+        """Have the latest wait again, if what runs has outgrown its memory; what it has read may be kept."""
+        self._steps += 1
+        if self._admission is None or self._steps % CHECK_EVERY or len(self._running) < 2:
+            return
+        if self._admission.outgrown(self._running.values()):
+            key, sequence = list(self._running.items())[-1]
+            self._leave([key])
+            self._waiting = {key: sequence} | self._waiting
+
+    def _unsuspected(self) -> list[Sequence]:
+        """Everybody who waits, unless somebody is under suspicion and has to be alone."""
         if not self._doubts:
             return list(self._waiting.values())
         suspects = self._suspects()

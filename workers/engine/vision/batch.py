@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -10,7 +11,9 @@ from mlx_vlm.generate.ar import GenerationBatch
 from mlx_vlm.generate.ar import _is_batch_cache_entry as is_batch
 
 from mlx_server.schemas.messages import FinishReason
+from mlx_server.workers.engine.admission import Admission
 from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.pace import Pace
 from mlx_server.workers.engine.prefix import joins_prefix
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.replay import ReplayingEngine
@@ -43,16 +46,21 @@ class VisionEngine(ReplayingEngine):
         prefill_step_size: int,
         tower: RememberingTower | None = None,
         prefixes: PrefixStore | None = None,
+        gap_s: float | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """`tower` is the memory that stands before the model's encoder, if one does, and `prefixes` keeps what may be
-        continued."""
-        super().__init__()
+        continued; `gap_s` is the longest time between two tokens that is aimed at while prompts are read, `admission`
+        bounds the memory of what runs."""
+        super().__init__(admission)
         self._prefixes = prefixes or PrefixStore(0)
         self._model = model
         self._stop_tokens = stop_tokens
         self._rows = rows
-        self._prompts = PromptReader(model, prefill_step_size, tower, self._prefixes)
-        self._steps = 0
+        self._pace = Pace(gap_s, prefill_step_size)
+        self._prompts = PromptReader(model, self._pace, tower, self._prefixes)
+        self._undisturbed = False
+        """Nothing was read in the step before, so that this one's time is that of decoding."""
         self._samplers = ReportingSamplers()
         self._batch = self._empty_batch()
 
@@ -109,8 +117,10 @@ class VisionEngine(ReplayingEngine):
             self._processors[key] = processors
 
     def _advance(self) -> list[Token | Broken]:
+        began, running = time.monotonic(), len(self._batch.uids)
         produced: list[Token | Broken] = [*self._decode()]
-        match self._prompts.step() if self._prompts.busy else None:
+        self._undisturbed = not self._prompts.busy or (running > 0 and self._pace.wants_a_step(running))
+        match None if self._undisturbed else self._prompts.step(running=running, since=began):
             case Read() as read:
                 self._join(read)
             case Broken() as broken:
@@ -120,9 +130,10 @@ class VisionEngine(ReplayingEngine):
     def _decode(self) -> list[Token]:
         if not self._batch.uids:
             return []
-        drawn = self._samplers.drawn()
+        began, drawn = time.monotonic(), self._samplers.drawn()
         responses = self._batch.next()
-        self._steps += 1
+        if self._undisturbed:
+            self._pace.decoded(time.monotonic() - began, len(responses))
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
         reports = self._report({r.uid: r.token for r in responses}, drawn)

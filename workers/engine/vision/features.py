@@ -66,6 +66,8 @@ class RememberingTower:
         self._tower = tower
         self._memory = memory
         self.separately = True
+        self.tenant = ""
+        """Whose pictures come next: what is remembered of one tenant's is not used for another's."""
         self.looks = Looks()
 
     def __getattr__(self, name: str) -> Any:
@@ -93,7 +95,7 @@ class RememberingTower:
         return (pictures, 0) if looks.computed else (0, pictures)
 
     def _look(self, call: Call) -> Any:
-        key = key_of(call)
+        key = key_of(call, self.tenant)
         features = None if key is None else self._memory.get(key)
         if features is not None:
             self.looks.remembered += 1
@@ -105,9 +107,9 @@ class RememberingTower:
         return features
 
 
-def key_of(call: Call) -> bytes | None:
-    """What a call is known by: all its numbers. None for one that is given other things too."""
-    known = hashlib.blake2b(digest_size=16)
+def key_of(call: Call, tenant: str = "") -> bytes | None:
+    """What a call is known by: whose it is, and all its numbers. None for one that is given other things too."""
+    known = hashlib.blake2b(f"{tenant}\0".encode(), digest_size=16)
     for name, leaf in [*tree_flatten(list(call.args)), *tree_flatten(call.kwargs)]:
         known.update(f"{name}:{type(leaf).__name__}".encode())
         match leaf:

@@ -35,6 +35,7 @@ def seeing_states(model: Any, tower: RememberingTower | None) -> HiddenStates | 
             return texts([item])[0][0]
         if tower is not None:
             tower.counted(0)
+            tower.tenant = item.tenant
         prefill = begin(model, list(item.ids), item.prepared)
         states = overheard(language_model, lambda: prefill.finish(model))
         mx.eval(states)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
+from mlx_server.workers.engine.pace import Pace
 from mlx_server.workers.engine.prefix_store import PrefixStore
+from mlx_server.workers.engine.reading import WHOLE
 from mlx_server.workers.engine.replay import describe
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin, look_at
@@ -45,10 +48,10 @@ class PromptReader:
     One that can't be read is tried once more, and breaks without the others: it has had a cache of its own.
     """
 
-    def __init__(self, model: Any, chunk: int, tower: RememberingTower | None, prefixes: PrefixStore) -> None:
+    def __init__(self, model: Any, pace: Pace, tower: RememberingTower | None, prefixes: PrefixStore) -> None:
         """`tower` is the memory before the model's encoder, if there is one."""
         self._model = model
-        self._chunk = chunk
+        self._pace = pace
         self._tower = tower
         self._prefixes = prefixes
         self._readings: dict[Key, _Reading] = {}
@@ -73,12 +76,14 @@ class PromptReader:
         """Drop all."""
         self._readings.clear()
 
-    def step(self) -> Read | Broken | None:
-        """One chunk of the next prompt in turn; the prompt, once nothing is left of it."""
+    def step(self, *, running: int, since: float) -> Read | Broken | None:
+        """One chunk of the next prompt in turn; the prompt, once nothing is left of it. `running` rows have waited for
+        their next tokens `since` then, on the monotonic clock."""
         key = next(iter(self._readings))
         self._readings[key] = reading = self._readings.pop(key)
+        before = reading.prefill.left if reading.prefill is not None else 0
         try:
-            read = self._advance(reading)
+            read = self._advance(reading, running)
         except Exception as error:  # a prompt that can't be read is nobody else's fault
             log.error("a prompt could not be read", exc_info=error)
             reading.prefill, reading.unseen = None, []
@@ -86,16 +91,21 @@ class PromptReader:
                 return Broken(key, describe(error))
             reading.failed = True
             return None
+        if before:  # pictures take their own time
+            left = 0 if read is not None or reading.prefill is None else reading.prefill.left
+            self._pace.read(before - left, time.monotonic() - since, beside=running > 0)
         if read is not None:
             del self._readings[key]
         return read
 
-    def _advance(self, reading: _Reading) -> Read | None:
+    def _advance(self, reading: _Reading, running: int) -> Read | None:
         sequence = reading.sequence
         if reading.prefill is None and self._look(reading):
             return None
+        begins = reading.prefill is None
         reading.prefill = prefill = reading.prefill or self._begin(reading)
-        if prefill.advance(self._model, self._chunk) and prefill.left > 1:
+        chunk = self._pace.most if begins and self._is_short(prefill) else self._chunk(running)
+        if prefill.advance(self._model, chunk) and prefill.left > 1:
             return None
         prefix = sequence.prefix
         if prefix is not None and prefix.leader == sequence.key and prefix.missing and prefix.cache is None:
@@ -103,6 +113,17 @@ class PromptReader:
         logits = prefill.finish(self._model)
         mx.eval(logits, [layer.state for layer in prefill.cache])
         return Read(sequence, prefill, logits)
+
+    def _is_short(self, prefill: Prefill) -> bool:
+        """Reading it in chunks would take longer than it is worth."""
+        return not self._pace.exact and prefill.left <= WHOLE
+
+    def _chunk(self, running: int) -> int:
+        """How many tokens may be read beside so many rows: more where many prompts wait."""
+        pace = self._pace
+        if not running:
+            return pace.most
+        return min(pace.most, max(pace.tokens, pace.together(len(self._readings), running)))
 
     def _look(self, reading: _Reading) -> bool:
         """Have the next picture encoded, all but the last, which the beginning is for; whether there was one.
@@ -120,6 +141,7 @@ class PromptReader:
         if not reading.unseen:
             return False
         tower.counted(0)
+        tower.tenant = sequence.tenant
         try:
             look_at(self._model, sequence.context, media, reading.unseen.pop(0))
         except CannotContinue:
@@ -133,6 +155,7 @@ class PromptReader:
         known = self._prefixes.find(sequence)
         if self._tower is not None:
             self._tower.counted(0)
+            self._tower.tenant = sequence.tenant
         try:
             prefill = begin(self._model, sequence.context, sequence.media, known)
         except CannotContinue:

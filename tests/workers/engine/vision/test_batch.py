@@ -8,6 +8,8 @@ from support.engines import GREEDY, SEEDED, Player
 from support.sight import Sight, conversations, said
 
 from mlx_server.schemas.generation import Grammar, Limits, Sampling
+from mlx_server.workers.engine.admission import Admission, footprint
+from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.sequence import Broken, Key, Token
 
 pytestmark = pytest.mark.model
@@ -216,3 +218,40 @@ def test_a_processor_that_fails_breaks_its_own_row(sight: Sight) -> None:
         produced += engine.step()
     assert Broken((0, 0), "ValueError: no") in produced
     assert other.emitted == sight.alone(*asked[1])
+
+
+def test_what_does_not_fit_into_memory_waits(sight: Sight) -> None:
+    """All answers are what they would be alone, and no more run than fit."""
+    size = footprint(TextModel(sight.model))
+    messages = [said(f"{word} " * 30) for word in ("red", "blue", "green", "one")]
+    sequences = [sight.sequence(n, one, max_tokens=12) for n, one in enumerate(messages)]
+    longest = max(len(one.prompt) for one in sequences)
+    admission = Admission(size, 2 * size.per_token * (longest + 20), grouped=False)
+    engine = sight.engine(admission=admission)
+    player = Player(engine)
+    player.add(*sequences)
+    most = 0
+    while engine.busy:
+        player.step()
+        most = max(most, len(engine._running))
+    assert most == 2
+    for one, message in zip(sequences, messages, strict=True):
+        assert one.emitted == sight.alone(message, max_tokens=12)
+
+
+def test_chunks_beside_answers_follow_the_gap_that_is_aimed_at(sight: Sight) -> None:
+    """With no time for reading, each step reads as little as it may; with much, all of a chunk."""
+    steps = {}
+    for gap_s in (1e-6, 1000.0):
+        engine = sight.engine(gap_s=gap_s, prefill_step_size=32)
+        player = Player(engine)
+        player.add(sight.sequence(0, said("red"), max_tokens=200, limits=Limits(ignore_eos=True)))
+        for _ in range(8):
+            player.step()
+        player.add(late := sight.sequence(1, said("blue " * 60), max_tokens=4))
+        steps[gap_s] = 0
+        while not late.emitted:
+            player.step()
+            steps[gap_s] += 1
+        player.run()
+    assert steps[1e-6] > 2 * steps[1000.0]

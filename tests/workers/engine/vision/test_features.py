@@ -131,6 +131,8 @@ def test_a_call_is_known_by_all_its_numbers() -> None:
     assert len(set(keys)) == len(calls)
     assert key_of(Call((mx.arange(12).reshape(3, 4),), {})) == keys[0]
     assert key_of(Call((pixels, object()), {})) is None, "who knows what that is"
+    assert key_of(calls[0], "a") not in keys
+    assert key_of(calls[0], "a") != key_of(calls[0], "b")
 
 
 def test_calls_are_split_by_grids_and_by_the_first_axis() -> None:

@@ -8,6 +8,7 @@ from support.engines import Player
 from support.sight import Sight, said
 
 from mlx_server.workers.engine.prefix_store import LEAST, PrefixStore
+from mlx_server.workers.engine.vision.features import forget, remember
 from mlx_server.workers.sequence import Sequence
 
 pytestmark = pytest.mark.model
@@ -90,6 +91,18 @@ def test_nothing_is_shared_between_tenants(sight: Sight) -> None:
     _run(sight, engine, 0, long, tenant="a")
     assert _run(sight, engine, 1, long, tenant="b").cached_tokens == 0
     assert _run(sight, engine, 2, long, tenant="a").cached_tokens > 0
+
+
+def test_what_pictures_became_is_not_shared_between_tenants(sight: Sight, images: list[Image.Image]) -> None:
+    tower = remember(sight.model, ROOM)
+    assert tower is not None
+    engine = sight.engine(prefixes=PrefixStore(ROOM), tower=tower)
+    question = said("What colour is the shape?", images[0])
+    try:
+        seen = [_run(sight, engine, n, question, tenant=who).cached_media for n, who in enumerate("aba")]
+    finally:
+        forget(sight.model, tower)
+    assert seen == [0, 0, 1]
 
 
 def test_what_was_read_of_a_cancelled_prompt_is_known(sight: Sight, images: list[Image.Image]) -> None:
