@@ -286,8 +286,7 @@ PromptCacheMb = Annotated[int, option("What may be kept in --prompt-cache-dir, i
 MaxItlMs = Annotated[
     float | None,
     option(
-        "Longest gap between an answer's tokens while others' prompts are read, in ms."
-        " None: two and a half times the usual one.",
+        "Longest gap between an answer's tokens while others' prompts are read, in ms. None: 2.3 times the usual one.",
         min=1,
         max=60_000,
     ),

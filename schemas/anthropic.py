@@ -112,6 +112,7 @@ class MessagesRequest(PromptFields, frozen=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     metadata: Metadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
+    use_cache: bool | None = None
 
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type; the limit is the request's own. Raises InvalidRequest."""
@@ -125,6 +126,7 @@ class MessagesRequest(PromptFields, frozen=True, kw_only=True):
             tool_use=tool_use,
             thinking_budget=self.thinking_budget(),
             announce=bool(self.stream),
+            use_cache=self.use_cache is not False,
         )
 
     def stops(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] = 1.0
     repetition_context_size: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 20
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    use_cache: bool | None = None
 
     @property
     def model(self) -> None:
@@ -48,6 +49,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
                 repetition_penalty=self.repetition_penalty,
                 repetition_context_size=self.repetition_context_size,
             ),
+            use_cache=self.use_cache is not False,
         )
 
 

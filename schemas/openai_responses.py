@@ -107,7 +107,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     thinking_budget: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     previous_response_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
-    prompt_cache_key: Annotated[str, msgspec.Meta(max_length=256)] | None = None  # the cache finds by content
+    prompt_cache_key: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     store: bool | None = None
     background: bool | None = None
 
@@ -201,6 +201,8 @@ class Turn:
             thinking_budget=given.thinking_budget,
             adapter=given.adapters,
             draft=given.draft(),
+            use_cache=given.use_cache is not False,
+            conversation=given.prompt_cache_key or "",
         )
 
 

@@ -29,7 +29,8 @@ def need_here(settings: ModelSettings, model_type: ModelType, device: Device, li
 
 def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
     """How a model is to be served, as far as it matters for memory."""
-    kept = settings.feature_cache_bytes + settings.prefix_cache_bytes if model_type == "vlm" else 0
+    kept = settings.prefix_cache_bytes if model_type in ("lm", "vlm") else 0
+    kept += settings.feature_cache_bytes if model_type == "vlm" else 0
     draft = draft_of(settings)
     return Serving(
         model_type,

@@ -38,6 +38,14 @@ FLAGS = {
     "--default-max-tokens",
     "--api-key",
     "--log-level",
+    "--cpu-dtype",
+    "--kv-bits",
+    "--kv-memory-mb",
+    "--max-itl-ms",
+    "--prefix-cache-mb",
+    "--prompt-cache-dir",
+    "--prompt-cache-mb",
+    "--warm-prompt",
     "--adapter-path",
     "--adapter-dir",
     "--draft-model",
@@ -53,7 +61,6 @@ FLAGS = {
     "--max-image-pixels",
     "--max-media-seconds",
     "--feature-cache-mb",
-    "--prefix-cache-mb",
     "--batch-tokens",
 }
 

@@ -364,7 +364,7 @@ def test_model_that_never_fits_is_refused_with_the_sizes(
     launch: Callable[..., Server], tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:
     copy(tiny_model("llama"), tmp_path / "m")
-    server = launch("--models-dir", tmp_path, "--memory-limit", "0.1", wait=False)
+    server = launch("--models-dir", tmp_path, "--memory-limit", "0.1", "--prefix-cache-mb", 0, wait=False)
     server.wait_listening()
     answer = post(server, "/v1/models/m/load")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "insufficient_memory")

@@ -65,6 +65,24 @@ def test_a_prompt_that_begins_as_an_earlier_one_is_told_in_every_apis_usage(serv
         assert (usage["prompt_tokens_details"]["cached_tokens"] > 0) is expected
 
 
+def test_every_api_can_do_without_what_is_kept(server: Server) -> None:
+    headers = {"Authorization": "Bearer without"}
+    name = server.http.get(f"{server.root}/v1/models").json()["data"][0]["id"]
+    text = {"max_tokens": 4, "use_cache": False}
+    asked: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {"messages": _messages("hello")} | text,
+        "/v1/completions": {"prompt": SYSTEM["content"]} | text,
+        "/v1/messages": {"system": SYSTEM["content"], "messages": _messages("hello")[1:]} | text,
+        "/v1/responses": {"instructions": SYSTEM["content"], "input": "hello", "use_cache": False},
+        f"/v1/models/{name}/generate": {"prompt": SYSTEM["content"]} | text,
+    }
+    before = value(server, "cached_prompts_total")
+    for path, body in asked.items():
+        for _ in range(2):
+            assert server.post(path, body, headers=headers).status_code == 200, path
+    assert value(server, "cached_prompts_total") == before
+
+
 def test_the_metrics_count_what_was_known(server: Server) -> None:
     before = value(server, "cached_prompts_total"), value(server, "cached_prompt_tokens_total")
     for _ in range(2):
@@ -109,6 +127,8 @@ def test_prompts_are_known_after_a_restart_and_warm_ones_at_the_start(
     server = launch(*flags, "--warm-prompt", tmp_path / "system.txt")
     warm = _chat(server, "hello", key="a")
     assert 0 < _cached(warm) < warm["usage"]["prompt_tokens"] - 1
+    told = _explain(server, "somebody else", messages=_messages("something else"))
+    assert told["cached_tokens"] == _cached(warm), "it is everybody's"
     assert server.stop() == 0
     assert list((tmp_path / "kept").rglob("*.safetensors"))
     server = launch(*flags)

@@ -212,13 +212,18 @@ HARMLESSLY: list[dict[str, Any]] = [
     {"truncation": "disabled", "service_tier": "auto", "prompt_cache_retention": "in_memory", "background": None},
     {"conversation": None, "prompt": None, "n": 1, "store": False, "background": False, "max_tool_calls": 3},
     {"text": {"verbosity": "medium"}, "reasoning": {"summary": "auto", "generate_summary": None}},
-    {"stream": True, "stream_options": {"include_obfuscation": False}, "prompt_cache_key": "k", "user": "u"},
+    {"stream": True, "stream_options": {"include_obfuscation": False}, "user": "u"},
 ]
 
 
 @pytest.mark.parametrize("given", HARMLESSLY)
 def test_values_that_change_nothing_are_accepted(given: dict[str, Any]) -> None:
     assert generation(**given) == generation()
+
+
+def test_what_is_said_of_kept_prompts_is_taken_over() -> None:
+    assert generation(prompt_cache_key="k").conversation == "k"
+    assert [generation(use_cache=given).use_cache for given in (None, True, False)] == [True, True, False]
 
 
 PICTURE = {"type": "input_image", "image_url": "https://example.com/a.png"}

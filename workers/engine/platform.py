@@ -14,6 +14,13 @@ from mlx_lm.utils import dequantize_model
 from mlx_server.schemas.messages import CpuDtype, MlxMemory
 from mlx_server.workers.engine import vector_math
 
+REUSED_BYTES = 1 << 30
+"""Memory that MLX keeps for reuse: as much as passes over whole batches need, and no more.
+
+Its default for a CPU is so small that such a pass spends half its time getting memory from the system; on Metal batches
+of ever new shapes would make it grow without an end.
+"""
+
 
 def on_cpu() -> bool:
     """MLX computes on the CPU."""
@@ -38,6 +45,7 @@ def configure() -> None:
         # Each new constant would be compiled with g++ for seconds.
         mx.disable_compile()
         vector_math.quicken()
+    mx.set_cache_limit(REUSED_BYTES)
     working_set = mx.device_info().get("max_recommended_working_set_size")
     if working_set and mx.metal.is_available():
         mx.set_wired_limit(int(working_set))
@@ -60,15 +68,6 @@ def room_for_states(also_kept: int) -> int:
     whole = mx.device_info().get("max_recommended_working_set_size")
     left = int(whole) - mx.get_active_memory() if whole and not on_cpu() else psutil.virtual_memory().available
     return int(max(0.8 * left - also_kept, 0.2 * left))
-
-
-def keep_buffers() -> None:
-    """Keep as much memory for reuse as passes over whole batches need, and no more.
-
-    MLX's default for a CPU is so small that such a pass spends half its time getting memory from the system; on Metal
-    batches of ever new shapes would make it grow without an end.
-    """
-    mx.set_cache_limit(1 << 30)
 
 
 def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:

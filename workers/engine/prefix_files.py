@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -31,6 +33,12 @@ MOST_WAITING = 8
 
 SUFFIX = ".safetensors"
 
+FOLDER, FILE = re.compile(r"[0-9a-f]{10}-[0-9a-f]{10}"), re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")
+"""Names of models' folders beside each other, and of the files in them: nothing else is ever removed there."""
+
+ABANDONED_S = 3600.0
+"""A file that nobody has gone on writing for so long was left by a process that has died."""
+
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
@@ -46,7 +54,8 @@ class _File:
 
 
 class PrefixFiles:
-    """Beginnings of one model in one folder, the least recently used removed beyond `limit_bytes`.
+    """Beginnings of one model in one folder. What was used longest ago is removed when this folder, and those of other
+    models beside it, have more than `limit_bytes`.
 
     Called on the engine thread; a thread of its own writes. Files in the folder that are cut short, changed or of
     another kind are removed, and what is no such file at all is left alone.
@@ -130,6 +139,7 @@ class PrefixFiles:
                 continue
             with self._changed:
                 self._add(waiting.entry, _File(path, size))
+                self._bound()
 
     def _next(self) -> _Waiting | None:
         """What is to be written next, when its time has come; None at the end."""
@@ -152,8 +162,31 @@ class PrefixFiles:
         self._number += 1
         self._index.add(self._number, entry)
         self._files[self._number] = file
-        while sum(one.nbytes for one in self._files.values()) > self._limit:
-            self._remove(next(iter(self._files)))
+
+    def _bound(self) -> None:
+        """Remove what was used longest ago, until there is no more than the limit."""
+        own = {file.path: number for number, file in self._files.items()}
+        found = []
+        for folder in self._beside():
+            for path in folder.iterdir():
+                with contextlib.suppress(OSError):
+                    if FILE.fullmatch(path.name):
+                        found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        left = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if left <= self._limit:
+                return
+            left -= size
+            if path in own:
+                self._remove(own[path])
+            else:
+                path.unlink(missing_ok=True)
+
+    def _beside(self) -> list[Path]:
+        """The folders that share the limit."""
+        if not FOLDER.fullmatch(self._folder.name):
+            return [self._folder]
+        return [one for one in self._folder.parent.iterdir() if FOLDER.fullmatch(one.name) and one.is_dir()]
 
     def _remove(self, number: int) -> None:
         file = self._files.pop(number, None)
@@ -164,9 +197,13 @@ class PrefixFiles:
     def _scan(self) -> None:
         """Take in what earlier processes left."""
         for path in self._folder.glob("*.partial"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
         found = []
-        for path in self._folder.glob(f"*{SUFFIX}"):
+        for path in self._folder.iterdir():
+            if not FILE.fullmatch(path.name):
+                continue
             try:
                 found.append((path.stat().st_mtime_ns, path, read_beginning(path)))
             except (BadFile, OSError) as error:
@@ -174,3 +211,4 @@ class PrefixFiles:
                 path.unlink(missing_ok=True)
         for _, path, entry in sorted(found, key=lambda one: one[0]):
             self._add(entry, _File(path, path.stat().st_size))
+        self._bound()

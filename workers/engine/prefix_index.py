@@ -61,6 +61,8 @@ class PrefixIndex:
         self._entries: dict[int, Beginning] = {}
         self._nodes: dict[int, int | set[int]] = {}
         """Numbers by digest: a set where there are several."""
+        self._ends: dict[int, set[int]] = {}
+        """Numbers of those that are of use only as a whole, by their last digests."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -71,6 +73,8 @@ class PrefixIndex:
     def add(self, number: int, entry: Beginning) -> None:
         """Take a beginning in."""
         self._entries[number] = entry
+        if entry.whole and entry.digests:
+            self._ends.setdefault(entry.digests[-1], set()).add(number)
         for digest in entry.digests:
             known = self._nodes.get(digest)
             if known is None:
@@ -83,6 +87,10 @@ class PrefixIndex:
     def remove(self, number: int) -> Beginning:
         """Take one out again."""
         entry = self._entries.pop(number)
+        if entry.whole and entry.digests:
+            self._ends[entry.digests[-1]].discard(number)
+            if not self._ends[entry.digests[-1]]:
+                del self._ends[entry.digests[-1]]
         for digest in entry.digests:
             known = self._nodes[digest]
             if isinstance(known, set):
@@ -97,15 +105,25 @@ class PrefixIndex:
         """How many tokens a sequence may take over from an entry, but never all of its own, and that entry's number;
         (0, -1) if from none."""
         most = len(new) - 1
-        best = (0, -1)
+        best = self._longest_whole(new, most)
         for stop, number in self._candidates(new):
             if best[0] >= min(stop, most):
                 break
             entry = self._entries[number]
-            length = alike(entry, new, min(stop, most))
-            if not entry.whole or length == len(entry):
-                best = max(best, (length, number))
+            if not entry.whole:
+                best = max(best, (alike(entry, new, min(stop, most)), number))
         return best
+
+    def _longest_whole(self, new: Beginning, most: int) -> tuple[int, int]:
+        """As `longest`, of the entries that are of use only as a whole: many others begin alike, so they are found by
+        where they end."""
+        for digest in reversed(new.digests):
+            numbers = heapq.nlargest(MOST_COMPARED, self._ends.get(digest, ()))
+            ended = [(len(self._entries[n]), n) for n in numbers if len(self._entries[n]) <= most]
+            found = [(length, n) for length, n in ended if alike(self._entries[n], new, length) == length]
+            if found:
+                return max(found)
+        return 0, -1
 
     def nearest(self, new: Beginning) -> tuple[int, int]:
         """As `longest`, whether or not what is alike may be taken over, and of all tokens."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_map
 
 from mlx_server.workers.engine.prefix_index import Beginning, PrefixIndex, alike, as_ids
 from mlx_server.workers.sequence import Sequence
+
+log = logging.getLogger(__name__)
 
 LEAST = 16
 """Tokens that must be alike: fewer are sooner computed than looked after."""
@@ -148,15 +152,14 @@ class PrefixStore:
             return None
         return same, len(last)
 
-    def nearest(self, new: Beginning) -> Nearest:
-        """What of the kept is most alike. From any thread."""
+    def nearest(self, *new: Beginning) -> Nearest:
+        """What of the kept is most alike, to the same tokens as several owners'. From any thread."""
         with self._lock:
-            here = nearest_of(self._index, new, LEAST)
-        if self._second is None:
-            return here
-        there = self._second.nearest(new)
-        best = max(here, there, key=lambda one: one.alike)
-        return Nearest(best.alike, best.of, max(here.usable, there.usable))
+            found = [nearest_of(self._index, one, LEAST) for one in new]
+        if self._second is not None:
+            found += [self._second.nearest(one) for one in new]
+        best = max(found, key=lambda one: one.alike)
+        return Nearest(best.alike, best.of, max(one.usable for one in found))
 
     def clear(self) -> None:
         """Forget all that is in memory."""
@@ -171,8 +174,28 @@ class PrefixStore:
 
     def _put(self, entry: Beginning, cache: list[Any]) -> None:
         nbytes = sum(layer.nbytes for layer in cache)
-        if nbytes > self._limit:
+        if nbytes <= self._limit:
+            self._put_fitting(entry, cache)
             return
+        length = 0 if entry.whole else int(len(entry) * self._limit / nbytes) // LEAST * LEAST
+        log.warning(
+            "KV states of %d tokens take %d MB, more than --prefix-cache-mb; %d of them are kept",
+            len(entry),
+            nbytes >> 20,
+            length,
+        )
+        shorter = cut(cache, len(entry), length) if length else None
+        if shorter is not None:
+            for layer in shorter:  # in memory of its own
+                layer.state = tree_map(
+                    lambda one: mx.contiguous(one) if isinstance(one, mx.array) else one, layer.state
+                )
+            mx.async_eval([layer.state for layer in shorter])
+            places = tuple(place for place in entry.places if place.end <= length)
+            self._put_fitting(Beginning(entry.owner, entry.ids[:length], places), shorter)
+
+    def _put_fitting(self, entry: Beginning, cache: list[Any]) -> None:
+        nbytes = sum(layer.nbytes for layer in cache)
         for number in self._index.beginnings_of(entry):
             # One that can be cut short has all that its beginnings have.
             if not entry.whole or len(self._index[number]) == len(entry):

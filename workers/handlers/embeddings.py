@@ -44,7 +44,6 @@ class EmbeddingsHandler(ComputingHandler):
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read and try the model. Raises ModelLoadError."""
         platform.configure()
-        platform.keep_buffers()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         files = read_sentence_files(folder)
         config = read_config(files.transformer)

@@ -23,7 +23,7 @@ from mlx_server.workers.engine.companions import accompanied, drafts_bytes
 from mlx_server.workers.engine.hidden import inner_states
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
 from mlx_server.workers.engine.prefix_files import PrefixFiles
-from mlx_server.workers.engine.prefix_store import EVERYBODY, PrefixStore
+from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
@@ -31,7 +31,7 @@ from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text_embedding import embedding_beside
 from mlx_server.workers.engine.warm_up import warm_up
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.writing import WritingHandler, fingerprint, weights_print
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
 from mlx_server.workers.sequence import Broken, Sequence
 
 
@@ -40,6 +40,7 @@ class LanguageHandler(WritingHandler):
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
+        check_room(spec)
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         model, config, notes = read_model(folder, spec.cpu_dtype)
@@ -87,17 +88,6 @@ class LanguageHandler(WritingHandler):
             dimensions=embedding.dimensions,
             scoring="embedding_similarity" if embedding.maker else None,
         )
-
-    def _warm(self, system: str) -> str:
-        """Have a system prompt read for everybody; what there is to say about it. Raises ModelLoadError."""
-        try:
-            tokens = self._prompts.beginning_with(system)
-        except InvalidRequest as error:
-            raise ModelLoadError(f"--warm-prompt can't be used: {one_line(error)}") from None
-        self._engine.add(Sequence((-1, 0), tokens, 1, Sampling(temperature=0.0), tenant=EVERYBODY))
-        while self._engine.busy:
-            self._engine.step()
-        return f"{len(tokens)} tokens of --warm-prompt have been read"
 
     def _variant(self, adapter: str | None) -> str:
         """What the model would wear. Raises InvalidRequest."""

@@ -44,7 +44,6 @@ class RerankHandler(ComputingHandler):
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read and try the model. Raises ModelLoadError."""
         platform.configure()
-        platform.keep_buffers()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         config = read_config(folder)
         check_kind(folder, config)

@@ -11,6 +11,7 @@ from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.admission import Admission, footprint
 from mlx_server.workers.engine.loading import evaluate, read_context_length, read_tokenizer
 from mlx_server.workers.engine.media import MediaDecoder
 from mlx_server.workers.engine.resolve import resolve
@@ -26,7 +27,7 @@ from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
-from mlx_server.workers.handlers.writing import WritingHandler, fingerprint
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint
 
 
 class VisionHandler(WritingHandler):
@@ -41,6 +42,9 @@ class VisionHandler(WritingHandler):
         """Find, read, adapt and try the model. Raises ModelLoadError."""
         if spec.adapter_path or spec.adapter_dir or spec.draft_model:
             raise ModelLoadError("models that look at pictures take neither adapters nor a draft model")
+        if spec.kv_bits is not None:
+            raise ModelLoadError("--kv-bits: KV states of models that look at pictures can't be quantised")
+        check_room(spec)
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
@@ -65,6 +69,10 @@ class VisionHandler(WritingHandler):
             )
             unless_it_works.pop_all()
         self._prefixes = tried.prefixes
+        if spec.prompt_cache_dir is not None:
+            notes.append("--prompt-cache-dir is for models of text: this one's prompts are kept in memory only")
+        kept_bytes = spec.feature_cache_bytes + spec.prefix_cache_bytes
+        limit = platform.room_for_states(kept_bytes) if spec.kv_bytes is None else spec.kv_bytes
         engine = VisionEngine(
             model,
             set(tokenizer.eos_token_ids),
@@ -72,6 +80,8 @@ class VisionHandler(WritingHandler):
             prefill_step_size=spec.prefill_step_size,
             tower=tried.tower,
             prefixes=tried.prefixes,
+            gap_s=spec.max_gap_s,
+            admission=Admission(footprint(text_model), limit, grouped=False),
         )
         self._embedding = embedding = embedding_beside(
             EchoingEngine(text_model, engine),
@@ -83,6 +93,8 @@ class VisionHandler(WritingHandler):
             shown_inputs(self._prompts, context_length),
         )
         self._engine = embedding.engine
+        if spec.warm_prompt is not None:
+            notes.append(self._warm(spec.warm_prompt))
         return ModelFacts(
             rows=tried.rows,
             context_length=context_length,

@@ -29,7 +29,7 @@ from mlx_server.workers.engine.dialect import Dialect
 from mlx_server.workers.engine.diverging import message_at
 from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix_index import Beginning, as_ids
-from mlx_server.workers.engine.prefix_store import PrefixStore, owner_of
+from mlx_server.workers.engine.prefix_store import EVERYBODY, PrefixStore, owner_of
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.render import TemplateDefaults
 from mlx_server.workers.engine.resolve import one_line
@@ -37,7 +37,7 @@ from mlx_server.workers.engine.text_embedding import TextEmbedding
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.stepping import SteppingHandler
-from mlx_server.workers.sequence import Sequence
+from mlx_server.workers.sequence import Broken, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,21 @@ class WritingHandler(SteppingHandler):
         check_templates(self._prompts, spec)
         return dialect
 
+    def _warm(self, system: str) -> str:
+        """Have a system prompt read for everybody; what there is to say about it. Raises ModelLoadError."""
+        if not self._prefixes.keeps:
+            return "--warm-prompt is not read: nothing can be kept of this model's prompts"
+        try:
+            tokens = self._prompts.beginning_with(system)
+        except InvalidRequest as error:
+            raise ModelLoadError(f"--warm-prompt can't be used: {one_line(error)}") from None
+        self._engine.add(Sequence((-1, 0), tokens, 1, Sampling(temperature=0.0), tenant=EVERYBODY))
+        while self._engine.busy:
+            for item in self._engine.step():
+                if isinstance(item, Broken):
+                    raise ModelLoadError(f"--warm-prompt can't be read: {item.message}")
+        return f"{len(tokens)} tokens of --warm-prompt have been read"
+
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render, tokenise, and process what is shown. Raises InvalidRequest."""
         if not isinstance(request, GenerationRequest):
@@ -105,8 +120,9 @@ class WritingHandler(SteppingHandler):
         """What is kept, and where the prompt differs from what is most alike. Raises InvalidRequest."""
         read = self._prompts.read(question.prompt, question.tool_use)
         places = () if read.media is None else read.media.places
-        owner = owner_of(question.tenant, self._variant(question.adapter))
-        found = self._prefixes.nearest(Beginning(owner, as_ids(read.tokens), places))
+        variant = self._variant(question.adapter)
+        owners = (owner_of(tenant, variant) for tenant in (question.tenant, EVERYBODY))
+        found = self._prefixes.nearest(*(Beginning(owner, as_ids(read.tokens), places) for owner in owners))
         count, alike = len(read.tokens), found.alike
         if not found.of or alike >= min(count, found.of):
             return Known(count, found.usable, alike, found.of)
@@ -136,6 +152,12 @@ def weights_print(folder: Path) -> str:
         (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in folder.glob("*.safetensors")
     )
     return hashlib.sha256(repr(files).encode()).hexdigest()[:10]
+
+
+def check_room(spec: Load) -> None:
+    """Raise ModelLoadError if there is a prompt to be kept, and no room to keep any."""
+    if spec.warm_prompt is not None and not spec.prefix_cache_bytes:
+        raise ModelLoadError("--warm-prompt needs room to be kept in: --prefix-cache-mb is 0")
 
 
 def check_templates(prompts: PromptMaker, spec: Load) -> None:

@@ -10,8 +10,10 @@ import pytest
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
 from mlx_server.app.fleet import need
 from mlx_server.app.fleet.device import Device
+from mlx_server.app.fleet.memory import serving_of
 from mlx_server.app.fleet.need import Serving, need_of, scripted_need
 from mlx_server.app.fleet.verdict import fits_message
+from mlx_server.app.settings import ModelSettings, ModelType
 
 GB = 1 << 30
 CPU = Device("cpu", 64 * GB, 60 * GB)
@@ -113,3 +115,9 @@ def test_limit_is_a_share_of_what_the_device_has(device: Device, limit: int) -> 
 )
 def test_verdict_is_in_words_that_clients_know(available: float, required: float, message: str) -> None:
     assert fits_message(int(available * GB), int(required * GB)) == message
+
+
+@pytest.mark.parametrize(("model_type", "kept_mb"), [("lm", 1000), ("vlm", 1200), ("embeddings", 0), ("rerank", 0)])
+def test_what_is_kept_of_prompts_and_pictures_counts(model_type: ModelType, kept_mb: int) -> None:
+    settings = ModelSettings("model", prefix_cache_bytes=1000 << 20, feature_cache_bytes=200 << 20)
+    assert serving_of(settings, model_type).kept_bytes == kept_mb << 20

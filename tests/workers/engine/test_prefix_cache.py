@@ -204,6 +204,52 @@ def test_the_least_recently_used_leaves_first(llama: Any) -> None:
     assert _run(engine, 20, prompts[1]).cached_tokens == 0
 
 
+def test_of_what_is_too_large_the_beginning_is_kept(llama: Any, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(12)
+    prompt = [rng.randrange(4, llama.args.vocab_size) for _ in range(400)]
+    probe = _store()
+    _run(_engine(llama, probe), 0, prompt)
+    store = _store(probe.nbytes // 2)
+    engine = _engine(llama, store)
+    _run(engine, 1, prompt)
+    again = _run(engine, 2, prompt)
+    _check(llama, again)
+    assert len(prompt) // 4 < again.cached_tokens < len(prompt) // 2 + 16
+    assert 0 < store.nbytes <= probe.nbytes // 2
+    assert "more than --prefix-cache-mb" in caplog.text
+
+
+def test_a_prompt_that_was_cancelled_twice_is_read_on_and_not_again(llama: Any) -> None:
+    rng = random.Random(13)
+    prompt = [rng.randrange(4, llama.args.vocab_size) for _ in range(300)]
+    engine = _engine(llama, _store())
+    known = []
+    for number in range(3):
+        one = sequence(number, prompt, 4)
+        engine.add(one)
+        for _ in range(3):
+            engine.step()
+        engine.remove(one.key)
+        known.append(one.cached_tokens)
+    assert 0 == known[0] < known[1] < known[2]
+    last = _run(engine, 9, prompt)
+    _check(llama, last)
+    assert last.cached_tokens > known[2]
+
+
+def test_the_log_tells_where_a_conversation_became_another_one(llama: Any, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(14)
+    system, first, second = (_message(rng, llama, length) for length in (40, 50, 60))
+    engine = _engine(llama, _store())
+    with caplog.at_level("INFO"):
+        one = _run(engine, 1, [*system, *first], conversation="c")
+        _run(engine, 2, [*one.context, *second], conversation="c")
+        assert "differs" not in caplog.text
+        _run(engine, 3, [*system, *second], conversation="c")
+    assert f"differs at token {len(system)} of" in caplog.text
+    assert "in message 1" in caplog.text
+
+
 def test_two_that_come_together_and_begin_alike_share_what_the_first_has_read(llama: Any) -> None:
     rng = random.Random(9)
     system = _message(rng, llama, 150)

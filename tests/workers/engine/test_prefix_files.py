@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,28 @@ def test_a_file_that_is_gone_is_no_harm(llama: Any, tmp_path: Path) -> None:
 
 def test_other_files_are_left_alone_and_half_written_ones_removed(llama: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "x.partial").write_text("half")
+    for name, age_s in (("old.partial", 4000), ("new.partial", 0)):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     _engine(llama, tmp_path).close()
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "new.partial"}, "others may be writing there"
+
+
+def test_models_share_the_limit_and_nothing_else_is_touched(llama: Any, tmp_path: Path) -> None:
+    one, other = tmp_path / f"{0:010x}-{1:010x}", tmp_path / f"{0:010x}-{2:010x}"
+    model = tmp_path / "model" / f"{0:032x}.safetensors"
+    for path in (model, tmp_path / "weights.safetensors", other / "model.safetensors"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(1 << 20))
+    _say(llama, one, PROMPT)
+    [kept] = one.glob("*.safetensors")
+    size = kept.stat().st_size
+    _say(llama, other, [token + 1 for token in PROMPT], limit_bytes=int(1.5 * size))
+    assert not kept.exists()
+    assert sum(path.stat().st_size == size for path in other.iterdir()) == 1
+    assert model.exists()
+    assert (tmp_path / "weights.safetensors").exists()
+    assert (other / "model.safetensors").exists()
 
 
 def test_the_least_recently_used_files_make_room(llama: Any, tmp_path: Path) -> None:

@@ -69,6 +69,18 @@ def test_a_whole_entry_is_of_use_only_to_what_has_all_of_it() -> None:
     assert index.nearest(_beginning([*range(50), 99])) == (50, 2)
 
 
+def test_a_whole_entry_is_found_among_many_later_ones_that_begin_with_it() -> None:
+    index, system = PrefixIndex(), list(range(300))
+    index.add(1, _beginning(system, whole=True))
+    for number in range(2, 4 * MOST_COMPARED):
+        index.add(number, _beginning([*system, *[number] * 200], whole=True))
+    assert index.longest(_beginning([*system, 1, 1, 1])) == (300, 1)
+    for number in range(1, 4 * MOST_COMPARED):
+        index.remove(number)
+    assert not index._nodes
+    assert not index._ends
+
+
 def test_owners_share_nothing() -> None:
     index = PrefixIndex()
     index.add(1, _beginning(list(range(100)), "a"))

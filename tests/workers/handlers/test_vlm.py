@@ -309,6 +309,26 @@ def test_what_does_not_work_with_pictures_is_said_at_the_start(flag: str) -> Non
         _load(SHAPES, **{flag: "/somewhere"})
 
 
+def test_flags_that_cannot_hold_for_pictures_are_said_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="--kv-bits"):
+        _load(SHAPES, kv_bits=8)
+    with pytest.raises(ModelLoadError, match="--warm-prompt needs room"):
+        _load(SHAPES, warm_prompt="Answer briefly.", prefix_cache_bytes=0)
+    handler, facts = _load(SHAPES, prompt_cache_dir=str(tmp_path))
+    handler.close()
+    assert facts.notes == ("--prompt-cache-dir is for models of text: this one's prompts are kept in memory only",)
+
+
+def test_a_warm_prompt_is_read_for_everybody() -> None:
+    system = "Answer briefly, in one word, and in lower case letters only, please."
+    handler, facts = _load(SHAPES, warm_prompt=system)
+    messages = Message("system", system), said("What colour is the shape?", SCENE.image())
+    _, finished = _answer(handler, *messages, tenant="a")
+    assert finished.cached_tokens > 10
+    assert facts.notes[0].endswith("tokens of --warm-prompt have been read")
+    handler.close()
+
+
 def test_code_in_a_models_folder_is_never_run(folder: Path, tmp_path: Path) -> None:
     proof = tmp_path / "proof"
     (folder / "code.py").write_text(f"open({str(proof)!r}, 'w')")
