@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-LEAST = 1 << 14
+LEAST = 1 << 12
 """Numbers, below which MLX computes them: to wait for it in the middle of a pass takes time, too."""
 
 SLOW = 4.0
