@@ -60,7 +60,7 @@ class Engine:
     """A loaded model and the settings found fastest for each number of clients."""
 
     def __init__(self, model_path: Path) -> None:
-        configure()
+        configure(quicken=False)
         model, self._tokenizer = mlx_lm.load(str(model_path), lazy=True)[:2]
         self._model, _ = suit_weights(model, "auto")
         mx.eval(self._model.parameters())

@@ -44,7 +44,7 @@ class VisionEngine(Engine):
     """A loaded vision model."""
 
     def __init__(self, model_path: Path) -> None:
-        configure()
+        configure(quicken=False)
         model, self._processor = mlx_vlm.load(str(model_path), lazy=True, trust_remote_code=False)
         self._model, _ = suit_weights(model, "auto")
         mx.eval(self._model.parameters())

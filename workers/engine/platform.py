@@ -38,13 +38,14 @@ def device_name() -> str:
     return f"{mx.default_device().type.name} ({info.get('device_name') or info.get('architecture') or 'unknown'})"
 
 
-def configure() -> None:
-    """Settle the engine thread's MLX: call it there, first."""
+def configure(*, quicken: bool = True) -> None:
+    """Settle the engine thread's MLX: call it there, first. Without `quicken` MLX's own functions stay, slow or not."""
     mx.random.seed(secrets.randbits(63))
     if on_cpu():
         # Each new constant would be compiled with g++ for seconds.
         mx.disable_compile()
-        vector_math.quicken()
+        if quicken:
+            vector_math.quicken()
     mx.set_cache_limit(REUSED_BYTES)
     working_set = mx.device_info().get("max_recommended_working_set_size")
     if working_set and mx.metal.is_available():
