@@ -14,7 +14,6 @@ from mlx_server.queue.ticket import Ticket, TicketState
 LOOK_AHEAD = 256
 """How far down the line companions for the running class are looked for: it bounds the work, not the line."""
 
-
 MOST_HOMES = 1024
 """Conversations whose lanes are remembered."""
 

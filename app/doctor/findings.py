@@ -97,26 +97,30 @@ def wired(facts: Facts) -> Iterator[Finding]:
     if facts.wired_limit_mb is None or facts.mlx is None or facts.mlx.working_set_bytes is None:
         return
     best = best_wired_limit_mb(facts.memory_bytes)
-    settings = " ".join(wired_settings(facts.memory_bytes))
     found = f"the GPU may hold {facts.mlx.working_set_bytes / GB:.1f} GB"
     if facts.mlx.working_set_bytes >> 20 >= best:
         yield Finding("wired memory", Verdict.GOOD, found)
         return
+    settings = " ".join(wired_settings(facts.memory_bytes))
     advice = f"For large models raise it: sudo sysctl {settings} (until the next start of the machine)."
     yield Finding("wired memory", Verdict.NOTICE, found, advice)
 
 
 def best_wired_limit_mb(memory_bytes: int) -> int:
     """The larger of four fifths of the memory and all but 5 GB."""
-    total_mb = memory_bytes >> 20
-    return max(int(total_mb * WIRED_SHARE), total_mb - WIRED_REST_MB)
+    return most_mb(memory_bytes, WIRED_SHARE, WIRED_REST_MB)
 
 
 def wired_settings(memory_bytes: int) -> list[str]:
     """What `sysctl` is to set: the limit, and the mark below which nothing wired is taken back."""
-    total_mb = memory_bytes >> 20
-    low = max(int(total_mb * LOW_SHARE), total_mb - LOW_REST_MB)
+    low = most_mb(memory_bytes, LOW_SHARE, LOW_REST_MB)
     return [f"{WIRED_LIMIT}={best_wired_limit_mb(memory_bytes)}", f"{WIRED_LOW}={low}"]
+
+
+def most_mb(memory_bytes: int, share: float, rest_mb: int) -> int:
+    """The larger of a share of the memory and all but a rest."""
+    total_mb = memory_bytes >> 20
+    return max(int(total_mb * share), total_mb - rest_mb)
 
 
 def folders(facts: Facts) -> Iterator[Finding]:

@@ -61,8 +61,6 @@ class BatchEngine(ReplayingEngine):
             marks=frozenset(stop_tokens),
         )
         self._ends: dict[Key, set[int]] = {}
-        self._undisturbed = False
-        """Nothing was read in the step before, so that this one's time is that of decoding."""
 
     @property
     def groups(self) -> list[list[Key]]:
@@ -99,8 +97,7 @@ class BatchEngine(ReplayingEngine):
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._rows)
         produced: list[Token | Broken] = [*self._decode()]
-        self._undisturbed = not self._reader.busy or (running > 0 and self._pace.wants_a_step(running))
-        if not self._undisturbed:
+        if self._pace.may_read(running, waits=self._reader.busy):
             for item in self._reader.step(running=running, since=began):
                 match item:
                     case Read(sequences, cache):
@@ -114,8 +111,7 @@ class BatchEngine(ReplayingEngine):
             return []
         began = time.monotonic()
         drawn = self._rows.step()
-        if self._undisturbed:
-            self._pace.decoded(time.monotonic() - began, len(drawn))
+        self._pace.decoded(time.monotonic() - began, len(drawn))
         reports = self._reports(drawn)
         none: tuple[None, tuple[()]] = (None, ())
         return [

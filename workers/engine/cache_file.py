@@ -67,8 +67,8 @@ def state_of(layer: Any) -> Any:
     return layer.state
 
 
-def write(path: Path, entry: Beginning, taken: Snapshot) -> int:
-    """Write a file that is there as a whole or not at all; its size in bytes. Raises OSError."""
+def write(path: Path, entry: Beginning, taken: Snapshot) -> None:
+    """Write a file that is there as a whole or not at all. Raises OSError."""
     tensors: list[tuple[str, str, list[int], Bytes]] = [(IDS, "I32", [len(entry)], entry.ids.view(np.uint8))]
     tensors += [(name, DTYPES[array.dtype], list(array.shape), raw(array)) for name, array in taken.arrays.items()]
     header: dict[str, Any] = {}
@@ -87,7 +87,6 @@ def write(path: Path, entry: Beginning, taken: Snapshot) -> int:
         for _, _, _, data in tensors:
             file.write(data.data)
     partial.replace(path)
-    return path.stat().st_size
 
 
 def raw(array: mx.array) -> Bytes:

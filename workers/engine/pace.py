@@ -12,6 +12,9 @@ ROUND_ABOVE = 64
 """More tokens than this are read in multiples of 16, which kernels like; fewer as they are, or they could not grow
 where few take as long as many."""
 
+WHOLE = 64
+"""Prompts with no more tokens to read are not read in chunks, unless a gap between tokens is aimed at."""
+
 GAP_IN_STEPS = 2.3
 """How long a gap between tokens may be where no target is set: so many times a step without any reading."""
 
@@ -52,11 +55,23 @@ class Pace:
         """Of the steps that were measured."""
         self._reads = 0
         """Since a step was measured."""
+        self._undisturbed = True
+        """Nothing was read in the step before, so that this one's time is that of decoding."""
 
     @property
     def exact(self) -> bool:
         """A gap between tokens is aimed at."""
         return self._gap_s is not None
+
+    def may_read(self, rows: int, *, waits: bool) -> bool:
+        """Whether a prompt that `waits` is read in this step, beside so many rows."""
+        self._undisturbed = not waits or (rows > 0 and self.wants_a_step(rows))
+        return not self._undisturbed
+
+    def is_short(self, left: int) -> bool:
+        """Reading so many tokens in chunks would take longer than it is worth: the first few cost as much as some
+        more."""
+        return not self.exact and left <= WHOLE
 
     def wants_a_step(self, rows: int) -> bool:
         """A step of so many rows without any reading should be measured before prompts are read beside one again."""
@@ -81,7 +96,9 @@ class Pace:
         return self._most
 
     def decoded(self, seconds: float, rows: int) -> None:
-        """A step of so many rows without any reading took so long."""
+        """Decoding so many rows took so long; it is a measurement if nothing was read in the step before."""
+        if not self._undisturbed:
+            return
         if not self._like(rows):
             self._steps_s.clear()
         self._rows = rows

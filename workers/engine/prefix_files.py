@@ -9,7 +9,6 @@ import re
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,6 @@ class _Waiting:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    nbytes: int
-
-
 class PrefixFiles:
     """Beginnings of one model in one folder. What was used longest ago is removed when this folder, and those of other
     models beside it, have more than `limit_bytes`.
@@ -69,7 +62,7 @@ class PrefixFiles:
         self._rest_s = rest_s
         self._classes = [type(layer).__name__ for layer in make_prompt_cache(model)]
         self._index = PrefixIndex()
-        self._files: OrderedDict[int, _File] = OrderedDict()
+        self._files: dict[int, Path] = {}
         self._number = 0
         self._waiting: list[_Waiting] = []
         self._closed = False
@@ -87,10 +80,10 @@ class PrefixFiles:
             length, number = self._index.longest(new)
             if length <= max(more_than, LEAST_TOKENS - 1):
                 return None
-            entry, file = self._index[number], self._files[number]
+            entry, path = self._index[number], self._files[number]
         try:
-            cache = read_cache(file.path, self._classes)
-            os.utime(file.path)
+            cache = read_cache(path, self._classes)
+            os.utime(path)
         except Exception as error:  # noqa: BLE001 - a file may hold anything, and be gone
             log.warning("a kept prompt can't be read and is removed: %s", error)
             with self._changed:
@@ -133,12 +126,12 @@ class PrefixFiles:
         while (waiting := self._next()) is not None:
             path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
             try:
-                size = write(path, waiting.entry, waiting.taken)
+                write(path, waiting.entry, waiting.taken)
             except Exception as error:  # noqa: BLE001 - a disk may be full, and a state of a kind that no file holds
                 log.warning("a prompt is not kept on disk: %s: %s", type(error).__name__, error)
                 continue
             with self._changed:
-                self._add(waiting.entry, _File(path, size))
+                self._add(waiting.entry, path)
                 self._bound()
 
     def _next(self) -> _Waiting | None:
@@ -155,23 +148,24 @@ class PrefixFiles:
                     return self._waiting.pop(0)
                 self._changed.wait(left)
 
-    def _add(self, entry: Beginning, file: _File) -> None:
+    def _add(self, entry: Beginning, path: Path) -> None:
         for number in self._index.beginnings_of(entry):
             if not entry.whole or len(self._index[number]) == len(entry):
                 self._remove(number)
         self._number += 1
         self._index.add(self._number, entry)
-        self._files[self._number] = file
+        self._files[self._number] = path
 
     def _bound(self) -> None:
         """Remove what was used longest ago, until there is no more than the limit."""
-        own = {file.path: number for number, file in self._files.items()}
+        own = {path: number for number, path in self._files.items()}
         found = []
         for folder in self._beside():
             for path in folder.iterdir():
                 with contextlib.suppress(OSError):
                     if FILE.fullmatch(path.name):
-                        found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+                        status = path.stat()
+                        found.append((status.st_mtime_ns, status.st_size, path))
         left = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
             if left <= self._limit:
@@ -189,10 +183,10 @@ class PrefixFiles:
         return [one for one in self._folder.parent.iterdir() if FOLDER.fullmatch(one.name) and one.is_dir()]
 
     def _remove(self, number: int) -> None:
-        file = self._files.pop(number, None)
-        if file is not None:
+        path = self._files.pop(number, None)
+        if path is not None:
             self._index.remove(number)
-            file.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def _scan(self) -> None:
         """Take in what earlier processes left."""
@@ -210,5 +204,5 @@ class PrefixFiles:
                 log.warning("a kept prompt can't be read and is removed: %s", error)
                 path.unlink(missing_ok=True)
         for _, path, entry in sorted(found, key=lambda one: one[0]):
-            self._add(entry, _File(path, path.stat().st_size))
+            self._add(entry, path)
         self._bound()

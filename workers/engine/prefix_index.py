@@ -88,8 +88,9 @@ class PrefixIndex:
         """Take one out again."""
         entry = self._entries.pop(number)
         if entry.whole and entry.digests:
-            self._ends[entry.digests[-1]].discard(number)
-            if not self._ends[entry.digests[-1]]:
+            others = self._ends[entry.digests[-1]]
+            others.discard(number)
+            if not others:
                 del self._ends[entry.digests[-1]]
         for digest in entry.digests:
             known = self._nodes[digest]

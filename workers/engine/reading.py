@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = 3
 """Ends of messages, from the prompt's end, at which a cache is kept that can't be cut short later; and the first."""
 
-WHOLE = 64
-"""Prompts with no more tokens to read are not read in chunks, unless a gap between tokens is aimed at."""
-
 WORTH_KEEPING = 64
 """Tokens of a prompt that are kept before its answer has come to an end."""
 
@@ -116,7 +113,12 @@ class PromptReader:
             chunk, together = self._pace.tokens, self._pace.together(len(waiting), running)
         turn = next_turn(
             [
-                Waiting(one.left, one.passed, one.failed or bool(one.stops), beside and self._is_short(one))
+                Waiting(
+                    one.left,
+                    one.passed,
+                    one.failed or bool(one.stops),
+                    beside and not one.begun and self._pace.is_short(one.left),
+                )
                 for one in waiting
             ],
             chunk=chunk,
@@ -156,10 +158,6 @@ class PromptReader:
             reading.done, reading.cache = found
             reading.sequence.found(reading.done)
         reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
-
-    def _is_short(self, reading: _Reading) -> bool:
-        """Reading it in chunks would take longer than it is worth: the first few tokens cost as much as some more."""
-        return not self._pace.exact and reading.left <= WHOLE and not reading.begun
 
     def _tell_divergence(self, sequence: Sequence) -> None:
         """Say why a conversation's prompt has to be read again."""

@@ -31,7 +31,7 @@ from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.text_embedding import embedding_beside
 from mlx_server.workers.engine.warm_up import warm_up
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, states_bytes, weights_print
 from mlx_server.workers.sequence import Broken, Sequence
 
 
@@ -114,7 +114,7 @@ def make_engine(
         return SequentialEngine(
             model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes, kv_bits=spec.kv_bits
         )
-    limit = platform.room_for_states(spec.prefix_cache_bytes) if spec.kv_bytes is None else spec.kv_bytes
+    limit = states_bytes(spec, spec.prefix_cache_bytes)
     return BatchEngine(
         model,
         stop_tokens,

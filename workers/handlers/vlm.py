@@ -27,7 +27,7 @@ from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, states_bytes
 
 
 class VisionHandler(WritingHandler):
@@ -71,8 +71,7 @@ class VisionHandler(WritingHandler):
         self._prefixes = tried.prefixes
         if spec.prompt_cache_dir is not None:
             notes.append("--prompt-cache-dir is for models of text: this one's prompts are kept in memory only")
-        kept_bytes = spec.feature_cache_bytes + spec.prefix_cache_bytes
-        limit = platform.room_for_states(kept_bytes) if spec.kv_bytes is None else spec.kv_bytes
+        limit = states_bytes(spec, spec.feature_cache_bytes + spec.prefix_cache_bytes)
         engine = VisionEngine(
             model,
             set(tokenizer.eos_token_ids),

@@ -160,6 +160,11 @@ def check_room(spec: Load) -> None:
         raise ModelLoadError("--warm-prompt needs room to be kept in: --prefix-cache-mb is 0")
 
 
+def states_bytes(spec: Load, also_kept: int) -> int:
+    """What KV states of requests that run together may take: what is asked for, or most of what is left."""
+    return platform.room_for_states(also_kept) if spec.kv_bytes is None else spec.kv_bytes
+
+
 def check_templates(prompts: PromptMaker, spec: Load) -> None:
     """Find out at the start what the operator got wrong. Raises ModelLoadError."""
     if spec.chat_template is None and not spec.chat_template_args:

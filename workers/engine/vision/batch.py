@@ -59,8 +59,6 @@ class VisionEngine(ReplayingEngine):
         self._rows = rows
         self._pace = Pace(gap_s, prefill_step_size)
         self._prompts = PromptReader(model, self._pace, tower, self._prefixes)
-        self._undisturbed = False
-        """Nothing was read in the step before, so that this one's time is that of decoding."""
         self._samplers = ReportingSamplers()
         self._batch = self._empty_batch()
 
@@ -119,8 +117,8 @@ class VisionEngine(ReplayingEngine):
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._batch.uids)
         produced: list[Token | Broken] = [*self._decode()]
-        self._undisturbed = not self._prompts.busy or (running > 0 and self._pace.wants_a_step(running))
-        match None if self._undisturbed else self._prompts.step(running=running, since=began):
+        reads = self._pace.may_read(running, waits=self._prompts.busy)
+        match self._prompts.step(running=running, since=began) if reads else None:
             case Read() as read:
                 self._join(read)
             case Broken() as broken:
@@ -132,8 +130,7 @@ class VisionEngine(ReplayingEngine):
             return []
         began, drawn = time.monotonic(), self._samplers.drawn()
         responses = self._batch.next()
-        if self._undisturbed:
-            self._pace.decoded(time.monotonic() - began, len(responses))
+        self._pace.decoded(time.monotonic() - began, len(responses))
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
         reports = self._report({r.uid: r.token for r in responses}, drawn)

@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from mlx_server.workers.engine.pace import Pace
 from mlx_server.workers.engine.prefix_store import PrefixStore
-from mlx_server.workers.engine.reading import WHOLE
 from mlx_server.workers.engine.replay import describe
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin, look_at
@@ -104,7 +103,7 @@ class PromptReader:
             return None
         begins = reading.prefill is None
         reading.prefill = prefill = reading.prefill or self._begin(reading)
-        chunk = self._pace.most if begins and self._is_short(prefill) else self._chunk(running)
+        chunk = self._pace.most if begins and self._pace.is_short(prefill.left) else self._chunk(running)
         if prefill.advance(self._model, chunk) and prefill.left > 1:
             return None
         prefix = sequence.prefix
@@ -113,10 +112,6 @@ class PromptReader:
         logits = prefill.finish(self._model)
         mx.eval(logits, [layer.state for layer in prefill.cache])
         return Read(sequence, prefill, logits)
-
-    def _is_short(self, prefill: Prefill) -> bool:
-        """Reading it in chunks would take longer than it is worth."""
-        return not self._pace.exact and prefill.left <= WHOLE
 
     def _chunk(self, running: int) -> int:
         """How many tokens may be read beside so many rows: more where many prompts wait."""
