@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from mlx_server.app import errors
+from mlx_server.app.ignored import ignored_header
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.messages import Event, Failed, Finished, Part, Started
@@ -65,7 +66,8 @@ class GenerationResponse(WatchedResponse):
     """Answers one ticket. Whoever leaves before the end frees its place: at once, whatever the answer was doing.
 
     Nothing is sent before the first event, so that a refusal is a status code and a lost worker can be replaced.
-    `keep` is awaited before the answer's last byte is sent: who has all of it can count on what `keep` does.
+    `ignored` are the fields that nobody knows. `keep` is awaited before the answer's last byte is sent: who has all of
+    it can count on what `keep` does.
     """
 
     def __init__(
@@ -75,14 +77,14 @@ class GenerationResponse(WatchedResponse):
         encoder: Encoder,
         *,
         stream: bool,
-        headers: Mapping[str, str],
+        ignored: Sequence[str] = (),
         keep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._queue = queue
         self._ticket = ticket
         self._encoder = encoder
         self._stream = stream
-        self._headers = headers
+        self._ignored = ignored
         self._keep = keep
 
     def leave(self) -> None:
@@ -100,11 +102,11 @@ class GenerationResponse(WatchedResponse):
         else:
             body = self._encoder.whole(events)
             await self._kept()
-            await send(start_of("application/json", {"Content-Length": str(len(body)), **self._headers}))
+            await send(start_of("application/json", {"Content-Length": str(len(body)), **self._headers()}))
             await send({"type": "http.response.body", "body": body})
 
     async def _send_stream(self, send: Send, events: list[Part | Finished], failed: Failed | None) -> None:
-        await send(start_of_stream(self._headers))
+        await send(start_of_stream(self._headers()))
         part = self._encoder.begin(self._ticket.started) + self._encoder.events(events)
         while failed is None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -120,6 +122,10 @@ class GenerationResponse(WatchedResponse):
         part += self._encoder.error(errors.of_failure(failed))
         await self._kept()
         await send({"type": "http.response.body", "body": part})
+
+    def _headers(self) -> dict[str, str]:
+        """What of the request changed nothing, as far as that is known by now."""
+        return ignored_header((*self._ignored, *self._ticket.ignored))
 
     async def _kept(self) -> None:
         if self._keep is not None:

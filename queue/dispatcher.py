@@ -20,6 +20,7 @@ from mlx_server.schemas.messages import (
     FailureKind,
     Finished,
     Part,
+    Prepared,
     Reasoning,
     Score,
     Started,
@@ -203,6 +204,8 @@ class Dispatcher:
             if ticket is None or ticket.lane is not lane:
                 continue
             match event:
+                case Prepared():
+                    ticket.prepared = event
                 case Started():
                     ticket.started = event
                 case Text() | Reasoning() | ToolCall():

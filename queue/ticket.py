@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.policy import batch_class, conversation
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.messages import Started
+from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.messages import Prepared, Started
 
 if TYPE_CHECKING:
     from mlx_server.queue.lane import Lane
@@ -59,6 +60,8 @@ class Ticket:
         self.survived_a_worker = False
         """A worker that knew it has died."""
         self.started_at: float | None = None
+        self.prepared: Prepared | None = None
+        """What the worker said once it had made tokens of it, if it is for text."""
         self.started: Started | None = None
         """What the worker announced, if the request wanted it."""
         self.last_text_at: dict[int, float] = {}
@@ -76,6 +79,12 @@ class Ticket:
     def ended(self) -> bool:
         """The ticket has come to its one end."""
         return self.state in _ENDS
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The request's fields that change nothing, as far as that is known by now."""
+        said = self.request.ignored if isinstance(self.request, GenerationRequest) else ()
+        return said + (self.prepared.ignored if self.prepared else ())
 
     @property
     def rows_missing(self) -> int:
@@ -108,6 +117,6 @@ class Ticket:
         self.move(TicketState.WAITING)
         self.replays += died
         self.rows_granted = self.rows_done = 0
-        self.started_at = self.started = None
+        self.started_at = self.started = self.prepared = None
         self.last_text_at = {}
         self.mailbox.clear()

@@ -177,7 +177,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     reasoning. `adapter` names a folder of LoRA weights, `draft` asks for speculative decoding. `announce` asks for a
     `Started` event. `tenant` is whose request it is: what is kept of one tenant's prompts is not used for another's.
     `use_cache`: what is kept of earlier prompts may be used for this one, and this one may be kept. `conversation` is
-    what the client calls the conversation that this belongs to.
+    what the client calls the conversation that this belongs to. `ignored` are the paths of its fields that are known
+    and change nothing here: the answer tells them.
     """
 
     prompts: tuple[Prompt, ...]
@@ -196,6 +197,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     tenant: str = ""
     use_cache: bool = True
     conversation: str = ""
+    ignored: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -150,7 +150,16 @@ class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
     cached_tokens: int
 
 
-StepEvent = Started | Event
+class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
+    """A request for text has become tokens, `prompt_tokens` in all, and may wait for rows. `ignored` are the paths of
+    its fields that change nothing with this model."""
+
+    ticket: int
+    prompt_tokens: int
+    ignored: tuple[str, ...] = ()
+
+
+StepEvent = Prepared | Started | Event
 
 
 class ModelFacts(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from mlx_server.schemas.messages import (
     Load,
     LoadFailed,
     Loading,
+    Prepared,
     Ready,
     Step,
     StepEvent,
@@ -61,12 +62,19 @@ def failure(broken: Broken) -> Failed:
     return Failed(broken.key[0], FailureKind.ENGINE, generation_failed(broken.message))
 
 
+def prepared(ticket: int, sequences: list[Sequence]) -> Prepared:
+    """What a request for text has become; a prompt that several choices share counts once."""
+    ignored = dict.fromkeys(name for sequence in sequences for name in sequence.ignored)
+    return Prepared(ticket, sum(len(each.prompt) for each in sequences if not each.follows), tuple(ignored))
+
+
 @dataclass(slots=True)
 class Job:
     """A ticket as the worker knows it: sequences once prepared, rows as granted."""
 
     granted: int
     preparing: asyncio.Task[list[Sequence]]
+    writes: bool = False
     announced: bool = False
     sequences: list[Sequence] | None = None
     started: int = 0
@@ -180,8 +188,9 @@ class WorkerProcess:
     def _take_in(self, message: Submit) -> Coroutine[None, None, None]:
         ticket, request = message.ticket, message.request
         preparing = asyncio.ensure_future(self._sequences(ticket, request))
+        writes = isinstance(request, GenerationRequest)
         announced = isinstance(request, GenerationRequest) and request.announce
-        job = self._jobs[ticket] = Job(message.rows, preparing, announced)
+        job = self._jobs[ticket] = Job(message.rows, preparing, writes, announced)
         return self._prepare(ticket, job)
 
     async def _sequences(self, ticket: int, request: Work) -> list[Sequence]:
@@ -191,6 +200,8 @@ class WorkerProcess:
     async def _prepare(self, ticket: int, job: Job) -> None:
         try:
             job.sequences = await job.preparing
+            if job.writes:
+                self.send(Step([prepared(ticket, job.sequences)]))
             self._start(ticket, job)
         except asyncio.CancelledError:
             pass  # its client left meanwhile

@@ -60,6 +60,8 @@ class Sequence:
     """Of the drafted tokens, those that were emitted."""
     tenant: str = ""
     """Whose request it is: nothing that is kept of it is used for others'."""
+    ignored: tuple[str, ...] = ()
+    """The paths of the request's fields that change nothing with this model."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
     use_cache: bool = True

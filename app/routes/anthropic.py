@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.encoders.anthropic import MessagesEncoder
+from mlx_server.app.ignored import ignored_header
 from mlx_server.app.routes.generation import choose, endpoint, read_request
 from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.schemas import anthropic
@@ -15,11 +16,13 @@ from mlx_server.schemas.messages import TokensOf
 
 async def count_tokens(request: Request) -> Response:
     """The tokens of a prompt, exactly as `/v1/messages` would have them."""
-    given, headers = await read_request(request, anthropic.count_decoder, anthropic.HARMLESS)
+    given, ignored = await read_request(request, anthropic.count_decoder, anthropic.HARMLESS)
     prompt, tool_use = given.prompt()
     deployment = await choose(request, given)
     tokens = await ask_tokens(request, deployment, TokensOf(prompt, tool_use, "count"))
-    return Response(msgspec.json.encode(anthropic.TokenCount(tokens.count)), 200, headers, "application/json")
+    return Response(
+        msgspec.json.encode(anthropic.TokenCount(tokens.count)), 200, ignored_header(ignored), "application/json"
+    )
 
 
 messages = endpoint(anthropic.decoder, MessagesEncoder, anthropic.HARMLESS)

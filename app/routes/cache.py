@@ -6,6 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.ignored import ignored_header
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.routes.generation import choose, read_request
 from mlx_server.app.routes.shown import with_files_in_question
@@ -16,9 +17,9 @@ from mlx_server.schemas.messages import Known
 
 async def explain(request: Request) -> Response:
     """How much of a prompt would not be computed again, and where it differs from what is most alike."""
-    given, headers = await read_request(request, cache.explain_decoder, tokens.HARMLESS)
+    given, ignored = await read_request(request, cache.explain_decoder, tokens.HARMLESS)
     deployment = await choose(request, given)
     question = await with_files_in_question(request, deployment, given.known_of(request.scope[OWNER]))
     answer = await ask(request, deployment, question)
     assert isinstance(answer, Known)
-    return Response(msgspec.json.encode(cache.explanation(answer)), 200, headers, "application/json")
+    return Response(msgspec.json.encode(cache.explanation(answer)), 200, ignored_header(ignored), "application/json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -32,9 +31,6 @@ from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
-UNKNOWN_HEADER = "X-Ignored-Fields"
-SHOWN_UNKNOWN = 20
-MAX_SHOWN_CHARS = 128
 PERFORMANCE_HEADER = "X-Performance-Metrics"
 
 LARGE_BYTES = 1 << 18
@@ -74,18 +70,18 @@ def endpoint(
     """An endpoint for one API."""
 
     async def generate(request: Request) -> GenerationResponse:
-        given, headers = await read_request(request, decoder, harmless)
+        given, ignored = await read_request(request, decoder, harmless)
         deployment = await choose(request, given)
         encoder = encoder_class(make_head(request, deployment, given), given)
-        return await admit(request, deployment, given, encoder, headers)
+        return await admit(request, deployment, given, encoder, ignored)
 
     return generate
 
 
 async def read_request(
     request: Request, decoder: msgspec.json.Decoder[Body], harmless: dict[str, tuple[Any, ...]]
-) -> tuple[Body, dict[str, str]]:
-    """The outside request, and the headers that tell which of its fields nobody knows. Raises InvalidRequest."""
+) -> tuple[Body, list[str]]:
+    """The outside request, and the paths of its fields that nobody knows. Raises InvalidRequest."""
     settings: Settings = request.app.state.settings
     body = await read_body(request, settings.max_body_bytes)
     if len(body) > LARGE_BYTES:
@@ -94,7 +90,7 @@ async def read_request(
         given, unknown = parse(body, decoder, harmless)
     if unknown and settings.strict_params:
         raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
-    return given, {UNKNOWN_HEADER: header_list(unknown)} if unknown else {}
+    return given, unknown
 
 
 async def choose(request: Request, given: Named) -> Deployment:
@@ -121,12 +117,12 @@ async def admit(
     deployment: Deployment,
     given: OutsideRequest,
     encoder: Encoder,
-    headers: dict[str, str],
+    ignored: list[str],
     keep: Keep | None = None,
 ) -> GenerationResponse:
     """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
     queue, ticket = await submit(request, deployment, given)
-    return GenerationResponse(queue, ticket, encoder, stream=bool(given.stream), headers=headers, keep=keep)
+    return GenerationResponse(queue, ticket, encoder, stream=bool(given.stream), ignored=ignored, keep=keep)
 
 
 async def submit(request: Request, deployment: Deployment, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
@@ -152,12 +148,6 @@ async def settled(
         shown = await with_files(request, deployment, work(deployment))
         if deployment.current is deployment:
             return deployment.queue, shown
-
-
-def header_list(names: list[str]) -> str:
-    """Names that a client chose, made harmless for a header."""
-    shown = [re.sub(r"[^\w.\[\]-]", "?", name, flags=re.ASCII)[:MAX_SHOWN_CHARS] for name in names[:SHOWN_UNKNOWN]]
-    return ", ".join(shown + ["..."] * (len(names) > SHOWN_UNKNOWN))
 
 
 chat_completions = endpoint(openai_chat.decoder, ChatEncoder)

@@ -99,12 +99,12 @@ def choice(given: str | None, name: str, *, default: bool) -> bool:
 
 async def generate(request: Request) -> GenerationResponse:
     """Go on with a prompt; the model is loaded if need be."""
-    given, headers = await read_request(request, generating.generate_decoder, generating.HARMLESS)
+    given, ignored = await read_request(request, generating.generate_decoder, generating.HARMLESS)
     model = await one_managed(request, request.path_params["name"])
     fleet: Fleet = request.app.state.fleet
     deployment = await fleet.choose(model.name)
     encoder = GenerateEncoder(make_head(request, deployment, given), given)
-    return await admit(request, deployment, given, encoder, headers)
+    return await admit(request, deployment, given, encoder, ignored)
 
 
 @operator_only

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app.background import BackgroundRuns, Run
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
+from mlx_server.app.ignored import ignored_header
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responder import WatchedResponse, start_of_stream
 from mlx_server.app.response_records import PREVIOUS, conversation, events_of, items_of, keep, response_of
@@ -29,7 +30,7 @@ NOT_BACKGROUND = "Only a response that was created with `background` can be canc
 
 async def create(request: Request) -> ASGIApp:
     """Make a response: while the client waits, or in the background."""
-    given, headers = await read_request(request, openai_responses.decoder, HARMLESS)
+    given, ignored = await read_request(request, openai_responses.decoder, HARMLESS)
     owner, store = owner_of(request), store_of(request)
     if store is None and (given.store or given.background):
         param = "background" if given.background else "store"
@@ -39,12 +40,14 @@ async def create(request: Request) -> ASGIApp:
     deployment = await choose(request, turn)
     encoder = ResponsesEncoder(make_head(request, deployment, turn), turn, store=stored)
     if store is None or not stored:
-        return await admit(request, deployment, turn, encoder, headers)
+        return await admit(request, deployment, turn, encoder, ignored)
     if not given.background:
         return await admit(
-            request, deployment, turn, encoder, headers, lambda: keep(store, owner, encoder.response, turn.items)
+            request, deployment, turn, encoder, ignored, lambda: keep(store, owner, encoder.response, turn.items)
         )
-    run = Run(*await submit(request, deployment, turn), encoder, owner, streamed=bool(given.stream))
+    queue, ticket = await submit(request, deployment, turn)
+    run = Run(queue, ticket, encoder, owner, streamed=bool(given.stream))
+    headers = ignored_header((*ignored, *ticket.ignored))
     runs_of(request).start(run, store, turn.items)
     await run.kept.wait()
     if given.stream:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.openai_embeddings import EmbeddingsEncoder
 from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncoder
+from mlx_server.app.ignored import ignored_header
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.results import ResultsEncoder, ResultsResponse
 from mlx_server.app.routes.generation import choose, make_head, read_request, settled
@@ -17,35 +18,35 @@ from mlx_server.schemas.embedding import Work
 
 async def embeddings(request: Request) -> ResultsResponse:
     """A vector for each input."""
-    given, headers = await read_request(request, openai_embeddings.decoder, openai_embeddings.HARMLESS)
+    given, ignored = await read_request(request, openai_embeddings.decoder, openai_embeddings.HARMLESS)
     deployment = await choose(request, given)
     encoder = EmbeddingsEncoder(make_head(request, deployment, given), given)
     work = replace(given.to_work(), tenant=request.scope[OWNER])
-    return await admit(request, deployment, work, encoder, headers)
+    return await admit(request, deployment, work, encoder, ignored)
 
 
 async def rerank(request: Request) -> ResultsResponse:
     """Documents by their relevance to a query."""
-    given, headers = await read_request(request, scores.rerank_decoder, scores.HARMLESS)
+    given, ignored = await read_request(request, scores.rerank_decoder, scores.HARMLESS)
     deployment = await choose(request, given)
     encoder = RerankEncoder(make_head(request, deployment, given), given, how_scored(deployment))
-    return await admit(request, deployment, given.to_work(), encoder, headers)
+    return await admit(request, deployment, given.to_work(), encoder, ignored)
 
 
 async def score(request: Request) -> ResultsResponse:
     """The relevance of texts to each other."""
-    given, headers = await read_request(request, scores.score_decoder, scores.HARMLESS)
+    given, ignored = await read_request(request, scores.score_decoder, scores.HARMLESS)
     deployment = await choose(request, given)
     encoder = ScoresEncoder(make_head(request, deployment, given), how_scored(deployment))
-    return await admit(request, deployment, given.to_work(), encoder, headers)
+    return await admit(request, deployment, given.to_work(), encoder, ignored)
 
 
 async def admit(
-    request: Request, deployment: Deployment, work: Work, encoder: ResultsEncoder, headers: dict[str, str]
+    request: Request, deployment: Deployment, work: Work, encoder: ResultsEncoder, ignored: list[str]
 ) -> ResultsResponse:
     """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
     queue, shown = await settled(request, deployment, lambda _: work)
-    return ResultsResponse(queue, queue.submit(shown, whole=True), encoder, headers)
+    return ResultsResponse(queue, queue.submit(shown, whole=True), encoder, ignored_header(ignored))
 
 
 def how_scored(deployment: Deployment) -> HowScored:

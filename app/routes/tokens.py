@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from mlx_server.app.asking import Answer
 from mlx_server.app.deployment import Deployment
+from mlx_server.app.ignored import ignored_header
 from mlx_server.app.leaving import unless_left
 from mlx_server.app.routes.generation import choose, read_request
 from mlx_server.app.routes.shown import with_files_in_question
@@ -17,21 +18,23 @@ from mlx_server.schemas.messages import Decoded, Question, TextOf, Tokens, Token
 
 async def tokenize(request: Request) -> Response:
     """The tokens of a text or of a conversation."""
-    given, headers = await read_request(request, tokens.tokenize_decoder, tokens.HARMLESS)
+    given, ignored = await read_request(request, tokens.tokenize_decoder, tokens.HARMLESS)
     deployment = await choose(request, given)
     found = await ask_tokens(request, deployment, given.question())
     context_length = deployment.facts.context_length if deployment.facts else None
     pieces = found.pieces if given.return_token_strs else None
     answer = tokens.TokenizeAnswer(found.count, context_length, found.ids, pieces)
-    return Response(msgspec.json.encode(answer), 200, headers, "application/json")
+    return Response(msgspec.json.encode(answer), 200, ignored_header(ignored), "application/json")
 
 
 async def detokenize(request: Request) -> Response:
     """The text of tokens."""
-    given, headers = await read_request(request, tokens.detokenize_decoder, tokens.HARMLESS)
+    given, ignored = await read_request(request, tokens.detokenize_decoder, tokens.HARMLESS)
     answer = await ask(request, await choose(request, given), TextOf(given.tokens))
     assert isinstance(answer, Decoded)
-    return Response(msgspec.json.encode(tokens.DetokenizeAnswer(answer.text)), 200, headers, "application/json")
+    return Response(
+        msgspec.json.encode(tokens.DetokenizeAnswer(answer.text)), 200, ignored_header(ignored), "application/json"
+    )
 
 
 async def ask_tokens(request: Request, deployment: Deployment, question: TokensOf) -> Tokens:

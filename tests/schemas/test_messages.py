@@ -40,6 +40,7 @@ from mlx_server.schemas.messages import (
     MlxMemory,
     ModelFacts,
     NoAnswer,
+    Prepared,
     Ready,
     Reasoning,
     Score,
@@ -131,7 +132,7 @@ FROM_WORKER: list[FromWorker] = [
     LoadFailed("no such model"),
     Step(EVENTS),
     Step([]),
-    Step([Started(1, 0, 10, 4), *EVENTS]),
+    Step([Prepared(1, 10, ("a",)), Started(1, 0, 10, 4), *EVENTS]),
     Answered(1, Tokens(2, (0, 49151), ("", "Ġa"))),
     Answered(2, Decoded("Größe 🙂")),
     Answered(3, NoAnswer(FailureKind.INVALID, "no such token", "tokens", "code")),
@@ -152,7 +153,11 @@ def test_messages_from_the_worker_survive_the_wire(message: FromWorker) -> None:
 
 @pytest.mark.parametrize(
     ("union", "examples"),
-    [(ToWorker, TO_WORKER), (FromWorker, FROM_WORKER), (StepEvent, [Started(1, 0, 10, 4), *EVENTS])],
+    [
+        (ToWorker, TO_WORKER),
+        (FromWorker, FROM_WORKER),
+        (StepEvent, [Prepared(1, 10, ("a",)), Started(1, 0, 10, 4), *EVENTS]),
+    ],
     ids=["to-worker", "from-worker", "events"],
 )
 def test_every_message_type_has_an_example_here(union: Any, examples: list[Any]) -> None:

@@ -49,11 +49,13 @@ OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became."""
+    """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became.
+    `ignored` are the paths of the request's fields that change nothing with this model."""
 
     tokens: list[int]
     format: ToolFormat
     media: MediaInputs | None = None
+    ignored: tuple[str, ...] = ()
 
 
 class PromptMaker:
@@ -114,6 +116,7 @@ class PromptMaker:
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
+                ignored=read.ignored,
                 media=read.media,
                 ids=as_ids(tokens) if request.use_cache else None,
             )
@@ -177,7 +180,7 @@ class PromptMaker:
             case ChatPrompt():
                 rendered, field = self._render(prompt, tool_use), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
-                read = Read(rendered.tokens, format_, rendered.media)
+                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored)
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
                 read, field = Read(self._encode(prompt), self._format), "prompt"

@@ -47,11 +47,12 @@ class TemplateDefaults:
 class Rendered:
     """A prompt's token ids. `described_tools`: calls are asked for as JSON inside `<tool_call>` marks (Hermes' way),
     because the template knows no tools; else a call looks as the model's own template has it. `media` is what its
-    pictures became."""
+    pictures became. `ignored` are the paths of fields that change nothing with this template."""
 
     tokens: list[int]
     described_tools: bool = False
     media: MediaInputs | None = None
+    ignored: tuple[str, ...] = ()
 
 
 class ChatRenderer:
