@@ -50,13 +50,28 @@ class Message(msgspec.Struct, frozen=True):
     media: tuple[Media, ...] = ()
 
 
+class Grammar(msgspec.Struct, frozen=True):
+    """What the answer's text must be. `text` is in the language of `kind`; `param` names its field in a refusal.
+
+    A `choice` is a JSON list of strings.
+    """
+
+    kind: Literal["json_schema", "regex", "lark", "gbnf", "choice"]
+    text: str
+    param: str
+
+
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the model may call; `parameters` is a JSON schema of an object, None for no arguments."""
+    """A function that the model may call; `parameters` is a JSON schema of an object, None for no arguments.
+
+    `text`: its one argument `input` is a text that this grammar allows, as a client's custom tool has it.
+    """
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool = False
+    text: Grammar | None = None
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -141,17 +156,6 @@ class Limits(msgspec.Struct, frozen=True):
     min_tokens: int = 0
     ignore_eos: bool = False
     skip_special_tokens: bool = True
-
-
-class Grammar(msgspec.Struct, frozen=True):
-    """What the answer's text must be. `text` is in the language of `kind`; `param` names its field in a refusal.
-
-    A `choice` is a JSON list of strings.
-    """
-
-    kind: Literal["json_schema", "regex", "lark", "gbnf", "choice"]
-    text: str
-    param: str
 
 
 class ToolUse(msgspec.Struct, frozen=True):
