@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from mlx_server.app import __version__, doctor_cli, models_cli, ps_cli
+from mlx_server.app import __version__, connect_cli, doctor_cli, models_cli, ps_cli
 from mlx_server.app import launch_options as options
 from mlx_server.app.model_flags import models_of_flags, pinned
 from mlx_server.app.settings import (
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.add_typer(models_cli.app, name="models")
 app.command()(doctor_cli.doctor)
 app.command()(ps_cli.ps)
+app.command()(connect_cli.connect)
 stderr = Console(stderr=True)
 
 
