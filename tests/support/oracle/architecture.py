@@ -17,6 +17,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx_lm.models.base import BaseModelArgs
 from tokenizers import Tokenizer
 
@@ -24,7 +25,7 @@ SCRIPT = re.compile(r"##S\s(.*?)##E", re.DOTALL)
 TURN = "<|im_start|>assistant\n"
 TOOLS = "<tools>"
 SURE = 200.0
-"""The logit of the one token that comes next."""
+"""The logit of the token that comes next; of one that would do where a grammar forbids that, a little less."""
 
 Step = dict[str, Any]
 
@@ -80,9 +81,11 @@ class Model(nn.Module):
         padding = getattr(cache[0], "left_padding", None) if cache is not None else None
         skipped = [0] * rows if padding is None else padding.tolist()
         contexts = [list(map(int, keys[row, 0, skipped[row] :, 0].tolist())) for row in range(rows)]
-        chosen = mx.array([self._player.next(context) for context in contexts])
-        last = mx.where(mx.arange(self.args.vocab_size) == chosen[:, None, None], SURE, 0.0)
-        return mx.concatenate([mx.zeros((rows, length - 1, self.args.vocab_size)), last], axis=1)
+        last = np.zeros((rows, 1, self.args.vocab_size), np.float32)
+        for row, context in enumerate(contexts):
+            for place, token in enumerate(self._player.next(context)):
+                last[row, 0, token] = SURE - place
+        return mx.concatenate([mx.zeros((rows, length - 1, self.args.vocab_size)), mx.array(last)], axis=1)
 
 
 class Player:
@@ -100,30 +103,26 @@ class Player:
     def _xml(self) -> bool:
         return "<function=" in (self._folder / "chat_template.jinja").read_text()
 
-    def next(self, context: Sequence[int]) -> int:
-        """The token after these: the next one of the turn that is open, as far as it agrees with it."""
+    def next(self, context: Sequence[int]) -> list[int]:
+        """The tokens that go on with the open turn, as far as it agrees with what is planned; the best first."""
         start, end = (self._tokenizer.token_to_id(mark) for mark in ("<|im_start|>", "<|im_end|>"))
         if start not in context:
-            return int(end)
+            return [end]
         turn = len(context) - list(reversed(context)).index(start)
         before, said = tuple(context[:turn]), list(context[turn:])
         if before not in self._plans:
             self._plans = {before: self._turns(self._tokenizer.decode(list(before), skip_special_tokens=False))}
-        for tokens in self._plans[before]:
-            if tokens[: len(said)] == said and len(said) < len(tokens):
-                return tokens[len(said)]
-        return int(end)
+        fitting = [turn for turn in self._plans[before] if turn[: len(said)] == said and len(said) < len(turn)]
+        return list(dict.fromkeys(turn[len(said)] for turn in fitting)) or [end]
 
     def _turns(self, prompt: str) -> list[list[int]]:
-        """The turn as it may be: with thoughts, without, and with an empty block of them."""
+        """The turn with thoughts, with an empty block of them, and without; grammars want no lines between."""
         step = step_of(prompt)
         text = said_in(step, xml=self._xml)
-        heads = (
-            f"assistant\n<think>\n{step.get('think', 'So be it.')}\n</think>\n\n",
-            "assistant\n<think>\n\n</think>\n\n",
-        )
-        ends = [*(head + text for head in heads), f"assistant\n{text}"]
-        return [self._tokenizer.encode(turn + "<|im_end|>", add_special_tokens=False).ids for turn in ends]
+        thoughts = (f"<think>\n{step.get('think', 'So be it.')}\n</think>", "<think>\n\n</think>")
+        heads = (*(thought + lines for thought in thoughts for lines in ("\n\n", "")), "")
+        turns = (f"assistant\n{head}{text}<|im_end|>" for head in heads)
+        return [self._tokenizer.encode(turn, add_special_tokens=False).ids for turn in turns]
 
 
 def step_of(prompt: str) -> Step:
