@@ -1,4 +1,4 @@
-"""Recorded sessions of coding agents, on a template that takes anything and on one that wants the system's word first."""
+"""Recorded sessions of coding agents, on a template that takes anything and one that wants the system first."""
 
 from __future__ import annotations
 
