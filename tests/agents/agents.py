@@ -15,6 +15,8 @@ DONE = "Everything is as you wanted it."
 BEFORE, AFTER = "hello\n", "goodbye\n"
 FILE, SEEN = "greeting.txt", "seen.txt"
 SHOW = f"cp {FILE} {SEEN} && cat {SEEN}"
+LOOKS = (f"wc -c {FILE}", "ls", SHOW)
+"""The commands that are run after the file was changed."""
 SCRIPTS = Path(__file__).parent / "scripts"
 
 
@@ -47,22 +49,21 @@ def wrote(function: str, path: str, content: str, *, absolute: bool = True) -> C
 
 
 def steps(
-    write: Callable[[Path], Step], run: Step, read: Callable[[Path], Step] | None = None
+    write: Callable[[Path], Step], run: Callable[[str], Step], read: Callable[[Path], Step] | None = None
 ) -> Callable[[Path], list[Step]]:
     """The whole script; some agents write no file that they have not `read`."""
-    return lambda folder: [*([read(folder)] if read else []), write(folder), run, say(DONE)]
+    return lambda folder: [*([read(folder)] if read else []), write(folder), *map(run, LOOKS), say(DONE)]
 
 
-def shell_only(
-    function: str, argument: str, *, listed: bool = False, last: Step | None = None
-) -> Callable[[Path], list[Step]]:
+def running(function: str, argument: str, **more: Any) -> Callable[[str], Step]:
+    """A step that runs a command, by what the agent calls its function and its argument."""
+    return lambda command: call(function, **{argument: command}, **more)
+
+
+def shell_only(run: Callable[[str], Step], last: Step | None = None) -> Callable[[Path], list[Step]]:
     """The script of an agent whose only way is a shell."""
-
-    def commands(folder: Path) -> list[Step]:
-        lines = [f"printf 'goodbye\\n' > {FILE}", SHOW]
-        return [*(call(function, **{argument: [line] if listed else line}) for line in lines), last or say(DONE)]
-
-    return commands
+    commands = (f"printf 'goodbye\\n' > {FILE}", *LOOKS)
+    return lambda folder: [*map(run, commands), last or say(DONE)]
 
 
 def whole_file(folder: Path) -> list[Step]:
@@ -76,7 +77,13 @@ AIDER = ["aider", "--yes-always", "--no-show-model-warnings", "--no-check-update
 AGENTS = {
     agent.name: agent
     for agent in (
-        Agent("codex", "codex", "@openai/codex", lambda prompt: [*CODEX, prompt], shell_only("exec_command", "cmd")),
+        Agent(
+            "codex",
+            "codex",
+            "@openai/codex",
+            lambda prompt: [*CODEX, prompt],
+            shell_only(running("exec_command", "cmd")),
+        ),
         Agent(
             "claude-code",
             "claude-code",
@@ -84,7 +91,7 @@ AGENTS = {
             lambda prompt: ["claude", "--dangerously-skip-permissions", "-p", prompt],
             steps(
                 wrote("Write", "file_path", "content"),
-                call("Bash", command=SHOW, description="Shows the file"),
+                running("Bash", "command", description="Looks at the work"),
                 lambda folder: call("Read", file_path=str(folder / FILE)),
             ),
             # It takes no permissions to be skipped from root, unless it is told that this is a sandbox.
@@ -95,7 +102,7 @@ AGENTS = {
             "opencode",
             "opencode-ai",
             lambda prompt: ["opencode", "run", prompt],
-            steps(wrote("write", "filePath", "content"), call("bash", command=SHOW, description="Shows the file")),
+            steps(wrote("write", "filePath", "content"), running("bash", "command", description="Looks at the work")),
         ),
         Agent(
             "qwen-code",
@@ -104,7 +111,7 @@ AGENTS = {
             lambda prompt: ["qwen", "-y", "-p", prompt],
             steps(
                 wrote("write_file", "file_path", "content"),
-                call("run_shell_command", command=SHOW, is_background=False),
+                running("run_shell_command", "command", is_background=False),
                 lambda folder: call("read_file", file_path=str(folder / FILE)),
             ),
         ),
@@ -113,28 +120,28 @@ AGENTS = {
             "cline",
             "cline",
             lambda prompt: ["cline", "--json", prompt],
-            shell_only("run_commands", "commands", listed=True),
+            shell_only(lambda command: call("run_commands", commands=[command])),
         ),
         Agent(
             "continue",
             "continue",
             "@continuedev/cli",
             lambda prompt: ["cn", "--config", ".continue/config.yaml", "--auto", "-p", prompt],
-            steps(wrote("Write", "filepath", "content", absolute=False), call("Bash", command=SHOW)),
+            steps(wrote("Write", "filepath", "content", absolute=False), running("Bash", "command")),
         ),
         Agent(
             "pi",
             "pi",
             "@mariozechner/pi-coding-agent",
             lambda prompt: ["pi", "--provider", "mlx-server", "--model", "oracle", "-p", prompt],
-            steps(wrote("write", "path", "content"), call("bash", command=SHOW)),
+            steps(wrote("write", "path", "content"), running("bash", "command")),
         ),
         Agent(
             "crush",
             "crush",
             "@charmland/crush",
             lambda prompt: ["crush", "run", prompt],
-            steps(wrote("write", "file_path", "content"), call("bash", command=SHOW, description="Shows the file")),
+            steps(wrote("write", "file_path", "content"), running("bash", "command", description="Looks at the work")),
         ),
         Agent(
             "aider",
@@ -151,8 +158,7 @@ AGENTS = {
             "mini-swe-agent==2.4.6",
             lambda prompt: ["mini", "-y", "--exit-immediately", "-t", prompt],
             shell_only(
-                "bash",
-                "command",
+                running("bash", "command"),
                 last=call("bash", command=f"echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT && echo '{DONE}'"),
             ),
             python=True,
@@ -162,7 +168,7 @@ AGENTS = {
             "openai",
             "openai-agents==0.24.0",
             lambda prompt: ["python", str(SCRIPTS / "openai_agents.py"), prompt],
-            shell_only("run_command", "command"),
+            shell_only(running("run_command", "command")),
             python=True,
         ),
         Agent(
@@ -170,7 +176,7 @@ AGENTS = {
             "openai",
             "smolagents[openai]==1.26.0",
             lambda prompt: ["python", str(SCRIPTS / "smolagents_agent.py"), prompt],
-            shell_only("run_command", "command", last=call("final_answer", answer=DONE)),
+            shell_only(running("run_command", "command"), last=call("final_answer", answer=DONE)),
             python=True,
         ),
     )

@@ -65,23 +65,31 @@ TEMPLATES: dict[Kind, str] = {
 }
 
 
+def add_marks(source: Path, folder: Path) -> tuple[int, int]:
+    """Write the tokenizer of the MLX folder `source` with the marks of calls and thoughts; its size, and the id that
+    ends a turn."""
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    shutil.copyfile(source / "special_tokens_map.json", folder / "special_tokens_map.json")
+    known = json.loads((source / "tokenizer_config.json").read_text())
+    known = {name: value for name, value in known.items() if name not in ("chat_template", "added_tokens_decoder")}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**known, "model_max_length": CONTEXT}))
+    return tokenizer.get_vocab_size(), tokenizer.token_to_id("<|im_end|>")
+
+
+def write_template(folder: Path, kind: Kind) -> None:
+    """Write the chat template of a kind."""
+    (folder / "chat_template.jinja").write_text(TEMPLATES[kind])
+
+
 def make_oracle(source: Path, folder: Path, kind: Kind) -> Path:
     """Write a model of this kind with the tokenizer of the MLX folder `source`; returns its folder."""
     import mlx.core as mx
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for name in ("special_tokens_map.json",):
-        if (source / name).exists():
-            shutil.copyfile(source / name, folder / name)
-    known = json.loads((source / "tokenizer_config.json").read_text())
-    known.pop("chat_template", None)
-    known.pop("added_tokens_decoder", None)
-    (folder / "tokenizer_config.json").write_text(json.dumps({**known, "model_max_length": CONTEXT}))
-    (folder / "chat_template.jinja").write_text(TEMPLATES[kind])
-    vocab_size = tokenizer.get_vocab_size()
+    vocab_size, _ = add_marks(source, folder)
+    write_template(folder, kind)
     ends = json.loads((source / "config.json").read_text())
     config = {
         "model_type": "oracle",
