@@ -80,7 +80,7 @@ def try_agent(agent: Agent, server: Server) -> Outcome:
     """Let it do its task. Raises NotInstalled."""
     programs = install(agent)
     with tempfile.TemporaryDirectory(prefix="agent-") as home, recording(server.root) as recorder:
-        folder = Path(home) / "work"
+        folder = Path(home) / "project"
         folder.mkdir()
         (folder / FILE).write_text(BEFORE)
         env = {
