@@ -221,8 +221,9 @@ def test_every_refusal_is_an_error_of_the_sdk(
     with pytest.raises(anthropic.BadRequestError) as bad:
         client.messages.create(**{**asked, "max_tokens": 0})
     check_error(bad.value, 400, "invalid_request_error", None)
+    search: Any = {"type": "web_search_20250305", "name": "web_search"}
     with pytest.raises(anthropic.BadRequestError) as unsupported:
-        client.messages.create(**asked, container="c")
+        client.messages.create(**asked, tools=[search], tool_choice={"type": "any"})
     check_error(unsupported.value, 400, "invalid_request_error", "unsupported_parameter")
     with pytest.raises(anthropic.AuthenticationError) as wrong:
         connect(small_server, "wrong").messages.create(**asked)
@@ -264,13 +265,11 @@ def test_refusals_before_any_route_have_the_shape_of_their_path(scripted_server:
 
 
 def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
-    for path in (PATH, f"{PATH}/count_tokens"):
-        body = body_of("one two", wizardry=1)
-        if path != PATH:
-            del body["max_tokens"]
-        response = scripted_server.post(path, body)
+    for path, ignored in ((PATH, "wizardry, container"), (f"{PATH}/count_tokens", "wizardry, container, max_tokens")):
+        headers = {"anthropic-beta": "sorcery-2099-01-01"}
+        response = scripted_server.post(path, body_of("one two", wizardry=1, container="c"), headers=headers)
         assert response.status_code == 200, response.text
-        assert response.headers["x-ignored-fields"] == "wizardry"
+        assert response.headers["x-ignored-fields"] == ignored
 
 
 # --- late failures ---

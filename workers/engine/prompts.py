@@ -97,8 +97,9 @@ class PromptMaker:
         for prompt in request.prompts:
             read = self.read(prompt, request.tool_use)
             tokens, format_ = read.tokens or self._start(), read.format
-            if request.thinking_budget is not None and self._marks is None:
-                raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
+            budget, ignored = request.thinking_budget, read.ignored
+            if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
+                budget, ignored = None, (*ignored, request.budget_param)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -110,13 +111,13 @@ class PromptMaker:
                 grammar=self._grammar(prompt, request, format_),
                 speech=speech_of(prompt, request, format_),
                 thinking=self._thinking(tokens, prompt),
-                thinking_budget=request.thinking_budget,
+                thinking_budget=budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=read.ignored,
+                ignored=ignored,
                 media=read.media,
                 ids=as_ids(tokens) if request.use_cache else None,
             )
