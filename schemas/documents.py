@@ -7,7 +7,7 @@ from html import escape
 
 from msgspec.structs import replace
 
-from mlx_server.schemas.generation import ChatPrompt, Document, GenerationRequest, Message, Prompt
+from mlx_server.schemas.generation import ChatPrompt, Document, Message, Prompt
 
 Texts = Mapping[Document, str]
 
@@ -22,11 +22,6 @@ def documents_of(prompt: Prompt) -> list[Document]:
     """Every document, in order."""
     messages = prompt.messages if isinstance(prompt, ChatPrompt) else ()
     return [document for message in messages for document in message.documents]
-
-
-def documents_in(request: GenerationRequest) -> list[Document]:
-    """Every document of every prompt, in order."""
-    return [document for prompt in request.prompts for document in documents_of(prompt)]
 
 
 def with_texts(prompt: Prompt, texts: Texts) -> Prompt:

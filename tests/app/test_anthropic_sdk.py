@@ -1,5 +1,6 @@
 """Anthropic's Python SDK as the client, on real servers."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import anthropic
 import httpx
 import pytest
 from anthropic.types import TextBlock
+from support.documents import pdf
 from support.raw import RawClient
 from support.servers import SCRIPTED, Server
 
@@ -138,6 +140,26 @@ def test_prompt_that_is_too_long_is_refused(client: anthropic.Anthropic) -> None
         client.messages.create(model=MODEL, max_tokens=1, messages=long)
     # What is too long can still be counted: that is how a client finds out.
     assert client.messages.count_tokens(model=MODEL, messages=long).input_tokens > 16384
+
+
+@pytest.mark.model
+def test_documents_are_read(client: anthropic.Anthropic) -> None:
+    data = base64.b64encode(pdf("Paris is the capital", "of France")).decode()
+    source: Any = {"type": "base64", "media_type": "application/pdf", "data": data}
+    question: Any = {"type": "text", "text": "What is Paris?"}
+    given: Any = [{"role": "user", "content": [{"type": "document", "source": source, "title": "Cities"}, question]}]
+    text = '<document title="Cities">\nParis is the capital\n\nof France\n</document>\nWhat is Paris?'
+    same: Any = [{"role": "user", "content": text}]
+    counted = client.messages.count_tokens(model=MODEL, messages=same).input_tokens
+    assert client.messages.count_tokens(model=MODEL, messages=given).input_tokens == counted
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 10, **GREEDY}
+    shown, told = (client.messages.create(**asked, messages=messages) for messages in (given, same))
+    assert shown.content == told.content
+    with pytest.raises(anthropic.BadRequestError, match="neither a PDF nor a text"):
+        source = {**source, "data": "iVBORw0KGgoA"}
+        client.messages.create(
+            **asked, messages=[{"role": "user", "content": [{"type": "document", "source": source}]}]
+        )
 
 
 WEATHER: Any = {
