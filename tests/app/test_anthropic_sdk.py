@@ -155,11 +155,9 @@ def test_documents_are_read(client: anthropic.Anthropic) -> None:
     asked: dict[str, Any] = {"model": MODEL, "max_tokens": 10, **GREEDY}
     shown, told = (client.messages.create(**asked, messages=messages) for messages in (given, same))
     assert shown.content == told.content
+    picture: Any = [{"role": "user", "content": [{"type": "document", "source": {**source, "data": "iVBORw0KGgoA"}}]}]
     with pytest.raises(anthropic.BadRequestError, match="neither a PDF nor a text"):
-        source = {**source, "data": "iVBORw0KGgoA"}
-        client.messages.create(
-            **asked, messages=[{"role": "user", "content": [{"type": "document", "source": source}]}]
-        )
+        client.messages.create(**asked, messages=picture)
 
 
 WEATHER: Any = {
