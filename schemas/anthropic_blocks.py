@@ -108,12 +108,25 @@ class Shown:
         self.text = ""
         self.media: list[Media] = []
         self.documents: list[Document] = []
+        self.marks: list[int] = []
         self._ignored = ignored
 
     def message(self, role: str, name: str | None = None, tool_call_id: str | None = None) -> Message:
         """The inside type."""
-        media, documents = tuple(self.media), tuple(self.documents)
-        return Message(role, self.text, name, tool_call_id=tool_call_id, media=media, documents=documents)
+        return Message(
+            role,
+            self.text,
+            name,
+            tool_call_id=tool_call_id,
+            media=tuple(self.media),
+            documents=tuple(self.documents),
+            marks=tuple(self.marks),
+        )
+
+    def mark(self, block: TextParam) -> None:
+        """Mark the place behind a block, if its client does."""
+        if block.cache_control is not None:
+            self.marks.append(len(self.text))
 
     def add(self, block: InnerParam, where: str) -> bool:
         """Take a block in; False if it is of another type than all that say or show something."""

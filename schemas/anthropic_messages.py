@@ -84,6 +84,7 @@ class Answer:
     text: str = ""
     thoughts: str = ""
     calls: list[FunctionCall] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -92,7 +93,13 @@ class Answer:
 
     def message(self) -> Message:
         """The inside type."""
-        return Message("assistant", self.text, reasoning=self.thoughts or None, tool_calls=tuple(self.calls))
+        return Message(
+            "assistant",
+            self.text,
+            reasoning=self.thoughts or None,
+            tool_calls=tuple(self.calls),
+            marks=tuple(self.marks),
+        )
 
 
 class Conversation:
@@ -109,16 +116,17 @@ class Conversation:
     def begin(self, system: str | list[TextParam] | None) -> None:
         """The system prompt. Raises InvalidRequest."""
         given = [TextParam("text", system)] if isinstance(system, str) else system or []
-        texts = []
+        shown = Shown(self._ignored)
         for i, block in enumerate(given):
             text = to_text(block, f"system[{i}]")
             rest = BILLING_LINE.sub("", text, count=1) if BILLING_LINE.match(text) else text
-            if rest or not text:
-                texts.append(rest)
-            else:
+            if text and not rest:
                 self._ignored.append("system" if isinstance(system, str) else f"system[{i}]")
-        if any(texts):
-            self.say("system", BETWEEN_TURNS.join(texts))
+            elif rest:
+                shown.text += (BETWEEN_TURNS if shown.text else "") + rest
+            shown.mark(block)
+        if shown.text:
+            self._add(shown.message("system"))
 
     def say(self, role: str, text: str) -> None:
         """Plain text of one speaker."""
@@ -136,6 +144,7 @@ class Conversation:
             else:
                 check_type(block.type, role, where)
                 shown.add(block, where)
+                shown.mark(block)
         if shown.text or shown.media or not results:
             self._add(shown.message(role))
 
@@ -166,6 +175,8 @@ class Conversation:
                     self._ignored.append(where)
                 case kind:
                     check_type(kind, "assistant", where)
+            if block.cache_control is not None:
+                turn.marks.append(len(turn.text))
         if not (results and turn.empty):
             self._add(turn.message())
 
@@ -226,6 +237,7 @@ class Conversation:
             found.add_given(block.content, f"{where}.content")
         else:
             found.add_found(block.content, f"{where}.content")
+        found.mark(block)
         if name is None:
             shown.text += "\n"
         else:
@@ -272,6 +284,7 @@ def merged(first: Message, second: Message) -> Message:
         tool_calls=first.tool_calls + second.tool_calls,
         media=first.media + tuple(replace(one, at=one.at + moved) for one in second.media),
         documents=first.documents + tuple(replace(one, at=one.at + moved) for one in second.documents),
+        marks=first.marks + tuple(mark + moved for mark in second.marks),
     )
 
 

@@ -37,5 +37,6 @@ def filled(message: Message, texts: Texts) -> Message:
     for document in reversed(message.documents):
         text, at = texts[document], document.at
         media = tuple(replace(one, at=one.at + len(text)) if one.at > at else one for one in message.media)
-        message = replace(message, content=message.content[:at] + text + message.content[at:], media=media)
+        marks = tuple(mark + len(text) if mark > at else mark for mark in message.marks)
+        message = replace(message, content=message.content[:at] + text + message.content[at:], media=media, marks=marks)
     return replace(message, documents=()) if message.documents else message

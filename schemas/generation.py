@@ -49,7 +49,7 @@ class Document(msgspec.Struct, frozen=True):
 
 class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation; `content` is plain text, in which `media` have their places, in order, and so have
-    `documents`."""
+    `documents`. `marks` are its characters before which a prompt ends that will be used again, as the client thinks."""
 
     role: str
     content: str
@@ -59,6 +59,7 @@ class Message(msgspec.Struct, frozen=True):
     tool_call_id: str | None = None
     media: tuple[Media, ...] = ()
     documents: tuple[Document, ...] = ()
+    marks: tuple[int, ...] = ()
 
 
 class Grammar(msgspec.Struct, frozen=True):

@@ -82,13 +82,13 @@ def test_sampling_and_limits_are_taken_over() -> None:
 def test_system_comes_first_as_text_or_as_blocks() -> None:
     assert messages_of(HI, system="Be brief.")[0] == Message("system", "Be brief.")
     blocks = [text("Be brief.", **CACHED), text("Be kind.")]
-    assert messages_of(HI, system=blocks)[0] == Message("system", "Be brief.\n\nBe kind.")
+    assert messages_of(HI, system=blocks)[0] == Message("system", "Be brief.\n\nBe kind.", marks=(9,))
     assert messages_of(HI, system="") == (Message("user", "hi"),)
 
 
 def test_neighbours_of_one_role_are_one_turn() -> None:
     given = [HI, {"role": "user", "content": [text("a"), text("b", **CACHED)]}, said(text("c")), said(text("d"))]
-    assert messages_of(*given) == (Message("user", "hi\n\nab"), Message("assistant", "c\n\nd"))
+    assert messages_of(*given) == (Message("user", "hi\n\nab", marks=(6,)), Message("assistant", "c\n\nd"))
 
 
 def test_last_turn_of_the_assistant_is_gone_on_with() -> None:
@@ -263,7 +263,7 @@ def test_thinking_needs_no_budget() -> None:
     "system",
     [
         [text("x-anthropic-billing-header: cc_version=2.1.332.a; cc_entrypoint=cli;"), text("Be brief.")],
-        [text("x-anthropic-billing-header: cc_version=2.1.332.b; cch=00000;\nBe brief.", **CACHED)],
+        [text("x-anthropic-billing-header: cc_version=2.1.332.b; cch=00000;\nBe brief.")],
         "x-anthropic-billing-header: cc_version=2.1.197.c;\n\nBe brief.",
         "Be brief.",
     ],
@@ -271,6 +271,17 @@ def test_thinking_needs_no_budget() -> None:
 )
 def test_billing_line_never_reaches_the_prompt(system: Any) -> None:
     assert messages_of(HI, system=system) == (Message("system", "Be brief."), Message("user", "hi"))
+
+
+def test_places_that_clients_mark_are_known() -> None:
+    calls, results = said(text("I look."), {**CALL, **CACHED}), told({**RESULT, **CACHED}, text("Well?"))
+    question = told(text("a", **CACHED), {**PDF, **CACHED}, text("b"))
+    given = messages_of(question, calls, results, system=[text("s", **CACHED), text("t", **CACHED)])
+    assert [message.marks for message in given] == [(1, 4), (1, 26), (7,), (5,), ()]
+    [document] = given[1].documents
+    filled = with_texts(ChatPrompt((given[1],)), {document: "four"})
+    assert isinstance(filled, ChatPrompt)
+    assert filled.messages[0].marks == (1, 30)
 
 
 def test_prompt_may_speak_of_the_billing_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -23,6 +24,7 @@ from mlx_server.schemas.generation import (
 )
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
+from mlx_server.workers.engine.marked import common, marked_beginnings
 from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_index import as_ids
@@ -71,7 +73,10 @@ class PromptMaker:
         dialect: Dialect,
         templates: TemplateDefaults | None = None,
         media: MediaSupport | None = None,
+        *,
+        finds_marks: bool = False,
     ) -> None:
+        """`finds_marks`: the engine makes use of the places that clients mark."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
@@ -80,6 +85,7 @@ class PromptMaker:
         self._vocabulary = vocabulary
         self._format = dialect.format
         self._marks = dialect.thinking
+        self._finds_marks = finds_marks
         self._special = special_tokens(tokenizer, vocabulary)
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
@@ -119,6 +125,7 @@ class PromptMaker:
                 conversation=request.conversation,
                 ignored=ignored,
                 media=read.media,
+                marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
@@ -189,6 +196,16 @@ class PromptMaker:
                 read, field = Read(list(prompt.ids), self._format), "prompt"
         self._check_ids(read.tokens, field)
         return read
+
+    def _marked(self, prompt: Prompt, tool_use: ToolUse, tokens: list[int]) -> tuple[int, ...]:
+        """The lengths of the prompt's beginnings that its client marks."""
+        if not self._finds_marks or not isinstance(prompt, ChatPrompt):
+            return ()
+        found = []
+        for shorter in marked_beginnings(prompt):
+            with contextlib.suppress(InvalidRequest):  # some templates refuse a conversation that ends there
+                found.append(common(self.tokens(shorter, tool_use), tokens))
+        return tuple(found)
 
     def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
         try:
