@@ -151,7 +151,7 @@ class Conversation:
     def answer(self, blocks: list[BlockParam], path: str) -> None:
         """A turn of the assistant: texts, reasoning and calls; and what Anthropic's own tools found meanwhile. Raises
         InvalidRequest."""
-        turn, results = Answer(), 0
+        turn, said = Answer(), False
         for i, block in enumerate(blocks):
             where = f"{path}[{i}]"
             match block.type:
@@ -162,14 +162,14 @@ class Conversation:
                 case "tool_use" | "server_tool_use" | "mcp_tool_use":
                     turn.calls.append(self._call(block, where))
                 case "compaction" if isinstance(block.content, str):
-                    turn = Answer()
+                    turn, said = Answer(), True
                     self._start_over(block.content)
                 case "compaction":
                     self._ignored.append(where)
                 case kind if is_result(kind) and kind != RESULT:
                     if not turn.empty:
                         self._add(turn.message())
-                    turn, results = Answer(), results + 1
+                    turn, said = Answer(), True
                     self._found(block, where)
                 case kind if kind in UNREAD:
                     self._ignored.append(where)
@@ -177,7 +177,7 @@ class Conversation:
                     check_type(kind, "assistant", where)
             if block.cache_control is not None:
                 turn.marks.append(len(turn.text))
-        if not (results and turn.empty):
+        if not (said and turn.empty):
             self._add(turn.message())
 
     def settle(self) -> None:

@@ -43,15 +43,18 @@ class DocumentReader:
         self._known: OrderedDict[bytes, str] = OrderedDict()
         self._characters = 0
 
-    async def texts(self, documents: Sequence[Document], files: Mapping[Remote, bytes]) -> dict[Document, str]:
+    async def texts(
+        self, documents: Sequence[Document], files: Mapping[Remote, bytes], owner: str
+    ) -> dict[Document, str]:
         """The text of each, whose files are there or among `files`. Raises InvalidRequest for the first without."""
-        return {one: await self.text(file_of(one, files), one.param) for one in documents}
+        return {one: await self.text(file_of(one, files), one.param, owner) for one in documents}
 
-    async def text(self, file: bytes, param: str) -> str:
-        """What a PDF or a text file says; `param` names it in a refusal. Raises InvalidRequest."""
+    async def text(self, file: bytes, param: str, owner: str) -> str:
+        """What a PDF or a text file says; `param` names it in a refusal. Nobody but its `owner` can tell that it was
+        read before. Raises InvalidRequest."""
         if MARK not in file[:MARK_WITHIN]:
             return plain_text(file, param)
-        digest = hashlib.blake2b(file, digest_size=16).digest()
+        digest = hashlib.blake2b(file, digest_size=16, key=hashlib.sha256(owner.encode()).digest()).digest()
         text = self._known.pop(digest, None)
         if text is None:
             text = await self._read(file, param)

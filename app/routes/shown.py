@@ -14,6 +14,7 @@ from mlx_server.app.leaving import unless_left
 from mlx_server.app.media.documents import DocumentReader
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.media.replacing import Files, brought
+from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.schemas.documents import Texts, documents_of, with_texts
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Document, GenerationRequest, Media, Prompt
@@ -66,7 +67,7 @@ async def files_of(
 async def texts_of(request: Request, documents: Sequence[Document], files: Files) -> Texts:
     """What the documents say. Raises InvalidRequest, or ClientDisconnect."""
     reader: DocumentReader = request.app.state.documents
-    return await unless_left(request, reader.texts(documents, files)) if documents else {}
+    return await unless_left(request, reader.texts(documents, files, request.scope[OWNER])) if documents else {}
 
 
 def prompts_of(work: Work) -> Sequence[Prompt]:

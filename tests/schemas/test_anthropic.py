@@ -417,6 +417,7 @@ def test_summary_stands_for_what_was_said_before() -> None:
         Message("assistant", "So."),
         ASKED,
     )
+    assert messages_of(HI, said(summary), HI) == (Message("user", "They greeted.\n\nhi"),)
     failed = {"type": "compaction", "content": None}
     assert ignored_in(messages=[HI, said(failed, text("So.")), HI]) == ("messages[1].content[0]",)
 

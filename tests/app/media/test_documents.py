@@ -18,7 +18,7 @@ PARAM = "messages[0].content[1]"
 
 
 def read(file: bytes, limit_s: float = 20.0) -> str:
-    return asyncio.run(DocumentReader(limit_s).text(file, PARAM))
+    return asyncio.run(DocumentReader(limit_s).text(file, PARAM, "me"))
 
 
 def locked() -> bytes:
@@ -76,7 +76,7 @@ def test_what_was_read_is_known_and_no_process_stays() -> None:
         remote = Remote("https://x.io/a.pdf")
         given = [Document(remote, 0, PARAM), Document(b"text", 0, PARAM)]
         files = {remote: pdf("Hello")}
-        return [await reader.texts(given, files) for _ in range(2)]
+        return [await reader.texts(given, files, "me") for _ in range(2)]
 
     first, second = asyncio.run(twice())
     assert list(first.values()) == ["Hello", "text"]
