@@ -20,6 +20,7 @@ from mlx_server.app.hub.installing import Installer
 from mlx_server.app.keys import KeyRing
 from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
+from mlx_server.app.media.documents import DocumentReader
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
@@ -177,6 +178,7 @@ def create_app(
     app.state.control = Control(fleet)
     app.state.metrics = make_registry(fleet)
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
+    app.state.documents = DocumentReader(settings.media_limits.decode_s)
     app.state.response_store = store
     app.state.background_runs = runs
     app.state.meter = meter

@@ -15,7 +15,7 @@ class TextBlock(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
 
 
 class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
-    """Reasoning. Clients send it back with its signature, which this server makes no use of."""
+    """Reasoning. Clients send it back with its signature, which holds what was not shown."""
 
     thinking: str
     signature: str

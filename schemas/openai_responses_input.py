@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, cast
 
 import msgspec
@@ -28,10 +26,10 @@ from mlx_server.schemas.openai_responses_items import (
     SummaryText,
     new_id,
 )
+from mlx_server.schemas.sealed import unsealed
 
 ROLES = ("user", "system", "developer", "assistant")
 KINDS = ("message", "function_call", "function_call_output", "reasoning")
-SEAL = "mlx1:"
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
@@ -210,17 +208,10 @@ def content_of(value: Parts, path: str) -> str | list[InputPart]:
     return value
 
 
-def seal(thoughts: str) -> str:
-    """Thoughts as one opaque string, for clients that hand them back. Not a secret here: the text is in the open."""
-    return SEAL + base64.b64encode(thoughts.encode()).decode()
-
-
 def unseal(sealed: str, path: str) -> str:
     """What was sealed. Raises InvalidRequest if it was not sealed here."""
-    try:
-        if not sealed.startswith(SEAL):
-            raise ValueError(sealed[:5])
-        return base64.b64decode(sealed.removeprefix(SEAL), validate=True).decode()
-    except (binascii.Error, ValueError):
+    thoughts = unsealed(sealed)
+    if thoughts is None:
         message = f"`{path}`: this was not made by this server; leave the item out, or send its `content`."
-        raise InvalidRequest(message, path) from None
+        raise InvalidRequest(message, path)
+    return thoughts

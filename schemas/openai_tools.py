@@ -74,10 +74,10 @@ def to_functions(given: list[FunctionSpec] | None) -> tuple[Tool, ...]:
     return tuple_of_functions([(spec, f"functions[{i}]") for i, spec in enumerate(given or ())], "functions")
 
 
-def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str) -> tuple[Tool, ...]:
+def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str, most: int = MAX_TOOLS) -> tuple[Tool, ...]:
     """Functions with their paths, checked. Raises InvalidRequest."""
-    if len(given) > MAX_TOOLS:
-        raise InvalidRequest(f"`{path}`: at most {MAX_TOOLS} are allowed, got {len(given)}.", path)
+    if len(given) > most:
+        raise InvalidRequest(f"`{path}`: at most {most} are allowed, got {len(given)}.", path)
     names: set[str] = set()
     for spec, where in given:
         if not _NAME.fullmatch(spec.name):

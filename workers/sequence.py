@@ -64,6 +64,8 @@ class Sequence:
     """The paths of the request's fields that change nothing with this model."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
+    marks: tuple[int, ...] = ()
+    """Lengths of beginnings of the prompt that will be used again, as the client thinks."""
     use_cache: bool = True
     """What is kept of earlier prompts may be used for it, and it may be kept."""
     conversation: str = ""

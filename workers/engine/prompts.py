@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -23,6 +24,7 @@ from mlx_server.schemas.generation import (
 )
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
+from mlx_server.workers.engine.marked import common, marked_beginnings
 from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_index import as_ids
@@ -71,7 +73,10 @@ class PromptMaker:
         dialect: Dialect,
         templates: TemplateDefaults | None = None,
         media: MediaSupport | None = None,
+        *,
+        finds_marks: bool = False,
     ) -> None:
+        """`finds_marks`: the engine makes use of the places that clients mark."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
@@ -80,6 +85,7 @@ class PromptMaker:
         self._vocabulary = vocabulary
         self._format = dialect.format
         self._marks = dialect.thinking
+        self._finds_marks = finds_marks
         self._special = special_tokens(tokenizer, vocabulary)
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
@@ -97,8 +103,9 @@ class PromptMaker:
         for prompt in request.prompts:
             read = self.read(prompt, request.tool_use)
             tokens, format_ = read.tokens or self._start(), read.format
-            if request.thinking_budget is not None and self._marks is None:
-                raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
+            budget, ignored = request.thinking_budget, read.ignored
+            if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
+                budget, ignored = None, (*ignored, request.budget_param)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -110,14 +117,15 @@ class PromptMaker:
                 grammar=self._grammar(prompt, request, format_),
                 speech=speech_of(prompt, request, format_),
                 thinking=self._thinking(tokens, prompt),
-                thinking_budget=request.thinking_budget,
+                thinking_budget=budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=read.ignored,
+                ignored=ignored,
                 media=read.media,
+                marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
@@ -188,6 +196,16 @@ class PromptMaker:
                 read, field = Read(list(prompt.ids), self._format), "prompt"
         self._check_ids(read.tokens, field)
         return read
+
+    def _marked(self, prompt: Prompt, tool_use: ToolUse, tokens: list[int]) -> tuple[int, ...]:
+        """The lengths of the prompt's beginnings that its client marks."""
+        if not self._finds_marks or not isinstance(prompt, ChatPrompt):
+            return ()
+        found = []
+        for shorter in marked_beginnings(prompt):
+            with contextlib.suppress(InvalidRequest):  # some templates refuse a conversation that ends there
+                found.append(common(self.tokens(shorter, tool_use), tokens))
+        return tuple(found)
 
     def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
         try:

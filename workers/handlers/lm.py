@@ -25,6 +25,7 @@ from mlx_server.workers.engine.loading import evaluate, read_context_length, rea
 from mlx_server.workers.engine.prefix_files import PrefixFiles
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.probe import Batching, probe
+from mlx_server.workers.engine.reading import can_cut
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
@@ -70,7 +71,8 @@ class LanguageHandler(WritingHandler):
             min(spec.batch_tokens, spec.prefill_step_size),
         )
         self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report)
-        dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, None)
+        finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
+        dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, None, finds_marks=finds_marks)
         if spec.warm_prompt is not None:
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]
         return ModelFacts(

@@ -52,9 +52,18 @@ class WritingHandler(SteppingHandler):
         self._prefixes: PrefixStore
 
     def _speak(
-        self, spec: Load, folder: Path, tokenizer: Any, vocab_size: int, length: int | None, media: MediaSupport | None
+        self,
+        spec: Load,
+        folder: Path,
+        tokenizer: Any,
+        vocab_size: int,
+        length: int | None,
+        media: MediaSupport | None,
+        *,
+        finds_marks: bool = False,
     ) -> Dialect:
-        """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens.
+        """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens, and
+        `finds_marks` is the prompt maker's.
 
         Raises ModelLoadError for templates that the operator got wrong.
         """
@@ -69,6 +78,7 @@ class WritingHandler(SteppingHandler):
             dialect,
             TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
             media,
+            finds_marks=finds_marks,
         )
         check_templates(self._prompts, spec)
         return dialect

@@ -14,6 +14,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.errors import of_failure
 from mlx_server.schemas.anthropic import MessagesRequest, decoder
 from mlx_server.schemas.messages import Failed, FailureKind, Finished, Part, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.sealed import seal
 
 HEAD = Head("abc", 0, "some/model", request_id="request-1")
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
@@ -118,7 +119,7 @@ def test_reasoning_can_be_left_out(read: Callable[..., Message]) -> None:
     thinking = {"type": "adaptive", "display": "omitted"}
     message = read(*CALLS[:4], end("stop"), thinking=thinking)
     assert message.content == [
-        ThinkingBlock(type="thinking", thinking="", signature="abc"),
+        ThinkingBlock(type="thinking", thinking="", signature=seal("Hm, let me")),
         TextBlock(type="text", text="I look."),
     ]
 

@@ -122,6 +122,18 @@ def test_the_next_turn_of_a_conversation_begins_where_the_last_one_ended(
 
 
 @pytest.mark.parametrize("architecture", JOINT)
+def test_prompts_share_what_a_client_marked(load_tiny: Callable[[str], Any], architecture: str) -> None:
+    """In the middle of a message, where no cache that can't be cut short would be kept otherwise."""
+    model, rng = load_tiny(architecture), random.Random(7)
+    engine = _engine(model, _store(), joint=JOINT[architecture])
+    page = _message(rng, model, 100)[:-1]
+    for number in range(3):
+        one = _run(engine, number, [*page, *_message(rng, model, 30)], marks=(len(page), 10_000))
+        _check(model, one)
+        assert one.cached_tokens >= (len(page) if number else 0)
+
+
+@pytest.mark.parametrize("architecture", JOINT)
 def test_prompts_share_their_system_message(load_tiny: Callable[[str], Any], architecture: str) -> None:
     """Caches that can't be cut short were kept at its end."""
     model, rng = load_tiny(architecture), random.Random(4)

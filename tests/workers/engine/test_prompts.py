@@ -226,6 +226,25 @@ def test_tokens_are_text_again(maker: PromptMaker) -> None:
         maker.text([VOCABULARY])
 
 
+def test_places_that_a_client_marks_are_found_where_they_are_of_use(tokenizer: Any) -> None:
+    def marked(*messages: Message, finds_marks: bool = True) -> list[str]:
+        vocabulary, dialect = Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+        maker = PromptMaker(tokenizer, VOCABULARY, 8192, Sampling(), vocabulary, dialect, finds_marks=finds_marks)
+        [one] = maker.sequences(1, GenerationRequest((ChatPrompt(messages),), 8))
+        return [tokenizer.decode(one.prompt[:mark]) for mark in one.marks]
+
+    rules, page, last = "Be brief. " * 30, "A long page. " * 30, Message("assistant", "Yes")
+    system = Message("system", rules + "It is Monday.", marks=(len(rules),))
+    asked = Message("user", page + "Why?", marks=(len(page),))
+    first, second = marked(system, asked, last)
+    assert first.rstrip().endswith("Be brief.")
+    assert second.rstrip().endswith("A long page.")
+    assert marked(system, asked, last, finds_marks=False) == []
+    # A checkpoint stands behind the first message and the last ones anyway.
+    assert marked(Message("system", rules, marks=(len(rules),)), Message("user", page, marks=(len(page),))) == []
+    assert marked(Message("system", "Be brief.", marks=(3,)), asked, last)[0].startswith(second[:9])
+
+
 def test_last_turn_is_opened_left_closed_or_gone_on_with(maker: PromptMaker) -> None:
     def text(*messages: Message, **how: bool) -> str:
         return maker.text(maker.tokens(ChatPrompt((Message("system", "s"), *messages), **how), ToolUse()))
