@@ -134,14 +134,14 @@ class CustomOutputItem(msgspec.Struct, frozen=True, tag="custom_tool_call_output
     status: Status = "completed"
 
 
-class ExecAction(msgspec.Struct, frozen=True, omit_defaults=True, tag="exec", tag_field="type"):
+class ExecAction(msgspec.Struct, frozen=True, tag="exec", tag_field="type"):
     """A program that is to be run."""
 
     command: list[str]
-    env: dict[str, str] = msgspec.field(default_factory=dict)
-    timeout_ms: int | None = None
-    user: str | None = None
-    working_directory: str | None = None
+    env: dict[str, str] = {}
+    timeout_ms: int | UnsetType | None = UNSET
+    user: str | UnsetType | None = UNSET
+    working_directory: str | UnsetType | None = UNSET
 
 
 class LocalShellItem(msgspec.Struct, frozen=True, tag="local_shell_call", tag_field="type"):
