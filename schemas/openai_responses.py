@@ -15,6 +15,7 @@ from mlx_server.schemas.openai_responses_items import AdditionalToolsItem, Item,
 from mlx_server.schemas.openai_responses_messages import to_messages
 from mlx_server.schemas.openai_responses_tools import FlatTool, Source, Toolbox, ToolChoice
 from mlx_server.schemas.openai_structured import ANY_OBJECT, Schema, from_json
+from mlx_server.schemas.walk import MAX_UNKNOWN
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED = "reasoning.encrypted_content"
@@ -211,7 +212,7 @@ class Turn:
             draft=given.draft(),
             use_cache=given.use_cache is not False,
             conversation=given.prompt_cache_key or "",
-            ignored=(*given.idle(), *self.tools.ignored, *no_choices, *self._unknown, *unread),
+            ignored=(*given.idle(), *self.tools.ignored, *no_choices, *self._unknown, *unread)[:MAX_UNKNOWN],
         )
 
 

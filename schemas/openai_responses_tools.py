@@ -140,8 +140,6 @@ class Toolbox:
         self._add(Source(given, "tools"))
         for source in later:
             self._add(source, once=False)
-        if len(self.offered) > MAX_TOOLS:
-            raise InvalidRequest(f"`tools`: at most {MAX_TOOLS} are allowed, got {len(self.offered)}.", "tools")
 
     def name_of(self, kind: Kind, name: str, namespace: str | None = None) -> str:
         """What the model calls a tool, also one that is not offered any more."""
@@ -191,6 +189,8 @@ class Toolbox:
             if once:
                 raise InvalidRequest(f"`{path}.name`: {name!r} is defined twice.", f"{path}.name")
             return
+        if len(self.offered) == MAX_TOOLS:
+            raise InvalidRequest(f"`tools`: at most {MAX_TOOLS} are allowed, with those of namespaces.", "tools")
         exact = once and source.namespace is None and kind in ("function", "custom")
         flat = self._free(flat_name(name, source.space), exact=exact)
         if flat in self.offered:
