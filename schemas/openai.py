@@ -17,23 +17,33 @@ MAX_CHOICES = 16
 
 # Parameters that are known and not served, with the values that change nothing (null never does).
 HARMLESS: dict[str, tuple[Any, ...]] = {
+    "modalities": (["text"],),
+    "add_generation_prompt": (True,),
+}
+
+# Known, and whatever their value is, it changes nothing; with these it would change nothing elsewhere either.
+IDLE: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "modalities": (["text"],),
     "audio": (),
     "prediction": (),
     "verbosity": ("medium",),
     "web_search_options": (),
-    "add_generation_prompt": (True,),
     "moderation": (),
 }
+IDLE_STREAM: dict[str, tuple[Any, ...]] = {"include_obfuscation": (False,)}
+
+
+def idle(given: msgspec.Struct | None, usual: dict[str, tuple[Any, ...]], place: str = "") -> list[str]:
+    """The paths of the fields of `given`, which stands at `place`, that are set to more than what is `usual`."""
+    return [place + name for name, values in usual.items() if getattr(given, name, None) not in (None, *values)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`include_usage` adds a last chunk with the token counts."""
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: bool | None = None
 
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -144,6 +154,22 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         if not self.stream:
             raise InvalidRequest("`stream_options` is only allowed when `stream` is true.", "stream_options")
         return bool(self.stream_options.include_usage)
+
+
+class CompletionFields(SamplingFields, frozen=True, kw_only=True):
+    """What chat and text completions have beside what they share with responses: fields that change nothing here."""
+
+    service_tier: str | None = None
+    store: bool | None = None
+    audio: Any = None
+    prediction: Any = None
+    verbosity: str | None = None
+    web_search_options: Any = None
+    moderation: Any = None
+
+    def idle(self) -> tuple[str, ...]:
+        """The paths of what is known and changes nothing."""
+        return (*idle(self, IDLE), *idle(self.stream_options, IDLE_STREAM, "stream_options."))
 
 
 def logit_bias(given: dict[str, float | str]) -> dict[int, float]:

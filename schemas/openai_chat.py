@@ -25,7 +25,7 @@ from mlx_server.schemas.media import (
     check_role,
     to_media,
 )
-from mlx_server.schemas.openai import Count, PerformanceMetrics, SamplingFields, Usage
+from mlx_server.schemas.openai import CompletionFields, Count, PerformanceMetrics, Usage
 from mlx_server.schemas.openai_tools import (
     FunctionChoice,
     FunctionSpec,
@@ -83,7 +83,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
     annotations: Any = None
 
 
-class ChatRequest(SamplingFields, frozen=True, kw_only=True):
+class ChatRequest(CompletionFields, frozen=True, kw_only=True):
     """The body of a chat completion."""
 
     messages: Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES, extra_json_schema={"minItems": 1})]
@@ -127,6 +127,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             draft=self.draft(),
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
+            ignored=self.idle(),
         )
 
     def wants_logprobs(self) -> bool:

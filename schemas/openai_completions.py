@@ -8,7 +8,7 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Prompt, TextPrompt, TokenPrompt
-from mlx_server.schemas.openai import MAX_CHOICES, PerformanceMetrics, SamplingFields, TokenId, Usage
+from mlx_server.schemas.openai import MAX_CHOICES, CompletionFields, PerformanceMetrics, TokenId, Usage
 
 MAX_PROMPTS = 256
 MAX_TOKEN_IDS = 1 << 20
@@ -17,7 +17,7 @@ MAX_TOKEN_IDS = 1 << 20
 MAX_LOGPROBS = 20
 
 
-class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
+class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
     """The body of a text completion. A prompt is text or token ids, or a list of either."""
 
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], msgspec.Meta(max_length=MAX_TOKEN_IDS)]
@@ -60,6 +60,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
             draft=self.draft(),
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
+            ignored=self.idle(),
         )
 
 

@@ -130,6 +130,18 @@ class ArgumentsDone(_OfItem, frozen=True, tag="response.function_call_arguments.
     arguments: str
 
 
+class InputDelta(_OfItem, frozen=True, tag="response.custom_tool_call_input.delta"):
+    """More of a custom tool's text."""
+
+    delta: str
+
+
+class InputDone(_OfItem, frozen=True, tag="response.custom_tool_call_input.done"):
+    """All the text."""
+
+    input: str
+
+
 Event = (
     Created
     | Queued
@@ -148,5 +160,7 @@ Event = (
     | ReasoningDone
     | ArgumentsDelta
     | ArgumentsDone
+    | InputDelta
+    | InputDone
 )
 """All that a stream may hold."""

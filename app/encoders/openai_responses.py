@@ -23,6 +23,7 @@ from mlx_server.schemas.openai_responses_answer import (
     shown_reasoning,
     usage_of,
 )
+from mlx_server.schemas.openai_responses_tools import shown
 
 
 class ResponsesEncoder:
@@ -32,7 +33,7 @@ class ResponsesEncoder:
         self.response = describe(head, turn, store=store)
         """The response as far as it has been told; whole after `end`, `whole`, `error` or `cancelled`."""
         self._numbers = itertools.count()
-        self._output = Output(self._number, seals=turn.given.wants(SEALED))
+        self._output = Output(self._number, turn.tools.offered, seals=turn.given.wants(SEALED))
         self._tally = Tally()
         self._cut_off = False
 
@@ -133,7 +134,7 @@ def describe(head: Head, turn: Turn, *, store: bool) -> Response:
         temperature=given.temperature,
         text=TextConfig(text.format or TextFormat("text"), text.verbosity or "medium"),
         tool_choice=given.tool_choice or "auto",
-        tools=given.tools or [],
+        tools=shown(given.tools or ()),
         top_logprobs=given.top_logprobs or 0,
         top_p=given.top_p,
         user=given.user,
