@@ -36,6 +36,7 @@ from mlx_server.schemas.openai_tools import (
     to_tool_use,
     to_tools,
 )
+from mlx_server.schemas.progress import PromptProgress
 
 MAX_MESSAGES = 10_000
 MAX_TOP_LOGPROBS = 20
@@ -127,6 +128,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             draft=self.draft(),
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
+            progress=self.include_progress(),
         )
 
     def wants_logprobs(self) -> bool:
@@ -367,6 +369,7 @@ class ChatChunk(msgspec.Struct, frozen=True):
     usage: Usage | Optional | None = msgspec.UNSET
     conversation_id: str | Optional = msgspec.UNSET
     performance_metrics: PerformanceMetrics | Optional = msgspec.UNSET
+    progress: PromptProgress | Optional = msgspec.UNSET
 
 
 decoder = msgspec.json.Decoder(ChatRequest)

@@ -203,6 +203,7 @@ class Turn:
             draft=given.draft(),
             use_cache=given.use_cache is not False,
             conversation=given.prompt_cache_key or "",
+            progress=given.include_progress(),
         )
 
 
