@@ -154,6 +154,24 @@ def test_nothing_goes_out_early_where_tokens_come_in_time(server: Server, path: 
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_answer_shows_life_while_its_tokens_say_nothing(server: Server, path: str) -> None:
+    events = read(post(server, path, {"tokens": 24, "interval_s": 0.05, "text": ""}))
+    signs = [data for name, data in events if name in ("ping", "response.in_progress") or is_empty(data)]
+    begun = {"/v1/chat/completions": 0, "/v1/completions": 0}.get(path, 1)
+    assert 3 <= len(signs) - begun <= 6
+
+
+def is_empty(data: Any) -> bool:
+    """A chunk that says nothing, and is no end."""
+    match data:
+        case {"choices": [{"finish_reason": None, "delta": {**delta}}]}:
+            return not delta
+        case {"choices": [{"finish_reason": None, "text": text}]}:
+            return not text
+    return False
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_whole_answer_waits_in_silence(server: Server, path: str) -> None:
     answer = server.post(path, body_of(path, SLOW) | {"stream": False})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
