@@ -26,8 +26,12 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
+# The demo model babbles: its answers are cut short where a request sets no limit.
 run: $(VENV)/.installed blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
-	@model="$(MODEL)"; [ -n "$$model" ] || model="$$($(BIN)/mlx-server demo)" || exit 1; \
+	@model="$(MODEL)"; if [ -z "$$model" ]; then \
+		model="$$($(BIN)/mlx-server demo)" || exit 1; \
+		: "$${MLX_SERVER_DEFAULT_MAX_TOKENS:=512}"; export MLX_SERVER_DEFAULT_MAX_TOKENS; \
+	fi; \
 	exec $(BIN)/mlx-server launch --model-path "$$model" $(ARGS)
 
 test: $(VENV)/.installed-dev blas clients ## Run the tests; pytest's own flags in ARGS=...

@@ -30,7 +30,12 @@ from mlx_server.workers.model_path import ModelPathError, local_path
 EXIT_USAGE = 2
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4
-FIELDS = {"idle_timeout": "idle_timeout_s", "memory_limit": "memory_limit_bytes", "accelerator_lease": "lease"}
+FIELDS = {
+    "idle_timeout": "idle_timeout_s",
+    "keepalive": "keepalive_s",
+    "memory_limit": "memory_limit_bytes",
+    "accelerator_lease": "lease",
+}
 """Options whose fields of the settings are called otherwise."""
 
 app = typer.Typer(
@@ -102,8 +107,10 @@ def launch(
     replicas: options.Replicas = 1,
     queue_size: options.QueueSize = 100,
     queue_timeout: options.QueueTimeout = 300.0,
+    request_timeout: options.RequestTimeout = 0.0,
+    keepalive: options.Keepalive = 10.0,
     drain_timeout: options.DrainTimeout = 30.0,
-    default_max_tokens: options.DefaultMaxTokens = 4096,
+    default_max_tokens: options.DefaultMaxTokens = None,
     prefill_step_size: options.PrefillStepSize = 512,
     max_body_bytes: options.MaxBodyBytes = 32 << 20,
     strict_params: options.StrictParams = False,
@@ -167,6 +174,7 @@ def launch(
         replicas=replicas,
         queue_size=queue_size,
         queue_timeout_s=queue_timeout,
+        request_timeout_s=request_timeout or None,
         default_max_tokens=default_max_tokens,
         prefill_step_size=prefill_step_size,
         chat_template=read_template(chat_template),
@@ -220,6 +228,7 @@ def launch(
         lease=accelerator_lease.value,
         host=host,
         port=port,
+        keepalive_s=keepalive,
         drain_timeout_s=drain_timeout,
         max_body_bytes=max_body_bytes,
         strict_params=strict_params,

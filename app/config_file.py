@@ -36,6 +36,7 @@ class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
     max_concurrency: Annotated[int, Meta(ge=1, le=4096)] | None = None
     queue_size: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     queue_timeout: Seconds | None = None
+    request_timeout: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
     pinned: bool | None = None
     idle_timeout: Minutes | None = None
     replicas: Annotated[int, Meta(ge=1, le=64)] | None = None
@@ -64,6 +65,7 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     max_models: Count | None = None
     memory_limit: str | Annotated[float, Meta(gt=0)] | None = None
     idle_timeout: Minutes | None = None
+    keepalive: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
     auto_load: bool | None = None
     auto_download: bool | None = None
     accelerator_lease: Literal["auto", "on", "off"] | None = None
@@ -139,6 +141,8 @@ def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelS
     }
     if "queue_timeout" in given:
         given["queue_timeout_s"] = given.pop("queue_timeout")
+    if "request_timeout" in given:
+        given["request_timeout_s"] = given.pop("request_timeout") or None
     if "idle_timeout" in given:
         given["idle_timeout_s"] = given.pop("idle_timeout") * SECONDS_A_MINUTE
     for key in ("adapter_path", "adapter_dir"):
@@ -172,6 +176,7 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
         "models_dir": None if server.models_dir is None else path.parent / Path(server.models_dir).expanduser(),
         "max_models": server.max_models,
         "idle_timeout_s": None if server.idle_timeout is None else server.idle_timeout * SECONDS_A_MINUTE,
+        "keepalive_s": server.keepalive,
         "auto_load": server.auto_load,
         "auto_download": server.auto_download,
         "lease": server.accelerator_lease,

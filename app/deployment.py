@@ -99,6 +99,7 @@ class Deployment:
             queue_size=settings.queue_size,
             concurrency=rows,
             timeout_s=settings.queue_timeout_s,
+            limit_s=settings.request_timeout_s,
             statistics=before.queue.statistics if before else None,
         )
         self.asking = Asking(limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s)

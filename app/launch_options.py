@@ -153,12 +153,29 @@ Replicas = Annotated[
 ]
 QueueSize = Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)]
 QueueTimeout = Annotated[
-    float, option("Seconds a request may take in all, waiting included.", min=0.001, max=MAX_SECONDS)
+    float,
+    option(
+        "Seconds that a request may wait for its first token, and then for each next one.", min=0.001, max=MAX_SECONDS
+    ),
+]
+RequestTimeout = Annotated[
+    float, option("Seconds that a request may take in all, waiting included; 0: no limit.", min=0, max=MAX_SECONDS)
+]
+Keepalive = Annotated[
+    float,
+    option(
+        "Seconds until a stream that has no token yet begins, and then shows signs of life; 0: never.",
+        min=0,
+        max=MAX_SECONDS,
+    ),
 ]
 DrainTimeout = Annotated[
     float, option("Seconds that running requests get when the server stops.", min=0, max=MAX_SECONDS)
 ]
-DefaultMaxTokens = Annotated[int, option("Most tokens of an answer to a request that sets no limit.", min=1)]
+DefaultMaxTokens = Annotated[
+    int | None,
+    option("Most tokens of an answer to a request that sets no limit. Default: what the context has room for.", min=1),
+]
 PrefillStepSize = Annotated[
     int,
     option("Most tokens of a prompt that are computed at a time.", min=16, max=65536),

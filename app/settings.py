@@ -60,7 +60,9 @@ class ModelSettings:
     """How one model is served. `…_s` are seconds, `…_bytes` bytes.
 
     `type`: None means what its files say. `max_concurrency`: None means what suits the type. `idle_timeout_s`: None
-    means the server's, 0 that it is never unloaded for idleness. Sampling: None means the model's own default.
+    means the server's, 0 that it is never unloaded for idleness. `queue_timeout_s` bounds a request's time without a
+    token, `request_timeout_s` all of its time. `default_max_tokens`: None means what the context has room for.
+    Sampling: None means the model's own default.
     """
 
     path: str
@@ -70,10 +72,11 @@ class ModelSettings:
     max_concurrency: int | None = None
     queue_size: int = 100
     queue_timeout_s: float = 300.0
+    request_timeout_s: float | None = None
     pinned: bool = False
     idle_timeout_s: float | None = None
     replicas: int = 1
-    default_max_tokens: int = 4096
+    default_max_tokens: int | None = None
     prefill_step_size: int = 512
     chat_template: str | None = None
     chat_template_args: dict[str, Any] = field(default_factory=dict)
@@ -132,6 +135,8 @@ class Settings:
     lease: LeaseUse = "auto"
     host: str = "127.0.0.1"
     port: int = 8000
+    keepalive_s: float = 10.0
+    """How long a stream is silent before its first token; 0: for ever."""
     drain_timeout_s: float = 30.0
     max_body_bytes: int = 32 << 20
     strict_params: bool = False

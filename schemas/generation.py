@@ -185,16 +185,21 @@ class Draft(msgspec.Struct, frozen=True):
     tokens: int | None = None
 
 
+NO_LIMIT = 1 << 31
+"""The `max_tokens` of an answer that may be as long as the context has room for; more than any client can ask for."""
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     """One ticket's work: `n` choices for each prompt, all with the same sampling and limits.
 
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
     None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
     reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights, `draft` asks
-    for speculative decoding. `announce` asks for a `Started` event. `tenant` is whose request it is: what is kept of
-    one tenant's prompts is not used for another's. `use_cache`: what is kept of earlier prompts may be used for this
-    one, and this one may be kept. `conversation` is what the client calls the conversation that this belongs to.
-    `ignored` are the paths of its fields that are known and change nothing here: the answer tells them.
+    for speculative decoding. `announce` asks for a `Started` event, `progress` for `Progress` events. `tenant` is whose
+    request it is: what is kept of one tenant's prompts is not used for another's. `use_cache`: what is kept of earlier
+    prompts may be used for this one, and this one may be kept. `conversation` is what the client calls the conversation
+    that this belongs to. `ignored` are the paths of its fields that are known and change nothing here: the answer tells
+    them.
     """
 
     prompts: tuple[Prompt, ...]
@@ -211,6 +216,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     adapter: str | None = None
     draft: Draft | None = None
     announce: bool = False
+    progress: bool = False
     tenant: str = ""
     use_cache: bool = True
     conversation: str = ""

@@ -159,7 +159,15 @@ class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
     ignored: tuple[str, ...] = ()
 
 
-StepEvent = Prepared | Started | Event
+class Progress(msgspec.Struct, frozen=True, tag="g", array_like=True):
+    """How many of a request's prompt tokens have been read, or were known. It comes now and then, if the request wants
+    it, until the first token."""
+
+    ticket: int
+    tokens: int
+
+
+StepEvent = Prepared | Started | Progress | Event
 
 
 class ModelFacts(msgspec.Struct, frozen=True):

@@ -40,9 +40,11 @@ def idle(given: msgspec.Struct | None, usual: dict[str, tuple[Any, ...]], place:
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`include_usage` adds a last chunk with the token counts."""
+    """`include_usage` adds a last chunk with the token counts; `include_progress` tells before the first text how far
+    the prompt is."""
 
     include_usage: bool | None = None
+    include_progress: bool | None = None
     include_obfuscation: bool | None = None
 
 
@@ -149,11 +151,16 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
 
     def include_usage(self) -> bool:
         """Whether the stream ends with a usage chunk. Raises InvalidRequest for options without a stream."""
-        if self.stream_options is None:
-            return False
-        if not self.stream:
+        return bool(self._stream_options().include_usage)
+
+    def include_progress(self) -> bool:
+        """Whether the stream tells how far its prompt is. Raises InvalidRequest for options without a stream."""
+        return bool(self._stream_options().include_progress)
+
+    def _stream_options(self) -> StreamOptions:
+        if self.stream_options is not None and not self.stream:
             raise InvalidRequest("`stream_options` is only allowed when `stream` is true.", "stream_options")
-        return bool(self.stream_options.include_usage)
+        return self.stream_options or StreamOptions()
 
 
 class CompletionFields(SamplingFields, frozen=True, kw_only=True):
@@ -243,9 +250,9 @@ class Model(msgspec.Struct, frozen=True):
     """One entry of `GET /v1/models`; `created` in seconds since the epoch.
 
     `context_length` is in tokens, prompt and answer together, and null while it is not known. `default_max_tokens` is
-    the most that a request gets that sets no limit, null for a model that writes no text. `supported_parameters` are
-    those of both kinds of completion, or of what such a model does. `status` is unloaded, loading, loaded, restarting,
-    unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields.
+    the most that a request gets that sets no limit, null while that is not known and for a model that writes no text.
+    `supported_parameters` are those of both kinds of completion, or of what such a model does. `status` is unloaded,
+    loading, loaded, restarting, unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields.
     """
 
     id: str

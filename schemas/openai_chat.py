@@ -36,6 +36,7 @@ from mlx_server.schemas.openai_tools import (
     to_tool_use,
     to_tools,
 )
+from mlx_server.schemas.progress import PromptProgress
 
 MAX_MESSAGES = 10_000
 MAX_TOP_LOGPROBS = 20
@@ -128,6 +129,7 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
             ignored=self.idle(),
+            progress=self.include_progress(),
         )
 
     def wants_logprobs(self) -> bool:
@@ -368,6 +370,7 @@ class ChatChunk(msgspec.Struct, frozen=True):
     usage: Usage | Optional | None = msgspec.UNSET
     conversation_id: str | Optional = msgspec.UNSET
     performance_metrics: PerformanceMetrics | Optional = msgspec.UNSET
+    progress: PromptProgress | Optional = msgspec.UNSET
 
 
 decoder = msgspec.json.Decoder(ChatRequest)

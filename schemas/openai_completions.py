@@ -9,6 +9,7 @@ import msgspec
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Prompt, TextPrompt, TokenPrompt
 from mlx_server.schemas.openai import MAX_CHOICES, CompletionFields, PerformanceMetrics, TokenId, Usage
+from mlx_server.schemas.progress import PromptProgress
 
 MAX_PROMPTS = 256
 MAX_TOKEN_IDS = 1 << 20
@@ -61,6 +62,7 @@ class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
             ignored=self.idle(),
+            progress=self.include_progress(),
         )
 
 
@@ -121,6 +123,7 @@ class Completion(msgspec.Struct, frozen=True):
     system_fingerprint: str | None = None
     conversation_id: str | msgspec.UnsetType = msgspec.UNSET
     performance_metrics: PerformanceMetrics | msgspec.UnsetType = msgspec.UNSET
+    progress: PromptProgress | msgspec.UnsetType = msgspec.UNSET
 
 
 decoder = msgspec.json.Decoder(CompletionRequest)

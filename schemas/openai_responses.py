@@ -213,6 +213,7 @@ class Turn:
             use_cache=given.use_cache is not False,
             conversation=given.prompt_cache_key or "",
             ignored=(*given.idle(), *self.tools.ignored, *no_choices, *self._unknown, *unread)[:MAX_UNKNOWN],
+            progress=given.include_progress(),
         )
 
 

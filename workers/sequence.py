@@ -74,6 +74,8 @@ class Sequence:
     """What the model wears while it reads this: nothing that it has read otherwise is of use."""
     cached_tokens: int = 0
     """Tokens of the prompt whose KV states were known."""
+    read: int = 0
+    """Tokens of the context that have been read so far, or were known."""
     encoded_media: int = 0
     cached_media: int = 0
     """Pictures that the model's encoder had to look at, and those whose features were known."""
@@ -85,6 +87,7 @@ class Sequence:
 
     def found(self, tokens: int) -> None:
         """So many of its tokens were known; they count as cached only if that was so before it came."""
+        self.read = tokens
         scored = self.echo is not None and self.logprobs is not None
         if not (self.emitted or self.follows or scored):
             self.cached_tokens = tokens

@@ -14,6 +14,7 @@ from mlx_server.queue.mailbox import continues
 from mlx_server.schemas import anthropic_answer as out
 from mlx_server.schemas.anthropic import MessagesRequest
 from mlx_server.schemas.messages import Finished, Part, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.progress import PromptProgress
 from mlx_server.schemas.sealed import seal
 
 UNREADABLE = "INVALID_JSON"
@@ -37,6 +38,10 @@ class MessagesEncoder:
         """The message without content; `started` says what the prompt took."""
         usage = usage_of(started.prompt_tokens, started.cached_tokens) if started else usage_of(0, 0)
         return event(out.MessageStart(self._message([], None, None, usage))) + event(out.Ping())
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """A ping, which may come at any time, before the message too."""
+        return event(out.Ping(msgspec.UNSET if progress is None else progress))
 
     def events(self, events: Iterable[Part | Finished]) -> bytes:
         """The blocks as they grow."""

@@ -24,6 +24,7 @@ from mlx_server.schemas.openai_responses_answer import (
     usage_of,
 )
 from mlx_server.schemas.openai_responses_tools import shown
+from mlx_server.schemas.progress import PromptProgress
 
 
 class ResponsesEncoder:
@@ -43,6 +44,11 @@ class ResponsesEncoder:
             return self._say(ev.Created(self._number(), self.response), ev.Queued(self._number(), self.response))
         self._move("in_progress")
         return self._say(ev.Created(self._number(), self.response), ev.InProgress(self._number(), self.response))
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """It is still in progress: an event again, as clients' idle timers count events only."""
+        shown = msgspec.UNSET if progress is None else progress
+        return self._say(ev.InProgress(self._number(), self.response, shown))
 
     def events(self, events: list[Part | Finished]) -> bytes:
         """What the parts of the answer are in the stream."""

@@ -73,8 +73,12 @@ def default_max_tokens(deployment: Deployment, context_length: int | None) -> in
     """How long an answer may be that sets no limit; None for a model that writes none."""
     if deployment.type not in WRITES:
         return None
-    most = deployment.settings.default_max_tokens
-    return min(most, context_length or most)
+    return shorter(deployment.settings.default_max_tokens, context_length)
+
+
+def shorter(most: int | None, context_length: int | None) -> int | None:
+    """The lesser of two lengths, of those that are known."""
+    return min((length for length in (most, context_length) if length is not None), default=None)
 
 
 def abilities(facts: ModelFacts | None) -> tuple[bool, bool]:
@@ -105,8 +109,8 @@ def describe_known(known: Managed) -> Model:
     """The same of a model that is not loaded: what its files say."""
     model_type: ModelType = known.settings.type or served_as(known)
     found = known.found
-    most = known.settings.default_max_tokens
     context_length = found.context_length if found else None
+    longest = shorter(known.settings.default_max_tokens, context_length)
     return Model(
         id=known.name,
         object="model",
@@ -114,7 +118,7 @@ def describe_known(known: Managed) -> Model:
         owned_by="mlx-server",
         status=known.status,
         context_length=context_length,
-        default_max_tokens=min(most, context_length or most) if model_type in WRITES else None,
+        default_max_tokens=longest if model_type in WRITES else None,
         modalities=Modalities(["text"], OUTPUTS.get(model_type, ["text"])),
         features=Features(None, None, None, None, None, None),
         supported_parameters=list(supported_parameters(model_type, False, False)),

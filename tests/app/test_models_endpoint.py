@@ -37,7 +37,7 @@ def test_list_has_the_one_model(server: Server) -> None:
         "owned_by": "mlx-server",
         "status": "loaded",
         "context_length": 1 << 24,
-        "default_max_tokens": 4096,
+        "default_max_tokens": 1 << 24,
         "modalities": {"input": ["text", "image", "audio", "video"], "output": ["text"]},
         "features": {
             "tools": False,

@@ -26,6 +26,10 @@ Describe = Callable[[int, float | None], TokenLogprob]
 """A token's text and bytes, by its id, with its log-probability."""
 
 
+LONGEST_SILENCE = 64
+"""Tokens after which they are counted though what they say is not certain: nobody shall take them for none."""
+
+
 class Answer:
     """One sequence's answer as it grows. Lives on the event loop's thread."""
 
@@ -155,7 +159,7 @@ class Answer:
         """The same parts, the first of which counts the tokens that no part has counted yet."""
         if self.finish == "length" and self._unsent:
             parts.append(Text(*self._sequence.key, "", 0, tuple(chosen for _, chosen in self._unsent)))
-        if not parts and self.finish:
+        if not parts and (self.finish or self._uncounted >= LONGEST_SILENCE):
             parts.append(Text(*self._sequence.key, "", 0))
         if parts:
             parts[0] = msgspec.structs.replace(parts[0], tokens=self._uncounted)

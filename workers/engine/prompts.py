@@ -13,6 +13,7 @@ from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
+    NO_LIMIT,
     ChatPrompt,
     GenerationRequest,
     Message,
@@ -43,6 +44,9 @@ NEAR_END = 4
 
 SEED_STRIDE = 0x5851F42D4C957F2D
 """Keeps the seeds of a request's choices apart (an odd number, Knuth's MMIX multiplier)."""
+
+UNKNOWN_CONTEXT = 1 << 15
+"""The longest answer without a limit of a model that does not say how long its context is."""
 
 NO_TOOLS = ToolUse("none")
 
@@ -109,7 +113,7 @@ class PromptMaker:
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
-                min(request.max_tokens, self._room(len(tokens), prompt)),
+                self._longest(request.max_tokens, len(tokens), prompt),
                 sampling,
                 request.limits,
                 continues_text=not isinstance(prompt, ChatPrompt) or prompt.continues_last,
@@ -242,14 +246,14 @@ class PromptMaker:
             return fill_in(self._tokenizer, prompt.text, prompt.suffix)
         return list(self._tokenizer.encode(prompt.text, add_special_tokens=prompt.special))
 
-    def _room(self, prompt_tokens: int, prompt: Prompt) -> int:
+    def _longest(self, wanted: int, prompt_tokens: int, prompt: Prompt) -> int:
         """How many tokens may follow. Raises InvalidRequest if there is no place for one."""
         if self._context_length is None:
-            return 1 << 31
+            return wanted if wanted < NO_LIMIT else UNKNOWN_CONTEXT
         if prompt_tokens >= self._context_length:
             field = prompt.param if isinstance(prompt, ChatPrompt) else "prompt"
             raise too_long(str(prompt_tokens), self._context_length, field)
-        return self._context_length - prompt_tokens
+        return min(wanted, self._context_length - prompt_tokens)
 
 
 def speech_of(prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> Speech | None:

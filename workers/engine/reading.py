@@ -133,6 +133,8 @@ class PromptReader:
         before = sum(one.left for one in chosen)
         try:
             read = self._advance(chosen, turn.tokens)
+            for one in chosen:
+                one.sequence.read = one.done
         except Exception as error:  # prompts that can't be read are nobody else's fault
             log.error("%d prompts could not be read", len(chosen), exc_info=error)
             return self._start_over(chosen, error)

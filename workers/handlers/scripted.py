@@ -127,6 +127,8 @@ class ScriptedHandler:
         if wait_s > 0:
             time.sleep(min(wait_s, CHUNK_S))
             now = time.monotonic()
+        for sequence in self._sequences.values():
+            sequence.read_until(now)
         return [self._play(sequence) for sequence in list(self._sequences.values()) if sequence.due <= now]
 
     def settle(self) -> None:
@@ -157,7 +159,8 @@ def written(ticket: int, request: GenerationRequest) -> list[Sequence]:
         script = prepared(prompt)
         limit = min(script.tokens, request.max_tokens)
         for _ in range(request.n):
-            sequences.append(ScriptedSequence((ticket, len(sequences)), tokens_of(prompt), limit, script=script))
+            tokens = tokens_of(prompt) * script.prompt_tokens
+            sequences.append(ScriptedSequence((ticket, len(sequences)), tokens, limit, script=script))
     return sequences
 
 

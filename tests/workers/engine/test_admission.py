@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.engines import Player, alone, sequence
 
+from mlx_server.schemas.generation import NO_LIMIT
 from mlx_server.workers.engine.admission import HEADROOM, Admission, Footprint, footprint
 from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.groups import ALL_TOGETHER
@@ -44,6 +45,7 @@ def test_a_sequence_needs_room_for_what_it_will_say_soon() -> None:
     admission = Admission(Footprint(1.0, 0.0), 2 * (100 + HEADROOM))
     assert admission.admits(_sequence(1, 100, 10_000), [_sequence(2, 100, 10_000)])
     assert not admission.admits(_sequence(1, 101, 10_000), [_sequence(2, 100, 10_000)])
+    assert admission.admits(_sequence(1, 100, NO_LIMIT), [_sequence(2, 100, NO_LIMIT)]), "room for all that it may say"
 
 
 @pytest.mark.parametrize(

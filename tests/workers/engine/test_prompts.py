@@ -7,6 +7,7 @@ from support.templates import with_template
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
+    NO_LIMIT,
     ChatPrompt,
     GenerationRequest,
     Limits,
@@ -99,18 +100,21 @@ def test_a_conversation_longer_than_the_context_names_its_messages(maker: Prompt
     assert refusal.param == "messages"
 
 
-@pytest.mark.parametrize(("tokens", "asked", "expected"), [(60, 8, 4), (63, 8, 1), (10, 8, 8), (10, 4096, 54)])
+@pytest.mark.parametrize(
+    ("tokens", "asked", "expected"), [(60, 8, 4), (63, 8, 1), (10, 8, 8), (10, 4096, 54), (10, NO_LIMIT, 54)]
+)
 def test_max_tokens_is_what_is_left_of_the_context(maker: PromptMaker, tokens: int, asked: int, expected: int) -> None:
     [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * tokens),), asked))
     assert sequence.max_tokens == expected
 
 
-def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any) -> None:
+@pytest.mark.parametrize(("asked", "expected"), [(5000, 5000), (NO_LIMIT - 1, NO_LIMIT - 1), (NO_LIMIT, 32_768)])
+def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any, asked: int, expected: int) -> None:
     maker = PromptMaker(
         tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
     )
-    [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), 5000))
-    assert sequence.max_tokens == 5000
+    [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), asked))
+    assert sequence.max_tokens == expected
 
 
 def test_sampling_is_the_clients_then_the_models_then_openais(maker: PromptMaker) -> None:
