@@ -34,6 +34,10 @@ USUAL_RATES = "100/minute; 10/second"
 """What each client may ask for where requests are limited and nothing else was said."""
 
 
+ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+)$"
+"""What browsers call a page's origin; `null` are pages from files, `*` all."""
+
+
 @dataclass(frozen=True)
 class MediaAccess:
     """Where clients' pictures and sounds may come from beside the request itself, and how large they may be.
@@ -59,7 +63,8 @@ DEFAULT_ROWS: dict[str, int] = {"embeddings": 256, "rerank": 256}
 class ModelSettings:
     """How one model is served. `…_s` are seconds, `…_bytes` bytes.
 
-    `type`: None means what its files say. `max_concurrency`: None means what suits the type. `idle_timeout_s`: None
+    `type`: None means what its files say. `context_length`: None means the model's own. `prefix_cache_bytes`: None
+    means what memory allows. `max_concurrency`: None means what suits the type. `idle_timeout_s`: None
     means the server's, 0 that it is never unloaded for idleness. Sampling: None means the model's own default.
     """
 
@@ -74,6 +79,7 @@ class ModelSettings:
     idle_timeout_s: float | None = None
     replicas: int = 1
     default_max_tokens: int = 4096
+    context_length: int | None = None
     prefill_step_size: int = 512
     chat_template: str | None = None
     chat_template_args: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +89,7 @@ class ModelSettings:
     draft_model: str | None = None
     num_draft_tokens: int = 3
     feature_cache_bytes: int = 256 << 20
-    prefix_cache_bytes: int = 1 << 30
+    prefix_cache_bytes: int | None = None
     batch_tokens: int = 4096
     cpu_dtype: CpuDtype = "auto"
     max_gap_s: float | None = None
@@ -136,6 +142,8 @@ class Settings:
     max_body_bytes: int = 32 << 20
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    cors_origins: tuple[str, ...] = ()
+    """Sites whose pages may use the server in a browser; `*` are all."""
     rate_limit: str | None = None
     """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"

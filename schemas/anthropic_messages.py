@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import msgspec
 
+from mlx_server.schemas.anthropic_answer import AssistantMessage, Block
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import FunctionCall, Media, Message
 from mlx_server.schemas.media import MediaFields, MediaSource, check_fields, check_role, to_media
+from mlx_server.schemas.shape import fields_of
 
 BETWEEN_TURNS = "\n\n"
 """What stands between turns of one speaker that are made one, and between the texts of `system`."""
@@ -50,6 +52,8 @@ class ResultParam(TextParam, frozen=True):
 class BlockParam(ResultParam, frozen=True):
     """A block of a message, with the fields of all the types that are served."""
 
+    passed_over: ClassVar = fields_of(*get_args(Block)) | {"caller"}
+
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
@@ -62,7 +66,9 @@ class BlockParam(ResultParam, frozen=True):
 
 
 class MessageParam(msgspec.Struct, frozen=True):
-    """A turn, or a part of one: neighbours of one role are one turn."""
+    """A turn, or a part of one: neighbours of one role are one turn. Clients send whole answers back as turns."""
+
+    passed_over: ClassVar = fields_of(AssistantMessage)
 
     role: str
     content: str | list[BlockParam]

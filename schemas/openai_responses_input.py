@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast, get_args
 
 import msgspec
 
@@ -12,6 +12,7 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.media import AudioData, MediaLink, check_fields, check_role, read_link
 from mlx_server.schemas.openai_chat import MAX_MESSAGES
 from mlx_server.schemas.openai_responses_items import (
+    Content,
     FunctionCallItem,
     FunctionOutputItem,
     InputAudio,
@@ -28,6 +29,7 @@ from mlx_server.schemas.openai_responses_items import (
     SummaryText,
     new_id,
 )
+from mlx_server.schemas.shape import fields_of
 
 ROLES = ("user", "system", "developer", "assistant")
 KINDS = ("message", "function_call", "function_call_output", "reasoning")
@@ -38,6 +40,8 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 class InputPart(msgspec.Struct, frozen=True):
     """A part of a content: text, or a picture or a sound."""
+
+    passed_over: ClassVar = fields_of(*get_args(Content), ReasoningText, SummaryText) | {"citations", "parsed"}
 
     type: str
     text: str | None = None
@@ -53,6 +57,8 @@ Parts = str | list[InputPart] | None
 
 class InputItem(msgspec.Struct, frozen=True):
     """An item of any kind, which decides what must be there. An easy message has no `type`."""
+
+    passed_over: ClassVar = fields_of(*get_args(Item)) | {"caller", "parsed_arguments"}
 
     type: str | None = None
     id: Id | None = None

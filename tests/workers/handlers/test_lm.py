@@ -10,7 +10,7 @@ from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message
 from mlx_server.schemas.messages import Load, Loading, ModelFacts, Text
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.lm import LanguageHandler, read_context_length
+from mlx_server.workers.handlers.lm import LanguageHandler
 from mlx_server.workers.handlers.writing import read_sampling_defaults
 from mlx_server.workers.sequence import Token
 
@@ -178,22 +178,6 @@ def test_the_default_template_helps_a_model_that_has_none(tiny_model: Callable[[
 def test_a_kind_of_model_that_is_not_served_is_refused_plainly(model_type: str) -> None:
     with pytest.raises(ModelLoadError, match=f"{model_type}.* not served yet"):
         make_handler(model_type)
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({"max_position_embeddings": 512}, 512),
-        ({"max_sequence_length": 100}, 100),
-        ({"n_positions": 1024}, 1024),
-        ({"text_config": {"max_position_embeddings": 4096}}, 4096),
-        ({"max_position_embeddings": None, "n_positions": 7}, 7),
-        ({"text_config": None}, None),
-        ({}, None),
-    ],
-)
-def test_read_context_length_takes_what_the_config_says(config: dict[str, object], expected: int | None) -> None:
-    assert read_context_length(config) == expected
 
 
 @pytest.mark.parametrize(
