@@ -106,7 +106,7 @@ def make_head(request: Request, deployment: Deployment, given: Named) -> Head:
         uuid.uuid4().hex,
         int(time.time()),
         given.model or deployment.name,
-        deployment.fingerprint,
+        deployment,
         performance,
         request.scope.get("request_id"),
     )

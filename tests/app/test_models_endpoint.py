@@ -37,7 +37,8 @@ def test_list_has_the_one_model(server: Server) -> None:
         "object": "model",
         "owned_by": "mlx-server",
         "status": "loaded",
-        "context_length": 1 << 24,
+        **dict.fromkeys(("context_length", "max_model_len", "context_window", "max_input_tokens"), 1 << 24),
+        "native_context_length": 1 << 24,
         "default_max_tokens": 4096,
         "modalities": {"input": ["text", "image", "audio", "video"], "output": ["text"]},
         "features": {
@@ -158,5 +159,6 @@ def test_name_comes_from_the_folder(launch: Callable[..., Server], tiny_model: C
     server.wait_ready()
     model = server.get(f"/v1/models/{folder.name}").json()
     assert (model["context_length"], model["default_max_tokens"]) == (512, 512)
+    assert (model["max_model_len"], model["native_context_length"]) == (512, 512)
     features = model["features"]
     assert (features["tools"], features["structured_outputs"], features["reasoning"]) == (True, True, False)
