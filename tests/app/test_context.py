@@ -73,4 +73,6 @@ def test_each_model_of_a_configuration_may_have_a_context_of_its_own(
     models = {model["id"]: model for model in server.get("/v1/models").json()["data"]}
     assert models["short"]["max_model_len"] == 100
     assert models["long"]["max_model_len"] in (300, None), "it is not loaded: its files say it once they are known"
+    first = complete(server, 200, model="long").json()
+    assert first["system_fingerprint"].startswith("fp_"), "though its model was loaded for this request"
     assert complete(server, 200, model="short").json()["error"]["code"] == "context_length_exceeded"
