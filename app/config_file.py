@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.app.fleet.names import NAME_RULE, index, is_name
-from mlx_server.app.settings import ModelSettings, ModelType, Settings
+from mlx_server.app.settings import ORIGIN, ModelSettings, ModelType, Settings
 from mlx_server.workers.model_path import ModelPathError, local_path
 
 MAX_BYTES = 1 << 20
@@ -41,6 +41,7 @@ class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
     idle_timeout: Minutes | None = None
     replicas: Annotated[int, Meta(ge=1, le=64)] | None = None
     default_max_tokens: Count | None = None
+    context_length: Annotated[int, Meta(ge=16)] | None = None
     prefill_step_size: Annotated[int, Meta(ge=16, le=65536)] | None = None
     chat_template_file: str | None = None
     chat_template_args: dict[str, Any] | None = None
@@ -69,6 +70,7 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     auto_load: bool | None = None
     auto_download: bool | None = None
     accelerator_lease: Literal["auto", "on", "off"] | None = None
+    cors_origins: tuple[Annotated[str, Meta(pattern=ORIGIN)], ...] | None = None
 
 
 class ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -180,6 +182,7 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
         "auto_load": server.auto_load,
         "auto_download": server.auto_download,
         "lease": server.accelerator_lease,
+        "cors_origins": server.cors_origins,
     }
     if server.memory_limit is not None:
         try:

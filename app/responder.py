@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from mlx_server.app import errors
 from mlx_server.app.ignored import ignored_header
 from mlx_server.app.signs_of_life import SignsOfLife
+from mlx_server.app.unkept import unkept_header
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.generation import GenerationRequest
@@ -173,8 +174,8 @@ class GenerationResponse(WatchedResponse):
         await send({"type": "http.response.body", "body": data, "more_body": more})
 
     def _headers(self) -> dict[str, str]:
-        """What of the request changed nothing, as far as that is known by now."""
-        return ignored_header((*self._ignored, *self._ticket.ignored))
+        """What of the request changed nothing, and what can't be kept of it, as far as that is known by now."""
+        return ignored_header((*self._ignored, *self._ticket.ignored)) | unkept_header(self._ticket.unkept)
 
     async def _kept(self) -> None:
         if self._keep is not None:

@@ -112,6 +112,11 @@ class Ticket:
         return said + (self.prepared.ignored if self.prepared else ())
 
     @property
+    def unkept(self) -> tuple[int, int] | None:
+        """The bytes that its prompt needs to be kept and those that there are, where these are fewer."""
+        return self.prepared.unkept if self.prepared else None
+
+    @property
     def rows_missing(self) -> int:
         """Sequences that have no row yet."""
         return self.request.rows - self.rows_granted

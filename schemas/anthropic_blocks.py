@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import msgspec
 
+from mlx_server.schemas.anthropic_answer import Block
 from mlx_server.schemas.documents import frame
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Document, Media, Message, Remote
 from mlx_server.schemas.media import MediaFields, MediaSource, check_fields, check_role, no_files, to_media
+from mlx_server.schemas.shape import fields_of
 
 SHOWN_FIELDS = {"text": ("text",), "image": ("source",), "document": ("source",), "search_result": ("source",)}
 """What blocks that say or show something do it with."""
@@ -82,6 +84,8 @@ class InnerParam(TextParam, frozen=True):
 
 class BlockParam(InnerParam, frozen=True):
     """A block of a message, with the fields of all the types that are served."""
+
+    passed_over: ClassVar = fields_of(*get_args(Block)) | {"caller"}
 
     thinking: str | None = None
     signature: str | None = None

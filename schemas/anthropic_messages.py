@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import ClassVar
 
 import msgspec
 from msgspec.structs import replace
 
+from mlx_server.schemas.anthropic_answer import AssistantMessage
 from mlx_server.schemas.anthropic_blocks import SHOWN_FIELDS, BlockParam, Shown, TextParam, check_type, needed
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import FunctionCall, Message
 from mlx_server.schemas.media import check_fields
 from mlx_server.schemas.sealed import unsealed
+from mlx_server.schemas.shape import fields_of
 
 BETWEEN_TURNS = "\n\n"
 """What stands between turns of one speaker that are made one, and between the texts of `system`."""
@@ -33,7 +36,9 @@ follows it would ever be known."""
 
 
 class MessageParam(msgspec.Struct, frozen=True):
-    """A turn, or a part of one: neighbours of one role are one turn."""
+    """A turn, or a part of one: neighbours of one role are one turn. Clients send whole answers back as turns."""
+
+    passed_over: ClassVar = fields_of(AssistantMessage)
 
     role: str
     content: str | list[BlockParam]

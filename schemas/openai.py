@@ -249,8 +249,11 @@ class Features(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """One entry of `GET /v1/models`; `created` in seconds since the epoch.
 
-    `context_length` is in tokens, prompt and answer together, and null while it is not known. `default_max_tokens` is
-    the most that a request gets that sets no limit, null while that is not known and for a model that writes no text.
+    `context_length` is what one request may have here, in tokens, prompt and answer together: what the model takes,
+    the operator allows and memory holds, null while it is not known. `max_model_len`, `context_window` and
+    `max_input_tokens` are the same for clients that call it so, `native_context_length` is the model's own.
+    `default_max_tokens` is the most that a request gets that sets no limit, null while that is not known and for a
+    model that writes no text.
     `supported_parameters` are those of both kinds of completion, or of what such a model does. `status` is unloaded,
     loading, loaded, restarting, unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields.
     """
@@ -261,6 +264,10 @@ class Model(msgspec.Struct, frozen=True):
     owned_by: str
     status: str
     context_length: int | None
+    max_model_len: int | None
+    context_window: int | None
+    max_input_tokens: int | None
+    native_context_length: int | None
     default_max_tokens: int | None
     modalities: Modalities
     features: Features

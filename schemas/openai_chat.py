@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -49,12 +49,16 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 class ContentPart(MediaFields, frozen=True, kw_only=True):
     """One part of a message's content: text, or a picture, a sound or a film."""
 
+    passed_over: ClassVar = frozenset({"annotations", "citations", "logprobs"})
+
     type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PART_TYPES)})]
     text: str | None = None
 
 
 class FunctionBody(msgspec.Struct, omit_defaults=True):
     """A function call's name and arguments; a stream's later parts have no name."""
+
+    passed_over: ClassVar = frozenset({"parsed_arguments"})
 
     arguments: str
     name: str | None = None
@@ -63,13 +67,17 @@ class FunctionBody(msgspec.Struct, omit_defaults=True):
 class ToolCallObject(msgspec.Struct):
     """A call in an answer, and in the messages that clients send back."""
 
+    passed_over: ClassVar = frozenset({"caller", "index", "status"})
+
     id: str
     type: Literal["function"]
     function: FunctionBody
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
-    """A message as clients send it, with the extra nulls that SDK objects carry when they are sent back."""
+    """A message as clients send it, with what answers and SDKs' objects carry when they are sent back."""
+
+    passed_over: ClassVar = frozenset({"citations", "id", "logprobs", "parsed", "status", "type"})
 
     role: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(ROLES)})]
     content: str | list[ContentPart] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from mlx_server.schemas.openai_responses_items import (
     CompactionItem,
     ComputerCallItem,
     ComputerOutputItem,
+    Content,
     CustomCallItem,
     CustomOutputItem,
     FileSearchItem,
@@ -53,6 +54,7 @@ from mlx_server.schemas.openai_responses_items import (
 from mlx_server.schemas.openai_responses_tools import shown
 from mlx_server.schemas.parse import explain
 from mlx_server.schemas.sealed import unsealed
+from mlx_server.schemas.shape import fields_of
 
 ROLES = ("user", "system", "developer", "assistant")
 
@@ -90,6 +92,8 @@ class InputPart(msgspec.Struct, frozen=True):
     `annotations` and `logprobs` stand in what a server wrote; no model reads them.
     """
 
+    passed_over: ClassVar = fields_of(*get_args(Content), ReasoningText, SummaryText) | {"citations", "parsed"}
+
     type: str
     text: str | None = None
     refusal: str | None = None
@@ -109,6 +113,8 @@ Parts = str | list[InputPart] | None
 
 class InputItem(msgspec.Struct, frozen=True):
     """An item of any kind, which decides what must be there. An easy message has no `type`."""
+
+    passed_over: ClassVar = fields_of(*get_args(Item)) | {"caller", "parsed_arguments"}
 
     type: str | None = None
     id: Id | None = None

@@ -66,7 +66,9 @@ def failure(broken: Broken) -> Failed:
 def prepared(ticket: int, sequences: list[Sequence]) -> Prepared:
     """What a request for text has become; a prompt that several choices share counts once."""
     ignored = dict.fromkeys(name for sequence in sequences for name in sequence.ignored)
-    return Prepared(ticket, sum(len(each.prompt) for each in sequences if not each.follows), tuple(ignored))
+    tokens = sum(len(each.prompt) for each in sequences if not each.follows)
+    unkept = max((each.unkept for each in sequences if each.unkept is not None), default=None)
+    return Prepared(ticket, tokens, tuple(ignored), unkept)
 
 
 @dataclass(slots=True)

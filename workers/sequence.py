@@ -62,6 +62,8 @@ class Sequence:
     """Whose request it is: nothing that is kept of it is used for others'."""
     ignored: tuple[str, ...] = ()
     """The paths of the request's fields that change nothing with this model."""
+    unkept: tuple[int, int] | None = None
+    """The bytes that its prompt needs to be kept, and those that there are, where these are fewer."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
     marks: tuple[int, ...] = ()

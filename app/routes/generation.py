@@ -107,7 +107,7 @@ def make_head(request: Request, deployment: Deployment, given: Named) -> Head:
         uuid.uuid4().hex,
         int(time.time()),
         given.model or deployment.name,
-        deployment.fingerprint,
+        deployment,
         has_flag(request, PERFORMANCE_HEADER),
         request.scope.get("request_id"),
     )

@@ -17,6 +17,7 @@ from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
+from mlx_server.workers.context_length import shortest
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
@@ -56,6 +57,7 @@ class ScriptedHandler:
             0,
             "scripted",
             "none",
+            max_model_len=shortest(CONTEXT_LENGTH, spec.context_length),
             media=get_args(MediaKind),
             dimensions=DIMENSIONS,
             scoring="embedding_similarity",

@@ -228,7 +228,7 @@ def test_of_what_is_too_large_the_beginning_is_kept(llama: Any, caplog: pytest.L
     _check(llama, again)
     assert len(prompt) // 4 < again.cached_tokens < len(prompt) // 2 + 16
     assert 0 < store.nbytes <= probe.nbytes // 2
-    assert "more than --prefix-cache-mb" in caplog.text
+    assert caplog.text.count("Raise --prefix-cache-mb") == 1, "however often it happens"
 
 
 def test_a_prompt_that_was_cancelled_twice_is_read_on_and_not_again(llama: Any) -> None:
