@@ -12,6 +12,9 @@ from mlx_server.schemas.progress import PromptProgress
 PROGRESS_S = 1.0
 """How often it is looked for progress that a client wants to know."""
 
+EARLY_S = 0.01
+"""Timers may go off a little too soon: an event loop's clock has milliseconds."""
+
 
 class SignsOfLife:
     """Of one stream. A sign is due after `keepalive_s` seconds of silence (0: never), and when there is progress to
@@ -35,7 +38,7 @@ class SignsOfLife:
     @property
     def silent(self) -> bool:
         """Nothing has been said for so long that something should be."""
-        return bool(self._keepalive_s) and time.monotonic() - self._said_at >= self._keepalive_s
+        return bool(self._keepalive_s) and time.monotonic() - self._said_at >= self._keepalive_s - EARLY_S
 
     def said(self) -> None:
         """Something has been sent."""
