@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -42,10 +42,13 @@ class TextParam(msgspec.Struct, frozen=True):
     citations: Any = None
 
 
-class SourceParam(MediaSource, frozen=True):
+Inner = TypeVar("Inner")
+
+
+class SourceParam(MediaSource, Generic[Inner], frozen=True):
     """Where a picture or a document is; `content` are a document's own blocks."""
 
-    content: str | list[InnerParam] | None = None
+    content: str | list[Inner] | None = None
 
 
 class ToolChange(msgspec.Struct, frozen=True):
@@ -57,16 +60,19 @@ class ToolChange(msgspec.Struct, frozen=True):
     server_name: str | None = None
 
 
-class InnerParam(TextParam, frozen=True):
-    """A block that says or shows something, or a part of what a tool gave; with the fields of all types."""
+class ShownParam(TextParam, Generic[Inner], frozen=True):
+    """A block that says or shows something, or a part of what a tool gave; with the fields of all types.
 
-    source: SourceParam | str | None = None
+    What stands in it is of a type of its own, so that the depth has an end.
+    """
+
+    source: SourceParam[Inner] | str | None = None
     title: str | None = None
     context: str | None = None
-    content: str | InnerParam | list[InnerParam] | None = None
+    content: str | Inner | list[Inner] | None = None
     tool: ToolChange | None = None
     tool_name: str | None = None
-    tool_references: list[InnerParam] | None = None
+    tool_references: list[Inner] | None = None
     url: str | None = None
     page_age: str | None = None
     retrieved_at: str | None = None
@@ -80,7 +86,19 @@ class InnerParam(TextParam, frozen=True):
     file_id: str | None = None
 
 
-class BlockParam(InnerParam, frozen=True):
+class LeafParam(ShownParam[None], frozen=True):
+    """A text or a picture of a document."""
+
+
+class FoundParam(ShownParam[LeafParam], frozen=True):
+    """A document, say, of a page that one of Anthropic's own tools fetched."""
+
+
+class InnerParam(ShownParam[FoundParam], frozen=True):
+    """A part of what a tool gave: a page, say."""
+
+
+class BlockParam(ShownParam[InnerParam], frozen=True):
     """A block of a message, with the fields of all the types that are served."""
 
     thinking: str | None = None
@@ -98,6 +116,10 @@ class BlockParam(InnerParam, frozen=True):
     trigger: Any = None
     mcp_server_name: Any = None
     tools: Any = None
+
+
+Block = ShownParam[Any]
+Content = str | Block | Sequence[Block] | None
 
 
 class Shown:
@@ -128,7 +150,7 @@ class Shown:
         if block.cache_control is not None:
             self.marks.append(len(self.text))
 
-    def add(self, block: InnerParam, where: str) -> bool:
+    def add(self, block: Block, where: str) -> bool:
         """Take a block in; False if it is of another type than all that say or show something."""
         if block.type in SHOWN_FIELDS:
             check_fields(block, block.type, SHOWN_FIELDS, where)
@@ -152,7 +174,7 @@ class Shown:
                 return False
         return True
 
-    def add_given(self, content: str | InnerParam | Sequence[InnerParam] | None, path: str) -> None:
+    def add_given(self, content: Content, path: str) -> None:
         """Take in what a client's tool gave."""
         for block, where in blocks_of(content, path):
             if isinstance(block, str):
@@ -160,7 +182,7 @@ class Shown:
             elif not self.add(block, where):
                 raise unsupported(block.type, RESULT_BLOCKS, where)
 
-    def add_found(self, content: str | InnerParam | Sequence[InnerParam] | None, path: str) -> None:
+    def add_found(self, content: Content, path: str) -> None:
         """Take in what one of Anthropic's own tools found; what only Anthropic can read is left out."""
         for block, where in blocks_of(content, path):
             if isinstance(block, str):
@@ -180,7 +202,7 @@ class Shown:
     def _break(self) -> str:
         return "" if not self.text or self.text.endswith("\n") else "\n"
 
-    def _document(self, block: InnerParam, where: str) -> None:
+    def _document(self, block: Block, where: str) -> None:
         source = source_of(block, where)
         if isinstance(block.citations, dict) and block.citations.get("enabled"):
             self._ignored.append(f"{where}.citations")
@@ -205,14 +227,14 @@ class Shown:
                 raise InvalidRequest(message, f"{path}.type")
         self.text += after
 
-    def _search_result(self, block: InnerParam, where: str) -> None:
+    def _search_result(self, block: Block, where: str) -> None:
         source = block.source if isinstance(block.source, str) else None
         before, after = frame("search_result", title=block.title, source=source)
         self.text += self._break() + before
         self.add_given(block.content, f"{where}.content")
         self.text += after
 
-    def _tool_change(self, block: InnerParam, where: str) -> None:
+    def _tool_change(self, block: Block, where: str) -> None:
         tool = needed(block.tool, f"{where}.tool")
         name = tool.name or (tool.definition or {}).get("name")
         if not isinstance(name, str):
@@ -226,14 +248,14 @@ class Shown:
 RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference")
 
 
-def blocks_of(content: str | InnerParam | Sequence[InnerParam] | None, path: str) -> list[tuple[str | InnerParam, str]]:
+def blocks_of(content: Content, path: str) -> list[tuple[str | Block, str]]:
     """Content of any form as blocks, each with where it stands."""
-    if content is None or isinstance(content, str | InnerParam):
+    if content is None or isinstance(content, str | ShownParam):
         return [] if content is None else [(content, path)]
     return [(block, f"{path}[{i}]") for i, block in enumerate(content)]
 
 
-def source_of(block: InnerParam, where: str) -> SourceParam:
+def source_of(block: Block, where: str) -> SourceParam[Any]:
     """Where a picture or a document is. Raises InvalidRequest."""
     if block.source is None:
         raise missing(f"{where}.source")
@@ -242,7 +264,7 @@ def source_of(block: InnerParam, where: str) -> SourceParam:
     return block.source
 
 
-def remote(source: SourceParam, path: str) -> Remote:
+def remote(source: SourceParam[Any], path: str) -> Remote:
     """The address of a document. Raises InvalidRequest."""
     if source.type == "url":
         return Remote(needed(source.url, f"{path}.url").strip())
