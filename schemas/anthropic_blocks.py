@@ -24,7 +24,7 @@ SOURCE_FIELDS = {
 }
 """By the type of a document's source: the fields that count in it."""
 
-TOLD = ("title", "url", "error_code", "error_message", "stdout", "stderr", "return_code", "lines", "file_id")
+TOLD = ("title", "url", "error_code", "stdout", "stderr", "return_code", "lines", "file_id")
 """What a result of Anthropic's own tools says beside its text."""
 
 TOOL_CHANGES = {"tool_addition": "can be used from here on", "tool_removal": "can't be used any more"}
@@ -70,15 +70,12 @@ class ShownParam(TextParam, Generic[Inner], frozen=True):
     title: str | None = None
     context: str | None = None
     content: str | Inner | list[Inner] | None = None
-    tool: ToolChange | None = None
     tool_name: str | None = None
     tool_references: list[Inner] | None = None
     url: str | None = None
     page_age: str | None = None
-    retrieved_at: str | None = None
     encrypted_content: str | None = None
     error_code: str | None = None
-    error_message: str | None = None
     stdout: str | None = None
     stderr: str | None = None
     return_code: int | None = None
@@ -87,20 +84,17 @@ class ShownParam(TextParam, Generic[Inner], frozen=True):
 
 
 class LeafParam(ShownParam[None], frozen=True):
-    """A text or a picture of a document."""
+    """What stands in such a part."""
 
 
-class FoundParam(ShownParam[LeafParam], frozen=True):
-    """A document, say, of a page that one of Anthropic's own tools fetched."""
-
-
-class InnerParam(ShownParam[FoundParam], frozen=True):
-    """A part of what a tool gave: a page, say."""
+class InnerParam(ShownParam[LeafParam], frozen=True):
+    """A part of what a tool gave, or of a document: a page, say, or a text."""
 
 
 class BlockParam(ShownParam[InnerParam], frozen=True):
     """A block of a message, with the fields of all the types that are served."""
 
+    tool: ToolChange | None = None
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
@@ -235,7 +229,7 @@ class Shown:
         self.text += after
 
     def _tool_change(self, block: Block, where: str) -> None:
-        tool = needed(block.tool, f"{where}.tool")
+        tool = needed(block.tool if isinstance(block, BlockParam) else None, f"{where}.tool")
         name = tool.name or (tool.definition or {}).get("name")
         if not isinstance(name, str):
             self._ignored.append(where)
