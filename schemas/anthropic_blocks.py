@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -26,7 +26,7 @@ SOURCE_FIELDS = {
 }
 """By the type of a document's source: the fields that count in it."""
 
-TOLD = ("title", "url", "error_code", "error_message", "stdout", "stderr", "return_code", "lines", "file_id")
+TOLD = ("title", "url", "error_code", "stdout", "stderr", "return_code", "lines", "file_id")
 """What a result of Anthropic's own tools says beside its text."""
 
 TOOL_CHANGES = {"tool_addition": "can be used from here on", "tool_removal": "can't be used any more"}
@@ -44,10 +44,13 @@ class TextParam(msgspec.Struct, frozen=True):
     citations: Any = None
 
 
-class SourceParam(MediaSource, frozen=True):
+Inner = TypeVar("Inner")
+
+
+class SourceParam(MediaSource, Generic[Inner], frozen=True):
     """Where a picture or a document is; `content` are a document's own blocks."""
 
-    content: str | list[InnerParam] | None = None
+    content: str | list[Inner] | None = None
 
 
 class ToolChange(msgspec.Struct, frozen=True):
@@ -59,22 +62,22 @@ class ToolChange(msgspec.Struct, frozen=True):
     server_name: str | None = None
 
 
-class InnerParam(TextParam, frozen=True):
-    """A block that says or shows something, or a part of what a tool gave; with the fields of all types."""
+class ShownParam(TextParam, Generic[Inner], frozen=True):
+    """A block that says or shows something, or a part of what a tool gave; with the fields of all types.
 
-    source: SourceParam | str | None = None
+    What stands in it is of a type of its own, so that the depth has an end.
+    """
+
+    source: SourceParam[Inner] | str | None = None
     title: str | None = None
     context: str | None = None
-    content: str | InnerParam | list[InnerParam] | None = None
-    tool: ToolChange | None = None
+    content: str | Inner | list[Inner] | None = None
     tool_name: str | None = None
-    tool_references: list[InnerParam] | None = None
+    tool_references: list[Inner] | None = None
     url: str | None = None
     page_age: str | None = None
-    retrieved_at: str | None = None
     encrypted_content: str | None = None
     error_code: str | None = None
-    error_message: str | None = None
     stdout: str | None = None
     stderr: str | None = None
     return_code: int | None = None
@@ -82,11 +85,20 @@ class InnerParam(TextParam, frozen=True):
     file_id: str | None = None
 
 
-class BlockParam(InnerParam, frozen=True):
+class LeafParam(ShownParam[None], frozen=True):
+    """What stands in such a part."""
+
+
+class InnerParam(ShownParam[LeafParam], frozen=True):
+    """A part of what a tool gave, or of a document: a page, say, or a text."""
+
+
+class BlockParam(ShownParam[InnerParam], frozen=True):
     """A block of a message, with the fields of all the types that are served."""
 
     passed_over: ClassVar = fields_of(*get_args(Block)) | {"caller"}
 
+    tool: ToolChange | None = None
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
@@ -102,6 +114,10 @@ class BlockParam(InnerParam, frozen=True):
     trigger: Any = None
     mcp_server_name: Any = None
     tools: Any = None
+
+
+Block = ShownParam[Any]
+Content = str | Block | Sequence[Block] | None
 
 
 class Shown:
@@ -132,7 +148,7 @@ class Shown:
         if block.cache_control is not None:
             self.marks.append(len(self.text))
 
-    def add(self, block: InnerParam, where: str) -> bool:
+    def add(self, block: Block, where: str) -> bool:
         """Take a block in; False if it is of another type than all that say or show something."""
         if block.type in SHOWN_FIELDS:
             check_fields(block, block.type, SHOWN_FIELDS, where)
@@ -156,7 +172,7 @@ class Shown:
                 return False
         return True
 
-    def add_given(self, content: str | InnerParam | Sequence[InnerParam] | None, path: str) -> None:
+    def add_given(self, content: Content, path: str) -> None:
         """Take in what a client's tool gave."""
         for block, where in blocks_of(content, path):
             if isinstance(block, str):
@@ -164,7 +180,7 @@ class Shown:
             elif not self.add(block, where):
                 raise unsupported(block.type, RESULT_BLOCKS, where)
 
-    def add_found(self, content: str | InnerParam | Sequence[InnerParam] | None, path: str) -> None:
+    def add_found(self, content: Content, path: str) -> None:
         """Take in what one of Anthropic's own tools found; what only Anthropic can read is left out."""
         for block, where in blocks_of(content, path):
             if isinstance(block, str):
@@ -184,7 +200,7 @@ class Shown:
     def _break(self) -> str:
         return "" if not self.text or self.text.endswith("\n") else "\n"
 
-    def _document(self, block: InnerParam, where: str) -> None:
+    def _document(self, block: Block, where: str) -> None:
         source = source_of(block, where)
         if isinstance(block.citations, dict) and block.citations.get("enabled"):
             self._ignored.append(f"{where}.citations")
@@ -209,15 +225,15 @@ class Shown:
                 raise InvalidRequest(message, f"{path}.type")
         self.text += after
 
-    def _search_result(self, block: InnerParam, where: str) -> None:
+    def _search_result(self, block: Block, where: str) -> None:
         source = block.source if isinstance(block.source, str) else None
         before, after = frame("search_result", title=block.title, source=source)
         self.text += self._break() + before
         self.add_given(block.content, f"{where}.content")
         self.text += after
 
-    def _tool_change(self, block: InnerParam, where: str) -> None:
-        tool = needed(block.tool, f"{where}.tool")
+    def _tool_change(self, block: Block, where: str) -> None:
+        tool = needed(block.tool if isinstance(block, BlockParam) else None, f"{where}.tool")
         name = tool.name or (tool.definition or {}).get("name")
         if not isinstance(name, str):
             self._ignored.append(where)
@@ -230,14 +246,14 @@ class Shown:
 RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference")
 
 
-def blocks_of(content: str | InnerParam | Sequence[InnerParam] | None, path: str) -> list[tuple[str | InnerParam, str]]:
+def blocks_of(content: Content, path: str) -> list[tuple[str | Block, str]]:
     """Content of any form as blocks, each with where it stands."""
-    if content is None or isinstance(content, str | InnerParam):
+    if content is None or isinstance(content, str | ShownParam):
         return [] if content is None else [(content, path)]
     return [(block, f"{path}[{i}]") for i, block in enumerate(content)]
 
 
-def source_of(block: InnerParam, where: str) -> SourceParam:
+def source_of(block: Block, where: str) -> SourceParam[Any]:
     """Where a picture or a document is. Raises InvalidRequest."""
     if block.source is None:
         raise missing(f"{where}.source")
@@ -246,7 +262,7 @@ def source_of(block: InnerParam, where: str) -> SourceParam:
     return block.source
 
 
-def remote(source: SourceParam, path: str) -> Remote:
+def remote(source: SourceParam[Any], path: str) -> Remote:
     """The address of a document. Raises InvalidRequest."""
     if source.type == "url":
         return Remote(needed(source.url, f"{path}.url").strip())
