@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 import msgspec
 
-from mlx_server.schemas.anthropic_answer import Block
+from mlx_server.schemas.anthropic_answer import Block as AnswerBlock
 from mlx_server.schemas.documents import frame
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Document, Media, Message, Remote
@@ -96,7 +96,7 @@ class InnerParam(ShownParam[LeafParam], frozen=True):
 class BlockParam(ShownParam[InnerParam], frozen=True):
     """A block of a message, with the fields of all the types that are served."""
 
-    passed_over: ClassVar = fields_of(*get_args(Block)) | {"caller"}
+    passed_over: ClassVar = fields_of(*get_args(AnswerBlock)) | {"caller"}
 
     tool: ToolChange | None = None
     thinking: str | None = None
