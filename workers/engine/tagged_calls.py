@@ -91,12 +91,14 @@ class Value:
         return '"' + escaped(self._held) if self._is_text and self._held else self._held.strip()
 
     def _is_string(self) -> bool:
+        if not self._is_text:
+            return False
         begun = self._held.strip()
-        if not self._is_text or (self._cdata and (not begun or CDATA.startswith(begun[: len(CDATA)]))):
+        if self._cdata and CDATA.startswith(begun[: len(CDATA)]):
             return False
         if not self._may_be_other:
             return True
-        return bool(begun) and begun[0] not in "{[" and not "null".startswith(begun)
+        return begun != "" and begun[0] not in "{[" and not "null".startswith(begun)
 
 
 class TaggedCalls:

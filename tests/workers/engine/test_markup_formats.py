@@ -147,8 +147,9 @@ def test_calls_of_functions_that_were_not_offered_are_calls(format_: ToolFormat,
 @each_format
 def test_text_cut_off_anywhere_gives_no_false_call(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     text = f"{format_.start}{body}{format_.end}"
+    dialect = Dialect(format_)
     for end in range(1, len(text)):
-        got = read(Dialect(format_), text[:end], cut=True, seeds=1)
+        got = read(dialect, text[:end], cut=True, seeds=1)
         assert [name for name, _ in got.calls] == [name for name, _ in calls][: len(got.calls)], text[:end]
         for (_, arguments), (_, expected) in zip(got.calls, calls, strict=False):
             assert json.dumps(expected).startswith(arguments.removesuffix("}")), (text[:end], arguments)
@@ -157,8 +158,9 @@ def test_text_cut_off_anywhere_gives_no_false_call(format_: ToolFormat, body: st
 @each_format
 def test_text_that_ends_early_has_whole_arguments(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     text = f"{format_.start}{body}{format_.end}"
+    dialect = Dialect(format_)
     for end in range(1, len(text)):
-        got = read(Dialect(format_), text[:end], seeds=1)
+        got = read(dialect, text[:end], seeds=1)
         assert got.whole == len(got.calls)
         assert all(isinstance(arguments, dict) for _, arguments in loaded(got)), text[:end]
 
