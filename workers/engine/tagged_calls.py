@@ -231,6 +231,9 @@ class TaggedCalls:
             self._text = text[noise.end() :]
             return True
         found = tags.argument.match(text)
+        if found is not None and self._have_json:
+            self._end_call(text)
+            return True
         if found is not None:
             self._begin_value(call, found)
             self._text = text[found.end() :]

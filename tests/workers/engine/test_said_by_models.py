@@ -267,6 +267,7 @@ def test_closing_tags_may_be_missing(family: Family) -> None:
         ("pythonic", "[list(a='x' 'y', b=1)]", [("list", '{"a": "x\' \'y", "b": 1}')]),
         ("qwen3_coder", "\n<function=list>\nls -a\n</function>\n", [("list", "ls -a")]),
         ("qwen3_coder", '\n<function=list>\n{"a": 1,}\n</function>\n', [("list", '{"a": 1}')]),
+        ("qwen3_coder", '\n<function=list>{"a": 1}</function>', [("list", '{"a": 1}')]),
         ("glm47", "list ls -a", [("list", "ls -a")]),
         ("glm47", 'list\n{"a": 1}', [("list", '{"a": 1}')]),
         ("kimi_k3", KIMI_JSON := '<|open|>call tool="list" index="1"<|sep|><|open|>json type="object"<|sep|>'
@@ -279,6 +280,13 @@ def test_arguments_in_other_shapes_are_passed_on(name: str, body: str, calls: li
     family = FAMILIES[name]
     got = said(family, family.format.start + body + family.format.end)
     assert (got.calls, got.said, got.whole) == (calls, "", 1)
+
+
+def test_tags_behind_an_object_are_text() -> None:
+    call = '<tool_call>\n<function=list>{"a": 1}<parameter=b>\n2\n</parameter>\n</function>\n</tool_call>'
+    got = said(FAMILIES["qwen3_coder"], call)
+    assert loaded(got) == [("list", {"a": 1})]
+    assert got.said.startswith("<parameter=b>")
 
 
 def test_a_call_of_qwens_needs_no_mark_round_it() -> None:
@@ -294,7 +302,8 @@ EDGES = sorted({mark for family in FAMILIES.values() for mark in (family.format.
 WORDS = st.sampled_from(
     [
         *EDGES, '"', "'", "\\", "\n", " ", "{", "}", "[", "]", ",", ":", "=", "(", ")", "a", "1", "\\n", "\\u12", "C:",
-        "null", "True", "<", "é", "</parameter>", "<parameter=path>", "<parameter=x>", "</function>", "<function=write>",
+        "null", "True", "<", "é", "</parameter>", "<parameter=path>", "<parameter=x>", "</function>",
+        "<function=write>",
         '"name": "write"', '{"name": "list"', '"arguments": ', "<think>", "</think>", "```", "`", "list", "call:list",
         '<|"|>', "<escape>", "<|tool_call_argument_begin|>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
         "[ARGS]", "functions.list:0",
@@ -314,6 +323,8 @@ def test_nonsense_is_the_same_however_it_is_cut(family: Family, words: list[str]
             got.append(through(markup, pieces, cut=cut))
         assert got[0] == got[1] == got[2]
         assert cut or got[0].whole == len(got[0].calls)
+        for _, arguments in got[0].calls if not cut else ():
+            assert not arguments.startswith("{") or isinstance(json.loads(arguments), dict)
 
 
 VALUES = st.recursive(
