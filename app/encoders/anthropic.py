@@ -33,6 +33,8 @@ class MessagesEncoder:
         """The last part of the block that is being streamed."""
         self._hidden: list[str] = []
         """The thoughts of that block, if they are not shown."""
+        self._argued = False
+        """Some of this block's input has been sent."""
 
     def begin(self, started: Started | None = None) -> bytes:
         """The message without content; `started` says what the prompt took."""
@@ -78,6 +80,7 @@ class MessagesEncoder:
         before = b""
         if self._open is None or not continues(self._open, part):
             before = self._close() + event(out.BlockStart(self._index, self._empty(part)))
+            self._argued = False
         self._open = part
         delta = self._delta(part)
         return before if delta is None else before + event(out.BlockDelta(self._index, delta))
@@ -92,7 +95,12 @@ class MessagesEncoder:
             case Reasoning():
                 return out.ThinkingDelta(part.text)
             case ToolCall():
-                return out.InputJsonDelta(part.arguments) if part.arguments else None
+                return out.InputJsonDelta(self._input(part.arguments)) if part.arguments else None
+
+    def _input(self, arguments: str) -> str:
+        """The next part of a call's input; arguments that are no object come in one part."""
+        begins, self._argued = not self._argued, True
+        return msgspec.json.encode(input_of(arguments)).decode() if begins and arguments[0] != "{" else arguments
 
     def _close(self) -> bytes:
         """The end of the open block, if there is one."""

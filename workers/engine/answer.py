@@ -68,7 +68,11 @@ class Answer:
             self._unsent.append((self._said, self._chosen(token.token, token.logprob, token.top)))
         pieces = self._markup.feed(text) if text else []
         if token.finish and not self._markup.complete:
-            pieces = [*pieces, *self._markup.feed(self._text.finish()), *self._markup.flush()]
+            pieces = [
+                *pieces,
+                *self._markup.feed(self._text.finish()),
+                *self._markup.flush(cut=token.finish == "length"),
+            ]
         parts = [part for piece in pieces if (part := self._part(piece)) is not None]
         if self._stops.met is None and token.finish and (held := self._stops.flush()):
             parts.append(self._visible(held))

@@ -138,6 +138,13 @@ def test_arguments_that_are_no_object_are_given_as_their_text(arguments: str) ->
     assert message.stop_reason == "max_tokens"
 
 
+def test_arguments_that_are_no_object_are_streamed_as_one() -> None:
+    raw = ToolCall(1, 0, 0, "ls -a", 8, "call_1", "shell")
+    cut = (ToolCall(1, 0, 1, "", 1, "call_2", "shell"), ToolCall(1, 0, 1, '{"a', 1), ToolCall(1, 0, 1, '": [1', 1))
+    parts = [event for event in stream(raw, *cut, end("length")) if event.type == "content_block_delta"]
+    assert [event.delta.partial_json for event in parts] == ['{"INVALID_JSON":"ls -a"}', '{"a', '": [1']
+
+
 def test_blocks_of_a_stream_are_opened_and_closed_in_turn() -> None:
     events = stream(*CALLS, end("tool_calls"))
     shown = [(event.type, event.index) for event in events if hasattr(event, "index")]

@@ -161,7 +161,7 @@ class Marked:
     def feed(self, text: str) -> list[Piece]:
         return [self._pieces.pop(0)] if text and self._pieces else []
 
-    def flush(self) -> list[Piece]:
+    def flush(self, *, cut: bool = False) -> list[Piece]:
         return []
 
 
