@@ -187,7 +187,7 @@ class Turn:
         given = self.given
         tools, tool_use = given.use_of_tools()
         effort = given.reasoning.effort if given.reasoning else None
-        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
+        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param="reasoning.effort")
         most = given.max_output_tokens or default_max_tokens
         messages = to_messages(given.instructions, self._earlier, self.items)
         return GenerationRequest(

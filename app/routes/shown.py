@@ -8,7 +8,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.abilities import check_kinds, check_sees, check_served
+from mlx_server.app.abilities import check_kinds, check_sees, check_served, kinds_of
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.leaving import unless_left
 from mlx_server.app.media.reader import MediaReader
@@ -16,7 +16,7 @@ from mlx_server.app.media.replacing import Files, brought
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import KnownOf, TokensOf
-from mlx_server.schemas.shown import media_of, with_media
+from mlx_server.schemas.shown import media_of, with_media, without_unseen
 
 Asked = TypeVar("Asked", TokensOf, KnownOf)
 
@@ -26,6 +26,7 @@ async def with_files(request: Request, deployment: Deployment, work: Work) -> Wo
 
     Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
     """
+    work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
     media = media_of(work)
     if not media:
@@ -36,12 +37,12 @@ async def with_files(request: Request, deployment: Deployment, work: Work) -> Wo
 
 async def with_files_in_question(request: Request, deployment: Deployment, question: Asked) -> Asked:
     """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
-    media = media_of(question.prompt)
+    prompt = without_unseen(question.prompt, kinds_of(deployment.type, deployment.facts))
+    media = media_of(prompt)
     check_sees(deployment.type, media)
-    if not media:
-        return question
-    files = brought(await files_of(request, deployment, media))
-    return replace(question, prompt=with_media(question.prompt, files))
+    if media:
+        prompt = with_media(prompt, brought(await files_of(request, deployment, media)))
+    return replace(question, prompt=prompt)
 
 
 async def files_of(request: Request, deployment: Deployment, media: Sequence[Media]) -> Files:

@@ -97,8 +97,6 @@ class PromptMaker:
         for prompt in request.prompts:
             read = self.read(prompt, request.tool_use)
             tokens, format_ = read.tokens or self._start(), read.format
-            if request.thinking_budget is not None and self._marks is None:
-                raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -116,7 +114,7 @@ class PromptMaker:
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=read.ignored,
+                ignored=(*request.ignored, *read.ignored, *self._idle_budget(request, read.ignored)),
                 media=read.media,
                 ids=as_ids(tokens) if request.use_cache else None,
             )
@@ -137,6 +135,11 @@ class PromptMaker:
         except InvalidRequest:
             blame(tools, self._vocabulary.objection)
             raise
+
+    def _idle_budget(self, request: GenerationRequest, ignored: tuple[str, ...]) -> tuple[str, ...]:
+        """The budget of a reasoning that there will not be, unless all about it is ignored anyway."""
+        idle = request.thinking_budget is not None and self._marks is None and "thinking" not in ignored
+        return ("thinking_budget",) if idle else ()
 
     def _thinking(self, tokens: list[int], prompt: Prompt) -> ThinkingStart | None:
         """Where an answer to this conversation stands: reasoning is open, has been closed, or may come."""
@@ -202,7 +205,7 @@ class PromptMaker:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
         tokens = characters // self._longest_token
         if self._context_length is not None and tokens > self._context_length:
-            raise too_long(f"at least {tokens}", self._context_length, field)
+            raise too_long(tokens, self._context_length, field, " or more")
 
     def _check_ids(self, ids: Iterable[int], field: str) -> None:
         """The model looks ids up without checking them. Raises InvalidRequest."""
@@ -230,7 +233,7 @@ class PromptMaker:
             return 1 << 31
         if prompt_tokens >= self._context_length:
             field = prompt.param if isinstance(prompt, ChatPrompt) else "prompt"
-            raise too_long(str(prompt_tokens), self._context_length, field)
+            raise too_long(prompt_tokens, self._context_length, field)
         return self._context_length - prompt_tokens
 
 
@@ -251,11 +254,15 @@ def choice_of(first: Sequence, choice: int) -> Sequence:
     return replace(first, key=key, sampling=sampling, follows=True, emitted=[])
 
 
-def too_long(tokens: str, context_length: int, field: str) -> InvalidRequest:
-    """The refusal of a prompt that leaves no room for an answer."""
+def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> InvalidRequest:
+    """The refusal of a prompt of so many tokens (`rest`: " or more"), which leaves no room for an answer.
+
+    Programs look for these words, OpenAI's, vLLM's and Anthropic's, and shorten the conversation by themselves.
+    """
     message = (
-        f"The prompt has {tokens} tokens, and this model's context is {context_length} tokens"
-        " for prompt and answer together. Shorten the prompt."
+        f"This model's maximum context length is {context_length} tokens. However, your request has {tokens} input"
+        f" tokens{rest}, and an answer needs one at least (prompt is too long: {tokens} tokens > {context_length - 1}"
+        " maximum). Please reduce the length of the messages."
     )
     return InvalidRequest(message, field, "context_length_exceeded")
 

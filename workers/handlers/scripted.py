@@ -37,6 +37,7 @@ class ScriptedHandler:
         self._closed = threading.Event()
 
     accelerated = False
+    kinds: Several[MediaKind] = get_args(MediaKind)
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`."""
@@ -56,7 +57,7 @@ class ScriptedHandler:
             0,
             "scripted",
             "none",
-            media=get_args(MediaKind),
+            media=tuple(self.kinds),
             dimensions=DIMENSIONS,
             scoring="embedding_similarity",
         )
