@@ -194,7 +194,7 @@ class Turn:
             given.tool_choice, parallel=given.parallel_tool_calls is not False
         )
         effort = given.reasoning.effort if given.reasoning else None
-        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
+        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param="reasoning.effort")
         most = given.max_output_tokens or default_max_tokens
         messages, unread = to_messages(given.instructions, self._earlier, self._placed, self.tools)
         if not any(message.role != "system" for message in messages) and (unread or self._unknown or not self._placed):

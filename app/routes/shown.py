@@ -8,7 +8,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.abilities import check_kinds, check_sees, check_served
+from mlx_server.app.abilities import check_kinds, check_sees, check_served, kinds_of
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.leaving import unless_left
 from mlx_server.app.media.documents import DocumentReader
@@ -19,7 +19,7 @@ from mlx_server.schemas.documents import Texts, documents_of, with_texts
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Document, GenerationRequest, Media, Prompt
 from mlx_server.schemas.messages import KnownOf, TokensOf
-from mlx_server.schemas.shown import media_of, with_media
+from mlx_server.schemas.shown import media_of, with_media, without_unseen
 
 Asked = TypeVar("Asked", TokensOf, KnownOf)
 
@@ -29,6 +29,7 @@ async def with_files(request: Request, deployment: Deployment, work: Work) -> Wo
 
     Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
     """
+    work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
     media = media_of(work)
     documents = [one for prompt in prompts_of(work) for one in documents_of(prompt)]
@@ -45,14 +46,14 @@ async def with_files(request: Request, deployment: Deployment, work: Work) -> Wo
 
 async def with_files_in_question(request: Request, deployment: Deployment, question: Asked) -> Asked:
     """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
-    media = media_of(question.prompt)
+    prompt = without_unseen(question.prompt, kinds_of(deployment.type, deployment.facts))
+    media = media_of(prompt)
     check_sees(deployment.type, media)
-    documents = documents_of(question.prompt)
-    if not (media or documents):
-        return question
-    files = await files_of(request, deployment, media, documents)
-    texts = await texts_of(request, documents, files)
-    return replace(question, prompt=with_texts(with_media(question.prompt, brought(files)), texts))
+    documents = documents_of(prompt)
+    if media or documents:
+        files = await files_of(request, deployment, media, documents)
+        prompt = with_texts(with_media(prompt, brought(files)), await texts_of(request, documents, files))
+    return replace(question, prompt=prompt)
 
 
 async def files_of(

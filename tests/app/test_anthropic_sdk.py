@@ -136,7 +136,7 @@ def test_model_that_does_not_reason_is_only_told_not_to(client: anthropic.Anthro
 @pytest.mark.model
 def test_prompt_that_is_too_long_is_refused(client: anthropic.Anthropic) -> None:
     long = [{"role": "user", "content": "one two " * 8192}]
-    with pytest.raises(anthropic.BadRequestError, match="this model's context is 8192 tokens"):
+    with pytest.raises(anthropic.BadRequestError, match="maximum context length is 8192 tokens"):
         client.messages.create(model=MODEL, max_tokens=1, messages=long)
     # What is too long can still be counted: that is how a client finds out.
     assert client.messages.count_tokens(model=MODEL, messages=long).input_tokens > 16384

@@ -177,7 +177,7 @@ def test_prompt_longer_than_the_context_is_refused_with_both_numbers(smollm2_ser
     assert str(context) in error["message"]
     assert str(context + 5) in error["message"]
     error = check_shape(smollm2_server.chat("one two " * context, stream=stream), 400, "messages")
-    assert f"this model's context is {context} tokens" in error["message"]
+    assert f"maximum context length is {context} tokens" in error["message"]
 
 
 @pytest.mark.model

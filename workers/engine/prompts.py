@@ -224,7 +224,7 @@ class PromptMaker:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
         tokens = characters // self._longest_token
         if self._context_length is not None and tokens > self._context_length:
-            raise too_long(f"at least {tokens}", self._context_length, field)
+            raise too_long(tokens, self._context_length, field, " or more")
 
     def _check_ids(self, ids: Iterable[int], field: str) -> None:
         """The model looks ids up without checking them. Raises InvalidRequest."""
@@ -252,7 +252,7 @@ class PromptMaker:
             return wanted if wanted < NO_LIMIT else UNKNOWN_CONTEXT
         if prompt_tokens >= self._context_length:
             field = prompt.param if isinstance(prompt, ChatPrompt) else "prompt"
-            raise too_long(str(prompt_tokens), self._context_length, field)
+            raise too_long(prompt_tokens, self._context_length, field)
         return min(wanted, self._context_length - prompt_tokens)
 
 
@@ -273,11 +273,15 @@ def choice_of(first: Sequence, choice: int) -> Sequence:
     return replace(first, key=key, sampling=sampling, follows=True, emitted=[])
 
 
-def too_long(tokens: str, context_length: int, field: str) -> InvalidRequest:
-    """The refusal of a prompt that leaves no room for an answer."""
+def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> InvalidRequest:
+    """The refusal of a prompt of so many tokens (`rest`: " or more"), which leaves no room for an answer.
+
+    Programs look for these words, OpenAI's, vLLM's and Anthropic's, and shorten the conversation by themselves.
+    """
     message = (
-        f"The prompt has {tokens} tokens, and this model's context is {context_length} tokens"
-        " for prompt and answer together. Shorten the prompt."
+        f"This model's maximum context length is {context_length} tokens. However, your request has {tokens} input"
+        f" tokens{rest}, and an answer needs one at least (prompt is too long: {tokens} tokens > {context_length - 1}"
+        " maximum). Please reduce the length of the messages."
     )
     return InvalidRequest(message, field, "context_length_exceeded")
 

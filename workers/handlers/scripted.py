@@ -38,6 +38,7 @@ class ScriptedHandler:
         self._closed = threading.Event()
 
     accelerated = False
+    kinds: Several[MediaKind] = get_args(MediaKind)
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`."""
@@ -58,7 +59,7 @@ class ScriptedHandler:
             "scripted",
             "none",
             max_model_len=shortest(CONTEXT_LENGTH, spec.context_length),
-            media=get_args(MediaKind),
+            media=tuple(self.kinds),
             dimensions=DIMENSIONS,
             scoring="embedding_similarity",
         )

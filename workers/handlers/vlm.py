@@ -7,7 +7,7 @@ from collections.abc import Sequence as Several
 from contextlib import ExitStack
 from pathlib import Path
 
-from mlx_server.schemas.generation import Media
+from mlx_server.schemas.generation import Media, MediaKind
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.context_length import context_length
@@ -113,6 +113,11 @@ class VisionHandler(WritingHandler):
             dimensions=embedding.dimensions,
             scoring="embedding_similarity" if embedding.maker else None,
         )
+
+    @property
+    def kinds(self) -> Several[MediaKind]:
+        """What its processor takes, as was found out."""
+        return self._inputs.kinds
 
     def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """Pictures and sounds in the place of files. Raises InvalidRequest."""

@@ -1,4 +1,5 @@
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_a_bias_beyond_the_vocabulary_is_refused(maker: PromptMaker) -> None:
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(maker: PromptMaker, tokens: int) -> None:
     refusal = _refusal(maker, GenerationRequest((TokenPrompt((5,) * tokens),), 8))
     assert (refusal.param, refusal.code) == ("prompt", "context_length_exceeded")
-    assert f" {tokens} tokens" in refusal.message
+    assert f" {tokens} input tokens" in refusal.message
     assert f" {CONTEXT} tokens" in refusal.message
 
 
@@ -265,5 +266,38 @@ def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> No
         return ChatPrompt((Message("user", "hi"),), template=Template(thinking=thinking))
 
     assert maker.tokens(prompt(False), ToolUse()) == maker.tokens(prompt(None), ToolUse())
-    refusal = _refusal(maker, GenerationRequest((prompt(True),), 8, thinking_budget=5))
-    assert refusal.param == "thinking"
+    for thinking, ignored in ((True, ("thinking",)), (None, ("thinking_budget",))):
+        [sequence] = maker.sequences(1, GenerationRequest((prompt(thinking),), 8, thinking_budget=5, ignored=("x",)))
+        assert sequence.ignored == ("x", *ignored)
+
+
+PATTERNS = {
+    "OpenAI": r"This model's maximum context length is (\d+) tokens\. However, ",
+    "vLLM": r"maximum context length is (\d+) tokens\. However, your request has (\d+) input tokens",
+    "Claude Code": r"prompt is too long[^0-9]*(\d+)\s*tokens?\s*>\s*(\d+)",
+    "LangChain": r"prompt is too long",
+    "LiteLLM, so Aider": r"this model's maximum context length is",
+    "Cline": r"\bcontext\s*(?:length|window)\b|\bmaximum\s*context\b",
+    "OpenCode, pi": r"maximum context length is \d+ tokens",
+    "OpenCode, pi of Groq": r"reduce the length of the messages",
+}
+"""What agents and libraries look for, case being no matter, to shorten a conversation by themselves. Codex asks for the
+code."""
+
+
+@pytest.mark.parametrize("who", PATTERNS)
+def test_agents_know_a_prompt_that_is_too_long(maker: PromptMaker, who: str) -> None:
+    exactly, at_least = TokenPrompt((5,) * (2 * CONTEXT)), TextPrompt("word " * 100_000)
+    for prompt in (exactly, at_least):
+        refused = _refusal(maker, GenerationRequest((prompt,), 8))
+        found = re.search(PATTERNS[who], refused.message, re.IGNORECASE)
+        assert found is not None
+        assert refused.code == "context_length_exceeded"
+        if prompt is exactly:
+            assert set(map(int, found.groups())) <= {CONTEXT - 1, CONTEXT, 2 * CONTEXT}
+
+
+def test_a_prompt_that_leaves_no_room_says_so_in_numbers_that_are_true(maker: PromptMaker) -> None:
+    message = _refusal(maker, GenerationRequest((TokenPrompt((5,) * CONTEXT),), 8)).message
+    assert f"{CONTEXT} tokens > {CONTEXT - 1} maximum" in message
+    assert " or more" in _refusal(maker, GenerationRequest((TextPrompt("word " * 100_000),), 8)).message
