@@ -81,7 +81,7 @@ class KnownTurns:
     words_with_call: bool = True
 
 
-NONE_TAKEN = KnownTurns(*[False] * 8, words_with_call=True)
+NONE_TAKEN = KnownTurns(*[False] * 8)
 """Nothing but user and assistant in turn, with calls one by one: two turns for words and a call would be too many."""
 
 
