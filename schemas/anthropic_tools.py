@@ -46,7 +46,7 @@ def to_tools(given: list[ToolParam] | None) -> tuple[Tool, ...]:
             field = "name" if tool.name is None else "input_schema"
             raise InvalidRequest(f"`{path}.{field}` is missing.", f"{path}.{field}")
         functions.append((FunctionSpec(tool.name, tool.description, tool.input_schema, tool.strict), path))
-    return tuple_of_functions(functions, "tools")
+    return tuple_of_functions(functions, "tools", "input_schema")
 
 
 def check_kind(tool: ToolParam, path: str) -> None:

@@ -74,8 +74,10 @@ def to_functions(given: list[FunctionSpec] | None) -> tuple[Tool, ...]:
     return tuple_of_functions([(spec, f"functions[{i}]") for i, spec in enumerate(given or ())], "functions")
 
 
-def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str) -> tuple[Tool, ...]:
-    """Functions with their paths, checked. Raises InvalidRequest."""
+def tuple_of_functions(
+    given: list[tuple[FunctionSpec, str]], path: str, schema: str = "parameters"
+) -> tuple[Tool, ...]:
+    """Functions with their paths, checked; `schema` is what the API calls their schemas. Raises InvalidRequest."""
     if len(given) > MAX_TOOLS:
         raise InvalidRequest(f"`{path}`: at most {MAX_TOOLS} are allowed, got {len(given)}.", path)
     names: set[str] = set()
@@ -87,9 +89,12 @@ def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str) -> tupl
             )
         if spec.name in names:
             raise InvalidRequest(f"`{where}.name`: {spec.name!r} is defined twice.", f"{where}.name")
-        check_references(spec.parameters or {}, f"{where}.parameters")
+        check_references(spec.parameters or {}, f"{where}.{schema}")
         names.add(spec.name)
-    return tuple(Tool(spec.name, spec.description, spec.parameters, bool(spec.strict)) for spec, _ in given)
+    return tuple(
+        Tool(spec.name, spec.description, spec.parameters, bool(spec.strict), param=f"{where}.{schema}")
+        for spec, where in given
+    )
 
 
 def to_tool_use(choice: ToolChoice | None, parallel: bool | None, tools: tuple[Tool, ...]) -> tuple[ToolUse, set[str]]:
