@@ -8,6 +8,7 @@ from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
+from mlx_server.workers.engine.distinct import Matcher
 from mlx_server.workers.engine.json_schema import Enforceable
 from mlx_server.workers.engine.recent import Recent
 from mlx_server.workers.engine.tool_formats import ToolFormat
@@ -15,6 +16,7 @@ from mlx_server.workers.engine.tool_grammar import (
     Special,
     callable_tools,
     enforced_arguments,
+    head_of,
     param_of,
     tool_grammar,
 )
@@ -36,23 +38,28 @@ class CallGrammars:
 
     def matcher(
         self, native: ToolFormat, tools: tuple[Tool, ...], tool_use: ToolUse, content: Grammar | None
-    ) -> tuple[LLMatcher, tuple[str, ...]]:
+    ) -> tuple[Matcher, tuple[str, ...]]:
         """A matcher of an answer about which something is enforced, and the paths of what is not enforced in it.
 
         Raises InvalidRequest.
         """
         ignored: list[str] = []
+        heads = {}
         if content is not None and tool_use.choice == "auto":
             self._vocabulary.compile(content)
-            ignored += self._vocabulary.relaxed(content)
+            made = self._vocabulary.enforced(content)
+            ignored += made.ignored
+            heads[b""] = made.schema
         try:
             found = self._matcher(native, tools, tool_use, content)
         except InvalidRequest:
             self._settle(tools, tool_use)
             found = self._matcher(native, tools, tool_use, content)
         for index, tool in callable_tools(tools, tool_use):
-            ignored += self._enforced(index, tool).ignored
-        return found, tuple(ignored)
+            made = self._enforced(index, tool)
+            ignored += made.ignored
+            heads[head_of(tool).encode()] = made.schema
+        return self._vocabulary.watched(found, heads), tuple(ignored)
 
     def _matcher(
         self, native: ToolFormat, tools: tuple[Tool, ...], tool_use: ToolUse, content: Grammar | None

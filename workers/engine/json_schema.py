@@ -43,7 +43,7 @@ MOST_CONTAINED = 8
 UNCLEAR = ("anyOf", "oneOf", "if", "dependentSchemas", "patternProperties", "additionalProperties", "$dynamicRef")
 """Keywords beside which it depends on the document which properties have been looked at."""
 
-MOST_STEPS = 50_000
+MOST_STEPS = 20_000
 """Parts of a schema that are looked at, some of them several times: the next prompt waits."""
 
 FARTHEST = float(2**63 - 1024)
@@ -606,7 +606,9 @@ def selections(values: list[Any], least: int, most: int) -> list[list[Any]] | No
 
 def too_complex(param: str) -> InvalidRequest:
     """The refusal of a schema that would have to be looked at for too long."""
-    return InvalidRequest(f"`{param}` is too complex: simplify its conditions and unions.", param, "invalid_grammar")
+    return InvalidRequest(
+        f"`{param}` is too complex: make it smaller, with simpler conditions and unions.", param, "invalid_grammar"
+    )
 
 
 def not_guaranteed(path: str, why: str) -> InvalidRequest:

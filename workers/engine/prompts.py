@@ -8,7 +8,6 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
@@ -22,6 +21,7 @@ from mlx_server.schemas.generation import (
 )
 from mlx_server.workers.engine.call_grammars import CallGrammars
 from mlx_server.workers.engine.dialect import Dialect, Speech
+from mlx_server.workers.engine.distinct import Matcher
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
@@ -126,14 +126,14 @@ class PromptMaker:
 
     def _grammar(
         self, prompt: Prompt, request: GenerationRequest, format_: ToolFormat
-    ) -> tuple[LLMatcher | None, tuple[str, ...]]:
+    ) -> tuple[Matcher | None, tuple[str, ...]]:
         """What the answer to this prompt must be, and the paths of what is not enforced. Raises InvalidRequest."""
         content = request.grammar
         if isinstance(prompt, ChatPrompt) and enforced(prompt.tools, request.tool_use, content):
             return self._calls.matcher(format_, prompt.tools, request.tool_use, content)
         if content is None:
             return None, ()
-        return self._vocabulary.compile(content), self._vocabulary.relaxed(content)
+        return self._vocabulary.compile(content), self._vocabulary.enforced(content).ignored
 
     def _thinking(self, tokens: list[int], prompt: Prompt) -> ThinkingStart | None:
         """Where an answer to this conversation stands: reasoning is open, has been closed, or may come."""

@@ -119,10 +119,10 @@ def nowhere(atoms: list[str]) -> str:
     if len(atoms) == 1:
         return f"^{first}*$"
     if atoms[0] == atoms[1]:
-        return f"^(?:{first}|{atoms[0]}(?:{first}|$))*$"
+        return f"^(?:{first}|{atoms[0]}{first})*{atoms[0]}?$"
     if any(len(atom.lstrip("\\")) != 1 or re.fullmatch(r"\\[dws]", atom) for atom in atoms):
         raise NoEquivalentError("look-around")
-    return f"^(?:{first}|{atoms[0]}+(?:[^{atoms[0]}{atoms[1]}]|$))*$"
+    return f"^(?:{first}|{atoms[0]}+[^{atoms[0]}{atoms[1]}])*{atoms[0]}*$"
 
 
 def closing(pattern: str, opening: int) -> int:
@@ -219,11 +219,15 @@ DATE = (
 )
 TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 HEX = "[0-9a-fA-F]"
+DAYS = r"(?:N+Y(?:N+M)?(?:N+D)?|N+M(?:N+D)?|N+D)"
+CLOCK = r"T(?:N+H(?:N+M)?(?:N+S)?|N+M(?:N+S)?|N+S)"
+DURATION = f"P(?:N+W|{DAYS}(?:{CLOCK})?|{CLOCK})".replace("N+", r"\d{1,6}")
 UUIDS = (1, 3, 4, 5, 6, 7, 8)
 BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"
 
 FORMATS = {
     "date": f"^{DATE}$",
+    "duration": f"^{DURATION}$",
     "time": f"^{TIME}$",
     "date-time": f"^{DATE}T{TIME}$",
     "byte": f"^{BASE64}$",
@@ -234,9 +238,10 @@ FORMATS = {
         for n in (1, 3, 4, 5, 6, 7, 8)
     },
 }
-"""Formats that llguidance does not know, or whose texts some parsers refuse (29 February in any year, year 0)."""
+"""Formats that llguidance does not know, or whose texts some parsers refuse (29 February in any year, year 0, a
+duration of more days than a computer counts)."""
 
-NATIVE_FORMATS = ("duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid")
+NATIVE_FORMATS = ("email", "hostname", "ipv4", "ipv6", "uri", "uuid")
 """Those that llguidance enforces well; all others are annotations."""
 
 APART = frozenset(("date", "time", "date-time", "duration", "ipv4", "ipv6", "email", "uuid"))

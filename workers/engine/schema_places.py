@@ -95,9 +95,9 @@ def walked(root: Schema, param: str) -> Iterator[Place]:
                 if isinstance(inner, (dict, list))
             ]
             continue
-        yield place
         name = place.part.get("$id")
         resource = place.part if isinstance(name, str) and not name.startswith("#") else place.resource
+        yield Place(place.part, place.path, resource)
         pending += [
             Place(inner, f"{place.path}.{name}", resource)
             for name, inner in place.part.items()

@@ -73,7 +73,7 @@ def tool_grammar(
     schema_of = arguments or (lambda index, tool: enforced_arguments(index, tool).schema)
     rules = [f"body: {' | '.join(f'call_{index}' for index, _ in callable_)}"]
     for index, tool in callable_:
-        head = literal(f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": ')
+        head = literal(head_of(tool))
         schema = {**schema_of(index, tool), "x-guidance": JSON_STYLE}
         rules.append(f"call_{index}: {head} %json {json.dumps(schema)} {literal('}')}")
     rules.append(f"rest: {NEWLINE} body {NEWLINE} {mark(format_.end, special)}")
@@ -85,6 +85,11 @@ def tool_grammar(
     else:
         rules += mixed_rules(native, format_, most, special)
     return grammar(rules, content if tool_use.choice == "auto" else None, content_source)
+
+
+def head_of(tool: Tool) -> str:
+    """What stands in a call before the arguments."""
+    return f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
 
 
 def callable_tools(tools: tuple[Tool, ...], tool_use: ToolUse) -> list[tuple[int, Tool]]:

@@ -13,8 +13,10 @@ from llguidance import LLMatcher, LLTokenizer
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar
 from mlx_server.schemas.messages import TokenLogprob
+from mlx_server.workers.engine.distinct import DistinctMatcher, Matcher, Words
 from mlx_server.workers.engine.grammar_guard import GrammarGuard, matcher_limits
 from mlx_server.workers.engine.json_schema import Enforceable, enforceable
+from mlx_server.workers.engine.json_watch import JsonWatch, watches
 from mlx_server.workers.engine.recent import Recent
 from mlx_server.workers.engine.schema_search import COMPLEX, settled, source_of_schema
 
@@ -36,6 +38,7 @@ class Vocabulary:
         self._guard = GrammarGuard(tokenizer_json(tokenizer._tokenizer), n_vocab, eos)
         self._compiled = Recent[str, LLMatcher](KEPT_GRAMMARS)
         self._schemas = Recent[Grammar, Enforceable](KEPT_SCHEMAS)
+        self._words: Words | None = None
         self._objections = Recent[str, str | None](KEPT_OBJECTIONS)
 
     def close(self) -> None:
@@ -50,8 +53,21 @@ class Vocabulary:
         raw = self.tokens.decode_bytes([token]) if token < self._size else b""
         return TokenLogprob(raw.decode(errors="replace"), raw, logprob)
 
-    def compile(self, grammar: Grammar) -> LLMatcher:
+    def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at its beginning; `deep_copy` it for use. Raises InvalidRequest with the reason."""
+        matcher = self._compiled_source(grammar)
+        return self.watched(matcher, {b"": self.enforced(grammar).schema})
+
+    def watched(self, matcher: LLMatcher, heads: dict[bytes, dict[str, Any]]) -> Matcher:
+        """A matcher that sees to what llguidance does not, in the documents that begin behind `heads`."""
+        if not any(watches(schema) for schema in heads.values()):
+            return matcher
+        if self._words is None:
+            texts = [self.tokens.decode_bytes([token]) for token in range(self._size)]
+            self._words = Words(texts, len(matcher.compute_bitmask()))
+        return DistinctMatcher(matcher, JsonWatch(heads), self._words)
+
+    def _compiled_source(self, grammar: Grammar) -> LLMatcher:
         try:
             return self.matcher(self.source(grammar), grammar.param)
         except InvalidRequest as error:
@@ -68,14 +84,12 @@ class Vocabulary:
         """A grammar in llguidance's own notation. Raises InvalidRequest with the reason."""
         if grammar.kind != "json_schema":
             return source_of(grammar)
-        return source_of_schema(self._schema(grammar).schema)
+        return source_of_schema(self.enforced(grammar).schema)
 
-    def relaxed(self, grammar: Grammar) -> tuple[str, ...]:
-        """The paths of what is not enforced of a grammar that has been compiled."""
-        return self._schema(grammar).ignored if grammar.kind == "json_schema" else ()
-
-    def _schema(self, grammar: Grammar) -> Enforceable:
-        """What is enforced of a JSON schema. The last few are kept."""
+    def enforced(self, grammar: Grammar) -> Enforceable:
+        """What is enforced of a schema; of another grammar that is everything. The last few are kept."""
+        if grammar.kind != "json_schema":
+            return Enforceable({})
         return self._schemas.get(grammar, lambda: of_schema(grammar))
 
     def objection(self, source: str) -> str | None:
