@@ -9,7 +9,6 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
@@ -20,10 +19,11 @@ from mlx_server.schemas.generation import (
     Prompt,
     Sampling,
     TextPrompt,
-    Tool,
     ToolUse,
 )
+from mlx_server.workers.engine.call_grammars import CallGrammars
 from mlx_server.workers.engine.dialect import Dialect, Speech
+from mlx_server.workers.engine.distinct import Matcher
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.marked import common, marked_beginnings
 from mlx_server.workers.engine.media_support import MediaSupport
@@ -32,7 +32,7 @@ from mlx_server.workers.engine.prefix_index import as_ids
 from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
-from mlx_server.workers.engine.tool_grammar import blame, enforced, special_tokens, tool_grammar
+from mlx_server.workers.engine.tool_grammar import enforced, special_tokens
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
 
@@ -90,7 +90,7 @@ class PromptMaker:
         self._format = dialect.format
         self._marks = dialect.thinking
         self._finds_marks = finds_marks
-        self._special = special_tokens(tokenizer, vocabulary)
+        self._calls = CallGrammars(vocabulary, special_tokens(tokenizer, vocabulary))
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
     def close(self) -> None:
@@ -110,6 +110,7 @@ class PromptMaker:
             budget, ignored = request.thinking_budget, read.ignored
             if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
                 budget, ignored = None, (*ignored, request.budget_param)
+            grammar, relaxed = self._grammar(prompt, request, format_)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -118,7 +119,7 @@ class PromptMaker:
                 request.limits,
                 continues_text=not isinstance(prompt, ChatPrompt) or prompt.continues_last,
                 prefix=SharedPrefix(request.n) if request.n > 1 else None,
-                grammar=self._grammar(prompt, request, format_),
+                grammar=grammar,
                 speech=speech_of(prompt, request, format_),
                 thinking=self._thinking(tokens, prompt),
                 thinking_budget=budget,
@@ -127,7 +128,7 @@ class PromptMaker:
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=ignored,
+                ignored=(*ignored, *relaxed),
                 media=read.media,
                 marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
@@ -135,20 +136,16 @@ class PromptMaker:
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
         return sequences
 
-    def _grammar(self, prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> LLMatcher | None:
-        """What the answer to this prompt must be. Raises InvalidRequest."""
-        if isinstance(prompt, ChatPrompt):
-            calls = tool_grammar(format_, prompt.tools, request.tool_use, request.grammar, self._special)
-            if calls is not None:
-                return self._calls_matcher(calls, prompt.tools)
-        return None if request.grammar is None else self._vocabulary.compile(request.grammar)
-
-    def _calls_matcher(self, source: str, tools: tuple[Tool, ...]) -> LLMatcher:
-        try:
-            return self._vocabulary.matcher(source, "tools")
-        except InvalidRequest:
-            blame(tools, self._vocabulary.objection)
-            raise
+    def _grammar(
+        self, prompt: Prompt, request: GenerationRequest, format_: ToolFormat
+    ) -> tuple[Matcher | None, tuple[str, ...]]:
+        """What the answer to this prompt must be, and the paths of what is not enforced. Raises InvalidRequest."""
+        content = request.grammar
+        if isinstance(prompt, ChatPrompt) and enforced(prompt.tools, request.tool_use, content):
+            return self._calls.matcher(format_, prompt.tools, request.tool_use, content)
+        if content is None:
+            return None, ()
+        return self._vocabulary.compile(content), self._vocabulary.enforced(content).ignored
 
     def _thinking(self, tokens: list[int], prompt: Prompt) -> ThinkingStart | None:
         """Where an answer to this conversation stands: reasoning is open, has been closed, or may come."""
