@@ -15,6 +15,7 @@ from mlx_server.schemas.generation import (
     Grammar,
     Message,
     Sampling,
+    Template,
     Tool,
     ToolUse,
 )
@@ -61,7 +62,9 @@ def refusal(**given: Any) -> InvalidRequest:
 
 def test_text_is_what_a_user_says() -> None:
     [prompt] = generation(input="Hi").prompts
-    assert prompt == ChatPrompt((Message("user", "Hi"),), param="input")
+    assert prompt == ChatPrompt(
+        (Message("user", "Hi"),), template=Template(effort_param="reasoning.effort"), param="input"
+    )
 
 
 def test_easy_messages_and_message_items_say_the_same() -> None:
