@@ -481,9 +481,11 @@ class Rewriter:
         part.also += self._each(part, "allOf", members)
 
     def _any_of(self, part: Part, members: list[Any]) -> None:
+        """Objects that a tag tells apart always have it: whoever reads them looks for it first."""
         found = self._each(part, "anyOf", members)
-        if "discriminator" in part.given and (tag := tag_of(members, self._see)):
-            found = [with_tag(member, tag) for member in found]
+        objects = [i for i, member in enumerate(members) if types_of(member, self._see) == {"object"}]
+        if len(objects) > 1 and (tag := tag_of([members[i] for i in objects], self._see)):
+            found = [with_tag(member, tag) if i in objects else member for i, member in enumerate(found)]
         part.also.append({"anyOf": found})
 
     def _one_of(self, part: Part, members: list[Any]) -> None:

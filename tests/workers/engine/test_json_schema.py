@@ -99,6 +99,11 @@ CASES: dict[str, tuple[Schema, list[Any], list[Any]]] = {
         [{"k": "a"}, {"k": "b", "b": 1}],
         [{"k": "c"}, {}, {"k": "a", "a": "x"}],
     ),
+    "any of tagged": (
+        {"anyOf": [tagged("a"), tagged("b"), {"type": "null"}]},
+        [{"k": "a"}, None],
+        [{"k": "c"}, {"k": "a", "a": "x"}],
+    ),
     "one of names": (
         {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
         [{"a": 1}],
