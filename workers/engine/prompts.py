@@ -104,8 +104,9 @@ class PromptMaker:
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
+        owner = request.tenant if request.use_cache else None
         for prompt in request.prompts:
-            read = self.read(prompt, request.tool_use)
+            read = self.read(prompt, request.tool_use, owner)
             tokens, format_ = read.tokens or self._start(), read.format
             budget, ignored = request.thinking_budget, read.ignored
             if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
@@ -129,7 +130,7 @@ class PromptMaker:
                 conversation=request.conversation,
                 ignored=ignored,
                 media=read.media,
-                marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
+                marks=self._marked(prompt, request, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
@@ -172,9 +173,9 @@ class PromptMaker:
         )
         return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
 
-    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, owner: str | None = None) -> list[int]:
         """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""
-        return self.read(prompt, tool_use).tokens
+        return self.read(prompt, tool_use, owner).tokens
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Tokens as the vocabulary writes them; empty for an id that has no token."""
@@ -186,11 +187,12 @@ class PromptMaker:
         self._check_ids(ids, "tokens")
         return str(self._tokenizer.decode(ids))
 
-    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS) -> Read:
-        """A prompt's tokens, none of them beyond the vocabulary, and what it shows. Raises InvalidRequest."""
+    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS, owner: str | None = None) -> Read:
+        """A prompt's tokens, none of them beyond the vocabulary, and what it shows. What `owner` has sent before is
+        not tokenised again; for None nothing is kept. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
-                rendered, field = self._render(prompt, tool_use), prompt.param
+                rendered, field = self._render(prompt, tool_use, owner), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
                 read = Read(rendered.tokens, format_, rendered.media, rendered.ignored)
             case TextPrompt():
@@ -201,20 +203,20 @@ class PromptMaker:
         self._check_ids(read.tokens, field)
         return read
 
-    def _marked(self, prompt: Prompt, tool_use: ToolUse, tokens: list[int]) -> tuple[int, ...]:
+    def _marked(self, prompt: Prompt, request: GenerationRequest, tokens: list[int]) -> tuple[int, ...]:
         """The lengths of the prompt's beginnings that its client marks."""
         if not self._finds_marks or not isinstance(prompt, ChatPrompt):
             return ()
         found = []
         for shorter in marked_beginnings(prompt):
             with contextlib.suppress(InvalidRequest):  # some templates refuse a conversation that ends there
-                found.append(common(self.tokens(shorter, tool_use), tokens))
+                found.append(common(self.tokens(shorter, request.tool_use, request.tenant), tokens))
         return tuple(found)
 
-    def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
+    def _render(self, prompt: ChatPrompt, tool_use: ToolUse, owner: str | None) -> Rendered:
         try:
             self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
-            return self.renderer.render(prompt, tool_use)
+            return self.renderer.render(prompt, tool_use, owner)
         except InvalidRequest as error:
             if error.param == "messages":
                 error.param = prompt.param
