@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -156,9 +156,8 @@ class PromptMaker:
         if self._marks is None or not isinstance(prompt, ChatPrompt):
             return None
         thinks = starts_thinking(self._tokenizer, tokens)
-        closed = self._tokenizer.rfind_think_end(tokens)
         # A template that forbids reasoning ends with an empty block of it.
-        just_closed = closed >= 0 and len(tokens) - closed <= len(self._marks.end_ids) + NEAR_END
+        just_closed = self._tokenizer.rfind_think_end(tokens[-len(self._marks.end_ids) - NEAR_END :]) >= 0
         return ThinkingStart(self._marks, thinks=thinks, may_think=not thinks and not just_closed)
 
     def _text(self, prompt: Prompt, tokens: list[int]) -> str:
@@ -228,9 +227,9 @@ class PromptMaker:
         if self._context_length is not None and tokens > self._context_length:
             raise too_long(f"at least {tokens}", self._context_length, field)
 
-    def _check_ids(self, ids: Iterable[int], field: str) -> None:
+    def _check_ids(self, ids: Collection[int], field: str) -> None:
         """The model looks ids up without checking them. Raises InvalidRequest."""
-        for id_ in ids:
+        for id_ in (min(ids), max(ids)) if ids else ():
             if not 0 <= id_ < self._vocab_size:
                 raise InvalidRequest(
                     f"`{field}`: token id {id_} is not in the vocabulary (0 to {self._vocab_size - 1}).", field
