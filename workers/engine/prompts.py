@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -104,8 +104,9 @@ class PromptMaker:
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
+        owner = request.tenant if request.use_cache else None
         for prompt in request.prompts:
-            read = self.read(prompt, request.tool_use)
+            read = self.read(prompt, request.tool_use, owner)
             tokens, format_ = read.tokens or self._start(), read.format
             budget, ignored = request.thinking_budget, read.ignored
             if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
@@ -130,7 +131,7 @@ class PromptMaker:
                 conversation=request.conversation,
                 ignored=(*ignored, *relaxed),
                 media=read.media,
-                marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
+                marks=self._marked(prompt, request, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
@@ -152,9 +153,8 @@ class PromptMaker:
         if self._marks is None or not isinstance(prompt, ChatPrompt):
             return None
         thinks = starts_thinking(self._tokenizer, tokens)
-        closed = self._tokenizer.rfind_think_end(tokens)
         # A template that forbids reasoning ends with an empty block of it.
-        just_closed = closed >= 0 and len(tokens) - closed <= len(self._marks.end_ids) + NEAR_END
+        just_closed = self._tokenizer.rfind_think_end(tokens[-len(self._marks.end_ids) - NEAR_END :]) >= 0
         return ThinkingStart(self._marks, thinks=thinks, may_think=not thinks and not just_closed)
 
     def _text(self, prompt: Prompt, tokens: list[int]) -> str:
@@ -169,9 +169,9 @@ class PromptMaker:
         )
         return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
 
-    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, owner: str | None = None) -> list[int]:
         """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""
-        return self.read(prompt, tool_use).tokens
+        return self.read(prompt, tool_use, owner).tokens
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Tokens as the vocabulary writes them; empty for an id that has no token."""
@@ -183,11 +183,12 @@ class PromptMaker:
         self._check_ids(ids, "tokens")
         return str(self._tokenizer.decode(ids))
 
-    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS) -> Read:
-        """A prompt's tokens, none of them beyond the vocabulary, and what it shows. Raises InvalidRequest."""
+    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS, owner: str | None = None) -> Read:
+        """A prompt's tokens, none of them beyond the vocabulary, and what it shows. What `owner` has sent before is
+        not tokenised again; for None nothing is kept. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
-                rendered, field = self._render(prompt, tool_use), prompt.param
+                rendered, field = self._render(prompt, tool_use, owner), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
                 read = Read(rendered.tokens, format_, rendered.media, rendered.ignored)
             case TextPrompt():
@@ -198,20 +199,20 @@ class PromptMaker:
         self._check_ids(read.tokens, field)
         return read
 
-    def _marked(self, prompt: Prompt, tool_use: ToolUse, tokens: list[int]) -> tuple[int, ...]:
+    def _marked(self, prompt: Prompt, request: GenerationRequest, tokens: list[int]) -> tuple[int, ...]:
         """The lengths of the prompt's beginnings that its client marks."""
         if not self._finds_marks or not isinstance(prompt, ChatPrompt):
             return ()
         found = []
         for shorter in marked_beginnings(prompt):
             with contextlib.suppress(InvalidRequest):  # some templates refuse a conversation that ends there
-                found.append(common(self.tokens(shorter, tool_use), tokens))
+                found.append(common(self.tokens(shorter, request.tool_use, request.tenant), tokens))
         return tuple(found)
 
-    def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
+    def _render(self, prompt: ChatPrompt, tool_use: ToolUse, owner: str | None) -> Rendered:
         try:
             self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
-            return self.renderer.render(prompt, tool_use)
+            return self.renderer.render(prompt, tool_use, owner)
         except InvalidRequest as error:
             if error.param == "messages":
                 error.param = prompt.param
@@ -223,9 +224,9 @@ class PromptMaker:
         if self._context_length is not None and tokens > self._context_length:
             raise too_long(tokens, self._context_length, field, " or more")
 
-    def _check_ids(self, ids: Iterable[int], field: str) -> None:
+    def _check_ids(self, ids: Collection[int], field: str) -> None:
         """The model looks ids up without checking them. Raises InvalidRequest."""
-        for id_ in ids:
+        for id_ in (min(ids), max(ids)) if ids else ():
             if not 0 <= id_ < self._vocab_size:
                 raise InvalidRequest(
                     f"`{field}`: token id {id_} is not in the vocabulary (0 to {self._vocab_size - 1}).", field
