@@ -147,6 +147,18 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: dict[int, float] = {}
 
 
+OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+
+
+def in_force(given: Sampling, model: Sampling) -> Sampling:
+    """What the client asked for; where it is silent what the model's authors recommend, else what OpenAI does."""
+    filled = {}
+    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
+        values = (getattr(sampling, name) for sampling in (given, model, OPENAI_DEFAULTS))
+        filled[name] = next((value for value in values if value is not None), None)
+    return msgspec.structs.replace(given, **filled)
+
+
 class Limits(msgspec.Struct, frozen=True):
     """When a sequence ends, and what its text holds. `stop` strings are looked for in the visible answer only."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import MediaKind, Prompt, ToolUse
+from mlx_server.schemas.generation import MediaKind, Prompt, Sampling, ToolUse
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -167,7 +167,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
     `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
     `grammars`: its answers can be held to one. `media` is what its conversations may hold beside text. `dimensions` is
-    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts.
+    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts. `sampling` is what its
+    authors recommend.
     """
 
     rows: int
@@ -184,6 +185,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     media: tuple[MediaKind, ...] = ()
     dimensions: int | None = None
     scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
+    sampling: Sampling = Sampling()
 
 
 # --- to the worker ---

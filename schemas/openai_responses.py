@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Template, Tool, ToolUse
+from mlx_server.schemas.messages import TokensOf
 from mlx_server.schemas.openai import Count, SamplingFields
 from mlx_server.schemas.openai_chat import MAX_TOP_LOGPROBS, Effort
-from mlx_server.schemas.openai_responses_input import Input, to_items
+from mlx_server.schemas.openai_responses_input import Id, Input, to_items
 from mlx_server.schemas.openai_responses_items import Item, calls_in, to_messages
 from mlx_server.schemas.openai_structured import ANY_OBJECT, Schema, from_json
 from mlx_server.schemas.openai_tools import FunctionSpec, check_given, named_use, tuple_of_functions, use_by_word
@@ -25,7 +26,6 @@ MAX_METADATA = 16
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "access_programs": (),
     "context_management": ([],),
-    "conversation": (),
     "conversation_id": (),
     "image": (),
     "moderation": (),
@@ -35,7 +35,6 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "prompt_cache_options": ({"mode": "implicit"},),
     "prompt_cache_retention": ("in_memory",),
     "service_tier": ("auto", "default"),
-    "truncation": ("disabled",),
 }
 
 RENAMED = {"max_tokens": "max_output_tokens", "response_format": "text.format"}
@@ -90,10 +89,19 @@ class ReasoningConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: str | None = None
 
 
+class ConversationRef(msgspec.Struct, frozen=True):
+    """A conversation by its id."""
+
+    id: Id
+
+
+Truncation = Literal["auto", "disabled"]
+
+
 class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a request for a response."""
 
-    input: Input
+    input: Input | None = None
     instructions: str | None = None
     max_output_tokens: Count | None = None
     max_tool_calls: Count | None = None  # bounds calls of a server's own tools, and there are none
@@ -107,6 +115,8 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     thinking_budget: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     previous_response_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    conversation: Id | ConversationRef | None = None
+    truncation: Truncation | None = None
     prompt_cache_key: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     store: bool | None = None
     background: bool | None = None
@@ -114,6 +124,11 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     def wants(self, what: str) -> bool:
         """Whether `include` names it."""
         return what in (self.include or ())
+
+    @property
+    def conversation_ref(self) -> ConversationRef | None:
+        """The conversation that the response belongs to."""
+        return ConversationRef(self.conversation) if isinstance(self.conversation, str) else self.conversation
 
     def alternatives(self) -> int | None:
         """How many alternatives are reported for each token; None for no report. Raises InvalidRequest."""
@@ -157,6 +172,9 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
         allow(reasoning.mode, ("standard",), "reasoning.mode")
         check_metadata(self.metadata or {})
         self.include_usage()
+        if self.conversation is not None and self.previous_response_id is not None:
+            message = "`conversation` can't be used with `previous_response_id`: one of them says what was said before."
+            raise InvalidRequest(message, "conversation")
         if self.background and self.store is False:
             raise InvalidRequest("`background` needs `store`: there is no other way to get the answer.", "store")
 
@@ -164,10 +182,13 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
 class Turn:
     """A request with what was said before it: all that an answer needs. Raises InvalidRequest."""
 
-    def __init__(self, given: ResponsesRequest, earlier: tuple[Item, ...] = ()) -> None:
+    def __init__(
+        self, given: ResponsesRequest, earlier: tuple[Item, ...] = (), known: Mapping[str, Item] | None = None
+    ) -> None:
+        """`known` are the items that the input refers to, by their ids."""
         given.check()
         self.given = given
-        self.items = to_items(given.input, calls_in(earlier))
+        self.items = to_items(given.input or [], calls_in(earlier), known or {})
         self._earlier = earlier
         if not self.items and not earlier:
             raise InvalidRequest("`input` is empty: at least one item is needed.", "input")
@@ -182,16 +203,25 @@ class Turn:
         """Whether the answer is wanted as a stream."""
         return self.given.stream
 
-    def to_generation(self, default_max_tokens: int) -> GenerationRequest:
-        """The inside type. Raises InvalidRequest."""
+    def question(self) -> TokensOf:
+        """How many tokens its prompt has. Raises InvalidRequest."""
+        return TokensOf(*self._prompt(), want="count")
+
+    def _prompt(self) -> tuple[ChatPrompt, ToolUse]:
         given = self.given
         tools, tool_use = given.use_of_tools()
         effort = given.reasoning.effort if given.reasoning else None
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
-        most = given.max_output_tokens or default_max_tokens
         messages = to_messages(given.instructions, self._earlier, self.items)
+        return ChatPrompt(messages, tools, template, param="input"), tool_use
+
+    def to_generation(self, default_max_tokens: int) -> GenerationRequest:
+        """The inside type. Raises InvalidRequest."""
+        given = self.given
+        prompt, tool_use = self._prompt()
+        most = given.max_output_tokens or default_max_tokens
         return GenerationRequest(
-            prompts=(ChatPrompt(messages, tools, template, param="input"),),
+            prompts=(prompt,),
             max_tokens=most,
             sampling=given.sampling(),
             limits=given.limits(most),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Annotated, cast
 
 import msgspec
@@ -69,15 +70,28 @@ class InputItem(msgspec.Struct, frozen=True):
 Input = str | Annotated[list[InputItem], msgspec.Meta(max_length=MAX_MESSAGES)]
 
 
-def to_items(given: Input, called: set[str]) -> tuple[Item, ...]:
-    """The items in their full form. `called` are the calls of the conversation so far. Raises InvalidRequest."""
+def references_in(given: Input) -> dict[str, str]:
+    """The ids that an input refers to, and where. A reference has an id and needs no type."""
+    items = enumerate([] if isinstance(given, str) else given)
+    return {item.id: f"input[{i}]" for i, item in items if item.id is not None and refers(item)}
+
+
+def refers(item: InputItem) -> bool:
+    """Whether it stands for an item that is kept."""
+    return item.type == "item_reference" or (item.type is None and item.role is None and item.content is None)
+
+
+def to_items(given: Input, called: set[str], known: Mapping[str, Item]) -> tuple[Item, ...]:
+    """The items in their full form. `called` are the calls of the conversation so far, `known` the items that may be
+    referred to, by their ids. Raises InvalidRequest."""
     if isinstance(given, str):
         return (MessageItem(new_id("msg"), "user", [InputText(given)]),)
     items: list[Item] = []
     called = set(called)
     for i, item in enumerate(given):
         path = f"input[{i}]"
-        items.append(to_item(item, path, called))
+        there = known.get(item.id or "") if refers(item) else None
+        items.append(there or to_item(item, path, called))
         if isinstance(items[-1], FunctionCallItem):
             called.add(items[-1].call_id)
     return tuple(items)

@@ -20,6 +20,7 @@ from mlx_server.schemas.generation import (
     TextPrompt,
     Tool,
     ToolUse,
+    in_force,
 )
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
@@ -43,8 +44,6 @@ SEED_STRIDE = 0x5851F42D4C957F2D
 """Keeps the seeds of a request's choices apart (an odd number, Knuth's MMIX multiplier)."""
 
 NO_TOOLS = ToolUse("none")
-
-OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class PromptMaker:
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
         self._context_length = context_length
-        self._defaults = model_defaults
+        self.model_defaults = model_defaults
         self._vocabulary = vocabulary
         self._format = dialect.format
         self._marks = dialect.thinking
@@ -90,7 +89,7 @@ class PromptMaker:
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
-        sampling = with_defaults(request.sampling, self._defaults, OPENAI_DEFAULTS)
+        sampling = in_force(request.sampling, self.model_defaults)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
@@ -258,12 +257,3 @@ def too_long(tokens: str, context_length: int, field: str) -> InvalidRequest:
         " for prompt and answer together. Shorten the prompt."
     )
     return InvalidRequest(message, field, "context_length_exceeded")
-
-
-def with_defaults(given: Sampling, *defaults: Sampling) -> Sampling:
-    """What the client asked for; where it is silent, the first of the defaults that is not."""
-    filled = {}
-    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
-        values = (getattr(sampling, name) for sampling in (given, *defaults))
-        filled[name] = next((value for value in values if value is not None), None)
-    return msgspec.structs.replace(given, **filled)

@@ -17,9 +17,10 @@ from mlx_server.schemas.generation import (
     TokenPrompt,
     Tool,
     ToolUse,
+    in_force,
 )
 from mlx_server.workers.engine.dialect import Dialect
-from mlx_server.workers.engine.prompts import PromptMaker, with_defaults
+from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.model
@@ -122,10 +123,10 @@ def test_sampling_is_the_clients_then_the_models_then_openais(maker: PromptMaker
     assert (sampling.seed, sampling.repetition_penalty) == (5, None)
 
 
-def test_with_defaults_keeps_what_has_no_default() -> None:
+def test_sampling_in_force_keeps_what_has_no_default() -> None:
     given = Sampling(presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
-    filled = with_defaults(given, Sampling(temperature=0.5, seed=9), Sampling(temperature=1.0, top_p=1.0))
-    assert filled == Sampling(temperature=0.5, top_p=1.0, presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
+    filled = in_force(given, Sampling(temperature=0.5, seed=9))
+    assert filled == Sampling(0.5, 1.0, top_k=0, min_p=0.0, presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
 
 
 def test_a_model_without_a_template_refuses_conversations(tokenizer: Any, tmp_path: Path, smollm2: Path) -> None:
