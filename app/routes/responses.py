@@ -168,6 +168,7 @@ def how_sampled(deployment: Deployment) -> HowSampled:
 
 async def turn_of(request: Request, given: ResponsesRequest) -> Turn:
     """A request with all that it goes on from. Raises InvalidRequest, or HTTPException 404 for what is not there."""
+    given.check()
     return Turn(given, await earlier_items(request, given), await referred_to(request, given.input or []))
 
 
