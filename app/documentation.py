@@ -23,6 +23,7 @@ from mlx_server.schemas import (
 )
 from mlx_server.schemas import openai_conversations as conversations
 from mlx_server.schemas import openai_responses_answer as responses
+from mlx_server.schemas import openai_responses_compact as compact
 from mlx_server.schemas.errors import AnthropicErrorBody
 from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai_completions import Completion, CompletionRequest
@@ -68,6 +69,9 @@ DOCS: dict[str, Doc] = {
         "Vectors of texts", openai_embeddings.EmbeddingsAnswer, openai_embeddings.EmbeddingsRequest, errors=GENERATES
     ),
     "/v1/responses": Doc("A response", responses.Response, ResponsesRequest, Event, (*GENERATES, 404)),
+    "/v1/responses/compact": Doc(
+        "A conversation made shorter", compact.CompactedResponse, compact.CompactRequest, errors=(*GENERATES, 404)
+    ),
     "/v1/responses/input_tokens": Doc(
         "Tokens of a response's prompt", responses.InputTokens, ResponsesRequest, errors=(*GENERATES, 404)
     ),

@@ -16,6 +16,9 @@ from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.messages import Event, Failed, Finished, Part, Started
 
+DROPPED = "X-Dropped-Messages"
+"""How many of the oldest messages were left out of the prompt, as the request allows it."""
+
 
 class Encoder(Protocol):
     """An API's way to say what happens. `begin`, `events` and `end` make a stream, `whole` makes one answer."""
@@ -124,8 +127,10 @@ class GenerationResponse(WatchedResponse):
         await send({"type": "http.response.body", "body": part})
 
     def _headers(self) -> dict[str, str]:
-        """What of the request changed nothing, as far as that is known by now."""
-        return ignored_header((*self._ignored, *self._ticket.ignored))
+        """What of the request changed nothing, and what was left out of it, as far as that is known by now."""
+        dropped = self._ticket.dropped_messages
+        told = {DROPPED: str(dropped)} if dropped else {}
+        return {**ignored_header((*self._ignored, *self._ticket.ignored)), **told}
 
     async def _kept(self) -> None:
         if self._keep is not None:

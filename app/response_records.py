@@ -12,9 +12,11 @@ from starlette.exceptions import HTTPException
 
 from mlx_server.app.conversation_store import ConversationTooLargeError, KeptItem
 from mlx_server.app.encoders import sse
+from mlx_server.app.response_memory import ResponseMemory
 from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore
 from mlx_server.schemas import openai_responses_answer as answer
 from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.openai_responses import Turn
 from mlx_server.schemas.openai_responses_items import Item
 
 PREVIOUS = "previous_response_id"
@@ -25,32 +27,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where what becomes of a request is kept: the response if it is `stored`, its items in its conversation.
-
-    `items` are those of its input.
-    """
+    """Where what becomes of a request is kept: the response if it is `stored`, its items in its conversation, and in
+    the `memory` of its connection."""
 
     store: ResponseStore | None
     owner: str
-    items: tuple[Item, ...]
+    turn: Turn
+    memory: ResponseMemory | None
     stored: bool
 
     async def keep(self, response: answer.Response, events: bytes = b"") -> None:
         """Keep a response as it is now. What has been answered stays answered: a full disk is a line in the log."""
+        whole = response.status in ("completed", "incomplete")
+        if self.memory is not None and whole and response.conversation is None:
+            self.memory.remember(response.id, (*self.turn.earlier, *self.turn.items, *response.output))
         if self.store is None:
             return
         try:
             if self.stored:
                 await self.store.put(self._record(response, events))
-            if response.conversation is not None and response.status in ("completed", "incomplete"):
-                said = kept_items((*self.items, *response.output))
+            if response.conversation is not None and whole:
+                said = kept_items((*self.turn.items, *response.output))
                 await self.store.conversations.add(response.conversation.id, self.owner, said)
         except sqlite3.Error as error:
             log.error("a response could not be kept: %s", error)
 
     def _record(self, response: answer.Response, events: bytes) -> Record:
-        encoded = msgspec.json.encode(response), msgspec.json.encode(self.items)
-        ids = tuple(item.id for item in (*self.items, *response.output))
+        encoded = msgspec.json.encode(response), msgspec.json.encode(self.turn.items)
+        ids = tuple(item.id for item in (*self.turn.items, *response.output))
         return Record(response.id, self.owner, response.previous_response_id, *encoded, events, ids)
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
@@ -49,6 +49,7 @@ from mlx_server.app.routes import (
     models,
     queue_stats,
     responses,
+    responses_socket,
     results,
     system,
     tokens,
@@ -115,6 +116,7 @@ ROUTES = [
     Route("/v1/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/cache/explain", cache.explain, methods=["POST"]),
     Route("/v1/responses", responses.create, methods=["POST"]),
+    Route("/v1/responses/compact", responses.compact, methods=["POST"]),
     Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),
@@ -168,7 +170,7 @@ def create_app(
                 store.close()
 
     app = Starlette(
-        routes=[*ROUTES, Mount("/socket.io", live)],
+        routes=[*ROUTES, WebSocketRoute("/v1/responses", responses_socket.converse), Mount("/socket.io", live)],
         middleware=[
             Middleware(RequestIdMiddleware),
             Middleware(LastResortMiddleware),
@@ -185,6 +187,7 @@ def create_app(
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.responses_sockets = set()
     app.state.meter = meter
     app.state.live = live
     app.state.benchmarked = set()

@@ -87,6 +87,11 @@ class Ticket:
         return said + (self.prepared.ignored if self.prepared else ())
 
     @property
+    def dropped_messages(self) -> int:
+        """How many messages were left out of its prompt, as far as that is known by now."""
+        return self.prepared.dropped if self.prepared else 0
+
+    @property
     def rows_missing(self) -> int:
         """Sequences that have no row yet."""
         return self.request.rows - self.rows_granted

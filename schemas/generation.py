@@ -97,7 +97,8 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     """A conversation that a chat template renders.
 
     `continues_last`: the last message is an assistant's and is gone on with, not answered. `opens_answer`: otherwise
-    the assistant's turn is begun at the end. `param` is what the client's API calls the messages.
+    the assistant's turn is begun at the end. `param` is what the client's API calls the messages. `drops_oldest`: if
+    the conversation is longer than the context, its oldest turns are left out.
     """
 
     messages: tuple[Message, ...]
@@ -106,6 +107,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     continues_last: bool = False
     opens_answer: bool = True
     param: str = "messages"
+    drops_oldest: bool = False
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):

@@ -152,11 +152,12 @@ class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
 
 class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
     """A request for text has become tokens, `prompt_tokens` in all, and may wait for rows. `ignored` are the paths of
-    its fields that change nothing with this model."""
+    its fields that change nothing with this model; `dropped` is how many messages were left out, as it allows."""
 
     ticket: int
     prompt_tokens: int
     ignored: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 StepEvent = Prepared | Started | Event

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Template, Tool, ToolUse
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Limits, Template, Tool, ToolUse
 from mlx_server.schemas.messages import TokensOf
 from mlx_server.schemas.openai import Count, SamplingFields
 from mlx_server.schemas.openai_chat import MAX_TOP_LOGPROBS, Effort
@@ -189,7 +189,8 @@ class Turn:
         given.check()
         self.given = given
         self.items = to_items(given.input or [], calls_in(earlier), known or {})
-        self._earlier = earlier
+        self.earlier = earlier
+        """What was said before."""
         if not self.items and not earlier:
             raise InvalidRequest("`input` is empty: at least one item is needed.", "input")
 
@@ -212,8 +213,9 @@ class Turn:
         tools, tool_use = given.use_of_tools()
         effort = given.reasoning.effort if given.reasoning else None
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
-        messages = to_messages(given.instructions, self._earlier, self.items)
-        return ChatPrompt(messages, tools, template, param="input"), tool_use
+        messages = to_messages(given.instructions, self.earlier, self.items)
+        drops_oldest = given.truncation == "auto"
+        return ChatPrompt(messages, tools, template, param="input", drops_oldest=drops_oldest), tool_use
 
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type. Raises InvalidRequest."""
@@ -234,6 +236,15 @@ class Turn:
             use_cache=given.use_cache is not False,
             conversation=given.prompt_cache_key or "",
         )
+
+
+class WarmUp(Turn):
+    """A request whose prompt is only read, so that it is known when it is gone on from."""
+
+    def to_generation(self, default_max_tokens: int) -> GenerationRequest:
+        """The inside type, for the fewest tokens that can be asked for. Raises InvalidRequest."""
+        generation = super().to_generation(default_max_tokens)
+        return msgspec.structs.replace(generation, max_tokens=1, limits=Limits(), logprobs=None, grammar=None)
 
 
 def allow(value: str | None, allowed: Iterable[str], path: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Annotated, cast
 
@@ -13,6 +11,7 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.media import AudioData, MediaLink, check_fields, check_role, read_link
 from mlx_server.schemas.openai_chat import MAX_MESSAGES
 from mlx_server.schemas.openai_responses_items import (
+    CompactionItem,
     FunctionCallItem,
     FunctionOutputItem,
     InputAudio,
@@ -29,10 +28,10 @@ from mlx_server.schemas.openai_responses_items import (
     SummaryText,
     new_id,
 )
+from mlx_server.schemas.sealed import unsealed
 
 ROLES = ("user", "system", "developer", "assistant")
-KINDS = ("message", "function_call", "function_call_output", "reasoning")
-SEAL = "mlx1:"
+KINDS = ("message", "function_call", "function_call_output", "reasoning", "compaction")
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
@@ -118,6 +117,10 @@ def to_item(given: InputItem, path: str, called: set[str]) -> Item:
             return FunctionOutputItem(given.id or new_id("fco"), call_id, shown)
         case "reasoning":
             return to_reasoning_item(given, path)
+        case "compaction" | "compaction_summary":
+            sealed = needed(given.encrypted_content, f"{path}.encrypted_content")
+            opened(sealed, f"{path}.encrypted_content")
+            return CompactionItem(given.id or new_id("cmp"), sealed)
         case other:
             raise InvalidRequest(
                 f"`{path}.type`: {other!r} is not supported; allowed are {', '.join(KINDS)}.",
@@ -149,7 +152,7 @@ def to_reasoning_item(given: InputItem, path: str) -> ReasoningItem:
     content = given.content or []
     thoughts = [content] if isinstance(content, str) else texts_of(content, f"{path}.content")
     if not thoughts and given.encrypted_content is not None:
-        thoughts = [unseal(given.encrypted_content, f"{path}.encrypted_content")]
+        thoughts = [opened(given.encrypted_content, f"{path}.encrypted_content")]
     return ReasoningItem(
         given.id or new_id("rs"),
         [SummaryText(text) for text in texts_of(given.summary or [], f"{path}.summary")],
@@ -224,17 +227,10 @@ def content_of(value: Parts, path: str) -> str | list[InputPart]:
     return value
 
 
-def seal(thoughts: str) -> str:
-    """Thoughts as one opaque string, for clients that hand them back. Not a secret here: the text is in the open."""
-    return SEAL + base64.b64encode(thoughts.encode()).decode()
-
-
-def unseal(sealed: str, path: str) -> str:
+def opened(sealed: str, path: str) -> str:
     """What was sealed. Raises InvalidRequest if it was not sealed here."""
-    try:
-        if not sealed.startswith(SEAL):
-            raise ValueError(sealed[:5])
-        return base64.b64decode(sealed.removeprefix(SEAL), validate=True).decode()
-    except (binascii.Error, ValueError):
+    text = unsealed(sealed)
+    if text is None:
         message = f"`{path}`: this was not made by this server; leave the item out, or send its `content`."
-        raise InvalidRequest(message, path) from None
+        raise InvalidRequest(message, path)
+    return text

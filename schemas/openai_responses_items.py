@@ -11,6 +11,7 @@ import msgspec
 from mlx_server.schemas.generation import FunctionCall, Media, Message
 from mlx_server.schemas.media import AudioData, MediaFields, to_media
 from mlx_server.schemas.openai_chat import ChosenLogprob
+from mlx_server.schemas.sealed import unsealed
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Role = Literal["user", "system", "developer", "assistant"]
@@ -105,7 +106,14 @@ class FunctionOutputItem(msgspec.Struct, frozen=True, tag="function_call_output"
     status: Status = "completed"
 
 
-Item = MessageItem | ReasoningItem | FunctionCallItem | FunctionOutputItem
+class CompactionItem(msgspec.Struct, frozen=True, tag="compaction", tag_field="type"):
+    """What a conversation was made shorter to, sealed; see `seal`."""
+
+    id: str
+    encrypted_content: str
+
+
+Item = MessageItem | ReasoningItem | FunctionCallItem | FunctionOutputItem | CompactionItem
 
 
 class ItemList(msgspec.Struct, frozen=True):
@@ -157,6 +165,8 @@ def as_message(item: Item, place: str | None) -> Message:
         case ReasoningItem():
             thoughts = "".join(part.text for part in item.content) or "\n\n".join(part.text for part in item.summary)
             return Message("assistant", "", reasoning=thoughts or None)
+        case CompactionItem():
+            return Message("user", unsealed(item.encrypted_content) or "")
         case FunctionCallItem():
             return Message("assistant", "", tool_calls=(FunctionCall(item.call_id, item.name, item.arguments),))
         case FunctionOutputItem():

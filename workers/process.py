@@ -65,7 +65,9 @@ def failure(broken: Broken) -> Failed:
 def prepared(ticket: int, sequences: list[Sequence]) -> Prepared:
     """What a request for text has become; a prompt that several choices share counts once."""
     ignored = dict.fromkeys(name for sequence in sequences for name in sequence.ignored)
-    return Prepared(ticket, sum(len(each.prompt) for each in sequences if not each.follows), tuple(ignored))
+    own = [each for each in sequences if not each.follows]
+    tokens, dropped = sum(len(each.prompt) for each in own), sum(each.dropped_messages for each in own)
+    return Prepared(ticket, tokens, tuple(ignored), dropped)
 
 
 @dataclass(slots=True)

@@ -62,6 +62,8 @@ class Sequence:
     """Whose request it is: nothing that is kept of it is used for others'."""
     ignored: tuple[str, ...] = ()
     """The paths of the request's fields that change nothing with this model."""
+    dropped_messages: int = 0
+    """How many of its conversation's oldest messages were left out."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
     use_cache: bool = True

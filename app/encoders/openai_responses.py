@@ -121,6 +121,20 @@ class ResponsesEncoder:
         return b"".join([sse.named_event(event.kind, event) for event in events])
 
 
+class WarmUpEncoder(ResponsesEncoder):
+    """A response to a prompt that is only read."""
+
+    def end(self) -> bytes:
+        """The prompt is known."""
+        self._finish("completed")
+        return self._say(ev.Completed(self._number(), self.response))
+
+    def _take(self, event: Part | Finished) -> list[ev.StreamEvent]:
+        if isinstance(event, Finished):
+            self._tally.add(msgspec.structs.replace(event, completion_tokens=0, reasoning_tokens=0))
+        return []
+
+
 def describe(head: Head, turn: Turn, sampling: Sampling, *, store: bool) -> Response:
     """A response of which nothing is made yet, with what was asked for."""
     given = turn.given

@@ -9,7 +9,6 @@ from mlx_server.app.encoders.openai_base import chosen_logprobs
 from mlx_server.schemas import openai_responses_events as ev
 from mlx_server.schemas.messages import Part, Reasoning, Text, ToolCall
 from mlx_server.schemas.openai_chat import ChosenLogprob
-from mlx_server.schemas.openai_responses_input import seal
 from mlx_server.schemas.openai_responses_items import (
     FunctionCallItem,
     Item,
@@ -20,6 +19,7 @@ from mlx_server.schemas.openai_responses_items import (
     Status,
     new_id,
 )
+from mlx_server.schemas.sealed import seal
 
 Number = Callable[[], int]
 Events = list[ev.StreamEvent]

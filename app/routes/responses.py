@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,9 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app.background import BackgroundRuns, Run
 from mlx_server.app.deployment import Deployment
-from mlx_server.app.encoders.openai_responses import HowSampled, ResponsesEncoder
+from mlx_server.app.encoders.openai_responses import HowSampled, ResponsesEncoder, WarmUpEncoder
+from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
 from mlx_server.app.ignored import ignored_header
 from mlx_server.app.responder import WatchedResponse, start_of_stream
+from mlx_server.app.response_memory import MEMORY, WARM_UP, ResponseMemory
 from mlx_server.app.response_records import (
     PREVIOUS,
     Keeping,
@@ -27,12 +31,15 @@ from mlx_server.app.routes.kept import as_json, owner_of, page_of, referred_to, 
 from mlx_server.app.routes.query import flag, number, query_of
 from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.app.settings import Settings
-from mlx_server.schemas import openai_responses
+from mlx_server.schemas import openai_responses, openai_responses_compact
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Sampling
-from mlx_server.schemas.openai_responses import HARMLESS, ResponsesRequest, Turn
+from mlx_server.schemas.openai_responses import HARMLESS, ResponsesRequest, Turn, WarmUp
 from mlx_server.schemas.openai_responses_answer import ENDS, Deleted, InputTokens
+from mlx_server.schemas.openai_responses_compact import Compaction
 from mlx_server.schemas.openai_responses_items import Item
+
+Kind = TypeVar("Kind", bound=Turn)
 
 NO_STREAM = "Only a response that was created with both `background` and `stream` can be streamed later."
 NOT_BACKGROUND = "Only a response that was created with `background` can be cancelled."
@@ -45,11 +52,12 @@ async def create(request: Request) -> ASGIApp:
     if store is None and (given.store or given.background):
         param = "background" if given.background else "store"
         raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
-    turn = await turn_of(request, given)
+    turn = await turn_of(request, given, WarmUp if request.scope.get(WARM_UP) else Turn)
     stored = store is not None and given.store is not False
     deployment = await choose(request, turn)
-    encoder = ResponsesEncoder(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
-    keeping = Keeping(store, owner_of(request), turn.items, stored=stored)
+    encoder_class = WarmUpEncoder if isinstance(turn, WarmUp) else ResponsesEncoder
+    encoder = encoder_class(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
+    keeping = Keeping(store, owner_of(request), turn, memory_of(request), stored=stored)
     if not given.background:
         return await admit(request, deployment, turn, encoder, ignored, lambda: keeping.keep(encoder.response))
     queue, ticket = await submit(request, deployment, turn)
@@ -62,10 +70,19 @@ async def create(request: Request) -> ASGIApp:
     return as_json(run.response, headers)
 
 
+async def compact(request: Request) -> ASGIApp:
+    """Make a conversation shorter: its user's words, and a summary that the model writes."""
+    given, ignored = await read_request(request, openai_responses_compact.decoder, HARMLESS)
+    asked = await turn_of(request, given, Compaction)
+    deployment = await choose(request, asked)
+    encoder = CompactEncoder(make_head(request, deployment, asked), asked)
+    return await admit(request, deployment, asked, encoder, ignored)
+
+
 async def input_tokens(request: Request) -> Response:
     """How many tokens the prompt of a request would have."""
     given, ignored = await read_request(request, openai_responses.decoder, HARMLESS)
-    turn = await turn_of(request, given)
+    turn = await turn_of(request, given, Turn)
     deployment = await choose(request, turn)
     found = await ask_tokens(request, deployment, turn.question())
     return as_json(InputTokens(found.count), ignored_header(ignored))
@@ -166,10 +183,10 @@ def how_sampled(deployment: Deployment) -> HowSampled:
 # --- what a request is about ---
 
 
-async def turn_of(request: Request, given: ResponsesRequest) -> Turn:
+async def turn_of(request: Request, given: ResponsesRequest, kind: type[Kind]) -> Kind:
     """A request with all that it goes on from. Raises InvalidRequest, or HTTPException 404 for what is not there."""
     given.check()
-    return Turn(given, await earlier_items(request, given), await referred_to(request, given.input or []))
+    return kind(given, await earlier_items(request, given), await referred_to(request, given.input or []))
 
 
 async def earlier_items(request: Request, given: ResponsesRequest) -> tuple[Item, ...]:
@@ -180,10 +197,19 @@ async def earlier_items(request: Request, given: ResponsesRequest) -> tuple[Item
         return await conversation_items(store_of(request), conversation.id, owner, settings.max_body_bytes)
     if previous is None:
         return ()
+    memory = memory_of(request)
+    if memory is not None and (items := memory.take(previous)) is not None:
+        return items
     run = runs_of(request).get(previous, owner)
     if run is not None and run.response.status not in ENDS:
         raise InvalidRequest(f"`{PREVIOUS}`: the response {previous!r} is not complete yet.", PREVIOUS)
     return await earlier(store_of(request), previous, owner, settings.max_body_bytes)
+
+
+def memory_of(request: Request) -> ResponseMemory | None:
+    """What the connection remembers, if it remembers anything."""
+    memory: ResponseMemory | None = request.scope.get(MEMORY)
+    return memory
 
 
 def runs_of(request: Request) -> BackgroundRuns:

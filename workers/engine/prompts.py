@@ -28,6 +28,7 @@ from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_index import as_ids
 from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
+from mlx_server.workers.engine.shortening import shortest_cut
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.tool_grammar import blame, enforced, special_tokens, tool_grammar
@@ -45,16 +46,21 @@ SEED_STRIDE = 0x5851F42D4C957F2D
 
 NO_TOOLS = ToolUse("none")
 
+ROOM_SHARE = 8
+"""Of a context that a conversation would overflow, this part is left to the answer: an eighth."""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became.
-    `ignored` are the paths of the request's fields that change nothing with this model."""
+    `ignored` are the paths of the request's fields that change nothing with this model, `dropped` is how many messages
+    were left out."""
 
     tokens: list[int]
     format: ToolFormat
     media: MediaInputs | None = None
     ignored: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 class PromptMaker:
@@ -116,6 +122,7 @@ class PromptMaker:
                 use_cache=request.use_cache,
                 conversation=request.conversation,
                 ignored=read.ignored,
+                dropped_messages=read.dropped,
                 media=read.media,
                 ids=as_ids(tokens) if request.use_cache else None,
             )
@@ -177,9 +184,9 @@ class PromptMaker:
         """A prompt's tokens, none of them beyond the vocabulary, and what it shows. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
-                rendered, field = self._render(prompt, tool_use), prompt.param
+                (rendered, dropped), field = self._fitting(prompt, tool_use), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
-                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored)
+                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored, dropped)
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
                 read, field = Read(self._encode(prompt), self._format), "prompt"
@@ -187,6 +194,12 @@ class PromptMaker:
                 read, field = Read(list(prompt.ids), self._format), "prompt"
         self._check_ids(read.tokens, field)
         return read
+
+    def _fitting(self, prompt: ChatPrompt, tool_use: ToolUse) -> tuple[Rendered, int]:
+        """The prompt, and how many messages were left out of it. Raises InvalidRequest."""
+        if not prompt.drops_oldest or self._context_length is None:
+            return self._render(prompt, tool_use), 0
+        return shortest_cut(prompt, lambda shorter: self._render(shorter, tool_use), self._context_length, ROOM_SHARE)
 
     def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
         try:

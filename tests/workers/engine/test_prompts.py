@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.templates import with_template
 
 from mlx_server.schemas.errors import InvalidRequest
@@ -245,3 +246,17 @@ def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> No
     assert maker.tokens(prompt(False), ToolUse()) == maker.tokens(prompt(None), ToolUse())
     refusal = _refusal(maker, GenerationRequest((prompt(True),), 8, thinking_budget=5))
     assert refusal.param == "thinking"
+
+
+def test_a_conversation_that_may_be_shortened_is_as_short_as_the_context_wants(maker: PromptMaker) -> None:
+    said = [("system", "Be brief."), ("user", "word " * 40), ("assistant", "ok"), ("user", "Hello")]
+    prompt = ChatPrompt(tuple(Message(role, text) for role, text in said), param="input")
+    refusal = _refusal(maker, GenerationRequest((prompt,), 8))
+    assert (refusal.param, refusal.code) == ("input", "context_length_exceeded")
+    [cut] = maker.sequences(1, GenerationRequest((replace(prompt, drops_oldest=True),), 99))
+    short = ChatPrompt((prompt.messages[0], prompt.messages[3]), drops_oldest=True)
+    [whole] = maker.sequences(1, GenerationRequest((short,), 99))
+    assert (cut.prompt, cut.dropped_messages, whole.dropped_messages) == (whole.prompt, 2, 0)
+    assert cut.max_tokens == CONTEXT - len(cut.prompt)
+    too_long = ChatPrompt((Message("user", "word " * 80),), param="input", drops_oldest=True)
+    assert _refusal(maker, GenerationRequest((too_long,), 8)).code == "context_length_exceeded"
