@@ -20,22 +20,24 @@ class CompactEncoder:
     def __init__(self, head: Head, asked: Compaction) -> None:
         self._head = head
         self._asked = asked
+        self._events: list[Part | Finished] = []
 
     def begin(self, started: Started | None = None) -> bytes:
-        """There is no stream."""
-        raise NotImplementedError
+        """Nothing: the answer comes at the end."""
+        return b""
 
     def events(self, events: list[Part | Finished]) -> bytes:
-        """There is no stream."""
-        raise NotImplementedError
+        """Nothing yet."""
+        self._events += events
+        return b""
 
     def end(self) -> bytes:
-        """There is no stream."""
-        raise NotImplementedError
+        """The answer. Raises what `whole` does."""
+        return self.whole(self._events)
 
     def error(self, answer: Answer) -> bytes:
-        """There is no stream."""
-        raise NotImplementedError
+        """A failure."""
+        return answer.body()
 
     def whole(self, events: list[Part | Finished]) -> bytes:
         """The answer. Raises HTTPException if the model wrote nothing that a conversation could go on from."""

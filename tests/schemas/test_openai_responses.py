@@ -229,8 +229,8 @@ def test_what_is_said_of_kept_prompts_is_taken_over() -> None:
 PICTURE = {"type": "input_image", "image_url": "https://example.com/a.png"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"truncation": "auto"}, "truncation"),
-    ({"conversation": "conv_1"}, "conversation"),
+    ({"truncation": "some"}, "truncation"),
+    ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation"),
     ({"prompt": {"id": "p"}}, "prompt"),
     ({"service_tier": "flex"}, "service_tier"),
     ({"n": 2}, "n"),
@@ -287,3 +287,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("given", "param"), REFUSED)
 def test_what_cannot_be_served_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     assert refusal(**given).param == param
+
+
+def test_truncation_lets_the_oldest_go() -> None:
+    for given, drops in (({"truncation": "auto"}, True), ({"truncation": "disabled"}, False), ({}, False)):
+        [prompt] = generation(**given).prompts
+        assert isinstance(prompt, ChatPrompt)
+        assert prompt.drops_oldest is drops
