@@ -127,7 +127,7 @@ class PromptMaker:
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=ignored,
+                ignored=request.ignored + ignored,
                 media=read.media,
                 marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,

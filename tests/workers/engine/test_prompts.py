@@ -266,7 +266,7 @@ def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> No
         return ChatPrompt((Message("user", "hi"),), template=Template(thinking=thinking))
 
     assert maker.tokens(prompt(False), ToolUse()) == maker.tokens(prompt(None), ToolUse())
-    for thinking, ignored in ((True, ("thinking",)), (None, ("thinking_budget",))):
+    for thinking, ignored in ((True, ("thinking", "thinking_budget")), (None, ("thinking_budget",))):
         [sequence] = maker.sequences(1, GenerationRequest((prompt(thinking),), 8, thinking_budget=5, ignored=("x",)))
         assert sequence.ignored == ("x", *ignored)
 
