@@ -21,13 +21,17 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-peers format clean blas typed clients node
+.PHONY: help run test check agents bench bench-peers format clean blas typed clients node
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
+# The demo model babbles: its answers are cut short where a request sets no limit.
 run: $(VENV)/.installed blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
-	@model="$(MODEL)"; [ -n "$$model" ] || model="$$($(BIN)/mlx-server demo)" || exit 1; \
+	@model="$(MODEL)"; if [ -z "$$model" ]; then \
+		model="$$($(BIN)/mlx-server demo)" || exit 1; \
+		: "$${MLX_SERVER_DEFAULT_MAX_TOKENS:=512}"; export MLX_SERVER_DEFAULT_MAX_TOKENS; \
+	fi; \
 	exec $(BIN)/mlx-server launch --model-path "$$model" $(ARGS)
 
 test: $(VENV)/.installed-dev blas clients ## Run the tests; pytest's own flags in ARGS=...
@@ -37,6 +41,9 @@ check: $(VENV)/.installed-dev typed ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+agents: $(VENV)/.installed-dev blas ## Have real coding agents work with this server; names and flags in ARGS=...
+	$(BIN)/python tests/agents/run.py $(ARGS)
 
 bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...
 	$(BIN)/python bench/run.py $(ARGS)
@@ -51,7 +58,7 @@ format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 clients: $(CLIENTS)/.installed node ## Install the client libraries that the tests and the notebooks use
 
 clean: ## Remove the environment and everything that was generated (cached models stay)
-	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) .agents $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:

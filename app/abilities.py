@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from mlx_server.app.settings import ModelType
 from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import GenerationRequest, Media
+from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind
 from mlx_server.schemas.messages import ModelFacts
 from mlx_server.schemas.shown import media_of
 
@@ -21,6 +22,13 @@ WRITES = ("lm", "vlm", "scripted")
 SEES = ("vlm", "embeddings", "scripted")
 EMBEDS = ("lm", "vlm", "embeddings", "scripted")
 SCORES = ("lm", "vlm", "embeddings", "rerank", "scripted")
+
+
+def kinds_of(model_type: ModelType, facts: ModelFacts | None) -> Sequence[MediaKind]:
+    """What a model takes beside text; all there is for one that may take it and is not loaded."""
+    if model_type not in SEES:
+        return ()
+    return get_args(MediaKind) if facts is None else facts.media
 
 
 def check_served(model_type: ModelType, work: Work) -> None:

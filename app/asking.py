@@ -74,7 +74,7 @@ class Asking:
                 self._pass_on(number, asked)
                 return await asked.future
         except TimeoutError:
-            message = f"Request processing timed out after {self._timeout_s:g} seconds"
+            message = f"Request processing timed out after {self._timeout_s:g} seconds (--queue-timeout)"
             raise Unanswered(NoAnswer(FailureKind.TIMEOUT, message)) from None
         finally:
             left = self._forget(number)

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from mlx_server.app import __version__, doctor_cli, models_cli, ps_cli
+from mlx_server.app import __version__, connect_cli, doctor_cli, models_cli, ps_cli
 from mlx_server.app import launch_options as options
 from mlx_server.app.model_flags import models_of_flags, pinned
 from mlx_server.app.settings import (
@@ -30,7 +30,13 @@ from mlx_server.workers.model_path import ModelPathError, local_path
 EXIT_USAGE = 2
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4
-FIELDS = {"idle_timeout": "idle_timeout_s", "memory_limit": "memory_limit_bytes", "accelerator_lease": "lease"}
+FIELDS = {
+    "idle_timeout": "idle_timeout_s",
+    "keepalive": "keepalive_s",
+    "memory_limit": "memory_limit_bytes",
+    "accelerator_lease": "lease",
+    "cors_origin": "cors_origins",
+}
 """Options whose fields of the settings are called otherwise."""
 
 app = typer.Typer(
@@ -42,6 +48,7 @@ app = typer.Typer(
 app.add_typer(models_cli.app, name="models")
 app.command()(doctor_cli.doctor)
 app.command()(ps_cli.ps)
+app.command()(connect_cli.connect)
 stderr = Console(stderr=True)
 
 
@@ -101,13 +108,17 @@ def launch(
     replicas: options.Replicas = 1,
     queue_size: options.QueueSize = 100,
     queue_timeout: options.QueueTimeout = 300.0,
+    request_timeout: options.RequestTimeout = 0.0,
+    keepalive: options.Keepalive = 10.0,
     drain_timeout: options.DrainTimeout = 30.0,
-    default_max_tokens: options.DefaultMaxTokens = 4096,
+    default_max_tokens: options.DefaultMaxTokens = None,
+    context_length: options.ContextLength = None,
     prefill_step_size: options.PrefillStepSize = 512,
     max_body_bytes: options.MaxBodyBytes = 32 << 20,
     strict_params: options.StrictParams = False,
     step_timeout: options.StepTimeout = 300.0,
     api_key: options.ApiKey = None,
+    cors_origin: options.CorsOrigin = None,
     rate_limit: options.RateLimit = None,
     chat_template: options.ChatTemplate = None,
     chat_template_args: options.ChatTemplateArgs = None,
@@ -131,7 +142,7 @@ def launch(
     max_image_pixels: options.MaxImagePixels = 64_000_000,
     max_media_seconds: options.MaxMediaSeconds = 600.0,
     feature_cache_mb: options.FeatureCacheMb = 256,
-    prefix_cache_mb: options.PrefixCacheMb = 1024,
+    prefix_cache_mb: options.PrefixCacheMb = options.AUTO,
     prompt_cache_dir: options.PromptCacheDir = None,
     prompt_cache_mb: options.PromptCacheMb = 10_240,
     max_itl_ms: options.MaxItlMs = None,
@@ -166,13 +177,15 @@ def launch(
         replicas=replicas,
         queue_size=queue_size,
         queue_timeout_s=queue_timeout,
+        request_timeout_s=request_timeout or None,
         default_max_tokens=default_max_tokens,
+        context_length=context_length,
         prefill_step_size=prefill_step_size,
         chat_template=read_template(chat_template),
         chat_template_args=parse_arguments(chat_template_args),
         use_default_chat_template=use_default_chat_template,
         feature_cache_bytes=feature_cache_mb << 20,
-        prefix_cache_bytes=prefix_cache_mb << 20,
+        prefix_cache_bytes=options.bytes_of(prefix_cache_mb),
         batch_tokens=batch_tokens,
         cpu_dtype=cpu_dtype.value,
         max_gap_s=None if max_itl_ms is None else max_itl_ms / 1000,
@@ -219,10 +232,12 @@ def launch(
         lease=accelerator_lease.value,
         host=host,
         port=port,
+        keepalive_s=keepalive,
         drain_timeout_s=drain_timeout,
         max_body_bytes=max_body_bytes,
         strict_params=strict_params,
         api_keys=tuple(api_key or ()),
+        cors_origins=tuple(cors_origin or ()),
         rate_limit=rate_limit,
         log_level=log_level.value,
         cache_dir=cache_dir or default_cache_dir(),

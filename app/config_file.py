@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.app.fleet.names import NAME_RULE, index, is_name
-from mlx_server.app.settings import ModelSettings, ModelType, Settings
+from mlx_server.app.settings import ORIGIN, ModelSettings, ModelType, Settings
 from mlx_server.workers.model_path import ModelPathError, local_path
 
 MAX_BYTES = 1 << 20
@@ -36,10 +36,12 @@ class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
     max_concurrency: Annotated[int, Meta(ge=1, le=4096)] | None = None
     queue_size: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     queue_timeout: Seconds | None = None
+    request_timeout: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
     pinned: bool | None = None
     idle_timeout: Minutes | None = None
     replicas: Annotated[int, Meta(ge=1, le=64)] | None = None
     default_max_tokens: Count | None = None
+    context_length: Annotated[int, Meta(ge=16)] | None = None
     prefill_step_size: Annotated[int, Meta(ge=16, le=65536)] | None = None
     chat_template_file: str | None = None
     chat_template_args: dict[str, Any] | None = None
@@ -64,9 +66,11 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     max_models: Count | None = None
     memory_limit: str | Annotated[float, Meta(gt=0)] | None = None
     idle_timeout: Minutes | None = None
+    keepalive: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
     auto_load: bool | None = None
     auto_download: bool | None = None
     accelerator_lease: Literal["auto", "on", "off"] | None = None
+    cors_origins: tuple[Annotated[str, Meta(pattern=ORIGIN)], ...] | None = None
 
 
 class ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -139,6 +143,8 @@ def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelS
     }
     if "queue_timeout" in given:
         given["queue_timeout_s"] = given.pop("queue_timeout")
+    if "request_timeout" in given:
+        given["request_timeout_s"] = given.pop("request_timeout") or None
     if "idle_timeout" in given:
         given["idle_timeout_s"] = given.pop("idle_timeout") * SECONDS_A_MINUTE
     for key in ("adapter_path", "adapter_dir"):
@@ -172,9 +178,11 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
         "models_dir": None if server.models_dir is None else path.parent / Path(server.models_dir).expanduser(),
         "max_models": server.max_models,
         "idle_timeout_s": None if server.idle_timeout is None else server.idle_timeout * SECONDS_A_MINUTE,
+        "keepalive_s": server.keepalive,
         "auto_load": server.auto_load,
         "auto_download": server.auto_download,
         "lease": server.accelerator_lease,
+        "cors_origins": server.cors_origins,
     }
     if server.memory_limit is not None:
         try:

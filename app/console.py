@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from mlx_server.app.settings import ModelType
+from mlx_server.app.sizes import size
 from mlx_server.schemas.messages import Loading, ModelFacts
 
 PLAIN_STEP = 0.25
@@ -23,15 +24,6 @@ EXAMPLES = {
     "rerank": ("rerank", '{"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]}'),
 }
 """A first request to models that write no text: its path and its body."""
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def table_console() -> Console:
@@ -121,7 +113,7 @@ class ModelDisplay:
         """The model answers."""
         self.ended()
         console, url = self._display.console, self._display.url
-        context = f", context {facts.context_length:,} tokens" if facts.context_length else ""
+        context = f", context {facts.max_model_len:,} tokens" if facts.max_model_len else ""
         console.print(
             f"[bold green]Ready[/]: {escape(self._name)} ({facts.architecture}, {size(facts.parameter_bytes)}{context})"
             f" on {escape(facts.device)}, {facts.rows} at a time",

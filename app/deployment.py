@@ -67,6 +67,8 @@ class Deployment:
         """Stays the same while the same seed gives the same answer."""
         self.cpu_dtype = settings.cpu_dtype
         """How its next workers hold weights on a CPU."""
+        self.prefix_most: int | None = None
+        """What was granted for its next workers' kept prompts, where they take what memory allows; None: no limit."""
         self.state = ModelState.UNLOADED
         self.awaited = False
         """A load has been asked for, and has not come to its end."""
@@ -99,6 +101,7 @@ class Deployment:
             queue_size=settings.queue_size,
             concurrency=rows,
             timeout_s=settings.queue_timeout_s,
+            limit_s=settings.request_timeout_s,
             statistics=before.queue.statistics if before else None,
         )
         self.asking = Asking(limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s)
@@ -153,7 +156,7 @@ class Deployment:
     def loads_as(self) -> Load:
         """What its workers would be told now."""
         spec = load_of(self.settings, self.type, self._server, self._tuning)
-        return replace(spec, cpu_dtype=self.cpu_dtype)
+        return replace(spec, cpu_dtype=self.cpu_dtype, prefix_most=self.prefix_most)
 
     def retune(self) -> None:
         """The tuning has changed: use as many rows as it says; the rest waits for the next load."""

@@ -116,7 +116,7 @@ DOCS: dict[str, Doc] = {
     "/v1/messages/count_tokens": Doc(
         "Tokens of a prompt of messages",
         anthropic.TokenCount,
-        anthropic.PromptFields,
+        anthropic.CountRequest,
         errors=GENERATES,
         error=AnthropicErrorBody,
     ),

@@ -79,7 +79,7 @@ def pull(
 
     Example: mlx-server models pull mlx-community/Qwen3-0.6B-4bit --name qwen
     """
-    from mlx_server.app.console import size
+    from mlx_server.app.sizes import size
     from mlx_server.schemas.errors import InvalidRequest
     from mlx_server.workers.hub.errors import HubError
 
@@ -136,8 +136,8 @@ def rm(
 
 async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: bool, as_json: bool) -> None:
     """Do what `rm` says. Ends the command if there is no such model, or the answer is no."""
-    from mlx_server.app.console import size
     from mlx_server.app.hub.removal import bytes_in, removable, remove
+    from mlx_server.app.sizes import size
 
     registry = open_registry(data_dir)
     try:
@@ -200,8 +200,8 @@ def facts_of(model: HubModel) -> dict[str, Any]:
 
 def table_of(models: Sequence[HubModel]) -> Table:
     """Models for people."""
-    from mlx_server.app.console import size
     from mlx_server.app.hub.model import people_count
+    from mlx_server.app.sizes import size
 
     table = Table("id", "type", "weights", "parameters", "held as", "downloads", "likes", "updated")
     for model in models:

@@ -16,7 +16,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from mlx_server.app.console import size
+from mlx_server.app.sizes import size
 
 PLAIN_STEP = 0.25
 """Without a terminal, it is told in quarters."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mlx_server.app.settings import USUAL_RATES
+from mlx_server.app.settings import ORIGIN, USUAL_RATES
 
 ENV_PREFIX = "MLX_SERVER"
 MAX_SECONDS = 10_000_000.0
+MAX_MEGABYTES = 1_000_000
+AUTO = "auto"
 MEDIA = "Pictures, sounds and films"
 
 
@@ -68,6 +71,27 @@ def checked_keys(keys: list[str] | None) -> list[str] | None:
     if any(not key.strip() for key in keys or ()):
         raise typer.BadParameter("an empty key would let everybody in; leave the option out to need none.")
     return keys
+
+
+def checked_origins(origins: list[str] | None) -> list[str] | None:
+    """Origins as browsers send them. Raises typer.BadParameter."""
+    found = [origin.rstrip("/").lower() for origin in origins or ()]
+    for origin in found:
+        if not re.match(ORIGIN, origin, re.ASCII):
+            raise typer.BadParameter(f"{origin!r} is no origin: write 'https://example.com', with its port, or '*'.")
+    return found or None
+
+
+def checked_megabytes(given: str) -> str:
+    """A number of MB, or `auto`. Raises typer.BadParameter."""
+    if given != AUTO and not (given.isascii() and given.isdigit() and int(given) <= MAX_MEGABYTES):
+        raise typer.BadParameter(f"{given!r} is no size: {AUTO!r} or 0 to {MAX_MEGABYTES} is allowed.")
+    return given
+
+
+def bytes_of(megabytes: str) -> int | None:
+    """Checked megabytes in bytes; None for what memory allows."""
+    return None if megabytes == AUTO else int(megabytes) << 20
 
 
 def checked_rates(rates: str | None) -> str | None:
@@ -153,12 +177,33 @@ Replicas = Annotated[
 ]
 QueueSize = Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)]
 QueueTimeout = Annotated[
-    float, option("Seconds a request may take in all, waiting included.", min=0.001, max=MAX_SECONDS)
+    float,
+    option(
+        "Seconds that a request may wait for its first token, and then for each next one.", min=0.001, max=MAX_SECONDS
+    ),
+]
+RequestTimeout = Annotated[
+    float, option("Seconds that a request may take in all, waiting included; 0: no limit.", min=0, max=MAX_SECONDS)
+]
+Keepalive = Annotated[
+    float,
+    option(
+        "Seconds until a stream that has no token yet begins, and then shows signs of life; 0: never.",
+        min=0,
+        max=MAX_SECONDS,
+    ),
 ]
 DrainTimeout = Annotated[
     float, option("Seconds that running requests get when the server stops.", min=0, max=MAX_SECONDS)
 ]
-DefaultMaxTokens = Annotated[int, option("Most tokens of an answer to a request that sets no limit.", min=1)]
+DefaultMaxTokens = Annotated[
+    int | None,
+    option("Most tokens of an answer to a request that sets no limit. Default: what the context has room for.", min=1),
+]
+ContextLength = Annotated[
+    int | None,
+    option("Most tokens that a prompt and its answer may have together. Default: the model's context.", min=16),
+]
 PrefillStepSize = Annotated[
     int,
     option("Most tokens of a prompt that are computed at a time.", min=16, max=65536),
@@ -177,6 +222,14 @@ ApiKey = Annotated[
     option(
         "A key that clients must send (Bearer or x-api-key); repeat it for several. None: any is accepted.",
         callback=checked_keys,
+    ),
+]
+CorsOrigin = Annotated[
+    list[str] | None,
+    option(
+        "A site whose pages may use this server in a browser, such as http://localhost:3000; repeat it for several; *"
+        " for all. Default: none.",
+        callback=checked_origins,
     ),
 ]
 RateLimit = Annotated[
@@ -271,11 +324,12 @@ FeatureCacheMb = Annotated[
     ),
 ]
 PrefixCacheMb = Annotated[
-    int,
+    str,
     option(
-        "Memory for prompts and answers that others may begin with (KV states), in MB; 0 keeps none.",
-        min=0,
-        max=1_000_000,
+        "Memory for prompts and answers that others may begin with (KV states), in MB; 0 keeps none. auto: a quarter of"
+        " what is free for KV states, and at least one conversation of the whole context.",
+        callback=checked_megabytes,
+        metavar="MB|auto",
     ),
 ]
 PromptCacheDir = Annotated[

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlx_server.app.performance import Tuning
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
-from mlx_server.schemas.messages import Load
+from mlx_server.schemas.messages import PREFIX_SHARE, Load
 from mlx_server.workers.environment import usable_cores
 
 
@@ -31,8 +31,10 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         chat_template_args=settings.chat_template_args,
         use_default_chat_template=settings.use_default_chat_template,
         media_limits=server.media_limits,
+        context_length=settings.context_length,
         feature_cache_bytes=settings.feature_cache_bytes,
         prefix_cache_bytes=settings.prefix_cache_bytes,
+        prefix_share=PREFIX_SHARE * tuning.profile.caches,
         batch_tokens=settings.batch_tokens,
         max_gap_s=settings.max_gap_s,
         prompt_cache_dir=absolute(settings.prompt_cache_dir),

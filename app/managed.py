@@ -134,7 +134,7 @@ async def one_managed(request: Request, name: str) -> Managed:
         known = Known(deployment.name, deployment.settings, "configured")
         row = row if row is not None and row.name == deployment.name else await registry.model(deployment.name)
         return managed(known, deployment, row)
-    for known in await fleet.known():
+    for known in await fleet.manageable():
         if known.name == name or name in known.settings.aliases:
             return managed(known, None, row)
     raise ModelNotFound(name)

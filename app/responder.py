@@ -12,9 +12,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mlx_server.app import errors
 from mlx_server.app.ignored import ignored_header
+from mlx_server.app.signs_of_life import SignsOfLife
+from mlx_server.app.unkept import unkept_header
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
+from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Event, Failed, Finished, Part, Started
+from mlx_server.schemas.progress import PromptProgress
 
 DROPPED = "X-Dropped-Messages"
 """How many of the oldest messages were left out of the prompt, as the request allows it."""
@@ -25,6 +29,9 @@ class Encoder(Protocol):
 
     def begin(self, started: Started | None = None) -> bytes:
         """What comes before the first text; `started` if the request wanted it."""
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """What says in the stream that the answer is on its way, and how far its prompt is if that is to be told."""
 
     def events(self, events: list[Part | Finished]) -> bytes:
         """What these events are in the stream; one server-sent event for each part, or more."""
@@ -68,9 +75,10 @@ class WatchedResponse:
 class GenerationResponse(WatchedResponse):
     """Answers one ticket. Whoever leaves before the end frees its place: at once, whatever the answer was doing.
 
-    Nothing is sent before the first event, so that a refusal is a status code and a lost worker can be replaced.
-    `ignored` are the fields that nobody knows. `keep` is awaited before the answer's last byte is sent: who has all of
-    it can count on what `keep` does.
+    Nothing is sent before the first event, so that a refusal is a status code and a lost worker can be replaced: but
+    a stream with `signs` of life begins when they are due, and a refusal after that is an event of it. They hold no
+    part of an answer, so a worker that is lost meanwhile is replaced all the same. `ignored` are the fields that nobody
+    knows. `keep` is awaited before the answer's last byte is sent: who has all of it can count on what `keep` does.
     """
 
     def __init__(
@@ -78,17 +86,19 @@ class GenerationResponse(WatchedResponse):
         queue: Dispatcher,
         ticket: Ticket,
         encoder: Encoder,
+        signs: SignsOfLife | None,
         *,
-        stream: bool,
         ignored: Sequence[str] = (),
         keep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`signs` is None for an answer in one piece."""
         self._queue = queue
         self._ticket = ticket
         self._encoder = encoder
-        self._stream = stream
+        self._signs = signs
         self._ignored = ignored
         self._keep = keep
+        self._has_head = self._has_begun = False
 
     def leave(self) -> None:
         """Free the place, if it is still held."""
@@ -96,45 +106,95 @@ class GenerationResponse(WatchedResponse):
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A refusal, the stream, or the whole answer."""
-        events, failed = sort(await self._ticket.mailbox.get())
-        if failed is not None and (not events or not self._stream):
+        signs = self._signs
+        unread = await self._ticket.mailbox.get() if signs is None else await self._first(send, signs)
+        events, failed = sort(unread)
+        if failed is not None and not self._has_head and (not events or signs is None):
             await errors.of_failure(failed).response(scope)(scope, receive, send)
-        elif self._stream:
-            self._ticket.sent = True
-            await self._send_stream(send, events, failed)
+        elif signs is not None:
+            await self._send_stream(send, signs, events, failed)
         else:
             body = self._encoder.whole(events)
             await self._kept()
             await send(start_of("application/json", {"Content-Length": str(len(body)), **self._headers()}))
             await send({"type": "http.response.body", "body": body})
 
-    async def _send_stream(self, send: Send, events: list[Part | Finished], failed: Failed | None) -> None:
-        await send(start_of_stream(self._headers()))
-        part = self._encoder.begin(self._ticket.started) + self._encoder.events(events)
+    async def _first(self, send: Send, signs: SignsOfLife) -> list[Event]:
+        """The first events of a stream, and until they come, signs of life."""
+        while (unread := await within(signs.interval_s, self._ticket.mailbox.get)) is None:
+            news = signs.news()
+            if news is not None or signs.silent:
+                begun = self._beginning()
+                sign = self._encoder.alive(news) if news is not None or not begun else b""
+                await self._say(send, begun + sign)
+                signs.said()
+        return unread
+
+    async def _send_stream(
+        self, send: Send, signs: SignsOfLife, events: list[Part | Finished], failed: Failed | None
+    ) -> None:
+        part = b""
+        if events:
+            self._ticket.sent = True
+            part = self._beginning(counted=True) + self._encoder.events(events)
         while failed is None:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            if part:
+                signs.said()
+            elif signs.silent:  # tokens come, but nothing of them can be shown yet
+                part = self._encoder.alive(None)
+                signs.said()
+            await self._say(send, part)
             unread = await self._ticket.mailbox.get()
             if not unread:
                 part = self._encoder.end()
                 await self._kept()
-                await send({"type": "http.response.body", "body": part})
+                await self._say(send, part, more=False)
                 return
             events, failed = sort(unread)
             part = self._encoder.events(events)
         # The status line is long gone: an error event, and no [DONE], is the honest end.
         part += self._encoder.error(errors.of_failure(failed))
         await self._kept()
-        await send({"type": "http.response.body", "body": part})
+        await self._say(send, part, more=False)
+
+    def _beginning(self, *, counted: bool = False) -> bytes:
+        """What comes before the first text, once. It may have to wait until the prompt is `counted`."""
+        request, prepared = self._ticket.request, self._ticket.prepared
+        started = self._ticket.started
+        if started is None and prepared is not None:
+            started = Started(self._ticket.id, 0, prepared.prompt_tokens, 0)
+        waits = isinstance(request, GenerationRequest) and request.announce and started is None and not counted
+        if self._has_begun or waits:
+            return b""
+        self._has_begun = True
+        return self._encoder.begin(started)
+
+    async def _say(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        """More of the stream, after its head."""
+        if not self._has_head:
+            self._has_head = True
+            await send(start_of_stream(self._headers()))
+        await send({"type": "http.response.body", "body": data, "more_body": more})
 
     def _headers(self) -> dict[str, str]:
-        """What of the request changed nothing, and what was left out of it, as far as that is known by now."""
+        """What of the request changed nothing, was left out of it or can't be kept, as far as that is known by now."""
         dropped = self._ticket.dropped_messages
         told = {DROPPED: str(dropped)} if dropped else {}
-        return {**ignored_header((*self._ignored, *self._ticket.ignored)), **told}
+        ignored = ignored_header((*self._ignored, *self._ticket.ignored))
+        return ignored | told | unkept_header(self._ticket.unkept)
 
     async def _kept(self) -> None:
         if self._keep is not None:
             await self._keep()
+
+
+async def within(seconds: float | None, read: Callable[[], Awaitable[list[Event]]]) -> list[Event] | None:
+    """What is read, None if it takes longer than so many seconds."""
+    if seconds is None:
+        return await read()
+    with anyio.move_on_after(seconds):
+        return await read()
+    return None
 
 
 def start_of(content_type: str, more: Mapping[str, str]) -> Message:

@@ -27,6 +27,11 @@ KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that none is closed under a request."""
 
 BACKLOG = 2048
+NO_MODEL = (
+    "\nNo model is configured. Requests may name those that GET /v1/models lists; `mlx-server models pull ID` brings"
+    " more, and --model-path PATH serves one under any name."
+)
+
 CLOSE_S = 2
 """How long clients get to read the end of their answers once nothing runs any more, in seconds."""
 
@@ -145,7 +150,7 @@ async def run(
 
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     if not settings.models:
-        display.listening()
+        display.listening(NO_MODEL)
     spare_the_collector()
     serving = loop.create_task(server.serve(sockets=[sock]))
     tasks = {loop.create_task(stopping.wait()), loop.create_task(fleet.start_error.wait()), serving}

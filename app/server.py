@@ -15,14 +15,17 @@ from mlx_server.app.control import Control
 from mlx_server.app.fleet.fleet import Fleet, Observe
 from mlx_server.app.hub.auto_load import AutoLoad
 from mlx_server.app.hub.discovery import Hub
+from mlx_server.app.hub.download import Download
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installing import Installer
 from mlx_server.app.keys import KeyRing
 from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
+from mlx_server.app.media.documents import DocumentReader
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.metrics import make_registry, metrics
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
+from mlx_server.app.middleware.cors import cors
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
@@ -143,7 +146,12 @@ def create_app(
     scanner = Scanner(registry, [settings.models_dir] if settings.models_dir else [])
     fleet = Fleet(settings, observe, reread, registry)
     installer = Installer(registry)
-    downloads = Downloads(settings.hub, registry, installed=installer.installed)
+
+    async def installed(download: Download) -> None:
+        await installer.installed(download)
+        fleet.take_in(download.row.name)
+
+    downloads = Downloads(settings.hub, registry, installed=installed)
     meter = Meter()
     live = make_station(keys, meter, fleet, downloads)
     auto_load = AutoLoad(fleet.load)
@@ -173,6 +181,7 @@ def create_app(
         routes=[*ROUTES, WebSocketRoute("/v1/responses", responses_socket.converse), Mount("/socket.io", live)],
         middleware=[
             Middleware(RequestIdMiddleware),
+            *cors(settings.cors_origins),
             Middleware(LastResortMiddleware),
             *([Middleware(RateLimitMiddleware, keys=keys, rates=settings.rate_limit)] if settings.rate_limit else []),
             Middleware(ApiKeyMiddleware, keys=keys),
@@ -185,6 +194,7 @@ def create_app(
     app.state.control = Control(fleet)
     app.state.metrics = make_registry(fleet)
     app.state.media = MediaReader(settings.media, settings.max_body_bytes)
+    app.state.documents = DocumentReader(settings.media_limits.decode_s)
     app.state.response_store = store
     app.state.background_runs = runs
     app.state.responses_sockets = set()

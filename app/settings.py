@@ -34,6 +34,10 @@ USUAL_RATES = "100/minute; 10/second"
 """What each client may ask for where requests are limited and nothing else was said."""
 
 
+ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+)$"
+"""What browsers call a page's origin; `null` are pages from files, `*` all."""
+
+
 @dataclass(frozen=True)
 class MediaAccess:
     """Where clients' pictures and sounds may come from beside the request itself, and how large they may be.
@@ -59,8 +63,11 @@ DEFAULT_ROWS: dict[str, int] = {"embeddings": 256, "rerank": 256}
 class ModelSettings:
     """How one model is served. `…_s` are seconds, `…_bytes` bytes.
 
-    `type`: None means what its files say. `max_concurrency`: None means what suits the type. `idle_timeout_s`: None
-    means the server's, 0 that it is never unloaded for idleness. Sampling: None means the model's own default.
+    `type`: None means what its files say. `context_length`: None means the model's own. `prefix_cache_bytes`: None
+    means what memory allows. `max_concurrency`: None means what suits the type. `idle_timeout_s`: None means the
+    server's, 0 that it is never unloaded for idleness. `queue_timeout_s` bounds a request's time without a token,
+    `request_timeout_s` all of its time. `default_max_tokens`: None means what the context has room for. Sampling: None
+    means the model's own default.
     """
 
     path: str
@@ -70,10 +77,12 @@ class ModelSettings:
     max_concurrency: int | None = None
     queue_size: int = 100
     queue_timeout_s: float = 300.0
+    request_timeout_s: float | None = None
     pinned: bool = False
     idle_timeout_s: float | None = None
     replicas: int = 1
-    default_max_tokens: int = 4096
+    default_max_tokens: int | None = None
+    context_length: int | None = None
     prefill_step_size: int = 512
     chat_template: str | None = None
     chat_template_args: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +92,7 @@ class ModelSettings:
     draft_model: str | None = None
     num_draft_tokens: int = 3
     feature_cache_bytes: int = 256 << 20
-    prefix_cache_bytes: int = 1 << 30
+    prefix_cache_bytes: int | None = None
     batch_tokens: int = 4096
     cpu_dtype: CpuDtype = "auto"
     max_gap_s: float | None = None
@@ -132,10 +141,14 @@ class Settings:
     lease: LeaseUse = "auto"
     host: str = "127.0.0.1"
     port: int = 8000
+    keepalive_s: float = 10.0
+    """How long a stream is silent before its first token; 0: for ever."""
     drain_timeout_s: float = 30.0
     max_body_bytes: int = 32 << 20
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    cors_origins: tuple[str, ...] = ()
+    """Sites whose pages may use the server in a browser; `*` are all."""
     rate_limit: str | None = None
     """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"

@@ -67,12 +67,13 @@ def inside(given: argparse.Namespace) -> None:
     from mlx_server.workers.engine.admission import footprint
     from mlx_server.workers.engine.groups import ALL_TOGETHER
     from mlx_server.workers.engine.loading import evaluate, read_model
-    from mlx_server.workers.engine.platform import configure, room_for_states
+    from mlx_server.workers.engine.platform import configure, free_bytes
+    from mlx_server.workers.engine.states_room import USABLE
 
     configure()
     model, _, _ = read_model(given.model, "auto")
     size = footprint(model, evaluate(model, lambda _: None))
-    costs = {"grouped": size.own_cost(room_for_states(0)), "one batch": ALL_TOGETHER}
+    costs = {"grouped": size.own_cost(USABLE * free_bytes()), "one batch": ALL_TOGETHER}
     rng = random.Random(0)
     lengths = [SHORT_TOKENS] * given.short + [given.long]
     prompts = [[rng.randrange(1000, 40_000) for _ in range(length)] for length in lengths]

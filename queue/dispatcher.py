@@ -21,7 +21,9 @@ from mlx_server.schemas.messages import (
     Finished,
     Part,
     Prepared,
+    Progress,
     Reasoning,
+    Result,
     Score,
     Started,
     StepEvent,
@@ -38,7 +40,8 @@ class Dispatcher:
     """One queue before any number of workers, each with a lane; who gets which rows is the line's affair.
 
     What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run on each
-    worker. While there is no worker they wait. `statistics`: those of the queue whose place it takes.
+    worker. While there is no worker they wait. Each ends that gets no token or result for `timeout_s`, or that takes
+    `limit_s` in all. `statistics`: those of the queue whose place it takes.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Dispatcher:
         queue_size: int,
         concurrency: int,
         timeout_s: float,
+        limit_s: float | None = None,
         statistics: Statistics | None = None,
     ) -> None:
         self._timers = timers
@@ -62,6 +66,7 @@ class Dispatcher:
         self.queue_size = queue_size
         self.concurrency = concurrency
         self.timeout_s = timeout_s
+        self.limit_s = limit_s
         self.statistics = statistics or Statistics()
         self._line = Line(self.statistics.queue_s)
 
@@ -114,6 +119,10 @@ class Dispatcher:
         first = next(self._line.waiting, None)
         return self._timers.time() - first.submitted_at if first else 0.0
 
+    def place(self, ticket: Ticket) -> int | None:
+        """A request's place among those that have no row yet, 1 for the first; None if it has one."""
+        return self._line.place(ticket)
+
     # --- what clients do ---
 
     def check_room(self) -> None:
@@ -128,11 +137,11 @@ class Dispatcher:
         """Admit a request or raise QueueFull or QueueClosed, at once. `whole`: its reader wants it in one piece."""
         self.check_room()
         now = self._timers.time()
-        ticket = Ticket(next(self._ids), request, Mailbox(whole=whole), now, self.timeout_s)
+        ticket = Ticket(next(self._ids), request, Mailbox(whole=whole), now, self.timeout_s, self.limit_s)
         self._live[ticket.id] = ticket
         self._line.join(ticket)
         self.idle.clear()
-        self._timeouts[ticket.id] = self._timers.call_at(ticket.deadline, self._expire, ticket)
+        self._watch(ticket)
         try:
             self._line.share_out(now)
             self._line.announce(ticket)
@@ -208,14 +217,16 @@ class Dispatcher:
                     ticket.prepared = event
                 case Started():
                     ticket.started = event
+                case Progress():
+                    ticket.progress = event
                 case Text() | Reasoning() | ToolCall():
                     self._deliver_part(ticket, event, now)
                 case Vector():
                     self.statistics.vectors += 1
-                    ticket.mailbox.put(event)
+                    self._deliver_result(ticket, event, now)
                 case Score():
                     self.statistics.scores += 1
-                    ticket.mailbox.put(event)
+                    self._deliver_result(ticket, event, now)
                 case Finished():
                     self._deliver_finished(ticket, event, now)
                 case Failed():
@@ -265,12 +276,16 @@ class Dispatcher:
             statistics.inter_token_s.observe((now - last_text_at) / event.tokens, event.tokens)
         elif not ticket.last_text_at and ticket.starts == 1:
             statistics.first_token_s.observe(now - ticket.submitted_at)
-        ticket.last_text_at[event.index] = now
+        ticket.last_text_at[event.index] = ticket.heard_at = now
         ticket.mailbox.put(event)
         if ticket.mailbox.overflowed:
             self._stop(ticket)
             message = "The client reads too slowly: the answer was given up."
             self._fail(ticket, Failed(ticket.id, FailureKind.SLOW_READER, message))
+
+    def _deliver_result(self, ticket: Ticket, event: Result, now: float) -> None:
+        ticket.heard_at = now
+        ticket.mailbox.put(event)
 
     def _deliver_finished(self, ticket: Ticket, event: Finished, now: float) -> None:
         self.statistics.prompt_tokens += event.prompt_tokens
@@ -280,6 +295,7 @@ class Dispatcher:
         self.statistics.accepted_tokens += event.accepted_tokens
         self.statistics.encoded_media += event.encoded_media
         self.statistics.cached_media += event.cached_media
+        ticket.heard_at = now
         ticket.mailbox.put(event)
         assert ticket.lane is not None
         ticket.lane.finish_row(ticket)
@@ -290,10 +306,15 @@ class Dispatcher:
         else:
             self._line.share_out(now)
 
+    def _watch(self, ticket: Ticket) -> None:
+        self._timeouts[ticket.id] = self._timers.call_at(ticket.deadline, self._expire, ticket)
+
     def _expire(self, ticket: Ticket) -> None:
+        if self._timers.time() < ticket.deadline:  # a token has come meanwhile: looking now and then costs less
+            self._watch(ticket)
+            return
         self._stop(ticket)
-        message = f"Request processing timed out after {ticket.timeout_s:g} seconds"
-        self._fail(ticket, Failed(ticket.id, FailureKind.TIMEOUT, message))
+        self._fail(ticket, Failed(ticket.id, FailureKind.TIMEOUT, ticket.overdue))
 
     def _fail(self, ticket: Ticket, failed: Failed) -> None:
         ticket.mailbox.put(failed)

@@ -47,6 +47,10 @@ class Line:
         """Those that have no row yet, first come first."""
         return (ticket for ticket in self._pending.values() if ticket.state is TicketState.WAITING)
 
+    def place(self, ticket: Ticket) -> int | None:
+        """Its place among those that have no row yet, 1 for the first; None if it has one."""
+        return next((place for place, other in enumerate(self.waiting, 1) if other is ticket), None)
+
     def join(self, ticket: Ticket) -> None:
         """Take in a new ticket."""
         self._pending[ticket.id] = ticket

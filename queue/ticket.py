@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.policy import batch_class, conversation
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Prepared, Started
+from mlx_server.schemas.messages import Prepared, Progress, Started
 
 if TYPE_CHECKING:
     from mlx_server.queue.lane import Lane
@@ -43,7 +44,10 @@ class IllegalMoveError(Exception):
 class Ticket:
     """A request with k sequences that wait for rows, run on them (in turns if need be) and end once."""
 
-    def __init__(self, number: int, request: Work, mailbox: Mailbox, now: float, timeout_s: float) -> None:
+    def __init__(
+        self, number: int, request: Work, mailbox: Mailbox, now: float, timeout_s: float, limit_s: float | None = None
+    ) -> None:
+        """It may take `timeout_s` until its first token or result and then for each next one, and `limit_s` in all."""
         self.id = number
         self.request = request
         self.batch_class = batch_class(request)
@@ -52,8 +56,10 @@ class Ticket:
         """Rows that went to later requests while this one waited."""
         self.mailbox = mailbox
         self.submitted_at = now
-        self.deadline = now + timeout_s
+        self.heard_at = now
+        """When it came, and from then on when its last token or result did."""
         self.timeout_s = timeout_s
+        self.limit_s = limit_s
         self.state = TicketState.WAITING
         self.lane: Lane | None = None
         """Where it is prepared or runs."""
@@ -64,6 +70,8 @@ class Ticket:
         """What the worker said once it had made tokens of it, if it is for text."""
         self.started: Started | None = None
         """What the worker announced, if the request wanted it."""
+        self.progress: Progress | None = None
+        """How far its prompt has been read, if the request wants to know."""
         self.last_text_at: dict[int, float] = {}
         """When each sequence's last text came."""
         self.rows_granted = 0
@@ -73,12 +81,29 @@ class Ticket:
         self.replays = 0
         """How often it started over because the worker that ran it died."""
         self.sent = False
-        """Set by the reader once the client has got a byte: from then on the request can't be replayed."""
+        """Set by the reader once the client has got a part of an answer: then the request can't be replayed."""
 
     @property
     def ended(self) -> bool:
         """The ticket has come to its one end."""
         return self.state in _ENDS
+
+    @property
+    def deadline(self) -> float:
+        """When it is given up, unless a token comes before."""
+        return min(self.heard_at + self.timeout_s, self._last_moment)
+
+    @property
+    def overdue(self) -> str:
+        """What its client is told after the deadline."""
+        if self._last_moment <= self.heard_at + self.timeout_s:
+            return f"Request processing timed out after {self.limit_s:g} seconds in all (--request-timeout)"
+        awaited = "token" if isinstance(self.request, GenerationRequest) else "result"
+        return f"Request processing timed out after {self.timeout_s:g} seconds without a {awaited} (--queue-timeout)"
+
+    @property
+    def _last_moment(self) -> float:
+        return math.inf if self.limit_s is None else self.submitted_at + self.limit_s
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -90,6 +115,11 @@ class Ticket:
     def dropped_messages(self) -> int:
         """How many messages were left out of its prompt, as far as that is known by now."""
         return self.prepared.dropped if self.prepared else 0
+
+    @property
+    def unkept(self) -> tuple[int, int] | None:
+        """The bytes that its prompt needs to be kept and those that there are, where these are fewer."""
+        return self.prepared.unkept if self.prepared else None
 
     @property
     def rows_missing(self) -> int:
@@ -122,6 +152,6 @@ class Ticket:
         self.move(TicketState.WAITING)
         self.replays += died
         self.rows_granted = self.rows_done = 0
-        self.started_at = self.started = self.prepared = None
+        self.started_at = self.started = self.prepared = self.progress = None
         self.last_text_at = {}
         self.mailbox.clear()

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlx_server.schemas.progress import PromptProgress
+
 
 class TextBlock(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
     """A part of the visible answer."""
@@ -15,7 +17,7 @@ class TextBlock(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
 
 
 class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
-    """Reasoning. Clients send it back with its signature, which this server makes no use of."""
+    """Reasoning. Clients send it back with its signature, which holds what was not shown."""
 
     thinking: str
     signature: str
@@ -68,7 +70,9 @@ class MessageStart(msgspec.Struct, frozen=True, tag_field="type", tag="message_s
 
 
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
-    """Says nothing."""
+    """Says nothing but that the answer is on its way, and, to who wants to know, how far its prompt is."""
+
+    progress: PromptProgress | msgspec.UnsetType = msgspec.UNSET
 
 
 class BlockStart(msgspec.Struct, frozen=True, tag_field="type", tag="content_block_start"):

@@ -2,161 +2,223 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+import re
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
+from mlx_server.schemas.anthropic_answer import AssistantMessage
+from mlx_server.schemas.anthropic_blocks import SHOWN_FIELDS, BlockParam, Shown, TextParam, check_type, needed
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import FunctionCall, Media, Message
-from mlx_server.schemas.media import MediaFields, MediaSource, check_fields, check_role, to_media
+from mlx_server.schemas.generation import FunctionCall, Message
+from mlx_server.schemas.media import check_fields
+from mlx_server.schemas.sealed import unsealed
+from mlx_server.schemas.shape import fields_of
 
 BETWEEN_TURNS = "\n\n"
 """What stands between turns of one speaker that are made one, and between the texts of `system`."""
 
 ROLES = ("user", "assistant", "system")
-BLOCKS = {
-    "user": ("text", "image", "tool_result"),
-    "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
-    "system": ("text",),
-    "tool_result": ("text", "image"),
-}
-"""By role, and those in a tool's result."""
-
-SHOWN_FIELDS = {"text": ("text",), "image": ("source",)}
-"""What blocks that say or show something do it with."""
-
+RESULT = "tool_result"
 FAILED = "Error: "
+NO_RESULT = "No result of this call is known: it was interrupted."
+NO_CALL = "The result of a tool's call that is not in this conversation:"
 
+UNREAD = ("fallback", "mcp_tool_listing", "container_upload")
+"""Blocks of an answer that say nothing to a model."""
 
-CacheControl = dict[str, Any]
-"""A hint where a prompt will be used again. It changes nothing: what can be reused is, with or without it."""
-
-
-class TextParam(msgspec.Struct, frozen=True):
-    """A text of `system`; other types are refused by name."""
-
-    type: str
-    text: str | None = None
-    cache_control: CacheControl | None = None
-
-
-class ResultParam(TextParam, frozen=True):
-    """A text or a picture that a tool gave."""
-
-    source: MediaSource | None = None
-
-
-class BlockParam(ResultParam, frozen=True):
-    """A block of a message, with the fields of all the types that are served."""
-
-    thinking: str | None = None
-    signature: str | None = None
-    data: str | None = None
-    id: str | None = None
-    name: str | None = None
-    input: dict[str, Any] | None = None
-    tool_use_id: str | None = None
-    content: str | list[ResultParam] | None = None
-    is_error: bool | None = None
+BILLING_LINE = re.compile(r"\s*x-anthropic-billing-header:[^\n]*(\n\s*|$)")
+"""What Claude Code tells Anthropic at the head of its system prompt. It is another one in every session: nothing that
+follows it would ever be known."""
 
 
 class MessageParam(msgspec.Struct, frozen=True):
-    """A turn, or a part of one: neighbours of one role are one turn."""
+    """A turn, or a part of one: neighbours of one role are one turn. Clients send whole answers back as turns."""
+
+    passed_over: ClassVar = fields_of(AssistantMessage)
 
     role: str
     content: str | list[BlockParam]
 
 
-def to_messages(given: list[MessageParam], system: str | list[TextParam] | None) -> tuple[Message, ...]:
-    """The inside messages. Raises InvalidRequest, also for calls and results that don't belong together."""
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The inside messages, and the paths of what changes nothing in them."""
+
+    messages: tuple[Message, ...]
+    ignored: tuple[str, ...]
+
+
+def to_messages(given: list[MessageParam], system: str | list[TextParam] | None) -> Spoken:
+    """The inside messages. Raises InvalidRequest.
+
+    Calls without a result get one that says so, results stand behind their calls whatever a turn says before them, and
+    a last turn of the assistant that says nothing is none.
+    """
     if not given:
         raise InvalidRequest("`messages` is empty: at least one message is needed.", "messages")
     conversation = Conversation()
-    if system:
-        parts = [system] if isinstance(system, str) else [to_text(b, f"system[{i}]") for i, b in enumerate(system)]
-        conversation.say("system", BETWEEN_TURNS.join(parts))
+    conversation.begin(system)
+    last_role = ""
     for i, message in enumerate(given):
         path = f"messages[{i}]"
         if message.role not in ROLES:
             raise InvalidRequest(
-                f"`{path}.role`: {message.role!r} is not supported; allowed are {', '.join(ROLES)}.", f"{path}.role"
+                f"`{path}.role`: {message.role[:64]!r} is not supported; allowed are {', '.join(ROLES)}.",
+                f"{path}.role",
             )
+        if message.role == "assistant" != last_role:
+            conversation.settle()
+        last_role = message.role
         if isinstance(message.content, str):
-            conversation.check_answered(path)
             conversation.say(message.role, message.content)
         elif message.role == "assistant":
-            conversation.check_answered(path)
-            conversation.answer(message.content, path)
+            conversation.answer(message.content, f"{path}.content")
         else:
-            conversation.take(message.role, message.content, path)
-    conversation.check_answered("messages")
-    return tuple(conversation.messages)
+            conversation.take(message.role, message.content, f"{path}.content")
+    return conversation.end()
+
+
+@dataclass(slots=True)
+class Answer:
+    """A turn of the assistant as it grows."""
+
+    text: str = ""
+    thoughts: str = ""
+    calls: list[FunctionCall] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing has been said."""
+        return not (self.text or self.thoughts or self.calls)
+
+    def message(self) -> Message:
+        """The inside type."""
+        return Message(
+            "assistant",
+            self.text,
+            reasoning=self.thoughts or None,
+            tool_calls=tuple(self.calls),
+            marks=tuple(self.marks),
+        )
 
 
 class Conversation:
     """Inside messages as they grow, and the calls that wait for their results."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        self._messages: list[Message] = []
+        self._ignored: list[str] = []
         self._waiting: dict[str, str] = {}
         """Names of the tools that were called and have not answered, by the calls' ids."""
+        self._place = 0
+        """Where the next result stands: behind the latest calls and those of their results that are there."""
+
+    def begin(self, system: str | list[TextParam] | None) -> None:
+        """The system prompt. Raises InvalidRequest."""
+        given = [TextParam("text", system)] if isinstance(system, str) else system or []
+        shown = Shown(self._ignored)
+        for i, block in enumerate(given):
+            text = to_text(block, f"system[{i}]")
+            rest = BILLING_LINE.sub("", text, count=1) if BILLING_LINE.match(text) else text
+            if text and not rest:
+                self._ignored.append("system" if isinstance(system, str) else f"system[{i}]")
+            elif rest:
+                shown.text += (BETWEEN_TURNS if shown.text else "") + rest
+            shown.mark(block)
+        if shown.text:
+            self._add(shown.message("system"))
 
     def say(self, role: str, text: str) -> None:
         """Plain text of one speaker."""
         self._add(Message(role, text))
 
     def take(self, role: str, blocks: list[BlockParam], path: str) -> None:
-        """A turn of the user or the system: texts and pictures, and results in front of them. Raises InvalidRequest."""
-        results = next((i for i, block in enumerate(blocks) if block.type != "tool_result"), len(blocks))
+        """A turn of the user or the system: texts, pictures and documents, and results of tools. Raises
+        InvalidRequest."""
+        shown, results = Shown(self._ignored), 0
         for i, block in enumerate(blocks):
-            where = f"{path}.content[{i}]"
-            check_type(block, role, where)
-            if i < results:
-                self.messages.append(self._result(block, where))
-            elif block.type == "tool_result":
-                raise InvalidRequest(f"`{where}`: results of tools come before a turn's text and pictures.", where)
-        if results < len(blocks) or not blocks:
-            self.check_answered(path)
-            text, media = to_content(blocks[results:], f"{path}.content", results)
-            self._add(Message(role, text, media=media))
+            where = f"{path}[{i}]"
+            if role == "user" and is_result(block.type):
+                results += 1
+                self._result(block, shown, where)
+            else:
+                check_type(block.type, role, where)
+                shown.add(block, where)
+                shown.mark(block)
+        if shown.text or shown.media or not results:
+            self._add(shown.message(role))
 
     def answer(self, blocks: list[BlockParam], path: str) -> None:
-        """A turn of the assistant: texts, reasoning and calls. Raises InvalidRequest."""
-        texts, thoughts, calls = [], [], []
+        """A turn of the assistant: texts, reasoning and calls; and what Anthropic's own tools found meanwhile. Raises
+        InvalidRequest."""
+        turn, said = Answer(), False
         for i, block in enumerate(blocks):
-            where = f"{path}.content[{i}]"
-            check_type(block, "assistant", where)
+            where = f"{path}[{i}]"
             match block.type:
                 case "text":
-                    texts.append(to_text(block, where))
-                case "thinking":
-                    thoughts.append(needed(block.thinking, f"{where}.thinking"))
-                case "tool_use":
-                    calls.append(self._call(block, where))
-                case _:
-                    pass  # redacted thinking: nobody but its maker can read it
-        self._add(Message("assistant", "".join(texts), reasoning="".join(thoughts) or None, tool_calls=tuple(calls)))
+                    turn.text += to_text(block, where)
+                case "thinking" | "redacted_thinking":
+                    turn.thoughts += thoughts_of(block, where)
+                case "tool_use" | "server_tool_use" | "mcp_tool_use":
+                    turn.calls.append(self._call(block, where))
+                case "compaction" if isinstance(block.content, str):
+                    turn, said = Answer(), True
+                    self._start_over(block.content)
+                case "compaction":
+                    self._ignored.append(where)
+                case kind if is_result(kind) and kind != RESULT:
+                    if not turn.empty:
+                        self._add(turn.message())
+                    turn, said = Answer(), True
+                    self._found(block, where)
+                case kind if kind in UNREAD:
+                    self._ignored.append(where)
+                case kind:
+                    check_type(kind, "assistant", where)
+            if block.cache_control is not None:
+                turn.marks.append(len(turn.text))
+        if not (said and turn.empty):
+            self._add(turn.message())
 
-    def check_answered(self, path: str) -> None:
-        """Raises InvalidRequest if a call has no result by now."""
-        if self._waiting:
-            ids = ", ".join(map(repr, self._waiting))
-            raise InvalidRequest(f"`{path}`: no tool_result block follows the tool_use of {ids}.", path)
+    def settle(self) -> None:
+        """Say of every call without a result that there is none."""
+        for id_, name in self._waiting.items():
+            self._insert(Message("tool", NO_RESULT, name=name, tool_call_id=id_))
+        self._waiting.clear()
+
+    def end(self) -> Spoken:
+        """All of it. Raises InvalidRequest if nothing was said."""
+        self.settle()
+        last = self._messages[-1] if self._messages else None
+        if last is not None and last.role == "assistant" and not last.content.strip():
+            self._messages.pop()
+        if not self._messages:
+            raise InvalidRequest("`messages` has nothing but an empty turn of the assistant.", "messages")
+        return Spoken(tuple(self._messages), tuple(self._ignored))
 
     def _add(self, message: Message) -> None:
-        last = self.messages[-1] if self.messages else None
-        if last is None or last.role != message.role or last.role == "tool" or last.tool_calls:
-            self.messages.append(message)
-            return
-        content = joined(last.content, message.content) or ""
-        self.messages[-1] = Message(
-            last.role,
-            content,
-            reasoning=joined(last.reasoning, message.reasoning),
-            tool_calls=message.tool_calls,
-            media=last.media + moved(message.media, len(content) - len(message.content)),
-        )
+        last = self._messages[-1] if self._messages else None
+        if last is not None and last.role == message.role != "tool":
+            self._messages[-1] = merged(last, message)
+        else:
+            self._messages.append(message)
+        if message.tool_calls:
+            self._place = len(self._messages)
+
+    def _insert(self, result: Message) -> None:
+        self._messages.insert(self._place, result)
+        self._place += 1
+
+    def _start_over(self, summary: str) -> None:
+        """What was said before stands in a summary: only what the system says comes before that."""
+        self._messages = list(takewhile(lambda message: message.role == "system", self._messages))
+        self._waiting.clear()
+        self.say("user", summary)
 
     def _call(self, block: BlockParam, where: str) -> FunctionCall:
         id_ = needed(block.id, f"{where}.id")
@@ -167,70 +229,68 @@ class Conversation:
         self._waiting[id_] = name
         return FunctionCall(id_, name, msgspec.json.encode(arguments).decode())
 
-    def _result(self, block: BlockParam, where: str) -> Message:
+    def _result(self, block: BlockParam, shown: Shown, where: str) -> None:
+        """Have a result stand behind its call; one whose call is missing is told in `shown`."""
         id_ = needed(block.tool_use_id, f"{where}.tool_use_id")
-        if id_ not in self._waiting:
-            raise InvalidRequest(
-                f"`{where}.tool_use_id`: the assistant's turn before this one has no unanswered tool_use {id_!r}.",
-                f"{where}.tool_use_id",
-            )
-        content = block.content or ""
-        text, media = (content, ()) if isinstance(content, str) else to_content(content, f"{where}.content")
+        name = self._waiting.pop(id_, None)
+        found = shown if name is None else Shown(self._ignored)
+        if name is None:
+            shown.say_line(NO_CALL)
         # Chat templates know no failed results: the text says it.
-        said = FAILED if block.is_error else ""
-        return Message(
-            "tool", said + text, name=self._waiting.pop(id_), tool_call_id=id_, media=moved(media, len(said))
-        )
+        found.text += FAILED if block.is_error else ""
+        if block.type == RESULT:
+            found.add_given(block.content, f"{where}.content")
+        else:
+            found.add_found(block.content, f"{where}.content")
+        found.mark(block)
+        if name is None:
+            shown.text += "\n"
+        else:
+            self._insert(found.message("tool", name=name, tool_call_id=id_))
+
+    def _found(self, block: BlockParam, where: str) -> None:
+        """What one of Anthropic's own tools found, if its call is there."""
+        if block.tool_use_id in self._waiting:
+            self._result(block, Shown(self._ignored), where)
+        else:
+            self._ignored.append(where)
 
 
-def check_type(block: TextParam, role: str, where: str) -> None:
-    """Raises InvalidRequest for a block that this server, or this role, does not know."""
-    if block.type == "image":
-        check_role(role, where)
-    if block.type not in BLOCKS[role]:
-        allowed = ", ".join(map(repr, BLOCKS[role]))
-        raise InvalidRequest(
-            f"`{where}.type`: {block.type!r} is not supported here; allowed are {allowed}.",
-            f"{where}.type",
-        )
+def is_result(type_: str) -> bool:
+    """Whether a block is what a tool gave: a client's, or one of Anthropic's many."""
+    return type_ == RESULT or type_.endswith(f"_{RESULT}")
+
+
+def thoughts_of(block: BlockParam, where: str) -> str:
+    """Reasoning that comes back; what was not shown is in its seal. Nothing for what another server sealed. Raises
+    InvalidRequest."""
+    sealed = block.data if block.type == "redacted_thinking" else block.signature
+    hidden = unsealed(sealed) if sealed is not None else None
+    if block.type == "redacted_thinking" or (not block.thinking and hidden):
+        return hidden or ""
+    return needed(block.thinking, f"{where}.thinking")
 
 
 def to_text(block: TextParam, where: str) -> str:
     """A text block's text. Raises InvalidRequest for another block."""
-    check_type(block, "system", where)
+    check_type(block.type, "system", where)
     check_fields(block, "text", SHOWN_FIELDS, where)
     return needed(block.text, f"{where}.text")
 
 
-def to_content(blocks: Sequence[ResultParam], path: str, first: int = 0) -> tuple[str, tuple[Media, ...]]:
-    """The text of blocks, and the pictures in it; `first` is the first one's index. Raises InvalidRequest."""
-    text, media = "", []
-    for i, block in enumerate(blocks, first):
-        where = f"{path}[{i}]"
-        if block.type in SHOWN_FIELDS:
-            check_fields(block, block.type, SHOWN_FIELDS, where)
-        if block.type == "image":
-            needed(block.source, f"{where}.source")
-            media.append(to_media("image", MediaFields(source=block.source), len(text), where))
-        else:
-            check_type(block, "tool_result", where)
-            text += needed(block.text, f"{where}.text")
-    return text, tuple(media)
-
-
-def moved(media: tuple[Media, ...], by: int) -> tuple[Media, ...]:
-    """Pictures in a text that so many characters have come before."""
-    return tuple(msgspec.structs.replace(one, at=one.at + by) for one in media) if by else media
-
-
-Value = TypeVar("Value")
-
-
-def needed(value: Value | None, where: str) -> Value:
-    """What the client gave. Raises InvalidRequest if it gave nothing."""
-    if value is None:
-        raise InvalidRequest(f"`{where}` is missing.", where)
-    return value
+def merged(first: Message, second: Message) -> Message:
+    """Two turns of one speaker as one."""
+    content = joined(first.content, second.content) or ""
+    moved = len(content) - len(second.content)
+    return Message(
+        first.role,
+        content,
+        reasoning=joined(first.reasoning, second.reasoning),
+        tool_calls=first.tool_calls + second.tool_calls,
+        media=first.media + tuple(replace(one, at=one.at + moved) for one in second.media),
+        documents=first.documents + tuple(replace(one, at=one.at + moved) for one in second.documents),
+        marks=first.marks + tuple(mark + moved for mark in second.marks),
+    )
 
 
 def joined(first: str | None, second: str | None) -> str | None:

@@ -38,8 +38,18 @@ class Media(msgspec.Struct, frozen=True):
     detail: Literal["auto", "low", "high"] = "auto"
 
 
+class Document(msgspec.Struct, frozen=True):
+    """A file whose text is a part of its message's, before the character `at`. The front end puts it there: no worker
+    ever sees one. `param` names it in a refusal."""
+
+    source: bytes | Remote
+    at: int
+    param: str
+
+
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation; `content` is plain text, in which `media` have their places, in order."""
+    """One turn of a conversation; `content` is plain text, in which `media` have their places, in order, and so have
+    `documents`. `marks` are its characters before which a prompt ends that will be used again, as the client thinks."""
 
     role: str
     content: str
@@ -48,6 +58,8 @@ class Message(msgspec.Struct, frozen=True):
     tool_calls: tuple[FunctionCall, ...] = ()
     tool_call_id: str | None = None
     media: tuple[Media, ...] = ()
+    documents: tuple[Document, ...] = ()
+    marks: tuple[int, ...] = ()
 
 
 class Grammar(msgspec.Struct, frozen=True):
@@ -187,16 +199,21 @@ class Draft(msgspec.Struct, frozen=True):
     tokens: int | None = None
 
 
+NO_LIMIT = 1 << 31
+"""The `max_tokens` of an answer that may be as long as the context has room for; more than any client can ask for."""
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     """One ticket's work: `n` choices for each prompt, all with the same sampling and limits.
 
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
     None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
-    reasoning. `adapter` names a folder of LoRA weights, `draft` asks for speculative decoding. `announce` asks for a
-    `Started` event. `tenant` is whose request it is: what is kept of one tenant's prompts is not used for another's.
-    `use_cache`: what is kept of earlier prompts may be used for this one, and this one may be kept. `conversation` is
-    what the client calls the conversation that this belongs to. `ignored` are the paths of its fields that are known
-    and change nothing here: the answer tells them.
+    reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights, `draft` asks
+    for speculative decoding. `announce` asks for a `Started` event, `progress` for `Progress` events. `tenant` is whose
+    request it is: what is kept of one tenant's prompts is not used for another's. `use_cache`: what is kept of earlier
+    prompts may be used for this one, and this one may be kept. `conversation` is what the client calls the conversation
+    that this belongs to. `ignored` are the paths of its fields that are known and change nothing here: the answer tells
+    them.
     """
 
     prompts: tuple[Prompt, ...]
@@ -209,9 +226,11 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     grammar: Grammar | None = None
     tool_use: ToolUse = ToolUse()
     thinking_budget: int | None = None
+    budget_param: str = "thinking_budget"
     adapter: str | None = None
     draft: Draft | None = None
     announce: bool = False
+    progress: bool = False
     tenant: str = ""
     use_cache: bool = True
     conversation: str = ""

@@ -152,19 +152,31 @@ class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
 
 class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
     """A request for text has become tokens, `prompt_tokens` in all, and may wait for rows. `ignored` are the paths of
-    its fields that change nothing with this model; `dropped` is how many messages were left out, as it allows."""
+    its fields that change nothing with this model; `dropped` is how many messages were left out, as it allows.
+    `unkept`: its longest prompt needs so many bytes to be kept for the next turn, more than there are."""
 
     ticket: int
     prompt_tokens: int
     ignored: tuple[str, ...] = ()
     dropped: int = 0
+    unkept: tuple[int, int] | None = None
 
 
-StepEvent = Prepared | Started | Event
+class Progress(msgspec.Struct, frozen=True, tag="g", array_like=True):
+    """How many of a request's prompt tokens have been read, or were known. It comes now and then, if the request wants
+    it, until the first token."""
+
+    ticket: int
+    tokens: int
+
+
+StepEvent = Prepared | Started | Progress | Event
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
     """What a worker found out about the model it loaded.
+
+    `context_length` is what the model takes, `max_model_len` what one request may have here: no more than memory holds.
 
     `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
     `grammars`: its answers can be held to one. `media` is what its conversations may hold beside text. `dimensions` is
@@ -187,12 +199,17 @@ class ModelFacts(msgspec.Struct, frozen=True):
     dimensions: int | None = None
     scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
     sampling: Sampling = Sampling()
+    max_model_len: int | None = None
 
 
 # --- to the worker ---
 
 LeaseUse = Literal["auto", "on", "off"]
 """Whether worker processes take turns on the accelerator; `auto`: where there is one that wants it."""
+
+
+PREFIX_SHARE = 0.25
+"""What of the memory for KV states is for kept ones where nothing else was said."""
 
 
 class MediaLimits(msgspec.Struct, frozen=True):
@@ -213,9 +230,14 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     `adapter_path` is the folder of the adapter for requests that name none, `adapter_dir` the folder of those that
     requests may name.
 
-    `feature_cache_bytes` bounds the kept features of pictures, `prefix_cache_bytes` the kept KV states of prompts,
-    `batch_tokens` the tokens, padding included, that are embedded in one step. On a CPU it computes on `threads` cores,
-    None for all that it may use.
+    `context_length` bounds what prompt and answer may have together, in tokens; None: only the model does, and memory.
+
+    `feature_cache_bytes` bounds the kept features of pictures, `prefix_cache_bytes` the kept KV states of prompts;
+    None: `prefix_share` of what memory is left for KV states, or a conversation of the whole context if that takes
+    more, but at most `prefix_most` bytes.
+
+    `batch_tokens` are the tokens, padding included, that are embedded in one step. On a CPU it computes on `threads`
+    cores, None for all that it may use.
 
     `lease`: whether it takes turns on the accelerator with the machine's other workers.
 
@@ -237,8 +259,11 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     adapter_dir: str | None = None
     draft_model: str | None = None
     media_limits: MediaLimits = MediaLimits()
+    context_length: int | None = None
     feature_cache_bytes: int = 256 << 20
-    prefix_cache_bytes: int = 1 << 30
+    prefix_cache_bytes: int | None = None
+    prefix_share: float = PREFIX_SHARE
+    prefix_most: int | None = None
     batch_tokens: int = 4096
     cpu_dtype: CpuDtype = "auto"
     lease: LeaseUse = "auto"

@@ -17,23 +17,35 @@ MAX_CHOICES = 16
 
 # Parameters that are known and not served, with the values that change nothing (null never does).
 HARMLESS: dict[str, tuple[Any, ...]] = {
+    "modalities": (["text"],),
+    "add_generation_prompt": (True,),
+}
+
+# Known, and whatever their value is, it changes nothing; with these it would change nothing elsewhere either.
+IDLE: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "modalities": (["text"],),
     "audio": (),
     "prediction": (),
     "verbosity": ("medium",),
     "web_search_options": (),
-    "add_generation_prompt": (True,),
     "moderation": (),
 }
+IDLE_STREAM: dict[str, tuple[Any, ...]] = {"include_obfuscation": (False,)}
+
+
+def idle(given: msgspec.Struct | None, usual: dict[str, tuple[Any, ...]], place: str = "") -> list[str]:
+    """The paths of the fields of `given`, which stands at `place`, that are set to more than what is `usual`."""
+    return [place + name for name, values in usual.items() if getattr(given, name, None) not in (None, *values)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`include_usage` adds a last chunk with the token counts."""
+    """`include_usage` adds a last chunk with the token counts; `include_progress` tells before the first text how far
+    the prompt is."""
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_progress: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -139,11 +151,32 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
 
     def include_usage(self) -> bool:
         """Whether the stream ends with a usage chunk. Raises InvalidRequest for options without a stream."""
-        if self.stream_options is None:
-            return False
-        if not self.stream:
+        return bool(self._stream_options().include_usage)
+
+    def include_progress(self) -> bool:
+        """Whether the stream tells how far its prompt is. Raises InvalidRequest for options without a stream."""
+        return bool(self._stream_options().include_progress)
+
+    def _stream_options(self) -> StreamOptions:
+        if self.stream_options is not None and not self.stream:
             raise InvalidRequest("`stream_options` is only allowed when `stream` is true.", "stream_options")
-        return bool(self.stream_options.include_usage)
+        return self.stream_options or StreamOptions()
+
+
+class CompletionFields(SamplingFields, frozen=True, kw_only=True):
+    """What chat and text completions have beside what they share with responses: fields that change nothing here."""
+
+    service_tier: str | None = None
+    store: bool | None = None
+    audio: Any = None
+    prediction: Any = None
+    verbosity: str | None = None
+    web_search_options: Any = None
+    moderation: Any = None
+
+    def idle(self) -> tuple[str, ...]:
+        """The paths of what is known and changes nothing."""
+        return (*idle(self, IDLE), *idle(self.stream_options, IDLE_STREAM, "stream_options."))
 
 
 def logit_bias(given: dict[str, float | str]) -> dict[int, float]:
@@ -216,10 +249,13 @@ class Features(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """One entry of `GET /v1/models`; `created` in seconds since the epoch.
 
-    `context_length` is in tokens, prompt and answer together, and null while it is not known. `default_max_tokens` is
-    the most that a request gets that sets no limit, null for a model that writes no text. `supported_parameters` are
-    those of both kinds of completion, or of what such a model does. `status` is unloaded, loading, loaded, restarting,
-    unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields.
+    `context_length` is what one request may have here, in tokens, prompt and answer together: what the model takes,
+    the operator allows and memory holds, null while it is not known. `max_model_len`, `context_window` and
+    `max_input_tokens` are the same for clients that call it so, `native_context_length` is the model's own.
+    `default_max_tokens` is the most that a request gets that sets no limit, null while that is not known and for a
+    model that writes no text.
+    `supported_parameters` are those of both kinds of completion, or of what such a model does. `status` is unloaded,
+    loading, loaded, restarting, unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields.
     """
 
     id: str
@@ -228,6 +264,10 @@ class Model(msgspec.Struct, frozen=True):
     owned_by: str
     status: str
     context_length: int | None
+    max_model_len: int | None
+    context_window: int | None
+    max_input_tokens: int | None
+    native_context_length: int | None
     default_max_tokens: int | None
     modalities: Modalities
     features: Features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -25,7 +25,7 @@ from mlx_server.schemas.media import (
     check_role,
     to_media,
 )
-from mlx_server.schemas.openai import Count, PerformanceMetrics, SamplingFields, Usage
+from mlx_server.schemas.openai import CompletionFields, Count, PerformanceMetrics, Usage
 from mlx_server.schemas.openai_tools import (
     FunctionChoice,
     FunctionSpec,
@@ -36,6 +36,7 @@ from mlx_server.schemas.openai_tools import (
     to_tool_use,
     to_tools,
 )
+from mlx_server.schemas.progress import PromptProgress
 
 MAX_MESSAGES = 10_000
 MAX_TOP_LOGPROBS = 20
@@ -48,12 +49,16 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 class ContentPart(MediaFields, frozen=True, kw_only=True):
     """One part of a message's content: text, or a picture, a sound or a film."""
 
+    passed_over: ClassVar = frozenset({"annotations", "citations", "logprobs"})
+
     type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PART_TYPES)})]
     text: str | None = None
 
 
 class FunctionBody(msgspec.Struct, omit_defaults=True):
     """A function call's name and arguments; a stream's later parts have no name."""
+
+    passed_over: ClassVar = frozenset({"parsed_arguments"})
 
     arguments: str
     name: str | None = None
@@ -62,13 +67,17 @@ class FunctionBody(msgspec.Struct, omit_defaults=True):
 class ToolCallObject(msgspec.Struct):
     """A call in an answer, and in the messages that clients send back."""
 
+    passed_over: ClassVar = frozenset({"caller", "index", "status"})
+
     id: str
     type: Literal["function"]
     function: FunctionBody
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
-    """A message as clients send it, with the extra nulls that SDK objects carry when they are sent back."""
+    """A message as clients send it, with what answers and SDKs' objects carry when they are sent back."""
+
+    passed_over: ClassVar = frozenset({"citations", "id", "logprobs", "parsed", "status", "type"})
 
     role: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(ROLES)})]
     content: str | list[ContentPart] | None = None
@@ -83,7 +92,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
     annotations: Any = None
 
 
-class ChatRequest(SamplingFields, frozen=True, kw_only=True):
+class ChatRequest(CompletionFields, frozen=True, kw_only=True):
     """The body of a chat completion."""
 
     messages: Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES, extra_json_schema={"minItems": 1})]
@@ -127,6 +136,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             draft=self.draft(),
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
+            ignored=self.idle(),
+            progress=self.include_progress(),
         )
 
     def wants_logprobs(self) -> bool:
@@ -367,6 +378,7 @@ class ChatChunk(msgspec.Struct, frozen=True):
     usage: Usage | Optional | None = msgspec.UNSET
     conversation_id: str | Optional = msgspec.UNSET
     performance_metrics: PerformanceMetrics | Optional = msgspec.UNSET
+    progress: PromptProgress | Optional = msgspec.UNSET
 
 
 decoder = msgspec.json.Decoder(ChatRequest)

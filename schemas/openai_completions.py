@@ -8,7 +8,8 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Prompt, TextPrompt, TokenPrompt
-from mlx_server.schemas.openai import MAX_CHOICES, PerformanceMetrics, SamplingFields, TokenId, Usage
+from mlx_server.schemas.openai import MAX_CHOICES, CompletionFields, PerformanceMetrics, TokenId, Usage
+from mlx_server.schemas.progress import PromptProgress
 
 MAX_PROMPTS = 256
 MAX_TOKEN_IDS = 1 << 20
@@ -17,7 +18,7 @@ MAX_TOKEN_IDS = 1 << 20
 MAX_LOGPROBS = 20
 
 
-class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
+class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
     """The body of a text completion. A prompt is text or token ids, or a list of either."""
 
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], msgspec.Meta(max_length=MAX_TOKEN_IDS)]
@@ -60,6 +61,8 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
             draft=self.draft(),
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
+            ignored=self.idle(),
+            progress=self.include_progress(),
         )
 
 
@@ -120,6 +123,7 @@ class Completion(msgspec.Struct, frozen=True):
     system_fingerprint: str | None = None
     conversation_id: str | msgspec.UnsetType = msgspec.UNSET
     performance_metrics: PerformanceMetrics | msgspec.UnsetType = msgspec.UNSET
+    progress: PromptProgress | msgspec.UnsetType = msgspec.UNSET
 
 
 decoder = msgspec.json.Decoder(CompletionRequest)

@@ -2,64 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Limits, Template, Tool, ToolUse
-from mlx_server.schemas.messages import TokensOf
-from mlx_server.schemas.openai import Count, SamplingFields
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Limits, Template
+from mlx_server.schemas.openai import IDLE_STREAM, Count, SamplingFields, idle
 from mlx_server.schemas.openai_chat import MAX_TOP_LOGPROBS, Effort
-from mlx_server.schemas.openai_responses_input import Id, Input, to_items
-from mlx_server.schemas.openai_responses_items import Item, calls_in, to_messages
+from mlx_server.schemas.openai_responses_input import Id, Input, to_items, unknown_in
+from mlx_server.schemas.openai_responses_items import AdditionalToolsItem, Item, ToolSearchOutputItem
+from mlx_server.schemas.openai_responses_messages import refuse_strays, to_messages
+from mlx_server.schemas.openai_responses_tools import FlatTool, Source, Toolbox, ToolChoice
 from mlx_server.schemas.openai_structured import ANY_OBJECT, Schema, from_json
-from mlx_server.schemas.openai_tools import FunctionSpec, check_given, named_use, tuple_of_functions, use_by_word
+from mlx_server.schemas.walk import MAX_UNKNOWN
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED = "reasoning.encrypted_content"
-INCLUDABLE = (LOGPROBS, SEALED)
+INCLUDABLE = (LOGPROBS, SEALED, "message.input_image.image_url", "computer_call_output.output.image_url")
 MAX_METADATA = 16
 
 # Known and not served, with the values that change nothing (null never does).
 HARMLESS: dict[str, tuple[Any, ...]] = {
-    "access_programs": (),
-    "context_management": ([],),
     "conversation_id": (),
-    "image": (),
-    "moderation": (),
     "n": (1,),
     "performance_metrics": (False,),
     "prompt": (),
+}
+
+# Known, and whatever their value is, it changes nothing; with these it would change nothing elsewhere either.
+IDLE: dict[str, tuple[Any, ...]] = {
+    "access_programs": (),
+    "client_metadata": (),
+    "context_management": ([],),
+    "image": (),
+    "moderation": (),
     "prompt_cache_options": ({"mode": "implicit"},),
     "prompt_cache_retention": ("in_memory",),
     "service_tier": ("auto", "default"),
 }
+IDLE_TEXT: dict[str, tuple[Any, ...]] = {"verbosity": ("medium",)}
+IDLE_REASONING: dict[str, tuple[Any, ...]] = {
+    "summary": ("auto",),
+    "generate_summary": ("auto",),
+    "context": ("auto",),
+    "mode": ("standard",),
+}
 
+PREVIOUS = "previous_response_id"
 RENAMED = {"max_tokens": "max_output_tokens", "response_format": "text.format"}
-
-
-class FlatTool(msgspec.Struct, frozen=True):
-    """A tool; only functions are served. It is described flat here, not under `function`."""
-
-    type: str
-    name: str | None = None
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ChoiceObject(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The one function to call, or the few that may be."""
-
-    type: str
-    name: str | None = None
-    mode: Literal["auto", "required"] | None = None
-    tools: list[FlatTool] | None = None
-
-
-ToolChoice = Literal["none", "auto", "required"] | ChoiceObject
 
 
 class TextFormat(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -72,14 +64,14 @@ class TextFormat(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     strict: bool | None = None
 
 
-class TextConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TextConfig(msgspec.Struct, frozen=True):
     """The answer's text."""
 
     format: TextFormat | None = None
     verbosity: str | None = None
 
 
-class ReasoningConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReasoningConfig(msgspec.Struct, frozen=True):
     """How much a model shall think. Its thoughts are shown as they are, so that there is no summary to choose."""
 
     effort: Effort | None = None
@@ -120,6 +112,14 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     prompt_cache_key: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     store: bool | None = None
     background: bool | None = None
+    access_programs: Any = None
+    client_metadata: Any = None
+    context_management: Any = None
+    image: Any = None
+    moderation: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: str | None = None
+    service_tier: str | None = None
 
     def wants(self, what: str) -> bool:
         """Whether `include` names it."""
@@ -149,27 +149,25 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
             raise InvalidRequest("`text.format.schema` is missing.", "text.format.schema")
         return from_json(wanted.schema, "text.format.schema")
 
-    def use_of_tools(self) -> tuple[tuple[Tool, ...], ToolUse]:
-        """The tools that take part, and which of them may or must be called. Raises InvalidRequest."""
-        tools = to_tools(self.tools)
-        use, names = to_tool_use(self.tool_choice, self.parallel_tool_calls is not False, tools)
-        return tuple(tool for tool in tools if tool.name in names), use
+    def idle(self) -> list[str]:
+        """The paths of what is known and changes nothing."""
+        included = [f"include[{i}]" for i, what in enumerate(self.include or ()) if what not in INCLUDABLE]
+        return [
+            *idle(self, IDLE),
+            *idle(self.text, IDLE_TEXT, "text."),
+            *idle(self.reasoning, IDLE_REASONING, "reasoning."),
+            *idle(self.stream_options, IDLE_STREAM, "stream_options."),
+            *included,
+        ]
 
     def check(self) -> None:
         """Raise InvalidRequest for what stands in the wrong place or has a value that is not served."""
         for name, right in RENAMED.items():
             if getattr(self, name) is not None:
                 raise InvalidRequest(f"`{name}` is not a parameter of responses: `{right}` is.", name)
-        for i, what in enumerate(self.include or ()):
-            allow(what, INCLUDABLE, f"include[{i}]")
-        text, reasoning = self.text or TextConfig(), self.reasoning or ReasoningConfig()
-        allow(text.verbosity, ("medium",), "text.verbosity")
+        text = self.text or TextConfig()
         if text.format is not None and text.format.type != "json_schema" and text.format.schema is not None:
             raise InvalidRequest("`text.format.schema` needs the type 'json_schema'.", "text.format.schema")
-        allow(reasoning.summary, ("auto",), "reasoning.summary")
-        allow(reasoning.generate_summary, ("auto",), "reasoning.generate_summary")
-        allow(reasoning.context, ("auto",), "reasoning.context")
-        allow(reasoning.mode, ("standard",), "reasoning.mode")
         check_metadata(self.metadata or {})
         self.include_usage()
         if self.conversation is not None and self.previous_response_id is not None:
@@ -188,11 +186,20 @@ class Turn:
         """`known` are the items that the input refers to, by their ids."""
         given.check()
         self.given = given
-        self.items = to_items(given.input or [], calls_in(earlier), known or {})
         self.earlier = earlier
         """What was said before."""
-        if not self.items and not earlier:
-            raise InvalidRequest("`input` is empty: at least one item is needed.", "input")
+        items = to_items(given.input or [], known or {})
+        self._placed = [(f"input[{i}]", item) for i, item in enumerate(items) if item is not None]
+        self._unknown = unknown_in(given.input or [], items, "input")
+        if given.previous_response_id is not None or given.conversation is not None:
+            refuse_strays(earlier, self._placed)
+        self.tools = Toolbox(given.tools or (), tools_among(earlier, self._placed))
+        """What may be called."""
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """What was said now."""
+        return tuple(item for _, item in self._placed)
 
     @property
     def model(self) -> str | None:
@@ -204,26 +211,21 @@ class Turn:
         """Whether the answer is wanted as a stream."""
         return self.given.stream
 
-    def question(self) -> TokensOf:
-        """How many tokens its prompt has. Raises InvalidRequest."""
-        return TokensOf(*self._prompt(), want="count")
-
-    def _prompt(self) -> tuple[ChatPrompt, ToolUse]:
-        given = self.given
-        tools, tool_use = given.use_of_tools()
-        effort = given.reasoning.effort if given.reasoning else None
-        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort)
-        messages = to_messages(given.instructions, self.earlier, self.items)
-        drops_oldest = given.truncation == "auto"
-        return ChatPrompt(messages, tools, template, param="input", drops_oldest=drops_oldest), tool_use
-
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type. Raises InvalidRequest."""
         given = self.given
-        prompt, tool_use = self._prompt()
+        tools, tool_use, no_choices = self.tools.chosen(
+            given.tool_choice, parallel=given.parallel_tool_calls is not False
+        )
+        effort = given.reasoning.effort if given.reasoning else None
+        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param="reasoning.effort")
         most = given.max_output_tokens or default_max_tokens
+        messages, unread = to_messages(given.instructions, self.earlier, self._placed, self.tools)
+        if not any(message.role != "system" for message in messages) and (unread or self._unknown or not self._placed):
+            raise InvalidRequest("`input` is empty: at least one item that can be read is needed.", "input")
+        drops_oldest = given.truncation == "auto"
         return GenerationRequest(
-            prompts=(prompt,),
+            prompts=(ChatPrompt(messages, tools, template, param="input", drops_oldest=drops_oldest),),
             max_tokens=most,
             sampling=given.sampling(),
             limits=given.limits(most),
@@ -235,6 +237,8 @@ class Turn:
             draft=given.draft(),
             use_cache=given.use_cache is not False,
             conversation=given.prompt_cache_key or "",
+            ignored=(*given.idle(), *self.tools.ignored, *no_choices, *self._unknown, *unread)[:MAX_UNKNOWN],
+            progress=given.include_progress(),
         )
 
 
@@ -247,11 +251,14 @@ class WarmUp(Turn):
         return msgspec.structs.replace(generation, max_tokens=1, limits=Limits(), logprobs=None, grammar=None)
 
 
-def allow(value: str | None, allowed: Iterable[str], path: str) -> None:
-    """Raise InvalidRequest for a value that is neither null nor one of these."""
-    if value is not None and value not in allowed:
-        names = " and ".join(repr(name) for name in allowed)
-        raise InvalidRequest(f"`{path}`: {value!r} is not supported; {names} is.", path, "unsupported_parameter")
+def tools_among(earlier: tuple[Item, ...], placed: list[tuple[str, Item]]) -> list[Source]:
+    """The tools that items of a conversation bring."""
+    items = [*((PREVIOUS, item) for item in earlier), *placed]
+    return [
+        Source(item.tools, f"{path}.tools")
+        for path, item in items
+        if isinstance(item, ToolSearchOutputItem | AdditionalToolsItem)
+    ]
 
 
 def check_metadata(given: dict[str, Any]) -> None:
@@ -262,34 +269,6 @@ def check_metadata(given: dict[str, Any]) -> None:
         if not isinstance(value, str) or len(value) > 512 or len(key) > 64:
             message = f"`metadata.{key}`: keys of up to 64 and texts of up to 512 characters are allowed."
             raise InvalidRequest(message, f"metadata.{key}")
-
-
-def to_tools(given: list[FlatTool] | None) -> tuple[Tool, ...]:
-    """The inside types. Raises InvalidRequest for what is no function, a bad name, or a name given twice."""
-    functions = []
-    for i, tool in enumerate(given or ()):
-        allow(tool.type, ("function",), f"tools[{i}].type")
-        if tool.name is None:
-            raise InvalidRequest(f"`tools[{i}].name` is missing.", f"tools[{i}].name")
-        functions.append((FunctionSpec(tool.name, tool.description, tool.parameters, tool.strict), f"tools[{i}]"))
-    return tuple_of_functions(functions, "tools")
-
-
-def to_tool_use(choice: ToolChoice | None, parallel: bool, tools: tuple[Tool, ...]) -> tuple[ToolUse, set[str]]:
-    """Which tools may or must be called, and the names of those that take part. Raises InvalidRequest."""
-    names = {tool.name for tool in tools}
-    if not isinstance(choice, ChoiceObject):
-        return use_by_word(choice, parallel, tools), names
-    check_given(tools)
-    allow(choice.type, ("function", "allowed_tools"), "tool_choice.type")
-    if choice.type == "function":
-        if choice.name is None:
-            raise InvalidRequest("`tool_choice.name` is missing.", "tool_choice.name")
-        return named_use(choice.name, names, "tool_choice.name"), names
-    allowed = {tool.name for tool in choice.tools or () if tool.name is not None}
-    if not allowed or not allowed <= names:
-        raise InvalidRequest("`tool_choice.tools` must name some of `tools`.", "tool_choice.tools")
-    return ToolUse(choice.mode or "auto", parallel=parallel), allowed
 
 
 decoder = msgspec.json.Decoder(ResponsesRequest)

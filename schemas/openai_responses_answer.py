@@ -7,15 +7,9 @@ from typing import Literal
 import msgspec
 
 from mlx_server.schemas.openai import Usage
-from mlx_server.schemas.openai_responses import (
-    ConversationRef,
-    FlatTool,
-    ReasoningConfig,
-    TextConfig,
-    ToolChoice,
-    Truncation,
-)
+from mlx_server.schemas.openai_responses import ConversationRef, ReasoningConfig, TextConfig, Truncation
 from mlx_server.schemas.openai_responses_items import Item
+from mlx_server.schemas.openai_responses_tools import FlatTool, ToolChoice
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ENDS: tuple[ResponseStatus, ...] = ("completed", "incomplete", "failed", "cancelled")

@@ -7,6 +7,7 @@ import msgspec
 from mlx_server.schemas.openai_chat import ChosenLogprob
 from mlx_server.schemas.openai_responses_answer import Response
 from mlx_server.schemas.openai_responses_items import Item, OutputText, ReasoningText
+from mlx_server.schemas.progress import PromptProgress
 
 
 class StreamEvent(msgspec.Struct, frozen=True, tag_field="type", tag=""):
@@ -33,7 +34,9 @@ class Queued(_OfResponse, frozen=True, tag="response.queued"):
 
 
 class InProgress(_OfResponse, frozen=True, tag="response.in_progress"):
-    """It is being made."""
+    """It is being made; before its first item, `progress` tells how far that is, if the request wants to know."""
+
+    progress: PromptProgress | msgspec.UnsetType = msgspec.UNSET
 
 
 class Completed(_OfResponse, frozen=True, tag="response.completed"):
@@ -130,6 +133,18 @@ class ArgumentsDone(_OfItem, frozen=True, tag="response.function_call_arguments.
     arguments: str
 
 
+class InputDelta(_OfItem, frozen=True, tag="response.custom_tool_call_input.delta"):
+    """More of a custom tool's text."""
+
+    delta: str
+
+
+class InputDone(_OfItem, frozen=True, tag="response.custom_tool_call_input.done"):
+    """All the text."""
+
+    input: str
+
+
 Event = (
     Created
     | Queued
@@ -148,5 +163,7 @@ Event = (
     | ReasoningDone
     | ArgumentsDelta
     | ArgumentsDone
+    | InputDelta
+    | InputDone
 )
 """All that a stream may hold."""

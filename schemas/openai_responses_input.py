@@ -2,42 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.media import AudioData, MediaLink, check_fields, check_role, read_link
 from mlx_server.schemas.openai_chat import MAX_MESSAGES
 from mlx_server.schemas.openai_responses_items import (
+    AdditionalToolsItem,
+    ApplyPatchItem,
+    ApplyPatchOutputItem,
+    CodeInterpreterItem,
     CompactionItem,
+    ComputerCallItem,
+    ComputerOutputItem,
+    Content,
+    CustomCallItem,
+    CustomOutputItem,
+    FileSearchItem,
     FunctionCallItem,
     FunctionOutputItem,
+    ImageGenerationItem,
     InputAudio,
     InputContent,
+    InputFile,
     InputImage,
     InputText,
     Item,
+    LocalShellItem,
+    LocalShellOutputItem,
+    McpApprovalRequestItem,
+    McpApprovalResponseItem,
+    McpCallItem,
+    McpListToolsItem,
     MessageItem,
     OutputText,
     ReasoningItem,
     ReasoningText,
     Refusal,
     Role,
+    ShellItem,
+    ShellOutputItem,
     SummaryText,
+    ToolSearchItem,
+    ToolSearchOutputItem,
+    WebSearchItem,
     new_id,
 )
+from mlx_server.schemas.openai_responses_tools import shown
+from mlx_server.schemas.parse import explain
 from mlx_server.schemas.sealed import unsealed
+from mlx_server.schemas.shape import fields_of
 
 ROLES = ("user", "system", "developer", "assistant")
-KINDS = ("message", "function_call", "function_call_output", "reasoning", "compaction")
+
+# By an item's type: what it becomes, and how its id begins.
+KEPT: dict[str, tuple[type[Item], str]] = {
+    "custom_tool_call": (CustomCallItem, "ctc"),
+    "local_shell_call": (LocalShellItem, "lsh"),
+    "local_shell_call_output": (LocalShellOutputItem, "lsho"),
+    "shell_call": (ShellItem, "sh"),
+    "shell_call_output": (ShellOutputItem, "sho"),
+    "apply_patch_call": (ApplyPatchItem, "apc"),
+    "apply_patch_call_output": (ApplyPatchOutputItem, "apco"),
+    "tool_search_call": (ToolSearchItem, "tsc"),
+    "tool_search_output": (ToolSearchOutputItem, "tso"),
+    "additional_tools": (AdditionalToolsItem, "at"),
+    "web_search_call": (WebSearchItem, "ws"),
+    "file_search_call": (FileSearchItem, "fs"),
+    "code_interpreter_call": (CodeInterpreterItem, "ci"),
+    "image_generation_call": (ImageGenerationItem, "ig"),
+    "computer_call": (ComputerCallItem, "cu"),
+    "computer_call_output": (ComputerOutputItem, "cuo"),
+    "mcp_list_tools": (McpListToolsItem, "mcpl"),
+    "mcp_call": (McpCallItem, "mcp"),
+    "mcp_approval_request": (McpApprovalRequestItem, "mcpr"),
+    "mcp_approval_response": (McpApprovalResponseItem, "mcpa"),
+    "compaction": (CompactionItem, "cmp"),
+}
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
 class InputPart(msgspec.Struct, frozen=True):
-    """A part of a content: text, or a picture or a sound."""
+    """A part of a content: text, or a picture, a sound or a file.
+
+    `annotations` and `logprobs` stand in what a server wrote; no model reads them.
+    """
+
+    passed_over: ClassVar = fields_of(*get_args(Content), ReasoningText, SummaryText) | {"citations", "parsed"}
 
     type: str
     text: str | None = None
@@ -45,7 +101,12 @@ class InputPart(msgspec.Struct, frozen=True):
     image_url: str | MediaLink | None = None
     detail: str | None = None
     file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
     input_audio: AudioData | None = None
+    annotations: Any = None
+    logprobs: Any = None
 
 
 Parts = str | list[InputPart] | None
@@ -54,16 +115,45 @@ Parts = str | list[InputPart] | None
 class InputItem(msgspec.Struct, frozen=True):
     """An item of any kind, which decides what must be there. An easy message has no `type`."""
 
+    passed_over: ClassVar = fields_of(*get_args(Item)) | {"caller", "parsed_arguments"}
+
     type: str | None = None
     id: Id | None = None
     role: str | None = None
     content: Parts = None
+    status: Any = None
     call_id: Id | None = None
     name: str | None = None
-    arguments: str | None = None
-    output: Parts = None
+    namespace: str | None = None
+    arguments: Any = None
+    input: str | None = None
+    output: Any = None
     summary: list[InputPart] | None = None
     encrypted_content: str | None = None
+    action: Any = None
+    actions: Any = None
+    operation: Any = None
+    max_output_length: Any = None
+    execution: Any = None
+    tools: Any = None
+    queries: Any = None
+    results: Any = None
+    container_id: Any = None
+    code: Any = None
+    outputs: Any = None
+    result: Any = None
+    revised_prompt: Any = None
+    background: Any = None
+    output_format: Any = None
+    quality: Any = None
+    size: Any = None
+    pending_safety_checks: Any = None
+    acknowledged_safety_checks: Any = None
+    server_label: Any = None
+    error: Any = None
+    approval_request_id: Any = None
+    approve: Any = None
+    reason: Any = None
 
 
 Input = str | Annotated[list[InputItem], msgspec.Meta(max_length=MAX_MESSAGES)]
@@ -80,24 +170,27 @@ def refers(item: InputItem) -> bool:
     return item.type == "item_reference" or (item.type is None and item.role is None and item.content is None)
 
 
-def to_items(given: Input, called: set[str], known: Mapping[str, Item]) -> tuple[Item, ...]:
-    """The items in their full form. `called` are the calls of the conversation so far, `known` the items that may be
-    referred to, by their ids. Raises InvalidRequest."""
+def to_items(given: Input, known: Mapping[str, Item]) -> tuple[Item | None, ...]:
+    """The items in their full form; None in the place of those that nobody here knows. `known` are the items that may
+    be referred to, by their ids. Raises InvalidRequest."""
     if isinstance(given, str):
         return (MessageItem(new_id("msg"), "user", [InputText(given)]),)
-    items: list[Item] = []
-    called = set(called)
-    for i, item in enumerate(given):
-        path = f"input[{i}]"
-        there = known.get(item.id or "") if refers(item) else None
-        items.append(there or to_item(item, path, called))
-        if isinstance(items[-1], FunctionCallItem):
-            called.add(items[-1].call_id)
-    return tuple(items)
+    return tuple(
+        (known.get(item.id or "") if refers(item) else None) or to_item(item, f"input[{i}]")
+        for i, item in enumerate(given)
+    )
 
 
-def to_item(given: InputItem, path: str, called: set[str]) -> Item:
-    """One item; `path` names it in a refusal. Raises InvalidRequest."""
+def unknown_in(given: Input, items: Sequence[Item | None], path: str) -> list[str]:
+    """The paths of those that nobody here knows, with their types as they were sent."""
+    if isinstance(given, str):
+        return []
+    pairs = enumerate(zip(given, items, strict=True))
+    return [f"{path}[{i}].{sent.type}" for i, (sent, item) in pairs if item is None]
+
+
+def to_item(given: InputItem, path: str) -> Item | None:
+    """One item; `path` names it in a refusal. None for a kind that nobody here knows. Raises InvalidRequest."""
     match given.type or "message":
         case "message":
             return to_message_item(given, path)
@@ -106,27 +199,70 @@ def to_item(given: InputItem, path: str, called: set[str]) -> Item:
                 given.id or new_id("fc"),
                 needed(given.call_id, f"{path}.call_id"),
                 needed(given.name, f"{path}.name"),
-                needed(given.arguments, f"{path}.arguments"),
+                arguments_of(given, path),
+                given.namespace or msgspec.UNSET,
             )
         case "function_call_output":
-            call_id = needed(given.call_id, f"{path}.call_id")
-            if call_id not in called:
-                raise InvalidRequest(f"`{path}.call_id`: nothing before it calls {call_id!r}.", f"{path}.call_id")
-            output = content_of(given.output, f"{path}.output")
-            shown = output if isinstance(output, str) else to_input(output, "tool", f"{path}.output")
-            return FunctionOutputItem(given.id or new_id("fco"), call_id, shown)
+            output = output_of(given, path)
+            return FunctionOutputItem(given.id or new_id("fco"), needed(given.call_id, f"{path}.call_id"), output)
+        case "custom_tool_call_output":
+            output = output_of(given, path)
+            return CustomOutputItem(given.id or new_id("ctco"), needed(given.call_id, f"{path}.call_id"), output)
         case "reasoning":
             return to_reasoning_item(given, path)
-        case "compaction" | "compaction_summary":
-            sealed = needed(given.encrypted_content, f"{path}.encrypted_content")
-            opened(sealed, f"{path}.encrypted_content")
-            return CompactionItem(given.id or new_id("cmp"), sealed)
+        case "item_reference":
+            message = f"`{path}.id`: the id of an item that is kept here is needed."
+            raise InvalidRequest(message, f"{path}.id")
+        case "compaction_summary":
+            return to_kept(given, "compaction", path)
         case other:
-            raise InvalidRequest(
-                f"`{path}.type`: {other!r} is not supported; allowed are {', '.join(KINDS)}.",
-                f"{path}.type",
-                "unsupported_parameter",
-            )
+            return to_kept(given, other, path) if other in KEPT else None
+
+
+def to_kept(given: InputItem, type_: str, path: str) -> Item:
+    """An item of which all that counts here is kept as it was sent. Raises InvalidRequest."""
+    kind, prefix = KEPT[type_]
+    names = [name for name in kind.__struct_fields__ if getattr(given, name) is not None]
+    fields = {name: msgspec.to_builtins(getattr(given, name)) for name in names}
+    if "call_id" in kind.__struct_fields__ and type_ == "local_shell_call":
+        fields.setdefault("call_id", given.id)
+    if type_ == "mcp_call":
+        fields["arguments"] = arguments_of(given, path)
+    try:
+        item = msgspec.convert({"type": type_, "id": new_id(prefix), **fields}, kind)
+    except msgspec.ValidationError as error:
+        raise invalid(error, path) from None
+    if isinstance(item, ToolSearchOutputItem | AdditionalToolsItem):
+        return replace(item, tools=shown(item.tools))
+    return item
+
+
+def invalid(error: msgspec.ValidationError, path: str) -> InvalidRequest:
+    """The refusal of an item, by the path of what is wrong in it."""
+    message, inner = explain(error)
+    if inner is None:
+        return InvalidRequest(f"`{path}`: {message}", path)
+    where = f"{path}{'' if inner.startswith('[') else '.'}{inner}"
+    return InvalidRequest(message.replace(f"`{inner}`", f"`{where}`", 1), where)
+
+
+def arguments_of(given: InputItem, path: str) -> str:
+    """A call's arguments as JSON text; some clients send the object itself. Raises InvalidRequest."""
+    if given.arguments is None:
+        raise InvalidRequest(f"`{path}.arguments` is missing.", f"{path}.arguments")
+    if isinstance(given.arguments, str):
+        return given.arguments
+    return msgspec.json.encode(given.arguments).decode()
+
+
+def output_of(given: InputItem, path: str) -> str | list[InputContent]:
+    """What a function or a custom tool gave. Raises InvalidRequest."""
+    where = f"{path}.output"
+    try:
+        output = content_of(msgspec.convert(given.output, Parts), where)
+    except msgspec.ValidationError as error:
+        raise invalid(error, where) from None
+    return output if isinstance(output, str) else to_input(output, "tool", where)
 
 
 def to_message_item(given: InputItem, path: str) -> MessageItem:
@@ -148,11 +284,12 @@ def to_message_item(given: InputItem, path: str) -> MessageItem:
 
 
 def to_reasoning_item(given: InputItem, path: str) -> ReasoningItem:
-    """Thoughts that come back. Raises InvalidRequest for sealed ones that another server sealed."""
+    """Thoughts that come back; what another server sealed stays sealed. Raises InvalidRequest."""
     content = given.content or []
     thoughts = [content] if isinstance(content, str) else texts_of(content, f"{path}.content")
     if not thoughts and given.encrypted_content is not None:
-        thoughts = [opened(given.encrypted_content, f"{path}.encrypted_content")]
+        opened = unsealed(given.encrypted_content)
+        thoughts = [opened] if opened is not None else []
     return ReasoningItem(
         given.id or new_id("rs"),
         [SummaryText(text) for text in texts_of(given.summary or [], f"{path}.summary")],
@@ -168,6 +305,8 @@ def to_input(parts: list[InputPart], role: str, path: str) -> list[InputContent]
 
 def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
     """One part of it. Raises InvalidRequest."""
+    if part.type == "input_file":
+        return to_input_file(part, where)
     if part.type not in MEDIA:
         return InputText(text_of(part, where))
     check_role(role, where)
@@ -182,6 +321,16 @@ def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
     return InputImage(url, detail or part.detail or "auto")
 
 
+def to_input_file(part: InputPart, where: str) -> InputFile:
+    """A file. Raises InvalidRequest for one that is not in the request itself."""
+    check_fields(part, part.type, FIELDS, where)
+    if part.file_url is not None:
+        message = f"`{where}.file_url`: files are not fetched; send the file itself in `file_data`."
+        raise InvalidRequest(message, f"{where}.file_url", "unsupported_parameter")
+    data = needed(part.file_data, f"{where}.file_data")
+    return InputFile(data, part.filename or msgspec.UNSET, part.detail or msgspec.UNSET)
+
+
 MEDIA = ("input_image", "input_audio")
 TEXTS = ("input_text", "output_text", "reasoning_text", "summary_text")
 FIELDS = {
@@ -189,6 +338,7 @@ FIELDS = {
     "refusal": ("refusal",),
     "input_image": ("image_url", "detail"),
     "input_audio": ("input_audio",),
+    "input_file": ("file_data", "file_url", "filename", "detail"),
 }
 """By a part's type: the fields that count in it."""
 
@@ -200,7 +350,7 @@ def texts_of(parts: list[InputPart], path: str) -> list[str]:
 
 def text_of(part: InputPart, where: str) -> str:
     """The words of a part. Raises InvalidRequest if it has none."""
-    if part.type in MEDIA:
+    if part.type in (*MEDIA, "input_file"):
         check_role("assistant", where)
     if part.type in FIELDS:
         check_fields(part, part.type, FIELDS, where)
@@ -208,7 +358,7 @@ def text_of(part: InputPart, where: str) -> str:
         return needed(part.refusal, f"{where}.refusal")
     if part.type in TEXTS:
         return needed(part.text, f"{where}.text")
-    allowed = "'input_text', 'output_text', 'input_image' and 'input_audio' are"
+    allowed = "'input_text', 'output_text', 'input_image', 'input_audio' and 'input_file' are"
     message = f"`{where}.type`: {part.type[:64]!r} is not supported; {allowed}."
     raise InvalidRequest(message, f"{where}.type", "unsupported_parameter")
 
@@ -225,12 +375,3 @@ def content_of(value: Parts, path: str) -> str | list[InputPart]:
     if value is None:
         raise InvalidRequest(f"`{path}` is missing.", path)
     return value
-
-
-def opened(sealed: str, path: str) -> str:
-    """What was sealed. Raises InvalidRequest if it was not sealed here."""
-    text = unsealed(sealed)
-    if text is None:
-        message = f"`{path}`: this was not made by this server; leave the item out, or send its `content`."
-        raise InvalidRequest(message, path)
-    return text

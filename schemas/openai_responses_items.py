@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from mlx_server.schemas.generation import FunctionCall, Media, Message
-from mlx_server.schemas.media import AudioData, MediaFields, to_media
+from mlx_server.schemas.media import AudioData
 from mlx_server.schemas.openai_chat import ChosenLogprob
-from mlx_server.schemas.sealed import unsealed
+from mlx_server.schemas.openai_responses_tools import Field, FlatTool
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Role = Literal["user", "system", "developer", "assistant"]
@@ -36,7 +35,15 @@ class InputAudio(msgspec.Struct, frozen=True, tag="input_audio", tag_field="type
     input_audio: AudioData
 
 
-InputContent = InputText | InputImage | InputAudio
+class InputFile(msgspec.Struct, frozen=True, tag="input_file", tag_field="type"):
+    """A file in base64 or as a data URL; it is kept as it was sent."""
+
+    file_data: str
+    filename: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+InputContent = InputText | InputImage | InputAudio | InputFile
 
 
 class OutputText(msgspec.Struct, frozen=True, tag="output_text", tag_field="type"):
@@ -94,6 +101,7 @@ class FunctionCallItem(msgspec.Struct, frozen=True, tag="function_call", tag_fie
     call_id: str
     name: str
     arguments: str
+    namespace: str | UnsetType = UNSET
     status: Status = "completed"
 
 
@@ -106,14 +114,305 @@ class FunctionOutputItem(msgspec.Struct, frozen=True, tag="function_call_output"
     status: Status = "completed"
 
 
+class CustomCallItem(msgspec.Struct, frozen=True, tag="custom_tool_call", tag_field="type"):
+    """A call of a custom tool, which takes a text."""
+
+    id: str
+    call_id: str
+    name: str
+    input: str
+    namespace: str | UnsetType = UNSET
+    status: Status = "completed"
+
+
+class CustomOutputItem(msgspec.Struct, frozen=True, tag="custom_tool_call_output", tag_field="type"):
+    """What a custom tool gave."""
+
+    id: str
+    call_id: str
+    output: str | list[InputContent]
+    status: Status = "completed"
+
+
+class ExecAction(msgspec.Struct, frozen=True, tag="exec", tag_field="type"):
+    """A program that is to be run."""
+
+    command: list[str]
+    env: dict[str, str] = {}
+    timeout_ms: int | UnsetType | None = UNSET
+    user: str | UnsetType | None = UNSET
+    working_directory: str | UnsetType | None = UNSET
+
+
+class LocalShellItem(msgspec.Struct, frozen=True, tag="local_shell_call", tag_field="type"):
+    """A program to run on the client's computer."""
+
+    id: str
+    call_id: str
+    action: ExecAction
+    status: Status = "completed"
+
+
+class LocalShellOutputItem(msgspec.Struct, frozen=True, tag="local_shell_call_output", tag_field="type"):
+    """What the program wrote. Some clients name the call by `id` alone."""
+
+    id: str
+    output: str
+    call_id: str | UnsetType = UNSET
+    status: Status = "completed"
+
+
+class ShellAction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Lines for a shell."""
+
+    commands: list[str]
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class ShellItem(msgspec.Struct, frozen=True, tag="shell_call", tag_field="type"):
+    """Commands for a shell on the client's computer."""
+
+    id: str
+    call_id: str
+    action: ShellAction
+    status: Status = "completed"
+
+
+class ShellExit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a command ended: `exit` with a code, or `timeout`."""
+
+    type: str
+    exit_code: int | None = None
+
+
+class ShellOutput(msgspec.Struct, frozen=True):
+    """What one command gave."""
+
+    stdout: str
+    stderr: str
+    outcome: ShellExit
+
+
+class ShellOutputItem(msgspec.Struct, frozen=True, tag="shell_call_output", tag_field="type"):
+    """What the commands of a shell gave."""
+
+    id: str
+    call_id: str
+    output: list[ShellOutput]
+    max_output_length: int | None = None
+    status: Status = "completed"
+
+
+class PatchOperation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be done to a file; only what deletes one has no `diff`."""
+
+    type: Literal["create_file", "update_file", "delete_file"]
+    path: str
+    diff: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a change without a diff."""
+        if self.diff is None and self.type != "delete_file":
+            raise ValueError(f"{self.type!r} needs a `diff`")
+
+
+class ApplyPatchItem(msgspec.Struct, frozen=True, tag="apply_patch_call", tag_field="type"):
+    """A change of a file on the client's computer."""
+
+    id: str
+    call_id: str
+    operation: PatchOperation
+    status: Literal["in_progress", "completed"] = "completed"
+
+
+class ApplyPatchOutputItem(msgspec.Struct, frozen=True, tag="apply_patch_call_output", tag_field="type"):
+    """What became of a change."""
+
+    id: str
+    call_id: str
+    status: Literal["completed", "failed"] = "completed"
+    output: str | None = None
+
+
+class ToolSearchItem(msgspec.Struct, frozen=True, tag="tool_search_call", tag_field="type"):
+    """A search for tools: the client's where `execution` says so, else another server's."""
+
+    id: str
+    arguments: Any = None
+    call_id: str | None = None
+    execution: Literal["server", "client"] = "client"
+    status: Status = "completed"
+
+
+class ToolSearchOutputItem(msgspec.Struct, frozen=True, tag="tool_search_output", tag_field="type"):
+    """The tools that a search has found; they may be called from then on."""
+
+    id: str
+    tools: list[FlatTool]
+    call_id: str | None = None
+    execution: Literal["server", "client"] = "client"
+    status: Status = "completed"
+
+
+class AdditionalToolsItem(msgspec.Struct, frozen=True, tag="additional_tools", tag_field="type"):
+    """Tools that came in the middle of a conversation."""
+
+    id: str
+    tools: list[FlatTool]
+    role: str = "developer"
+
+
+# --- what other servers did with tools of their own: kept as it was sent ---
+
+
+class WebSearchItem(msgspec.Struct, frozen=True, tag="web_search_call", tag_field="type"):
+    """A search of the web."""
+
+    id: str
+    action: Field = UNSET
+    status: str = "completed"
+
+
+class FileSearchItem(msgspec.Struct, frozen=True, tag="file_search_call", tag_field="type"):
+    """A search of files."""
+
+    id: str
+    queries: list[str] = []
+    results: Field = UNSET
+    status: str = "completed"
+
+
+class CodeInterpreterItem(msgspec.Struct, frozen=True, tag="code_interpreter_call", tag_field="type"):
+    """A program that a model wrote, and what came of it."""
+
+    id: str
+    container_id: str = ""
+    code: str | None = None
+    outputs: Field = UNSET
+    status: str = "completed"
+
+
+class ImageGenerationItem(msgspec.Struct, frozen=True, tag="image_generation_call", tag_field="type"):
+    """A picture that was made; `result` is its file in base64."""
+
+    id: str
+    result: str | None = None
+    revised_prompt: str | UnsetType | None = UNSET
+    action: Field = UNSET
+    background: Field = UNSET
+    output_format: Field = UNSET
+    quality: Field = UNSET
+    size: Field = UNSET
+    status: str = "completed"
+
+
+class ComputerCallItem(msgspec.Struct, frozen=True, tag="computer_call", tag_field="type"):
+    """What is to be done with a computer's mouse and keyboard."""
+
+    id: str
+    call_id: str
+    action: Field = UNSET
+    actions: Field = UNSET
+    pending_safety_checks: list[Any] = []
+    status: str = "completed"
+
+
+class Screenshot(msgspec.Struct, frozen=True):
+    """What a computer's screen shows."""
+
+    type: str = "computer_screenshot"
+    image_url: str | UnsetType | None = UNSET
+    file_id: str | UnsetType | None = UNSET
+
+
+class ComputerOutputItem(msgspec.Struct, frozen=True, tag="computer_call_output", tag_field="type"):
+    """What the screen shows afterwards."""
+
+    id: str
+    call_id: str
+    output: Screenshot
+    acknowledged_safety_checks: Field = UNSET
+    status: str = "completed"
+
+
+class McpListToolsItem(msgspec.Struct, frozen=True, tag="mcp_list_tools", tag_field="type"):
+    """The tools of an MCP server that another server knows."""
+
+    id: str
+    server_label: str
+    tools: list[Any]
+    error: Field = UNSET
+
+
+class McpCallItem(msgspec.Struct, frozen=True, tag="mcp_call", tag_field="type"):
+    """A call of a tool of an MCP server, and what it gave."""
+
+    id: str
+    server_label: str
+    name: str
+    arguments: str
+    output: str | None = None
+    error: Any = None
+    approval_request_id: Field = UNSET
+    status: str = "completed"
+
+
+class McpApprovalRequestItem(msgspec.Struct, frozen=True, tag="mcp_approval_request", tag_field="type"):
+    """A question whether a tool of an MCP server may be called."""
+
+    id: str
+    server_label: str
+    name: str
+    arguments: str
+
+
+class McpApprovalResponseItem(msgspec.Struct, frozen=True, tag="mcp_approval_response", tag_field="type"):
+    """The answer to such a question."""
+
+    id: str
+    approval_request_id: str
+    approve: bool
+    reason: Field = UNSET
+
+
 class CompactionItem(msgspec.Struct, frozen=True, tag="compaction", tag_field="type"):
-    """What a conversation was made shorter to, sealed; see `seal`."""
+    """What a conversation was made shorter to."""
 
     id: str
     encrypted_content: str
 
 
-Item = MessageItem | ReasoningItem | FunctionCallItem | FunctionOutputItem | CompactionItem
+HostedItem = (
+    WebSearchItem
+    | FileSearchItem
+    | CodeInterpreterItem
+    | ImageGenerationItem
+    | McpListToolsItem
+    | McpCallItem
+    | McpApprovalRequestItem
+    | McpApprovalResponseItem
+)
+CallItem = FunctionCallItem | CustomCallItem | LocalShellItem | ShellItem | ApplyPatchItem | ToolSearchItem
+OutputItem = (
+    FunctionOutputItem
+    | CustomOutputItem
+    | LocalShellOutputItem
+    | ShellOutputItem
+    | ApplyPatchOutputItem
+    | ToolSearchOutputItem
+)
+Item = (
+    MessageItem
+    | ReasoningItem
+    | CallItem
+    | OutputItem
+    | AdditionalToolsItem
+    | ComputerCallItem
+    | ComputerOutputItem
+    | CompactionItem
+    | HostedItem
+)
 
 
 class ItemList(msgspec.Struct, frozen=True):
@@ -129,86 +428,3 @@ class ItemList(msgspec.Struct, frozen=True):
 def new_id(prefix: str) -> str:
     """An id of the API's form."""
     return f"{prefix}_{uuid.uuid4().hex}"
-
-
-def calls_in(items: tuple[Item, ...]) -> set[str]:
-    """The ids of all calls, which results may refer to."""
-    return {item.call_id for item in items if isinstance(item, FunctionCallItem)}
-
-
-def to_messages(instructions: str | None, earlier: tuple[Item, ...], items: tuple[Item, ...]) -> tuple[Message, ...]:
-    """The conversation that a chat template renders, with what was said `earlier` in it. Raises InvalidRequest.
-
-    Neighbouring thoughts, words and calls of the model are one message, and so are the system's at the beginning:
-    templates expect them like that.
-    """
-    turns = [Message("system", instructions)] if instructions else []
-    for i, item in enumerate(earlier + items, -len(earlier)):
-        message = as_message(item, f"input[{i}]" if i >= 0 else None)
-        last = turns[-1] if turns else None
-        if last is not None and last.role == "system" == message.role and len(turns) == 1:
-            turns[-1] = Message("system", f"{last.content}\n\n{message.content}")
-        elif last is not None and continues(last, message):
-            turns[-1] = joined(last, message)
-        else:
-            turns.append(message)
-    return tuple(turns)
-
-
-def as_message(item: Item, place: str | None) -> Message:
-    """One item alone; `place` names it in a refusal, None for one that is kept here. Raises InvalidRequest."""
-    match item:
-        case MessageItem():
-            role = "system" if item.role == "developer" else item.role
-            text, media = to_content(item.content, place and f"{place}.content")
-            return Message(role, text, media=media)
-        case ReasoningItem():
-            thoughts = "".join(part.text for part in item.content) or "\n\n".join(part.text for part in item.summary)
-            return Message("assistant", "", reasoning=thoughts or None)
-        case CompactionItem():
-            return Message("user", unsealed(item.encrypted_content) or "")
-        case FunctionCallItem():
-            return Message("assistant", "", tool_calls=(FunctionCall(item.call_id, item.name, item.arguments),))
-        case FunctionOutputItem():
-            parts = [InputText(item.output)] if isinstance(item.output, str) else item.output
-            output, media = to_content(parts, place and f"{place}.output")
-            return Message("tool", output, tool_call_id=item.call_id, media=media)
-
-
-def to_content(parts: Sequence[Content], place: str | None) -> tuple[str, tuple[Media, ...]]:
-    """The words of all parts, and what has its place in them. Raises InvalidRequest for an unknown detail."""
-    text, media = "", []
-    for i, part in enumerate(parts):
-        where = f"{place}[{i}]" if place else "previous_response_id"
-        match part:
-            case InputImage():
-                fields = MediaFields(image_url=part.image_url, detail=part.detail)
-                media.append(to_media("input_image", fields, len(text), where))
-            case InputAudio():
-                media.append(to_media("input_audio", MediaFields(input_audio=part.input_audio), len(text), where))
-            case Refusal():
-                text += part.refusal
-            case _:
-                text += part.text
-    return text, tuple(media)
-
-
-def continues(last: Message, message: Message) -> bool:
-    """A model thinks, then speaks, then calls: what comes in this order is one message."""
-    if last.role != "assistant" or message.role != "assistant":
-        return False
-    if message.tool_calls:
-        return True
-    if last.tool_calls or last.content:
-        return False
-    return message.reasoning is None or last.reasoning is None
-
-
-def joined(last: Message, message: Message) -> Message:
-    """Two messages of the model as one."""
-    return Message(
-        "assistant",
-        last.content + message.content,
-        reasoning=message.reasoning or last.reasoning,
-        tool_calls=last.tool_calls + message.tool_calls,
-    )

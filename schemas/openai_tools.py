@@ -12,13 +12,13 @@ from mlx_server.schemas.generation import Tool, ToolUse
 from mlx_server.schemas.references import check_references
 
 MAX_TOOLS = 128
-_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 
 
 class FunctionSpec(msgspec.Struct, frozen=True):
     """A function; `parameters` is a JSON schema of its arguments."""
 
-    name: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_NAME.pattern}$"})]
+    name: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{NAME.pattern}$"})]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -74,22 +74,25 @@ def to_functions(given: list[FunctionSpec] | None) -> tuple[Tool, ...]:
     return tuple_of_functions([(spec, f"functions[{i}]") for i, spec in enumerate(given or ())], "functions")
 
 
-def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str) -> tuple[Tool, ...]:
+def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str, most: int = MAX_TOOLS) -> tuple[Tool, ...]:
     """Functions with their paths, checked. Raises InvalidRequest."""
-    if len(given) > MAX_TOOLS:
-        raise InvalidRequest(f"`{path}`: at most {MAX_TOOLS} are allowed, got {len(given)}.", path)
+    if len(given) > most:
+        raise InvalidRequest(f"`{path}`: at most {most} are allowed, got {len(given)}.", path)
     names: set[str] = set()
     for spec, where in given:
-        if not _NAME.fullmatch(spec.name):
-            raise InvalidRequest(
-                f"`{where}.name`: a name has 1 to 128 letters, digits, '_', '-' and '.', got {spec.name!r}.",
-                f"{where}.name",
-            )
+        check_name(spec.name, f"{where}.name")
         if spec.name in names:
             raise InvalidRequest(f"`{where}.name`: {spec.name!r} is defined twice.", f"{where}.name")
         check_references(spec.parameters or {}, f"{where}.parameters")
         names.add(spec.name)
     return tuple(Tool(spec.name, spec.description, spec.parameters, bool(spec.strict)) for spec, _ in given)
+
+
+def check_name(name: str, param: str) -> None:
+    """Raise InvalidRequest for what is no function's name."""
+    if not NAME.fullmatch(name):
+        message = f"`{param}`: a name has 1 to 128 letters, digits, '_', '-' and '.', got {name!r}."
+        raise InvalidRequest(message, param)
 
 
 def to_tool_use(choice: ToolChoice | None, parallel: bool | None, tools: tuple[Tool, ...]) -> tuple[ToolUse, set[str]]:

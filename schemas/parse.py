@@ -19,7 +19,8 @@ _fields_decoder = msgspec.json.Decoder(RawFields)
 
 
 def parse(body: bytes, decoder: msgspec.json.Decoder[T], harmless: dict[str, tuple[Any, ...]]) -> tuple[T, list[str]]:
-    """Decode a JSON object; returns it and the paths of the fields that nobody here knows, at any depth.
+    """Decode a JSON object; returns it and the paths of the fields that nobody here knows, at any depth. Nulls say
+    nothing, whatever they are called.
 
     `harmless` maps a known but unsupported parameter to the values that change nothing; any other value is refused.
     Raises InvalidRequest.
@@ -47,7 +48,7 @@ def look_beside(fields: RawFields, type_: Any, harmless: dict[str, tuple[Any, ..
     for name, raw in fields.items():
         if inner := shape.inner.get(name):
             walk.visit(msgspec.json.decode(raw), inner, ((), name))
-        elif name not in harmless and shape.known is not None and name not in shape.known:
+        elif name not in harmless and shape.known is not None and name not in shape.known and bytes(raw) != b"null":
             walk.tell((name,), ())
     return walk.unknown
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from msgspec import inspect
 
+PASSED_OVER = "passed_over"
+"""The class variable of a struct that names fields which answers have, and which say nothing in a request."""
+
 LISTS = (inspect.ListType, inspect.VarTupleType, inspect.SetType, inspect.FrozenSetType)
 
 
@@ -31,6 +34,13 @@ class Shape:
     def plain(self) -> bool:
         """There is nothing to look at."""
         return not (self.free or self.tagged or self.items or self.values) and self.known is None
+
+
+def fields_of(*types: Any) -> frozenset[str]:
+    """The fields that structs have in JSON: of what the server writes, for the `passed_over` of what takes it back."""
+    structs = [info for type_ in types if isinstance(info := inspect.type_info(type_), inspect.StructType)]
+    names = {member.encode_name for struct in structs for member in struct.fields}
+    return frozenset(names | {struct.tag_field for struct in structs if struct.tag_field is not None})
 
 
 @functools.cache
@@ -74,11 +84,12 @@ class Builder:
                 shape.items = None if items.plain else items
 
     def _struct(self, struct: inspect.StructType) -> Shape:
-        """The fields of an object."""
+        """The fields of an object; those that its class passes over are known, and nobody looks at them."""
         if struct.cls in self._structs:
             return self._structs[struct.cls]
         shape = self._structs[struct.cls] = Shape(known={struct.tag_field} if struct.tag_field else set())
         assert shape.known is not None
+        shape.known |= getattr(struct.cls, PASSED_OVER, frozenset())
         for member in struct.fields:
             shape.known.add(member.encode_name)
             inner = self.build(member.type)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Prompt, TextPrompt, TokenPrompt
+from mlx_server.schemas.generation import (
+    ChatPrompt,
+    GenerationRequest,
+    Media,
+    MediaKind,
+    Message,
+    Prompt,
+    TextPrompt,
+    TokenPrompt,
+)
+
+UNSEEN: dict[MediaKind, str] = {
+    "image": "[An image is here; this model can't see images.]",
+    "audio": "[A sound is here; this model can't hear sounds.]",
+    "video": "[A film is here; this model can't watch films.]",
+}
+"""What a model is told in the place of what a tool shows it."""
 
 Change = Callable[[Media], Media]
 Shown = TypeVar("Shown", bound=Work | Prompt)
@@ -40,6 +56,44 @@ def with_media(given: Shown, change: Change) -> Shown:
         case ChatPrompt():
             return replace(given, messages=tuple(changed(message, change) for message in given.messages))
     return given
+
+
+def without_unseen(given: Shown, kinds: Collection[MediaKind]) -> Shown:
+    """The same with words in the place of what a tool gave that is of no such kind: the model has no eyes or ears for
+    it, and the conversation goes on. A request says in `ignored` what that was."""
+    if isinstance(given, GenerationRequest):
+        prompts = tuple(without_unseen(prompt, kinds) for prompt in given.prompts)
+        ignored = tuple(one.param for prompt in given.prompts for one in unseen(prompt, kinds))
+        return replace(given, prompts=prompts, ignored=given.ignored + ignored) if ignored else given
+    if isinstance(given, ChatPrompt) and unseen(given, kinds):
+        return replace(given, messages=tuple(result_told(message, kinds) for message in given.messages))
+    return given
+
+
+def unseen(prompt: Prompt, kinds: Collection[MediaKind]) -> list[Media]:
+    """What tools gave that is of no such kind."""
+    messages = prompt.messages if isinstance(prompt, ChatPrompt) else ()
+    return [one for message in messages if message.role == "tool" for one in message.media if one.kind not in kinds]
+
+
+def result_told(message: Message, kinds: Collection[MediaKind]) -> Message:
+    """A tool's result with media of these kinds only."""
+    if message.role != "tool":
+        return message
+    return told_in_place(message, lambda one: None if one.kind in kinds else UNSEEN[one.kind])
+
+
+def told_in_place(message: Message, says: Callable[[Media], str | None]) -> Message:
+    """The message with texts in the place of the media that have one."""
+    text, media, done = "", [], 0
+    for one in message.media:
+        text += message.content[done : one.at]
+        done = one.at
+        if (said := says(one)) is None:
+            media.append(replace(one, at=len(text)))
+        else:
+            text += said
+    return replace(message, content=text + message.content[done:], media=tuple(media))
 
 
 def changed(holder: Holder, change: Change) -> Holder:

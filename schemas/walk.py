@@ -26,7 +26,7 @@ def text_of(path: Path) -> str:
 
 
 class Walk:
-    """Goes through one body once."""
+    """Goes through one body once. A null says nothing, whatever it is called."""
 
     def __init__(self) -> None:
         self.unknown: list[str] = []
@@ -46,7 +46,7 @@ class Walk:
             shape = shape.tagged.get(value.get(shape.tag_field or ""), shape)
         known = shape.known
         if known is not None and not known.issuperset(value):
-            self.tell((name for name in value if name not in known), path)
+            self.tell((name for name, found in value.items() if name not in known and found is not None), path)
         for name, inner in shape.inner.items():
             if (found := value.get(name)) is not None:
                 self.visit(found, inner, (path, name))

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.generation import Prompt
-from mlx_server.schemas.shown import media_of, with_media
+from mlx_server.schemas.shown import media_of, with_media, without_unseen
 from mlx_server.workers.handlers.base import DECODERS, Handler
 from mlx_server.workers.stopwatch import Stopwatch
 
@@ -36,7 +36,9 @@ class Preparing:
         return self._tokenizing.seconds
 
     async def decoded(self, given: Given, handler: Handler) -> Given:
-        """The same with its files decoded. Raises InvalidRequest, and what decoding does."""
+        """The same with its files decoded, but for what tools gave that the model can't see. Raises InvalidRequest, and
+        what decoding does."""
+        given = without_unseen(given, handler.kinds)
         media = media_of(given)
         if not media:
             return given

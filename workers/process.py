@@ -43,6 +43,7 @@ from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadErr
 from mlx_server.workers.lease import LeaseError, make_lease
 from mlx_server.workers.preparing import Preparing
 from mlx_server.workers.questions import Questions
+from mlx_server.workers.reports import Reports
 from mlx_server.workers.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 
 HEARTBEAT_S = 1.0
@@ -67,7 +68,8 @@ def prepared(ticket: int, sequences: list[Sequence]) -> Prepared:
     ignored = dict.fromkeys(name for sequence in sequences for name in sequence.ignored)
     own = [each for each in sequences if not each.follows]
     tokens, dropped = sum(len(each.prompt) for each in own), sum(each.dropped_messages for each in own)
-    return Prepared(ticket, tokens, tuple(ignored), dropped)
+    unkept = max((each.unkept for each in sequences if each.unkept is not None), default=None)
+    return Prepared(ticket, tokens, tuple(ignored), dropped, unkept)
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class Job:
     preparing: asyncio.Task[list[Sequence]]
     writes: bool = False
     announced: bool = False
+    reported: bool = False
     sequences: list[Sequence] | None = None
     started: int = 0
 
@@ -92,6 +95,7 @@ class WorkerProcess:
         self._engine: EngineThread | None = None
         self._preparing = Preparing()
         self._questions = Questions(self._preparing, self.send)
+        self._reports = Reports(lambda news: self.send(Step([*news])))
         self._jobs: dict[int, Job] = {}
         self._answers: dict[Key, AnswerStream] = {}
         self._unannounced: set[Key] = set()
@@ -191,8 +195,9 @@ class WorkerProcess:
         ticket, request = message.ticket, message.request
         preparing = asyncio.ensure_future(self._sequences(ticket, request))
         writes = isinstance(request, GenerationRequest)
-        announced = isinstance(request, GenerationRequest) and request.announce
-        job = self._jobs[ticket] = Job(message.rows, preparing, writes, announced)
+        job = self._jobs[ticket] = Job(message.rows, preparing, writes)
+        if isinstance(request, GenerationRequest):
+            job.announced, job.reported = request.announce, request.progress
         return self._prepare(ticket, job)
 
     async def _sequences(self, ticket: int, request: Work) -> list[Sequence]:
@@ -217,6 +222,8 @@ class WorkerProcess:
         """Put as many of its sequences on rows as were granted."""
         if job.sequences is None or self._engine is None or ticket not in self._jobs:
             return
+        if job.reported and not job.started and job.granted:
+            self._reports.add(ticket, job.sequences)
         for sequence in job.sequences[job.started : job.granted]:
             self._answers[sequence.key] = self._handler.answer_stream(sequence)
             if job.announced:
@@ -225,6 +232,7 @@ class WorkerProcess:
         job.started = min(job.granted, len(job.sequences))
 
     def _forget(self, ticket: int) -> None:
+        self._reports.remove(ticket)
         job = self._jobs.pop(ticket, None)
         if job is None:
             return
@@ -293,6 +301,7 @@ class WorkerProcess:
         sequences = job.sequences or []
         if job.started == len(sequences) and not any(s.key in self._answers for s in sequences):
             del self._jobs[ticket]
+            self._reports.remove(ticket)
 
     def _on_crash(self, error: BaseException) -> None:
         log.error("the engine can't go on", exc_info=error)

@@ -64,8 +64,12 @@ class Sequence:
     """The paths of the request's fields that change nothing with this model."""
     dropped_messages: int = 0
     """How many of its conversation's oldest messages were left out."""
+    unkept: tuple[int, int] | None = None
+    """The bytes that its prompt needs to be kept, and those that there are, where these are fewer."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
+    marks: tuple[int, ...] = ()
+    """Lengths of beginnings of the prompt that will be used again, as the client thinks."""
     use_cache: bool = True
     """What is kept of earlier prompts may be used for it, and it may be kept."""
     conversation: str = ""
@@ -74,6 +78,8 @@ class Sequence:
     """What the model wears while it reads this: nothing that it has read otherwise is of use."""
     cached_tokens: int = 0
     """Tokens of the prompt whose KV states were known."""
+    read: int = 0
+    """Tokens of the context that have been read so far, or were known."""
     encoded_media: int = 0
     cached_media: int = 0
     """Pictures that the model's encoder had to look at, and those whose features were known."""
@@ -85,6 +91,7 @@ class Sequence:
 
     def found(self, tokens: int) -> None:
         """So many of its tokens were known; they count as cached only if that was so before it came."""
+        self.read = tokens
         scored = self.echo is not None and self.logprobs is not None
         if not (self.emitted or self.follows or scored):
             self.cached_tokens = tokens

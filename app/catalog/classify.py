@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.workers.context_length import number, text_config
 
 EMBEDDING_TYPES = {
     "bert",
@@ -59,12 +60,6 @@ def classify(config: Mapping[str, Any], *, pooled: bool = False) -> Kind:
     return Kind.LANGUAGE
 
 
-def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of the configuration that is about the language model."""
-    inner = config.get("text_config") or config.get("llm_config") or config.get("language_config")
-    return {**config, **inner} if isinstance(inner, Mapping) else config
-
-
 def quantisation(config: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """How the weights are held, for people, and their bits if they are packed."""
     found = config.get("quantization") or config.get("quantization_config")
@@ -75,16 +70,6 @@ def quantisation(config: Mapping[str, Any]) -> tuple[str | None, int | None]:
         return str(found.get("quant_method") or found.get("mode") or "quantised"), None
     dtype = config.get("torch_dtype") or config.get("dtype") or text_config(config).get("dtype")
     return (str(dtype), None) if dtype else (None, None)
-
-
-def number(config: Mapping[str, Any], *names: str) -> int | None:
-    """The first of these that is a positive integer."""
-    return next((config[name] for name in names if type(config.get(name)) is int and config[name] > 0), None)
-
-
-def context_length(config: Mapping[str, Any]) -> int | None:
-    """Tokens that a sequence may have."""
-    return number(text_config(config), "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
 
 
 def kv_bytes_per_token(config: Mapping[str, Any]) -> int | None:

@@ -12,6 +12,7 @@ from mlx_server.app.catalog.gguf_header import GgufHeaderError
 from mlx_server.app.catalog.gguf_header import read_header as read_gguf_header
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk, NotAModel
 from mlx_server.app.catalog.safetensors_header import HeaderError, Tensor, parameters, read_header
+from mlx_server.workers.context_length import context_length, number, shortest
 
 POOLING = ("modules.json", "1_Pooling/config.json")
 DEEPEST = 4
@@ -60,7 +61,7 @@ def read_folder(path: Path) -> ModelOnDisk:
         words,
         sum(tensor.nbytes for tensor in tensors.values()),
         parameters(tensors, bits),
-        classify.context_length(config),
+        shortest(context_length(config), longest_input(path)),
         classify.kv_bytes_per_token(config),
     )
 
@@ -76,7 +77,7 @@ def read_gguf(path: Path) -> ModelOnDisk:
     name = str(metadata.get("general.architecture", "unknown"))
 
     def value(key: str) -> int | None:
-        return classify.number(metadata, f"{name}.{key}")
+        return number(metadata, f"{name}.{key}")
 
     config = {
         "num_hidden_layers": value("block_count"),
@@ -91,7 +92,7 @@ def read_gguf(path: Path) -> ModelOnDisk:
         name,
         GGUF_TYPES.get(metadata.get("general.file_type", -1)),
         size,
-        header.parameters or classify.number(metadata, "general.parameter_count"),
+        header.parameters or number(metadata, "general.parameter_count"),
         value("context_length"),
         classify.kv_bytes_per_token(config),
     )
@@ -108,6 +109,12 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise NotAModel(path, f"{name} is no JSON object")
     return found
+
+
+def longest_input(path: Path) -> int | None:
+    """The tokens that sentence-transformers cuts texts to, if the folder says so. Raises NotAModel."""
+    files = sorted(path.glob("sentence_*_config.json"))
+    return number(read_json(path, files[0].name), "max_seq_length") if files else None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlx_server.app.catalog.model_facts import MODEL_TYPES
-from mlx_server.app.console import size
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow
+from mlx_server.app.sizes import size
 
 
 def count(parameters: int | None) -> str:

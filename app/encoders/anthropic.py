@@ -14,6 +14,8 @@ from mlx_server.queue.mailbox import continues
 from mlx_server.schemas import anthropic_answer as out
 from mlx_server.schemas.anthropic import MessagesRequest
 from mlx_server.schemas.messages import Finished, Part, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.progress import PromptProgress
+from mlx_server.schemas.sealed import seal
 
 UNREADABLE = "INVALID_JSON"
 """Anthropic's own name for the one field of an input that is no JSON object, cut off or not: its text."""
@@ -29,11 +31,19 @@ class MessagesEncoder:
         self._index = 0
         self._open: Part | None = None
         """The last part of the block that is being streamed."""
+        self._hidden: list[str] = []
+        """The thoughts of that block, if they are not shown."""
+        self._argued = False
+        """Some of this block's input has been sent."""
 
     def begin(self, started: Started | None = None) -> bytes:
         """The message without content; `started` says what the prompt took."""
         usage = usage_of(started.prompt_tokens, started.cached_tokens) if started else usage_of(0, 0)
         return event(out.MessageStart(self._message([], None, None, usage))) + event(out.Ping())
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """A ping, which may come at any time, before the message too."""
+        return event(out.Ping(msgspec.UNSET if progress is None else progress))
 
     def events(self, events: Iterable[Part | Finished]) -> bytes:
         """The blocks as they grow."""
@@ -70,6 +80,7 @@ class MessagesEncoder:
         before = b""
         if self._open is None or not continues(self._open, part):
             before = self._close() + event(out.BlockStart(self._index, self._empty(part)))
+            self._argued = False
         self._open = part
         delta = self._delta(part)
         return before if delta is None else before + event(out.BlockDelta(self._index, delta))
@@ -78,20 +89,32 @@ class MessagesEncoder:
         match part:
             case Text():
                 return out.TextDelta(part.text)
+            case Reasoning() if self._hides_thinking:
+                self._hidden.append(part.text)
+                return None
             case Reasoning():
-                return None if self._hides_thinking else out.ThinkingDelta(part.text)
+                return out.ThinkingDelta(part.text)
             case ToolCall():
-                return out.InputJsonDelta(part.arguments) if part.arguments else None
+                return out.InputJsonDelta(self._input(part.arguments)) if part.arguments else None
+
+    def _input(self, arguments: str) -> str:
+        """The next part of a call's input; arguments that are no object come in one part."""
+        begins, self._argued = not self._argued, True
+        return msgspec.json.encode(input_of(arguments)).decode() if begins and arguments[0] != "{" else arguments
 
     def _close(self) -> bytes:
         """The end of the open block, if there is one."""
         if self._open is None:
             return b""
         signed = isinstance(self._open, Reasoning)
-        signature = event(out.BlockDelta(self._index, out.SignatureDelta(self._head.id))) if signed else b""
+        signature = event(out.BlockDelta(self._index, self._signature())) if signed else b""
         self._open = None
         self._index += 1
         return signature + event(out.BlockStop(self._index - 1))
+
+    def _signature(self) -> out.SignatureDelta:
+        hidden, self._hidden = "".join(self._hidden), []
+        return out.SignatureDelta(seal(hidden) if self._hides_thinking else self._head.id)
 
     def _end(self, end: Finished) -> bytes:
         return self._close() + event(out.MessageDelta(out.StopDelta(*self._reason(end)), usage_at(end)))
@@ -114,7 +137,8 @@ class MessagesEncoder:
                 return out.TextBlock("".join(part.text for part in parts if isinstance(part, Text)))
             case Reasoning():
                 thoughts = "".join(part.text for part in parts if isinstance(part, Reasoning))
-                return out.ThinkingBlock("" if self._hides_thinking else thoughts, self._head.id)
+                hides = self._hides_thinking
+                return out.ThinkingBlock("" if hides else thoughts, seal(thoughts) if hides else self._head.id)
             case ToolCall():
                 arguments = "".join(part.arguments for part in parts if isinstance(part, ToolCall))
                 return out.ToolUseBlock(call_id(first), first.name or "", input_of(arguments))

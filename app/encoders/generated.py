@@ -13,6 +13,7 @@ from mlx_server.app.encoders.tally import Tally
 from mlx_server.app.errors import Answer
 from mlx_server.schemas.generate import Generated, GenerateRequest, GenerateUsage, Timing
 from mlx_server.schemas.messages import Finished, Part, Started
+from mlx_server.schemas.progress import PromptProgress
 
 
 class GenerateEncoder:
@@ -24,6 +25,10 @@ class GenerateEncoder:
         self._began_s = time.monotonic()
 
     def begin(self, started: Started | None = None) -> bytes:
+        """This API has no streams."""
+        return b""
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
         """This API has no streams."""
         return b""
 

@@ -16,6 +16,7 @@ from mlx_server.app.errors import Answer
 from mlx_server.schemas.messages import ChosenToken, Finished, Part, Started, TokenLogprob
 from mlx_server.schemas.openai import PerformanceMetrics, SamplingFields, Usage
 from mlx_server.schemas.openai_chat import ChosenLogprob, Logprob
+from mlx_server.schemas.progress import PromptProgress
 
 
 class CompletionsEncoder:
@@ -31,6 +32,10 @@ class CompletionsEncoder:
     @abstractmethod
     def begin(self, started: Started | None = None) -> bytes:
         """What comes before the first text."""
+
+    @abstractmethod
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """A chunk that says nothing."""
 
     @abstractmethod
     def part(self, event: Part | Finished) -> bytes:

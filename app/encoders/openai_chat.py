@@ -14,6 +14,7 @@ from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logpr
 from mlx_server.schemas import openai_chat as chat
 from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.openai import Usage
+from mlx_server.schemas.progress import PromptProgress
 
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
@@ -25,6 +26,8 @@ class ChatEncoder(CompletionsEncoder):
         super().__init__(head, given)
         self._id = f"chatcmpl-{head.id}"
         self._choices = given.n or 1
+        self._open = set(range(self._choices))
+        """Those that have not ended."""
         self._reports = given.wants_logprobs()
         self._legacy = given.functions is not None
 
@@ -32,6 +35,11 @@ class ChatEncoder(CompletionsEncoder):
         """The role of every choice."""
         role = chat.Delta(role="assistant", content="")
         return b"".join(self._chunk(chat.ChunkChoice(i, role)) for i in range(self._choices))
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """A chunk with an empty delta of a choice that has not ended, for clients that look at the first one."""
+        chunk = self._chunk_of([chat.ChunkChoice(min(self._open, default=0), chat.Delta())])
+        return sse.event(chunk if progress is None else msgspec.structs.replace(chunk, progress=progress))
 
     def part(self, event: Part | Finished) -> bytes:
         """One chunk for a part that says something, and for an end."""
@@ -47,6 +55,7 @@ class ChatEncoder(CompletionsEncoder):
             case ToolCall():
                 return self._chunk(chat.ChunkChoice(event.index, self._call_delta(event)))
             case Finished():
+                self._open.discard(event.index)
                 return self._chunk(chat.ChunkChoice(event.index, chat.Delta(), self._reason(event)))
 
     def last(self, usage: Usage) -> chat.ChatChunk:

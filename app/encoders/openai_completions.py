@@ -13,6 +13,7 @@ from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
 from mlx_server.schemas.messages import ChosenToken, Finished, Part, Started, Text
 from mlx_server.schemas.openai import PerformanceMetrics, Usage
 from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
+from mlx_server.schemas.progress import PromptProgress
 
 
 class CompletionEncoder(CompletionsEncoder):
@@ -28,6 +29,11 @@ class CompletionEncoder(CompletionsEncoder):
     def begin(self, started: Started | None = None) -> bytes:
         """Text completions begin with their text."""
         return b""
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """A chunk with an empty text, for clients that look at the first choice."""
+        chunk = self._completion([CompletionChoice(0, "")])
+        return sse.event(chunk if progress is None else msgspec.structs.replace(chunk, progress=progress))
 
     def part(self, event: Part | Finished) -> bytes:
         """A chunk for each text that is not empty, and for each end."""

@@ -26,6 +26,8 @@ from mlx_server.schemas.openai_responses_answer import (
     shown_reasoning,
     usage_of,
 )
+from mlx_server.schemas.openai_responses_tools import shown
+from mlx_server.schemas.progress import PromptProgress
 
 HowSampled = Callable[[Sampling], Sampling | None]
 """What is in force of the sampling that a request asks for; None while that can't be told."""
@@ -40,7 +42,7 @@ class ResponsesEncoder:
         self.response = describe(head, turn, self._sampling, store=store)
         """The response as far as it has been told; whole after `end`, `whole`, `error` or `cancelled`."""
         self._numbers = itertools.count()
-        self._output = Output(self._number, seals=turn.given.wants(SEALED))
+        self._output = Output(self._number, turn.tools.offered, seals=turn.given.wants(SEALED))
         self._tally = Tally()
         self._cut_off = False
 
@@ -51,6 +53,11 @@ class ResponsesEncoder:
             return self._say(ev.Created(self._number(), self.response), ev.Queued(self._number(), self.response))
         self._move("in_progress")
         return self._say(ev.Created(self._number(), self.response), ev.InProgress(self._number(), self.response))
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """It is still in progress: an event again, as clients' idle timers count events only."""
+        shown = msgspec.UNSET if progress is None else progress
+        return self._say(ev.InProgress(self._number(), self.response, shown))
 
     def events(self, events: list[Part | Finished]) -> bytes:
         """What the parts of the answer are in the stream."""
@@ -161,7 +168,7 @@ def describe(head: Head, turn: Turn, sampling: Sampling, *, store: bool) -> Resp
         temperature=sampling.temperature,
         text=TextConfig(text.format or TextFormat("text"), text.verbosity or "medium"),
         tool_choice=given.tool_choice or "auto",
-        tools=given.tools or [],
+        tools=shown(given.tools or ()),
         top_logprobs=given.top_logprobs or 0,
         top_p=sampling.top_p,
         truncation=given.truncation or "disabled",

@@ -12,6 +12,7 @@ from mlx_server.app.errors import Answer
 from mlx_server.schemas.messages import Finished, Part, Started
 from mlx_server.schemas.openai_responses_answer import usage_of
 from mlx_server.schemas.openai_responses_compact import CompactedResponse, Compaction
+from mlx_server.schemas.progress import PromptProgress
 
 
 class CompactEncoder:
@@ -24,6 +25,10 @@ class CompactEncoder:
 
     def begin(self, started: Started | None = None) -> bytes:
         """Nothing: the answer comes at the end."""
+        return b""
+
+    def alive(self, progress: PromptProgress | None) -> bytes:
+        """Nothing: whoever waits for it sees no sign of it."""
         return b""
 
     def events(self, events: list[Part | Finished]) -> bytes:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from mlx_server.app.encoders.client_calls import read_call
+from mlx_server.app.encoders.json_string import JsonString
 from mlx_server.app.encoders.openai_base import chosen_logprobs
 from mlx_server.schemas import openai_responses_events as ev
 from mlx_server.schemas.messages import Part, Reasoning, Text, ToolCall
 from mlx_server.schemas.openai_chat import ChosenLogprob
 from mlx_server.schemas.openai_responses_items import (
+    CustomCallItem,
     FunctionCallItem,
     Item,
     MessageItem,
@@ -19,6 +25,7 @@ from mlx_server.schemas.openai_responses_items import (
     Status,
     new_id,
 )
+from mlx_server.schemas.openai_responses_tools import Offered
 from mlx_server.schemas.sealed import seal
 
 Number = Callable[[], int]
@@ -32,13 +39,13 @@ class OpenItem(Protocol):
         """Whether the part belongs to it."""
 
     def begin(self) -> Events:
-        """What tells that it begins."""
+        """What tells that it begins, as far as that is known yet."""
 
     def add(self, part: Part) -> Events:
         """Take in a part."""
 
     def end(self) -> Events:
-        """What tells that its content is whole."""
+        """What tells that its content is whole; `item` is what it will stay from now on."""
 
     def item(self, status: Status) -> Item:
         """The item."""
@@ -58,8 +65,11 @@ class OpenMessage:
         return isinstance(part, Text)
 
     def begin(self) -> Events:
-        """Its one part."""
-        return [ev.PartAdded(self._number(), *self._at, OutputText(""))]
+        """The item, and its one part."""
+        return [
+            ev.ItemAdded(self._number(), self._at[1], self.item("in_progress")),
+            ev.PartAdded(self._number(), *self._at, OutputText("")),
+        ]
 
     def add(self, part: Part) -> Events:
         """A delta."""
@@ -99,8 +109,11 @@ class OpenReasoning:
         return isinstance(part, Reasoning)
 
     def begin(self) -> Events:
-        """Its one part."""
-        return [ev.PartAdded(self._number(), *self._at, ReasoningText(""))]
+        """The item, and its one part."""
+        return [
+            ev.ItemAdded(self._number(), self._at[1], self.item("in_progress")),
+            ev.PartAdded(self._number(), *self._at, ReasoningText("")),
+        ]
 
     def add(self, part: Part) -> Events:
         """A delta."""
@@ -126,13 +139,15 @@ class OpenReasoning:
 
 
 class OpenCall:
-    """A function call."""
+    """A function call. One of a function that was not offered has the name that the model said."""
 
-    def __init__(self, index: int, number: Number, first: ToolCall) -> None:
+    def __init__(self, index: int, number: Number, first: ToolCall, offered: Offered | None) -> None:
         self._at = new_id("fc"), index
         self._number = number
         self._call = first.call
-        self._call_id, self._name = first.id or new_id("call"), first.name or ""
+        self._call_id = first.id or new_id("call")
+        self._name = offered.name if offered is not None else first.name or ""
+        self._namespace = (offered.namespace if offered is not None else None) or UNSET
         self._arguments: list[str] = []
 
     def takes(self, part: Part) -> bool:
@@ -141,7 +156,7 @@ class OpenCall:
 
     def begin(self) -> Events:
         """Nothing but the item itself."""
-        return []
+        return [ev.ItemAdded(self._number(), self._at[1], self.item("in_progress"))]
 
     def add(self, part: Part) -> Events:
         """A delta, if there is something in it."""
@@ -153,18 +168,112 @@ class OpenCall:
         """The whole arguments."""
         return [ev.ArgumentsDone(self._number(), *self._at, self._name, "".join(self._arguments))]
 
-    def item(self, status: Status) -> FunctionCallItem:
+    def item(self, status: Status) -> Item:
         """The call."""
-        return FunctionCallItem(self._at[0], self._call_id, self._name, "".join(self._arguments), status)
+        arguments = "".join(self._arguments)
+        return FunctionCallItem(self._at[0], self._call_id, self._name, arguments, self._namespace, status)
+
+
+class OpenCustomCall:
+    """A call of a custom tool: the text in its arguments is told as it is written."""
+
+    def __init__(self, index: int, number: Number, first: ToolCall, offered: Offered) -> None:
+        self._at = new_id("ctc"), index
+        self._number = number
+        self._call = first.call
+        self._call_id = first.id or new_id("call")
+        self._offered = offered
+        self._reader = JsonString("input")
+        self._input: list[str] = []
+
+    def takes(self, part: Part) -> bool:
+        """The parts of the same call."""
+        return isinstance(part, ToolCall) and part.call == self._call
+
+    def begin(self) -> Events:
+        """Nothing but the item itself."""
+        return [ev.ItemAdded(self._number(), self._at[1], self.item("in_progress"))]
+
+    def add(self, part: Part) -> Events:
+        """A delta, if there is something in it."""
+        assert isinstance(part, ToolCall)
+        return self._tell(self._reader.feed(part.arguments))
+
+    def end(self) -> Events:
+        """The whole text."""
+        events = self._tell(self._reader.end())
+        return [*events, ev.InputDone(self._number(), *self._at, "".join(self._input))]
+
+    def item(self, status: Status) -> Item:
+        """The call."""
+        text, namespace = "".join(self._input), self._offered.namespace or UNSET
+        return CustomCallItem(self._at[0], self._call_id, self._offered.name, text, namespace, status)
+
+    def _tell(self, text: str) -> Events:
+        self._input.append(text)
+        return [ev.InputDelta(self._number(), *self._at, text)] if text else []
+
+
+class OpenClientCall:
+    """A call of one of the API's own tools that clients run: its item is told once all of it is there.
+
+    What can't be read as such a call is told as a function call, as the model wrote it.
+    """
+
+    def __init__(self, index: int, number: Number, first: ToolCall, offered: Offered) -> None:
+        self._at = index
+        self._number = number
+        self._kind = offered.kind
+        self._first = first
+        self._call_id = first.id or new_id("call")
+        self._raw = OpenCall(index, number, first, offered)
+        self._arguments: list[str] = []
+        self._read: Item | None = None
+
+    def takes(self, part: Part) -> bool:
+        """The parts of the same call."""
+        return self._raw.takes(part)
+
+    def begin(self) -> Events:
+        """Nobody knows yet."""
+        return []
+
+    def add(self, part: Part) -> Events:
+        """Nothing yet."""
+        assert isinstance(part, ToolCall)
+        self._arguments.append(part.arguments)
+        return []
+
+    def end(self) -> Events:
+        """The item, or all that is told of a function call."""
+        arguments = "".join(self._arguments)
+        self._read = read_call(self._kind, self._call_id, arguments)
+        if self._read is not None:
+            return [ev.ItemAdded(self._number(), self._at, begun(self._read))]
+        whole = replace(self._first, id=self._call_id, arguments=arguments)
+        return [*self._raw.begin(), *self._raw.add(whole), *self._raw.end()]
+
+    def item(self, status: Status) -> Item:
+        """The call; one that could be read is whole, whatever came after it."""
+        return self._read if self._read is not None else self._raw.item(status)
+
+
+def begun(item: Item) -> Item:
+    """The same item as it began."""
+    return replace(item, status="in_progress")
 
 
 class Output:
-    """All items of one response: those that are whole, and the one that grows. `number` numbers the events."""
+    """All items of one response: those that are whole, and the one that grows. `number` numbers the events.
 
-    def __init__(self, number: Number, *, seals: bool) -> None:
+    `tools` are those that were offered, by the names that the model knows.
+    """
+
+    def __init__(self, number: Number, tools: Mapping[str, Offered], *, seals: bool) -> None:
         self.items: list[Item] = []
         """Those that are whole."""
         self._number = number
+        self._tools = tools
         self._seals = seals
         self._open: OpenItem | None = None
 
@@ -201,8 +310,8 @@ class Output:
             case Reasoning():
                 self._open = OpenReasoning(index, self._number, seals=self._seals)
             case ToolCall():
-                self._open = OpenCall(index, self._number, part)
-        return [ev.ItemAdded(self._number(), index, self._open.item("in_progress")), *self._open.begin()]
+                self._open = open_call(index, self._number, part, self._tools.get(part.name or ""))
+        return self._open.begin()
 
     def _close(self, status: Status) -> Events:
         if self._open is None:
@@ -211,3 +320,10 @@ class Output:
         self.items.append(self._open.item(status))
         self._open = None
         return [*events, ev.ItemDone(self._number(), len(self.items) - 1, self.items[-1])]
+
+
+def open_call(index: int, number: Number, first: ToolCall, offered: Offered | None) -> OpenItem:
+    """A call, as the client knows its tool."""
+    if offered is None or offered.kind == "function":
+        return OpenCall(index, number, first, offered)
+    return (OpenCustomCall if offered.kind == "custom" else OpenClientCall)(index, number, first, offered)

@@ -19,12 +19,16 @@ Source = Literal["configured", "registry", "folder", "hub"]
 
 @dataclass(frozen=True)
 class Known:
-    """A model that may be named, where it was found, and what its files say where that has been looked at."""
+    """A model that may be named, where it was found, and what its files say where that has been looked at.
+
+    `failed`: it could not be loaded when that was tried last.
+    """
 
     name: str
     settings: ModelSettings
     source: Source
     on_disk: ModelOnDisk | None = None
+    failed: bool = False
 
 
 class Catalogue:

@@ -115,6 +115,14 @@ class Fleet:
         """All models that may be named; those that are configured first."""
         return await self._roster.known()
 
+    async def manageable(self) -> Sequence[Known]:
+        """All models that an operator may look after, those that may be named first."""
+        return await self._roster.manageable()
+
+    def take_in(self, name: str) -> None:
+        """A model was installed for this server: requests may name it from now on."""
+        self._roster.take_in(name)
+
     def watch(self, callback: Watcher) -> Callable[[], None]:
         """Tell of all that models do; the function that is returned ends that."""
         return self._watchers.add(callback)
@@ -170,7 +178,7 @@ class Fleet:
         deployment = keeper.deployment
         deployment.retire()
         await keeper.unload(force=True)
-        self._roster.keepers.pop(deployment.name, None)
+        self._roster.drop(deployment.name)
         await keeper.close()
         if self._registered is not None:
             await self._registered.forget(deployment.name)

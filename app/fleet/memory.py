@@ -7,10 +7,10 @@ from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.fleet.device import Device
 from mlx_server.app.fleet.errors import NotServable
 from mlx_server.app.fleet.kinds import folder_of, read
-from mlx_server.app.fleet.need import Need, Serving, need_of, scripted_need
+from mlx_server.app.fleet.need import KEPT_BYTES, Need, Serving, need_of, scripted_need
 from mlx_server.app.settings import ModelSettings, ModelType
 
-UNKNOWN = Need(0, 0, 0)
+UNKNOWN = Need(0, 0, 0, prefixes=KEPT_BYTES)
 """Of what is not on this machine yet, or can't be read: the load itself says better what is wrong."""
 
 
@@ -29,7 +29,8 @@ def need_here(settings: ModelSettings, model_type: ModelType, device: Device, li
 
 def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
     """How a model is to be served, as far as it matters for memory."""
-    kept = settings.prefix_cache_bytes if model_type in ("lm", "vlm") else 0
+    writes = model_type in ("lm", "vlm")
+    kept = (settings.prefix_cache_bytes or 0) if writes else 0
     kept += settings.feature_cache_bytes if model_type == "vlm" else 0
     draft = draft_of(settings)
     return Serving(
@@ -39,6 +40,8 @@ def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
         kept,
         settings.cpu_dtype,
         (draft,) if draft else (),
+        settings.context_length,
+        auto_prefixes=writes and settings.prefix_cache_bytes is None,
     )
 
 

@@ -6,11 +6,12 @@ The constants were chosen against the resident memory of real workers (tests/app
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.fleet.device import Device
 from mlx_server.schemas.messages import CpuDtype
+from mlx_server.workers.context_length import shortest
 
 SEQUENCE_TOKENS = 2048
 """What a running sequence is taken to hold. Longer contexts are real, and are noticed when memory is measured."""
@@ -31,6 +32,10 @@ WORKING_SHARE = 1 / 16
 CACHE_COPIES = 1.5
 """A batch that grows, shrinks or takes in a sequence copies its cache, layer by layer, and what was freed lingers."""
 
+KEPT_BYTES = 1 << 30
+KEPT_SHARE = 1 / 4
+"""Kept prompts usually get so much, where nothing was said about them, and this share of what a limit leaves."""
+
 FULL_PRECISION = 4
 """Bytes of a number in float32."""
 
@@ -42,7 +47,8 @@ HALF_PRECISION = 2
 class Serving:
     """How a model is to be served. `rows` sequences at once in each of `replicas` workers; `drafts` sit beside it.
 
-    `kept_bytes` is what each worker may keep between requests: prefixes, features of pictures.
+    `kept_bytes` is what each worker may keep between requests: prefixes, features of pictures; `auto_prefixes`: for
+    prefixes it takes what suits the model. `context_length` bounds the model's own.
     """
 
     type: str
@@ -51,16 +57,20 @@ class Serving:
     kept_bytes: int = 0
     cpu_dtype: CpuDtype = "auto"
     drafts: Sequence[ModelOnDisk] = ()
+    context_length: int | None = None
+    auto_prefixes: bool = False
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of all a model's workers together. `cpu_dtype` is how they have to be told to hold its weights for that."""
+    """Bytes of all a model's workers together. `cpu_dtype` is how they have to be told to hold its weights for that,
+    and `prefixes` what each may take for kept prompts, None where the operator said it."""
 
     weights: int
     cache: int
     overhead: int
     cpu_dtype: CpuDtype = "auto"
+    prefixes: int | None = None
 
     @property
     def total(self) -> int:
@@ -72,8 +82,22 @@ def need_of(model: ModelOnDisk, serving: Serving, device: Device, limit_bytes: i
     """What a model needs. Where a CPU's float32 would break the limit, weights are taken to stay as they are stored."""
     found = estimate(model, serving, device, serving.cpu_dtype)
     if device.kind == "cpu" and serving.cpu_dtype == "auto" and limit_bytes is not None and found.total > limit_bytes:
-        return estimate(model, serving, device, "native")
-    return found
+        found = estimate(model, serving, device, "native")
+    if not serving.auto_prefixes:
+        return found
+    prefixes = kept_of_prompts(model, serving, device, found, limit_bytes)
+    return replace(found, cache=found.cache + serving.replicas * prefixes, prefixes=prefixes)
+
+
+def kept_of_prompts(model: ModelOnDisk, serving: Serving, device: Device, need: Need, limit_bytes: int | None) -> int:
+    """What each worker may take for kept prompts: a conversation of the whole context if that is more than usual, but
+    no more than a share of what the limit leaves."""
+    wide = device.kind == "cpu" and need.cpu_dtype != "native"
+    tokens = shortest(model.context_length, serving.context_length) or 0
+    wanted = max(KEPT_BYTES, token_bytes(model, wide=wide) * tokens)
+    if limit_bytes is None:
+        return wanted
+    return min(wanted, int(KEPT_SHARE * max(0, limit_bytes - need.total)) // serving.replicas)
 
 
 def scripted_need(replicas: int) -> Need:
@@ -109,4 +133,9 @@ def weight_bytes(model: ModelOnDisk, device: Device, *, wide: bool) -> int:
 def cache_bytes(model: ModelOnDisk, rows: int, *, wide: bool) -> int:
     """Keys and values of as many sequences of a usual length; twice as large in float32 as in half precision."""
     tokens = min(SEQUENCE_TOKENS, model.context_length or SEQUENCE_TOKENS)
-    return (model.kv_bytes_per_token or 0) * tokens * rows * (2 if wide else 1)
+    return token_bytes(model, wide=wide) * tokens * rows
+
+
+def token_bytes(model: ModelOnDisk, *, wide: bool) -> int:
+    """Keys and values of a token."""
+    return (model.kv_bytes_per_token or 0) * (2 if wide else 1)

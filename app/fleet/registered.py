@@ -19,6 +19,7 @@ from mlx_server.app.fleet.errors import NotServable
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.fleet.kinds import read
 from mlx_server.app.fleet.names import is_name
+from mlx_server.app.model_state import ModelState
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow, on_disk
 from mlx_server.app.settings import ModelSettings
@@ -42,8 +43,11 @@ class Registered:
     def known(self) -> Sequence[Known]:
         """The models that can be served from this machine or the hub."""
         rows = {row.name: row for row in self._rows.values()}
+        failed = ModelState.FAILED.value
         return [
-            Known(row.name, self._settings_of(row), "registry", on_disk(row)) for row in rows.values() if usable(row)
+            Known(row.name, self._settings_of(row), "registry", on_disk(row), failed=row.status == failed)
+            for row in rows.values()
+            if usable(row)
         ]
 
     def find(self, name: str) -> ModelSettings | None:

@@ -50,6 +50,7 @@ class Room:
         alone = self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings
         need = await self.need(deployment)
         deployment.cpu_dtype = need.cpu_dtype
+        deployment.prefix_most = None if alone else need.prefixes
         return 0 if alone else need.total
 
     async def admit(self, deployment: Deployment, priority: int) -> None:

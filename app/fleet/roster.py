@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from anyio import to_thread
 
@@ -17,6 +17,12 @@ from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.messages import FailureKind
 
+SEVERAL = "this server has several models, name one: {}."
+NONE = (
+    "this server has no model: install one with POST /v1/models/install, or start it with --model-path or --models-dir."
+)
+"""What to do where a request names no model."""
+
 Make = Callable[[ModelSettings, ModelType], Keeper]
 
 
@@ -29,6 +35,7 @@ class Roster:
         self.keepers: dict[str, Keeper] = {}
         self.closing = False
         """No model is added any more."""
+        self._taken_in: set[str] = set()
         self._registered = registered
         self._make = make
 
@@ -43,14 +50,27 @@ class Roster:
         if self._registered is not None:
             self._registered.defaults = settings.defaults
 
+    def take_in(self, name: str) -> None:
+        """A model was installed in the registry for this server: it may be named, even beside an only model."""
+        self._taken_in.add(name)
+
     async def known(self) -> Sequence[Known]:
-        """All models that may be named; those that are configured first."""
-        found: dict[str, Known] = {}
-        for one in (*self._deployed(), *(self._registered.known if self._registered else ())):
-            found.setdefault(one.name, one)
-        for one in await to_thread.run_sync(lambda: list(self.catalogue.on_disk())):
-            found.setdefault(one.name, one)
-        return list(found.values())
+        """All models that may be named; those that are configured first.
+
+        Beside an only model, these are the ones that this server has loaded or installed. What failed with another
+        server is not among them.
+        """
+        usable = (*self._deployed(), *self._usable())
+        return first_of_each((*usable, *await to_thread.run_sync(lambda: list(self.catalogue.on_disk()))))
+
+    async def manageable(self) -> Sequence[Known]:
+        """All models that an operator may look after: also those of the registry that requests don't reach."""
+        return first_of_each((*await self.known(), *(self._registered.known if self._registered else ())))
+
+    def drop(self, name: str) -> None:
+        """A model was deleted."""
+        self.keepers.pop(name, None)
+        self._taken_in.discard(name)
 
     def find(self, name: str) -> Keeper | None:
         """By a name or an alias, of those that have been named already."""
@@ -62,17 +82,14 @@ class Roster:
         if name is not None and (keeper := self.find(name)) is not None:
             return keeper
         sole = self.settings.sole
-        registered = name is not None and self._registered is not None and self._registered.find(name) is not None
-        if name is not None and (registered or sole is None):
+        if name is not None and (sole is None or name in self._taken_in):
             return await self.find_or_add(name)
         if sole is not None:
             return await self.find_or_add(sole.public_name)
         if len(self.settings.models) == 1:
             return await self.find_or_add(self.settings.models[0].public_name)
-        listed = names.shown(self.keepers)
-        raise InvalidRequest(
-            f"`model`: this server has several models, name one{f': {listed}' if listed else ''}.", "model"
-        )
+        listed = names.shown({one.name: one for one in await self.known()})
+        raise InvalidRequest(f"`model`: {SEVERAL.format(listed) if listed else NONE}", "model")
 
     async def find_or_add(self, name: str) -> Keeper:
         """The model of this name, wherever it is found.
@@ -95,3 +112,16 @@ class Roster:
     def _deployed(self) -> Iterator[Known]:
         for one in self.deployments:
             yield Known(one.name, one.settings, "configured" if one.name in self.catalogue.configured else "folder")
+
+    def _usable(self) -> Iterator[Known]:
+        for one in self._registered.known if self._registered else ():
+            if one.name in self._taken_in if self.settings.sole else not one.failed:
+                yield one
+
+
+def first_of_each(models: Iterable[Known]) -> list[Known]:
+    """Each name once, as it came first."""
+    found: dict[str, Known] = {}
+    for one in models:
+        found.setdefault(one.name, one)
+    return list(found.values())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media
+from mlx_server.schemas.generation import Document, Media
 
 
 class MediaProblem(Exception):  # noqa: N818 - named for what it is
     """Raised when a file can't be had; the message goes on after the name of the field that asks for it."""
 
-    def about(self, media: Media) -> InvalidRequest:
+    def about(self, media: Media | Document) -> InvalidRequest:
         """The refusal of a request."""
         return InvalidRequest(f"`{media.param}`: {self}.", media.param)
 

@@ -1,4 +1,4 @@
-"""Every picture, sound and film of a request becomes the bytes of its file, within the limits of one request."""
+"""Every file that a request shows becomes its bytes, within the limits of one request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlx_server.app.media.inline import decode
 from mlx_server.app.media.problem import MediaProblem, TooLarge
 from mlx_server.app.settings import MediaAccess
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media, Remote
+from mlx_server.schemas.generation import Document, Media, Remote
 from mlx_server.schemas.media import check_type
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ AT_ONCE = 4
 AT_ONCE_IN_ALL = 32
 LARGE_CHARS = 1 << 16
 """Longer data URLs are decoded in a thread."""
+
+
+Wanted = Media | Document
 
 
 class Budget:
@@ -55,20 +58,20 @@ class MediaReader:
         self._fetcher = fetcher
         self._places = asyncio.Semaphore(AT_ONCE_IN_ALL)
 
-    async def read(self, media: Sequence[Media]) -> dict[Remote, bytes]:
+    async def read(self, media: Sequence[Wanted]) -> dict[Remote, bytes]:
         """The files, each of which is read once, but counts as often as it is shown: so it travels to the worker.
 
         Raises InvalidRequest for the first that can't be had.
         """
         access = self._access
-        first_shown: dict[Remote | bytes, Media] = {}
+        first_shown: dict[Remote | bytes, Wanted] = {}
         for one in media:
             first_shown.setdefault(one.source, one)
         if len(first_shown) > access.max_files:
             param = list(first_shown.values())[access.max_files].param
             message = f"`{param}`: at most {access.max_files} files are allowed in a request (--max-media-files)."
             raise InvalidRequest(message, param)
-        budget, wanted = Budget(self._most_bytes), dict[Remote, Media]()
+        budget, wanted = Budget(self._most_bytes), dict[Remote, Wanted]()
         for one in media:
             if isinstance(one.source, Remote):
                 wanted.setdefault(one.source, one)
@@ -88,7 +91,7 @@ class MediaReader:
         self._check_shown(media, files)
         return files
 
-    def _check_shown(self, media: Sequence[Media], files: Mapping[Remote, bytes]) -> None:
+    def _check_shown(self, media: Sequence[Wanted], files: Mapping[Remote, bytes]) -> None:
         """Raises InvalidRequest if files are shown so often that they are too much together."""
         budget = Budget(self._most_bytes)
         for one in media:
@@ -97,7 +100,7 @@ class MediaReader:
             except MediaProblem as problem:
                 raise problem.about(one) from None
 
-    async def _one(self, url: str, media: Media, budget: Budget, places: asyncio.Semaphore, deadline: float) -> bytes:
+    async def _one(self, url: str, media: Wanted, budget: Budget, places: asyncio.Semaphore, deadline: float) -> bytes:
         """One file. Raises InvalidRequest."""
         try:
             async with asyncio.timeout_at(deadline), places:
@@ -108,11 +111,12 @@ class MediaReader:
         except MediaProblem as problem:
             raise problem.about(media) from None
 
-    async def _get(self, url: str, media: Media, budget: Budget) -> bytes:
+    async def _get(self, url: str, media: Wanted, budget: Budget) -> bytes:
         most = self._access.max_bytes
         match url[:8].partition(":")[0].lower():
             case "data":
-                check_type(url, media.kind, media.param)
+                if isinstance(media, Media):
+                    check_type(url, media.kind, media.param)
                 data = await to_thread.run_sync(decode, url, most) if len(url) > LARGE_CHARS else decode(url, most)
             case "file":
                 data = await to_thread.run_sync(read_file, self._access.directory, url, most)

@@ -16,13 +16,12 @@ from mlx_server.schemas.messages import TokensOf
 
 async def count_tokens(request: Request) -> Response:
     """The tokens of a prompt, exactly as `/v1/messages` would have them."""
-    given, ignored = await read_request(request, anthropic.count_decoder, anthropic.HARMLESS)
-    prompt, tool_use = given.prompt()
+    given, unknown = await read_request(request, anthropic.count_decoder, anthropic.HARMLESS)
+    asked = given.asked()
     deployment = await choose(request, given)
-    tokens = await ask_tokens(request, deployment, TokensOf(prompt, tool_use, "count"))
-    return Response(
-        msgspec.json.encode(anthropic.TokenCount(tokens.count)), 200, ignored_header(ignored), "application/json"
-    )
+    tokens = await ask_tokens(request, deployment, TokensOf(asked.prompt, asked.tool_use, "count"))
+    ignored = ignored_header((*unknown, *given.ignored(asked)))
+    return Response(msgspec.json.encode(anthropic.TokenCount(tokens.count)), 200, ignored, "application/json")
 
 
 messages = endpoint(anthropic.decoder, MessagesEncoder, anthropic.HARMLESS)

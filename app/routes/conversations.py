@@ -20,8 +20,9 @@ from mlx_server.schemas import openai_conversations as schemas
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.openai_responses import check_metadata
 from mlx_server.schemas.openai_responses_answer import item_decoder
-from mlx_server.schemas.openai_responses_input import InputItem, to_items
-from mlx_server.schemas.openai_responses_items import Item, calls_in, new_id
+from mlx_server.schemas.openai_responses_input import InputItem, to_items, unknown_in
+from mlx_server.schemas.openai_responses_items import Item, new_id
+from mlx_server.schemas.openai_responses_messages import refuse_strays
 
 PAGE = ("limit", "order", "after", "include", "include[]")
 """All that may be included is included."""
@@ -31,10 +32,10 @@ async def create(request: Request) -> Response:
     """Begin a conversation."""
     given, ignored = await read_request(request, schemas.create_decoder, {})
     metadata = metadata_of(given.metadata)
-    items = await to_add(request, given.items or [], ())
+    placed, unknown = await to_add(request, given.items or [])
     made = KeptConversation(new_id("conv"), int(time.time()), metadata)
-    await conversations_of(request).create(made, owner_of(request), kept_items(items))
-    return as_json(shown(made), ignored_header(ignored))
+    await conversations_of(request).create(made, owner_of(request), kept_items(item for _, item in placed))
+    return as_json(shown(made), ignored_header((*ignored, *unknown)))
 
 
 async def one(request: Request) -> Response:
@@ -87,10 +88,12 @@ async def add(request: Request) -> Response:
     settings: Settings = request.app.state.settings
     owner, store = owner_of(request), conversations_of(request)
     before = await conversation_items(store_of(request), id_of(request), owner, settings.max_body_bytes)
-    added = await to_add(request, given.items, before)
+    placed, unknown = await to_add(request, given.items)
+    refuse_strays(before, placed)
+    added = [item for _, item in placed]
     if not await store.add(id_of(request), owner, kept_items(added)):
         raise unknown_conversation(id_of(request))
-    return as_json(Page(len(added), True, None).of(list(added)), ignored_header(ignored))
+    return as_json(Page(len(added), True, None).of(added), ignored_header((*ignored, *unknown)))
 
 
 async def one_item(request: Request) -> Response:
@@ -132,12 +135,17 @@ async def conversation_of(request: Request) -> KeptConversation:
     return found
 
 
-async def to_add(request: Request, given: list[InputItem], before: tuple[Item, ...]) -> tuple[Item, ...]:
-    """Items in their full form, after others. Raises InvalidRequest, or HTTPException 404."""
+async def to_add(request: Request, given: list[InputItem]) -> tuple[list[tuple[str, Item]], list[str]]:
+    """Items in their full form with their paths, and the paths of those that nobody here knows, which are left out.
+
+    Raises InvalidRequest, or HTTPException 404.
+    """
     try:
-        return to_items(given, calls_in(before), await referred_to(request, given))
+        items = to_items(given, await referred_to(request, given))
     except InvalidRequest as error:
         raise of_items(error) from None
+    placed = [(f"items[{i}]", item) for i, item in enumerate(items) if item is not None]
+    return placed, unknown_in(given, items, "items")
 
 
 def of_items(error: InvalidRequest) -> InvalidRequest:

@@ -22,16 +22,18 @@ from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.routes.shown import with_files
 from mlx_server.app.settings import Settings
+from mlx_server.app.signs_of_life import SignsOfLife
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas import openai_chat, openai_completions
 from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.generation import NO_LIMIT, GenerationRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
 PERFORMANCE_HEADER = "X-Performance-Metrics"
+PROGRESS_HEADER = "X-Include-Progress"
 
 LARGE_BYTES = 1 << 18
 """Larger bodies are decoded in a thread, beside everybody's streams."""
@@ -101,15 +103,19 @@ async def choose(request: Request, given: Named) -> Deployment:
 
 def make_head(request: Request, deployment: Deployment, given: Named) -> Head:
     """What the answer will say of itself."""
-    performance = request.headers.get(PERFORMANCE_HEADER, "").lower() in ("1", "true", "yes")
     return Head(
         uuid.uuid4().hex,
         int(time.time()),
         given.model or deployment.name,
-        deployment.fingerprint,
-        performance,
+        deployment,
+        has_flag(request, PERFORMANCE_HEADER),
         request.scope.get("request_id"),
     )
+
+
+def has_flag(request: Request, header: str) -> bool:
+    """Whether a header of a request says yes."""
+    return request.headers.get(header, "").lower() in ("1", "true", "yes")
 
 
 async def admit(
@@ -122,15 +128,19 @@ async def admit(
 ) -> GenerationResponse:
     """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
     queue, ticket = await submit(request, deployment, given)
-    return GenerationResponse(queue, ticket, encoder, stream=bool(given.stream), ignored=ignored, keep=keep)
+    settings: Settings = request.app.state.settings
+    signs = SignsOfLife(queue, ticket, settings.keepalive_s) if given.stream else None
+    return GenerationResponse(queue, ticket, encoder, signs, ignored=ignored, keep=keep)
 
 
 async def submit(request: Request, deployment: Deployment, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
     """Queue a request. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
 
     def work(deployment: Deployment) -> GenerationRequest:
-        generation = deployment.settle(given.to_generation(deployment.settings.default_max_tokens))
-        return replace(generation, tenant=request.scope[OWNER])
+        longest = deployment.settings.default_max_tokens or NO_LIMIT
+        generation = deployment.settle(given.to_generation(longest))
+        progress = bool(given.stream) and (generation.progress or has_flag(request, PROGRESS_HEADER))
+        return replace(generation, tenant=request.scope[OWNER], progress=progress)
 
     queue, shown = await settled(request, deployment, work)
     return queue, queue.submit(shown, whole=not given.stream)

@@ -19,7 +19,7 @@ from mlx_server.schemas.messages import Load
 from mlx_server.schemas.performance import ModeAnswer, TunedModel, mode_decoder
 
 KEPT_AS = "performance_mode"
-LOADED = ("prefill_step_size", "prefix_cache_bytes", "feature_cache_bytes", "threads")
+LOADED = ("prefill_step_size", "prefix_cache_bytes", "prefix_share", "feature_cache_bytes", "threads")
 """What a mode changes, and workers are told when they are started."""
 
 

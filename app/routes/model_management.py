@@ -122,6 +122,8 @@ async def install(request: Request) -> Response:
     if row is None or row.hub_id != given.model_id or row.path is None or local_path(row.path) is None:
         await hub.details(given.model_id)  # says sooner and better what is wrong
         await unless_left(request, downloaded(request.app.state.downloads, given.model_id, name))
+    fleet: Fleet = request.app.state.fleet
+    fleet.take_in(name)
     answer = Installed(f"Model '{name}' installed successfully", name, given.model_id, "installed")
     return json_answer(answer)
 

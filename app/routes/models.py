@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.abilities import WRITES
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.fleet.device import Device, find_device
 from mlx_server.app.fleet.fleet import Fleet
@@ -26,6 +27,7 @@ from mlx_server.schemas.openai_chat import ChatRequest
 from mlx_server.schemas.openai_completions import CompletionRequest
 from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
+from mlx_server.workers.context_length import shortest
 
 COMPLETIONS = (ChatRequest, CompletionRequest)
 COMPARISONS = (RerankRequest, ScoresRequest)
@@ -40,13 +42,18 @@ CONTENTS: dict[Any, set[str]] = {
 VERBS = {"load": "POST", "unload": "POST", "generate": "POST", "health": "GET, HEAD"}
 """Ends of the paths that are not models' names, and the methods that are allowed there."""
 
+SEEN: dict[str, tuple[str, ...]] = {"vlm": ("image",)}
+"""What a model that is not loaded takes beside text, by its type."""
+
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
 
-def describe(deployment: Deployment) -> Model:
-    """OpenAI's model object, and what the model can do once that is known."""
+def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
+    """OpenAI's model object, and what the model can do: as its files say, or as its worker found out."""
     facts = deployment.facts
-    context_length = facts.context_length if facts else None
+    native = facts.context_length if facts else found.context_length if found else None
+    context_length = facts.max_model_len if facts else shortest(native, deployment.settings.context_length)
+    media = facts.media if facts else SEEN.get(deployment.type, ())
     return Model(
         id=deployment.name,
         object="model",
@@ -54,8 +61,12 @@ def describe(deployment: Deployment) -> Model:
         owned_by="mlx-server",
         status=state_of(deployment).value,
         context_length=context_length,
+        max_model_len=context_length,
+        context_window=context_length,
+        max_input_tokens=context_length,
+        native_context_length=native,
         default_max_tokens=default_max_tokens(deployment, context_length),
-        modalities=Modalities(["text", *(facts.media if facts else ())], OUTPUTS.get(deployment.type, ["text"])),
+        modalities=Modalities(["text", *media], OUTPUTS.get(deployment.type, ["text"])),
         features=Features(
             tools=bool(facts.tools) if facts else None,
             structured_outputs=facts.grammars if facts else None,
@@ -73,8 +84,7 @@ def default_max_tokens(deployment: Deployment, context_length: int | None) -> in
     """How long an answer may be that sets no limit; None for a model that writes none."""
     if deployment.type not in WRITES:
         return None
-    most = deployment.settings.default_max_tokens
-    return min(most, context_length or most)
+    return shortest(deployment.settings.default_max_tokens, context_length)
 
 
 def abilities(facts: ModelFacts | None) -> tuple[bool, bool]:
@@ -105,8 +115,9 @@ def describe_known(known: Managed) -> Model:
     """The same of a model that is not loaded: what its files say."""
     model_type: ModelType = known.settings.type or served_as(known)
     found = known.found
-    most = known.settings.default_max_tokens
-    context_length = found.context_length if found else None
+    native = found.context_length if found else None
+    context_length = shortest(native, known.settings.context_length)
+    longest = shortest(known.settings.default_max_tokens, context_length)
     return Model(
         id=known.name,
         object="model",
@@ -114,8 +125,12 @@ def describe_known(known: Managed) -> Model:
         owned_by="mlx-server",
         status=known.status,
         context_length=context_length,
-        default_max_tokens=min(most, context_length or most) if model_type in WRITES else None,
-        modalities=Modalities(["text"], OUTPUTS.get(model_type, ["text"])),
+        max_model_len=context_length,
+        context_window=context_length,
+        max_input_tokens=context_length,
+        native_context_length=native,
+        default_max_tokens=longest if model_type in WRITES else None,
+        modalities=Modalities(["text", *SEEN.get(model_type, ())], OUTPUTS.get(model_type, ["text"])),
         features=Features(None, None, None, None, None, None),
         supported_parameters=list(supported_parameters(model_type, False, False)),
         root=known.name,
@@ -143,12 +158,16 @@ async def one_model(request: Request) -> Response:
 
 
 async def get_model(request: Request) -> Response:
-    """All that is known of it."""
-    model = await one_managed(request, request.path_params["name"])
+    """All that is known of the model that a request of this name reaches: `id` is the name as asked, `root` its own."""
+    name = request.path_params["name"]
+    fleet: Fleet = request.app.state.fleet
+    sole = fleet.settings.sole
+    reaches_sole = sole is not None and all(known.name != name for known in await fleet.known())
+    model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
     row = model.row
     return json_answer(
         ModelDetails(
-            **msgspec.structs.asdict(object_of(model)),
+            **msgspec.structs.asdict(object_of(model)) | {"id": name},
             registry_id=row.id if row else None,
             name=model.name,
             path=model.path,
@@ -174,7 +193,7 @@ async def limits(request: Request) -> tuple[Device, int | None]:
 def object_of(model: Managed) -> Model:
     """OpenAI's model object."""
     if model.deployment is not None:
-        return describe(model.deployment)
+        return describe(model.deployment, model.found)
     return describe_known(model)
 
 

@@ -33,7 +33,8 @@ from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.app.settings import Settings
 from mlx_server.schemas import openai_responses, openai_responses_compact
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Sampling
+from mlx_server.schemas.generation import NO_LIMIT, Sampling
+from mlx_server.schemas.messages import TokensOf
 from mlx_server.schemas.openai_responses import HARMLESS, ResponsesRequest, Turn, WarmUp
 from mlx_server.schemas.openai_responses_answer import ENDS, Deleted, InputTokens
 from mlx_server.schemas.openai_responses_compact import Compaction
@@ -84,8 +85,10 @@ async def input_tokens(request: Request) -> Response:
     given, ignored = await read_request(request, openai_responses.decoder, HARMLESS)
     turn = await turn_of(request, given, Turn)
     deployment = await choose(request, turn)
-    found = await ask_tokens(request, deployment, turn.question())
-    return as_json(InputTokens(found.count), ignored_header(ignored))
+    asked = turn.to_generation(NO_LIMIT)
+    [prompt] = asked.prompts
+    found = await ask_tokens(request, deployment, TokensOf(prompt, asked.tool_use, "count"))
+    return as_json(InputTokens(found.count), ignored_header((*ignored, *asked.ignored)))
 
 
 async def one(request: Request) -> ASGIApp:

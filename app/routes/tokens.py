@@ -21,9 +21,9 @@ async def tokenize(request: Request) -> Response:
     given, ignored = await read_request(request, tokens.tokenize_decoder, tokens.HARMLESS)
     deployment = await choose(request, given)
     found = await ask_tokens(request, deployment, given.question())
-    context_length = deployment.facts.context_length if deployment.facts else None
+    longest = deployment.facts.max_model_len if deployment.facts else None
     pieces = found.pieces if given.return_token_strs else None
-    answer = tokens.TokenizeAnswer(found.count, context_length, found.ids, pieces)
+    answer = tokens.TokenizeAnswer(found.count, longest, found.ids, pieces)
     return Response(msgspec.json.encode(answer), 200, ignored_header(ignored), "application/json")
 
 

@@ -1,5 +1,6 @@
 """Anthropic's Python SDK as the client, on real servers."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import anthropic
 import httpx
 import pytest
 from anthropic.types import TextBlock
+from support.documents import pdf
 from support.raw import RawClient
 from support.servers import SCRIPTED, Server
 
@@ -134,10 +136,28 @@ def test_model_that_does_not_reason_is_only_told_not_to(client: anthropic.Anthro
 @pytest.mark.model
 def test_prompt_that_is_too_long_is_refused(client: anthropic.Anthropic) -> None:
     long = [{"role": "user", "content": "one two " * 8192}]
-    with pytest.raises(anthropic.BadRequestError, match="this model's context is 8192 tokens"):
+    with pytest.raises(anthropic.BadRequestError, match="maximum context length is 8192 tokens"):
         client.messages.create(model=MODEL, max_tokens=1, messages=long)
     # What is too long can still be counted: that is how a client finds out.
     assert client.messages.count_tokens(model=MODEL, messages=long).input_tokens > 16384
+
+
+@pytest.mark.model
+def test_documents_are_read(client: anthropic.Anthropic) -> None:
+    data = base64.b64encode(pdf("Paris is the capital", "of France")).decode()
+    source: Any = {"type": "base64", "media_type": "application/pdf", "data": data}
+    question: Any = {"type": "text", "text": "What is Paris?"}
+    given: Any = [{"role": "user", "content": [{"type": "document", "source": source, "title": "Cities"}, question]}]
+    text = '<document title="Cities">\nParis is the capital\n\nof France\n</document>\nWhat is Paris?'
+    same: Any = [{"role": "user", "content": text}]
+    counted = client.messages.count_tokens(model=MODEL, messages=same).input_tokens
+    assert client.messages.count_tokens(model=MODEL, messages=given).input_tokens == counted
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 10, **GREEDY}
+    shown, told = (client.messages.create(**asked, messages=messages) for messages in (given, same))
+    assert shown.content == told.content
+    picture: Any = [{"role": "user", "content": [{"type": "document", "source": {**source, "data": "iVBORw0KGgoA"}}]}]
+    with pytest.raises(anthropic.BadRequestError, match="neither a PDF nor a text"):
+        client.messages.create(**asked, messages=picture)
 
 
 WEATHER: Any = {
@@ -221,8 +241,9 @@ def test_every_refusal_is_an_error_of_the_sdk(
     with pytest.raises(anthropic.BadRequestError) as bad:
         client.messages.create(**{**asked, "max_tokens": 0})
     check_error(bad.value, 400, "invalid_request_error", None)
+    search: Any = {"type": "web_search_20250305", "name": "web_search"}
     with pytest.raises(anthropic.BadRequestError) as unsupported:
-        client.messages.create(**asked, container="c")
+        client.messages.create(**asked, tools=[search], tool_choice={"type": "any"})
     check_error(unsupported.value, 400, "invalid_request_error", "unsupported_parameter")
     with pytest.raises(anthropic.AuthenticationError) as wrong:
         connect(small_server, "wrong").messages.create(**asked)
@@ -264,13 +285,11 @@ def test_refusals_before_any_route_have_the_shape_of_their_path(scripted_server:
 
 
 def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
-    for path in (PATH, f"{PATH}/count_tokens"):
-        body = body_of("one two", wizardry=1)
-        if path != PATH:
-            del body["max_tokens"]
-        response = scripted_server.post(path, body)
+    for path, ignored in ((PATH, "wizardry, container"), (f"{PATH}/count_tokens", "wizardry, container, max_tokens")):
+        headers = {"anthropic-beta": "sorcery-2099-01-01"}
+        response = scripted_server.post(path, body_of("one two", wizardry=1, container="c"), headers=headers)
         assert response.status_code == 200, response.text
-        assert response.headers["x-ignored-fields"] == "wizardry"
+        assert response.headers["x-ignored-fields"] == ignored
 
 
 # --- late failures ---

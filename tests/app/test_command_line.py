@@ -180,7 +180,9 @@ def test_environment_says_what_flags_say(launch: Callable[..., Server]) -> None:
         "MLX_SERVER_PORT": "0",
         "MLX_SERVER_MAX_CONCURRENCY": "3",
         "MLX_SERVER_QUEUE_SIZE": "7",
-        "MLX_SERVER_QUEUE_TIMEOUT": "0.7",
+        "MLX_SERVER_QUEUE_TIMEOUT": "60",
+        "MLX_SERVER_REQUEST_TIMEOUT": "0.7",
+        "MLX_SERVER_KEEPALIVE": "0",
         "MLX_SERVER_DEFAULT_MAX_TOKENS": "5",
         "MLX_SERVER_MAX_BODY_BYTES": "2048",
         "MLX_SERVER_LOG_LEVEL": "error",
@@ -190,7 +192,7 @@ def test_environment_says_what_flags_say(launch: Callable[..., Server]) -> None:
     assert (stats["max_concurrency"], stats["max_queue_size"]) == (3, 8), "a flag wins over its variable"
     assert server.get("/v1/models").json()["data"][0]["id"] == "from/the-environment"
     assert server.chat({"tokens": 50}).json()["usage"]["completion_tokens"] == 5
-    assert server.chat({"first_token_s": 60}).json()["detail"].endswith("timed out after 0.7 seconds")
+    assert server.chat({"first_token_s": 60}).json()["detail"].endswith("after 0.7 seconds in all (--request-timeout)")
     assert server.post("/v1/chat/completions", b" " * 2049).status_code == 413
     assert "INFO" not in server.output()
 

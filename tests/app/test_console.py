@@ -14,7 +14,7 @@ from mlx_server.schemas.openai_chat import ChatRequest
 from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import RerankRequest
 
-FACTS = ModelFacts(8, 512, 1000, 1 << 20, "bert", "a device")
+FACTS = ModelFacts(8, 1024, 1000, 1 << 20, "bert", "a device", max_model_len=512)
 
 
 @pytest.mark.parametrize(

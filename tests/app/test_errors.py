@@ -41,7 +41,7 @@ def message_with(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
 @pytest.mark.parametrize(
     "parameter",
-    [{"store": True}, {"audio": {"voice": "x"}}, {"verbosity": "low"}, {"service_tier": "flex"}, {"modalities": []}],
+    [{"add_generation_prompt": False}, {"modalities": ["text", "audio"]}, {"modalities": []}],
     ids=str,
 )
 def test_unsupported_parameter_is_refused_by_name(server: Server, endpoint: str, parameter: dict[str, Any]) -> None:
@@ -50,6 +50,20 @@ def test_unsupported_parameter_is_refused_by_name(server: Server, endpoint: str,
     error = check_shape(server.post(endpoint, {**given, **parameter}), 400, name)
     assert error["code"] == "unsupported_parameter"
     assert error["message"].startswith(f"`{name}` is not supported by this server.")
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
+def test_parameters_that_change_nothing_here_are_served_and_named(server: Server, endpoint: str) -> None:
+    given = {"messages": MESSAGES} if endpoint == CHAT else {"prompt": "hi"}
+    idle = {"store": True, "audio": {"voice": "x"}, "verbosity": "low", "service_tier": "flex", "prediction": {}}
+    options = {"stream": True, "stream_options": {"include_obfuscation": True}}
+    usual = {"modalities": ["text"], "moderation": None}
+    response = server.post(endpoint, {**given, **idle, **options, **usual, "web_search_options": {}})
+    assert response.status_code == 200, response.text
+    named = {*idle, "web_search_options", "stream_options.include_obfuscation"}
+    assert set(response.headers["x-ignored-fields"].split(", ")) == named
+    usual = {"store": False, "verbosity": "medium", "service_tier": "auto"}
+    assert "x-ignored-fields" not in server.post(endpoint, {**given, **usual}).headers
 
 
 def test_parameters_that_change_nothing_are_accepted(server: Server) -> None:
@@ -163,7 +177,7 @@ def test_prompt_longer_than_the_context_is_refused_with_both_numbers(smollm2_ser
     assert str(context) in error["message"]
     assert str(context + 5) in error["message"]
     error = check_shape(smollm2_server.chat("one two " * context, stream=stream), 400, "messages")
-    assert f"this model's context is {context} tokens" in error["message"]
+    assert f"maximum context length is {context} tokens" in error["message"]
 
 
 @pytest.mark.model

@@ -1,5 +1,6 @@
 """`/v1/models`: what is served, under the name it was given."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,8 +37,9 @@ def test_list_has_the_one_model(server: Server) -> None:
         "object": "model",
         "owned_by": "mlx-server",
         "status": "loaded",
-        "context_length": 1 << 24,
-        "default_max_tokens": 4096,
+        **dict.fromkeys(("context_length", "max_model_len", "context_window", "max_input_tokens"), 1 << 24),
+        "native_context_length": 1 << 24,
+        "default_max_tokens": 1 << 24,
         "modalities": {"input": ["text", "image", "audio", "video"], "output": ["text"]},
         "features": {
             "tools": False,
@@ -104,11 +106,40 @@ def test_sdk_retrieves_a_name_with_slashes(server: Server) -> None:
         assert client.models.retrieve(NAME).id == NAME
 
 
-@pytest.mark.parametrize("path", ["other", "org", "org/sub", f"{NAME}/more", NAME.upper()])
-def test_other_names_are_not_found(server: Server, path: str) -> None:
-    answer = server.get(f"/v1/models/{path}")
-    assert answer.status_code == 404
-    assert answer.json()["detail"] == f"Model {path!r} not found"
+@pytest.mark.parametrize("name", ["gpt-4o-mini", "org", "org/sub", f"{NAME}/more", NAME.upper()])
+def test_only_model_is_found_by_any_name_as_requests_reach_it(server: Server, name: str) -> None:
+    with sdk(server) as client:
+        found = client.models.retrieve(name)
+    assert (found.id, found.model_extra and found.model_extra["root"]) == (name, NAME)
+    assert [model["id"] for model in server.get("/v1/models").json()["data"]] == [NAME]
+
+
+def test_models_of_earlier_launches_are_neither_listed_nor_named(
+    launch: Callable[..., Server], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    env = {"MLX_SERVER_DATA_DIR": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "cache")}
+    folder = tiny_model("llama")
+    rotten = shutil.copytree(folder, tmp_path / "rotten")
+    (rotten / "tokenizer.json").write_text("{")
+    first = launch("--model", f"gpt-4o-mini={folder}", "--model", f"broken={rotten}", env=env, wait=False)
+    first.wait_listening()
+    first.wait_until(lambda: first.get("/health/ready").status_code == 200)
+    assert first.stop() == 0
+
+    alone = launch(*SCRIPTED, "--model-name", "own", env=env)
+    assert [model["id"] for model in alone.get("/v1/models").json()["data"]] == ["own"]
+    answer = alone.chat("hi", model="gpt-4o-mini")
+    assert answer.headers.get("x-ignored-fields") is None
+    assert alone.get("/v1/queue/stats").json()["models"].keys() == {"own"}, "nothing else was loaded"
+    assert alone.post("/v1/models/gpt-4o-mini/load", b"").status_code == 200, "but the operator may have it"
+    assert {model["id"] for model in alone.get("/v1/models").json()["data"]} == {"own", "gpt-4o-mini"}
+    assert alone.complete("hi", model="gpt-4o-mini", max_tokens=1).status_code == 200
+    assert alone.get("/v1/queue/stats").json()["models"].keys() == {"own", "gpt-4o-mini"}
+    assert alone.stop() == 0
+
+    several = launch("--model", "a=scripted", "--model", "b=scripted", "--model-type", "scripted", env=env)
+    assert [model["id"] for model in several.get("/v1/models").json()["data"]] == ["a", "b", "gpt-4o-mini"]
+    assert several.get("/v1/models/nobody").status_code == 404
 
 
 def test_answers_carry_the_configured_name_or_the_clients(server: Server) -> None:
@@ -128,5 +159,6 @@ def test_name_comes_from_the_folder(launch: Callable[..., Server], tiny_model: C
     server.wait_ready()
     model = server.get(f"/v1/models/{folder.name}").json()
     assert (model["context_length"], model["default_max_tokens"]) == (512, 512)
+    assert (model["max_model_len"], model["native_context_length"]) == (512, 512)
     features = model["features"]
     assert (features["tools"], features["structured_outputs"], features["reasoning"]) == (True, True, False)

@@ -284,8 +284,8 @@ def test_bad_request_names_the_field(scripted_server: Server) -> None:
 
 def test_unsupported_parameter_is_a_bad_request(scripted_server: Server) -> None:
     with sdk(scripted_server) as client, pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model=MODEL, messages=ask("hi"), store=True)
-    assert (caught.value.param, caught.value.code) == ("store", "unsupported_parameter")
+        client.chat.completions.create(model=MODEL, messages=ask("hi"), modalities=["text", "audio"])
+    assert (caught.value.param, caught.value.code) == ("modalities", "unsupported_parameter")
 
 
 def test_unknown_model_is_not_found(scripted_server: Server) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from mlx_server.app.load_spec import load_of
 from mlx_server.app.performance import LEAST_CHUNK, Mode, Tuning
-from mlx_server.app.settings import ModelSettings
+from mlx_server.app.settings import ModelSettings, Settings
 
 SETTINGS = ModelSettings("m", prefill_step_size=512, feature_cache_bytes=1000, prefix_cache_bytes=3000)
 
@@ -25,6 +26,14 @@ def test_mode_is_a_share_of_what_is_configured(
     assert (tuning.rows(8), tuning.threads(10), tuned.prefill_step_size) == (rows, threads, chunk)
     assert (tuned.feature_cache_bytes, tuned.prefix_cache_bytes) == caches
     assert tuned.rows("lm") == SETTINGS.rows("lm"), "memory was granted for these"
+
+
+def test_what_memory_allows_stays_what_it_allows_and_its_share_follows_the_mode() -> None:
+    tuning = Tuning()
+    for mode, share in ((Mode.EFFICIENCY, 0.125), (Mode.BALANCED, 0.25), (Mode.PERFORMANCE, 0.5)):
+        tuning.mode = mode
+        spec = load_of(ModelSettings("m"), "lm", Settings(), tuning)
+        assert (spec.prefix_cache_bytes, spec.prefix_share) == (None, share)
 
 
 def test_least_is_enough_to_serve() -> None:

@@ -167,20 +167,75 @@ def test_input_items_come_in_pages(client: openai.OpenAI, scripted_server: Serve
     assert ([item.content[0].text for item in rest.data], rest.has_more) == (["2", "3", "4"], False)
 
 
+EXIT = {"type": "exit", "exit_code": 0}
+ITEMS: list[dict[str, Any]] = [
+    {"type": "message", "role": "developer", "content": "a"},
+    {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "b"}]},
+    {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "c", "annotations": []}],
+    },
+    {"type": "function_call", "call_id": "c1", "name": "add", "namespace": "mcp__x", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c1", "output": "1"},
+    {"type": "custom_tool_call", "call_id": "c2", "name": "edit", "input": "x"},
+    {
+        "type": "custom_tool_call_output",
+        "call_id": "c2",
+        "output": [{"type": "input_file", "file_data": "data:text/plain,ok", "filename": "a.txt"}],
+    },
+    {"type": "local_shell_call", "call_id": "c3", "action": {"type": "exec", "command": ["ls"], "env": {}}},
+    {"type": "local_shell_call_output", "id": "c3", "output": "x"},
+    {"type": "shell_call", "call_id": "c4", "action": {"commands": ["ls"], "timeout_ms": None}},
+    {"type": "shell_call_output", "call_id": "c4", "output": [{"stdout": "x", "stderr": "", "outcome": EXIT}]},
+    {"type": "apply_patch_call", "call_id": "c5", "operation": {"type": "delete_file", "path": "a"}},
+    {"type": "apply_patch_call_output", "call_id": "c5", "status": "failed", "output": "no"},
+    {"type": "tool_search_call", "call_id": "c6", "execution": "client", "arguments": {"query": "q"}},
+    {
+        "type": "tool_search_output",
+        "call_id": "c6",
+        "execution": "client",
+        "tools": [{"type": "function", "name": "f"}],
+    },
+    {"type": "additional_tools", "role": "developer", "tools": [{"type": "custom", "name": "g"}]},
+    {"type": "web_search_call", "action": {"type": "search", "query": "x"}},
+    {"type": "file_search_call", "queries": ["x"], "results": [{"filename": "a", "text": "b"}]},
+    {"type": "code_interpreter_call", "container_id": "c", "code": "1", "outputs": None},
+    {"type": "image_generation_call", "result": None},
+    {"type": "computer_call", "call_id": "c7", "action": {"type": "screenshot"}, "pending_safety_checks": []},
+    {"type": "computer_call_output", "call_id": "c7", "output": {"type": "computer_screenshot", "file_id": "f"}},
+    {"type": "mcp_list_tools", "server_label": "s", "tools": [{"name": "f", "input_schema": {}}]},
+    {"type": "mcp_call", "server_label": "s", "name": "f", "arguments": "{}", "output": "x"},
+    {"type": "mcp_approval_request", "server_label": "s", "name": "f", "arguments": "{}"},
+    {"type": "mcp_approval_response", "approval_request_id": "a", "approve": True},
+    {"type": "compaction", "encrypted_content": "gAAA"},
+]
+
+
 def test_items_of_every_kind_are_kept_in_their_full_form(client: openai.OpenAI, scripted_server: Server) -> None:
-    answer = ask(
-        client,
-        [
-            {"role": "developer", "content": "a"},
-            {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "b"}]},
-            {"role": "assistant", "content": [{"type": "output_text", "text": "c", "annotations": []}]},
-            {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"},
-            {"type": "function_call_output", "call_id": "c1", "output": "1"},
-        ],
-    )
-    page = scripted_server.get(f"{RESPONSES}/{answer.id}/input_items?order=asc", **SAME_KEY).json()
+    answer = ask(client, ITEMS)
+    more = ask(client, [*ITEMS, {"type": "unheard_of"}], previous_response_id=answer.id)
+    page = scripted_server.get(f"{RESPONSES}/{more.id}/input_items?order=asc&limit=100", **SAME_KEY).json()
     kinds = [item.type for item in strict(ResponseItemList, page).data]
-    assert kinds == ["message", "reasoning", "message", "function_call", "function_call_output"]
+    given = [item["type"] for item in ITEMS]
+    assert kinds == [*given, "message", *given]
+    assert ask(client, page["data"]).status == answer.status
+
+
+def test_what_of_a_request_changes_nothing_is_named(scripted_server: Server) -> None:
+    tools = [{"type": "web_search"}, {"type": "function", "name": "f"}]
+    items = [{"role": "user", "content": "Hi"}, {"type": "compaction", "encrypted_content": "gAAA"}, {"type": "odd"}]
+    for more in ({}, {"stream": True}, {"background": True}):
+        given = {"input": items, "tools": tools, "text": {"verbosity": "low"}, "nonsense": 1, **more}
+        answer = scripted_server.post(RESPONSES, given)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-ignored-fields"].split(", ") == [
+            "nonsense",
+            "text.verbosity",
+            "tools[0].web_search",
+            "input[2].odd",
+            "input[1].compaction",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -335,6 +390,26 @@ def test_real_model_calls_a_function_and_gets_its_result(smollm2_server: Server)
         result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
         second = ask(client, [result], previous_response_id=first.id, tool_choice="none", **given)
         assert second.output_text
+
+
+@pytest.mark.model
+def test_real_model_calls_a_custom_tool_with_a_text(smollm2_server: Server) -> None:
+    given: dict[str, Any] = {
+        "tools": [{"type": "custom", "name": "note", "description": "Notes a text."}, {"type": "web_search"}],
+        "tool_choice": {"type": "custom", "name": "note"},
+        "temperature": 0,
+        "max_output_tokens": 60,
+    }
+    with sdk(smollm2_server) as client:
+        [call] = ask(client, "Note the capital of France.", **given).output
+        assert (call.type, call.name) == ("custom_tool_call", "note")
+        assert call.input
+        events = list(ask(client, "Note the capital of France.", stream=True, **given))
+        deltas = [event.delta for event in events if event.type == "response.custom_tool_call_input.delta"]
+        assert "".join(deltas) == call.input == events[-1].response.output[0].input
+        result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "Noted."}
+        sent = [{"role": "user", "content": "Note the capital of France."}, call.to_dict(), result]
+        assert ask(client, sent, max_output_tokens=5).output_text
 
 
 @pytest.mark.model

@@ -1,11 +1,25 @@
 import traceback
+from collections.abc import Callable
 
 import pytest
 from support.queues import Harness, failures_of, read, text_of
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.messages import Failed, FailureKind, Finished, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.messages import (
+    Failed,
+    FailureKind,
+    Finished,
+    Prepared,
+    Progress,
+    Reasoning,
+    Score,
+    Started,
+    StepEvent,
+    Text,
+    ToolCall,
+    Vector,
+)
 
 
 def _states(*tickets: Ticket) -> list[str]:
@@ -182,7 +196,7 @@ def test_timeout_ends_waiting_and_running_requests_and_stops_their_work() -> Non
         [failed] = read(ticket.mailbox)
         assert isinstance(failed, Failed)
         assert failed.kind is FailureKind.TIMEOUT
-        assert failed.message == "Request processing timed out after 300 seconds"
+        assert failed.message == "Request processing timed out after 300 seconds without a token (--queue-timeout)"
     assert harness.queue.statistics.timed_out == 2
 
 
@@ -202,7 +216,92 @@ def test_timeout_message_has_no_needless_decimals() -> None:
     harness.timers.advance(2.5)
     [failed] = read(ticket.mailbox)
     assert isinstance(failed, Failed)
-    assert failed.message == "Request processing timed out after 2.5 seconds"
+    assert failed.message == "Request processing timed out after 2.5 seconds without a token (--queue-timeout)"
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        lambda ticket, index: Text(ticket.id, 0, "x", 1),
+        lambda ticket, index: Text(ticket.id, 0, "", 64),
+        lambda ticket, index: Reasoning(ticket.id, 1, "hm", 1),
+        lambda ticket, index: ToolCall(ticket.id, 1, 0, "{", 1),
+        lambda ticket, index: Vector(ticket.id, index, b""),
+        lambda ticket, index: Score(ticket.id, index, 0.5),
+        lambda ticket, index: Finished(ticket.id, index, "stop", 1, 0, 1),
+    ],
+    ids=["text", "only-a-count", "reasoning", "call", "vector", "score", "a-choice"],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_timeout_counts_from_the_last_progress(progress: Callable[[Ticket, int], StepEvent], whole: bool) -> None:
+    harness = Harness(concurrency=8, timeout_s=10.0)
+    ticket = harness.submit(rows=6, whole=whole)
+    for index in range(5):
+        harness.timers.advance(9)
+        harness.deliver([progress(ticket, index)])
+        assert harness.timers.pending == 1
+    harness.timers.advance(9.9)
+    assert ticket.state is TicketState.RUNNING
+    harness.timers.advance(0.1)
+    assert ticket.state is TicketState.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    "event",
+    [lambda id_: Prepared(id_, 9), lambda id_: Started(id_, 0, 9, 0), lambda id_: Progress(id_, 5)],
+    ids=["prepared", "started", "progress"],
+)
+def test_timeout_until_the_first_token_is_not_moved_by_the_prompt(event: Callable[[int], StepEvent]) -> None:
+    harness = Harness(timeout_s=10.0)
+    ticket = harness.submit()
+    harness.timers.advance(9)
+    harness.deliver([event(ticket.id)])
+    harness.timers.advance(1)
+    assert ticket.state is TicketState.TIMED_OUT
+
+
+def test_request_limit_ends_what_makes_progress() -> None:
+    harness = Harness(timeout_s=10.0, limit_s=25.0)
+    ticket = harness.submit()
+    for _ in range(4):
+        harness.timers.advance(6)
+        harness.say(ticket)
+    harness.timers.advance(1)
+    assert ticket.state is TicketState.TIMED_OUT
+    failed = read(ticket.mailbox)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.message == "Request processing timed out after 25 seconds in all (--request-timeout)"
+
+
+def test_a_replayed_answer_keeps_the_time_that_its_progress_gave() -> None:
+    harness = Harness(timeout_s=10.0)
+    ticket = harness.submit(whole=True)
+    harness.timers.advance(9)
+    harness.say(ticket)
+    harness.timers.advance(5)
+    harness.lose("it died")
+    harness.ready(1)
+    harness.timers.advance(4.9)
+    assert ticket.state is TicketState.RUNNING
+    harness.timers.advance(0.1)
+    assert ticket.state is TicketState.TIMED_OUT
+
+
+def test_place_counts_those_that_have_no_row_yet() -> None:
+    harness = Harness(concurrency=1)
+    tickets = [harness.submit() for _ in range(4)]
+    assert [harness.queue.place(ticket) for ticket in tickets] == [None, 1, 2, 3]
+    harness.queue.cancel(tickets[1])
+    assert [harness.queue.place(ticket) for ticket in tickets] == [None, None, 1, 2]
+
+
+def test_progress_is_known_until_the_worker_is_lost() -> None:
+    harness = Harness()
+    ticket = harness.submit()
+    harness.deliver([Progress(ticket.id, 5)])
+    assert ticket.progress == Progress(ticket.id, 5)
+    harness.lose("it died")
+    assert ticket.progress is None
 
 
 def test_timers_of_ended_requests_are_taken_back() -> None:

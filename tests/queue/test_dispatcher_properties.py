@@ -87,7 +87,11 @@ class World:
         """Rows that later requests got while a request had had none, by ticket."""
         self.timers = FakeTimers()
         self.queue = Dispatcher(
-            self.timers, queue_size=self.random.randint(0, 6), concurrency=self.random.randint(1, 4), timeout_s=40.0
+            self.timers,
+            queue_size=self.random.randint(0, 6),
+            concurrency=self.random.randint(1, 4),
+            timeout_s=20.0,
+            limit_s=40.0,
         )
         self.workers: dict[Lane, CheckingWorker] = {}
         for _ in range(workers):
@@ -202,6 +206,8 @@ class World:
         assert queue.waiting + queue.running == queue.live
         assert queue.idle.is_set() == (not live)
         assert self.timers.pending == len(live)
+        now = self.timers.time()
+        assert all(now < ticket.deadline <= ticket.submitted_at + 40.0 for ticket in live)
         assert queue.rows_used == sum(ticket.rows_held for ticket in live)
         for lane, worker in self.workers.items():
             self.check_lane(lane, worker, live)

@@ -41,6 +41,7 @@ from mlx_server.schemas.messages import (
     ModelFacts,
     NoAnswer,
     Prepared,
+    Progress,
     Ready,
     Reasoning,
     Score,
@@ -132,7 +133,7 @@ FROM_WORKER: list[FromWorker] = [
     LoadFailed("no such model"),
     Step(EVENTS),
     Step([]),
-    Step([Prepared(1, 10, ("a",)), Started(1, 0, 10, 4), *EVENTS]),
+    Step([Prepared(1, 10, ("a",)), Started(1, 0, 10, 4), Progress(1, 5), *EVENTS]),
     Answered(1, Tokens(2, (0, 49151), ("", "Ġa"))),
     Answered(2, Decoded("Größe 🙂")),
     Answered(3, NoAnswer(FailureKind.INVALID, "no such token", "tokens", "code")),
@@ -156,7 +157,7 @@ def test_messages_from_the_worker_survive_the_wire(message: FromWorker) -> None:
     [
         (ToWorker, TO_WORKER),
         (FromWorker, FROM_WORKER),
-        (StepEvent, [Prepared(1, 10, ("a",)), Started(1, 0, 10, 4), *EVENTS]),
+        (StepEvent, [Prepared(1, 10, ("a",)), Started(1, 0, 10, 4), Progress(1, 5), *EVENTS]),
     ],
     ids=["to-worker", "from-worker", "events"],
 )

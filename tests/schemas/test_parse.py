@@ -153,8 +153,8 @@ def test_parse_reports_fields_that_nobody_knows() -> None:
 
 
 def test_parse_names_a_harmless_field_that_is_no_number_of_ours() -> None:
-    refusal = _refusal(b'{"messages": [{"role": "user", "content": "a"}], "service_tier": ' + b"9" * 5000 + b"}")
-    assert (refusal.message, refusal.param) == ("`service_tier`: Integer value out of range.", "service_tier")
+    refusal = _refusal(b'{"messages": [{"role": "user", "content": "a"}], "modalities": ' + b"9" * 5000 + b"}")
+    assert (refusal.message, refusal.param) == ("`modalities`: Integer value out of range.", "modalities")
 
 
 def test_parse_takes_the_last_of_fields_given_twice() -> None:
@@ -189,7 +189,7 @@ def test_parse_does_not_take_one_type_for_another(name: str, value: Any) -> None
 
 def test_parse_names_the_first_of_several_unsupported_parameters() -> None:
     unsupported = dict.fromkeys(reversed(HARMLESS), "something")
-    for _ in range(3):
+    for _ in HARMLESS:
         first = next(iter(unsupported))
         assert _refusal({"messages": MESSAGES, **unsupported}).param == first
         del unsupported[first]

@@ -40,8 +40,8 @@ def _tool(**more: Any) -> dict[str, Any]:
             ["messages[0].content[1].z"],
         ),
         (
-            {"messages": [{"role": "assistant", "tool_calls": [CALL, {**CALL, "index": 1}]}]},
-            ["messages[0].tool_calls[1].index"],
+            {"messages": [{"role": "assistant", "tool_calls": [CALL, {**CALL, "index": 1, "number": 1}]}]},
+            ["messages[0].tool_calls[1].number"],
         ),
         (
             {"messages": [{"role": "assistant", "function_call": {"name": "f", "arguments": "", "x": 1}}]},
@@ -58,6 +58,7 @@ def _tool(**more: Any) -> dict[str, Any]:
             ["tool_choice.function.q"],
         ),
         ({"messages": [{**HI, "foo": 1}], "bar": 2}, ["messages[0].foo", "bar"]),
+        ({"messages": [{**HI, "foo": None}], "bar": None}, []),
         ({"bar": 2, "messages": [{**HI, "foo": 1}]}, ["bar", "messages[0].foo"]),
         ({"messages": [{**HI, "a.b": 1, "c[0]": 1}]}, ["messages[0].a.b", "messages[0].c[0]"]),
     ],

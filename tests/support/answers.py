@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from mlx_server.app.encoders.head import Head
@@ -19,7 +20,7 @@ from mlx_server.schemas.messages import (
     ToolCall,
 )
 
-HEAD = Head("1234", 1_700_000_000, "org/model", "fp_ab")
+HEAD = Head("1234", 1_700_000_000, "org/model", SimpleNamespace(fingerprint="fp_ab"))
 
 
 def text(said: str, index: int = 0, *chosen: ChosenToken) -> Text:

@@ -60,12 +60,12 @@ def gathered(pieces: Iterable[Piece]) -> Read:
     return read
 
 
-def through(markup: Markup, pieces: Iterable[str]) -> Read:
-    """A text in pieces through a markup."""
+def through(markup: Markup, pieces: Iterable[str], *, cut: bool = False) -> Read:
+    """A text in pieces through a markup; `cut`: it ends because it may not be longer."""
     out: list[Piece] = []
     for piece in pieces:
         out += markup.feed(piece)
-    out += markup.flush()
+    out += markup.flush(cut=cut)
     read = gathered(out)
     read.whole, read.complete = markup.calls, markup.complete
     return read
@@ -89,14 +89,14 @@ def read(
     tools: tuple[Tool, ...] = TOOLS,
     use: ToolUse | None = None,
     starts_thinking: bool = False,
+    cut: bool = False,
     seeds: int = 12,
 ) -> Read:
     """What comes of a text; the same wherever it is cut."""
 
     def once(pieces: list[str]) -> Read:
-        return through(
-            dialect.markup(Speech(tools, use or ToolUse(), hermes=False), starts_thinking=starts_thinking), pieces
-        )
+        speech = Speech(tools, use or ToolUse(), hermes=False)
+        return through(dialect.markup(speech, starts_thinking=starts_thinking), pieces, cut=cut)
 
     whole = once([text])
     for seed in range(seeds):

@@ -69,23 +69,33 @@ THINKING_TEMPLATE = TEMPLATE.replace(
 )
 
 
-def make_model(folder: Path, architecture: str, seed: int = 0, *, thinks: bool = False) -> Path:
+def make_model(
+    folder: Path,
+    architecture: str,
+    seed: int = 0,
+    *,
+    thinks: bool = False,
+    vocabulary: tuple[int, int] | None = None,
+    **more: Any,
+) -> Path:
     """Write a random model of an architecture that mlx-lm serves; returns its folder.
 
     One that `thinks` has the marks of reasoning, and a template that forbids it, opens it or leaves it to the model.
+    `vocabulary`: the folder has a tokenizer of this size, with the id that ends a turn. `more` is for the config.
     """
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.utils import _get_classes
 
     special, template = (SPECIAL, TEMPLATE) if not thinks else ([*SPECIAL, "<think>", "</think>"], THINKING_TEMPLATE)
-    vocab_size, end = write_tokenizer(folder, special, template)
+    vocab_size, end = vocabulary or write_tokenizer(folder, special, template)
     config = {
         "model_type": architecture,
         "vocab_size": vocab_size,
         "eos_token_id": end,
         "bos_token_id": 1,
         **ARCHITECTURES[architecture],
+        **more,
     }
     (folder / "config.json").write_text(json.dumps(config))
     model_class, arguments_class = _get_classes(config)

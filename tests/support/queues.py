@@ -73,10 +73,13 @@ class Harness:
         concurrency: int = 1,
         ready_rows: int | None = None,
         timeout_s: float = 300.0,
+        limit_s: float | None = None,
         workers: int = 1,
     ) -> None:
         self.timers = FakeTimers()
-        self.queue = Dispatcher(self.timers, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s)
+        self.queue = Dispatcher(
+            self.timers, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s, limit_s=limit_s
+        )
         self.workers = [RecordingWorker() for _ in range(workers)]
         self.lanes = [self.queue.add_lane(worker) for worker in self.workers]
         rows = concurrency if ready_rows is None else ready_rows

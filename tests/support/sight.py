@@ -45,8 +45,9 @@ class Sight:
 
         from mlx_server.schemas.generation import Sampling
         from mlx_server.schemas.messages import MediaLimits
+        from mlx_server.workers.context_length import context_length
         from mlx_server.workers.engine.dialect import Dialect
-        from mlx_server.workers.engine.loading import read_context_length, read_tokenizer
+        from mlx_server.workers.engine.loading import read_tokenizer
         from mlx_server.workers.engine.media import MediaDecoder
         from mlx_server.workers.engine.prompts import PromptMaker
         from mlx_server.workers.engine.vision.inputs import InputReader
@@ -65,7 +66,7 @@ class Sight:
         self.prompts = PromptMaker(
             self.tokenizer,
             size,
-            read_context_length(config),
+            context_length(config),
             Sampling(),
             vocabulary,
             Dialect.of(self.tokenizer),

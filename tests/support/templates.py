@@ -7,6 +7,13 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from jinja2.exceptions import TemplateError
+
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.workers.engine.templates.efforts import known_efforts
+from mlx_server.workers.engine.templates.kinds import Conversation, end_marked
+from mlx_server.workers.engine.templates.language import environment, variables
+
 QWEN3 = """
 {%- if tools %}
 {{- '<|im_start|>system\\n' }}
@@ -99,6 +106,101 @@ GEMMA2 = """
 {%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}
 """
 
+LLAMA2 = """
+{%- if messages[0].role == 'system' %}{% set rule = messages[0].content %}{% set turns = messages[1:] %}
+{%- else %}{% set rule = none %}{% set turns = messages %}{% endif %}
+{%- for message in turns %}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+{%- set before = '<<SYS>>\\n' + rule + '\\n<</SYS>>\\n\\n' if loop.first and rule else '' %}
+{%- set said = before + message.content %}
+{%- if message.role == 'user' %}{{ bos_token + '[INST] ' + said | trim + ' [/INST]' }}
+{%- elif message.role == 'assistant' %}{{ ' ' + said | trim + ' ' + eos_token }}{% endif %}
+{%- endfor %}
+"""
+
+PHI3 = """
+{%- for message in messages %}
+{%- if message.role in ('system', 'user', 'assistant') %}
+{{- '<|' + message.role + '|>\\n' + message.content + '<|end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}
+"""
+
+QWEN35 = """
+{%- set ns = namespace(asked=false) %}
+{%- for message in messages %}{% if message.role == 'user' %}{% set ns.asked = true %}{% endif %}{% endfor %}
+{%- if not ns.asked %}{{ raise_exception('No user query found in messages.') }}{% endif %}
+{%- for message in messages %}
+{%- if message.role == 'system' and not loop.first %}
+{{- raise_exception('System message must be at the beginning.') }}
+{%- endif %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content }}
+{%- for call in message.tool_calls or [] %}
+{{- '<function=' + call.function.name + '>' + (call.function.arguments | tojson) + '</function>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}
+"""
+"""Takes a system message in the first place only."""
+
+DEEPSEEK = """
+{%- set ns = namespace(rules='') %}
+{%- for message in messages if message.role == 'system' %}{% set ns.rules = ns.rules + message.content %}{% endfor %}
+{{- bos_token + ns.rules }}
+{%- for message in messages %}
+{%- if message.role == 'user' %}{{ '<User>' + message.content }}
+{%- elif message.role == 'assistant' %}{{ '<Assistant>' + message.content + eos_token }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<Assistant>' }}{% endif %}
+"""
+"""Puts all that the system says before everything else."""
+
+GPT_OSS = """
+{%- if reasoning_effort is not defined %}{% set reasoning_effort = 'medium' %}{% endif %}
+{{- '<|start|>system<|message|>Reasoning: ' + reasoning_effort + '<|end|>' }}
+{%- if messages[0].role in ('developer', 'system') %}
+{{- '<|start|>developer<|message|># Instructions\\n' + messages[0].content + '<|end|>' }}
+{%- set turns = messages[1:] %}
+{%- else %}{% set turns = messages %}{% endif %}
+{%- for message in turns %}
+{%- if message.role == 'user' %}{{ '<|start|>user<|message|>' + message.content + '<|end|>' }}
+{%- elif message.role == 'assistant' and message.tool_calls %}
+{{- '<|start|>assistant to=functions.' + message.tool_calls[0].function.name + '<|channel|>commentary<|message|>' }}
+{{- message.tool_calls[0].function.arguments | tojson + '<|call|>' }}
+{%- elif message.role == 'assistant' %}
+{{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|end|>' }}
+{%- elif message.role == 'tool' %}
+{{- '<|start|>functions.' + message.name + ' to=assistant<|message|>' + message.content | tojson + '<|end|>' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}
+"""
+"""Drops a late system message without a word, and shows the first call of several."""
+
+GEMMA3N = """
+{%- set rule = messages[0].content[0].text + '\\n\\n' if messages[0].role == 'system' else '' %}
+{%- for message in messages if message.role != 'system' %}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+{{- '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\\n' }}
+{{- rule if loop.first else '' }}
+{%- for part in message.content %}{% if part.type == 'text' %}{{ part.text | trim }}{% endif %}{% endfor %}
+{{- '<end_of_turn>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}
+"""
+"""Reads contents that are lists of parts."""
+
+SMOLVLM = """
+{%- for message in messages %}{{ message.role | capitalize + ':' }}
+{%- for part in message.content %}{{ ' ' + part.text if part.type == 'text' else '<image>' }}{% endfor %}
+{{- '<end_of_utterance>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}
+"""
+"""Reads contents that are lists of parts, for all roles."""
+
 ITEMS = """
 {%- for message in messages %}{{ message.role }}: {{ message.content }}
 {%- for call in message.tool_calls or [] %}<function={{ call.function.name }}>
@@ -127,6 +229,41 @@ STRINGS = """
 """Adds arguments to strings, as DeepSeek-V3's does."""
 
 THINKS_ALWAYS = "{{ messages[-1].content }}{% if add_generation_prompt %}<think>\n{% endif %}"
+
+
+class Jinja:
+    """A model's template without a model."""
+
+    adds_special_tokens = opaque = False
+
+    def __init__(self, text: str, *, thinks: bool = False) -> None:
+        self._text = text
+        self._template = environment().from_string(text)
+        self._thinks = thinks
+        self.renders = 0
+
+    def variables(self) -> frozenset[str]:
+        return variables(self._text)
+
+    def thinks(self) -> bool:
+        return self._thinks
+
+    def efforts(self) -> frozenset[str]:
+        return known_efforts([self._text])
+
+    def render(self, conversation: Conversation) -> str:
+        self.renders += 1
+        try:
+            return self._template.render(
+                messages=end_marked(conversation),
+                tools=conversation.tools,
+                add_generation_prompt=conversation.ends_open,
+                bos_token="<s>",
+                eos_token="</s>",
+                **conversation.arguments,
+            )
+        except (TemplateError, TypeError) as error:
+            raise InvalidRequest(str(error), "messages") from None
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.flat import flat
 from mlx_server.workers.engine.groups import ALL_TOGETHER, padded
+from mlx_server.workers.engine.sequential import quantise
 from mlx_server.workers.sequence import Sequence
 
 HEADROOM = 256
@@ -26,13 +28,30 @@ SHARE_OF_LIMIT = 8
 """One part in so many of the memory may be spent on padding for the sake of one batch fewer."""
 
 
+LONGEST = 1 << 31
+"""Tokens that no sequence has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of one row's cache, for each token and whatever its length; and of the weights."""
+    """Bytes of one row's cache, for each token and whatever its length; and of the weights.
+
+    `windows`: layers that keep so many tokens at most, and their part of `per_token`.
+    """
 
     per_token: float
     fixed: float
     weights: float = 0.0
+    windows: tuple[tuple[int, float], ...] = ()
+
+    def bytes_of(self, tokens: int) -> float:
+        """What one sequence of so many tokens keeps."""
+        beyond = sum(max(0, tokens - window) * per_token for window, per_token in self.windows)
+        return self.fixed + self.per_token * tokens - beyond
+
+    def tokens_in(self, limit_bytes: float, most: int = LONGEST) -> int:
+        """How many tokens one sequence may have in so many bytes, of `most`."""
+        return max(0, bisect_right(range(most + 1), limit_bytes, key=self.bytes_of) - 1)
 
     def own_cost(self, limit_bytes: float) -> float:
         """What one batch more costs, in tokens of padding: a step reads the weights once for each batch, and all KV
@@ -75,10 +94,24 @@ def room(sequence: Sequence) -> int:
     return known + min(sequence.remaining, HEADROOM)
 
 
-def footprint(model: Any, weights: float = 0.0) -> Footprint:
+def footprint(model: Any, weights: float = 0.0, kv_bits: int | None = None) -> Footprint:
     """What a model's cache takes, seen after one token, beside its weights' bytes. Engine thread only."""
     cache = make_prompt_cache(model)
     mx.eval(model(mx.array([[0]]), cache=cache))
-    growing = [layer for layer in flat(cache) if getattr(layer, "keys", None) is not None]
-    per_token = sum(layer.nbytes / layer.keys.shape[2] for layer in growing)
-    return Footprint(per_token, sum(layer.nbytes for layer in flat(cache) if layer not in growing), weights)
+    quantise(cache, kv_bits)
+    layers = list(flat(cache))
+    growing = [layer for layer in layers if getattr(layer, "keys", None) is not None]
+    per_token = [layer.nbytes / room_in(layer) for layer in growing]
+    windows = [(getattr(layer, "max_size", None), size) for layer, size in zip(growing, per_token, strict=True)]
+    return Footprint(
+        sum(per_token),
+        sum(layer.nbytes for layer in layers if layer not in growing),
+        weights,
+        tuple((window, size) for window, size in windows if window is not None),
+    )
+
+
+def room_in(layer: Any) -> int:
+    """For how many tokens a layer's cache has memory."""
+    keys = layer.keys[0] if isinstance(layer.keys, tuple | list) else layer.keys
+    return int(keys.shape[2])

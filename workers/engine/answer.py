@@ -26,6 +26,10 @@ Describe = Callable[[int, float | None], TokenLogprob]
 """A token's text and bytes, by its id, with its log-probability."""
 
 
+LONGEST_SILENCE = 64
+"""Tokens after which they are counted though what they say is not certain: nobody shall take them for none."""
+
+
 class Answer:
     """One sequence's answer as it grows. Lives on the event loop's thread."""
 
@@ -64,7 +68,11 @@ class Answer:
             self._unsent.append((self._said, self._chosen(token.token, token.logprob, token.top)))
         pieces = self._markup.feed(text) if text else []
         if token.finish and not self._markup.complete:
-            pieces = [*pieces, *self._markup.feed(self._text.finish()), *self._markup.flush()]
+            pieces = [
+                *pieces,
+                *self._markup.feed(self._text.finish()),
+                *self._markup.flush(cut=token.finish == "length"),
+            ]
         parts = [part for piece in pieces if (part := self._part(piece)) is not None]
         if self._stops.met is None and token.finish and (held := self._stops.flush()):
             parts.append(self._visible(held))
@@ -155,7 +163,7 @@ class Answer:
         """The same parts, the first of which counts the tokens that no part has counted yet."""
         if self.finish == "length" and self._unsent:
             parts.append(Text(*self._sequence.key, "", 0, tuple(chosen for _, chosen in self._unsent)))
-        if not parts and self.finish:
+        if not parts and (self.finish or self._uncounted >= LONGEST_SILENCE):
             parts.append(Text(*self._sequence.key, "", 0))
         if parts:
             parts[0] = msgspec.structs.replace(parts[0], tokens=self._uncounted)

@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from mlx_server.schemas.generation import Tool
-from mlx_server.workers.engine.markup import Called, Piece
+from mlx_server.workers.engine.argument_types import Parameters
+from mlx_server.workers.engine.loose_json import plain_arguments
+from mlx_server.workers.engine.markup import Called, Piece, Said
 
 NO_ARGUMENTS = "{}"
+NAME = re.compile(r"[\w.:/@-]{1,200}")
 
 
 class Rest(NamedTuple):
-    """What follows a block of calls. A block that failed made no call, and its own text leads what follows."""
+    """What follows a block of calls. A block that failed made no call, and its own text leads what follows.
+
+    `closed`: the block's end mark has been read.
+    """
 
     text: str
-    failed: bool
+    failed: bool = False
+    closed: bool = False
 
 
 class Calls:
     """Numbers the calls and collects their pieces.
 
-    Only the request's own functions can be called: a client looks a call's name up, so that another name would be an
-    error there, while as text it shows what the model meant.
+    A function that is not the request's can be called, too: whoever runs the calls tells the model so, while text
+    would end the conversation. With `only_known` it can't: what is read is perhaps no call at all.
     """
 
     def __init__(self, tools: tuple[Tool, ...], *, parallel: bool) -> None:
-        self.names = frozenset(tool.name for tool in tools)
         self.whole = 0
         self.begun = 0
         self.pieces: list[Piece] = []
-        self._tools = tools
+        self.only_known = False
+        self._tools = {tool.name: tool for tool in tools}
         self._parallel = parallel
 
     @property
     def complete(self) -> bool:
         """No further call is wanted."""
         return self.whole > 0 and not self._parallel
+
+    @property
+    def allowed(self) -> bool:
+        """There may be calls."""
+        return bool(self._tools)
+
+    def knows(self, name: str) -> bool:
+        """The request has a function of this name."""
+        return name in self._tools
+
+    def takes(self, name: str) -> bool:
+        """Whether a function of this name can be called."""
+        return self.knows(name) or (self.allowed and not self.only_known and NAME.fullmatch(name) is not None)
+
+    def parameters(self, name: str) -> Parameters:
+        """What a function takes; nothing is known of one that is not the request's."""
+        tool = self._tools.get(name)
+        return Parameters(tool.parameters if tool else None)
 
     def definitions(self) -> list[dict[str, Any]]:
         """The functions as models' parsers want them, which look types up there."""
@@ -50,7 +76,7 @@ class Calls:
                     "parameters": tool.parameters or empty,
                 },
             }
-            for tool in self._tools
+            for tool in self._tools.values()
         ]
 
     def begin(self, name: str) -> int:
@@ -67,6 +93,11 @@ class Calls:
     def end(self) -> None:
         """A call is whole."""
         self.whole += 1
+
+    def say(self, text: str) -> None:
+        """What stands between calls and is none."""
+        if text.strip():
+            self.pieces.append(Said(text.strip()))
 
 
 def regular(parsed: Any) -> list[tuple[str, str]]:
@@ -91,17 +122,8 @@ def regular(parsed: Any) -> list[tuple[str, str]]:
 def arguments_text(arguments: Any) -> str:
     """Arguments as JSON; a string is taken to be JSON already, nothing to be no arguments. Raises ValueError."""
     if isinstance(arguments, str):
-        return arguments.strip() or NO_ARGUMENTS
+        return plain_arguments(arguments)
     try:
         return NO_ARGUMENTS if arguments is None else json.dumps(arguments, ensure_ascii=False, default=str)
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from error
-
-
-def is_json(text: str) -> bool:
-    """Whether a text is whole JSON; none at all is, for a function without arguments."""
-    try:
-        json.loads(text or "null")
-    except ValueError:
-        return False
-    return True

@@ -9,11 +9,12 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.schemas.messages import Load, Loading
+from mlx_server.workers.context_length import context_length
 from mlx_server.workers.engine.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.draft import DraftModel, trimmable
-from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
+from mlx_server.workers.engine.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
@@ -26,15 +27,16 @@ DRAFTS_SHARE = 8
 Report = Callable[[Loading], None]
 
 
-def drafts_bytes(spec: Load) -> int:
-    """What of the prefix cache's memory a draft model has; 0 without one."""
-    return spec.prefix_cache_bytes // DRAFTS_SHARE if spec.draft_model is not None else 0
+def drafts_bytes(spec: Load, kept: int) -> int:
+    """What of the `kept` bytes of the prefix cache a draft model has; 0 without one."""
+    return kept // DRAFTS_SHARE if spec.draft_model is not None else 0
 
 
 def accompanied(
-    engine: Engine, model: Any, tokenizer: Any, prefixes: PrefixStore, spec: Load, report: Report
+    engine: Engine, model: Any, tokenizer: Any, prefixes: PrefixStore, spec: Load, report: Report, drafts_kept: int
 ) -> tuple[Engine, list[str]]:
-    """The engine with all that the flags add to it, and what there is to say. Raises ModelLoadError."""
+    """The engine with all that the flags add to it, and what there is to say. `drafts_kept` bytes are for what a draft
+    model has read. Raises ModelLoadError."""
     if not (spec.adapter_path or spec.adapter_dir or spec.draft_model):
         return engine, []
     notes: list[str] = []
@@ -48,7 +50,7 @@ def accompanied(
             stop_tokens,
             prefill_step_size=spec.prefill_step_size,
             prefixes=prefixes,
-            draft_prefixes=PrefixStore(drafts_bytes(spec)),
+            draft_prefixes=PrefixStore(drafts_kept),
         )
         speculative = EchoingEngine(model, proposing, prefixes)
         notes.append(f"{spec.draft_model} proposes tokens where a request asks for it")
@@ -72,7 +74,7 @@ def load_draft(path: str, spec: Load, model: Any, tokenizer: Any, report: Report
     theirs, ours = read_tokenizer(folder, config).get_vocab(), tokenizer.get_vocab()
     if (other := difference(theirs, ours)) is not None:
         raise ModelLoadError(f"{path} can't be this model's draft: their vocabularies differ ({other})")
-    return DraftModel(draft, logits_width(draft), logits_width(model), read_context_length(config))
+    return DraftModel(draft, logits_width(draft), logits_width(model), context_length(config))
 
 
 def difference(theirs: dict[str, int], ours: dict[str, int]) -> str | None:

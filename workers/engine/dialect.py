@@ -9,7 +9,7 @@ from mlx_server.schemas.generation import Tool, ToolUse
 from mlx_server.workers.engine.calls import Calls
 from mlx_server.workers.engine.harmony import HarmonyText
 from mlx_server.workers.engine.marked_text import MarkedText
-from mlx_server.workers.engine.markup import CallsOnly, Markup, PlainText
+from mlx_server.workers.engine.markup import Markup, PlainText
 from mlx_server.workers.engine.states import NORMAL, ResponseFormat, States
 from mlx_server.workers.engine.thinking import ThinkMarks, think_marks
 from mlx_server.workers.engine.tool_formats import HARMONY, ToolFormat, tool_format
@@ -27,11 +27,6 @@ class Speech:
     def calls(self) -> bool:
         """There may be calls."""
         return bool(self.tools) and self.tool_use.choice != "none"
-
-    @property
-    def only_calls(self) -> bool:
-        """A grammar sees to it that there is nothing else."""
-        return bool(self.tools) and self.hermes and self.tool_use.choice in ("required", "named")
 
 
 class Dialect:
@@ -79,5 +74,4 @@ class Dialect:
         states = self._with_calls if allowed else self._without_calls
         if not any(states.edges.values()):
             return PlainText()
-        marked = MarkedText(states, calls, starts_thinking=starts_thinking)
-        return CallsOnly(marked) if speech.only_calls else marked
+        return MarkedText(states, calls, starts_thinking=starts_thinking)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt
 from mlx_server.schemas.messages import KnownOf
+from mlx_server.workers.engine.marked import common
 from mlx_server.workers.engine.prompts import PromptMaker
 
 
@@ -29,8 +30,3 @@ def message_at(prompts: PromptMaker, question: KnownOf, tokens: list[int], place
         return bisect_right(counts, place, key=reaches)
     except InvalidRequest:
         return None
-
-
-def common(one: list[int], other: list[int]) -> int:
-    """How many tokens two lists have in common at the beginning."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

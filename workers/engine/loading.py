@@ -17,8 +17,6 @@ from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.handlers.base import ModelLoadError
 
-CONTEXT_KEYS = ("max_position_embeddings", "max_sequence_length", "model_max_length", "n_positions", "seq_length")
-
 
 def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], list[str]]:
     """The model with its weights unread, its config, and notes. Raises ModelLoadError."""
@@ -69,12 +67,3 @@ def evaluate(model: Any, report: Callable[[Loading], None]) -> int:
     except RuntimeError as error:
         raise ModelLoadError(f"the weights can't be read: {one_line(error)}") from error
     return total
-
-
-def read_context_length(config: dict[str, Any]) -> int | None:
-    """Tokens that prompt and answer may have together, from the model's config; None where it does not say."""
-    for part in (config, config.get("text_config") or {}):
-        for key in CONTEXT_KEYS:
-            if isinstance(part.get(key), int) and part[key] > 0:
-                return int(part[key])
-    return None

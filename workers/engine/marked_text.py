@@ -5,22 +5,29 @@ from __future__ import annotations
 from mlx_server.workers.engine.call_block import Block
 from mlx_server.workers.engine.calls import Calls, Rest
 from mlx_server.workers.engine.markup import Piece, Said, Thought
+from mlx_server.workers.engine.quoted_code import QuotedCode
 from mlx_server.workers.engine.states import NORMAL, REASONING, TOOL, States
 
 
 class MarkedText:
     """One sequence's text.
 
-    Whitespace beside a mark is not shown, unless there is visible text on both its sides. A block that is no call
-    becomes the text that it is, without its marks.
+    Marks mean something in their place only: reasoning opens before anything is said, calls begin outside code that
+    the text quotes, and what ends neither ends nothing. Elsewhere they are text like other text, and so is a block in
+    which there is no call. Whitespace beside a mark is not shown, unless there is visible text on both its sides.
     """
 
     def __init__(self, states: States, calls: Calls, *, starts_thinking: bool) -> None:
         self._states = states
         self._calls = calls
         self._state = REASONING if starts_thinking and states.initial == NORMAL else states.initial
-        self._bare = states.format.bare and bool(calls.names)
+        self._bare = states.format.bare and calls.allowed
         self._reader: Block | None = None
+        self._opened = ""
+        """The mark that the block began with."""
+        self._owed: set[str] = set()
+        """Marks that are still to come of what is over without them."""
+        self._code = QuotedCode()
         self._held = ""
         """What may become a mark."""
         self._space = self._thought_space = ""
@@ -54,10 +61,10 @@ class MarkedText:
         self._consume(text)
         return self._taken()
 
-    def flush(self) -> list[Piece]:
+    def flush(self, *, cut: bool = False) -> list[Piece]:
         """What was held back, at the end of the text."""
         while self._reader is not None and not self.complete:
-            self._consume(self._after_block(self._reader.flush()))
+            self._consume(self._after_block(self._reader.flush(cut=cut)))
         if not self.complete:
             self._show(self._held)
             if self._space and not self._marked:
@@ -87,7 +94,7 @@ class MarkedText:
                 return ""
             self._bare = False
             if text.lstrip().startswith("{"):
-                self._reader = Block(self._calls, self._states.format)
+                self._open_block("", bare=True)
                 return text
         marks = self._states.marks[self._state]
         found = marks.find(text)
@@ -98,29 +105,61 @@ class MarkedText:
             return ""
         at, mark = found
         self._show(text[:at])
-        self._enter(self._states.edges[self._state][mark])
+        if not self._is_mark(mark):
+            self._show(mark)
+        elif self._states.edges[self._state][mark] == TOOL:
+            self._open_block(mark)
+            return text[at if mark == self._states.format.open else at + len(mark) :]
+        else:
+            self._enter(self._states.edges[self._state][mark])
+        self._owed.discard(mark)
         return text[at + len(mark) :]
+
+    def _is_mark(self, mark: str) -> bool:
+        """Whether a mark stands where it means something."""
+        thinking, format_ = self._states.thinking, self._states.format
+        reasons = self._state == REASONING
+        if mark in self._owed:
+            return True
+        if thinking is not None and mark == thinking.start:
+            return not (self._thought if reasons else self._said)
+        if thinking is not None and mark == thinking.end:
+            return reasons or not self._said
+        if self._states.edges[self._state][mark] == TOOL:
+            return not self._code.open
+        return mark != format_.end or not self._calls.allowed
 
     def _enter(self, state: str) -> None:
         self._marked = self._left = True
-        if state == TOOL:
-            thinking = self._states.thinking
-            leave = thinking.end if thinking is not None and self._state == REASONING else None
-            self._reader = Block(self._calls, self._states.format, leave)
-            return
         if state != self._state:
             self._state = state
             self._thought_space, self._thought = "", False
+            self._code = QuotedCode()
+
+    def _open_block(self, mark: str, *, bare: bool = False) -> None:
+        thinking, format_ = self._states.thinking, self._states.format
+        reasons = self._state == REASONING
+        self._calls.only_known = reasons or (mark != "" and mark == format_.open)
+        self._opened = mark
+        self._reader = Block(self._calls, format_, thinking.end if thinking and reasons else None, bare=bare)
 
     def _after_block(self, rest: Rest) -> str:
         """What made no call goes on where it began: a model may think about calls."""
         self._reader = None
-        if not rest.failed or self._state != REASONING:
-            self._state = NORMAL
-        self._marked = True
+        if rest.failed:
+            self._show(self._opened)
+            return rest.text if self._opened != self._states.format.open else rest.text.removeprefix(self._opened)
+        self._marked = self._left = True
+        self._code = QuotedCode()
+        (self._owed.discard if rest.closed else self._owed.add)(self._states.format.end)
+        if self._state == REASONING and self._states.thinking is not None:
+            self._owed.add(self._states.thinking.end)
+        self._state = NORMAL
         return rest.text
 
     def _show(self, text: str) -> None:
+        if text:
+            self._code.feed(text)
         if self._state == NORMAL:
             text = self._space + text
             visible = text.rstrip()

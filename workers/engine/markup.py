@@ -50,38 +50,8 @@ class Markup(Protocol):
     def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain after more text; marks are dropped."""
 
-    def flush(self) -> list[Piece]:
-        """What was held back, at the end of the text."""
-
-
-class CallsOnly:
-    """Another markup's thoughts and calls: where calls are enforced, all the rest is what was cut off of one."""
-
-    def __init__(self, markup: Markup) -> None:
-        self._markup = markup
-
-    @property
-    def thinking(self) -> bool:
-        """What comes now is reasoning."""
-        return self._markup.thinking
-
-    @property
-    def complete(self) -> bool:
-        """Nothing more is wanted."""
-        return self._markup.complete
-
-    @property
-    def calls(self) -> int:
-        """How many calls have been made whole."""
-        return self._markup.calls
-
-    def feed(self, text: str) -> list[Piece]:
-        """The pieces that are certain after more text."""
-        return [piece for piece in self._markup.feed(text) if not isinstance(piece, Said)]
-
-    def flush(self) -> list[Piece]:
-        """What was held back of a call."""
-        return [piece for piece in self._markup.flush() if not isinstance(piece, Said)]
+    def flush(self, *, cut: bool = False) -> list[Piece]:
+        """What was held back, at the end of the text. Calls that are open are closed, unless the text was `cut`."""
 
 
 class PlainText:
@@ -95,6 +65,6 @@ class PlainText:
         """The text as it is."""
         return [Said(text)] if text else []
 
-    def flush(self) -> list[Piece]:
+    def flush(self, *, cut: bool = False) -> list[Piece]:
         """Nothing is held back."""
         return []

@@ -64,11 +64,12 @@ def memory() -> MlxMemory:
     return MlxMemory(mx.get_active_memory(), mx.get_peak_memory(), mx.get_cache_memory(), unified)
 
 
-def room_for_states(also_kept: int) -> int:
-    """Bytes that KV states of what runs may take, once a model is loaded: most of what is left beside `also_kept`."""
+def free_bytes() -> int:
+    """Memory that is left where MLX computes."""
     whole = mx.device_info().get("max_recommended_working_set_size")
-    left = int(whole) - mx.get_active_memory() if whole and not on_cpu() else psutil.virtual_memory().available
-    return int(max(0.8 * left - also_kept, 0.2 * left))
+    if whole and not on_cpu():
+        return max(0, int(whole) - mx.get_active_memory())
+    return int(psutil.virtual_memory().available)
 
 
 def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:

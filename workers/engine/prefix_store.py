@@ -84,6 +84,8 @@ class PrefixStore:
         self._conversations: OrderedDict[tuple[str, str], Beginning] = OrderedDict()
         """The latest beginning of each, by owner and name."""
         self._bytes = 0
+        self._told = False
+        """That something can't be kept has been said."""
         self._number = 0
         self._lock = threading.Lock()
 
@@ -91,6 +93,11 @@ class PrefixStore:
     def keeps(self) -> bool:
         """There is room for something."""
         return self._limit > 0
+
+    @property
+    def limit_bytes(self) -> int:
+        """What all that is kept may take."""
+        return self._limit
 
     @property
     def nbytes(self) -> int:
@@ -178,12 +185,16 @@ class PrefixStore:
             self._put_fitting(entry, cache)
             return
         length = 0 if entry.whole else int(len(entry) * self._limit / nbytes) // LEAST * LEAST
-        log.warning(
-            "KV states of %d tokens take %d MB, more than --prefix-cache-mb; %d of them are kept",
+        log.log(
+            logging.DEBUG if self._told else logging.WARNING,
+            "KV states of %d tokens take %d MB, more than the %d MB for kept prompts: %d of them are kept, the rest is"
+            " read again with each turn. Raise --prefix-cache-mb",
             len(entry),
             nbytes >> 20,
+            self._limit >> 20,
             length,
         )
+        self._told = True
         shorter = cut(cache, len(entry), length) if length else None
         if shorter is not None:
             for layer in shorter:  # in memory of its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -12,6 +13,7 @@ from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
+    NO_LIMIT,
     ChatPrompt,
     GenerationRequest,
     Message,
@@ -24,6 +26,7 @@ from mlx_server.schemas.generation import (
 )
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.fill_in import fill_in
+from mlx_server.workers.engine.marked import common, marked_beginnings
 from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_index import as_ids
@@ -43,6 +46,9 @@ NEAR_END = 4
 
 SEED_STRIDE = 0x5851F42D4C957F2D
 """Keeps the seeds of a request's choices apart (an odd number, Knuth's MMIX multiplier)."""
+
+UNKNOWN_CONTEXT = 1 << 15
+"""The longest answer without a limit of a model that does not say how long its context is."""
 
 NO_TOOLS = ToolUse("none")
 
@@ -76,7 +82,10 @@ class PromptMaker:
         dialect: Dialect,
         templates: TemplateDefaults | None = None,
         media: MediaSupport | None = None,
+        *,
+        finds_marks: bool = False,
     ) -> None:
+        """`finds_marks`: the engine makes use of the places that clients mark."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
@@ -85,6 +94,7 @@ class PromptMaker:
         self._vocabulary = vocabulary
         self._format = dialect.format
         self._marks = dialect.thinking
+        self._finds_marks = finds_marks
         self._special = special_tokens(tokenizer, vocabulary)
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
@@ -102,12 +112,13 @@ class PromptMaker:
         for prompt in request.prompts:
             read = self.read(prompt, request.tool_use)
             tokens, format_ = read.tokens or self._start(), read.format
-            if request.thinking_budget is not None and self._marks is None:
-                raise InvalidRequest("`thinking_budget`: this model does not reason.", "thinking_budget")
+            budget, ignored = request.thinking_budget, read.ignored
+            if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
+                budget, ignored = None, (*ignored, request.budget_param)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
-                min(request.max_tokens, self._room(len(tokens), prompt)),
+                self._longest(request.max_tokens, len(tokens), prompt),
                 sampling,
                 request.limits,
                 continues_text=not isinstance(prompt, ChatPrompt) or prompt.continues_last,
@@ -115,15 +126,16 @@ class PromptMaker:
                 grammar=self._grammar(prompt, request, format_),
                 speech=speech_of(prompt, request, format_),
                 thinking=self._thinking(tokens, prompt),
-                thinking_budget=request.thinking_budget,
+                thinking_budget=budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=read.ignored,
+                ignored=ignored,
                 dropped_messages=read.dropped,
                 media=read.media,
+                marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
@@ -201,6 +213,16 @@ class PromptMaker:
             return self._render(prompt, tool_use), 0
         return shortest_cut(prompt, lambda shorter: self._render(shorter, tool_use), self._context_length, ROOM_SHARE)
 
+    def _marked(self, prompt: Prompt, tool_use: ToolUse, tokens: list[int]) -> tuple[int, ...]:
+        """The lengths of the prompt's beginnings that its client marks."""
+        if not self._finds_marks or not isinstance(prompt, ChatPrompt):
+            return ()
+        found = []
+        for shorter in marked_beginnings(prompt):
+            with contextlib.suppress(InvalidRequest):  # some templates refuse a conversation that ends there
+                found.append(common(self.tokens(shorter, tool_use), tokens))
+        return tuple(found)
+
     def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
         try:
             self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
@@ -214,7 +236,7 @@ class PromptMaker:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
         tokens = characters // self._longest_token
         if self._context_length is not None and tokens > self._context_length:
-            raise too_long(f"at least {tokens}", self._context_length, field)
+            raise too_long(tokens, self._context_length, field, " or more")
 
     def _check_ids(self, ids: Iterable[int], field: str) -> None:
         """The model looks ids up without checking them. Raises InvalidRequest."""
@@ -236,14 +258,14 @@ class PromptMaker:
             return fill_in(self._tokenizer, prompt.text, prompt.suffix)
         return list(self._tokenizer.encode(prompt.text, add_special_tokens=prompt.special))
 
-    def _room(self, prompt_tokens: int, prompt: Prompt) -> int:
+    def _longest(self, wanted: int, prompt_tokens: int, prompt: Prompt) -> int:
         """How many tokens may follow. Raises InvalidRequest if there is no place for one."""
         if self._context_length is None:
-            return 1 << 31
+            return wanted if wanted < NO_LIMIT else UNKNOWN_CONTEXT
         if prompt_tokens >= self._context_length:
             field = prompt.param if isinstance(prompt, ChatPrompt) else "prompt"
-            raise too_long(str(prompt_tokens), self._context_length, field)
-        return self._context_length - prompt_tokens
+            raise too_long(prompt_tokens, self._context_length, field)
+        return min(wanted, self._context_length - prompt_tokens)
 
 
 def speech_of(prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> Speech | None:
@@ -263,10 +285,14 @@ def choice_of(first: Sequence, choice: int) -> Sequence:
     return replace(first, key=key, sampling=sampling, follows=True, emitted=[])
 
 
-def too_long(tokens: str, context_length: int, field: str) -> InvalidRequest:
-    """The refusal of a prompt that leaves no room for an answer."""
+def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> InvalidRequest:
+    """The refusal of a prompt of so many tokens (`rest`: " or more"), which leaves no room for an answer.
+
+    Programs look for these words, OpenAI's, vLLM's and Anthropic's, and shorten the conversation by themselves.
+    """
     message = (
-        f"The prompt has {tokens} tokens, and this model's context is {context_length} tokens"
-        " for prompt and answer together. Shorten the prompt."
+        f"This model's maximum context length is {context_length} tokens. However, your request has {tokens} input"
+        f" tokens{rest}, and an answer needs one at least (prompt is too long: {tokens} tokens > {context_length - 1}"
+        " maximum). Please reduce the length of the messages."
     )
     return InvalidRequest(message, field, "context_length_exceeded")

@@ -74,7 +74,7 @@ class PromptReader:
         self._pace = pace
         self._prefixes = prefixes
         self._marks = marks
-        self._can_cut = all(not hasattr(layer, "max_size") and layer.is_trimmable() for layer in self._empty())
+        self._can_cut = can_cut(self._empty())
         self._readings: dict[Key, _Reading] = {}
 
     @property
@@ -133,6 +133,8 @@ class PromptReader:
         before = sum(one.left for one in chosen)
         try:
             read = self._advance(chosen, turn.tokens)
+            for one in chosen:
+                one.sequence.read = one.done
         except Exception as error:  # prompts that can't be read are nobody else's fault
             log.error("%d prompts could not be read", len(chosen), exc_info=error)
             return self._start_over(chosen, error)
@@ -171,7 +173,8 @@ class PromptReader:
         """Where reading stops to keep a cache that can't be cut short later."""
         if self._can_cut or not (self._prefixes.keeps and reading.sequence.use_cache) or reading.left < WORTH_KEEPING:
             return []
-        return ends_of_messages(reading.tokens, self._marks)
+        marks = {mark for mark in reading.sequence.marks if LEAST <= mark < len(reading.tokens)}
+        return sorted({*ends_of_messages(reading.tokens, self._marks), *marks})
 
     def _advance(self, chosen: list[_Reading], tokens: int) -> list[Read | Broken]:
         if len(chosen) == 1:
@@ -230,6 +233,11 @@ class PromptReader:
             reading.cache, reading.done, reading.stops, reading.failed = None, 0, (), True
             reading.begun = False
         return broken
+
+
+def can_cut(cache: list[Any]) -> bool:
+    """Whether a cache of a long prompt can be made one of its beginning."""
+    return all(not hasattr(layer, "max_size") and layer.is_trimmable() for layer in cache)
 
 
 def leads(sequence: Sequence) -> bool:

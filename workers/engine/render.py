@@ -11,9 +11,18 @@ from jinja2.exceptions import TemplateSyntaxError
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Media, Message, Template, ToolUse
 from mlx_server.workers.engine.media_support import MediaSupport
-from mlx_server.workers.engine.templates.arguments import KWARGS, Arguments
+from mlx_server.workers.engine.templates.arguments import KWARGS, Arguments, Settled
 from mlx_server.workers.engine.templates.content import ContentForm
-from mlx_server.workers.engine.templates.conversation import linked, parsed_arguments, to_dicts
+from mlx_server.workers.engine.templates.conversation import (
+    Stray,
+    linked,
+    media_after_results,
+    parsed_arguments,
+    to_dicts,
+    told,
+)
+from mlx_server.workers.engine.templates.folding import NONE_TAKEN, fold
+from mlx_server.workers.engine.templates.habits import Habits
 from mlx_server.workers.engine.templates.kinds import (
     CHATML,
     ChatTemplate,
@@ -23,8 +32,7 @@ from mlx_server.workers.engine.templates.kinds import (
     RolePrefixes,
 )
 from mlx_server.workers.engine.templates.sandbox import Sandbox
-from mlx_server.workers.engine.templates.seeing import probe_content
-from mlx_server.workers.engine.templates.tools import Knowledge, describe, openai_tools, probe, with_description
+from mlx_server.workers.engine.templates.tools import Knowledge, describe, openai_tools, with_description
 
 if TYPE_CHECKING:
     from mlx_server.workers.engine.vision.inputs import MediaInputs
@@ -78,14 +86,13 @@ class ChatRenderer:
         self._sandbox = sandbox or Sandbox()
         self._own = OwnTemplate(tokenizer) if tokenizer.has_chat_template else None
         self._default = OwnTemplate(tokenizer, CHATML)
-        self._own_knowledge: Knowledge | None = None
         self._media = media
-        self._own_form: ContentForm | None = None
+        self._own_habits = None if self._own is None else self._habits_of(self._own, self._defaults.arguments)
 
     @property
     def knows_tools(self) -> bool:
         """The model's own template tells the model which tools there are."""
-        return self._own is not None and self._knowledge(self._own, self._defaults.arguments).tools
+        return self._own_habits is not None and self._own_habits.knows.tools
 
     def check_defaults(self) -> None:
         """Raises InvalidRequest for a template that is none, and for server-wide arguments it does not know."""
@@ -96,21 +103,21 @@ class ChatRenderer:
             takes = Arguments(template, self._tokenizer.special_tokens_map)
         except TemplateSyntaxError as error:
             raise InvalidRequest(f"the chat template is none: line {error.lineno}: {error.message}") from None
-        takes.checked(self._defaults.arguments, "--chat-template-args")
+        takes.check(self._defaults.arguments, "--chat-template-args")
 
     def render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
         """The prompt's token ids. Raises InvalidRequest."""
-        media = tuple(one for message in prompt.messages for one in message.media)
-        self._check_media(media)
+        self._check_media(media_of(prompt.messages))
         template = self._template(prompt.template)
-        arguments = self._arguments(template, prompt.template)
+        if isinstance(template, RolePrefixes):
+            check_no_media(prompt.messages)
+        settled = self._settled(template, prompt.template)
+        habits = self._habits(template, settled.arguments)
         tools = openai_tools(prompt.tools) if prompt.tools and tool_use.choice != "none" else None
-        about_tools = tools or any(message.tool_calls or message.role == "tool" for message in prompt.messages)
-        knows = self._knowledge(template, arguments) if about_tools else Knowledge()
-        text = render_text(template, prompt, tools, arguments, knows, self._form(template, media))
+        text, media = render_text(habits, prompt, tools, settled.arguments)
         self._check_length(len(text), "messages")
         tokens, inputs = self._encode(text, template, media)
-        return Rendered(tokens, tools is not None and not knows.tools, inputs)
+        return Rendered(tokens, tools is not None and not habits.knows.tools, inputs, settled.ignored)
 
     def close(self) -> None:
         """End the process that renders clients' templates. Idempotent; from any thread."""
@@ -127,39 +134,27 @@ class ChatRenderer:
             return self._default
         raise InvalidRequest(NO_TEMPLATE, "messages")
 
-    def _arguments(self, template: ChatTemplate, asked: Template) -> dict[str, Any]:
+    def _settled(self, template: ChatTemplate, asked: Template) -> Settled:
         try:
             takes = Arguments(template, self._tokenizer.special_tokens_map)
         except TemplateSyntaxError as error:
             raise InvalidRequest(f"The model's chat template is broken: {error}", "messages") from None
-        return takes.of(asked, self._defaults.arguments)
+        return takes.settle(asked, self._defaults.arguments)
 
-    def _knowledge(self, template: ChatTemplate, arguments: Mapping[str, Any]) -> Knowledge:
-        if template is not self._own:
-            return probe(template, arguments)
-        if self._own_knowledge is None:
-            self._own_knowledge = probe(template, self._defaults.arguments)
-        return self._own_knowledge
+    def _habits(self, template: ChatTemplate, arguments: Mapping[str, Any]) -> Habits:
+        own = self._own_habits
+        return own if own is not None and template is own.template else self._habits_of(template, arguments)
+
+    def _habits_of(self, template: ChatTemplate, arguments: Mapping[str, Any]) -> Habits:
+        """A client's template takes media as OpenAI's API has them."""
+        marks = self._media is not None and not isinstance(template, ClientTemplate)
+        return Habits(template, arguments, self._media.marked if self._media is not None and marks else None)
 
     def _check_media(self, media: Sequence[Media]) -> None:
         if self._media is not None:
             self._media.check(media)
         for one in media[:1] if self._media is None else ():
             raise InvalidRequest(f"`{one.param}`: this model takes no {one.kind} input.", one.param)
-
-    def _form(self, template: ChatTemplate, media: Sequence[Media]) -> ContentForm:
-        """How the template takes content; a client's one takes it as OpenAI's API has it."""
-        if self._media is None or isinstance(template, ClientTemplate):
-            return ContentForm()
-        if isinstance(template, RolePrefixes):
-            if media:
-                raise InvalidRequest(f"`{media[0].param}`: prefixes for roles have no place for it.", media[0].param)
-            return ContentForm()
-        if template is not self._own:
-            return probe_content(template, {}, self._media.marked)
-        if self._own_form is None:
-            self._own_form = probe_content(template, self._defaults.arguments, self._media.marked)
-        return self._own_form
 
     def _encode(
         self, text: str, template: ChatTemplate, media: Sequence[Media]
@@ -179,53 +174,100 @@ class ChatRenderer:
         return list(self._tokenizer.encode(text, add_special_tokens=special)), None
 
 
+def check_no_media(messages: Sequence[Message]) -> None:
+    """Raises InvalidRequest for what prefixes of roles can't show."""
+    for one in media_of(messages):
+        raise InvalidRequest(f"`{one.param}`: prefixes for roles have no place for it.", one.param)
+
+
 def render_text(
-    template: ChatTemplate,
-    prompt: ChatPrompt,
-    tools: list[dict[str, Any]] | None,
-    arguments: Mapping[str, Any],
-    knows: Knowledge,
-    form: ContentForm | None = None,
-) -> str:
-    """The prompt, with arguments of calls in a form that the template takes. Raises InvalidRequest."""
-    messages = linked(prompt.messages)
-    shown = tools if knows.tools else None
-
-    def conversation(stray: Any) -> Conversation:
-        given = to_dicts(messages, knows, stray, form)
-        if tools and not knows.tools:
-            given = with_description(given, describe(tools), system=knows.system)
-        elif tools and knows.tools_by_system and given[0]["role"] != "system":
-            given = [{"role": "system", "content": ""}, *given]
-        return Conversation(given, shown, arguments, prompt.continues_last, prompt.opens_answer)
-
+    habits: Habits, prompt: ChatPrompt, tools: list[dict[str, Any]] | None, arguments: Mapping[str, Any]
+) -> tuple[str, list[Media]]:
+    """The prompt, and its media in their order. Turns are given as they stand where the template takes that, else as
+    `fold` makes them. Raises InvalidRequest."""
+    knows = habits.knows if tools or any(map(about_tools, prompt.messages)) else Knowledge()
+    messages = given_messages(habits, prompt.messages, tools, knows)
+    plain = fold(messages, NONE_TAKEN) == messages
+    folded = messages if plain else fold(messages, habits.turns)
+    rendering = Rendering(habits.template, prompt, tools if knows.tools else None, arguments, knows, habits.form)
     try:
-        return template.render(conversation("kept"))
-    except InvalidRequest as error:
-        if template.opaque and arguments:
-            blame_arguments(template, conversation("kept"), error)
-        stray = first_stray(messages)
-        if stray is None or not knows.calls:
+        return rendering.render(folded), media_of(folded)
+    except InvalidRequest:
+        if plain or (strict := fold(messages, replace(NONE_TAKEN, system=habits.turns.system))) == folded:
             raise
-        return rendered_wrapped(template, conversation, stray, error)
+        try:
+            return rendering.render(strict), media_of(strict)
+        except InvalidRequest:
+            pass
+        raise
 
 
-def rendered_wrapped(
-    template: ChatTemplate, conversation: Callable[[Any], Conversation], stray: int, error: InvalidRequest
-) -> str:
-    """The prompt with arguments that are no object put into one. Raises InvalidRequest, for them if it is due to them,
-    else `error`."""
-    try:
-        return template.render(conversation("wrapped"))
-    except InvalidRequest:
-        pass
-    try:
-        template.render(conversation("left out"))
-    except InvalidRequest:
-        raise error from None
-    where = f"messages[{stray}].tool_calls"
-    message = f"`{where}`: the chat template takes only arguments that are a JSON object."
-    raise InvalidRequest(message, where) from None
+def about_tools(message: Message) -> bool:
+    """It has a call, or a result."""
+    return bool(message.tool_calls) or message.role == "tool"
+
+
+def given_messages(
+    habits: Habits, messages: Sequence[Message], tools: list[dict[str, Any]] | None, knows: Knowledge
+) -> list[Message]:
+    """The messages with what the template has no place for said in words, or shown elsewhere."""
+    given = told(linked(messages), knows)
+    if any(message.media and message.role == "tool" for message in given):
+        given = media_after_results(given, habits.media_in_results)
+    return with_description(given, describe(tools)) if tools and not knows.tools else given
+
+
+def media_of(messages: Sequence[Message]) -> list[Media]:
+    """What they show, in order."""
+    return [one for message in messages for one in message.media]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Renders turns as one request wants them, with arguments of calls in a form that the template takes."""
+
+    template: ChatTemplate
+    prompt: ChatPrompt
+    tools: list[dict[str, Any]] | None
+    arguments: Mapping[str, Any]
+    knows: Knowledge
+    form: ContentForm
+
+    def render(self, messages: list[Message]) -> str:
+        """The prompt. Raises InvalidRequest."""
+        try:
+            return self._rendered(messages, "kept")
+        except InvalidRequest as error:
+            if self.template.opaque and self.arguments:
+                blame_arguments(self.template, self._conversation(messages, "kept"), error)
+            stray = first_stray(self.prompt.messages)
+            if stray is None or not self.knows.calls:
+                raise
+            return self._wrapped(messages, stray, error)
+
+    def _wrapped(self, messages: list[Message], stray: int, error: InvalidRequest) -> str:
+        """The prompt with arguments that are no object put into one. Raises InvalidRequest, for them if it is due to
+        them, else `error`."""
+        try:
+            return self._rendered(messages, "wrapped")
+        except InvalidRequest:
+            pass
+        try:
+            self._rendered(messages, "left out")
+        except InvalidRequest:
+            raise error from None
+        where = f"messages[{stray}].tool_calls"
+        message = f"`{where}`: the chat template takes only arguments that are a JSON object."
+        raise InvalidRequest(message, where) from None
+
+    def _rendered(self, messages: list[Message], stray: Stray) -> str:
+        return self.template.render(self._conversation(messages, stray))
+
+    def _conversation(self, messages: list[Message], stray: Stray) -> Conversation:
+        if self.tools and self.knows.tools_by_system and messages[0].role != "system":
+            messages = [Message("system", ""), *messages]
+        given = to_dicts(messages, self.knows, stray, self.form)
+        return Conversation(given, self.tools, self.arguments, self.prompt.continues_last, self.prompt.opens_answer)
 
 
 def blame_arguments(template: ChatTemplate, conversation: Conversation, error: InvalidRequest) -> None:
@@ -237,7 +279,7 @@ def blame_arguments(template: ChatTemplate, conversation: Conversation, error: I
     raise InvalidRequest(f"`{KWARGS}`: {error.message}", KWARGS) from None
 
 
-def first_stray(messages: list[Message]) -> int | None:
+def first_stray(messages: Sequence[Message]) -> int | None:
     """The first message with a call whose arguments are no JSON object."""
     for i, message in enumerate(messages):
         if any(parsed_arguments(call.arguments) is None for call in message.tool_calls):

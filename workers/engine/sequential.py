@@ -72,6 +72,7 @@ class _Run:
             mx.eval([c.state for c in self._cache])
             mx.clear_cache()
             self._read += length
+            self.sequence.read = self._read
             return []
         logits = self._model(mx.array([self._left]), cache=self._cache)[:, -1, :]
         quantise(self._cache, self._kv_bits)

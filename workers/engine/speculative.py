@@ -71,6 +71,7 @@ class _Run:
         count = self._proposals(len(context))
         if (behind := context[self._model.length : -1]) != []:
             self._model.prefill(behind[:chunk])
+            self.sequence.read = self._model.length
             return []
         if count and len(behind := context[self._draft.reader.length : -1]) > 1:
             self._draft.reader.prefill(self._draft.known(behind[:chunk]))

@@ -24,10 +24,7 @@ class ResponseFormat:
 
 
 class States:
-    """Made once for a model. With `calls` the marks of calls are read, else they are text.
-
-    A mark that opens or closes what is open or closed already is dropped.
-    """
+    """Made once for a model. With `calls` the marks of calls are read, else they are text."""
 
     def __init__(
         self, format_: ToolFormat, thinking: ThinkMarks | None, response: ResponseFormat, *, calls: bool
@@ -45,7 +42,7 @@ class States:
         if calls:
             for state in states:
                 edges[state] |= {mark: state for mark in (format_.end,) if mark}
-                edges[state][format_.start] = TOOL
+                edges[state] |= {mark: TOOL for mark in (format_.start, format_.open) if mark}
         for state in states & transitions.keys():
             for mark, after in transitions[state]:
                 edges[state][mark] = after if after != TOOL or calls else NORMAL

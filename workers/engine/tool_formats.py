@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,50 +12,40 @@ from typing import Any
 from mlx_lm import tokenizer_utils
 
 from mlx_server.schemas.generation import ToolUse
-from mlx_server.workers.engine.tool_parsers import parse_dsml
+from mlx_server.workers.engine.headed_calls import Heads
+from mlx_server.workers.engine.loose_json import FUNCTION_GEMMA, GEMMA4, PYTHON
+from mlx_server.workers.engine.parsed_calls import Parse
+from mlx_server.workers.engine.tagged_calls import Tags
 
 log = logging.getLogger(__name__)
-
-Parse = Callable[[str, Any], Any]
-"""What stands between the marks, and the functions in OpenAI's form; may raise anything."""
-
-
-def _no_parser(_text: str, _tools: Any) -> Any:
-    raise ValueError("this format is read as it is written")
 
 
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
     """One way to write calls. An empty `end` means the end of the text.
 
-    `json`: the calls are `{"name": ..., "arguments": {...}}`, one or several. `bare`: so is a text that begins with
-    such an object, without any mark. `lists`: the parser's own syntax begins with a bracket, which is not JSON's.
-    `argument_end` and `call_end` are marks where a part of the body can be parsed, the first with `closer` appended.
-    `head` finds what stands before arguments that are one JSON object, and the function's name in it. `inner` are
-    further marks in the body.
+    `body` is the syntax of what stands between the marks: None for `{"name": ..., "arguments": {...}}`, which is also
+    read in the place of any other. `bare`: so is a text that begins with such an object, without any mark. `open` is a
+    mark inside the body that begins a call even where `start` is missing. `inner` are further marks in the body.
     """
 
     name: str
     start: str
     end: str
-    parse: Parse = _no_parser
-    json: bool = False
+    body: Heads | Tags | Parse | None = None
     bare: bool = False
-    lists: bool = False
-    argument_end: str = ""
-    call_end: str = ""
-    closer: str = ""
-    head: re.Pattern[str] | None = None
+    open: str = ""
     inner: tuple[str, ...] = ()
 
     @property
     def marks(self) -> tuple[str, ...]:
         """All marks that must be in the text for it to be read."""
-        given = (self.start, self.end, self.argument_end, self.call_end, self.closer, *self.inner)
-        return tuple(mark for mark in given if mark)
+        body = self.body
+        inner = body.marks if isinstance(body, Tags) else (body.call_end,) if isinstance(body, Heads) else ()
+        return tuple(mark for mark in (self.start, self.end, self.open, *inner, *self.inner) if mark)
 
 
-HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>", json=True)
+HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>")
 """What a model is told to write that has no way of its own."""
 
 HARMONY = ToolFormat(
@@ -67,63 +56,132 @@ HARMONY = ToolFormat(
 )
 """OpenAI's channels, https://cookbook.openai.com/articles/openai-harmony; `harmony.HarmonyText` reads them."""
 
-LLAMA = ToolFormat("llama", "<|python_tag|>", "", json=True, bare=True)
-COHERE = ToolFormat("cohere", "<|START_ACTION|>", "<|END_ACTION|>", json=True)
+LLAMA = ToolFormat("llama", "<|python_tag|>", "", bare=True)
+COHERE = ToolFormat("cohere", "<|START_ACTION|>", "<|END_ACTION|>")
 DEEPSEEK = ToolFormat(
     "deepseek",
     "<｜tool▁calls▁begin｜>",
     "<｜tool▁calls▁end｜>",
     # V3 and R1 write the kind of tool before its name, and a fence round the arguments; V3.1 writes neither.
-    head=re.compile(
-        r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([^\n<]+)(?:<｜tool▁sep｜>|\n```json\n)\s*(?=\{)"
+    Heads(
+        re.compile(r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?+([^\n<]+)(?:<｜tool▁sep｜>|\n```json\n)\s*"),
+        call_end="<｜tool▁call▁end｜>",
+        between=re.compile(r"```|\s+|<｜tool▁call▁end｜>"),
     ),
-    inner=("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"),
+    inner=("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"),
 )
 DSML = ToolFormat(
     "dsml",
     "<｜DSML｜function_calls>",
     "</｜DSML｜function_calls>",
-    parse_dsml,
-    argument_end="</｜DSML｜parameter>",
-    call_end="</｜DSML｜invoke>",
-    closer="</｜DSML｜invoke>",
+    Tags(
+        call=re.compile(r'<｜DSML｜invoke name="(?P<name>[^"]+)"[^>]*>'),
+        call_start="<｜DSML｜invoke",
+        call_end="</｜DSML｜invoke>",
+        argument=re.compile(r'<｜DSML｜parameter name="(?P<key>[^"]+)"(?:\s+string="(?P<kind>true|false)")?[^>]*>'),
+        argument_start="<｜DSML｜parameter",
+        argument_end="</｜DSML｜parameter>",
+        text="true",
+    ),
 )
 
-DETAILS: dict[str, dict[str, Any]] = {
-    "function_gemma": {"inner": ("<escape>",)},
-    "gemma4": {"inner": ('<|"|>',)},
-    "glm47": {"argument_end": "</arg_value>", "inner": ("<arg_key>", "</arg_key>", "<arg_value>")},
+
+def key_and_value(prefix: str) -> Tags:
+    """GLM's calls and their kin: a name, and then keys and values in tags of their own."""
+    return Tags(
+        call=re.compile(rf"(?P<name>[^\s<>{{}}]+)\s*(?=<{prefix}arg_key>|</{prefix}tool_call>|\{{)"),
+        call_start="",
+        call_end="",
+        argument=re.compile(rf"<{prefix}arg_key>(?P<key>[^<]+)</{prefix}arg_key>(?:\\n|\s)*<{prefix}arg_value>"),
+        argument_start=f"<{prefix}arg_key>",
+        argument_end=f"</{prefix}arg_value>",
+        bare_name=True,
+    )
+
+
+def invoked(prefix: str) -> Tags:
+    """Anthropic's old `invoke` and `parameter`, which others write too."""
+    return Tags(
+        call=re.compile(rf"""<{prefix}invoke\b[^>]*?\bname=(?P<quote>["']?)(?P<name>[^"'<>]+)(?P=quote)[^>]*>"""),
+        call_start=f"<{prefix}invoke",
+        call_end=f"</{prefix}invoke>",
+        argument=re.compile(rf"""<{prefix}parameter\b[^>]*?\bname=(?P<quote>["']?)(?P<key>[^"'<>]+)(?P=quote)[^>]*>"""),
+        argument_start=f"<{prefix}parameter",
+        argument_end=f"</{prefix}parameter>",
+    )
+
+
+QWEN_TAGS = Tags(
+    call=re.compile(r"<function=\s*(?P<name>[^\s<>]+)\s*>"),
+    call_start="<function=",
+    call_end="</function>",
+    argument=re.compile(r"<parameter=\s*(?P<key>[^<>\n]+)>"),
+    argument_start="<parameter=",
+    argument_end="</parameter>",
+    padded=True,
+)
+MINICPM_TAGS = Tags(
+    call=re.compile(r"""\s*(?P<quote>["']?)(?P<name>[^"'<>\s]+)(?P=quote)\s*>"""),
+    call_start="",
+    call_end="</function>",
+    argument=re.compile(r"""<param\s+name\s*=\s*(?P<quote>["']?)(?P<key>[^"'<>]+)(?P=quote)\s*>"""),
+    argument_start="<param",
+    argument_end="</param>",
+    cdata=True,
+)
+KIMI_TAGS = Tags(
+    call=re.compile(r'<\|open\|>call\b[^<]*?\btool="(?P<name>[^"]+)"[^<]*<\|sep\|>'),
+    call_start="<|open|>call",
+    call_end="<|close|>call<|sep|>",
+    argument=re.compile(r'<\|open\|>argument\s+key="(?P<key>[^"]*)"(?:\s+type="(?P<kind>\w+)")?[^<]*<\|sep\|>'),
+    argument_start="<|open|>argument",
+    argument_end="<|close|>argument<|sep|>",
+    text="string",
+    noise=re.compile(r"<\|open\|>json\b[^<]*<\|sep\|>|<\|close\|>json<\|sep\|>"),
+    noise_starts=("<|open|>json", "<|close|>json<|sep|>"),
+)
+
+OURS: dict[str, dict[str, Any]] = {
+    "function_gemma": {
+        "body": Heads(re.compile(r"call:\s*([\w.:/-]+)(?=[^\w.:/-])"), FUNCTION_GEMMA),
+        "inner": ("<escape>",),
+    },
+    "gemma4": {"body": Heads(re.compile(r"call:\s*([\w.:/-]+)(?=[^\w.:/-])"), GEMMA4), "inner": ('<|"|>',)},
+    "glm47": {"body": key_and_value(""), "inner": ("</arg_key>", "<arg_value>")},
     "kimi_k2": {
-        "head": re.compile(r"(?:functions\.)?([^\s.<>|:]+):\d+\s*<\|tool_call_argument_begin\|>\s*(?=\{)"),
-        "inner": ("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+        "body": Heads(
+            re.compile(r"(?:functions\.)?([^\s<>|:]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*"),
+            call_end="<|tool_call_end|>",
+            between=re.compile(r"\s+|<\|tool_call_(?:begin|end)\|>"),
+        ),
+        "inner": ("<|tool_call_begin|>", "<|tool_call_argument_begin|>"),
     },
-    "kimi_k3": {
-        "argument_end": "<|close|>argument<|sep|>",
-        "call_end": "<|close|>call<|sep|>",
-        "closer": "<|close|>call<|sep|>",
-        "inner": ("<|open|>",),
-    },
+    "kimi_k3": {"body": KIMI_TAGS, "inner": ("<|open|>", "<|sep|>")},
     "longcat": {
-        "argument_end": "</longcat_arg_value>",
-        "inner": ("<longcat_arg_key>", "</longcat_arg_key>", "<longcat_arg_value>"),
+        "body": key_and_value("longcat_"),
+        "inner": ("</longcat_arg_key>", "<longcat_arg_value>"),
     },
-    "minicpm5": {"argument_end": "</param>", "closer": "</function>", "inner": ("<param name=",)},
-    "minimax_m2": {"argument_end": "</parameter>", "call_end": "</invoke>", "closer": "</invoke>"},
-    "minimax_m3": {"inner": ("]<]minimax[>[",)},
+    "minicpm5": {"body": MINICPM_TAGS},
+    "minimax_m2": {"body": invoked("")},
     "mistral": {
-        "head": re.compile(r"([\w.-]+)\s*(?:\[CALL_ID\][\w-]*\s*)?\[ARGS\]\s*(?=\{)"),
+        "body": Heads(
+            re.compile(r"([\w.:/-]+)\s*(?:\[CALL_ID\][\w-]*\s*)?\[ARGS\]\s*"),
+            between=re.compile(r"\s+|\[TOOL_CALLS\]"),
+        ),
         "inner": ("[ARGS]", "[CALL_ID]"),
     },
-    "muse_spark": {
-        "argument_end": "</atem:parameter>",
-        "call_end": "</atem:invoke>",
-        "closer": "</atem:invoke>",
+    "muse_spark": {"body": invoked("atem:")},
+    "pythonic": {
+        "body": Heads(re.compile(r"([^\W\d][\w.]*)\s*(?=\()"), PYTHON, between=re.compile(r"[\s\[\],;]+")),
     },
-    "pythonic": {"lists": True},
-    "qwen3_coder": {"argument_end": "</parameter>", "call_end": "</function>", "closer": "</function>"},
+    "qwen3_coder": {"body": QWEN_TAGS, "open": "<function="},
 }
-"""What mlx-lm and mlx-vlm do not say of their parsers' formats."""
-DETAILS["laguna"] = DETAILS["glm47"]
+"""The syntax of formats whose marks mlx-lm tells, read by ourselves; docs/tool_calls.md says why."""
+OURS["laguna"] = OURS["glm47"]
+
+
+INNER = {"minimax_m3": ("]<]minimax[>[",)}
+"""Marks in the body of formats that a library's parser reads."""
 
 
 def tool_format(tokenizer: Any) -> ToolFormat:
@@ -152,7 +210,7 @@ def library_format(parse: Parse, start: str, end: str) -> ToolFormat:
     name = parse.__module__.rpartition(".")[2]
     if name == "json_tools":
         return HERMES
-    return ToolFormat(name, start, end, parse, **DETAILS.get(name, {}))
+    return ToolFormat(name, start, end, **OURS.get(name, {"body": parse, "inner": INNER.get(name, ())}))
 
 
 def template_text(template: Any) -> str:

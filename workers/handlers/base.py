@@ -7,7 +7,7 @@ from collections.abc import Sequence as Several
 from typing import Protocol
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import Media, Prompt, ToolUse
+from mlx_server.schemas.generation import Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.messages import (
     Finished,
     FinishReason,
@@ -59,6 +59,10 @@ class Handler(Protocol):
     @property
     def accelerated(self) -> bool:
         """It computes on an accelerator that processes had better take turns on. May be asked on any thread."""
+
+    @property
+    def kinds(self) -> Several[MediaKind]:
+        """What the loaded model takes beside text. May be asked on any thread."""
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Make the model ready to answer. Raises ModelLoadError."""

@@ -51,7 +51,7 @@ class EmbeddingsHandler(ComputingHandler):
         model, notes = platform.suit_weights(found.model, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_input_tokenizer(files.transformer, may_be_slow=found.may_be_slow)
-        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length)
+        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length, spec.context_length)
         lower_case = files.lower_case or found.lower_case
         self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)
         report(Loading("warming up", computes=True))
@@ -69,6 +69,7 @@ class EmbeddingsHandler(ComputingHandler):
         return ModelFacts(
             rows=spec.rows,
             context_length=limit,
+            max_model_len=limit,
             vocab_size=found.vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),

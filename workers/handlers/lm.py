@@ -13,6 +13,7 @@ from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
+from mlx_server.workers.context_length import context_length
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.adapters import AdapterError
 from mlx_server.workers.engine.admission import Admission, footprint
@@ -21,17 +22,19 @@ from mlx_server.workers.engine.batch import BatchEngine
 from mlx_server.workers.engine.classed import ClassedEngine
 from mlx_server.workers.engine.companions import accompanied, drafts_bytes
 from mlx_server.workers.engine.hidden import inner_states
-from mlx_server.workers.engine.loading import evaluate, read_context_length, read_model, read_tokenizer
+from mlx_server.workers.engine.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.prefix_files import PrefixFiles
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.probe import Batching, probe
+from mlx_server.workers.engine.reading import can_cut
 from mlx_server.workers.engine.resolve import one_line, resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
+from mlx_server.workers.engine.states_room import share_out
 from mlx_server.workers.engine.text_embedding import embedding_beside
 from mlx_server.workers.engine.warm_up import warm_up
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, states_bytes, weights_print
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
 from mlx_server.workers.sequence import Broken, Sequence
 
 
@@ -56,32 +59,39 @@ class LanguageHandler(WritingHandler):
             notes.append(f"{batching.value}: {reason}")
         rows = 1 if batching is Batching.NONE else spec.rows
         model_print = fingerprint(folder, parameter_bytes, "mlx-lm")
-        self._prefixes = prefixes = make_prefixes(model, spec, f"{model_print}-{weights_print(folder)}")
-        engine = make_engine(model, parameter_bytes, set(tokenizer.eos_token_ids), batching, spec, prefixes)
+        self._size = size = footprint(model, parameter_bytes, spec.kv_bits)
+        room = share_out(spec, context_length(config), size, platform.free_bytes())
+        drafts = drafts_bytes(spec, room.kept)
+        self._prefixes = prefixes = make_prefixes(
+            model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
+        )
+        admission = Admission(size, room.running)
+        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission)
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
-        context_length = read_context_length(config)
         self._embedding = embedding = embedding_beside(
             EchoingEngine(model, engine, prefixes),
             inner_states(model),
             tokenizer._tokenizer,
             vocab_size,
-            context_length,
+            room.max_model_len,
             min(spec.batch_tokens, spec.prefill_step_size),
         )
-        self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report)
-        dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, None)
+        self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report, drafts)
+        finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
+        dialect = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks)
         if spec.warm_prompt is not None:
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]
         return ModelFacts(
             rows=rows,
-            context_length=context_length,
+            context_length=context_length(config),
+            max_model_len=room.max_model_len,
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=model_print,
-            notes=(*notes, *platform.size_notes(parameter_bytes), *more_notes),
+            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *more_notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,
@@ -108,14 +118,13 @@ class LanguageHandler(WritingHandler):
 
 
 def make_engine(
-    model: Any, parameter_bytes: int, stop_tokens: set[int], batching: Batching, spec: Load, prefixes: PrefixStore
+    model: Any, stop_tokens: set[int], batching: Batching, spec: Load, prefixes: PrefixStore, admission: Admission
 ) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
         return SequentialEngine(
             model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes, kv_bits=spec.kv_bits
         )
-    limit = states_bytes(spec, spec.prefix_cache_bytes)
     return BatchEngine(
         model,
         stop_tokens,
@@ -124,7 +133,7 @@ def make_engine(
         prefill_step_size=spec.prefill_step_size,
         prefixes=prefixes,
         gap_s=spec.max_gap_s,
-        admission=Admission(footprint(model, parameter_bytes), limit),
+        admission=admission,
     )
 
 
@@ -143,8 +152,8 @@ def check_quantises(model: Any, spec: Load) -> None:
                 raise ModelLoadError(f"--kv-bits: this model's cache can't be quantised: {item.message}")
 
 
-def make_prefixes(model: Any, spec: Load, model_print: str) -> PrefixStore:
-    """What is kept of prompts, in memory and, if that is asked for, on disk. Raises ModelLoadError."""
+def make_prefixes(model: Any, spec: Load, model_print: str, limit_bytes: int) -> PrefixStore:
+    """What is kept of prompts, in so much memory and, if that is asked for, on disk. Raises ModelLoadError."""
     files = None
     if spec.prompt_cache_dir is not None:
         folder = Path(spec.prompt_cache_dir) / model_print
@@ -152,4 +161,4 @@ def make_prefixes(model: Any, spec: Load, model_print: str) -> PrefixStore:
             files = PrefixFiles(folder, spec.prompt_cache_bytes, model)
         except OSError as error:
             raise ModelLoadError(f"--prompt-cache-dir can't be used: {one_line(error)}") from None
-    return PrefixStore(spec.prefix_cache_bytes - drafts_bytes(spec), checkpoints=True, second=files)
+    return PrefixStore(limit_bytes, checkpoints=True, second=files)

@@ -50,7 +50,7 @@ class RerankHandler(ComputingHandler):
         model, notes = self._read(folder, config, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer = read_input_tokenizer(folder)
-        limit = smallest(positions(config), tokenizer.model_max_length)
+        limit = smallest(positions(config), tokenizer.model_max_length, spec.context_length)
         vocab_size = int(config["vocab_size"])
         self._texts = InputTexts(tokenizer, vocab_size, limit, types=config.get("type_vocab_size", 1) > 1)
         report(Loading("warming up", computes=True))
@@ -60,6 +60,7 @@ class RerankHandler(ComputingHandler):
         return ModelFacts(
             rows=spec.rows,
             context_length=limit,
+            max_model_len=limit,
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),

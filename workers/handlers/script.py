@@ -15,7 +15,8 @@ from mlx_server.schemas.shown import media_of
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a sequence does. `…_at` counts its tokens from 1; `invalid` refuses it while it is prepared.
-    A picture's file may be a script too, which takes `decode_s` to decode.
+    A picture's file may be a script too, which takes `decode_s` to decode. Of `prompt_tokens`, as many have been read
+    as of `first_token_s` have passed.
 
     `media`: each token's text is a description of what the prompt shows, as JSON.
     """
@@ -24,6 +25,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval_s: float = 0.0
     first_token_s: float = 0.0
     text: str = "token "
+    prompt_tokens: int = 1
     prepare_s: float = 0.0
     invalid: bool = False
     media: bool = False

@@ -17,6 +17,7 @@ from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
+from mlx_server.workers.context_length import shortest
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
@@ -37,6 +38,7 @@ class ScriptedHandler:
         self._closed = threading.Event()
 
     accelerated = False
+    kinds: Several[MediaKind] = get_args(MediaKind)
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`."""
@@ -56,7 +58,8 @@ class ScriptedHandler:
             0,
             "scripted",
             "none",
-            media=get_args(MediaKind),
+            max_model_len=shortest(CONTEXT_LENGTH, spec.context_length),
+            media=tuple(self.kinds),
             dimensions=DIMENSIONS,
             scoring="embedding_similarity",
         )
@@ -127,6 +130,8 @@ class ScriptedHandler:
         if wait_s > 0:
             time.sleep(min(wait_s, CHUNK_S))
             now = time.monotonic()
+        for sequence in self._sequences.values():
+            sequence.read_until(now)
         return [self._play(sequence) for sequence in list(self._sequences.values()) if sequence.due <= now]
 
     def settle(self) -> None:
@@ -157,7 +162,8 @@ def written(ticket: int, request: GenerationRequest) -> list[Sequence]:
         script = prepared(prompt)
         limit = min(script.tokens, request.max_tokens)
         for _ in range(request.n):
-            sequences.append(ScriptedSequence((ticket, len(sequences)), tokens_of(prompt), limit, script=script))
+            tokens = tokens_of(prompt) * script.prompt_tokens
+            sequences.append(ScriptedSequence((ticket, len(sequences)), tokens, limit, script=script))
     return sequences
 
 

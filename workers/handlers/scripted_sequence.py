@@ -16,6 +16,12 @@ class ScriptedSequence(Sequence):
     script: Script = field(default_factory=Script)
     due: float = 0.0
 
+    def read_until(self, now: float) -> None:
+        """Read its prompt as far as it is by then, evenly over the time until its first token."""
+        if not self.emitted and self.script.first_token_s:
+            left = max(0.0, self.due - now) / self.script.first_token_s
+            self.read = int(len(self.prompt) * (1 - left))
+
     def advance(self) -> tuple[Script, int]:
         """Go one token further. Returns the script that tells what happens, and which of its tokens it is."""
         self.emitted.append(0)

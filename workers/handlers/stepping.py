@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Several
+
+from mlx_server.schemas.generation import MediaKind
 from mlx_server.schemas.messages import MlxMemory
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.base import Engine
@@ -17,6 +20,11 @@ class SteppingHandler:
     def accelerated(self) -> bool:
         """MLX computes on Metal, where processes that compute at once hold each other up."""
         return platform.on_metal()
+
+    @property
+    def kinds(self) -> Several[MediaKind]:
+        """Text only."""
+        return ()
 
     @property
     def busy(self) -> bool:

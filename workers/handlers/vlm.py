@@ -7,15 +7,17 @@ from collections.abc import Sequence as Several
 from contextlib import ExitStack
 from pathlib import Path
 
-from mlx_server.schemas.generation import Media
+from mlx_server.schemas.generation import Media, MediaKind
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
+from mlx_server.workers.context_length import context_length
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.admission import Admission, footprint
-from mlx_server.workers.engine.loading import evaluate, read_context_length, read_tokenizer
+from mlx_server.workers.engine.loading import evaluate, read_tokenizer
 from mlx_server.workers.engine.media import MediaDecoder
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
+from mlx_server.workers.engine.states_room import share_out
 from mlx_server.workers.engine.text_embedding import embedding_beside
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.hidden import seeing_states
@@ -27,7 +29,7 @@ from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, states_bytes
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint
 
 
 class VisionHandler(WritingHandler):
@@ -53,10 +55,11 @@ class VisionHandler(WritingHandler):
         report(Loading("warming up", computes=True))
         text_model = TextModel(model)
         vocab_size = text_model.vocab_size()
-        context_length = read_context_length(config)
+        self._size = size = footprint(text_model)
+        room = share_out(spec, context_length(config), size, platform.free_bytes(), spec.feature_cache_bytes)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
-        dialect = self._speak(spec, folder, tokenizer, vocab_size, context_length, inputs)
+        dialect = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, inputs)
         with ExitStack() as unless_it_works:
             unless_it_works.callback(self._media.close)
             sequences, senseless = Senses(model, self._prompts, self._media, inputs).sequences()
@@ -65,13 +68,12 @@ class VisionHandler(WritingHandler):
                 sequences,
                 rows=spec.rows,
                 feature_bytes=spec.feature_cache_bytes,
-                prefix_bytes=spec.prefix_cache_bytes,
+                prefix_bytes=room.kept,
             )
             unless_it_works.pop_all()
         self._prefixes = tried.prefixes
         if spec.prompt_cache_dir is not None:
             notes.append("--prompt-cache-dir is for models of text: this one's prompts are kept in memory only")
-        limit = states_bytes(spec, spec.feature_cache_bytes + spec.prefix_cache_bytes)
         engine = VisionEngine(
             model,
             set(tokenizer.eos_token_ids),
@@ -80,29 +82,30 @@ class VisionHandler(WritingHandler):
             tower=tried.tower,
             prefixes=tried.prefixes,
             gap_s=spec.max_gap_s,
-            admission=Admission(footprint(text_model), limit, grouped=False),
+            admission=Admission(size, room.running, grouped=False),
         )
         self._embedding = embedding = embedding_beside(
             EchoingEngine(text_model, engine),
             seeing_states(model, tried.tower),
             tokenizer._tokenizer,
             vocab_size,
-            context_length,
+            room.max_model_len,
             min(spec.batch_tokens, spec.prefill_step_size),
-            shown_inputs(self._prompts, context_length),
+            shown_inputs(self._prompts, room.max_model_len),
         )
         self._engine = embedding.engine
         if spec.warm_prompt is not None:
             notes.append(self._warm(spec.warm_prompt))
         return ModelFacts(
             rows=tried.rows,
-            context_length=context_length,
+            context_length=context_length(config),
+            max_model_len=room.max_model_len,
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=fingerprint(folder, parameter_bytes, "mlx-vlm"),
-            notes=(*notes, *platform.size_notes(parameter_bytes), *senseless, *tried.notes),
+            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *senseless, *tried.notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,
             grammars=True,
@@ -111,6 +114,11 @@ class VisionHandler(WritingHandler):
             scoring="embedding_similarity" if embedding.maker else None,
             sampling=self._prompts.model_defaults,
         )
+
+    @property
+    def kinds(self) -> Several[MediaKind]:
+        """What its processor takes, as was found out."""
+        return self._inputs.kinds
 
     def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
         """Pictures and sounds in the place of files. Raises InvalidRequest."""

@@ -21,6 +21,7 @@ from mlx_server.schemas.generation import GenerationRequest, Media, Prompt, Samp
 from mlx_server.schemas.messages import Known, KnownOf, Load
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.admission import Footprint
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.answers import AnswerMaker
 from mlx_server.workers.engine.computation import Computation
@@ -50,11 +51,21 @@ class WritingHandler(SteppingHandler):
         self._prompts: PromptMaker
         self._embedding: TextEmbedding
         self._prefixes: PrefixStore
+        self._size: Footprint
 
     def _speak(
-        self, spec: Load, folder: Path, tokenizer: Any, vocab_size: int, length: int | None, media: MediaSupport | None
+        self,
+        spec: Load,
+        folder: Path,
+        tokenizer: Any,
+        vocab_size: int,
+        length: int | None,
+        media: MediaSupport | None,
+        *,
+        finds_marks: bool = False,
     ) -> Dialect:
-        """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens.
+        """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens, and
+        `finds_marks` is the prompt maker's.
 
         Raises ModelLoadError for templates that the operator got wrong.
         """
@@ -69,6 +80,7 @@ class WritingHandler(SteppingHandler):
             dialect,
             TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
             media,
+            finds_marks=finds_marks,
         )
         check_templates(self._prompts, spec)
         return dialect
@@ -92,7 +104,16 @@ class WritingHandler(SteppingHandler):
         """Render, tokenise, and process what is shown. Raises InvalidRequest."""
         if not isinstance(request, GenerationRequest):
             return [self._embedding.prepare(ticket, request)]
-        return self._prompts.sequences(ticket, request)
+        sequences = self._prompts.sequences(ticket, request)
+        for sequence in sequences:
+            sequence.unkept = self._unkept(sequence)
+        return sequences
+
+    def _unkept(self, sequence: Sequence) -> tuple[int, int] | None:
+        """The bytes that a prompt takes and those that there are, where it can't be kept for the next turn."""
+        room, needed = self._prefixes.limit_bytes, int(self._size.bytes_of(len(sequence.prompt)))
+        keeps = self._prefixes.keeps and sequence.use_cache
+        return (needed, room) if keeps and needed > room else None
 
     def answer_stream(self, sequence: Sequence) -> Answer | ComputedAnswer:
         """A stream for one sequence."""
@@ -156,13 +177,8 @@ def weights_print(folder: Path) -> str:
 
 def check_room(spec: Load) -> None:
     """Raise ModelLoadError if there is a prompt to be kept, and no room to keep any."""
-    if spec.warm_prompt is not None and not spec.prefix_cache_bytes:
+    if spec.warm_prompt is not None and spec.prefix_cache_bytes == 0:
         raise ModelLoadError("--warm-prompt needs room to be kept in: --prefix-cache-mb is 0")
-
-
-def states_bytes(spec: Load, also_kept: int) -> int:
-    """What KV states of requests that run together may take: what is asked for, or most of what is left."""
-    return platform.room_for_states(also_kept) if spec.kv_bytes is None else spec.kv_bytes
 
 
 def check_templates(prompts: PromptMaker, spec: Load) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlx_server.app.catalog.classify import classify, context_length, kv_bytes_per_token, quantisation
+from mlx_server.app.catalog.classify import classify, kv_bytes_per_token, quantisation
 from mlx_server.app.catalog.model_facts import Kind
 
 LLAMA = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
@@ -60,8 +60,3 @@ def test_quantisation_is_told_with_its_bits(config: dict[str, Any], expected: tu
 )
 def test_kv_cache_of_a_token_is_layers_times_heads_times_width(config: dict[str, Any], expected: int | None) -> None:
     assert kv_bytes_per_token(config) == expected
-
-
-def test_context_length_is_the_language_models() -> None:
-    assert context_length({"text_config": {"max_position_embeddings": 32768}}) == 32768
-    assert context_length({"max_position_embeddings": "many"}) is None

@@ -36,6 +36,13 @@ def test_pooling_makes_an_embedding_model(tmp_path: Path) -> None:
     assert read_model(folder).kind is Kind.EMBEDDING
 
 
+def test_context_is_no_longer_than_what_sentence_transformers_cut_to(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", {"model_type": "bert", "max_position_embeddings": 512})
+    assert read_model(folder).context_length == 512
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    assert read_model(folder).context_length == 256
+
+
 def test_gguf_file_is_read_by_its_header(tmp_path: Path) -> None:
     model = read_model(make_gguf(tmp_path / "small.gguf"))
     assert (model.kind, model.architecture, model.quantisation) == (Kind.LANGUAGE, "llama", "Q4_1")

@@ -14,6 +14,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.errors import of_failure
 from mlx_server.schemas.anthropic import MessagesRequest, decoder
 from mlx_server.schemas.messages import Failed, FailureKind, Finished, Part, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.sealed import seal
 
 HEAD = Head("abc", 0, "some/model", request_id="request-1")
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
@@ -118,7 +119,7 @@ def test_reasoning_can_be_left_out(read: Callable[..., Message]) -> None:
     thinking = {"type": "adaptive", "display": "omitted"}
     message = read(*CALLS[:4], end("stop"), thinking=thinking)
     assert message.content == [
-        ThinkingBlock(type="thinking", thinking="", signature="abc"),
+        ThinkingBlock(type="thinking", thinking="", signature=seal("Hm, let me")),
         TextBlock(type="text", text="I look."),
     ]
 
@@ -135,6 +136,13 @@ def test_arguments_that_are_no_object_are_given_as_their_text(arguments: str) ->
         ToolUseBlock(type="tool_use", id="toolu_1", name="weather", input={"INVALID_JSON": arguments})
     ]
     assert message.stop_reason == "max_tokens"
+
+
+def test_arguments_that_are_no_object_are_streamed_as_one() -> None:
+    raw = ToolCall(1, 0, 0, "ls -a", 8, "call_1", "shell")
+    cut = (ToolCall(1, 0, 1, "", 1, "call_2", "shell"), ToolCall(1, 0, 1, '{"a', 1), ToolCall(1, 0, 1, '": [1', 1))
+    parts = [event for event in stream(raw, *cut, end("length")) if event.type == "content_block_delta"]
+    assert [event.delta.partial_json for event in parts] == ['{"INVALID_JSON":"ls -a"}', '{"a', '": [1']
 
 
 def test_blocks_of_a_stream_are_opened_and_closed_in_turn() -> None:

@@ -19,7 +19,9 @@ from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.model_state import ModelState
 from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.rows import ModelRow
 from mlx_server.app.settings import ModelSettings
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.messages import Failed, Finished
 
 pytestmark = pytest.mark.anyio
@@ -189,3 +191,31 @@ async def test_delete_removes_files_only_where_models_are_kept(
     with pytest.raises(ModelNotFound):
         await fleet.delete("own")
     await fleet.stop()
+
+
+@pytest.mark.model
+async def test_only_model_has_all_names_but_those_of_models_that_were_taken_in(
+    tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    registry = Registry.open(tmp_path / "registry.sqlite3")
+    await registry.save(ModelRow(name="other", path=str(tiny_model("llama")), status="failed"))
+    fleet = Fleet(settings_of(scripted("own")), registry=registry)
+
+    async def reached() -> list[str]:
+        return [(await fleet.choose(name)).name for name in (None, "own", "gpt-4o", "other")]
+
+    assert await reached() == ["own"] * 4
+    assert [known.name for known in await fleet.known()] == ["own"]
+    fleet.take_in("other")
+    assert await reached() == ["own", "own", "own", "other"]
+    assert [known.name for known in await fleet.known()] == ["own", "other"]
+    await fleet.delete("other", remove_files=False)
+    assert await reached() == ["own"] * 4
+    await fleet.stop()
+    registry.close()
+
+
+async def test_server_without_models_says_how_to_get_one(tmp_path: Path) -> None:
+    fleet = Fleet(settings_of(models_dir=tmp_path))
+    with pytest.raises(InvalidRequest, match=r"has no model: install one .* or start it with --model-path"):
+        await fleet.choose(None)

@@ -117,7 +117,32 @@ def test_verdict_is_in_words_that_clients_know(available: float, required: float
     assert fits_message(int(available * GB), int(required * GB)) == message
 
 
+@pytest.mark.parametrize(
+    ("context", "limited", "limit", "kept"),
+    [
+        pytest.param(4096, None, None, GB, id="usually"),
+        pytest.param(1 << 28, None, None, (1 << 28) * 10, id="a-conversation-where-that-is-more"),
+        pytest.param(1 << 28, 1 << 27, None, (1 << 27) * 10, id="of-the-context-that-is-allowed"),
+        pytest.param(1 << 28, None, 2 * GB, None, id="but-a-quarter-of-what-the-limit-leaves"),
+        pytest.param(4096, None, 1, 0, id="which-may-be-nothing"),
+    ],
+)
+def test_what_is_kept_by_itself_is_granted_before(
+    context: int, limited: int | None, limit: int | None, kept: int | None
+) -> None:
+    model = replace(QUANTISED, context_length=context)
+    serving = Serving("lm", 1, replicas=2, context_length=limited)
+    bare = need_of(model, serving, METAL, limit)
+    found = need_of(model, replace(serving, auto_prefixes=True), METAL, limit)
+    assert bare.prefixes is None
+    expected = (limit - bare.total) // 4 // 2 if kept is None and limit is not None else kept
+    assert found.prefixes == expected
+    assert found.total - bare.total == 2 * (expected or 0)
+
+
 @pytest.mark.parametrize(("model_type", "kept_mb"), [("lm", 1000), ("vlm", 1200), ("embeddings", 0), ("rerank", 0)])
 def test_what_is_kept_of_prompts_and_pictures_counts(model_type: ModelType, kept_mb: int) -> None:
     settings = ModelSettings("model", prefix_cache_bytes=1000 << 20, feature_cache_bytes=200 << 20)
     assert serving_of(settings, model_type).kept_bytes == kept_mb << 20
+    assert not serving_of(settings, model_type).auto_prefixes
+    assert serving_of(ModelSettings("model"), model_type).auto_prefixes is (model_type in ("lm", "vlm"))

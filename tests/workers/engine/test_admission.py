@@ -6,11 +6,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import make_prompt_cache
 from support.engines import Player, alone, sequence
 
+from mlx_server.schemas.generation import NO_LIMIT
 from mlx_server.workers.engine.admission import HEADROOM, Admission, Footprint, footprint
 from mlx_server.workers.engine.batch import BatchEngine
+from mlx_server.workers.engine.flat import flat
 from mlx_server.workers.engine.groups import ALL_TOGETHER
 from mlx_server.workers.sequence import Sequence
 
@@ -44,6 +48,7 @@ def test_a_sequence_needs_room_for_what_it_will_say_soon() -> None:
     admission = Admission(Footprint(1.0, 0.0), 2 * (100 + HEADROOM))
     assert admission.admits(_sequence(1, 100, 10_000), [_sequence(2, 100, 10_000)])
     assert not admission.admits(_sequence(1, 101, 10_000), [_sequence(2, 100, 10_000)])
+    assert admission.admits(_sequence(1, 100, NO_LIMIT), [_sequence(2, 100, NO_LIMIT)]), "room for all that it may say"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,16 @@ def test_footprint_is_what_caches_take(load_tiny: Callable[[str], Any], architec
     found = footprint(load_tiny(architecture))
     assert (found.per_token > 0) is (architecture != "mamba")
     assert (found.fixed > 0) is (architecture == "mamba")
+    assert bool(found.windows) is (architecture == "gemma3_text")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mamba", "gemma3_text"])
+def test_footprint_tells_what_a_long_sequence_takes(load_tiny: Callable[[str], Any], architecture: str) -> None:
+    model = load_tiny(architecture)
+    cache = make_prompt_cache(model)
+    for token in range(256):
+        model(mx.array([[token % 250]]), cache=cache)
+    assert footprint(model).bytes_of(256) == sum(layer.nbytes for layer in flat(cache))
 
 
 def test_what_does_not_fit_waits_and_what_grows_too_large_goes_on_later(llama: Any) -> None:

@@ -95,6 +95,15 @@ def test_every_token_is_counted_once(tokenizer: Any, end: str) -> None:
         assert sum(part.tokens for part in parts) == answer.finished().completion_tokens
 
 
+def test_tokens_are_counted_though_all_they_say_is_held_back(tokenizer: Any) -> None:
+    tokens = tokenizer.encode("a b" * 300)[:150]
+    parts = _say(_answer(tokenizer, Limits(stop=("a b" * 400,))), tokens)
+    *counts, last = parts
+    assert [(part.text, part.tokens) for part in counts if isinstance(part, Text)] == [("", 64), ("", 64)]
+    assert isinstance(last, Text)
+    assert (last.text, last.tokens) == (tokenizer.decode(tokens), 22)
+
+
 def test_a_token_that_ends_the_sequence_has_no_text(tokenizer: Any) -> None:
     answer = _answer(tokenizer)
     dog, end = tokenizer.encode("dog")[0], tokenizer.encode(" cat")[0]
@@ -152,7 +161,7 @@ class Marked:
     def feed(self, text: str) -> list[Piece]:
         return [self._pieces.pop(0)] if text and self._pieces else []
 
-    def flush(self) -> list[Piece]:
+    def flush(self, *, cut: bool = False) -> list[Piece]:
         return []
 
 

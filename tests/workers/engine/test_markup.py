@@ -44,8 +44,38 @@ def test_unfinished_reasoning_stays_reasoning() -> None:
     assert (got.thought, got.said) == ("Hm, </thi", "")
 
 
-def test_a_stray_end_of_reasoning_is_dropped() -> None:
-    assert read(THINKS, "Yes.</think>\n\nNo.").said == "Yes.\n\nNo."
+def test_a_stray_end_of_reasoning_is_text_once_something_is_said() -> None:
+    assert read(THINKS, "Yes.</think>\n\nNo.").said == "Yes.</think>\n\nNo."
+    assert read(THINKS, "</think>\n\nNo.").said == "No."
+    assert read(THINKS, "<think>Hm.</think>\n</think>\nNo.").said == "No."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BEGIN `<think>` AFTER END",
+        "BEGIN <think>no</think> END",
+        "BEGIN `<tool_call>` and `</tool_call>` AFTER END",
+        f"Like so:\n```\n{'{}'}\n```\n".format('<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'),
+        'Write `<tool_call>{"name": "get_time", "arguments": {}}</tool_call>` to call.',
+        "The mark <tool_call> begins a call.",
+        "~~~ xml\n<think>\n~~~",
+    ],
+)
+def test_marks_out_of_their_place_are_text(text: str) -> None:
+    assert read(THINKS, text) == Read(said=text, order="s")
+    assert read(THINKS, f"<think>Hm.</think>{text}") == Read(text, "Hm.", order="ts")
+
+
+def test_code_that_has_ended_hides_no_call() -> None:
+    assert read(PLAIN, f"```\n<tool_call>\n```\n`a` and ``b`` `c\n{CALL}").calls == [("get_weather", ARGUMENTS)]
+
+
+def test_marks_in_the_reasoning_are_reasoning() -> None:
+    assert read(THINKS, "<think>The mark <think> opens.</think>Yes.").thought == "The mark <think> opens."
+    call = '<tool_call>{"name": "launch_rocket", "arguments": {}}</tool_call>'
+    got = read(THINKS, f"<think>Not {call}, no.</think>Yes.")
+    assert (got.thought, got.said, got.calls) == (f"Not {call}, no.", "Yes.", [])
 
 
 def test_thinking_is_true_inside_the_reasoning_only() -> None:
@@ -119,39 +149,93 @@ def test_bodies_of_many_shapes_are_calls(body: str, arguments: str | None) -> No
         "[]",
         '{"arguments": {"city": "Oslo"}}',
         '{"name": 5, "arguments": {}}',
-        '{"name": "launch_rocket", "arguments": {"a": 1}}',
-        '{"name": "bad\\escape"}',
-        "{'name': 'get_weather'}",
+        '{"name": "John Smith", "age": 5}',
         "{",
         "}",
+        "",
     ],
 )
-def test_what_is_no_call_is_said_without_its_marks(body: str) -> None:
+def test_a_block_without_a_name_is_said(body: str) -> None:
+    text = f"<tool_call>\n{body}\n</tool_call>"
+    assert read(PLAIN, text) == Read(said=text, order="s")
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "arguments"),
+    [
+        ('{"name": "launch_rocket", "arguments": {"a": 1}}', "launch_rocket", '{"a": 1}'),
+        ("{'name': 'get_time', 'arguments': {'a': True, 'b': 'it's'}}", "get_time", '{"a": true, "b": "it\'s"}'),
+        ('{"name": "get_weather", "city": "Oslo", "id": 1}', "get_weather", '{"city": "Oslo"}'),
+        ('{"name": "get_weather", "arguments": "Oslo"}', "get_weather", "Oslo"),
+        ('{"name": "get_weather", "arguments": Oslo}', "get_weather", "Oslo"),
+        ('{"name": "get_weather", "arguments": {"city": Oslo, "days": 3,}}', "get_weather", None),
+        (
+            '{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3',
+            "get_weather",
+            '{"city": "Oslo", "days": 3\n}',
+        ),
+        (
+            '{"name": "get_weather", "arguments": {city: "Oslo" "days": 3',
+            "get_weather",
+            '{"city": "Oslo\\" \\"days\\": 3\\n"}',
+        ),
+        ('{"name": "get_weather" "city" is Oslo}', "get_weather", '"city" is Oslo}'),
+    ],
+)
+def test_a_call_with_a_name_is_a_call_whatever_its_arguments(body: str, name: str, arguments: str | None) -> None:
     got = read(PLAIN, f"<tool_call>\n{body}\n</tool_call>")
-    assert (got.said.strip(), got.calls, got.whole) == (body, [], 0)
+    assert got == Read("", "", [(name, arguments or ARGUMENTS)], "nc", whole=1)
 
 
-def test_an_empty_block_is_nothing() -> None:
-    assert read(PLAIN, "<tool_call>\n</tool_call>Hi.") == Read(said="Hi.", order="s")
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("line1\nline2\ttab", "line1\nline2\ttab"),
+        (r"D:\dir\new", r"D:\dir\new"),
+        (r"C:\new\table.txt", r"C:\new\table.txt"),
+        ("C:\\dir\\", "C:\\dir\\"),
+        (r"C:\\new", r"C:\new"),
+        (r"src\utils\new.py", r"src\utils\new.py"),
+        (r"\d+\.\d*", r"\d+\.\d*"),
+        (r"\d+\\b\bx", r"\d+\b\bx"),
+        (r"re.match('\d+')\nprint()", "re.match('\\d+')\nprint()"),
+        (r"a \u00e9 \ud83e\udd84 \ud83e \users", "a é 🦄 \ufffd \\users"),
+        (r"it\'s", "it's"),
+        ('say "hi" now', 'say "hi" now'),
+        ("</tool_call>", "</tool_call>"),
+        ("a </tool_call> b <tool_call>", "a </tool_call> b <tool_call>"),
+        ("A:\\nThe", "A:\nThe"),
+    ],
+)
+def test_strings_are_mended_while_they_stream(written: str, meant: str) -> None:
+    got = read(PLAIN, f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{written}"}}}}\n</tool_call>')
+    assert [json.loads(arguments) for _, arguments in got.calls] == [{"city": meant}]
+    assert (got.said, got.whole) == ("", 1)
 
 
 def test_a_good_call_after_a_bad_one_is_read() -> None:
     got = read(PLAIN, f"<tool_call>oops</tool_call>\n{CALL}")
-    assert (got.said, got.calls) == ("oops", [("get_weather", ARGUMENTS)])
+    assert (got.said, got.calls) == ("<tool_call>oops</tool_call>", [("get_weather", ARGUMENTS)])
 
 
 def test_a_call_cut_off_after_its_name_gives_what_there_is() -> None:
-    got = read(PLAIN, CALL[: CALL.index("Os") + 2])
+    got = read(PLAIN, CALL[: CALL.index("Os") + 2], cut=True)
     assert (got.calls, got.whole, got.said) == ([("get_weather", '{"city": "Os')], 0, "")
 
 
+def test_a_call_that_ends_early_of_itself_is_closed() -> None:
+    got = read(PLAIN, CALL[: CALL.index("Os") + 2])
+    assert (got.calls, got.whole, got.said) == ([("get_weather", '{"city": "Os"}')], 1, "")
+
+
 def test_a_call_cut_off_before_its_name_is_said() -> None:
-    got = read(PLAIN, '<tool_call>\n{"name": "get_wea')
-    assert (got.said, got.calls) == ('{"name": "get_wea', [])
+    for cut in (False, True):
+        got = read(PLAIN, '<tool_call>\n{"name": "get_wea', cut=cut)
+        assert (got.said, got.calls) == ('<tool_call>\n{"name": "get_wea', [])
 
 
 def test_string_arguments_cut_off_give_what_they_hold() -> None:
-    got = read(PLAIN, r'<tool_call>{"name": "get_weather", "arguments": "{\"city\": \"Os')
+    got = read(PLAIN, r'<tool_call>{"name": "get_weather", "arguments": "{\"city\": \"Os', cut=True)
     assert (got.calls, got.whole) == ([("get_weather", '{"city": "Os')], 0)
 
 
@@ -181,7 +265,7 @@ def test_a_call_inside_the_reasoning_is_a_call() -> None:
 def test_reasoning_about_calls_stays_reasoning() -> None:
     got = read(THINKS, "<think>The mark <tool_call> begins a call, </tool_call> ends it.</think>\n\nRight.")
     assert (got.said, got.calls) == ("Right.", [])
-    assert got.thought.split() == ["The", "mark", "begins", "a", "call,", "ends", "it."]
+    assert got.thought == "The mark <tool_call> begins a call, </tool_call> ends it."
 
 
 @pytest.mark.parametrize("lead", ["", "\n", "<|python_tag|>"])
@@ -192,6 +276,22 @@ def test_llama_calls_without_marks_are_read(lead: str) -> None:
     assert (got.said, got.calls) == ("", [("get_weather", '{"city": "Oslo"}')] * 2)
     assert read(dialect, '{"answer": 42}').said == '{"answer": 42}'
     assert read(dialect, f"See: {one}").said == f"See: {one}"
+
+
+@pytest.mark.parametrize(
+    ("text", "called"),
+    [
+        ('{"name": "launch_rocket", "parameters": {"a": 1}}', True),
+        ('{"parameters": {"a": 1}, "name": "launch_rocket"}', True),
+        ('{"name": "launch_rocket"}', False),
+        ('{"name": "Alice", "age": 3}', False),
+        ('{"name": "John Smith", "parameters": {}}', False),
+        ('{"name": "get_time"}', True),
+    ],
+)
+def test_json_without_marks_is_a_call_by_a_known_name_or_by_its_shape(text: str, called: bool) -> None:
+    got = read(Dialect(LLAMA), text)
+    assert (bool(got.calls), got.said) == (called, "" if called else text)
 
 
 def test_cohere_actions_are_read() -> None:
@@ -245,9 +345,9 @@ def test_nonsense_never_raises_nor_depends_on_its_cuts(seed: int) -> None:
         '"', "\\", "[", "]", " ", "\n", "word", ",", ":", '{"arguments": "{}', '"name": "get_weather"', "<", "null",
     ]  # fmt: skip
     text = "".join(rng.choice(bits) for _ in range(rng.randrange(1, 40)))
-    got = read(THINKS, text)
-    assert "<think>" not in got.said
-    assert "</think>" not in got.said
+    for cut in (False, True):
+        got = read(THINKS, text, cut=cut, seeds=6)
+        assert cut or got.whole == len(got.calls)
 
 
 def test_the_common_path_costs_microseconds() -> None:

@@ -136,47 +136,59 @@ def test_calls_without_their_end_mark_are_read(format_: ToolFormat, body: str, c
 
 
 @each_format
-def test_calls_of_unknown_functions_are_text(format_: ToolFormat, body: str, calls: list[Any]) -> None:
-    renamed = body.replace("get_weather", "launch_rocket").replace("get_time", "launch_rocket")
+def test_calls_of_functions_that_were_not_offered_are_calls(format_: ToolFormat, body: str, calls: list[Any]) -> None:
+    renamed = body.replace("get_weather", "launch_rocket")
     got = read(Dialect(format_), f"{format_.start}{renamed}{format_.end}")
-    assert (got.calls, got.whole) == ([], 0)
-    assert "launch_rocket" in got.said
-    assert format_.start not in got.said
+    assert [name for name, _ in got.calls] == [name.replace("get_weather", "launch_rocket") for name, _ in calls]
+    assert (loaded(got)[0][1]["city"], got.whole, got.said) == ("Oslo", len(calls), "")
+    assert read(Dialect(format_), f"{format_.start}{renamed}{format_.end}", tools=()).calls == []
 
 
 @each_format
 def test_text_cut_off_anywhere_gives_no_false_call(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     text = f"{format_.start}{body}{format_.end}"
+    dialect = Dialect(format_)
     for end in range(1, len(text)):
-        got = read(Dialect(format_), text[:end], seeds=1)
+        got = read(dialect, text[:end], cut=True, seeds=1)
         assert [name for name, _ in got.calls] == [name for name, _ in calls][: len(got.calls)], text[:end]
         for (_, arguments), (_, expected) in zip(got.calls, calls, strict=False):
             assert json.dumps(expected).startswith(arguments.removesuffix("}")), (text[:end], arguments)
 
 
 @each_format
+def test_text_that_ends_early_has_whole_arguments(format_: ToolFormat, body: str, calls: list[Any]) -> None:
+    text = f"{format_.start}{body}{format_.end}"
+    dialect = Dialect(format_)
+    for end in range(1, len(text)):
+        got = read(dialect, text[:end], seeds=1)
+        assert got.whole == len(got.calls)
+        assert all(isinstance(arguments, dict) for _, arguments in loaded(got)), text[:end]
+
+
+@each_format
 def test_nonsense_between_the_marks_is_text(format_: ToolFormat, body: str, calls: list[Any]) -> None:
-    got = read(Dialect(format_, THINK), f"{format_.start}I do not know.{format_.end}")
-    assert (got.calls, got.said) == ([], "I do not know.")
+    text = f"{format_.start}I do not know.{format_.end}"
+    got = read(Dialect(format_, THINK), text)
+    assert (got.calls, got.said) == ([], text)
     got = read(Dialect(format_, THINK), f"<think>So {format_.start} it is.</think>Yes.")
-    assert (got.calls, got.said, got.thought.split()) == ([], "Yes.", ["So", "it", "is."])
+    assert (got.calls, got.said, got.thought) == ([], "Yes.", f"So {format_.start} it is.")
 
 
-def test_arguments_stream_where_the_format_tells_that_one_has_ended() -> None:
+def test_arguments_stream_as_they_are_written() -> None:
     markup = Dialect(library("qwen3_coder")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
-    first, second = QWEN.split("<parameter=days>")
-    assert markup.feed("<tool_call>" + first) == [Called(0, "", "get_weather"), Called(0, '{"city": "Oslo"')]
-    assert markup.feed("<parameter=days>" + second) == [Called(0, ', "days": 3'), Called(0, "}")]
+    said = [markup.feed(text) for text in ("<tool_call>\n<function=get_weather>\n<parameter=city>\nOs", 'l"o\n', "!\n")]
+    assert said == [
+        [Called(0, "", "get_weather"), Called(0, '{"city": '), Called(0, '"Os')],
+        [Called(0, 'l\\"o')],
+        [Called(0, "\\n!")],
+    ]
+    assert markup.feed("</parameter>\n") == []
+    assert markup.feed("<parameter=days>\n3\n</parameter>\n</function>") == [
+        Called(0, '"'), Called(0, ', "days": '), Called(0, "3"), Called(0, "}")
+    ]  # fmt: skip
     assert markup.calls == 1
     markup = Dialect(library("mistral")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     assert markup.feed("[TOOL_CALLS]get_weather[ARGS]{") == [Called(0, "", "get_weather"), Called(0, "{")]
-
-
-def test_an_unknown_function_among_known_ones_is_text() -> None:
-    body = MINIMAX.replace("get_time", "launch_rocket")
-    got = read(Dialect(library("minimax_m2")), f"<minimax:tool_call>{body}</minimax:tool_call>")
-    assert loaded(got) == [OSLO]
-    assert json.loads(got.said) == {"name": "launch_rocket", "arguments": {}}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +197,7 @@ def test_an_unknown_function_among_known_ones_is_text() -> None:
 )
 def test_odd_answers_of_parsers_are_no_calls(parsed: Any) -> None:
     got = read(Dialect(ToolFormat("odd", "<a>", "</a>", lambda *_: parsed)), "<a>body</a>")
-    assert (got.calls, got.said) == ([], "body")
+    assert (got.calls, got.said) == ([], "<a>body</a>")
 
 
 @pytest.mark.parametrize(
@@ -194,6 +206,7 @@ def test_odd_answers_of_parsers_are_no_calls(parsed: Any) -> None:
         ({"name": "get_time"}, "{}"),
         ({"name": " get_time ", "arguments": None}, "{}"),
         ({"name": "get_time", "arguments": '{"a": 1}'}, '{"a": 1}'),
+        ({"name": "get_time", "arguments": "{'a': 1,}"}, '{"a": 1}'),
         ({"function": {"name": "get_time", "parameters": {"a": "é"}}}, '{"a": "é"}'),
         ({"function": "get_time", "arguments": {}}, "{}"),
         ('[{"name": "get_time", "arguments": {}}]', "{}"),
@@ -211,7 +224,7 @@ def test_parsers_that_raise_give_text(error: type[Exception]) -> None:
         raise error
 
     got = read(Dialect(ToolFormat("odd", "<a>", "</a>", parse)), "<a>body</a> and more")
-    assert (got.calls, got.said) == ([], "body and more")
+    assert (got.calls, got.said) == ([], "<a>body</a> and more")
 
 
 HARMONY_CALL = '<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"city": "Oslo", "days": 3}'
@@ -236,7 +249,7 @@ def test_harmony_recipient_in_the_role_and_final_answers() -> None:
     got = read(Dialect(HARMONY), final)
     assert (got.thought, got.said) == ("a < b", "Yes <| no.")
     assert read(Dialect(HARMONY), "A plain answer.").said == "A plain answer."
-    cut = read(Dialect(HARMONY), HARMONY_CALL[:-7])
+    cut = read(Dialect(HARMONY), HARMONY_CALL[:-7], cut=True)
     assert (cut.calls, cut.whole) == ([("get_weather", '{"city": "Oslo", "da')], 0)
     assert read(Dialect(HARMONY), HARMONY_CALL, tools=()).said == '{"city": "Oslo", "days": 3}'
 

@@ -122,6 +122,18 @@ def test_the_next_turn_of_a_conversation_begins_where_the_last_one_ended(
 
 
 @pytest.mark.parametrize("architecture", JOINT)
+def test_prompts_share_what_a_client_marked(load_tiny: Callable[[str], Any], architecture: str) -> None:
+    """In the middle of a message, where no cache that can't be cut short would be kept otherwise."""
+    model, rng = load_tiny(architecture), random.Random(7)
+    engine = _engine(model, _store(), joint=JOINT[architecture])
+    page = _message(rng, model, 100)[:-1]
+    for number in range(3):
+        one = _run(engine, number, [*page, *_message(rng, model, 30)], marks=(len(page), 10_000))
+        _check(model, one)
+        assert one.cached_tokens >= (len(page) if number else 0)
+
+
+@pytest.mark.parametrize("architecture", JOINT)
 def test_prompts_share_their_system_message(load_tiny: Callable[[str], Any], architecture: str) -> None:
     """Caches that can't be cut short were kept at its end."""
     model, rng = load_tiny(architecture), random.Random(4)
@@ -216,7 +228,7 @@ def test_of_what_is_too_large_the_beginning_is_kept(llama: Any, caplog: pytest.L
     _check(llama, again)
     assert len(prompt) // 4 < again.cached_tokens < len(prompt) // 2 + 16
     assert 0 < store.nbytes <= probe.nbytes // 2
-    assert "more than --prefix-cache-mb" in caplog.text
+    assert caplog.text.count("Raise --prefix-cache-mb") == 1, "however often it happens"
 
 
 def test_a_prompt_that_was_cancelled_twice_is_read_on_and_not_again(llama: Any) -> None:

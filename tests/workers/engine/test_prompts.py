@@ -1,4 +1,5 @@
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from support.templates import with_template
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
+    NO_LIMIT,
     ChatPrompt,
     GenerationRequest,
     Limits,
@@ -92,7 +94,7 @@ def test_a_bias_beyond_the_vocabulary_is_refused(maker: PromptMaker) -> None:
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(maker: PromptMaker, tokens: int) -> None:
     refusal = _refusal(maker, GenerationRequest((TokenPrompt((5,) * tokens),), 8))
     assert (refusal.param, refusal.code) == ("prompt", "context_length_exceeded")
-    assert f" {tokens} tokens" in refusal.message
+    assert f" {tokens} input tokens" in refusal.message
     assert f" {CONTEXT} tokens" in refusal.message
 
 
@@ -101,18 +103,21 @@ def test_a_conversation_longer_than_the_context_names_its_messages(maker: Prompt
     assert refusal.param == "messages"
 
 
-@pytest.mark.parametrize(("tokens", "asked", "expected"), [(60, 8, 4), (63, 8, 1), (10, 8, 8), (10, 4096, 54)])
+@pytest.mark.parametrize(
+    ("tokens", "asked", "expected"), [(60, 8, 4), (63, 8, 1), (10, 8, 8), (10, 4096, 54), (10, NO_LIMIT, 54)]
+)
 def test_max_tokens_is_what_is_left_of_the_context(maker: PromptMaker, tokens: int, asked: int, expected: int) -> None:
     [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * tokens),), asked))
     assert sequence.max_tokens == expected
 
 
-def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any) -> None:
+@pytest.mark.parametrize(("asked", "expected"), [(5000, 5000), (NO_LIMIT - 1, NO_LIMIT - 1), (NO_LIMIT, 32_768)])
+def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any, asked: int, expected: int) -> None:
     maker = PromptMaker(
         tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
     )
-    [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), 5000))
-    assert sequence.max_tokens == 5000
+    [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), asked))
+    assert sequence.max_tokens == expected
 
 
 def test_sampling_is_the_clients_then_the_models_then_openais(maker: PromptMaker) -> None:
@@ -228,6 +233,25 @@ def test_tokens_are_text_again(maker: PromptMaker) -> None:
         maker.text([VOCABULARY])
 
 
+def test_places_that_a_client_marks_are_found_where_they_are_of_use(tokenizer: Any) -> None:
+    def marked(*messages: Message, finds_marks: bool = True) -> list[str]:
+        vocabulary, dialect = Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+        maker = PromptMaker(tokenizer, VOCABULARY, 8192, Sampling(), vocabulary, dialect, finds_marks=finds_marks)
+        [one] = maker.sequences(1, GenerationRequest((ChatPrompt(messages),), 8))
+        return [tokenizer.decode(one.prompt[:mark]) for mark in one.marks]
+
+    rules, page, last = "Be brief. " * 30, "A long page. " * 30, Message("assistant", "Yes")
+    system = Message("system", rules + "It is Monday.", marks=(len(rules),))
+    asked = Message("user", page + "Why?", marks=(len(page),))
+    first, second = marked(system, asked, last)
+    assert first.rstrip().endswith("Be brief.")
+    assert second.rstrip().endswith("A long page.")
+    assert marked(system, asked, last, finds_marks=False) == []
+    # A checkpoint stands behind the first message and the last ones anyway.
+    assert marked(Message("system", rules, marks=(len(rules),)), Message("user", page, marks=(len(page),))) == []
+    assert marked(Message("system", "Be brief.", marks=(3,)), asked, last)[0].startswith(second[:9])
+
+
 def test_last_turn_is_opened_left_closed_or_gone_on_with(maker: PromptMaker) -> None:
     def text(*messages: Message, **how: bool) -> str:
         return maker.text(maker.tokens(ChatPrompt((Message("system", "s"), *messages), **how), ToolUse()))
@@ -244,8 +268,9 @@ def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> No
         return ChatPrompt((Message("user", "hi"),), template=Template(thinking=thinking))
 
     assert maker.tokens(prompt(False), ToolUse()) == maker.tokens(prompt(None), ToolUse())
-    refusal = _refusal(maker, GenerationRequest((prompt(True),), 8, thinking_budget=5))
-    assert refusal.param == "thinking"
+    for thinking, ignored in ((True, ("thinking", "thinking_budget")), (None, ("thinking_budget",))):
+        [sequence] = maker.sequences(1, GenerationRequest((prompt(thinking),), 8, thinking_budget=5))
+        assert sequence.ignored == ignored
 
 
 def test_a_conversation_that_may_be_shortened_is_as_short_as_the_context_wants(maker: PromptMaker) -> None:
@@ -260,3 +285,35 @@ def test_a_conversation_that_may_be_shortened_is_as_short_as_the_context_wants(m
     assert cut.max_tokens == CONTEXT - len(cut.prompt)
     too_long = ChatPrompt((Message("user", "word " * 80),), param="input", drops_oldest=True)
     assert _refusal(maker, GenerationRequest((too_long,), 8)).code == "context_length_exceeded"
+
+
+PATTERNS = {
+    "OpenAI": r"This model's maximum context length is (\d+) tokens\. However, ",
+    "vLLM": r"maximum context length is (\d+) tokens\. However, your request has (\d+) input tokens",
+    "Claude Code": r"prompt is too long[^0-9]*(\d+)\s*tokens?\s*>\s*(\d+)",
+    "LangChain": r"prompt is too long",
+    "LiteLLM, so Aider": r"this model's maximum context length is",
+    "Cline": r"\bcontext\s*(?:length|window)\b|\bmaximum\s*context\b",
+    "OpenCode, pi": r"maximum context length is \d+ tokens",
+    "OpenCode, pi of Groq": r"reduce the length of the messages",
+}
+"""What agents and libraries look for, case being no matter, to shorten a conversation by themselves. Codex asks for the
+code."""
+
+
+@pytest.mark.parametrize("who", PATTERNS)
+def test_agents_know_a_prompt_that_is_too_long(maker: PromptMaker, who: str) -> None:
+    exactly, at_least = TokenPrompt((5,) * (2 * CONTEXT)), TextPrompt("word " * 100_000)
+    for prompt in (exactly, at_least):
+        refused = _refusal(maker, GenerationRequest((prompt,), 8))
+        found = re.search(PATTERNS[who], refused.message, re.IGNORECASE)
+        assert found is not None
+        assert refused.code == "context_length_exceeded"
+        if prompt is exactly:
+            assert set(map(int, found.groups())) <= {CONTEXT - 1, CONTEXT, 2 * CONTEXT}
+
+
+def test_a_prompt_that_leaves_no_room_says_so_in_numbers_that_are_true(maker: PromptMaker) -> None:
+    message = _refusal(maker, GenerationRequest((TokenPrompt((5,) * CONTEXT),), 8)).message
+    assert f"{CONTEXT} tokens > {CONTEXT - 1} maximum" in message
+    assert " or more" in _refusal(maker, GenerationRequest((TextPrompt("word " * 100_000),), 8)).message

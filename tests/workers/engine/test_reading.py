@@ -41,6 +41,19 @@ def test_rows_get_a_token_in_every_step_while_a_long_prompt_is_read(llama: Any) 
     assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in [*running, long])
 
 
+def test_a_prompt_tells_how_much_of_it_has_been_read(llama: Any) -> None:
+    player = Player(_engine(llama))
+    player.add(long := _long(llama, 9))
+    told = [long.read]
+    while not long.emitted:
+        player.step()
+        told.append(long.read)
+    assert told[0] == 0
+    assert told == sorted(told)
+    assert len(set(told)) > 2
+    assert told[-1] == len(long.prompt) - 1
+
+
 def test_a_short_prompt_is_not_behind_long_ones(llama: Any) -> None:
     player = Player(_engine(llama))
     player.add(*(longs := [_long(llama, n) for n in range(3)]))

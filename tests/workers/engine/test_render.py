@@ -374,9 +374,10 @@ def test_a_function_renders_as_any_template(smollm2: Path) -> None:
     shown = text_of(renderer, USER, tools=(WEATHER,))
     assert '"name": "weather"' in shown
     assert "DSML" in shown, "told in its own way"
-    refused = refusal(renderer, USER, template=Template(arguments={"nonsense": 1}))
-    assert refused.param == "chat_template_kwargs"
-    assert "nonsense" in refused.message
+    asked = Template(arguments={"nonsense": 1, "enable_thinking": False})
+    rendered = renderer.render(ChatPrompt(CONVERSATION, template=asked), ToolUse())
+    assert rendered.ignored == ("chat_template_kwargs.nonsense",)
+    assert tokenizer.decode(rendered.tokens) == quiet
 
 
 def test_one_of_several_named_templates_is_chosen_by_tools(smollm2: Path) -> None:

@@ -45,11 +45,13 @@ def test_sequences_come_in_order_one_at_a_time(gemma2: Any) -> None:
 
 def test_a_long_prompt_is_prefilled_in_chunks(gemma2: Any) -> None:
     player = Player(_engine(gemma2))
-    player.add(sequence(1, list(range(4, 30)), 1))
-    steps = []
+    player.add(long := sequence(1, list(range(4, 30)), 1))
+    steps, read = [], []
     while player.engine.busy:
         steps.append(len(player.step()))
+        read.append(long.read)
     assert steps == [0, 0, 0, 0, 1]
+    assert read == [8, 16, 24, 25, 25]
 
 
 def test_a_seeded_sequence_says_the_same_after_a_replay(gemma2: Any) -> None:

@@ -10,11 +10,14 @@ from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message
 from mlx_server.schemas.messages import Load, Loading, ModelFacts, Text
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.base import ModelLoadError
-from mlx_server.workers.handlers.lm import LanguageHandler, read_context_length
+from mlx_server.workers.handlers.lm import LanguageHandler
 from mlx_server.workers.handlers.writing import read_sampling_defaults
 from mlx_server.workers.sequence import Token
 
 pytestmark = pytest.mark.model
+
+TOKEN_BYTES = 2 * 2 * 2 * 16 * 4
+"""Keys and values of the tiny llama: layers, heads, width, float32."""
 
 
 def _load(handler: LanguageHandler, folder: Path | str, rows: int = 4) -> tuple[ModelFacts, list[Loading]]:
@@ -47,6 +50,26 @@ def test_load_tells_how_many_rows_a_model_takes_and_why_not_more(
     assert [report.done for report in weights] == sorted({report.done for report in weights})
     assert weights[-1].done == weights[-1].total == facts.parameter_bytes
     assert reports[-1].phase == "warming up"
+
+
+@pytest.mark.parametrize(
+    ("how", "longest", "kept"),
+    [
+        ({"kv_bytes": 300 * TOKEN_BYTES, "prefix_cache_bytes": 5}, 300, 5),
+        ({"context_length": 100, "prefix_cache_bytes": 0}, 100, 0),
+        ({"prefix_share": 0.0}, 512, 512 * TOKEN_BYTES),
+        ({"prefix_share": 0.0, "kv_bytes": 300 * TOKEN_BYTES}, 300, 300 * TOKEN_BYTES),
+        ({"prefix_most": 1000}, 512, 1000),
+    ],
+)
+def test_memory_says_how_long_a_request_may_be_and_what_is_kept(
+    tiny_model: Callable[[str], Path], how: dict[str, Any], longest: int, kept: int
+) -> None:
+    handler = LanguageHandler()
+    facts = handler.load(Load(str(tiny_model("llama")), "lm", 4, 512, "/nowhere", **how), lambda _: None)
+    assert (facts.context_length, facts.max_model_len, handler._prefixes.limit_bytes) == (512, longest, kept)
+    assert any("may have 300 of 512 tokens" in note for note in facts.notes) is (longest == 300)
+    handler.close()
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mamba", "gemma2"])
@@ -178,22 +201,6 @@ def test_the_default_template_helps_a_model_that_has_none(tiny_model: Callable[[
 def test_a_kind_of_model_that_is_not_served_is_refused_plainly(model_type: str) -> None:
     with pytest.raises(ModelLoadError, match=f"{model_type}.* not served yet"):
         make_handler(model_type)
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({"max_position_embeddings": 512}, 512),
-        ({"max_sequence_length": 100}, 100),
-        ({"n_positions": 1024}, 1024),
-        ({"text_config": {"max_position_embeddings": 4096}}, 4096),
-        ({"max_position_embeddings": None, "n_positions": 7}, 7),
-        ({"text_config": None}, None),
-        ({}, None),
-    ],
-)
-def test_read_context_length_takes_what_the_config_says(config: dict[str, object], expected: int | None) -> None:
-    assert read_context_length(config) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from mlx_server.schemas.generation import GenerationRequest, Sampling, TextPrompt
 from mlx_server.schemas.messages import Load
+from mlx_server.workers.engine.admission import footprint
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.lm import LanguageHandler
 from mlx_server.workers.sequence import Sequence
@@ -47,6 +48,8 @@ def test_quantised_states_give_what_mlx_lm_gives_with_them(smollm2: Path) -> Non
     model.set_dtype(mx.float32)
     steps = generate_step(mx.array(first.prompt), model, max_tokens=8, kv_bits=8, kv_group_size=64)
     assert first.emitted == [int(token) for token, _ in steps]
+    packed, scales = 1, 2 * 4 / 64
+    assert footprint(model, kv_bits=8).per_token == footprint(model).per_token * (packed + scales) / 4
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.schemas.generation import MediaKind, Message
+from mlx_server.schemas.generation import Media, MediaKind, Message
 
 Part = dict[str, Any]
 Content = str | list[Part]
+
+NO_TEXT: Part = {"type": "text", "text": ""}
+"""Stands for a message that says nothing: templates may look for its first part."""
 
 Marked = Callable[[Message], Content]
 """A message's content with a model's own marks for its media."""
@@ -19,10 +22,10 @@ Marked = Callable[[Message], Content]
 
 @dataclass(frozen=True)
 class ContentForm:
-    """What a template does with content. `lists`: it reads texts in lists only. `marked` writes the messages that have
-    media of other kinds than those that the template `shows`; without it, it is given all."""
+    """What a template does with content. `lists`: the roles whose texts it reads in lists only. `marked` writes the
+    messages that have media of other kinds than those that the template `shows`; without it, it is given all."""
 
-    lists: bool = False
+    lists: frozenset[str] = frozenset()
     marked: Marked | None = None
     shows: frozenset[MediaKind] = frozenset()
 
@@ -31,7 +34,7 @@ class ContentForm:
         if message.media:
             shown = all(one.kind in self.shows for one in message.media)
             return parts(message) if shown or self.marked is None else self.marked(message)
-        return parts(message) if self.lists else message.content
+        return parts(message) or [NO_TEXT] if message.role in self.lists else message.content
 
 
 def parts(message: Message) -> list[Part]:
@@ -67,5 +70,17 @@ def as_list(content: Content) -> list[Part]:
 
 def wrapped(message: Message, before: str, after: str) -> Message:
     """The message with texts round its own; its media stay where they are in that."""
-    media = tuple(msgspec.structs.replace(one, at=one.at + len(before)) for one in message.media)
-    return msgspec.structs.replace(message, content=f"{before}{message.content}{after}", media=media)
+    content = f"{before}{message.content}{after}"
+    return msgspec.structs.replace(message, content=content, media=moved(message.media, len(before)))
+
+
+def appended(first: Message, second: Message, between: str = "") -> Message:
+    """The first message with what the second says and shows after it; `between` two texts stands that."""
+    content = between.join(text for text in (first.content, second.content) if text)
+    media = first.media + moved(second.media, len(content) - len(second.content))
+    return msgspec.structs.replace(first, content=content, media=media)
+
+
+def moved(media: tuple[Media, ...], by: int) -> tuple[Media, ...]:
+    """Media in a text that so many characters have come before."""
+    return tuple(msgspec.structs.replace(one, at=one.at + by) for one in media)

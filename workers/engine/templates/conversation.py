@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.generation import FunctionCall, Message
-from mlx_server.workers.engine.templates.content import ContentForm, joined, wrapped
+from mlx_server.schemas.generation import FunctionCall, Media, MediaKind, Message
+from mlx_server.schemas.shown import told_in_place
+from mlx_server.workers.engine.templates.content import ContentForm, appended, wrapped
 from mlx_server.workers.engine.templates.tools import Knowledge
 
 OPENED, CLOSED = "<tool_response>\n", "\n</tool_response>"
 """Round a call's result, for a model without a template for it."""
+
+SHOWN_AFTER: dict[MediaKind, str] = {
+    "image": "[The image is shown after this result.]",
+    "audio": "[The sound is heard after this result.]",
+    "video": "[The film is shown after this result.]",
+}
+"""In the place of what a template does not show in a result."""
 
 Stray = Literal["kept", "wrapped", "left out"]
 """What becomes of a call's arguments that are no JSON object: `kept` as a string, `wrapped` into an object."""
@@ -43,27 +51,52 @@ def latest(names: dict[str, str], name: str | None) -> str | None:
     return next((id_ for id_, called in reversed(names.items()) if name in (None, called)), None)
 
 
-def to_dicts(
-    messages: Sequence[Message], knows: Knowledge, stray: Stray = "kept", form: ContentForm | None = None
-) -> list[dict[str, Any]]:
-    """Messages for a template; what it knows nothing of, it gets as text."""
-    form = form or ContentForm()
-    given: list[dict[str, Any]] = []
+def told(messages: Sequence[Message], knows: Knowledge) -> list[Message]:
+    """The messages with calls and results that a template knows nothing of as text: the assistant's, and the user's."""
+    made: list[Message] = []
     answering = False
     for message in messages:
         as_text = message.role == "tool" and not knows.results
+        if as_text:
+            message = Message("user", message.content, media=message.media)
+            message = wrapped(message, f"\n{OPENED}" if answering else OPENED, CLOSED)
+        elif message.tool_calls and not knows.calls:
+            calls = "\n".join(map(call_text, message.tool_calls))
+            content = f"{message.content}\n{calls}" if message.content else calls
+            message = msgspec.structs.replace(message, content=content, tool_calls=())
         if as_text and answering:
-            given[-1]["content"] = joined(given[-1]["content"], form.of(wrapped(message, f"\n{OPENED}", CLOSED)))
-        elif as_text:
-            given.append({"role": "user", "content": form.of(wrapped(message, OPENED, CLOSED))})
+            made[-1] = appended(made[-1], message)
         else:
-            given.append(to_dict(message, knows, stray, form))
+            made.append(message)
         answering = as_text
-    return given
+    return made
+
+
+def media_after_results(messages: Sequence[Message], shown: Collection[MediaKind]) -> list[Message]:
+    """The same with media of results, but for the kinds that are shown there, in a turn of the user's after these."""
+    made: list[Message] = []
+    waiting: tuple[Media, ...] = ()
+    for message in messages:
+        if message.role == "tool":
+            hidden = [one for one in message.media if one.kind not in shown]
+            waiting += tuple(msgspec.structs.replace(one, at=0) for one in hidden)
+            message = told_in_place(message, lambda one: None if one.kind in shown else SHOWN_AFTER[one.kind])
+        elif waiting:
+            made.append(Message("user", "", media=waiting))
+            waiting = ()
+        made.append(message)
+    return [*made, Message("user", "", media=waiting)] if waiting else made
+
+
+def to_dicts(
+    messages: Sequence[Message], knows: Knowledge, stray: Stray = "kept", form: ContentForm | None = None
+) -> list[dict[str, Any]]:
+    """Messages for a template that takes all that they are."""
+    return [to_dict(message, knows, stray, form or ContentForm()) for message in messages]
 
 
 def to_dict(message: Message, knows: Knowledge, stray: Stray, form: ContentForm) -> dict[str, Any]:
-    """One message that keeps its role."""
+    """One message."""
     made: dict[str, Any] = {"role": message.role, "content": form.of(message)}
     if message.name is not None:
         made["name"] = message.name
@@ -71,7 +104,7 @@ def to_dict(message: Message, knows: Knowledge, stray: Stray, form: ContentForm)
         made |= {"reasoning_content": message.reasoning, "thinking": message.reasoning}
     if message.tool_call_id is not None:
         made["tool_call_id"] = given_id(message.tool_call_id, knows)
-    if message.tool_calls and knows.calls:
+    if message.tool_calls:
         made["tool_calls"] = [
             {
                 "id": given_id(call.id, knows),
@@ -80,9 +113,6 @@ def to_dict(message: Message, knows: Knowledge, stray: Stray, form: ContentForm)
             }
             for call in message.tool_calls
         ]
-    elif message.tool_calls:
-        calls = "\n".join(call_text(call) for call in message.tool_calls)
-        made["content"] = joined(made["content"], f"\n{calls}" if made["content"] else calls)
     return made
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.templates.content import joined
+from mlx_server.workers.engine.templates.efforts import known_efforts
 from mlx_server.workers.engine.templates.language import variables
 from mlx_server.workers.engine.templates.sandbox import Sandbox, TemplateFailed, TemplateRefused, TemplateStopped
 
@@ -60,6 +61,9 @@ class ChatTemplate(Protocol):
     def thinks(self) -> bool:
         """It has a place for reasoning."""
 
+    def efforts(self) -> frozenset[str]:
+        """The degrees of reasoning that it tells apart; none where that can't be told."""
+
     def render(self, conversation: Conversation) -> str:
         """The prompt. Raises InvalidRequest."""
 
@@ -91,6 +95,10 @@ class OwnTemplate:
         """The model knows marks of reasoning, and the template, where it can be read, writes them."""
         marks = thinking_marks(self._tokenizer)
         return bool(marks) and (not self._texts or any(mark in text for mark in marks for text in self._texts))
+
+    def efforts(self) -> frozenset[str]:
+        """Those in its text."""
+        return known_efforts(self._texts)
 
     def render(self, conversation: Conversation) -> str:
         """The prompt. Raises InvalidRequest."""
@@ -132,6 +140,10 @@ class ClientTemplate:
     def thinks(self) -> bool:
         """It writes the model's marks of reasoning."""
         return any(mark in self._text for mark in thinking_marks(self._tokenizer))
+
+    def efforts(self) -> frozenset[str]:
+        """Those in its text."""
+        return known_efforts([self._text])
 
     def render(self, conversation: Conversation) -> str:
         """The prompt. Raises InvalidRequest."""
@@ -179,6 +191,10 @@ class RolePrefixes:
     def thinks(self) -> bool:
         """It does not."""
         return False
+
+    def efforts(self) -> frozenset[str]:
+        """None at all."""
+        return frozenset()
 
     def render(self, conversation: Conversation) -> str:
         """The prompt, without white space at its end."""

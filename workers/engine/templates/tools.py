@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Tool
-from mlx_server.workers.engine.templates.content import joined
+from mlx_server.schemas.generation import Message, Tool
+from mlx_server.workers.engine.templates.content import ContentForm, appended
 from mlx_server.workers.engine.templates.kinds import ChatTemplate, Conversation
 
 PROBE, PROBE_ARGUMENT, PROBE_RESULT, PROBE_RULE = "probe_function", "probe_value", "probe_result", "probe_rule"
@@ -48,40 +48,43 @@ class Knowledge:
     tools: bool = False
     calls: bool = False
     results: bool = False
-    system: bool = True
     arguments: ArgumentsAs = "object"
     short_ids: bool = False
     tools_by_system: bool = False
 
 
-def probe(template: ChatTemplate, arguments: Mapping[str, Any]) -> Knowledge:
+def probe(template: ChatTemplate, arguments: Mapping[str, Any], form: ContentForm) -> Knowledge:
     """Find out by rendering conversations and looking at what is left of them; a refusal is a no."""
-    user = {"role": "user", "content": "probe"}
+    user, rule = said("user", "probe", form), said("system", PROBE_RULE, form)
     tools = openai_tools((Tool(PROBE, "probe"),))
-    rule = {"role": "system", "content": PROBE_RULE}
     shown = PROBE in tried(template, Conversation([user], tools, arguments))
     by_system = not shown and PROBE in tried(template, Conversation([rule, user], tools, arguments))
-    system = PROBE_RULE in tried(template, Conversation([rule, user], None, arguments))
-    knows = Knowledge(shown or by_system, system=system, tools_by_system=by_system)
+    knows = Knowledge(shown or by_system, tools_by_system=by_system)
     calls_only: Knowledge | None = None
-    for form, id_ in FORMS:
-        text = tried(template, Conversation([user, *probe_call(form, id_)], None, arguments))
+    for arguments_as, id_ in FORMS:
+        text = tried(template, Conversation([user, *probe_call(arguments_as, id_, form)], None, arguments))
         if PROBE_ARGUMENT in text and PROBE in text:
             results = PROBE_RESULT in text
-            found = replace(knows, calls=True, results=results, arguments=form, short_ids=id_ == SHORT_ID)
+            found = replace(knows, calls=True, results=results, arguments=arguments_as, short_ids=id_ == SHORT_ID)
             if found.results:
                 return found
             calls_only = calls_only or found
     return calls_only or knows
 
 
-def probe_call(form: ArgumentsAs, id_: str) -> list[dict[str, Any]]:
+def said(role: str, text: str, form: ContentForm) -> dict[str, Any]:
+    """A message as the template reads it."""
+    return {"role": role, "content": form.of(Message(role, text))}
+
+
+def probe_call(arguments_as: ArgumentsAs, id_: str, form: ContentForm) -> list[dict[str, Any]]:
     """A call and its result."""
     values = {"probe_name": PROBE_ARGUMENT}
-    function = {"name": PROBE, "arguments": values if form == "object" else json.dumps(values)}
+    function = {"name": PROBE, "arguments": values if arguments_as == "object" else json.dumps(values)}
+    calls = [{"id": id_, "type": "function", "function": function}]
     return [
-        {"role": "assistant", "content": "", "tool_calls": [{"id": id_, "type": "function", "function": function}]},
-        {"role": "tool", "content": PROBE_RESULT, "tool_call_id": id_, "name": PROBE},
+        {**said("assistant", "", form), "tool_calls": calls},
+        {**said("tool", PROBE_RESULT, form), "tool_call_id": id_, "name": PROBE},
     ]
 
 
@@ -114,11 +117,9 @@ def describe(tools: list[dict[str, Any]]) -> str:
     return DESCRIPTION.format(functions="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
 
 
-def with_description(messages: list[dict[str, Any]], text: str, *, system: bool) -> list[dict[str, Any]]:
-    """The messages with a text added to the system's, or put before the first one where there can be no such."""
+def with_description(messages: list[Message], text: str) -> list[Message]:
+    """The messages with a text after what the system says first."""
     first, *others = messages
-    if first["role"] == "system":
-        return [{**first, "content": joined(first["content"], f"\n\n{text}" if first["content"] else text)}, *others]
-    if system or first["role"] != "user":
-        return [{"role": "system", "content": text}, *messages]
-    return [{**first, "content": joined(f"{text}\n\n", first["content"])}, *others]
+    if first.role != "system":
+        return [Message("system", text), *messages]
+    return [appended(first, Message("system", text), "\n\n"), *others]

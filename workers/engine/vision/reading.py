@@ -90,6 +90,9 @@ class PromptReader:
                 return Broken(key, describe(error))
             reading.failed = True
             return None
+        if reading.prefill is not None:
+            sequence = reading.sequence
+            sequence.read = len(sequence.context) - reading.prefill.left
         if before:  # pictures take their own time
             left = 0 if read is not None or reading.prefill is None else reading.prefill.left
             self._pace.read(before - left, time.monotonic() - since, beside=running > 0)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.templates import QWEN3, THINKS_ALWAYS, with_template
+from support.templates import GPT_OSS, QWEN3, THINKS_ALWAYS, Jinja, with_template
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Message, Template, ToolUse
 from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
+from mlx_server.workers.engine.templates.arguments import Arguments
+from mlx_server.workers.engine.templates.efforts import known_efforts, nearest
 
 pytestmark = pytest.mark.model
 THINK = ("<think>", "</think>")
@@ -34,6 +36,13 @@ def show(smollm2: Path) -> Show:
     return shown
 
 
+def named(template: str, *, thinks: bool = False, **asked: Any) -> tuple[str, ...]:
+    """What of it changes nothing with this template, and is not given to it."""
+    settled = Arguments(Jinja(template, thinks=thinks), {}).settle(Template(**asked), {})
+    assert settled.arguments == {}
+    return settled.ignored
+
+
 def refusal(show: Show, template: str, **asked: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
         show(template, **asked)
@@ -50,11 +59,13 @@ def test_thinking_is_on_unless_it_is_turned_off(show: Show) -> None:
     assert show(QWEN3, arguments={"enable_thinking": False}).endswith("<think>\n\n</think>\n\n")
 
 
-def test_an_argument_that_the_template_does_not_know_is_refused_with_those_it_does(show: Show) -> None:
-    refused = refusal(show, SHOWS, arguments={"stile": "terse"})
-    assert refused.param == "chat_template_kwargs.stile"
-    assert "enable_thinking, reasoning_effort, style" in refused.message
-    assert "it has none" in refusal(show, PLAIN, arguments={"style": "terse"}).message
+def test_an_argument_that_the_template_does_not_know_is_named(show: Show) -> None:
+    assert named(SHOWS, arguments={"stile": "terse"}) == ("chat_template_kwargs.stile",)
+    assert named(PLAIN, arguments={"preserve_thinking": True, "thinking": True}) == (
+        "chat_template_kwargs.preserve_thinking",
+        "chat_template_kwargs.thinking",
+    )
+    assert show(PLAIN, arguments={"stile": "terse"}) == "Hi"
 
 
 @pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "tokenize"])
@@ -65,26 +76,26 @@ def test_what_the_server_gives_can_not_be_given(show: Show, name: str) -> None:
     assert "can't be set" in refused.message
 
 
-def test_turning_off_what_is_not_there_harms_nobody(show: Show) -> None:
-    assert show(PLAIN, arguments={"enable_thinking": False}) == "Hi"
-    assert show(PLAIN, added=(), arguments={"enable_thinking": False}, effort="none") == "Hi"
+@pytest.mark.parametrize("switch", ["enable_thinking", "thinking"])
+def test_what_is_so_already_needs_no_word(switch: str) -> None:
+    assert named(PLAIN, arguments={switch: False}, thinking=False, effort="none") == ()
+    assert named(THINKS_ALWAYS, thinks=True, arguments={switch: True}, thinking=True) == ()
 
 
-def test_turning_off_what_can_not_be_turned_off_is_refused(show: Show) -> None:
-    refused = refusal(show, THINKS_ALWAYS, arguments={"enable_thinking": False})
-    assert refused.param == "chat_template_kwargs.enable_thinking"
-    assert refusal(show, THINKS_ALWAYS, effort="none").param == "reasoning_effort"
-
-
-def test_turning_on_what_is_not_there_is_refused(show: Show) -> None:
-    refused = refusal(show, PLAIN, arguments={"enable_thinking": True})
-    assert refused.param == "chat_template_kwargs.enable_thinking"
+def test_what_can_not_be_turned_on_or_off_is_named() -> None:
+    assert named(THINKS_ALWAYS, thinks=True, arguments={"enable_thinking": False}) == (
+        "chat_template_kwargs.enable_thinking",
+    )
+    assert named(PLAIN, arguments={"enable_thinking": True}) == ("chat_template_kwargs.enable_thinking",)
+    assert named(THINKS_ALWAYS, thinks=True, thinking=False, effort="none") == ("reasoning_effort", "thinking")
+    assert named(PLAIN, thinking=True) == ("thinking",)
 
 
 def test_another_name_for_the_switch_is_found(show: Show) -> None:
     assert show(SWITCHED, arguments={"enable_thinking": True}).startswith("True")
     assert show(SWITCHED, effort="none").startswith("False")
     assert show(SWITCHED, server={"enable_thinking": True}).startswith("True")
+    assert show(QWEN3, arguments={"thinking": False}) == show(QWEN3, arguments={"enable_thinking": False})
 
 
 @pytest.mark.parametrize(
@@ -99,8 +110,17 @@ def test_effort_is_given_to_a_template_that_knows_it(show: Show) -> None:
     assert show(SHOWS, effort="none") == "|False|none<think>"
 
 
-def test_effort_without_a_way_to_ask_for_it_is_refused(show: Show) -> None:
-    assert refusal(show, PLAIN, effort="high").param == "reasoning_effort"
+@pytest.mark.parametrize("param", ["reasoning_effort", "output_config.effort", "reasoning.effort"])
+def test_effort_without_a_way_to_ask_for_it_is_named_as_the_client_calls_it(param: str) -> None:
+    assert named(PLAIN, effort="high", effort_param=param) == (param,)
+
+
+def test_effort_is_the_nearest_that_the_template_knows(show: Show) -> None:
+    given = Arguments(Jinja(GPT_OSS, thinks=True), {}).settle(Template(effort="xhigh"), {})
+    assert (given.arguments, given.ignored) == ({"reasoning_effort": "high"}, ())
+    least = Arguments(Jinja(GPT_OSS, thinks=True), {}).settle(Template(effort="none"), {})
+    assert (least.arguments, least.ignored) == ({"reasoning_effort": "low"}, ("reasoning_effort",))
+    assert "Reasoning: high" in show(GPT_OSS, effort="max")
 
 
 def test_an_argument_says_it_more_exactly_than_effort(show: Show) -> None:
@@ -119,14 +139,10 @@ def test_a_request_says_it_better_than_the_server(show: Show) -> None:
 def test_variables_of_a_clients_template_are_its_own(show: Show) -> None:
     text = "{{ mood }}{{ enable_thinking }}"
     assert show(PLAIN, text=text, arguments={"mood": "calm"}) == "calmTrue"
-    refused = refusal(show, SHOWS, text=text, arguments={"style": "terse"})
-    assert refused.param == "chat_template_kwargs.style"
-    assert "enable_thinking, mood" in refused.message
+    assert show(SHOWS, text=text, arguments={"style": "terse"}) == "True"
 
 
 def test_prefixes_have_no_variables(show: Show) -> None:
-    refused = refusal(show, SHOWS, roles={"user": "U: "}, arguments={"style": "terse"})
-    assert refused.param == "chat_template_kwargs.style"
     assert show(SHOWS, roles={"user": "U: "}, arguments={"enable_thinking": False}) == "U: Hi"
 
 
@@ -142,7 +158,12 @@ def test_a_broken_template_of_a_model_is_said_to_be(show: Show) -> None:
 
 @pytest.mark.parametrize(
     ("template", "server", "part"),
-    [("{% if %}", {}, "line 1"), (PLAIN, {"style": 1}, "--chat-template-args.style"), (SHOWS, {"tools": 1}, "tools")],
+    [
+        ("{% if %}", {}, "line 1"),
+        (PLAIN, {"style": 1}, "--chat-template-args.style"),
+        (SHOWS, {"stile": 1}, "it knows enable_thinking, reasoning_effort, style"),
+        (SHOWS, {"tools": 1}, "tools"),
+    ],
 )
 def test_check_defaults_finds_what_the_operator_got_wrong(
     smollm2: Path, template: str, server: dict[str, Any], part: str
@@ -167,14 +188,40 @@ def test_thinking_that_is_wanted_or_not_turns_the_switch(show: Show) -> None:
 
 
 def test_thinking_without_a_switch_is_what_it_is(show: Show) -> None:
-    assert show(PLAIN, thinking=False) == show(PLAIN) == "Hi"
-    assert show(THINKS_ALWAYS, thinking=True) == show(THINKS_ALWAYS)
-    refused = [refusal(show, PLAIN, thinking=True), refusal(show, THINKS_ALWAYS, thinking=False)]
-    assert [error.param for error in refused] == ["thinking", "thinking"]
-    assert ["does not reason" in refused[0].message, "always reasons" in refused[1].message] == [True, True]
+    assert show(PLAIN, thinking=False) == show(PLAIN, thinking=True) == show(PLAIN) == "Hi"
+    assert show(THINKS_ALWAYS, thinking=True) == show(THINKS_ALWAYS, thinking=False) == show(THINKS_ALWAYS)
 
 
-def test_refused_effort_is_called_what_the_client_calls_it(show: Show) -> None:
-    refused = refusal(show, PLAIN, effort="low", effort_param="output_config.effort")
-    assert refused.param == "output_config.effort"
-    assert refused.message.startswith("`output_config.effort`: ")
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("{{ reasoning_effort }}", set()),
+        ("{% if reasoning_effort == 'high' %}x{% endif %}", set()),
+        (
+            "{% if reasoning_effort == 'low' %}x{% elif reasoning_effort == \"high\" %}y{% endif %}",
+            {"low", "medium", "high"},
+        ),
+        ("{% if reasoning_effort not in ['none', 'high'] %}{{ raise_exception('no') }}{% endif %}", {"none", "high"}),
+        (GPT_OSS, {"low", "medium", "high"}),
+    ],
+    ids=range(5),
+)
+def test_known_efforts_are_those_that_the_text_tells_apart(text: str, known: set[str]) -> None:
+    assert known_efforts([text]) == known
+
+
+@pytest.mark.parametrize(
+    ("effort", "known", "expected"),
+    [
+        ("xhigh", {"low", "medium", "high"}, "high"),
+        ("minimal", {"low", "medium", "high"}, "low"),
+        ("none", {"low", "medium", "high"}, "low"),
+        ("low", {"none", "high"}, "high"),
+        ("none", {"none", "high"}, "none"),
+        ("medium", {"low", "high"}, "low"),
+        ("high", {"none"}, "high"),
+        ("high", set(), "high"),
+    ],
+)
+def test_the_nearest_effort_is_taken(effort: str, known: set[str], expected: str) -> None:
+    assert nearest(effort, known) == expected

@@ -1,0 +1,17 @@
+"""How far a prompt is whose answer has not begun, as all APIs tell it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class PromptProgress(msgspec.Struct, frozen=True):
+    """`queue_position` is 1 for who is next, null once the prompt is being read. Counts are in tokens; how many there
+    are is null until that is known, and those that were known from earlier prompts are processed."""
+
+    state: Literal["queued", "prefill"]
+    queue_position: int | None
+    prompt_tokens: int | None
+    processed_tokens: int

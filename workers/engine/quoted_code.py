@@ -1,0 +1,45 @@
+"""Whether the end of a text stands in code that Markdown quotes."""
+
+from __future__ import annotations
+
+import re
+
+FENCE = re.compile(r"\s*(`{3,}|~{3,})")
+TICKS = re.compile("`+")
+
+
+class QuotedCode:
+    """Follows a text; blocks between fences and spans between backticks are code, a span in one line only."""
+
+    def __init__(self) -> None:
+        self._fence = ""
+        """What opened the block."""
+        self._line: list[str] = []
+
+    @property
+    def open(self) -> bool:
+        """What comes next is code."""
+        if self._fence:
+            return True
+        span = ""
+        for ticks in TICKS.findall("".join(self._line)):
+            span = ticks if not span else "" if ticks == span else span
+        return bool(span)
+
+    def feed(self, text: str) -> None:
+        """More text."""
+        *lines, last = text.split("\n")
+        for line in lines:
+            self._line.append(line)
+            self._end_line("".join(self._line))
+            self._line = []
+        self._line.append(last)
+
+    def _end_line(self, line: str) -> None:
+        found = FENCE.match(line)
+        if found is None:
+            return
+        if not self._fence:
+            self._fence = found.group(1) if "`" not in line[found.end() :] else ""
+        elif found.group(1).startswith(self._fence) and not line[found.end() :].strip():
+            self._fence = ""
