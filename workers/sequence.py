@@ -61,6 +61,8 @@ class Sequence:
     """Whose request it is: nothing that is kept of it is used for others'."""
     ignored: tuple[str, ...] = ()
     """The paths of the request's fields that change nothing with this model."""
+    dropped_messages: int = 0
+    """How many of its conversation's oldest messages were left out."""
     unkept: tuple[int, int] | None = None
     """The bytes that its prompt needs to be kept, and those that there are, where these are fewer."""
     media: MediaInputs | None = field(default=None, repr=False)

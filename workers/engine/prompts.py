@@ -20,6 +20,7 @@ from mlx_server.schemas.generation import (
     Sampling,
     TextPrompt,
     ToolUse,
+    in_force,
 )
 from mlx_server.workers.engine.call_grammars import CallGrammars
 from mlx_server.workers.engine.dialect import Dialect, Speech
@@ -30,6 +31,7 @@ from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_index import as_ids
 from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
+from mlx_server.workers.engine.shortening import shortest_cut
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.tool_grammar import enforced, special_tokens
@@ -50,18 +52,21 @@ UNKNOWN_CONTEXT = 1 << 15
 
 NO_TOOLS = ToolUse("none")
 
-OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+ROOM_SHARE = 8
+"""Of a context that a conversation would overflow, this part is left to the answer: an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became.
-    `ignored` are the paths of the request's fields that change nothing with this model."""
+    `ignored` are the paths of the request's fields that change nothing with this model, `dropped` is how many messages
+    were left out."""
 
     tokens: list[int]
     format: ToolFormat
     media: MediaInputs | None = None
     ignored: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 class PromptMaker:
@@ -85,7 +90,7 @@ class PromptMaker:
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
         self._context_length = context_length
-        self._defaults = model_defaults
+        self.model_defaults = model_defaults
         self._vocabulary = vocabulary
         self._format = dialect.format
         self._marks = dialect.thinking
@@ -100,7 +105,7 @@ class PromptMaker:
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
-        sampling = with_defaults(request.sampling, self._defaults, OPENAI_DEFAULTS)
+        sampling = in_force(request.sampling, self.model_defaults)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
@@ -130,6 +135,7 @@ class PromptMaker:
                 use_cache=request.use_cache,
                 conversation=request.conversation,
                 ignored=(*ignored, *relaxed),
+                dropped_messages=read.dropped,
                 media=read.media,
                 marks=self._marked(prompt, request, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
@@ -188,9 +194,9 @@ class PromptMaker:
         not tokenised again; for None nothing is kept. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
-                rendered, field = self._render(prompt, tool_use, owner), prompt.param
+                (rendered, dropped), field = self._fitting(prompt, tool_use, owner), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
-                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored)
+                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored, dropped)
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
                 read, field = Read(self._encode(prompt), self._format), "prompt"
@@ -198,6 +204,14 @@ class PromptMaker:
                 read, field = Read(list(prompt.ids), self._format), "prompt"
         self._check_ids(read.tokens, field)
         return read
+
+    def _fitting(self, prompt: ChatPrompt, tool_use: ToolUse, owner: str | None) -> tuple[Rendered, int]:
+        """The prompt, and how many messages were left out of it. Raises InvalidRequest."""
+        if not prompt.drops_oldest or self._context_length is None:
+            return self._render(prompt, tool_use, owner), 0
+        return shortest_cut(
+            prompt, lambda shorter: self._render(shorter, tool_use, owner), self._context_length, ROOM_SHARE
+        )
 
     def _marked(self, prompt: Prompt, request: GenerationRequest, tokens: list[int]) -> tuple[int, ...]:
         """The lengths of the prompt's beginnings that its client marks."""
@@ -282,12 +296,3 @@ def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> In
         " maximum). Please reduce the length of the messages."
     )
     return InvalidRequest(message, field, "context_length_exceeded")
-
-
-def with_defaults(given: Sampling, *defaults: Sampling) -> Sampling:
-    """What the client asked for; where it is silent, the first of the defaults that is not."""
-    filled = {}
-    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
-        values = (getattr(sampling, name) for sampling in (given, *defaults))
-        filled[name] = next((value for value in values if value is not None), None)
-    return msgspec.structs.replace(given, **filled)
