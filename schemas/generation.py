@@ -65,18 +65,21 @@ class Message(msgspec.Struct, frozen=True):
 class Grammar(msgspec.Struct, frozen=True):
     """What the answer's text must be. `text` is in the language of `kind`; `param` names its field in a refusal.
 
-    A `choice` is a JSON list of strings.
+    A `choice` is a JSON list of strings. What of a schema can't be enforced is refused if a valid document is
+    `guaranteed`, else it is left out and told.
     """
 
     kind: Literal["json_schema", "regex", "lark", "gbnf", "choice"]
     text: str
     param: str
+    guaranteed: bool = True
 
 
 class Tool(msgspec.Struct, frozen=True):
     """A function that the model may call; `parameters` is a JSON schema of an object, None for no arguments.
 
-    `text`: its one argument `input` is a text that this grammar allows, as a client's custom tool has it.
+    `text`: its one argument `input` is a text that this grammar allows, as a client's custom tool has it. `param` names
+    its schema in a refusal.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Tool(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] | None = None
     strict: bool = False
     text: Grammar | None = None
+    param: str = ""
 
 
 class Template(msgspec.Struct, frozen=True):

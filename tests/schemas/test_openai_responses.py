@@ -206,7 +206,10 @@ def test_tools_are_flat(choice: Any, use: ToolUse, names: list[str]) -> None:
     asked = generation(tools=[ADD, MUL], tool_choice=choice)
     [prompt] = asked.prompts
     assert isinstance(prompt, ChatPrompt)
-    tools = {"add": Tool("add", "Adds.", SCHEMA, True), "mul": Tool("mul")}
+    tools = {
+        "add": Tool("add", "Adds.", SCHEMA, True, param="tools[0].parameters"),
+        "mul": Tool("mul", param="tools[1].parameters"),
+    }
     assert prompt.tools == tuple(tools[name] for name in names)
     assert asked.tool_use == use
     assert generation(tools=[ADD], parallel_tool_calls=False).tool_use == ToolUse("auto", parallel=False)
