@@ -49,7 +49,7 @@ class CallGrammars:
             self._vocabulary.compile(content)
             made = self._vocabulary.enforced(content)
             ignored += made.ignored
-            heads[b""] = made.schema
+            heads[b""] = made
         try:
             found = self._matcher(native, tools, tool_use, content)
         except InvalidRequest:
@@ -58,7 +58,7 @@ class CallGrammars:
         for index, tool in callable_tools(tools, tool_use):
             made = self._enforced(index, tool)
             ignored += made.ignored
-            heads[head_of(tool).encode()] = made.schema
+            heads[head_of(tool).encode()] = made
         return self._vocabulary.watched(found, heads), tuple(ignored)
 
     def _matcher(

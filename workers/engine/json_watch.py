@@ -51,6 +51,11 @@ class JsonWatch:
         return twin
 
     @property
+    def writing(self) -> bool:
+        """Inside a document, or where one begins."""
+        return self._schema is not None
+
+    @property
     def within_text(self) -> bool:
         """Inside a string."""
         return self._quoted
@@ -168,17 +173,3 @@ def expanded(schemas: Iterable[Any], root: Schema) -> list[Schema]:
         if "$ref" in schema:
             pending.append(root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2]))
     return list(found.values())
-
-
-def watches(schema: Any) -> bool:
-    """Whether there is anything in a schema that must be watched."""
-    pending = [schema]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, dict):
-            if DISTINCT in part:
-                return True
-            pending += [inner for name, inner in part.items() if name not in ("enum", "const")]
-        elif isinstance(part, list):
-            pending += part
-    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,11 @@ def load(folder: Path, *special: str) -> Writer:
 
 
 @pytest.fixture(scope="module")
-def writer(smollm2: Path) -> Writer:
+def writer(smollm2: Path) -> Iterator[Writer]:
     """Marks are plain text for this tokenizer."""
-    return load(smollm2)
+    writer = load(smollm2)
+    yield writer
+    writer.vocabulary.close()
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +276,28 @@ def test_what_can_not_be_enforced_is_refused_of_a_strict_function_and_left_out_o
     assert ignored == (full,)
     text = writer.write(matcher.deep_copy(), 1)
     assert text is None or read(text, ToolUse("required"), (STOP, Tool("f", parameters=schema))).calls
+
+
+def test_distinct_items_of_calls_are_distinct(writer: Writer) -> None:
+    words = {"type": "array", "items": {"type": "string", "maxLength": 2}, "uniqueItems": True, "minItems": 2}
+    tool = Tool("f", parameters={"type": "object", "properties": {"a": words}, "required": ["a"]}, strict=True)
+    matcher, ignored = CallGrammars(writer.vocabulary, writer.special).matcher(HERMES, (STOP, tool), ToolUse(), None)
+    assert ignored == ()
+
+    tokens = writer.vocabulary.tokens
+
+    def takes(*items: str) -> bool:
+        going = matcher.deep_copy()
+        for token in tokens.tokenize_str('So, "a", "a":\n<tool_call>\n{"name": "f", "arguments": {"a": ["'):
+            assert going.consume_token(token)
+        for byte in json.dumps(items)[2:].encode():
+            [token] = tokens.tokenize_bytes(bytes([byte]))
+            if not going.compute_bitmask()[token // 8] >> (token % 8) & 1 or not going.consume_token(token):
+                return False
+        return True
+
+    assert takes("a", "b")
+    assert not takes("b", "a", "b")
 
 
 def test_arguments_that_are_no_object_are_refused(writer: Writer) -> None:
