@@ -96,8 +96,8 @@ class Template(msgspec.Struct, frozen=True):
     `text` is a client's Jinja template. `roles` maps roles to what stands before their turns, as mlx-lm's
     `role_mapping` does, and takes the template's place. `arguments` are variables of the template. `effort` is how
     much reasoning is asked for, where the template knows such a thing. `thinking` is whether the model shall reason
-    at all: None leaves it to the template, and a model that never does can't be asked to. `effort_param` is what the
-    client calls `effort`, for a refusal.
+    at all: None leaves it to the template. `effort_param` is what the client calls `effort`, to name it where it
+    changes nothing.
     """
 
     text: str | None = None

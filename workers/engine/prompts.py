@@ -134,7 +134,7 @@ class PromptMaker:
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=(*ignored, *relaxed),
+                ignored=(*request.ignored, *ignored, *relaxed),
                 dropped_messages=read.dropped,
                 media=read.media,
                 marks=self._marked(prompt, request, tokens) if request.use_cache else (),
