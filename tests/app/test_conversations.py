@@ -98,11 +98,16 @@ def test_item_with_a_known_id_is_not_added_again(client: openai.OpenAI) -> None:
     assert said(client, conversation.id) == ["a", "b"]
 
 
+OUTPUT: Any = {"type": "function_call_output", "call_id": "c1", "output": "1"}
+
+
 @pytest.mark.parametrize(
     ("call", "param"),
     [
         (lambda c, at: c.conversations.items.create(at, items=[{"type": "message", "role": "x"}]), "items[0].role"),
-        (lambda c, at: c.conversations.create(items=[user("a"), {"type": "odd"}]), "items[1].type"),
+        (lambda c, at: c.conversations.create(items=[user("a"), {"type": "compaction"}]), "items[1].encrypted_content"),
+        (lambda c, at: c.conversations.items.create(at, items=[OUTPUT]), "items[0].call_id"),
+        (lambda c, at: c.responses.create(model="m", input=[OUTPUT], conversation=at), "input[0].call_id"),
         (lambda c, at: c.conversations.create(metadata={"a" * 65: "b"}), f"metadata.{'a' * 65}"),
         (lambda c, at: c.conversations.items.create(at, items=5), "items"),
         (lambda c, at: c.conversations.items.list(at, order="up"), "order"),
@@ -200,8 +205,7 @@ def test_reference_stands_for_the_item_that_is_kept(client: openai.OpenAI) -> No
 def test_result_may_follow_a_call_that_is_referred_to(client: openai.OpenAI) -> None:
     call: Any = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "add", "arguments": "{}"}
     client.responses.create(model="m", input=[user("a"), call])
-    output: Any = {"type": "function_call_output", "call_id": "c1", "output": "1"}
-    answer = client.responses.create(model="m", input=[user("a"), {"id": "fc_1"}, output])
+    answer = client.responses.create(model="m", input=[user("a"), {"id": "fc_1"}, OUTPUT])
     kinds = [item.type for item in client.responses.input_items.list(answer.id, order="asc")]
     assert kinds == ["message", "function_call", "function_call_output"]
 
@@ -211,6 +215,16 @@ def test_reference_to_what_is_not_there_names_it(client: openai.OpenAI) -> None:
     for id_ in ("msg_nowhere", gone.output[0].id or ""):
         with pytest.raises(openai.NotFoundError, match=rf"input\[0\].id.*{id_}"):
             refer(client, id_)
+
+
+def test_item_that_nobody_knows_is_left_out_and_named(client: openai.OpenAI) -> None:
+    odd: Any = {"type": "odd"}
+    made = client.conversations.with_raw_response.create(items=[odd, user("a")])
+    assert made.headers["x-ignored-fields"] == "items[0].odd"
+    id_ = made.parse().id
+    more = client.conversations.items.with_raw_response.create(id_, items=[user("b"), odd])
+    assert more.headers["x-ignored-fields"] == "items[1].odd"
+    assert len(client.conversations.items.list(id_).data) == 2
 
 
 # --- how many tokens ---
