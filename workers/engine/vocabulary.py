@@ -49,9 +49,9 @@ class Vocabulary:
         """A token with its own bytes; special ones have their name."""
         if token in self._special:
             name = str(self._names(token))
-            return TokenLogprob(name, name.encode(), logprob)
+            return TokenLogprob(name, name.encode(), logprob, token)
         raw = self.tokens.decode_bytes([token]) if token < self._size else b""
-        return TokenLogprob(raw.decode(errors="replace"), raw, logprob)
+        return TokenLogprob(raw.decode(errors="replace"), raw, logprob, token)
 
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at its beginning; `deep_copy` it for use. Raises InvalidRequest with the reason."""
