@@ -36,6 +36,7 @@ class JsonWatch:
 
     def __init__(self, heads: dict[bytes, Schema]) -> None:
         self._heads = heads
+        self._lasts = frozenset(head[-1] for head in heads if head)
         self._schema: Schema | None = heads.get(b"")
         self.text = bytearray()
         self.frames: list[Frame] = []
@@ -72,8 +73,9 @@ class JsonWatch:
 
     def _look_for_head(self, byte: int) -> None:
         self.text.append(byte)
-        if byte == 0x20:  # all heads end with a space
-            self._schema = next((self._heads[head] for head in self._heads if head and self.text.endswith(head)), None)
+        if byte in self._lasts:
+            found = max((head for head in self._heads if head and self.text.endswith(head)), key=len, default=b"")
+            self._schema = self._heads[found] if found else None
 
     def _take(self, byte: int) -> None:
         at = len(self.text)
@@ -173,3 +175,17 @@ def expanded(schemas: Iterable[Any], root: Schema) -> list[Schema]:
         if "$ref" in schema:
             pending.append(root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2]))
     return list(found.values())
+
+
+def watches(schema: Any) -> bool:
+    """Whether there is anything in a schema that must be watched."""
+    pending = [schema]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict):
+            if DISTINCT in part:
+                return True
+            pending += [inner for name, inner in part.items() if name not in ("enum", "const")]
+        elif isinstance(part, list):
+            pending += part
+    return False

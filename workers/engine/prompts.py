@@ -282,8 +282,7 @@ def speech_of(prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -
     """What the answer to this prompt may hold beside text."""
     if not isinstance(prompt, ChatPrompt):
         return None
-    hermes = format_ is HERMES or enforced(prompt.tools, request.tool_use, request.grammar)
-    return Speech(prompt.tools, request.tool_use, hermes)
+    return Speech(prompt.tools, request.tool_use, hermes=format_ is HERMES)
 
 
 def choice_of(first: Sequence, choice: int) -> Sequence:
