@@ -49,8 +49,10 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class CallsGrammar:
-    """A grammar in llguidance's notation, the paths of what is not enforced in it, and `heads`: the texts that functions'
-    arguments as JSON stand behind, with the functions' indices."""
+    """A grammar in llguidance's notation, and the paths of what is not enforced in it.
+
+    `heads` are the texts that functions' arguments stand behind as JSON, with the functions' indices.
+    """
 
     source: str
     heads: dict[bytes, int]
