@@ -96,8 +96,8 @@ class Template(msgspec.Struct, frozen=True):
     `text` is a client's Jinja template. `roles` maps roles to what stands before their turns, as mlx-lm's
     `role_mapping` does, and takes the template's place. `arguments` are variables of the template. `effort` is how
     much reasoning is asked for, where the template knows such a thing. `thinking` is whether the model shall reason
-    at all: None leaves it to the template, and a model that never does can't be asked to. `effort_param` is what the
-    client calls `effort`, for a refusal.
+    at all: None leaves it to the template. `effort_param` is what the client calls `effort`, to name it where it
+    changes nothing.
     """
 
     text: str | None = None
@@ -211,7 +211,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     """One ticket's work: `n` choices for each prompt, all with the same sampling and limits.
 
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
-    None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
+    None for no report at all; `prompt_logprobs` is the same for the tokens of the prompts. `token_ids` asks for the ids
+    of all tokens. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
     reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights, `draft` asks
     for speculative decoding. `announce` asks for a `Started` event, `progress` for `Progress` events. `tenant` is whose
     request it is: what is kept of one tenant's prompts is not used for another's. `use_cache`: what is kept of earlier
@@ -226,6 +227,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    token_ids: bool = False
     echo: bool = False
     grammar: Grammar | None = None
     tool_use: ToolUse = ToolUse()

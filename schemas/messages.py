@@ -34,12 +34,14 @@ class FailureKind(StrEnum):
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """A token that was or could have been chosen; `raw` are its bytes, not always whole characters.
 
-    `logprob` is in nats, None for a prompt's first token, which nothing comes before.
+    `logprob` is in nats, None for a prompt's first token, which nothing comes before. `id` is its place in the
+    vocabulary.
     """
 
     text: str
     raw: bytes
     logprob: float | None
+    id: int = 0
 
 
 class ChosenToken(msgspec.Struct, frozen=True, array_like=True):
@@ -49,14 +51,26 @@ class ChosenToken(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[TokenLogprob, ...] = ()
 
 
+class PromptReport(msgspec.Struct, frozen=True, array_like=True):
+    """What was asked for of a prompt's tokens: their ids; how probable the model found them, and the `ranks` they had,
+    counted from 1 (0 for the first token, which nothing comes before)."""
+
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[ChosenToken, ...] = ()
+    ranks: tuple[int, ...] = ()
+
+
 class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
-    """Visible text that one sequence produced; `tokens` is how many new tokens this event reports."""
+    """Visible text that one sequence produced; `tokens` is how many new tokens this event reports, and `ids` are theirs
+    if they were asked for. `prompt` comes with a sequence's first event only."""
 
     ticket: int
     index: int
     text: str
     tokens: int
     logprobs: tuple[ChosenToken, ...] = ()
+    ids: tuple[int, ...] = ()
+    prompt: PromptReport | None = None
 
 
 class Reasoning(msgspec.Struct, frozen=True, tag="r", array_like=True):
@@ -66,6 +80,7 @@ class Reasoning(msgspec.Struct, frozen=True, tag="r", array_like=True):
     index: int
     text: str
     tokens: int
+    ids: tuple[int, ...] = ()
 
 
 class ToolCall(msgspec.Struct, frozen=True, tag="c", array_like=True):
@@ -79,6 +94,7 @@ class ToolCall(msgspec.Struct, frozen=True, tag="c", array_like=True):
     tokens: int
     id: str | None = None
     name: str | None = None
+    ids: tuple[int, ...] = ()
 
 
 class Vector(msgspec.Struct, frozen=True, tag="v", array_like=True):

@@ -112,6 +112,7 @@ class PromptMaker:
         owner = request.tenant if request.use_cache else None
         for prompt in request.prompts:
             read = self.read(prompt, request.tool_use, owner)
+            check_scored(request, read)
             tokens, format_ = read.tokens or self._start(), read.format
             budget, ignored = request.thinking_budget, read.ignored
             if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
@@ -131,10 +132,12 @@ class PromptMaker:
                 thinking_budget=budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
+                prompt_logprobs=request.prompt_logprobs,
+                token_ids=request.token_ids,
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=(*ignored, *relaxed),
+                ignored=(*request.ignored, *ignored, *relaxed),
                 dropped_messages=read.dropped,
                 media=read.media,
                 marks=self._marked(prompt, request, tokens) if request.use_cache else (),
@@ -268,21 +271,27 @@ class PromptMaker:
         return min(wanted, self._context_length - prompt_tokens)
 
 
+def check_scored(request: GenerationRequest, read: Read) -> None:
+    """Refuse to score what is read as tokens only. Raises InvalidRequest."""
+    if request.prompt_logprobs is not None and read.media is not None:
+        message = "`prompt_logprobs` can't be had for a prompt with pictures, sounds or films: leave it out."
+        raise InvalidRequest(message, "prompt_logprobs")
+
+
 def speech_of(prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> Speech | None:
     """What the answer to this prompt may hold beside text."""
     if not isinstance(prompt, ChatPrompt):
         return None
-    hermes = format_ is HERMES or enforced(prompt.tools, request.tool_use, request.grammar)
-    return Speech(prompt.tools, request.tool_use, hermes)
+    return Speech(prompt.tools, request.tool_use, hermes=format_ is HERMES)
 
 
 def choice_of(first: Sequence, choice: int) -> Sequence:
-    """Another choice of the same prompt; its seed is its own."""
+    """Another choice of the same prompt; its seed is its own. The prompt is scored for the first one only."""
     sampling = first.sampling
     if sampling.seed is not None:
         sampling = msgspec.structs.replace(sampling, seed=sampling.seed + choice * SEED_STRIDE)
     key = (first.key[0], first.key[1] + choice)
-    return replace(first, key=key, sampling=sampling, follows=True, emitted=[])
+    return replace(first, key=key, sampling=sampling, prompt_logprobs=None, follows=True, emitted=[])
 
 
 def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> InvalidRequest:

@@ -17,7 +17,7 @@ from support.answers import HEAD, call, chosen, finished, streamed, text, though
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.errors import Answer
 from mlx_server.schemas import openai_chat
-from mlx_server.schemas.messages import Finished, Part
+from mlx_server.schemas.messages import Finished, Part, PromptReport, Reasoning, Text, ToolCall
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
@@ -273,3 +273,19 @@ def test_sdks_helper_puts_the_text_for_a_custom_tool_together() -> None:
     # Its end would read the call by a type that streams don't have yet.
     [made] = state.current_completion_snapshot.choices[0].message.tool_calls or ()
     assert made.to_dict()["custom"] == {"name": "edit", "input": "ab"}
+
+
+def test_every_part_has_the_ids_of_its_tokens() -> None:
+    events = [
+        Text(1, 0, "", 0, prompt=PromptReport((1, 2))),
+        Reasoning(1, 0, "hm", 2, (10, 11)),
+        ToolCall(1, 0, 0, "{}", 2, "call_f", "f", (12, 13)),
+        Text(1, 0, "", 1, ids=(14,)),
+        finished(reason="tool_calls"),
+    ]
+    [role, *chunks] = streamed(_encoder(stream=True, return_token_ids=True), events)
+    assert (role["prompt_token_ids"], role["choices"][0]["delta"]["role"]) == ([1, 2], "assistant")
+    assert [chunk["choices"][0]["token_ids"] for chunk in chunks] == [[10, 11], [12, 13], [14], []]
+    assert not any("prompt_token_ids" in chunk for chunk in chunks)
+    answer = whole(_encoder(return_token_ids=True), events)
+    assert (answer["prompt_token_ids"], answer["choices"][0]["token_ids"]) == ([1, 2], [10, 11, 12, 13, 14])

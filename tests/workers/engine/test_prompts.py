@@ -269,8 +269,8 @@ def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> No
 
     assert maker.tokens(prompt(False), ToolUse()) == maker.tokens(prompt(None), ToolUse())
     for thinking, ignored in ((True, ("thinking", "thinking_budget")), (None, ("thinking_budget",))):
-        [sequence] = maker.sequences(1, GenerationRequest((prompt(thinking),), 8, thinking_budget=5))
-        assert sequence.ignored == ignored
+        [sequence] = maker.sequences(1, GenerationRequest((prompt(thinking),), 8, thinking_budget=5, ignored=("x",)))
+        assert sequence.ignored == ("x", *ignored)
 
 
 def test_a_conversation_that_may_be_shortened_is_as_short_as_the_context_wants(maker: PromptMaker) -> None:
