@@ -40,3 +40,5 @@ class Doc:
     """Parameters in the query, and what they do."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers that a request may have, and what they do."""
+    tells: tuple[str, ...] = ()
+    """Headers that only some answers with status 200 have."""

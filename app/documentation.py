@@ -10,6 +10,8 @@ from typing import Any
 from mlx_server.app.doc import ASKS, GENERATES, LOOKS_UP, Doc
 from mlx_server.app.impetus_documentation import IMPETUS
 from mlx_server.app.mlx_gui_documentation import MANAGING, NAME
+from mlx_server.app.responder import DROPPED
+from mlx_server.app.unkept import HEADER as UNKEPT
 from mlx_server.schemas import (
     anthropic,
     anthropic_answer,
@@ -61,16 +63,24 @@ DOCS: dict[str, Doc] = {
     "/v1/models/{name}": Doc("One model", managed_models.ModelDetails, errors=LOOKS_UP, path=NAME),
     **MANAGING,
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
-    "/v1/chat/completions": Doc("Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, DONE, headers=METRICS),
+    "/v1/chat/completions": Doc(
+        "Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, DONE, headers=METRICS, tells=(UNKEPT,)
+    ),
     "/v1/completions": Doc(
-        "Text completion", Completion, CompletionRequest, Completion, GENERATES, DONE, headers=METRICS
+        "Text completion", Completion, CompletionRequest, Completion, GENERATES, DONE, headers=METRICS, tells=(UNKEPT,)
     ),
     "/v1/embeddings": Doc(
         "Vectors of texts", openai_embeddings.EmbeddingsAnswer, openai_embeddings.EmbeddingsRequest, errors=GENERATES
     ),
-    "/v1/responses": Doc("A response", responses.Response, ResponsesRequest, Event, (*GENERATES, 404)),
+    "/v1/responses": Doc(
+        "A response", responses.Response, ResponsesRequest, Event, (*GENERATES, 404), tells=(DROPPED, UNKEPT)
+    ),
     "/v1/responses/compact": Doc(
-        "A conversation made shorter", compact.CompactedResponse, compact.CompactRequest, errors=(*GENERATES, 404)
+        "A conversation made shorter",
+        compact.CompactedResponse,
+        compact.CompactRequest,
+        errors=(*GENERATES, 404),
+        tells=(DROPPED, UNKEPT),
     ),
     "/v1/responses/input_tokens": Doc(
         "Tokens of a response's prompt", responses.InputTokens, ResponsesRequest, errors=(*GENERATES, 404)
@@ -111,6 +121,7 @@ DOCS: dict[str, Doc] = {
         anthropic.MessagesRequest,
         anthropic_answer.StreamEvent,
         GENERATES,
+        tells=(UNKEPT,),
         error=AnthropicErrorBody,
     ),
     "/v1/messages/count_tokens": Doc(

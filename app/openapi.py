@@ -16,6 +16,8 @@ from mlx_server.app import __version__
 from mlx_server.app.doc import Doc
 from mlx_server.app.documentation import DOCS
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
+from mlx_server.app.responder import DROPPED
+from mlx_server.app.unkept import HEADER as UNKEPT
 
 SCHEMAS = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -35,7 +37,12 @@ MEANINGS = {
 }
 HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "The client's own, if it sent a plain one.", "schema": {"type": "string"}},
-    "X-Ignored-Fields": {"description": "The fields of the body that nobody knows.", "schema": {"type": "string"}},
+    "X-Ignored-Fields": {"description": "The fields of the body that changed nothing.", "schema": {"type": "string"}},
+    DROPPED: {
+        "description": "How many old messages were left out.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    UNKEPT: {"description": "The prompt can't be kept for the next turn.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
 }
 KEYS = {
@@ -170,7 +177,7 @@ def headers_of(status: int, doc: Doc) -> dict[str, Any]:
     """The headers of an answer beside those of HTTP."""
     names = ["X-Request-Id"]
     if status == 200 and doc.request is not None:
-        names.append("X-Ignored-Fields")
+        names += ["X-Ignored-Fields", *doc.tells]
     if status == 429:
         names.append("Retry-After")
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -40,6 +40,7 @@ PART_FIELDS: Mapping[str, Sequence[str]] = {
     "audio_url": ("audio_url",),
     "video_url": ("video_url",),
     "video": ("video",),
+    "file": ("file",),
 }
 """By the type of a part of a chat's message: the fields that count in it."""
 
@@ -175,7 +176,7 @@ def needed(value: str | None, where: str) -> str:
 
 def no_files(where: str) -> InvalidRequest:
     """Why an uploaded file can't be named."""
-    return InvalidRequest(f"`{where}`: this server keeps no files; send the picture's URL or its base64 data.", where)
+    return InvalidRequest(f"`{where}`: this server keeps no files; send what is in it, with the request.", where)
 
 
 def to_detail(given: str | None, where: str) -> Detail:
@@ -199,4 +200,4 @@ def check_type(url: str, kind: MediaKind, where: str) -> None:
         raise InvalidRequest(f"`{where}`: {type_[:64]!r} is no type of {kind}; '{kind}/...' is needed.", where)
 
 
-PART_TYPES = ("text", *PART_KINDS)
+PART_TYPES = tuple(PART_FIELDS)

@@ -10,6 +10,7 @@ from mlx_server.schemas.custom_tools import as_arguments
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
     ChatPrompt,
+    Document,
     FunctionCall,
     GenerationRequest,
     Media,
@@ -24,9 +25,12 @@ from mlx_server.schemas.media import (
     MediaFields,
     check_fields,
     check_role,
+    needed,
+    no_files,
     to_media,
 )
 from mlx_server.schemas.openai import CompletionFields, Count, PerformanceMetrics, PromptLogprobs, Usage
+from mlx_server.schemas.openai_files import document_of
 from mlx_server.schemas.openai_tools import (
     FunctionChoice,
     FunctionSpec,
@@ -48,13 +52,22 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
+class FileData(msgspec.Struct, frozen=True):
+    """A file in base64 or as a data URL."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
+
+
 class ContentPart(MediaFields, frozen=True, kw_only=True):
-    """One part of a message's content: text, or a picture, a sound or a film."""
+    """One part of a message's content: text, or a picture, a sound, a film or a file."""
 
     passed_over: ClassVar = frozenset({"annotations", "citations", "logprobs"})
 
     type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PART_TYPES)})]
     text: str | None = None
+    file: FileData | None = None
 
 
 class FunctionBody(msgspec.Struct, omit_defaults=True):
@@ -243,7 +256,7 @@ def to_message(message: ChatMessage, path: str) -> Message:
         raise InvalidRequest(f"`{path}.name` is missing: it says which function this is the result of.", f"{path}.name")
     if message.content is None and message.role != "assistant":
         raise InvalidRequest(f"`{path}.content` is missing.", f"{path}.content")
-    text, media = to_content(message.content, message.role, f"{path}.content")
+    text, media, documents = to_content(message.content, message.role, f"{path}.content")
     return Message(
         role={"developer": "system", "function": "tool"}.get(message.role, message.role),
         content=text,
@@ -252,6 +265,7 @@ def to_message(message: ChatMessage, path: str) -> Message:
         tool_calls=calls_of(message, path),
         tool_call_id=message.tool_call_id,
         media=media,
+        documents=documents,
     )
 
 
@@ -280,11 +294,13 @@ def name_of(name: str | None, where: str) -> str:
     return name
 
 
-def to_content(content: str | list[ContentPart] | None, role: str, path: str) -> tuple[str, tuple[Media, ...]]:
+def to_content(
+    content: str | list[ContentPart] | None, role: str, path: str
+) -> tuple[str, tuple[Media, ...], tuple[Document, ...]]:
     """The text of a message's content, and what has its place in it. Raises InvalidRequest for any other part."""
     if content is None or isinstance(content, str):
-        return content or "", ()
-    text, media = "", []
+        return content or "", (), ()
+    text, media, documents = "", [], []
     for i, part in enumerate(content):
         where = f"{path}[{i}]"
         if part.type in PART_FIELDS:
@@ -292,6 +308,9 @@ def to_content(content: str | list[ContentPart] | None, role: str, path: str) ->
         if part.type in PART_KINDS:
             check_role(role, where)
             media.append(to_media(part.type, part, len(text), where))
+        elif part.type == "file":
+            text, document = to_document(part.file, text, role, where)
+            documents.append(document)
         elif part.type != "text":
             allowed = ", ".join(PART_TYPES)
             message = f"`{where}.type`: {part.type[:64]!r} is not supported; allowed are {allowed}."
@@ -300,7 +319,19 @@ def to_content(content: str | list[ContentPart] | None, role: str, path: str) ->
             raise InvalidRequest(f"`{where}.text` is missing.", f"{where}.text")
         else:
             text += part.text
-    return text, tuple(media)
+    return text, tuple(media), tuple(documents)
+
+
+def to_document(file: FileData | None, before: str, role: str, where: str) -> tuple[str, Document]:
+    """The text so far with what stands round a file, and the file in it. Raises InvalidRequest."""
+    if role == "assistant":
+        check_role(role, where)
+    if file is None:
+        raise InvalidRequest(f"`{where}.file` is missing.", f"{where}.file")
+    if file.file_id is not None:
+        raise no_files(f"{where}.file.file_id")
+    data = needed(file.file_data, f"{where}.file.file_data")
+    return document_of(data, file.filename, before, f"{where}.file.file_data")
 
 
 class Logprob(msgspec.Struct, frozen=True):

@@ -322,13 +322,13 @@ def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
 
 
 def to_input_file(part: InputPart, where: str) -> InputFile:
-    """A file. Raises InvalidRequest for one that is not in the request itself."""
+    """A file. Raises InvalidRequest for one that is not there."""
     check_fields(part, part.type, FIELDS, where)
-    if part.file_url is not None:
-        message = f"`{where}.file_url`: files are not fetched; send the file itself in `file_data`."
-        raise InvalidRequest(message, f"{where}.file_url", "unsupported_parameter")
-    data = needed(part.file_data, f"{where}.file_data")
-    return InputFile(data, part.filename or msgspec.UNSET, part.detail or msgspec.UNSET)
+    if part.file_url is not None and part.file_data is not None:
+        raise InvalidRequest(f"`{where}.file_url` and `file_data` can't both be given.", f"{where}.file_url")
+    url = part.file_url or msgspec.UNSET
+    data = msgspec.UNSET if url else needed(part.file_data, f"{where}.file_data")
+    return InputFile(data, url, part.filename or msgspec.UNSET, part.detail or msgspec.UNSET)
 
 
 MEDIA = ("input_image", "input_audio")

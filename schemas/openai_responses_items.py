@@ -36,9 +36,10 @@ class InputAudio(msgspec.Struct, frozen=True, tag="input_audio", tag_field="type
 
 
 class InputFile(msgspec.Struct, frozen=True, tag="input_file", tag_field="type"):
-    """A file in base64 or as a data URL; it is kept as it was sent."""
+    """A file in base64 or as a data URL, or the URL of one; it is kept as it was sent."""
 
-    file_data: str
+    file_data: str | UnsetType = UNSET
+    file_url: str | UnsetType = UNSET
     filename: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
 

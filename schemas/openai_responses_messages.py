@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from mlx_server.schemas.custom_tools import as_arguments
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import FunctionCall, Media, Message
+from mlx_server.schemas.generation import Document, FunctionCall, Media, Message
 from mlx_server.schemas.media import MediaFields, as_url, to_media
-from mlx_server.schemas.openai_responses_files import text_of_file
+from mlx_server.schemas.openai_files import document_of
 from mlx_server.schemas.openai_responses_items import (
     AdditionalToolsItem,
     ApplyPatchItem,
@@ -54,6 +55,8 @@ from mlx_server.schemas.sealed import unsealed
 T = TypeVar("T")
 Place = str | None
 """Where an item stands in the request; None for one that is kept here."""
+Told = tuple[str, tuple[Media, ...], tuple[Document, ...]]
+"""A text, and what has its place in it."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -106,11 +109,18 @@ def add(turns: list[Message], message: Message) -> None:
     """Go on with the last turn, or begin another one."""
     last = turns[-1] if turns else None
     if last is not None and last.role == "system" == message.role and len(turns) == 1:
-        turns[-1] = Message("system", f"{last.content}\n\n{message.content}")
+        turns[-1] = both(last, message)
     elif last is not None and continues(last, message):
         turns[-1] = joined(last, message)
     else:
         turns.append(message)
+
+
+def both(last: Message, message: Message) -> Message:
+    """Two messages of the system as one."""
+    before = f"{last.content}\n\n"
+    moved = (replace(one, at=one.at + len(before)) for one in message.documents)
+    return Message("system", before + message.content, documents=(*last.documents, *moved))
 
 
 def unread_of(item: Item, place: str, messages: Sequence[Message]) -> list[str]:
@@ -132,8 +142,8 @@ def as_messages(item: Item, place: Place, tools: Toolbox) -> list[Message]:
     match item:
         case MessageItem():
             role = "system" if item.role == "developer" else item.role
-            text, media = to_content(item.content, place and f"{place}.content")
-            return [Message(role, text, media=media)]
+            text, media, documents = to_content(item.content, place and f"{place}.content")
+            return [Message(role, text, media=media, documents=documents)]
         case ReasoningItem():
             thoughts = "".join(part.text for part in item.content) or "\n\n".join(part.text for part in item.summary)
             return [Message("assistant", "", reasoning=thoughts)] if thoughts else []
@@ -258,9 +268,9 @@ def calling(id_: str, name: str, arguments: Any) -> Message:
     return Message("assistant", "", tool_calls=(FunctionCall(id_, name, text),))
 
 
-def result(id_: str | None, text: str, media: tuple[Media, ...] = ()) -> Message:
+def result(id_: str | None, text: str, media: tuple[Media, ...] = (), documents: tuple[Document, ...] = ()) -> Message:
     """What a call gave."""
-    return Message("tool", text, tool_call_id=id_, media=media)
+    return Message("tool", text, tool_call_id=id_, media=media, documents=documents)
 
 
 def error_text(error: Any) -> str:
@@ -284,9 +294,9 @@ def read(value: Any, type_: type[T], place: Place, field: str) -> T:
         raise InvalidRequest(f"`{path}`: {error}.", path) from None
 
 
-def to_content(parts: Sequence[Content], place: Place) -> tuple[str, tuple[Media, ...]]:
+def to_content(parts: Sequence[Content], place: Place) -> Told:
     """The words of all parts, and what has its place in them. Raises InvalidRequest for what can't be read."""
-    text, media = "", []
+    text, media, documents = "", [], []
     for i, part in enumerate(parts):
         where = f"{place}[{i}]" if place else "previous_response_id"
         match part:
@@ -296,12 +306,15 @@ def to_content(parts: Sequence[Content], place: Place) -> tuple[str, tuple[Media
             case InputAudio():
                 media.append(to_media("input_audio", MediaFields(input_audio=part.input_audio), len(text), where))
             case InputFile():
-                text += text_of_file(part.file_data, part.filename or None, where)
+                field = "file_url" if part.file_url else "file_data"
+                path = f"{where}.{field}" if place else where
+                text, document = document_of(part.file_url or part.file_data or "", part.filename or None, text, path)
+                documents.append(document)
             case Refusal():
                 text += part.refusal
             case _:
                 text += part.text
-    return text, tuple(media)
+    return text, tuple(media), tuple(documents)
 
 
 def continues(last: Message, message: Message) -> bool:

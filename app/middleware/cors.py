@@ -12,6 +12,7 @@ EXPOSED = (
     ANY,
     "Request-Id",
     "Retry-After",
+    "X-Dropped-Messages",
     "X-Ignored-Fields",
     "X-Prompt-Cache",
     "X-RateLimit-Limit",

@@ -77,7 +77,7 @@ async def compact(request: Request) -> ASGIApp:
     asked = await turn_of(request, given, Compaction)
     deployment = await choose(request, asked)
     encoder = CompactEncoder(make_head(request, deployment, asked), asked)
-    return await admit(request, deployment, asked, encoder, ignored)
+    return await admit(request, deployment, asked, encoder, [*ignored, *unheeded(given)])
 
 
 async def input_tokens(request: Request) -> Response:
@@ -88,7 +88,7 @@ async def input_tokens(request: Request) -> Response:
     asked = turn.to_generation(NO_LIMIT)
     [prompt] = asked.prompts
     found = await ask_tokens(request, deployment, TokensOf(prompt, asked.tool_use, "count"))
-    return as_json(InputTokens(found.count), ignored_header((*ignored, *asked.ignored)))
+    return as_json(InputTokens(found.count), ignored_header((*ignored, *unheeded(given), *asked.ignored)))
 
 
 async def one(request: Request) -> ASGIApp:
@@ -181,6 +181,11 @@ def how_sampled(deployment: Deployment) -> HowSampled:
         return deployment.current.sampling_in_force(given)
 
     return sampling
+
+
+def unheeded(given: ResponsesRequest) -> list[str]:
+    """What of a request changes nothing where no response is made: there is nothing to stream or to keep."""
+    return [name for name in ("background", "store", "stream") if getattr(given, name)]
 
 
 # --- what a request is about ---

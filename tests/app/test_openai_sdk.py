@@ -1,6 +1,7 @@
 """OpenAI's Python SDK as the client: what it asks it gets, and what it is refused it understands."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 from support.clients import async_sdk, sdk
+from support.documents import pdf
 from support.raw import RawClient
 from support.servers import SCRIPTED, Server, chat_body
 from support.streams import DONE, open_stream, read_stream, stream_chat, text_of
@@ -41,6 +43,35 @@ def test_chat_answers(client: openai.OpenAI) -> None:
     # Seven tokens of text and the one that ends the turn.
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (37, 8, 45)
     assert 0 <= (usage.prompt_tokens_details.cached_tokens or 0) < usage.prompt_tokens
+
+
+@pytest.mark.model
+def test_files_are_read(client: openai.OpenAI) -> None:
+    data = "data:application/pdf;base64," + base64.b64encode(pdf("Paris is the capital", "of France")).decode()
+    file = {"file_data": data, "filename": "cities.pdf"}
+    text = '<document title="cities.pdf">\nParis is the capital\n\nof France\n</document>\n' + FRANCE
+    how: dict[str, Any] = {"model": MODEL, "temperature": 0}
+    chats: list[Any] = [[{"type": "file", "file": file}, {"type": "text", "text": FRANCE}], text]
+    shown, told = (
+        client.chat.completions.create(**how, max_tokens=10, messages=[{"role": "user", "content": content}])
+        for content in chats
+    )
+    assert (shown.choices[0].message.content, shown.usage.prompt_tokens) == (
+        told.choices[0].message.content,
+        told.usage.prompt_tokens,
+    )
+    parts: Any = [{"type": "input_file", **file}, {"type": "input_text", "text": FRANCE}]
+    asked: Any = [{"role": "user", "content": parts}]
+    first = client.responses.create(**how, max_output_tokens=10, input=asked)
+    assert first.output_text == told.choices[0].message.content
+    assert client.responses.input_tokens.count(input=asked).input_tokens == told.usage.prompt_tokens
+    # It is read again with each turn.
+    second = client.responses.create(**how, max_output_tokens=2, input="Sure?", previous_response_id=first.id)
+    assert second.usage.input_tokens > told.usage.prompt_tokens
+    for bad, why in (("iVBORw0KGgoA", "neither a PDF nor a text"), ("%", "nor base64")):
+        parts = [{"type": "input_file", "file_data": bad}]
+        with pytest.raises(openai.BadRequestError, match=rf"input\[0\].content\[0\].file_data.*{why}"):
+            client.responses.create(**how, input=[{"role": "user", "content": parts}])
 
 
 @pytest.mark.model

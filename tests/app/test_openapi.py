@@ -84,6 +84,13 @@ def test_a_generating_endpoint_documents_all_that_may_happen(given: dict[str, An
     assert done == {"const": "[DONE]"}
 
 
+def test_headers_that_an_answer_may_have_are_told(given: dict[str, Any]) -> None:
+    headers = given["paths"]["/v1/responses"]["post"]["responses"]["200"]["headers"]
+    assert headers.keys() == {"X-Request-Id", "X-Ignored-Fields", "X-Dropped-Messages", "X-Prompt-Cache"}
+    assert all(ref == {"$ref": f"#/components/headers/{name}"} for name, ref in headers.items())
+    assert given["components"]["headers"].keys() >= headers.keys()
+
+
 def test_every_field_of_a_request_is_in_its_schema(given: dict[str, Any]) -> None:
     names = {field.encode_name for field in msgspec.structs.fields(ChatRequest)}
     schema = given["components"]["schemas"]["ChatRequest"]

@@ -85,6 +85,14 @@ def test_bad_request_names_the_field(scripted_server: Server, path: str, body: A
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
+@pytest.mark.parametrize("path", [COMPACT, f"{RESPONSES}/input_tokens"])
+def test_what_only_responses_do_is_named(scripted_server: Server, path: str) -> None:
+    asked = {"model": "m", "input": "a", "stream": True, "background": True, "store": True}
+    answer = scripted_server.post(path, asked)
+    assert answer.json()["object"].startswith("response.")
+    assert answer.headers["x-ignored-fields"] == "background, store, stream"
+
+
 def written(*parts: Part) -> dict[str, Any]:
     asked = Compaction(CompactRequest(model="m", input="Hello"))
     encoded = CompactEncoder(Head("1", 1000, "m"), asked).whole([*parts, Finished(1, 0, "stop", 9, 0, 5)])

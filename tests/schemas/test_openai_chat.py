@@ -7,6 +7,7 @@ from openai.types.chat.chat_completion_message_custom_tool_call import ChatCompl
 from openai.types.chat.chat_completion_message_function_tool_call import ChatCompletionMessageFunctionToolCall, Function
 
 from mlx_server.schemas import openai_chat
+from mlx_server.schemas.documents import filled
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
     ChatPrompt,
@@ -16,6 +17,7 @@ from mlx_server.schemas.generation import (
     Grammar,
     Limits,
     Message,
+    Remote,
     Template,
 )
 from mlx_server.schemas.openai import HARMLESS
@@ -96,6 +98,36 @@ def test_a_conversation_with_tool_calls_can_be_sent_back() -> None:
     )
 
 
+def test_files_are_documents_in_their_places() -> None:
+    url = "data:application/pdf;base64,YQ=="
+    file = {"type": "file", "file": {"file_data": url, "filename": "a.pdf"}}
+    for role in ("user", "system"):
+        [message] = _messages({"role": role, "content": [{"type": "text", "text": "Read"}, file]})
+        [document] = message.documents
+        assert (document.source, document.param) == (Remote(url), "messages[0].content[1].file.file_data")
+        assert filled(message, {document: "T"}).content == 'Read\n<document title="a.pdf">\nT\n</document>\n'
+
+
+FILE = {"file_data": "YQ=="}
+
+
+@pytest.mark.parametrize(
+    ("role", "part", "field"),
+    [
+        ("user", {"type": "file"}, ".file"),
+        ("user", {"type": "file", "file": {}}, ".file.file_data"),
+        ("user", {"type": "file", "file": {"file_id": "file-1"}}, ".file.file_id"),
+        ("user", {"type": "text", "text": "a", "file": FILE}, ".file"),
+        ("user", {"type": "file", "file": FILE, "text": "a"}, ".text"),
+        ("assistant", {"type": "file", "file": FILE}, ""),
+    ],
+)
+def test_file_that_is_not_there_is_refused_by_name(role: str, part: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        _messages({"role": role, "content": [part]})
+    assert caught.value.param == f"messages[0].content[0]{field}"
+
+
 def test_a_deprecated_function_call_can_be_sent_back() -> None:
     assert _messages(
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
@@ -167,7 +199,7 @@ def test_only_an_assistant_may_be_without_content(role: str, content: dict[str, 
     assert _refusal({"role": role, **content}).param == "messages[0].content"
 
 
-@pytest.mark.parametrize("kind", ["file", "refusal", "Text", ""])
+@pytest.mark.parametrize("kind", ["input_file", "refusal", "Text", ""])
 def test_other_parts_are_refused_by_name(kind: str) -> None:
     refusal = _refusal({"role": "user", "content": [{"type": kind}]})
     assert refusal.param == "messages[0].content[0].type"

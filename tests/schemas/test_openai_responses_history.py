@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from mlx_server.schemas import openai_responses
+from mlx_server.schemas.documents import filled
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, FunctionCall, GenerationRequest, Message
+from mlx_server.schemas.generation import ChatPrompt, FunctionCall, GenerationRequest, Message, Remote
 from mlx_server.schemas.openai_responses import HARMLESS, Turn
 from mlx_server.schemas.openai_responses_answer import items_decoder
 from mlx_server.schemas.parse import parse
@@ -265,20 +266,37 @@ def test_pictures_of_tools_reach_the_model() -> None:
 
 
 FILES = [
-    ({"file_data": TEXT_FILE, "filename": 'a "b".txt'}, '<document title="a &quot;b&quot;.txt">\né <1>\n</document>\n'),
-    ({"file_data": TEXT_FILE}, "<document>\né <1>\n</document>\n"),
-    ({"file_data": base64.b64encode(b'{"a": 1}').decode()}, '<document>\n{"a": 1}\n</document>\n'),
-    ({"file_data": "data:text/plain,a%20b"}, "<document>\na b\n</document>\n"),
-    ({"file_data": base64.b64encode("hé".encode("utf-16")).decode()}, "<document>\nhé\n</document>\n"),
+    ({"file_data": TEXT_FILE, "filename": 'a "b".txt'}, ' title="a &quot;b&quot;.txt"', TEXT_FILE),
+    ({"file_data": "YQ=="}, "", "data:;base64,YQ=="),
+    ({"file_url": "https://x.io/a.pdf"}, "", "https://x.io/a.pdf"),
 ]
 
 
-@pytest.mark.parametrize(("part", "text"), FILES)
-def test_files_of_text_are_read(part: dict[str, Any], text: str) -> None:
-    parts = [{"type": "input_file", **part}, {"type": "input_text", "text": "What is it?"}]
-    assert messages({"role": "user", "content": parts}) == (Message("user", f"{text}What is it?"),)
-    output = {"type": "function_call_output", "call_id": "c", "output": parts}
-    assert messages(output) == (gave("c", f"{text}What is it?"),)
+@pytest.mark.parametrize(("part", "title", "url"), FILES)
+def test_files_are_documents_in_their_places(part: dict[str, Any], title: str, url: str) -> None:
+    words = [{"type": "input_text", "text": text} for text in ("Look:", "?")]
+    parts = [words[0], {"type": "input_file", **part}, words[1]]
+    for item in (
+        {"role": "user", "content": parts},
+        {"type": "function_call_output", "call_id": "c", "output": parts},
+        {"role": "system", "content": parts},
+    ):
+        [message] = messages(item)
+        [document] = message.documents
+        assert document.source == Remote(url)
+        assert document.param.endswith("[1].file_url" if "file_url" in part else "[1].file_data")
+        assert filled(message, {document: "TEXT"}).content == f"Look:\n<document{title}>\nTEXT\n</document>\n?"
+
+
+def test_files_stay_in_place_where_messages_of_the_system_become_one() -> None:
+    parts = [{"type": "input_file", "file_data": TEXT_FILE}]
+    given = {"input": [{"role": "system", "content": parts}, {"role": "developer", "content": parts}, USER]}
+    body = json.dumps({**given, "instructions": "Be brief."}).encode()
+    [prompt] = Turn(parse(body, openai_responses.decoder, HARMLESS)[0]).to_generation(9).prompts
+    assert isinstance(prompt, ChatPrompt)
+    texts = dict(zip(prompt.messages[0].documents, "ab", strict=True))
+    framed = [f"<document>\n{text}\n</document>\n" for text in "ab"]
+    assert filled(prompt.messages[0], texts) == Message("system", "\n\n".join(["Be brief.", *framed]))
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -300,15 +318,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "web_search_call", "action": {"sources": 5}}, "input[1].action"),
     ({"role": "user", "content": [{"type": "input_file"}]}, "input[1].content[0].file_data"),
     ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "input[1].content[0].file_id"),
-    ({"role": "user", "content": [{"type": "input_file", "file_url": "http://a"}]}, "input[1].content[0].file_url"),
-    ({"role": "user", "content": [{"type": "input_file", "file_data": "%"}]}, "input[1].content[0].file_data"),
     (
-        {"role": "user", "content": [{"type": "input_file", "file_data": base64.b64encode(b"%PDF-1.7").decode()}]},
-        "input[1].content[0].file_data",
-    ),
-    (
-        {"role": "user", "content": [{"type": "input_file", "file_data": base64.b64encode(b"\0\1").decode()}]},
-        "input[1].content[0].file_data",
+        {"role": "user", "content": [{"type": "input_file", "file_url": "http://a", "file_data": "YQ=="}]},
+        "input[1].content[0].file_url",
     ),
     ({"role": "assistant", "content": [{"type": "input_file", "file_data": "YQ=="}]}, "input[1].content[0]"),
     ({"role": "user", "content": [{"type": "input_text", "file_data": "YQ=="}]}, "input[1].content[0].file_data"),
