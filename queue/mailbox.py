@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 
@@ -77,12 +78,13 @@ def size(event: Event) -> int:
     match event:
         case Text():
             if not event.logprobs:
-                return len(event.text)  # nearly always, and for every token
-            return len(event.text) + CHARS_OF_LOGPROB * sum(1 + len(chosen.top) for chosen in event.logprobs)
+                return len(event.text) + len(event.ids)  # nearly always, and for every token
+            reported = sum(1 + len(chosen.top) for chosen in event.logprobs)
+            return len(event.text) + len(event.ids) + CHARS_OF_LOGPROB * reported
         case Reasoning():
-            return len(event.text)
+            return len(event.text) + len(event.ids)
         case ToolCall():
-            return len(event.arguments)
+            return len(event.arguments) + len(event.ids)
         case Vector():
             return len(event.values)
         case Score() | Finished() | Failed():
@@ -118,16 +120,22 @@ def joined(run: list[Event]) -> Event:
     first = run[0]
     if len(run) == 1 or not isinstance(first, Part):
         return first
-    tokens = sum(part.tokens for part in run if isinstance(part, Part))
+    parts = [part for part in run if isinstance(part, Part)]
+    told: dict[str, Any] = {"tokens": sum(part.tokens for part in parts), "ids": ids_of(parts)}
     match first:
         case ToolCall():
             arguments = "".join(part.arguments for part in run if isinstance(part, ToolCall))
-            return msgspec.structs.replace(first, arguments=arguments, tokens=tokens)
+            return msgspec.structs.replace(first, arguments=arguments, **told)
         case Reasoning():
-            return msgspec.structs.replace(first, text=text_of(run), tokens=tokens)
+            return msgspec.structs.replace(first, text=text_of(run), **told)
         case Text():
             logprobs = tuple(chosen for part in run if isinstance(part, Text) for chosen in part.logprobs)
-            return msgspec.structs.replace(first, text=text_of(run), tokens=tokens, logprobs=logprobs)
+            return msgspec.structs.replace(first, text=text_of(run), logprobs=logprobs, **told)
+
+
+def ids_of(parts: list[Part]) -> tuple[int, ...]:
+    """The ids of the parts' tokens, as far as they are told."""
+    return tuple(id_ for part in parts for id_ in part.ids)
 
 
 def text_of(run: list[Event]) -> str:

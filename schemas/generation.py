@@ -96,8 +96,8 @@ class Template(msgspec.Struct, frozen=True):
     `text` is a client's Jinja template. `roles` maps roles to what stands before their turns, as mlx-lm's
     `role_mapping` does, and takes the template's place. `arguments` are variables of the template. `effort` is how
     much reasoning is asked for, where the template knows such a thing. `thinking` is whether the model shall reason
-    at all: None leaves it to the template, and a model that never does can't be asked to. `effort_param` is what the
-    client calls `effort`, for a refusal.
+    at all: None leaves it to the template. `effort_param` is what the client calls `effort`, to name it where it
+    changes nothing.
     """
 
     text: str | None = None
@@ -113,7 +113,8 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     """A conversation that a chat template renders.
 
     `continues_last`: the last message is an assistant's and is gone on with, not answered. `opens_answer`: otherwise
-    the assistant's turn is begun at the end. `param` is what the client's API calls the messages.
+    the assistant's turn is begun at the end. `param` is what the client's API calls the messages. `drops_oldest`: if
+    the conversation is longer than the context, its oldest turns are left out.
     """
 
     messages: tuple[Message, ...]
@@ -122,6 +123,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     continues_last: bool = False
     opens_answer: bool = True
     param: str = "messages"
+    drops_oldest: bool = False
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -163,6 +165,18 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: dict[int, float] = {}
 
 
+OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+
+
+def in_force(given: Sampling, model: Sampling) -> Sampling:
+    """What the client asked for; where it is silent what the model's authors recommend, else what OpenAI does."""
+    filled = {}
+    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
+        values = (getattr(sampling, name) for sampling in (given, model, OPENAI_DEFAULTS))
+        filled[name] = next((value for value in values if value is not None), None)
+    return msgspec.structs.replace(given, **filled)
+
+
 class Limits(msgspec.Struct, frozen=True):
     """When a sequence ends, and what its text holds. `stop` strings are looked for in the visible answer only."""
 
@@ -197,7 +211,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     """One ticket's work: `n` choices for each prompt, all with the same sampling and limits.
 
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
-    None for no report at all. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
+    None for no report at all; `prompt_logprobs` is the same for the tokens of the prompts. `token_ids` asks for the ids
+    of all tokens. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
     reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights, `draft` asks
     for speculative decoding. `announce` asks for a `Started` event, `progress` for `Progress` events. `tenant` is whose
     request it is: what is kept of one tenant's prompts is not used for another's. `use_cache`: what is kept of earlier
@@ -212,6 +227,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    token_ids: bool = False
     echo: bool = False
     grammar: Grammar | None = None
     tool_use: ToolUse = ToolUse()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import MediaKind, Prompt, ToolUse
+from mlx_server.schemas.generation import MediaKind, Prompt, Sampling, ToolUse
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -34,12 +34,14 @@ class FailureKind(StrEnum):
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """A token that was or could have been chosen; `raw` are its bytes, not always whole characters.
 
-    `logprob` is in nats, None for a prompt's first token, which nothing comes before.
+    `logprob` is in nats, None for a prompt's first token, which nothing comes before. `id` is its place in the
+    vocabulary.
     """
 
     text: str
     raw: bytes
     logprob: float | None
+    id: int = 0
 
 
 class ChosenToken(msgspec.Struct, frozen=True, array_like=True):
@@ -49,14 +51,26 @@ class ChosenToken(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[TokenLogprob, ...] = ()
 
 
+class PromptReport(msgspec.Struct, frozen=True, array_like=True):
+    """What was asked for of a prompt's tokens: their ids; how probable the model found them, and the `ranks` they had,
+    counted from 1 (0 for the first token, which nothing comes before)."""
+
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[ChosenToken, ...] = ()
+    ranks: tuple[int, ...] = ()
+
+
 class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
-    """Visible text that one sequence produced; `tokens` is how many new tokens this event reports."""
+    """Visible text that one sequence produced; `tokens` is how many new tokens this event reports, and `ids` are theirs
+    if they were asked for. `prompt` comes with a sequence's first event only."""
 
     ticket: int
     index: int
     text: str
     tokens: int
     logprobs: tuple[ChosenToken, ...] = ()
+    ids: tuple[int, ...] = ()
+    prompt: PromptReport | None = None
 
 
 class Reasoning(msgspec.Struct, frozen=True, tag="r", array_like=True):
@@ -66,6 +80,7 @@ class Reasoning(msgspec.Struct, frozen=True, tag="r", array_like=True):
     index: int
     text: str
     tokens: int
+    ids: tuple[int, ...] = ()
 
 
 class ToolCall(msgspec.Struct, frozen=True, tag="c", array_like=True):
@@ -79,6 +94,7 @@ class ToolCall(msgspec.Struct, frozen=True, tag="c", array_like=True):
     tokens: int
     id: str | None = None
     name: str | None = None
+    ids: tuple[int, ...] = ()
 
 
 class Vector(msgspec.Struct, frozen=True, tag="v", array_like=True):
@@ -152,12 +168,13 @@ class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
 
 class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
     """A request for text has become tokens, `prompt_tokens` in all, and may wait for rows. `ignored` are the paths of
-    its fields that change nothing with this model. `unkept`: its longest prompt needs so many bytes to be kept for the
-    next turn, more than the bytes that there are."""
+    its fields that change nothing with this model; `dropped` is how many messages were left out, as it allows.
+    `unkept`: its longest prompt needs so many bytes to be kept for the next turn, more than there are."""
 
     ticket: int
     prompt_tokens: int
     ignored: tuple[str, ...] = ()
+    dropped: int = 0
     unkept: tuple[int, int] | None = None
 
 
@@ -179,7 +196,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
     `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
     `grammars`: its answers can be held to one. `media` is what its conversations may hold beside text. `dimensions` is
-    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts.
+    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts. `sampling` is what its
+    authors recommend.
     """
 
     rows: int
@@ -196,6 +214,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     media: tuple[MediaKind, ...] = ()
     dimensions: int | None = None
     scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
+    sampling: Sampling = Sampling()
     max_model_len: int | None = None
 
 

@@ -14,6 +14,7 @@ from mlx_server.schemas.openai_structured import ResponseFormat, StructuredOutpu
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1000
 MAX_CHOICES = 16
+MAX_PROMPT_LOGPROBS = 20
 
 # Parameters that are known and not served, with the values that change nothing (null never does).
 HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -173,10 +174,22 @@ class CompletionFields(SamplingFields, frozen=True, kw_only=True):
     verbosity: str | None = None
     web_search_options: Any = None
     moderation: Any = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    prompt_logprobs: Annotated[int, Meta(ge=0, le=MAX_PROMPT_LOGPROBS)] | None = None
 
-    def idle(self) -> tuple[str, ...]:
-        """The paths of what is known and changes nothing."""
-        return (*idle(self, IDLE), *idle(self.stream_options, IDLE_STREAM, "stream_options."))
+    def idle(self, *, reports: bool) -> tuple[str, ...]:
+        """The paths of what is known and changes nothing; an answer `reports` log-probabilities, or not."""
+        nameless = {"return_tokens_as_token_ids": (True,) if reports else (False,)}
+        known = (*idle(self, IDLE), *idle(self.stream_options, IDLE_STREAM, "stream_options."))
+        return (*known, *idle(self, nameless))
+
+    def prompt_alternatives(self) -> int | None:
+        """How many alternatives are reported for each token of the prompt; None for no report. Raises InvalidRequest in
+        a stream, which has no place for it."""
+        if self.prompt_logprobs is not None and self.stream:
+            raise InvalidRequest("`prompt_logprobs` can't be streamed: leave one of them out.", "prompt_logprobs")
+        return self.prompt_logprobs
 
 
 def logit_bias(given: dict[str, float | str]) -> dict[int, float]:
@@ -216,6 +229,18 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+
+
+class PromptLogprob(msgspec.Struct, frozen=True):
+    """A token that a prompt has, or could have had, at one place: in nats, and its rank there, counted from 1."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
+"""By token ids, for each token of a prompt; null for the first one, which nothing comes before."""
 
 
 class PerformanceMetrics(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from mlx_server.schemas.media import (
     check_role,
     to_media,
 )
-from mlx_server.schemas.openai import CompletionFields, Count, PerformanceMetrics, Usage
+from mlx_server.schemas.openai import CompletionFields, Count, PerformanceMetrics, PromptLogprobs, Usage
 from mlx_server.schemas.openai_tools import (
     FunctionChoice,
     FunctionSpec,
@@ -129,6 +129,8 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             sampling=self.sampling(),
             limits=self.limits(most),
             logprobs=self.alternatives(),
+            prompt_logprobs=self.prompt_alternatives(),
+            token_ids=bool(self.return_token_ids),
             grammar=self.constraint(),
             tool_use=tool_use,
             thinking_budget=self.thinking_budget,
@@ -136,7 +138,7 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             draft=self.draft(),
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
-            ignored=self.idle(),
+            ignored=self.idle(reports=self.wants_logprobs()),
             progress=self.include_progress(),
         )
 
@@ -321,6 +323,7 @@ class Choice(msgspec.Struct, frozen=True):
     message: AssistantMessage
     finish_reason: str
     logprobs: Logprobs | None = None
+    token_ids: list[int] | Optional = msgspec.UNSET
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):
@@ -333,6 +336,8 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     choices: list[Choice]
     usage: Usage
     system_fingerprint: str | None = None
+    prompt_token_ids: list[int] | Optional = msgspec.UNSET
+    prompt_logprobs: PromptLogprobs | Optional = msgspec.UNSET
     conversation_id: str | Optional = msgspec.UNSET
     performance_metrics: PerformanceMetrics | Optional = msgspec.UNSET
 
@@ -364,6 +369,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     delta: Delta
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    token_ids: list[int] | Optional = msgspec.UNSET
 
 
 class ChatChunk(msgspec.Struct, frozen=True):
@@ -375,6 +381,7 @@ class ChatChunk(msgspec.Struct, frozen=True):
     model: str
     choices: list[ChunkChoice]
     system_fingerprint: str | None = None
+    prompt_token_ids: list[int] | Optional = msgspec.UNSET
     usage: Usage | Optional | None = msgspec.UNSET
     conversation_id: str | Optional = msgspec.UNSET
     performance_metrics: PerformanceMetrics | Optional = msgspec.UNSET

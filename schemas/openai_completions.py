@@ -8,7 +8,14 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Prompt, TextPrompt, TokenPrompt
-from mlx_server.schemas.openai import MAX_CHOICES, CompletionFields, PerformanceMetrics, TokenId, Usage
+from mlx_server.schemas.openai import (
+    MAX_CHOICES,
+    CompletionFields,
+    PerformanceMetrics,
+    PromptLogprobs,
+    TokenId,
+    Usage,
+)
 from mlx_server.schemas.progress import PromptProgress
 
 MAX_PROMPTS = 256
@@ -56,12 +63,14 @@ class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
             limits=self.limits(most),
             logprobs=logprobs,
             echo=bool(self.echo),
+            prompt_logprobs=self.prompt_alternatives(),
+            token_ids=bool(self.return_token_ids),
             grammar=self.constraint(),
             adapter=self.adapters,
             draft=self.draft(),
             use_cache=self.use_cache is not False,
             conversation=self.conversation_id or "",
-            ignored=self.idle(),
+            ignored=self.idle(reports=self.logprobs is not None),
             progress=self.include_progress(),
         )
 
@@ -109,6 +118,9 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     text: str
     finish_reason: str | None = None
     logprobs: CompletionLogprobs | None = None
+    prompt_token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
+    token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
+    prompt_logprobs: PromptLogprobs | msgspec.UnsetType = msgspec.UNSET
 
 
 class Completion(msgspec.Struct, frozen=True):

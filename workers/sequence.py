@@ -45,6 +45,10 @@ class Sequence:
     """The prompt's text, where it is a part of the answer."""
     logprobs: int | None = None
     """How many alternatives are reported for each token; None for no report."""
+    prompt_logprobs: int | None = None
+    """The same for the prompt's tokens."""
+    token_ids: bool = False
+    """The ids of all its tokens are reported."""
     follows: bool = False
     """Another sequence has the same prompt, and counts it."""
     emitted: list[int] = field(default_factory=list)
@@ -61,6 +65,8 @@ class Sequence:
     """Whose request it is: nothing that is kept of it is used for others'."""
     ignored: tuple[str, ...] = ()
     """The paths of the request's fields that change nothing with this model."""
+    dropped_messages: int = 0
+    """How many of its conversation's oldest messages were left out."""
     unkept: tuple[int, int] | None = None
     """The bytes that its prompt needs to be kept, and those that there are, where these are fewer."""
     media: MediaInputs | None = field(default=None, repr=False)
@@ -86,11 +92,16 @@ class Sequence:
         """All its tokens: a replay prefills these."""
         return self.prompt + self.emitted
 
+    @property
+    def scored(self) -> int | None:
+        """How many alternatives are wanted for each token of its prompt; None if these need not be scored."""
+        wanted = (self.prompt_logprobs, None if self.echo is None else self.logprobs)
+        return max((most for most in wanted if most is not None), default=None)
+
     def found(self, tokens: int) -> None:
         """So many of its tokens were known; they count as cached only if that was so before it came."""
         self.read = tokens
-        scored = self.echo is not None and self.logprobs is not None
-        if not (self.emitted or self.follows or scored):
+        if not (self.emitted or self.follows or self.scored is not None):
             self.cached_tokens = tokens
 
     @property
@@ -116,7 +127,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Echoed:
-    """A prompt that is a part of the answer: log-probabilities of its tokens from the second on, if they are wanted.
+    """A prompt of which something is in the answer: log-probabilities of its tokens from the second on, if they are
+    wanted, and the ranks that they had.
 
     With `finish` nothing follows.
     """
@@ -124,6 +136,7 @@ class Echoed:
     key: Key
     reports: tuple[tuple[float, tuple[tuple[int, float], ...]], ...]
     finish: FinishReason | None = None
+    ranks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

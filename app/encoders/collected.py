@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Text, ToolCall
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Text, ToolCall
 
 
 @dataclass
@@ -26,12 +26,17 @@ class Collected:
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
     logprobs: list[ChosenToken] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    prompt: PromptReport | None = None
     end: Finished | None = None
 
     def add(self, event: Part | Finished) -> None:
         """Take in the next event."""
+        if not isinstance(event, Finished):
+            self.ids += event.ids
         match event:
             case Text():
+                self.prompt = self.prompt or event.prompt
                 self.text += event.text
                 self.logprobs += event.logprobs
             case Reasoning():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -13,8 +13,8 @@ from mlx_server.app.encoders.collected import Collected, collect
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.tally import Tally
 from mlx_server.app.errors import Answer
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, Started, TokenLogprob
-from mlx_server.schemas.openai import PerformanceMetrics, SamplingFields, Usage
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Started, TokenLogprob
+from mlx_server.schemas.openai import CompletionFields, PerformanceMetrics, PromptLogprob, PromptLogprobs, Usage
 from mlx_server.schemas.openai_chat import ChosenLogprob, Logprob
 from mlx_server.schemas.progress import PromptProgress
 
@@ -22,11 +22,13 @@ from mlx_server.schemas.progress import PromptProgress
 class CompletionsEncoder:
     """One answer to a chat or a text completion."""
 
-    def __init__(self, head: Head, given: SamplingFields) -> None:
+    def __init__(self, head: Head, given: CompletionFields) -> None:
         self.head = head
         self.conversation_id = given.conversation_id or msgspec.UNSET
         self._began_s = time.monotonic() if given.performance_metrics or head.performance else None
         self._include_usage = given.include_usage()
+        self._tells_ids = bool(given.return_token_ids)
+        self._names_ids = bool(given.return_tokens_as_token_ids)
         self._tally = Tally()
 
     @abstractmethod
@@ -60,6 +62,14 @@ class CompletionsEncoder:
             return msgspec.UNSET
         seconds = time.monotonic() - self._began_s
         return PerformanceMetrics(round(seconds * 1000, 3), round(usage.completion_tokens / seconds, 3))
+
+    def told(self, ids: Sequence[int]) -> list[int] | msgspec.UnsetType:
+        """Tokens' ids, if they were asked for."""
+        return list(ids) if self._tells_ids else msgspec.UNSET
+
+    def named(self, chosen: Iterable[ChosenToken]) -> list[ChosenToken]:
+        """Tokens with the names that the answer has for them: their texts, or their ids."""
+        return [by_id(token) for token in chosen] if self._names_ids else list(chosen)
 
     def events(self, events: Iterable[Part | Finished]) -> bytes:
         """The chunks of a stream."""
@@ -107,3 +117,22 @@ def chosen_logprobs(chosen: Iterable[ChosenToken]) -> list[ChosenLogprob]:
 def logprob_of(token: TokenLogprob) -> float | None:
     """In nats; OpenAI's -9999 for what can't be, None for what has no probability."""
     return None if token.logprob is None else max(-9999.0, token.logprob)
+
+
+def by_id(chosen: ChosenToken) -> ChosenToken:
+    """The same, with ids in the place of texts."""
+    token, *top = (msgspec.structs.replace(one, text=f"token_id:{one.id}") for one in (chosen.token, *chosen.top))
+    return ChosenToken(token, tuple(top))
+
+
+def prompt_logprobs(report: PromptReport | None) -> PromptLogprobs | msgspec.UnsetType:
+    """A prompt's tokens, if they were scored, each beside the most probable ones in its place."""
+    if report is None or not report.logprobs:
+        return msgspec.UNSET
+    return [None, *(in_place(*one) for one in zip(report.logprobs[1:], report.ranks[1:], strict=True))]
+
+
+def in_place(chosen: ChosenToken, rank: int) -> dict[str, PromptLogprob]:
+    """The tokens of one place of a prompt, by their ids: its own first, then the most probable ones."""
+    ranked = ((chosen.token, rank), *zip(chosen.top, range(1, len(chosen.top) + 1), strict=True))
+    return {str(token.id): PromptLogprob(logprob_of(token) or 0.0, place, token.text) for token, place in ranked}

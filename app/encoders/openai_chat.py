@@ -10,9 +10,9 @@ import msgspec
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Call, Collected
 from mlx_server.app.encoders.head import Head
-from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logprobs
+from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logprobs, prompt_logprobs
 from mlx_server.schemas import openai_chat as chat
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.openai import Usage
 from mlx_server.schemas.progress import PromptProgress
 
@@ -32,9 +32,8 @@ class ChatEncoder(CompletionsEncoder):
         self._legacy = given.functions is not None
 
     def begin(self, started: Started | None = None) -> bytes:
-        """The role of every choice."""
-        role = chat.Delta(role="assistant", content="")
-        return b"".join(self._chunk(chat.ChunkChoice(i, role)) for i in range(self._choices))
+        """The role of every choice; where the prompt's ids are to stand beside it, it comes with them."""
+        return b"" if self._tells_ids else b"".join(map(self._role, range(self._choices)))
 
     def alive(self, progress: PromptProgress | None) -> bytes:
         """A chunk with an empty delta of a choice that has not ended, for clients that look at the first one."""
@@ -45,18 +44,20 @@ class ChatEncoder(CompletionsEncoder):
         """One chunk for a part that says something, and for an end."""
         match event:
             case Text():
-                if not event.text and not event.logprobs:
-                    return b""
-                delta = chat.Delta(content=event.text)
-                return self._chunk(chat.ChunkChoice(event.index, delta, logprobs=self._logprobs(event.logprobs)))
+                role = b"" if event.prompt is None else self._role(event.index, event.prompt)
+                if not (event.text or event.logprobs or event.ids):
+                    return role
+                delta, logprobs = chat.Delta(content=event.text), self._logprobs(event.logprobs)
+                return role + self._said(event, delta, logprobs)
             case Reasoning():
                 delta = chat.Delta(reasoning_content=event.text, reasoning=event.text)
-                return self._chunk(chat.ChunkChoice(event.index, delta)) if event.text else b""
+                return self._said(event, delta) if event.text or event.ids else b""
             case ToolCall():
-                return self._chunk(chat.ChunkChoice(event.index, self._call_delta(event)))
+                return self._said(event, self._call_delta(event))
             case Finished():
                 self._open.discard(event.index)
-                return self._chunk(chat.ChunkChoice(event.index, chat.Delta(), self._reason(event)))
+                choice = chat.ChunkChoice(event.index, chat.Delta(), self._reason(event), token_ids=self.told(()))
+                return self._chunk(choice)
 
     def last(self, usage: Usage) -> chat.ChatChunk:
         """The chunk that tells the usage."""
@@ -64,6 +65,7 @@ class ChatEncoder(CompletionsEncoder):
 
     def answer(self, choices: list[Collected], usage: Usage) -> chat.ChatCompletion:
         """The answer in one piece."""
+        prompt = choices[0].prompt
         return chat.ChatCompletion(
             self._id,
             "chat.completion",
@@ -72,9 +74,19 @@ class ChatEncoder(CompletionsEncoder):
             [self._choice(choice) for choice in choices],
             usage,
             self.head.fingerprint,
+            self.told(prompt.ids) if prompt else msgspec.UNSET,
+            prompt_logprobs(prompt),
             conversation_id=self.conversation_id,
             performance_metrics=self.performance(usage),
         )
+
+    def _role(self, index: int, prompt: PromptReport | None = None) -> bytes:
+        chunk = self._chunk_of([chat.ChunkChoice(index, chat.Delta(role="assistant", content=""))])
+        ids = msgspec.UNSET if prompt is None else self.told(prompt.ids)
+        return sse.event(msgspec.structs.replace(chunk, prompt_token_ids=ids))
+
+    def _said(self, event: Part, delta: chat.Delta, logprobs: chat.Logprobs | None = None) -> bytes:
+        return self._chunk(chat.ChunkChoice(event.index, delta, None, logprobs, self.told(event.ids)))
 
     def _choice(self, collected: Collected) -> chat.Choice:
         assert collected.end is not None
@@ -90,7 +102,9 @@ class ChatEncoder(CompletionsEncoder):
         elif calls:
             message.tool_calls = [tool_call(call) for call in calls]
         reason = self._reason(collected.end)
-        return chat.Choice(collected.index, message, reason, self._logprobs(collected.logprobs))
+        return chat.Choice(
+            collected.index, message, reason, self._logprobs(collected.logprobs), self.told(collected.ids)
+        )
 
     def _call_delta(self, event: ToolCall) -> chat.Delta:
         function = chat.FunctionBody(event.arguments, event.name)
@@ -105,7 +119,7 @@ class ChatEncoder(CompletionsEncoder):
     def _logprobs(self, chosen: Iterable[ChosenToken]) -> chat.Logprobs | None:
         if not self._reports:
             return None
-        return chat.Logprobs(chosen_logprobs(chosen))
+        return chat.Logprobs(chosen_logprobs(self.named(chosen)))
 
     def _chunk(self, choice: chat.ChunkChoice) -> bytes:
         return sse.event(self._chunk_of([choice]))

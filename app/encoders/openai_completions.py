@@ -9,8 +9,8 @@ import msgspec
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Collected
 from mlx_server.app.encoders.head import Head
-from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, Started, Text
+from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of, prompt_logprobs
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Started, Text
 from mlx_server.schemas.openai import PerformanceMetrics, Usage
 from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from mlx_server.schemas.progress import PromptProgress
@@ -25,6 +25,8 @@ class CompletionEncoder(CompletionsEncoder):
         self._best_of = given.best_of or self._n
         self._logprobs = given.logprobs
         self._offsets: dict[int, int] = {}
+        self._prompts: dict[int, PromptReport] = {}
+        """What is told of prompts with the first chunk of each choice."""
 
     def begin(self, started: Started | None = None) -> bytes:
         """Text completions begin with their text."""
@@ -37,15 +39,20 @@ class CompletionEncoder(CompletionsEncoder):
 
     def part(self, event: Part | Finished) -> bytes:
         """A chunk for each text that is not empty, and for each end."""
+        if isinstance(event, Text) and event.prompt is not None:
+            self._prompts[event.index] = event.prompt
         match event:
-            case Text() if event.text or event.logprobs:
+            case Text() if event.text or event.logprobs or event.ids:
                 offset = self._offsets.get(event.index, 0)
                 self._offsets[event.index] = offset + len(event.text)
-                choice = CompletionChoice(event.index, event.text, None, self._report(event.logprobs, offset))
+                report = self._report(event.logprobs, offset)
+                choice = CompletionChoice(event.index, event.text, None, report, token_ids=self.told(event.ids))
             case Finished():
-                choice = CompletionChoice(event.index, "", event.reason)
+                choice = CompletionChoice(event.index, "", event.reason, token_ids=self.told(()))
             case _:
                 return b""
+        if (prompt := self._prompts.pop(event.index, None)) is not None:
+            choice = msgspec.structs.replace(choice, prompt_token_ids=self.told(prompt.ids))
         return sse.event(self._completion([choice]))
 
     def last(self, usage: Usage) -> Completion:
@@ -57,6 +64,8 @@ class CompletionEncoder(CompletionsEncoder):
         kept = []
         for start in range(0, len(choices), self._best_of):
             group = choices[start : start + self._best_of]
+            for choice in group:
+                choice.prompt = group[0].prompt
             kept += sorted(group, key=mean_logprob, reverse=True)[: self._n] if self._best_of > self._n else group
         return self._completion(
             [self._choice(i, choice) for i, choice in enumerate(kept)], usage, self.performance(usage)
@@ -64,20 +73,29 @@ class CompletionEncoder(CompletionsEncoder):
 
     def _choice(self, index: int, collected: Collected) -> CompletionChoice:
         assert collected.end is not None
-        return CompletionChoice(index, collected.text, collected.end.reason, self._report(collected.logprobs, 0))
+        report, prompt = self._report(collected.logprobs, 0), collected.prompt
+        return CompletionChoice(
+            index,
+            collected.text,
+            collected.end.reason,
+            report,
+            self.told(prompt.ids) if prompt else msgspec.UNSET,
+            self.told(collected.ids),
+            prompt_logprobs(prompt),
+        )
 
     def _report(self, chosen: Sequence[ChosenToken], offset: int) -> CompletionLogprobs | None:
         if self._logprobs is None:
             return None
         report = CompletionLogprobs([], [], [] if self._logprobs else None, [])
-        for token in chosen:
-            report.tokens.append(token.token.text)
+        for token, named in zip(chosen, self.named(chosen), strict=True):
+            report.tokens.append(named.token.text)
             report.token_logprobs.append(logprob_of(token.token))
             report.text_offset.append(offset)
             offset += len(token.token.text)
             if report.top_logprobs is not None:
                 first = token.token.logprob is None
-                report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in token.top})
+                report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in named.top})
         return report
 
     def _completion(

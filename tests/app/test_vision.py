@@ -131,3 +131,12 @@ def test_what_one_key_has_said_is_not_reused_for_another(server: Server) -> None
     assert cached("one") == 0
     assert cached("other") == 0
     assert cached("one") > 0
+
+
+def test_a_prompt_with_a_picture_is_not_scored(server: Server) -> None:
+    [scene] = _scenes(46, 1)
+    with sdk(server) as client, pytest.raises(openai.BadRequestError, match="with pictures") as caught:
+        client.chat.completions.create(
+            model="m", messages=[_user("What?", scene)], max_tokens=1, extra_body={"prompt_logprobs": 1}
+        )
+    assert caught.value.param == "prompt_logprobs"

@@ -13,6 +13,7 @@ from mlx_server.schemas.messages import (
     FailureKind,
     Finished,
     Part,
+    PromptReport,
     Reasoning,
     Text,
     TokenLogprob,
@@ -230,6 +231,24 @@ def test_merge_keeps_every_logprob_in_order() -> None:
         Text(1, 0, "", 1, (chosen[3],)),
     ]
     assert merge(events) == [Text(1, 0, "abc", 4, tuple(chosen[:4])), Text(1, 1, "other", 1, (chosen[5],))]
+
+
+def test_merge_keeps_every_id_and_what_is_told_of_the_prompt() -> None:
+    told = PromptReport((7, 8))
+    events: list[Event] = [
+        Text(1, 0, "", 0, prompt=told),
+        Text(1, 0, "a", 1, ids=(1,)),
+        Text(1, 0, "b", 2, ids=(2, 3)),
+        Reasoning(1, 0, "c", 1, (4,)),
+        Reasoning(1, 0, "d", 1, (5,)),
+        ToolCall(1, 0, 0, "{", 1, "call_f", "f", (6,)),
+        ToolCall(1, 0, 0, "}", 1, ids=(7,)),
+    ]
+    assert merge(events) == [
+        Text(1, 0, "ab", 3, ids=(1, 2, 3), prompt=told),
+        Reasoning(1, 0, "cd", 2, (4, 5)),
+        ToolCall(1, 0, 0, "{}", 2, "call_f", "f", (6, 7)),
+    ]
 
 
 def test_a_call_never_swallows_the_beginning_of_the_next_one() -> None:

@@ -257,8 +257,8 @@ def test_values_that_change_nothing_here_are_named(given: dict[str, Any], ignore
 PICTURE = {"type": "input_image", "image_url": "https://example.com/a.png"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"truncation": "auto"}, "truncation"),
-    ({"conversation": "conv_1"}, "conversation"),
+    ({"truncation": "some"}, "truncation"),
+    ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation"),
     ({"prompt": {"id": "p"}}, "prompt"),
     ({"n": 2}, "n"),
     ({"max_tokens": 3}, "max_tokens"),
@@ -287,7 +287,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"role": "user"}]}, "input[0].content"),
     ({"input": [{"content": "a"}]}, "input[0].role"),
     ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].id"),
     ({"input": [{"type": "function_call", "name": "a", "arguments": ""}]}, "input[0].call_id"),
     ({"input": [CALL, {"type": "function_call_output", "call_id": "c1"}]}, "input[1].output"),
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].image_url"),
@@ -306,3 +306,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("given", "param"), REFUSED)
 def test_what_cannot_be_served_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     assert refusal(**given).param == param
+
+
+def test_truncation_lets_the_oldest_go() -> None:
+    for given, drops in (({"truncation": "auto"}, True), ({"truncation": "disabled"}, False), ({}, False)):
+        [prompt] = generation(**given).prompts
+        assert isinstance(prompt, ChatPrompt)
+        assert prompt.drops_oldest is drops

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, MediaKind, Message, TextPrompt
+from msgspec.structs import replace
+
+from mlx_server.schemas.generation import ChatPrompt, Document, GenerationRequest, Media, MediaKind, Message, TextPrompt
 from mlx_server.schemas.shown import without_unseen
 
 
@@ -29,6 +31,13 @@ def test_media_that_are_taken_move_with_the_words_before_them() -> None:
     [message] = told.messages
     assert message.content == f"a{IMAGE}bcd"
     assert [(one.kind, message.content[one.at :]) for one in message.media] == [("audio", "d")]
+
+
+def test_documents_and_marks_keep_their_places() -> None:
+    result = replace(RESULT, documents=(Document(b"", 0, "a"), Document(b"", 2, "b")), marks=(2, 4))
+    [message] = without_unseen(ChatPrompt((result,)), ()).messages
+    assert [message.content[one.at :][:1] for one in message.documents] == ["a", "c"]
+    assert [message.content[:mark][-1:] for mark in message.marks] == ["b", "d"]
 
 
 def test_what_is_all_taken_stays_the_same() -> None:

@@ -12,6 +12,7 @@ from mlx_server.schemas.messages import (
     Finished,
     FinishReason,
     Part,
+    PromptReport,
     Reasoning,
     Started,
     Text,
@@ -41,6 +42,9 @@ class Answer:
         self._stops = StopScanner(sequence.limits.stop, include=sequence.limits.include_stop)
         self._describe = describe
         self._tokens = self._reasoning_tokens = self._uncounted = 0
+        self._untold: list[int] = []
+        """Ids to report, of tokens that no part has counted yet."""
+        self._tells_prompt = sequence.token_ids
         self._logprob_sum = 0.0
         self._stop_token: str | None = None
         self._said = self._shown = 0
@@ -52,7 +56,7 @@ class Answer:
         """What is certain after one more token, and after the last one all that was held back; or the echo."""
         match item:
             case Token():
-                return self._add(item)
+                return [*self._prompt(), *self._add(item)]
             case Echoed():
                 return self._echo(item)
             case Computed():
@@ -61,6 +65,8 @@ class Answer:
     def _add(self, token: Token) -> list[Part]:
         self._tokens += 1
         self._uncounted += 1
+        if self._sequence.token_ids:
+            self._untold.append(token.token)
         self._reasoning_tokens += self._markup.thinking
         text = self._text_of(token)
         if token.logprob is not None and text is not None:
@@ -83,12 +89,30 @@ class Answer:
         """The prompt, which is not an answer's text: no stop string is looked for in it."""
         sequence, key = self._sequence, self._sequence.key
         self.finish = echoed.finish
-        if sequence.logprobs is None:
-            return [Text(*key, sequence.echo or "", 0)]
-        reports = zip(sequence.prompt[1:], echoed.reports, strict=True)
-        first = ChosenToken(self._describe(sequence.prompt[0], None))
-        rest = [self._chosen(token, logprob, top) for token, (logprob, top) in reports]
-        return [Text(*key, sequence.echo or "", 0, (first, *rest))]
+        shown = self._scored(echoed, None if sequence.echo is None else sequence.logprobs)
+        return [Text(*key, sequence.echo or "", 0, shown, prompt=self._report(echoed))]
+
+    def _prompt(self) -> list[Part]:
+        """What is told of the prompt, once, unless its echo has told it."""
+        report = self._report()
+        return [] if report is None else [Text(*self._sequence.key, "", 0, prompt=report)]
+
+    def _report(self, echoed: Echoed | None = None) -> PromptReport | None:
+        sequence, tells_ids = self._sequence, self._tells_prompt
+        self._tells_prompt = False
+        ids = tuple(sequence.prompt) if tells_ids else ()
+        if echoed is None or sequence.prompt_logprobs is None:
+            return PromptReport(ids) if tells_ids else None
+        return PromptReport(ids, self._scored(echoed, sequence.prompt_logprobs), (0, *echoed.ranks))
+
+    def _scored(self, echoed: Echoed, most: int | None) -> tuple[ChosenToken, ...]:
+        """The prompt's tokens with so many alternatives; none at all if there is to be no report."""
+        if most is None:
+            return ()
+        prompt = self._sequence.prompt
+        reports = zip(prompt[1:], echoed.reports, strict=True)
+        first = ChosenToken(self._describe(prompt[0], None))
+        return (first, *(self._chosen(token, logprob, top[:most]) for token, (logprob, top) in reports))
 
     def started(self) -> Started:
         """What the prompt took, as `finished` says it again."""
@@ -166,6 +190,7 @@ class Answer:
         if not parts and (self.finish or self._uncounted >= LONGEST_SILENCE):
             parts.append(Text(*self._sequence.key, "", 0))
         if parts:
-            parts[0] = msgspec.structs.replace(parts[0], tokens=self._uncounted)
+            parts[0] = msgspec.structs.replace(parts[0], tokens=self._uncounted, ids=tuple(self._untold))
             self._uncounted = 0
+            self._untold.clear()
         return parts

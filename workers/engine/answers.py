@@ -24,7 +24,7 @@ class AnswerMaker:
         self._vocabulary = vocabulary
         self._textless = unknown_tokens(tokenizer, vocab_size)
         self._silent = self._textless | frozenset(tokenizer.all_special_ids)
-        # A grammar makes any model call in Hermes' JSON.
+        # A model whose template knows no tools is told to write Hermes' JSON.
         self._dialects = {False: dialect, True: dialect.speaking(HERMES)}
         self._silent_in = {
             (hermes, calls): self._silent - spoken.mark_tokens(tokenizer, calls=calls)

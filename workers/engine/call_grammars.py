@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from typing import Any
 
 from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
+from mlx_server.workers.engine.call_forms import Callee, Special
 from mlx_server.workers.engine.distinct import Matcher
 from mlx_server.workers.engine.json_schema import Enforceable
 from mlx_server.workers.engine.recent import Recent
-from mlx_server.workers.engine.tool_formats import ToolFormat
+from mlx_server.workers.engine.tool_formats import HARMONY, ToolFormat
 from mlx_server.workers.engine.tool_grammar import (
-    Special,
+    CallsGrammar,
     callable_tools,
     enforced_arguments,
-    head_of,
     param_of,
+    path_of,
     tool_grammar,
 )
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
 KEPT_ARGUMENTS = 512
 """Functions of agents: one has 25, and each turn sends them all."""
+
+HARMONY_ANSWER = b"final<|message|>"
 
 Key = tuple[str, bool, str]
 
@@ -44,44 +49,63 @@ class CallGrammars:
         Raises InvalidRequest.
         """
         ignored: list[str] = []
-        heads = {}
+        heads: dict[bytes, Enforceable] = {}
         if content is not None and tool_use.choice == "auto":
             self._vocabulary.compile(content)
             made = self._vocabulary.enforced(content)
             ignored += made.ignored
-            heads[b""] = made.schema
+            heads[HARMONY_ANSWER if native is HARMONY else b""] = made
+        callable_ = callable_tools(tools, tool_use)
+        texts = {index: self._text(tool, ignored) for index, tool in callable_}
         try:
-            found = self._matcher(native, tools, tool_use, content)
+            found, made_of = self._matcher(native, callable_, texts, tool_use, content)
         except InvalidRequest:
-            self._settle(tools, tool_use)
-            found = self._matcher(native, tools, tool_use, content)
-        for index, tool in callable_tools(tools, tool_use):
-            made = self._enforced(index, tool)
-            ignored += made.ignored
-            heads[head_of(tool).encode()] = made.schema
-        return self._vocabulary.watched(found, heads), tuple(ignored)
+            self._settle(callable_)
+            found, made_of = self._settled_matcher(native, callable_, texts, tool_use, content)
+        arguments = {index: self._enforced(index, tool) for index, tool in callable_}
+        ignored += [path for made in arguments.values() for path in made.ignored]
+        heads |= {head: arguments[index] for head, index in made_of.heads.items()}
+        return self._vocabulary.watched(found, heads), (*ignored, *made_of.ignored)
+
+    def _settled_matcher(self, native: ToolFormat, *request: Any) -> tuple[LLMatcher, CallsGrammar]:
+        """What can be enforced of each function alone; as JSON if only that can be."""
+        try:
+            return self._matcher(native, *request)
+        except InvalidRequest:
+            return self._matcher(native, *request, named=True)
 
     def _matcher(
-        self, native: ToolFormat, tools: tuple[Tool, ...], tool_use: ToolUse, content: Grammar | None
-    ) -> LLMatcher:
-        source = tool_grammar(
-            native,
-            tools,
-            tool_use,
-            content,
-            self._special,
-            lambda index, tool: self._enforced(index, tool).schema,
-            self._vocabulary.source,
-        )
-        assert source is not None
-        return self._vocabulary.matcher(source, "tools")
+        self,
+        native: ToolFormat,
+        callable_: list[tuple[int, Tool]],
+        texts: dict[int, Grammar | None],
+        tool_use: ToolUse,
+        content: Grammar | None,
+        *,
+        named: bool = False,
+    ) -> tuple[LLMatcher, CallsGrammar]:
+        callees = [Callee(index, tool, self._enforced(index, tool).schema, texts[index]) for index, tool in callable_]
+        source = self._vocabulary.source
+        made = tool_grammar(native, callees, tool_use, content, self._special, source, named=named)
+        return self._vocabulary.matcher(made.source, "tools"), made
+
+    def _text(self, tool: Tool, ignored: list[str]) -> Grammar | None:
+        """The grammar of a function's text, if it can be enforced; its path is told if not."""
+        text = tool.text
+        if text is None:
+            return None
+        with contextlib.suppress(InvalidRequest):
+            if self._vocabulary.objection(self._vocabulary.source(text)) is None:
+                return text
+        ignored.append(path_of(text))
+        return None
 
     def _enforced(self, index: int, tool: Tool) -> Enforceable:
         return self._arguments.get(key_of(index, tool), lambda: enforced_arguments(index, tool))
 
-    def _settle(self, tools: tuple[Tool, ...], tool_use: ToolUse) -> None:
+    def _settle(self, callable_: list[tuple[int, Tool]]) -> None:
         """Look at each function alone. Raises InvalidRequest for the first strict one that can't be enforced."""
-        for index, tool in callable_tools(tools, tool_use):
+        for index, tool in callable_:
             made = enforced_arguments(index, tool, self._vocabulary.objection)
             self._arguments.put(key_of(index, tool), made)
 

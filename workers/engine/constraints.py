@@ -70,6 +70,8 @@ class GrammarMask(Follower):
                 raise GrammarError(self._matcher.get_error())
             return mx.zeros((1, vocab_size), mx.bool_).at[:, self._eos].add(True)
         packed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if not packed.any():
+            raise GrammarError("nothing may follow that differs from what is there")
         return mx.array(np.unpackbits(packed, bitorder="little")[:vocab_size].astype(np.bool_))[None]
 
 

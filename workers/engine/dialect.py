@@ -17,7 +17,8 @@ from mlx_server.workers.engine.tool_formats import HARMONY, ToolFormat, tool_for
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What a conversation's answer may hold beside text. `hermes`: a grammar makes its calls Hermes' JSON."""
+    """What a conversation's answer may hold beside text. `hermes`: its calls are Hermes' JSON, as the prompt
+    asks for where the model's template knows no tools."""
 
     tools: tuple[Tool, ...]
     tool_use: ToolUse

@@ -121,7 +121,10 @@ class DistinctMatcher:
 
     def compute_bitmask(self) -> bytes:
         """The tokens that may come next."""
-        allowed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8) & ~self._words.hiding
+        mask = self._matcher.compute_bitmask()
+        if not self._watch.writing:
+            return mask
+        allowed = np.frombuffer(mask, np.uint8) & ~self._words.hiding
         for depth, frame in enumerate(self._watch.frames):
             if frame.distinct:
                 allowed &= ~self._repeating(frame, depth, allowed)
@@ -233,5 +236,5 @@ def key_of(text: bytes) -> str | None:
     """Equal for texts of equal values; None for what is no document."""
     try:
         return as_key(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

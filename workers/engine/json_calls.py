@@ -142,7 +142,8 @@ class JsonCalls:
 
     def _read_call(self) -> bool:
         called = self._calls.begun > self._first
-        if not self._skip(BETWEEN_CALLS if called else BEFORE_CALLS):
+        skipped = BETWEEN_CALLS if called else BEFORE_CALLS
+        if not self._skip(skipped.replace(self._end[0], "") if self._end else skipped):
             return False
         if self._take("{", At.KEY):
             self._depth = 1

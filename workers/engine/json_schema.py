@@ -54,17 +54,18 @@ EXACT = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Enforceable:
-    """A schema that llguidance takes, and the paths of what is not enforced of the one that the client sent."""
+    """A schema that llguidance takes, and the paths of what is not enforced of the one that the client sent. In what
+    is `watched` something must differ, which llguidance does not see to."""
 
     schema: Schema
     ignored: tuple[str, ...] = ()
+    watched: bool = False
 
 
 def enforceable(given: Schema, param: str, *, guaranteed: bool) -> Enforceable:
     """A client's schema, which stands at `param` in its request. Raises InvalidRequest if it is to be `guaranteed`
     that every document is valid, and that can't be."""
-    rewriter = Rewriter(given, param, guaranteed)
-    return Enforceable(rewriter.whole(), tuple(rewriter.ignored))
+    return Rewriter(given, param, guaranteed).enforceable()
 
 
 class Rewriter:
@@ -80,6 +81,12 @@ class Rewriter:
         self._pending: list[Place] = []
         self._loose = loose
         self._steps = 0
+        self._watched = False
+
+    def enforceable(self) -> Enforceable:
+        """The root, and what was done to it. Raises InvalidRequest."""
+        schema = self.whole()
+        return Enforceable(schema, tuple(self.ignored), self._watched)
 
     def whole(self, place: Place | None = None) -> Schema:
         """The root, or another part, with the definitions that it needs. Raises InvalidRequest."""
@@ -124,6 +131,7 @@ class Rewriter:
         rules = (self._type, self._values, self._number, self._string, self._array, self._object, self._composed)
         for rule in rules:
             rule(part)
+        self._watched |= DISTINCT in part.out
         return part.whole()
 
     def _reference(self, part: Part, place: Place | None) -> None:

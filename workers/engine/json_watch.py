@@ -36,6 +36,7 @@ class JsonWatch:
 
     def __init__(self, heads: dict[bytes, Schema]) -> None:
         self._heads = heads
+        self._lasts = frozenset(head[-1] for head in heads if head)
         self._schema: Schema | None = heads.get(b"")
         self.text = bytearray()
         self.frames: list[Frame] = []
@@ -49,6 +50,11 @@ class JsonWatch:
         for frame in twin.frames:
             frame.seen = list(frame.seen)
         return twin
+
+    @property
+    def writing(self) -> bool:
+        """Inside a document, or where one begins."""
+        return self._schema is not None
 
     @property
     def within_text(self) -> bool:
@@ -67,8 +73,9 @@ class JsonWatch:
 
     def _look_for_head(self, byte: int) -> None:
         self.text.append(byte)
-        if byte == 0x20:  # all heads end with a space
-            self._schema = next((self._heads[head] for head in self._heads if head and self.text.endswith(head)), None)
+        if byte in self._lasts:
+            found = max((head for head in self._heads if head and self.text.endswith(head)), key=len, default=b"")
+            self._schema = self._heads[found] if found else None
 
     def _take(self, byte: int) -> None:
         at = len(self.text)

@@ -26,6 +26,12 @@ def report(logprobs: mx.array, chosen: list[int], most: int) -> list[Report]:
     return [(value, tuple(zip(row_ids, row_values, strict=True))) for value, row_ids, row_values in rows]
 
 
+def ranks(logits: mx.array, chosen: list[int]) -> list[int]:
+    """How many tokens of each row of `logits` [R, V] are as probable as the chosen one: it counts itself."""
+    own = mx.take_along_axis(logits, mx.array(chosen)[:, None], axis=-1)
+    return list(numbers((logits >= own).sum(axis=-1)))
+
+
 def numbers(array: mx.array) -> Any:
     """The array as lists."""
     return array.tolist()

@@ -20,6 +20,7 @@ from mlx_server.schemas.generation import (
     Sampling,
     TextPrompt,
     ToolUse,
+    in_force,
 )
 from mlx_server.workers.engine.call_grammars import CallGrammars
 from mlx_server.workers.engine.dialect import Dialect, Speech
@@ -30,6 +31,7 @@ from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_index import as_ids
 from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
+from mlx_server.workers.engine.shortening import shortest_cut
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.tool_grammar import enforced, special_tokens
@@ -50,18 +52,21 @@ UNKNOWN_CONTEXT = 1 << 15
 
 NO_TOOLS = ToolUse("none")
 
-OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+ROOM_SHARE = 8
+"""Of a context that a conversation would overflow, this part is left to the answer: an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became.
-    `ignored` are the paths of the request's fields that change nothing with this model."""
+    `ignored` are the paths of the request's fields that change nothing with this model, `dropped` is how many messages
+    were left out."""
 
     tokens: list[int]
     format: ToolFormat
     media: MediaInputs | None = None
     ignored: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 class PromptMaker:
@@ -85,7 +90,7 @@ class PromptMaker:
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
         self._context_length = context_length
-        self._defaults = model_defaults
+        self.model_defaults = model_defaults
         self._vocabulary = vocabulary
         self._format = dialect.format
         self._marks = dialect.thinking
@@ -100,13 +105,14 @@ class PromptMaker:
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
-        sampling = with_defaults(request.sampling, self._defaults, OPENAI_DEFAULTS)
+        sampling = in_force(request.sampling, self.model_defaults)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
         owner = request.tenant if request.use_cache else None
         for prompt in request.prompts:
             read = self.read(prompt, request.tool_use, owner)
+            check_scored(request, read)
             tokens, format_ = read.tokens or self._start(), read.format
             budget, ignored = request.thinking_budget, read.ignored
             if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
@@ -126,10 +132,13 @@ class PromptMaker:
                 thinking_budget=budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
                 logprobs=request.logprobs,
+                prompt_logprobs=request.prompt_logprobs,
+                token_ids=request.token_ids,
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=(*ignored, *relaxed),
+                ignored=(*request.ignored, *ignored, *relaxed),
+                dropped_messages=read.dropped,
                 media=read.media,
                 marks=self._marked(prompt, request, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
@@ -188,9 +197,9 @@ class PromptMaker:
         not tokenised again; for None nothing is kept. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
-                rendered, field = self._render(prompt, tool_use, owner), prompt.param
+                (rendered, dropped), field = self._fitting(prompt, tool_use, owner), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
-                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored)
+                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored, dropped)
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
                 read, field = Read(self._encode(prompt), self._format), "prompt"
@@ -198,6 +207,14 @@ class PromptMaker:
                 read, field = Read(list(prompt.ids), self._format), "prompt"
         self._check_ids(read.tokens, field)
         return read
+
+    def _fitting(self, prompt: ChatPrompt, tool_use: ToolUse, owner: str | None) -> tuple[Rendered, int]:
+        """The prompt, and how many messages were left out of it. Raises InvalidRequest."""
+        if not prompt.drops_oldest or self._context_length is None:
+            return self._render(prompt, tool_use, owner), 0
+        return shortest_cut(
+            prompt, lambda shorter: self._render(shorter, tool_use, owner), self._context_length, ROOM_SHARE
+        )
 
     def _marked(self, prompt: Prompt, request: GenerationRequest, tokens: list[int]) -> tuple[int, ...]:
         """The lengths of the prompt's beginnings that its client marks."""
@@ -254,21 +271,27 @@ class PromptMaker:
         return min(wanted, self._context_length - prompt_tokens)
 
 
+def check_scored(request: GenerationRequest, read: Read) -> None:
+    """Refuse to score what is read as tokens only. Raises InvalidRequest."""
+    if request.prompt_logprobs is not None and read.media is not None:
+        message = "`prompt_logprobs` can't be had for a prompt with pictures, sounds or films: leave it out."
+        raise InvalidRequest(message, "prompt_logprobs")
+
+
 def speech_of(prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> Speech | None:
     """What the answer to this prompt may hold beside text."""
     if not isinstance(prompt, ChatPrompt):
         return None
-    hermes = format_ is HERMES or enforced(prompt.tools, request.tool_use, request.grammar)
-    return Speech(prompt.tools, request.tool_use, hermes)
+    return Speech(prompt.tools, request.tool_use, hermes=format_ is HERMES)
 
 
 def choice_of(first: Sequence, choice: int) -> Sequence:
-    """Another choice of the same prompt; its seed is its own."""
+    """Another choice of the same prompt; its seed is its own. The prompt is scored for the first one only."""
     sampling = first.sampling
     if sampling.seed is not None:
         sampling = msgspec.structs.replace(sampling, seed=sampling.seed + choice * SEED_STRIDE)
     key = (first.key[0], first.key[1] + choice)
-    return replace(first, key=key, sampling=sampling, follows=True, emitted=[])
+    return replace(first, key=key, sampling=sampling, prompt_logprobs=None, follows=True, emitted=[])
 
 
 def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> InvalidRequest:
@@ -282,12 +305,3 @@ def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> In
         " maximum). Please reduce the length of the messages."
     )
     return InvalidRequest(message, field, "context_length_exceeded")
-
-
-def with_defaults(given: Sampling, *defaults: Sampling) -> Sampling:
-    """What the client asked for; where it is silent, the first of the defaults that is not."""
-    filled = {}
-    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
-        values = (getattr(sampling, name) for sampling in (given, *defaults))
-        filled[name] = next((value for value in values if value is not None), None)
-    return msgspec.structs.replace(given, **filled)

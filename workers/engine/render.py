@@ -149,8 +149,9 @@ class ChatRenderer:
 
     def _habits_of(self, template: ChatTemplate, arguments: Mapping[str, Any]) -> Habits:
         """A client's template takes media as OpenAI's API has them."""
-        marks = self._media is not None and not isinstance(template, ClientTemplate)
-        return Habits(template, arguments, self._media.marked if self._media is not None and marks else None)
+        if self._media is None or isinstance(template, ClientTemplate):
+            return Habits(template, arguments)
+        return Habits(template, arguments, self._media.marked)
 
     def _check_media(self, media: Sequence[Media]) -> None:
         if self._media is not None:

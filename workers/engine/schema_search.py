@@ -53,8 +53,7 @@ def settled(given: Schema, param: str, objection: Objection, *, guaranteed: bool
         if path in loose or path == param:
             break
         loose |= {path}
-        rewriter = Rewriter(given, param, guaranteed, loose)
-        made = Enforceable(rewriter.whole(), tuple(rewriter.ignored))
+        made = Rewriter(given, param, guaranteed, loose).enforceable()
     return Enforceable({"type": "object"}, (param,))
 
 

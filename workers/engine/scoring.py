@@ -1,4 +1,4 @@
-"""Prompts that are a part of the answer: echoed, with their tokens' log-probabilities where those are wanted."""
+"""Prompts of which something is in the answer: echoed, or with their tokens' log-probabilities, or both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.base import Engine
-from mlx_server.workers.engine.logprobs import Report, report
+from mlx_server.workers.engine.logprobs import Report, ranks, report
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.sequence import Broken, Echoed, Key, Produced, Sequence
 
@@ -17,7 +17,7 @@ CHUNK = 128
 
 
 class EchoingEngine:
-    """Puts the echo in front of an engine: one chunk of one prompt between two of its steps. Engine thread only."""
+    """Tells of prompts in front of an engine: one chunk of one prompt between two of its steps. Engine thread only."""
 
     def __init__(self, model: Any, engine: Engine, prefixes: PrefixStore | None = None) -> None:
         """`prefixes` is where the engine looks for what is known of a prompt: it need not read one again."""
@@ -34,7 +34,7 @@ class EchoingEngine:
 
     def add(self, sequence: Sequence) -> None:
         """Take a sequence in."""
-        if sequence.echo is not None:
+        if sequence.echo is not None or sequence.scored is not None:
             self._waiting[sequence.key] = sequence
         else:
             self._engine.add(sequence)
@@ -47,7 +47,7 @@ class EchoingEngine:
         self._engine.remove(key)
 
     def step(self) -> list[Produced]:
-        """One chunk of a prompt that is to be echoed, and one step of the engine."""
+        """One chunk of a prompt that is to be told, and one step of the engine."""
         produced: list[Produced] = []
         if self._waiting:
             sequence = next(iter(self._waiting.values()))
@@ -69,14 +69,14 @@ class EchoingEngine:
             self._scoring = _Scoring(self._model, sequence)
         if not self._scoring.advance():
             return []
-        reports = tuple(self._scoring.reports)
+        reports, ranks = tuple(self._scoring.reports), tuple(self._scoring.ranks)
         if self._prefixes is not None:
             self._prefixes.keep(sequence, self._scoring.cache, len(reports))
         self._scoring = None
         del self._waiting[sequence.key]
         if sequence.max_tokens:
             self._engine.add(sequence)
-        return [Echoed(sequence.key, reports, None if sequence.max_tokens else "length")]
+        return [Echoed(sequence.key, reports, None if sequence.max_tokens else "length", ranks)]
 
 
 class _Scoring:
@@ -85,18 +85,20 @@ class _Scoring:
     def __init__(self, model: Any, sequence: Sequence) -> None:
         self.sequence = sequence
         self.reports: list[Report] = []
+        self.ranks: list[int] = []
         self._model = model
         self.cache = make_prompt_cache(model)
 
     def advance(self) -> bool:
         """Score one chunk; True when nothing is left to do."""
-        prompt, most = self.sequence.prompt, self.sequence.logprobs
+        prompt, most = self.sequence.prompt, self.sequence.scored
         done = len(self.reports)
         targets = prompt[done + 1 : done + 1 + CHUNK]
         if most is None or not targets:
             return True
         logits = self._model(mx.array([prompt[done : done + len(targets)]]), cache=self.cache)[0].astype(mx.float32)
         self.reports += report(logits - mx.logsumexp(logits, axis=-1, keepdims=True), targets, most)
+        self.ranks += ranks(logits, targets)
         mx.eval([layer.state for layer in self.cache])
         mx.clear_cache()
         return len(self.reports) == len(prompt) - 1

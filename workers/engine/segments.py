@@ -48,12 +48,14 @@ class SegmentedTokenizer:
     """Tokenises as the tokenizer does, by pieces where that gives the same, which is tried out once. One thread only.
 
     What is kept is its owner's alone, as in the cache of prompts: from how quick an answer is nobody learns what
-    others have sent. The least recently used pieces leave when all take more than `limit_bytes`.
+    others have sent. The least recently used pieces leave when all take more than `limit_bytes`. Pieces have at least
+    `least` characters, but for a text's last.
     """
 
-    def __init__(self, tokenizer: Any, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, tokenizer: Any, limit_bytes: int = LIMIT_BYTES, least: int = LEAST) -> None:
         self._tokenizer = tokenizer
         self._limit = limit_bytes
+        self._least = least
         self._kept: OrderedDict[tuple[str, str], Ids] = OrderedDict()
         self._bytes = 0
         self._cuts, self._marks = cuts_of(tokenizer)
@@ -72,12 +74,12 @@ class SegmentedTokenizer:
         """The ids of a text, with those that the tokenizer adds if `special`. Nothing is kept where `owner` is None."""
         if owner is None or not self._exact[special]:
             return list(self._tokenizer.encode(text, add_special_tokens=special))
-        ids: list[int] = np.concatenate([self._ids(owner, piece) for piece in self.pieces(text)]).tolist()
+        ids: list[int] = np.concatenate([self._ids(owner, piece) for piece in self._pieces(text, self._least)]).tolist()
         return ids
 
-    def pieces(self, text: str, least: int = LEAST) -> Iterator[str]:
-        """A text in pieces of at least so many characters, but for the last, each to before one of its marks: those of
-        a text that begins alike are the same up to where it differs."""
+    def _pieces(self, text: str, least: int) -> Iterator[str]:
+        """A text in pieces, each to before one of its marks: those of a text that begins alike are the same up to where
+        it differs."""
         start = 0
         for match in self._marks.finditer(text) if self._cuts else ():
             if match.start() >= start + max(least, 1) and match.group() in self._cuts:
@@ -105,7 +107,7 @@ class SegmentedTokenizer:
         texts = [text for cut in sorted(self._cuts)[:TRIED] for text in probes(cut)]
         return bool(texts) and all(
             list(self._tokenizer.encode(text, add_special_tokens=special))
-            == [id_ for piece in self.pieces(text, 1) for id_ in self._encoded(piece).tolist()]
+            == [id_ for piece in self._pieces(text, 1) for id_ in self._encoded(piece).tolist()]
             for text in texts
         )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 from mlx_lm import tokenizer_utils
 
-from mlx_server.schemas.generation import ToolUse
+from mlx_server.workers.engine import call_writing
+from mlx_server.workers.engine.call_writing import NAMED, WRITINGS, Writing
 from mlx_server.workers.engine.headed_calls import Heads
 from mlx_server.workers.engine.loose_json import FUNCTION_GEMMA, GEMMA4, PYTHON
 from mlx_server.workers.engine.parsed_calls import Parse
@@ -27,6 +28,7 @@ class ToolFormat:
     `body` is the syntax of what stands between the marks: None for `{"name": ..., "arguments": {...}}`, which is also
     read in the place of any other. `bare`: so is a text that begins with such an object, without any mark. `open` is a
     mark inside the body that begins a call even where `start` is missing. `inner` are further marks in the body.
+    `writing` is how the model writes calls itself: a grammar that forces one asks for that.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ToolFormat:
     bare: bool = False
     open: str = ""
     inner: tuple[str, ...] = ()
+    writing: Writing = NAMED
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -56,8 +59,8 @@ HARMONY = ToolFormat(
 )
 """OpenAI's channels, https://cookbook.openai.com/articles/openai-harmony; `harmony.HarmonyText` reads them."""
 
-LLAMA = ToolFormat("llama", "<|python_tag|>", "", bare=True)
-COHERE = ToolFormat("cohere", "<|START_ACTION|>", "<|END_ACTION|>")
+LLAMA = ToolFormat("llama", "<|python_tag|>", "", bare=True, writing=call_writing.LLAMA_OBJECT)
+COHERE = ToolFormat("cohere", "<|START_ACTION|>", "<|END_ACTION|>", writing=call_writing.COHERE_LIST)
 DEEPSEEK = ToolFormat(
     "deepseek",
     "<｜tool▁calls▁begin｜>",
@@ -69,6 +72,7 @@ DEEPSEEK = ToolFormat(
         between=re.compile(r"```|\s+|<｜tool▁call▁end｜>"),
     ),
     inner=("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"),
+    writing=call_writing.DEEPSEEK_V31,
 )
 DSML = ToolFormat(
     "dsml",
@@ -83,6 +87,7 @@ DSML = ToolFormat(
         argument_end="</｜DSML｜parameter>",
         text="true",
     ),
+    writing=call_writing.DSML,
 )
 
 
@@ -187,7 +192,8 @@ INNER = {"minimax_m3": ("]<]minimax[>[",)}
 def tool_format(tokenizer: Any) -> ToolFormat:
     """The format of a model, by mlx-lm's TokenizerWrapper; Hermes where nothing is known."""
     if tokenizer.tool_parser is not None:
-        return library_format(tokenizer.tool_parser, tokenizer.tool_call_start, tokenizer.tool_call_end)
+        found = library_format(tokenizer.tool_parser, tokenizer.tool_call_start, tokenizer.tool_call_end)
+        return as_template_writes(found, template_text(tokenizer.chat_template))
     vocab = tokenizer.get_vocab()
     template = template_text(tokenizer.chat_template)
     if "<|channel|>" in vocab and "<|message|>" in vocab and "<|call|>" in vocab:
@@ -195,7 +201,7 @@ def tool_format(tokenizer: Any) -> ToolFormat:
     if "｜DSML｜" in vocab:
         return DSML
     if "<｜tool▁calls▁begin｜>" in template:
-        return DEEPSEEK
+        return as_template_writes(DEEPSEEK, template)
     if "<|START_ACTION|>" in template:
         return COHERE
     if "]<]minimax[>[" in template:
@@ -210,7 +216,17 @@ def library_format(parse: Parse, start: str, end: str) -> ToolFormat:
     name = parse.__module__.rpartition(".")[2]
     if name == "json_tools":
         return HERMES
-    return ToolFormat(name, start, end, **OURS.get(name, {"body": parse, "inner": INNER.get(name, ())}))
+    ours = OURS.get(name, {"body": parse, "inner": INNER.get(name, ())})
+    return ToolFormat(name, start, end, **ours, writing=WRITINGS.get(name, NAMED))
+
+
+def as_template_writes(format_: ToolFormat, template: str) -> ToolFormat:
+    """The format of a family that has written calls in two ways, as this template does."""
+    if format_.name == DEEPSEEK.name and "```json" in template:
+        return replace(format_, writing=call_writing.DEEPSEEK_V3)
+    if format_.name == "mistral" and template and "[ARGS]" not in template:
+        return replace(format_, writing=call_writing.MISTRAL_LIST)
+    return format_
 
 
 def template_text(template: Any) -> str:
@@ -226,7 +242,8 @@ def from_template(template: str, vocab: dict[str, int]) -> ToolFormat | None:
     if name is None:
         return None
     module = importlib.import_module(f"mlx_lm.tool_parsers.{name}")
-    return library_format(module.parse_tool_call, module.tool_call_start, module.tool_call_end)
+    found = library_format(module.parse_tool_call, module.tool_call_start, module.tool_call_end)
+    return as_template_writes(found, template)
 
 
 def minimax_m3() -> ToolFormat:
@@ -240,10 +257,3 @@ def minimax_m3() -> ToolFormat:
             return library_format(module.parse_tool_call, module.tool_call_start, module.tool_call_end)
     log.warning("mlx-vlm is not installed, which reads this model's function calls: it is told to write others")
     return HERMES
-
-
-def answer_format(native: ToolFormat, tool_use: ToolUse, *, enforced: bool) -> ToolFormat:
-    """The format that an answer will be in. Where a grammar enforces it, calls are Hermes' JSON."""
-    if enforced and tool_use.choice != "none" and native is not HERMES:
-        return HERMES
-    return native

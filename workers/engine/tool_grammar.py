@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
+from mlx_server.workers.engine.call_forms import (
+    Callee,
+    CallForm,
+    Special,
+    before_special,
+    lark,
+    literal,
+    named_in,
+    writing_for,
+)
+from mlx_server.workers.engine.call_writing import Writing
+from mlx_server.workers.engine.json_calls import ARGUMENT_KEYS, NAME_KEYS
 from mlx_server.workers.engine.json_schema import Enforceable, enforceable
-from mlx_server.workers.engine.schema_search import JSON_STYLE, Objection, settled
-from mlx_server.workers.engine.tool_formats import ToolFormat, answer_format
+from mlx_server.workers.engine.raw_texts import regex, without
+from mlx_server.workers.engine.schema_search import Objection, settled
+from mlx_server.workers.engine.tool_formats import HARMONY, ToolFormat
 from mlx_server.workers.engine.vocabulary import Vocabulary, source_of
 
 MOST_CALLS = 16
@@ -21,75 +35,82 @@ MOST_CALLS = 16
 COMPOSED = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additionalProperties", "if", "not")
 """Keywords beside which `properties` is not the whole list."""
 
-NEWLINE = r'"\n"'
+MOST_ASIDES = 8
+"""Messages of Harmony's before the last."""
+
+BARE_CALL = r"\s*\[?\s*\{\s*" + f"[\"'](?:{'|'.join((*NAME_KEYS, *ARGUMENT_KEYS))})" + r"[\"'](?s:.*)"
+"""A text that would be read as a call without marks."""
+
+HARMONY_JSON = Writing("<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>")
+"""The mark behind a call ends the answer, as others' end of turn does."""
 
 Schema = dict[str, Any]
 
-Special = Callable[[str], int | None]
-"""The id of the special token that a text is, else None."""
+
+@dataclass(frozen=True, slots=True)
+class CallsGrammar:
+    """A grammar in llguidance's notation, and the paths of what is not enforced in it.
+
+    `heads` are the texts that functions' arguments stand behind as JSON, with the functions' indices.
+    """
+
+    source: str
+    heads: dict[bytes, int]
+    ignored: tuple[str, ...] = ()
 
 
 def special_tokens(tokenizer: Any, vocabulary: Vocabulary) -> Special:
-    """What llguidance takes for a special token: no string in a grammar stands for one."""
-    ids = tokenizer.get_vocab()
-
-    def special(text: str) -> int | None:
-        id_ = ids.get(text)
-        return id_ if id_ is not None and vocabulary.tokens.is_special_token(id_) else None
-
-    return special
+    """What llguidance takes for special tokens, with their ids."""
+    added = tokenizer.get_added_vocab()
+    return {text: id_ for text, id_ in added.items() if vocabulary.tokens.is_special_token(id_)}
 
 
 def enforced(tools: tuple[Tool, ...], tool_use: ToolUse, content: Grammar | None) -> bool:
     """Whether a grammar is needed for a request's calls."""
     if not tools or tool_use.choice == "none":
         return False
-    return tool_use.choice != "auto" or content is not None or any(tool.strict for tool in tools)
+    return (
+        tool_use.choice != "auto" or content is not None or any(tool.strict or tool.text is not None for tool in tools)
+    )
 
 
 def tool_grammar(
-    native: ToolFormat,
-    tools: tuple[Tool, ...],
+    format_: ToolFormat,
+    callees: list[Callee],
     tool_use: ToolUse,
     content: Grammar | None,
     special: Special,
-    arguments: Callable[[int, Tool], Schema] | None = None,
     content_source: Callable[[Grammar], str] = source_of,
-) -> str | None:
-    """The grammar of an answer after its reasoning; None if nothing about calls is enforced.
-
-    `arguments` gives the schemas that are enforced of functions, as llguidance takes them; by default those that are
-    known to be enforceable.
+    *,
+    named: bool = False,
+) -> CallsGrammar:
+    """The grammar of an answer after its reasoning, in which these functions can be called.
 
     With calls that must be made, `content` is not looked at: such an answer has no text. Otherwise the answer is
-    text, or what `content` allows, or calls. Calls are Hermes' JSON between the marks of `answer_format`, in which
-    `markup` must read them. Raises InvalidRequest.
+    text, or what `content` allows, or calls. Calls are written as the model writes them itself, or as JSON objects with
+    names between the same marks if that can't hold them, or if it is `named`. Raises InvalidRequest.
     """
-    if not enforced(tools, tool_use, content):
-        return None
-    format_ = answer_format(native, tool_use, enforced=True)
-    callable_ = callable_tools(tools, tool_use)
+    writing = named_in(format_) if named else writing_for(format_, callees)
+    if format_ is HARMONY:
+        writing = HARMONY_JSON
+    forms = {callee: CallForm(format_, writing, special, callee) for callee in callees}
+    rules = [f"body: {' | '.join(f'call_{callee.index}' for callee in callees)}"]
+    rules += [rule for form in forms.values() for rule in form.rules]
     most = MOST_CALLS if tool_use.parallel and tool_use.choice != "named" else 1
-    schema_of = arguments or (lambda index, tool: enforced_arguments(index, tool).schema)
-    rules = [f"body: {' | '.join(f'call_{index}' for index, _ in callable_)}"]
-    for index, tool in callable_:
-        head = literal(head_of(tool))
-        schema = {**schema_of(index, tool), "x-guidance": JSON_STYLE}
-        rules.append(f"call_{index}: {head} %json {json.dumps(schema)} {literal('}')}")
-    rules.append(f"rest: {NEWLINE} body {NEWLINE} {mark(format_.end, special)}")
-    opening = mark(format_.start, special)
-    if tool_use.choice != "auto" or content is not None:
-        rules.append(f"call: {opening} rest")
-        rules.append("calls: call" + (f" ({NEWLINE} call){{0,{most - 1}}}" if most > 1 else ""))
+    content = content if tool_use.choice == "auto" else None
+    if format_ is HARMONY:
+        rules += harmony_rules(special, forced=tool_use.choice != "auto", content=content)
+    elif tool_use.choice != "auto" or content is not None:
+        rules += block_rules(format_, writing, most, special)
         rules.append("start: calls" if tool_use.choice != "auto" else "start: calls | @content")
     else:
-        rules += mixed_rules(native, format_, most, special)
-    return grammar(rules, content if tool_use.choice == "auto" else None, content_source)
-
-
-def head_of(tool: Tool) -> str:
-    """What stands in a call before the arguments."""
-    return f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
+        rules += mixed_rules(format_, writing, most, special)
+    grammars = {name: grammar for form in forms.values() for name, grammar in form.content.items()}
+    if content is not None:
+        grammars["content"] = content
+    heads = {form.watched: callee.index for callee, form in forms.items() if form.watched}
+    ignored = tuple(path_of(form.left_out) for form in forms.values() if form.left_out is not None)
+    return CallsGrammar(grammar(rules, grammars, content_source), heads, ignored)
 
 
 def callable_tools(tools: tuple[Tool, ...], tool_use: ToolUse) -> list[tuple[int, Tool]]:
@@ -101,28 +122,78 @@ def callable_tools(tools: tuple[Tool, ...], tool_use: ToolUse) -> list[tuple[int
     return found
 
 
-def mixed_rules(native: ToolFormat, format_: ToolFormat, most: int, special: Special) -> Iterable[str]:
-    """Free text with calls in it. The model's own marks can't be in the text: nobody would read what they enclose."""
-    foreign = native.start if native is not format_ and special(native.start) is None else ""
-    if special(format_.start) is not None:
-        yield f"start: TEXT ({mark(format_.start, special)} rest TEXT){{0,{most}}}"
+def block_rules(format_: ToolFormat, writing: Writing, most: int, special: Special) -> Iterable[str]:
+    """Calls one behind the other, in one block or in blocks of their own."""
+    again = most - 1
+    if writing.between is not None:
+        yield rest_rule(format_, writing, most, special)
+        yield f"calls: {lark(start_of(format_, writing), special)} rest"
     else:
-        yield f"start: (trigger rest){{0,{most}}} tail"
-        yield f"trigger[lazy]: TEXT {literal(format_.start)}"
+        yield rest_rule(format_, writing, 1, special)
+        yield f"call: {lark(start_of(format_, writing), special)} rest"
+        yield "calls: call" + (f" ({lark(writing.blocks, special)} call){{0,{again}}}" if again else "")
+
+
+def rest_rule(format_: ToolFormat, writing: Writing, most: int, special: Special) -> str:
+    """A block after its mark."""
+    more = f" ({lark(writing.between or '', special)} body){{0,{most - 1}}}" if most > 1 else ""
+    return f"rest: {lark(writing.before, special)} body{more} {lark(writing.after + format_.end, special)}"
+
+
+def start_of(format_: ToolFormat, writing: Writing) -> str:
+    """The mark of a block; models that know calls without it write none."""
+    return "" if format_.bare and writing is format_.writing else format_.start
+
+
+def mixed_rules(format_: ToolFormat, writing: Writing, most: int, special: Special) -> Iterable[str]:
+    """Free text with calls in it. Behind a block without an end there is none."""
+    start = start_of(format_, writing)
+    one_block = writing.between is not None
+    yield rest_rule(format_, writing, most if one_block else 1, special)
+    text = without([format_.open])
+    if not start:
+        yield "start: rest | TEXT"
+        yield f"TEXT: {text} & ~{regex(BARE_CALL)}"
+        return
+    blocks = 1 if one_block or not format_.end else most
+    if format_.end:
+        yield f"start: (trigger rest){{0,{blocks}}} tail"
         yield "tail: TEXT"
-    anything = "/(?s:.*)/"
-    yield f"TEXT: {anything}" + (f" & ~({anything} {literal(foreign)} {anything})" if foreign else "")
+    else:
+        yield "start: TEXT | trigger rest"
+    lead, token = before_special(start, special)
+    if token:
+        yield f"trigger: LEAD {lark(token, special)}"
+        yield f"LEAD: ({text}) {literal(lead)}"
+    else:
+        yield f"trigger[lazy]: TEXT {literal(start)}"
+    yield f"TEXT: {text}"
 
 
-def grammar(rules: list[str], content: Grammar | None, content_source: Callable[[Grammar], str]) -> str:
-    """llguidance's grammar of these rules, where `@content` is what the text must be."""
-    lark = "\n".join(["%llguidance {}", *rules])
-    if content is None:
-        return LLMatcher.grammar_from_lark(lark)
-    source = content_source(content)
-    composed = content.kind in ("json_schema", "regex")
-    inner = json.loads(source)["grammars"][0] if composed else {"lark_grammar": source}
-    return json.dumps({"grammars": [{"name": "calls", "lark_grammar": lark}, {**inner, "name": "content"}]})
+def harmony_rules(special: Special, *, forced: bool, content: Grammar | None) -> Iterable[str]:
+    """Messages on channels; the first are reasoning, and what is said before calls. A call is the last."""
+    message = "/(?s:.*)/" if content is None else "@content"
+    again = lark("<|end|><|start|>assistant", special)
+    opening, begin = lark("<|channel|>", special), lark("<|message|>", special)
+    channels = '"analysis"' if forced or content is not None else '"analysis" | "commentary"'
+    yield f"aside: {opening} ({channels}) {begin} /(?s:.*)/ {again}"
+    yield f"start: aside{{0,{MOST_ASIDES}}} " + ("body" if forced else f'(body | {opening} "final" {begin} said)')
+    if not forced:
+        yield f"said: {message}"
+
+
+def grammar(rules: list[str], others: Mapping[str, Grammar], content_source: Callable[[Grammar], str]) -> str:
+    """llguidance's grammar of these rules, in which `@name` is one of the others."""
+    lines = "\n".join(["%llguidance {}", *rules])
+    if not others:
+        return LLMatcher.grammar_from_lark(lines)
+    grammars = [{"name": "calls", "lark_grammar": lines}]
+    for name, other in others.items():
+        source = content_source(other)
+        composed = other.kind in ("json_schema", "regex")
+        inner = json.loads(source)["grammars"][0] if composed else {"lark_grammar": source}
+        grammars.append({**inner, "name": name})
+    return json.dumps({"grammars": grammars})
 
 
 def arguments_schema(index: int, tool: Tool) -> dict[str, Any]:
@@ -157,6 +228,11 @@ def enforced_arguments(index: int, tool: Tool, objection: Objection | None = Non
         raise InvalidRequest(message, error.param, "invalid_function_parameters") from None
 
 
+def path_of(text: Grammar) -> str:
+    """Where the grammar of a function's text stands in the request."""
+    return text.param.removesuffix(".definition")
+
+
 def param_of(index: int, tool: Tool) -> str:
     """Where a function's schema stands in the request."""
     return tool.param or f"tools[{index}].function.parameters"
@@ -166,14 +242,3 @@ def refused(index: int, tool: Tool, reason: str) -> InvalidRequest:
     """The refusal of a function's schema."""
     param = param_of(index, tool)
     return InvalidRequest(f"`{param}` (of {tool.name!r}): {reason}", param, "invalid_function_parameters")
-
-
-def mark(text: str, special: Special) -> str:
-    """A mark as the special token that it is, else as its characters."""
-    id_ = special(text)
-    return literal(text) if id_ is None else f"<[{id_}]>"
-
-
-def literal(text: str) -> str:
-    """A string in Lark."""
-    return json.dumps(text, ensure_ascii=False)

@@ -16,7 +16,7 @@ from mlx_server.schemas.messages import TokenLogprob
 from mlx_server.workers.engine.distinct import DistinctMatcher, Matcher, Words
 from mlx_server.workers.engine.grammar_guard import GrammarGuard, matcher_limits
 from mlx_server.workers.engine.json_schema import Enforceable, enforceable
-from mlx_server.workers.engine.json_watch import JsonWatch, watches
+from mlx_server.workers.engine.json_watch import JsonWatch
 from mlx_server.workers.engine.recent import Recent
 from mlx_server.workers.engine.schema_search import COMPLEX, settled, source_of_schema
 
@@ -49,23 +49,24 @@ class Vocabulary:
         """A token with its own bytes; special ones have their name."""
         if token in self._special:
             name = str(self._names(token))
-            return TokenLogprob(name, name.encode(), logprob)
+            return TokenLogprob(name, name.encode(), logprob, token)
         raw = self.tokens.decode_bytes([token]) if token < self._size else b""
-        return TokenLogprob(raw.decode(errors="replace"), raw, logprob)
+        return TokenLogprob(raw.decode(errors="replace"), raw, logprob, token)
 
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at its beginning; `deep_copy` it for use. Raises InvalidRequest with the reason."""
         matcher = self._compiled_source(grammar)
-        return self.watched(matcher, {b"": self.enforced(grammar).schema})
+        return self.watched(matcher, {b"": self.enforced(grammar)})
 
-    def watched(self, matcher: LLMatcher, heads: dict[bytes, dict[str, Any]]) -> Matcher:
+    def watched(self, matcher: LLMatcher, heads: dict[bytes, Enforceable]) -> Matcher:
         """A matcher that sees to what llguidance does not, in the documents that begin behind `heads`."""
-        if not any(watches(schema) for schema in heads.values()):
+        watched = {head: made.schema for head, made in heads.items() if made.watched}
+        if not watched:
             return matcher
         if self._words is None:
             texts = [self.tokens.decode_bytes([token]) for token in range(self._size)]
             self._words = Words(texts, len(matcher.compute_bitmask()))
-        return DistinctMatcher(matcher, JsonWatch(heads), self._words)
+        return DistinctMatcher(matcher, JsonWatch(watched), self._words)
 
     def _compiled_source(self, grammar: Grammar) -> LLMatcher:
         try:

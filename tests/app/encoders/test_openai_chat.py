@@ -12,7 +12,7 @@ from support.answers import HEAD, call, chosen, finished, streamed, text, though
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.errors import Answer
 from mlx_server.schemas import openai_chat
-from mlx_server.schemas.messages import Finished, Part
+from mlx_server.schemas.messages import Finished, Part, PromptReport, Reasoning, Text, ToolCall
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
@@ -227,3 +227,19 @@ def test_a_failure_in_a_stream_is_an_event_with_the_error() -> None:
 def test_any_text_is_one_line_of_an_event(said: str) -> None:
     chunks = streamed(_encoder(stream=True), [text(said), finished()])
     assert chunks[1]["choices"][0]["delta"] == {"content": said}
+
+
+def test_every_part_has_the_ids_of_its_tokens() -> None:
+    events = [
+        Text(1, 0, "", 0, prompt=PromptReport((1, 2))),
+        Reasoning(1, 0, "hm", 2, (10, 11)),
+        ToolCall(1, 0, 0, "{}", 2, "call_f", "f", (12, 13)),
+        Text(1, 0, "", 1, ids=(14,)),
+        finished(reason="tool_calls"),
+    ]
+    [role, *chunks] = streamed(_encoder(stream=True, return_token_ids=True), events)
+    assert (role["prompt_token_ids"], role["choices"][0]["delta"]["role"]) == ([1, 2], "assistant")
+    assert [chunk["choices"][0]["token_ids"] for chunk in chunks] == [[10, 11], [12, 13], [14], []]
+    assert not any("prompt_token_ids" in chunk for chunk in chunks)
+    answer = whole(_encoder(return_token_ids=True), events)
+    assert (answer["prompt_token_ids"], answer["choices"][0]["token_ids"]) == ([1, 2], [10, 11, 12, 13, 14])

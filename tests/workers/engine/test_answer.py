@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlx_server.schemas.generation import Limits
-from mlx_server.schemas.messages import Part, Reasoning, Text, TokenLogprob, ToolCall
+from mlx_server.schemas.messages import Part, PromptReport, Reasoning, Text, TokenLogprob, ToolCall
 from mlx_server.workers.engine.answer import Answer
 from mlx_server.workers.engine.markup import Called, Piece, PlainText, Said, Thought
 from mlx_server.workers.engine.text import DetokenizedText
@@ -197,3 +197,26 @@ def test_the_one_call_that_is_allowed_ends_the_answer(tokenizer: Any) -> None:
     answer = _answer(tokenizer, markup=Marked(Called(0, "{}", "f"), Said("more"), calls=1, complete_after=1))
     parts = answer.add(Token((1, 0), tokenizer.encode("one")[0]))
     assert (answer.finish, len(parts)) == ("tool_calls", 1)
+
+
+def test_ids_of_tokens_without_text_come_with_the_next_part(tokenizer: Any) -> None:
+    mark, tokens = tokenizer.eos_token_id, tokenizer.encode("one two")
+    answer = _answer(tokenizer, token_ids=True)
+    first, *parts = _say(answer, [mark, *tokens, mark], end="stop")
+    assert first == Text(1, 0, "", 0, prompt=PromptReport((5, 6, 7)))
+    assert [part.ids for part in parts] == [(mark, tokens[0]), *((token,) for token in tokens[1:]), (mark,)]
+    assert [part.tokens for part in parts] == [len(part.ids) for part in parts]
+
+
+def test_a_scored_prompt_is_told_before_its_answer(tokenizer: Any) -> None:
+    answer = _answer(tokenizer, prompt_logprobs=0)
+    [part] = answer.add(Echoed((1, 0), ((-1.0, ((8, -0.5),)), (-2.0, ())), None, (3, 1)))
+    assert isinstance(part, Text)
+    assert (part.text, part.logprobs) == ("", ())
+    assert part.prompt is not None
+    assert [chosen.token.logprob for chosen in part.prompt.logprobs] == [None, -1.0, -2.0]
+    assert (part.prompt.ids, part.prompt.ranks) == ((), (0, 3, 1))
+    assert not any(chosen.top for chosen in part.prompt.logprobs)
+    [text] = _say(answer, tokenizer.encode("one")[:1])
+    assert isinstance(text, Text)
+    assert text.prompt is None

@@ -174,7 +174,7 @@ DISTINCT: dict[str, Schema] = {
     "letters": {"type": "array", "items": {"type": "string", "maxLength": 1, "pattern": "^[abc]"}, "minItems": 2},
     "codes": {"type": "array", "items": {"type": "string", "pattern": "^(USD|USA|EUR)$"}, "minItems": 2, "maxItems": 3},
     "integers": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 30}, "minItems": 4},
-    "values": {"type": "array", "items": {"enum": list("abcdefgh")}, "minItems": 3},
+    "values": {"type": "array", "items": {"enum": list("abcdef")}, "minItems": 3},
     "anything": {"type": "array", "minItems": 3},
     "objects": {
         "type": "array",

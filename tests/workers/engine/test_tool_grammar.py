@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,18 @@ from support.markup import Read, through
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
+from mlx_server.workers.engine.call_forms import Callee
 from mlx_server.workers.engine.call_grammars import CallGrammars
 from mlx_server.workers.engine.dialect import Dialect, Speech
-from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat, answer_format
-from mlx_server.workers.engine.tool_grammar import arguments_schema, enforced, special_tokens, tool_grammar
+from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
+from mlx_server.workers.engine.tool_grammar import (
+    arguments_schema,
+    callable_tools,
+    enforced,
+    enforced_arguments,
+    special_tokens,
+    tool_grammar,
+)
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
 SEARCH = Tool(
@@ -71,8 +80,10 @@ class Writer:
     def grammar(
         self, use: ToolUse, tools: tuple[Tool, ...] = TOOLS, content: Grammar | None = None, native: ToolFormat = HERMES
     ) -> LLMatcher:
-        source = tool_grammar(native, tools, use, content, self.special)
-        assert source is not None
+        callees = [
+            Callee(index, tool, enforced_arguments(index, tool).schema) for index, tool in callable_tools(tools, use)
+        ]
+        source = tool_grammar(native, callees, use, content, self.special).source
         matcher = LLMatcher(self.vocabulary.tokens, source, log_level=0)
         assert not matcher.is_error(), matcher.get_error()
         return matcher
@@ -119,9 +130,11 @@ def load(folder: Path, *special: str) -> Writer:
 
 
 @pytest.fixture(scope="module")
-def writer(smollm2: Path) -> Writer:
+def writer(smollm2: Path) -> Iterator[Writer]:
     """Marks are plain text for this tokenizer."""
-    return load(smollm2)
+    made = load(smollm2)
+    yield made
+    made.vocabulary.close()
 
 
 @pytest.fixture(scope="module")
@@ -200,14 +213,14 @@ def test_strict_tools_leave_text_free_and_constrain_calls(writer: Writer, marked
     assert writer.takes(one, f"See: {call}")
 
 
-def test_a_models_own_marks_can_not_be_written_where_hermes_is_enforced(writer: Writer) -> None:
+def test_a_format_that_a_library_reads_has_json_between_its_own_marks(writer: Writer) -> None:
     matcher = writer.grammar(ToolUse(), native=FOREIGN)
-    call = '<tool_call>\n{"name": "stop", "arguments": {}}\n</tool_call>'
+    call = '[CALLS]\n{"name": "stop", "arguments": {}}\n[/CALLS]'
     assert writer.takes(matcher, f"Some [CALL text. {call} More.")
     assert not writer.takes(matcher, "Some [CALLS] text.")
     assert not writer.takes(matcher, f"{call}[CALLS]")
-    assert answer_format(FOREIGN, ToolUse(), enforced=True) is HERMES
-    assert answer_format(FOREIGN, ToolUse(), enforced=False) is FOREIGN
+    got = through(Dialect(FOREIGN).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False), [call])
+    assert got.calls == [("stop", "{}")]
 
 
 CONTENTS = [
@@ -232,13 +245,13 @@ def test_constrained_content_or_calls(writer: Writer, content: Grammar, good: st
     assert not writer.takes(forced, good)
 
 
-def test_nothing_is_enforced_where_nothing_must_be(writer: Writer) -> None:
-    loose = (PLACE, STOP)
-    grammar = Grammar("regex", "a", "f")
-    assert tool_grammar(HERMES, loose, ToolUse(), None, writer.special) is None
-    assert tool_grammar(HERMES, TOOLS, ToolUse("none"), grammar, writer.special) is None
-    assert tool_grammar(HERMES, (), ToolUse(), grammar, writer.special) is None
+def test_nothing_is_enforced_where_nothing_must_be() -> None:
+    loose, grammar = (PLACE, STOP), Grammar("regex", "a", "f")
+    custom = Tool("patch", text=grammar)
     assert [enforced(loose, use, None) for use in (ToolUse(), ToolUse("required"))] == [False, True]
+    assert [enforced(tools, ToolUse(), None) for tools in ((*loose, custom), TOOLS)] == [True, True]
+    assert not enforced(TOOLS, ToolUse("none"), grammar)
+    assert not enforced((), ToolUse(), grammar)
 
 
 def _required(writer: Writer, *tools: Tool) -> tuple[LLMatcher, tuple[str, ...]]:
@@ -275,6 +288,28 @@ def test_what_can_not_be_enforced_is_refused_of_a_strict_function_and_left_out_o
     assert text is None or read(text, ToolUse("required"), (STOP, Tool("f", parameters=schema))).calls
 
 
+def test_distinct_items_of_calls_are_distinct(writer: Writer) -> None:
+    words = {"type": "array", "items": {"type": "string", "maxLength": 2}, "uniqueItems": True, "minItems": 2}
+    tool = Tool("f", parameters={"type": "object", "properties": {"a": words}, "required": ["a"]}, strict=True)
+    matcher, ignored = CallGrammars(writer.vocabulary, writer.special).matcher(HERMES, (STOP, tool), ToolUse(), None)
+    assert ignored == ()
+
+    tokens = writer.vocabulary.tokens
+
+    def takes(*items: str) -> bool:
+        going = matcher.deep_copy()
+        for token in tokens.tokenize_str('So, "a", "a":\n<tool_call>\n{"name": "f", "arguments": {"a": ["'):
+            assert going.consume_token(token)
+        for byte in json.dumps(items)[2:].encode():
+            [token] = tokens.tokenize_bytes(bytes([byte]))
+            if not going.compute_bitmask()[token // 8] >> (token % 8) & 1 or not going.consume_token(token):
+                return False
+        return True
+
+    assert takes("a", "b")
+    assert not takes("b", "a", "b")
+
+
 def test_arguments_that_are_no_object_are_refused(writer: Writer) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         _required(writer, STOP, Tool("f", parameters={"type": "string"}, param="tools[1].input_schema"))
@@ -282,16 +317,16 @@ def test_arguments_that_are_no_object_are_refused(writer: Writer) -> None:
     assert "'object'" in refusal.value.message
 
 
-def test_an_unknown_name_is_refused(writer: Writer) -> None:
+def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        tool_grammar(HERMES, TOOLS, ToolUse("named", "gone"), None, writer.special)
+        callable_tools(TOOLS, ToolUse("named", "gone"))
     assert refusal.value.param == "tool_choice"
 
 
 def test_a_bad_content_grammar_is_refused_by_its_own_field(writer: Writer) -> None:
     content = Grammar("gbnf", "root ::= (", "guided_grammar")
     with pytest.raises(InvalidRequest) as refusal:
-        tool_grammar(HERMES, TOOLS, ToolUse(), content, writer.special)
+        tool_grammar(HERMES, [], ToolUse(), content, writer.special)
     assert refusal.value.param == "guided_grammar"
 
 
