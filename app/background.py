@@ -11,12 +11,10 @@ from mlx_server.app import errors
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
 from mlx_server.app.responder import sort
-from mlx_server.app.response_records import keep
-from mlx_server.app.response_store import ResponseStore
+from mlx_server.app.response_records import Keeping
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.openai_responses_answer import ENDS, Response
-from mlx_server.schemas.openai_responses_items import Item
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +23,9 @@ class Run:
     """One response in the making. If it is `streamed`, its events can be read at any time, by anybody, again."""
 
     def __init__(
-        self, queue: Dispatcher, ticket: Ticket, encoder: ResponsesEncoder, owner: str, *, streamed: bool
+        self, queue: Dispatcher, ticket: Ticket, encoder: ResponsesEncoder, keeping: Keeping, *, streamed: bool
     ) -> None:
-        self.owner = owner
+        self.owner = keeping.owner
         self.streamed = streamed
         self.events: list[bytes] = []
         """By their numbers."""
@@ -38,6 +36,7 @@ class Run:
         self._queue = queue
         self._ticket = ticket
         self._encoder = encoder
+        self._keeping = keeping
         self._news = asyncio.Event()
 
     @property
@@ -59,16 +58,16 @@ class Run:
             await self._news.wait()
         return len(self.events) > seen
 
-    async def make(self, store: ResponseStore, items: tuple[Item, ...]) -> None:
+    async def make(self) -> None:
         """Make it, from the first event to the store."""
         try:
             self._say(self._encoder.begin())
-            await keep(store, self.owner, self._encoder.response, items)
+            await self._keeping.keep(self._encoder.response)
             self.kept.set()
             await self._read()
         finally:
             self._queue.cancel(self._ticket)
-            await keep(store, self.owner, self._encoder.response, items, b"".join(self.events))
+            await self._keeping.keep(self._encoder.response, b"".join(self.events))
             self.kept.set()
             self.ended.set()
             self._say(b"")
@@ -98,11 +97,11 @@ class BackgroundRuns:
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, run: Run, store: ResponseStore, items: tuple[Item, ...]) -> None:
+    def start(self, run: Run) -> None:
         """Make a response."""
         id_ = run.response.id
         self._runs[id_] = run
-        task = asyncio.get_running_loop().create_task(run.make(store, items))
+        task = asyncio.get_running_loop().create_task(run.make())
         self._tasks.add(task)
 
         def done(task: asyncio.Task[None]) -> None:

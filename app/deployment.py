@@ -22,7 +22,7 @@ from mlx_server.app.sampling_defaults import SamplingDefaults
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.generation import GenerationRequest, Sampling, in_force
 from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts
 from mlx_server.workers.supervisor import WorkerState
 
@@ -166,6 +166,10 @@ class Deployment:
     def settle(self, request: GenerationRequest) -> GenerationRequest:
         """A request as it will be served: its variant, its sampling. Raises InvalidRequest."""
         return self.sampling.fill(self.variants.settle(request))
+
+    def sampling_in_force(self, given: Sampling) -> Sampling | None:
+        """How a request that asks for `given` is sampled; None while its model is not known."""
+        return in_force(self.sampling.filled(given), self.facts.sampling) if self.facts is not None else None
 
     def used(self) -> None:
         """A request has named it."""

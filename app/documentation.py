@@ -21,15 +21,20 @@ from mlx_server.schemas import (
     system,
     tokens,
 )
+from mlx_server.schemas import openai_conversations as conversations
 from mlx_server.schemas import openai_responses_answer as responses
+from mlx_server.schemas import openai_responses_compact as compact
 from mlx_server.schemas.errors import AnthropicErrorBody
 from mlx_server.schemas.openai_chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai_completions import Completion, CompletionRequest
 from mlx_server.schemas.openai_responses import ResponsesRequest
 from mlx_server.schemas.openai_responses_events import Event
-from mlx_server.schemas.openai_responses_items import ItemList
+from mlx_server.schemas.openai_responses_items import Item, ItemList
 
 RESPONSE = {"id": "The response's id."}
+CONVERSATION = {"id": "The conversation's id."}
+CONVERSATION_ITEM = {**CONVERSATION, "item": "The item's id."}
+KEEPS = (400, 404, 413, 500)
 PAGE = {
     "limit": "At most so many items, 1 to 100 (20).",
     "order": "`desc`, the newest first, or `asc`.",
@@ -64,6 +69,12 @@ DOCS: dict[str, Doc] = {
         "Vectors of texts", openai_embeddings.EmbeddingsAnswer, openai_embeddings.EmbeddingsRequest, errors=GENERATES
     ),
     "/v1/responses": Doc("A response", responses.Response, ResponsesRequest, Event, (*GENERATES, 404)),
+    "/v1/responses/compact": Doc(
+        "A conversation made shorter", compact.CompactedResponse, compact.CompactRequest, errors=(*GENERATES, 404)
+    ),
+    "/v1/responses/input_tokens": Doc(
+        "Tokens of a response's prompt", responses.InputTokens, ResponsesRequest, errors=(*GENERATES, 404)
+    ),
     "/v1/responses/{id}": Doc(
         "A kept response", responses.Response, event=Event, errors=ASKS, path=RESPONSE, query=FOLLOW
     ),
@@ -71,6 +82,28 @@ DOCS: dict[str, Doc] = {
     "/v1/responses/{id}/cancel": Doc("End a background response", responses.Response, errors=ASKS, path=RESPONSE),
     "/v1/responses/{id}/input_items": Doc(
         "What a response was made of", ItemList, errors=ASKS, path=RESPONSE, query=PAGE
+    ),
+    "/v1/conversations": Doc(
+        "Begin a conversation", conversations.Conversation, conversations.CreateConversation, errors=KEEPS
+    ),
+    "/v1/conversations/{id}": Doc("A conversation", conversations.Conversation, errors=LOOKS_UP, path=CONVERSATION),
+    "POST /v1/conversations/{id}": Doc(
+        "Give it other metadata",
+        conversations.Conversation,
+        conversations.UpdateConversation,
+        errors=KEEPS,
+        path=CONVERSATION,
+    ),
+    "DELETE /v1/conversations/{id}": Doc(
+        "Forget a conversation", conversations.ConversationDeleted, errors=LOOKS_UP, path=CONVERSATION
+    ),
+    "/v1/conversations/{id}/items": Doc("Its items", ItemList, errors=ASKS, path=CONVERSATION, query=PAGE),
+    "POST /v1/conversations/{id}/items": Doc(
+        "Add items", ItemList, conversations.AddItems, errors=KEEPS, path=CONVERSATION
+    ),
+    "/v1/conversations/{id}/items/{item}": Doc("One item", Item, errors=ASKS, path=CONVERSATION_ITEM),
+    "DELETE /v1/conversations/{id}/items/{item}": Doc(
+        "Take an item out", conversations.Conversation, errors=ASKS, path=CONVERSATION_ITEM
     ),
     "/v1/messages": Doc(
         "Anthropic's messages",

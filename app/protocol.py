@@ -16,8 +16,9 @@ from mlx_server.app.middleware.request_id import HEADER
 
 MAX_HEAD_BYTES = 1 << 16
 
-UPGRADES = b"/socket.io/"
-"""The only path below which WebSockets are spoken."""
+SOCKET_IO = b"/socket.io/"
+RESPONSES = b"/v1/responses"
+"""WebSockets are spoken below the one path and at the other."""
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def _should_upgrade(self) -> bool:
-        return self.url.startswith(UPGRADES) and self._get_upgrade() == b"websocket"
+        spoken = self.url.startswith(SOCKET_IO) or self.url.partition(b"?")[0] == RESPONSES
+        return spoken and self._get_upgrade() == b"websocket"
 
     def _unsupported_upgrade_warning(self) -> None:
         log.debug("an upgrade to another protocol was asked for and not given")

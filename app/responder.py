@@ -20,6 +20,9 @@ from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Event, Failed, Finished, Part, Started
 from mlx_server.schemas.progress import PromptProgress
 
+DROPPED = "X-Dropped-Messages"
+"""How many of the oldest messages were left out of the prompt, as the request allows it."""
+
 
 class Encoder(Protocol):
     """An API's way to say what happens. `begin`, `events` and `end` make a stream, `whole` makes one answer."""
@@ -174,8 +177,11 @@ class GenerationResponse(WatchedResponse):
         await send({"type": "http.response.body", "body": data, "more_body": more})
 
     def _headers(self) -> dict[str, str]:
-        """What of the request changed nothing, and what can't be kept of it, as far as that is known by now."""
-        return ignored_header((*self._ignored, *self._ticket.ignored)) | unkept_header(self._ticket.unkept)
+        """What of the request changed nothing, was left out of it or can't be kept, as far as that is known by now."""
+        dropped = self._ticket.dropped_messages
+        told = {DROPPED: str(dropped)} if dropped else {}
+        ignored = ignored_header((*self._ignored, *self._ticket.ignored))
+        return ignored | told | unkept_header(self._ticket.unkept)
 
     async def _kept(self) -> None:
         if self._keep is not None:

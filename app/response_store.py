@@ -1,17 +1,21 @@
 """What `/v1/responses` keeps: an embedded SQLite database with a limit on its size and on the age of what it holds.
 
-It knows records, not what is in them. Everything happens on one thread of its own, in the order of the calls.
+It knows records and the ids of items, not what is in them. Everything happens on one thread of its own, in the order of
+the calls.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_server.app.conversation_store import ConversationStore
 from mlx_server.app.database import Database
+from mlx_server.app.store_limits import StoreLimits
 
 MIGRATIONS = (
     (
@@ -27,6 +31,44 @@ MIGRATIONS = (
         )
         """,
         "CREATE INDEX IF NOT EXISTS responses_used ON responses (used)",
+    ),
+    (
+        """
+        CREATE TABLE response_items (
+            id TEXT NOT NULL,
+            response TEXT NOT NULL REFERENCES responses (id) ON DELETE CASCADE,
+            PRIMARY KEY (id, response)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX response_items_response ON response_items (response)",
+        """
+        INSERT OR IGNORE INTO response_items
+        SELECT json_extract(value, '$.id'), r.id FROM responses AS r, json_each(CAST(r.items AS TEXT))
+        """,
+        """
+        INSERT OR IGNORE INTO response_items
+        SELECT json_extract(value, '$.id'), r.id FROM responses AS r, json_each(CAST(r.response AS TEXT), '$.output')
+        """,
+        """
+        CREATE TABLE conversations (
+            id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            used REAL NOT NULL,
+            metadata BLOB NOT NULL
+        )
+        """,
+        "CREATE INDEX conversations_used ON conversations (used)",
+        """
+        CREATE TABLE conversation_items (
+            conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            id TEXT NOT NULL,
+            item BLOB NOT NULL,
+            PRIMARY KEY (conversation, position),
+            UNIQUE (id, conversation)
+        )
+        """,
     ),
 )
 
@@ -49,7 +91,7 @@ class ChainTooLongError(Exception):
 class Record:
     """A response, the items of its input and the events of its stream, as JSON and as server-sent events.
 
-    `owner` is whose it is; `previous` the id of the response that it follows.
+    `owner` is whose it is; `previous` the id of the response that it follows; `item_ids` those of all its items.
     """
 
     id: str
@@ -58,6 +100,7 @@ class Record:
     response: bytes
     items: bytes
     events: bytes = b""
+    item_ids: tuple[str, ...] = ()
 
 
 class ResponseStore:
@@ -70,10 +113,10 @@ class ResponseStore:
     def __init__(
         self, path: Path | None, *, max_bytes: int, max_age_s: float, clock: Callable[[], float] = time.time
     ) -> None:
-        self._max_bytes = max_bytes
-        self._max_age_s = max_age_s
-        self._clock = clock
+        self._limits = StoreLimits(max_bytes, max_age_s, clock)
         self._database = Database(path, "response store", MIGRATIONS)
+        self.conversations = ConversationStore(self._database, self._limits)
+        """Conversations, within the same limits."""
 
     async def put(self, record: Record) -> None:
         """Keep a response, in the place of one with the same id. It is on its way to the disk when this returns."""
@@ -92,6 +135,10 @@ class ResponseStore:
         """
         return await self._database.write(lambda connection: self._chain(connection, id_, owner, max_bytes))
 
+    async def holding(self, ids: Sequence[str], owner: str, max_bytes: int) -> list[Record]:
+        """Of all responses that have one of these items the newest for each. Raises ChainTooLongError."""
+        return await self._database.read(lambda connection: self._holding(connection, ids, owner, max_bytes))
+
     async def delete(self, id_: str, owner: str) -> bool:
         """Forget a response; tells whether there was one."""
         return await self._database.write(lambda connection: self._delete(connection, id_, owner))
@@ -102,23 +149,20 @@ class ResponseStore:
 
     # --- on the database's thread ---
 
-    @property
-    def _oldest(self) -> float:
-        return self._clock() - self._max_age_s
-
     def _put(self, connection: sqlite3.Connection, record: Record) -> None:
-        values = (record.id, record.owner, record.previous, self._clock(), record.response, record.items, record.events)
-        connection.execute("DELETE FROM responses WHERE used < ?", (self._oldest,))
+        now = self._limits.clock()
+        values = (record.id, record.owner, record.previous, now, record.response, record.items, record.events)
         connection.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-        while bytes_used(connection) > self._max_bytes and connection.execute(OLDEST).rowcount:
-            pass
+        ids = [(item, record.id) for item in record.item_ids]
+        connection.executemany("INSERT OR IGNORE INTO response_items VALUES (?, ?)", ids)
+        self._limits.make_room(connection)
 
     def _select(self, connection: sqlite3.Connection, query: str, id_: str, owner: str) -> list[Record]:
-        given = {"id": id_, "owner": owner, "oldest": self._oldest}
+        given = {"id": id_, "owner": owner, "oldest": self._limits.oldest}
         return [Record(*row) for row in connection.execute(query, given)]
 
     def _chain(self, connection: sqlite3.Connection, id_: str, owner: str, max_bytes: int) -> list[Record]:
-        given = {"id": id_, "owner": owner, "oldest": self._oldest, "now": self._clock()}
+        given = {"id": id_, "owner": owner, "oldest": self._limits.oldest, "now": self._limits.clock()}
         [size] = connection.execute(f"{CHAIN} {SIZE}", given).fetchone()
         if (size or 0) > max_bytes:
             raise ChainTooLongError
@@ -127,18 +171,24 @@ class ResponseStore:
 
     def _delete(self, connection: sqlite3.Connection, id_: str, owner: str) -> bool:
         query = "DELETE FROM responses WHERE id = ? AND owner = ? AND used >= ?"
-        return connection.execute(query, (id_, owner, self._oldest)).rowcount > 0
+        return connection.execute(query, (id_, owner, self._limits.oldest)).rowcount > 0
 
-
-def bytes_used(connection: sqlite3.Connection) -> int:
-    """What the rows take, in pages."""
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
+    def _holding(self, connection: sqlite3.Connection, ids: Sequence[str], owner: str, max_bytes: int) -> list[Record]:
+        given = {"ids": json.dumps(ids), "owner": owner, "oldest": self._limits.oldest}
+        found = connection.execute(f"SELECT sum(length(response) + length(items)) {WITH_ITEMS}", given).fetchone()
+        if (found[0] or 0) > max_bytes:
+            raise ChainTooLongError
+        rows = connection.execute(f"SELECT id, owner, previous, response, items, events {WITH_ITEMS}", given)
+        return [Record(*row) for row in rows]
 
 
 COLUMNS = "SELECT id, owner, r.previous, response, items, events FROM chain JOIN responses AS r USING (id)"
 SIZE = "SELECT sum(length(response) + length(items)) FROM chain JOIN responses USING (id)"
 USE = "UPDATE responses SET used = :now WHERE id IN (SELECT id FROM chain)"
-OLDEST = "DELETE FROM responses WHERE id = (SELECT id FROM responses ORDER BY used LIMIT 1)"
+WITH_ITEMS = """
+FROM responses WHERE rowid IN (
+    SELECT max(r.rowid) FROM response_items AS i JOIN responses AS r ON r.id = i.response
+    WHERE i.id IN (SELECT value FROM json_each(:ids)) AND r.owner = :owner AND r.used >= :oldest
+    GROUP BY i.id
+)
+"""

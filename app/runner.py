@@ -123,8 +123,8 @@ async def run(
         proxy_headers=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_S,
-        ws="none",  # the protocol itself brings one, for Socket.IO
-        ws_max_size=1 << 14,
+        ws="none",  # the protocol itself brings one
+        ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
         http=HttpProtocol,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mlx_server.app.settings import ModelSettings
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.generation import GenerationRequest, Sampling
 
 FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """Fields of the settings and of `Sampling`. Where both are None, the model's own generation_config.json decides."""
@@ -23,5 +23,10 @@ class SamplingDefaults:
 
     def fill(self, request: GenerationRequest) -> GenerationRequest:
         """The request with its sampling as it will be used, apart from what the model decides."""
-        missing = {field: value for field, value in self._given.items() if getattr(request.sampling, field) is None}
-        return replace(request, sampling=replace(request.sampling, **missing)) if missing else request
+        sampling = self.filled(request.sampling)
+        return request if sampling is request.sampling else replace(request, sampling=sampling)
+
+    def filled(self, sampling: Sampling) -> Sampling:
+        """The same for the sampling alone."""
+        missing = {field: value for field, value in self._given.items() if getattr(sampling, field) is None}
+        return replace(sampling, **missing) if missing else sampling

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from mlx_server.app import errors
 from mlx_server.app.background import BackgroundRuns
@@ -38,6 +38,7 @@ from mlx_server.app.routes import (
     anthropic,
     app_settings,
     cache,
+    conversations,
     discover,
     docs,
     generation,
@@ -51,6 +52,7 @@ from mlx_server.app.routes import (
     models,
     queue_stats,
     responses,
+    responses_socket,
     results,
     system,
     tokens,
@@ -117,9 +119,15 @@ ROUTES = [
     Route("/v1/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/cache/explain", cache.explain, methods=["POST"]),
     Route("/v1/responses", responses.create, methods=["POST"]),
+    Route("/v1/responses/compact", responses.compact, methods=["POST"]),
+    Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel, methods=["POST"]),
     Route("/v1/responses/{id}/input_items", responses.input_items),
+    Route("/v1/conversations", conversations.create, methods=["POST"]),
+    Route("/v1/conversations/{id}", conversations.one, methods=["GET", "POST", "DELETE"]),
+    Route("/v1/conversations/{id}/items", conversations.items, methods=["GET", "POST"]),
+    Route("/v1/conversations/{id}/items/{item}", conversations.one_item, methods=["GET", "DELETE"]),
     Route("/api/models/discover", impetus_models.discover),
     Route("/api/models/download", impetus_models.download, methods=["POST"]),
     Route("/api/models/downloads", impetus_models.downloads),
@@ -170,7 +178,7 @@ def create_app(
                 store.close()
 
     app = Starlette(
-        routes=[*ROUTES, Mount("/socket.io", live)],
+        routes=[*ROUTES, WebSocketRoute("/v1/responses", responses_socket.converse), Mount("/socket.io", live)],
         middleware=[
             Middleware(RequestIdMiddleware),
             *cors(settings.cors_origins),
@@ -189,6 +197,7 @@ def create_app(
     app.state.documents = DocumentReader(settings.media_limits.decode_s)
     app.state.response_store = store
     app.state.background_runs = runs
+    app.state.responses_sockets = set()
     app.state.meter = meter
     app.state.live = live
     app.state.benchmarked = set()

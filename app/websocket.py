@@ -6,10 +6,11 @@ import logging
 
 import wsproto.events
 from uvicorn.config import Config
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+from uvicorn.protocols.websockets.wsproto_impl import WebsocketBuffer, WSProtocol
 from uvicorn.server import ServerState
 
 MAX_UNSENT_BYTES = 1 << 18
+MAX_SOCKET_IO_BYTES = 1 << 14
 
 
 class WebSocketProtocol(WSProtocol):
@@ -20,6 +21,12 @@ class WebSocketProtocol(WSProtocol):
         # It would write addresses to the log, and the keys in their queries.
         self.logger = logging.getLogger(__name__)
         self.logger.setLevel(logging.WARNING)
+
+    def handle_connect(self, event: wsproto.events.Request) -> None:
+        """Called for the handshake. What Socket.IO's clients say is short."""
+        if event.target.startswith("/socket.io/"):
+            self.buffer = WebsocketBuffer(MAX_SOCKET_IO_BYTES)
+        super().handle_connect(event)
 
     def handle_ping(self, event: wsproto.events.Ping) -> None:
         """Called for a ping. Whoever only asks and never reads is hung up on."""

@@ -3,8 +3,9 @@
 `.venv/bin/python bench/agents.py` replays recorded sessions of coding agents, two conversations in turns, on tiny
 random models of three kinds: plain attention, sliding windows, and recurrent layers. Each turn asks for one token, so
 that its time is the prompt's. With `--against FOLDER` another checkout of this server takes part, in its own
-environment, and the time is compared that a prompt of which all is known takes outside the engine. Tables and raw rows
-go to results/agents.{md,json}.
+environment, and the time is compared that a prompt of 30,000 tokens with 25 tools takes outside the engine when all but
+its end is known: on a model that computes next to nothing. Tables and raw rows go to results/agents.{md,json};
+`--rounds 0` leaves the replay out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from itertools import cycle, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,14 @@ AGENTS = ("qwen-code", "opencode", "cline")
 """Those that speak chat completions, which all servers know."""
 
 AGAINST = "before"
-AGAIN = 20
+AGAIN = 40
+
+NOTHING = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8}
+"""The config of a model that computes next to nothing."""
+
+LONG_TOKENS, LONG_TOOLS = 30_000, 25
+CHARACTERS_PER_TOKEN = 3.6
+"""Of the recorded prompts with the demo model's tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +84,29 @@ def sessions() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def make_folder(source: Path, folder: Path, architecture: str) -> Path:
-    """A random model of an architecture with the demo model's tokenizer and a chat template that knows tools."""
+def long_prompt() -> dict[str, Any]:
+    """About LONG_TOKENS with LONG_TOOLS: what all recorded sessions said and offered, one after the other, as often as
+    it takes."""
+    last = [session[-1] for session in sessions().values()]
+    tools = {tool["function"]["name"]: tool for body in last for tool in body["tools"]}
+    messages = [message for body in last for message in body["messages"]]
+    offered = list(tools.values())[:LONG_TOOLS]
+    first, *others_ = messages
+    characters = len(json.dumps([offered, first]))
+    said = [first]
+    for message in cycle(others_):
+        if (characters := characters + len(json.dumps(message))) > LONG_TOKENS * CHARACTERS_PER_TOKEN:
+            break
+        said.append({**message, "role": "user"} if message["role"] == "system" else message)
+    return {"messages": said, "tools": offered}
+
+
+def make_folder(source: Path, folder: Path, architecture: str, **more: Any) -> Path:
+    """A random model of an architecture with the demo model's tokenizer and a chat template that knows tools; `more` is
+    for its config."""
     folder.mkdir()
     vocabulary = add_marks(source, folder)
-    made = make_model(folder, architecture, vocabulary=vocabulary, max_position_embeddings=CONTEXT)
+    made = make_model(folder, architecture, vocabulary=vocabulary, max_position_embeddings=CONTEXT, **more)
     write_template(folder, "lenient")
     return made
 
@@ -128,18 +154,15 @@ def ask(client: httpx.Client, peer: Peer, body: dict[str, Any]) -> tuple[int, in
 
 
 def overheads(client: httpx.Client, peers: Sequence[Peer]) -> dict[str, list[float]]:
-    """Seconds for the longest recorded prompt when all of it is known, by server, in turns."""
-    bodies = sessions()[AGENTS[0]]
+    """Seconds for a long prompt when all but its last message is known, by server, in turns."""
+    body = long_prompt()
     for peer in peers:
-        ask(client, peer, bodies[-1])
+        ask(client, peer, body)
     found: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for number in range(AGAIN):
         for peer in peers if number % 2 else reversed(peers):
             # A little is new each time, as in an agent's next turn.
-            asked = {
-                **bodies[-1],
-                "messages": [*bodies[-1]["messages"], {"role": "user", "content": f"Go on: {number}"}],
-            }
+            asked = {**body, "messages": [*body["messages"], {"role": "user", "content": f"Go on: {number}"}]}
             found[peer.name].append(ask(client, peer, asked)[2])
     return found
 
@@ -196,7 +219,7 @@ def main() -> int:
     turns: list[Turn] = []
     late: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch, httpx.Client(timeout=600) as client:
-        for kind, architecture in KINDS.items():
+        for kind, architecture in KINDS.items() if options.rounds else ():
             folder = make_folder(source, Path(scratch) / architecture, architecture)
             commands = [ours(folder, 4), *others(folder)[:1], *earlier(folder, options.against)]
             with Running(commands, Path(scratch)) as running:
@@ -204,8 +227,10 @@ def main() -> int:
                     for peer in running.peers if number % 2 else reversed(running.peers):
                         turns += replay(client, peer, kind, number)
                         console.print(f"{kind}, round {number}, {peer.name}: done")
-                if options.against and kind == "plain":
-                    late = overheads(client, [peer for peer in running.peers if peer.name in (OURS, AGAINST)])
+        if options.against:
+            folder = make_folder(source, Path(scratch) / "nothing", "llama", **NOTHING)
+            with Running([ours(folder, 4), *earlier(folder, options.against)], Path(scratch)) as running:
+                late = overheads(client, running.peers)
     shown = table(turns, late)
     command = " ".join(["python", *sys.argv])
     options.out.with_suffix(".md").write_text(f"{machine.line()}\n\n`{command}`\n\n{shown}\n")

@@ -112,6 +112,11 @@ class Ticket:
         return said + (self.prepared.ignored if self.prepared else ())
 
     @property
+    def dropped_messages(self) -> int:
+        """How many messages were left out of its prompt, as far as that is known by now."""
+        return self.prepared.dropped if self.prepared else 0
+
+    @property
     def unkept(self) -> tuple[int, int] | None:
         """The bytes that its prompt needs to be kept and those that there are, where these are fewer."""
         return self.prepared.unkept if self.prepared else None

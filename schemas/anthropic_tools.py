@@ -87,7 +87,9 @@ def to_tools(given: list[ToolParam] | None) -> Offered:
         else:
             functions.append((function, path))
             ignored += [f"{path}.{name}" for name in without_effect(tool)]
-    return Offered(tuple_of_functions(functions, "tools", MAX_TOOLS), frozenset(left_out), tuple(ignored))
+    return Offered(
+        tuple_of_functions(functions, "tools", MAX_TOOLS, schema="input_schema"), frozenset(left_out), tuple(ignored)
+    )
 
 
 def to_function(tool: ToolParam, path: str) -> FunctionSpec | None:

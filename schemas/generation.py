@@ -65,18 +65,21 @@ class Message(msgspec.Struct, frozen=True):
 class Grammar(msgspec.Struct, frozen=True):
     """What the answer's text must be. `text` is in the language of `kind`; `param` names its field in a refusal.
 
-    A `choice` is a JSON list of strings.
+    A `choice` is a JSON list of strings. What of a schema can't be enforced is refused if a valid document is
+    `guaranteed`, else it is left out and told.
     """
 
     kind: Literal["json_schema", "regex", "lark", "gbnf", "choice"]
     text: str
     param: str
+    guaranteed: bool = True
 
 
 class Tool(msgspec.Struct, frozen=True):
     """A function that the model may call; `parameters` is a JSON schema of an object, None for no arguments.
 
-    `text`: its one argument `input` is a text that this grammar allows, as a client's custom tool has it.
+    `text`: its one argument `input` is a text that this grammar allows, as a client's custom tool has it. `param` names
+    its schema in a refusal.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Tool(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] | None = None
     strict: bool = False
     text: Grammar | None = None
+    param: str = ""
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -92,8 +96,8 @@ class Template(msgspec.Struct, frozen=True):
     `text` is a client's Jinja template. `roles` maps roles to what stands before their turns, as mlx-lm's
     `role_mapping` does, and takes the template's place. `arguments` are variables of the template. `effort` is how
     much reasoning is asked for, where the template knows such a thing. `thinking` is whether the model shall reason
-    at all: None leaves it to the template, and a model that never does can't be asked to. `effort_param` is what the
-    client calls `effort`, for a refusal.
+    at all: None leaves it to the template. `effort_param` is what the client calls `effort`, to name it where it
+    changes nothing.
     """
 
     text: str | None = None
@@ -109,7 +113,8 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     """A conversation that a chat template renders.
 
     `continues_last`: the last message is an assistant's and is gone on with, not answered. `opens_answer`: otherwise
-    the assistant's turn is begun at the end. `param` is what the client's API calls the messages.
+    the assistant's turn is begun at the end. `param` is what the client's API calls the messages. `drops_oldest`: if
+    the conversation is longer than the context, its oldest turns are left out.
     """
 
     messages: tuple[Message, ...]
@@ -118,6 +123,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     continues_last: bool = False
     opens_answer: bool = True
     param: str = "messages"
+    drops_oldest: bool = False
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -157,6 +163,18 @@ class Sampling(msgspec.Struct, frozen=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = {}
+
+
+OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+
+
+def in_force(given: Sampling, model: Sampling) -> Sampling:
+    """What the client asked for; where it is silent what the model's authors recommend, else what OpenAI does."""
+    filled = {}
+    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
+        values = (getattr(sampling, name) for sampling in (given, model, OPENAI_DEFAULTS))
+        filled[name] = next((value for value in values if value is not None), None)
+    return msgspec.structs.replace(given, **filled)
 
 
 class Limits(msgspec.Struct, frozen=True):

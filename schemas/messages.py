@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import MediaKind, Prompt, ToolUse
+from mlx_server.schemas.generation import MediaKind, Prompt, Sampling, ToolUse
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -168,12 +168,13 @@ class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
 
 class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
     """A request for text has become tokens, `prompt_tokens` in all, and may wait for rows. `ignored` are the paths of
-    its fields that change nothing with this model. `unkept`: its longest prompt needs so many bytes to be kept for the
-    next turn, more than the bytes that there are."""
+    its fields that change nothing with this model; `dropped` is how many messages were left out, as it allows.
+    `unkept`: its longest prompt needs so many bytes to be kept for the next turn, more than there are."""
 
     ticket: int
     prompt_tokens: int
     ignored: tuple[str, ...] = ()
+    dropped: int = 0
     unkept: tuple[int, int] | None = None
 
 
@@ -195,7 +196,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
     `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
     `grammars`: its answers can be held to one. `media` is what its conversations may hold beside text. `dimensions` is
-    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts.
+    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts. `sampling` is what its
+    authors recommend.
     """
 
     rows: int
@@ -212,6 +214,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     media: tuple[MediaKind, ...] = ()
     dimensions: int | None = None
     scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
+    sampling: Sampling = Sampling()
     max_model_len: int | None = None
 
 

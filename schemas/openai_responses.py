@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Template
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Limits, Template
 from mlx_server.schemas.openai import IDLE_STREAM, Count, SamplingFields, idle
 from mlx_server.schemas.openai_chat import MAX_TOP_LOGPROBS, Effort
-from mlx_server.schemas.openai_responses_input import Input, to_items
+from mlx_server.schemas.openai_responses_input import Id, Input, to_items, unknown_in
 from mlx_server.schemas.openai_responses_items import AdditionalToolsItem, Item, ToolSearchOutputItem
-from mlx_server.schemas.openai_responses_messages import to_messages
+from mlx_server.schemas.openai_responses_messages import refuse_strays, to_messages
 from mlx_server.schemas.openai_responses_tools import FlatTool, Source, Toolbox, ToolChoice
 from mlx_server.schemas.openai_structured import ANY_OBJECT, Schema, from_json
 from mlx_server.schemas.walk import MAX_UNKNOWN
@@ -24,12 +25,10 @@ MAX_METADATA = 16
 
 # Known and not served, with the values that change nothing (null never does).
 HARMLESS: dict[str, tuple[Any, ...]] = {
-    "conversation": (),
     "conversation_id": (),
     "n": (1,),
     "performance_metrics": (False,),
     "prompt": (),
-    "truncation": ("disabled",),
 }
 
 # Known, and whatever their value is, it changes nothing; with these it would change nothing elsewhere either.
@@ -82,10 +81,19 @@ class ReasoningConfig(msgspec.Struct, frozen=True):
     mode: str | None = None
 
 
+class ConversationRef(msgspec.Struct, frozen=True):
+    """A conversation by its id."""
+
+    id: Id
+
+
+Truncation = Literal["auto", "disabled"]
+
+
 class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a request for a response."""
 
-    input: Input
+    input: Input | None = None
     instructions: str | None = None
     max_output_tokens: Count | None = None
     max_tool_calls: Count | None = None  # bounds calls of a server's own tools, and there are none
@@ -99,6 +107,8 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     thinking_budget: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     previous_response_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    conversation: Id | ConversationRef | None = None
+    truncation: Truncation | None = None
     prompt_cache_key: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     store: bool | None = None
     background: bool | None = None
@@ -114,6 +124,11 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     def wants(self, what: str) -> bool:
         """Whether `include` names it."""
         return what in (self.include or ())
+
+    @property
+    def conversation_ref(self) -> ConversationRef | None:
+        """The conversation that the response belongs to."""
+        return ConversationRef(self.conversation) if isinstance(self.conversation, str) else self.conversation
 
     def alternatives(self) -> int | None:
         """How many alternatives are reported for each token; None for no report. Raises InvalidRequest."""
@@ -155,6 +170,9 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
             raise InvalidRequest("`text.format.schema` needs the type 'json_schema'.", "text.format.schema")
         check_metadata(self.metadata or {})
         self.include_usage()
+        if self.conversation is not None and self.previous_response_id is not None:
+            message = "`conversation` can't be used with `previous_response_id`: one of them says what was said before."
+            raise InvalidRequest(message, "conversation")
         if self.background and self.store is False:
             raise InvalidRequest("`background` needs `store`: there is no other way to get the answer.", "store")
 
@@ -162,13 +180,19 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
 class Turn:
     """A request with what was said before it: all that an answer needs. Raises InvalidRequest."""
 
-    def __init__(self, given: ResponsesRequest, earlier: tuple[Item, ...] = ()) -> None:
+    def __init__(
+        self, given: ResponsesRequest, earlier: tuple[Item, ...] = (), known: Mapping[str, Item] | None = None
+    ) -> None:
+        """`known` are the items that the input refers to, by their ids."""
         given.check()
         self.given = given
-        self._earlier = earlier
-        items = to_items(given.input)
+        self.earlier = earlier
+        """What was said before."""
+        items = to_items(given.input or [], known or {})
         self._placed = [(f"input[{i}]", item) for i, item in enumerate(items) if item is not None]
-        self._unknown = [f"input[{i}].{type_of(given, i)}" for i, item in enumerate(items) if item is None]
+        self._unknown = unknown_in(given.input or [], items, "input")
+        if given.previous_response_id is not None or given.conversation is not None:
+            refuse_strays(earlier, self._placed)
         self.tools = Toolbox(given.tools or (), tools_among(earlier, self._placed))
         """What may be called."""
 
@@ -196,11 +220,12 @@ class Turn:
         effort = given.reasoning.effort if given.reasoning else None
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param="reasoning.effort")
         most = given.max_output_tokens or default_max_tokens
-        messages, unread = to_messages(given.instructions, self._earlier, self._placed, self.tools)
+        messages, unread = to_messages(given.instructions, self.earlier, self._placed, self.tools)
         if not any(message.role != "system" for message in messages) and (unread or self._unknown or not self._placed):
             raise InvalidRequest("`input` is empty: at least one item that can be read is needed.", "input")
+        drops_oldest = given.truncation == "auto"
         return GenerationRequest(
-            prompts=(ChatPrompt(messages, tools, template, param="input"),),
+            prompts=(ChatPrompt(messages, tools, template, param="input", drops_oldest=drops_oldest),),
             max_tokens=most,
             sampling=given.sampling(),
             limits=given.limits(most),
@@ -217,9 +242,13 @@ class Turn:
         )
 
 
-def type_of(given: ResponsesRequest, index: int) -> str:
-    """The type of an item, as the client sent it."""
-    return "message" if isinstance(given.input, str) else str(given.input[index].type)
+class WarmUp(Turn):
+    """A request whose prompt is only read, so that it is known when it is gone on from."""
+
+    def to_generation(self, default_max_tokens: int) -> GenerationRequest:
+        """The inside type, for the fewest tokens that can be asked for. Raises InvalidRequest."""
+        generation = super().to_generation(default_max_tokens)
+        return msgspec.structs.replace(generation, max_tokens=1, limits=Limits(), logprobs=None, grammar=None)
 
 
 def tools_among(earlier: tuple[Item, ...], placed: list[tuple[str, Item]]) -> list[Source]:

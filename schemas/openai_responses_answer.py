@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from mlx_server.schemas.openai import Usage
-from mlx_server.schemas.openai_responses import ReasoningConfig, TextConfig
+from mlx_server.schemas.openai_responses import ConversationRef, ReasoningConfig, TextConfig, Truncation
 from mlx_server.schemas.openai_responses_items import Item
 from mlx_server.schemas.openai_responses_tools import FlatTool, ToolChoice
 
@@ -61,16 +61,18 @@ class ShownReasoning(msgspec.Struct, frozen=True):
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """A response as far as it has come, with what was asked for. Times are in seconds since the epoch.
 
-    A sampling parameter that is null was left to the model's own defaults.
+    The numbers are those in force; `temperature` and `top_p` are null while the model that decides them still loads.
     """
 
     id: str
     object: Literal["response"] = "response"
     created_at: int
     completed_at: int | None = None
+    conversation: ConversationRef | None = None
     status: ResponseStatus
     background: bool
     error: ResponseError | None = None
+    frequency_penalty: float = 0.0
     incomplete_details: IncompleteDetails | None = None
     instructions: str | None
     max_output_tokens: int | None
@@ -79,6 +81,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     output: list[Item] = []
     parallel_tool_calls: bool
+    presence_penalty: float = 0.0
     previous_response_id: str | None
     prompt_cache_key: str | None
     reasoning: ShownReasoning
@@ -91,7 +94,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     tools: list[FlatTool]
     top_logprobs: int
     top_p: float | None
-    truncation: Literal["disabled"] = "disabled"
+    truncation: Truncation = "disabled"
     usage: ResponseUsage | None = None
     user: str | None
 
@@ -102,6 +105,13 @@ class Deleted(msgspec.Struct, frozen=True):
     id: str
     object: Literal["response"] = "response"
     deleted: Literal[True] = True
+
+
+class InputTokens(msgspec.Struct, frozen=True):
+    """How many tokens a prompt has."""
+
+    input_tokens: int
+    object: Literal["response.input_tokens"] = "response.input_tokens"
 
 
 def shown_reasoning(given: ReasoningConfig | None) -> ShownReasoning:
@@ -121,4 +131,5 @@ def usage_of(usage: Usage) -> ResponseUsage:
 
 
 decoder = msgspec.json.Decoder(Response)
+item_decoder: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)
 items_decoder = msgspec.json.Decoder(tuple[Item, ...])

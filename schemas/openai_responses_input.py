@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
@@ -158,11 +159,34 @@ class InputItem(msgspec.Struct, frozen=True):
 Input = str | Annotated[list[InputItem], msgspec.Meta(max_length=MAX_MESSAGES)]
 
 
-def to_items(given: Input) -> tuple[Item | None, ...]:
-    """The items in their full form; None in the place of those that nobody here knows. Raises InvalidRequest."""
+def references_in(given: Input) -> dict[str, str]:
+    """The ids that an input refers to, and where. A reference has an id and needs no type."""
+    items = enumerate([] if isinstance(given, str) else given)
+    return {item.id: f"input[{i}]" for i, item in items if item.id is not None and refers(item)}
+
+
+def refers(item: InputItem) -> bool:
+    """Whether it stands for an item that is kept."""
+    return item.type == "item_reference" or (item.type is None and item.role is None and item.content is None)
+
+
+def to_items(given: Input, known: Mapping[str, Item]) -> tuple[Item | None, ...]:
+    """The items in their full form; None in the place of those that nobody here knows. `known` are the items that may
+    be referred to, by their ids. Raises InvalidRequest."""
     if isinstance(given, str):
         return (MessageItem(new_id("msg"), "user", [InputText(given)]),)
-    return tuple(to_item(item, f"input[{i}]") for i, item in enumerate(given))
+    return tuple(
+        (known.get(item.id or "") if refers(item) else None) or to_item(item, f"input[{i}]")
+        for i, item in enumerate(given)
+    )
+
+
+def unknown_in(given: Input, items: Sequence[Item | None], path: str) -> list[str]:
+    """The paths of those that nobody here knows, with their types as they were sent."""
+    if isinstance(given, str):
+        return []
+    pairs = enumerate(zip(given, items, strict=True))
+    return [f"{path}[{i}].{sent.type}" for i, (sent, item) in pairs if item is None]
 
 
 def to_item(given: InputItem, path: str) -> Item | None:
@@ -187,8 +211,8 @@ def to_item(given: InputItem, path: str) -> Item | None:
         case "reasoning":
             return to_reasoning_item(given, path)
         case "item_reference":
-            message = f"`{path}.type`: 'item_reference' is not supported; send the item itself."
-            raise InvalidRequest(message, f"{path}.type", "unsupported_parameter")
+            message = f"`{path}.id`: the id of an item that is kept here is needed."
+            raise InvalidRequest(message, f"{path}.id")
         case "compaction_summary":
             return to_kept(given, "compaction", path)
         case other:

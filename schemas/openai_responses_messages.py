@@ -155,6 +155,24 @@ def as_messages(item: Item, place: Place, tools: Toolbox) -> list[Message]:
             return of_hosted(item, place, tools)
 
 
+def refuse_strays(earlier: Iterable[Item], items: Iterable[tuple[str, Item]]) -> None:
+    """Raise InvalidRequest for what a call gave that is neither `earlier` nor among the `items` before it."""
+    called = {None} | {item.call_id for item in earlier if isinstance(item, CallItem | ComputerCallItem)}
+    for place, item in items:
+        if isinstance(item, CallItem | ComputerCallItem):
+            called.add(item.call_id)
+        elif isinstance(item, OutputItem | ComputerOutputItem) and (wanted := answers(item)) not in called:
+            message = f"`{place}.call_id`: nothing before it calls {str(wanted)[:200]!r}."
+            raise InvalidRequest(message, f"{place}.call_id")
+
+
+def answers(item: OutputItem | ComputerOutputItem) -> str | None:
+    """The call that this is the output of; None for a search that the server made."""
+    if isinstance(item, LocalShellOutputItem):
+        return item.call_id or item.id
+    return item.call_id
+
+
 def call_of(item: CallItem, tools: Toolbox) -> tuple[FunctionCall, ...]:
     """A call as the model made it."""
     match item:
@@ -184,7 +202,7 @@ def output_of(item: OutputItem, place: Place, tools: Toolbox) -> list[Message]:
             parts = [InputText(item.output)] if isinstance(item.output, str) else item.output
             return [result(item.call_id, *to_content(parts, place and f"{place}.output"))]
         case LocalShellOutputItem():
-            return [result(item.call_id or item.id, item.output)]
+            return [result(answers(item), item.output)]
         case ShellOutputItem():
             return [result(item.call_id, "\n".join(map(shell_text, item.output)))]
         case ApplyPatchOutputItem():

@@ -306,10 +306,10 @@ def to_tool(tool: FlatTool, kind: Kind, name: str, about: str, path: str) -> Too
         case "function" | "tool_search":
             parameters = tool.parameters or None
             check_references(parameters or {}, f"{path}.parameters")
-            return Tool(name, description, parameters, bool(tool.strict))
+            return Tool(name, description, parameters, bool(tool.strict), param=f"{path}.parameters")
         case "custom":
             grammar = to_grammar(tool.format or None, f"{path}.format")
-            return Tool(name, description, text_parameters(grammar), text=grammar)
+            return Tool(name, description, text_parameters(grammar), text=grammar, param=f"{path}.format")
     return Tool(name, description, PARAMETERS[kind])
 
 

@@ -112,7 +112,7 @@ def from_response_format(given: ResponseFormat | None) -> Grammar | None:
         case "json_object":
             if given.schema is None:
                 return Grammar("json_schema", ANY_OBJECT, "response_format")
-            return from_json(given.schema, "response_format.schema")
+            return from_json(given.schema, "response_format.schema", guaranteed=False)
         case "json_schema":
             param = "response_format.json_schema"
             if given.json_schema is None:
@@ -140,7 +140,7 @@ def from_structured_outputs(given: StructuredOutputs | None) -> list[Grammar | N
     return found
 
 
-def from_json(given: str | Schema | None, param: str) -> Grammar | None:
+def from_json(given: str | Schema | None, param: str, *, guaranteed: bool = True) -> Grammar | None:
     """A schema, or its JSON text. Raises InvalidRequest if the text is no JSON object."""
     if given is None:
         return None
@@ -155,7 +155,7 @@ def from_json(given: str | Schema | None, param: str) -> Grammar | None:
     text = msgspec.json.encode(given).decode()
     if len(text) <= MAX_GRAMMAR_CHARS:  # a longer one is refused by all spellings at once
         check_references(given, param)
-    return Grammar("json_schema", text, param)
+    return Grammar("json_schema", text, param, guaranteed)
 
 
 def from_regex(given: str | None, param: str) -> Grammar | None:

@@ -74,8 +74,10 @@ def to_functions(given: list[FunctionSpec] | None) -> tuple[Tool, ...]:
     return tuple_of_functions([(spec, f"functions[{i}]") for i, spec in enumerate(given or ())], "functions")
 
 
-def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str, most: int = MAX_TOOLS) -> tuple[Tool, ...]:
-    """Functions with their paths, checked. Raises InvalidRequest."""
+def tuple_of_functions(
+    given: list[tuple[FunctionSpec, str]], path: str, most: int = MAX_TOOLS, *, schema: str = "parameters"
+) -> tuple[Tool, ...]:
+    """Functions with their paths, checked; `schema` is what the API calls their schemas. Raises InvalidRequest."""
     if len(given) > most:
         raise InvalidRequest(f"`{path}`: at most {most} are allowed, got {len(given)}.", path)
     names: set[str] = set()
@@ -83,9 +85,12 @@ def tuple_of_functions(given: list[tuple[FunctionSpec, str]], path: str, most: i
         check_name(spec.name, f"{where}.name")
         if spec.name in names:
             raise InvalidRequest(f"`{where}.name`: {spec.name!r} is defined twice.", f"{where}.name")
-        check_references(spec.parameters or {}, f"{where}.parameters")
+        check_references(spec.parameters or {}, f"{where}.{schema}")
         names.add(spec.name)
-    return tuple(Tool(spec.name, spec.description, spec.parameters, bool(spec.strict)) for spec, _ in given)
+    return tuple(
+        Tool(spec.name, spec.description, spec.parameters, bool(spec.strict), param=f"{where}.{schema}")
+        for spec, where in given
+    )
 
 
 def check_name(name: str, param: str) -> None:

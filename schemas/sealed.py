@@ -1,4 +1,4 @@
-"""Thoughts as opaque strings, for clients that hand back what they were not shown."""
+"""Texts as opaque strings, for clients that hand back what they were not shown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import binascii
 SEAL = "mlx1:"
 
 
-def seal(thoughts: str) -> str:
-    """Thoughts as one opaque string. Not a secret: the text is in the open."""
-    return SEAL + base64.b64encode(thoughts.encode()).decode()
+def seal(text: str) -> str:
+    """A text as one opaque string. Not a secret: the text is in the open."""
+    return SEAL + base64.b64encode(text.encode()).decode()
 
 
 def unsealed(sealed: str) -> str | None:

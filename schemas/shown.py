@@ -84,8 +84,9 @@ def result_told(message: Message, kinds: Collection[MediaKind]) -> Message:
 
 
 def told_in_place(message: Message, says: Callable[[Media], str | None]) -> Message:
-    """The message with texts in the place of the media that have one."""
+    """The message with texts in the place of the media that have one; what else has a place keeps it."""
     text, media, done = "", [], 0
+    added: list[tuple[int, int]] = []
     for one in message.media:
         text += message.content[done : one.at]
         done = one.at
@@ -93,7 +94,18 @@ def told_in_place(message: Message, says: Callable[[Media], str | None]) -> Mess
             media.append(replace(one, at=len(text)))
         else:
             text += said
-    return replace(message, content=text + message.content[done:], media=tuple(media))
+            added.append((one.at, len(said)))
+
+    def moved(at: int) -> int:
+        return at + sum(length for place, length in added if place <= at)
+
+    return replace(
+        message,
+        content=text + message.content[done:],
+        media=tuple(media),
+        documents=tuple(replace(one, at=moved(one.at)) for one in message.documents),
+        marks=tuple(map(moved, message.marks)),
+    )
 
 
 def changed(holder: Holder, change: Change) -> Holder:

@@ -66,9 +66,10 @@ def failure(broken: Broken) -> Failed:
 def prepared(ticket: int, sequences: list[Sequence]) -> Prepared:
     """What a request for text has become; a prompt that several choices share counts once."""
     ignored = dict.fromkeys(name for sequence in sequences for name in sequence.ignored)
-    tokens = sum(len(each.prompt) for each in sequences if not each.follows)
+    own = [each for each in sequences if not each.follows]
+    tokens, dropped = sum(len(each.prompt) for each in own), sum(each.dropped_messages for each in own)
     unkept = max((each.unkept for each in sequences if each.unkept is not None), default=None)
-    return Prepared(ticket, tokens, tuple(ignored), unkept)
+    return Prepared(ticket, tokens, tuple(ignored), dropped, unkept)
 
 
 @dataclass(slots=True)

@@ -12,9 +12,8 @@ from mlx_server.schemas.generation import Limits, Sampling
 from mlx_server.schemas.messages import FinishReason, Result
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher
-
     from mlx_server.workers.engine.dialect import Speech
+    from mlx_server.workers.engine.distinct import Matcher
     from mlx_server.workers.engine.prefix import SharedPrefix
     from mlx_server.workers.engine.thinking import ThinkingStart
     from mlx_server.workers.engine.vision.inputs import MediaInputs
@@ -36,7 +35,7 @@ class Sequence:
     """Its text goes on where the prompt's ends, as a text completion's does."""
     prefix: SharedPrefix | None = None
     """What it has in common with the other choices of its prompt."""
-    grammar: LLMatcher | None = None
+    grammar: Matcher | None = None
     """What its text must be, at its beginning."""
     thinking: ThinkingStart | None = None
     thinking_budget: int | None = None
@@ -66,6 +65,8 @@ class Sequence:
     """Whose request it is: nothing that is kept of it is used for others'."""
     ignored: tuple[str, ...] = ()
     """The paths of the request's fields that change nothing with this model."""
+    dropped_messages: int = 0
+    """How many of its conversation's oldest messages were left out."""
     unkept: tuple[int, int] | None = None
     """The bytes that its prompt needs to be kept, and those that there are, where these are fewer."""
     media: MediaInputs | None = field(default=None, repr=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -13,6 +15,7 @@ from mlx_server.app.encoders.openai_responses_output import Output
 from mlx_server.app.encoders.tally import Tally
 from mlx_server.app.errors import Answer
 from mlx_server.schemas import openai_responses_events as ev
+from mlx_server.schemas.generation import Sampling
 from mlx_server.schemas.messages import Finished, Part, Started
 from mlx_server.schemas.openai_responses import SEALED, TextConfig, TextFormat, Turn
 from mlx_server.schemas.openai_responses_answer import (
@@ -26,12 +29,17 @@ from mlx_server.schemas.openai_responses_answer import (
 from mlx_server.schemas.openai_responses_tools import shown
 from mlx_server.schemas.progress import PromptProgress
 
+HowSampled = Callable[[Sampling], Sampling | None]
+"""What is in force of the sampling that a request asks for; None while that can't be told."""
+
 
 class ResponsesEncoder:
     """One response. `store` tells whether it will be kept."""
 
-    def __init__(self, head: Head, turn: Turn, *, store: bool) -> None:
-        self.response = describe(head, turn, store=store)
+    def __init__(self, head: Head, turn: Turn, how_sampled: HowSampled, *, store: bool) -> None:
+        self._sampling = turn.given.sampling()
+        self._how_sampled = how_sampled
+        self.response = describe(head, turn, self._sampling, store=store)
         """The response as far as it has been told; whole after `end`, `whole`, `error` or `cancelled`."""
         self._numbers = itertools.count()
         self._output = Output(self._number, turn.tools.offered, seals=turn.given.wants(SEALED))
@@ -41,6 +49,7 @@ class ResponsesEncoder:
     def begin(self, started: Started | None = None) -> bytes:
         """The response exists; one without a client waits, the other one is already being made."""
         if self.response.background:
+            self._move("queued")
             return self._say(ev.Created(self._number(), self.response), ev.Queued(self._number(), self.response))
         self._move("in_progress")
         return self._say(ev.Created(self._number(), self.response), ev.InProgress(self._number(), self.response))
@@ -95,14 +104,16 @@ class ResponsesEncoder:
         self._cut_off = event.reason == "length"
         return []
 
-    def _move(self, status: ResponseStatus) -> None:
-        self.response = msgspec.structs.replace(self.response, status=status)
+    def _move(self, status: ResponseStatus, **more: Any) -> None:
+        numbers = self._sampling = self._how_sampled(self._sampling) or self._sampling
+        self.response = msgspec.structs.replace(
+            self.response, status=status, temperature=numbers.temperature, top_p=numbers.top_p, **more
+        )
 
     def _finish(self, status: ResponseStatus, error: ResponseError | None = None) -> None:
         ended = status in ("completed", "incomplete")
-        self.response = msgspec.structs.replace(
-            self.response,
-            status=status,
+        self._move(
+            status,
             error=error,
             completed_at=int(time.time()) if status == "completed" else None,
             incomplete_details=IncompleteDetails("max_output_tokens") if status == "incomplete" else None,
@@ -117,7 +128,21 @@ class ResponsesEncoder:
         return b"".join([sse.named_event(event.kind, event) for event in events])
 
 
-def describe(head: Head, turn: Turn, *, store: bool) -> Response:
+class WarmUpEncoder(ResponsesEncoder):
+    """A response to a prompt that is only read."""
+
+    def end(self) -> bytes:
+        """The prompt is known."""
+        self._finish("completed")
+        return self._say(ev.Completed(self._number(), self.response))
+
+    def _take(self, event: Part | Finished) -> list[ev.StreamEvent]:
+        if isinstance(event, Finished):
+            self._tally.add(msgspec.structs.replace(event, completion_tokens=0, reasoning_tokens=0))
+        return []
+
+
+def describe(head: Head, turn: Turn, sampling: Sampling, *, store: bool) -> Response:
     """A response of which nothing is made yet, with what was asked for."""
     given = turn.given
     text = given.text or TextConfig()
@@ -126,22 +151,26 @@ def describe(head: Head, turn: Turn, *, store: bool) -> Response:
         created_at=head.created,
         status="queued",
         background=bool(given.background),
+        conversation=given.conversation_ref,
+        frequency_penalty=sampling.frequency_penalty,
         instructions=given.instructions,
         max_output_tokens=given.max_output_tokens,
         max_tool_calls=given.max_tool_calls,
         metadata=given.metadata or {},
         model=head.model,
         parallel_tool_calls=given.parallel_tool_calls is not False,
+        presence_penalty=sampling.presence_penalty,
         previous_response_id=given.previous_response_id,
         prompt_cache_key=given.prompt_cache_key,
         reasoning=shown_reasoning(given.reasoning),
         safety_identifier=given.safety_identifier,
         store=store,
-        temperature=given.temperature,
+        temperature=sampling.temperature,
         text=TextConfig(text.format or TextFormat("text"), text.verbosity or "medium"),
         tool_choice=given.tool_choice or "auto",
         tools=shown(given.tools or ()),
         top_logprobs=given.top_logprobs or 0,
-        top_p=given.top_p,
+        top_p=sampling.top_p,
+        truncation=given.truncation or "disabled",
         user=given.user,
     )

@@ -39,7 +39,7 @@ class ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may pass."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS):
+        if scope["type"] not in ("http", "websocket") or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         keys = self._keys.accepted(keys_in(Headers(scope=scope)))
@@ -50,3 +50,8 @@ class ApiKeyMiddleware:
         message = "The API key is missing or wrong: send `Authorization: Bearer KEY` or `x-api-key: KEY`."
         error = HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
         await errors.of_exception(error).response(scope)(scope, receive, send)
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no key."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)

@@ -15,7 +15,7 @@ from mlx_server.app.hub.discovery import SORTS, Hub, Sort
 from mlx_server.app.hub.model import HubModel
 from mlx_server.app.json_answer import json_answer
 from mlx_server.app.managed import GIGABYTE, gigabytes
-from mlx_server.app.routes.responses import number, query_of
+from mlx_server.app.routes.query import number, query_of
 from mlx_server.schemas import discovered
 from mlx_server.schemas.errors import InvalidRequest
 

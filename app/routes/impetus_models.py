@@ -21,7 +21,7 @@ from mlx_server.app.hub.speed import CHIPS, tokens_per_s
 from mlx_server.app.json_answer import json_answer
 from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.routes.responses import query_of
+from mlx_server.app.routes.query import query_of
 from mlx_server.schemas import impetus_models as schemas
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.environment import mlx_backends

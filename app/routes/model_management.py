@@ -24,7 +24,7 @@ from mlx_server.app.model_state import ModelState
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.responder import GenerationResponse
 from mlx_server.app.routes.generation import admit, make_head, read_request
-from mlx_server.app.routes.responses import number, query_of
+from mlx_server.app.routes.query import number, query_of
 from mlx_server.schemas import generate as generating
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.managed_models import (

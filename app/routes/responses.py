@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import TypeVar
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app.background import BackgroundRuns, Run
-from mlx_server.app.encoders.openai_responses import ResponsesEncoder
+from mlx_server.app.deployment import Deployment
+from mlx_server.app.encoders.openai_responses import HowSampled, ResponsesEncoder, WarmUpEncoder
+from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
 from mlx_server.app.ignored import ignored_header
-from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responder import WatchedResponse, start_of_stream
-from mlx_server.app.response_records import PREVIOUS, conversation, events_of, items_of, keep, response_of
-from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore
+from mlx_server.app.response_memory import MEMORY, WARM_UP, ResponseMemory
+from mlx_server.app.response_records import (
+    PREVIOUS,
+    Keeping,
+    conversation_items,
+    earlier,
+    events_of,
+    items_of,
+    response_of,
+)
+from mlx_server.app.response_store import ChainTooLongError, Record
 from mlx_server.app.routes.generation import admit, choose, make_head, read_request, submit
+from mlx_server.app.routes.kept import as_json, owner_of, page_of, referred_to, store_of
+from mlx_server.app.routes.query import flag, number, query_of
+from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.app.settings import Settings
-from mlx_server.schemas import openai_responses
+from mlx_server.schemas import openai_responses, openai_responses_compact
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.openai_responses import HARMLESS, Turn
-from mlx_server.schemas.openai_responses_answer import ENDS, Deleted
-from mlx_server.schemas.openai_responses_items import Item, ItemList
+from mlx_server.schemas.generation import NO_LIMIT, Sampling
+from mlx_server.schemas.messages import TokensOf
+from mlx_server.schemas.openai_responses import HARMLESS, ResponsesRequest, Turn, WarmUp
+from mlx_server.schemas.openai_responses_answer import ENDS, Deleted, InputTokens
+from mlx_server.schemas.openai_responses_compact import Compaction
+from mlx_server.schemas.openai_responses_items import Item
 
-MAX_PAGE = 100
+Kind = TypeVar("Kind", bound=Turn)
+
 NO_STREAM = "Only a response that was created with both `background` and `stream` can be streamed later."
 NOT_BACKGROUND = "Only a response that was created with `background` can be cancelled."
 
@@ -31,28 +49,46 @@ NOT_BACKGROUND = "Only a response that was created with `background` can be canc
 async def create(request: Request) -> ASGIApp:
     """Make a response: while the client waits, or in the background."""
     given, ignored = await read_request(request, openai_responses.decoder, HARMLESS)
-    owner, store = owner_of(request), store_of(request)
+    store = store_of(request)
     if store is None and (given.store or given.background):
         param = "background" if given.background else "store"
         raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
-    turn = Turn(given, await earlier_items(request, given.previous_response_id))
+    turn = await turn_of(request, given, WarmUp if request.scope.get(WARM_UP) else Turn)
     stored = store is not None and given.store is not False
     deployment = await choose(request, turn)
-    encoder = ResponsesEncoder(make_head(request, deployment, turn), turn, store=stored)
-    if store is None or not stored:
-        return await admit(request, deployment, turn, encoder, ignored)
+    encoder_class = WarmUpEncoder if isinstance(turn, WarmUp) else ResponsesEncoder
+    encoder = encoder_class(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
+    keeping = Keeping(store, owner_of(request), turn, memory_of(request), stored=stored)
     if not given.background:
-        return await admit(
-            request, deployment, turn, encoder, ignored, lambda: keep(store, owner, encoder.response, turn.items)
-        )
+        return await admit(request, deployment, turn, encoder, ignored, lambda: keeping.keep(encoder.response))
     queue, ticket = await submit(request, deployment, turn)
-    run = Run(queue, ticket, encoder, owner, streamed=bool(given.stream))
+    run = Run(queue, ticket, encoder, keeping, streamed=bool(given.stream))
     headers = ignored_header((*ignored, *ticket.ignored))
-    runs_of(request).start(run, store, turn.items)
+    runs_of(request).start(run)
     await run.kept.wait()
     if given.stream:
         return FollowingResponse(run, 0, headers)
     return as_json(run.response, headers)
+
+
+async def compact(request: Request) -> ASGIApp:
+    """Make a conversation shorter: its user's words, and a summary that the model writes."""
+    given, ignored = await read_request(request, openai_responses_compact.decoder, HARMLESS)
+    asked = await turn_of(request, given, Compaction)
+    deployment = await choose(request, asked)
+    encoder = CompactEncoder(make_head(request, deployment, asked), asked)
+    return await admit(request, deployment, asked, encoder, ignored)
+
+
+async def input_tokens(request: Request) -> Response:
+    """How many tokens the prompt of a request would have."""
+    given, ignored = await read_request(request, openai_responses.decoder, HARMLESS)
+    turn = await turn_of(request, given, Turn)
+    deployment = await choose(request, turn)
+    asked = turn.to_generation(NO_LIMIT)
+    [prompt] = asked.prompts
+    found = await ask_tokens(request, deployment, TokensOf(prompt, asked.tool_use, "count"))
+    return as_json(InputTokens(found.count), ignored_header((*ignored, *asked.ignored)))
 
 
 async def one(request: Request) -> ASGIApp:
@@ -108,20 +144,16 @@ async def cancel(request: Request) -> Response:
 async def input_items(request: Request) -> Response:
     """What a response was made of: a page of the items of its whole conversation, the newest first."""
     query = query_of(request, ("limit", "order", "after"))
-    limit = number(query.get("limit", "20"), "limit", 1, MAX_PAGE)
-    if (order := query.get("order", "desc")) not in ("asc", "desc"):
-        raise InvalidRequest(f"`order`: 'asc' or 'desc' is allowed, got {order!r}.", "order")
+    page = page_of(query)
     items = list(items_of(await records_of(request), all_outputs=False))
-    if order == "desc":
+    if not page.ascending:
         items.reverse()
-    if (after := query.get("after")) is not None:
+    if page.after is not None:
         ids = [item.id for item in items]
-        if after not in ids:
-            raise InvalidRequest(f"`after`: there is no item {after!r}.", "after")
-        items = items[ids.index(after) + 1 :]
-    page = items[:limit]
-    first_id, last_id = (page[0].id, page[-1].id) if page else ("", "")
-    return as_json(ItemList("list", page, first_id, last_id, len(items) > limit))
+        if page.after not in ids:
+            raise page.unknown()
+        items = items[ids.index(page.after) + 1 :]
+    return as_json(page.of(items))
 
 
 class FollowingResponse(WatchedResponse):
@@ -142,30 +174,45 @@ class FollowingResponse(WatchedResponse):
         await send({"type": "http.response.body", "body": b""})
 
 
+def how_sampled(deployment: Deployment) -> HowSampled:
+    """What will tell the numbers in force: the model that decides them may still be loading."""
+
+    def sampling(given: Sampling) -> Sampling | None:
+        return deployment.current.sampling_in_force(given)
+
+    return sampling
+
+
 # --- what a request is about ---
 
 
-async def earlier_items(request: Request, previous: str | None) -> tuple[Item, ...]:
-    """What was said before. Raises InvalidRequest."""
+async def turn_of(request: Request, given: ResponsesRequest, kind: type[Kind]) -> Kind:
+    """A request with all that it goes on from. Raises InvalidRequest, or HTTPException 404 for what is not there."""
+    given.check()
+    return kind(given, await earlier_items(request, given), await referred_to(request, given.input or []))
+
+
+async def earlier_items(request: Request, given: ResponsesRequest) -> tuple[Item, ...]:
+    """What was said before. Raises InvalidRequest, or HTTPException 404."""
+    settings: Settings = request.app.state.settings
+    owner, previous, conversation = owner_of(request), given.previous_response_id, given.conversation_ref
+    if conversation is not None and previous is None:
+        return await conversation_items(store_of(request), conversation.id, owner, settings.max_body_bytes)
     if previous is None:
         return ()
-    owner = owner_of(request)
+    memory = memory_of(request)
+    if memory is not None and (items := memory.take(previous)) is not None:
+        return items
     run = runs_of(request).get(previous, owner)
     if run is not None and run.response.status not in ENDS:
         raise InvalidRequest(f"`{PREVIOUS}`: the response {previous!r} is not complete yet.", PREVIOUS)
-    settings: Settings = request.app.state.settings
-    return await conversation(store_of(request), previous, owner, settings.max_body_bytes)
+    return await earlier(store_of(request), previous, owner, settings.max_body_bytes)
 
 
-def owner_of(request: Request) -> str:
-    """Whose responses the request may see."""
-    return str(request.scope[OWNER])
-
-
-def store_of(request: Request) -> ResponseStore | None:
-    """Where responses are kept, if they are."""
-    store: ResponseStore | None = request.app.state.response_store
-    return store
+def memory_of(request: Request) -> ResponseMemory | None:
+    """What the connection remembers, if it remembers anything."""
+    memory: ResponseMemory | None = request.scope.get(MEMORY)
+    return memory
 
 
 def runs_of(request: Request) -> BackgroundRuns:
@@ -206,39 +253,3 @@ async def records_of(request: Request) -> list[Record]:
 def unknown(id_: str) -> HTTPException:
     """The same answer for what never was, what is gone, and what is another's."""
     return HTTPException(404, f"There is no response {id_[:200]!r}; it may have been deleted, or not stored.")
-
-
-def as_json(answer: msgspec.Struct, headers: dict[str, str] | None = None) -> Response:
-    """An answer of this API."""
-    return Response(msgspec.json.encode(answer), headers=headers, media_type="application/json")
-
-
-# --- query parameters ---
-
-
-def query_of(request: Request, allowed: tuple[str, ...]) -> dict[str, str]:
-    """The query's parameters. Raises InvalidRequest for one that is not served."""
-    query = dict(request.query_params)
-    for name in query:
-        if name not in allowed:
-            message = f"`{name[:64]}` is not supported here; allowed are {', '.join(allowed)}."
-            raise InvalidRequest(message, name, "unsupported_parameter")
-    return query
-
-
-def flag(given: str | None, name: str) -> bool:
-    """A boolean, false if it is not there. Raises InvalidRequest."""
-    if given not in (None, "true", "false"):
-        raise InvalidRequest(f"`{name}`: 'true' or 'false' is allowed, got {given!r}.", name)
-    return given == "true"
-
-
-def number(given: str, name: str, least: int, most: int) -> int:
-    """An integer. Raises InvalidRequest."""
-    try:
-        value = int(given) if given.isascii() and len(given) < 12 else most + 1
-    except ValueError:
-        value = most + 1
-    if not least <= value <= most:
-        raise InvalidRequest(f"`{name}`: an integer from {least} to {most} is allowed, got {given!r}.", name)
-    return value

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from mlx_server.app.database import StoreError
-from mlx_server.app.response_store import ChainTooLongError, Record, ResponseStore
+from mlx_server.app.conversation_store import KeptConversation
+from mlx_server.app.database import Database, StoreError
+from mlx_server.app.response_store import MIGRATIONS, ChainTooLongError, Record, ResponseStore
 
 MANY = 1 << 30
 DAY = 86_400.0
@@ -201,3 +202,77 @@ def test_database_of_a_newer_version_is_refused(open_store: Callable[..., Respon
     database.close()
     with pytest.raises(StoreError, match="was made by a newer version"):
         open_store(path)
+
+
+# --- items and conversations ---
+
+
+def held(store: ResponseStore, *asked: str, owner: str = "me") -> list[str]:
+    return sorted(record.id for record in run(store.holding(asked, owner, MANY)))
+
+
+def test_items_are_found_in_the_newest_response_that_has_them(open_store: Callable[..., ResponseStore]) -> None:
+    store = open_store()
+    put(store, Record("a", "me", None, b"r", b"i", item_ids=("1", "2")))
+    put(store, Record("b", "me", "a", b"r", b"i", item_ids=("2", "3")), Record("c", "you", None, b"r", b"i"))
+    assert held(store, "1") == ["a"]
+    assert held(store, "2", "3") == ["b"]
+    assert held(store, "1", "2", "4") == ["a", "b"]
+    assert held(store, "1", "2", owner="you") == []
+    with pytest.raises(ChainTooLongError):
+        run(store.holding(["1", "2"], "me", 3))
+    put(store, Record("b", "me", "a", b"r", b"i", item_ids=("3",)))
+    assert held(store, "2") == ["a"]
+    run(store.delete("a", "me"))
+    assert held(store, "1", "2", "3") == ["b"]
+
+
+def test_items_of_an_older_versions_responses_are_found(
+    open_store: Callable[..., ResponseStore], tmp_path: Path
+) -> None:
+    path = tmp_path / "old.sqlite3"
+    old = Database(path, "old store", MIGRATIONS[:1])
+    values = ("a", "me", None, 1e9, b'{"output":[{"id":"2"}]}', b'[{"id":"1"}]', b"")
+    run(old.change("INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values))
+    old.close()
+    store = open_store(path, clock=Clock())
+    assert held(store, "1") == held(store, "2") == ["a"]
+
+
+def begin(store: ResponseStore, id_: str, *items: bytes) -> None:
+    made = KeptConversation(id_, 1, b"{}")
+    run(store.conversations.create(made, "me", [(f"{id_}{n}", item) for n, item in enumerate(items)]))
+
+
+def test_conversations_share_the_limits_with_responses(open_store: Callable[..., ResponseStore]) -> None:
+    clock = Clock()
+    store = open_store(max_bytes=330_000, clock=clock)
+    begin(store, "old", b"x" * 100_000)
+    begin(store, "used", b"x" * 100_000)
+    clock.now += 1
+    put(store, record("a", size=50_000))
+    clock.now += 1
+    assert run(store.conversations.items("used", "me", MANY)) == [b"x" * 100_000]
+    clock.now += 1
+    put(store, record("b", size=100_000))
+    kept = [id_ for id_ in ("old", "used") if run(store.conversations.get(id_, "me"))]
+    assert (kept, ids(store, "a", "b")) == (["used"], ["a", "b"])
+    clock.now += DAY + 1
+    assert run(store.conversations.get("used", "me")) is None
+    assert run(store.conversations.items("used", "me", MANY)) is None
+    assert not run(store.conversations.add("used", "me", [("1", b"y")]))
+
+
+def test_conversation_is_its_owners(open_store: Callable[..., ResponseStore]) -> None:
+    conversations = open_store().conversations
+    run(conversations.create(KeptConversation("a", 1, b"{}"), "me", [("1", b"x")]))
+    assert run(conversations.get("a", "you")) is None
+    assert run(conversations.items("a", "you", MANY)) is None
+    assert run(conversations.page("a", "you", after=None, limit=9, ascending=True)) == []
+    assert run(conversations.item("a", "you", "1")) is None
+    assert run(conversations.holding(["1"], "you")) == []
+    assert not run(conversations.add("a", "you", [("2", b"y")]))
+    assert not run(conversations.update("a", "you", b"{}"))
+    assert not run(conversations.remove("a", "you", "1"))
+    assert not run(conversations.delete("a", "you"))
+    assert run(conversations.items("a", "me", MANY)) == [b"x"]

@@ -61,8 +61,8 @@ def test_unknown_fields_are_named_and_the_rest_is_served(scripted_server: Server
 
 def test_bad_request_names_the_field(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        ask(client, truncation="auto")
-    assert (caught.value.param, caught.value.code) == ("truncation", "unsupported_parameter")
+        ask(client, prompt={"id": "pmpt_1"})
+    assert (caught.value.param, caught.value.code) == ("prompt", "unsupported_parameter")
 
 
 def test_failure_before_the_first_event_is_a_status_code(client: openai.OpenAI) -> None:

@@ -174,9 +174,9 @@ def test_neighbours_of_a_constrained_request_say_what_they_always_say(smollm2_se
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"response_format": _format({"type": "nonsense"})}, "response_format.json_schema.schema"),
-        ({"response_format": _format({"$ref": "http://127.0.0.1:1/x"})}, "response_format.json_schema.schema"),
-        ({"response_format": {"type": "json_object", "schema": {"$ref": "#/nowhere"}}}, "response_format.schema"),
+        ({"response_format": _format({"type": "nonsense"})}, "response_format.json_schema.schema.type"),
+        ({"response_format": _format({"$ref": "http://127.0.0.1:1/x"})}, "response_format.json_schema.schema.$ref"),
+        ({"guided_json": {"$ref": "#/nowhere"}}, "guided_json.$ref"),
         ({"regex": "("}, "regex"),
         ({"grammar": "start: missing"}, "grammar"),
         ({"guided_json": "{"}, "guided_json"),

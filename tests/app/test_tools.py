@@ -147,13 +147,18 @@ def test_the_deprecated_form_is_answered_in_its_own_shape(smollm2_server: Server
 
 
 @pytest.mark.parametrize(
-    ("parameters", "reason"),
-    [({"type": "string"}, "object"), ({"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:1/"}}}, "")],
+    ("parameters", "path", "reason"),
+    [
+        ({"type": "string"}, "", "object"),
+        ({"properties": {"a": {"$ref": "http://127.0.0.1:1/"}}}, ".properties.a.$ref", "`$defs`"),
+    ],
 )
-def test_a_function_that_cannot_be_enforced_is_refused(smollm2_server: Server, parameters: Any, reason: str) -> None:
-    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+def test_a_strict_function_that_cannot_be_enforced_is_refused(
+    smollm2_server: Server, parameters: Any, path: str, reason: str
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters, "strict": True}}]
     body = {"messages": MESSAGES, "tools": tools, "tool_choice": "required"}
     answer = smollm2_server.post("/v1/chat/completions", body)
     assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "tools[0].function.parameters"
+    assert answer.json()["error"]["param"] == f"tools[0].function.parameters{path}"
     assert reason in answer.json()["detail"]

@@ -42,7 +42,12 @@ OPEN_RESPONSES_COMMIT = "18e565604fdf7a08ad3a06bbc30d1ddaee999ea4"
 
 REPLIES = (
     {"when": r"(?i)weather|use the tool|using the tool|magic_function|what is \d+ \+ \d+", "call": "*"},
-    {"when": r"(?i)joke", "say": "Why did the cat sit on the keyboard? To keep an eye on the mouse."},
+    {
+        "when": r"(?i)joke",
+        "say": "Why did the cat sit on the keyboard? To keep an eye on the mouse.",
+        "json": {"setup": "Why did the cat sit on the keyboard?", "punchline": "To keep an eye on the mouse."},
+    },
+    {"when": "(?i)reasoning", "say": "15 times 37 is 555.", "think": "15 * 37 = 555"},
     {"when": "", "say": "Hello there, my friend."},
 )
 """What the model says to the suites' questions."""
@@ -87,18 +92,9 @@ def langchain(name: str) -> Callable[[str], list[Result]]:
     def tried(root: str) -> list[Result]:
         report = INSTALLED / f"{name}.xml"
         report.unlink(missing_ok=True)
-        pytest = [str(BIN / "python"), "-m", "pytest", f"{HERE / 'langchain_suites.py'}::{name}", "-q", "--timeout=120"]
-        alone = [
-            "-p",
-            "no:cacheprovider",
-            "-c",
-            os.devnull,
-            f"--rootdir={HERE}",
-            f"--confcutdir={HERE}",
-            "-o",
-            "asyncio_mode=auto",
-        ]
-        output = run([*pytest, *alone, "--benchmark-disable", f"--junitxml={report}"], CONFORMANCE_ROOT=root)
+        options = ["-c", str(HERE / "langchain.ini"), f"--confcutdir={HERE}", f"--junitxml={report}"]
+        test = f"{HERE / 'langchain_suites.py'}::{name}"
+        output = run([str(BIN / "python"), "-m", "pytest", *options, test], CONFORMANCE_ROOT=root)
         if not report.exists():
             raise RuntimeError(output)
         return [case_of(case) for case in ElementTree.parse(report).iter("testcase")]

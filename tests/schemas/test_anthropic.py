@@ -125,7 +125,9 @@ def test_results_may_come_in_two_messages() -> None:
 
 def test_tools_and_their_choice() -> None:
     request = inside(tools=[{**WEATHER, **CACHED, "type": "custom", "strict": True}])
-    assert request.prompts[0].tools == (Tool("weather", "How it is", {"type": "object"}, True),)  # type: ignore[union-attr]
+    assert request.prompts[0].tools == (
+        Tool("weather", "How it is", {"type": "object"}, True, param="tools[0].input_schema"),
+    )  # type: ignore[union-attr]
     assert request.tool_use == ToolUse()
     choices = {
         "auto": ToolUse("auto"),

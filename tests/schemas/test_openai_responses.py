@@ -15,6 +15,7 @@ from mlx_server.schemas.generation import (
     Grammar,
     Message,
     Sampling,
+    Template,
     Tool,
     ToolUse,
 )
@@ -61,7 +62,9 @@ def refusal(**given: Any) -> InvalidRequest:
 
 def test_text_is_what_a_user_says() -> None:
     [prompt] = generation(input="Hi").prompts
-    assert prompt == ChatPrompt((Message("user", "Hi"),), param="input")
+    assert prompt == ChatPrompt(
+        (Message("user", "Hi"),), template=Template(effort_param="reasoning.effort"), param="input"
+    )
 
 
 def test_easy_messages_and_message_items_say_the_same() -> None:
@@ -203,7 +206,10 @@ def test_tools_are_flat(choice: Any, use: ToolUse, names: list[str]) -> None:
     asked = generation(tools=[ADD, MUL], tool_choice=choice)
     [prompt] = asked.prompts
     assert isinstance(prompt, ChatPrompt)
-    tools = {"add": Tool("add", "Adds.", SCHEMA, True), "mul": Tool("mul")}
+    tools = {
+        "add": Tool("add", "Adds.", SCHEMA, True, param="tools[0].parameters"),
+        "mul": Tool("mul", param="tools[1].parameters"),
+    }
     assert prompt.tools == tuple(tools[name] for name in names)
     assert asked.tool_use == use
     assert generation(tools=[ADD], parallel_tool_calls=False).tool_use == ToolUse("auto", parallel=False)
@@ -251,8 +257,8 @@ def test_values_that_change_nothing_here_are_named(given: dict[str, Any], ignore
 PICTURE = {"type": "input_image", "image_url": "https://example.com/a.png"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"truncation": "auto"}, "truncation"),
-    ({"conversation": "conv_1"}, "conversation"),
+    ({"truncation": "some"}, "truncation"),
+    ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation"),
     ({"prompt": {"id": "p"}}, "prompt"),
     ({"n": 2}, "n"),
     ({"max_tokens": 3}, "max_tokens"),
@@ -281,7 +287,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"role": "user"}]}, "input[0].content"),
     ({"input": [{"content": "a"}]}, "input[0].role"),
     ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].id"),
     ({"input": [{"type": "function_call", "name": "a", "arguments": ""}]}, "input[0].call_id"),
     ({"input": [CALL, {"type": "function_call_output", "call_id": "c1"}]}, "input[1].output"),
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].image_url"),
@@ -300,3 +306,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("given", "param"), REFUSED)
 def test_what_cannot_be_served_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     assert refusal(**given).param == param
+
+
+def test_truncation_lets_the_oldest_go() -> None:
+    for given, drops in (({"truncation": "auto"}, True), ({"truncation": "disabled"}, False), ({}, False)):
+        [prompt] = generation(**given).prompts
+        assert isinstance(prompt, ChatPrompt)
+        assert prompt.drops_oldest is drops

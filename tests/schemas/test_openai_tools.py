@@ -44,7 +44,11 @@ def _allowed(mode: str, *names: str) -> dict[str, Any]:
 def test_tools_keep_their_order_and_what_they_say() -> None:
     described = _tool("get_weather", description="Tells it.", parameters=SCHEMA, strict=True)
     tools, use = _tools(tools=[described, _tool("a-b.c"), _tool("x" * 128, parameters=None, strict=None)])
-    assert tools == (Tool("get_weather", "Tells it.", SCHEMA, True), Tool("a-b.c"), Tool("x" * 128))
+    assert tools == (
+        Tool("get_weather", "Tells it.", SCHEMA, True, param="tools[0].function.parameters"),
+        Tool("a-b.c", param="tools[1].function.parameters"),
+        Tool("x" * 128, param="tools[2].function.parameters"),
+    )
     assert use == ToolUse()
 
 
@@ -91,7 +95,8 @@ def test_choice_says_which_tools_may_or_must_be_called(fields: dict[str, Any], u
 )
 def test_deprecated_functions_are_tools_that_are_called_one_at_a_time(fields: dict[str, Any], use: ToolUse) -> None:
     given = [{"name": "f", "description": "Does it.", "parameters": SCHEMA}, {"name": "g"}]
-    assert _tools(functions=given, **fields) == ((Tool("f", "Does it.", SCHEMA), Tool("g")), use)
+    tools = (Tool("f", "Does it.", SCHEMA, param="functions[0].parameters"), Tool("g", param="functions[1].parameters"))
+    assert _tools(functions=given, **fields) == (tools, use)
 
 
 F = [_tool("f")]

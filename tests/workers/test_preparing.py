@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from mlx_server.schemas.generation import ChatPrompt, Media, Message
+from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message
+from mlx_server.schemas.shown import UNSEEN
 from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.scripted import ScriptedHandler
 from mlx_server.workers.preparing import Preparing
@@ -32,3 +33,17 @@ async def _cancel_and_decode() -> None:
     for task in slow:
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+class _Blind(ScriptedHandler):
+    """Decodes nothing."""
+
+    kinds = ()
+
+
+def test_what_a_tool_shows_is_not_decoded_for_a_model_that_can_not_see_it() -> None:
+    picture = Media("image", b'{"decode_s": 3600}', 0, "file")
+    request = GenerationRequest((ChatPrompt((Message("tool", "", media=(picture,)),)),), 8)
+    made = asyncio.run(Preparing().decoded(request, _Blind()))
+    assert made.ignored == ("file",)
+    assert made.prompts == (ChatPrompt((Message("tool", UNSEEN["image"]),)),)

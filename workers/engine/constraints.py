@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import mlx.core as mx
 import numpy as np
-from llguidance import LLMatcher
 
+from mlx_server.workers.engine.distinct import Matcher
 from mlx_server.workers.engine.thinking import ThinkingState
 
 
@@ -40,7 +40,7 @@ class Follower:
 class GrammarMask(Follower):
     """Allows what a grammar allows. It begins after the reasoning, which it leaves alone."""
 
-    def __init__(self, matcher: LLMatcher, eos: set[int], thinking: ThinkingState | None, emitted: list[int]) -> None:
+    def __init__(self, matcher: Matcher, eos: set[int], thinking: ThinkingState | None, emitted: list[int]) -> None:
         self._matcher = matcher
         self._eos = mx.array(sorted(eos), mx.uint32)
         self._thinking = thinking
@@ -70,6 +70,8 @@ class GrammarMask(Follower):
                 raise GrammarError(self._matcher.get_error())
             return mx.zeros((1, vocab_size), mx.bool_).at[:, self._eos].add(True)
         packed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if not packed.any():
+            raise GrammarError("nothing may follow that differs from what is there")
         return mx.array(np.unpackbits(packed, bitorder="little")[:vocab_size].astype(np.bool_))[None]
 
 

@@ -23,7 +23,7 @@ def message_at(prompts: PromptMaker, question: KnownOf, tokens: list[int], place
     def reaches(count: int) -> int:
         """How many of the tokens the first messages have."""
         fewer = replace(prompt, messages=prompt.messages[:count], continues_last=False, opens_answer=False)
-        return common(prompts.tokens(fewer, question.tool_use), tokens)
+        return common(prompts.tokens(fewer, question.tool_use, question.tenant), tokens)
 
     counts = range(1, len(prompt.messages))
     try:

@@ -46,7 +46,10 @@ def trial(tokens: LLTokenizer, grammar: str) -> str | None:
 
 def reason_of(matcher: LLMatcher) -> str | None:
     """What llguidance says of an error, without what it prints for its makers; None if there is none."""
-    return matcher.get_error().partition("\n")[0][:MAX_REASON] or None
+    first, _, more = matcher.get_error().partition("\n")
+    if first == "regex parse error:":  # a drawing of the pattern, and then the reason
+        first = f"{first} {more.rpartition('error: ')[2].partition(chr(10))[0]}"
+    return first[:MAX_REASON] or None
 
 
 def lowest(mask: bytes) -> int | None:

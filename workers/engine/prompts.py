@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
@@ -20,19 +19,22 @@ from mlx_server.schemas.generation import (
     Prompt,
     Sampling,
     TextPrompt,
-    Tool,
     ToolUse,
+    in_force,
 )
+from mlx_server.workers.engine.call_grammars import CallGrammars
 from mlx_server.workers.engine.dialect import Dialect, Speech
+from mlx_server.workers.engine.distinct import Matcher
 from mlx_server.workers.engine.fill_in import fill_in
 from mlx_server.workers.engine.marked import common, marked_beginnings
 from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_index import as_ids
 from mlx_server.workers.engine.render import ChatRenderer, Rendered, TemplateDefaults
+from mlx_server.workers.engine.shortening import shortest_cut
 from mlx_server.workers.engine.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat
-from mlx_server.workers.engine.tool_grammar import blame, enforced, special_tokens, tool_grammar
+from mlx_server.workers.engine.tool_grammar import enforced, special_tokens
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.sequence import Sequence
 
@@ -50,18 +52,21 @@ UNKNOWN_CONTEXT = 1 << 15
 
 NO_TOOLS = ToolUse("none")
 
-OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+ROOM_SHARE = 8
+"""Of a context that a conversation would overflow, this part is left to the answer: an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became.
-    `ignored` are the paths of the request's fields that change nothing with this model."""
+    `ignored` are the paths of the request's fields that change nothing with this model, `dropped` is how many messages
+    were left out."""
 
     tokens: list[int]
     format: ToolFormat
     media: MediaInputs | None = None
     ignored: tuple[str, ...] = ()
+    dropped: int = 0
 
 
 class PromptMaker:
@@ -85,12 +90,12 @@ class PromptMaker:
         self._vocab_size = vocab_size
         self._longest_token = max(map(len, tokenizer.get_vocab()))
         self._context_length = context_length
-        self._defaults = model_defaults
+        self.model_defaults = model_defaults
         self._vocabulary = vocabulary
         self._format = dialect.format
         self._marks = dialect.thinking
         self._finds_marks = finds_marks
-        self._special = special_tokens(tokenizer, vocabulary)
+        self._calls = CallGrammars(vocabulary, special_tokens(tokenizer, vocabulary))
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
     def close(self) -> None:
@@ -100,17 +105,19 @@ class PromptMaker:
 
     def sequences(self, ticket: int, request: GenerationRequest) -> list[Sequence]:
         """One sequence for each choice of each prompt. Raises InvalidRequest."""
-        sampling = with_defaults(request.sampling, self._defaults, OPENAI_DEFAULTS)
+        sampling = in_force(request.sampling, self.model_defaults)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
         sequences: list[Sequence] = []
+        owner = request.tenant if request.use_cache else None
         for prompt in request.prompts:
-            read = self.read(prompt, request.tool_use)
+            read = self.read(prompt, request.tool_use, owner)
             check_scored(request, read)
             tokens, format_ = read.tokens or self._start(), read.format
             budget, ignored = request.thinking_budget, read.ignored
             if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
                 budget, ignored = None, (*ignored, request.budget_param)
+            grammar, relaxed = self._grammar(prompt, request, format_)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -119,7 +126,7 @@ class PromptMaker:
                 request.limits,
                 continues_text=not isinstance(prompt, ChatPrompt) or prompt.continues_last,
                 prefix=SharedPrefix(request.n) if request.n > 1 else None,
-                grammar=self._grammar(prompt, request, format_),
+                grammar=grammar,
                 speech=speech_of(prompt, request, format_),
                 thinking=self._thinking(tokens, prompt),
                 thinking_budget=budget,
@@ -130,37 +137,33 @@ class PromptMaker:
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
-                ignored=ignored,
+                ignored=(*request.ignored, *ignored, *relaxed),
+                dropped_messages=read.dropped,
                 media=read.media,
-                marks=self._marked(prompt, request.tool_use, tokens) if request.use_cache else (),
+                marks=self._marked(prompt, request, tokens) if request.use_cache else (),
                 ids=as_ids(tokens) if request.use_cache else None,
             )
             sequences += [first, *(choice_of(first, i) for i in range(1, request.n))]
         return sequences
 
-    def _grammar(self, prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> LLMatcher | None:
-        """What the answer to this prompt must be. Raises InvalidRequest."""
-        if isinstance(prompt, ChatPrompt):
-            calls = tool_grammar(format_, prompt.tools, request.tool_use, request.grammar, self._special)
-            if calls is not None:
-                return self._calls_matcher(calls, prompt.tools)
-        return None if request.grammar is None else self._vocabulary.compile(request.grammar)
-
-    def _calls_matcher(self, source: str, tools: tuple[Tool, ...]) -> LLMatcher:
-        try:
-            return self._vocabulary.matcher(source, "tools")
-        except InvalidRequest:
-            blame(tools, self._vocabulary.objection)
-            raise
+    def _grammar(
+        self, prompt: Prompt, request: GenerationRequest, format_: ToolFormat
+    ) -> tuple[Matcher | None, tuple[str, ...]]:
+        """What the answer to this prompt must be, and the paths of what is not enforced. Raises InvalidRequest."""
+        content = request.grammar
+        if isinstance(prompt, ChatPrompt) and enforced(prompt.tools, request.tool_use, content):
+            return self._calls.matcher(format_, prompt.tools, request.tool_use, content)
+        if content is None:
+            return None, ()
+        return self._vocabulary.compile(content), self._vocabulary.enforced(content).ignored
 
     def _thinking(self, tokens: list[int], prompt: Prompt) -> ThinkingStart | None:
         """Where an answer to this conversation stands: reasoning is open, has been closed, or may come."""
         if self._marks is None or not isinstance(prompt, ChatPrompt):
             return None
         thinks = starts_thinking(self._tokenizer, tokens)
-        closed = self._tokenizer.rfind_think_end(tokens)
         # A template that forbids reasoning ends with an empty block of it.
-        just_closed = closed >= 0 and len(tokens) - closed <= len(self._marks.end_ids) + NEAR_END
+        just_closed = self._tokenizer.rfind_think_end(tokens[-len(self._marks.end_ids) - NEAR_END :]) >= 0
         return ThinkingStart(self._marks, thinks=thinks, may_think=not thinks and not just_closed)
 
     def _text(self, prompt: Prompt, tokens: list[int]) -> str:
@@ -175,9 +178,9 @@ class PromptMaker:
         )
         return [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
 
-    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, owner: str | None = None) -> list[int]:
         """A prompt's token ids, none of them beyond the vocabulary, none for an empty text. Raises InvalidRequest."""
-        return self.read(prompt, tool_use).tokens
+        return self.read(prompt, tool_use, owner).tokens
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Tokens as the vocabulary writes them; empty for an id that has no token."""
@@ -189,13 +192,14 @@ class PromptMaker:
         self._check_ids(ids, "tokens")
         return str(self._tokenizer.decode(ids))
 
-    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS) -> Read:
-        """A prompt's tokens, none of them beyond the vocabulary, and what it shows. Raises InvalidRequest."""
+    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS, owner: str | None = None) -> Read:
+        """A prompt's tokens, none of them beyond the vocabulary, and what it shows. What `owner` has sent before is
+        not tokenised again; for None nothing is kept. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
-                rendered, field = self._render(prompt, tool_use), prompt.param
+                (rendered, dropped), field = self._fitting(prompt, tool_use, owner), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
-                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored)
+                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored, dropped)
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
                 read, field = Read(self._encode(prompt), self._format), "prompt"
@@ -204,20 +208,28 @@ class PromptMaker:
         self._check_ids(read.tokens, field)
         return read
 
-    def _marked(self, prompt: Prompt, tool_use: ToolUse, tokens: list[int]) -> tuple[int, ...]:
+    def _fitting(self, prompt: ChatPrompt, tool_use: ToolUse, owner: str | None) -> tuple[Rendered, int]:
+        """The prompt, and how many messages were left out of it. Raises InvalidRequest."""
+        if not prompt.drops_oldest or self._context_length is None:
+            return self._render(prompt, tool_use, owner), 0
+        return shortest_cut(
+            prompt, lambda shorter: self._render(shorter, tool_use, owner), self._context_length, ROOM_SHARE
+        )
+
+    def _marked(self, prompt: Prompt, request: GenerationRequest, tokens: list[int]) -> tuple[int, ...]:
         """The lengths of the prompt's beginnings that its client marks."""
         if not self._finds_marks or not isinstance(prompt, ChatPrompt):
             return ()
         found = []
         for shorter in marked_beginnings(prompt):
             with contextlib.suppress(InvalidRequest):  # some templates refuse a conversation that ends there
-                found.append(common(self.tokens(shorter, tool_use), tokens))
+                found.append(common(self.tokens(shorter, request.tool_use, request.tenant), tokens))
         return tuple(found)
 
-    def _render(self, prompt: ChatPrompt, tool_use: ToolUse) -> Rendered:
+    def _render(self, prompt: ChatPrompt, tool_use: ToolUse, owner: str | None) -> Rendered:
         try:
             self._check_length(sum(len(message.content) for message in prompt.messages), "messages")
-            return self.renderer.render(prompt, tool_use)
+            return self.renderer.render(prompt, tool_use, owner)
         except InvalidRequest as error:
             if error.param == "messages":
                 error.param = prompt.param
@@ -229,9 +241,9 @@ class PromptMaker:
         if self._context_length is not None and tokens > self._context_length:
             raise too_long(tokens, self._context_length, field, " or more")
 
-    def _check_ids(self, ids: Iterable[int], field: str) -> None:
+    def _check_ids(self, ids: Collection[int], field: str) -> None:
         """The model looks ids up without checking them. Raises InvalidRequest."""
-        for id_ in ids:
+        for id_ in (min(ids), max(ids)) if ids else ():
             if not 0 <= id_ < self._vocab_size:
                 raise InvalidRequest(
                     f"`{field}`: token id {id_} is not in the vocabulary (0 to {self._vocab_size - 1}).", field
@@ -294,12 +306,3 @@ def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> In
         " maximum). Please reduce the length of the messages."
     )
     return InvalidRequest(message, field, "context_length_exceeded")
-
-
-def with_defaults(given: Sampling, *defaults: Sampling) -> Sampling:
-    """What the client asked for; where it is silent, the first of the defaults that is not."""
-    filled = {}
-    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
-        values = (getattr(sampling, name) for sampling in (given, *defaults))
-        filled[name] = next((value for value in values if value is not None), None)
-    return msgspec.structs.replace(given, **filled)

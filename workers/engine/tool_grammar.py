@@ -10,8 +10,10 @@ from llguidance import LLMatcher
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
+from mlx_server.workers.engine.json_schema import Enforceable, enforceable
+from mlx_server.workers.engine.schema_search import JSON_STYLE, Objection, settled
 from mlx_server.workers.engine.tool_formats import ToolFormat, answer_format
-from mlx_server.workers.engine.vocabulary import JSON_STYLE, Vocabulary, source_of
+from mlx_server.workers.engine.vocabulary import Vocabulary, source_of
 
 MOST_CALLS = 16
 """Calls of one answer; a model that may go on calling sometimes never stops."""
@@ -20,6 +22,8 @@ COMPOSED = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additionalP
 """Keywords beside which `properties` is not the whole list."""
 
 NEWLINE = r'"\n"'
+
+Schema = dict[str, Any]
 
 Special = Callable[[str], int | None]
 """The id of the special token that a text is, else None."""
@@ -49,8 +53,13 @@ def tool_grammar(
     tool_use: ToolUse,
     content: Grammar | None,
     special: Special,
+    arguments: Callable[[int, Tool], Schema] | None = None,
+    content_source: Callable[[Grammar], str] = source_of,
 ) -> str | None:
     """The grammar of an answer after its reasoning; None if nothing about calls is enforced.
+
+    `arguments` gives the schemas that are enforced of functions, as llguidance takes them; by default those that are
+    known to be enforceable.
 
     With calls that must be made, `content` is not looked at: such an answer has no text. Otherwise the answer is
     text, or what `content` allows, or calls. Calls are Hermes' JSON between the marks of `answer_format`, in which
@@ -59,15 +68,14 @@ def tool_grammar(
     if not enforced(tools, tool_use, content):
         return None
     format_ = answer_format(native, tool_use, enforced=True)
-    named = tool_use.choice == "named"
-    callable_ = [(index, tool) for index, tool in enumerate(tools) if not named or tool.name == tool_use.name]
-    if not callable_:
-        raise InvalidRequest(f"`tool_choice` names {tool_use.name!r}, which is not in `tools`.", "tool_choice")
-    most = MOST_CALLS if tool_use.parallel and not named else 1
+    callable_ = callable_tools(tools, tool_use)
+    most = MOST_CALLS if tool_use.parallel and tool_use.choice != "named" else 1
+    schema_of = arguments or (lambda index, tool: enforced_arguments(index, tool).schema)
     rules = [f"body: {' | '.join(f'call_{index}' for index, _ in callable_)}"]
     for index, tool in callable_:
-        head = literal(f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": ')
-        rules.append(f"call_{index}: {head} %json {json.dumps(arguments_schema(index, tool))} {literal('}')}")
+        head = literal(head_of(tool))
+        schema = {**schema_of(index, tool), "x-guidance": JSON_STYLE}
+        rules.append(f"call_{index}: {head} %json {json.dumps(schema)} {literal('}')}")
     rules.append(f"rest: {NEWLINE} body {NEWLINE} {mark(format_.end, special)}")
     opening = mark(format_.start, special)
     if tool_use.choice != "auto" or content is not None:
@@ -76,7 +84,21 @@ def tool_grammar(
         rules.append("start: calls" if tool_use.choice != "auto" else "start: calls | @content")
     else:
         rules += mixed_rules(native, format_, most, special)
-    return grammar(rules, content if tool_use.choice == "auto" else None)
+    return grammar(rules, content if tool_use.choice == "auto" else None, content_source)
+
+
+def head_of(tool: Tool) -> str:
+    """What stands in a call before the arguments."""
+    return f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
+
+
+def callable_tools(tools: tuple[Tool, ...], tool_use: ToolUse) -> list[tuple[int, Tool]]:
+    """Those that may be called, with their places. Raises InvalidRequest if there are none."""
+    named = tool_use.choice == "named"
+    found = [(index, tool) for index, tool in enumerate(tools) if not named or tool.name == tool_use.name]
+    if not found:
+        raise InvalidRequest(f"`tool_choice` names {tool_use.name!r}, which is not in `tools`.", "tool_choice")
+    return found
 
 
 def mixed_rules(native: ToolFormat, format_: ToolFormat, most: int, special: Special) -> Iterable[str]:
@@ -92,12 +114,12 @@ def mixed_rules(native: ToolFormat, format_: ToolFormat, most: int, special: Spe
     yield f"TEXT: {anything}" + (f" & ~({anything} {literal(foreign)} {anything})" if foreign else "")
 
 
-def grammar(rules: list[str], content: Grammar | None) -> str:
+def grammar(rules: list[str], content: Grammar | None, content_source: Callable[[Grammar], str]) -> str:
     """llguidance's grammar of these rules, where `@content` is what the text must be."""
     lark = "\n".join(["%llguidance {}", *rules])
     if content is None:
         return LLMatcher.grammar_from_lark(lark)
-    source = source_of(content)
+    source = content_source(content)
     composed = content.kind in ("json_schema", "regex")
     inner = json.loads(source)["grammars"][0] if composed else {"lark_grammar": source}
     return json.dumps({"grammars": [{"name": "calls", "lark_grammar": lark}, {**inner, "name": "content"}]})
@@ -113,7 +135,7 @@ def arguments_schema(index: int, tool: Tool) -> dict[str, Any]:
     kind = schema.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
         raise refused(index, tool, f"a function's arguments are an object, so `type` must be 'object', not {kind!r}")
-    schema = {**schema, "type": "object", "x-guidance": JSON_STYLE}
+    schema = {**schema, "type": "object"}
     properties = schema.get("properties")
     if isinstance(properties, dict) and not any(word in schema for word in COMPOSED):
         required = schema.get("required", [])
@@ -122,18 +144,28 @@ def arguments_schema(index: int, tool: Tool) -> dict[str, Any]:
     return schema
 
 
-def blame(tools: tuple[Tool, ...], objection: Callable[[str], str | None]) -> None:
-    """Raise InvalidRequest for the first tool whose arguments can't be enforced: `objection` says of a grammar why."""
-    for index, tool in enumerate(tools):
-        schema = LLMatcher.grammar_from_json_schema(json.dumps(arguments_schema(index, tool)))
-        if reason := objection(schema):
-            raise refused(index, tool, f"can't be enforced: {' '.join(reason.split())}")
+def enforced_arguments(index: int, tool: Tool, objection: Objection | None = None) -> Enforceable:
+    """What is enforced of a call's arguments; with an `objection`, so much that there is none. Raises InvalidRequest
+    for what a strict function's schema asks for and can't be had."""
+    schema, param = arguments_schema(index, tool), param_of(index, tool)
+    try:
+        if objection is None:
+            return enforceable(schema, param, guaranteed=tool.strict)
+        return settled(schema, param, objection, guaranteed=tool.strict)
+    except InvalidRequest as error:
+        message = f"{error.message} This is a schema of the function {tool.name!r}."
+        raise InvalidRequest(message, error.param, "invalid_function_parameters") from None
+
+
+def param_of(index: int, tool: Tool) -> str:
+    """Where a function's schema stands in the request."""
+    return tool.param or f"tools[{index}].function.parameters"
 
 
 def refused(index: int, tool: Tool, reason: str) -> InvalidRequest:
     """The refusal of a function's schema."""
-    field = f"tools[{index}].function.parameters"
-    return InvalidRequest(f"`{field}` (of {tool.name!r}): {reason}", field, "invalid_function_parameters")
+    param = param_of(index, tool)
+    return InvalidRequest(f"`{param}` (of {tool.name!r}): {reason}", param, "invalid_function_parameters")
 
 
 def mark(text: str, special: Special) -> str:

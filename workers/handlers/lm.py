@@ -97,6 +97,7 @@ class LanguageHandler(WritingHandler):
             grammars=True,
             dimensions=embedding.dimensions,
             scoring="embedding_similarity" if embedding.maker else None,
+            sampling=self._prompts.model_defaults,
         )
 
     def _variant(self, adapter: str | None) -> str:

@@ -112,6 +112,7 @@ class VisionHandler(WritingHandler):
             media=inputs.kinds,
             dimensions=embedding.dimensions,
             scoring="embedding_similarity" if embedding.maker else None,
+            sampling=self._prompts.model_defaults,
         )
 
     @property

@@ -139,7 +139,7 @@ class WritingHandler(SteppingHandler):
 
     def known(self, question: KnownOf) -> Known:
         """What is kept, and where the prompt differs from what is most alike. Raises InvalidRequest."""
-        read = self._prompts.read(question.prompt, question.tool_use)
+        read = self._prompts.read(question.prompt, question.tool_use, question.tenant)
         places = () if read.media is None else read.media.places
         variant = self._variant(question.adapter)
         owners = (owner_of(tenant, variant) for tenant in (question.tenant, EVERYBODY))

@@ -13,6 +13,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
 from mlx_server.app.errors import Answer
 from mlx_server.schemas import openai_responses
+from mlx_server.schemas.generation import Sampling, in_force
 from mlx_server.schemas.messages import (
     ChosenToken,
     Finished,
@@ -31,9 +32,13 @@ TOKEN = TokenLogprob("Hi", b"Hi", -0.5)
 TOOL = {"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": True, "description": "Adds."}
 
 
-def encoder(**given: Any) -> ResponsesEncoder:
+MODELS = Sampling(temperature=0.6)
+
+
+def encoder(defaults: Sampling | None = MODELS, **given: Any) -> ResponsesEncoder:
     body = json.dumps({"input": "Hello", **given}).encode()
-    return ResponsesEncoder(HEAD, Turn(parse(body, openai_responses.decoder, HARMLESS)[0]), store=True)
+    turn = Turn(parse(body, openai_responses.decoder, HARMLESS)[0])
+    return ResponsesEncoder(HEAD, turn, lambda asked: defaults and in_force(asked, defaults), store=True)
 
 
 def finished(reason: FinishReason = "stop") -> Finished:
@@ -252,3 +257,22 @@ def holds(shown: Any, given: Any) -> bool:
     if isinstance(given, list):
         return len(shown) == len(given) and all(map(holds, shown, given))
     return bool(shown == given)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "given", "told"),
+    [
+        (Sampling(), {}, (1.0, 1.0, 0.0, 0.0)),
+        (Sampling(temperature=0.6, top_p=0.95), {}, (0.6, 0.95, 0.0, 0.0)),
+        (MODELS, {"temperature": 0, "top_p": 0.5, "presence_penalty": 1}, (0.0, 0.5, 1.0, 0.0)),
+        (MODELS, {"temperature": None, "frequency_penalty": -1}, (0.6, 1.0, 0.0, -1.0)),
+        (None, {"top_p": 0.5}, (None, 0.5, 0.0, 0.0)),
+    ],
+)
+def test_answers_tell_the_numbers_in_force(
+    defaults: Sampling | None, given: dict[str, Any], told: tuple[float | None, ...]
+) -> None:
+    created, *_, last = streamed(encoder(defaults, **given), [finished()])
+    for answer in (created.response, last.response, response(encoder(defaults, **given).whole([finished()]))):
+        penalties = answer.presence_penalty, answer.frequency_penalty
+        assert (answer.temperature, answer.top_p, *penalties) == told

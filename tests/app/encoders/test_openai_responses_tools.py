@@ -36,7 +36,8 @@ TOOLS: list[dict[str, Any]] = [
 
 def encoder(**given: Any) -> ResponsesEncoder:
     body = json.dumps({"input": "Hello", "tools": TOOLS, **given}).encode()
-    return ResponsesEncoder(HEAD, Turn(parse(body, openai_responses.decoder, HARMLESS)[0]), store=True)
+    turn = Turn(parse(body, openai_responses.decoder, HARMLESS)[0])
+    return ResponsesEncoder(HEAD, turn, lambda asked: asked, store=True)
 
 
 def called(name: str, arguments: str, call: int = 0) -> list[Part | Finished]:

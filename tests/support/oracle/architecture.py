@@ -137,6 +137,8 @@ class Player:
         step = step_of(prompt) if self._replies is None else reply_to(prompt, self._replies)
         texts = [said_in(step, xml=self._xml), *([json.dumps(step["json"])] if "json" in step else [])]
         thoughts = (f"<think>\n{step.get('think', 'So be it.')}\n</think>", "<think>\n\n</think>")
+        if self._replies is not None and "think" not in step:
+            thoughts = ()
         heads = (*(thought + lines for thought in thoughts for lines in ("\n\n", "")), "")
         turns = (f"assistant\n{head}{text}<|im_end|>" for text in texts for head in heads)
         return [self._tokenizer.encode(turn, add_special_tokens=False).ids for turn in turns]
@@ -156,8 +158,9 @@ def step_of(prompt: str) -> Step:
 
 
 def reply_to(prompt: str, replies: list[dict[str, Any]]) -> Step:
-    """The step of the first of `replies` whose regular expression `when` is found in what the user said last; its `json`
-    is said where a grammar forbids the rest.
+    """The step of the first of `replies` whose regular expression `when` is found in what the user said last.
+
+    Its `json` is said where a grammar forbids the rest, and it thinks only where it has a `think`.
 
     `{"call": "*"}` calls the function that is named there, else the first that is offered, with plausible arguments;
     without tools it is passed over. After a tool's result the answer is that result.

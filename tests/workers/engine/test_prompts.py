@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.templates import with_template
 
 from mlx_server.schemas.errors import InvalidRequest
@@ -19,9 +20,10 @@ from mlx_server.schemas.generation import (
     TokenPrompt,
     Tool,
     ToolUse,
+    in_force,
 )
 from mlx_server.workers.engine.dialect import Dialect
-from mlx_server.workers.engine.prompts import PromptMaker, with_defaults
+from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.model
@@ -127,10 +129,10 @@ def test_sampling_is_the_clients_then_the_models_then_openais(maker: PromptMaker
     assert (sampling.seed, sampling.repetition_penalty) == (5, None)
 
 
-def test_with_defaults_keeps_what_has_no_default() -> None:
+def test_sampling_in_force_keeps_what_has_no_default() -> None:
     given = Sampling(presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
-    filled = with_defaults(given, Sampling(temperature=0.5, seed=9), Sampling(temperature=1.0, top_p=1.0))
-    assert filled == Sampling(temperature=0.5, top_p=1.0, presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
+    filled = in_force(given, Sampling(temperature=0.5, seed=9))
+    assert filled == Sampling(0.5, 1.0, top_k=0, min_p=0.0, presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
 
 
 def test_a_model_without_a_template_refuses_conversations(tokenizer: Any, tmp_path: Path, smollm2: Path) -> None:
@@ -266,9 +268,23 @@ def test_model_that_does_not_reason_can_be_told_not_to(maker: PromptMaker) -> No
         return ChatPrompt((Message("user", "hi"),), template=Template(thinking=thinking))
 
     assert maker.tokens(prompt(False), ToolUse()) == maker.tokens(prompt(None), ToolUse())
-    for thinking, ignored in ((True, ("thinking",)), (None, ("thinking_budget",))):
+    for thinking, ignored in ((True, ("thinking", "thinking_budget")), (None, ("thinking_budget",))):
         [sequence] = maker.sequences(1, GenerationRequest((prompt(thinking),), 8, thinking_budget=5, ignored=("x",)))
         assert sequence.ignored == ("x", *ignored)
+
+
+def test_a_conversation_that_may_be_shortened_is_as_short_as_the_context_wants(maker: PromptMaker) -> None:
+    said = [("system", "Be brief."), ("user", "word " * 40), ("assistant", "ok"), ("user", "Hello")]
+    prompt = ChatPrompt(tuple(Message(role, text) for role, text in said), param="input")
+    refusal = _refusal(maker, GenerationRequest((prompt,), 8))
+    assert (refusal.param, refusal.code) == ("input", "context_length_exceeded")
+    [cut] = maker.sequences(1, GenerationRequest((replace(prompt, drops_oldest=True),), 99))
+    short = ChatPrompt((prompt.messages[0], prompt.messages[3]), drops_oldest=True)
+    [whole] = maker.sequences(1, GenerationRequest((short,), 99))
+    assert (cut.prompt, cut.dropped_messages, whole.dropped_messages) == (whole.prompt, 2, 0)
+    assert cut.max_tokens == CONTEXT - len(cut.prompt)
+    too_long = ChatPrompt((Message("user", "word " * 80),), param="input", drops_oldest=True)
+    assert _refusal(maker, GenerationRequest((too_long,), 8)).code == "context_length_exceeded"
 
 
 PATTERNS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from support.markup import Read, through
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
+from mlx_server.workers.engine.call_grammars import CallGrammars
 from mlx_server.workers.engine.dialect import Dialect, Speech
 from mlx_server.workers.engine.tool_formats import HERMES, ToolFormat, answer_format
-from mlx_server.workers.engine.tool_grammar import arguments_schema, blame, enforced, special_tokens, tool_grammar
+from mlx_server.workers.engine.tool_grammar import arguments_schema, enforced, special_tokens, tool_grammar
 from mlx_server.workers.engine.vocabulary import Vocabulary
 
 SEARCH = Tool(
@@ -118,9 +120,11 @@ def load(folder: Path, *special: str) -> Writer:
 
 
 @pytest.fixture(scope="module")
-def writer(smollm2: Path) -> Writer:
+def writer(smollm2: Path) -> Iterator[Writer]:
     """Marks are plain text for this tokenizer."""
-    return load(smollm2)
+    writer = load(smollm2)
+    yield writer
+    writer.vocabulary.close()
 
 
 @pytest.fixture(scope="module")
@@ -240,31 +244,67 @@ def test_nothing_is_enforced_where_nothing_must_be(writer: Writer) -> None:
     assert [enforced(loose, use, None) for use in (ToolUse(), ToolUse("required"))] == [False, True]
 
 
-def _require(writer: Writer, tools: tuple[Tool, ...]) -> None:
-    """As a worker does: the whole grammar is tried, and only a refused one has its tools looked at."""
-    source = tool_grammar(HERMES, tools, ToolUse("required"), None, writer.special)
-    assert source is not None
-    assert LLMatcher.validate_grammar(source)
-    blame(tools, LLMatcher.validate_grammar)
+def _required(writer: Writer, *tools: Tool) -> tuple[LLMatcher, tuple[str, ...]]:
+    """As a worker does: a matcher, and what is not enforced."""
+    return CallGrammars(writer.vocabulary, writer.special).matcher(HERMES, tools, ToolUse("required"), None)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "reason"),
-    [
-        ({"type": "object", "properties": {"a": {"type": "strin"}}}, "strin"),
-        ({"type": "object", "not": {}}, "not"),
-        ({"type": "string"}, "'object'"),
-        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/gone"}}}, "gone"),
-    ],
-)
-def test_a_schema_that_can_not_be_enforced_is_refused_by_name(
-    writer: Writer, parameters: dict[str, Any], reason: str
+UNENFORCEABLE = [
+    ({"properties": {"a": {"type": "strin"}}}, "properties.a.type", "strin"),
+    ({"properties": {"a": {"$ref": "#/$defs/gone"}}}, "properties.a.$ref", "gone"),
+    ({"properties": {"a": {"pattern": r"(a)\1"}}}, "properties.a.pattern", "a reference back"),
+    ({"properties": {"a": {"pattern": "(["}}}, "properties.a", "unclosed character class"),
+    ({"properties": {"a": {"items": {"pattern": r"\bfoo\b"}}}}, "properties.a.items", "say it without"),
+    ({"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"enum": []}}}, "$defs.b", "nothing satisfies"),
+    ({"properties": {"a": {"not": {"maxLength": 3}}}}, "properties.a.not", "say what is allowed"),
+    ({"patternProperties": {"^a": {"type": "null"}, "b$": {"type": "boolean"}}}, "", "several of its patterns"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "path", "reason"), UNENFORCEABLE, ids=lambda value: str(value)[:40])
+def test_what_can_not_be_enforced_is_refused_of_a_strict_function_and_left_out_of_others(
+    writer: Writer, parameters: dict[str, Any], path: str, reason: str
 ) -> None:
+    schema = {"type": "object", "required": list(parameters.get("properties", ())), **parameters}
+    full = f"tools[1].function.parameters.{path}".rstrip(".")
     with pytest.raises(InvalidRequest) as refusal:
-        _require(writer, (STOP, Tool("f", parameters=parameters)))
-    assert refusal.value.param == "tools[1].function.parameters"
+        _required(writer, STOP, Tool("f", parameters=schema, strict=True))
+    assert (refusal.value.param, refusal.value.code) == (full, "invalid_function_parameters")
     assert reason in refusal.value.message
     assert "'f'" in refusal.value.message
+    matcher, ignored = _required(writer, STOP, Tool("f", parameters=schema))
+    assert ignored == (full,)
+    text = writer.write(matcher.deep_copy(), 1)
+    assert text is None or read(text, ToolUse("required"), (STOP, Tool("f", parameters=schema))).calls
+
+
+def test_distinct_items_of_calls_are_distinct(writer: Writer) -> None:
+    words = {"type": "array", "items": {"type": "string", "maxLength": 2}, "uniqueItems": True, "minItems": 2}
+    tool = Tool("f", parameters={"type": "object", "properties": {"a": words}, "required": ["a"]}, strict=True)
+    matcher, ignored = CallGrammars(writer.vocabulary, writer.special).matcher(HERMES, (STOP, tool), ToolUse(), None)
+    assert ignored == ()
+
+    tokens = writer.vocabulary.tokens
+
+    def takes(*items: str) -> bool:
+        going = matcher.deep_copy()
+        for token in tokens.tokenize_str('So, "a", "a":\n<tool_call>\n{"name": "f", "arguments": {"a": ["'):
+            assert going.consume_token(token)
+        for byte in json.dumps(items)[2:].encode():
+            [token] = tokens.tokenize_bytes(bytes([byte]))
+            if not going.compute_bitmask()[token // 8] >> (token % 8) & 1 or not going.consume_token(token):
+                return False
+        return True
+
+    assert takes("a", "b")
+    assert not takes("b", "a", "b")
+
+
+def test_arguments_that_are_no_object_are_refused(writer: Writer) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        _required(writer, STOP, Tool("f", parameters={"type": "string"}, param="tools[1].input_schema"))
+    assert refusal.value.param == "tools[1].input_schema"
+    assert "'object'" in refusal.value.message
 
 
 def test_an_unknown_name_is_refused(writer: Writer) -> None:

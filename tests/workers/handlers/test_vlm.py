@@ -233,6 +233,22 @@ def test_pictures_count_for_the_context(handler: VisionHandler) -> None:
     assert caught.value.code == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("shown_there", [True, False])
+def test_a_picture_in_a_tools_result_is_seen(handler: VisionHandler, shown_there: bool) -> None:
+    """Also where the template has no place for it there."""
+    template = (SHAPES.parent / "chat_template.jinja").read_text()
+    if not shown_there:
+        template = template.replace("e>\\n' + said(message.content)", "e>\\n' + message.content")
+    call = Message("assistant", "", tool_calls=(FunctionCall("1", "look", "{}"),))
+    result = Message("tool", "Here: ", tool_call_id="1", media=(Media("image", png(SCENE.image()), 6, "messages[2]"),))
+    prompt = ChatPrompt((Message("user", "What colour is the shape?"), call, result), template=Template(text=template))
+    text = handler.text(_tokens(handler, prompt))
+    assert ("shown after this result" in text) is not shown_there
+    assert text.index("Here: ") < text.index("<|vision_start|>")
+    _, finished = _run(handler, GenerationRequest((prompt,), 4, sampling=GREEDY))
+    assert sum((finished.encoded_media, finished.cached_media)) == 1
+
+
 def test_role_prefixes_have_no_place_for_pictures(handler: VisionHandler) -> None:
     prompt = ChatPrompt((said("Look.", SCENE.image()),), template=Template(roles={"user": "U: "}))
     with pytest.raises(InvalidRequest, match="no place"):

@@ -37,7 +37,7 @@ class Habits:
     @cached_property
     def turns(self) -> ProbedTurns:
         """Which turns it takes."""
-        return ProbedTurns(self.template, self._arguments, self.knows, self.form)
+        return ProbedTurns(self.template, self._arguments, lambda: self.knows, self.form)
 
     @cached_property
     def media_in_results(self) -> frozenset[MediaKind]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -25,8 +25,9 @@ class ProbedTurns:
     """
 
     def __init__(
-        self, template: ChatTemplate, arguments: Mapping[str, Any], knows: Knowledge, form: ContentForm
+        self, template: ChatTemplate, arguments: Mapping[str, Any], knows: Callable[[], Knowledge], form: ContentForm
     ) -> None:
+        """`knows` is asked only where calls are tried."""
         self._template = template
         self._arguments = arguments
         self._knows = knows
@@ -89,7 +90,7 @@ class ProbedTurns:
 
     def _shows(self, roles: str) -> bool:
         messages, words = conversation_of(roles.split())
-        given = to_dicts(messages, self._knows, form=self._form)
+        given = to_dicts(messages, self._knows() if "call" in roles else Knowledge(), form=self._form)
         text = tried(self._template, Conversation(given, None, self._arguments))
         place = 0
         for word in words:

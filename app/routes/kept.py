@@ -1,0 +1,78 @@
+"""What routes of responses and conversations have in common: whose they are, pages, and items by their ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.app.response_records import known_items
+from mlx_server.app.response_store import ResponseStore
+from mlx_server.app.routes.query import number
+from mlx_server.app.settings import Settings
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.openai_responses_input import Input, references_in
+from mlx_server.schemas.openai_responses_items import Item, ItemList
+
+MAX_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which items are asked for: those that come after one of them, in one of the two orders."""
+
+    limit: int
+    ascending: bool
+    after: str | None
+
+    def of(self, items: list[Item]) -> ItemList:
+        """The page that begins with `items`, of which there is one too many if more follow."""
+        shown = items[: self.limit]
+        first_id, last_id = (shown[0].id, shown[-1].id) if shown else ("", "")
+        return ItemList("list", shown, first_id, last_id, len(items) > self.limit)
+
+    def unknown(self) -> InvalidRequest:
+        """The refusal where there is no such item."""
+        return InvalidRequest(f"`after`: there is no item {self.after!r}.", "after")
+
+
+def page_of(query: dict[str, str]) -> Page:
+    """The page that a query asks for. Raises InvalidRequest."""
+    limit = number(query.get("limit", "20"), "limit", 1, MAX_PAGE)
+    if (order := query.get("order", "desc")) not in ("asc", "desc"):
+        raise InvalidRequest(f"`order`: 'asc' or 'desc' is allowed, got {order!r}.", "order")
+    return Page(limit, order == "asc", query.get("after"))
+
+
+def owner_of(request: Request) -> str:
+    """Whose things the request may see."""
+    return str(request.scope[OWNER])
+
+
+def store_of(request: Request) -> ResponseStore | None:
+    """Where things are kept, if they are."""
+    store: ResponseStore | None = request.app.state.response_store
+    return store
+
+
+async def referred_to(request: Request, given: Input) -> dict[str, Item]:
+    """The kept items that an input refers to, by their ids. Raises HTTPException 404 for one that is not there."""
+    wanted = references_in(given)
+    if not wanted:
+        return {}
+    settings: Settings = request.app.state.settings
+    store = store_of(request)
+    found = await known_items(store, owner_of(request), list(wanted), settings.max_body_bytes) if store else {}
+    for id_, path in wanted.items():
+        if id_ not in found:
+            raise HTTPException(404, f"`{path}.id`: there is no item {id_[:200]!r}; its response may not be stored.")
+    return found
+
+
+def as_json(answer: msgspec.Struct, headers: dict[str, str] | None = None) -> Response:
+    """An answer of this API."""
+    return Response(msgspec.json.encode(answer), headers=headers, media_type="application/json")
