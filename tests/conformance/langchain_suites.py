@@ -35,5 +35,4 @@ class TestChatAnthropic(ChatModelIntegrationTests):
     chat_model_class = ChatAnthropic
     chat_model_params = ANTHROPIC
     supports_anthropic_inputs = False
-    supports_pdf_inputs = True
     model_override_value = "another-name"

@@ -133,14 +133,23 @@ class Player:
         return planned if self._replies is None else list(dict.fromkeys((*planned, *self._endings)))
 
     def _turns(self, prompt: str) -> list[list[int]]:
-        """The turn with thoughts, with an empty block of them, and without; grammars want no lines between."""
-        step = step_of(prompt) if self._replies is None else reply_to(prompt, self._replies)
-        texts = [said_in(step, xml=self._xml), *([json.dumps(step["json"])] if "json" in step else [])]
-        thoughts = (f"<think>\n{step.get('think', 'So be it.')}\n</think>", "<think>\n\n</think>")
-        if self._replies is not None and "think" not in step:
-            thoughts = ()
+        """What may be said after a prompt, the best first."""
+        if self._replies is not None:
+            return self._reactions(reply_to(prompt, self._replies), prompt)
+        step = step_of(prompt)
+        return self._encoded([said_in(step, xml=self._xml)], step.get("think", "So be it."))
+
+    def _reactions(self, step: Step, prompt: str) -> list[list[int]]:
+        """The turn, and what a grammar may want in its place: its JSON, or a call of any function."""
+        steps = [step, *([{"say": json.dumps(step["json"])}] if "json" in step else [])]
+        steps += [call_of([tool], heard_in(prompt)) for tool in offered(prompt)]
+        return self._encoded([said_in(one, xml=self._xml) for one in steps], step.get("think"))
+
+    def _encoded(self, texts: list[str], thought: str | None) -> list[list[int]]:
+        """Turns with thoughts, with an empty block of them, and without; grammars want no lines between."""
+        thoughts = [] if thought is None else [f"<think>\n{thought}\n</think>", "<think>\n\n</think>"]
         heads = (*(thought + lines for thought in thoughts for lines in ("\n\n", "")), "")
-        turns = (f"assistant\n{head}{text}<|im_end|>" for text in texts for head in heads)
+        turns = [f"assistant\n{head}{text}<|im_end|>" for text in texts for head in heads]
         return [self._tokenizer.encode(turn, add_special_tokens=False).ids for turn in turns]
 
 
@@ -160,12 +169,12 @@ def step_of(prompt: str) -> Step:
 def reply_to(prompt: str, replies: list[dict[str, Any]]) -> Step:
     """The step of the first of `replies` whose regular expression `when` is found in what the user said last.
 
-    Its `json` is said where a grammar forbids the rest, and it thinks only where it has a `think`.
+    Where a grammar forbids it, its `json` is said, or a function is called; it thinks only where it has a `think`.
 
     `{"call": "*"}` calls the function that is named there, else the first that is offered, with plausible arguments;
     without tools it is passed over. After a tool's result the answer is that result.
     """
-    heard = next(reversed(USER.findall(prompt)), "")
+    heard = heard_in(prompt)
     if (result := RESULT.search(heard)) is not None:
         return {"say": f"The result is {result.group(1)}."}
     tools = offered(prompt)
@@ -173,6 +182,11 @@ def reply_to(prompt: str, replies: list[dict[str, Any]]) -> Step:
         if re.search(reply["when"], heard) and (tools or "call" not in reply):
             return call_of(tools, heard) if reply.get("call") == "*" else reply
     return {"say": "I have no reply."}
+
+
+def heard_in(prompt: str) -> str:
+    """What the user said last."""
+    return next(reversed(USER.findall(prompt)), "")
 
 
 def offered(prompt: str) -> list[dict[str, Any]]:
@@ -191,14 +205,13 @@ def call_of(tools: list[dict[str, Any]], heard: str) -> Step:
 
 
 def example(schema: dict[str, Any], heard: str) -> Any:
-    """A value that a simple schema allows, with the first number that was heard."""
+    """A value that a simple schema allows, with the first number or quotation that was heard."""
     if "enum" in schema:
         return schema["enum"][0]
     number = re.search(r"\d+", heard)
-    numbers = int(number.group()) if number else 1
-    return {"integer": numbers, "number": numbers, "boolean": True, "array": [], "object": {}}.get(
-        schema.get("type", "string"), "San Francisco, CA"
-    )
+    quoted = re.search(r"['\"「](.+?)['\"」]", heard)
+    values = {"boolean": True, "array": [], "object": {}, "string": quoted.group(1) if quoted else "San Francisco, CA"}
+    return values.get(schema.get("type", "string"), int(number.group()) if number else 1)
 
 
 def steps_of(text: str) -> list[Step]:
