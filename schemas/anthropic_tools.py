@@ -12,7 +12,7 @@ from mlx_server.schemas.anthropic_blocks import CacheControl
 from mlx_server.schemas.anthropic_own_tools import own_tool
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Tool, ToolUse
-from mlx_server.schemas.openai_tools import FunctionSpec, named_use, tuple_of_functions
+from mlx_server.schemas.openai_tools import FunctionSpec, named_use, tuple_of_tools
 
 MAX_TOOLS = 1024
 """Clients that search for tools send all they have."""
@@ -88,7 +88,7 @@ def to_tools(given: list[ToolParam] | None) -> Offered:
             functions.append((function, path))
             ignored += [f"{path}.{name}" for name in without_effect(tool)]
     return Offered(
-        tuple_of_functions(functions, "tools", MAX_TOOLS, schema="input_schema"), frozenset(left_out), tuple(ignored)
+        tuple_of_tools(functions, "tools", MAX_TOOLS, schema="input_schema"), frozenset(left_out), tuple(ignored)
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from mlx_server.schemas.custom_tools import as_arguments
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
     ChatPrompt,
@@ -31,6 +32,7 @@ from mlx_server.schemas.openai_tools import (
     FunctionSpec,
     ToolChoice,
     ToolSpec,
+    names_of,
     to_function_use,
     to_functions,
     to_tool_use,
@@ -64,14 +66,22 @@ class FunctionBody(msgspec.Struct, omit_defaults=True):
     name: str | None = None
 
 
+class CustomBody(msgspec.Struct, omit_defaults=True):
+    """A custom tool's name and the text for it; a stream's later parts have no name."""
+
+    input: str
+    name: str | None = None
+
+
 class ToolCallObject(msgspec.Struct):
-    """A call in an answer, and in the messages that clients send back."""
+    """A call in an answer, and in the messages that clients send back; the field that its type names tells it."""
 
     passed_over: ClassVar = frozenset({"caller", "index", "status"})
 
     id: str
-    type: Literal["function"]
-    function: FunctionBody
+    type: Literal["function", "custom"]
+    function: FunctionBody | msgspec.UnsetType = msgspec.UNSET
+    custom: CustomBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -142,6 +152,10 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             progress=self.include_progress(),
         )
 
+    def custom_tools(self) -> set[str]:
+        """The names of the tools that take a text."""
+        return {name for kind, name in names_of(self.tools or ()) if kind == "custom"}
+
     def wants_logprobs(self) -> bool:
         """Whether the answer reports its tokens' log-probabilities."""
         return self.logprobs is not None and self.logprobs is not False
@@ -180,7 +194,7 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
         if self.function_call not in (None, "auto") and (self.tools or self.function_call != "none"):
             raise InvalidRequest("`function_call` is only allowed when `functions` are given.", "function_call")
         tools = to_tools(self.tools)
-        tool_use, names = to_tool_use(self.tool_choice, self.parallel_tool_calls, tools)
+        tool_use, names = to_tool_use(self.tool_choice, self.parallel_tool_calls, self.tools or ())
         return tuple(tool for tool in tools if tool.name in names), tool_use
 
     def _template(self) -> Template:
@@ -243,15 +257,27 @@ def to_message(message: ChatMessage, path: str) -> Message:
 
 def calls_of(message: ChatMessage, path: str) -> tuple[FunctionCall, ...]:
     """The calls of an assistant's message, the deprecated single one too. Raises InvalidRequest without a name."""
-    calls = [
-        (call.id, call.function, f"{path}.tool_calls[{i}].function") for i, call in enumerate(message.tool_calls or ())
-    ]
-    if message.function_call is not None:
-        calls.append(("", message.function_call, f"{path}.function_call"))
-    for _, function, where in calls:
-        if not function.name:
-            raise InvalidRequest(f"`{where}.name` is missing.", f"{where}.name")
-    return tuple(FunctionCall(id_, function.name or "", function.arguments) for id_, function, _ in calls)
+    calls = [call_of(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls or ())]
+    if (old := message.function_call) is not None:
+        calls.append(FunctionCall("", name_of(old.name, f"{path}.function_call"), old.arguments))
+    return tuple(calls)
+
+
+def call_of(call: ToolCallObject, path: str) -> FunctionCall:
+    """A call as the model made it. Raises InvalidRequest."""
+    where = f"{path}.{call.type}"
+    if call.type == "custom" and call.custom:
+        return FunctionCall(call.id, name_of(call.custom.name, where), as_arguments(call.custom.input))
+    if call.type == "function" and call.function:
+        return FunctionCall(call.id, name_of(call.function.name, where), call.function.arguments)
+    raise InvalidRequest(f"`{where}` is missing.", where)
+
+
+def name_of(name: str | None, where: str) -> str:
+    """The name. Raises InvalidRequest if it is missing."""
+    if not name:
+        raise InvalidRequest(f"`{where}.name` is missing.", f"{where}.name")
+    return name
 
 
 def to_content(content: str | list[ContentPart] | None, role: str, path: str) -> tuple[str, tuple[Media, ...]]:
@@ -347,8 +373,9 @@ class ToolCallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     index: int
     id: str | None = None
-    type: Literal["function"] | None = None
+    type: Literal["function", "custom"] | None = None
     function: FunctionBody | None = None
+    custom: CustomBody | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mlx_server.schemas.custom_tools import as_arguments
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import FunctionCall, Media, Message
 from mlx_server.schemas.media import MediaFields, as_url, to_media
@@ -180,7 +181,7 @@ def call_of(item: CallItem, tools: Toolbox) -> tuple[FunctionCall, ...]:
             name, arguments = tools.name_of("function", item.name, item.namespace or None), item.arguments
         case CustomCallItem():
             name = tools.name_of("custom", item.name, item.namespace or None)
-            arguments = as_json({"input": item.input})
+            arguments = as_arguments(item.input)
         case LocalShellItem():
             action = {
                 name: value for name, value in msgspec.to_builtins(item.action).items() if name != "type" and value

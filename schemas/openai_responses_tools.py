@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from mlx_server.schemas.custom_tools import object_of, text_parameters, to_grammar
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Tool, ToolUse
 from mlx_server.schemas.openai_tools import check_given, check_name, use_by_word
@@ -308,37 +309,14 @@ def to_tool(tool: FlatTool, kind: Kind, name: str, about: str, path: str) -> Too
             check_references(parameters or {}, f"{path}.parameters")
             return Tool(name, description, parameters, bool(tool.strict), param=f"{path}.parameters")
         case "custom":
-            grammar = to_grammar(tool.format or None, f"{path}.format")
+            grammar = grammar_of(tool.format or None, f"{path}.format")
             return Tool(name, description, text_parameters(grammar), text=grammar, param=f"{path}.format")
     return Tool(name, description, PARAMETERS[kind])
 
 
-def to_grammar(given: InputFormat | None, path: str) -> Grammar | None:
-    """What the text of a custom tool may be. Raises InvalidRequest."""
-    if given is None or given.type == "text":
-        return None
-    if given.type != "grammar":
-        raise InvalidRequest(
-            f"`{path}.type`: 'text' and 'grammar' are allowed, got {given.type[:64]!r}.", f"{path}.type"
-        )
-    if given.syntax not in ("lark", "regex"):
-        raise InvalidRequest(f"`{path}.syntax`: 'lark' or 'regex' is needed.", f"{path}.syntax")
-    if not given.definition:
-        raise InvalidRequest(f"`{path}.definition` is missing.", f"{path}.definition")
-    return Grammar("lark" if given.syntax == "lark" else "regex", given.definition, f"{path}.definition")
-
-
-def text_parameters(grammar: Grammar | None) -> dict[str, Any]:
-    """The parameters of a function that takes a custom tool's text."""
-    about = "The whole text for this tool."
-    if grammar is not None:
-        about += f" It must be what this {grammar.kind} grammar allows:\n{grammar.text}"
-    return object_of({"input": {"type": "string", "description": about}}, "input")
-
-
-def object_of(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    """The schema of an object without other properties."""
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+def grammar_of(given: InputFormat | None, path: str) -> Grammar | None:
+    """What the text of a custom tool may be; None for any. Raises InvalidRequest."""
+    return None if given is None else to_grammar(given.type, given.syntax or None, given.definition or None, path, path)
 
 
 STRINGS = {"type": "array", "items": {"type": "string"}}

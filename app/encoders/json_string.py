@@ -91,6 +91,12 @@ class JsonString:
         return lost + readable(unit)
 
 
+def string_in(text: str, name: str) -> str:
+    """The same of a whole object."""
+    reader = JsonString(name)
+    return reader.feed(text) + reader.end()
+
+
 def next_mark(text: str, at: int) -> int:
     """Where the next quote or backslash stands, or the end."""
     found = re.compile(r'["\\]').search(text, at)

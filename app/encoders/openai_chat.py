@@ -10,6 +10,7 @@ import msgspec
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Call, Collected
 from mlx_server.app.encoders.head import Head
+from mlx_server.app.encoders.json_string import JsonString, string_in
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logprobs, prompt_logprobs
 from mlx_server.schemas import openai_chat as chat
 from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Started, Text, ToolCall
@@ -17,6 +18,8 @@ from mlx_server.schemas.openai import Usage
 from mlx_server.schemas.progress import PromptProgress
 
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+TEXT = "input"
+"""What models call the argument that is a custom tool's text."""
 
 
 class ChatEncoder(CompletionsEncoder):
@@ -30,6 +33,9 @@ class ChatEncoder(CompletionsEncoder):
         """Those that have not ended."""
         self._reports = given.wants_logprobs()
         self._legacy = given.functions is not None
+        self._custom = given.custom_tools()
+        self._texts: dict[tuple[int, int], JsonString] = {}
+        """By choice and call: the texts for custom tools that are being written."""
 
     def begin(self, started: Started | None = None) -> bytes:
         """The role of every choice; where the prompt's ids are to stand beside it, it comes with them."""
@@ -53,11 +59,11 @@ class ChatEncoder(CompletionsEncoder):
                 delta = chat.Delta(reasoning_content=event.text, reasoning=event.text)
                 return self._said(event, delta) if event.text or event.ids else b""
             case ToolCall():
-                return self._said(event, self._call_delta(event))
+                return self._called(event)
             case Finished():
                 self._open.discard(event.index)
-                choice = chat.ChunkChoice(event.index, chat.Delta(), self._reason(event), token_ids=self.told(()))
-                return self._chunk(choice)
+                end = chat.ChunkChoice(event.index, chat.Delta(), self._reason(event), token_ids=self.told(()))
+                return self._last_texts(event.index) + self._chunk(end)
 
     def last(self, usage: Usage) -> chat.ChatChunk:
         """The chunk that tells the usage."""
@@ -100,7 +106,7 @@ class ChatEncoder(CompletionsEncoder):
         if calls and self._legacy:
             message.function_call = chat.FunctionBody(calls[0].arguments, calls[0].name)
         elif calls:
-            message.tool_calls = [tool_call(call) for call in calls]
+            message.tool_calls = [tool_call(call, self._custom) for call in calls]
         reason = self._reason(collected.end)
         return chat.Choice(
             collected.index, message, reason, self._logprobs(collected.logprobs), self.told(collected.ids)
@@ -112,6 +118,27 @@ class ChatEncoder(CompletionsEncoder):
             return chat.Delta(function_call=function)
         kind: Literal["function"] | None = "function" if event.id else None
         return chat.Delta(tool_calls=[chat.ToolCallDelta(event.call, event.id, kind, function)])
+
+    def _called(self, event: ToolCall) -> bytes:
+        """The chunk for a part of a call; none for one that adds nothing to a custom tool's text."""
+        if event.name not in self._custom and (event.index, event.call) not in self._texts:
+            return self._said(event, self._call_delta(event))
+        reader = self._texts.setdefault((event.index, event.call), JsonString(TEXT))
+        text = reader.feed(event.arguments)
+        if not (event.name or text or event.ids):
+            return b""
+        kind: Literal["custom"] | None = "custom" if event.id else None
+        call = chat.ToolCallDelta(event.call, event.id, kind, custom=chat.CustomBody(text, event.name))
+        return self._said(event, chat.Delta(tool_calls=[call]))
+
+    def _last_texts(self, index: int) -> bytes:
+        """What of a choice's texts is only known now that nothing more comes."""
+        ends = [(call, reader.end()) for (choice, call), reader in self._texts.items() if choice == index]
+        deltas = [chat.ToolCallDelta(call, custom=chat.CustomBody(text)) for call, text in ends if text]
+        none = self.told(())
+        return b"".join(
+            self._chunk(chat.ChunkChoice(index, chat.Delta(tool_calls=[delta]), token_ids=none)) for delta in deltas
+        )
 
     def _reason(self, end: Finished) -> str:
         return "function_call" if self._legacy and end.reason == "tool_calls" else end.reason
@@ -138,6 +165,9 @@ class ChatEncoder(CompletionsEncoder):
         )
 
 
-def tool_call(call: Call) -> chat.ToolCallObject:
-    """A whole call as OpenAI shows it."""
+def tool_call(call: Call, custom: set[str]) -> chat.ToolCallObject:
+    """A whole call as OpenAI shows it; `custom` are the tools that take a text."""
+    if call.name in custom:
+        text = string_in(call.arguments, TEXT)
+        return chat.ToolCallObject(call.id, "custom", custom=chat.CustomBody(text, call.name))
     return chat.ToolCallObject(call.id, "function", chat.FunctionBody(call.arguments, call.name))

@@ -1,6 +1,7 @@
 """Function calls over HTTP from a real model that was never trained for them."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -80,6 +81,24 @@ def test_calls_are_streamed_as_they_are_written(smollm2_server: Server) -> None:
     assert len(rest) > 2, "arguments come in pieces"
     assert "".join(part.function.arguments for part in rest) == whole.arguments
     assert (content, reasons[-1], set(reasons[:-1])) == ("", "tool_calls", {None})
+
+
+def test_custom_tool_is_called_with_a_text_of_its_grammar(smollm2_server: Server) -> None:
+    grammar = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "note [a-z]{4,12}"}}
+    given: dict[str, Any] = {
+        "tools": [*TOOLS, {"type": "custom", "custom": {"name": "note", "description": "Notes.", "format": grammar}}],
+        "tool_choice": {"type": "custom", "custom": {"name": "note"}},
+    }
+    [choice] = _ask(smollm2_server, **given).choices
+    [call] = choice.message.tool_calls
+    assert (call.type, call.custom.name, choice.finish_reason) == ("custom", "note", "tool_calls")
+    assert re.fullmatch("note [a-z]{4,12}", call.custom.input)
+    chunks = [chunk.to_dict()["choices"][0]["delta"] for chunk in _ask(smollm2_server, stream=True, **given)]
+    parts = [part for delta in chunks for part in delta.get("tool_calls", ())]
+    assert "".join(part["custom"]["input"] for part in parts) == call.custom.input
+    assert len(parts) > 2, "the text comes in pieces"
+    result = {"role": "tool", "tool_call_id": call.id, "content": "Noted."}
+    assert _ask(smollm2_server, messages=[*MESSAGES, choice.message.to_dict(), result], max_tokens=4).choices
 
 
 def test_a_call_that_is_cut_off_ends_as_length(smollm2_server: Server) -> None:

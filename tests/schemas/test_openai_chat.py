@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from openai.types.chat import ChatCompletionMessage
+from openai.types.chat.chat_completion_message_custom_tool_call import ChatCompletionMessageCustomToolCall, Custom
 from openai.types.chat.chat_completion_message_function_tool_call import ChatCompletionMessageFunctionToolCall, Function
 
 from mlx_server.schemas import openai_chat
@@ -83,11 +84,13 @@ def test_a_conversation_with_tool_calls_can_be_sent_back() -> None:
         ChatCompletionMessageFunctionToolCall(id=id_, type="function", function=Function(name="f", arguments=arguments))
         for id_, arguments in (("c1", '{"a": 1}'), ("c2", "not JSON"))
     ]
-    answer = ChatCompletionMessage(role="assistant", content=None, tool_calls=calls).model_dump()
+    custom = ChatCompletionMessageCustomToolCall(id="c3", type="custom", custom=Custom(name="g", input='a "b"'))
+    answer = ChatCompletionMessage(role="assistant", content=None, tool_calls=[*calls, custom]).model_dump()
     results = [{"role": "tool", "tool_call_id": id_, "content": id_} for id_ in ("c2", "c1")]
+    called = ("c1", "f", '{"a": 1}'), ("c2", "f", "not JSON"), ("c3", "g", r'{"input":"a \"b\""}')
     assert _messages({"role": "user", "content": "a"}, answer, *results) == (
         Message("user", "a"),
-        Message("assistant", "", tool_calls=(FunctionCall("c1", "f", '{"a": 1}'), FunctionCall("c2", "f", "not JSON"))),
+        Message("assistant", "", tool_calls=tuple(FunctionCall(*call) for call in called)),
         Message("tool", "c2", tool_call_id="c2"),
         Message("tool", "c1", tool_call_id="c1"),
     )
@@ -125,7 +128,12 @@ CALLS = {"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f
         ({"role": "assistant", "function_call": {"name": "f"}}, "function_call.arguments"),
         ({"role": "function", "content": "a"}, "name"),
         ({"role": "assistant", "tool_calls": [{"id": "1", "type": "function"}]}, "tool_calls[0].function"),
-        ({"role": "assistant", "tool_calls": [{**CALLS["tool_calls"][0], "type": "custom"}]}, "tool_calls[0].type"),
+        ({"role": "assistant", "tool_calls": [{**CALLS["tool_calls"][0], "type": "custom"}]}, "tool_calls[0].custom"),
+        ({"role": "assistant", "tool_calls": [{**CALLS["tool_calls"][0], "type": "odd"}]}, "tool_calls[0].type"),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "1", "type": "custom", "custom": {"input": ""}}]},
+            "tool_calls[0].custom.name",
+        ),
         (
             {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"arguments": ""}}]},
             "tool_calls[0].function.name",

@@ -7,7 +7,7 @@ import pytest
 
 from mlx_server.schemas import openai_chat
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Tool, ToolUse
+from mlx_server.schemas.generation import ChatPrompt, Grammar, Tool, ToolUse
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.openai_tools import MAX_TOOLS
 from mlx_server.schemas.parse import parse
@@ -39,6 +39,18 @@ def _named(name: str) -> dict[str, Any]:
 
 def _allowed(mode: str, *names: str) -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [_tool(name) for name in names]}}
+
+
+def _custom(name: str = "c", **more: Any) -> dict[str, Any]:
+    return {"type": "custom", "custom": {"name": name, **more}}
+
+
+def _grammar(syntax: str = "regex", definition: str = "[a-z]+") -> dict[str, Any]:
+    return {"type": "grammar", "grammar": {"syntax": syntax, "definition": definition}}
+
+
+F = [_tool("f")]
+CUSTOM = _custom(description="Takes a text.")
 
 
 def test_tools_keep_their_order_and_what_they_say() -> None:
@@ -83,6 +95,32 @@ def test_choice_says_which_tools_may_or_must_be_called(fields: dict[str, Any], u
 
 
 @pytest.mark.parametrize(
+    ("format_", "grammar"),
+    [
+        (None, None),
+        ({"type": "text"}, None),
+        (_grammar(), Grammar("regex", "[a-z]+", "tools[1].custom.format.grammar.definition")),
+        (_grammar("lark", "start: /a/"), Grammar("lark", "start: /a/", "tools[1].custom.format.grammar.definition")),
+    ],
+)
+def test_custom_tool_is_a_function_of_one_text(format_: Any, grammar: Grammar | None) -> None:
+    (function, custom), use = _tools(
+        tools=[*F, _custom(description="Takes a text.", format=format_)],
+        tool_choice={"type": "custom", "custom": {"name": "c"}},
+    )
+    assert (function.name, custom.name, custom.description, custom.text) == ("f", "c", "Takes a text.", grammar)
+    assert custom.parameters is not None
+    assert list(custom.parameters["properties"]) == custom.parameters["required"] == ["input"]
+    assert use == ToolUse("named", "c", False)
+
+
+def test_custom_tools_may_be_among_the_few_that_are_allowed() -> None:
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [CUSTOM]}}
+    [custom], use = _tools(tools=[*F, CUSTOM], tool_choice=allowed)
+    assert (custom.name, use) == ("c", ToolUse("required"))
+
+
+@pytest.mark.parametrize(
     ("fields", "use"),
     [
         ({}, ToolUse("auto", None, False)),
@@ -97,9 +135,6 @@ def test_deprecated_functions_are_tools_that_are_called_one_at_a_time(fields: di
     given = [{"name": "f", "description": "Does it.", "parameters": SCHEMA}, {"name": "g"}]
     tools = (Tool("f", "Does it.", SCHEMA, param="functions[0].parameters"), Tool("g", param="functions[1].parameters"))
     assert _tools(functions=given, **fields) == (tools, use)
-
-
-F = [_tool("f")]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +159,18 @@ F = [_tool("f")]
         ({"tools": [_tool(f"f{n}") for n in range(MAX_TOOLS + 1)]}, "tools"),
         ({"tools": F, "tool_choice": "f"}, "tool_choice"),
         ({"tools": F, "tool_choice": {}}, "tool_choice.type"),
-        ({"tools": F, "tool_choice": {"type": "custom"}}, "tool_choice.type"),
+        ({"tools": F, "tool_choice": {"type": "odd"}}, "tool_choice.type"),
+        ({"tools": F, "tool_choice": {"type": "custom"}}, "tool_choice.custom"),
+        ({"tools": F, "tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "tool_choice.custom.name"),
+        ({"tools": [CUSTOM], "tool_choice": _named("c")}, "tool_choice.function.name"),
+        ({"tools": F, "tool_choice": {**_named("f"), "custom": {"name": "f"}}}, "tool_choice.custom"),
+        ({"tools": [CUSTOM], "tool_choice": _allowed("auto", "c")}, "tool_choice.allowed_tools.tools"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [CUSTOM, _tool("c")]}, "tools[1].function.name"),
+        ({"tools": [_custom(format={"type": "xml"})]}, "tools[0].custom.format.type"),
+        ({"tools": [_custom(format={"type": "grammar"})]}, "tools[0].custom.format.grammar"),
+        ({"tools": [_custom(format=_grammar("gbnf"))]}, "tools[0].custom.format.grammar.syntax"),
+        ({"tools": [_custom(format=_grammar(definition=""))]}, "tools[0].custom.format.grammar.definition"),
         ({"tools": F, "tool_choice": {"type": "function"}}, "tool_choice.function"),
         ({"tools": F, "tool_choice": {"type": "function", "function": {}}}, "tool_choice.function.name"),
         ({"tools": F, "tool_choice": _named("g")}, "tool_choice.function.name"),
@@ -156,7 +202,7 @@ def test_what_is_no_function_is_refused_by_name(fields: dict[str, Any], param: s
     assert f"`{param}`" in refusal.message
 
 
-@pytest.mark.parametrize("kind", ["custom", "web_search", "mcp", ""])
+@pytest.mark.parametrize("kind", ["web_search", "mcp", ""])
 def test_tools_of_another_type_are_unsupported(kind: str) -> None:
     refusal = _refusal(tools=[{"type": kind, "custom": {"name": "x"}}])
     assert (refusal.param, refusal.code) == ("tools[0].type", "unsupported_parameter")

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionMessageCustomToolCall,
+    ChatCompletionMessageFunctionToolCall,
+)
 from support.answers import HEAD, call, chosen, finished, streamed, text, thought, whole
 
 from mlx_server.app.encoders.openai_chat import ChatEncoder
@@ -227,6 +232,47 @@ def test_a_failure_in_a_stream_is_an_event_with_the_error() -> None:
 def test_any_text_is_one_line_of_an_event(said: str) -> None:
     chunks = streamed(_encoder(stream=True), [text(said), finished()])
     assert chunks[1]["choices"][0]["delta"] == {"content": said}
+
+
+CUSTOM = {"type": "custom", "custom": {"name": "edit"}}
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (['{"in', 'put": "a\\n', '\\"b"}'], ["a\n", '"b']),
+        (['{"input": ""}'], []),
+        (['{"why": 1, "input": "a"}'], ["a"]),
+        (["no ", "JSON"], ["no JSON"]),
+        (['{"input": "a\\'], ["a"]),
+    ],
+    ids=str,
+)
+def test_call_of_a_custom_tool_is_its_text(written: list[str], said: list[str]) -> None:
+    events = [call("", 0, "edit"), *map(call, written), call("{}", 1, "f"), finished(reason="tool_calls")]
+    message = ChatCompletion.model_validate(whole(_encoder(tools=[CUSTOM, F]), events), strict=True).choices[0].message
+    custom, function = message.tool_calls or ()
+    assert isinstance(custom, ChatCompletionMessageCustomToolCall)
+    assert (custom.id, custom.custom.name, custom.custom.input) == ("call_edit", "edit", "".join(said))
+    assert isinstance(function, ChatCompletionMessageFunctionToolCall)
+    deltas = [
+        delta
+        for chunk in streamed(_encoder(stream=True, tools=[CUSTOM, F]), events)
+        for delta in chunk["choices"][0]["delta"].get("tool_calls", ())
+    ]
+    first, *rest = [delta for delta in deltas if delta["index"] == 0]
+    assert first == {"index": 0, "id": "call_edit", "type": "custom", "custom": {"name": "edit", "input": ""}}
+    assert rest == [{"index": 0, "custom": {"input": text}} for text in said]
+
+
+def test_sdks_helper_puts_the_text_for_a_custom_tool_together() -> None:
+    events = [call("", 0, "edit"), call('{"input": "a'), call('b"}'), finished(reason="tool_calls")]
+    state = ChatCompletionStreamState()
+    for chunk in streamed(_encoder(stream=True, tools=[CUSTOM]), events):
+        state.handle_chunk(ChatCompletionChunk.construct(**chunk))
+    # Its end would read the call by a type that streams don't have yet.
+    [made] = state.current_completion_snapshot.choices[0].message.tool_calls or ()
+    assert made.to_dict()["custom"] == {"name": "edit", "input": "ab"}
 
 
 def test_every_part_has_the_ids_of_its_tokens() -> None:
