@@ -21,7 +21,7 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents bench bench-peers format clean blas typed clients node
+.PHONY: help run test check agents conformance bench bench-peers format clean blas typed clients node
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ check: $(VENV)/.installed-dev typed ## Lint, formatting and types
 agents: $(VENV)/.installed-dev blas ## Have real coding agents work with this server; names and flags in ARGS=...
 	$(BIN)/python tests/agents/run.py $(ARGS)
 
+conformance: $(VENV)/.installed-dev blas ## Run other people's suites against this server; names of some in ARGS=...
+	$(BIN)/python tests/conformance/run.py $(ARGS)
+
 bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...
 	$(BIN)/python bench/run.py $(ARGS)
 
@@ -58,7 +61,7 @@ format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 clients: $(CLIENTS)/.installed node ## Install the client libraries that the tests and the notebooks use
 
 clean: ## Remove the environment and everything that was generated (cached models stay)
-	rm -rf $(VENV) $(CLIENTS) .agents $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) .agents .conformance $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:

@@ -23,12 +23,17 @@ class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking
     signature: str
 
 
+class DirectCaller(msgspec.Struct, frozen=True, tag_field="type", tag="direct"):
+    """The model itself, not a program that it has written."""
+
+
 class ToolUseBlock(msgspec.Struct, frozen=True, tag_field="type", tag="tool_use"):
     """A call of a tool; in a stream the input begins empty."""
 
     id: str
     name: str
     input: dict[str, Any]
+    caller: DirectCaller = DirectCaller()
 
 
 Block = TextBlock | ThinkingBlock | ToolUseBlock
@@ -49,6 +54,9 @@ class MessageUsage(msgspec.Struct, frozen=True):
     cache_creation_input_tokens: int = 0
     output_tokens_details: OutputTokensDetails = OutputTokensDetails(0)
     service_tier: Literal["standard"] = "standard"
+    cache_creation: None = None
+    inference_geo: None = None
+    server_tool_use: None = None
 
 
 class AssistantMessage(msgspec.Struct, frozen=True, tag_field="type", tag="message"):
@@ -61,6 +69,8 @@ class AssistantMessage(msgspec.Struct, frozen=True, tag_field="type", tag="messa
     stop_sequence: str | None
     usage: MessageUsage
     role: Literal["assistant"] = "assistant"
+    stop_details: None = None
+    container: None = None
 
 
 class MessageStart(msgspec.Struct, frozen=True, tag_field="type", tag="message_start"):
@@ -124,6 +134,8 @@ class StopDelta(msgspec.Struct, frozen=True):
 
     stop_reason: str
     stop_sequence: str | None
+    stop_details: None = None
+    container: None = None
 
 
 class MessageDelta(msgspec.Struct, frozen=True, tag_field="type", tag="message_delta"):

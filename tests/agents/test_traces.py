@@ -87,6 +87,6 @@ def test_everything_else_that_an_agent_asks_is_served(server: Server, trace: Pat
 
 
 def test_traces_have_tool_loops_of_three_turns() -> None:
-    assert len(TRACES) >= 8
-    loops = [len(turns_of(trace)) for trace in TRACES]
-    assert sum(length >= 3 for length in loops) >= 7
+    loops = {trace.name.partition(".")[0]: len(turns_of(trace)) for trace in TRACES}
+    assert loops.keys() >= {"claude-code", "codex", "opencode", "qwen-code", "cline", "pi"}
+    assert all(length >= 3 for length in loops.values())

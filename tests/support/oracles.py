@@ -112,6 +112,12 @@ def make_oracle(source: Path, folder: Path, kind: Kind) -> Path:
     return folder
 
 
+def answer_with(folder: Path, replies: Sequence[dict[str, Any]]) -> None:
+    """Have an oracle react to what users say, not play scripts: each reply is a step with a regular expression `when`;
+    the first that fits is played."""
+    (folder / "replies.json").write_text(json.dumps(list(replies)))
+
+
 def script(*steps: dict[str, Any]) -> str:
     """Steps as a prompt holds them."""
     return f"##S {json.dumps(list(steps))} ##E"

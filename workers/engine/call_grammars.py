@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Hashable
 from typing import Any
 
 from llguidance import LLMatcher
@@ -30,6 +31,8 @@ KEPT_ARGUMENTS = 512
 
 HARMONY_ANSWER = b"final<|message|>"
 
+KEPT_MATCHERS = 16
+
 Key = tuple[str, bool, str]
 
 
@@ -40,14 +43,23 @@ class CallGrammars:
         self._vocabulary = vocabulary
         self._special = special
         self._arguments = Recent[Key, Enforceable](KEPT_ARGUMENTS)
+        self._matchers = Recent[Hashable, tuple[Matcher, tuple[str, ...]]](KEPT_MATCHERS)
 
     def matcher(
         self, native: ToolFormat, tools: tuple[Tool, ...], tool_use: ToolUse, content: Grammar | None
     ) -> tuple[Matcher, tuple[str, ...]]:
         """A matcher of an answer about which something is enforced, and the paths of what is not enforced in it.
 
-        Raises InvalidRequest.
+        The last few are kept: an agent sends the same functions each turn. Raises InvalidRequest.
         """
+        callable_ = callable_tools(tools, tool_use)
+        functions = tuple((tool.name, tool.text, key_of(index, tool)) for index, tool in callable_)
+        key = (native, functions, tool_use, content)
+        return self._matchers.get(key, lambda: self._made(native, callable_, tool_use, content))
+
+    def _made(
+        self, native: ToolFormat, callable_: list[tuple[int, Tool]], tool_use: ToolUse, content: Grammar | None
+    ) -> tuple[Matcher, tuple[str, ...]]:
         ignored: list[str] = []
         heads: dict[bytes, Enforceable] = {}
         if content is not None and tool_use.choice == "auto":
@@ -55,7 +67,6 @@ class CallGrammars:
             made = self._vocabulary.enforced(content)
             ignored += made.ignored
             heads[HARMONY_ANSWER if native is HARMONY else b""] = made
-        callable_ = callable_tools(tools, tool_use)
         texts = {index: self._text(tool, ignored) for index, tool in callable_}
         try:
             found, made_of = self._matcher(native, callable_, texts, tool_use, content)
