@@ -190,7 +190,7 @@ class Turn:
         """What was said before."""
         items = to_items(given.input or [], known or {})
         self._placed = [(f"input[{i}]", item) for i, item in enumerate(items) if item is not None]
-        self._unknown = unknown_in(given.input or [], items, "input")
+        self._unknown = unknown_in(given.input or [], items)
         if given.previous_response_id is not None or given.conversation is not None:
             refuse_strays(earlier, self._placed)
         self.tools = Toolbox(given.tools or (), tools_among(earlier, self._placed))

@@ -159,10 +159,10 @@ class InputItem(msgspec.Struct, frozen=True):
 Input = str | Annotated[list[InputItem], msgspec.Meta(max_length=MAX_MESSAGES)]
 
 
-def references_in(given: Input) -> dict[str, str]:
-    """The ids that an input refers to, and where. A reference has an id and needs no type."""
+def references_in(given: Input, path: str = "input") -> dict[str, str]:
+    """The ids that a list of items at this path refers to, and where. A reference has an id and needs no type."""
     items = enumerate([] if isinstance(given, str) else given)
-    return {item.id: f"input[{i}]" for i, item in items if item.id is not None and refers(item)}
+    return {item.id: f"{path}[{i}]" for i, item in items if item.id is not None and refers(item)}
 
 
 def refers(item: InputItem) -> bool:
@@ -170,18 +170,18 @@ def refers(item: InputItem) -> bool:
     return item.type == "item_reference" or (item.type is None and item.role is None and item.content is None)
 
 
-def to_items(given: Input, known: Mapping[str, Item]) -> tuple[Item | None, ...]:
+def to_items(given: Input, known: Mapping[str, Item], path: str = "input") -> tuple[Item | None, ...]:
     """The items in their full form; None in the place of those that nobody here knows. `known` are the items that may
-    be referred to, by their ids. Raises InvalidRequest."""
+    be referred to, by their ids, `path` is where the list stands. Raises InvalidRequest."""
     if isinstance(given, str):
         return (MessageItem(new_id("msg"), "user", [InputText(given)]),)
     return tuple(
-        (known.get(item.id or "") if refers(item) else None) or to_item(item, f"input[{i}]")
+        (known.get(item.id or "") if refers(item) else None) or to_item(item, f"{path}[{i}]")
         for i, item in enumerate(given)
     )
 
 
-def unknown_in(given: Input, items: Sequence[Item | None], path: str) -> list[str]:
+def unknown_in(given: Input, items: Sequence[Item | None], path: str = "input") -> list[str]:
     """The paths of those that nobody here knows, with their types as they were sent."""
     if isinstance(given, str):
         return []

@@ -17,13 +17,13 @@ from mlx_server.app.routes.kept import Page, as_json, owner_of, page_of, referre
 from mlx_server.app.routes.query import query_of
 from mlx_server.app.settings import Settings
 from mlx_server.schemas import openai_conversations as schemas
-from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.openai_responses import check_metadata
 from mlx_server.schemas.openai_responses_answer import item_decoder
 from mlx_server.schemas.openai_responses_input import InputItem, to_items, unknown_in
 from mlx_server.schemas.openai_responses_items import Item, new_id
 from mlx_server.schemas.openai_responses_messages import refuse_strays
 
+ITEMS = "items"
 PAGE = ("limit", "order", "after", "include", "include[]")
 """All that may be included is included."""
 
@@ -140,18 +140,9 @@ async def to_add(request: Request, given: list[InputItem]) -> tuple[list[tuple[s
 
     Raises InvalidRequest, or HTTPException 404.
     """
-    try:
-        items = to_items(given, await referred_to(request, given))
-    except InvalidRequest as error:
-        raise of_items(error) from None
-    placed = [(f"items[{i}]", item) for i, item in enumerate(items) if item is not None]
-    return placed, unknown_in(given, items, "items")
-
-
-def of_items(error: InvalidRequest) -> InvalidRequest:
-    """The refusal of an item by the name that the list has here."""
-    param = error.param and error.param.replace("input[", "items[", 1)
-    return InvalidRequest(error.message.replace("`input[", "`items[", 1), param, error.code)
+    items = to_items(given, await referred_to(request, given, ITEMS), ITEMS)
+    placed = [(f"{ITEMS}[{i}]", item) for i, item in enumerate(items) if item is not None]
+    return placed, unknown_in(given, items, ITEMS)
 
 
 def metadata_of(given: dict[str, str] | None) -> bytes:

@@ -59,9 +59,12 @@ def store_of(request: Request) -> ResponseStore | None:
     return store
 
 
-async def referred_to(request: Request, given: Input) -> dict[str, Item]:
-    """The kept items that an input refers to, by their ids. Raises HTTPException 404 for one that is not there."""
-    wanted = references_in(given)
+async def referred_to(request: Request, given: Input, path: str = "input") -> dict[str, Item]:
+    """The kept items that a list of items at `path` refers to, by their ids.
+
+    Raises HTTPException 404 for one that is not there.
+    """
+    wanted = references_in(given, path)
     if not wanted:
         return {}
     settings: Settings = request.app.state.settings

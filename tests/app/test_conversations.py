@@ -227,6 +227,12 @@ def test_item_that_nobody_knows_is_left_out_and_named(client: openai.OpenAI) -> 
     assert len(client.conversations.items.list(id_).data) == 2
 
 
+def test_reference_among_a_conversations_items_names_its_place(client: openai.OpenAI) -> None:
+    gone: Any = {"type": "item_reference", "id": "msg_nowhere"}
+    with pytest.raises(openai.NotFoundError, match=r"items\[1\].id.*msg_nowhere"):
+        client.conversations.create(items=[user("a"), gone])
+
+
 # --- how many tokens ---
 
 

@@ -1,6 +1,7 @@
 """What models read of the items that agents' sessions hold; what no model can read is left out and named."""
 
 import base64
+import contextlib
 import json
 from typing import Any
 
@@ -263,6 +264,29 @@ def test_pictures_of_tools_reach_the_model() -> None:
     assert generation(*items).ignored == ()
     lost = {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot", "file_id": "f"}}
     assert generation(lost).ignored == ("input[1].output",)
+
+
+STRAY: list[tuple[dict[str, Any], bool]] = [
+    ({"type": "function_call_output", "call_id": "c", "output": "o"}, True),
+    ({"type": "function_call_output", "call_id": "d", "output": "o"}, False),
+    ({"type": "custom_tool_call_output", "call_id": "d", "output": "o"}, False),
+    ({"type": "local_shell_call_output", "id": "c", "output": "o"}, True),
+    ({"type": "local_shell_call_output", "id": "d", "output": "o"}, False),
+    ({"type": "tool_search_output", "execution": "server", "tools": []}, True),
+    ({"type": "computer_call_output", "call_id": "d", "output": {"type": "computer_screenshot"}}, False),
+]
+
+
+@pytest.mark.parametrize(("item", "known"), STRAY)
+def test_what_an_unknown_call_gave_is_served_but_where_it_goes_on_from_what_is_kept(
+    item: dict[str, Any], known: bool
+) -> None:
+    before = items_decoder.decode(b'[{"type":"function_call","id":"fc","call_id":"c","name":"f","arguments":"{}"}]')
+    for more in ({"previous_response_id": "resp_1"}, {"conversation": "conv_1"}):
+        given = parse(json.dumps({"input": [item], **more}).encode(), openai_responses.decoder, HARMLESS)[0]
+        with contextlib.nullcontext() if known else pytest.raises(InvalidRequest, match=r"`input\[0\]\.call_id`.*'d'"):
+            Turn(given, before)
+    assert turn(item).items
 
 
 FILES = [
