@@ -124,10 +124,10 @@ def test_counted_tokens_are_those_of_the_usage(client: anthropic.Anthropic, mess
 
 @pytest.mark.model
 def test_model_that_does_not_reason_is_only_told_not_to(client: anthropic.Anthropic) -> None:
-    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 2000, "messages": FRANCE}
-    with pytest.raises(anthropic.BadRequestError) as caught:
-        client.messages.create(**asked, thinking={"type": "enabled", "budget_tokens": 1024})
-    assert caught.value.body["error"]["param"] == "thinking"  # type: ignore[index]
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 2000, "stop_sequences": ["Paris"], "messages": FRANCE}
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    raw = client.messages.with_raw_response.create(**asked, thinking=thinking)  # type: ignore[call-overload]
+    assert raw.headers["X-Ignored-Fields"] == "thinking"
     for kind in ("disabled", "adaptive"):
         message = client.messages.create(**{**asked, "max_tokens": 1}, thinking={"type": kind})  # type: ignore[arg-type]
         assert message.stop_reason == "max_tokens"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
-from anthropic.types import Message, RawMessageStreamEvent, TextBlock, ThinkingBlock, ToolUseBlock
+from anthropic.types import DirectCaller, Message, RawMessageStreamEvent, TextBlock, ThinkingBlock, ToolUseBlock
 from pydantic import TypeAdapter
 
 from mlx_server.app.encoders.anthropic import MessagesEncoder
@@ -19,6 +19,7 @@ from mlx_server.schemas.sealed import seal
 HEAD = Head("abc", 0, "some/model", request_id="request-1")
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 STARTED = Started(1, 0, 9, 4)
+DIRECT = DirectCaller(type="direct")
 
 
 def given(**fields: Any) -> MessagesRequest:
@@ -78,8 +79,8 @@ def test_every_kind_of_part_is_a_block(read: Callable[..., Message]) -> None:
     assert message.content == [
         ThinkingBlock(type="thinking", thinking="Hm, let me", signature="abc"),
         TextBlock(type="text", text="I look."),
-        ToolUseBlock(type="tool_use", id="toolu_0a", name="weather", input={"city": "Paris"}),
-        ToolUseBlock(type="tool_use", id="toolu_0b", name="time", input={}),
+        ToolUseBlock(type="tool_use", id="toolu_0a", name="weather", input={"city": "Paris"}, caller=DIRECT),
+        ToolUseBlock(type="tool_use", id="toolu_0b", name="time", input={}, caller=DIRECT),
     ]
     assert (message.stop_reason, message.stop_sequence) == ("tool_use", None)
 
@@ -133,7 +134,7 @@ def test_reasoning_is_one_block_whatever_was_counted_in_between() -> None:
 def test_arguments_that_are_no_object_are_given_as_their_text(arguments: str) -> None:
     message = whole(ToolCall(1, 0, 0, arguments, 8, "call_1", "weather"), end("length"))
     assert message.content == [
-        ToolUseBlock(type="tool_use", id="toolu_1", name="weather", input={"INVALID_JSON": arguments})
+        ToolUseBlock(type="tool_use", id="toolu_1", name="weather", input={"INVALID_JSON": arguments}, caller=DIRECT)
     ]
     assert message.stop_reason == "max_tokens"
 
@@ -169,3 +170,10 @@ def test_late_failure_is_an_event_with_an_error() -> None:
     assert (body["type"], body["request_id"]) == ("error", "request-1")
     error = {"type": "api_error", "message": "The worker died", "param": None, "code": "worker_lost"}
     assert body["error"] == error
+
+
+def test_what_nothing_is_said_of_is_null() -> None:
+    answer = json.loads(MessagesEncoder(HEAD, given()).whole([Text(1, 0, "Hi", 1), end("stop")]))
+    absent = {name: answer[name] for name in ("stop_sequence", "stop_details", "container")}
+    used = {name: answer["usage"][name] for name in ("cache_creation", "inference_geo", "server_tool_use")}
+    assert {*absent.values(), *used.values()} == {None}
