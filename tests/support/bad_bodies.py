@@ -82,9 +82,10 @@ MALFORMED_MESSAGES = [
     messages("messages[0].content[0].text", "got `int`", user([{"type": "text", "text": 1}])),
     messages(
         "messages[0].content[1].type",
-        "'file' is not supported; allowed are text, image_url",
-        user([{"type": "text", "text": ""}, {"type": "file"}]),
+        "'input_file' is not supported; allowed are text, image_url",
+        user([{"type": "text", "text": ""}, {"type": "input_file"}]),
     ),
+    messages("messages[0].content[0].file", "is missing", user([{"type": "file"}])),
     messages("messages[0].content[0].type", "allowed are text, image_url", user([{"type": "x" * 5000}])),
     messages("messages[0].name", "got `int`", user(name=5)),
     messages("messages[0].tool_calls", "only an assistant calls functions", {**calling("1"), **user()}),
@@ -97,8 +98,8 @@ MALFORMED_MESSAGES = [
     ),
     messages(
         "messages[0].tool_calls[0].type",
-        "Invalid enum value 'custom'",
-        {"role": "assistant", "tool_calls": [{"id": "1", "type": "custom", "function": {"arguments": ""}}]},
+        "Invalid enum value 'odd'",
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "odd", "function": {"arguments": ""}}]},
     ),
     messages(
         "messages[0].tool_call_id", "no message before this one", {"role": "tool", "content": "", "tool_call_id": "1"}
