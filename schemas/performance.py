@@ -15,13 +15,16 @@ class ModeRequest(msgspec.Struct, frozen=True):
     mode: ModeName
 
 
+Tuned = int | float | None
+
+
 class TunedModel(msgspec.Struct, frozen=True):
-    """A model in the mode: what is in force, and what will be once it is loaded again."""
+    """A model in the mode: what is in force, and what will be once it is loaded again; null is what nobody has set."""
 
     model_id: str
     status: str
-    in_force: dict[str, int]
-    at_next_load: dict[str, int]
+    in_force: dict[str, Tuned]
+    at_next_load: dict[str, Tuned]
 
 
 class ModeAnswer(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from mlx_server.app.performance import Mode, Tuning
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.routes.generation import read_request
 from mlx_server.schemas.messages import Load
-from mlx_server.schemas.performance import ModeAnswer, TunedModel, mode_decoder
+from mlx_server.schemas.performance import ModeAnswer, Tuned, TunedModel, mode_decoder
 
 KEPT_AS = "performance_mode"
 LOADED = ("prefill_step_size", "prefix_cache_bytes", "prefix_share", "feature_cache_bytes", "threads")
@@ -75,7 +75,7 @@ def describe(deployment: Deployment) -> TunedModel:
     )
 
 
-def values_of(load: Load) -> dict[str, int]:
+def values_of(load: Load) -> dict[str, Tuned]:
     """What a worker is told of all that a mode changes."""
     return {name: getattr(load, name) for name in LOADED}
 
