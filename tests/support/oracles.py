@@ -131,8 +131,3 @@ def call(function: str, **arguments: Any) -> dict[str, Any]:
 def say(text: str) -> dict[str, Any]:
     """A step that says something."""
     return {"say": text}
-
-
-def last_words(steps: Sequence[dict[str, Any]]) -> str:
-    """What a whole script ends with."""
-    return str(steps[-1]["say"])
