@@ -104,11 +104,6 @@ def test_unknown_path_is_not_found(server: Server, path: str) -> None:
     assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
 
 
-def test_unknown_model_is_not_found(server: Server) -> None:
-    error = check_shape(server.get("/v1/models/other"), 404, "model")
-    assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_found")
-
-
 def test_declared_body_over_the_limit_is_refused_unread(server: Server) -> None:
     with connect(server) as sock:
         sock.sendall(http_request(CHAT, b"", {"Content-Length": str(MAX_BODY_BYTES + 1)}))

@@ -319,12 +319,6 @@ def test_unsupported_parameter_is_a_bad_request(scripted_server: Server) -> None
     assert (caught.value.param, caught.value.code) == ("modalities", "unsupported_parameter")
 
 
-def test_unknown_model_is_not_found(scripted_server: Server) -> None:
-    with sdk(scripted_server) as client, pytest.raises(openai.NotFoundError) as caught:
-        client.models.retrieve("no/such")
-    assert caught.value.code == "model_not_found"
-
-
 def test_full_queue_is_a_rate_limit(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED, "--max-concurrency", 1, "--queue-size", 0)
     with RawClient(server, chat_body({"first_token_s": 60})), sdk(server) as client:

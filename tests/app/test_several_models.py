@@ -5,8 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import openai
 import psutil
 import pytest
+from support.clients import sdk
 from support.servers import Server, chat_body, wait_for
 
 TWO = ("--model-type", "scripted", "--model", "a=scripted", "--model", "b=scripted:load_s=0.2")
@@ -47,6 +49,8 @@ def test_name_selects_the_model(launch: Callable[..., Server]) -> None:
     unknown, missing = server.chat("hi", model="c"), server.chat("hi")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
     assert unknown.json()["detail"].startswith("Model 'c' not found")
+    with pytest.raises(openai.NotFoundError, match="Model 'c' not found"), sdk(server) as client:
+        client.models.retrieve("c")
     assert (missing.status_code, missing.json()["error"]["param"]) == (400, "model")
     assert "'a', 'b'" in missing.json()["detail"]
 
