@@ -14,6 +14,7 @@ pytestmark = pytest.mark.model
 FORM = {"n": {"enum": [1, 2]}}
 SCHEMA = {"type": "object", "properties": FORM, "required": ["n"], "additionalProperties": False}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}]
 OPENS = {"opens_thinking": True}
 BUDGET = 5
 
@@ -74,12 +75,17 @@ def test_reasoning_is_streamed_apart_from_the_content(thinker: Server) -> None:
     assert order == sorted(order, reverse=True), "all thoughts come before all that is said"
 
 
-def test_reasoning_that_does_not_end_is_all_there_is(thinker: Server) -> None:
-    answer = _ask(thinker, chat_template_kwargs=OPENS, max_tokens=12, response_format=FORMAT)
-    choice = answer["choices"][0]
-    if choice["finish_reason"] == "length":
-        assert choice["message"]["content"] == "" or choice["message"]["content"].startswith("{")
-    assert choice["message"]["reasoning_content"]
+@pytest.mark.parametrize("how", [{"response_format": FORMAT}, {"tools": TOOLS, "tool_choice": "required"}])
+def test_a_thought_that_wants_to_end_the_turn_goes_on_where_something_was_demanded(
+    thinker: Server, how: dict[str, Any]
+) -> None:
+    marks = {"prompt": "<|im_end|></think>", "add_special_tokens": False}
+    end, closing = thinker.post("/tokenize", marks).json()["tokens"]
+    wish = {"chat_template_kwargs": OPENS, "logit_bias": {str(end): 100, str(closing): -100}}
+    assert _ask(thinker, **wish)["choices"][0]["finish_reason"] == "stop"
+    demanded = _ask(thinker, **wish, **how, max_tokens=12)
+    assert demanded["choices"][0]["finish_reason"] == "length"
+    assert demanded["usage"]["completion_tokens_details"]["reasoning_tokens"] == 12
 
 
 @pytest.mark.parametrize("how", [{"chat_template_kwargs": {"enable_thinking": False}}, {"reasoning_effort": "none"}])
@@ -100,8 +106,7 @@ def test_a_model_that_may_think_may_also_answer_at_once(thinker: Server) -> None
 
 
 def test_a_forced_call_comes_after_the_reasoning(thinker: Server) -> None:
-    tools = [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}]
-    how = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "thinking_budget": BUDGET}
+    how = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "thinking_budget": BUDGET}
     choice = _ask(thinker, **how, chat_template_kwargs=OPENS, max_tokens=120)["choices"][0]
     assert choice["message"]["reasoning_content"]
     [call] = choice["message"]["tool_calls"]

@@ -38,12 +38,15 @@ class Follower:
 
 
 class GrammarMask(Follower):
-    """Allows what a grammar allows. It begins after the reasoning, which it leaves alone."""
+    """Allows what a grammar allows. It begins after the reasoning, which may be anything that does not end the turn:
+    the grammar's text would be missing.
+    """
 
     def __init__(self, matcher: Matcher, eos: set[int], thinking: ThinkingState | None, emitted: list[int]) -> None:
         self._matcher = matcher
         self._eos = mx.array(sorted(eos), mx.uint32)
         self._thinking = thinking
+        self._no_thought = mx.array(sorted(eos.difference(thinking.closing if thinking else ())), mx.uint32)
         super().__init__(emitted)
 
     def see(self, token: int) -> None:
@@ -57,7 +60,7 @@ class GrammarMask(Follower):
         self.follow(tokens)
         thinking = self._thinking
         if thinking is not None and thinking.thinks:
-            return logits
+            return logits.at[:, self._no_thought].add(-mx.inf)
         allowed = self._allowed(logits.shape[-1])
         if thinking is not None and thinking.may_think:
             allowed[..., mx.array(thinking.opening[:1])] = True

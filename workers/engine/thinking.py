@@ -73,6 +73,11 @@ class ThinkingState:
         """The tokens that would open the reasoning from here, if it may be opened."""
         return self._marks.start_ids[len(self._recent) :] if self.may_think else ()
 
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """The tokens that end the reasoning."""
+        return self._marks.end_ids
+
     def feed(self, token: int) -> bool:
         """Take the next token; True if it belongs to the reasoning or to its marks."""
         if self.may_think:
@@ -86,7 +91,7 @@ class ThinkingState:
         if not self.thinks:
             return False
         self.tokens += 1
-        end = self._marks.end_ids
+        end = self.closing
         self._recent = (*self._recent, token)[-len(end) :]
         if self._recent == end:
             self.thinks = False

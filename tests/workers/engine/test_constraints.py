@@ -13,7 +13,7 @@ from support.engines import GREEDY, SEEDED, Player, sequence
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Grammar, Limits
 from mlx_server.workers.engine.batch import BatchEngine
-from mlx_server.workers.engine.constraints import LeastLength, ThinkingBudget
+from mlx_server.workers.engine.constraints import GrammarMask, LeastLength, ThinkingBudget
 from mlx_server.workers.engine.rows import Drawn, RowBatch
 from mlx_server.workers.engine.thinking import ThinkingStart, ThinkingState, ThinkMarks
 from mlx_server.workers.engine.vocabulary import Vocabulary
@@ -195,6 +195,17 @@ def test_a_thinking_budget_forces_the_end_mark_once() -> None:
         said.append(int(mx.argmax(out).item()))  # type: ignore[arg-type]
         context.append(said[-1])
     assert said == [10, 11, 12, 91, 92, 15]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("ends", "wished", "said"), [({END, 7}, 7, 91), ({END, 91}, 91, 91)], ids=["end", "mark"])
+def test_a_thought_does_not_end_the_turn_before_what_a_grammar_asks_for(
+    vocabulary: Vocabulary, ends: set[int], wished: int, said: int
+) -> None:
+    start = ThinkingStart(MARKS, thinks=True, may_think=False)
+    mask = GrammarMask(vocabulary.compile(Grammar("regex", "a", "p")), ends, start.state(), [])
+    logits = mx.zeros((1, 100)).at[:, mx.array([wished, 91])].add(mx.array([9.0, 5.0]))
+    assert int(mx.argmax(mask(mx.array([1, 2]), logits)).item()) == said  # type: ignore[arg-type]
 
 
 def test_a_least_length_forbids_the_ends_until_it_is_reached() -> None:
