@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -138,17 +139,15 @@ class OpenReasoning:
         return ReasoningItem(self._at[0], [], [ReasoningText(text)], sealed, status)
 
 
-class OpenCall:
-    """A function call. One of a function that was not offered has the name that the model said."""
+class OpenToolCall(ABC):
+    """A call whose item is told when it begins. `_at` is the item's id, and its place in the response."""
 
-    def __init__(self, index: int, number: Number, first: ToolCall, offered: Offered | None) -> None:
-        self._at = new_id("fc"), index
+    def __init__(self, kind: str, index: int, number: Number, first: ToolCall) -> None:
+        """`kind` begins the item's id."""
+        self._at = new_id(kind), index
         self._number = number
         self._call = first.call
         self._call_id = first.id or new_id("call")
-        self._name = offered.name if offered is not None else first.name or ""
-        self._namespace = (offered.namespace if offered is not None else None) or UNSET
-        self._arguments: list[str] = []
 
     def takes(self, part: Part) -> bool:
         """The parts of the same call."""
@@ -157,6 +156,20 @@ class OpenCall:
     def begin(self) -> Events:
         """Nothing but the item itself."""
         return [ev.ItemAdded(self._number(), self._at[1], self.item("in_progress"))]
+
+    @abstractmethod
+    def item(self, status: Status) -> Item:
+        """The call."""
+
+
+class OpenCall(OpenToolCall):
+    """A function call. One of a function that was not offered has the name that the model said."""
+
+    def __init__(self, index: int, number: Number, first: ToolCall, offered: Offered | None) -> None:
+        super().__init__("fc", index, number, first)
+        self._name = offered.name if offered is not None else first.name or ""
+        self._namespace = (offered.namespace if offered is not None else None) or UNSET
+        self._arguments: list[str] = []
 
     def add(self, part: Part) -> Events:
         """A delta, if there is something in it."""
@@ -174,25 +187,14 @@ class OpenCall:
         return FunctionCallItem(self._at[0], self._call_id, self._name, arguments, self._namespace, status)
 
 
-class OpenCustomCall:
+class OpenCustomCall(OpenToolCall):
     """A call of a custom tool: the text in its arguments is told as it is written."""
 
     def __init__(self, index: int, number: Number, first: ToolCall, offered: Offered) -> None:
-        self._at = new_id("ctc"), index
-        self._number = number
-        self._call = first.call
-        self._call_id = first.id or new_id("call")
+        super().__init__("ctc", index, number, first)
         self._offered = offered
         self._reader = JsonString("input")
         self._input: list[str] = []
-
-    def takes(self, part: Part) -> bool:
-        """The parts of the same call."""
-        return isinstance(part, ToolCall) and part.call == self._call
-
-    def begin(self) -> Events:
-        """Nothing but the item itself."""
-        return [ev.ItemAdded(self._number(), self._at[1], self.item("in_progress"))]
 
     def add(self, part: Part) -> Events:
         """A delta, if there is something in it."""
