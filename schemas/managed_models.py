@@ -38,7 +38,10 @@ class AllModels(ModelList, frozen=True):
 
 
 class ModelDetails(Model, frozen=True, kw_only=True):
-    """One model: OpenAI's object, whose `id` is the name, and all that is known beside it."""
+    """One model: OpenAI's object, whose `id` is the name, and all that is known beside it.
+
+    `created_at` is when it came into the registry, and `type` is what MLX-GUI calls it.
+    """
 
     registry_id: int | None
     name: str
@@ -48,7 +51,6 @@ class ModelDetails(Model, frozen=True, kw_only=True):
     memory_required_gb: float | None
     use_count: int
     last_used_at: datetime | None
-    created_at: datetime | None
     updated_at: datetime | None
     error_message: str | None
     metadata: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -280,12 +281,15 @@ class Model(msgspec.Struct, frozen=True):
     `default_max_tokens` is the most that a request gets that sets no limit, null while that is not known and for a
     model that writes no text.
     `supported_parameters` are those of both kinds of completion, or of what such a model does. `status` is unloaded,
-    loading, loaded, restarting, unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields.
+    loading, loaded, restarting, unloading or failed. `root`, `parent` and `permission` are OpenAI's older fields;
+    `display_name`, `created_at` (as `created`), `lifecycle` and `type` are Anthropic's.
     """
 
     id: str
     object: Literal["model"]
     created: int
+    display_name: str
+    created_at: datetime
     owned_by: str
     status: str
     context_length: int | None
@@ -300,10 +304,15 @@ class Model(msgspec.Struct, frozen=True):
     root: str
     parent: None = None
     permission: list[str] = []
+    lifecycle: Literal["active"] = "active"
+    type: str = "model"
 
 
 class ModelList(msgspec.Struct, frozen=True):
-    """`GET /v1/models`."""
+    """`GET /v1/models`, whose last three fields say to Anthropic's clients that this is the only page."""
 
     object: Literal["list"]
     data: list[Model]
+    first_id: str | None
+    last_id: str | None
+    has_more: Literal[False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -58,6 +59,8 @@ def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
         id=deployment.name,
         object="model",
         created=deployment.created,
+        display_name=deployment.name,
+        created_at=datetime.fromtimestamp(deployment.created, UTC),
         owned_by="mlx-server",
         status=state_of(deployment).value,
         context_length=context_length,
@@ -122,6 +125,8 @@ def describe_known(known: Managed) -> Model:
         id=known.name,
         object="model",
         created=0,
+        display_name=known.name,
+        created_at=datetime.fromtimestamp(0, UTC),
         owned_by="mlx-server",
         status=known.status,
         context_length=context_length,
@@ -146,7 +151,9 @@ async def list_models(request: Request) -> Response:
     """All models that requests may name."""
     found = await all_managed(request)
     device, limit = await limits(request)
-    return json_answer(AllModels("list", list(map(object_of, found)), [listed(one, device, limit) for one in found]))
+    ids: list[str | None] = [one.name for one in found] or [None]
+    models = [listed(one, device, limit) for one in found]
+    return json_answer(AllModels("list", list(map(object_of, found)), ids[0], ids[-1], False, models))
 
 
 async def one_model(request: Request) -> Response:
@@ -165,18 +172,19 @@ async def get_model(request: Request) -> Response:
     reaches_sole = sole is not None and all(known.name != name for known in await fleet.known())
     model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
     row = model.row
+    shown = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
+    if row is not None:
+        shown["created_at"] = row.created_at
     return json_answer(
         ModelDetails(
-            **msgspec.structs.asdict(object_of(model)) | {"id": name},
+            **shown,
             registry_id=row.id if row else None,
             name=model.name,
             path=model.path,
             version=row.version if row else None,
-            type=model.type,
             memory_required_gb=gigabytes(model.required_bytes(*await limits(request))),
             use_count=model.use_count,
             last_used_at=model.last_used_at,
-            created_at=row.created_at if row else None,
             updated_at=row.updated_at if row else None,
             error_message=model.error_message,
             metadata=row.metadata if row else {},

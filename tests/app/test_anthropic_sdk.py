@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import httpx
 import pytest
-from anthropic.types import TextBlock
+from anthropic.types import ModelInfo, TextBlock
 from support.documents import pdf
 from support.raw import RawClient
 from support.servers import SCRIPTED, Server
@@ -46,6 +46,14 @@ def body_of(script: Any, **more: Any) -> dict[str, Any]:
 
 
 # --- a real model ---
+
+
+@pytest.mark.model
+def test_models_are_listed(client: anthropic.Anthropic, smollm2_server: Server) -> None:
+    [listed] = [ModelInfo.model_validate(model.model_dump()) for model in client.models.list()]
+    assert listed.display_name == listed.id
+    assert ModelInfo.model_validate(client.models.retrieve(listed.id).model_dump() | {"type": "model"}).id == listed.id
+    assert listed.max_input_tokens == smollm2_server.get("/v1/models").json()["data"][0]["context_length"]
 
 
 @pytest.mark.model

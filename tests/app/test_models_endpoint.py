@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,11 @@ def server() -> Iterator[Server]:
 
 def test_list_has_the_one_model(server: Server) -> None:
     body = server.get("/v1/models").json()
-    assert body.keys() == {"object", "data", "models"}
-    assert body["object"] == "list"
+    assert body.keys() == {"object", "data", "first_id", "last_id", "has_more", "models"}
+    assert (body["object"], body["first_id"], body["last_id"], body["has_more"]) == ("list", NAME, NAME, False)
     [model] = body["data"]
-    assert time.time() - 600 < model.pop("created") <= time.time()
+    created = model.pop("created")
+    assert time.time() - 600 < created == datetime.fromisoformat(model.pop("created_at")).timestamp() <= time.time()
     parameters = model.pop("supported_parameters")
     assert model == {
         "id": NAME,
@@ -52,6 +54,9 @@ def test_list_has_the_one_model(server: Server) -> None:
         "root": NAME,
         "parent": None,
         "permission": [],
+        "display_name": NAME,
+        "lifecycle": "active",
+        "type": "model",
     }
     assert parameters == sorted(set(parameters))
     assert {"temperature", "tools", "response_format", "logprobs", "best_of", "n", "stream"} <= set(parameters)
@@ -98,7 +103,7 @@ def test_parameters_are_those_that_the_model_does_not_refuse(
 @pytest.mark.parametrize("path", [NAME, NAME.replace("/", "%2F"), NAME.replace(":", "%3A")])
 def test_model_is_found_by_its_name_with_slashes(server: Server, path: str) -> None:
     found, listed = server.get(f"/v1/models/{path}").json(), server.get("/v1/models").json()["data"][0]
-    assert {name: found[name] for name in listed} == listed
+    assert {name: found[name] for name in listed} == listed | {"type": "text"}
 
 
 def test_sdk_retrieves_a_name_with_slashes(server: Server) -> None:
