@@ -2,10 +2,11 @@
 
 `.venv/bin/python bench/agents.py` replays recorded sessions of coding agents, two conversations in turns, on tiny
 random models of three kinds: plain attention, sliding windows, and recurrent layers. Each turn asks for one token, so
-that its time is the prompt's. With `--against FOLDER` another checkout of this server takes part, in its own
-environment, and the time is compared that a prompt of 30,000 tokens with 25 tools takes outside the engine when all but
-its end is known: on a model that computes next to nothing. Tables and raw rows go to results/agents.{md,json};
-`--rounds 0` leaves the replay out.
+that its time is the prompt's; all servers have the same BLAS. `--vllm-mlx PROGRAM` lets vllm-mlx take part, from an
+environment of its own: it asks for other versions of what this server stands on. With `--against FOLDER` another
+checkout of this server takes part, in its own environment, and the time is compared that a prompt of 30,000 tokens with
+25 tools takes outside the engine when all but its end is known: on a model that computes next to nothing. Tables and
+raw rows go to results/agents.{md,json}; `--rounds 0` leaves the replay out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import httpx
 from hardware import this_machine
 from others import OthersWatch
-from peer_servers import OURS, Command, Peer, Running, others, ours
+from peer_servers import OURS, Command, Peer, Running, others, ours, with_blas
 from summary import percentile
 
 BENCH = Path(__file__).parent
@@ -55,7 +56,8 @@ CHARACTERS_PER_TOKEN = 3.6
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One request of a replay. `before` are the tokens that the conversation's turn before it had, 0 for the first."""
+    """One request of a replay. `before` are the tokens that the conversation's turn before it had, 0 for the first;
+    `cached_tokens` is None from a server that does not tell."""
 
     kind: str
     server: str
@@ -64,7 +66,7 @@ class Turn:
     number: int
     before: int
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int | None
     seconds: float
     others_cores: float
 
@@ -142,15 +144,15 @@ def marked(body: dict[str, Any], mark: str) -> dict[str, Any]:
     return {**body, "messages": [{**first, "content": said}, *others_]}
 
 
-def ask(client: httpx.Client, peer: Peer, body: dict[str, Any]) -> tuple[int, int, float]:
-    """One token for a prompt: its tokens, those that were known, and the seconds it took."""
+def ask(client: httpx.Client, peer: Peer, body: dict[str, Any]) -> tuple[int, int | None, float]:
+    """One token for a prompt: its tokens, those that were known if that is told, and the seconds it took."""
     model = {} if peer.model is None else {"model": peer.model}
     began = time.perf_counter()
     answer = client.post(f"{peer.url}/chat/completions", json={**body, **model, "max_tokens": 1, "temperature": 0})
     seconds = time.perf_counter() - began
     answer.raise_for_status()
     usage = answer.json()["usage"]
-    return usage["prompt_tokens"], (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0, seconds
+    return usage["prompt_tokens"], (usage.get("prompt_tokens_details") or {}).get("cached_tokens"), seconds
 
 
 def overheads(client: httpx.Client, peers: Sequence[Peer]) -> dict[str, list[float]]:
@@ -167,10 +169,11 @@ def overheads(client: httpx.Client, peers: Sequence[Peer]) -> dict[str, list[flo
     return found
 
 
-def reuse(turns: Sequence[Turn]) -> float:
+def reuse(turns: Sequence[Turn]) -> str:
     """Share of what the turns before already held that was not read again."""
-    later = [turn for turn in turns if turn.before]
-    return sum(min(turn.cached_tokens, turn.before) for turn in later) / sum(turn.before for turn in later)
+    later = [(turn.cached_tokens, turn.before) for turn in turns if turn.before]
+    known = [min(cached, before) for cached, before in later if cached is not None]
+    return f"{sum(known) / sum(before for _, before in later):.3f}" if known else "not told"
 
 
 def seconds_of(turns: Sequence[Turn]) -> float:
@@ -198,7 +201,7 @@ def table(turns: Sequence[Turn], late: dict[str, list[float]]) -> str:
             middle = percentile(ratios, 50)
             share = "1" if server == OURS else f"{middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
             taken = percentile(sorted(seconds_of(of(server, number)) for number in rounds), 50)
-            lines.append(f"| {kind} | {server} | {reuse(own):.3f} | {taken:.2f} | {share} |")
+            lines.append(f"| {kind} | {server} | {reuse(own)} | {taken:.2f} | {share} |")
     if late:
         p95 = {name: percentile(sorted(values), 95) for name, values in late.items()}
         lines += ["", "| server | known prompt, p95, ms | ratio |", "| --- | --- | --- |"]
@@ -210,6 +213,7 @@ def main() -> int:
     """Replay, show the tables, keep the rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vllm-mlx", type=Path, metavar="PROGRAM", help="vllm-mlx, in an environment of its own")
     parser.add_argument("--against", type=Path, help="another checkout, with an environment in its .venv")
     parser.add_argument("--out", type=Path, default=BENCH / "results" / "agents", help="stem of the results")
     options = parser.parse_args()
@@ -221,7 +225,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch, httpx.Client(timeout=600) as client:
         for kind, architecture in KINDS.items() if options.rounds else ():
             folder = make_folder(source, Path(scratch) / architecture, architecture)
-            commands = [ours(folder, 4), *others(folder)[:1], *earlier(folder, options.against)]
+            peers = [*others(folder)[:1], *vllm_mlx(folder, options.vllm_mlx)]
+            alike = [replace(peer, words=with_blas(peer.words)) for peer in peers]
+            commands = [ours(folder, 4), *alike, *earlier(folder, options.against)]
             with Running(commands, Path(scratch)) as running:
                 for number in range(options.rounds):
                     for peer in running.peers if number % 2 else reversed(running.peers):
@@ -238,6 +244,15 @@ def main() -> int:
     options.out.with_suffix(".json").write_text(json.dumps(rows, indent=1))
     print(shown)
     return 0
+
+
+def vllm_mlx(folder: Path, program: Path | None) -> list[Command]:
+    """vllm-mlx as its README starts it where prompts are to be kept."""
+    if program is None:
+        return []
+    home = ("env", f"HOME={folder.parent}")  # it writes what it has read to its user's folder as it ends
+    words = (*home, str(program.absolute()), "serve", str(folder), "--continuous-batching", "--offline")
+    return [Command("vllm-mlx", words, str(folder), "/health")]
 
 
 def earlier(folder: Path, checkout: Path | None) -> list[Command]:
