@@ -34,8 +34,8 @@ run: $(VENV)/.installed blas ## Start the server with the demo model, or with MO
 	fi; \
 	exec $(BIN)/mlx-server launch --model-path "$$model" $(ARGS)
 
-test: $(VENV)/.installed-dev blas clients ## Run the tests; pytest's own flags in ARGS=...
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev blas clients ## Run the tests, two files at a time; pytest's own flags in ARGS=...
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev typed ## Lint, formatting and types
 	$(BIN)/ruff check .

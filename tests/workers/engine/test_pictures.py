@@ -64,7 +64,6 @@ def near(colour: Any, wanted: tuple[int, int, int], by: int = 3) -> bool:
         ("PNG", plain(40_000, mode="I;16"), {}, (156, 156, 156)),
         ("PNG", plain(300, mode="I;16"), {}, (1, 1, 1)),
     ],
-    ids=str,
 )
 def test_any_mode_of_any_kind_becomes_rgb(
     reader: PictureReader, kind: str, image: Image.Image, options: dict[str, Any], wanted: tuple[int, int, int]
