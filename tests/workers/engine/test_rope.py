@@ -215,3 +215,23 @@ def test_an_encoder_saved_by_transformers_5_computes_as_before(tmp_path: Path) -
     assert mx.array_equal(states(rope_parameters=by_type, layer_types=kinds), before).item()
     kinds[1] = "sliding_attention"
     assert not mx.allclose(states(rope_parameters=by_type, layer_types=kinds), before, atol=1e-4).item()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "told"),
+    [
+        ("llama", {"sliding_window": 64}, True),
+        ("gemma2", {"sliding_window": 64}, True),
+        ("llama", {"sliding_window": 512}, False),
+        ("llama", {"sliding_window": None}, False),
+        ("llama", {"sliding_window": 64, "use_sliding_window": False}, False),
+        ("llama", {"sliding_window": 64, "layer_types": ["full_attention"] * 2}, False),
+        ("llama", {"sliding_window": 64, "layer_types": ["full_attention", "sliding_attention"]}, False),
+        ("gemma3_text", {}, False),
+    ],
+)
+def test_a_window_that_is_not_computed_is_told(
+    tmp_path: Path, architecture: str, more: dict[str, Any], told: bool
+) -> None:
+    _, _, notes = read_model(make_model(tmp_path, architecture, **more), "float32")
+    assert any("sliding window of 64 tokens" in note for note in notes) is told
