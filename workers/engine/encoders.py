@@ -18,6 +18,7 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.gelu import with_exact_gelu
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.sentence_files import read_json
@@ -93,7 +94,7 @@ def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model"
         raise ModelLoadError(f"{folder} can't be loaded: it has the activation {activation!r}, and only gelu is served")
     module = import_architecture(architecture.module)
     try:
-        model = getattr(module, class_name)(module.ModelConfig.from_dict(dict(config)))
+        model = getattr(module, class_name)(module.ModelConfig.from_dict(config | suited(config)))
         beside = beside if hasattr(model, "dense") else None
         weights = model.sanitize(read_weights(folder) | (read_dense_weights(beside) if beside else {}))
         quantise(model, config, weights)

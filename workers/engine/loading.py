@@ -8,14 +8,20 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.utils import load_model, load_tokenizer
+from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
+from mlx_lm.utils import load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.config_form import TIES, suited
 from mlx_server.workers.engine.encoders import ENCODERS, model_type
 from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.rope import put_right
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.handlers.base import ModelLoadError
+
+SLIDING = ("sliding_attention",)
+"""The layers of configs that name none."""
 
 
 def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], list[str]]:
@@ -23,12 +29,39 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
     if not (folder / "config.json").is_file():
         raise ModelLoadError(f"{folder} is not a model: it has no config.json")
     try:
-        model, config = load_model(folder, lazy=True, trust_remote_code=False)
+        changes = suited(load_config(folder)) | untied(folder)
+        model, config = load_model(folder, lazy=True, trust_remote_code=False, model_config=changes)
+        turned = put_right(model, config)
     # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}{other_type(folder)}") from error
     model, notes = platform.suit_weights(model, cpu_dtype)
-    return model, config, notes
+    return model, config, [*turned, *window_notes(model, config), *notes]
+
+
+def window_notes(model: Any, config: dict[str, Any]) -> list[str]:
+    """What to say of a sliding window that the model's class does not know: all of its caches keep everything."""
+    config = config.get("text_config") or config
+    window, longest = config.get("sliding_window"), config.get("max_position_embeddings")
+    used = config.get("use_sliding_window", True) and "sliding_attention" in config.get("layer_types", SLIDING)
+    if not used or not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
+        return []
+    if any(isinstance(cache, RotatingKVCache) for cache in make_prompt_cache(model)):
+        return []
+    return [
+        f"mlx-lm does not compute the sliding window of {window} tokens that config.json names: in longer prompts,"
+        " layers see further than they were trained to"
+    ]
+
+
+def untied(folder: Path) -> dict[str, bool]:
+    """The key that a config leaves out whose model has an output layer of its own: some of mlx-lm's classes would take
+    the embedding in its place, and drop it."""
+    if TIES in load_config(folder):
+        return {}
+    files = (mx.load(str(file)) for file in folder.glob("model*.safetensors"))
+    names = (name for file in files if isinstance(file, dict) for name in file)
+    return {TIES: False} if any(name.endswith("lm_head.weight") for name in names) else {}
 
 
 def other_type(folder: Path) -> str:

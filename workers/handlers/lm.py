@@ -48,6 +48,7 @@ class LanguageHandler(WritingHandler):
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         model, config, notes = read_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
+        model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
         tokenizer = read_tokenizer(folder, config, spec.chat_template)
         report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
@@ -58,7 +59,6 @@ class LanguageHandler(WritingHandler):
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
         rows = 1 if batching is Batching.NONE else spec.rows
-        model_print = fingerprint(folder, parameter_bytes, "mlx-lm")
         self._size = size = footprint(model, parameter_bytes, spec.kv_bits)
         room = share_out(spec, context_length(config), size, platform.free_bytes())
         drafts = drafts_bytes(spec, room.kept)

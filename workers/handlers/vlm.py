@@ -51,6 +51,7 @@ class VisionHandler(WritingHandler):
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
+        model_print = fingerprint(config, notes, parameter_bytes, "mlx-vlm")
         tokenizer = read_tokenizer(folder, config, spec.chat_template)
         report(Loading("warming up", computes=True))
         text_model = TextModel(model)
@@ -104,7 +105,7 @@ class VisionHandler(WritingHandler):
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
-            fingerprint=fingerprint(folder, parameter_bytes, "mlx-vlm"),
+            fingerprint=model_print,
             notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *senseless, *tried.notes),
             reasoning=dialect.thinking is not None,
             tools=dialect.format.name,

@@ -161,10 +161,11 @@ class WritingHandler(SteppingHandler):
         mx.synchronize()
 
 
-def fingerprint(folder: Path, parameter_bytes: int, library: str) -> str:
-    """Names what decides what a seed gives: the model, and the library and the device that compute it."""
-    facts = f"{parameter_bytes} {version('mlx')} {version(library)} {platform.device_name()}"
-    return hashlib.sha256((folder / "config.json").read_bytes() + facts.encode()).hexdigest()[:10]
+def fingerprint(config: dict[str, Any], notes: list[str], parameter_bytes: int, library: str) -> str:
+    """Names what decides what a seed gives: the model as its config was read, what was noted on that, and the library
+    and the device that compute it."""
+    facts = [config, notes, parameter_bytes, version("mlx"), version(library), platform.device_name()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
 def weights_print(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_vlm.utils import sanitize_weights, update_module_configs
 
+from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.encoders import import_architecture, quantise, read_weights
 
 PARTS = {"VisionModel": "vision_config", "LanguageModel": "text_config"}
@@ -19,7 +20,7 @@ def build(module_name: str, folder: Path, config: dict[str, Any]) -> Any:
     """The model. Raises ModelLoadError, or anything if the config or the weights don't fit the architecture."""
     module = import_architecture(module_name)
     # mlx-vlm's configs change the dictionaries that they are made of.
-    own = copy.deepcopy(config)
+    own = copy.deepcopy(config | suited(config))
     model_config = update_module_configs(module.ModelConfig.from_dict(own), module, own, ("text", "vision"))
     model = module.Model(model_config)
     weights = sanitize_weights(model, read_weights(folder))

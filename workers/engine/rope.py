@@ -1,0 +1,191 @@
+"""Rotary positions as a model's config asks for them, against those that its modules turn by.
+
+mlx-lm 0.32 leaves parts of some configs unread: scaling in classes that know none, `truncate` and `attention_factor` of
+YaRN. What differs is put right in the modules themselves; what can't be is told.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx_lm.models.rope_utils import Llama3RoPE, YarnRoPE, initialize_rope
+
+from mlx_server.workers.engine.config_form import LOCAL_NAMES, ORIGINAL, rope_by_type
+
+LAYERS_OWN = "layer_rope_theta"
+"""The key of configs that give each layer its base."""
+
+EQUAL = 1e-4
+"""Relative; float32 powers of other orders differ by less."""
+
+LAYER = re.compile(r"\b(?:layers|h)\.(\d+)\.")
+NEEDED = {"default": (), "linear": ("factor",), "llama3": ("factor", ORIGINAL), "yarn": ("factor", ORIGINAL)}
+"""What parameters must say, by their kind. Kinds of one family, or that depend on a prompt's length, are not here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turning:
+    """How queries and keys are turned: `periods` [dims / 2] are the positions that one radian takes, `scale` is what
+    both are multiplied by."""
+
+    periods: np.ndarray
+    scale: float = 1.0
+
+    def is_like(self, other: Turning) -> bool:
+        """Whether nobody would see a difference."""
+        same = self.periods.shape == other.periods.shape and np.allclose(self.periods, other.periods, rtol=EQUAL)
+        return bool(same) and math.isclose(self.scale, other.scale, rel_tol=EQUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rotary module stands."""
+
+    path: str
+    parent: Any
+    name: str
+
+    @property
+    def module(self) -> Any:
+        """The module."""
+        return getattr(self.parent, self.name)
+
+
+def put_right(model: Any, config: Mapping[str, Any]) -> list[str]:
+    """Make the rotary positions of a model's layers those that its config asks for; returns notes on what was mended
+    and on what could not be."""
+    text = config.get("text_config")
+    config = text if isinstance(text, Mapping) else config
+    by_type = rope_by_type(config)
+    mended, wrong = 0, set[str]()
+    for kind, places in placed(model, config).items():
+        parameters = by_type.get(kind) or by_type.get("")
+        if parameters is None or not follows(places, config):
+            continue
+        for place in places:
+            wanted = turning(parameters, place.module.dims)
+            if wanted is None or turning_of(place.module).is_like(wanted):
+                continue
+            replaced = replacement(place.module, parameters, wanted, config)
+            if turning_of(replaced).is_like(wanted):
+                setattr(place.parent, place.name, replaced)
+                mended += 1
+            else:
+                wrong.add(place.path)
+    return [note for note in (mended_note(mended), wrong_note(wrong)) if note]
+
+
+def mended_note(layers: int) -> str:
+    """What was put right."""
+    return f"rotary positions of {layers} layers follow config.json, which mlx-lm reads in part" if layers else ""
+
+
+def wrong_note(paths: set[str]) -> str:
+    """What was not."""
+    if not paths:
+        return ""
+    return f"rotary positions differ from what config.json asks for ({min(paths)}): answers may be worse"
+
+
+def placed(model: Any, config: Mapping[str, Any]) -> dict[str, list[Place]]:
+    """The rotary modules of a model's layers by the type of the layer, `""` where a config has none."""
+    kinds = config.get("layer_types") if "rope_parameters" in config else None
+    found: dict[str, list[Place]] = {}
+    for path, parent in model.named_modules():
+        layer = LAYER.search(f"{path}.")
+        for name, module in parent.children().items():
+            if layer and isinstance(module, nn.RoPE | YarnRoPE | Llama3RoPE):
+                number = int(layer[1])
+                kind = kinds[number] if isinstance(kinds, list) and number < len(kinds) else ""
+                found.setdefault(kind, []).append(Place(f"{path}.{name}", parent, name))
+    return found
+
+
+def follows(places: list[Place], config: Mapping[str, Any]) -> bool:
+    """Whether the config's parameters are meant for all these layers: some classes have rules of their own for which
+    layers turn how, and before transformers 5 so had configs."""
+    own = () if "rope_parameters" in config else LOCAL_NAMES
+    first = turning_of(places[0].module)
+    return not any(name in config for name in (*own, LAYERS_OWN)) and all(
+        turning_of(place.module).is_like(first) for place in places
+    )
+
+
+def turning_of(module: Any) -> Turning:
+    """How a module turns."""
+    if isinstance(module, nn.RoPE):
+        return Turning(plain(module.base, module.dims) / module.scale)
+    return Turning(np.array(module._freqs), float(getattr(module, "mscale", 1.0)))
+
+
+def plain(base: float, dims: int) -> np.ndarray:
+    """Periods without scaling."""
+    return np.asarray(float(base) ** (np.arange(0, dims, 2) / dims))
+
+
+def turning(parameters: Mapping[str, Any], dims: int) -> Turning | None:
+    """What parameters ask for in `dims` dimensions, as transformers computes it; None where that is not known here."""
+    base, needed = parameters.get("rope_theta"), NEEDED.get(parameters["rope_type"])
+    if not isinstance(base, int | float) or needed is None or not all(name in parameters for name in needed):
+        return None
+    periods = plain(base, dims)
+    match parameters["rope_type"]:
+        case "linear":
+            return Turning(periods * parameters["factor"])
+        case "llama3":
+            return Turning(llama3(periods, parameters))
+        case "yarn":
+            return Turning(yarn(periods, parameters), yarn_scale(parameters))
+        case _:
+            return Turning(periods)
+
+
+def llama3(periods: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
+    """Long periods are stretched, short ones stay, and those between are between (Llama 3.1)."""
+    turns = parameters[ORIGINAL] / (2 * np.pi * periods)
+    low, high = parameters.get("low_freq_factor", 1.0), parameters.get("high_freq_factor", 4.0)
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return np.asarray(periods / ((1 - smooth) / parameters["factor"] + smooth))
+
+
+def yarn(periods: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
+    """NTK by parts (Peng et al., 2023); the ramp's ends are whole numbers unless `truncate` is false."""
+    dims, base = 2 * len(periods), parameters["rope_theta"]
+
+    def dimension(turns: float) -> float:
+        return dims * math.log(parameters[ORIGINAL] / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low, high = dimension(parameters.get("beta_fast") or 32), dimension(parameters.get("beta_slow") or 1)
+    if parameters.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dims - 1)
+    ramp = np.clip((np.arange(len(periods)) - low) / ((high - low) or 0.001), 0, 1)
+    return np.asarray(periods / (ramp / parameters["factor"] + 1 - ramp))
+
+
+def yarn_scale(parameters: Mapping[str, Any]) -> float:
+    """What cosines and sines are multiplied by."""
+    given, log = parameters.get("attention_factor"), math.log(max(parameters["factor"], 1))
+    if given is not None:
+        return float(given)
+    mscale, of_all = parameters.get("mscale"), parameters.get("mscale_all_dim")
+    if mscale and of_all:
+        return float((0.1 * mscale * log + 1) / (0.1 * of_all * log + 1))
+    return 0.1 * log + 1
+
+
+def replacement(module: Any, parameters: Mapping[str, Any], wanted: Turning, config: Mapping[str, Any]) -> Any:
+    """A module that turns as wanted, if mlx-lm has one."""
+    scaling = {**parameters, "type": parameters["rope_type"]}
+    longest = config.get("max_position_embeddings")
+    made = initialize_rope(module.dims, parameters["rope_theta"], module.traditional, scaling, longest)
+    if isinstance(made, YarnRoPE):
+        made._freqs, made.mscale = mx.array(wanted.periods, mx.float32), wanted.scale
+    return made
