@@ -39,6 +39,12 @@ def suited(config: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
+def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that is about the layers that write text."""
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) and text else config
+
+
 def legacy(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says of positions and windows, by the names of before."""
     by_type = rope_by_type(config)

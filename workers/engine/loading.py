@@ -13,7 +13,7 @@ from mlx_lm.utils import load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.config_form import TIES, suited
+from mlx_server.workers.engine.config_form import TIES, suited, text_of
 from mlx_server.workers.engine.encoders import ENCODERS, model_type
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
@@ -29,7 +29,8 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
     if not (folder / "config.json").is_file():
         raise ModelLoadError(f"{folder} is not a model: it has no config.json")
     try:
-        changes = suited(load_config(folder)) | untied(folder)
+        config = load_config(folder)
+        changes = suited(config) | untied(folder, config)
         model, config = load_model(folder, lazy=True, trust_remote_code=False, model_config=changes)
         turned = put_right(model, config)
     # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
@@ -41,9 +42,9 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
 
 def window_notes(model: Any, config: dict[str, Any]) -> list[str]:
     """What to say of a sliding window that the model's class does not know: all of its caches keep everything."""
-    config = config.get("text_config") or config
-    window, longest = config.get("sliding_window"), config.get("max_position_embeddings")
-    used = config.get("use_sliding_window", True) and "sliding_attention" in config.get("layer_types", SLIDING)
+    text = text_of(config)
+    window, longest = text.get("sliding_window"), text.get("max_position_embeddings")
+    used = text.get("use_sliding_window", True) and "sliding_attention" in (text.get("layer_types") or SLIDING)
     if not used or not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
         return []
     if any(isinstance(cache, RotatingKVCache) for cache in make_prompt_cache(model)):
@@ -54,10 +55,10 @@ def window_notes(model: Any, config: dict[str, Any]) -> list[str]:
     ]
 
 
-def untied(folder: Path) -> dict[str, bool]:
+def untied(folder: Path, config: dict[str, Any]) -> dict[str, bool]:
     """The key that a config leaves out whose model has an output layer of its own: some of mlx-lm's classes would take
     the embedding in its place, and drop it."""
-    if TIES in load_config(folder):
+    if TIES in config:
         return {}
     files = (mx.load(str(file)) for file in folder.glob("model*.safetensors"))
     names = (name for file in files if isinstance(file, dict) for name in file)

@@ -17,7 +17,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx_lm.models.rope_utils import Llama3RoPE, YarnRoPE, initialize_rope
 
-from mlx_server.workers.engine.config_form import LOCAL_NAMES, ORIGINAL, rope_by_type
+from mlx_server.workers.engine.config_form import LOCAL_NAMES, ORIGINAL, rope_by_type, text_of
 
 LAYERS_OWN = "layer_rope_theta"
 """The key of configs that give each layer its base."""
@@ -61,8 +61,7 @@ class Place:
 def put_right(model: Any, config: Mapping[str, Any]) -> list[str]:
     """Make the rotary positions of a model's layers those that its config asks for; returns notes on what was mended
     and on what could not be."""
-    text = config.get("text_config")
-    config = text if isinstance(text, Mapping) else config
+    config = text_of(config)
     by_type = rope_by_type(config)
     mended, wrong = 0, set[str]()
     for kind, places in placed(model, config).items():

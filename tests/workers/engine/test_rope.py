@@ -222,6 +222,7 @@ def test_an_encoder_saved_by_transformers_5_computes_as_before(tmp_path: Path) -
     [
         ("llama", {"sliding_window": 64}, True),
         ("gemma2", {"sliding_window": 64}, True),
+        ("gemma2", {"sliding_window": 64, "layer_types": None}, True),
         ("llama", {"sliding_window": 512}, False),
         ("llama", {"sliding_window": None}, False),
         ("llama", {"sliding_window": 64, "use_sliding_window": False}, False),
