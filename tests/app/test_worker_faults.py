@@ -1,5 +1,7 @@
 """A worker that dies, hangs or raises: each request gets one honest end, and the next one is served."""
 
+import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,11 +138,15 @@ def test_requests_wait_while_the_worker_is_started_again(launch: Callable[..., S
 
 @pytest.mark.model
 def test_real_model_says_the_same_after_its_worker_was_killed(
-    launch: Callable[..., Server], tiny_model: Callable[[str], Path]
+    launch: Callable[..., Server], tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    server = launch("--model-path", tiny_model("llama"))
-    endless: dict[str, Any] = {"max_tokens": 300, "logit_bias": {"2": -100}}
-    asked = {**endless, "temperature": 1, "seed": 5, "presence_penalty": 1}
+    folder = tmp_path / "long"
+    shutil.copytree(tiny_model("llama"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 100_000}))
+    server = launch("--model-path", folder)
+    endless: dict[str, Any] = {"max_tokens": 50_000, "logit_bias": {"2": -100}}
+    asked = {**endless, "max_tokens": 1_500, "temperature": 1, "seed": 5, "presence_penalty": 1}
     undisturbed = server.chat("hi", **asked).json()["choices"]
     with ThreadPoolExecutor(1) as pool, RawClient(server, chat_body("hello", stream=True, **endless)) as lost:
         lost.read_until(b"data: ")

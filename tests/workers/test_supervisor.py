@@ -277,7 +277,8 @@ def test_a_model_that_raises_when_it_is_tried_is_a_start_that_fails(
     folder = tmp_path / "model"
     shutil.copytree(tiny_model("llama"), folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "rope_theta": "ten thousand"}))
+    windows = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": "wide"}
+    (folder / "config.json").write_text(json.dumps({**config, **windows}))
 
     async def scenario() -> None:
         async with Supervised(str(folder), "lm", wait_ready=False) as world:
