@@ -259,8 +259,9 @@ def earlier(folder: Path, checkout: Path | None) -> list[Command]:
     """The same server from another checkout."""
     if checkout is None:
         return []
-    words = ours(folder, 4).words
-    return [Command(AGAINST, (str(checkout.resolve() / ".venv" / "bin" / "python"), *words[1:]), None, "/health/ready")]
+    home = ("env", f"HOME={folder.parent}")  # what a newer server has stored is of no use to it
+    words = (*home, str(checkout.resolve() / ".venv" / "bin" / "python"), *ours(folder, 4).words[1:])
+    return [Command(AGAINST, words, None, "/health/ready")]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from mlx_lm.generate import generation_stream
 from mlx_lm.utils import dequantize_model
 
 from mlx_server.schemas.messages import CpuDtype, MlxMemory
-from mlx_server.workers.engine import vector_math
+from mlx_server.workers.engine import gated_delta, vector_math
 
 REUSED_BYTES = 1 << 30
 """Memory that MLX keeps for reuse: as much as passes over whole batches need, and no more.
@@ -39,8 +39,11 @@ def device_name() -> str:
 
 
 def configure(*, quicken: bool = True) -> None:
-    """Settle the engine thread's MLX: call it there, first. Without `quicken` MLX's own functions stay, slow or not."""
+    """Settle the engine thread's MLX: call it there, first. Without `quicken` the libraries' functions stay, slow or
+    not."""
     mx.random.seed(secrets.randbits(63))
+    if quicken and not on_metal():
+        gated_delta.quicken()
     if on_cpu():
         # Each new constant would be compiled with g++ for seconds.
         mx.disable_compile()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_server.workers.engine import vector_math
 from mlx_server.workers.engine.pace import Pace
 from mlx_server.workers.engine.prefix import SharedPrefix
 from mlx_server.workers.engine.prefix_store import LEAST, PrefixStore
@@ -192,7 +195,8 @@ class PromptReader:
     def _read_alone(self, reading: _Reading, tokens: int) -> None:
         end = min(reading.done + tokens, len(reading.tokens), *reading.stops[:1])
         reading.cache = reading.cache or self._empty()
-        self._model(mx.array([reading.tokens[reading.done : end]]), cache=reading.cache)
+        with for_its_states(reading.cache):
+            self._model(mx.array([reading.tokens[reading.done : end]]), cache=reading.cache)
         mx.eval([layer.state for layer in reading.cache])
         mx.clear_cache()
         reading.done, reading.begun = end, True
@@ -251,6 +255,30 @@ def forked(cache: list[Any]) -> list[Any]:
     return copy.deepcopy(cache)
 
 
+@contextlib.contextmanager
+def for_its_states(cache: list[Any]) -> Iterator[None]:
+    """Within this a model is called for what it leaves in its cache: nothing that comes after the keys and values of
+    its last layer is computed, if nobody asks for it."""
+    last = cache[-1]
+    update = getattr(last, "update_and_fetch", None)
+    if update is None:
+        yield
+        return
+
+    def updated(*arguments: Any, **options: Any) -> Any:
+        found = update(*arguments, **options)
+        vector_math.lazy.set(True)
+        return found
+
+    before = vector_math.lazy.set(False)
+    last.update_and_fetch = updated
+    try:
+        yield
+    finally:
+        del last.update_and_fetch
+        vector_math.lazy.reset(before)
+
+
 def read_together(model: Any, rows: list[list[int]], cache: list[Any]) -> None:
     """Read the ends of several prompts at once into their batch's cache; the shorter ones are padded on the right."""
     lengths = [len(row) for row in rows]
@@ -259,7 +287,8 @@ def read_together(model: Any, rows: list[list[int]], cache: list[Any]) -> None:
     if any(padding):
         for layer in cache:
             layer.prepare(lengths=lengths, right_padding=padding)
-    model(mx.array([row + [0] * missing for row, missing in zip(rows, padding, strict=True)]), cache=cache)
+    with for_its_states(cache):
+        model(mx.array([row + [0] * missing for row, missing in zip(rows, padding, strict=True)]), cache=cache)
     mx.eval([layer.state for layer in cache])
     if any(padding):
         for layer in cache:

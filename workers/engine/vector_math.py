@@ -9,6 +9,7 @@ traced is left to the library. No gradient passes through them: they are for inf
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
 
@@ -21,11 +22,20 @@ Floats = NDArray[np.float32]
 LEAST = 1 << 12
 """Numbers, below which MLX computes them: to wait for it in the middle of a pass takes time, too."""
 
+BLOCK = 1 << 19
+"""Scores that are computed together: they stay in the processor's cache."""
+
+LEAST_ROWS = 16
+"""Queries that are, at least: a product of fewer reads all keys for little."""
+
 SLOW = 4.0
 """MLX is slow where it takes so many times as long as numpy."""
 
 HIDDEN = np.finfo(np.float32).min
 """A score that does not count; a row of nothing else stays finite."""
+
+lazy: ContextVar[bool] = ContextVar("lazy", default=False)
+"""Whether all is left to the library just now: it computes nothing that nobody asks for."""
 
 library_exp = mx.exp
 library_sigmoid = mx.sigmoid
@@ -110,24 +120,64 @@ def attention(
 ) -> mx.array:
     """`mx.fast.scaled_dot_product_attention`: q is [batch, heads, queries, size], k and v are [batch, fewer heads,
     keys, size]; a mask says what counts, is added, or is "causal"."""
-    batch, heads, queries, size = q.shape
-    groups, keys = k.shape[1:3]
-    together = (batch, groups, heads // groups * queries)
-    scores = None
-    ours = q.dtype == k.dtype == v.dtype == mx.float32 and batch * heads * queries * keys >= LEAST
-    ours = ours and sinks is None and stream is None and not force_fused
+    queries, keys = q.shape[2], k.shape[2]
+    ours = q.dtype == k.dtype == v.dtype == mx.float32 and q.size // q.shape[3] * keys >= LEAST
+    ours = ours and sinks is None and stream is None and not force_fused and not lazy.get()
+    outputs = None
     if ours and (not isinstance(mask, str) or (mask == "causal" and queries <= keys)):
-        scores = read((q * scale).reshape(*together, size) @ k.swapaxes(-1, -2))
-    if scores is None:
+        outputs = attention_by_blocks(q * scale, k, v, mask)
+    if outputs is None:
         more = {"sinks": sinks, "force_fused": force_fused, "stream": stream}
         return library_attention(q, k, v, scale=scale, mask=mask, **more)
-    hide(scores.reshape(batch, groups, heads // groups, queries, keys), mask)
-    powers, sums = powers_of(scores)
-    values = mx.array(powers) @ v
-    return (values / mx.array(sums)).reshape(batch, heads, queries, v.shape[-1])
+    return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
 
 
-def hide(scores: Floats, mask: mx.array | str | None) -> None:
+def attention_by_blocks(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> list[mx.array] | None:
+    """Attention of some queries after the others, each with the keys that count for any of them; None where it is being
+    traced."""
+    batch, heads, queries, size = q.shape
+    groups, keys = k.shape[1:3]
+    hidden = numbers_of(mask.astype(masked_type(mask))) if isinstance(mask, mx.array) else mask
+    if hidden is None and mask is not None:
+        return None
+    rows = max(LEAST_ROWS, BLOCK // (batch * heads * keys))
+    outputs = []
+    for start in range(0, queries, rows):
+        end = min(start + rows, queries)
+        seen, part = seen_by(hidden, start, end, queries, keys)
+        together = (batch, groups, heads // groups * (end - start))
+        scores = numbers_of(q[:, :, start:end].reshape(*together, size) @ k[:, :, seen].swapaxes(-1, -2))
+        if scores is None:
+            return None
+        hide(scores.reshape(batch, groups, heads // groups, end - start, -1), part)
+        powers, sums = powers_of(scores)
+        values = mx.array(powers) @ v[:, :, seen]
+        outputs.append((values / mx.array(sums)).reshape(batch, heads, end - start, v.shape[-1]))
+    return outputs
+
+
+def masked_type(mask: mx.array) -> mx.Dtype:
+    """What numpy reads a mask as: bool, or what is added to scores."""
+    return mx.bool_ if mask.dtype == mx.bool_ else mx.float32
+
+
+def seen_by(
+    mask: NDArray[Any] | str | None, start: int, end: int, queries: int, keys: int
+) -> tuple[slice, NDArray[Any] | str | None]:
+    """The keys that count for the queries of a block, as far as that is one range, and the block's part of the mask."""
+    if mask is None:
+        return slice(0, keys), None
+    if isinstance(mask, str):
+        return slice(0, keys - queries + end), mask
+    part = np.broadcast_to(mask, (*mask.shape[:-2], queries, keys))[..., start:end, :]
+    if part.dtype != bool or not part.any(-1).all():
+        return slice(0, keys), part
+    counts = np.flatnonzero(part.reshape(-1, keys).any(0))
+    seen = slice(int(counts[0]), int(counts[-1]) + 1)
+    return seen, part[..., seen]
+
+
+def hide(scores: Floats, mask: NDArray[Any] | str | None) -> None:
     """Apply a mask, in place. Scores are [batch, groups, heads, queries, keys]."""
     if mask is None:
         return
@@ -136,10 +186,10 @@ def hide(scores: Floats, mask: mx.array | str | None) -> None:
         newest = scores[..., keys - queries :]
         np.copyto(newest, HIDDEN, where=~np.tri(queries, dtype=bool))
         return
-    if mask.dtype == mx.bool_:
-        np.copyto(scores, HIDDEN, where=grouped(~np.array(mask), scores.shape))
+    if mask.dtype == bool:
+        np.copyto(scores, HIDDEN, where=grouped(~mask, scores.shape))
     else:
-        scores += grouped(np.array(mask.astype(mx.float32)), scores.shape)
+        scores += grouped(mask, scores.shape)
 
 
 def grouped(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -166,11 +216,15 @@ def sigmoid(numbers: Floats, out: Floats) -> Floats:
 
 def read(a: Any) -> Floats | None:
     """A copy of the numbers, once they have been computed; None of what is left to the library."""
-    if not isinstance(a, mx.array) or a.dtype != mx.float32 or a.size < LEAST:
-        return None
+    ours = isinstance(a, mx.array) and a.dtype == mx.float32 and a.size >= LEAST and not lazy.get()
+    return numbers_of(a) if ours else None
+
+
+def numbers_of(a: mx.array) -> NDArray[Any] | None:
+    """A copy of them, once they have been computed; None while it is being traced."""
     try:
         return np.array(a, order="C")
-    except ValueError:  # it is being traced
+    except ValueError:
         return None
 
 

@@ -1,13 +1,16 @@
 """What is computed by numpy is what MLX computes."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.models.cache import KVCache
 
 from mlx_server.workers.engine import platform, vector_math
+from mlx_server.workers.engine.reading import for_its_states
 
 INF, NAN = float("inf"), float("nan")
 
@@ -31,12 +34,19 @@ def left_padded(*padding: int) -> mx.array:
     return causal & (keys >= mx.array(padding)[:, None, None, None])
 
 
+def window(size: int) -> mx.array:
+    """A mask that shows each query the newest keys."""
+    behind = mx.arange(KEYS - QUERIES, KEYS)[:, None] - mx.arange(KEYS)
+    return (behind >= 0) & (behind < size)
+
+
 MASKS: dict[str, mx.array | str | None] = {
     "none": None,
     "causal": "causal",
     "a row each": left_padded(0, 31),
     "the same for all": left_padded(3)[0, 0],
     "added": mx.where(left_padded(0, 31), random(BATCH, 1, QUERIES, KEYS), -INF),
+    "a sliding window": window(9),
     "a head each": random(1, 6, 1, KEYS) > 0,
     "added in another type": mx.where(left_padded(5), 0.5, -100).astype(mx.bfloat16),
 }
@@ -44,7 +54,12 @@ MASKS: dict[str, mx.array | str | None] = {
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("groups", [1, 2, 6])
-def test_attention_is_that_of_the_library(mask: mx.array | str | None, groups: int) -> None:
+@pytest.mark.parametrize("rows", [3, 1000], ids=["in blocks", "in one"])
+def test_attention_is_that_of_the_library(
+    mask: mx.array | str | None, groups: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_math, "BLOCK", 1)
+    monkeypatch.setattr(vector_math, "LEAST_ROWS", rows)
     q = random(BATCH, QUERIES, 6, 16).swapaxes(1, 2)
     k = random(BATCH, groups, KEYS + 40, 16, seed=1)[:, :, 20 : 20 + KEYS]
     v = random(BATCH, groups, KEYS, 24, seed=2)
@@ -129,3 +144,20 @@ def test_a_cpu_on_which_mlx_is_slow_gets_the_quick_functions() -> None:
     vector_math.quicken()
     quick = mx.fast.scaled_dot_product_attention is vector_math.attention
     assert quick == (mx.softmax is vector_math.softmax) == vector_math.is_slow()
+
+
+def test_what_a_prompt_does_not_need_is_not_computed() -> None:
+    """After the last layer's keys and values nothing is: the library, which is lazy, has the rest."""
+    cache = [KVCache(), KVCache()]
+    k = random(1, 4, 80, 16)
+    computed = []
+    with for_its_states(cache):
+        for layer in cache:
+            keys, values = layer.update_and_fetch(k, k)
+            computed.append(vector_math.read(keys) is not None)
+            found = vector_math.attention(k, keys, values, scale=1.0, mask="causal")
+            assert same(found, vector_math.library_attention(k, keys, values, scale=1.0, mask="causal"))
+    assert computed == [True, False]
+    assert vector_math.read(k) is not None
+    assert copy.deepcopy(cache[1]).offset == 80
+    assert "update_and_fetch" not in vars(cache[1])
