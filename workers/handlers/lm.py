@@ -49,7 +49,8 @@ class LanguageHandler(WritingHandler):
         model, config, notes = read_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
-        tokenizer = read_tokenizer(folder, config, spec.chat_template)
+        tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
+        notes = [*notes, *tokenizer_notes]
         report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = probe(model, spec.rows, vocab_size)

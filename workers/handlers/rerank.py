@@ -49,7 +49,7 @@ class RerankHandler(ComputingHandler):
         check_kind(folder, config)
         model, notes = self._read(folder, config, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
-        tokenizer = read_input_tokenizer(folder)
+        tokenizer, tokenizer_notes = read_input_tokenizer(folder)
         limit = smallest(positions(config), tokenizer.model_max_length, spec.context_length)
         vocab_size = int(config["vocab_size"])
         self._texts = InputTexts(tokenizer, vocab_size, limit, types=config.get("type_vocab_size", 1) > 1)
@@ -65,7 +65,7 @@ class RerankHandler(ComputingHandler):
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),
             device=platform.device_name(),
-            notes=tuple(notes),
+            notes=(*notes, *tokenizer_notes),
             scoring="cross_encoder",
         )
 

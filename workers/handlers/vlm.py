@@ -52,7 +52,8 @@ class VisionHandler(WritingHandler):
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-vlm")
-        tokenizer = read_tokenizer(folder, config, spec.chat_template)
+        tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
+        notes += [note for note in tokenizer_notes if note not in notes]
         report(Loading("warming up", computes=True))
         text_model = TextModel(model)
         vocab_size = text_model.vocab_size()
