@@ -80,7 +80,9 @@ class LanguageHandler(WritingHandler):
         )
         self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report, drafts)
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
-        dialect = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks)
+        dialect, template_notes = self._speak(
+            spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks
+        )
         if spec.warm_prompt is not None:
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]
         return ModelFacts(
@@ -92,8 +94,9 @@ class LanguageHandler(WritingHandler):
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=model_print,
-            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *more_notes),
+            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *template_notes, *more_notes),
             reasoning=dialect.thinking is not None,
+            chats=self._chats,
             tools=dialect.format.name,
             grammars=True,
             dimensions=embedding.dimensions,
