@@ -69,16 +69,17 @@ Loaded = TypeVar("Loaded")
 
 
 def like_its_file(
-    folder: Path, read: Callable[[], Loaded], tokenizer_of: Callable[[Loaded], Any]
+    folder: Path, read: Callable[[], Loaded], tokenizer_of: Callable[[Loaded], Any], *, lower_case: bool = False
 ) -> tuple[Loaded, list[str]]:
     """What `read` loads out of a folder, with a tokenizer that splits texts as tokenizer.json says; and notes.
 
-    Special tokens are added as the class adds them. Raises whatever `read` does.
+    Special tokens are added as the class adds them. `lower_case`: it is given no other texts. Raises whatever `read`
+    does.
     """
     loaded = read()
     if not (folder / FILE).is_file() or type(tokenizer_of(loaded)) is TokenizersBackend:
         return loaded, []
-    file = FileTokenizer(folder / FILE)
+    file = FileTokenizer(folder / FILE, lower_case=lower_case)
     if file.agrees(tokenizer_of(loaded)):
         return loaded, []
     with whole_files():
@@ -97,12 +98,13 @@ def tokenizer_in(processor: Any) -> Any:
 class FileTokenizer:
     """What a tokenizer.json makes of `TEXTS`, and of its added tokens."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lower_case: bool) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = [token.content for _, token in sorted(self._tokenizer.get_added_tokens_decoder().items())]
-        self._texts = [*TEXTS, *(f"a {token}b{token} c" for token in added[:MOST_ADDED])]
+        texts = [text.lower() for text in TEXTS] if lower_case else TEXTS
+        self._texts = [*texts, *(f"a {token}b{token} c" for token in added[:MOST_ADDED])]
 
     def agrees(self, tokenizer: Any) -> bool:
         """A tokenizer of transformers' makes the same of them."""

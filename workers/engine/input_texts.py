@@ -206,8 +206,9 @@ def backend_of(tokenizer: Any) -> Any:
     return backend
 
 
-def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False) -> tuple[Any, list[str]]:
+def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False, lower_case: bool = False) -> tuple[Any, list[str]]:
     """The tokenizer of a model that writes no text, and notes; a slow one is for texts only, not for pairs or frames.
+    `lower_case`: it is given no other texts.
 
     Raises ModelLoadError.
     """
@@ -217,7 +218,7 @@ def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False) -> tuple[An
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
     try:
-        tokenizer, notes = like_its_file(folder, read, lambda found: found)
+        tokenizer, notes = like_its_file(folder, read, lambda found: found, lower_case=lower_case)
     # A tokenizer's files may hold anything.
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error

@@ -50,9 +50,11 @@ class EmbeddingsHandler(ComputingHandler):
         found = read_embedding_model(files.transformer, config, beside=folder)
         model, notes = platform.suit_weights(found.model, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
-        tokenizer, tokenizer_notes = read_input_tokenizer(files.transformer, may_be_slow=found.may_be_slow)
-        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length, spec.context_length)
         lower_case = files.lower_case or found.lower_case
+        tokenizer, tokenizer_notes = read_input_tokenizer(
+            files.transformer, may_be_slow=found.may_be_slow, lower_case=lower_case
+        )
+        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length, spec.context_length)
         self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)
         report(Loading("warming up", computes=True))
         embedder = Embedder(

@@ -175,6 +175,15 @@ def test_tokens_that_still_differ_are_noted(named: Named) -> None:
     assert "ByT5Tokenizer makes other tokens of 'Hello, world!' than tokenizer.json says" in note
 
 
+def test_a_class_that_lowers_case_agrees_where_all_texts_are_in_lower_case(named: Named) -> None:
+    folder = named("llama3", "Siglip2Tokenizer")
+    _, [note] = read_input_tokenizer(folder)
+    assert "Siglip2Tokenizer makes other tokens of 'Hello, world!'" in note
+    tokenizer, notes = read_input_tokenizer(folder, lower_case=True)
+    assert notes == []
+    assert unlike(folder, tokenizer, tuple(text.lower() for text in TEXTS)) == []
+
+
 def test_a_folder_without_the_file_is_loaded_as_ever(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
