@@ -183,6 +183,9 @@ def test_a_turn_of_calls_alone_has_no_content_where_the_template_asks_for_that()
         '<s><User>the question<Assistant><call>function<sep>look\n```json\n{"at": "east"}\n```</call></s>'
         "<output>the sight of east</output><Assistant>the answer</s><User>the request<Assistant><think>\n"
     )
+    both = R1_DISTILL.replace("message['content'] is none %}", "message['tool_calls'] %}", 1)
+    shown = rendered(Habits(Jinja(both), {}), [HI, called("east"), result("east"), OK, MORE])
+    assert shown == text, "and no empty answer beside the calls"
     calls = "{% for call in m.tool_calls or [] %}{{ call | tojson }}{% endfor %}"
     prints = "{% for m in messages %}[{{ m.content }}" + calls + "]{% endfor %}"
     text = rendered(Habits(Jinja(prints), {}), [HI, called("east"), result("east")])
