@@ -19,6 +19,7 @@ CHAT = (
     "chat/completions",
     '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}',
 )
+TEXT = ("completions", '{"prompt": "The capital of France is", "max_tokens": 16, "temperature": 0}')
 EXAMPLES = {
     "embeddings": ("embeddings", '{"input": ["A cat sleeps.", "Rates rose."]}'),
     "rerank": ("rerank", '{"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]}'),
@@ -98,7 +99,7 @@ class ModelDisplay:
     def __init__(self, display: StartDisplay, name: str, model_type: ModelType) -> None:
         self._display = display
         self._name = name
-        self._example = EXAMPLES.get(model_type, CHAT)
+        self._model_type = model_type
         self._phase = ""
         self._told = 0.0
 
@@ -122,7 +123,7 @@ class ModelDisplay:
         for note in facts.notes:
             console.print(f"Note: {note}", markup=False, soft_wrap=True)
         self._display.listening(" Try:")
-        path, body = self._example
+        path, body = EXAMPLES.get(self._model_type, CHAT if facts.chats else TEXT)
         if self._display.names:
             body = f'{{"model": {json.dumps(self._name)}, {body[1:]}'
         console.print(

@@ -66,7 +66,7 @@ def make_cases(model_path: Path, draft_paths: Iterable[Path], proposals: list[in
     platform.configure()
     model, config, _ = read_model(model_path, "auto")
     evaluate(model, lambda _: None)
-    tokenizer = read_tokenizer(model_path, config)
+    tokenizer, _ = read_tokenizer(model_path, config)
     cases = [Case("plain", SequentialEngine(model, set(), prefill_step_size=PREFILL_STEP_SIZE), 0)]
     for path in draft_paths:
         spec = Load(str(model_path), "lm", 1, PREFILL_STEP_SIZE, str(path))

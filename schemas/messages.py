@@ -194,10 +194,10 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
     `context_length` is what the model takes, `max_model_len` what one request may have here: no more than memory holds.
 
-    `reasoning`: it thinks before it answers. `tools` is the notation of its function calls, empty if it has none.
-    `grammars`: its answers can be held to one. `media` is what its conversations may hold beside text. `dimensions` is
-    the length of its embeddings, None if it makes none; `scoring` how it scores pairs of texts. `sampling` is what its
-    authors recommend.
+    `reasoning`: it thinks before it answers. `chats`: it has a chat template that works. `tools` is the notation of its
+    function calls, empty if it has none. `grammars`: its answers can be held to one. `media` is what its conversations
+    may hold beside text. `dimensions` is the length of its embeddings, None if it makes none; `scoring` how it scores
+    pairs of texts. `sampling` is what its authors recommend.
     """
 
     rows: int
@@ -209,6 +209,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
     reasoning: bool = False
+    chats: bool = True
     tools: str = ""
     grammars: bool = False
     media: tuple[MediaKind, ...] = ()

@@ -5,12 +5,14 @@ import json
 import shlex
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from mlx_server.app.console import StartDisplay
 from mlx_server.app.settings import ModelType
 from mlx_server.schemas.messages import ModelFacts
 from mlx_server.schemas.openai_chat import ChatRequest
+from mlx_server.schemas.openai_completions import CompletionRequest
 from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import RerankRequest
 
@@ -18,17 +20,21 @@ FACTS = ModelFacts(8, 1024, 1000, 1 << 20, "bert", "a device", max_model_len=512
 
 
 @pytest.mark.parametrize(
-    ("model_type", "path", "request_type"),
+    ("model_type", "chats", "path", "request_type"),
     [
-        ("lm", "chat/completions", ChatRequest),
-        ("vlm", "chat/completions", ChatRequest),
-        ("embeddings", "embeddings", EmbeddingsRequest),
-        ("rerank", "rerank", RerankRequest),
+        ("lm", True, "chat/completions", ChatRequest),
+        ("vlm", True, "chat/completions", ChatRequest),
+        ("lm", False, "completions", CompletionRequest),
+        ("vlm", False, "completions", CompletionRequest),
+        ("embeddings", True, "embeddings", EmbeddingsRequest),
+        ("rerank", True, "rerank", RerankRequest),
     ],
 )
-def test_the_first_request_is_one_that_the_model_answers(model_type: ModelType, path: str, request_type: type) -> None:
+def test_the_first_request_is_one_that_the_model_answers(
+    model_type: ModelType, chats: bool, path: str, request_type: type
+) -> None:
     console = Console(file=io.StringIO(), width=80)
-    StartDisplay(console, "http://localhost:8000").of("a/model", model_type).ready(FACTS)
+    StartDisplay(console, "http://localhost:8000").of("a/model", model_type).ready(replace(FACTS, chats=chats))
     assert isinstance(console.file, io.StringIO)
     command = shlex.split(console.file.getvalue().splitlines()[-1])
     assert command[:2] == ["curl", f"http://localhost:8000/v1/{path}"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.servers import Server
-from support.templates import GEMMA2
+from support.templates import GEMMA2, LLAMA31
 
 pytestmark = pytest.mark.model
 
@@ -152,3 +152,40 @@ def test_overflow_is_told_alike(server: Server, path: str) -> None:
     assert "prompt is too long: " in error["message"]
     if path != MESSAGES:
         assert error["code"] == "context_length_exceeded"
+
+
+# --- a template with a place for one call in a turn ---
+
+STOP = {"type": "function", "function": {"name": "stop", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(scope="module")
+def one_call_server(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A model whose template refuses a turn with two calls, as Llama 3.1's does."""
+    file = tmp_path_factory.mktemp("template") / "llama.jinja"
+    file.write_text(LLAMA31)
+    server = Server("--model-path", tiny_model("llama"), "--chat-template", file)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_call_is_made_where_a_turn_has_a_place_for_one(one_call_server: Server, seed: int) -> None:
+    how = {"tools": [STOP], "tool_choice": "required", "temperature": 1.5, "seed": seed, "max_tokens": 200}
+    answer = one_call_server.post(CHAT, {"model": "m", "messages": HI, **how}).json()["choices"][0]
+    [call] = answer["message"]["tool_calls"]
+    assert (answer["finish_reason"], call["function"]["name"]) == ("tool_calls", "stop")
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "stopped"}
+    assert ignored(one_call_server, CHAT, [*HI, answer["message"], result], tools=[STOP]) is None
+
+
+def test_several_calls_of_a_turn_are_read_one_by_one(one_call_server: Server) -> None:
+    calls = [{"id": id_, "type": "function", "function": {"name": "stop", "arguments": "{}"}} for id_ in "ab"]
+    results = [{"role": "tool", "tool_call_id": id_, "content": f"result {id_}"} for id_ in "ab"]
+    messages = [*HI, {"role": "assistant", "content": None, "tool_calls": calls}, *results]
+    tokens = one_call_server.post("/tokenize", {"messages": messages, "tools": [STOP]}).json()["tokens"]
+    text = one_call_server.post("/detokenize", {"tokens": tokens}).json()["prompt"]
+    places = [text.index(word, text.index("hi<|eot_id|>")) for word in ('{"name": "stop"', "result a", "result b")]
+    assert places == sorted(places)
+    assert text.index('{"name": "stop"', places[1]) < places[2]

@@ -57,7 +57,7 @@ class Sight:
 
         self.model, self.processor, config, _ = read_vision_model(folder, "auto")
         mx.eval(self.model.parameters())
-        self.tokenizer: Any = read_tokenizer(folder, config)
+        self.tokenizer: Any = read_tokenizer(folder, config)[0]
         self.stop_tokens = set(self.tokenizer.eos_token_ids)
         size = config["vocab_size"]
         vocabulary = Vocabulary(self.tokenizer, size)

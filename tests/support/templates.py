@@ -228,6 +228,28 @@ STRINGS = """
 """
 """Adds arguments to strings, as DeepSeek-V3's does."""
 
+R1_DISTILL = """
+{{- bos_token }}
+{%- for message in messages %}
+{%- if message['role'] == 'system' %}{{ message['content'] }}{% endif %}
+{%- if message['role'] == 'user' %}{{ '<User>' + message['content'] }}{% endif %}
+{%- if message['role'] == 'assistant' and message['content'] is none %}
+{{- '<Assistant>' }}
+{%- for call in message['tool_calls'] %}
+{{- '<call>' + call['type'] + '<sep>' + call['function']['name'] + '\\n```json\\n' + call['function']['arguments'] }}
+{{- '\\n```</call>' }}
+{%- endfor %}
+{{- eos_token }}
+{%- endif %}
+{%- if message['role'] == 'assistant' and message['content'] is not none %}
+{{- '<Assistant>' + message['content'].split('</think>')[-1] + eos_token }}
+{%- endif %}
+{%- if message['role'] == 'tool' %}{{ '<output>' + message['content'] + '</output>' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<Assistant><think>\\n' }}{% endif %}
+"""
+"""Shows calls only in turns whose content is none."""
+
 THINKS_ALWAYS = "{{ messages[-1].content }}{% if add_generation_prompt %}<think>\n{% endif %}"
 
 

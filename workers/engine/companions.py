@@ -71,7 +71,8 @@ def load_draft(path: str, spec: Load, model: Any, tokenizer: Any, report: Report
     evaluate(draft, report)
     if not trimmable(draft):
         raise ModelLoadError(f"{path} can't be a draft model: its cache can't forget tokens that were wrong")
-    theirs, ours = read_tokenizer(folder, config).get_vocab(), tokenizer.get_vocab()
+    draft_tokenizer, _ = read_tokenizer(folder, config)
+    theirs, ours = draft_tokenizer.get_vocab(), tokenizer.get_vocab()
     if (other := difference(theirs, ours)) is not None:
         raise ModelLoadError(f"{path} can't be this model's draft: their vocabularies differ ({other})")
     return DraftModel(draft, logits_width(draft), logits_width(model), context_length(config))

@@ -20,6 +20,7 @@ import numpy as np
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.gelu import with_exact_gelu
+from mlx_server.workers.engine.half_masks import with_finite_masks
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.handlers.base import ModelLoadError
@@ -103,6 +104,8 @@ def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model"
     except Exception as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
     model.eval()
+    if kind == "modernbert":
+        model = with_finite_masks(model)
     return with_exact_gelu(model) if architecture.activation else model
 
 

@@ -13,6 +13,7 @@ from mlx_server.schemas.embedding import PER_DOCUMENT, Pair, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
 from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.framed_text import FramedText, owners
 from mlx_server.workers.engine.input_lengths import lengths_of, too_long
 from mlx_server.workers.engine.resolve import one_line
@@ -205,21 +206,25 @@ def backend_of(tokenizer: Any) -> Any:
     return backend
 
 
-def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False) -> Any:
-    """The tokenizer of a model that writes no text; a slow one is for texts only, not for pairs or frames.
+def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False, lower_case: bool = False) -> tuple[Any, list[str]]:
+    """The tokenizer of a model that writes no text, and notes; a slow one is for texts only, not for pairs or frames.
+    `lower_case`: it is given no other texts.
 
     Raises ModelLoadError.
     """
     from transformers import AutoTokenizer
 
+    def read() -> Any:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer, notes = like_its_file(folder, read, lambda found: found, lower_case=lower_case)
     # A tokenizer's files may hold anything.
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
     if not may_be_slow and not hasattr(tokenizer, "backend_tokenizer"):
         raise ModelLoadError(f"{folder}: its tokenizer has no tokenizer.json, which is needed")
-    return tokenizer
+    return tokenizer, notes
 
 
 def smallest(*limits: int | None) -> int | None:

@@ -15,6 +15,7 @@ from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.config_form import TIES, suited, text_of
 from mlx_server.workers.engine.encoders import ENCODERS, model_type
+from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
 from mlx_server.workers.engine.sentence_files import read_json
@@ -73,14 +74,20 @@ def other_type(folder: Path) -> str:
     return ""
 
 
-def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> Any:
-    """mlx-lm's tokenizer; a given chat template takes the place of the model's own. Raises ModelLoadError."""
+def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> tuple[Any, list[str]]:
+    """mlx-lm's tokenizer, and notes; a given chat template takes the place of the model's own.
+
+    Raises ModelLoadError.
+    """
     settings: dict[str, Any] = {"trust_remote_code": False}
     if chat_template is not None:
         # The type would name a function of mlx-lm's, which goes before any template.
         settings |= {"chat_template": chat_template, "chat_template_type": None}
+    eos = config.get("eos_token_id")
     try:
-        return load_tokenizer(folder, settings, eos_token_ids=config.get("eos_token_id"))
+        return like_its_file(
+            folder, lambda: load_tokenizer(folder, settings, eos_token_ids=eos), lambda wrapper: wrapper._tokenizer
+        )
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlx_server.schemas.messages import Result, Score, Vector
 from mlx_server.workers.engine.computation import Row
+from mlx_server.workers.engine.score_activations import Activation
 
 
 class Vectors:
@@ -26,20 +27,21 @@ class Vectors:
 
 
 class Relevance:
-    """The score of each pair, from a classifier's single logit, by the logistic function.
+    """The score of each pair, from a classifier's single logit.
 
     `numbers` are those of the pairs' inputs: pairs that are the same have the same input.
     """
 
-    def __init__(self, ticket: int, numbers: Iterable[int]) -> None:
+    def __init__(self, ticket: int, numbers: Iterable[int], activation: Activation) -> None:
         self._ticket = ticket
+        self._activation = activation
         self._pairs_of: dict[int, list[int]] = defaultdict(list)
         for pair, number in enumerate(numbers):
             self._pairs_of[number].append(pair)
 
     def results(self, number: int, row: Row) -> list[Result]:
-        """The score of each such pair, between 0 and 1."""
-        score = float(1 / (1 + np.exp(-np.float64(row[0]))))
+        """The score of each such pair."""
+        score = self._activation(row[0])
         return [Score(self._ticket, pair, score) for pair in self._pairs_of[number]]
 
 

@@ -15,6 +15,7 @@ from mlx_server.schemas.generation import (
     NO_LIMIT,
     ChatPrompt,
     GenerationRequest,
+    Grammar,
     Message,
     Prompt,
     Sampling,
@@ -59,11 +60,12 @@ ROOM_SHARE = 8
 @dataclass(frozen=True, slots=True)
 class Read:
     """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became.
-    `ignored` are the paths of the request's fields that change nothing with this model, `dropped` is how many messages
-    were left out."""
+    `one_call`: the answer may make no second one, for which the chat template would have no place. `ignored` are the
+    paths of the request's fields that change nothing with this model, `dropped` is how many messages were left out."""
 
     tokens: list[int]
     format: ToolFormat
+    one_call: bool = False
     media: MediaInputs | None = None
     ignored: tuple[str, ...] = ()
     dropped: int = 0
@@ -117,7 +119,8 @@ class PromptMaker:
             budget, ignored = request.thinking_budget, read.ignored
             if budget is not None and self._marks is None:  # a model that does not reason keeps to any budget
                 budget, ignored = None, (*ignored, request.budget_param)
-            grammar, relaxed = self._grammar(prompt, request, format_)
+            tool_use = msgspec.structs.replace(request.tool_use, parallel=False) if read.one_call else request.tool_use
+            grammar, relaxed = self._grammar(prompt, tool_use, request.grammar, format_)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -127,7 +130,7 @@ class PromptMaker:
                 continues_text=not isinstance(prompt, ChatPrompt) or prompt.continues_last,
                 prefix=SharedPrefix(request.n) if request.n > 1 else None,
                 grammar=grammar,
-                speech=speech_of(prompt, request, format_),
+                speech=speech_of(prompt, tool_use, format_),
                 thinking=self._thinking(tokens, prompt),
                 thinking_budget=budget,
                 echo=self._text(prompt, tokens) if request.echo else None,
@@ -147,12 +150,11 @@ class PromptMaker:
         return sequences
 
     def _grammar(
-        self, prompt: Prompt, request: GenerationRequest, format_: ToolFormat
+        self, prompt: Prompt, tool_use: ToolUse, content: Grammar | None, format_: ToolFormat
     ) -> tuple[Matcher | None, tuple[str, ...]]:
         """What the answer to this prompt must be, and the paths of what is not enforced. Raises InvalidRequest."""
-        content = request.grammar
-        if isinstance(prompt, ChatPrompt) and enforced(prompt.tools, request.tool_use, content):
-            return self._calls.matcher(format_, prompt.tools, request.tool_use, content)
+        if isinstance(prompt, ChatPrompt) and enforced(prompt.tools, tool_use, content):
+            return self._calls.matcher(format_, prompt.tools, tool_use, content)
         if content is None:
             return None, ()
         return self._vocabulary.compile(content), self._vocabulary.enforced(content).ignored
@@ -199,7 +201,7 @@ class PromptMaker:
             case ChatPrompt():
                 (rendered, dropped), field = self._fitting(prompt, tool_use, owner), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
-                read = Read(rendered.tokens, format_, rendered.media, rendered.ignored, dropped)
+                read = Read(rendered.tokens, format_, rendered.one_call, rendered.media, rendered.ignored, dropped)
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
                 read, field = Read(self._encode(prompt), self._format), "prompt"
@@ -278,11 +280,11 @@ def check_scored(request: GenerationRequest, read: Read) -> None:
         raise InvalidRequest(message, "prompt_logprobs")
 
 
-def speech_of(prompt: Prompt, request: GenerationRequest, format_: ToolFormat) -> Speech | None:
+def speech_of(prompt: Prompt, tool_use: ToolUse, format_: ToolFormat) -> Speech | None:
     """What the answer to this prompt may hold beside text."""
     if not isinstance(prompt, ChatPrompt):
         return None
-    return Speech(prompt.tools, request.tool_use, hermes=format_ is HERMES)
+    return Speech(prompt.tools, tool_use, hermes=format_ is HERMES)
 
 
 def choice_of(first: Sequence, choice: int) -> Sequence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import TemplateSyntaxError
@@ -11,6 +12,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Media, Message, Template, ToolUse
 from mlx_server.workers.engine.media_support import MediaSupport
+from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.segments import SegmentedTokenizer
 from mlx_server.workers.engine.templates.arguments import KWARGS, Arguments, Settled
 from mlx_server.workers.engine.templates.content import ContentForm
@@ -55,11 +57,13 @@ class TemplateDefaults:
 @dataclass(frozen=True)
 class Rendered:
     """A prompt's token ids. `described_tools`: calls are asked for as JSON inside `<tool_call>` marks (Hermes' way),
-    because the template knows no tools; else a call looks as the model's own template has it. `media` is what its
-    pictures became. `ignored` are the paths of fields that change nothing with this template."""
+    because the template knows no tools; else a call looks as the model's own template has it. `one_call`: the template
+    has no place for a second one in a turn. `media` is what its pictures became. `ignored` are the paths of fields that
+    change nothing with this template."""
 
     tokens: list[int]
     described_tools: bool = False
+    one_call: bool = False
     media: MediaInputs | None = None
     ignored: tuple[str, ...] = ()
 
@@ -96,6 +100,20 @@ class ChatRenderer:
         """The model's own template tells the model which tools there are."""
         return self._own_habits is not None and self._own_habits.knows.tools
 
+    @cached_property
+    def trouble(self) -> str:
+        """Why not even a plain question can be rendered without a client's template; empty where it can."""
+        try:
+            self.render(ChatPrompt((Message("user", "Hello."),)), ToolUse("none"))
+        except InvalidRequest as error:
+            return one_line(error)
+        return ""
+
+    @property
+    def has_template(self) -> bool:
+        """There is one that conversations are rendered with where a client brings none."""
+        return self._own is not None or self._defaults.use_default
+
     def check_defaults(self) -> None:
         """Raises InvalidRequest for a template that is none, and for server-wide arguments it does not know."""
         template = self._own or (self._default if self._defaults.use_default else None)
@@ -119,7 +137,9 @@ class ChatRenderer:
         text, media = render_text(habits, prompt, tools, settled.arguments)
         self._check_length(len(text), "messages")
         tokens, inputs = self._encode(text, template, media, owner)
-        return Rendered(tokens, tools is not None and not habits.knows.tools, inputs, settled.ignored)
+        described = tools is not None and not habits.knows.tools
+        one_call = tools is not None and habits.knows.calls and not habits.turns.several_calls
+        return Rendered(tokens, described, one_call, inputs, settled.ignored)
 
     def close(self) -> None:
         """End the process that renders clients' templates. Idempotent; from any thread."""
@@ -140,7 +160,8 @@ class ChatRenderer:
         try:
             takes = Arguments(template, self._tokenizer.special_tokens_map)
         except TemplateSyntaxError as error:
-            raise InvalidRequest(f"The model's chat template is broken: {error}", "messages") from None
+            where = f"line {error.lineno}: {error.message}"
+            raise InvalidRequest(f"The model's chat template is broken: {where}", "messages") from None
         return takes.settle(asked, self._defaults.arguments)
 
     def _habits(self, template: ChatTemplate, arguments: Mapping[str, Any]) -> Habits:

@@ -50,9 +50,11 @@ class EmbeddingsHandler(ComputingHandler):
         found = read_embedding_model(files.transformer, config, beside=folder)
         model, notes = platform.suit_weights(found.model, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
-        tokenizer = read_input_tokenizer(files.transformer, may_be_slow=found.may_be_slow)
-        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length, spec.context_length)
         lower_case = files.lower_case or found.lower_case
+        tokenizer, tokenizer_notes = read_input_tokenizer(
+            files.transformer, may_be_slow=found.may_be_slow, lower_case=lower_case
+        )
+        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length, spec.context_length)
         self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)
         report(Loading("warming up", computes=True))
         embedder = Embedder(
@@ -74,7 +76,7 @@ class EmbeddingsHandler(ComputingHandler):
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),
             device=platform.device_name(),
-            notes=(*notes, *found.notes),
+            notes=(*notes, *found.notes, *tokenizer_notes),
             media=() if inputs.with_media is None else ("image",),
             dimensions=dimensions,
             scoring="embedding_similarity",

@@ -49,7 +49,8 @@ class LanguageHandler(WritingHandler):
         model, config, notes = read_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
-        tokenizer = read_tokenizer(folder, config, spec.chat_template)
+        tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
+        notes = [*notes, *tokenizer_notes]
         report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = probe(model, spec.rows, vocab_size)
@@ -79,7 +80,9 @@ class LanguageHandler(WritingHandler):
         )
         self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report, drafts)
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
-        dialect = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks)
+        dialect, template_notes = self._speak(
+            spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks
+        )
         if spec.warm_prompt is not None:
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]
         return ModelFacts(
@@ -91,8 +94,9 @@ class LanguageHandler(WritingHandler):
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=model_print,
-            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *more_notes),
+            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *template_notes, *more_notes),
             reasoning=dialect.thinking is not None,
+            chats=self._chats,
             tools=dialect.format.name,
             grammars=True,
             dimensions=embedding.dimensions,

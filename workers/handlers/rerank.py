@@ -27,6 +27,7 @@ from mlx_server.workers.engine.judging import JudgedPairs, no_instruction, yes_o
 from mlx_server.workers.engine.loading import evaluate, read_model
 from mlx_server.workers.engine.outcomes import Relevance
 from mlx_server.workers.engine.resolve import resolve
+from mlx_server.workers.engine.score_activations import Activation, read_activation
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.computing import ComputingHandler
 from mlx_server.workers.sequence import Sequence
@@ -40,6 +41,7 @@ class RerankHandler(ComputingHandler):
 
     def __init__(self) -> None:
         self._judged: JudgedPairs | None = None
+        self._activation: Activation
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read and try the model. Raises ModelLoadError."""
@@ -47,9 +49,10 @@ class RerankHandler(ComputingHandler):
         folder = resolve(spec.model_path, Path(spec.cache_dir), report)
         config = read_config(folder)
         check_kind(folder, config)
+        self._activation = read_activation(folder, config)
         model, notes = self._read(folder, config, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
-        tokenizer = read_input_tokenizer(folder)
+        tokenizer, tokenizer_notes = read_input_tokenizer(folder)
         limit = smallest(positions(config), tokenizer.model_max_length, spec.context_length)
         vocab_size = int(config["vocab_size"])
         self._texts = InputTexts(tokenizer, vocab_size, limit, types=config.get("type_vocab_size", 1) > 1)
@@ -65,7 +68,7 @@ class RerankHandler(ComputingHandler):
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),
             device=platform.device_name(),
-            notes=tuple(notes),
+            notes=(*notes, *tokenizer_notes),
             scoring="cross_encoder",
         )
 
@@ -80,7 +83,7 @@ class RerankHandler(ComputingHandler):
             items = self._texts.pairs(request.pairs, request.truncation)
         # Twice the same would not have the very same score where the batches differ.
         items, numbers = distinct(items)
-        return [computation(ticket, items, Relevance(ticket, numbers))]
+        return [computation(ticket, items, Relevance(ticket, numbers, self._activation))]
 
     def _read(self, folder: Path, config: dict[str, Any], cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:
         if model_type(config) in JUDGES:

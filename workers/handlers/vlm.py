@@ -52,7 +52,8 @@ class VisionHandler(WritingHandler):
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-vlm")
-        tokenizer = read_tokenizer(folder, config, spec.chat_template)
+        tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
+        notes += [note for note in tokenizer_notes if note not in notes]
         report(Loading("warming up", computes=True))
         text_model = TextModel(model)
         vocab_size = text_model.vocab_size()
@@ -60,7 +61,8 @@ class VisionHandler(WritingHandler):
         room = share_out(spec, context_length(config), size, platform.free_bytes(), spec.feature_cache_bytes)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
-        dialect = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, inputs)
+        dialect, template_notes = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, inputs)
+        notes += template_notes
         with ExitStack() as unless_it_works:
             unless_it_works.callback(self._media.close)
             sequences, senseless = Senses(model, self._prompts, self._media, inputs).sequences()
@@ -108,6 +110,7 @@ class VisionHandler(WritingHandler):
             fingerprint=model_print,
             notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *senseless, *tried.notes),
             reasoning=dialect.thinking is not None,
+            chats=self._chats,
             tools=dialect.format.name,
             grammars=True,
             media=inputs.kinds,

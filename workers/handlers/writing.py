@@ -32,7 +32,7 @@ from mlx_server.workers.engine.media_support import MediaSupport
 from mlx_server.workers.engine.prefix_index import Beginning, as_ids
 from mlx_server.workers.engine.prefix_store import EVERYBODY, PrefixStore, owner_of
 from mlx_server.workers.engine.prompts import PromptMaker
-from mlx_server.workers.engine.render import TemplateDefaults
+from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.text_embedding import TextEmbedding
 from mlx_server.workers.engine.vocabulary import Vocabulary
@@ -63,9 +63,9 @@ class WritingHandler(SteppingHandler):
         media: MediaSupport | None,
         *,
         finds_marks: bool = False,
-    ) -> Dialect:
+    ) -> tuple[Dialect, list[str]]:
         """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens, and
-        `finds_marks` is the prompt maker's.
+        `finds_marks` is the prompt maker's. Returns how the model speaks, and notes.
 
         Raises ModelLoadError for templates that the operator got wrong.
         """
@@ -83,7 +83,12 @@ class WritingHandler(SteppingHandler):
             finds_marks=finds_marks,
         )
         check_templates(self._prompts, spec)
-        return dialect
+        return dialect, template_notes(self._prompts.renderer)
+
+    @property
+    def _chats(self) -> bool:
+        """Conversations can be rendered."""
+        return not self._prompts.renderer.trouble
 
     def _warm(self, system: str) -> str:
         """Have a system prompt read for everybody; what there is to say about it. Raises ModelLoadError."""
@@ -190,6 +195,13 @@ def check_templates(prompts: PromptMaker, spec: Load) -> None:
         prompts.renderer.check_defaults()
     except InvalidRequest as error:
         raise ModelLoadError(one_line(error)) from None
+
+
+def template_notes(renderer: ChatRenderer) -> list[str]:
+    """What to say of a chat template that renders nothing."""
+    if not renderer.has_template or not renderer.trouble:
+        return []
+    return [f"conversations are refused unless a client brings a chat template: {renderer.trouble}"]
 
 
 def read_sampling_defaults(folder: Path) -> Sampling:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from support.templates import with_template
+from support.templates import LLAMA31, QWEN3, with_template
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
@@ -133,6 +133,26 @@ def test_sampling_in_force_keeps_what_has_no_default() -> None:
     given = Sampling(presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
     filled = in_force(given, Sampling(temperature=0.5, seed=9))
     assert filled == Sampling(0.5, 1.0, top_k=0, min_p=0.0, presence_penalty=0.5, logit_bias={1: 2.0}, seed=3)
+
+
+@pytest.mark.parametrize(("template", "several"), [(LLAMA31, False), (QWEN3, True)], ids=["one", "several"])
+def test_no_second_call_is_made_where_the_template_has_no_place_for_it(
+    smollm2: Path, template: str, several: bool
+) -> None:
+    tokenizer = with_template(smollm2, template)
+    vocabulary = Vocabulary(tokenizer, VOCABULARY)
+    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling(), vocabulary, Dialect.of(tokenizer))
+    prompt = ChatPrompt((Message("user", "hi"),), (Tool("stop"),))
+    [sequence] = maker.sequences(1, GenerationRequest((prompt,), 8, tool_use=ToolUse("required")))
+    maker.close()
+    assert sequence.speech is not None
+    assert sequence.speech.tool_use == ToolUse("required", parallel=several)
+    assert sequence.grammar is not None
+    call = '<tool_call>\n{"name": "stop", "arguments": {}}\n</tool_call>'
+    first, *second = tokenizer.encode(call, add_special_tokens=False), *tokenizer.encode(f"\n{call}")
+    assert all(sequence.grammar.consume_token(token) for token in first)
+    assert sequence.grammar.is_accepting()
+    assert all(sequence.grammar.consume_token(token) for token in second) is several
 
 
 def test_a_model_without_a_template_refuses_conversations(tokenizer: Any, tmp_path: Path, smollm2: Path) -> None:

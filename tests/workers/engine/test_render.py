@@ -13,6 +13,7 @@ from support.templates import (
     LLAMA31,
     MISTRAL,
     QWEN3,
+    SMOLVLM,
     STRINGS,
     with_template,
 )
@@ -220,6 +221,43 @@ def test_what_else_a_template_refuses_is_not_laid_on_arguments(make: Make) -> No
 def test_a_template_with_needs_of_its_own_is_given_calls_as_text(make: Make) -> None:
     # The probe's call does not satisfy it, so nothing is known of it but that it takes text.
     assert '"arguments": {"city": "Rome"}}' in text_of(make(CODED), USER, called(), answered())
+
+
+@pytest.mark.parametrize(
+    ("template", "one"), [(LLAMA31, True), (QWEN3, False), (MISTRAL, False), (GEMMA2, False)], ids=range(4)
+)
+def test_a_template_with_a_place_for_one_call_is_known(make: Make, template: str, one: bool) -> None:
+    renderer = make(template)
+    assert renderer.render(ChatPrompt((USER,), (WEATHER,)), ToolUse()).one_call is one
+    assert renderer.render(ChatPrompt((USER,)), ToolUse()).one_call is False
+
+
+@pytest.mark.parametrize(
+    ("template", "trouble"),
+    [
+        (QWEN3, ""),
+        (SMOLVLM, ""),
+        (GEMMA2, ""),
+        ("{% if messages %}", "line 1: Unexpected end of template"),
+        ("a\n{{ 'b' + }}", "line 2: unexpected 'end of print statement'"),
+        ("{{ raise_exception('not today') }}", "refuses these messages: not today"),
+        ("{{ messages[0].content | nosuch }}", "nosuch"),
+        ("{{ messages[0].words.first }}", "has no attribute 'words'"),
+    ],
+    ids=range(8),
+)
+def test_what_is_wrong_with_a_template_is_known_without_a_request(make: Make, template: str, trouble: str) -> None:
+    found = make(template).trouble
+    assert bool(found) is bool(trouble)
+    assert trouble in found
+    assert "\n" not in found
+
+
+def test_without_a_template_there_is_none_to_complain_of(make: Make) -> None:
+    renderer = make(None)
+    assert not renderer.has_template
+    assert "no chat template" in renderer.trouble
+    assert make(None, use_default=True).trouble == ""
 
 
 def test_reasoning_is_shown_to_a_template_that_reads_it(make: Make) -> None:

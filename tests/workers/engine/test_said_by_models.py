@@ -282,6 +282,82 @@ def test_arguments_in_other_shapes_are_passed_on(name: str, body: str, calls: li
     assert (got.calls, got.said, got.whole) == (calls, "", 1)
 
 
+ESCAPE, QUOTE = "<escape>", '<|"|>'
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "calls"),
+    [
+        (
+            "pythonic",
+            "[write(path='a', body='line1\nline2', count=3, opt=None, any=[True, {'b': 1.5}]), launch(path=\"x\\ny\")]",
+            [
+                ("write", {"path": "a", "body": "line1\nline2", "count": 3, "opt": None, "any": [True, {"b": 1.5}]}),
+                ("launch", {"path": "x\ny"}),
+            ],
+        ),
+        (
+            "pythonic",
+            '[write(path="1, 2", body="if a:\n\treturn b(c=\'d\')\n", any=("e", 2)), list()]',
+            [("write", {"path": "1, 2", "body": "if a:\n\treturn b(c='d')\n", "any": ["e", 2]}), ("list", {})],
+        ),
+        (
+            "pythonic",
+            '[write(path=\'3\', body="""a\n"b"\n""", any={"c": true, "d": null}), write(count=-4)]',
+            [("write", {"path": "3", "body": 'a\n"b"\n', "any": {"c": True, "d": None}}), ("write", {"count": -4})],
+        ),
+        (
+            "function_gemma",
+            f"call:write{{path:{ESCAPE}a}}b, c:{{d}}{ESCAPE},any:[1,{ESCAPE}x}}{ESCAPE},true],count:2}}",
+            [("write", {"path": "a}b, c:{d}", "any": [1, "x}", True], "count": 2})],
+        ),
+        (
+            "function_gemma",
+            f"call:write{{any:{{a:{ESCAPE}}}{ESCAPE},b:[{{c:null}}]}},path:{ESCAPE}p{ESCAPE}}}call:list{{}}",
+            [("write", {"any": {"a": "}", "b": [{"c": None}]}, "path": "p"}), ("list", {})],
+        ),
+        (
+            "gemma4",
+            f"call:write{{file-name:{QUOTE}a-b:c{QUOTE},x.y:1,opt:None,any:{{e-f:[None,True,{QUOTE}None{QUOTE}]}}}}",
+            [("write", {"file-name": "a-b:c", "x.y": 1, "opt": None, "any": {"e-f": [None, True, "None"]}})],
+        ),
+        (
+            "gemma4",
+            f"call:my-server.do_it{{path:{QUOTE}}}{QUOTE}}}call:write{{count:-1.5e3,body:{QUOTE}\n{{{QUOTE}}}",
+            [("my-server.do_it", {"path": "}"}), ("write", {"count": -1500.0, "body": "\n{"})],
+        ),
+    ],
+    ids=[
+        "pythonic_line_break",
+        "pythonic_commas",
+        "pythonic_long_string",
+        "function_gemma_list",
+        "function_gemma_object",
+        "gemma4_names",
+        "gemma4_braces",
+    ],
+)
+def test_values_are_those_that_the_model_wrote(name: str, body: str, calls: list[Any]) -> None:
+    family = FAMILIES[name]
+    got = said(family, family.format.start + body + family.format.end)
+    assert (loaded(got), got.said, got.whole) == (calls, "", len(calls))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "calls"),
+    [
+        ("pythonic", "[list('a', \"b\nc\"), launch(path='d')]", [("list", "('a', \"b\nc\"), launch(path='d')]")]),
+        ("function_gemma", "call:list ls -a", [("list", "ls -a")]),
+        ("gemma4", "call:list(ls -a)", [("list", "(ls -a)")]),
+    ],
+    ids=["pythonic", "function_gemma", "gemma4"],
+)
+def test_what_is_no_argument_list_is_passed_on_and_not_lost(name: str, body: str, calls: list[Any]) -> None:
+    family = FAMILIES[name]
+    got = said(family, family.format.start + body + family.format.end)
+    assert (got.calls, got.said, got.whole) == (calls, "", 1)
+
+
 def test_tags_behind_an_object_are_text() -> None:
     call = '<tool_call>\n<function=list>{"a": 1}<parameter=b>\n2\n</parameter>\n</function>\n</tool_call>'
     got = said(FAMILIES["qwen3_coder"], call)

@@ -197,6 +197,36 @@ def test_the_default_template_helps_a_model_that_has_none(tiny_model: Callable[[
     handler.close()
 
 
+@pytest.mark.parametrize(
+    ("template", "chats", "note"),
+    [
+        ("{{ messages[0].content }}", True, None),
+        (None, False, None),
+        ("{% if messages %}", False, "The model's chat template is broken: line 1: Unexpected end of template"),
+        ("{{ raise_exception('not\\ntoday') }}", False, "The model's chat template refuses these messages: not today"),
+    ],
+    ids=["works", "none", "broken", "refuses"],
+)
+def test_a_template_that_renders_nothing_is_told_at_the_start(
+    tiny_model: Callable[[str], Path], tmp_path: Path, template: str | None, chats: bool, note: str | None
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.pop("chat_template")
+    given = {} if template is None else {"chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, **given}))
+    handler = LanguageHandler()
+    facts, _ = _load(handler, folder)
+    handler.close()
+    assert facts.chats is chats
+    assert len(facts.notes) == (note is not None)
+    for told in facts.notes:
+        assert note is not None
+        assert note in told
+        assert "\n" not in told
+
+
 @pytest.mark.parametrize("model_type", ["audio", "nonesuch"])
 def test_a_kind_of_model_that_is_not_served_is_refused_plainly(model_type: str) -> None:
     with pytest.raises(ModelLoadError, match=f"{model_type}.* not served yet"):

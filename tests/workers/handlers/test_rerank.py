@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from support.computing import Computing, close, embedding, scoring
 from support.encoders import make_encoder, write_modules
 from support.judges import make_judge
@@ -61,6 +62,54 @@ def test_scores_are_those_of_an_independent_bert(tmp_path: Path) -> None:
         [item] = sequence.items
         assert sum(item.types) == len(pair[1].split()) + 1, "the document is the second text"
         assert close(computing.scores(pair), [reference.score(list(item.ids), list(item.types))])
+
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+NEWEST = "config_sentence_transformers.json"
+
+
+def decided(folder: Path) -> Path:
+    """The model with a classifier that says more than its random weights do, and to some pairs no."""
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.weight"] *= 400
+    weights["classifier.bias"] = np.float32([400 * 0.04]) + 400 * weights["classifier.bias"]
+    save_file(weights, folder / "model.safetensors", {"format": "mlx"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "newest", "made"),
+    [
+        ({}, None, lambda x: 1 / (1 + np.exp(-x))),
+        ({"sentence_transformers": {"activation_fn": IDENTITY, "version": "4.1.0"}}, None, lambda x: x),
+        ({"sbert_ce_default_activation_function": IDENTITY}, None, lambda x: x),
+        ({"sbert_ce_default_activation_function": "torch.nn.modules.activation.Tanh"}, None, np.tanh),
+        ({"sbert_ce_default_activation_function": None}, None, lambda x: 1 / (1 + np.exp(-x))),
+        ({"sentence_transformers": {"activation_fn": IDENTITY}}, "Sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ({}, "ReLU", lambda x: np.maximum(x, 0)),
+    ],
+    ids=["none", "of version 4", "old", "tanh", "null", "newest goes first", "relu"],
+)
+def test_scores_are_made_with_the_activation_that_the_folder_names(
+    tmp_path: Path, config: dict[str, Any], newest: str | None, made: Any
+) -> None:
+    folder = decided(make_encoder(tmp_path, "bert", classifier=True, **config))
+    if newest is not None:
+        activation = f"torch.nn.modules.activation.{newest}"
+        (folder / NEWEST).write_text(json.dumps({"activation_fn": activation, "prompts": {}}))
+    computing, reference = Computing(folder, "rerank"), NumpyBert(folder)
+    sequences = [computing.handler.prepare(0, scoring(pair))[0] for pair in PAIRS]
+    scores = [reference.score(list(one.items[0].ids), list(one.items[0].types)) for one in sequences]
+    logits = np.log(scores) - np.log1p(-np.array(scores))
+    assert min(logits) < -1
+    assert max(logits) > 1
+    assert close(computing.scores(*PAIRS), made(logits), 1e-3)
+
+
+@pytest.mark.parametrize("name", ["torch.nn.modules.activation.Softplus", "their.own.Sigmoid"])
+def test_an_activation_that_is_not_served_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    folder = make_encoder(tmp_path, "bert", classifier=True, sentence_transformers={"activation_fn": name})
+    assert f"activation '{name}', and only Identity, ReLU, Sigmoid, Tanh" in _load_error(folder)
 
 
 def test_usage_counts_the_query_with_each_document(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def to_dicts(
 def to_dict(message: Message, knows: Knowledge, stray: Stray, form: ContentForm) -> dict[str, Any]:
     """One message."""
     made: dict[str, Any] = {"role": message.role, "content": form.of(message)}
+    if knows.null_content and message.tool_calls and not message.content and not message.media:
+        made["content"] = None
     if message.name is not None:
         made["name"] = message.name
     if message.reasoning is not None:

@@ -226,7 +226,7 @@ def end_marked(conversation: Conversation) -> list[dict[str, Any]]:
     if not conversation.continues_last:
         return conversation.messages
     *others, last = conversation.messages
-    return [*others, {**last, "content": joined(last["content"], END_MARK)}]
+    return [*others, {**last, "content": joined(last["content"] or "", END_MARK)}]
 
 
 def cut_at_mark(text: str, conversation: Conversation, field_name: str) -> str:

@@ -9,7 +9,7 @@ from mlx_server.schemas.generation import MediaKind, Message
 from mlx_server.workers.engine.templates.content import Content, ContentForm, Marked
 from mlx_server.workers.engine.templates.conversation import to_dicts
 from mlx_server.workers.engine.templates.kinds import ChatTemplate, Conversation
-from mlx_server.workers.engine.templates.tools import LONG_ID, SHORT_ID, Knowledge, probe_call, tried
+from mlx_server.workers.engine.templates.tools import Knowledge, probe_call, tried
 
 PROBE = "probe_words"
 TEXT = {"type": "text", "text": PROBE}
@@ -55,7 +55,7 @@ def shown_in_results(
     template: ChatTemplate, arguments: Mapping[str, Any], knows: Knowledge, form: ContentForm
 ) -> frozenset[MediaKind]:
     """The media that it shows in tools' results."""
-    call, result = probe_call(knows.arguments, SHORT_ID if knows.short_ids else LONG_ID, form)
+    call, result = probe_call(knows, form)
     before = [*to_dicts([USER], knows, form=form), call]
 
     def shown(content: Content) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import product
+from typing import Any, Literal, get_args
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Message, Tool
@@ -15,14 +16,10 @@ from mlx_server.workers.engine.templates.kinds import ChatTemplate, Conversation
 PROBE, PROBE_ARGUMENT, PROBE_RESULT, PROBE_RULE = "probe_function", "probe_value", "probe_result", "probe_rule"
 LONG_ID, SHORT_ID = "call_0123456789abcdef01234567", "abcdefgh1"
 
+NOTHING_SAID = ("None", "null")
+"""What a template prints that does not ask whether anything is said."""
+
 ArgumentsAs = Literal["object", "string"]
-FORMS: tuple[tuple[ArgumentsAs, str], ...] = (
-    ("object", LONG_ID),
-    ("object", SHORT_ID),
-    ("string", LONG_ID),
-    ("string", SHORT_ID),
-)
-"""How calls may be written, as most templates want them first."""
 
 DESCRIPTION = """# Tools
 
@@ -43,6 +40,7 @@ For each function call, return a json object with function name and arguments wi
 @dataclass(frozen=True)
 class Knowledge:
     """What a template does with tools. `short_ids`: it takes ids of nine letters and digits only, as Mistral's do.
+    `null_content`: it takes a turn of calls alone with no content, as clients send it, not only with an empty one.
     `tools_by_system`: it shows tools only where there is a system message."""
 
     tools: bool = False
@@ -50,7 +48,15 @@ class Knowledge:
     results: bool = False
     arguments: ArgumentsAs = "object"
     short_ids: bool = False
+    null_content: bool = False
     tools_by_system: bool = False
+
+
+FORMS = tuple(
+    Knowledge(calls=True, arguments=arguments, short_ids=short_ids, null_content=null_content)
+    for arguments, short_ids, null_content in product(get_args(ArgumentsAs), (False, True), (True, False))
+)
+"""How calls may be written, as most templates want them first."""
 
 
 def probe(template: ChatTemplate, arguments: Mapping[str, Any], form: ContentForm) -> Knowledge:
@@ -61,11 +67,12 @@ def probe(template: ChatTemplate, arguments: Mapping[str, Any], form: ContentFor
     by_system = not shown and PROBE in tried(template, Conversation([rule, user], tools, arguments))
     knows = Knowledge(shown or by_system, tools_by_system=by_system)
     calls_only: Knowledge | None = None
-    for arguments_as, id_ in FORMS:
-        text = tried(template, Conversation([user, *probe_call(arguments_as, id_, form)], None, arguments))
+    for way in FORMS:
+        text = tried(template, Conversation([user, *probe_call(way, form)], None, arguments))
+        if way.null_content and any(word in text for word in NOTHING_SAID):
+            continue
         if PROBE_ARGUMENT in text and PROBE in text:
-            results = PROBE_RESULT in text
-            found = replace(knows, calls=True, results=results, arguments=arguments_as, short_ids=id_ == SHORT_ID)
+            found = replace(way, tools=knows.tools, results=PROBE_RESULT in text, tools_by_system=by_system)
             if found.results:
                 return found
             calls_only = calls_only or found
@@ -77,13 +84,14 @@ def said(role: str, text: str, form: ContentForm) -> dict[str, Any]:
     return {"role": role, "content": form.of(Message(role, text))}
 
 
-def probe_call(arguments_as: ArgumentsAs, id_: str, form: ContentForm) -> list[dict[str, Any]]:
-    """A call and its result."""
-    values = {"probe_name": PROBE_ARGUMENT}
-    function = {"name": PROBE, "arguments": values if arguments_as == "object" else json.dumps(values)}
+def probe_call(way: Knowledge, form: ContentForm) -> list[dict[str, Any]]:
+    """A call and its result, written in this way."""
+    values, id_ = {"probe_name": PROBE_ARGUMENT}, SHORT_ID if way.short_ids else LONG_ID
+    function = {"name": PROBE, "arguments": values if way.arguments == "object" else json.dumps(values)}
     calls = [{"id": id_, "type": "function", "function": function}]
+    content = None if way.null_content else said("assistant", "", form)["content"]
     return [
-        {**said("assistant", "", form), "tool_calls": calls},
+        {"role": "assistant", "content": content, "tool_calls": calls},
         {**said("tool", PROBE_RESULT, form), "tool_call_id": id_, "name": PROBE},
     ]
 

@@ -11,6 +11,7 @@ from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
 from mlx_server.schemas.messages import CpuDtype
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.file_tokenizers import like_its_file, tokenizer_in
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.handlers.base import ModelLoadError
@@ -24,7 +25,7 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
     try:
         with remote_code_refused():
             model = load_model(folder, lazy=True, trust_remote_code=False)
-            processor = read_processor(folder, model)
+            processor, unlike = read_processor(folder, model)
     # An unsupported architecture is a ValueError, a broken file anything.
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
@@ -33,7 +34,7 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
     if is_diffusion_model(model, {}):
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
     model, notes = platform.suit_weights(model, cpu_dtype)
-    return model, processor, config, notes
+    return model, processor, config, [*unlike, *notes]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -49,11 +50,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_processor(folder: Path, model: Any) -> Any:
-    """The processor with the model's own image processor, if it has one."""
+def read_processor(folder: Path, model: Any) -> tuple[Any, list[str]]:
+    """The processor with the model's own image processor, if it has one, and notes."""
     eos = getattr(model.config, "eos_token_id", None)
-    processor = load_processor(folder, True, eos_token_ids=eos, trust_remote_code=False)
+    processor, notes = like_its_file(
+        folder, lambda: load_processor(folder, True, eos_token_ids=eos, trust_remote_code=False), tokenizer_in
+    )
     image_processor = load_image_processor(folder, trust_remote_code=False)
     if image_processor is not None:
         processor.image_processor = image_processor
-    return processor
+    return processor, notes

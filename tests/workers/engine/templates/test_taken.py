@@ -16,6 +16,7 @@ from support.templates import (
     PHI3,
     QWEN3,
     QWEN35,
+    R1_DISTILL,
     SMOLVLM,
     Jinja,
 )
@@ -37,6 +38,7 @@ STYLES = {
     "phi3": PHI3,
     "qwen3": QWEN3,
     "qwen3.5": QWEN35,
+    "r1-distill": R1_DISTILL,
     "smolvlm": SMOLVLM,
 }
 TOOL = Tool("look", "Looks")
@@ -173,6 +175,22 @@ def test_parts_only_templates_read_all_roles() -> None:
         "{{- '<end_of", "{{- message.content if message.role != 'user' }}{{- '<end_of"
     )
     assert "System:the rule" in rendered(Habits(Jinja(mixed), {}), [SYSTEM, HI, OK])
+
+
+def test_a_turn_of_calls_alone_has_no_content_where_the_template_asks_for_that() -> None:
+    text = rendered(Habits(Jinja(R1_DISTILL), {}), [HI, called("east"), result("east"), OK, MORE])
+    assert text == (
+        '<s><User>the question<Assistant><call>function<sep>look\n```json\n{"at": "east"}\n```</call></s>'
+        "<output>the sight of east</output><Assistant>the answer</s><User>the request<Assistant><think>\n"
+    )
+    both = R1_DISTILL.replace("message['content'] is none %}", "message['tool_calls'] %}", 1)
+    shown = rendered(Habits(Jinja(both), {}), [HI, called("east"), result("east"), OK, MORE])
+    assert shown == text, "and no empty answer beside the calls"
+    calls = "{% for call in m.tool_calls or [] %}{{ call | tojson }}{% endfor %}"
+    prints = "{% for m in messages %}[{{ m.content }}" + calls + "]{% endfor %}"
+    text = rendered(Habits(Jinja(prints), {}), [HI, called("east"), result("east")])
+    assert text.startswith('[the question][{"'), "nothing is said, not 'None'"
+    assert text.endswith("[the sight of east]")
 
 
 PICTURE = Media("image", b"", 4, "messages[2].content[0]")
