@@ -198,10 +198,8 @@ def test_scaling_that_is_not_computed_is_told(metadata: dict[str, Any], changes:
 def test_scaling_beside_that_of_tensors_is_told() -> None:
     config = {"max_position_embeddings": 128, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}
     said = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
-    assert scaling(said, "llama", config) == (
-        {},
-        ["RoPE scaling 'linear' of the GGUF file's metadata is not computed beside that of its tensors"],
-    )
+    note = "llama.rope.scaling.type 'linear' is not computed for this kind of model"
+    assert scaling(said, "llama", config) == ({}, [f"{note}: long prompts may be answered with nonsense"])
     assert scaling({}, "llama", config) == ({}, [])
 
 

@@ -21,7 +21,7 @@ def scaling(
     original = metadata.get(f"{keys}original_context_length")
     written = next((config[name] for name in OF_CONVERTER if config.get(name)), None)
     if written is not None:
-        return {}, contradiction(kind, factor, written)
+        return {}, uncomputed(f"{keys}type", kind, factor, written)
     match kind:
         case "none":
             found = {}
@@ -61,8 +61,8 @@ def unknown(key: str, kind: str, original: int | None) -> tuple[dict[str, Any], 
     ]
 
 
-def contradiction(kind: str, factor: float, written: Mapping[str, Any]) -> list[str]:
-    """For a file that scales twice: by tensors, which count here, and by its metadata."""
+def uncomputed(key: str, kind: str, factor: float, written: Mapping[str, Any]) -> list[str]:
+    """For a file whose metadata asks for another scaling than what is written already."""
     if factor == 1 or kind in (written.get("rope_type"), written.get("type"), "none", "longrope"):
         return []
-    return [f"RoPE scaling {kind!r} of the GGUF file's metadata is not computed beside that of its tensors"]
+    return [f"{key} {kind!r} is not computed for this kind of model: long prompts may be answered with nonsense"]
