@@ -182,3 +182,10 @@ def test_convert_gguf_makes_gemma_3_a_model_of_text(tmp_path: Path) -> None:
     for ours, theirs in (("self_attn.q_norm", "attn_q_norm"), ("pre_feedforward_layernorm", "ffn_norm")):
         found = weights[f"model.layers.0.{ours}.weight"]
         assert np.allclose(found, written[f"blk.0.{theirs}.weight"] - 1)
+
+
+def test_convert_gguf_keeps_no_code_that_would_not_be_executed(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "gemma.gguf", "gemma", {"gemma.attention.key_length": 8})
+    folder = convert_gguf(path, tmp_path / "cache", _discard)
+    assert "model_file" not in _config(folder)
+    assert list(folder.glob("*.py")) == []
