@@ -65,7 +65,7 @@ def ensure_demo_model(
 
     Progress goes to `console`: a bar on a terminal, plain lines elsewhere. Raises `DemoModelError`.
     """
-    final = cache_dir / "demo" / source.name
+    final = cache_dir / "demo" / source.folder
     if final.is_dir():
         return final
     with _Steps(console) as steps:

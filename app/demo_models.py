@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import assert_never
 
-from mlx_server.workers.gguf import convert_gguf
+from mlx_server.workers.gguf import CONVERSION, convert_gguf
 
 
 class DemoModelError(Exception):
@@ -39,6 +39,17 @@ class DemoSource:
     wheel_sha256: str
     packed: GgufFile | ModelFolder
     card: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies among the demo models; what was converted otherwise lies elsewhere."""
+        match self.packed:
+            case GgufFile():
+                return Path(f"conversion-{CONVERSION}", self.name)
+            case ModelFolder():
+                return Path(self.name)
+            case _:
+                assert_never(self.packed)
 
 
 SMOLLM2 = DemoSource(

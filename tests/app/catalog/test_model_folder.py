@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGUFWriter
 from support.folders import make, make_gguf
+from support.gguf_files import spread, write_gguf
 
 from mlx_server.app.catalog.model_facts import Kind, NotAModel
 from mlx_server.app.catalog.model_folder import find_models, read_model
@@ -96,3 +98,25 @@ def test_gguf_file_tells_how_many_numbers_its_tensors_hold(tmp_path: Path) -> No
     writer.write_tensors_to_file()
     writer.close()
     assert read_model(path).parameters == 32 * 64 + 16
+
+
+def test_gguf_model_in_parts_is_one_model_as_large_as_all_of_them(tmp_path: Path) -> None:
+    whole = read_model(write_gguf(tmp_path / "whole.gguf"))
+    (tmp_path / "parts").mkdir()
+    write_gguf(tmp_path / "parts" / "tiny.gguf", parts_of=4)
+    parts = spread(tmp_path / "parts" / "tiny.gguf", 3)
+    (found,) = find_models(tmp_path / "parts")
+    assert found.path == parts[0]
+    assert found.parameters == whole.parameters
+    assert found.weight_bytes == sum(part.stat().st_size for part in parts)
+    assert replace(found, path=whole.path, weight_bytes=whole.weight_bytes) == whole
+
+
+def test_gguf_model_that_lacks_a_part_is_no_model_and_names_it(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf", parts_of=4)
+    first, second, third = spread(tmp_path / "tiny.gguf", 3)
+    third.unlink()
+    for part in (first, second):
+        with pytest.raises(NotAModel, match=rf"missing beside it: {third.name}"):
+            read_model(part)
+    assert list(find_models(tmp_path)) == []

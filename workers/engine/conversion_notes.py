@@ -1,0 +1,22 @@
+"""What was noticed when a folder was made out of another format, told whenever it is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+NAME = "conversion_notes.json"
+
+
+def write_notes(folder: Path, notes: list[str]) -> None:
+    """Keep them in the folder."""
+    (folder / NAME).write_text(json.dumps(notes, indent=2), encoding="utf-8")
+
+
+def read_notes(folder: Path) -> list[str]:
+    """Those of this folder; none where nothing was noticed or it was not converted here."""
+    try:
+        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [note for note in found if isinstance(note, str)] if isinstance(found, list) else []

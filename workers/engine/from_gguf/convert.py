@@ -1,0 +1,64 @@
+"""`python -m mlx_server.workers.engine.from_gguf.convert OUTPUT DTYPE PART...`: a GGUF model as an MLX folder.
+
+Steps are told on standard output, and why it failed in a line that begins with ❌, as gguf2mlx does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from mlx_server.workers.engine.conversion_notes import write_notes
+from mlx_server.workers.engine.from_gguf import vocabulary
+from mlx_server.workers.engine.from_gguf.endings import endings
+from mlx_server.workers.engine.from_gguf.library import convert_weights
+from mlx_server.workers.engine.from_gguf.model_config import OWN_CODE, completed
+from mlx_server.workers.engine.from_gguf.source import Metadata, SourceError, WholeReader, open_source
+from mlx_server.workers.engine.from_gguf.unread import unread, unread_notes
+from mlx_server.workers.engine.loading import read_model
+from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.handlers.base import ModelLoadError
+
+
+def convert(parts: list[Path], output: Path, dtype: str) -> bool:
+    """Whether the folder is there now and can be loaded; where gguf2mlx could not, it has said why. Raises
+    SourceError."""
+    reader = open_source(parts)
+    if not convert_weights(reader, output, dtype):
+        return False
+    write_notes(output, complete(output, reader))
+    try:
+        read_model(output, "native")
+    except ModelLoadError as error:
+        raise SourceError(f"what becomes of it can't be loaded: {one_line(error.__cause__ or error)}") from error
+    return True
+
+
+def complete(folder: Path, reader: WholeReader) -> list[str]:
+    """Add to a folder what gguf2mlx leaves out; returns what can't be."""
+    metadata, path = Metadata(reader), folder / "config.json"
+    written = vocabulary.read(path)
+    architecture = str(metadata.get("general.architecture", written["_gguf_architecture"]))
+    ends = endings(metadata, metadata["tokenizer.ggml.tokens"])
+    config, notes = completed(written, metadata, architecture, ends)
+    notes += vocabulary.put_right(folder, metadata, ends)
+    notes += unread_notes(unread(metadata, reader.asked, architecture, config))
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    if OWN_CODE in written:
+        (folder / written[OWN_CODE]).unlink()
+    return notes
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    output, dtype, *parts = sys.argv[1:]
+    try:
+        return 0 if convert([Path(part) for part in parts], Path(output), dtype) else 1
+    except SourceError as error:
+        print(f"❌ {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
