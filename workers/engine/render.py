@@ -96,6 +96,11 @@ class ChatRenderer:
         """The model's own template tells the model which tools there are."""
         return self._own_habits is not None and self._own_habits.knows.tools
 
+    @property
+    def takes_chats(self) -> bool:
+        """Conversations are taken without a template of the request's own."""
+        return self._own is not None or self._defaults.use_default
+
     def check_defaults(self) -> None:
         """Raises InvalidRequest for a template that is none, and for server-wide arguments it does not know."""
         template = self._own or (self._default if self._defaults.use_default else None)

@@ -38,7 +38,13 @@ from mlx_server.workers.engine.text_embedding import TextEmbedding
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.stepping import SteppingHandler
+from mlx_server.workers.model_files import visible
 from mlx_server.workers.sequence import Broken, Sequence
+
+NO_CHATS = (
+    "it has no chat template, so /v1/chat/completions is refused unless a request sends one: give one with"
+    " --chat-template, or --use-default-chat-template"
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +90,10 @@ class WritingHandler(SteppingHandler):
         )
         check_templates(self._prompts, spec)
         return dialect
+
+    def _template_notes(self) -> tuple[str, ...]:
+        """What to say of a model that has no chat template."""
+        return () if self._prompts.renderer.takes_chats else (NO_CHATS,)
 
     def _warm(self, system: str) -> str:
         """Have a system prompt read for everybody; what there is to say about it. Raises ModelLoadError."""
@@ -171,7 +181,7 @@ def fingerprint(config: dict[str, Any], notes: list[str], parameter_bytes: int, 
 def weights_print(folder: Path) -> str:
     """Names the weights' files as they are now: files that change are another model's."""
     files = sorted(
-        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in folder.glob("*.safetensors")
+        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in visible(folder.glob("*.safetensors"))
     )
     return hashlib.sha256(repr(files).encode()).hexdigest()[:10]
 

@@ -97,7 +97,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
-    assert "is not a model: the folder has no config.json" in _refusal(tmp_path)
+    assert "is not a model: it has no config.json" in _refusal(tmp_path)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     ("changes", "what"),
     [
         ({"model_type": "nonesuch"}, "nonesuch"),
-        ({"model_type": None}, "can't be loaded"),
+        ({"model_type": None}, "names no model_type"),
         ({"hidden_size": 128}, "can't be loaded"),
         ({"num_hidden_layers": "many"}, "can't be loaded"),
     ],
