@@ -61,7 +61,8 @@ def model_type(config: Mapping[str, Any]) -> str:
 
 def is_classifier(config: Mapping[str, Any]) -> bool:
     """It tells classes of texts apart, as cross-encoders do."""
-    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def padding_id(config: Mapping[str, Any]) -> int:

@@ -40,6 +40,7 @@ PACKED = ("mxfp4-pack-quantized", "nvfp4-pack-quantized", "pack-quantized")
 PACKED_BITS = 4
 """Of weights that AWQ or GPTQ has made."""
 
+BLIND = "serve it without pictures (--model-type lm)"
 IN_MLX = "take its original, or a version that is quantised for MLX (mlx-community has many)"
 
 
@@ -70,7 +71,7 @@ def check_servable(folder: Path, served_as: str) -> None:
     if served_as == "vlm" and sees(config) and not any((folder / name).is_file() for name in PROCESSORS):
         raise NotAModel(
             folder,
-            f"it looks at pictures and has no {PROCESSORS[0]}: {AGAIN}, or serve it without pictures (--model-type lm)",
+            f"it looks at pictures and has no {PROCESSORS[0]}: {AGAIN}, or {BLIND}",
         )
 
 
@@ -84,8 +85,9 @@ def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str |
     kind = str(config["model_type"])
     if served_as in ("lm", "vlm") and config.get("model_file"):
         return "its model_file names code of its own, which is never run"
+    blind = f", or {BLIND}" if served_as == "vlm" and knows("mlx_lm", config) else ""
     if served_as != "lm" and not installed("mlx_vlm"):
-        return "this kind of model needs mlx-vlm: pip install 'mlx-server[vlm]'"
+        return f"this kind of model needs mlx-vlm: pip install 'mlx-server[vlm]'{blind}"
     match served_as:
         case "lm" if not knows("mlx_lm", config):
             if model_type(config) in ENCODERS:
@@ -94,7 +96,7 @@ def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str |
                 return f"mlx-lm does not know its type, {kind!r}, but mlx-vlm does: serve it with --model-type vlm"
             return unknown(kind, "mlx-lm")
         case "vlm" if not knows("mlx_vlm", config):
-            return unknown(kind, "mlx-vlm")
+            return unknown(kind, "mlx-vlm") + blind
         case "embeddings":
             reason = no_embeddings(config)
         case "rerank":

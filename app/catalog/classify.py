@@ -56,7 +56,7 @@ def classify(config: Mapping[str, Any], *, pooled: bool = False) -> Kind:
         return Kind.IMAGE
     if sees(config):
         return Kind.VISION
-    if model_type in AUDIO_TYPES or AUDIO_PARTS & config.keys():
+    if model_type in AUDIO_TYPES or any(config.get(part) is not None for part in AUDIO_PARTS):
         return Kind.AUDIO
     return Kind.LANGUAGE
 
