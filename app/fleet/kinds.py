@@ -46,6 +46,14 @@ def read(settings: ModelSettings) -> ModelOnDisk | None:
         return None
 
 
+def files_of(settings: ModelSettings) -> ModelOnDisk | None:
+    """The same; None too for what can't be served."""
+    try:
+        return read(settings)
+    except NotServable:
+        return None
+
+
 def check(path: str, model_type: ModelType) -> None:
     """Raises NotServable for a model on this machine that can't be served so."""
     folder = folder_of(path)

@@ -204,7 +204,7 @@ def test_name_comes_from_the_folder(launch: Callable[..., Server], tiny_model: C
     server = launch("--model-path", folder, wait=False)
     server.wait_listening()
     [model] = server.get("/v1/models").json()["data"]
-    assert (model["id"], model["context_length"]) == (folder.name, None)
+    assert (model["id"], model["context_length"], model["native_context_length"]) == (folder.name, 512, 512)
     assert set(model["features"].values()) == {None}
     server.wait_ready()
     model = server.get(f"/v1/models/{folder.name}").json()
