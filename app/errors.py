@@ -36,6 +36,17 @@ from mlx_server.workers.hub.errors import (
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
+NEVER_AGAIN = {"X-Should-Retry": "false"}
+"""OpenAI's and Anthropic's SDKs send what failed twice more by themselves, unless an answer says this."""
+
+ONCE = (FailureKind.TIMEOUT, FailureKind.WORKER_LOST)
+"""Failures after which the same work would be done once more for nothing: too long for its time, or more than a worker
+survives, which has been tried already."""
+
+CONFLICT = 409
+
+DOWNLOAD_AGAIN_S = 30
+
 ANTHROPIC_ROOT = "/v1/messages"
 """This path and those below it speak Anthropic's API, in refusals too."""
 
@@ -89,7 +100,9 @@ class Answer:
             body = self.anthropic_body(scope.get("request_id"))
         else:
             body = self.api_body() if below(path, API_ROOT) else self.body()
-        return Response(body, self.status, self.headers, "application/json")
+        # What is in the way stays there, however often it is tried.
+        headers = NEVER_AGAIN | self.headers if self.status == CONFLICT else self.headers
+        return Response(body, self.status, headers, "application/json")
 
 
 def below(path: str, root: str) -> bool:
@@ -135,6 +148,7 @@ FLEET: dict[type[fleet.FleetError], tuple[int, str, str]] = {
     fleet.NoPlace: (409, INVALID, "too_many_models"),
     fleet.NotServable: (400, INVALID, "model_not_servable"),
     fleet.ModelBusy: (409, INVALID, "model_busy"),
+    fleet.ModelConfigured: (409, INVALID, "model_configured"),
     fleet.LoadFailed: (500, SERVER, "load_failed"),
 }
 """Models that can't be had."""
@@ -151,7 +165,17 @@ STATUSES: dict[int, tuple[str, str | None]] = {
 def of_failure(failed: Failed | NoAnswer) -> Answer:
     """A request that was admitted and failed, or a question that was taken and has no answer."""
     status, kind, code = FAILURES[failed.kind]
-    return Answer(status, kind, failed.message, failed.param, failed.code or code)
+    headers: dict[str, str] = {}
+    if isinstance(failed, Failed) and failed.retry_after_s is not None:
+        headers = retry_after(failed.retry_after_s)
+    elif failed.kind in ONCE:
+        headers = NEVER_AGAIN
+    return Answer(status, kind, failed.message, failed.param, failed.code or code, headers)
+
+
+def retry_after(seconds: int) -> dict[str, str]:
+    """The header that says when to come again."""
+    return {"Retry-After": str(seconds)}
 
 
 def of_exception(error: Exception) -> Answer:
@@ -160,8 +184,7 @@ def of_exception(error: Exception) -> Answer:
         case InvalidRequest():
             return Answer(400, INVALID, error.message, error.param, error.code)
         case QueueFull():
-            retry = {"Retry-After": str(error.retry_after_s)}
-            return Answer(429, "rate_limit_error", str(error), None, "queue_full", retry)
+            return Answer(429, "rate_limit_error", str(error), None, "queue_full", retry_after(error.retry_after_s))
         case QueueClosed():
             status, kind, code = FAILURES[error.kind]
             return Answer(status, kind, str(error), None, code)
@@ -169,7 +192,8 @@ def of_exception(error: Exception) -> Answer:
             return of_failure(error.why)
         case HubError():
             status, kind, code = HUB.get(type(error), (502, SERVER, "download_failed"))
-            return Answer(status, kind, str(error), None, code)
+            headers = retry_after(DOWNLOAD_AGAIN_S) if isinstance(error, TooManyDownloads) else {}
+            return Answer(status, kind, str(error), None, code, headers)
         case fleet.FleetError():
             status, kind, code = FLEET[type(error)]
             return Answer(status, kind, str(error), "model", code)

@@ -147,7 +147,7 @@ ModelType = Annotated[
     ModelKind | None,
     option(
         "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
-        " scores documents with a cross-encoder. Default: lm for --model-path, for others what their files say.",
+        " scores documents with a cross-encoder. Default: what its files say.",
         metavar="lm|vlm|embeddings|rerank",
     ),
 ]

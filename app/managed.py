@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from anyio import to_thread
 from starlette.requests import Request
 
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
@@ -14,6 +15,7 @@ from mlx_server.app.fleet.catalogue import Known
 from mlx_server.app.fleet.device import Device
 from mlx_server.app.fleet.errors import ModelNotFound
 from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.fleet.kinds import files_of
 from mlx_server.app.fleet.memory import serving_of
 from mlx_server.app.fleet.need import need_of, scripted_need
 from mlx_server.app.model_state import ModelState
@@ -122,7 +124,7 @@ async def all_managed(request: Request) -> list[Managed]:
     fleet: Fleet = request.app.state.fleet
     registry: Registry = request.app.state.registry
     rows = {row.name: row for row in await registry.models()}
-    return [managed(known, fleet.find(known.name), rows.get(known.name)) for known in await fleet.known()]
+    return [await managed(known, fleet.find(known.name), rows.get(known.name)) for known in await fleet.known()]
 
 
 async def one_managed(request: Request, name: str) -> Managed:
@@ -133,14 +135,16 @@ async def one_managed(request: Request, name: str) -> Managed:
     if (deployment := fleet.find(name)) is not None:
         known = Known(deployment.name, deployment.settings, "configured")
         row = row if row is not None and row.name == deployment.name else await registry.model(deployment.name)
-        return managed(known, deployment, row)
+        return await managed(known, deployment, row)
     for known in await fleet.manageable():
         if known.name == name or name in known.settings.aliases:
-            return managed(known, None, row)
+            return await managed(known, None, row)
     raise ModelNotFound(name)
 
 
-def managed(known: Known, deployment: Deployment | None, row: ModelRow | None) -> Managed:
-    """What the two say together."""
+async def managed(known: Known, deployment: Deployment | None, row: ModelRow | None) -> Managed:
+    """What the two say together, and the files of a model that nobody has looked at yet and that is not loaded."""
     found = known.on_disk or (on_disk(row) if row is not None else None)
+    if found is None and deployment is not None and deployment.facts is None:
+        found = await to_thread.run_sync(files_of, deployment.settings)
     return Managed(known.name, known.settings, deployment, row, found)

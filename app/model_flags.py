@@ -22,16 +22,18 @@ def models_of_flags(
     models: Sequence[str],
     companions: bool,
 ) -> tuple[ModelSettings, ...]:
-    """Those of --model-path and --model. `companions`: there is an adapter or a draft model, which one model may have.
+    """Those of --model-path and --model, whose files say what they are unless the type is given. `companions`: there is
+    an adapter or a draft model, which one model that writes text may have.
 
     Raises ModelPathError or typer.BadParameter.
     """
     found: list[ModelSettings] = []
+    given = model_type or ("lm" if companions else None)
     if model_path is not None:
-        found.append(replace(defaults, path=model_path, type=model_type or "lm", name=model_name))
+        found.append(replace(defaults, path=model_path, type=given, name=model_name))
     elif model_name is not None:
         raise typer.BadParameter("names the model of --model-path, which is missing.", param_hint="--model-name")
-    found += [replace(defaults, path=path, type=model_type, name=name) for name, path in map(named, models)]
+    found += [replace(defaults, path=path, type=given, name=name) for name, path in map(named, models)]
     if companions and len(found) > 1:
         raise typer.BadParameter(
             "is for one model; give several theirs in a --config file.", param_hint="--adapter-path / --draft-model"

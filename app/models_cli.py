@@ -56,20 +56,34 @@ def show(
     data_dir: DataDir = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what a model is, what it would need, and how it is served."""
+    """Show what a model is, what it would need, and how it is served, or why it can't be."""
     from mlx_server.app.catalog.tables import lines_of, object_of
     from mlx_server.app.console import table_console
 
     found = model_in_folder(Path(model)) if Path(model).exists() else model_called(model, data_dir)
     if as_json:
         typer.echo(json.dumps(object_of(found), indent=2))
-        return
-    table = Table(show_header=False, box=None)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for name, value in lines_of(found):
-        table.add_row(name, escape(value))
-    table_console().print(table)
+    else:
+        table = Table(show_header=False, box=None)
+        table.add_column()
+        table.add_column(overflow="fold")
+        for name, value in lines_of(found):
+            table.add_row(name, escape(value))
+        table_console().print(table)
+    check_model(found)
+
+
+def check_model(row: ModelRow) -> None:
+    """Ends the command for a model that is of a kind that is served, and can't be."""
+    from mlx_server.app.catalog.model_facts import MODEL_TYPES
+    from mlx_server.app.fleet.errors import NotServable
+    from mlx_server.app.fleet.kinds import check, served_as
+
+    if row.path is not None and row.type in MODEL_TYPES:
+        try:
+            check(row.path, served_as(row.name, row.type))
+        except NotServable as error:
+            fail(str(error))
 
 
 def known_models(data_dir: Path | None) -> list[ModelRow]:
@@ -98,10 +112,10 @@ def look_around(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool
 
 def model_in_folder(path: Path) -> ModelRow:
     """The model in a folder or a file. Ends the command if there is none."""
-    from mlx_server.app.catalog.model_facts import NotAModel
     from mlx_server.app.catalog.model_folder import read_model
     from mlx_server.app.registry.rows import ModelRow
     from mlx_server.app.registry.scanning import Candidate, described
+    from mlx_server.workers.model_files import NotAModel
 
     absolute = path.absolute()
     name = absolute.stem if absolute.suffix == ".gguf" else absolute.name

@@ -44,6 +44,10 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     UNKEPT: {"description": "The prompt can't be kept for the next turn.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
+    "X-Should-Retry": {
+        "description": "`false` where the same request would fail again, or cost its work again: SDKs obey it.",
+        "schema": {"const": "false"},
+    },
 }
 KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -178,6 +182,8 @@ def headers_of(status: int, doc: Doc) -> dict[str, Any]:
     names = ["X-Request-Id"]
     if status == 200 and doc.request is not None:
         names += ["X-Ignored-Fields", *doc.tells]
-    if status == 429:
+    if status in (429, 504):
         names.append("Retry-After")
+    if status in (409, 502, 504):
+        names.append("X-Should-Retry")
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with what it lacks: a limit on heads, refusals in the one error shape, an end of patience."""
+"""uvicorn's HTTP protocol with what it lacks: a limit on heads, refusals in the one error shape, an end of patience,
+and answers to those who have said all that they have to say."""
 
 from __future__ import annotations
 
@@ -13,8 +14,19 @@ from uvicorn.server import ServerState
 
 from mlx_server.app.errors import INVALID, Answer
 from mlx_server.app.middleware.request_id import HEADER
+from mlx_server.app.responder import EVENTS
 
 MAX_HEAD_BYTES = 1 << 16
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""Says nothing, and may be said to any client of HTTP/1.1 before its answer (RFC 9110, 15.2)."""
+
+COMMENT = b"3\r\n:\n\n\r\n"
+"""Says nothing either, as a chunk between two events of a stream."""
+
+FIRST_PROBE_S = 0.1
+LONGEST_PROBE_S = 10.0
+"""How long after the first thing that was said to a silent client the next is, and how long it is at most."""
 
 SOCKET_IO = b"/socket.io/"
 RESPONSES = b"/v1/responses"
@@ -27,7 +39,7 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     # Slots, because one attribute more than 30 costs an instance the keys that it shares with others: 1.5 KB each.
-    __slots__ = ("_head_bytes", "_head_only", "_in_head", "_stalled")
+    __slots__ = ("_head_bytes", "_head_only", "_in_head", "_probe", "_stalled")
 
     STALL_S = 60.0
     """How long a client may read nothing from a full connection before it counts as gone, in seconds."""
@@ -45,6 +57,19 @@ class HttpProtocol(HttpToolsProtocol):
         # The data at hand is nothing but a part of a head.
         self._head_only = True
         self._stalled: asyncio.TimerHandle | None = None
+        self._probe: asyncio.TimerHandle | None = None
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's always closes
+        """Called by the loop when the client will send nothing more. It may have left, or wait for its answer: the end
+        of its side looks the same. Who has left refuses what is sent, so something is, now and then, that means nothing
+        to the others."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body or cycle.scope["http_version"] != "1.1":
+            return None
+        cycle.keep_alive = False
+        if self._probe is None:
+            self._look_whether_there(FIRST_PROBE_S)
+        return True
 
     def pause_writing(self) -> None:
         """Called by the transport when the client does not keep up. One timer here spares every write its own."""
@@ -59,6 +84,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self._forget_stall()
+        if self._probe is not None:
+            self._probe.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -89,6 +116,18 @@ class HttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Called for what is no HTTP."""
         self._refuse(400, msg)
+
+    def _look_whether_there(self, wait_s: float) -> None:
+        cycle = self.cycle
+        if cycle.response_complete or self.transport.is_closing():
+            return
+        # A client that does not read is watched otherwise, and what stands before the last answer is written anyway.
+        if not self.flow.write_paused and not self.pipeline:
+            if not cycle.response_started:
+                self.transport.write(CONTINUE)
+            elif cycle.chunked_encoding and cycle.scope.get(EVENTS):
+                self.transport.write(COMMENT)
+        self._probe = self.loop.call_later(wait_s, self._look_whether_there, min(2 * wait_s, LONGEST_PROBE_S))
 
     def _watch(self) -> None:
         self._forget_stall()

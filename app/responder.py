@@ -20,6 +20,9 @@ from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Event, Failed, Finished, Part, Started
 from mlx_server.schemas.progress import PromptProgress
 
+EVENTS = "mlx_server.events"
+"""Set in the scope of an answer that is a stream of whole events, if it is none that went wrong."""
+
 DROPPED = "X-Dropped-Messages"
 """How many of the oldest messages were left out of the prompt, as the request allows it."""
 
@@ -107,6 +110,7 @@ class GenerationResponse(WatchedResponse):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A refusal, the stream, or the whole answer."""
         signs = self._signs
+        scope[EVENTS] = signs is not None
         unread = await self._ticket.mailbox.get() if signs is None else await self._first(send, signs)
         events, failed = sort(unread)
         if failed is not None and not self._has_head and (not events or signs is None):

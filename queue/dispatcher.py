@@ -314,7 +314,10 @@ class Dispatcher:
             self._watch(ticket)
             return
         self._stop(ticket)
-        self._fail(ticket, Failed(ticket.id, FailureKind.TIMEOUT, ticket.overdue))
+        # One that has only waited may do so again.
+        retry_after_s = None if ticket.starts or ticket.used_up else self._promise(self._timers.time())
+        failed = Failed(ticket.id, FailureKind.TIMEOUT, ticket.overdue, retry_after_s=retry_after_s)
+        self._fail(ticket, failed)
 
     def _fail(self, ticket: Ticket, failed: Failed) -> None:
         ticket.mailbox.put(failed)

@@ -94,9 +94,14 @@ class Ticket:
         return min(self.heard_at + self.timeout_s, self._last_moment)
 
     @property
+    def used_up(self) -> bool:
+        """Its deadline is the end of all of its time, and not only of its time without a token."""
+        return self._last_moment <= self.heard_at + self.timeout_s
+
+    @property
     def overdue(self) -> str:
         """What its client is told after the deadline."""
-        if self._last_moment <= self.heard_at + self.timeout_s:
+        if self.used_up:
             return f"Request processing timed out after {self.limit_s:g} seconds in all (--request-timeout)"
         awaited = "token" if isinstance(self.request, GenerationRequest) else "result"
         return f"Request processing timed out after {self.timeout_s:g} seconds without a {awaited} (--queue-timeout)"

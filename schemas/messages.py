@@ -138,13 +138,17 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
-    """The one end of a ticket that did not work, all its sequences with it."""
+    """The one end of a ticket that did not work, all its sequences with it.
+
+    `retry_after_s`: nothing was done for it, and there may be a place in so many seconds.
+    """
 
     ticket: int
     kind: FailureKind
     message: str
     param: str | None = None
     code: str | None = None
+    retry_after_s: int | None = None
 
 
 Part = Text | Reasoning | ToolCall

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from mlx_server.workers.gguf_parts import MissingPartsError, parts_of
+from mlx_server.workers.model_files import NotAModel, without_config
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
@@ -20,7 +21,7 @@ def local_path(model_path: str) -> Path | None:
         path = Path(model_path).expanduser().absolute()
         if path.is_dir():
             if not (path / "config.json").is_file():
-                raise ModelPathError(f"{model_path} is not a model: the folder has no config.json.")
+                raise ModelPathError(str(NotAModel(Path(model_path), without_config(path))))
             return path
         if path.is_file():
             if path.suffix != ".gguf":

@@ -7,6 +7,8 @@ from typing import Any
 
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.workers.context_length import number, text_config
+from mlx_server.workers.encoder_types import is_classifier
+from mlx_server.workers.servable import sees
 
 EMBEDDING_TYPES = {
     "bert",
@@ -39,7 +41,6 @@ AUDIO_TYPES = {
     "wav2vec2",
 }
 AUDIO_PARTS = {"audio_config", "speech_config", "codec_config", "istftnet", "vocoder_config"}
-VISION_PARTS = {"vision_config", "vision_tower", "mm_vision_tower", "vit_config", "vision_encoder"}
 """Keys that only the configuration of a model with such a part has."""
 
 
@@ -47,15 +48,15 @@ def classify(config: Mapping[str, Any], *, pooled: bool = False) -> Kind:
     """The kind of a model with this config.json; `pooled`: its folder says how to pool its states to a vector."""
     model_type = str(config.get("model_type", "")).lower()
     architectures = [str(name) for name in config.get("architectures") or ()]
-    if any(name.endswith("ForSequenceClassification") for name in architectures):
+    if is_classifier(config):
         return Kind.RERANKER
     if pooled or model_type in EMBEDDING_TYPES:
         return Kind.EMBEDDING
     if "_class_name" in config or any("DiffusionPipeline" in name for name in architectures):
         return Kind.IMAGE
-    if VISION_PARTS & config.keys():
+    if sees(config):
         return Kind.VISION
-    if model_type in AUDIO_TYPES or AUDIO_PARTS & config.keys():
+    if model_type in AUDIO_TYPES or any(config.get(part) is not None for part in AUDIO_PARTS):
         return Kind.AUDIO
     return Kind.LANGUAGE
 

@@ -35,8 +35,10 @@ def read_header(path: Path) -> GgufHeader:
     """The file's keys and values, and how large its tensors are. Raises GgufHeaderError."""
     try:
         with path.open("rb") as file:
-            magic, version, tensors, count = struct.unpack("<4sIQQ", file.read(24))
-            if magic != b"GGUF" or version not in (2, 3):
+            if file.read(4) != b"GGUF":
+                raise GgufHeaderError(f"{path.name} is not a GGUF file: download it again")
+            version, tensors, count = read(file, "IQQ")
+            if version not in (2, 3):
                 raise GgufHeaderError(f"{path.name} is no GGUF file of version 2 or 3")
             if max(count, tensors) > MAX_ENTRIES:
                 raise GgufHeaderError(f"{path.name} has {max(count, tensors)} entries, which no model has")

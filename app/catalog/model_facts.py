@@ -22,13 +22,6 @@ MODEL_TYPES = {Kind.LANGUAGE: "lm", Kind.VISION: "vlm", Kind.EMBEDDING: "embeddi
 """How each kind is served, in the words of `--model-type`; the others are not."""
 
 
-class NotAModel(Exception):  # noqa: N818 - named for the fact
-    """Raised when a folder or a file holds no model; the message is one line and names it."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} is not a model: {why}.")
-
-
 @dataclass(frozen=True)
 class ModelOnDisk:
     """A model folder, or a .gguf file.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mlx_server.app.catalog import classify
 from mlx_server.app.catalog.gguf_header import GgufHeaderError
 from mlx_server.app.catalog.gguf_header import read_header as read_gguf_header
-from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk, NotAModel
-from mlx_server.app.catalog.safetensors_header import HeaderError, Tensor, parameters, read_header
-from mlx_server.workers.context_length import context_length, number, shortest
+from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.workers.context_length import context_length, longest_input, number
 from mlx_server.workers.gguf_parts import MissingPartsError, is_later_part, parts_of
+from mlx_server.workers.model_files import PIPELINE, NotAModel, read_json, read_tensors, visible
+from mlx_server.workers.safetensors_header import parameters
 
 POOLING = ("modules.json", "1_Pooling/config.json")
 DEEPEST = 4
@@ -48,21 +47,22 @@ def read_model(path: Path) -> ModelOnDisk:
 
 def read_folder(path: Path) -> ModelOnDisk:
     """What this folder holds. Raises NotAModel."""
-    if (path / "model_index.json").is_file():
-        index = read_json(path, "model_index.json")
-        sizes = sum(file.stat().st_size for file in path.rglob("*.safetensors"))
+    if (path / PIPELINE).is_file():
+        index = read_json(path, PIPELINE)
+        sizes = sum(file.stat().st_size for file in visible(path.rglob("*.safetensors")))
         return ModelOnDisk(path, Kind.IMAGE, str(index.get("_class_name", "diffusion")), None, sizes)
     config = read_json(path, "config.json")
     words, bits = classify.quantisation(config)
+    kind = classify.classify(config, pooled=any((path / name).is_file() for name in POOLING))
     tensors = read_tensors(path)
     return ModelOnDisk(
         path,
-        classify.classify(config, pooled=any((path / name).is_file() for name in POOLING)),
+        kind,
         str(config.get("model_type") or "unknown"),
         words,
         sum(tensor.nbytes for tensor in tensors.values()),
         parameters(tensors, bits),
-        shortest(context_length(config), longest_input(path)),
+        longest_input(path, config, encodes=kind in (Kind.EMBEDDING, Kind.RERANKER)),
         classify.kv_bytes_per_token(config),
     )
 
@@ -87,6 +87,7 @@ def read_gguf(path: Path) -> ModelOnDisk:
         "num_key_value_heads": value("attention.head_count_kv"),
         "hidden_size": value("embedding_length"),
         "head_dim": value("attention.key_length"),
+        "max_position_embeddings": value("context_length"),
     }
     return ModelOnDisk(
         path,
@@ -95,41 +96,9 @@ def read_gguf(path: Path) -> ModelOnDisk:
         GGUF_TYPES.get(metadata.get("general.file_type", -1)),
         size,
         sum(header.parameters for header in headers) or number(metadata, "general.parameter_count"),
-        value("context_length"),
+        context_length(config),
         classify.kv_bytes_per_token(config),
     )
-
-
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    """A JSON object from a file of the folder. Raises NotAModel."""
-    try:
-        found = json.loads((path / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NotAModel(path, f"it has no {name}") from None
-    except (OSError, ValueError) as error:
-        raise NotAModel(path, f"{name} can't be read: {error}") from None
-    if not isinstance(found, dict):
-        raise NotAModel(path, f"{name} is no JSON object")
-    return found
-
-
-def longest_input(path: Path) -> int | None:
-    """The tokens that sentence-transformers cuts texts to, if the folder says so. Raises NotAModel."""
-    files = sorted(path.glob("sentence_*_config.json"))
-    return number(read_json(path, files[0].name), "max_seq_length") if files else None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of the folder's weights. Raises NotAModel."""
-    tensors: dict[str, Tensor] = {}
-    try:
-        for file in sorted(path.glob("*.safetensors")):
-            tensors |= read_header(file)
-    except (HeaderError, OSError) as error:
-        raise NotAModel(path, str(error)) from None
-    if not tensors:
-        raise NotAModel(path, "it has no weights (*.safetensors)")
-    return tensors
 
 
 def find_models(root: Path) -> Iterator[ModelOnDisk]:
@@ -147,7 +116,7 @@ def candidates(root: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
     if (real := root.resolve()) in seen:
         return
     seen.add(real)
-    if any((root / name).is_file() for name in ("config.json", "model_index.json")):
+    if any((root / name).is_file() for name in ("config.json", PIPELINE)):
         yield root
         return
     try:
@@ -155,7 +124,12 @@ def candidates(root: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
     except OSError:
         return
     for entry in entries:
-        if entry.suffix == ".gguf" and entry.is_file() and not is_later_part(entry):
+        if is_gguf(entry) and not is_later_part(entry):
             yield entry
         elif depth and entry.is_dir() and not entry.name.startswith("."):
             yield from candidates(entry, depth - 1, seen)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path is that of a .gguf file, and not of what macOS leaves beside one."""
+    return path.suffix == ".gguf" and not path.name.startswith("._") and path.is_file()

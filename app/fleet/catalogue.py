@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
-from mlx_server.app.catalog.model_folder import find_models
+from mlx_server.app.catalog.model_folder import find_models, is_gguf
 from mlx_server.app.fleet import hub_cache, names
 from mlx_server.app.fleet.errors import ModelNotFound
 from mlx_server.app.settings import ModelSettings, Settings
@@ -90,7 +90,7 @@ def inside(folder: Path, name: str) -> Path | None:
             path = candidate.resolve()
             if not path.is_relative_to(root) or path == root:
                 continue
-            if (path / "config.json").is_file() or (path.suffix == ".gguf" and path.is_file()):
+            if (path / "config.json").is_file() or is_gguf(path):
                 return path
     except (OSError, ValueError):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mlx_server.app.fleet.verdict import fits_message
 
 
@@ -42,6 +44,17 @@ class NoPlace(FleetError):  # noqa: N818 - named for the fact
 
 class ModelBusy(FleetError):  # noqa: N818 - named for the fact
     """Raised when a model can't be changed now."""
+
+
+class ModelConfigured(FleetError):  # noqa: N818 - named for the fact
+    """Raised when a model is to be deleted that the server was told to serve: the next request would bring it back."""
+
+    def __init__(self, name: str, config: Path | None) -> None:
+        where = "the command line" if config is None else f"the command line or {config}, and send SIGHUP"
+        super().__init__(
+            f"Model {name!r} is configured and can't be deleted while it is. POST /v1/models/{name}/unload frees its"
+            f" memory; to be rid of it, take it out of {where}."
+        )
 
 
 class LoadFailed(FleetError):  # noqa: N818 - named for the fact

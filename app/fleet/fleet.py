@@ -13,7 +13,7 @@ from anyio import to_thread
 from mlx_server.app.config_file import ConfigError
 from mlx_server.app.deployment import CANNOT_BE_SERVED, Deployment
 from mlx_server.app.fleet.catalogue import Catalogue, Known
-from mlx_server.app.fleet.errors import FleetError, ModelNotFound, ModelNotLoaded
+from mlx_server.app.fleet.errors import FleetError, ModelConfigured, ModelNotFound, ModelNotLoaded
 from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
 from mlx_server.app.fleet.keeper import SERVED, Keeper
 from mlx_server.app.fleet.kinds import configured_type
@@ -167,6 +167,11 @@ class Fleet:
             raise ModelNotFound(name)
         await keeper.unload(force=force)
         return keeper.deployment
+
+    def check_deletable(self, name: str) -> None:
+        """Raises ModelConfigured for the name or alias of a model that the server is told to serve."""
+        if (model := self._roster.catalogue.configured.get(name)) is not None:
+            raise ModelConfigured(model.public_name, self.settings.config)
 
     async def delete(self, name: str, *, remove_files: bool = True) -> bool:
         """Unload and forget a model; True if its files, which lie in a folder of ours and are no other model's, were

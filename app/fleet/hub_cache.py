@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX = "models--"
+from mlx_server.workers.model_files import CACHED, weight_files
+
 MAIN = "refs/main"
 
 
@@ -20,21 +21,21 @@ def cache_root() -> Path:
 
 def snapshot(hub_id: str) -> Path | None:
     """The files of a repository that was downloaded, with its configuration at least; None without."""
-    return complete(cache_root() / f"{PREFIX}{hub_id.replace('/', '--')}")
+    return complete(cache_root() / f"{CACHED}{hub_id.replace('/', '--')}")
 
 
 def snapshots() -> Iterator[tuple[str, Path]]:
     """All repositories of models that were downloaded, by their ids."""
-    for repository in sorted(cache_root().glob(f"{PREFIX}*--*")):
+    for repository in sorted(cache_root().glob(f"{CACHED}*--*")):
         if (found := complete(repository)) is not None:
-            yield repository.name.removeprefix(PREFIX).replace("--", "/", 1), found
+            yield repository.name.removeprefix(CACHED).replace("--", "/", 1), found
 
 
 def complete(repository: Path) -> Path | None:
     """The snapshot of the main branch, if all of it seems to be there."""
     try:
         folder = repository / "snapshots" / (repository / MAIN).read_text().strip()
-        whole = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+        whole = (folder / "config.json").is_file() and bool(weight_files(folder))
         return folder if whole else None
     except (OSError, ValueError):
         return None

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import cast
 
-from mlx_server.app.catalog.model_facts import MODEL_TYPES, Kind, ModelOnDisk, NotAModel
+from mlx_server.app.catalog.model_facts import MODEL_TYPES, Kind, ModelOnDisk
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.fleet.errors import NotServable
 from mlx_server.app.fleet.hub_cache import snapshot
@@ -14,7 +14,9 @@ from mlx_server.app.hub.kind import kind_on_hub
 from mlx_server.app.settings import ModelSettings, ModelType
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubError
+from mlx_server.workers.model_files import NotAModel
 from mlx_server.workers.model_path import ModelPathError, local_path
+from mlx_server.workers.servable import NotServed, check_servable
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ def folder_of(path: str) -> Path | None:
 
 
 def read(settings: ModelSettings) -> ModelOnDisk | None:
-    """What the model's files say; None if they are not on this machine, or not of a model. Raises NotServable."""
+    """What the model's files say; None if they are not, or not all, on this machine. Raises NotServable."""
     if settings.type == "scripted":
         return None
     folder = folder_of(settings.path)
@@ -40,9 +42,35 @@ def read(settings: ModelSettings) -> ModelOnDisk | None:
     try:
         return read_model(folder)
     except NotAModel as error:
-        if settings.type is None:
-            raise NotServable(str(error)) from None
-        return None  # the worker says better what is wrong with it
+        lacking(settings.path, error)
+        return None
+
+
+def files_of(settings: ModelSettings) -> ModelOnDisk | None:
+    """The same; None too for what can't be served."""
+    try:
+        return read(settings)
+    except NotServable:
+        return None
+
+
+def check(path: str, model_type: ModelType) -> None:
+    """Raises NotServable for a model on this machine that can't be served so."""
+    folder = folder_of(path)
+    if folder is None or not folder.is_dir():
+        return
+    try:
+        check_servable(folder, model_type)
+    except NotAModel as error:
+        lacking(path, error)
+    except NotServed as error:
+        raise NotServable(str(error)) from None
+
+
+def lacking(path: str, error: NotAModel) -> None:
+    """Files that are missing or broken are no fault of a hub's model: its worker downloads them. Raises NotServable."""
+    if local_path(path) is not None:
+        raise NotServable(str(error)) from None
 
 
 def type_of(settings: ModelSettings, found: ModelOnDisk | None) -> ModelType:
@@ -64,13 +92,17 @@ def served_as(name: str, kind: Kind) -> ModelType:
 def resolve(settings: ModelSettings, hub: HubAccess) -> ModelType:
     """The same, from the files that are on this machine, else from those of the hub. Takes a thread's time.
 
-    Raises NotServable, or HubError if it is not here and the hub can't be asked.
+    Raises NotServable, also for a draft model beside it, or HubError if it is not here and the hub can't be asked.
     """
-    if settings.type is not None:
+    if settings.type == "scripted":
         return settings.type
-    if (found := read(settings)) is not None:
-        return type_of(settings, found)
-    return served_as(settings.path, kind_on_hub(settings.path, hub))
+    if settings.draft_model is not None:
+        check(settings.draft_model, "lm")
+    if (found := read(settings)) is None:
+        return settings.type or served_as(settings.path, kind_on_hub(settings.path, hub))
+    model_type = type_of(settings, found)
+    check(settings.path, model_type)
+    return model_type
 
 
 def configured_type(settings: ModelSettings, hub: HubAccess) -> ModelType:
@@ -79,7 +111,10 @@ def configured_type(settings: ModelSettings, hub: HubAccess) -> ModelType:
     Raises NotServable.
     """
     try:
-        return resolve(settings, hub)
+        model_type = resolve(settings, hub)
     except HubError as error:
         log.warning("%s is taken for a model that writes text, give its type if it isn't: %s", settings.path, error)
         return "lm"
+    if settings.type is None and model_type != "lm":
+        log.info("%s is served as --model-type %s, as its files say", settings.public_name, model_type)
+    return model_type

@@ -37,6 +37,8 @@ class Registered:
         self._rows: dict[str, ModelRow] = {}
         self._uses: dict[str, tuple[int, datetime]] = {}
         self._states: dict[str, tuple[ModelSettings, ModelEvent]] = {}
+        self._served: set[str] = set()
+        """Names of models that could be loaded."""
         self.defaults = defaults
 
     @property
@@ -71,6 +73,8 @@ class Registered:
 
     def moved(self, settings: ModelSettings, event: ModelEvent) -> None:
         """A model is in another state; of several since the last time the last is kept."""
+        if event.state is ModelState.LOADED:
+            self._served.add(event.model)
         self._states[event.model] = settings, event
 
     async def forget(self, name: str) -> None:
@@ -98,7 +102,8 @@ class Registered:
         name = event.model
         if not is_name(name) or settings.type == "scripted":
             return
-        if not await self._registry.set_status(name, event.state.value, event.error_message):
+        known = await self._registry.set_status(name, event.state.value, event.error_message)
+        if not known and name in self._served:
             try:
                 found = await to_thread.run_sync(read, settings)
                 await self._registry.save(row_of(name, settings, event, found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from anyio import to_thread
 
@@ -11,6 +12,7 @@ from mlx_server.app.fleet import names
 from mlx_server.app.fleet.catalogue import Catalogue, Known
 from mlx_server.app.fleet.keeper import Keeper
 from mlx_server.app.fleet.kinds import resolve
+from mlx_server.app.fleet.model_files import where
 from mlx_server.app.fleet.registered import Registered
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.queue.errors import QueueClosed
@@ -58,14 +60,14 @@ class Roster:
         """All models that may be named; those that are configured first.
 
         Beside an only model, these are the ones that this server has loaded or installed. What failed with another
-        server is not among them.
+        server is not among them, nor what is a configured model's by another name.
         """
-        usable = (*self._deployed(), *self._usable())
-        return first_of_each((*usable, *await to_thread.run_sync(lambda: list(self.catalogue.on_disk()))))
+        found = await self._found()
+        return await to_thread.run_sync(without_twins, found, self._stays)
 
     async def manageable(self) -> Sequence[Known]:
         """All models that an operator may look after: also those of the registry that requests don't reach."""
-        return first_of_each((*await self.known(), *(self._registered.known if self._registered else ())))
+        return first_of_each((*await self._found(), *(self._registered.known if self._registered else ())))
 
     def drop(self, name: str) -> None:
         """A model was deleted."""
@@ -109,6 +111,14 @@ class Roster:
         model, model_type = await to_thread.run_sync(found)
         return self.keepers.get(model.public_name) or self._make(model, model_type)
 
+    async def _found(self) -> list[Known]:
+        on_disk = await to_thread.run_sync(lambda: list(self.catalogue.on_disk()))
+        return first_of_each((*self._deployed(), *self._usable(), *on_disk))
+
+    def _stays(self, model: Known) -> bool:
+        """It is listed whatever else there is: it was named, or somebody gave it its name."""
+        return model.name in self.keepers or model.name in self._taken_in
+
     def _deployed(self) -> Iterator[Known]:
         for one in self.deployments:
             yield Known(one.name, one.settings, "configured" if one.name in self.catalogue.configured else "folder")
@@ -125,3 +135,15 @@ def first_of_each(models: Iterable[Known]) -> list[Known]:
     for one in models:
         found.setdefault(one.name, one)
     return list(found.values())
+
+
+def without_twins(models: Sequence[Known], stays: Callable[[Known], bool]) -> list[Known]:
+    """Those that lie elsewhere than the configured ones, or are to stay. Blocks."""
+    configured = {place_of(one) for one in models if one.source == "configured"} - {None}
+    return [one for one in models if stays(one) or place_of(one) not in configured]
+
+
+def place_of(model: Known) -> Path | None:
+    """Where a model's files are, links resolved; None if they are not on this machine."""
+    folder = where(model.settings)
+    return None if folder is None else folder.resolve()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from mlx_server.app.catalog.model_facts import NotAModel
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.hub.download import Download
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.app.registry.scanning import Candidate, described, stamp_of
 from mlx_server.workers.hub.errors import HubError
+from mlx_server.workers.model_files import NotAModel
 
 
 class NameTaken(HubError):  # noqa: N818 - named for the fact

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlx_server.app.catalog.classify import classify
-from mlx_server.app.catalog.model_facts import Kind, NotAModel
-from mlx_server.app.catalog.model_folder import POOLING, read_json
+from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.model_folder import POOLING
 from mlx_server.workers.hub.access import HubAccess, check_hub_id
 from mlx_server.workers.hub.errors import NothingToServe, hub_errors
+from mlx_server.workers.model_files import NotAModel, read_json
 
 
 def kind_on_hub(repo_id: str, access: HubAccess) -> Kind:

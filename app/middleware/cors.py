@@ -19,6 +19,7 @@ EXPOSED = (
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
     "X-Request-Id",
+    "X-Should-Retry",
 )
 """Headers of answers that pages may read; by name for those that send credentials, to whom `*` is only a name."""
 

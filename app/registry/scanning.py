@@ -14,13 +14,14 @@ from threading import Event
 
 import msgspec
 
-from mlx_server.app.catalog.model_facts import ModelOnDisk, NotAModel
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import DEEPEST, candidates, read_model
 from mlx_server.app.fleet import hub_cache
 from mlx_server.app.fleet.names import is_name
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow, check_path
 from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.workers.model_files import NotAModel, visible
 
 NO_NAME = re.compile(r"[^A-Za-z0-9._/:@+-]+")
 MOST_WITH_A_NAME = 1000
@@ -164,7 +165,7 @@ class Known:
 
 def stamp_of(path: Path) -> str:
     """Names, sizes and times of a model's files, two folders deep, in a few letters. Raises OSError."""
-    files = [path] if path.is_file() else sorted([*path.glob("*"), *path.glob("*/*")])
+    files = [path] if path.is_file() else visible([*path.glob("*"), *path.glob("*/*")])
     looks = [(file.relative_to(path).as_posix(), file.stat()) for file in files]
     seen = [(name, look.st_size, look.st_mtime_ns) for name, look in looks]
     return blake2b(msgspec.json.encode(seen), digest_size=12).hexdigest()

@@ -11,11 +11,10 @@ from starlette.responses import Response
 
 from mlx_server.app import benchmark as benchmarks
 from mlx_server.app.abilities import WRITES
-from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.fleet.errors import ModelBusy, ModelNotFound, ModelNotLoaded, NotServable
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.fleet.kinds import read
+from mlx_server.app.fleet.kinds import files_of
 from mlx_server.app.hub.model import people_count
 from mlx_server.app.json_answer import json_answer
 from mlx_server.app.leaving import unless_left
@@ -110,7 +109,7 @@ def describe_all(loaded: Sequence[Deployment], limit_bytes: int | None) -> schem
 
 def describe(deployment: Deployment, used: int) -> schemas.LoadedModel:
     """One model as clients read it. Blocks."""
-    files, facts = on_disk(deployment), deployment.facts
+    files, facts = files_of(deployment.settings), deployment.facts
     size = files.weight_bytes if files else facts.parameter_bytes if facts else None
     return schemas.LoadedModel(
         model_id=deployment.name,
@@ -124,14 +123,6 @@ def describe(deployment: Deployment, used: int) -> schemas.LoadedModel:
         parameters=people_count(files.parameters) if files and files.parameters else None,
         quantization=files.quantisation if files else None,
     )
-
-
-def on_disk(deployment: Deployment) -> ModelOnDisk | None:
-    """What a model's files say, if they are here. Blocks."""
-    try:
-        return read(deployment.settings)
-    except NotServable:
-        return None
 
 
 def report(name: str, measured: benchmarks.Measured) -> schemas.Benchmark:

@@ -69,11 +69,12 @@ async def health(request: Request) -> Response:
 
 @operator_only
 async def delete(request: Request) -> Response:
-    """Forget a model, and remove its files if they lie where models are kept."""
+    """Forget a model, and remove its files if they lie where models are kept. One that is configured stays."""
     remove_files = choice(query_of(request, ("remove_files",)).get("remove_files"), "remove_files", default=True)
     registry: Registry = request.app.state.registry
     fleet: Fleet = request.app.state.fleet
     name = request.path_params["name"]
+    fleet.check_deletable(name)
     try:
         deployment = fleet.find(name)
         name = deployment.name if deployment else name

@@ -29,6 +29,7 @@ from mlx_server.schemas.openai_completions import CompletionRequest
 from mlx_server.schemas.openai_embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
 from mlx_server.workers.context_length import shortest
+from mlx_server.workers.encoder_types import SIGHTED
 
 COMPLETIONS = (ChatRequest, CompletionRequest)
 COMPARISONS = (RerankRequest, ScoresRequest)
@@ -43,9 +44,6 @@ CONTENTS: dict[Any, set[str]] = {
 VERBS = {"load": "POST", "unload": "POST", "generate": "POST", "health": "GET, HEAD"}
 """Ends of the paths that are not models' names, and the methods that are allowed there."""
 
-SEEN: dict[str, tuple[str, ...]] = {"vlm": ("image",)}
-"""What a model that is not loaded takes beside text, by its type."""
-
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
 
 
@@ -54,7 +52,7 @@ def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
     facts = deployment.facts
     native = facts.context_length if facts else found.context_length if found else None
     context_length = facts.max_model_len if facts else shortest(native, deployment.settings.context_length)
-    media = facts.media if facts else SEEN.get(deployment.type, ())
+    media = facts.media if facts else seen(deployment.type, found)
     return Model(
         id=deployment.name,
         object="model",
@@ -81,6 +79,12 @@ def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
         supported_parameters=list(supported_parameters(deployment.type, *abilities(facts))),
         root=deployment.name,
     )
+
+
+def seen(model_type: ModelType, found: ModelOnDisk | None) -> tuple[str, ...]:
+    """What a model that is not loaded takes beside text, as far as its files say."""
+    sees = model_type == "vlm" or (model_type == "embeddings" and found is not None and found.architecture in SIGHTED)
+    return ("image",) if sees else ()
 
 
 def default_max_tokens(deployment: Deployment, context_length: int | None) -> int | None:
@@ -135,7 +139,7 @@ def describe_known(known: Managed) -> Model:
         max_input_tokens=context_length,
         native_context_length=native,
         default_max_tokens=longest if model_type in WRITES else None,
-        modalities=Modalities(["text", *SEEN.get(model_type, ())], OUTPUTS.get(model_type, ["text"])),
+        modalities=Modalities(["text", *seen(model_type, found)], OUTPUTS.get(model_type, ["text"])),
         features=Features(None, None, None, None, None, None),
         supported_parameters=list(supported_parameters(model_type, False, False)),
         root=known.name,

@@ -14,7 +14,7 @@ from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.openai_responses import HowSampled, ResponsesEncoder, WarmUpEncoder
 from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
 from mlx_server.app.ignored import ignored_header
-from mlx_server.app.responder import WatchedResponse, start_of_stream
+from mlx_server.app.responder import EVENTS, WatchedResponse, start_of_stream
 from mlx_server.app.response_memory import MEMORY, WARM_UP, ResponseMemory
 from mlx_server.app.response_records import (
     PREVIOUS,
@@ -166,6 +166,7 @@ class FollowingResponse(WatchedResponse):
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what there is, then what comes."""
+        scope[EVENTS] = True
         await send(start_of_stream(self._headers))
         while await self._run.more_than(self._next):
             events = self._run.events[self._next :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -262,6 +263,51 @@ def test_model_that_cannot_be_read_is_refused(folder_server: Server) -> None:
 @pytest.mark.parametrize("path", ["models/a/load", "models/a/unload", "manager/models/a/priority"])
 def test_pages_of_other_sites_move_no_models(server: Server, path: str) -> None:
     assert post(server, f"/v1/{path}", {"priority": 1}, **FOREIGN).status_code == 403
+
+
+def check_refused_to_delete(server: Server, name: str, *told: str) -> None:
+    answer = server.http.delete(f"{server.root}/v1/models/{name}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "model_configured")
+    assert answer.headers["x-should-retry"] == "false"
+    for part in (f"POST /v1/models/{name}/unload", *told):
+        assert part in answer.json()["detail"]
+    assert [model["id"] for model in server.get("/v1/models").json()["data"]].count(name) == 1
+    assert server.chat("hi", model=name).status_code == 200
+
+
+def test_model_of_the_command_line_is_not_deleted_and_says_how_to_be_rid_of_it(
+    server: Server, launch: Callable[..., Server]
+) -> None:
+    check_refused_to_delete(server, "a", "the command line")
+    check_refused_to_delete(launch("--model-type", "scripted", "--model-path", "scripted"), "scripted", "command line")
+
+
+def test_model_of_the_configuration_is_not_deleted_and_says_how_to_be_rid_of_it(
+    launch: Callable[..., Server], tmp_path: Path
+) -> None:
+    config = tmp_path / "models.toml"
+    model = '[[model]]\nname = "m"\npath = "scripted"\ntype = "scripted"\naliases = ["other"]\n'
+    config.write_text(model)
+    server = launch("--config", config)
+    check_refused_to_delete(server, "m", str(config), "SIGHUP")
+    assert server.http.delete(f"{server.root}/v1/models/other").status_code == 409
+    assert post(server, "/v1/models/m/unload").status_code == 200
+    config.write_text("")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_until(lambda: server.get("/v1/models").json()["data"] == [])
+
+
+@pytest.mark.model
+def test_folder_is_listed_once_by_its_configured_name(
+    launch: Callable[..., Server], tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    one = copy(tiny_model("llama"), tmp_path / "models" / "one")
+    copy(tiny_model("llama"), tmp_path / "models" / "two")
+    env = {"HF_HUB_CACHE": str(tmp_path / "cache"), "MLX_SERVER_DATA_DIR": str(tmp_path / "data")}
+    for _ in range(2):
+        server = launch("--models-dir", tmp_path / "models", "--model", f"fast={one}", env=env)
+        assert [model["id"] for model in server.get("/v1/models").json()["data"]] == ["fast", "two"]
+        assert server.stop() == 0
 
 
 def test_only_the_operator_deletes_and_installs(server: Server) -> None:

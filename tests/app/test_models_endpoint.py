@@ -1,5 +1,6 @@
 """`/v1/models`: what is served, under the name it was given."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -8,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from support.clients import sdk
-from support.servers import ROOT, SCRIPTED, Server
+from support.encoders import make_encoder
+from support.servers import READY_S, ROOT, SCRIPTED, Server
 from support.vectors import EMBEDDINGS, RERANK
 
+from mlx_server.app.registry.registry import FILE, Registry
 from mlx_server.app.routes.models import supported_parameters
 from mlx_server.app.settings import ModelType
 from mlx_server.schemas.openai import HARMLESS
 
+EXIT_MODEL = 3
 NAME = "org/sub/name:4bit"
 
 
@@ -147,6 +151,47 @@ def test_models_of_earlier_launches_are_neither_listed_nor_named(
     assert several.get("/v1/models/nobody").status_code == 404
 
 
+def test_launch_that_failed_is_not_registered(
+    launch: Callable[..., Server], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    rotten = shutil.copytree(tiny_model("llama"), tmp_path / "rotten")
+    (rotten / "tokenizer.json").write_text("{")
+    env = {"MLX_SERVER_DATA_DIR": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "cache")}
+    failed = launch("--model-path", rotten, "--model-name", "gpt-4o-mini", env=env, wait=False)
+    assert failed.process.wait(READY_S) == EXIT_MODEL
+    registry = Registry.open(tmp_path / FILE)
+    assert asyncio.run(registry.models()) == []
+    registry.close()
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("flags", "kind", "takes"), [((), "vision", ["text", "image"]), (("--model-type", "lm"), "text", ["text"])]
+)
+def test_vision_model_says_that_it_sees_before_it_is_loaded_and_after(
+    launch: Callable[..., Server], flags: tuple[str, ...], kind: str, takes: list[str]
+) -> None:
+    server = launch("--model-path", ROOT / "tests" / "shapes" / "model", *flags, wait=False)
+    server.wait_listening()
+    before = server.get("/v1/models/model").json()
+    assert (before["type"], before["modalities"]["input"]) == (kind, takes)
+    assert ("is served as --model-type vlm, as its files say" in server.output()) is not bool(flags)
+    server.wait_ready()
+    after = server.get("/v1/models/model").json()
+    assert (after["type"], after["modalities"]["input"][: len(takes)]) == (kind, takes)
+    assert ("image" in after["modalities"]["input"]) is (kind == "vision")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("classifier", [False, True], ids=["embedding", "reranker"])
+def test_encoder_is_served_as_what_it_is(launch: Callable[..., Server], tmp_path: Path, classifier: bool) -> None:
+    folder = make_encoder(tmp_path / "m", "bert", classifier=classifier)
+    server = launch("--model-path", folder)
+    assert server.get("/v1/models/m").json()["type"] == ("reranker" if classifier else "embedding")
+    answer = server.post("/v1/rerank", {"query": "red", "documents": ["red", "blue"]})
+    assert (answer.status_code, len(answer.json()["results"])) == (200, 2)
+
+
 def test_answers_carry_the_configured_name_or_the_clients(server: Server) -> None:
     assert server.chat("hi").json()["model"] == NAME
     assert server.chat("hi", model="other").json()["model"] == "other"
@@ -159,7 +204,7 @@ def test_name_comes_from_the_folder(launch: Callable[..., Server], tiny_model: C
     server = launch("--model-path", folder, wait=False)
     server.wait_listening()
     [model] = server.get("/v1/models").json()["data"]
-    assert (model["id"], model["context_length"]) == (folder.name, None)
+    assert (model["id"], model["context_length"], model["native_context_length"]) == (folder.name, 512, 512)
     assert set(model["features"].values()) == {None}
     server.wait_ready()
     model = server.get(f"/v1/models/{folder.name}").json()

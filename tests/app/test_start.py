@@ -2,7 +2,6 @@
 
 import json
 import signal
-import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -116,27 +115,6 @@ def test_file_that_is_no_gguf_is_one_line(launch: Callable[..., Server], tmp_pat
     servers = {path: launch("--model-path", path, *cache, wait=False) for path in (text, fake)}
     check_refused(servers[text], str(text), "neither a model folder nor a .gguf file")
     check_refused(servers[fake], str(fake), "not a GGUF file")
-
-
-def write_weights(folder: Path) -> None:
-    header = json.dumps({"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-
-
-@pytest.mark.model
-def test_config_that_cannot_be_served_is_one_line(launch: Callable[..., Server], tmp_path: Path) -> None:
-    unsupported, empty, broken = folders = [tmp_path / name for name in ("unsupported", "empty", "broken")]
-    for folder in folders:
-        folder.mkdir()
-        write_weights(folder)
-    (unsupported / "config.json").write_text(json.dumps({"model_type": "no_such_architecture"}))
-    (empty / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    (empty / "model.safetensors").unlink()
-    (broken / "config.json").write_text("{")
-    servers = {folder: launch("--model-path", folder, wait=False) for folder in folders}
-    check_refused(servers[unsupported], str(unsupported), "no_such_architecture")
-    check_refused(servers[empty], str(empty), "No safetensors found")
-    check_refused(servers[broken], str(broken))
 
 
 def test_port_that_is_taken_is_one_line(launch: Callable[..., Server], scripted_server: Server) -> None:

@@ -14,9 +14,12 @@ LLAMA: dict[str, Any] = {"model_type": "llama"}
 
 
 def make(folder: Path, config: Any = None, **tensors: np.ndarray[Any, Any]) -> Path:
-    """A model folder; a llama, unless its config says something else."""
+    """A model folder that has all its files; a llama, unless its config says something else."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config or LLAMA))
+    (folder / "tokenizer.json").write_text("{}")
+    if "vision_config" in (config or {}):
+        (folder / "preprocessor_config.json").write_text("{}")
     save_file(tensors or {"w": np.zeros((3, 4), np.float16)}, folder / "model.safetensors")
     return folder
 

@@ -39,9 +39,16 @@ class RawClient:
     """Has sent one request. Leaves with the `with` block at the latest."""
 
     def __init__(self, server: Server, body: Any, path: str = CHAT, *, receive_buffer: int | None = None) -> None:
-        self._socket = connect(server, receive_buffer)
+        self.socket = connect(server, receive_buffer)
         self.received = b""
-        self._socket.sendall(http_request(path, json.dumps(body).encode()))
+        self.socket.sendall(http_request(path, json.dumps(body).encode()))
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> Self:
+        """One on a connection over which requests have been sent already."""
+        client = cls.__new__(cls)
+        client.socket, client.received = sock, b""
+        return client
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +60,15 @@ class RawClient:
 
     def leave(self) -> None:
         """Close the connection. Idempotent."""
-        self._socket.close()
+        self.socket.close()
+
+    def finish(self) -> None:
+        """Close this side of the connection: nothing more will be sent."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def read_to_close(self) -> bytes:
+        """Read until the server closes the connection; returns the whole answer."""
+        return self._read(lambda: False)
 
     def read_until(self, mark: bytes) -> bytes:
         """Read until the answer so far holds `mark`; returns the answer so far."""
@@ -72,7 +87,7 @@ class RawClient:
         while not enough():
             part = b""
             with contextlib.suppress(ConnectionResetError):
-                part = self._socket.recv(1 << 16)
+                part = self.socket.recv(1 << 16)
             if not part:
                 break
             self.received += part

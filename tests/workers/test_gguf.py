@@ -9,6 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 from support.gguf_files import HIDDEN, spread, tensors, write_gguf
 
+from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.workers.context_length import longest_input
 from mlx_server.workers.gguf import GgufError, convert_gguf
 
 
@@ -26,6 +28,8 @@ def test_convert_gguf_converts_a_file_once(tmp_path: Path) -> None:
     assert (folder / "tokenizer.json").is_file()
     assert reports[0] == "tiny.gguf: Reading GGUF file (1/5)"
     assert sorted(entry.name for entry in folder.parent.iterdir()) == [".lock", folder.name]
+
+    assert read_model(path).context_length == longest_input(folder, config, encodes=False) == 128
 
     reports.clear()
     assert convert_gguf(path, tmp_path / "cache", reports.append, dtype="float32") == folder

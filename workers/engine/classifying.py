@@ -8,9 +8,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from mlx_server.workers.encoder_types import is_classifier, padding_id
 from mlx_server.workers.engine.computation import Item, Rows
 from mlx_server.workers.engine.embedding import Compute
-from mlx_server.workers.engine.encoders import is_classifier, padded, padding_id
+from mlx_server.workers.engine.encoders import padded
 from mlx_server.workers.handlers.base import ModelLoadError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.schemas.messages import Load, Loading
-from mlx_server.workers.context_length import context_length
+from mlx_server.workers.context_length import longest_input
 from mlx_server.workers.engine.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.classed import ClassedEngine
@@ -66,7 +66,7 @@ def load_draft(path: str, spec: Load, model: Any, tokenizer: Any, report: Report
     """A draft that fits the model. Raises ModelLoadError."""
     if not trimmable(model):
         raise ModelLoadError("--draft-model is no use here: this model's cache can't forget tokens that were wrong")
-    folder = resolve(path, Path(spec.cache_dir), report)
+    folder = resolve(path, Path(spec.cache_dir), report, "lm")
     draft, config, _ = read_model(folder, spec.cpu_dtype)
     evaluate(draft, report)
     if not trimmable(draft):
@@ -75,7 +75,7 @@ def load_draft(path: str, spec: Load, model: Any, tokenizer: Any, report: Report
     theirs, ours = draft_tokenizer.get_vocab(), tokenizer.get_vocab()
     if (other := difference(theirs, ours)) is not None:
         raise ModelLoadError(f"{path} can't be this model's draft: their vocabularies differ ({other})")
-    return DraftModel(draft, logits_width(draft), logits_width(model), context_length(config))
+    return DraftModel(draft, logits_width(draft), logits_width(model), longest_input(folder, config, encodes=False))
 
 
 def difference(theirs: dict[str, int], ours: dict[str, int]) -> str | None:

@@ -10,9 +10,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_server.workers.encoder_types import padding_id
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Item, Rows
-from mlx_server.workers.engine.encoders import padded, padding_id, read_weights
+from mlx_server.workers.engine.encoders import padded, read_weights
 from mlx_server.workers.engine.pooling import normalised, pool
 from mlx_server.workers.engine.sentence_files import Dense, Normalize, SentenceFiles, read_json
 from mlx_server.workers.handlers.base import ModelLoadError

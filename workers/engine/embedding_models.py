@@ -7,35 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlx_server.workers.encoder_types import ARCHITECTURES, SIGHTED, model_type, no_embeddings
 from mlx_server.workers.engine.embedder import HiddenStates, encoder_states
-from mlx_server.workers.engine.encoders import (
-    ARCHITECTURES,
-    caveats,
-    import_architecture,
-    is_classifier,
-    model_type,
-    positions,
-    read_encoder,
-)
+from mlx_server.workers.engine.encoders import caveats, import_architecture, read_encoder
 from mlx_server.workers.engine.input_texts import InputTexts
-from mlx_server.workers.engine.late_interaction import LATE_INTERACTION, MakesVectorPerToken
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.handlers.base import ModelLoadError
 
 if TYPE_CHECKING:
     from mlx_server.workers.engine.sighted.family import SightedInputs
 
-SIGHTED = ("qwen3_vl", "qwen3_vl_embedding", "embedding_gemma2", "siglip")
-"""Those that look at pictures, by the `model_type` of config.json."""
-
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
     """A model with its weights unread, and what is known of it.
 
-    `positions`: the tokens that an input may have, as far as the model says. `pooling`: where no file says it.
-    `hidden_states` is given the model and its tokenizer. `read_inputs`: how pictures become what it takes, for those
-    that look at them; raises ModelLoadError. `may_be_slow`: a tokenizer of Transformers' own code will do.
+    `positions`: the tokens that an input may have, where the model's class knows that whatever the config says.
+    `pooling`: where no file says it. `hidden_states` is given the model and its tokenizer. `read_inputs`: how pictures
+    become what it takes, for those that look at them; raises ModelLoadError. `may_be_slow`: a tokenizer of
+    Transformers' own code will do.
     """
 
     model: Any
@@ -52,19 +42,14 @@ class EmbeddingModel:
 def read_embedding_model(folder: Path, config: dict[str, Any], beside: Path) -> EmbeddingModel:
     """The model in a folder; weights of dense layers may lie in folders `beside` it. Raises ModelLoadError."""
     kind = model_type(config)
-    if is_classifier(config):
-        raise ModelLoadError(f"{folder} is a cross-encoder, which makes no vectors: serve it with --model-type rerank")
-    if kind in LATE_INTERACTION:
-        raise MakesVectorPerToken(folder)
+    if (reason := no_embeddings(config)) is not None:
+        raise ModelLoadError(f"{folder} {reason}")
     if kind in SIGHTED:
         return read_sighted(folder, config)
-    if kind not in ARCHITECTURES:
-        served = ", ".join((*ARCHITECTURES, *SIGHTED))
-        raise ModelLoadError(f"{folder} is of type {kind!r}, which is not served here; {served} are")
     return EmbeddingModel(
         model=read_encoder(folder, config, beside=beside),
         vocab_size=int(config["vocab_size"]),
-        positions=positions(config),
+        positions=None,
         pooling=ARCHITECTURES[kind].pooling,
         hidden_states=lambda model, _: encoder_states(model, config),
         notes=tuple(caveats(config)),
@@ -81,7 +66,7 @@ def read_sighted(folder: Path, config: dict[str, Any]) -> EmbeddingModel:
     try:
         model = family.build(folder, config)
         text = model.config.text_config
-        limits = (text.max_position_embeddings, family.most_tokens)
+        positions = text.max_position_embeddings
     # A config or weights that don't fit the architecture raise anything.
     except Exception as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
@@ -96,7 +81,7 @@ def read_sighted(folder: Path, config: dict[str, Any]) -> EmbeddingModel:
     return EmbeddingModel(
         model=model,
         vocab_size=text.vocab_size,
-        positions=min(limit for limit in limits if limit is not None),
+        positions=positions,
         pooling=family.pooling,
         hidden_states=family.hidden_states,
         read_inputs=read_inputs,

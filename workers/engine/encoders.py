@@ -7,7 +7,6 @@ sentence-transformers' layers beside a BERT.
 from __future__ import annotations
 
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_server.workers.context_length import context_length
+from mlx_server.workers.encoder_types import ARCHITECTURES, ENCODERS, model_type, not_served
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.gelu import with_exact_gelu
@@ -24,46 +25,7 @@ from mlx_server.workers.engine.half_masks import with_finite_masks
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.handlers.base import ModelLoadError
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """Where mlx-vlm has it, how it pools if no file says so, and the activation that its class has built in.
-
-    `stands_in`: its authors publish it as code of their own, which mlx-vlm's class takes the place of.
-    """
-
-    module: str
-    pooling: str
-    activation: str | None = None
-    stands_in: bool = False
-
-
-ARCHITECTURES = {
-    "bert": Architecture("bert", "mean", "gelu"),
-    "xlm-roberta": Architecture("xlm_roberta", "mean", "gelu"),
-    "modernbert": Architecture("modernbert", "mean", "gelu"),
-    "qwen3": Architecture("qwen3_embedding", "lasttoken"),
-    "gemma3_text": Architecture("gemma3_embedding", "mean"),
-    "llama_bidirec": Architecture("llama_bidirec", "mean", stands_in=True),
-    "lfm2": Architecture("lfm2_embedding", "cls"),
-    "ministral3": Architecture("ministral3_embedding", "mean"),
-}
-"""By the `model_type` of config.json."""
-
-ENCODERS = ("bert", "xlm-roberta", "modernbert")
-"""Those that can't write text. With a classifier's head they are rerankers."""
-
-
-def model_type(config: dict[str, Any]) -> str:
-    """The key into `ARCHITECTURES`."""
-    name = str(config.get("model_type", "")).lower()
-    return "xlm-roberta" if name == "xlm_roberta" else name
-
-
-def is_classifier(config: dict[str, Any]) -> bool:
-    """It tells classes of texts apart, as cross-encoders do."""
-    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+from mlx_server.workers.model_files import visible, weight_files
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -88,7 +50,7 @@ def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model"
     kind = model_type(config)
     known = ARCHITECTURES if class_name == "Model" else ENCODERS
     if kind not in known:
-        raise ModelLoadError(f"{folder} is of type {kind!r}, which is not served here; {', '.join(known)} are")
+        raise ModelLoadError(f"{folder} {not_served(kind, known)}")
     architecture = ARCHITECTURES[kind]
     activation = config.get("hidden_act") or config.get("hidden_activation")
     if architecture.activation and activation not in (None, architecture.activation):
@@ -121,7 +83,7 @@ def import_architecture(name: str) -> ModuleType:
 
 def read_weights(folder: Path) -> dict[str, mx.array]:
     """All weights of a folder, unread. Raises ModelLoadError."""
-    files = sorted(path for path in folder.glob("*.safetensors") if path.name != "consolidated.safetensors")
+    files = weight_files(folder)
     if not files:
         raise ModelLoadError(f"{folder} has no weights in safetensors files")
     weights: dict[str, mx.array] = {}
@@ -139,7 +101,7 @@ def read_tensors(path: Path) -> dict[str, mx.array]:
 
 def read_dense_weights(folder: Path) -> dict[str, mx.array]:
     """The weights in the folders of dense layers, under the folders' names, as mlx-vlm's classes want them."""
-    paths = sorted(folder.glob("*_Dense/*.safetensors"))
+    paths = visible(folder.glob("*_Dense/*.safetensors"))
     return {f"{path.parent.name}.{name}": array for path in paths for name, array in read_tensors(path).items()}
 
 
@@ -159,28 +121,12 @@ def quantise(model: nn.Module, config: dict[str, Any], weights: dict[str, mx.arr
     nn.quantize(model, settings["group_size"], settings["bits"], mode=mode, class_predicate=how)
 
 
-def positions(config: dict[str, Any]) -> int | None:
-    """Tokens that the model has positions for; None where it does not say."""
-    count = config.get("max_position_embeddings")
-    if not isinstance(count, int) or count <= 0:
-        return None
-    # Its positions are counted from the padding token's id on.
-    return count - padding_id(config) - 1 if model_type(config) == "xlm-roberta" else count
-
-
 def caveats(config: dict[str, Any]) -> list[str]:
     """Where mlx-vlm's class (0.7) computes something else than the model's authors."""
     window = config.get("sliding_window")
-    if model_type(config) == "gemma3_text" and isinstance(window, int) and window < (positions(config) or window):
+    if model_type(config) == "gemma3_text" and isinstance(window, int) and window < (context_length(config) or window):
         return [f"inputs of more than {window // 2} tokens see all of themselves in every layer, not only a window"]
     return []
-
-
-def padding_id(config: dict[str, Any]) -> int:
-    """What stands where a row has no tokens. It is masked, but must be in the vocabulary."""
-    default = 1 if model_type(config) == "xlm-roberta" else 0
-    given = config.get("pad_token_id")
-    return given if isinstance(given, int) and 0 <= given < config.get("vocab_size", 0) else default
 
 
 def padded(items: Several[Item], padding: int = 0) -> tuple[mx.array, mx.array, mx.array]:

@@ -20,9 +20,6 @@ from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.slow_tokenizer import SlowTokenizer
 from mlx_server.workers.handlers.base import ModelLoadError
 
-LARGEST_REAL_LENGTH = 1_000_000
-"""Above this a tokenizer's `model_max_length` says that there is none."""
-
 TOGETHER = 64
 """Texts that are tokenised at a time: what tokenizers tell of a text is many times as large as its tokens."""
 
@@ -225,8 +222,3 @@ def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False, lower_case:
     if not may_be_slow and not hasattr(tokenizer, "backend_tokenizer"):
         raise ModelLoadError(f"{folder}: its tokenizer has no tokenizer.json, which is needed")
     return tokenizer, notes
-
-
-def smallest(*limits: int | None) -> int | None:
-    """The limit that counts; None where nothing limits."""
-    return min((limit for limit in limits if limit is not None and limit < LARGEST_REAL_LENGTH), default=None)

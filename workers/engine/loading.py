@@ -15,11 +15,9 @@ from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.config_form import TIES, suited, text_of
 from mlx_server.workers.engine.conversion_notes import read_notes
-from mlx_server.workers.engine.encoders import ENCODERS, model_type
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
-from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.handlers.base import ModelLoadError
 
 SLIDING = ("sliding_attention",)
@@ -37,7 +35,7 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
         turned = put_right(model, config)
     # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
     except (Exception, SystemExit) as error:
-        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}{other_type(folder)}") from error
+        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
     model, notes = platform.suit_weights(model, cpu_dtype)
     return model, config, [*read_notes(folder), *turned, *window_notes(model, config), *notes]
 
@@ -65,14 +63,6 @@ def untied(folder: Path, config: dict[str, Any]) -> dict[str, bool]:
     files = (mx.load(str(file)) for file in folder.glob("model*.safetensors"))
     names = (name for file in files if isinstance(file, dict) for name in file)
     return {TIES: False} if any(name.endswith("lm_head.weight") for name in names) else {}
-
-
-def other_type(folder: Path) -> str:
-    """What to serve a model as that writes no text."""
-    config = read_json(folder / "config.json")
-    if isinstance(config, dict) and model_type(config) in ENCODERS:
-        return "; it writes no text: serve it with --model-type embeddings or rerank"
-    return ""
 
 
 def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> tuple[Any, list[str]]:

@@ -110,8 +110,8 @@ class ChatRenderer:
         return ""
 
     @property
-    def has_template(self) -> bool:
-        """There is one that conversations are rendered with where a client brings none."""
+    def takes_chats(self) -> bool:
+        """Conversations are taken without a template of the request's own."""
         return self._own is not None or self._defaults.use_default
 
     def check_defaults(self) -> None:

@@ -11,18 +11,24 @@ from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubError
 from mlx_server.workers.hub.snapshot import fetch
+from mlx_server.workers.model_files import NotAModel
 from mlx_server.workers.model_path import ModelPathError, local_path
+from mlx_server.workers.servable import NotServed, check_servable
 
 
-def resolve(model_path: str, cache_dir: Path, report: Callable[[Loading], None]) -> Path:
-    """An absolute folder. Downloads or converts if it has to. Raises ModelLoadError."""
+def resolve(model_path: str, cache_dir: Path, report: Callable[[Loading], None], served_as: str) -> Path:
+    """An absolute folder. Downloads or converts if it has to. Raises ModelLoadError, also for a folder whose model
+    can't be served as this type."""
     try:
         path = local_path(model_path)
         if path is None:
-            return download(model_path, report)
-        return path if path.is_dir() else convert_gguf(path, cache_dir, lambda line: report(Loading(line)))
-    except (ModelPathError, GgufError) as error:
+            path = download(model_path, report)
+        elif not path.is_dir():
+            path = convert_gguf(path, cache_dir, lambda line: report(Loading(line)))
+        check_servable(path, served_as)
+    except (ModelPathError, GgufError, NotAModel, NotServed) as error:
         raise ModelLoadError(str(error)) from None
+    return path
 
 
 def download(repo_id: str, report: Callable[[Loading], None]) -> Path:

@@ -12,6 +12,8 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
+from mlx_server.workers.context_length import longest_input, shortest
+from mlx_server.workers.encoder_types import model_type
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.conversion_notes import read_notes
@@ -19,8 +21,8 @@ from mlx_server.workers.engine.embedder import Embedder, read_head
 from mlx_server.workers.engine.embedding import EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.embedding_models import read_embedding_model
 from mlx_server.workers.engine.embeddings_of import EmbeddingMaker, WithMedia
-from mlx_server.workers.engine.encoders import model_type, read_config
-from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
+from mlx_server.workers.engine.encoders import read_config
+from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer
 from mlx_server.workers.engine.loading import evaluate
 from mlx_server.workers.engine.media import MediaDecoder, check_kinds
 from mlx_server.workers.engine.resolve import resolve
@@ -45,7 +47,7 @@ class EmbeddingsHandler(ComputingHandler):
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read and try the model. Raises ModelLoadError."""
         platform.configure()
-        folder = resolve(spec.model_path, Path(spec.cache_dir), report)
+        folder = resolve(spec.model_path, Path(spec.cache_dir), report, "embeddings")
         files = read_sentence_files(folder)
         config = read_config(files.transformer)
         found = read_embedding_model(files.transformer, config, beside=folder)
@@ -55,7 +57,8 @@ class EmbeddingsHandler(ComputingHandler):
         tokenizer, tokenizer_notes = read_input_tokenizer(
             files.transformer, may_be_slow=found.may_be_slow, lower_case=lower_case
         )
-        limit = smallest(found.positions, files.max_tokens, tokenizer.model_max_length, spec.context_length)
+        longest = longest_input(files.transformer, config, encodes=True)
+        limit = shortest(found.positions, longest, spec.context_length)
         self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)
         report(Loading("warming up", computes=True))
         embedder = Embedder(

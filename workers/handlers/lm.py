@@ -13,7 +13,7 @@ from mlx_server.schemas.embedding import Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import GenerationRequest, Sampling
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
-from mlx_server.workers.context_length import context_length
+from mlx_server.workers.context_length import longest_input
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.adapters import AdapterError
 from mlx_server.workers.engine.admission import Admission, footprint
@@ -45,7 +45,7 @@ class LanguageHandler(WritingHandler):
         """Find, read, adapt and try the model. Raises ModelLoadError."""
         check_room(spec)
         platform.configure()
-        folder = resolve(spec.model_path, Path(spec.cache_dir), report)
+        folder = resolve(spec.model_path, Path(spec.cache_dir), report, "lm")
         model, config, notes = read_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
@@ -61,7 +61,8 @@ class LanguageHandler(WritingHandler):
             notes.append(f"{batching.value}: {reason}")
         rows = 1 if batching is Batching.NONE else spec.rows
         self._size = size = footprint(model, parameter_bytes, spec.kv_bits)
-        room = share_out(spec, context_length(config), size, platform.free_bytes())
+        longest = longest_input(folder, config, encodes=False)
+        room = share_out(spec, longest, size, platform.free_bytes())
         drafts = drafts_bytes(spec, room.kept)
         self._prefixes = prefixes = make_prefixes(
             model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
@@ -87,7 +88,7 @@ class LanguageHandler(WritingHandler):
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]
         return ModelFacts(
             rows=rows,
-            context_length=context_length(config),
+            context_length=longest,
             max_model_len=room.max_model_len,
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,

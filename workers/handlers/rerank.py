@@ -9,20 +9,15 @@ from typing import Any
 from mlx_server.schemas.embedding import ScoreRequest, Work
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.messages import CpuDtype, Load, Loading, ModelFacts
+from mlx_server.workers.context_length import longest_input, shortest
+from mlx_server.workers.encoder_types import ENCODERS, JUDGES, model_type, no_scores
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.classifying import check_labels, logit_of
 from mlx_server.workers.engine.computation import Item, computation, distinct
 from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine, batch_budget
-from mlx_server.workers.engine.encoders import (
-    ENCODERS,
-    is_classifier,
-    model_type,
-    positions,
-    read_config,
-    read_encoder,
-)
+from mlx_server.workers.engine.encoders import read_config, read_encoder
 from mlx_server.workers.engine.hidden import inner_states
-from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer, smallest
+from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer
 from mlx_server.workers.engine.judging import JudgedPairs, no_instruction, yes_or_no
 from mlx_server.workers.engine.loading import evaluate, read_model
 from mlx_server.workers.engine.outcomes import Relevance
@@ -31,9 +26,6 @@ from mlx_server.workers.engine.score_activations import Activation, read_activat
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.computing import ComputingHandler
 from mlx_server.workers.sequence import Sequence
-
-JUDGES = ("qwen3",)
-"""Language models of which some were trained to answer yes or no."""
 
 
 class RerankHandler(ComputingHandler):
@@ -46,14 +38,14 @@ class RerankHandler(ComputingHandler):
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read and try the model. Raises ModelLoadError."""
         platform.configure()
-        folder = resolve(spec.model_path, Path(spec.cache_dir), report)
+        folder = resolve(spec.model_path, Path(spec.cache_dir), report, "rerank")
         config = read_config(folder)
         check_kind(folder, config)
         self._activation = read_activation(folder, config)
         model, notes = self._read(folder, config, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         tokenizer, tokenizer_notes = read_input_tokenizer(folder)
-        limit = smallest(positions(config), tokenizer.model_max_length, spec.context_length)
+        limit = shortest(longest_input(folder, config, encodes=True), spec.context_length)
         vocab_size = int(config["vocab_size"])
         self._texts = InputTexts(tokenizer, vocab_size, limit, types=config.get("type_vocab_size", 1) > 1)
         report(Loading("warming up", computes=True))
@@ -103,12 +95,7 @@ class RerankHandler(ComputingHandler):
 
 def check_kind(folder: Path, config: dict[str, Any]) -> None:
     """A reranker, and one that is served. Raises ModelLoadError."""
-    if (folder / "1_Pooling").is_dir():
-        raise ModelLoadError(f"{folder} is an embedding model: serve it with --model-type embeddings")
-    if model_type(config) not in (*ENCODERS, *JUDGES):
-        served = ", ".join((*ENCODERS, *JUDGES))
-        raise ModelLoadError(f"{folder} is of type {model_type(config)!r}, which is no reranker here; {served} are")
+    if (reason := no_scores(config, pooled=(folder / "1_Pooling").is_dir())) is not None:
+        raise ModelLoadError(f"{folder} {reason}")
     if model_type(config) in ENCODERS:
         check_labels(config)
-    elif is_classifier(config):
-        raise ModelLoadError(f"{folder} is a classifier of type {model_type(config)!r}, which is not served")

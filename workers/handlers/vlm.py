@@ -10,7 +10,7 @@ from pathlib import Path
 from mlx_server.schemas.generation import Media, MediaKind
 from mlx_server.schemas.messages import Load, Loading, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
-from mlx_server.workers.context_length import context_length
+from mlx_server.workers.context_length import longest_input
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.admission import Admission, footprint
 from mlx_server.workers.engine.loading import evaluate, read_tokenizer
@@ -48,7 +48,7 @@ class VisionHandler(WritingHandler):
             raise ModelLoadError("--kv-bits: KV states of models that look at pictures can't be quantised")
         check_room(spec)
         platform.configure()
-        folder = resolve(spec.model_path, Path(spec.cache_dir), report)
+        folder = resolve(spec.model_path, Path(spec.cache_dir), report, "vlm")
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-vlm")
@@ -58,7 +58,8 @@ class VisionHandler(WritingHandler):
         text_model = TextModel(model)
         vocab_size = text_model.vocab_size()
         self._size = size = footprint(text_model)
-        room = share_out(spec, context_length(config), size, platform.free_bytes(), spec.feature_cache_bytes)
+        longest = longest_input(folder, config, encodes=False)
+        room = share_out(spec, longest, size, platform.free_bytes(), spec.feature_cache_bytes)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
         dialect, template_notes = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, inputs)
@@ -101,14 +102,20 @@ class VisionHandler(WritingHandler):
             notes.append(self._warm(spec.warm_prompt))
         return ModelFacts(
             rows=tried.rows,
-            context_length=context_length(config),
+            context_length=longest,
             max_model_len=room.max_model_len,
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=model_print,
-            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *senseless, *tried.notes),
+            notes=(
+                *notes,
+                *room.notes,
+                *platform.size_notes(parameter_bytes),
+                *senseless,
+                *tried.notes,
+            ),
             reasoning=dialect.thinking is not None,
             chats=self._chats,
             tools=dialect.format.name,

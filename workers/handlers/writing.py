@@ -38,7 +38,13 @@ from mlx_server.workers.engine.text_embedding import TextEmbedding
 from mlx_server.workers.engine.vocabulary import Vocabulary
 from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.handlers.stepping import SteppingHandler
+from mlx_server.workers.model_files import visible
 from mlx_server.workers.sequence import Broken, Sequence
+
+NO_CHATS = (
+    "it has no chat template, so /v1/chat/completions is refused unless a request sends one: give one with"
+    " --chat-template, or --use-default-chat-template"
+)
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +182,7 @@ def fingerprint(config: dict[str, Any], notes: list[str], parameter_bytes: int, 
 def weights_print(folder: Path) -> str:
     """Names the weights' files as they are now: files that change are another model's."""
     files = sorted(
-        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in folder.glob("*.safetensors")
+        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in visible(folder.glob("*.safetensors"))
     )
     return hashlib.sha256(repr(files).encode()).hexdigest()[:10]
 
@@ -198,8 +204,10 @@ def check_templates(prompts: PromptMaker, spec: Load) -> None:
 
 
 def template_notes(renderer: ChatRenderer) -> list[str]:
-    """What to say of a chat template that renders nothing."""
-    if not renderer.has_template or not renderer.trouble:
+    """What to say of a model that has no chat template, or one that renders nothing."""
+    if not renderer.takes_chats:
+        return [NO_CHATS]
+    if not renderer.trouble:
         return []
     return [f"conversations are refused unless a client brings a chat template: {renderer.trouble}"]
 

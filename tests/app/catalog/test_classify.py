@@ -21,6 +21,11 @@ LLAMA = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads
         ({"model_type": "bert", "architectures": ["BertForSequenceClassification"]}, True, Kind.RERANKER),
         ({"model_type": "qwen3_vl", "vision_config": {}, "text_config": {}}, False, Kind.VISION),
         ({"model_type": "gemma3n", "vision_config": {}, "audio_config": {}}, False, Kind.VISION),
+        (
+            {"model_type": "qwen3_5", "vision_config": None, "audio_config": None, "text_config": {}},
+            False,
+            Kind.LANGUAGE,
+        ),
         ({"model_type": "whisper"}, False, Kind.AUDIO),
         ({"model_type": "qwen3_asr", "audio_config": {}}, False, Kind.AUDIO),
         ({"_class_name": "FluxTransformer2DModel"}, False, Kind.IMAGE),

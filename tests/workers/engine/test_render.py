@@ -255,7 +255,7 @@ def test_what_is_wrong_with_a_template_is_known_without_a_request(make: Make, te
 
 def test_without_a_template_there_is_none_to_complain_of(make: Make) -> None:
     renderer = make(None)
-    assert not renderer.has_template
+    assert not renderer.takes_chats
     assert "no chat template" in renderer.trouble
     assert make(None, use_default=True).trouble == ""
 

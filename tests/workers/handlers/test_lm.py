@@ -90,6 +90,22 @@ def test_a_request_goes_through_every_part_of_the_handler(tiny_model: Callable[[
     handler.close()
 
 
+@pytest.mark.parametrize("default", [False, True])
+def test_a_model_without_a_chat_template_says_so_unless_there_is_a_default(
+    tiny_model: Callable[[str], Path], tmp_path: Path, default: bool
+) -> None:
+    folder = Path(shutil.copytree(tiny_model("llama"), tmp_path / "model"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": None}))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    handler = LanguageHandler()
+    facts = handler.load(
+        Load(str(folder), "lm", 4, 512, "/nowhere", use_default_chat_template=default), lambda report: None
+    )
+    handler.close()
+    assert any("no chat template" in note for note in facts.notes) is not default
+
+
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     assert str(missing) in _refusal(missing)
@@ -97,7 +113,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
-    assert "is not a model: the folder has no config.json" in _refusal(tmp_path)
+    assert "is not a model: it has no config.json" in _refusal(tmp_path)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -110,7 +126,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     ("changes", "what"),
     [
         ({"model_type": "nonesuch"}, "nonesuch"),
-        ({"model_type": None}, "can't be loaded"),
+        ({"model_type": None}, "names no model_type"),
         ({"hidden_size": 128}, "can't be loaded"),
         ({"num_hidden_layers": "many"}, "can't be loaded"),
     ],

@@ -365,5 +365,5 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"no config\.json"):
         _load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "nonesuch"}')
-    with pytest.raises(ModelLoadError, match="can't be loaded"):
+    with pytest.raises(ModelLoadError, match="does not know its type, 'nonesuch'"):
         _load(tmp_path)

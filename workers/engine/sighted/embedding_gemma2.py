@@ -58,4 +58,4 @@ def read_image_processor(folder: Path) -> EmbeddingGemma2ImageProcessor:
     return EmbeddingGemma2ImageProcessor(**config.get("image_processor", {}))
 
 
-EMBEDDING_GEMMA2 = Family(build_model, hidden_states, read_inputs, pooling="mean", most_tokens=32_768)
+EMBEDDING_GEMMA2 = Family(build_model, hidden_states, read_inputs, pooling="mean")

@@ -29,15 +29,13 @@ class Family:
     """`build` makes a model out of a folder and its config, with its weights unread, and raises anything.
 
     `hidden_states` is given the model and its tokenizer; `read_inputs` the folder, the model and what tokenises its
-    texts, and raises anything. `pooling`: where no file says it. `most_tokens` is what an input may
-    have, whatever the config says. `lower_case`: the models were trained on lower case. `may_be_slow`: a tokenizer of
-    Transformers' own code will do.
+    texts, and raises anything. `pooling`: where no file says it. `lower_case`: the models were
+    trained on lower case. `may_be_slow`: a tokenizer of Transformers' own code will do.
     """
 
     build: Callable[[Path, dict[str, Any]], Any]
     hidden_states: Callable[[Any, Any], HiddenStates]
     read_inputs: Callable[[Path, Any, InputTexts], SightedInputs]
     pooling: str
-    most_tokens: int | None = None
     lower_case: bool = False
     may_be_slow: bool = False

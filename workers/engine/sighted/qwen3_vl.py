@@ -106,4 +106,4 @@ def read_inputs(folder: Path, model: Any, texts: InputTexts) -> SightedInputs:
     return SightedInputs(shown_inputs(read, texts), conversation.frame)
 
 
-QWEN3_VL = Family(build_model, hidden_states, read_inputs, pooling="lasttoken", most_tokens=32_768)
+QWEN3_VL = Family(build_model, hidden_states, read_inputs, pooling="lasttoken")

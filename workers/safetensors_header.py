@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import prod
 from pathlib import Path
 
@@ -40,12 +41,19 @@ def read_header(path: Path) -> dict[str, Tensor]:
         if not 2 <= size <= MAX_HEADER_BYTES:
             raise HeaderError(f"{path.name} is no safetensors file")
         body = file.read(size)
+        whole = os.fstat(file.fileno()).st_size
+    if len(body) < size:
+        raise HeaderError(f"{path.name} is cut off: its header alone has {size} bytes, and the file {whole}")
     try:
         found = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         found.pop("__metadata__", None)
-        return {name: msgspec.json.decode(raw, type=Tensor) for name, raw in found.items()}
+        tensors = {name: msgspec.json.decode(raw, type=Tensor) for name, raw in found.items()}
     except msgspec.MsgspecError as error:
         raise HeaderError(f"{path.name} is no safetensors file: {error}") from None
+    end = 8 + size + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
+    if end > whole:
+        raise HeaderError(f"{path.name} is cut off: it has {whole} of {end} bytes")
+    return tensors
 
 
 def parameters(tensors: dict[str, Tensor], bits: int | None) -> int:

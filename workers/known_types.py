@@ -1,0 +1,55 @@
+"""Which architectures mlx-lm and mlx-vlm know, found out without importing them, which takes seconds."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Literal
+
+Library = Literal["mlx_lm", "mlx_vlm"]
+
+PLACES: dict[Library, tuple[str, ...]] = {"mlx_lm": ("models",), "mlx_vlm": ("models", "speculative/drafters")}
+"""Where each has them: a module for an architecture."""
+
+REMAPPING = "MODEL_REMAPPING"
+"""What both call the types that a module of another name stands for, in their `utils`."""
+
+
+def installed(library: Library) -> bool:
+    """Whether it is there."""
+    return find_spec(library) is not None
+
+
+def knows(library: Library, config: Mapping[str, Any]) -> bool:
+    """Whether it has the architecture that a configuration names."""
+    name = str(config.get("model_type"))
+    if library == "mlx_vlm":
+        name = name.lower()
+    return remapping(library).get(name, name) in modules(library)
+
+
+@cache
+def modules(library: Library) -> frozenset[str]:
+    """The modules of its architectures."""
+    paths = [str(folder / place) for folder in folders(library) for place in PLACES[library]]
+    return frozenset(module.name for module in iter_modules(paths))
+
+
+@cache
+def remapping(library: Library) -> Mapping[str, str]:
+    """Types by names that differ from their modules'."""
+    for folder in folders(library):
+        for node in ast.parse((folder / "utils.py").read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == REMAPPING:
+                return dict(ast.literal_eval(node.value))
+    return {}
+
+
+def folders(library: Library) -> list[Path]:
+    """Where it lies."""
+    spec = find_spec(library)
+    return [Path(place) for place in spec.submodule_search_locations or ()] if spec is not None else []
