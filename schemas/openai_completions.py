@@ -69,8 +69,10 @@ class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
             adapter=self.adapters,
             draft=self.draft(),
             use_cache=self.use_cache is not False,
+            salt=self.cache_salt or "",
             conversation=self.conversation_id or "",
             ignored=self.idle(reports=self.logprobs is not None),
+            announce=self.continuous_usage(),
             progress=self.include_progress(),
         )
 

@@ -10,7 +10,7 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Collected
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of, prompt_logprobs
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Started, Text
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Text
 from mlx_server.schemas.openai import PerformanceMetrics, Usage
 from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from mlx_server.schemas.progress import PromptProgress
@@ -28,7 +28,7 @@ class CompletionEncoder(CompletionsEncoder):
         self._prompts: dict[int, PromptReport] = {}
         """What is told of prompts with the first chunk of each choice."""
 
-    def begin(self, started: Started | None = None) -> bytes:
+    def opening(self) -> bytes:
         """Text completions begin with their text."""
         return b""
 
@@ -110,7 +110,7 @@ class CompletionEncoder(CompletionsEncoder):
             self.head.created,
             self.head.model,
             choices,
-            self.no_usage if usage is None else usage,
+            self.usage_so_far if usage is None else usage,
             self.head.fingerprint,
             conversation_id=self.conversation_id,
             performance_metrics=performance,

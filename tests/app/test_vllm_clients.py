@@ -208,3 +208,52 @@ def test_prompt_reports_that_cannot_be_had_are_refused(
     answer = smollm2_server.post(path, {**ASKED[path], **more})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt_logprobs")
     assert words in answer.json()["error"]["message"]
+
+
+CONTINUOUS = {"include_usage": True, "continuous_usage_stats": True}
+
+
+@BOTH
+def test_every_chunk_of_a_stream_can_have_the_usage_until_then(smollm2_server: Server, path: str) -> None:
+    usage = ask(smollm2_server, path, ignore_eos=True)["usage"]
+    chunks = chunks_of(smollm2_server, path, stream_options=CONTINUOUS, ignore_eos=True)
+    written = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert written == sorted(written)
+    assert written[-1] == 6
+    assert len(set(written)) > 2
+    for chunk in chunks:
+        assert chunk["usage"]["prompt_tokens"] == usage["prompt_tokens"]
+        assert chunk["usage"]["total_tokens"] == usage["prompt_tokens"] + chunk["usage"]["completion_tokens"]
+    assert chunks[-1]["choices"] == []
+
+
+def test_usage_until_then_counts_all_prompts(smollm2_server: Server) -> None:
+    prompts = [PROMPT, "Once upon a time"]
+    whole = ask(smollm2_server, TEXT, prompt=prompts, n=2)["usage"]
+    chunks = chunks_of(smollm2_server, TEXT, prompt=prompts, n=2, stream_options=CONTINUOUS)
+    assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {whole["prompt_tokens"]}
+
+
+@BOTH
+def test_continuous_usage_without_usage_changes_nothing_and_is_named(smollm2_server: Server, path: str) -> None:
+    given = {**ASKED[path], "max_tokens": 1, "stream": True}
+    answer = smollm2_server.post(path, {**given, "stream_options": {"continuous_usage_stats": True}})
+    assert answer.headers["x-ignored-fields"] == "stream_options.continuous_usage_stats"
+    assert '"usage"' not in answer.text
+
+
+SAYING = [{"role": "user", "content": "A saying, please."}, {"role": "assistant", "content": "An apple a day keeps"}]
+
+
+def test_last_message_is_gone_on_with_as_vllms_clients_ask_for_it(smollm2_server: Server) -> None:
+    how = {"messages": SAYING, "continue_final_message": True}
+    plain = ask(smollm2_server, CHAT, **how)
+    assert ask(smollm2_server, CHAT, **how, add_generation_prompt=False)["choices"] == plain["choices"]
+
+
+def test_prompt_ends_without_an_open_turn_where_none_is_wanted(smollm2_server: Server) -> None:
+    for opens in (None, True, False):
+        answer = ask(smollm2_server, CHAT, add_generation_prompt=opens, return_token_ids=True)
+        expected = tokens_of(smollm2_server, messages=MESSAGES, add_generation_prompt=opens)
+        assert answer["prompt_token_ids"] == expected
+        assert text_of(smollm2_server, expected).rstrip().endswith("assistant") is (opens is not False)
