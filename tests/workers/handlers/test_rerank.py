@@ -278,13 +278,19 @@ def test_a_judge_reads_the_beginning_or_the_end_of_a_long_document(judge: Comput
 
 def test_a_judge_reads_as_much_of_a_document_as_that_may_have(judge: Computing) -> None:
     document, query = "the quick brown fox jumps over the lazy dog", "big cat " * 10
-    cut = [Truncation(7, keep, "max_tokens_per_doc") for keep in ("start", "end")]
-    [none], [whole], [start], [end] = (
-        judge.handler.prepare(1, scoring((query, text), truncation=truncation))[0].items
-        for text, truncation in (("", None), (document, None), (document, cut[0]), (document, cut[1]))
+    one, start, end, whole = (
+        judge.handler.prepare(1, scoring((query, document), truncation=truncation))[0].items[0].ids
+        for truncation in (
+            Truncation(1, param="max_tokens_per_doc"),
+            Truncation(7, "start", "max_tokens_per_doc"),
+            Truncation(7, "end", "max_tokens_per_doc"),
+            None,
+        )
     )
-    assert len(start.ids) == len(end.ids) == len(none.ids) + 7 < len(whole.ids)
-    assert start.ids != end.ids
+    assert len(start) == len(end) == len(one) + 6 < len(whole)
+    gone = len(whole) - len(start)
+    cuts = {whole[:at] + whole[at + gone :]: at for at in range(len(start) + 1)}
+    assert cuts[start] == cuts[end] + 7, "the last tokens of the document went, and the first ones"
 
 
 def test_a_judge_never_cuts_a_query(judge: Computing) -> None:
