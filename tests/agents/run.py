@@ -155,7 +155,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="AGENT", help=f"some of {', '.join(AGENTS)}; without any: all")
     parser.add_argument("--record", action="store_true", help="keep the requests for the tests")
     parser.add_argument("--kind", choices=["lenient", "strict"], default="lenient", help="the model's chat template")
-    parser.add_argument("--verbose", action="store_true", help="show what agents print that fail")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show what agents print that fail, and what they said last"
+    )
     options = parser.parse_args()
     console = Console()
     source = ensure_demo_model(default_cache_dir(), Console(stderr=True))
@@ -180,6 +182,7 @@ def main() -> int:
                 console.print(f"{name}: {outcome.wrong or 'ok'}")
                 if outcome.wrong and options.verbose:
                     console.print(outcome.output, markup=False)
+                    console.print(*map(last_heard, outcome.exchanges[-1:]), markup=False)
                 failed |= bool(outcome.wrong)
                 if options.record and not outcome.wrong:
                     keep(outcome, replacer)
