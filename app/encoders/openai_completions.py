@@ -87,15 +87,15 @@ class CompletionEncoder(CompletionsEncoder):
     def _report(self, chosen: Sequence[ChosenToken], offset: int) -> CompletionLogprobs | None:
         if self._logprobs is None:
             return None
-        report = CompletionLogprobs([], [], [] if self._logprobs else None, [])
+        report = CompletionLogprobs([], [], [], [])
         for token, named in zip(chosen, self.named(chosen), strict=True):
             report.tokens.append(named.token.text)
             report.token_logprobs.append(logprob_of(token.token))
             report.text_offset.append(offset)
             offset += len(token.token.text)
-            if report.top_logprobs is not None:
-                first = token.token.logprob is None
-                report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in named.top})
+            first = token.token.logprob is None
+            tops = (*named.top, named.token)
+            report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in tops})
         return report
 
     def _completion(

@@ -173,7 +173,9 @@ def test_prompt_probabilities_are_those_of_an_echo(smollm2_server: Server) -> No
     ids = choice["prompt_token_ids"]
     own = [place[str(id_)]["logprob"] for id_, place in zip(ids[1:], choice["prompt_logprobs"][1:], strict=True)]
     assert own == choice["logprobs"]["token_logprobs"][1 : len(ids)]
-    assert [len(top) for top in choice["logprobs"]["top_logprobs"][1:]] == [1] * (len(ids) + 6 - 1)
+    ranks = [place[str(id_)]["rank"] for id_, place in zip(ids[1:], choice["prompt_logprobs"][1:], strict=True)]
+    tops = [len(top) for top in choice["logprobs"]["top_logprobs"][1:]]
+    assert tops == [*(1 + (rank > 1) for rank in ranks), *[1] * 6], "the chosen one is among them"
     assert choice["prompt_logprobs"] == plain["prompt_logprobs"]
     assert choice["text"] == PROMPT + plain["text"]
 
@@ -208,6 +210,17 @@ def test_prompt_reports_that_cannot_be_had_are_refused(
     answer = smollm2_server.post(path, {**ASKED[path], **more})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt_logprobs")
     assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_the_chosen_token_is_among_a_texts_most_probable_ones(smollm2_server: Server, most: int) -> None:
+    report = ask(smollm2_server, TEXT, logprobs=most, temperature=2, seed=1, return_tokens_as_token_ids=True)
+    report = report["choices"][0]["logprobs"]
+    tops = report["top_logprobs"]
+    for token, logprob, top in zip(report["tokens"], report["token_logprobs"], tops, strict=True):
+        assert top[token] == logprob
+        assert max(most, 1) <= len(top) <= most + 1
+    assert any(len(top) == most + 1 for top in tops)
 
 
 CONTINUOUS = {"include_usage": True, "continuous_usage_stats": True}
