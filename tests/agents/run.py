@@ -155,9 +155,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="AGENT", help=f"some of {', '.join(AGENTS)}; without any: all")
     parser.add_argument("--record", action="store_true", help="keep the requests for the tests")
     parser.add_argument("--kind", choices=["lenient", "strict"], default="lenient", help="the model's chat template")
-    parser.add_argument(
-        "--verbose", action="store_true", help="show what agents print that fail, and what they said last"
-    )
+    parser.add_argument("--verbose", action="store_true", help="show what failing agents printed and said last")
     options = parser.parse_args()
     console = Console()
     source = ensure_demo_model(default_cache_dir(), Console(stderr=True))

@@ -138,6 +138,38 @@ def test_reported_tokens_are_named_by_their_ids(smollm2_server: Server, stream: 
         assert all(name.startswith("token_id:") for name in others)
 
 
+TOOL = {
+    "name": "look",
+    "parameters": {"type": "object", "properties": {"at": {"enum": ["a", "b"]}}, "required": ["at"]},
+}
+WAYS_TO_END: list[dict[str, Any]] = [
+    {"max_tokens": 5},
+    {"stop": "a", "max_tokens": 40},
+    {"stop_token_ids": [28], "logit_bias": {"28": 100}},
+    {"tools": [{"type": "function", "function": TOOL}], "tool_choice": "required", "max_tokens": 60},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("ending", WAYS_TO_END, ids=["length", "stop", "token", "call"])
+def test_each_id_has_its_probability(smollm2_server: Server, ending: dict[str, Any], stream: bool) -> None:
+    how: dict[str, Any] = {"return_token_ids": True, "return_tokens_as_token_ids": True, **ending}
+    ways: dict[str, Any] = {CHAT: {"logprobs": True}, TEXT: {"logprobs": 0}}
+    for path in (CHAT,) if "tools" in ending else (CHAT, TEXT):
+        asked = {**how, **ways[path], "parallel_tool_calls": False} if "tools" in ending else {**how, **ways[path]}
+        if stream:
+            choices = [chunk["choices"][0] for chunk in chunks_of(smollm2_server, path, **asked)]
+        else:
+            choices = ask(smollm2_server, path, **asked)["choices"]
+        reports = [choice["logprobs"] for choice in choices if choice["logprobs"]]
+        names = [
+            report["tokens"] if path == TEXT else [one["token"] for one in report["content"]] for report in reports
+        ]
+        ids = [id_ for choice in choices for id_ in choice.get("token_ids", [])]
+        assert [name for some in names for name in some] == [f"token_id:{id_}" for id_ in ids]
+        assert ids
+
+
 def test_names_that_nothing_is_called_by_are_told_as_ignored(smollm2_server: Server) -> None:
     body = {"messages": MESSAGES, "max_tokens": 1, "return_tokens_as_token_ids": True}
     answer = smollm2_server.post(CHAT, body)
