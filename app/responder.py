@@ -165,8 +165,8 @@ class GenerationResponse(WatchedResponse):
         """What comes before the first text, once. It may have to wait until the prompt is `counted`."""
         request, prepared = self._ticket.request, self._ticket.prepared
         started = self._ticket.started
-        if started is None and prepared is not None:
-            started = Started(self._ticket.id, 0, prepared.prompt_tokens, 0)
+        if prepared is not None:  # a request's prompts in all, where `started` counts one
+            started = Started(self._ticket.id, 0, prepared.prompt_tokens, started.cached_tokens if started else 0)
         waits = isinstance(request, GenerationRequest) and request.announce and started is None and not counted
         if self._has_begun or waits:
             return b""

@@ -12,9 +12,10 @@ from mlx_server.schemas.tokens import TokenizeRequest
 
 
 class ExplainRequest(TokenizeRequest, frozen=True, kw_only=True):
-    """What `/tokenize` takes, and the adapter that the prompt would be read with."""
+    """What `/tokenize` takes, the adapter that the prompt would be read with, and its salt."""
 
     adapters: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    cache_salt: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
 
     def known_of(self, tenant: str) -> KnownOf:
         """The inside type. Raises InvalidRequest."""

@@ -215,7 +215,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     of all tokens. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
     reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights, `draft` asks
     for speculative decoding. `announce` asks for a `Started` event, `progress` for `Progress` events. `tenant` is whose
-    request it is: what is kept of one tenant's prompts is not used for another's. `use_cache`: what is kept of earlier
+    request it is: what is kept of one tenant's prompts is not used for another's, and of one tenant's only what has the
+    same `salt`. `use_cache`: what is kept of earlier
     prompts may be used for this one, and this one may be kept. `conversation` is what the client calls the conversation
     that this belongs to. `ignored` are the paths of its fields that are known and change nothing here: the answer tells
     them.
@@ -239,6 +240,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     announce: bool = False
     progress: bool = False
     tenant: str = ""
+    salt: str = ""
     use_cache: bool = True
     conversation: str = ""
     ignored: tuple[str, ...] = ()

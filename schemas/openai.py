@@ -20,7 +20,6 @@ MAX_PROMPT_LOGPROBS = 20
 # Parameters that are known and not served, with the values that change nothing (null never does).
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
-    "add_generation_prompt": (True,),
 }
 
 # Known, and whatever their value is, it changes nothing; with these it would change nothing elsewhere either.
@@ -34,6 +33,8 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "moderation": (),
 }
 IDLE_STREAM: dict[str, tuple[Any, ...]] = {"include_obfuscation": (False,)}
+IDLE_USAGE: dict[str, tuple[Any, ...]] = {"continuous_usage_stats": (False,)}
+"""Where a stream's chunks have no usage."""
 
 
 def idle(given: msgspec.Struct | None, usual: dict[str, tuple[Any, ...]], place: str = "") -> list[str]:
@@ -42,10 +43,11 @@ def idle(given: msgspec.Struct | None, usual: dict[str, tuple[Any, ...]], place:
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`include_usage` adds a last chunk with the token counts; `include_progress` tells before the first text how far
-    the prompt is."""
+    """`include_usage` adds a last chunk with the token counts, and with vLLM's `continuous_usage_stats` every chunk has
+    those until then; `include_progress` tells before the first text how far the prompt is."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
     include_progress: bool | None = None
     include_obfuscation: bool | None = None
 
@@ -97,6 +99,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     num_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
     conversation_id: Annotated[str, Meta(max_length=256)] | None = None
     use_cache: bool | None = None
+    cache_salt: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     performance_metrics: bool | None = None
 
     def sampling(self) -> Sampling:
@@ -155,6 +158,12 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the stream ends with a usage chunk. Raises InvalidRequest for options without a stream."""
         return bool(self._stream_options().include_usage)
 
+    def continuous_usage(self) -> bool:
+        """Whether every chunk of the stream has the usage until then. Raises InvalidRequest for options without a
+        stream."""
+        options = self._stream_options()
+        return bool(options.include_usage and options.continuous_usage_stats)
+
     def include_progress(self) -> bool:
         """Whether the stream tells how far its prompt is. Raises InvalidRequest for options without a stream."""
         return bool(self._stream_options().include_progress)
@@ -182,7 +191,8 @@ class CompletionFields(SamplingFields, frozen=True, kw_only=True):
     def idle(self, *, reports: bool) -> tuple[str, ...]:
         """The paths of what is known and changes nothing; an answer `reports` log-probabilities, or not."""
         nameless = {"return_tokens_as_token_ids": (True,) if reports else (False,)}
-        known = (*idle(self, IDLE), *idle(self.stream_options, IDLE_STREAM, "stream_options."))
+        unused = IDLE_STREAM if self.continuous_usage() else {**IDLE_STREAM, **IDLE_USAGE}
+        known = (*idle(self, IDLE), *idle(self.stream_options, unused, "stream_options."))
         return (*known, *idle(self, nameless))
 
     def prompt_alternatives(self) -> int | None:

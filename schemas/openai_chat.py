@@ -100,7 +100,9 @@ class ToolCallObject(msgspec.Struct):
 class ChatMessage(msgspec.Struct, frozen=True):
     """A message as clients send it, with what answers and SDKs' objects carry when they are sent back."""
 
-    passed_over: ClassVar = frozenset({"citations", "id", "logprobs", "parsed", "status", "type"})
+    passed_over: ClassVar = frozenset(
+        {"citations", "id", "logprobs", "parsed", "provider_specific_fields", "status", "type"}
+    )
 
     role: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(ROLES)})]
     content: str | list[ContentPart] | None = None
@@ -129,12 +131,14 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
     function_call: FunctionChoice | None = None
     reasoning_effort: Effort | None = None
     thinking_budget: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    thinking_token_budget: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] | None = None
     chat_template: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEMPLATE_CHARS)] | None = None
     chat_template_args: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     use_default_chat_template: bool | None = None
     role_mapping: dict[str, str] | None = None
     continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type. Raises InvalidRequest."""
@@ -156,12 +160,15 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             token_ids=bool(self.return_token_ids),
             grammar=self.constraint(),
             tool_use=tool_use,
-            thinking_budget=self.thinking_budget,
+            thinking_budget=self._budget(),
+            budget_param="thinking_budget" if self.thinking_token_budget is None else "thinking_token_budget",
             adapter=self.adapters,
             draft=self.draft(),
             use_cache=self.use_cache is not False,
+            salt=self.cache_salt or "",
             conversation=self.conversation_id or "",
             ignored=self.idle(reports=self.wants_logprobs()),
+            announce=self.continuous_usage(),
             progress=self.include_progress(),
         )
 
@@ -191,8 +198,25 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             raise InvalidRequest(
                 "`continue_final_message` needs the last message to be the assistant's.", "continue_final_message"
             )
+        if self.continue_final_message and self.add_generation_prompt:
+            raise InvalidRequest(
+                "`continue_final_message` goes on with the last turn, `add_generation_prompt` begins one: give one.",
+                "add_generation_prompt",
+            )
         tools, tool_use = self._tools()
-        return ChatPrompt(messages, tools, self._template(), bool(self.continue_final_message)), tool_use
+        opens = self.add_generation_prompt is not False
+        return ChatPrompt(messages, tools, self._template(), bool(self.continue_final_message), opens), tool_use
+
+    def _budget(self) -> int | None:
+        """How many tokens the reasoning may have, by either name. vLLM's -1 is no bound."""
+        if self.thinking_token_budget is None:
+            return self.thinking_budget
+        if self.thinking_budget not in (None, self.thinking_token_budget):
+            raise InvalidRequest(
+                "`thinking_token_budget` is another name of `thinking_budget`: give one of them, or the same number.",
+                "thinking_token_budget",
+            )
+        return None if self.thinking_token_budget < 0 else self.thinking_token_budget
 
     def _tools(self) -> tuple[tuple[Any, ...], ToolUse]:
         if self.functions is not None:

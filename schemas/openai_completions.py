@@ -69,8 +69,10 @@ class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
             adapter=self.adapters,
             draft=self.draft(),
             use_cache=self.use_cache is not False,
+            salt=self.cache_salt or "",
             conversation=self.conversation_id or "",
             ignored=self.idle(reports=self.logprobs is not None),
+            announce=self.continuous_usage(),
             progress=self.include_progress(),
         )
 
@@ -102,12 +104,13 @@ def to_prompts(given: str | list[str | int | list[int]], suffix: str | None = No
 class CompletionLogprobs(msgspec.Struct):
     """Lists with an entry for each token: its text, where that begins in the answer, what it and others had.
 
+    `top_logprobs` are the most probable tokens and the chosen one: one more than was asked for if it is none of them.
     `text_offset` counts characters. A prompt's first token has null for both probabilities.
     """
 
     tokens: list[str]
     token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None] | None
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Grammar, Limits, Template
-from mlx_server.schemas.openai import IDLE_STREAM, Count, SamplingFields, idle
+from mlx_server.schemas.openai import IDLE_STREAM, IDLE_USAGE, Count, SamplingFields, idle
 from mlx_server.schemas.openai_chat import MAX_TOP_LOGPROBS, Effort
 from mlx_server.schemas.openai_responses_input import Id, Input, to_items, unknown_in
 from mlx_server.schemas.openai_responses_items import AdditionalToolsItem, Item, ToolSearchOutputItem
@@ -156,7 +156,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
             *idle(self, IDLE),
             *idle(self.text, IDLE_TEXT, "text."),
             *idle(self.reasoning, IDLE_REASONING, "reasoning."),
-            *idle(self.stream_options, IDLE_STREAM, "stream_options."),
+            *idle(self.stream_options, {**IDLE_STREAM, **IDLE_USAGE}, "stream_options."),
             *included,
         ]
 
@@ -236,6 +236,7 @@ class Turn:
             adapter=given.adapters,
             draft=given.draft(),
             use_cache=given.use_cache is not False,
+            salt=given.cache_salt or "",
             conversation=given.prompt_cache_key or "",
             ignored=(*given.idle(), *self.tools.ignored, *no_choices, *self._unknown, *unread)[:MAX_UNKNOWN],
             progress=given.include_progress(),

@@ -11,7 +11,7 @@ import msgspec
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Collected, collect
 from mlx_server.app.encoders.head import Head
-from mlx_server.app.encoders.tally import Tally
+from mlx_server.app.encoders.tally import SoFar, Tally
 from mlx_server.app.errors import Answer
 from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Started, TokenLogprob
 from mlx_server.schemas.openai import CompletionFields, PerformanceMetrics, PromptLogprob, PromptLogprobs, Usage
@@ -27,13 +27,20 @@ class CompletionsEncoder:
         self.conversation_id = given.conversation_id or msgspec.UNSET
         self._began_s = time.monotonic() if given.performance_metrics or head.performance else None
         self._include_usage = given.include_usage()
+        self._so_far = SoFar() if given.continuous_usage() else None
         self._tells_ids = bool(given.return_token_ids)
         self._names_ids = bool(given.return_tokens_as_token_ids)
         self._tally = Tally()
 
-    @abstractmethod
     def begin(self, started: Started | None = None) -> bytes:
         """What comes before the first text."""
+        if self._so_far is not None and started is not None:
+            self._so_far.begin(started)
+        return self.opening()
+
+    @abstractmethod
+    def opening(self) -> bytes:
+        """The chunks that come before the first text."""
 
     @abstractmethod
     def alive(self, progress: PromptProgress | None) -> bytes:
@@ -52,8 +59,10 @@ class CompletionsEncoder:
         """The answer in one piece."""
 
     @property
-    def no_usage(self) -> msgspec.UnsetType | None:
-        """What every chunk but the last says of usage: null where one is to come."""
+    def usage_so_far(self) -> Usage | msgspec.UnsetType | None:
+        """What every chunk but the last says of usage: null where one is to come, or what there is until then."""
+        if self._so_far is not None:
+            return self._so_far.usage()
         return None if self._include_usage else msgspec.UNSET
 
     def performance(self, usage: Usage) -> PerformanceMetrics | msgspec.UnsetType:
@@ -77,6 +86,8 @@ class CompletionsEncoder:
         for event in events:
             if isinstance(event, Finished):
                 self._tally.add(event)
+            if self._so_far is not None:
+                self._so_far.add(event)
             out.append(self.part(event))
         return b"".join(out)
 

@@ -13,7 +13,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.json_string import JsonString, string_in
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logprobs, prompt_logprobs
 from mlx_server.schemas import openai_chat as chat
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Text, ToolCall
 from mlx_server.schemas.openai import Usage
 from mlx_server.schemas.progress import PromptProgress
 
@@ -37,7 +37,7 @@ class ChatEncoder(CompletionsEncoder):
         self._texts: dict[tuple[int, int], JsonString] = {}
         """By choice and call: the texts for custom tools that are being written."""
 
-    def begin(self, started: Started | None = None) -> bytes:
+    def opening(self) -> bytes:
         """The role of every choice; where the prompt's ids are to stand beside it, it comes with them."""
         return b"" if self._tells_ids else b"".join(map(self._role, range(self._choices)))
 
@@ -159,7 +159,7 @@ class ChatEncoder(CompletionsEncoder):
             self.head.model,
             choices,
             self.head.fingerprint,
-            usage=self.no_usage if usage is None else self.shown(usage),
+            usage=self.usage_so_far if usage is None else self.shown(usage),
             conversation_id=self.conversation_id,
             performance_metrics=self.performance(usage) if usage else msgspec.UNSET,
         )

@@ -10,7 +10,7 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Collected
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of, prompt_logprobs
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Started, Text
+from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Text
 from mlx_server.schemas.openai import PerformanceMetrics, Usage
 from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from mlx_server.schemas.progress import PromptProgress
@@ -28,7 +28,7 @@ class CompletionEncoder(CompletionsEncoder):
         self._prompts: dict[int, PromptReport] = {}
         """What is told of prompts with the first chunk of each choice."""
 
-    def begin(self, started: Started | None = None) -> bytes:
+    def opening(self) -> bytes:
         """Text completions begin with their text."""
         return b""
 
@@ -87,15 +87,15 @@ class CompletionEncoder(CompletionsEncoder):
     def _report(self, chosen: Sequence[ChosenToken], offset: int) -> CompletionLogprobs | None:
         if self._logprobs is None:
             return None
-        report = CompletionLogprobs([], [], [] if self._logprobs else None, [])
+        report = CompletionLogprobs([], [], [], [])
         for token, named in zip(chosen, self.named(chosen), strict=True):
             report.tokens.append(named.token.text)
             report.token_logprobs.append(logprob_of(token.token))
             report.text_offset.append(offset)
             offset += len(token.token.text)
-            if report.top_logprobs is not None:
-                first = token.token.logprob is None
-                report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in named.top})
+            first = token.token.logprob is None
+            tops = (*named.top, named.token)
+            report.top_logprobs.append(None if first else {t.text: logprob_of(t) or 0.0 for t in tops})
         return report
 
     def _completion(
@@ -110,7 +110,7 @@ class CompletionEncoder(CompletionsEncoder):
             self.head.created,
             self.head.model,
             choices,
-            self.no_usage if usage is None else usage,
+            self.usage_so_far if usage is None else usage,
             self.head.fingerprint,
             conversation_id=self.conversation_id,
             performance_metrics=performance,

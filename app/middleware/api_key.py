@@ -6,6 +6,7 @@ import hashlib
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app import errors
@@ -50,6 +51,12 @@ class ApiKeyMiddleware:
         message = "The API key is missing or wrong: send `Authorization: Bearer KEY` or `x-api-key: KEY`."
         error = HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
         await errors.of_exception(error).response(scope)(scope, receive, send)
+
+
+def tenant_of(request: Request, salt: str | None) -> str:
+    """Whose the KV states of a request's prompt are: its key's, and with a salt only those with the same one."""
+    owner: str = request.scope[OWNER]
+    return hashlib.sha256(f"{owner}\0{salt}".encode()).hexdigest() if salt else owner
 
 
 def is_open(path: str) -> bool:

@@ -18,7 +18,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.routes.shown import with_files
 from mlx_server.app.settings import Settings
@@ -140,7 +140,7 @@ async def submit(request: Request, deployment: Deployment, given: OutsideRequest
         longest = deployment.settings.default_max_tokens or NO_LIMIT
         generation = deployment.settle(given.to_generation(longest))
         progress = bool(given.stream) and (generation.progress or has_flag(request, PROGRESS_HEADER))
-        return replace(generation, tenant=request.scope[OWNER], progress=progress)
+        return replace(generation, tenant=tenant_of(request, generation.salt), progress=progress)
 
     queue, shown = await settled(request, deployment, work)
     return queue, queue.submit(shown, whole=not given.stream)

@@ -8,6 +8,7 @@ kept for the tests, without their prose.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -22,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import psutil  # noqa: E402
 from agents import AFTER, AGENTS, BEFORE, DONE, FILE, SEEN, Agent  # noqa: E402
 from prose import Replacer  # noqa: E402
 from recorder import Exchange, recording  # noqa: E402
@@ -106,8 +108,18 @@ def try_agent(agent: Agent, server: Server) -> Outcome:
             output, code = done.stdout + done.stderr, done.returncode
         except subprocess.TimeoutExpired as late:
             output, code = str(late.stdout), -1
+        finally:
+            end_all_of(home)
         asked = [each for each in recorder.exchanges if each.path.partition("?")[0] in GENERATING]
         return Outcome(agent, what_is_wrong(agent, folder, code, output, asked), asked, output)
+
+
+def end_all_of(home: str) -> None:
+    """End what an agent with that home has left running: Cline 3.0.65 leaves a daemon, in a session of its own."""
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("HOME") == home:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def connected(agent: Agent, url: str, home: str) -> dict[str, str]:
@@ -155,7 +167,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="AGENT", help=f"some of {', '.join(AGENTS)}; without any: all")
     parser.add_argument("--record", action="store_true", help="keep the requests for the tests")
     parser.add_argument("--kind", choices=["lenient", "strict"], default="lenient", help="the model's chat template")
-    parser.add_argument("--verbose", action="store_true", help="show what agents print that fail")
+    parser.add_argument("--verbose", action="store_true", help="show what failing agents printed and said last")
     options = parser.parse_args()
     console = Console()
     source = ensure_demo_model(default_cache_dir(), Console(stderr=True))
@@ -180,6 +192,7 @@ def main() -> int:
                 console.print(f"{name}: {outcome.wrong or 'ok'}")
                 if outcome.wrong and options.verbose:
                     console.print(outcome.output, markup=False)
+                    console.print(*map(last_heard, outcome.exchanges[-1:]), markup=False)
                 failed |= bool(outcome.wrong)
                 if options.record and not outcome.wrong:
                     keep(outcome, replacer)

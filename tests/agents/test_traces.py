@@ -40,9 +40,13 @@ def server(request: pytest.FixtureRequest, smollm2: Path, tmp_path_factory: pyte
 
 
 def answered(server: Server, row: dict[str, Any], tenant: str) -> tuple[str, int, int]:
-    """Send a request as it was; gives the answer's text, the prompt's tokens and those of them that were known."""
+    """Send a request as it was, but that every stream tells its usage; gives the answer's text, the prompt's tokens and
+    those of them that were known."""
     headers = {"Authorization": f"Bearer {tenant}", "Content-Type": "application/json"}
-    answer = server.post(row["path"], row["body"], headers=headers)
+    body = dict(row["body"])
+    if row["path"].endswith("/chat/completions") and body.get("stream"):
+        body.setdefault("stream_options", {"include_usage": True})
+    answer = server.post(row["path"], body, headers=headers)
     assert answer.status_code == 200, answer.text
     said = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
     events = [json.loads(line) for line in said or [answer.text]]
@@ -88,5 +92,8 @@ def test_everything_else_that_an_agent_asks_is_served(server: Server, trace: Pat
 
 def test_traces_have_tool_loops_of_three_turns() -> None:
     loops = {trace.name.partition(".")[0]: len(turns_of(trace)) for trace in TRACES}
-    assert loops.keys() >= {"claude-code", "codex", "opencode", "qwen-code", "cline", "pi"}
+    recorded = {"claude-code", "codex", "opencode", "qwen-code", "cline", "continue", "pi", "mini-swe-agent"}
+    assert loops.keys() >= recorded | {"openai-agents", "smolagents"}
+    # Aider uses no tools, and asks once.
+    assert loops.pop("aider") == 1
     assert all(length >= 3 for length in loops.values())

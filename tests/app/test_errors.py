@@ -41,7 +41,7 @@ def message_with(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
 @pytest.mark.parametrize(
     "parameter",
-    [{"add_generation_prompt": False}, {"modalities": ["text", "audio"]}, {"modalities": []}],
+    [{"modalities": ["text", "audio"]}, {"modalities": []}],
     ids=str,
 )
 def test_unsupported_parameter_is_refused_by_name(server: Server, endpoint: str, parameter: dict[str, Any]) -> None:

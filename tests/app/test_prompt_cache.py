@@ -65,6 +65,23 @@ def test_a_prompt_that_begins_as_an_earlier_one_is_told_in_every_apis_usage(serv
         assert (usage["prompt_tokens_details"]["cached_tokens"] > 0) is expected
 
 
+def test_only_prompts_with_the_same_salt_share_what_is_kept(server: Server) -> None:
+    assert _cached(_chat(server, "hello", key="salt")) == 0
+    assert _cached(_chat(server, "hello", key="salt", cache_salt="a")) == 0
+    assert _cached(_chat(server, "hello", key="salt", cache_salt="b")) == 0
+    assert _cached(_chat(server, "hello", key="other", cache_salt="a")) == 0
+    again = _chat(server, "hello", key="salt", cache_salt="a")
+    assert _cached(again) == again["usage"]["prompt_tokens"] - 1
+    for salt, known in (("a", True), ("c", False)):
+        body = {"messages": _messages("hello"), "cache_salt": salt}
+        assert (_explain(server, "salt", **body)["cached_tokens"] > 0) is known
+    response = {"instructions": SYSTEM["content"], "input": "hello", "max_output_tokens": 4}
+    for salt, known in (("a", True), ("c", False)):
+        headers = {"Authorization": "Bearer salt"}
+        usage = server.post("/v1/responses", {**response, "cache_salt": salt}, headers=headers).json()["usage"]
+        assert (usage["input_tokens_details"]["cached_tokens"] > 0) is known
+
+
 def test_every_api_can_do_without_what_is_kept(server: Server) -> None:
     headers = {"Authorization": "Bearer without"}
     name = server.http.get(f"{server.root}/v1/models").json()["data"][0]["id"]

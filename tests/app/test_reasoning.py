@@ -50,6 +50,14 @@ def test_a_budget_ends_the_reasoning_and_the_grammar_begins_after_it(thinker: Se
     assert BUDGET <= details["reasoning_tokens"] <= BUDGET + 1 < answer["usage"]["completion_tokens"]
 
 
+def test_a_budget_may_have_vllms_name(thinker: Server) -> None:
+    how = {"chat_template_kwargs": OPENS, "response_format": FORMAT, "max_tokens": 60}
+    named = _ask(thinker, **how, thinking_token_budget=BUDGET)
+    assert named["choices"] == _ask(thinker, **how, thinking_budget=BUDGET)["choices"]
+    unbounded = {**how, "max_tokens": 20}
+    assert _ask(thinker, **unbounded, thinking_token_budget=-1)["choices"] == _ask(thinker, **unbounded)["choices"]
+
+
 def test_reasoning_is_streamed_apart_from_the_content(thinker: Server) -> None:
     how: dict[str, Any] = {"thinking_budget": BUDGET, "chat_template_kwargs": OPENS}
     whole = _ask(thinker, **how, response_format=FORMAT, max_tokens=60)["choices"][0]["message"]
@@ -118,3 +126,5 @@ def test_a_model_that_does_not_reason_keeps_to_any_budget(smollm2_server: Server
     answer = smollm2_server.chat("hi", thinking_budget=5, max_tokens=1)
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-ignored-fields"] == "thinking_budget"
+    answer = smollm2_server.chat("hi", thinking_token_budget=5, max_tokens=1)
+    assert answer.headers["x-ignored-fields"] == "thinking_token_budget"

@@ -138,6 +138,38 @@ def test_reported_tokens_are_named_by_their_ids(smollm2_server: Server, stream: 
         assert all(name.startswith("token_id:") for name in others)
 
 
+TOOL = {
+    "name": "look",
+    "parameters": {"type": "object", "properties": {"at": {"enum": ["a", "b"]}}, "required": ["at"]},
+}
+WAYS_TO_END: list[dict[str, Any]] = [
+    {"max_tokens": 5},
+    {"stop": "a", "max_tokens": 40},
+    {"stop_token_ids": [28], "logit_bias": {"28": 100}},
+    {"tools": [{"type": "function", "function": TOOL}], "tool_choice": "required", "max_tokens": 60},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("ending", WAYS_TO_END, ids=["length", "stop", "token", "call"])
+def test_each_id_has_its_probability(smollm2_server: Server, ending: dict[str, Any], stream: bool) -> None:
+    how: dict[str, Any] = {"return_token_ids": True, "return_tokens_as_token_ids": True, **ending}
+    ways: dict[str, Any] = {CHAT: {"logprobs": True}, TEXT: {"logprobs": 0}}
+    for path in (CHAT,) if "tools" in ending else (CHAT, TEXT):
+        asked = {**how, **ways[path], "parallel_tool_calls": False} if "tools" in ending else {**how, **ways[path]}
+        if stream:
+            choices = [chunk["choices"][0] for chunk in chunks_of(smollm2_server, path, **asked)]
+        else:
+            choices = ask(smollm2_server, path, **asked)["choices"]
+        reports = [choice["logprobs"] for choice in choices if choice["logprobs"]]
+        names = [
+            report["tokens"] if path == TEXT else [one["token"] for one in report["content"]] for report in reports
+        ]
+        ids = [id_ for choice in choices for id_ in choice.get("token_ids", [])]
+        assert [name for some in names for name in some] == [f"token_id:{id_}" for id_ in ids]
+        assert ids
+
+
 def test_names_that_nothing_is_called_by_are_told_as_ignored(smollm2_server: Server) -> None:
     body = {"messages": MESSAGES, "max_tokens": 1, "return_tokens_as_token_ids": True}
     answer = smollm2_server.post(CHAT, body)
@@ -173,7 +205,9 @@ def test_prompt_probabilities_are_those_of_an_echo(smollm2_server: Server) -> No
     ids = choice["prompt_token_ids"]
     own = [place[str(id_)]["logprob"] for id_, place in zip(ids[1:], choice["prompt_logprobs"][1:], strict=True)]
     assert own == choice["logprobs"]["token_logprobs"][1 : len(ids)]
-    assert [len(top) for top in choice["logprobs"]["top_logprobs"][1:]] == [1] * (len(ids) + 6 - 1)
+    ranks = [place[str(id_)]["rank"] for id_, place in zip(ids[1:], choice["prompt_logprobs"][1:], strict=True)]
+    tops = [len(top) for top in choice["logprobs"]["top_logprobs"][1:]]
+    assert tops == [*(1 + (rank > 1) for rank in ranks), *[1] * 6], "the chosen one is among them"
     assert choice["prompt_logprobs"] == plain["prompt_logprobs"]
     assert choice["text"] == PROMPT + plain["text"]
 
@@ -208,3 +242,63 @@ def test_prompt_reports_that_cannot_be_had_are_refused(
     answer = smollm2_server.post(path, {**ASKED[path], **more})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt_logprobs")
     assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_the_chosen_token_is_among_a_texts_most_probable_ones(smollm2_server: Server, most: int) -> None:
+    report = ask(smollm2_server, TEXT, logprobs=most, temperature=2, seed=1, return_tokens_as_token_ids=True)
+    report = report["choices"][0]["logprobs"]
+    tops = report["top_logprobs"]
+    for token, logprob, top in zip(report["tokens"], report["token_logprobs"], tops, strict=True):
+        assert top[token] == logprob
+        assert max(most, 1) <= len(top) <= most + 1
+    assert any(len(top) == most + 1 for top in tops)
+
+
+CONTINUOUS = {"include_usage": True, "continuous_usage_stats": True}
+
+
+@BOTH
+def test_every_chunk_of_a_stream_can_have_the_usage_until_then(smollm2_server: Server, path: str) -> None:
+    usage = ask(smollm2_server, path, ignore_eos=True)["usage"]
+    chunks = chunks_of(smollm2_server, path, stream_options=CONTINUOUS, ignore_eos=True)
+    written = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert written == sorted(written)
+    assert written[-1] == 6
+    assert len(set(written)) > 2
+    for chunk in chunks:
+        assert chunk["usage"]["prompt_tokens"] == usage["prompt_tokens"]
+        assert chunk["usage"]["total_tokens"] == usage["prompt_tokens"] + chunk["usage"]["completion_tokens"]
+    assert chunks[-1]["choices"] == []
+
+
+def test_usage_until_then_counts_all_prompts(smollm2_server: Server) -> None:
+    prompts = [PROMPT, "Once upon a time"]
+    whole = ask(smollm2_server, TEXT, prompt=prompts, n=2)["usage"]
+    chunks = chunks_of(smollm2_server, TEXT, prompt=prompts, n=2, stream_options=CONTINUOUS)
+    assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {whole["prompt_tokens"]}
+
+
+@BOTH
+def test_continuous_usage_without_usage_changes_nothing_and_is_named(smollm2_server: Server, path: str) -> None:
+    given = {**ASKED[path], "max_tokens": 1, "stream": True}
+    answer = smollm2_server.post(path, {**given, "stream_options": {"continuous_usage_stats": True}})
+    assert answer.headers["x-ignored-fields"] == "stream_options.continuous_usage_stats"
+    assert '"usage"' not in answer.text
+
+
+SAYING = [{"role": "user", "content": "A saying, please."}, {"role": "assistant", "content": "An apple a day keeps"}]
+
+
+def test_last_message_is_gone_on_with_as_vllms_clients_ask_for_it(smollm2_server: Server) -> None:
+    how = {"messages": SAYING, "continue_final_message": True}
+    plain = ask(smollm2_server, CHAT, **how)
+    assert ask(smollm2_server, CHAT, **how, add_generation_prompt=False)["choices"] == plain["choices"]
+
+
+def test_prompt_ends_without_an_open_turn_where_none_is_wanted(smollm2_server: Server) -> None:
+    for opens in (None, True, False):
+        answer = ask(smollm2_server, CHAT, add_generation_prompt=opens, return_token_ids=True)
+        expected = tokens_of(smollm2_server, messages=MESSAGES, add_generation_prompt=opens)
+        assert answer["prompt_token_ids"] == expected
+        assert text_of(smollm2_server, expected).rstrip().endswith("assistant") is (opens is not False)

@@ -57,6 +57,8 @@ def _tool(**more: Any) -> dict[str, Any]:
             },
             ["tool_choice.function.q"],
         ),
+        # LiteLLM's own part of a message, which it sends back.
+        ({"messages": [{"role": "assistant", "content": "a", "provider_specific_fields": {"reasoning": "b"}}]}, []),
         ({"messages": [{**HI, "foo": 1}], "bar": 2}, ["messages[0].foo", "bar"]),
         ({"messages": [{**HI, "foo": None}], "bar": None}, []),
         ({"bar": 2, "messages": [{**HI, "foo": 1}]}, ["bar", "messages[0].foo"]),

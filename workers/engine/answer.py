@@ -69,8 +69,8 @@ class Answer:
             self._untold.append(token.token)
         self._reasoning_tokens += self._markup.thinking
         text = self._text_of(token)
-        if token.logprob is not None and text is not None:
-            self._logprob_sum += token.logprob
+        if token.logprob is not None and (text is not None or self._sequence.token_ids):
+            self._logprob_sum += 0.0 if text is None else token.logprob
             self._unsent.append((self._said, self._chosen(token.token, token.logprob, token.top)))
         pieces = self._markup.feed(text) if text else []
         if token.finish and not self._markup.complete:
@@ -162,12 +162,17 @@ class Answer:
                 shown = text if early else self._stops.feed(text)
                 return self._visible(shown) if shown else None
             case Thought(text):
-                self._unsent.clear()
+                self._pass_over()
                 return Reasoning(*self._sequence.key, text, 0)
             case Called(call, arguments, name):
-                self._unsent.clear()
+                self._pass_over()
                 id_ = None if name is None else f"call_{uuid.uuid4().hex[:24]}"
                 return ToolCall(*self._sequence.key, call, arguments, 0, id_, name)
+
+    def _pass_over(self) -> None:
+        """Tokens of what is no text are reported only where each id has its report."""
+        if not self._sequence.token_ids:
+            self._unsent.clear()
 
     def _visible(self, text: str) -> Text:
         """Text with the tokens that begin in it."""
@@ -185,7 +190,7 @@ class Answer:
 
     def _counted(self, parts: list[Part]) -> list[Part]:
         """The same parts, the first of which counts the tokens that no part has counted yet."""
-        if self.finish == "length" and self._unsent:
+        if self._unsent and (self.finish == "length" or (self.finish and self._sequence.token_ids)):
             parts.append(Text(*self._sequence.key, "", 0, tuple(chosen for _, chosen in self._unsent)))
         if not parts and (self.finish or self._uncounted >= LONGEST_SILENCE):
             parts.append(Text(*self._sequence.key, "", 0))

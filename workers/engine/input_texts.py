@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,6 +24,13 @@ TOGETHER = 64
 """Texts that are tokenised at a time: what tokenizers tell of a text is many times as large as its tokens."""
 
 QUERY_TOO_LONG = "Shorten it: the document needs a place too."
+
+
+class Room(NamedTuple):
+    """How many tokens a pair may have with all that stands in it, and how many its document; None: any number."""
+
+    pair: int | None
+    document: int | None
 
 
 class InputTexts:
@@ -68,24 +75,30 @@ class InputTexts:
 
     def pairs(self, pairs: Sequence[Pair], truncation: Truncation | None) -> list[Item]:
         """Each query with its document, of which the document may be cut. Raises InvalidRequest."""
-        most = self.most(truncation)
+        room = self.room(truncation)
         items = []
         for start in range(0, len(pairs), TOGETHER):
-            some = [self.readable(pair, most, truncation) for pair in pairs[start : start + TOGETHER]]
+            some = [self.readable(pair, room, truncation) for pair in pairs[start : start + TOGETHER]]
             encodings = self._backend.encode_batch([(pair.query, pair.document) for pair in some])
             for encoding, pair in zip(encodings, some, strict=True):
-                places = places_of_pair(encoding.sequence_ids, most, truncation, pair)
+                places = places_of_pair(encoding.sequence_ids, room, truncation, pair)
                 ids = self.checked([encoding.ids[at] for at in places], pair.document_param)
                 items.append(Item(ids, tuple(encoding.type_ids[at] for at in places) if self._types else None))
         return items
 
-    def readable(self, pair: Pair, most: int | None, truncation: Truncation | None) -> Pair:
+    def readable(self, pair: Pair, room: Room, truncation: Truncation | None) -> Pair:
         """What of a pair is worth tokenising. Raises InvalidRequest for what can't fit."""
-        self.lengths.check(pair.query, pair.query_param, most, truncation, QUERY_TOO_LONG)
+        self.lengths.check(pair.query, pair.query_param, room.pair, truncation, QUERY_TOO_LONG)
         if truncation is None:
-            self.lengths.check(pair.document, pair.document_param, most, truncation)
+            self.lengths.check(pair.document, pair.document_param, room.pair, truncation)
             return pair
-        return replace(pair, document=self.lengths.part(pair.document, most, truncation.keep))
+        return replace(pair, document=self.lengths.part(pair.document, smallest(*room), truncation.keep))
+
+    def room(self, truncation: Truncation | None) -> Room:
+        """What pairs may have. Raises InvalidRequest if more is wanted than the model takes."""
+        if truncation is not None and truncation.param == PER_DOCUMENT:
+            return Room(self.limit, truncation.tokens)
+        return Room(self.most(truncation), None)
 
     def most(self, truncation: Truncation | None) -> int | None:
         """The tokens that an input may have. Raises InvalidRequest if more are wanted than the model takes.
@@ -160,19 +173,26 @@ def places_of_text(
     return places
 
 
-def places_of_pair(
-    whose: Sequence[int | None], most: int | None, truncation: Truncation | None, pair: Pair
-) -> Sequence[int]:
+def places_of_pair(whose: Sequence[int | None], room: Room, truncation: Truncation | None, pair: Pair) -> Sequence[int]:
     """The same for a query (0) and a document (1), which alone may be cut. Raises InvalidRequest."""
-    count = len(whose)
-    if most is None or count <= most:
-        return range(count)
-    check_room(count - whose.count(1), most, truncation, pair)
-    if truncation is None:
-        raise too_long(pair.document_param, count, most)
-    places = kept(whose, count - most, 1, truncation.keep)
+    own = whose.count(1)
+    stays = kept_of_document(own, len(whose) - own, room, truncation, pair)
+    if stays == own:
+        return range(len(whose))
+    assert truncation is not None, "nothing is cut that may not be"
+    places = kept(whose, own - stays, 1, truncation.keep)
     assert places is not None, "there is room for a part of the document"
     return places
+
+
+def kept_of_document(own: int, taken: int, room: Room, truncation: Truncation | None, pair: Pair) -> int:
+    """How many of a document's `own` tokens stay beside the `taken` ones round it. Raises InvalidRequest."""
+    if room.pair is not None and taken + own > room.pair:
+        check_room(taken, room.pair, truncation, pair)
+        if truncation is None:
+            raise too_long(pair.document_param, taken + own, room.pair)
+        own = room.pair - taken
+    return own if room.document is None else min(own, room.document)
 
 
 def check_room(taken: int, most: int, truncation: Truncation | None, pair: Pair) -> None:

@@ -17,8 +17,7 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.workers.engine.computation import Item, Rows
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.embedding import Compute
-from mlx_server.workers.engine.input_lengths import too_long
-from mlx_server.workers.engine.input_texts import InputTexts, check_room
+from mlx_server.workers.engine.input_texts import InputTexts, Room, kept_of_document
 from mlx_server.workers.engine.pooling import last
 from mlx_server.workers.handlers.base import ModelLoadError
 
@@ -42,23 +41,21 @@ class JudgedPairs:
 
     def items(self, pairs: Several[Pair], truncation: Truncation | None, instruction: str | None) -> list[Item]:
         """Each pair as a conversation that is to be answered. Raises InvalidRequest."""
-        most = self._texts.most(truncation)
-        readable = (self._texts.readable(pair, most, truncation) for pair in pairs)
-        return [self._item(pair, most, truncation, instruction or INSTRUCTION) for pair in readable]
+        room = self._texts.room(truncation)
+        readable = (self._texts.readable(pair, room, truncation) for pair in pairs)
+        return [self._item(pair, room, truncation, instruction or INSTRUCTION) for pair in readable]
 
-    def _item(self, pair: Pair, most: int | None, truncation: Truncation | None, instruction: str) -> Item:
+    def _item(self, pair: Pair, room: Room, truncation: Truncation | None, instruction: str) -> Item:
         question = f"<Instruct>: {instruction}\n<Query>: {pair.query}\n<Document>: "
         encoding = self._encode(question + pair.document)
         ids = list(encoding.ids)
-        count = len(self._before) + len(ids) + len(self._after)
-        if most is not None and count > most:
-            asked = sum(1 for start, end in encoding.offsets if end <= len(question))
-            check_room(count - len(ids) + asked, most, truncation, pair)
-            if truncation is None:
-                raise too_long(pair.document_param, count, most)
-            room = most - (count - len(ids)) - asked
+        asked = sum(1 for start, end in encoding.offsets if end <= len(question))
+        own, taken = len(ids) - asked, len(self._before) + asked + len(self._after)
+        stays = kept_of_document(own, taken, room, truncation, pair)
+        if stays < own:
             document = ids[asked:]
-            ids = ids[:asked] + (document[:room] if truncation.keep == "start" else document[-room:])
+            cuts_end = truncation is None or truncation.keep == "start"
+            ids = ids[:asked] + (document[:stays] if cuts_end else document[-stays:])
         return Item(self._texts.checked([*self._before, *ids, *self._after], pair.document_param))
 
     def _encode(self, text: str) -> Any:

@@ -17,7 +17,7 @@ from support.answers import HEAD, call, chosen, finished, streamed, text, though
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.errors import Answer
 from mlx_server.schemas import openai_chat
-from mlx_server.schemas.messages import Finished, Part, PromptReport, Reasoning, Text, ToolCall
+from mlx_server.schemas.messages import Finished, Part, PromptReport, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
 
@@ -81,6 +81,26 @@ def test_usage_counts_all_choices_and_the_prompt_once() -> None:
         assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (10, 12, 22)
         assert usage.prompt_tokens_details.cached_tokens == 4
         assert usage.completion_tokens_details.reasoning_tokens == 4
+
+
+def test_continuous_usage_counts_what_came_until_each_chunk() -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    events = [thought("so "), text("a"), text("b", 1), call("{}", 0, "f", 1), finished(0), finished(1)]
+    encoder = _encoder(stream=True, n=2, stream_options=options)
+    sent = encoder.begin(Started(1, 0, 10, 4)) + encoder.events(events) + encoder.end()
+    chunks = [json.loads(line.removeprefix("data: ")) for line in sent.decode().split("\n\n")[:-2]]
+    counts = [(chunk["usage"]["completion_tokens"], chunk["usage"]["total_tokens"]) for chunk in chunks]
+    assert counts == [(0, 10), (0, 10), (1, 11), (2, 12), (3, 13), (4, 14), (8, 18), (12, 22), (12, 22)]
+    details = [chunk["usage"]["completion_tokens_details"]["reasoning_tokens"] for chunk in chunks]
+    assert details == [0, 0, 1, 1, 1, 1, 2, 4, 4]
+    assert {chunk["usage"]["prompt_tokens_details"]["cached_tokens"] for chunk in chunks} == {4}
+    assert chunks[-1]["choices"] == []
+
+
+@pytest.mark.parametrize("options", [{"continuous_usage_stats": True}, {"continuous_usage_stats": False}])
+def test_continuous_usage_needs_usage(options: dict[str, bool]) -> None:
+    chunks = streamed(_encoder(stream=True, stream_options=options), [text("a"), finished()])
+    assert all("usage" not in chunk for chunk in chunks)
 
 
 def test_choices_come_interleaved_and_are_told_apart() -> None:

@@ -79,7 +79,7 @@ def test_logprobs_are_lists_with_an_entry_for_each_token() -> None:
     assert whole(_encoder(logprobs=2, echo=True), TOKENS)["choices"][0]["logprobs"] == {
         "tokens": ["On", "ce", "", " upon"],
         "token_logprobs": [None, -0.5, -0.25, -9999.0],
-        "top_logprobs": [None, {"ce": -0.5, "ly": -2.0}, {}, {"a": -1.0}],
+        "top_logprobs": [None, {"ce": -0.5, "ly": -2.0}, {"": -0.25}, {"a": -1.0, " upon": -9999.0}],
         "text_offset": [0, 2, 4, 4],
     }
     report = _whole([text("ce", 0, chosen("ce", -0.5, ce=-0.5)), finished()], logprobs=1).choices[0].logprobs
@@ -98,9 +98,10 @@ def test_streamed_logprobs_add_up_to_the_whole_ones() -> None:
 
 
 def test_logprobs_of_none_are_the_chosen_tokens_only() -> None:
-    report = _whole(TOKENS[1:], logprobs=0).choices[0].logprobs
-    assert report.top_logprobs is None
-    assert report.tokens == ["", " upon"]
+    said = [text("a", 0, chosen("a", -0.25)), text("b", 0, chosen("b", float("-inf")))]
+    report = _whole([*said, finished()], logprobs=0).choices[0].logprobs
+    assert report.top_logprobs == [{"a": -0.25}, {"b": -9999.0}]
+    assert report.tokens == ["a", "b"]
 
 
 def test_logprobs_are_not_told_unasked_though_best_of_needs_them() -> None:

@@ -220,3 +220,14 @@ def test_a_scored_prompt_is_told_before_its_answer(tokenizer: Any) -> None:
     [text] = _say(answer, tokenizer.encode("one")[:1])
     assert isinstance(text, Text)
     assert text.prompt is None
+
+
+def test_where_ids_are_told_each_has_its_report_and_its_place(tokenizer: Any) -> None:
+    markup = Marked(Thought("let me "), Said("fine"), Called(0, "{}", "f"), complete_after=-1)
+    answer = _answer(tokenizer, markup=markup, logprobs=0, token_ids=True)
+    tokens = [*tokenizer.encode("one two three"), 2]
+    parts = _say(answer, tokens, end="stop", logprobs=True)
+    reported = [int(chosen.token.text) for part in parts if isinstance(part, Text) for chosen in part.logprobs]
+    assert reported == [id_ for part in parts for id_ in part.ids] == tokens
+    plain = _say(_answer(tokenizer, logprobs=0), tokens, end="stop", logprobs=True)
+    assert [int(one.token.text) for part in plain if isinstance(part, Text) for one in part.logprobs] == tokens[:-1]

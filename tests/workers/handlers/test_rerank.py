@@ -144,10 +144,10 @@ def test_a_query_is_never_cut(tmp_path: Path) -> None:
         (("cat", "dog " * 9000), None, "documents[0]", "characters; this model takes 64 tokens"),
         (("cat " * 7, "dog"), Truncation(9), "query", "at most 9 tokens are allowed here (`truncate_prompt_tokens`)"),
         (
-            ("cat " * 7, "dog"),
+            ("cat " * 62, "dog"),
             Truncation(9, param="max_tokens_per_doc"),
             "query",
-            "at most 9 tokens are allowed here (`max_tokens_per_doc`)",
+            "has 65 tokens; this model takes 64",
         ),
     ],
 )
@@ -157,6 +157,16 @@ def test_what_is_too_long_of_a_pair_is_told(
     refusal = _refusal(_reranker(tmp_path), scoring(pair, truncation=truncation))
     assert (refusal.param, refusal.code) == (param, "context_length_exceeded")
     assert words in refusal.message
+
+
+@pytest.mark.parametrize("allowed", [1, 3, 5])
+def test_what_a_document_may_have_is_its_own_whatever_the_query_takes(tmp_path: Path, allowed: int) -> None:
+    computing = _reranker(tmp_path)
+    query, words = "cat " * 20, ["dog", "sees", "fish", "on", "mat"]
+    first = computing.scores((query, " ".join(words)), truncation=Truncation(allowed, param="max_tokens_per_doc"))
+    assert close(first, computing.scores((query, " ".join(words[:allowed]))))
+    last = computing.scores((query, " ".join(words)), truncation=Truncation(allowed, "end", "max_tokens_per_doc"))
+    assert close(last, computing.scores((query, " ".join(words[-allowed:]))))
 
 
 def test_a_document_may_be_allowed_more_than_the_model_takes(tmp_path: Path) -> None:
@@ -264,6 +274,23 @@ def test_a_judge_reads_the_beginning_or_the_end_of_a_long_document(judge: Comput
     [told] = judge.ask(scoring((QUERY, document), truncation=Truncation(400)))
     assert told.finished is not None
     assert told.finished.prompt_tokens == 400
+
+
+def test_a_judge_reads_as_much_of_a_document_as_that_may_have(judge: Computing) -> None:
+    document, query = "the quick brown fox jumps over the lazy dog", "big cat " * 10
+    one, start, end, whole = (
+        judge.handler.prepare(1, scoring((query, document), truncation=truncation))[0].items[0].ids
+        for truncation in (
+            Truncation(1, param="max_tokens_per_doc"),
+            Truncation(7, "start", "max_tokens_per_doc"),
+            Truncation(7, "end", "max_tokens_per_doc"),
+            None,
+        )
+    )
+    assert len(start) == len(end) == len(one) + 6 < len(whole)
+    gone = len(whole) - len(start)
+    cuts = {whole[:at] + whole[at + gone :]: at for at in range(len(start) + 1)}
+    assert cuts[start] == cuts[end] + 7, "the last tokens of the document went, and the first ones"
 
 
 def test_a_judge_never_cuts_a_query(judge: Computing) -> None:
