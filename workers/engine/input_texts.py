@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from mlx_server.schemas.embedding import PER_DOCUMENT, Pair, Truncation
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Prompt, TextPrompt
+from mlx_server.workers.context_length import shortest
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.framed_text import FramedText, owners
@@ -92,7 +93,7 @@ class InputTexts:
         if truncation is None:
             self.lengths.check(pair.document, pair.document_param, room.pair, truncation)
             return pair
-        return replace(pair, document=self.lengths.part(pair.document, smallest(*room), truncation.keep))
+        return replace(pair, document=self.lengths.part(pair.document, shortest(*room), truncation.keep))
 
     def room(self, truncation: Truncation | None) -> Room:
         """What pairs may have. Raises InvalidRequest if more is wanted than the model takes."""

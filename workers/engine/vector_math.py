@@ -125,22 +125,24 @@ def attention(
     ours = ours and sinks is None and stream is None and not force_fused and not lazy.get()
     outputs = None
     if ours and (not isinstance(mask, str) or (mask == "causal" and queries <= keys)):
-        outputs = attention_by_blocks(q * scale, k, v, mask)
+        rows = max(LEAST_ROWS, BLOCK // (q.shape[0] * q.shape[1] * keys))
+        outputs = attention_by_blocks(q * scale, k, v, mask, rows)
     if outputs is None:
         more = {"sinks": sinks, "force_fused": force_fused, "stream": stream}
         return library_attention(q, k, v, scale=scale, mask=mask, **more)
     return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=2)
 
 
-def attention_by_blocks(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> list[mx.array] | None:
-    """Attention of some queries after the others, each with the keys that count for any of them; None where it is being
+def attention_by_blocks(
+    q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None, rows: int
+) -> list[mx.array] | None:
+    """Attention of `rows` queries after the others, with the keys that count for any of them; None where it is being
     traced."""
     batch, heads, queries, size = q.shape
     groups, keys = k.shape[1:3]
     hidden = numbers_of(mask.astype(masked_type(mask))) if isinstance(mask, mx.array) else mask
     if hidden is None and mask is not None:
         return None
-    rows = max(LEAST_ROWS, BLOCK // (batch * heads * keys))
     outputs = []
     for start in range(0, queries, rows):
         end = min(start + rows, queries)

@@ -295,7 +295,7 @@ def test_an_ending_that_is_an_ordinary_token_becomes_special(tmp_path: Path) -> 
     )
     folder = convert_gguf(path, tmp_path / "cache", _discard)
     _, config, _ = read_model(folder, "native")
-    tokenizer = read_tokenizer(folder, config)
+    tokenizer, _ = read_tokenizer(folder, config)
     assert set(tokenizer.eos_token_ids) == {1, 7, 9}
     assert tokenizer.decode([2, 7, 9, 2], skip_special_tokens=True) == tokenizer.decode([2, 2])
 

@@ -54,18 +54,18 @@ MASKS: dict[str, mx.array | str | None] = {
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("groups", [1, 2, 6])
-@pytest.mark.parametrize("rows", [3, 1000], ids=["in blocks", "in one"])
-def test_attention_is_that_of_the_library(
-    mask: mx.array | str | None, groups: int, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vector_math, "BLOCK", 1)
-    monkeypatch.setattr(vector_math, "LEAST_ROWS", rows)
+def test_attention_is_that_of_the_library(mask: mx.array | str | None, groups: int) -> None:
     q = random(BATCH, QUERIES, 6, 16).swapaxes(1, 2)
     k = random(BATCH, groups, KEYS + 40, 16, seed=1)[:, :, 20 : 20 + KEYS]
     v = random(BATCH, groups, KEYS, 24, seed=2)
     arguments: Any = {"scale": 0.3, "mask": mask}
     assert q.shape[1] * BATCH * QUERIES * KEYS >= vector_math.LEAST
-    assert same(vector_math.attention(q, k, v, **arguments), vector_math.library_attention(q, k, v, **arguments))
+    theirs = vector_math.library_attention(q, k, v, **arguments)
+    assert same(vector_math.attention(q, k, v, **arguments), theirs)
+    blocks = vector_math.attention_by_blocks(q * 0.3, k, v, mask, 3)
+    assert blocks is not None
+    assert [block.shape[2] for block in blocks] == [3, 3, 1]
+    assert same(mx.concatenate(blocks, axis=2), theirs)
 
 
 def test_a_query_that_may_see_nothing_gets_something_finite() -> None:
