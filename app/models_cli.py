@@ -54,6 +54,9 @@ def list_models(
 def show(
     model: Annotated[str, typer.Argument(help="A model's name, its hub id, its folder or a .gguf file.")],
     data_dir: DataDir = None,
+    unread: Annotated[
+        bool, typer.Option("--unread", help="Only what its config.json says and nobody looks at: answers may differ.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a model is, what it would need, and how it is served, or why it can't be."""
@@ -61,6 +64,9 @@ def show(
     from mlx_server.app.console import table_console
 
     found = model_in_folder(Path(model)) if Path(model).exists() else model_called(model, data_dir)
+    if unread:
+        show_unread(found, as_json=as_json)
+        return
     if as_json:
         typer.echo(json.dumps(object_of(found), indent=2))
     else:
@@ -84,6 +90,23 @@ def check_model(row: ModelRow) -> None:
             check(row.path, served_as(row.name, row.type))
         except NotServable as error:
             fail(str(error))
+
+
+def show_unread(model: ModelRow, *, as_json: bool) -> None:
+    """What nobody looks at in a model's config, beside what would be usual for its type."""
+    from mlx_server.app.catalog.unread import unread_of
+    from mlx_server.app.console import table_console
+
+    rows = unread_of(model)
+    if as_json:
+        typer.echo(json.dumps([vars(row) for row in rows], indent=2))
+    elif rows:
+        table = Table("key", "value", "usual for its type")
+        for row in rows:
+            table.add_row(*(escape(text) for text in (row.key, json.dumps(row.value), json.dumps(row.usual))))
+        table_console().print(table)
+    else:
+        typer.echo("All that its config says is looked at, or known to change no answer.")
 
 
 def known_models(data_dir: Path | None) -> list[ModelRow]:

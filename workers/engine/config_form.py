@@ -7,10 +7,11 @@ mlx-lm 0.32 know only what earlier versions wrote beside each other: `rope_theta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-NAMES = ("rope_theta", "rotary_emb_base", "global_rope_theta")
+NAMES = ("rope_theta", "rotary_emb_base", "global_rope_theta", "rope_global_base_freq")
 """What classes call the base of most layers."""
 
 LOCAL_NAMES = ("rope_local_base_freq", "swa_rope_theta", "rope_local_theta", "local_rope_theta")
@@ -21,10 +22,32 @@ PARTIAL_NAMES = ("partial_rotary_factor", "rotary_pct")
 PATTERNS = {"sliding_window_pattern": False, "global_attn_every_n_layers": True}
 """Numbers that said which layers have full attention, and whether the first has."""
 
+MAMBA_LAYERS = ("granitemoehybrid",)
+MAMBA_NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
+"""Types of layers whose names transformers 5 changed, and the classes that know them by those of before."""
+
+LETTERS = ("exaone4",)
+"""Classes that want the pattern as a letter for each layer, L or G."""
+
 TIES = "tie_word_embeddings"
 ORIGINAL = "original_max_position_embeddings"
 STRETCHED = ("yarn", "llama3", "longrope")
 """Kinds of scaling that begin from the length of the first training."""
+
+
+DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "head_dim": lambda config: config["hidden_size"] // config["num_attention_heads"],
+    "n_ctx": lambda config: config["n_positions"],
+    "n_inner": lambda config: 4 * config["n_embd"],
+    "block_dim": lambda config: config["hidden_size"],
+    "intermediate_size": lambda config: config["expand"] * config["hidden_size"],
+    "num_experts": lambda config: config["num_local_experts"],
+    "is_moe_layer": lambda config: [kind == "sparse" for kind in config["mlp_layer_types"]],
+}
+"""What follows from other keys, as transformers derives it."""
+
+TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {"granitemoehybrid": {"position_embedding_type": "nope"}}
+"""By type, what transformers takes where a config says nothing, and mlx-lm's class something else."""
 
 
 def suited(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,6 +60,16 @@ def suited(config: Mapping[str, Any]) -> dict[str, Any]:
         if inner := ties | suited(text):
             changes["text_config"] = {**text, **inner}
     return changes
+
+
+def derived(config: Mapping[str, Any], required: Iterable[str]) -> dict[str, Any]:
+    """What a class requires and a config leaves out because it follows from the rest."""
+    found = {}
+    for name in required:
+        if name in DERIVED and config.get(name) is None:
+            with contextlib.suppress(KeyError):
+                found[name] = DERIVED[name](config)
+    return found
 
 
 def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -54,26 +87,46 @@ def legacy(config: Mapping[str, Any]) -> dict[str, Any]:
         found |= dict.fromkeys(NAMES, most["rope_theta"]) if "rope_theta" in most else {}
         found |= dict.fromkeys(PARTIAL_NAMES, most["partial_rotary_factor"]) if "partial_rotary_factor" in most else {}
         found["rope_scaling"] = scaling_of(most)
+        found |= {ORIGINAL: most[ORIGINAL]} if ORIGINAL in most else {}
         local = by_type.get("sliding_attention", {})
         found |= dict.fromkeys(LOCAL_NAMES, local["rope_theta"]) if "rope_theta" in local else {}
     elif isinstance(config.get("rope_scaling"), Mapping) and by_type:
-        found["rope_scaling"] = scaling_of(next(iter(by_type.values())))
+        found["rope_scaling"] = scaling_of(by_type.get("full_attention") or next(iter(by_type.values())))
+    if config.get("rope_theta") is not None:
+        found = {name: config["rope_theta"] for name in NAMES if name not in config} | found
     kinds = config.get("layer_types")
     if isinstance(kinds, list):
-        found |= {name: n for name, first in PATTERNS.items() if (n := period(kinds, first)) is not None}
-    return found
+        if config.get("model_type") in MAMBA_LAYERS:
+            found["layer_types"] = [MAMBA_NAMES.get(kind, kind) for kind in kinds]
+        if config.get("model_type") in LETTERS:
+            found["sliding_window_pattern"] = "".join("L" if kind == "sliding_attention" else "G" for kind in kinds)
+        else:
+            found |= {name: n for name, first in PATTERNS.items() if (n := period(kinds, first)) is not None}
+    granted = TAKEN_FOR_GRANTED.get(str(config.get("model_type")), {})
+    return found | {name: value for name, value in granted.items() if config.get(name) is None}
 
 
 def rope_by_type(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Rotary positions as transformers 5 reads them, by the type of a layer; `""` stands for all layers."""
     given = config.get("rope_parameters")
     if not isinstance(given, Mapping):
-        given = config.get("rope_scaling") or {}
-    if not isinstance(given, Mapping):
-        return {}
+        given = given_before(config)
     inner = {name: value for name, value in given.items() if isinstance(value, Mapping)}
+    # transformers 5.24 looks for YaRN's `truncate` beside the types of layers, where it is not: true for all of them.
+    inner = {name: {**value, "truncate": True} for name, value in inner.items()}
     filled = {name: filled_in(value, config) for name, value in (inner or {"": given}).items()}
     return {name: value for name, value in filled.items() if "rope_theta" in value or value["rope_type"] != "default"}
+
+
+def given_before(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What transformers 4 wrote: where some layers have a base of their own, scaling is that of the others."""
+    scaling = config.get("rope_scaling")
+    scaling = scaling if isinstance(scaling, Mapping) else {}
+    local = next((config[name] for name in LOCAL_NAMES if config.get(name) is not None), None)
+    base = next((config[name] for name in NAMES if config.get(name) is not None), None)
+    if local is None or base is None or not isinstance(config.get("layer_types"), list):
+        return scaling
+    return {"full_attention": {**scaling, "rope_theta": base}, "sliding_attention": {"rope_theta": local}}
 
 
 def filled_in(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

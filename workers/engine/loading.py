@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,24 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
-from mlx_lm.utils import load_config, load_model, load_tokenizer
+from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.config_form import TIES, suited, text_of
+from mlx_server.workers.engine.config_form import TIES, derived, suited, text_of
 from mlx_server.workers.engine.conversion_notes import read_notes
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
 from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.unread_keys import note
+
+DIFFERS = {
+    "ernie4_5_moe": "experts are chosen without the correction that the weights hold",
+    "jamba": "the shares of the chosen experts are made to add up to one",
+    "minicpm3": "the hidden states differ from the first layer on",
+}
+"""By type, as seen with mlx-lm 0.32.2 and transformers 5.24."""
 
 SLIDING = ("sliding_attention",)
 """The layers of configs that name none."""
@@ -31,13 +40,54 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
     try:
         config = load_config(folder)
         changes = suited(config) | untied(folder, config)
-        model, config = load_model(folder, lazy=True, trust_remote_code=False, model_config=changes)
-        turned = put_right(model, config)
+        changes |= derived(config, required(config))
+        model, turned = read_turned(folder, config, changes)
     # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
     model, notes = platform.suit_weights(model, cpu_dtype)
-    return model, config, [*read_notes(folder), *turned, *window_notes(model, config), *notes]
+    return (
+        model,
+        config,
+        [
+            *read_notes(folder),
+            *differing(config),
+            *turned,
+            *window_notes(model, config),
+            *note(config, "mlx_lm"),
+            *notes,
+        ],
+    )
+
+
+def read_turned(folder: Path, config: dict[str, Any], changes: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The model with the rotary positions that its config asks for, and notes. Some classes refuse a scaling that they
+    do not know; they are made without one, and their positions scaled afterwards. Raises anything."""
+    found = config | changes
+    try:
+        model, _ = load_model(folder, lazy=True, trust_remote_code=False, model_config=changes)
+        return model, put_right(model, found)
+    except ValueError:
+        if found.get("rope_scaling") is None:
+            raise
+        plain = {**changes, "rope_scaling": None}
+        model, _ = load_model(folder, lazy=True, trust_remote_code=False, model_config=plain)
+        if turned := put_right(model, found):
+            return model, turned
+        raise
+
+
+def differing(config: dict[str, Any]) -> list[str]:
+    """What mlx-lm's class of a type computes differently from transformers', whatever the config."""
+    told = DIFFERS.get(str(text_of(config).get("model_type")))
+    return [f"mlx-lm computes this type differently from transformers: {told}"] if told else []
+
+
+def required(config: dict[str, Any]) -> list[str]:
+    """The keys without which a config's class can't be made. Raises ValueError of an unknown type."""
+    _, arguments = _get_classes(config)
+    no = dataclasses.MISSING
+    return [one.name for one in dataclasses.fields(arguments) if one.default is no and one.default_factory is no]
 
 
 def window_notes(model: Any, config: dict[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """Rotary positions as a model's config asks for them, against those that its modules turn by.
 
 mlx-lm 0.32 leaves parts of some configs unread: scaling in classes that know none, `truncate` and `attention_factor` of
-YaRN. What differs is put right in the modules themselves; what can't be is told.
+YaRN. What differs is put right in the modules themselves, and told.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.rope_utils import Llama3RoPE, YarnRoPE, initialize_rope
+from mlx_lm.models.deepseek_v2 import DeepseekV2YarnRotaryEmbedding
+from mlx_lm.models.rope_utils import Llama3RoPE, SuScaledRoPE, YarnRoPE
 
-from mlx_server.workers.engine.config_form import LOCAL_NAMES, ORIGINAL, rope_by_type, text_of
+from mlx_server.workers.engine.config_form import ORIGINAL, rope_by_type, text_of
 
 LAYERS_OWN = "layer_rope_theta"
 """The key of configs that give each layer its base."""
@@ -26,8 +27,17 @@ EQUAL = 1e-4
 """Relative; float32 powers of other orders differ by less."""
 
 LAYER = re.compile(r"\b(?:layers|h)\.(\d+)\.")
-NEEDED = {"default": (), "linear": ("factor",), "llama3": ("factor", ORIGINAL), "yarn": ("factor", ORIGINAL)}
-"""What parameters must say, by their kind. Kinds of one family, or that depend on a prompt's length, are not here."""
+NEEDED = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": (),
+    "llama3": ("factor", ORIGINAL),
+    "yarn": ("factor", ORIGINAL),
+    "longrope": ("long_factor", ORIGINAL),
+}
+"""What parameters must say, by their kind. Kinds of one family are not here."""
+
+Rotary = nn.RoPE | Llama3RoPE | YarnRoPE | SuScaledRoPE | DeepseekV2YarnRotaryEmbedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +67,35 @@ class Place:
         """The module."""
         return getattr(self.parent, self.name)
 
+    @property
+    def dims(self) -> int:
+        """How many dimensions of a head it turns."""
+        frequencies = getattr(self.module, "_freqs", None)
+        return int(self.module.dims if frequencies is None else 2 * len(frequencies))
+
 
 def put_right(model: Any, config: Mapping[str, Any]) -> list[str]:
     """Make the rotary positions of a model's layers those that its config asks for; returns notes on what was mended
-    and on what could not be."""
+    and on what differs still."""
     config = text_of(config)
     by_type = rope_by_type(config)
-    mended, wrong = 0, set[str]()
+    longest = config.get("max_position_embeddings")
+    mended = short = 0
     for kind, places in placed(model, config).items():
         parameters = by_type.get(kind) or by_type.get("")
         if parameters is None or not follows(places, config):
             continue
         for place in places:
-            wanted = turning(parameters, place.module.dims)
-            if wanted is None or turning_of(place.module).is_like(wanted):
+            dims = turned(place.dims, parameters, config)
+            wanted = turning(parameters, dims, longest)
+            if wanted is None:
                 continue
-            replaced = replacement(place.module, parameters, wanted, config)
-            if turning_of(replaced).is_like(wanted):
-                setattr(place.parent, place.name, replaced)
+            if parameters["rope_type"] == "longrope":
+                short = parameters[ORIGINAL]
+            if not turning_of(place.module).is_like(wanted):
+                setattr(place.parent, place.name, replacement(place.module, dims, wanted))
                 mended += 1
-            else:
-                wrong.add(place.path)
-    return [note for note in (mended_note(mended), wrong_note(wrong)) if note]
+    return [note for note in (mended_note(mended), short_note(short)) if note]
 
 
 def mended_note(layers: int) -> str:
@@ -86,21 +103,21 @@ def mended_note(layers: int) -> str:
     return f"rotary positions of {layers} layers follow config.json, which mlx-lm reads in part" if layers else ""
 
 
-def wrong_note(paths: set[str]) -> str:
-    """What was not."""
-    if not paths:
+def short_note(tokens: int) -> str:
+    """What transformers does while a text has no more tokens than this, and a cache of rotated keys can't."""
+    if not tokens:
         return ""
-    return f"rotary positions differ from what config.json asks for ({min(paths)}): answers may be worse"
+    return f"texts of up to {tokens} tokens are computed with the factors of longer ones (longrope)"
 
 
 def placed(model: Any, config: Mapping[str, Any]) -> dict[str, list[Place]]:
     """The rotary modules of a model's layers by the type of the layer, `""` where a config has none."""
-    kinds = config.get("layer_types") if "rope_parameters" in config else None
+    kinds = config.get("layer_types") if "" not in rope_by_type(config) else None
     found: dict[str, list[Place]] = {}
     for path, parent in model.named_modules():
         layer = LAYER.search(f"{path}.")
         for name, module in parent.children().items():
-            if layer and isinstance(module, nn.RoPE | YarnRoPE | Llama3RoPE):
+            if layer and isinstance(module, Rotary):
                 number = int(layer[1])
                 kind = kinds[number] if isinstance(kinds, list) and number < len(kinds) else ""
                 found.setdefault(kind, []).append(Place(f"{path}.{name}", parent, name))
@@ -109,19 +126,28 @@ def placed(model: Any, config: Mapping[str, Any]) -> dict[str, list[Place]]:
 
 def follows(places: list[Place], config: Mapping[str, Any]) -> bool:
     """Whether the config's parameters are meant for all these layers: some classes have rules of their own for which
-    layers turn how, and before transformers 5 so had configs."""
-    own = () if "rope_parameters" in config else LOCAL_NAMES
+    layers turn how."""
     first = turning_of(places[0].module)
-    return not any(name in config for name in (*own, LAYERS_OWN)) and all(
-        turning_of(place.module).is_like(first) for place in places
-    )
+    return LAYERS_OWN not in config and all(turning_of(place.module).is_like(first) for place in places)
+
+
+def turned(dims: int, parameters: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """How many dimensions of a head are to be turned, where a module turns `dims`: a class may not know that it is a
+    part of them."""
+    share = parameters.get("partial_rotary_factor")
+    heads = config.get("num_attention_heads")
+    whole = config.get("head_dim") or (config["hidden_size"] // heads if heads and "hidden_size" in config else None)
+    if share is None or dims != whole or parameters["rope_type"] not in NEEDED:
+        return dims
+    return int(dims * share)
 
 
 def turning_of(module: Any) -> Turning:
     """How a module turns."""
     if isinstance(module, nn.RoPE):
         return Turning(plain(module.base, module.dims) / module.scale)
-    return Turning(np.array(module._freqs), float(getattr(module, "mscale", 1.0)))
+    scale = module._scale if isinstance(module, SuScaledRoPE) else getattr(module, "mscale", 1.0)
+    return Turning(np.array(module._freqs), float(scale))
 
 
 def plain(base: float, dims: int) -> np.ndarray:
@@ -129,8 +155,10 @@ def plain(base: float, dims: int) -> np.ndarray:
     return np.asarray(float(base) ** (np.arange(0, dims, 2) / dims))
 
 
-def turning(parameters: Mapping[str, Any], dims: int) -> Turning | None:
-    """What parameters ask for in `dims` dimensions, as transformers computes it; None where that is not known here."""
+def turning(parameters: Mapping[str, Any], dims: int, longest: int | None) -> Turning | None:
+    """What parameters ask for in `dims` dimensions of a model for `longest` tokens, as transformers computes it; None
+    where that is not known here. What depends on a text's length is that of a long one that the model still can read.
+    """
     base, needed = parameters.get("rope_theta"), NEEDED.get(parameters["rope_type"])
     if not isinstance(base, int | float) or needed is None or not all(name in parameters for name in needed):
         return None
@@ -142,6 +170,9 @@ def turning(parameters: Mapping[str, Any], dims: int) -> Turning | None:
             return Turning(llama3(periods, parameters))
         case "yarn":
             return Turning(yarn(periods, parameters), yarn_scale(parameters))
+        case "longrope":
+            factors = np.broadcast_to(np.asarray(parameters["long_factor"], dtype=float), periods.shape)
+            return Turning(periods * factors, longrope_scale(parameters, longest))
         case _:
             return Turning(periods)
 
@@ -180,11 +211,20 @@ def yarn_scale(parameters: Mapping[str, Any]) -> float:
     return 0.1 * log + 1
 
 
-def replacement(module: Any, parameters: Mapping[str, Any], wanted: Turning, config: Mapping[str, Any]) -> Any:
-    """A module that turns as wanted, if mlx-lm has one."""
-    scaling = {**parameters, "type": parameters["rope_type"]}
-    longest = config.get("max_position_embeddings")
-    made = initialize_rope(module.dims, parameters["rope_theta"], module.traditional, scaling, longest)
-    if isinstance(made, YarnRoPE):
-        made._freqs, made.mscale = mx.array(wanted.periods, mx.float32), wanted.scale
+def longrope_scale(parameters: Mapping[str, Any], longest: int | None) -> float:
+    """What cosines and sines are multiplied by."""
+    original, given = parameters[ORIGINAL], parameters.get("attention_factor")
+    factor = parameters.get("factor") or (longest or original) / original
+    if given is not None:
+        return float(given)
+    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+
+
+def replacement(module: Any, dims: int, wanted: Turning) -> Any:
+    """A module that turns as wanted."""
+    if isinstance(module, DeepseekV2YarnRotaryEmbedding):
+        module._freqs, module.mscale = mx.array(wanted.periods, mx.float32), wanted.scale
+        return module
+    made = YarnRoPE(dims, traditional=getattr(module, "traditional", False))
+    made._freqs, made.mscale = mx.array(wanted.periods, mx.float32), wanted.scale
     return made

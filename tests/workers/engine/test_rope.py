@@ -67,7 +67,7 @@ def test_layers_turn_as_the_config_asks(model_type: str, scaling: str) -> None:
     for kind, places in found.items():
         assert follows(places, text)
         for place in places:
-            wanted = turning(by_type.get(kind) or by_type[""], place.module.dims)
+            wanted = turning(by_type.get(kind) or by_type[""], place.dims, text.get("max_position_embeddings"))
             asked += wanted is not None
             assert wanted is None or turning_of(place.module).is_like(wanted), place.path
     assert asked
@@ -115,7 +115,7 @@ def test_layers_turn_as_the_config_asks(model_type: str, scaling: str) -> None:
 )
 def test_turning_is_what_transformers_computes(parameters: dict[str, Any], periods: list[float], scale: float) -> None:
     """The numbers are every fourth of what its `ROPE_INIT_FUNCTIONS` give (5.24)."""
-    asked = turning({"rope_theta": BASE, "original_max_position_embeddings": 2048, **parameters}, 64)
+    asked = turning({"rope_theta": BASE, "original_max_position_embeddings": 2048, **parameters}, 64, None)
     assert asked is not None
     np.testing.assert_allclose(asked.periods[::4], periods, rtol=1e-4)
     assert asked.scale == pytest.approx(scale)
@@ -195,7 +195,7 @@ def test_scaling_that_a_class_does_not_know_is_put_in_and_told(tmp_path: Path, s
     rewrite(folder, lambda config: config.update(rope_parameters={"rope_theta": 10_000.0, **scaling}))
     model, config, notes = read_model(folder, "float32")
     [[first, _]] = placed(model, config).values()
-    wanted = turning(rope_by_type(config)[""], first.module.dims)
+    wanted = turning(rope_by_type(config)[""], first.dims, None)
     assert wanted is not None
     assert turning_of(first.module).is_like(wanted)
     assert "rotary positions of 2 layers follow config.json, which mlx-lm reads in part" in notes

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mlx_vlm import utils
 from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
 from mlx_server.schemas.messages import CpuDtype
 from mlx_server.workers.engine import platform
+from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.file_tokenizers import like_its_file, tokenizer_in
 from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.engine.rope import put_right
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.handlers.base import ModelLoadError
 
@@ -23,7 +28,7 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
     if "model_file" in config:
         raise ModelLoadError(f"{folder} has its model's code in a file of its own, which is never run")
     try:
-        with remote_code_refused():
+        with remote_code_refused(), config_changed(suited(config)):
             model = load_model(folder, lazy=True, trust_remote_code=False)
             processor, unlike = read_processor(folder, model)
     # An unsupported architecture is a ValueError, a broken file anything.
@@ -33,8 +38,20 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
         raise ModelLoadError(f"{folder} is a {config.get('model_type')}, which does not write text")
     if is_diffusion_model(model, {}):
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
+    turned = put_right(model.language_model, config)
     model, notes = platform.suit_weights(model, cpu_dtype)
-    return model, processor, config, [*unlike, *notes]
+    return model, processor, config, [*turned, *unlike, *notes]
+
+
+@contextlib.contextmanager
+def config_changed(changes: Mapping[str, Any]) -> Iterator[None]:
+    """Within this, mlx-vlm's `load_model` finds other values in a config: it can't be given any (0.7.10)."""
+    found = utils.load_config
+    utils.load_config = lambda *args, **options: {**found(*args, **options), **changes}
+    try:
+        yield
+    finally:
+        utils.load_config = found
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""Which of a config's keys no code ever looks at: a model may compute something else than its config asks for.
+
+The sources of mlx-lm and mlx-vlm are read, not imported, so that a model can be judged where there is no MLX.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mlx_server.workers.harmless_keys import HARMLESS, HARMLESS_PARTS, READ_HERE
+from mlx_server.workers.known_types import Library, folders, remapping
+
+LONGEST = 40
+"""Characters of a value that are shown."""
+
+PARTS = ("text_config", "vision_config", "audio_config")
+"""The configs inside a config. mlx-lm's models are of the first alone."""
+
+
+def unread_keys(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
+    """The keys, with the path to them, that say something and are neither looked at by the library's class nor known to
+    be harmless, and their values; none where the library has no such class."""
+    names = mentioned(library, str(config.get("model_type")))
+    if not names:
+        return {}
+    parts = {f"{part}.": config[part] for part in PARTS if isinstance(config.get(part), Mapping)}
+    if library == "mlx_lm":
+        parts = {path: part for path, part in parts.items() if path == "text_config."}
+    return {
+        f"{path}{name}": value
+        for path, part in {"": config, **parts}.items()
+        for name, value in part.items()
+        if name not in names and says_something(value) and not is_harmless(name) and name not in PARTS
+    }
+
+
+def unusual(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
+    """Those of the unread keys whose values are not the ones that transformers has for the type where a config says
+    nothing: those a class may take for granted. None of a type that it does not know."""
+    usual = usual_config(str(config.get("model_type")))
+    unread = unread_keys(config, library)
+    return {path: value for path, value in unread.items() if usual and value != at(usual, path)}
+
+
+@cache
+def usual_config(model_type: str) -> Mapping[str, Any]:
+    """A type's config where nothing is said."""
+    from transformers import CONFIG_MAPPING
+
+    if model_type not in CONFIG_MAPPING:
+        return {}
+    found: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
+    return found
+
+
+def at(config: Mapping[str, Any], path: str) -> Any:
+    """The value at a path as `unread_keys` writes it."""
+    part, _, name = path.rpartition(".")
+    inner = config.get(part) if part else config
+    return inner.get(name) if isinstance(inner, Mapping) else None
+
+
+def note(config: Mapping[str, Any], library: Library) -> list[str]:
+    """What to say of a model when it is loaded."""
+    found = unusual(config, library)
+    if not found:
+        return []
+    said = ", ".join(f"{name}: {short(value)}" for name, value in sorted(found.items()))
+    return [f"config.json says what {library} does not look at, so answers may differ ({said})"]
+
+
+def short(value: object) -> str:
+    """A value in few characters."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def says_something(value: object) -> bool:
+    """Whether a value could change what is computed; what is off or empty is most often a class's only way."""
+    return value not in (None, False, "", 0, 0.0) and value != [] and value != {}
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a key is read by this server, or known to change no answer."""
+    return name in READ_HERE or name in HARMLESS or any(part in name for part in HARMLESS_PARTS)
+
+
+@cache
+def mentioned(library: Library, model_type: str) -> frozenset[str]:
+    """What the source of a type's class mentions, with what it imports of its package; empty if there is none."""
+    name = remapping(library).get(model_type, model_type)
+    starts = [folder / "models" / name for folder in folders(library)]
+    first = [file for start in starts for file in (*start.glob("*.py"), start.with_suffix(".py"))]
+    seen: set[Path] = set()
+    names: set[str] = set()
+    waiting = [file for file in first if file.is_file()]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            names.update(names_in(tree))
+            waiting += imported(tree, file)
+    return frozenset(names)
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    """Attributes and strings that code mentions. A field that a class only declares is none: nobody reads it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+def imported(tree: ast.AST, file: Path) -> Iterator[Path]:
+    """The files of the same package that a file imports from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            inside = [base / alias.name for alias in node.names]
+            yield from (place for place in (base, *inside) for place in modules(place))
+
+
+def modules(place: Path) -> list[Path]:
+    """The files of what is imported by this path."""
+    return [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
