@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 FOLDERS := app queue schemas workers
 CLIENTS := .venv-clients
+REFERENCE := .venv-reference
 NODE := tests/clients/node
 
 # Which Python makes the environment: the first of these that fits, or the one named with PYTHON=...
@@ -21,7 +22,7 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents conformance bench bench-peers format clean blas typed clients node
+.PHONY: help run test check agents conformance fidelity bench bench-peers format clean blas typed clients node
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,10 @@ agents: $(VENV)/.installed-dev blas ## Have real coding agents work with this se
 conformance: $(VENV)/.installed-dev blas ## Run other people's suites against this server; names of some in ARGS=...
 	$(BIN)/python tests/conformance/run.py $(ARGS)
 
+fidelity: $(VENV)/.installed-dev $(REFERENCE)/.installed ## Compare what models compute with transformers, and write docs/models.md
+	cd tests/fidelity && ../../$(REFERENCE)/bin/python reference.py $(ARGS)
+	$(BIN)/python tests/fidelity/report.py
+
 bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...
 	$(BIN)/python bench/run.py $(ARGS)
 
@@ -61,7 +66,7 @@ format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 clients: $(CLIENTS)/.installed node ## Install the client libraries that the tests and the notebooks use
 
 clean: ## Remove the environment and everything that was generated (cached models stay)
-	rm -rf $(VENV) $(CLIENTS) .agents .conformance $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(REFERENCE) .agents .conformance $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:
@@ -106,6 +111,11 @@ $(VENV)/.installed-bench: $(VENV)/.installed-dev
 $(CLIENTS)/.installed: tests/clients/python/requirements.txt | $(VENV)/.installed-dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CLIENTS)
 	$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python -r $<
+	@touch $@
+
+$(REFERENCE)/.installed: tests/fidelity/requirements.txt | $(VENV)/.installed-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(REFERENCE)
+	$(BIN)/uv pip install --quiet --python $(REFERENCE)/bin/python -r $<
 	@touch $@
 
 node:

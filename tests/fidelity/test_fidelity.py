@@ -1,0 +1,30 @@
+"""Models are computed as transformers computes them, or the server says what differs."""
+
+from pathlib import Path
+
+import pytest
+from fidelity.outcomes import outcomes
+from fidelity.report import PAGE, rest, row, types
+
+pytestmark = pytest.mark.model
+
+
+COMMON = """
+    cohere2 deepseek_v3 ernie4_5_moe exaone4 gemma2 gemma3_text glm gpt_neox granitemoehybrid jamba lfm2 llama
+    ministral3 mistral mixtral olmo3 phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next smollm3 starcoder2
+    """.split()  # noqa: SIM905 - a list would have a line for each
+"""Of each kind of difference one at least; `make fidelity` takes all types."""
+
+
+@pytest.mark.parametrize("model_type", COMMON)
+def test_nothing_differs_silently(model_type: str, tmp_path: Path) -> None:
+    found = list(outcomes(model_type, tmp_path))
+    assert [one for one in found if one.state == "silent"] == []
+    page = PAGE.read_text()
+    assert row(model_type, found) in page
+    for line in rest(model_type, found):
+        assert line in page
+
+
+def test_enough_is_compared() -> None:
+    assert len(types()) >= 60
