@@ -23,6 +23,10 @@ MARKS = {"good": "[green]ok[/]", "notice": "[yellow]look[/]", "bad": "[red]bad[/
 
 
 def doctor(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Look at a model too: its folder or .gguf file, or its name.", show_default=False),
+    ] = None,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where converted models are kept.", envvar="MLX_SERVER_CACHE_DIR")
     ] = None,
@@ -34,7 +38,8 @@ def doctor(
         bool, typer.Option(help="Offer to raise the Mac's limit of wired memory; asks before anything is done.")
     ] = True,
 ) -> None:
-    """Look at this machine: is MLX there, is it fast, is there room for models?
+    """Look at this machine: is MLX there, is it fast, is there room for models? And at a model: can it be served, and
+    will its answers be what its config asks for?
 
     Ends with code 1 if something is bad.
     """
@@ -43,6 +48,11 @@ def doctor(
 
     facts = gather(cache_dir or default_cache_dir(), data_dir or default_data_dir())
     findings = examine(facts)
+    if model is not None:
+        from mlx_server.app.doctor.model_findings import examine_model
+        from mlx_server.app.models_cli import model_named
+
+        findings += examine_model(model_named(model, data_dir))
     if as_json:
         Console(soft_wrap=True).print_json(data=[asdict(finding) for finding in findings])
     else:

@@ -63,7 +63,7 @@ def show(
     from mlx_server.app.catalog.tables import lines_of, object_of
     from mlx_server.app.console import table_console
 
-    found = model_in_folder(Path(model)) if Path(model).exists() else model_called(model, data_dir)
+    found = model_named(model, data_dir)
     if unread:
         show_unread(found, as_json=as_json)
         return
@@ -131,6 +131,11 @@ def look_around(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool
     gone = {row.name for row in scan.gone}
     models = {row.name: row for row in [*known, *scan.found] if row.name not in gone}
     return sorted(models.values(), key=lambda row: row.name), scan
+
+
+def model_named(model: str, data_dir: Path | None) -> ModelRow:
+    """The model in a folder or file, or of a name. Ends the command if there is none."""
+    return model_in_folder(Path(model)) if Path(model).exists() else model_called(model, data_dir)
 
 
 def model_in_folder(path: Path) -> ModelRow:

@@ -1,8 +1,10 @@
 """`mlx-server doctor` on this machine."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,3 +72,22 @@ def test_memory_limits_are_raised_only_if_the_person_says_so(wanted: bool, monke
     assert ran == ([["/usr/bin/sudo", "/usr/sbin/sysctl", *settings]] if wanted else [])
     offer_wired_limit(facts, [Finding("wired memory", Verdict.GOOD, "the GPU may hold 29 GB")])
     assert len(asked) == 1
+
+
+@pytest.mark.model
+def test_a_model_is_looked_at_too(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    def found(folder: Path) -> list[tuple[str, str, str]]:
+        done = run("--json", folder)
+        rows = [row for row in json.loads(done.stdout) if row["what"] in ("model", "config.json")]
+        return [(row["what"], row["verdict"], row["found"]) for row in rows]
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    assert ("model", "good", "llama, served with --model-type lm") in found(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
+    assert ("config.json", "notice", "final_logit_softcapping is 30.0, and nobody looks at it") in found(folder)
+    (folder / "tokenizer.json").unlink()
+    [(what, verdict, why)] = [row for row in found(folder) if row[0] == "model"]
+    assert (what, verdict) == ("model", "bad")
+    assert "tokenizer" in why

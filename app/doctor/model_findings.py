@@ -1,0 +1,55 @@
+"""The doctor's judgments of a model on disk, which is not loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from mlx_server.app.catalog.model_facts import MODEL_TYPES
+from mlx_server.app.catalog.unread import UnreadKey, unread_of
+from mlx_server.app.doctor.findings import Finding, Verdict
+from mlx_server.app.fleet.errors import NotServable
+from mlx_server.app.fleet.kinds import check, served_as
+from mlx_server.app.registry.rows import ModelRow
+
+SERVED = "served with --model-type"
+
+
+def examine_model(row: ModelRow) -> list[Finding]:
+    """Whether it can be served, and what of its config nobody looks at."""
+    return [*served(row), *unread(row)]
+
+
+def served(row: ModelRow) -> Iterator[Finding]:
+    """The kind that it is, or why it can't be served."""
+    if row.path is None:
+        yield Finding(
+            "model", Verdict.NOTICE, f"{row.name} is not on this machine", "It is fetched when it is first used."
+        )
+    elif row.type not in MODEL_TYPES:
+        yield Finding("model", Verdict.BAD, f"{row.name} is of the kind {row.type.value}, which is not served")
+    else:
+        try:
+            check(row.path, served_as(row.name, row.type))
+        except NotServable as error:
+            yield Finding("model", Verdict.BAD, str(error))
+        else:
+            yield Finding("model", Verdict.GOOD, f"{row.architecture}, {SERVED} {MODEL_TYPES[row.type]}")
+
+
+def unread(row: ModelRow) -> Iterator[Finding]:
+    """Keys with values that are not the usual ones for the type, each by itself."""
+    keys = unread_of(row) if row.path is not None else []
+    odd = [key for key in keys if key.value != key.usual]
+    for key in odd:
+        yield Finding(
+            "config.json", Verdict.NOTICE, told(key), "Its answers may differ from those it was trained to give."
+        )
+    if keys and not odd:
+        yield Finding("config.json", Verdict.GOOD, "what nobody looks at has the values that are usual for its type")
+
+
+def told(key: UnreadKey) -> str:
+    """A key in words."""
+    usual = "" if key.usual is None else f"; usual for its type: {json.dumps(key.usual)}"
+    return f"{key.key} is {json.dumps(key.value)}, and nobody looks at it{usual}"
