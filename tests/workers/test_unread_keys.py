@@ -24,7 +24,16 @@ LLAMA: dict[str, Any] = {"model_type": "llama", "hidden_size": 64, "hidden_act":
         ({"hidden_act": "gelu"}, ["hidden_act"]),
         ({"final_logit_softcapping": 30.0}, ["final_logit_softcapping"]),
         ({"final_logit_softcapping": None, "use_qk_norm": False}, []),
-        ({"router_aux_loss_coef": 0.1, "attention_dropout": 0.1, "bos_token_id": 1, "transformers_version": "5"}, []),
+        (
+            {
+                "_gguf_architecture": "llama",
+                "router_aux_loss_coef": 0.1,
+                "attention_dropout": 0.1,
+                "bos_token_id": 1,
+                "transformers_version": "5",
+            },
+            [],
+        ),
         ({"sliding_window": 100, "rope_parameters": {"rope_theta": 1.0}}, []),
     ],
     ids=["as usual", "another activation", "an unknown key", "switched off", "harmless", "read here"],
