@@ -49,6 +49,21 @@ def thread() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+@pytest.fixture
+def new(folder: Path, thread: ThreadPoolExecutor) -> Iterator[Callable[[], Lease]]:
+    """Makes leases; none of them keeps the thread waiting once a test has ended, however it has."""
+    made: list[Lease] = []
+
+    def make() -> Lease:
+        made.append(Lease(folder))
+        return made[-1]
+
+    yield make
+    for lease in made:
+        lease.stop()
+        lease.release()
+
+
 # --- between processes ---
 
 
@@ -101,8 +116,8 @@ def test_children_of_the_holder_do_not_inherit_the_lease(folder: Path) -> None:
 # --- one at a time ---
 
 
-def test_the_turn_is_kept_until_it_is_given_back(folder: Path, thread: ThreadPoolExecutor) -> None:
-    mine, other = Lease(folder), Lease(folder)
+def test_the_turn_is_kept_until_it_is_given_back(new: Callable[[], Lease], thread: ThreadPoolExecutor) -> None:
+    mine, other = new(), new()
     assert mine.acquire()
     assert mine.acquire(), "whoever has it may ask again"
     assert (mine.held, mine.wanted, other.held) == (True, False, False)
@@ -114,8 +129,10 @@ def test_the_turn_is_kept_until_it_is_given_back(folder: Path, thread: ThreadPoo
     assert (mine.held, other.held, other.wanted) == (False, True, False)
 
 
-def test_whoever_waits_comes_before_the_one_that_just_had_its_turn(folder: Path, thread: ThreadPoolExecutor) -> None:
-    mine, other = Lease(folder), Lease(folder)
+def test_whoever_waits_comes_before_the_one_that_just_had_its_turn(
+    new: Callable[[], Lease], thread: ThreadPoolExecutor
+) -> None:
+    mine, other = new(), new()
     for _ in range(20):
         assert mine.acquire()
         waiting = thread.submit(other.acquire)
@@ -133,9 +150,9 @@ def test_whoever_waits_comes_before_the_one_that_just_had_its_turn(folder: Path,
 
 
 def test_waiting_ends_when_it_is_stopped_and_leaves_the_lease_to_others(
-    folder: Path, thread: ThreadPoolExecutor
+    new: Callable[[], Lease], thread: ThreadPoolExecutor
 ) -> None:
-    holder, stopped, third = Lease(folder), Lease(folder), Lease(folder)
+    holder, stopped, third = new(), new(), new()
     assert holder.acquire()
     waiting = thread.submit(stopped.acquire)
     wait_for(lambda: holder.wanted)
@@ -158,17 +175,19 @@ def test_a_turn_that_has_begun_may_end_after_a_stop(folder: Path) -> None:
 # --- the files ---
 
 
-def test_files_that_were_tidied_away_split_nobody(folder: Path, thread: ThreadPoolExecutor) -> None:
-    mine = Lease(folder)
+def test_files_that_were_tidied_away_split_nobody(
+    folder: Path, new: Callable[[], Lease], thread: ThreadPoolExecutor
+) -> None:
+    mine = new()
     assert mine.acquire()
-    waiter = Lease(folder)
+    waiter = new()
     waiting: Future[bool] = thread.submit(waiter.acquire)
     wait_for(lambda: mine.wanted)
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
     assert mine.wanted, "whoever has the turn can't know who waits"
-    newcomer = Lease(folder)
+    newcomer = new()
     assert newcomer.acquire()
     mine.release()
     again: Future[bool] = thread.submit(mine.acquire)
