@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -29,7 +30,13 @@ def knows(library: Library, config: Mapping[str, Any]) -> bool:
     name = str(config.get("model_type"))
     if library == "mlx_vlm":
         name = name.lower()
-    return remapping(library).get(name, name) in modules(library)
+    name = remapping(library).get(name, name)
+    return name in modules(library) or hooked(library, name)
+
+
+def hooked(library: Library, name: str) -> bool:
+    """Whether something that is hooked into Python's imports brings an architecture of one's own."""
+    return any(finder.find_spec(f"{library}.models.{name}", []) is not None for finder in sys.meta_path)
 
 
 @cache

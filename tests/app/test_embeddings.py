@@ -146,7 +146,7 @@ def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
 
 
 def test_model_that_makes_no_embeddings_says_so_without_being_asked() -> None:
-    client = TestClient(create_app(Settings(models=(ModelSettings("any", "rerank"),), response_store="off")))
+    client = TestClient(create_app(Settings(models=(ModelSettings("any/model", "rerank"),), response_store="off")))
     error = client.post(EMBEDDINGS, json={"input": "a"}).json()["error"]
     assert error["param"] == "model"
     assert error["message"] == "This model (rerank) makes no embeddings. It answers POST /v1/rerank or /v1/score."

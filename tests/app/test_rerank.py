@@ -100,7 +100,7 @@ def test_one_text_meets_all_and_many_meet_in_pairs(
 
 @pytest.mark.parametrize("path", [RERANK, SCORE])
 def test_model_that_does_not_score_says_so(path: str) -> None:
-    client = TestClient(create_app(Settings(models=(ModelSettings("any", "rerank"),), response_store="off")))
+    client = TestClient(create_app(Settings(models=(ModelSettings("any/model", "rerank"),), response_store="off")))
     refused = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
     assert path in refused.json()["error"]["message"]
 
