@@ -64,6 +64,17 @@ def new(folder: Path, thread: ThreadPoolExecutor) -> Iterator[Callable[[], Lease
         lease.release()
 
 
+def wait_for_waiting(lease: Lease) -> None:
+    """Until somebody waits for this one's turn, and does not only look whether it is free."""
+    seen: list[bool] = []
+
+    def again() -> bool:
+        seen.append(lease.wanted)
+        return seen[-2:] == [True, True]
+
+    wait_for(again)
+
+
 # --- between processes ---
 
 
@@ -96,7 +107,7 @@ def test_one_that_is_killed_while_it_waits_keeps_nobody_out(
     mine = Lease(folder)
     assert mine.acquire()
     waiting, _ = taker(TURN_S)
-    wait_for(lambda: mine.wanted)
+    wait_for_waiting(mine)
     waiting.kill()
     waiting.wait()
     assert not mine.wanted
@@ -122,7 +133,7 @@ def test_the_turn_is_kept_until_it_is_given_back(new: Callable[[], Lease], threa
     assert mine.acquire(), "whoever has it may ask again"
     assert (mine.held, mine.wanted, other.held) == (True, False, False)
     waiting = thread.submit(other.acquire)
-    wait_for(lambda: mine.wanted)
+    wait_for_waiting(mine)
     assert not waiting.done()
     mine.release()
     assert waiting.result(20)
@@ -136,7 +147,7 @@ def test_whoever_waits_comes_before_the_one_that_just_had_its_turn(
     for _ in range(20):
         assert mine.acquire()
         waiting = thread.submit(other.acquire)
-        wait_for(lambda: mine.wanted)
+        wait_for_waiting(mine)
         mine.release()
         again = thread.submit(mine.acquire)
         assert waiting.result(20)
@@ -155,7 +166,7 @@ def test_waiting_ends_when_it_is_stopped_and_leaves_the_lease_to_others(
     holder, stopped, third = new(), new(), new()
     assert holder.acquire()
     waiting = thread.submit(stopped.acquire)
-    wait_for(lambda: holder.wanted)
+    wait_for_waiting(holder)
     stopped.stop()
     assert waiting.result(20) is False
     assert stopped.acquire() is False
@@ -182,7 +193,7 @@ def test_files_that_were_tidied_away_split_nobody(
     assert mine.acquire()
     waiter = new()
     waiting: Future[bool] = thread.submit(waiter.acquire)
-    wait_for(lambda: mine.wanted)
+    wait_for_waiting(mine)
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
@@ -191,7 +202,7 @@ def test_files_that_were_tidied_away_split_nobody(
     assert newcomer.acquire()
     mine.release()
     again: Future[bool] = thread.submit(mine.acquire)
-    wait_for(lambda: newcomer.wanted)
+    wait_for_waiting(newcomer)
     assert not any((waiting.done(), again.done()))
     newcomer.release()
     first, second = (waiter, mine) if waiting in wait((waiting, again), 20, FIRST_COMPLETED).done else (mine, waiter)
