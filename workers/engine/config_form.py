@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mlx_server.workers.context_length import ORIGINAL
+
 NAMES = ("rope_theta", "rotary_emb_base", "global_rope_theta", "rope_global_base_freq")
 """What classes call the base of most layers."""
 
@@ -30,7 +32,6 @@ LETTERS = ("exaone4",)
 """Classes that want the pattern as a letter for each layer, L or G."""
 
 TIES = "tie_word_embeddings"
-ORIGINAL = "original_max_position_embeddings"
 STRETCHED = ("yarn", "llama3", "longrope")
 """Kinds of scaling that begin from the length of the first training."""
 

@@ -20,6 +20,7 @@ from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
 from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.model_files import read_tensors
 from mlx_server.workers.unread_keys import note
 
 DIFFERS = {
@@ -110,9 +111,7 @@ def untied(folder: Path, config: dict[str, Any]) -> dict[str, bool]:
     the embedding in its place, and drop it."""
     if TIES in config:
         return {}
-    files = (mx.load(str(file)) for file in folder.glob("model*.safetensors"))
-    names = (name for file in files if isinstance(file, dict) for name in file)
-    return {TIES: False} if any(name.endswith("lm_head.weight") for name in names) else {}
+    return {TIES: False} if any(name.endswith("lm_head.weight") for name in read_tensors(folder)) else {}
 
 
 def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> tuple[Any, list[str]]:

@@ -18,7 +18,8 @@ import numpy as np
 from mlx_lm.models.deepseek_v2 import DeepseekV2YarnRotaryEmbedding
 from mlx_lm.models.rope_utils import Llama3RoPE, SuScaledRoPE, YarnRoPE
 
-from mlx_server.workers.engine.config_form import ORIGINAL, rope_by_type, text_of
+from mlx_server.workers.context_length import ORIGINAL
+from mlx_server.workers.engine.config_form import rope_by_type, text_of
 
 LAYERS_OWN = "layer_rope_theta"
 """The key of configs that give each layer its base."""

@@ -47,7 +47,6 @@ class SentenceFiles:
     modes: tuple[str, ...] | None
     head: tuple[Dense | Normalize, ...]
     prompts: InputPrompts
-    max_tokens: int | None
     lower_case: bool
 
 
@@ -57,13 +56,11 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
     if (folder / "modules.json").is_file():
         transformer, pooling, head = read_modules(folder, read_json(folder / "modules.json"))
     settings = read_transformer_settings(transformer)
-    max_tokens = settings.get("max_seq_length")
     return SentenceFiles(
         transformer,
         pooling_modes(read_json(pooling / "config.json")) if (pooling / "config.json").is_file() else None,
         tuple(head),
         read_prompts(folder / "config_sentence_transformers.json"),
-        max_tokens if isinstance(max_tokens, int) and max_tokens > 0 else None,
         settings.get("do_lower_case") is True,
     )
 
