@@ -37,10 +37,10 @@ def test_notebook_of_embeddings_tells_meanings_apart(minilm_server: Server) -> N
 def test_notebook_of_retrieval_answers_from_the_pdf(minilm_server: Server, smollm2_server: Server) -> None:
     shown = run_notebook("rag_examples.ipynb", EMBEDDINGS=minilm_server, BASE=smollm2_server)
     for found in (
-        "built in 1874 by the engineer Ada Corrigan, and",
+        "A: The Brennick lighthouse was built in 1874",
         "A: The tower is 41 ",
         "A: The crossing takes 35 minutes",
-        "A: The last keeper is Tomas Wren",
+        "Tomas Wren, left the island in 1988",
         "Scored by: embedding_similarity",
         "Dogs are not allowed",
     ):
