@@ -136,7 +136,7 @@ def rm(
 
 async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: bool, as_json: bool) -> None:
     """Do what `rm` says. Ends the command if there is no such model, or the answer is no."""
-    from mlx_server.app.hub.removal import bytes_in, removable, remove
+    from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete
     from mlx_server.app.sizes import size
 
     registry = open_registry(data_dir)
@@ -145,7 +145,8 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
         row = next((row for row in rows if row.name == name), None)
         if row is None:
             fail(f"There is no model {name!r}. `mlx-server models list` shows those that there are.")
-        files = None if keep_files else removable(row, rows)
+        others = [Path(other.path) for other in rows if other.name != name and other.path]
+        files = deletable(Path(row.path), others) if row.path and not keep_files else None
         freed = bytes_in(files) if files else 0
         if files and not yes:
             typer.confirm(f"Delete {size(freed)} in {files}?", abort=True, err=True)
@@ -154,7 +155,7 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
         registry.close()
     if files:
         try:
-            remove(files)
+            delete(files)
         except OSError as error:
             fail(f"{name} is forgotten, but {files} can't be deleted: {error.strerror}")
     if as_json:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from mlx_server.schemas.messages import Load, Loading, MlxMemory, ModelFacts
-from mlx_server.workers.handlers.base import Handler, ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.handlers.base import Handler
 from mlx_server.workers.lease import Turns, Unshared
 from mlx_server.workers.sequence import Key, Produced, Sequence
 from mlx_server.workers.stopwatch import Stopwatch

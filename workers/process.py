@@ -38,8 +38,9 @@ from mlx_server.schemas.messages import (
 )
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.engine_thread import EngineThread
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers import make_handler
-from mlx_server.workers.handlers.base import AnswerStream, Handler, ModelLoadError
+from mlx_server.workers.handlers.base import AnswerStream, Handler
 from mlx_server.workers.lease import LeaseError, make_lease
 from mlx_server.workers.preparing import Preparing
 from mlx_server.workers.questions import Questions

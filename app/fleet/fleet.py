@@ -10,16 +10,16 @@ from typing import Any
 
 from anyio import to_thread
 
+from mlx_server.app.catalog.delete_files import deletable, delete
 from mlx_server.app.config_file import ConfigError
 from mlx_server.app.deployment import CANNOT_BE_SERVED, Deployment
 from mlx_server.app.fleet.catalogue import Catalogue, Known
 from mlx_server.app.fleet.errors import FleetError, ModelConfigured, ModelNotFound, ModelNotLoaded
 from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
 from mlx_server.app.fleet.keeper import SERVED, Keeper
-from mlx_server.app.fleet.kinds import configured_type
+from mlx_server.app.fleet.kinds import configured_type, path_of
 from mlx_server.app.fleet.ledger import Ledger
 from mlx_server.app.fleet.load_order import WaitingLoad
-from mlx_server.app.fleet.model_files import remove_files as remove_model_files
 from mlx_server.app.fleet.registered import Registered
 from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.fleet.room import Room
@@ -190,7 +190,16 @@ class Fleet:
         others = [one.settings for one in self.deployments]
         if self._registered is not None:
             others += [one.settings for one in self._registered.known]
-        return remove_files and await to_thread.run_sync(remove_model_files, deployment.settings, others, self.settings)
+        return remove_files and await to_thread.run_sync(self._delete_files, deployment.settings, others)
+
+    def _delete_files(self, model: ModelSettings, others: list[ModelSettings]) -> bool:
+        path = path_of(model)
+        kept = filter(None, map(path_of, others))
+        target = None if path is None else deletable(path, kept, self.settings.models_dir)
+        if target is None:
+            return False
+        delete(target)
+        return True
 
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on; the models that are configured must be the same."""

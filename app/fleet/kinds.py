@@ -32,6 +32,16 @@ def folder_of(path: str) -> Path | None:
         raise NotServable(str(error)) from None
 
 
+def path_of(settings: ModelSettings) -> Path | None:
+    """A model's files, as far as they are on this machine."""
+    if settings.type == "scripted":
+        return None
+    try:
+        return folder_of(settings.path)
+    except NotServable:
+        return None
+
+
 def read(settings: ModelSettings) -> ModelOnDisk | None:
     """What the model's files say; None if they are not, or not all, on this machine. Raises NotServable."""
     if settings.type == "scripted":

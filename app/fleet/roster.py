@@ -11,8 +11,7 @@ from mlx_server.app.deployment import SHUTTING_DOWN, Deployment
 from mlx_server.app.fleet import names
 from mlx_server.app.fleet.catalogue import Catalogue, Known
 from mlx_server.app.fleet.keeper import Keeper
-from mlx_server.app.fleet.kinds import resolve
-from mlx_server.app.fleet.model_files import where
+from mlx_server.app.fleet.kinds import path_of, resolve
 from mlx_server.app.fleet.registered import Registered
 from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.queue.errors import QueueClosed
@@ -145,5 +144,5 @@ def without_twins(models: Sequence[Known], stays: Callable[[Known], bool]) -> li
 
 def place_of(model: Known) -> Path | None:
     """Where a model's files are, links resolved; None if they are not on this machine."""
-    folder = where(model.settings)
+    folder = path_of(model.settings)
     return None if folder is None else folder.resolve()

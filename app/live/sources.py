@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from mlx_server.app.download_state import download_state
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.keys import KeyRing
 from mlx_server.app.live.station import Station, Watch
 from mlx_server.app.machine.meter import Meter
-from mlx_server.app.routes.impetus_models import state_of
 from mlx_server.schemas.live import LiveEvent, ModelStatus
 
 
@@ -20,7 +20,7 @@ def make_station(keys: KeyRing, meter: Meter, fleet: Fleet, downloads: Downloads
     return Station(
         keys,
         meter,
-        snapshot=lambda: [*statuses(fleet), *(state_of(one) for one in downloads.all() if one.live)],
+        snapshot=lambda: [*statuses(fleet), *(download_state(one) for one in downloads.all() if one.live)],
         queues=lambda: {deployment.name: deployment.queue for deployment in fleet.deployments},
         watches=[watch_models(fleet), watch_downloads(downloads)],
     )
@@ -59,6 +59,6 @@ def watch_downloads(downloads: Downloads) -> Watch:
     """Tells how far downloads are."""
 
     def watch(tell: Callable[[LiveEvent], None]) -> Callable[[], None]:
-        return downloads.watch(lambda download: tell(state_of(download)))
+        return downloads.watch(lambda download: tell(download_state(download)))
 
     return watch

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.download_state import download_state
 from mlx_server.app.fleet.hub_cache import snapshot
 from mlx_server.app.fleet.names import NAME_RULE, is_name
 from mlx_server.app.hub.categories import ALL, WORDS, Category
 from mlx_server.app.hub.discovery import Hub
-from mlx_server.app.hub.download import Download
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installing import Installer
 from mlx_server.app.hub.model import HubModel, people_count
@@ -137,7 +137,7 @@ async def download(request: Request) -> Response:
 
 async def downloads(request: Request) -> Response:
     """All downloads since there is a registry."""
-    return json_answer(schemas.DownloadList([state_of(one) for one in downloads_of(request).all()]))
+    return json_answer(schemas.DownloadList([download_state(one) for one in downloads_of(request).all()]))
 
 
 async def one_download(request: Request) -> Response:
@@ -147,36 +147,16 @@ async def one_download(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """How far it is."""
-    return json_answer(state_of(downloads_of(request).get(request.path_params["id"])))
+    return json_answer(download_state(downloads_of(request).get(request.path_params["id"])))
 
 
 @operator_only
 async def cancel(request: Request) -> Response:
     """End it; what has arrived is kept for the next start."""
-    return json_answer(state_of(await downloads_of(request).cancel(request.path_params["id"])))
+    return json_answer(download_state(await downloads_of(request).cancel(request.path_params["id"])))
 
 
 def downloads_of(request: Request) -> Downloads:
     """The server's downloads."""
     found: Downloads = request.app.state.downloads
     return found
-
-
-def state_of(download: Download) -> schemas.DownloadState:
-    """As clients read it."""
-    row, speed, rest = download.row, download.bytes_per_s, download.eta_s
-    return schemas.DownloadState(
-        download_id=row.id,
-        model_id=row.hub_id,
-        name=row.name,
-        status=row.status,
-        progress_percent=round(download.percent, 1),
-        done_bytes=row.done_bytes,
-        total_bytes=row.total_bytes,
-        bytes_per_second=None if speed is None else round(speed),
-        eta_seconds=None if rest is None else round(rest, 1),
-        error=row.error,
-        auto_load=row.auto_load,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )

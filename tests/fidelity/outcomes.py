@@ -15,7 +15,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from safetensors.numpy import save_file
 
 from mlx_server.workers.engine.loading import read_model
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 CASES = Path(__file__).parent / "cases"
 CHUNK = 100

@@ -8,7 +8,8 @@ import pytest
 from mlx_server.schemas.generation import GenerationRequest
 from mlx_server.schemas.messages import Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.engine_thread import UNREAD_STEPS, EngineThread
-from mlx_server.workers.handlers.base import AnswerStream, ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.handlers.base import AnswerStream
 from mlx_server.workers.sequence import Key, Produced, Sequence, Token
 
 SPEC = Load("fake", "fake", 4, 512, "/nowhere")

@@ -13,7 +13,7 @@ from mlx_lm.tuner.utils import load_adapters
 
 from mlx_server.workers.adapter_folder import CONFIG, NO_ADAPTER, find_adapter
 from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.errors import one_line
 
 WEIGHTS = "adapters.safetensors"
 REMOVABLE = ("lora", "dora")

@@ -12,7 +12,7 @@ from mlx_server.workers.encoder_types import is_classifier, padding_id
 from mlx_server.workers.engine.computation import Item, Rows
 from mlx_server.workers.engine.embedding import Compute
 from mlx_server.workers.engine.encoders import padded
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 
 def check_labels(config: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.speculative import SpeculativeEngine
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 DRAFTS_SHARE = 8
 """One part in so many of the prefix cache's memory is for what a draft model has read."""

@@ -16,7 +16,7 @@ from mlx_server.workers.engine.computation import Item, Rows
 from mlx_server.workers.engine.encoders import padded, read_weights
 from mlx_server.workers.engine.pooling import normalised, pool
 from mlx_server.workers.engine.sentence_files import Dense, Normalize, SentenceFiles, read_json
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 HiddenStates = Callable[[Several[Item]], tuple[mx.array, mx.array]]
 """A batch's last hidden states [B, L, D] and their mask [B, L], 1 for a token; padding is on the right."""

@@ -11,8 +11,7 @@ from mlx_server.workers.encoder_types import ARCHITECTURES, SIGHTED, model_type,
 from mlx_server.workers.engine.embedder import HiddenStates, encoder_states
 from mlx_server.workers.engine.encoders import caveats, import_architecture, read_encoder
 from mlx_server.workers.engine.input_texts import InputTexts
-from mlx_server.workers.engine.resolve import one_line
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 
 if TYPE_CHECKING:
     from mlx_server.workers.engine.sighted.family import SightedInputs

@@ -22,9 +22,8 @@ from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.gelu import with_exact_gelu
 from mlx_server.workers.engine.half_masks import with_finite_masks
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.sentence_files import read_json
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.model_files import visible, weight_files
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.encoders import padded
-from mlx_server.workers.engine.resolve import one_line
+from mlx_server.workers.errors import one_line
 
 INNER = ("model", "language_model.model", "backbone", "transformer")
 """Where models keep all that comes before the output layer."""

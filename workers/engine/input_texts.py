@@ -17,9 +17,8 @@ from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.framed_text import FramedText, owners
 from mlx_server.workers.engine.input_lengths import lengths_of, too_long
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.slow_tokenizer import SlowTokenizer
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 
 TOGETHER = 64
 """Texts that are tokenised at a time: what tokenizers tell of a text is many times as large as its tokens."""

@@ -19,7 +19,7 @@ from mlx_server.workers.engine.embedder import HiddenStates
 from mlx_server.workers.engine.embedding import Compute
 from mlx_server.workers.engine.input_texts import InputTexts, Room, kept_of_document
 from mlx_server.workers.engine.pooling import last
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 BEFORE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlx_server.workers.encoder_types import MANY_VECTORS
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 
 class MakesVectorPerToken(ModelLoadError):  # noqa: N818 - named for what it says

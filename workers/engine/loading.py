@@ -17,9 +17,8 @@ from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.config_form import TIES, derived, suited, text_of
 from mlx_server.workers.engine.conversion_notes import read_notes
 from mlx_server.workers.engine.file_tokenizers import like_its_file
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.model_files import read_tensors
 from mlx_server.workers.unread_keys import note
 

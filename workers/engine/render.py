@@ -12,7 +12,6 @@ from jinja2.exceptions import TemplateSyntaxError
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, Media, Message, Template, ToolUse
 from mlx_server.workers.engine.media_support import MediaSupport
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.segments import SegmentedTokenizer
 from mlx_server.workers.engine.templates.arguments import KWARGS, Arguments, Settled
 from mlx_server.workers.engine.templates.content import ContentForm
@@ -36,6 +35,7 @@ from mlx_server.workers.engine.templates.kinds import (
 )
 from mlx_server.workers.engine.templates.sandbox import Sandbox
 from mlx_server.workers.engine.templates.tools import Knowledge, describe, openai_tools, with_description
+from mlx_server.workers.errors import one_line
 
 if TYPE_CHECKING:
     from mlx_server.workers.engine.vision.inputs import MediaInputs

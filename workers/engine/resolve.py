@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_server.schemas.messages import Loading
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.gguf import GgufError, convert_gguf
-from mlx_server.workers.handlers.base import ModelLoadError
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubError
 from mlx_server.workers.hub.snapshot import fetch
@@ -39,8 +39,3 @@ def download(repo_id: str, report: Callable[[Loading], None]) -> Path:
         return fetch(repo_id, HubAccess.from_environment(), lambda done, total: report(Loading(phase, done, total)))
     except HubError as error:
         raise ModelLoadError(str(error)) from None
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message, on one line."""
-    return " ".join(str(error).split())[:500] or type(error).__name__

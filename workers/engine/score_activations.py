@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlx_server.workers.engine.sentence_files import read_json
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 Activation = Callable[[float], float]
 """From a pair's logit to its score."""

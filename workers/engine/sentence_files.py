@@ -14,7 +14,7 @@ from typing import Any
 from mlx_server.workers.engine.input_prompts import InputPrompts
 from mlx_server.workers.engine.late_interaction import MakesVectorPerToken
 from mlx_server.workers.engine.pooling import MODES
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 OLD_KEYS = {
     "pooling_mode_cls_token": "cls",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.file_limits import file_limits_kept
-from mlx_server.workers.handlers.base import Handler, ModelLoadError
+from mlx_server.workers.handlers.base import Handler
 
 NO_MLX_VLM = "models that look at pictures need mlx-vlm: pip install 'mlx-server[vlm]'"
 

@@ -28,10 +28,6 @@ DECODERS = 2
 """How many requests have their files decoded at a time."""
 
 
-class ModelLoadError(Exception):
-    """Raised when a model can't be served; the message is one line for the person who started the server."""
-
-
 class AnswerStream(Protocol):
     """One sequence's tokens as parts of an answer. Lives on the event loop's thread.
 

@@ -29,7 +29,8 @@ from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.sentence_files import read_sentence_files
 from mlx_server.workers.engine.sighted.family import SightedInputs
 from mlx_server.workers.engine.trial_picture import trial_picture
-from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.computing import ComputingHandler
 from mlx_server.workers.sequence import Sequence
 

@@ -27,13 +27,13 @@ from mlx_server.workers.engine.prefix_files import PrefixFiles
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.probe import Batching, probe
 from mlx_server.workers.engine.reading import can_cut
-from mlx_server.workers.engine.resolve import one_line, resolve
+from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.scoring import EchoingEngine
 from mlx_server.workers.engine.sequential import SequentialEngine
 from mlx_server.workers.engine.states_room import share_out
 from mlx_server.workers.engine.text_embedding import embedding_beside
 from mlx_server.workers.engine.warm_up import warm_up
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
 from mlx_server.workers.sequence import Broken, Sequence
 

@@ -23,7 +23,7 @@ from mlx_server.workers.engine.loading import evaluate, read_model
 from mlx_server.workers.engine.outcomes import Relevance
 from mlx_server.workers.engine.resolve import resolve
 from mlx_server.workers.engine.score_activations import Activation, read_activation
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.computing import ComputingHandler
 from mlx_server.workers.sequence import Sequence
 

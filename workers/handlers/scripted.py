@@ -18,7 +18,7 @@ from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, P
 from mlx_server.schemas.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.context_length import shortest
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
 from mlx_server.workers.handlers.scripted_sequence import ScriptedAnswer, ScriptedSequence

@@ -28,7 +28,8 @@ from mlx_server.workers.engine.vision.senses import Senses
 from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
-from mlx_server.workers.handlers.base import DECODERS, ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint
 
 

@@ -33,10 +33,9 @@ from mlx_server.workers.engine.prefix_index import Beginning, as_ids
 from mlx_server.workers.engine.prefix_store import EVERYBODY, PrefixStore, owner_of
 from mlx_server.workers.engine.prompts import PromptMaker
 from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.text_embedding import TextEmbedding
 from mlx_server.workers.engine.vocabulary import Vocabulary
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.handlers.stepping import SteppingHandler
 from mlx_server.workers.model_files import visible
 from mlx_server.workers.sequence import Broken, Sequence

@@ -23,7 +23,7 @@ from mlx_server.schemas.generation import (
     ToolUse,
 )
 from mlx_server.workers.engine.encoders import import_architecture
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model
 

@@ -10,7 +10,7 @@ from support.adapters import make_adapter
 
 from mlx_server.schemas.generation import Draft, GenerationRequest, Sampling, TextPrompt
 from mlx_server.schemas.messages import Finished, Load, ModelFacts, Text
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.lm import LanguageHandler
 from mlx_server.workers.sequence import Token
 

@@ -9,7 +9,7 @@ import pytest
 from mlx_server.schemas.generation import GenerationRequest, Sampling, TextPrompt
 from mlx_server.schemas.messages import Load
 from mlx_server.workers.engine.admission import footprint
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.lm import LanguageHandler
 from mlx_server.workers.sequence import Sequence
 

@@ -12,7 +12,7 @@ from support.numpy_bert import NumpyBert
 
 from mlx_server.schemas.embedding import Truncation
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model
 

@@ -17,7 +17,7 @@ from support.sighted_models import make_embedding_gemma2, make_qwen3_vl, make_si
 from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Truncation
 from mlx_server.schemas.generation import Media
 from mlx_server.workers.encoder_types import SIGHTED
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model
 

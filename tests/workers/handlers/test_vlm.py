@@ -32,7 +32,7 @@ from mlx_server.schemas.generation import (
 )
 from mlx_server.schemas.messages import Finished, Load, ModelFacts, Part, Text, ToolCall
 from mlx_server.workers.engine.vision.inputs import InputReader
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.vlm import VisionHandler
 from mlx_server.workers.sequence import Echoed, Sequence, Token
 

@@ -17,8 +17,7 @@ from mlx_server.workers.engine.from_gguf.model_config import OWN_CODE, completed
 from mlx_server.workers.engine.from_gguf.source import Metadata, SourceError, WholeReader, open_source
 from mlx_server.workers.engine.from_gguf.unread import unread, unread_notes
 from mlx_server.workers.engine.loading import read_model
-from mlx_server.workers.engine.resolve import one_line
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 
 
 def convert(parts: list[Path], output: Path, dtype: str) -> bool:

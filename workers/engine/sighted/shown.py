@@ -13,8 +13,8 @@ from mlx_server.workers.engine.embeddings_of import WithMedia
 from mlx_server.workers.engine.input_lengths import too_long
 from mlx_server.workers.engine.input_texts import InputTexts
 from mlx_server.workers.engine.media import DecodedMedia, check_kinds
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.inputs import MediaInputs
+from mlx_server.workers.errors import one_line
 
 NOT_CUT = "What has pictures is not cut."
 

@@ -17,9 +17,9 @@ from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Media, MediaKind, Message
 from mlx_server.workers.engine.films import Film
 from mlx_server.workers.engine.media import DecodedMedia, check_kinds, evened
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.templates.content import Content
 from mlx_server.workers.engine.vision.places import Place, Placeholders, placed
+from mlx_server.workers.errors import one_line
 
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})
 SAMPLE_RATE = 16_000

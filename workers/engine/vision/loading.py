@@ -16,10 +16,9 @@ from mlx_server.schemas.messages import CpuDtype
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.file_tokenizers import like_its_file, tokenizer_in
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 
 
 def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict[str, Any], list[str]]:

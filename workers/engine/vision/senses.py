@@ -13,14 +13,13 @@ from mlx_server.workers.engine.films import FRAMES_PER_S, Film
 from mlx_server.workers.engine.media import DecodedMedia, MediaDecoder
 from mlx_server.workers.engine.prefix_store import PrefixStore
 from mlx_server.workers.engine.prompts import PromptMaker
-from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.engine.vision.prefill import begin
 from mlx_server.workers.engine.vision.traces import difference, trace_alone
 from mlx_server.workers.engine.vision.trial import deviation
 from mlx_server.workers.engine.vision.trial_features import same
 from mlx_server.workers.engine.vision.trial_prompts import chirp, made, trial_sequences
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.sequence import Sequence
 
 HEARD_S = 30.0

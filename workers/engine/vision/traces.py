@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx_vlm.generate.ar import generate_step
 
 from mlx_server.workers.engine.replay import describe
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.sequence import Sequence
 
 TOKENS = 5

@@ -18,7 +18,7 @@ from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.traces import REPORTED, Trace, difference, trace_alone
 from mlx_server.workers.engine.vision.trial_features import try_remembering
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
 CHUNK = 24

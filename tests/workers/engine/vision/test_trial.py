@@ -8,7 +8,7 @@ from mlx_server.workers.engine.vision.features import forget
 from mlx_server.workers.engine.vision.trial import Tried, try_model
 from mlx_server.workers.engine.vision.trial_features import try_remembering
 from mlx_server.workers.engine.vision.trial_prompts import trial_sequences
-from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model
 

@@ -1,0 +1,10 @@
+"""Why a model can't be served, and exceptions as a person reads them."""
+
+
+class ModelLoadError(Exception):
+    """Raised when a model can't be served; the message is one line for the person who started the server."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line of at most 500 characters; its class's name where it has none."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
