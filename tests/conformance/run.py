@@ -124,7 +124,7 @@ def llm_comply(api: str) -> Callable[[str], list[Result]]:
 
 
 def open_responses(root: str) -> list[Result]:
-    """Open Responses' own compliance test, as GitHub has it or the checkout that OPENRESPONSES names. Raises LeftOut."""
+    """Open Responses' own test, as GitHub has it or a checkout that OPENRESPONSES names. Raises LeftOut."""
     if shutil.which("npm") is None:
         raise LeftOut("there is no npm")
     own = os.environ.get("OPENRESPONSES")
@@ -141,7 +141,9 @@ def open_responses(root: str) -> list[Result]:
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True)
         if done.returncode:
-            raise LeftOut(f"`{' '.join(step[:4])} …` failed: {(done.stderr.strip() or 'it says nothing').splitlines()[-1]}")
+            raise LeftOut(
+                f"`{' '.join(step[:4])} …` failed: {(done.stderr.strip() or 'it says nothing').splitlines()[-1]}"
+            )
     test = [str(node / "node_modules" / ".bin" / "bun"), str(folder / "bin" / "compliance-test.ts")]
     return results_of(run([*test, "--base-url", f"{root}/v1", "--api-key", "none", "--model", "oracle", "--json"]))
 
