@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mlx_server.schemas.anthropic_answer import AssistantMessage
 from mlx_server.schemas.anthropic_blocks import SHOWN_FIELDS, BlockParam, Shown, TextParam, check_type, needed
 from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import FunctionCall, Message
+from mlx_server.schemas.generation import NO_CALL, FunctionCall, Message
 from mlx_server.schemas.media import check_fields
 from mlx_server.schemas.sealed import unsealed
 from mlx_server.schemas.shape import fields_of
@@ -25,8 +25,6 @@ ROLES = ("user", "assistant", "system")
 RESULT = "tool_result"
 FAILED = "Error: "
 NO_RESULT = "No result of this call is known: it was interrupted."
-NO_CALL = "The result of a tool's call that is not in this conversation:"
-
 UNREAD = ("fallback", "mcp_tool_listing", "container_upload")
 """Blocks of an answer that say nothing to a model."""
 

@@ -47,6 +47,10 @@ class Document(msgspec.Struct, frozen=True):
     param: str
 
 
+NO_CALL = "The result of a tool's call that is not in this conversation:"
+"""What the user says before such a result."""
+
+
 class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation; `content` is plain text, in which `media` have their places, in order, and so have
     `documents`. `marks` are its characters before which a prompt ends that will be used again, as the client thinks."""

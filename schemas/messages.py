@@ -319,11 +319,13 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", array_like=True):
 
 
 class TokensOf(msgspec.Struct, frozen=True, tag="tokensof"):
-    """Which tokens a prompt is. `want` is how much of them is told: the count, the ids too, or their texts too."""
+    """Which tokens a prompt is. `want` is how much of them is told: the count, the ids too, or their texts too. What
+    this `tenant` has sent before need not be tokenised again."""
 
     prompt: Prompt
     tool_use: ToolUse = ToolUse()
     want: Literal["count", "ids", "pieces"] = "ids"
+    tenant: str | None = None
 
 
 class TextOf(msgspec.Struct, frozen=True, tag="textof"):

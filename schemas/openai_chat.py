@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from mlx_server.schemas.custom_tools import as_arguments
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
+    NO_CALL,
     ChatPrompt,
     Document,
     FunctionCall,
@@ -244,22 +246,32 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
 
 
 def to_messages(given: list[ChatMessage]) -> tuple[Message, ...]:
-    """The inside messages. Raises InvalidRequest, also for a result of a tool that was not called."""
+    """The inside messages. A result that names no call is the next one's that waits for one; of one whose call is not
+    there, as clients cut conversations, the user tells. Raises InvalidRequest."""
+    waiting: dict[str, None] = {}
     called: set[str] = set()
     messages = []
-    for i, message in enumerate(given):
-        path = f"messages[{i}]"
-        if message.role == "tool":
-            if message.tool_call_id is None:
-                raise InvalidRequest(f"`{path}.tool_call_id` is missing.", f"{path}.tool_call_id")
-            if message.tool_call_id not in called:
-                raise InvalidRequest(
-                    f"`{path}.tool_call_id`: no message before this one calls {message.tool_call_id!r}.",
-                    f"{path}.tool_call_id",
-                )
-        messages.append(to_message(message, path))
-        called |= {call.id for call in message.tool_calls or ()}
+    for i, sent in enumerate(given):
+        message = to_message(sent, f"messages[{i}]")
+        if sent.role == "tool":
+            id_ = sent.tool_call_id or next(iter(waiting), None)
+            message = replace(message, tool_call_id=id_) if id_ in called else without_call(message)
+            waiting.pop(id_ or "", None)
+        messages.append(message)
+        waiting |= {call.id: None for call in message.tool_calls if call.id}
+        called |= waiting.keys()
     return tuple(messages)
+
+
+def without_call(result: Message) -> Message:
+    """What a tool gave, as the user tells it."""
+    before = f"{NO_CALL}\n"
+    return Message(
+        "user",
+        before + result.content,
+        media=tuple(replace(one, at=one.at + len(before)) for one in result.media),
+        documents=tuple(replace(one, at=one.at + len(before)) for one in result.documents),
+    )
 
 
 def to_message(message: ChatMessage, path: str) -> Message:

@@ -113,9 +113,12 @@ Parts = str | list[InputPart] | None
 
 
 class InputItem(msgspec.Struct, frozen=True):
-    """An item of any kind, which decides what must be there. An easy message has no `type`."""
+    """An item of any kind, which decides what must be there. An easy message has no `type`.
 
-    passed_over: ClassVar = fields_of(*get_args(Item)) | {"caller", "parsed_arguments"}
+    `phase` is what another server says of its model's messages: whether one was the answer or words on the way to it.
+    """
+
+    passed_over: ClassVar = fields_of(*get_args(Item)) | {"caller", "parsed_arguments", "phase"}
 
     type: str | None = None
     id: Id | None = None

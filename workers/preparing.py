@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from mlx_server.schemas.embedding import Work
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import Prompt
+from mlx_server.schemas.left_out import excuse, without
 from mlx_server.schemas.shown import media_of, with_media, without_unseen
 from mlx_server.workers.handlers.base import DECODERS, Handler
 from mlx_server.workers.stopwatch import Stopwatch
@@ -36,9 +38,18 @@ class Preparing:
         return self._tokenizing.seconds
 
     async def decoded(self, given: Given, handler: Handler) -> Given:
-        """The same with its files decoded, but for what tools gave that the model can't see. Raises InvalidRequest, and
-        what decoding does."""
+        """The same with its files decoded, but for what tools gave that the model can't see, or that can't be read.
+        Raises InvalidRequest, and what decoding does."""
         given = without_unseen(given, handler.kinds)
+        while True:
+            try:
+                return await self._decode(given, handler)
+            except InvalidRequest as error:
+                if not (words := excuse(given, error)):
+                    raise
+                given = without(given, words)
+
+    async def _decode(self, given: Given, handler: Handler) -> Given:
         media = media_of(given)
         if not media:
             return given

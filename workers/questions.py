@@ -75,7 +75,7 @@ def answer_to(question: Question, handler: Handler) -> Tokens | Decoded | Known:
     """Only what was asked for. Raises InvalidRequest."""
     match question:
         case TokensOf():
-            ids = tuple(handler.tokens(question.prompt, question.tool_use))
+            ids = tuple(handler.tokens(question.prompt, question.tool_use, question.tenant))
             if question.want == "count":
                 return Tokens(len(ids))
             return Tokens(len(ids), ids, tuple(handler.pieces(ids)) if question.want == "pieces" else ())

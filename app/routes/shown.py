@@ -15,13 +15,17 @@ from mlx_server.app.media.documents import DocumentReader
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.media.replacing import Files, brought
 from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.app.settings import Settings
 from mlx_server.schemas.documents import Texts, documents_of, with_texts
 from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import Document, GenerationRequest, Media, Prompt
+from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.generation import Document, Media, Prompt
+from mlx_server.schemas.left_out import crowd, excuse, without
 from mlx_server.schemas.messages import KnownOf, TokensOf
 from mlx_server.schemas.shown import media_of, with_media, without_unseen
 
 Asked = TypeVar("Asked", TokensOf, KnownOf)
+Given = TypeVar("Given", bound=Work | Prompt)
 
 
 async def with_files(request: Request, deployment: Deployment, work: Work) -> Work:
@@ -31,29 +35,42 @@ async def with_files(request: Request, deployment: Deployment, work: Work) -> Wo
     """
     work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
-    media = media_of(work)
-    documents = [one for prompt in prompts_of(work) for one in documents_of(prompt)]
-    if not (media or documents):
-        return work
-    deployment.queue.check_room()
-    files = await files_of(request, deployment, media, documents)
-    texts = await texts_of(request, documents, files)
-    work = with_media(work, brought(files))
-    if isinstance(work, GenerationRequest):
-        work = replace(work, prompts=tuple(with_texts(prompt, texts) for prompt in work.prompts))
-    return work
+    if media_of(work) or documents_of(work):
+        deployment.queue.check_room()
+    return await told(request, deployment, work)
 
 
 async def with_files_in_question(request: Request, deployment: Deployment, question: Asked) -> Asked:
     """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
     prompt = without_unseen(question.prompt, kinds_of(deployment.type, deployment.facts))
-    media = media_of(prompt)
-    check_sees(deployment.type, media)
-    documents = documents_of(prompt)
-    if media or documents:
-        files = await files_of(request, deployment, media, documents)
-        prompt = with_texts(with_media(prompt, brought(files)), await texts_of(request, documents, files))
-    return replace(question, prompt=prompt)
+    check_sees(deployment.type, media_of(prompt))
+    return replace(question, prompt=await told(request, deployment, prompt))
+
+
+async def told(request: Request, deployment: Deployment, given: Given) -> Given:
+    """The same with its files brought; in the place of what tools gave and can't be had or is too much stand words.
+
+    Raises InvalidRequest, or ClientDisconnect.
+    """
+    settings: Settings = request.app.state.settings
+    given = without(given, crowd(given, settings.media.max_files))
+    while True:
+        try:
+            return await brought_to(request, deployment, given)
+        except InvalidRequest as error:
+            if not (words := excuse(given, error)):
+                raise
+            given = without(given, words)
+
+
+async def brought_to(request: Request, deployment: Deployment, given: Given) -> Given:
+    """The same with its files brought. Raises InvalidRequest, or ClientDisconnect."""
+    media, documents = media_of(given), documents_of(given)
+    if not (media or documents):
+        return given
+    files = await files_of(request, deployment, media, documents)
+    texts = await texts_of(request, documents, files)
+    return with_texts(with_media(given, brought(files)), texts)
 
 
 async def files_of(
@@ -69,8 +86,3 @@ async def texts_of(request: Request, documents: Sequence[Document], files: Files
     """What the documents say. Raises InvalidRequest, or ClientDisconnect."""
     reader: DocumentReader = request.app.state.documents
     return await unless_left(request, reader.texts(documents, files, request.scope[OWNER])) if documents else {}
-
-
-def prompts_of(work: Work) -> Sequence[Prompt]:
-    """Where documents may be."""
-    return work.prompts if isinstance(work, GenerationRequest) else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,6 +11,7 @@ from mlx_server.app.asking import Answer
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.ignored import ignored_header
 from mlx_server.app.leaving import unless_left
+from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.generation import choose, read_request
 from mlx_server.app.routes.shown import with_files_in_question
 from mlx_server.schemas import tokens
@@ -39,6 +41,7 @@ async def detokenize(request: Request) -> Response:
 
 async def ask_tokens(request: Request, deployment: Deployment, question: TokensOf) -> Tokens:
     """What the worker's tokenizer makes of a prompt. Raises InvalidRequest and what `ask` raises."""
+    question = replace(question, tenant=tenant_of(request, None))
     answer = await ask(request, deployment, await with_files_in_question(request, deployment, question))
     assert isinstance(answer, Tokens)
     return answer

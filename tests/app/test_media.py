@@ -95,6 +95,35 @@ def test_pictures_of_several_turns_reach_it_in_order(server: Server) -> None:
     assert answer(server, [*show(data_url()), told, *show(data_url(OTHER))]) == seen(PICTURE, OTHER)
 
 
+def session(*urls: str) -> list[dict[str, Any]]:
+    """A conversation whose tool shows a picture in each turn."""
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    said: list[dict[str, Any]] = [{"role": "user", "content": "Look."}]
+    for url in urls:
+        shown = [{"type": "image_url", "image_url": {"url": url}}]
+        said += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": shown},
+        ]
+    return [*said, {"role": "user", "content": SCRIPT}]
+
+
+def test_a_session_with_many_pictures_goes_on_with_the_newest(server: Server) -> None:
+    files = [PICTURE + bytes([n]) for n in range(17)]
+    messages = session(*map(data_url, files))
+    assert [one["sha256"] for one in answer(server, messages)] == [one["sha256"] for one in seen(*files[8:])]
+    response = server.post("/v1/chat/completions", {"messages": messages})
+    assert response.headers["x-ignored-fields"] == ", ".join(f"messages[{2 + 2 * n}].content[0]" for n in range(8))
+
+
+def test_what_a_tool_shows_and_nobody_can_fetch_is_words(server: Server, pictures: str) -> None:
+    messages = session(f"{pictures}/red.png", f"{pictures}/nothing.png", "data:image/png;base64,!", data_url(OTHER))
+    assert answer(server, messages) == seen(PICTURE, OTHER)
+    response = server.post("/v1/chat/completions", {"messages": messages})
+    named = response.headers["x-ignored-fields"].split(", ")
+    assert sorted(named) == ["messages[4].content[0]", "messages[6].content[0]"]
+
+
 def test_a_page_that_is_not_there_is_not_shown_to_the_client(server: Server, pictures: str) -> None:
     response = server.post("/v1/chat/completions", {"messages": show(f"{pictures}/secret.html")})
     error = check_shape(response, 400, "messages[0].content[0]")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.documents import pdf
 from support.servers import Server
 from support.templates import GEMMA2, LLAMA31
 
@@ -141,6 +143,50 @@ def test_a_picture_of_the_users_own_is_refused(server: Server, path: str, part: 
     response = server.post(path, body(path, [{"role": "user", "content": [part]}]))
     assert response.status_code == 400
     assert "Vision requests are not supported" in response.json()["error"]["message"]
+
+
+PDFS = {"scanned": pdf(""), "broken": b"%PDF-1.4\nnonsense", "no text": b"a\0b"}
+
+
+def document(path: str, file: bytes) -> dict[str, Any]:
+    data = base64.b64encode(file).decode()
+    match path:
+        case "/v1/messages":
+            return {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": data}}
+        case "/v1/responses":
+            return {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{data}"}
+        case _:
+            return {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{data}"}}
+
+
+def result(path: str, *parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """A call and what came of it."""
+    call, given = RESULTS[path]
+    if path == MESSAGES:
+        return [call, {"role": "user", "content": [{**given["content"][0], "content": [*parts]}]}]
+    return [call, {**given, "output" if path == RESPONSES else "content": [*parts]}]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", PDFS)
+def test_a_document_from_a_tool_that_cannot_be_read_is_words(server: Server, path: str, kind: str) -> None:
+    """The conversation goes on, as agents send the result again with every turn; what the user sends is refused."""
+    part = document(path, PDFS[kind])
+    named = ignored(server, path, [*HI, *result(path, part)])
+    assert named is not None
+    assert named.startswith(WHERE[path])
+    refused = server.post(path, body(path, [{"role": "user", "content": [part]}]))
+    assert refused.status_code == 400
+    if path == MESSAGES:
+        counted = {"model": "m", "messages": [*HI, *result(path, part)]}
+        assert server.post(f"{path}/count_tokens", counted).status_code == 200
+
+
+def test_a_model_is_told_why_a_document_is_missing(server: Server) -> None:
+    messages = [*HI, *result(CHAT, document(CHAT, PDFS["scanned"]))]
+    tokens = server.post("/tokenize", {"messages": messages}).json()["tokens"]
+    text = server.post("/detokenize", {"tokens": tokens}).json()["prompt"]
+    assert "[A document is here that can't be shown: this PDF has no text; send its pages as pictures.]" in text
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -134,6 +134,18 @@ def test_a_prompt_can_be_read_before_it_is_gone_on_from(smollm2_server: Server) 
         assert asked.usage.input_tokens_details.cached_tokens >= 0.9 * (warm.usage.input_tokens - 8)
 
 
+def test_a_summary_begins_a_new_chain(smollm2_server: Server) -> None:
+    said = [{"role": "user", "content": "My name is Ada."}, {"role": "assistant", "content": "Hello, Ada."}]
+    compacted = smollm2_server.post(f"{PATH}/compact", {"model": "m", "input": said, "max_output_tokens": 9}).json()
+    assert [item["type"] for item in compacted["output"]] == ["message", "compaction"]
+    asked = {"type": "message", "role": "user", "content": "Who am I?"}
+    with socket(smollm2_server) as connection:
+        answer = ask(connection, [*compacted["output"], asked], store=False, tools=[], max_output_tokens=2).response
+        bare = ask(connection, [compacted["output"][0], asked], store=False, max_output_tokens=2).response
+    assert (answer.status, answer.previous_response_id) == ("incomplete", None)
+    assert answer.usage.input_tokens >= bare.usage.input_tokens + compacted["usage"]["output_tokens"]
+
+
 def test_ignored_fields_are_told_before_the_first_event(opened: ClientConnection) -> None:
     send(opened, nonsense=1)
     told = json.loads(opened.recv(timeout=30))

@@ -103,6 +103,14 @@ def test_responses_takes_its_items_back(server: Server, calls: bool) -> None:
     check_taken(server, "/v1/responses", {**body, "input": [USER, *parsed, *results, USER]})
 
 
+def test_responses_takes_the_phases_that_other_servers_name(server: Server) -> None:
+    said = [
+        {"type": "message", "role": "assistant", "phase": phase, "content": "the lazy dog"}
+        for phase in ("commentary", "final_answer")
+    ]
+    check_taken(server, "/v1/responses", {"input": [*said, USER], "max_tokens": None, "max_output_tokens": 4})
+
+
 @pytest.mark.parametrize("calls", [False, True])
 def test_messages_takes_its_blocks_back(server: Server, calls: bool) -> None:
     choice = {"type": "any", "disable_parallel_tool_use": True}

@@ -77,6 +77,24 @@ def test_a_film_is_answered_about(server: Server, tmp_path: Path) -> None:
             client.chat.completions.create(messages=asked, **GREEDY)
 
 
+def test_a_tools_picture_that_cannot_be_read_does_not_end_the_conversation(server: Server) -> None:
+    """The model is told so; the pictures beside it are seen. The user's own is refused."""
+    [scene] = _scenes(44, 1)
+    broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgpub25zZW5zZQ=="}}
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    asked = [
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": [broken]},
+        _user("What colour is the shape?", scene),
+    ]
+    answer = server.post("/v1/chat/completions", {"messages": asked, "temperature": 0})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-ignored-fields"] == "messages[2].content[0]"
+    refused = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": [broken]}]})
+    assert refused.json()["error"]["param"] == "messages[0].content[0]"
+
+
 def test_a_streamed_answer_is_the_same(server: Server) -> None:
     [scene] = _scenes(42, 1)
     with sdk(server) as client:

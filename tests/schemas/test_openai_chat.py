@@ -10,6 +10,7 @@ from mlx_server.schemas import openai_chat
 from mlx_server.schemas.documents import filled
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import (
+    NO_CALL,
     ChatPrompt,
     Draft,
     FunctionCall,
@@ -98,6 +99,22 @@ def test_a_conversation_with_tool_calls_can_be_sent_back() -> None:
     )
 
 
+def test_results_find_their_calls_or_are_told_by_the_user() -> None:
+    """Some clients name no calls, others cut off the beginning of a conversation."""
+    functions = [{"id": id_, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id_ in ("c1", "c2")]
+    called = {"role": "assistant", "content": None, "tool_calls": functions}
+    file = {"type": "file", "file": {"file_data": "YQ==", "filename": "a.txt"}}
+    cut = {"role": "tool", "tool_call_id": "c0", "content": [{"type": "text", "text": "zero"}, file]}
+    results: list[Any] = [{"role": "tool", "content": text} for text in ("one", "two", "three")]
+    lost, _, first, second, more = _messages(cut, called, *results)
+    assert (first, second) == (Message("tool", "one", tool_call_id="c1"), Message("tool", "two", tool_call_id="c2"))
+    assert more == Message("user", f"{NO_CALL}\nthree")
+    [document] = lost.documents
+    assert (lost.role, lost.tool_call_id) == ("user", None)
+    told = filled(lost, {document: "T"}).content
+    assert told == f'{NO_CALL}\nzero\n<document title="a.txt">\nT\n</document>\n'
+
+
 def test_files_are_documents_in_their_places() -> None:
     url = "data:application/pdf;base64,YQ=="
     file = {"type": "file", "file": {"file_data": url, "filename": "a.pdf"}}
@@ -148,9 +165,6 @@ CALLS = {"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        ({"role": "tool", "content": "a"}, "tool_call_id"),
-        ({"role": "tool", "content": "a", "tool_call_id": "c2"}, "tool_call_id"),
-        ({"role": "tool", "content": "a", "tool_call_id": ""}, "tool_call_id"),
         ({"role": "tool", "tool_call_id": "c1"}, "content"),
         ({"role": "user", "content": "a", "tool_call_id": "c1"}, "tool_call_id"),
         ({"role": "user", "content": "a", **CALLS}, "tool_calls"),

@@ -101,22 +101,6 @@ MALFORMED_MESSAGES = [
         "Invalid enum value 'odd'",
         {"role": "assistant", "tool_calls": [{"id": "1", "type": "odd", "function": {"arguments": ""}}]},
     ),
-    messages(
-        "messages[0].tool_call_id", "no message before this one", {"role": "tool", "content": "", "tool_call_id": "1"}
-    ),
-    messages("messages[1].tool_call_id", "is missing", calling("1"), {"role": "tool", "content": ""}),
-    messages(
-        "messages[1].tool_call_id",
-        "no message before",
-        calling("1"),
-        {"role": "tool", "content": "", "tool_call_id": "2"},
-    ),
-    messages(
-        "messages[0].tool_call_id",
-        "no message before",
-        {"role": "tool", "content": "", "tool_call_id": "1"},
-        calling("1"),
-    ),
     messages("messages[1].content", "is missing", calling("1"), {"role": "tool", "tool_call_id": "1"}),
     messages("messages[0].tool_call_id", "belongs to messages of role 'tool'", user(tool_call_id="1")),
     messages("messages[0].name", "is missing", {"role": "function", "content": ""}),

@@ -1,11 +1,14 @@
 """Requests are made ready, or given up."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
+from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message
 from mlx_server.schemas.shown import UNSEEN
+from mlx_server.workers.abandoned import Abandoned, never
 from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.scripted import ScriptedHandler
 from mlx_server.workers.preparing import Preparing
@@ -47,3 +50,28 @@ def test_what_a_tool_shows_is_not_decoded_for_a_model_that_can_not_see_it() -> N
     made = asyncio.run(Preparing().decoded(request, _Blind()))
     assert made.ignored == ("file",)
     assert made.prompts == (ChatPrompt((Message("tool", UNSEEN["image"]),)),)
+
+
+class _Picky(ScriptedHandler):
+    """Decodes red pictures only."""
+
+    def decode(self, media: Sequence[Media], abandoned: Abandoned = never) -> Sequence[Media]:
+        for one in media:
+            if one.source != b"red":
+                raise InvalidRequest(f"`{one.param}`: it is not red.", one.param)
+        return media
+
+
+def test_what_a_tool_shows_and_can_not_be_decoded_is_words() -> None:
+    shown = tuple(Media("image", source, 0, source.decode()) for source in (b"blue", b"red", b"green"))
+    request = GenerationRequest((ChatPrompt((Message("tool", "", media=shown),)),), 8)
+    made = asyncio.run(Preparing().decoded(request, _Picky()))
+    assert sorted(made.ignored) == ["blue", "green"]
+    [prompt] = made.prompts
+    assert isinstance(prompt, ChatPrompt)
+    assert [one.source for one in prompt.messages[0].media] == [b"red"]
+    told = "[An image is here that can't be shown: it is not red.]"
+    assert prompt.messages[0].content == told + told
+    assert prompt.messages[0].media[0].at == len(told)
+    with pytest.raises(InvalidRequest):
+        asyncio.run(Preparing().decoded(_prompt(b"blue"), _Picky()))

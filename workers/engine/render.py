@@ -211,7 +211,9 @@ def render_text(
     `fold` makes them. Raises InvalidRequest."""
     knows = habits.knows if tools or any(map(about_tools, prompt.messages)) else Knowledge()
     messages = given_messages(habits, prompt.messages, tools, knows)
-    plain = fold(messages, NONE_TAKEN) == messages
+    # Words beside a call are dropped in silence by who has no place for them: that is always asked.
+    mixed = any(message.tool_calls and message.content for message in messages)
+    plain = not mixed and fold(messages, NONE_TAKEN) == messages
     folded = messages if plain else fold(messages, habits.turns)
     rendering = Rendering(habits.template, prompt, tools if knows.tools else None, arguments, knows, habits.form)
     try:

@@ -70,8 +70,9 @@ class Handler(Protocol):
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Turn a request into sequences. Called on the tokenizer's thread. Raises InvalidRequest."""
 
-    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
-        """A prompt's token ids, as `prepare` has them. Called on the tokenizer's thread. Raises InvalidRequest."""
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
+        """A prompt's token ids, as `prepare` has them; what this tenant has sent before may be known. Called on the
+        tokenizer's thread. Raises InvalidRequest."""
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Tokens as the vocabulary writes them. Called on the tokenizer's thread."""

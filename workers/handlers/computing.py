@@ -27,7 +27,7 @@ class ComputingHandler(SteppingHandler):
         """As they are: they will be refused."""
         return media
 
-    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
         """The tokens of a text. Raises InvalidRequest."""
         return self._texts.prompt(prompt)
 

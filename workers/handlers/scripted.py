@@ -83,7 +83,7 @@ class ScriptedHandler:
             case _:
                 assert_never(request)
 
-    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
         """A script that dies or raises does so at once. Raises InvalidRequest."""
         script = prepared(prompt)
         if script.die_at:

@@ -135,9 +135,9 @@ class WritingHandler(SteppingHandler):
         """As they are: they will be refused."""
         return media
 
-    def tokens(self, prompt: Prompt, tool_use: ToolUse) -> list[int]:
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
         """Render and tokenise. Raises InvalidRequest."""
-        return self._prompts.tokens(prompt, tool_use)
+        return self._prompts.tokens(prompt, tool_use, tenant)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The vocabulary's entries."""

@@ -65,6 +65,10 @@ class Turns(Protocol):
     def words_with_call(self) -> bool:
         """Words and calls in one turn, or at least not in two."""
 
+    @property
+    def call_after_words(self) -> bool:
+        """A turn of calls right after one of the assistant's words."""
+
 
 @dataclass(frozen=True)
 class KnownTurns:
@@ -79,6 +83,7 @@ class KnownTurns:
     user_after_result: bool = True
     several_calls: bool = True
     words_with_call: bool = True
+    call_after_words: bool = True
 
 
 NONE_TAKEN = KnownTurns(*[False] * 8)
@@ -94,7 +99,8 @@ def fold(messages: Sequence[Message], takes: Turns) -> list[Message]:
     - Neighbours of one role are joined with an empty line.
     - What a user says right after a tool's result is joined to that, in `<user>` tags; with media, an empty assistant's
       turn comes between.
-    - Words beside a call come in a turn before it; calls of one turn are made one by one, each with its result.
+    - Words beside a call come in a turn before it, with an empty user's turn between if need be; calls of one turn are
+      made one by one, each with its result.
     """
     head = list(takewhile(is_system, messages))
     made = folded_head(head, takes)
@@ -184,6 +190,8 @@ def one_by_one(messages: list[Message], takes: Turns) -> list[Message]:
     for i, message in given:
         if message.tool_calls and message.content and not takes.words_with_call:
             made.append(msgspec.structs.replace(message, tool_calls=()))
+            if not takes.call_after_words:
+                made.append(Message("user", ""))
             message = msgspec.structs.replace(message, content="", reasoning=None)
         if len(message.tool_calls) < 2 or takes.several_calls:
             made.append(message)

@@ -77,9 +77,14 @@ class ProbedTurns:
     @cached_property
     def words_with_call(self) -> bool:
         """Words and calls in one turn, or at least not in two."""
-        return self._takes("user said_call result assistant user") or not self._shows(
-            "user assistant call result assistant user"
-        )
+        if self._takes("user said_call result assistant user"):
+            return True
+        return not (self.call_after_words or self._shows("user assistant nothing call result assistant user"))
+
+    @cached_property
+    def call_after_words(self) -> bool:
+        """A turn of calls right after one of the assistant's words."""
+        return self._shows("user assistant call result assistant user")
 
     def _takes(self, roles: str) -> bool:
         return self._shows(roles) or not self._readable
@@ -119,6 +124,8 @@ def conversation_of(roles: list[str]) -> tuple[list[Message], list[str]]:
                 messages.append(Message("tool", word, name=f"probe_name_{results}_", tool_call_id=call_id(results)))
                 words.append(word)
                 results += 1
+            case "nothing":
+                messages.append(Message("user", ""))
             case _:
                 messages.append(Message(role, word))
                 words.append(word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -70,11 +71,10 @@ CONVERSATIONS = {
     "system after a result": [SYSTEM, HI, called("east"), result("east"), LATE, MORE],
     "several calls": [SYSTEM, HI, called("east", "west"), result("east"), result("west"), OK, MORE],
     "calls in a row": [SYSTEM, HI, called("east"), result("east"), called("west"), result("west"), OK],
+    "words before a call without a system": [HI, called("east", words="the plan"), result("east"), OK, MORE],
     "words before a call": [SYSTEM, HI, called("east", words="the plan"), result("east"), OK, MORE],
     "all at once": [SYSTEM, LATE, HI, MORE, called("east"), result("east"), AND, LATE, YES],
 }
-DROPS_WORDS = {"mistral": "words before a call"}
-"""Shows a call or words, and does not take both in a row: they can't be kept."""
 
 
 def rendered(habits: Habits, messages: list[Message], tools: bool = False) -> str:
@@ -90,8 +90,6 @@ def common(one: str, other: str) -> int:
 def test_all_that_was_said_is_read_in_its_order(style: str) -> None:
     habits = Habits(Jinja(STYLES[style]), {})
     for name, messages in CONVERSATIONS.items():
-        if DROPS_WORDS.get(style) == name:
-            continue
         for tools in (False, True):
             text, place = rendered(habits, messages, tools), 0
             for message in messages:
@@ -137,6 +135,17 @@ def test_what_a_template_takes_is_given_as_it_stands() -> None:
         "<|system|>\nthe rule<|end|>\n<|system|>\nthe reminder<|end|>\n<|user|>\nthe question<|end|>\n"
         "<|user|>\nthe request<|end|>\n<|assistant|>\nthe answer<|end|>\n"
         "<|system|>\nthe reminder<|end|>\n<|assistant|>\n"
+    )
+
+
+def test_words_before_a_call_are_kept_where_a_turn_of_calls_does_not_count_as_one() -> None:
+    turns = [HI, called("east", words="the plan"), result("east"), called("west", words="the way"), result("west"), OK]
+    text = rendered(Habits(Jinja(MISTRAL), {}), turns)
+    call, place = r"\[TOOL_CALLS\] \[\{[^]]+\]</s>", r"\[TOOL_RESULTS\] \{[^]]+\[/TOOL_RESULTS\]"
+    rest = re.sub(place, "<result>", re.sub(call, "<call>", text))
+    assert rest == (
+        "<s>[INST] the question[/INST] the plan</s>[INST] [/INST]<call>"
+        "<result> the way</s>[INST] [/INST]<call><result> the answer</s>"
     )
 
 
