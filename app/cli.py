@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
@@ -314,10 +313,13 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
 
     import uvloop
 
+    from mlx_server.app.console import ConsoleHandler
     from mlx_server.app.runner import AddressError, listen, run
 
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s server %(message)s", stream=sys.stderr
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s server %(message)s",
+        handlers=[ConsoleHandler(stderr)],
     )
     # Its debug messages name the hosts of clients' URLs.
     logging.getLogger("httpcore2").setLevel(logging.WARNING)

@@ -223,7 +223,7 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     """The router's own refusals, with a sentence that helps."""
     path = request.url.path
     if error.status_code == 404:
-        message = f"There is nothing at {path}. The endpoints are listed in the README; OpenAI's are under /v1."
+        message = f"There is nothing at {path}. GET /docs shows what there is; OpenAI's endpoints are under /v1."
     elif error.status_code == 405:
         allowed = cast(dict[str, str], error.headers or {}).get("Allow", "another method")
         message = f"{request.method} is not allowed at {path}; allowed: {allowed}."
