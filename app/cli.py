@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mlx_server.app import __version__, connect_cli, doctor_cli, models_cli, ps_cli
 from mlx_server.app import launch_options as options
+from mlx_server.app.commands import Command, Commands, Launch
 from mlx_server.app.model_flags import models_of_flags, pinned
 from mlx_server.app.settings import (
     MediaAccess,
@@ -40,6 +41,7 @@ FIELDS = {
 
 app = typer.Typer(
     help="Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model.",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -85,7 +87,7 @@ def check_companions(kind: options.ModelKind | None, companions: dict[str, objec
         raise typer.BadParameter(f"means nothing for --model-type {kind.value}.", param_hint=f"'{given[0]}'")
 
 
-@app.command(context_settings={"auto_envvar_prefix": options.ENV_PREFIX})
+@app.command(cls=Launch, context_settings={"auto_envvar_prefix": options.ENV_PREFIX, "allow_extra_args": True})
 def launch(
     context: typer.Context,
     model_path: options.ModelPath = None,
@@ -280,7 +282,7 @@ def launch(
         fail(str(error), EXIT_USAGE)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     model: Annotated[
         DemoModel,

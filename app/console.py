@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
@@ -57,7 +57,7 @@ def example(model_type: ModelType, facts: ModelFacts) -> tuple[str, str]:
     return EXAMPLES.get(model_type, writes)
 
 
-class ConsoleHandler(logging.StreamHandler[TextIO]):
+class ConsoleHandler(logging.StreamHandler[IO[str]]):
     """Logs through a console, so that lines stand above its bars and not in them."""
 
     def __init__(self, console: Console) -> None:
