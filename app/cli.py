@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from mlx_server.app import __version__, connect_cli, doctor_cli, models_cli, ps_cli
 from mlx_server.app import launch_options as options
+from mlx_server.app.commands import Command, Commands, Launch
 from mlx_server.app.model_flags import models_of_flags, pinned
 from mlx_server.app.settings import (
     MediaAccess,
@@ -41,6 +41,7 @@ FIELDS = {
 
 app = typer.Typer(
     help="Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model.",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -86,7 +87,7 @@ def check_companions(kind: options.ModelKind | None, companions: dict[str, objec
         raise typer.BadParameter(f"means nothing for --model-type {kind.value}.", param_hint=f"'{given[0]}'")
 
 
-@app.command(context_settings={"auto_envvar_prefix": options.ENV_PREFIX})
+@app.command(cls=Launch, context_settings={"auto_envvar_prefix": options.ENV_PREFIX, "allow_extra_args": True})
 def launch(
     context: typer.Context,
     model_path: options.ModelPath = None,
@@ -281,7 +282,7 @@ def launch(
         fail(str(error), EXIT_USAGE)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     model: Annotated[
         DemoModel,
@@ -314,10 +315,13 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
 
     import uvloop
 
+    from mlx_server.app.console import ConsoleHandler
     from mlx_server.app.runner import AddressError, listen, run
 
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s server %(message)s", stream=sys.stderr
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s server %(message)s",
+        handlers=[ConsoleHandler(stderr)],
     )
     # Its debug messages name the hosts of clients' URLs.
     logging.getLogger("httpcore2").setLevel(logging.WARNING)

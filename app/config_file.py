@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from mlx_server.app.fleet.names import NAME_RULE, index, is_name
 from mlx_server.app.settings import ORIGIN, ModelSettings, ModelType, Settings
+from mlx_server.schemas.parse import explain
 from mlx_server.workers.model_path import ModelPathError, local_path
 
 MAX_BYTES = 1 << 20
@@ -97,8 +98,10 @@ def read_config(path: Path) -> ConfigFile:
         raw = msgspec.toml.decode(content)
         check_keys(raw)
         return msgspec.convert(raw, ConfigFile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, ConfigFile)[0]}") from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}".replace(" - at `$.", " - at `")) from None
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def check_keys(raw: dict[str, Any]) -> None:
@@ -153,10 +156,15 @@ def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelS
     if table.chat_template_file is not None:
         given["chat_template"] = (folder / table.chat_template_file).read_text(encoding="utf-8")
     near = folder / table.path
-    model_path = str(near) if near.exists() else table.path
+    model_path = str(plain(near)) if near.exists() else table.path
     if table.type != "scripted":
         local_path(model_path)
     return replace(defaults, path=model_path, name=name, **given)
+
+
+def plain(path: Path) -> Path:
+    """The same place, absolute and without `..`. A link keeps its own name, after which its model is called."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def folder_at(folder: Path, value: str, key: str) -> Path:

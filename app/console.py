@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from mlx_server.app.settings import ModelType
 from mlx_server.app.sizes import size
@@ -27,6 +39,50 @@ EXAMPLES = {
 """A first request to models that write no text: its path and its body."""
 
 
+RED_SQUARE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAAA1BMVEXgICCg"
+    "cukQAAAAD0lEQVR42mNgGAWjgHwAAAJAAAHgTR1EAAAAAElFTkSuQmCC"
+)
+"""A picture of 64 by 64 pixels."""
+PICTURE = (
+    "chat/completions",
+    '{"messages": [{"role": "user", "content": [{"type": "text", "text": "What colour is this?"},'
+    f' {{"type": "image_url", "image_url": {{"url": "{RED_SQUARE}"}}}}]}}], "temperature": 0}}',
+)
+
+
+def example(model_type: ModelType, facts: ModelFacts) -> tuple[str, str]:
+    """A request that this model answers: its path and its body."""
+    writes = (PICTURE if "image" in facts.media else CHAT) if facts.chats else TEXT
+    return EXAMPLES.get(model_type, writes)
+
+
+class ConsoleHandler(logging.StreamHandler[IO[str]]):
+    """Logs through a console, so that lines stand above its bars and not in them."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console.file)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Part of logging."""
+        if not self._console.is_terminal:
+            super().emit(record)
+            return
+        try:
+            self._console.print(Text(self.format(record)), soft_wrap=True)
+        except Exception:  # noqa: BLE001 - logging's own way: nobody who logs fails by it
+            self.handleError(record)
+
+
+class BytesColumn(ProgressColumn):
+    """How much of how much, for phases that can tell."""
+
+    def render(self, task: Task) -> Text:
+        """Part of rich."""
+        return Text("" if task.total is None else f"{size(int(task.completed))} of {size(int(task.total))}")
+
+
 def table_console() -> Console:
     """Where tables go: as wide as the terminal, and so wide elsewhere that nothing is cut."""
     console = Console()
@@ -45,7 +101,8 @@ class StartDisplay:
         self.names = names
         self._told = False
         self._progress: Progress | None = None
-        self._bars: dict[str, TaskID] = {}
+        self._bars: dict[str, tuple[str, TaskID]] = {}
+        """Each model's phase, and the bar of that phase."""
 
     def of(self, name: str, model_type: ModelType) -> ModelDisplay:
         """The display of one model."""
@@ -66,22 +123,24 @@ class StartDisplay:
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                DownloadColumn(),
+                BytesColumn(),
                 TimeElapsedColumn(),
             )
             self._progress = Progress(*columns, console=self.console, transient=True)
             self._progress.start()
-        if name not in self._bars:
-            self._bars[name] = self._progress.add_task("")
-        description = f"{name}: {loading.phase}"
-        self._progress.update(
-            self._bars[name], description=description, total=loading.total or None, completed=loading.done
-        )
+        phase, bar = self._bars.get(name, ("", None))
+        if bar is None or phase != loading.phase:
+            # A new bar for each phase: one that has had a total keeps it, and one that was full stands still.
+            if bar is not None:
+                self._progress.remove_task(bar)
+            bar = self._progress.add_task(f"{name}: {loading.phase}", total=None)
+            self._bars[name] = loading.phase, bar
+        self._progress.update(bar, total=loading.total or None, completed=loading.done)
 
     def hide_bar(self, name: str) -> None:
         """Take a model's bar away. Idempotent."""
         if self._progress is not None and name in self._bars:
-            self._progress.remove_task(self._bars.pop(name))
+            self._progress.remove_task(self._bars.pop(name)[1])
             if not self._bars:
                 self.close()
 
@@ -123,7 +182,7 @@ class ModelDisplay:
         for note in facts.notes:
             console.print(f"Note: {note}", markup=False, soft_wrap=True)
         self._display.listening(" Try:")
-        path, body = EXAMPLES.get(self._model_type, CHAT if facts.chats else TEXT)
+        path, body = example(self._model_type, facts)
         if self._display.names:
             body = f'{{"model": {json.dumps(self._name)}, {body[1:]}'
         console.print(

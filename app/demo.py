@@ -140,7 +140,8 @@ class _Steps:
         self._bar.stop()
 
     def start(self, text: str, total: int | None = None) -> None:
-        self._bar.reset(self._task, total=total, description=text)
+        self._bar.remove_task(self._task)  # resetting it to no total would leave it the old one
+        self._task = self._bar.add_task(text, total=total)
         if not self._console.is_terminal:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 

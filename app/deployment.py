@@ -27,6 +27,7 @@ from mlx_server.schemas.messages import FailureKind, Load, Loading, ModelFacts
 from mlx_server.workers.supervisor import WorkerState
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
+CUT_SHORT = "The server is shutting down, and ended this request before it was complete."
 
 CANNOT_BE_SERVED = "The model can't be served"
 
@@ -245,8 +246,9 @@ class Deployment:
 
     def abort(self) -> None:
         """Take no more work, and end what lives. Idempotent."""
-        self.queue.abort(*self._ending)
-        self.asking.abort(*self._ending)
+        self._close()
+        kind, message = self._ending
+        self.refuse_waiting(kind, CUT_SHORT if kind is FailureKind.SHUTTING_DOWN else message)
 
     async def stop(self) -> None:
         """End everything that lives and the worker processes. Idempotent; the last that is called."""

@@ -40,5 +40,7 @@ class Doc:
     """Parameters in the query, and what they do."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers that a request may have, and what they do."""
+    example: Any = None
+    """A body that any model of the right type can answer."""
     tells: tuple[str, ...] = ()
     """Headers that only some answers with status 200 have."""

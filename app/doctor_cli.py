@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlx_server.app.settings import default_cache_dir, default_data_dir
@@ -67,9 +68,9 @@ def table_of(findings: list[Finding]) -> Table:
     """A line for each, and what to do below it."""
     table = Table(show_header=False, box=None)
     for finding in findings:
-        table.add_row(MARKS[finding.verdict.value], finding.what, finding.found)
+        table.add_row(MARKS[finding.verdict.value], finding.what, escape(finding.found))
         if finding.advice is not None:
-            table.add_row("", "", f"-> {finding.advice}", style="bold")
+            table.add_row("", "", escape(f"-> {finding.advice}"), style="bold")
     return table
 
 

@@ -47,6 +47,8 @@ FOLLOW = {
     "starting_after": "The number of the last event that is known.",
 }
 DONE = ("[DONE]",)
+QUESTION = "What is the capital of France?"
+ASKED = [{"role": "user", "content": QUESTION}]
 METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the answer."}
 
 DOCS: dict[str, Doc] = {
@@ -58,22 +60,48 @@ DOCS: dict[str, Doc] = {
     "/openapi.json": Doc("This document", dict[str, Any]),
     "/docs": Doc("This document, for people", media="text/html"),
     "/docs/assets/{name}": Doc("A file of that page", media="*/*", errors=LOOKS_UP, path={"name": "The file's name."}),
-    "/": Doc("What answers here", system.Root),
+    "/": Doc("What answers here; browsers are sent to `/docs`", system.Root, also={307: None}),
     "/v1/models": Doc("All models that may be named", managed_models.AllModels),
     "/v1/models/{name}": Doc("One model", managed_models.ModelDetails, errors=LOOKS_UP, path=NAME),
     **MANAGING,
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
     "/v1/chat/completions": Doc(
-        "Chat", ChatCompletion, ChatRequest, ChatChunk, GENERATES, DONE, headers=METRICS, tells=(UNKEPT,)
+        "Chat",
+        ChatCompletion,
+        ChatRequest,
+        ChatChunk,
+        GENERATES,
+        DONE,
+        headers=METRICS,
+        tells=(UNKEPT,),
+        example={"messages": ASKED, "max_tokens": 64},
     ),
     "/v1/completions": Doc(
-        "Text completion", Completion, CompletionRequest, Completion, GENERATES, DONE, headers=METRICS, tells=(UNKEPT,)
+        "Text completion",
+        Completion,
+        CompletionRequest,
+        Completion,
+        GENERATES,
+        DONE,
+        headers=METRICS,
+        tells=(UNKEPT,),
+        example={"prompt": "The capital of France is", "max_tokens": 16},
     ),
     "/v1/embeddings": Doc(
-        "Vectors of texts", openai_embeddings.EmbeddingsAnswer, openai_embeddings.EmbeddingsRequest, errors=GENERATES
+        "Vectors of texts",
+        openai_embeddings.EmbeddingsAnswer,
+        openai_embeddings.EmbeddingsRequest,
+        errors=GENERATES,
+        example={"input": ["A cat sleeps.", "Rates rose."]},
     ),
     "/v1/responses": Doc(
-        "A response", responses.Response, ResponsesRequest, Event, (*GENERATES, 404), tells=(DROPPED, UNKEPT)
+        "A response",
+        responses.Response,
+        ResponsesRequest,
+        Event,
+        (*GENERATES, 404),
+        tells=(DROPPED, UNKEPT),
+        example={"input": QUESTION, "max_output_tokens": 64},
     ),
     "/v1/responses/compact": Doc(
         "A conversation made shorter",
@@ -123,6 +151,7 @@ DOCS: dict[str, Doc] = {
         GENERATES,
         tells=(UNKEPT,),
         error=AnthropicErrorBody,
+        example={"model": "any", "messages": ASKED, "max_tokens": 64},
     ),
     "/v1/messages/count_tokens": Doc(
         "Tokens of a prompt of messages",
@@ -136,10 +165,22 @@ DOCS["/v1/cache/explain"] = Doc(
     "What is kept of a prompt, and where it differs", cache.Explanation, cache.ExplainRequest, errors=GENERATES
 )
 for _path in ("/tokenize", "/v1/tokenize"):
-    DOCS[_path] = Doc("Tokens of a text", tokens.TokenizeAnswer, tokens.TokenizeRequest, errors=GENERATES)
+    DOCS[_path] = Doc(
+        "Tokens of a text",
+        tokens.TokenizeAnswer,
+        tokens.TokenizeRequest,
+        errors=GENERATES,
+        example={"prompt": QUESTION},
+    )
 for _path in ("/detokenize", "/v1/detokenize"):
     DOCS[_path] = Doc("Text of tokens", tokens.DetokenizeAnswer, tokens.DetokenizeRequest, errors=GENERATES)
 for _path in ("/rerank", "/v1/rerank", "/v2/rerank"):
-    DOCS[_path] = Doc("Documents by relevance", scores.RerankAnswer, scores.RerankRequest, errors=GENERATES)
+    DOCS[_path] = Doc(
+        "Documents by relevance",
+        scores.RerankAnswer,
+        scores.RerankRequest,
+        errors=GENERATES,
+        example={"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]},
+    )
 for _path in ("/score", "/v1/score"):
     DOCS[_path] = Doc("Relevance of pairs of texts", scores.ScoresAnswer, scores.ScoresRequest, errors=GENERATES)

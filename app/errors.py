@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from mlx_server.app.access_record import record_of
 from mlx_server.app.asking import Unanswered
 from mlx_server.app.fleet import errors as fleet
 from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay, TooManyDownloads
@@ -93,8 +94,13 @@ class Answer:
         details = [f"{self.param}: {self.message}"] if self.param else [self.message]
         return msgspec.json.encode(ApiErrorBody(error, self.message, details, datetime.now(UTC).isoformat()))
 
+    def note(self, scope: Scope) -> None:
+        """Let the log say how the request ended."""
+        record_of(scope).failed(self.status, self.code or self.type, self.param)
+
     def response(self, scope: Scope) -> Response:
         """The error as a response to a request, in the shape of the API that its path belongs to."""
+        self.note(scope)
         path = scope["path"]
         if speaks_anthropic(path):
             body = self.anthropic_body(scope.get("request_id"))
@@ -217,7 +223,7 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     """The router's own refusals, with a sentence that helps."""
     path = request.url.path
     if error.status_code == 404:
-        message = f"There is nothing at {path}. The endpoints are listed in the README; OpenAI's are under /v1."
+        message = f"There is nothing at {path}. GET /docs shows what there is; OpenAI's endpoints are under /v1."
     elif error.status_code == 405:
         allowed = cast(dict[str, str], error.headers or {}).get("Allow", "another method")
         message = f"{request.method} is not allowed at {path}; allowed: {allowed}."

@@ -66,6 +66,15 @@ class CpuWeights(StrEnum):
     NATIVE = "native"
 
 
+def model_kind(given: str) -> ModelKind:
+    """A type of model by its name. Raises typer.BadParameter."""
+    try:
+        return ModelKind(given)
+    except ValueError:
+        kinds = ", ".join(repr(kind.value) for kind in ModelKind if kind is not ModelKind.SCRIPTED)
+        raise typer.BadParameter(f"{given!r} is not one of {kinds}.") from None
+
+
 def checked_keys(keys: list[str] | None) -> list[str] | None:
     """Keys that are none are refused, else everybody would have one. Raises typer.BadParameter."""
     if any(not key.strip() for key in keys or ()):
@@ -149,6 +158,7 @@ ModelType = Annotated[
         "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
         " scores documents with a cross-encoder. Default: what its files say.",
         metavar="lm|vlm|embeddings|rerank",
+        parser=model_kind,
     ),
 ]
 ModelName = Annotated[str | None, option("The model's public name. Default: the folder's name or the hub id.")]

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from mlx_server.app import __version__
 from mlx_server.app.doc import Doc
 from mlx_server.app.documentation import DOCS
+from mlx_server.app.errors import ANTHROPIC_ROOT, below
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 from mlx_server.app.responder import DROPPED
 from mlx_server.app.unkept import HEADER as UNKEPT
@@ -55,6 +56,26 @@ KEYS = {
 }
 
 
+TAGS: dict[str, tuple[str, ...]] = {
+    "Chat and text": ("/v1/chat", "/v1/completions"),
+    "Responses": ("/v1/responses", "/v1/conversations"),
+    "Anthropic": (ANTHROPIC_ROOT,),
+    "Embeddings and reranking": ("/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"),
+    "Tokens and cache": ("/v1/tokenize", "/tokenize", "/v1/detokenize", "/detokenize", "/v1/cache"),
+    "Models": ("/v1/models", "/v1/discover", "/v1/manager"),
+    "Server": (),
+    "Impetus": ("/api",),
+}
+"""Groups of operations in the order in which they are shown, and the paths that they are at or below."""
+
+REST = "Server"
+
+
+def tag_of(path: str) -> str:
+    """The group of a path."""
+    return next((tag for tag, roots in TAGS.items() if any(below(path, root) for root in roots)), REST)
+
+
 async def openapi(request: Request) -> Response:
     """`GET /openapi.json`, made when it is first asked for."""
     state = request.app.state
@@ -89,8 +110,9 @@ def document(
         "info": {"title": "mlx-server", "version": __version__},
         "paths": {
             path: {method.lower(): writer.operation(method, path, doc) for method, doc in item.items()}
-            for path, item in items.items()
+            for path, item in sorted(items.items(), key=lambda entry: list(TAGS).index(tag_of(entry[0])))
         },
+        "tags": [{"name": name} for name in TAGS],
         "components": {"schemas": components, "headers": HEADERS, "securitySchemes": KEYS},
         "security": required if needs_key else [{}, *required],
     }
@@ -124,8 +146,12 @@ class Writer:
         parameters = [parameter(name, "path", doc.path[name]) for name in re.findall(r"{(\w+)}", path)]
         parameters += [parameter(name, "query", text) for name, text in doc.query.items()]
         parameters += [parameter(name, "header", text) for name, text in doc.headers.items()]
-        body = {"required": True, "content": self._json(doc.request)}
+        content = self._json(doc.request)
+        if doc.example is not None:
+            content[JSON]["example"] = doc.example
+        body = {"required": True, "content": content}
         return {
+            "tags": [tag_of(path)],
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
             "summary": doc.summary,
             **({"parameters": parameters} if parameters else {}),

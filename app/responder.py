@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from mlx_server.app import errors
+from mlx_server.app.access_record import record_of
 from mlx_server.app.ignored import ignored_header
 from mlx_server.app.signs_of_life import SignsOfLife
 from mlx_server.app.unkept import unkept_header
@@ -111,12 +112,13 @@ class GenerationResponse(WatchedResponse):
         """A refusal, the stream, or the whole answer."""
         signs = self._signs
         scope[EVENTS] = signs is not None
+        record_of(scope).ticket = self._ticket
         unread = await self._ticket.mailbox.get() if signs is None else await self._first(send, signs)
         events, failed = sort(unread)
         if failed is not None and not self._has_head and (not events or signs is None):
             await errors.of_failure(failed).response(scope)(scope, receive, send)
         elif signs is not None:
-            await self._send_stream(send, signs, events, failed)
+            await self._send_stream(scope, send, signs, events, failed)
         else:
             body = self._encoder.whole(events)
             await self._kept()
@@ -135,7 +137,7 @@ class GenerationResponse(WatchedResponse):
         return unread
 
     async def _send_stream(
-        self, send: Send, signs: SignsOfLife, events: list[Part | Finished], failed: Failed | None
+        self, scope: Scope, send: Send, signs: SignsOfLife, events: list[Part | Finished], failed: Failed | None
     ) -> None:
         part = b""
         if events:
@@ -157,7 +159,9 @@ class GenerationResponse(WatchedResponse):
             events, failed = sort(unread)
             part = self._encoder.events(events)
         # The status line is long gone: an error event, and no [DONE], is the honest end.
-        part += self._encoder.error(errors.of_failure(failed))
+        answer = errors.of_failure(failed)
+        answer.note(scope)
+        part += self._encoder.error(answer)
         await self._kept()
         await self._say(send, part, more=False)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from starlette.types import Receive, Scope, Send
 
 from mlx_server.app import errors
+from mlx_server.app.access_record import record_of
 from mlx_server.app.responder import WatchedResponse, start_of
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
@@ -40,6 +41,7 @@ class ResultsResponse(WatchedResponse):
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A refusal, or all results."""
+        record_of(scope).ticket = self._ticket
         events = await self._ticket.mailbox.get()
         results = sorted((e for e in events if isinstance(e, Vector | Score)), key=lambda result: result.index)
         match events[-1]:

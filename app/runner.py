@@ -157,7 +157,7 @@ async def run(
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     display.close()
     if stopping.is_set():
-        await drain(fleet, hurry, console)
+        await drain(fleet, hurry, console, settings.drain_timeout_s)
     await app.state.live.close()
     server.should_exit = True
     await asyncio.wait([serving], timeout=CLOSE_S)
@@ -180,14 +180,20 @@ def spare_the_collector() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-async def drain(fleet: Fleet, hurry: asyncio.Event, console: Console) -> None:
-    """Let what runs come to its end; a second signal cuts it short."""
+async def drain(fleet: Fleet, hurry: asyncio.Event, console: Console, most_s: float) -> None:
+    """Let what runs come to its end, `most_s` seconds at most; a second signal cuts it short."""
     queues = [deployment.queue for deployment in fleet.deployments]
     if any(queue.live for queue in queues):
         running = sum(queue.running for queue in queues)
-        console.print(f"Stopping: {running} running requests may finish (Ctrl-C again: at once).")
+        console.print(stopping_line(running, most_s), highlight=False, soft_wrap=True)
     tasks = [asyncio.ensure_future(fleet.drain()), asyncio.ensure_future(hurry.wait())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
     fleet.abort()
+
+
+def stopping_line(running: int, most_s: float) -> str:
+    """What a person at the terminal is told while running requests finish."""
+    requests = "1 running request" if running == 1 else f"{running} running requests"
+    return f"Stopping: {requests} may take up to {most_s:g} s to finish (--drain-timeout; Ctrl-C again: at once)."

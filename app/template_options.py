@@ -38,8 +38,8 @@ def parse_arguments(text: str | None) -> dict[str, Any]:
     try:
         arguments = msgspec.json.decode(text, type=dict[str, Any])
         check_json(arguments, hint)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        message = f"""must be a JSON object, such as '{{"enable_thinking": false}}': {error}"""
+    except (msgspec.MsgspecError, RecursionError):
+        message = f"""{text[:100]!r} is no JSON object; write one such as '{{"enable_thinking": false}}'."""
         raise typer.BadParameter(message, param_hint=hint) from None
     except InvalidRequest as error:
         raise typer.BadParameter(error.message, param_hint=hint) from None

@@ -276,6 +276,9 @@ class Dispatcher:
             statistics.inter_token_s.observe((now - last_text_at) / event.tokens, event.tokens)
         elif not ticket.last_text_at and ticket.starts == 1:
             statistics.first_token_s.observe(now - ticket.submitted_at)
+        if ticket.first_text_at is None:
+            ticket.first_text_at = now
+        ticket.shown_tokens += event.tokens
         ticket.last_text_at[event.index] = ticket.heard_at = now
         ticket.mailbox.put(event)
         if ticket.mailbox.overflowed:
@@ -295,6 +298,9 @@ class Dispatcher:
         self.statistics.accepted_tokens += event.accepted_tokens
         self.statistics.encoded_media += event.encoded_media
         self.statistics.cached_media += event.cached_media
+        ticket.prompt_tokens += event.prompt_tokens
+        ticket.cached_tokens += event.cached_tokens
+        ticket.completion_tokens += event.completion_tokens
         ticket.heard_at = now
         ticket.mailbox.put(event)
         assert ticket.lane is not None

@@ -74,6 +74,12 @@ class Ticket:
         """How far its prompt has been read, if the request wants to know."""
         self.last_text_at: dict[int, float] = {}
         """When each sequence's last text came."""
+        self.first_text_at: float | None = None
+        """When the first text of any sequence came."""
+        self.shown_tokens = 0
+        """Tokens that texts have told of so far."""
+        self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
+        """What its finished sequences have cost."""
         self.rows_granted = 0
         self.rows_done = 0
         self.starts = 0
@@ -159,4 +165,6 @@ class Ticket:
         self.rows_granted = self.rows_done = 0
         self.started_at = self.started = self.prepared = self.progress = None
         self.last_text_at = {}
+        self.first_text_at = None
+        self.shown_tokens = self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.mailbox.clear()

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mlx_server.schemas.allowed_values import allowed_values
 from mlx_server.schemas.crowding import refuse_crowded
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.shape import shape_of
@@ -32,7 +33,7 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T], harmless: dict[str, tup
         parsed = decoder.decode(body)
         unknown = look_beside(fields, decoder.type, harmless)
     except msgspec.ValidationError as error:
-        message, param = explain(error)
+        message, param = explain(error, decoder.type)
         raise InvalidRequest(message, param) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}") from None
@@ -70,12 +71,22 @@ def refuse_unsupported(fields: RawFields, harmless: dict[str, tuple[Any, ...]]) 
         )
 
 
+FOR_TESTS = "scripted"
+"""A type of model that nobody has to know."""
+
 # msgspec says where it stumbled only inside the message: "Expected `str`, got `int` - at `$.messages[0].role`".
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
 
 
-def explain(error: msgspec.ValidationError) -> tuple[str, str | None]:
-    """The message for the client and the path of the field, as `messages[0].role`."""
+def allowed(type_: Any, path: str) -> str:
+    """The end of a message about a value that is none of a few; empty if they are not known."""
+    values = [value for value in allowed_values(type_, path) if value != FOR_TESTS]
+    return f"; allowed are {', '.join(map(repr, values))}" if values else ""
+
+
+def explain(error: msgspec.ValidationError, type_: Any = None) -> tuple[str, str | None]:
+    """The message for the client and the path of the field, as `messages[0].role`. With the `type_` that was asked for
+    it names the values that a field may have, where there are a few."""
     match = _WHERE.match(str(error))
     what = match["what"] if match else str(error)
     path = (match["path"] if match else None) or None
@@ -83,4 +94,6 @@ def explain(error: msgspec.ValidationError) -> tuple[str, str | None]:
     if missing:
         path = f"{path}.{missing[1]}" if path else missing[1]
         return f"`{path}` is missing.", path
+    if path and type_ is not None and what.startswith("Invalid enum value"):
+        what += allowed(type_, path)
     return (f"`{path}`: {what}." if path else f"{what}."), path

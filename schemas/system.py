@@ -18,6 +18,8 @@ class Root(msgspec.Struct, frozen=True):
     name: str
     version: str
     status: Literal["running"]
+    docs: str
+    """Where a page shows all endpoints."""
 
 
 class SystemMemory(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from mlx_server.workers.extras import install_line
+
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -30,14 +32,13 @@ def backend_problem(backends: set[str], platform: str = sys.platform) -> str | N
     if platform == "darwin":
         return None
     if not backends:
-        return (
-            "MLX has no backend here. Install one: pip install 'mlx-server[cpu]', or 'mlx-server[cuda]' for a GPU of"
-            " NVIDIA's."
-        )
+        cpu, cuda = install_line("cpu", platform), install_line("cuda", platform)
+        return f"MLX has no backend here. Install one: {cpu} (or for a GPU of NVIDIA's: {cuda})."
     if {"cpu", "cuda"} <= backends:
+        cpu, cuda = install_line("cpu", platform), install_line("cuda", platform)
         return (
             "Both of MLX's backends are installed, and each overwrites the other's library. Uninstall both (pip"
-            " uninstall mlx-cpu mlx-cuda-12 mlx-cuda-13), then install one: 'mlx-server[cpu]' or 'mlx-server[cuda]'."
+            f" uninstall mlx-cpu mlx-cuda-12 mlx-cuda-13), then install one: {cpu} (or for a GPU of NVIDIA's: {cuda})."
         )
     return None
 

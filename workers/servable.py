@@ -11,6 +11,7 @@ from typing import Any
 
 from mlx_server.workers.context_length import text_config
 from mlx_server.workers.encoder_types import ENCODERS, model_type, no_embeddings, no_scores
+from mlx_server.workers.extras import install_line
 from mlx_server.workers.known_types import installed, knows
 from mlx_server.workers.model_files import AGAIN, NotAModel, check_pointer, read_json, read_tensors, visible
 
@@ -87,7 +88,7 @@ def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str |
         return "its model_file names code of its own, which is never run"
     blind = f", or {BLIND}" if served_as == "vlm" and knows("mlx_lm", config) else ""
     if served_as != "lm" and not installed("mlx_vlm"):
-        return f"this kind of model needs mlx-vlm: pip install 'mlx-server[vlm]'{blind}"
+        return f"this kind of model needs mlx-vlm: {install_line('vlm')}{blind}"
     match served_as:
         case "lm" if not knows("mlx_lm", config):
             if model_type(config) in ENCODERS:

@@ -235,7 +235,7 @@ class Fleet:
             keeper = self._replace(model, model_type)
             if self._running:
                 self._spawn(self._load_at_start(keeper))
-        log.info("the configuration was read again: %s", report)
+        log.info("the configuration was read again: %s", report.told())
         return report
 
     # --- life ---

@@ -18,6 +18,11 @@ class ReloadReport:
     unchanged: tuple[str, ...] = ()
     error: str | None = None
 
+    def told(self) -> str:
+        """In a line for the log."""
+        became = {"added": self.added, "removed": self.removed, "changed": self.changed, "unchanged": self.unchanged}
+        return "; ".join(f"{what} {', '.join(names)}" for what, names in became.items() if names) or "no models"
+
     def failed(self, error: str) -> ReloadReport:
         """The same, with what went wrong."""
         return replace(self, error=error)

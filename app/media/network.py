@@ -16,7 +16,10 @@ from mlx_server.app.media.problem import MediaProblem
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """The addresses of a host, best first. Raises OSError."""
 
-NOT_PUBLIC = "its host can't be found, or has no public address"
+NOT_PUBLIC = (
+    "its host can't be found, or has no public address (--private-media-urls allows those of this machine and its"
+    " networks)"
+)
 """One answer for both: whether an internal name exists is nobody's business."""
 
 FIRST_TRY_S = 3.0

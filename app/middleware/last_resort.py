@@ -35,5 +35,7 @@ class LastResortMiddleware:
             if scope["type"] != "http":
                 raise
             log.exception("request %s failed", scope.get("request_id"))
+            answer = errors.of_exception(error)
+            answer.note(scope)
             if not started:
-                await errors.of_exception(error).response(scope)(scope, receive, send)
+                await answer.response(scope)(scope, receive, send)

@@ -73,7 +73,7 @@ class RateLimitMiddleware:
             await send(message)
 
         if exceeded:
-            text = f"The limit of requests is reached ({exceeded[0]}): come again in {wait_s} seconds."
+            text = f"The limit of requests is reached ({exceeded[0]}): come again in {wait_s} s."
             refusal = Answer(
                 429, "rate_limit_error", text, None, "rate_limit_exceeded", {"Retry-After": str(wait_s), **headers}
             )

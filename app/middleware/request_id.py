@@ -6,11 +6,11 @@ import logging
 import re
 import time
 import uuid
-from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlx_server.app.access_record import RECORD, AccessRecord, printable
 from mlx_server.app.errors import speaks_anthropic
 
 HEADER = "X-Request-Id"
@@ -19,6 +19,9 @@ ACCEPTED = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
 QUIET = ("/health", "/metrics", "/v1/queue/stats", "/api/health", "/api/hardware/metrics", "/socket.io/")
 """Paths that are polled: their lines are for debugging only."""
+
+LEFT = "left"
+"""Stands for the status of an answer whose client left before its end."""
 
 log = logging.getLogger("mlx_server.access")
 
@@ -37,17 +40,20 @@ class RequestIdMiddleware:
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = request_id
+        record = scope[RECORD] = AccessRecord()
         started = time.perf_counter()
-        status = 0
+        status, whole = 0, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
                 if speaks_anthropic(scope["path"]):
                     headers[ANTHROPIC_HEADER] = request_id
+            else:
+                whole = not message.get("more_body", False)
             await send(message)
 
         try:
@@ -57,11 +63,6 @@ class RequestIdMiddleware:
             level = logging.DEBUG if path.startswith(QUIET) else logging.INFO
             if log.isEnabledFor(level):
                 seconds = time.perf_counter() - started
-                log.log(
-                    level, "%s %s %s %.3fs %s", scope["method"], printable(path), status or "left", seconds, request_id
-                )
-
-
-def printable(path: str) -> str:
-    """A path as the log may have it: escaped and short, whatever the client sent."""
-    return quote(path)[:200]
+                end = record.status or (status if whole else LEFT)
+                line = scope["method"], printable(path), end, seconds, request_id, record.details()
+                log.log(level, "%s %s %s %.3fs %s%s", *line)

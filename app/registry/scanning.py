@@ -80,7 +80,7 @@ class Scanner:
         scan = await asyncio.to_thread(look, known, self._folders, hub=self._hub, stop=self._closing.is_set)
         if scan.found or scan.gone:
             await self._registry.save_found(scan.found, scan.gone)
-        log.info("%d models are new or changed, %d are as before", len(scan.found), scan.unchanged)
+        log.info("models on this machine: %d new or changed, %d as before", len(scan.found), scan.unchanged)
         for problem in scan.unreadable:
             log.warning("%s", problem)
         return scan

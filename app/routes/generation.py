@@ -12,6 +12,7 @@ from anyio import to_thread
 from msgspec.structs import replace
 from starlette.requests import Request
 
+from mlx_server.app.access_record import record_of
 from mlx_server.app.body import read_body
 from mlx_server.app.deployment import Deployment
 from mlx_server.app.encoders.head import Head
@@ -98,7 +99,9 @@ async def read_request(
 async def choose(request: Request, given: Named) -> Deployment:
     """The model that a request is for. Raises what the fleet's `choose` raises."""
     fleet: Fleet = request.app.state.fleet
-    return await fleet.choose(given.model)
+    deployment = await fleet.choose(given.model)
+    record_of(request.scope).model = deployment.name
+    return deployment
 
 
 def make_head(request: Request, deployment: Deployment, given: Named) -> Head:

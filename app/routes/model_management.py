@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.access_record import record_of
 from mlx_server.app.encoders.generated import GenerateEncoder
 from mlx_server.app.fleet.errors import ModelNotFound, NotServable
 from mlx_server.app.fleet.fleet import Fleet
@@ -104,6 +105,7 @@ async def generate(request: Request) -> GenerationResponse:
     model = await one_managed(request, request.path_params["name"])
     fleet: Fleet = request.app.state.fleet
     deployment = await fleet.choose(model.name)
+    record_of(request.scope).model = deployment.name
     encoder = GenerateEncoder(make_head(request, deployment, given), given)
     return await admit(request, deployment, given, encoder, ignored)
 

@@ -7,7 +7,7 @@ import platform
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from mlx_server.app import __version__
 from mlx_server.app.control import Control
@@ -22,12 +22,15 @@ from mlx_server.schemas import system as schemas
 from mlx_server.schemas.hardware import HardwareInfo
 from mlx_server.workers.environment import backend_problem, mlx_backends
 
+DOCS = "/docs"
 EMBEDDED = "Whoever embeds this server has to do that: it has no process of its own."
 
 
 async def root(request: Request) -> Response:
-    """What answers here."""
-    return json_answer(schemas.Root("mlx-server", __version__, "running"))
+    """What answers here; people are sent to the page that shows it."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(DOCS)
+    return json_answer(schemas.Root("mlx-server", __version__, "running", DOCS))
 
 
 async def status(request: Request) -> Response:

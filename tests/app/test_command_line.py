@@ -109,7 +109,7 @@ def test_readme_has_every_flag_of_launch() -> None:
 REFUSED: list[tuple[list[object], str]] = [
     (["--port", 70000], "--port"),
     (["--port", -1], "--port"),
-    (["--port", "http"], "--port"),
+    (["--port", "http"], "'--port' (env var: MLX_SERVER_PORT or MLX_GUI_PORT): "),
     (["--max-concurrency", 0], "--max-concurrency"),
     (["--max-concurrency", "many"], "--max-concurrency"),
     (["--queue-size", -1], "--queue-size"),
@@ -121,7 +121,7 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--default-max-tokens", 0], "--default-max-tokens"),
     (["--prefill-step-size", 1], "--prefill-step-size"),
     (["--max-body-bytes", 10], "--max-body-bytes"),
-    (["--log-level", "loud"], "--log-level"),
+    (["--log-level", "loud"], "MLX_OMNI_LOG_LEVEL): 'loud' is not one of 'debug'"),
     (["--adapter-path", "/nonesuch"], "--adapter-path"),
     (["--adapter-dir", "/nonesuch"], "--adapter-dir"),
     (["--num-draft-tokens", 0], "--num-draft-tokens"),
@@ -131,10 +131,11 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--chat-template", sys.executable], "--chat-template"),
     (["--chat-template-args", "{"], "--chat-template-args"),
     (["--chat-template-args", "[]"], "--chat-template-args"),
+    (["--chat-template-args", "foo"], "'foo' is no JSON object; write one such as '{\"enable_thinking\": false}'"),
     (["--chat-template-args", '{"x": 100000000000000000000}'], "64 bits"),
-    (["--model-type", "vln"], "'vln' is not one of"),
+    (["--model-type", "vln"], "'--model-type': 'vln' is not one of 'lm', 'vlm', 'embeddings', 'rerank'."),
     (["--no-such-flag"], "--no-such-flag"),
-    (["surplus"], "surplus"),
+    (["sur/plus"], "A model has a flag: --model-path sur/plus"),
 ]
 
 
@@ -145,6 +146,23 @@ def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object],
     assert part in done.stderr
     assert "Traceback" not in done.stderr
     assert "importing" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ("pull", "mlx-server models pull"),
+        ("list", "mlx-server models list"),
+        ("rm", "mlx-server models rm"),
+        ("run", "mlx-server launch --model-path"),
+        ("serve", "mlx-server launch --model-path"),
+        ("chat", "mlx-server launch --model-path"),
+    ],
+)
+def test_command_of_another_program_is_told_what_it_is_here(command: str, meant: str) -> None:
+    done = run(*MODULE, command, "some/model")
+    assert done.returncode == EXIT_USAGE
+    assert f"No such command '{command}'. Use: {meant}" in done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--adapter-path", "--adapter-dir", "--draft-model"])

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from support.servers import ROOT
 
 from mlx_server.app.config_file import ConfigError, models_of, read_config, server_of
+from mlx_server.app.fleet.reload import compare
+from mlx_server.app.registry.rows import check_path
 from mlx_server.app.settings import ModelSettings, Settings
 
 DEFAULTS = ModelSettings("", queue_timeout_s=1.0, request_timeout_s=2.0)
@@ -43,3 +46,32 @@ def test_keepalive_is_the_servers_unless_the_command_line_says_it(tmp_path: Path
     config = read_config(file)
     assert server_of(config, file, Settings(), frozenset()).keepalive_s == 0
     assert server_of(config, file, Settings(keepalive_s=3), frozenset({"keepalive_s"})).keepalive_s == 3
+
+
+def test_a_wrong_value_is_refused_with_those_that_are_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[[model]]\npath = "x"\ntype = "lmm"\n')
+    with pytest.raises(ConfigError) as refused:
+        read_config(file)
+    allowed = "'embeddings', 'lm', 'rerank', 'vlm'"
+    assert str(refused.value) == f"{file}: `model[0].type`: Invalid enum value 'lmm'; allowed are {allowed}."
+
+
+def test_a_relative_path_is_one_that_the_registry_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "seen").symlink_to(ROOT / "tests" / "shapes" / "model")
+    file = tmp_path / "work" / "models.toml"
+    file.write_text('[[model]]\npath = "../models/seen"\ntype = "vlm"\n')
+    monkeypatch.chdir(tmp_path)
+    for named in (file, Path("work", "models.toml"), Path("work", "..", "work", "models.toml")):
+        [model] = models_of(read_config(named), named, DEFAULTS)
+        check_path(model.path)
+        assert (model.path, model.public_name) == (str((tmp_path / "models").resolve() / "seen"), "seen")
+
+
+def test_what_was_read_again_is_told_in_words() -> None:
+    before = [ModelSettings("a", name="a"), ModelSettings("b", name="b"), ModelSettings("c", name="c")]
+    after = [ModelSettings("a", name="a"), ModelSettings("b2", name="b"), ModelSettings("d", name="d")]
+    assert compare(before, after).told() == "added d; removed c; changed b; unchanged a"
+    assert compare([], []).told() == "no models"

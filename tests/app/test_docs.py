@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
+from support.servers import Server
 
 from mlx_server.app.server import create_app
 from mlx_server.app.settings import ModelSettings, Settings
@@ -63,3 +64,31 @@ def test_errors_below_api_say_more(keyed: TestClient) -> None:
         assert body["details"] == [body["detail"]] == [body["error"]["message"]]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00", body["timestamp"])
     assert keyed.get("/apiary", headers={"x-api-key": "k"}).json().keys() == {"error", "detail"}
+
+
+def test_operations_stand_in_groups_with_chat_first(keyed: TestClient) -> None:
+    document = keyed.get("/openapi.json", headers={"x-api-key": "k"}).json()
+    names = [tag["name"] for tag in document["tags"]]
+    tags = {path: operation["tags"] for path, item in document["paths"].items() for operation in item.values()}
+    assert all(len(tag) == 1 and tag[0] in names for tag in tags.values())
+    assert {tag for [tag] in tags.values()} == set(names)
+    assert next(iter(tags)) == "/v1/chat/completions"
+    assert (tags["/"], tags["/v1/rerank"], tags["/api/models/load"]) == (
+        ["Server"],
+        ["Embeddings and reranking"],
+        ["Impetus"],
+    )
+
+
+def test_bodies_that_the_page_fills_in_are_answered(scripted_server: Server) -> None:
+    paths = scripted_server.get("/openapi.json").json()["paths"]
+    bodies = {
+        path: content["example"]
+        for path, item in paths.items()
+        for operation in item.values()
+        if "example" in (content := operation.get("requestBody", {}).get("content", {}).get("application/json", {}))
+    }
+    assert {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"} <= bodies.keys()
+    for path, body in bodies.items():
+        answer = scripted_server.post(path, body)
+        assert (path, answer.status_code) == (path, 200), answer.text

@@ -174,7 +174,7 @@ def test_server_that_stops_tells_what_it_ended(launch: Callable[..., Server], tm
     with sdk(launch(*SCRIPTED, "--data-dir", tmp_path)) as client:
         ended = client.responses.retrieve(begun.id)
     assert (ended.status, ended.error.code) == ("failed", "server_error")
-    assert ended.error.message == "The server is shutting down and takes no new requests."
+    assert ended.error.message.startswith("The server is shutting down")
 
 
 @pytest.mark.model

@@ -12,7 +12,10 @@ from support.raw import RawClient
 from support.servers import EXIT_S, SCRIPTED, Server, chat_body, wait_for
 from support.streams import DONE, events, open_stream, text_of
 
+from mlx_server.app.runner import stopping_line
+
 MESSAGE = "The server is shutting down and takes no new requests."
+CUT_SHORT = "The server is shutting down, and ended this request before it was complete."
 ENDLESS = {"tokens": 4000, "interval_s": 0.02}
 
 
@@ -56,6 +59,10 @@ def test_signal_lets_what_runs_finish_and_refuses_the_rest(server: Server, numbe
     check_ended(server, pids)
 
 
+def test_one_request_is_one() -> None:
+    assert stopping_line(1, 30.0).startswith("Stopping: 1 running request may take up to 30 s to finish")
+
+
 def test_whole_answer_is_finished_before_the_end(server: Server) -> None:
     pids = server.worker_pids()
     with RawClient(server, chat_body({"tokens": 10, "interval_s": 0.05})) as client:
@@ -79,8 +86,9 @@ def test_drain_timeout_ends_streams_with_an_error(launch: Callable[..., Server])
         assert whole.status == 503
     assert text_of(chunks).startswith("token ")
     assert DONE not in chunks
-    assert error["error"]["code"] == "shutting_down"
+    assert (error["error"]["code"], error["detail"]) == ("shutting_down", CUT_SHORT)
     check_ended(server, pids)
+    assert "Stopping: 2 running requests may take up to 0.5 s to finish (--drain-timeout" in server.output()
     assert time.monotonic() - started < 5
 
 

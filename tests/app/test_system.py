@@ -24,7 +24,11 @@ CONFIG = '[[model]]\nname = "{name}"\npath = "scripted"\ntype = "scripted"\n'
 
 def test_root_says_what_answers(launch: Launch) -> None:
     server = launch(*SCRIPTED)
-    assert server.get("/").json() == {"name": "mlx-server", "version": __version__, "status": "running"}
+    told = {"name": "mlx-server", "version": __version__, "status": "running", "docs": "/docs"}
+    assert server.get("/").json() == told
+    browsers = server.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (browsers.status_code, browsers.headers["location"]) == (307, "/docs")
+    assert "/docs" in server.get("/nothing").json()["detail"]
     assert server.get("/health").json()["status"] == "healthy"
 
 

@@ -1,9 +1,11 @@
 import json
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from mlx_server.schemas import openai_chat, openai_completions
+from mlx_server.schemas.allowed_values import allowed_values
 from mlx_server.schemas.errors import InvalidRequest
 from mlx_server.schemas.openai import HARMLESS
 from mlx_server.schemas.parse import parse
@@ -193,3 +195,29 @@ def test_parse_names_the_first_of_several_unsupported_parameters() -> None:
         first = next(iter(unsupported))
         assert _refusal({"messages": MESSAGES, **unsupported}).param == first
         del unsupported[first]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("reasoning_effort", {"reasoning_effort": "extreme"}, "allowed are 'high', 'low', 'max', 'medium', 'minimal'"),
+        ("tool_choice.type", {"tool_choice": {"type": "mcp"}}, "allowed are 'allowed_tools'"),
+    ],
+)
+def test_value_that_is_none_of_a_few_is_refused_with_those(path: str, body: dict[str, Any], message: str) -> None:
+    refusal = _refusal({"messages": MESSAGES, **body})
+    assert refusal.param == path
+    assert message in refusal.message
+
+
+def test_allowed_values_are_found_in_lists_objects_and_unions() -> None:
+    class Leaf(msgspec.Struct):
+        kind: Literal["a", "b"] | None = None
+
+    class Tree(msgspec.Struct):
+        leaves: list[Leaf | int]
+        named: dict[str, Leaf]
+
+    assert allowed_values(Tree, "leaves[0].kind") == ["a", "b"]
+    assert allowed_values(Tree, "named[...].kind") == ["a", "b"]
+    assert allowed_values(Tree, "leaves[0].other") == []

@@ -103,7 +103,7 @@ def test_threads_are_as_many_as_the_cores_unless_the_user_says_otherwise() -> No
         ({"cuda"}, "linux", None),
         ({"metal"}, "darwin", None),
         (set(), "darwin", None),
-        (set(), "linux", "pip install 'mlx-server[cpu]'"),
+        (set(), "linux", "pip install 'mlx[cpu]>="),
         ({"cpu", "cuda"}, "linux", "each overwrites the other's library"),
     ],
 )

@@ -24,6 +24,7 @@ from mlx_server.workers.engine.gelu import with_exact_gelu
 from mlx_server.workers.engine.half_masks import with_finite_masks
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.errors import ModelLoadError, one_line
+from mlx_server.workers.extras import install_line
 from mlx_server.workers.model_files import visible, weight_files
 
 
@@ -75,9 +76,7 @@ def import_architecture(name: str) -> ModuleType:
     try:
         return import_module(f"mlx_vlm.models.{name}")
     except ImportError as error:
-        raise ModelLoadError(
-            f"this kind of model needs mlx-vlm ({one_line(error)}): pip install 'mlx-server[vlm]'"
-        ) from None
+        raise ModelLoadError(f"this kind of model needs mlx-vlm ({one_line(error)}): {install_line('vlm')}") from None
 
 
 def read_weights(folder: Path) -> dict[str, mx.array]:

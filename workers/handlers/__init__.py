@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.extras import install_line
 from mlx_server.workers.file_limits import file_limits_kept
 from mlx_server.workers.handlers.base import Handler
 
-NO_MLX_VLM = "models that look at pictures need mlx-vlm: pip install 'mlx-server[vlm]'"
+OURS = __package__.partition(".")[0]
 
 
 def make_handler(model_type: str) -> Handler:
-    """The handler for a kind of model. Raises ModelLoadError for a kind that is not served."""
+    """The handler for a kind of model. Raises ModelLoadError for a kind that is not served, or not installed."""
+    try:
+        with file_limits_kept():
+            return handler_class(model_type)()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if model_type == "lm" or package in ("", OURS):
+            raise
+        raise ModelLoadError(
+            f"this kind of model needs the package {package!r}, which is not installed: {install_line('vlm')}"
+        ) from None
+
+
+def handler_class(model_type: str) -> Callable[[], Handler]:
+    """What makes the handler, imported now."""
     match model_type:
         case "lm":
-            with file_limits_kept():
-                from mlx_server.workers.handlers.lm import LanguageHandler
+            from mlx_server.workers.handlers.lm import LanguageHandler
 
-            return LanguageHandler()
+            return LanguageHandler
         case "embeddings":
-            with file_limits_kept():
-                from mlx_server.workers.handlers.embeddings import EmbeddingsHandler
+            from mlx_server.workers.handlers.embeddings import EmbeddingsHandler
 
-            return EmbeddingsHandler()
+            return EmbeddingsHandler
         case "rerank":
-            with file_limits_kept():
-                from mlx_server.workers.handlers.rerank import RerankHandler
+            from mlx_server.workers.handlers.rerank import RerankHandler
 
-            return RerankHandler()
+            return RerankHandler
         case "vlm":
-            try:
-                with file_limits_kept():
-                    from mlx_server.workers.handlers.vlm import VisionHandler
-            except ModuleNotFoundError as error:
-                if error.name is None or error.name.partition(".")[0] != "mlx_vlm":
-                    raise
-                raise ModelLoadError(NO_MLX_VLM) from None
+            from mlx_server.workers.handlers.vlm import VisionHandler
 
-            return VisionHandler()
+            return VisionHandler
         case "scripted":
             from mlx_server.workers.handlers.scripted import ScriptedHandler
 
-            return ScriptedHandler()
+            return ScriptedHandler
         case _:
             served = "`lm`, `vlm`, `embeddings` and `rerank`"
             raise ModelLoadError(f"models of type {model_type!r} are not served yet; {served} are")

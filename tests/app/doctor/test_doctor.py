@@ -1,5 +1,6 @@
 """`mlx-server doctor` on this machine."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -10,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 import typer
+from rich.console import Console
 
 from mlx_server.app.doctor.facts import ask_mlx, free_bytes, gather, write_problem
 from mlx_server.app.doctor.findings import Finding, Verdict
-from mlx_server.app.doctor_cli import offer_wired_limit
+from mlx_server.app.doctor_cli import offer_wired_limit, table_of
 from mlx_server.workers.environment import child_environment, usable_cores
 
 
@@ -30,6 +32,14 @@ def test_doctor_tells_what_a_worker_will_find(tmp_path: Path) -> None:
     assert facts.cores == usable_cores()
     assert (facts.cache_problem, facts.data_problem) == (None, None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_prints_what_to_install_whole() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table_of([Finding("MLX", Verdict.BAD, "[none]", "pip install 'mlx[cpu]'")]))
+    assert isinstance(console.file, io.StringIO)
+    assert "[none]" in console.file.getvalue()
+    assert "-> pip install 'mlx[cpu]'" in console.file.getvalue()
 
 
 def test_doctor_prints_findings_as_json_too(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_good_machine_has_nothing_to_do() -> None:
     [
         (replace(LINUX, openblas=None), "BLAS", Verdict.BAD, "apt-get install libopenblas0-pthread"),
         (replace(LINUX, mlx=WITHOUT_BLAS), "BLAS", Verdict.NOTICE, "LD_PRELOAD"),
-        (replace(LINUX, backends=frozenset(), mlx=None, mlx_error="x"), "MLX", Verdict.BAD, "mlx-server[cpu]"),
+        (replace(LINUX, backends=frozenset(), mlx=None, mlx_error="x"), "MLX", Verdict.BAD, "'mlx[cpu]>="),
         (replace(LINUX, mlx=None, mlx_error="no library"), "MLX", Verdict.BAD, "Install mlx-server anew"),
         (replace(LINUX, available_bytes=GB), "memory", Verdict.NOTICE, "small model"),
         (replace(LINUX, cache_free_bytes=GB), "cache folder", Verdict.NOTICE, "--cache-dir"),

@@ -90,6 +90,8 @@ def test_other_modes_are_refused(server: Server, body: object) -> None:
     answer = set_mode(server, body)
     assert answer.status_code == 400
     assert answer.json()["details"]
+    if body == {"mode": "turbo"}:
+        assert "allowed are 'balanced', 'efficiency', 'performance'" in answer.json()["details"][0]
 
 
 def test_mode_is_the_operators(server: Server) -> None:

@@ -112,7 +112,8 @@ def test_the_network_may_be_switched_off() -> None:
 
 
 def test_private_hosts_are_refused_unless_they_are_allowed() -> None:
-    assert "no public address" in refusal(media("http://127.0.0.1:9/"), private_urls=False).message
+    refused = refusal(media("http://127.0.0.1:9/"), private_urls=False).message
+    assert "no public address (--private-media-urls allows" in refused
     assert "can't be connected to" in refusal(media("http://127.0.0.1:9/"), private_urls=True).message
 
 

@@ -492,5 +492,5 @@ def test_an_encoder_that_is_served_as_a_writer_is_sent_to_its_own_type(tmp_path:
 
 
 def test_where_the_library_is_missing_the_command_that_installs_it_is_told() -> None:
-    with pytest.raises(ModelLoadError, match=r"pip install 'mlx-server\[vlm\]'"):
+    with pytest.raises(ModelLoadError, match=r"pip install 'mlx-vlm"):
         import_architecture("of_no_version")
