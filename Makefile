@@ -22,7 +22,7 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents conformance fidelity bench bench-peers format clean blas typed clients node
+.PHONY: help run test check docs agents conformance fidelity bench bench-peers format clean blas typed clients node
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ check: $(VENV)/.installed-dev typed ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed ## Write docs/flags.md from the options of `mlx-server launch`
+	$(BIN)/python tests/docs/flags.py
 
 agents: $(VENV)/.installed-dev blas ## Have real coding agents work with this server; names and flags in ARGS=...
 	$(BIN)/python tests/agents/run.py $(ARGS)

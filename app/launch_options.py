@@ -15,12 +15,26 @@ ENV_PREFIX = "MLX_SERVER"
 MAX_SECONDS = 10_000_000.0
 MAX_MEGABYTES = 1_000_000
 AUTO = "auto"
+
+MODELS = "Models"
+ADDRESS = "Address and access"
+QUEUE = "Queue and timeouts"
+PROMPTS = "Prompts and answers"
+KV_STATES = "KV states"
+COMPUTING = "Computing"
+COMPANIONS = "Adapters and draft models"
 MEDIA = "Pictures, sounds and films"
+FILES = "Files and logs"
 
 
-def option(text: str, **more: Any) -> Any:
-    """An option that is shown with its environment variable."""
-    return typer.Option(help=text, show_envvar=True, **more)
+def option(text: str, panel: str | None = None, *, default: str | None = None, **more: Any) -> Any:
+    """An option of a panel of the help, shown with its environment variable.
+
+    `default` says what holds where the option is not given and has no value of its own.
+    """
+    return typer.Option(
+        help=text, rich_help_panel=panel, show_envvar=True, show_default=True if default is None else default, **more
+    )
 
 
 class ModelKind(StrEnum):
@@ -122,115 +136,86 @@ def checked_rates(rates: str | None) -> str | None:
 
 ModelPath = Annotated[
     str | None,
-    option("What to serve: an MLX model folder, a .gguf file (converted once and cached), or a hub repository id."),
+    option(
+        "What to serve: an MLX model folder, a .gguf file (converted once and cached; of one in parts any of them), or"
+        " a hub repository id.",
+        MODELS,
+    ),
 ]
 Model = Annotated[
     list[str] | None,
-    option("Another model to serve: its path, or NAME=PATH. Repeat it for several.", metavar="[NAME=]PATH"),
+    option("Another model to serve: its path, or NAME=PATH. Repeat it for several.", MODELS, metavar="[NAME=]PATH"),
 ]
 Config = Annotated[
-    Path | None, option("A TOML file with a table for each model. SIGHUP has it read again.", dir_okay=False)
+    Path | None,
+    option("A TOML file with a table for each model. SIGHUP has it read again.", MODELS, dir_okay=False),
 ]
 ModelsDir = Annotated[
     Path | None,
-    option("Folder of models that requests may name by their paths in it.", exists=True, file_okay=False),
+    option("Folder of models that requests may name by their paths in it.", MODELS, exists=True, file_okay=False),
 ]
-MaxModels = Annotated[int | None, option("Most models that are loaded at a time.", min=1)]
+MaxModels = Annotated[
+    int | None, option("Most models that are loaded at a time.", MODELS, default="as many as fit", min=1)
+]
 MemoryLimit = Annotated[
     str | None,
-    option("Memory that all models may have: GB, or a share of the machine's, such as 80%.", metavar="GB|%"),
+    option(
+        "Memory that all models may have: GB, or a share of the machine's, such as 80%.",
+        MODELS,
+        default="80%, or Metal's working set",
+        metavar="GB|%",
+    ),
 ]
 IdleTimeout = Annotated[
     float,
-    option("Minutes without a request after which a model that was loaded on demand is unloaded; 0: never.", min=0),
+    option(
+        "Minutes without a request after which a model that was loaded on demand is unloaded; 0: never.", MODELS, min=0
+    ),
 ]
 Pin = Annotated[
-    list[str] | None, option("A configured model that is never unloaded to make room; repeat it for several.")
+    list[str] | None, option("A configured model that is never unloaded to make room; repeat it for several.", MODELS)
 ]
-AutoLoad = Annotated[bool, option("Load a model when a request names it.")]
-AutoDownload = Annotated[bool, option("Download models whose hub id a request names.")]
-AcceleratorLease = Annotated[
-    LeaseMode, option("Whether worker processes take turns on the accelerator: auto does on Metal.")
+AutoLoad = Annotated[
+    bool,
+    option("Load a model when a request names it; otherwise a request for one that is not loaded gets a 400.", MODELS),
 ]
+AutoDownload = Annotated[bool, option("Download models whose hub id a request names.", MODELS)]
 ModelType = Annotated[
     ModelKind | None,
     option(
         "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
-        " scores documents with a cross-encoder. Default: what its files say.",
+        " scores documents with a cross-encoder.",
+        MODELS,
+        default="what its files say",
         metavar="lm|vlm|embeddings|rerank",
         parser=model_kind,
     ),
 ]
-ModelName = Annotated[str | None, option("The model's public name. Default: the folder's name or the hub id.")]
+ModelName = Annotated[
+    str | None,
+    option("The model's public name, in answers and in /v1/models.", MODELS, default="the folder's name or the hub id"),
+]
+Replicas = Annotated[
+    int,
+    option("Worker processes that serve the model side by side, each with its own copy of it.", MODELS, min=1, max=64),
+]
 Host = Annotated[
     str,
     option(
         "Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.",
+        ADDRESS,
         envvar=[f"{ENV_PREFIX}_HOST", "MLX_GUI_HOST"],
     ),
 ]
 Port = Annotated[
     int,
-    option("Port; 0 takes a free one.", min=0, max=65535, envvar=[f"{ENV_PREFIX}_PORT", "MLX_GUI_PORT"]),
-]
-MaxConcurrency = Annotated[
-    int | None,
-    option(
-        "Sequences that are computed together, as rows of a batch. Default: 8, or 256 requests for embeddings and"
-        " rerank.",
-        min=1,
-        max=4096,
-    ),
-]
-Replicas = Annotated[
-    int, option("Worker processes that serve the model side by side, each with its own copy of it.", min=1, max=64)
-]
-QueueSize = Annotated[int, option("Requests that may wait; more are refused with 429.", min=0, max=100_000)]
-QueueTimeout = Annotated[
-    float,
-    option(
-        "Seconds that a request may wait for its first token, and then for each next one.", min=0.001, max=MAX_SECONDS
-    ),
-]
-RequestTimeout = Annotated[
-    float, option("Seconds that a request may take in all, waiting included; 0: no limit.", min=0, max=MAX_SECONDS)
-]
-Keepalive = Annotated[
-    float,
-    option(
-        "Seconds until a stream that has no token yet begins, and then shows signs of life; 0: never.",
-        min=0,
-        max=MAX_SECONDS,
-    ),
-]
-DrainTimeout = Annotated[
-    float, option("Seconds that running requests get when the server stops.", min=0, max=MAX_SECONDS)
-]
-DefaultMaxTokens = Annotated[
-    int | None,
-    option("Most tokens of an answer to a request that sets no limit. Default: what the context has room for.", min=1),
-]
-ContextLength = Annotated[
-    int | None,
-    option("Most tokens that a prompt and its answer may have together. Default: the model's context.", min=16),
-]
-PrefillStepSize = Annotated[
-    int,
-    option("Most tokens of a prompt that are computed at a time.", min=16, max=65536),
-]
-MaxBodyBytes = Annotated[
-    int, option("Largest request body, in bytes; also what the files it names may have together.", min=1024)
-]
-StrictParams = Annotated[
-    bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.")
-]
-StepTimeout = Annotated[
-    float, option("Seconds after which a hanging step has its worker restarted.", min=1, max=MAX_SECONDS)
+    option("Port; 0 takes a free one.", ADDRESS, min=0, max=65535, envvar=[f"{ENV_PREFIX}_PORT", "MLX_GUI_PORT"]),
 ]
 ApiKey = Annotated[
     list[str] | None,
     option(
         "A key that clients must send (Bearer or x-api-key); repeat it for several. None: any is accepted.",
+        ADDRESS,
         callback=checked_keys,
     ),
 ]
@@ -238,147 +223,262 @@ CorsOrigin = Annotated[
     list[str] | None,
     option(
         "A site whose pages may use this server in a browser, such as http://localhost:3000; repeat it for several; *"
-        " for all. Default: none.",
+        " for all, without credentials.",
+        ADDRESS,
         callback=checked_origins,
     ),
 ]
 RateLimit = Annotated[
     str | None,
     option(
-        "Requests that each client may make, such as '100/minute; 10/second', which is what 'on' means. Clients are"
-        " told apart by their key, else by their address.",
+        "Requests that each client may make, such as '100/minute; 10/second', which is what 'on' means; more get a 429."
+        " Clients are told apart by their key, else by their address.",
+        ADDRESS,
         callback=checked_rates,
         metavar="RATES|on",
     ),
 ]
+MaxBodyBytes = Annotated[
+    int,
+    option(
+        "Largest request body, in bytes; also what the files it names may have together. A larger one gets a 413.",
+        ADDRESS,
+        min=1024,
+    ),
+]
+StrictParams = Annotated[
+    bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.", ADDRESS)
+]
+MaxConcurrency = Annotated[
+    int | None,
+    option(
+        "Sequences that are computed together, as rows of a batch; 1 serves one after the other.",
+        QUEUE,
+        default="8, or 256 requests for embeddings and rerank",
+        min=1,
+        max=4096,
+    ),
+]
+QueueSize = Annotated[
+    int,
+    option("Requests that may wait beside those that run; more are refused with 429.", QUEUE, min=0, max=100_000),
+]
+QueueTimeout = Annotated[
+    float,
+    option(
+        "Seconds that a request may wait for its first token, and then for each next one; then it ends with 504.",
+        QUEUE,
+        min=0.001,
+        max=MAX_SECONDS,
+    ),
+]
+RequestTimeout = Annotated[
+    float,
+    option("Seconds that a request may take in all, waiting included; 0: no limit.", QUEUE, min=0, max=MAX_SECONDS),
+]
+Keepalive = Annotated[
+    float,
+    option(
+        "Seconds until a stream that has no token yet begins, and then shows signs of life; 0: never.",
+        QUEUE,
+        min=0,
+        max=MAX_SECONDS,
+    ),
+]
+DrainTimeout = Annotated[
+    float,
+    option(
+        "Seconds that running requests get when the server stops (SIGTERM or Ctrl-C).", QUEUE, min=0, max=MAX_SECONDS
+    ),
+]
+StepTimeout = Annotated[
+    float, option("Seconds after which a hanging step has its worker restarted.", QUEUE, min=1, max=MAX_SECONDS)
+]
+DefaultMaxTokens = Annotated[
+    int | None,
+    option(
+        "Most tokens of an answer to a request that sets no limit.",
+        PROMPTS,
+        default="what the context has room for",
+        min=1,
+    ),
+]
+ContextLength = Annotated[
+    int | None,
+    option(
+        "Most tokens that a prompt and its answer may have together.", PROMPTS, default="the model's context", min=16
+    ),
+]
 ChatTemplate = Annotated[
     Path | None,
-    option("A file with a Jinja chat template, in place of the model's own.", exists=True, dir_okay=False),
+    option("A file with a Jinja chat template.", PROMPTS, default="the model's own", exists=True, dir_okay=False),
 ]
 ChatTemplateArgs = Annotated[
     str | None,
-    option("Variables for the chat template, as a JSON object; a request's own win.", metavar="JSON"),
-]
-UseDefaultChatTemplate = Annotated[bool, option("Use a ChatML template if the model has none.")]
-LogLevel = Annotated[
-    LogLevelName,
-    option("How much is logged.", case_sensitive=False, envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"]),
-]
-CacheDir = Annotated[Path | None, option("Where converted models are kept.", file_okay=False)]
-DataDir = Annotated[Path | None, option("Where responses are kept.", file_okay=False)]
-ResponseStore = Annotated[
-    StoreKind, option("Where /v1/responses keeps responses: in the data directory, in memory, or nowhere.")
-]
-ResponseStoreMaxMb = Annotated[
-    int, option("Largest size of the kept responses, in MB; those used least recently go.", min=1, max=1_000_000)
-]
-ResponseStoreMaxAge = Annotated[
-    float, option("Days that a response is kept after its last use.", min=0.001, max=100_000)
-]
-AdapterPath = Annotated[
-    Path | None,
-    option("Folder of a LoRA adapter, for all requests that name none.", exists=True, file_okay=False),
-]
-AdapterDir = Annotated[
-    Path | None,
-    option("Folder of adapter folders that requests may name in `adapters`.", exists=True, file_okay=False),
-]
-DraftModel = Annotated[
-    str | None,
-    option("A small model that proposes tokens to requests that ask for it (speculative decoding)."),
-]
-NumDraftTokens = Annotated[int, option("Tokens that the draft model proposes at a time.", min=1, max=64)]
-MediaUrls = Annotated[
-    bool, option("Fetch the http(s) URLs of pictures and sounds that requests name.", rich_help_panel=MEDIA)
-]
-PrivateMediaUrls = Annotated[
-    bool,
     option(
-        "Also fetch from this machine and from private networks: clients then reach what you reach.",
-        rich_help_panel=MEDIA,
+        """Variables for the chat template, such as '{"enable_thinking": false}'; a request's own win.""",
+        PROMPTS,
+        metavar="JSON",
     ),
 ]
-AllowedMediaDir = Annotated[
+UseDefaultChatTemplate = Annotated[bool, option("Use a ChatML template if the model has none.", PROMPTS)]
+WarmPrompt = Annotated[
     Path | None,
     option(
-        "Folder whose files requests may name with file:// URLs.",
+        "A file with a system prompt that is read at the start, before anyone asks.",
+        PROMPTS,
         exists=True,
-        file_okay=False,
-        rich_help_panel=MEDIA,
-    ),
-]
-MaxMediaMb = Annotated[int, option("Largest picture or sound file, in MB.", min=1, max=100_000, rich_help_panel=MEDIA)]
-MaxMediaFiles = Annotated[
-    int, option("Most different pictures and sounds in one request.", min=0, max=10_000, rich_help_panel=MEDIA)
-]
-MediaTimeout = Annotated[
-    float,
-    option(
-        "Seconds for fetching, and again for decoding, all files of a request.",
-        min=0.1,
-        max=MAX_SECONDS,
-        rich_help_panel=MEDIA,
-    ),
-]
-MaxImagePixels = Annotated[int, option("Most pixels of one picture.", min=1024, max=1 << 28, rich_help_panel=MEDIA)]
-MaxMediaSeconds = Annotated[
-    float, option("Longest sound or film, in seconds.", min=0.1, max=MAX_SECONDS, rich_help_panel=MEDIA)
-]
-FeatureCacheMb = Annotated[
-    int,
-    option(
-        "Memory for what a vision model has seen in pictures, in MB; 0 keeps none.",
-        min=0,
-        max=1_000_000,
-        rich_help_panel=MEDIA,
+        dir_okay=False,
     ),
 ]
 PrefixCacheMb = Annotated[
     str,
     option(
-        "Memory for prompts and answers that others may begin with (KV states), in MB; 0 keeps none. auto: a quarter of"
-        " what is free for KV states, and at least one conversation of the whole context.",
+        "Memory for prompts and answers that later ones may begin with, in MB; 0 keeps none. auto: a quarter of what"
+        " is free for KV states, and at least one conversation of the whole context.",
+        KV_STATES,
         callback=checked_megabytes,
         metavar="MB|auto",
     ),
 ]
 PromptCacheDir = Annotated[
     Path | None,
-    option("A folder for what is kept of prompts, to be known after a restart too.", file_okay=False),
-]
-PromptCacheMb = Annotated[int, option("What may be kept in --prompt-cache-dir, in MB.", min=1, max=100_000_000)]
-MaxItlMs = Annotated[
-    float | None,
     option(
-        "Longest gap between an answer's tokens while others' prompts are read, in ms. None: 2.3 times the usual one.",
-        min=1,
-        max=60_000,
+        "A folder where they are kept, too, to be known after a restart (models that write text only).",
+        KV_STATES,
+        file_okay=False,
     ),
+]
+PromptCacheMb = Annotated[
+    int, option("What may be kept in --prompt-cache-dir, in MB.", KV_STATES, min=1, max=100_000_000)
 ]
 KvMemoryMb = Annotated[
     int | None,
-    option("Memory for the KV states of requests that run together, in MB; more wait.", min=1, max=100_000_000),
+    option(
+        "Memory for the KV states of requests that run together, in MB; more wait.",
+        KV_STATES,
+        default="most of what is free",
+        min=1,
+        max=100_000_000,
+    ),
 ]
 KvBits = Annotated[
     int | None,
     option(
-        "Quantise KV states to so many bits (4 to 8), for long contexts. Excludes batching (requests run one at a"
-        " time), a draft model and --prompt-cache-dir.",
+        "Quantise KV states of a model that writes text to so many bits, for long contexts. Excludes batching"
+        " (requests run one at a time), a draft model and --prompt-cache-dir.",
+        KV_STATES,
         min=4,
         max=8,
     ),
 ]
-WarmPrompt = Annotated[
-    Path | None,
-    option("A file with a system prompt that is read at the start, before anyone asks.", exists=True, dir_okay=False),
+PrefillStepSize = Annotated[
+    int,
+    option("Most tokens of a prompt that are computed at a time.", COMPUTING, min=16, max=65536),
+]
+MaxItlMs = Annotated[
+    float | None,
+    option(
+        "Longest gap between an answer's tokens while others' prompts are read, in ms.",
+        COMPUTING,
+        default="2.3 times the usual gap",
+        min=1,
+        max=60_000,
+    ),
 ]
 BatchTokens = Annotated[
-    int, option("Tokens, padding included, that are embedded or scored in one step.", min=16, max=1 << 24)
+    int,
+    option(
+        "Tokens, padding included, that are embedded or scored in one step; on a CPU at most 384.",
+        COMPUTING,
+        min=16,
+        max=1 << 24,
+    ),
 ]
 CpuDtype = Annotated[
     CpuWeights,
     option(
         "How weights are held where MLX computes on a CPU: auto makes them float32 if memory allows, float32 in any"
-        " case, native leaves them as they are stored."
+        " case, native leaves them as they are stored.",
+        COMPUTING,
     ),
+]
+AcceleratorLease = Annotated[
+    LeaseMode, option("Whether worker processes take turns on the accelerator: auto does on Metal.", COMPUTING)
+]
+AdapterPath = Annotated[
+    Path | None,
+    option("Folder of a LoRA adapter, for all requests that name none.", COMPANIONS, exists=True, file_okay=False),
+]
+AdapterDir = Annotated[
+    Path | None,
+    option("Folder of adapter folders that requests may name in `adapters`.", COMPANIONS, exists=True, file_okay=False),
+]
+DraftModel = Annotated[
+    str | None,
+    option(
+        "A small model that proposes tokens to requests that ask for it (speculative decoding): folder, .gguf file or"
+        " hub id.",
+        COMPANIONS,
+    ),
+]
+NumDraftTokens = Annotated[int, option("Tokens that the draft model proposes at a time.", COMPANIONS, min=1, max=64)]
+MediaUrls = Annotated[
+    bool,
+    option(
+        "Fetch the http(s) URLs of pictures and sounds that requests name; otherwise they are only taken as data.",
+        MEDIA,
+    ),
+]
+PrivateMediaUrls = Annotated[
+    bool,
+    option("Also fetch from this machine and from private networks: clients then reach what you reach.", MEDIA),
+]
+AllowedMediaDir = Annotated[
+    Path | None,
+    option("Folder whose files requests may name with file:// URLs.", MEDIA, exists=True, file_okay=False),
+]
+MaxMediaMb = Annotated[int, option("Largest picture or sound file, in MB.", MEDIA, min=1, max=100_000)]
+MaxMediaFiles = Annotated[int, option("Most different pictures and sounds in one request.", MEDIA, min=0, max=10_000)]
+MediaTimeout = Annotated[
+    float,
+    option("Seconds for fetching, and again for decoding, all files of a request.", MEDIA, min=0.1, max=MAX_SECONDS),
+]
+MaxImagePixels = Annotated[int, option("Most pixels of one picture.", MEDIA, min=1024, max=1 << 28)]
+MaxMediaSeconds = Annotated[float, option("Longest sound or film, in seconds.", MEDIA, min=0.1, max=MAX_SECONDS)]
+FeatureCacheMb = Annotated[
+    int,
+    option("Memory for what a vision model has seen in pictures, in MB; 0 keeps none.", MEDIA, min=0, max=1_000_000),
+]
+LogLevel = Annotated[
+    LogLevelName,
+    option(
+        "How much is logged; prompts and answers never are.",
+        FILES,
+        case_sensitive=False,
+        envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"],
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    option("Where converted models are kept.", FILES, default="the user's cache folder", file_okay=False),
+]
+DataDir = Annotated[
+    Path | None,
+    option(
+        "Where responses and the registry of models are kept.",
+        FILES,
+        default="the user's data folder",
+        file_okay=False,
+    ),
+]
+ResponseStore = Annotated[
+    StoreKind, option("Where /v1/responses keeps responses: in the data directory, in memory, or nowhere.", FILES)
+]
+ResponseStoreMaxMb = Annotated[
+    int, option("Largest size of the kept responses, in MB; those used least recently go.", FILES, min=1, max=1_000_000)
+]
+ResponseStoreMaxAge = Annotated[
+    float,
+    option("Days that a response is kept after it was made or last continued.", FILES, min=0.001, max=100_000),
 ]

@@ -95,17 +95,6 @@ def test_help_of_launch_has_every_flag_with_its_variable(command: tuple[object, 
         assert part in done.stdout, part
 
 
-def test_readme_has_every_flag_of_launch() -> None:
-    def plain(flags: list[str]) -> set[str]:
-        """Flags as they are written without `no-`: the table has whichever changes something."""
-        return {flag.replace("--no-", "--") for flag in flags}
-
-    told = re.findall(r"^\W*(--[a-z][a-z-]+)", run(*MODULE, "launch", "--help").stdout, re.MULTILINE)
-    table = re.findall(r"^\| `(--[a-z-]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(table) == len(set(table))
-    assert plain(table) == plain(told) - {"--help"}
-
-
 REFUSED: list[tuple[list[object], str]] = [
     (["--port", 70000], "--port"),
     (["--port", -1], "--port"),
