@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from fidelity import sentence_outcomes
 from fidelity.outcomes import outcomes
 from fidelity.report import PAGE, rest, row, types
 
@@ -28,3 +29,10 @@ def test_nothing_differs_silently(model_type: str, tmp_path: Path) -> None:
 
 def test_enough_is_compared() -> None:
     assert len(types()) >= 60
+
+
+@pytest.mark.parametrize("part", ["embeddings", "rerankers"])
+@pytest.mark.parametrize("kind", sentence_outcomes.kinds())
+def test_no_vector_and_no_score_differs_silently(kind: str, part: sentence_outcomes.Part, tmp_path: Path) -> None:
+    found = list(sentence_outcomes.outcomes(kind, part, tmp_path))
+    assert [one for one in found if one.state == "silent"] == []

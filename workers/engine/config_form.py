@@ -8,6 +8,7 @@ mlx-lm 0.32 know only what earlier versions wrote beside each other: `rope_theta
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -71,6 +72,12 @@ def derived(config: Mapping[str, Any], required: Iterable[str]) -> dict[str, Any
             with contextlib.suppress(KeyError):
                 found[name] = DERIVED[name](config)
     return found
+
+
+def needed(arguments: type) -> list[str]:
+    """The keys without which a config's class, a dataclass, can't be made."""
+    no = dataclasses.MISSING
+    return [one.name for one in dataclasses.fields(arguments) if one.default is no and one.default_factory is no]
 
 
 def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:

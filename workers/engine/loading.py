@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.config_form import TIES, derived, suited, text_of
+from mlx_server.workers.engine.config_form import TIES, derived, needed, suited, text_of
 from mlx_server.workers.engine.conversion_notes import read_notes
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.resolve import one_line
@@ -87,8 +86,7 @@ def differing(config: dict[str, Any]) -> list[str]:
 def required(config: dict[str, Any]) -> list[str]:
     """The keys without which a config's class can't be made. Raises ValueError of an unknown type."""
     _, arguments = _get_classes(config)
-    no = dataclasses.MISSING
-    return [one.name for one in dataclasses.fields(arguments) if one.default is no and one.default_factory is no]
+    return needed(arguments)
 
 
 def window_notes(model: Any, config: dict[str, Any]) -> list[str]:
