@@ -32,6 +32,9 @@ MAMBA_NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
 LETTERS = ("exaone4",)
 """Classes that want the pattern as a letter for each layer, L or G."""
 
+FLAT = ("qwen2_vl", "qwen2_5_vl")
+"""Models that see whose classes in mlx-vlm (0.7.10) look for what is about text beside what is about pictures."""
+
 TIES = "tie_word_embeddings"
 STRETCHED = ("yarn", "llama3", "longrope")
 """Kinds of scaling that begin from the length of the first training."""
@@ -57,10 +60,23 @@ def suited(config: Mapping[str, Any]) -> dict[str, Any]:
     absent = object()
     changes = {name: value for name, value in legacy(config).items() if config.get(name, absent) != value}
     text = config.get("text_config")
+    changes |= seen_as_before(config)
     if isinstance(text, Mapping):
         ties = {name: config[name] for name in (TIES,) if name in config and name not in text}
         if inner := ties | suited(text):
             changes["text_config"] = {**text, **inner}
+    return changes
+
+
+def seen_as_before(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers 5 changed in the configs of models that see."""
+    kind, text, tower = config.get("model_type"), config.get("text_config"), config.get("vision_config")
+    changes: dict[str, Any] = {}
+    if kind in FLAT and isinstance(text, Mapping):
+        inner = {**text, **suited(text)}
+        changes |= {name: value for name, value in inner.items() if name not in config and name != "model_type"}
+    if isinstance(tower, Mapping) and tower.get("model_type") == f"{kind}_vision":
+        changes["vision_config"] = {**tower, "model_type": kind}
     return changes
 
 

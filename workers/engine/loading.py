@@ -53,7 +53,7 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
             *read_notes(folder),
             *differing(config),
             *turned,
-            *window_notes(model, config),
+            *window_notes(make_prompt_cache(model), config, "mlx-lm"),
             *note(config, "mlx_lm"),
             *notes,
         ],
@@ -89,17 +89,17 @@ def required(config: dict[str, Any]) -> list[str]:
     return needed(arguments)
 
 
-def window_notes(model: Any, config: dict[str, Any]) -> list[str]:
-    """What to say of a sliding window that the model's class does not know: all of its caches keep everything."""
+def window_notes(caches: list[Any], config: dict[str, Any], library: str) -> list[str]:
+    """What to say of a sliding window that a library's class does not know: all of its caches keep everything."""
     text = text_of(config)
     window, longest = text.get("sliding_window"), text.get("max_position_embeddings")
     used = text.get("use_sliding_window", True) and "sliding_attention" in (text.get("layer_types") or SLIDING)
     if not used or not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
         return []
-    if any(isinstance(cache, RotatingKVCache) for cache in make_prompt_cache(model)):
+    if any(isinstance(cache, RotatingKVCache) for cache in caches):
         return []
     return [
-        f"mlx-lm does not compute the sliding window of {window} tokens that config.json names: in longer prompts,"
+        f"{library} does not compute the sliding window of {window} tokens that config.json names: in longer prompts,"
         " layers see further than they were trained to"
     ]
 
