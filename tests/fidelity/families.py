@@ -101,9 +101,15 @@ def mrope(*section: int, theta: float = 10_000.0, **more: Any) -> dict[str, Any]
 
 LLAMA = {**TEXT, "model_type": "llama"}
 CLIP = {**TOWER, "model_type": "clip_vision_model"}
-SIGLIP = {**TOWER, "model_type": "siglip_vision_model"}
-SIGLIP2 = {**TOWER, "model_type": "siglip2_vision_model", "num_patches": 16}
-GEMMA3 = {**TEXT, "model_type": "gemma3_text", "sliding_window": 48, "query_pre_attn_scalar": 16, "num_hidden_layers": 6}
+SIGLIP = {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False}
+SIGLIP2 = {**TOWER, "model_type": "siglip2_vision_model", "num_patches": 16, "vision_use_head": False}
+GEMMA3 = {
+    **TEXT,
+    "model_type": "gemma3_text",
+    "sliding_window": 48,
+    "query_pre_attn_scalar": 16,
+    "num_hidden_layers": 6,
+}
 PIXTRAL = {**TOWER, "model_type": "pixtral", "head_dim": 8, "image_size": 64, "hidden_act": "silu"}
 IDEFICS = {"pixel_attention_mask": [[[[1] * 32] * 32]]}
 
@@ -134,7 +140,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "qwen3_5": grid(
         {
-            "text_config": {**TEXT, **LINEAR, "model_type": "qwen3_5_text", **mrope(1, 1, 0, partial_rotary_factor=0.25)},
+            "text_config": {
+                **TEXT,
+                **LINEAR,
+                "model_type": "qwen3_5_text",
+                **mrope(1, 1, 0, partial_rotary_factor=0.25),
+            },
             "vision_config": {**GRID, "num_position_embeddings": 64},
         }
     ),
@@ -305,15 +316,6 @@ FAMILIES: dict[str, Family] = {
         spatial_shapes=[[4, 4]],
         pixel_attention_mask=[[1] * 16],
     ),
-    "llama4": square(
-        {
-            "text_config": {**TEXT, "model_type": "llama4_text", "intermediate_size_mlp": 96, "num_local_experts": 4}
-            | {"attention_chunk_size": 64, "no_rope_layers": [1, 1, 1, 0], "interleave_moe_layer_step": 2},
-            "vision_config": {**TOWER, "model_type": "llama4_vision_model", "vision_output_dim": 64}
-            | {"projector_input_dim": 64, "projector_output_dim": 64, "pixel_shuffle_ratio": 0.5},
-        },
-        4,
-    ),
     "mllama": square(
         {
             "text_config": {**TEXT, "model_type": "mllama_text_model", "cross_attention_layers": [1, 3]},
@@ -336,36 +338,6 @@ FAMILIES: dict[str, Family] = {
         (1, 1, 4, 3, 32, 32),
         aspect_ratio_ids=[[6]],
         aspect_ratio_mask=[[[1, 1, 1, 1]]],
-    ),
-    "gemma4": square(
-        {
-            "text_config": {
-                **TEXT,
-                "model_type": "gemma4_text",
-                "global_head_dim": 16,
-                "sliding_window": 48,
-                "hidden_size_per_layer_input": 0,
-                "num_kv_shared_layers": 0,
-                "vocab_size_per_layer_input": VOCABULARY,
-                "num_hidden_layers": 6,
-            },
-            "vision_config": {
-                **TOWER,
-                "model_type": "gemma4_vision",
-                "num_key_value_heads": 4,
-                "head_dim": 8,
-                "global_head_dim": 8,
-                "pooling_kernel_size": 2,
-                "position_embedding_size": 64,
-                "default_output_length": 4,
-            },
-            "audio_config": None,
-            "boi_token_id": START,
-            "eoi_token_id": END,
-        },
-        4,
-        (1, 16, 192),
-        image_position_ids=[[[x, y] for y in range(4) for x in range(4)]],
     ),
 }
 """By type; `pixtral` is a llava with another tower, as it is published."""

@@ -42,8 +42,8 @@ def made(model_type: str, family: Family, changes: Mapping[str, Any]) -> Any:
     given = copy.deepcopy(family.config)
     ties = {name: value for name, value in changes.items() if name == "tie_word_embeddings"}
     inner = {name: value for name, value in changes.items() if name not in ties}
-    given["text_config"] = {**given.get("text_config", {}), **inner, **ties}
-    return AutoConfig.for_model(given.pop("model_type", model_type), **given, **ties)
+    given |= {"text_config": {**given["text_config"], **inner, **ties}, **ties}
+    return AutoConfig.for_model(given.pop("model_type", model_type), **given)
 
 
 @torch.no_grad()

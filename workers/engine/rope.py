@@ -105,7 +105,9 @@ def unscaled(model: Any, config: Mapping[str, Any]) -> list[str]:
     kinds = {one["rope_type"] for one in rope_by_type(config).values()} - {"default", "mrope"}
     if not kinds or placed(model, config):
         return []
-    return [f"mlx-vlm may not compute the scaled rotary positions that config.json asks for ({', '.join(sorted(kinds))})"]
+    return [
+        f"mlx-vlm may not compute the scaled rotary positions that config.json asks for ({', '.join(sorted(kinds))})"
+    ]
 
 
 def mended_note(layers: int) -> str:

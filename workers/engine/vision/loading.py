@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ from mlx_server.workers.handlers.base import ModelLoadError
 DIFFERS = {
     "glm4v": "it sees pictures otherwise",
     "idefics2": "it sees pictures otherwise",
+    "llava_next": "it sees the parts of large pictures otherwise",
 }
 """By type, as seen with mlx-vlm 0.7.10 and transformers 5.24; text alone is the same."""
+
+ENCLOSED = ("aya_vision", "cohere2_vision", "gemma3", "llava", "llava_next", "paligemma")
+TOWER_PART = re.compile(r"\bvision_tower\.(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)")
 
 ACTIVATIONS = {"pixtral": "silu"}
 """What mlx-vlm's encoders of pictures have built in, whatever a config says."""
@@ -50,7 +55,7 @@ def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any],
     if "model_file" in config:
         raise ModelLoadError(f"{folder} has its model's code in a file of its own, which is never run")
     try:
-        with remote_code_refused(), config_changed(suited(config)):
+        with remote_code_refused(), config_changed(suited(config)), names_before(str(config.get("model_type"))):
             model = load_model(folder, lazy=True, trust_remote_code=False)
     # An unsupported architecture is a ValueError, a broken file anything.
     except (Exception, SystemExit) as error:
@@ -87,6 +92,21 @@ def config_changed(changes: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         utils.load_config = found
+
+
+@contextlib.contextmanager
+def names_before(model_type: str) -> Iterator[None]:
+    """Within this, mlx-vlm's `load_model` finds the weights of an encoder of pictures by the names that it knows:
+    transformers 5 leaves out `vision_model` where it saves them (mlx-vlm 0.7.10)."""
+    found = utils._load_safetensors
+    if model_type in ENCLOSED:
+        utils._load_safetensors = lambda path: {
+            TOWER_PART.sub(r"vision_tower.vision_model.", name): array for name, array in found(path).items()
+        }
+    try:
+        yield
+    finally:
+        utils._load_safetensors = found
 
 
 def read_config(folder: Path) -> dict[str, Any]:
