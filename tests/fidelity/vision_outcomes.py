@@ -55,7 +55,9 @@ def outcome(
     if max(off) < EQUAL:
         return "equal", told
     far = ", ".join(f"{part:.4f} {prompt}" for prompt, part in zip(PROMPTS, off, strict=True))
-    return ("announced", told) if notes else ("silent", far)
+    # What was put right explains no difference.
+    differs = [note for note in notes if not note.startswith("rotary positions of")]
+    return ("announced", "; ".join(differs)) if differs else ("silent", far)
 
 
 def logits(model: Any, prompt: list[int], media: MediaInputs | None) -> np.ndarray:

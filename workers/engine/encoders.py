@@ -136,8 +136,8 @@ def out_of_reach(config: dict[str, Any]) -> str | None:
 
 def caveats(config: dict[str, Any]) -> list[str]:
     """Where mlx-vlm's class (0.7) computes something else than the model's authors, or than transformers."""
-    kind, window, notes = model_type(config), config.get("sliding_window"), []
-    shorter = isinstance(window, int) and window < (context_length(config) or window)
+    kind, window, notes = model_type(config), config.get("sliding_window") or 0, []
+    shorter = 0 < window < (context_length(config) or window)
     if kind == "gemma3_text" and shorter:
         notes.append(
             f"inputs of more than {window // 2} tokens see all of themselves in every layer, not only a window"

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.messages import CpuDtype, Loading
@@ -96,7 +96,8 @@ def window_notes(caches: list[Any], config: dict[str, Any], library: str) -> lis
     used = text.get("use_sliding_window", True) and "sliding_attention" in (text.get("layer_types") or SLIDING)
     if not used or not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
         return []
-    if any(isinstance(cache, RotatingKVCache) for cache in caches):
+    # Each library has such a class of its own.
+    if any("Rotating" in type(cache).__name__ for cache in caches):
         return []
     return [
         f"{library} does not compute the sliding window of {window} tokens that config.json names: in longer prompts,"

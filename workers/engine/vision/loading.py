@@ -25,11 +25,14 @@ from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.handlers.base import ModelLoadError
 
 DIFFERS = {
+    "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
+    "gemma3": "it sees pictures otherwise, and its output layer is always the embedding",
     "glm4v": "it sees pictures otherwise",
     "idefics2": "it sees pictures otherwise",
+    "paligemma": "not every token of a prompt sees all others",
     "llava_next": "it sees the parts of large pictures otherwise",
 }
-"""By type, as seen with mlx-vlm 0.7.10 and transformers 5.24; text alone is the same."""
+"""By type, as seen with mlx-vlm 0.7.10 and transformers 5.24."""
 
 ENCLOSED = ("aya_vision", "cohere2_vision", "gemma3", "llava", "llava_next", "paligemma")
 TOWER_PART = re.compile(r"\bvision_tower\.(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)")
