@@ -54,6 +54,8 @@ conformance: $(VENV)/.installed-dev blas ## Run other people's suites against th
 
 fidelity: $(VENV)/.installed-dev $(REFERENCE)/.installed ## Compare what models compute with transformers, and write docs/models.md
 	cd tests/fidelity && ../../$(REFERENCE)/bin/python reference.py $(ARGS)
+	cd tests/fidelity && ../../$(REFERENCE)/bin/python reference_sentences.py
+	cd tests/fidelity && ../../$(REFERENCE)/bin/python reference_vision.py
 	$(BIN)/python tests/fidelity/report.py
 
 bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...

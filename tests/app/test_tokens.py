@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fidelity.texts import TEXTS
 from support.raw import RawClient
 from support.servers import SCRIPTED, Server, chat_body
+from tokenizers import Tokenizer
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 OPENING = "<|im_start|>assistant\n"
@@ -50,6 +53,13 @@ def test_any_text_comes_back_as_it_was(smollm2_server: Server, text: str) -> Non
     found = tokens_of(smollm2_server, prompt=text)
     assert (found["count"], found["token_strs"]) == (len(found["tokens"]), None)
     assert text_of(smollm2_server, found["tokens"]) == text
+
+
+@pytest.mark.model
+def test_two_hundred_texts_have_the_files_tokens(smollm2: Path, smollm2_server: Server) -> None:
+    file = Tokenizer.from_file(str(smollm2 / "tokenizer.json"))
+    unlike = [text for text in TEXTS if tokens_of(smollm2_server, prompt=text)["tokens"] != file.encode(text).ids]
+    assert unlike == []
 
 
 @pytest.mark.model

@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
+from fidelity import sentence_outcomes, vision_outcomes  # noqa: E402
 from fidelity.outcomes import CASES, Outcome, State, outcomes  # noqa: E402
 
 PAGE = TESTS.parent / "docs" / "models.md"
@@ -30,6 +31,23 @@ and one that the config says nothing of.
 *Equal* is within a thousandth of the largest logit. *Announced*: computed differently, and the server says so when the
 model loads. *Refused*: it does not start, with the reason. Nothing differs silently: a test keeps that so.
 `mlx-server models show --unread MODEL` lists what of a model's config nobody looks at.
+"""
+SEEING = """\
+## Models that see
+
+Logits after a picture and of a text alone, computed of the same pixels: how files become pixels is not compared here.
+The scalings are linear, yarn and llama3.
+"""
+EMBEDDING = """\
+## Embeddings
+
+Folders saved by sentence-transformers, with each pooling and with dense layers, of which it is given texts of 1 to 150
+words. Within a thousandth of the largest number.
+"""
+RERANKING = """\
+## Rerankers
+
+The same for cross-encoders, with each activation that their scores may have.
 """
 MOST = 160
 """Characters of a note."""
@@ -63,13 +81,15 @@ def named(group: Iterable[Outcome]) -> str:
     return "; ".join(sorted({one.variant for one in group}))
 
 
-def page(found: dict[str, list[Outcome]]) -> str:
-    """The whole."""
+Found = dict[str, list[Outcome]]
+
+
+def part(introduction: str, versions: str, found: Found) -> str:
+    """What is said of one kind of models. Something that differs silently is an error."""
     counts = Counter(outcome.state for some in found.values() for outcome in some)
     assert not counts["silent"], "a difference that nobody is told of"
-    versions = ", ".join(f"{name} {version(name)}" for name in ("mlx", "mlx-lm", "transformers"))
     lines = [
-        INTRODUCTION,
+        introduction,
         f"{versions}: {len(found)} types, {sum(counts.values())} variants,"
         f" {', '.join(f'{counts[state]} {state}' for state in STATES)}.",
         "",
@@ -77,23 +97,52 @@ def page(found: dict[str, list[Outcome]]) -> str:
         "| --- | --- | --- | --- |",
         *(row(model_type, some) for model_type, some in found.items()),
         "",
-        "## What is not equal",
+        "What is not equal:",
         "",
         *(line for model_type, some in found.items() for line in rest(model_type, some)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Compute all, and write the page."""
-    found = {}
-    for model_type in types():
+def computed(kind: str) -> Found:
+    """All outcomes of a kind of models, by type."""
+    found: Found = {}
+    for model_type in KINDS[kind][0]():
         with tempfile.TemporaryDirectory() as scratch:
-            found[model_type] = list(outcomes(model_type, Path(scratch)))
-        print(row(model_type, found[model_type]), flush=True)
-    PAGE.write_text(page(found))
+            some = list(KINDS[kind][1](model_type, Path(scratch)))
+        if some:
+            found[model_type] = some
+            print(row(model_type, some), flush=True)
     print(json.dumps(Counter(outcome.state for some in found.values() for outcome in some)))
+    return found
+
+
+KINDS: dict[str, tuple[Callable[[], list[str]], Callable[[str, Path], Iterable[Outcome]]]] = {
+    "texts": (types, outcomes),
+    "pictures": (vision_outcomes.types, vision_outcomes.outcomes),
+    "embeddings": (sentence_outcomes.kinds, lambda one, folder: sentence_outcomes.outcomes(one, "embeddings", folder)),
+    "rerankers": (sentence_outcomes.kinds, lambda one, folder: sentence_outcomes.outcomes(one, "rerankers", folder)),
+}
+
+
+def versions(*libraries: str) -> str:
+    """Their names and versions."""
+    return ", ".join(f"{name} {version(name)}" for name in libraries)
+
+
+def page() -> str:
+    """The whole, computed."""
+    vlm = versions("mlx", "mlx-vlm", "transformers")
+    sentences = f"{vlm}, sentence-transformers 6.2.0"
+    return "\n".join(
+        (
+            part(INTRODUCTION, versions("mlx", "mlx-lm", "transformers"), computed("texts")),
+            part(SEEING, vlm, computed("pictures")),
+            part(EMBEDDING, sentences, computed("embeddings")),
+            part(RERANKING, sentences, computed("rerankers")),
+        )
+    )
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page())

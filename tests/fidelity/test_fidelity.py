@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from fidelity import sentence_outcomes, vision_outcomes
 from fidelity.outcomes import outcomes
 from fidelity.report import PAGE, rest, row, types
 
@@ -28,3 +29,30 @@ def test_nothing_differs_silently(model_type: str, tmp_path: Path) -> None:
 
 def test_enough_is_compared() -> None:
     assert len(types()) >= 60
+
+
+@pytest.mark.parametrize("part", ["embeddings", "rerankers"])
+@pytest.mark.parametrize("kind", sentence_outcomes.kinds())
+def test_no_vector_and_no_score_differs_silently(kind: str, part: sentence_outcomes.Part, tmp_path: Path) -> None:
+    found = list(sentence_outcomes.outcomes(kind, part, tmp_path))
+    assert [one for one in found if one.state == "silent"] == []
+    assert not found or row(kind, found) in PAGE.read_text()
+
+
+SEEING = """
+    aya_vision gemma3 glm4v idefics2 idefics3 llava llava_next mistral3 paligemma pixtral qwen2_5_vl qwen2_vl qwen3_5
+    qwen3_vl
+    """.split()  # noqa: SIM905 - a list would have a line for each
+"""Those of which something is computed; `make fidelity` takes all types."""
+
+
+@pytest.mark.parametrize("model_type", SEEING)
+def test_nothing_is_seen_differently_in_silence(model_type: str, tmp_path: Path) -> None:
+    found = list(vision_outcomes.outcomes(model_type, tmp_path))
+    assert [one for one in found if one.state == "silent"] == []
+    assert {one.state for one in found} & {"equal", "announced"}
+    assert row(model_type, found) in PAGE.read_text()
+
+
+def test_enough_models_that_see_are_compared() -> None:
+    assert len(vision_outcomes.types()) >= 20

@@ -52,6 +52,8 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         made = np.log(1 + 7 * np.abs(np.tanh(noise)))
     elif len(shape) < 2:
         made = 0.2 * noise if "bias" in name or "sinks" in name else 1 + 0.1 * noise
+    elif len(shape) > 3 or "patch_embed" in name:
+        made = noise * (1.4 / math.sqrt(math.prod(shape[1:])))
     elif any(part in name for part in ("embed", "wte", "embd")):
         made = noise
     else:

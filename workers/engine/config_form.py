@@ -8,6 +8,7 @@ mlx-lm 0.32 know only what earlier versions wrote beside each other: `rope_theta
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -30,6 +31,21 @@ MAMBA_NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
 
 LETTERS = ("exaone4",)
 """Classes that want the pattern as a letter for each layer, L or G."""
+
+FLAT = ("qwen2_vl", "qwen2_5_vl")
+"""Models that see whose classes in mlx-vlm (0.7.10) look for what is about text beside what is about pictures."""
+
+TOWER_NAMES = {
+    "qwen2_vl_vision": "qwen2_vl",
+    "qwen2_5_vl_vision": "qwen2_5_vl",
+    "qwen3_vl_vision": "qwen3_vl",
+    "qwen3_vl_moe_vision": "qwen3_vl_moe",
+    "paddleocr_vl_vision": "paddleocr_vl",
+}
+"""Encoders of pictures that transformers 5 calls otherwise."""
+
+WHOLE_ROPE = ("qwen3_5_text", "qwen3_5_moe_text")
+"""Types whose classes look for `rope_parameters` only."""
 
 TIES = "tie_word_embeddings"
 STRETCHED = ("yarn", "llama3", "longrope")
@@ -56,11 +72,37 @@ def suited(config: Mapping[str, Any]) -> dict[str, Any]:
     absent = object()
     changes = {name: value for name, value in legacy(config).items() if config.get(name, absent) != value}
     text = config.get("text_config")
-    if isinstance(text, Mapping):
-        ties = {name: config[name] for name in (TIES,) if name in config and name not in text}
-        if inner := ties | suited(text):
-            changes["text_config"] = {**text, **inner}
+    changes |= seen_as_before(config)
+    if isinstance(text, Mapping) and (inner := text_as_before(config, text) | suited(text)):
+        changes["text_config"] = {**text, **inner}
     return changes
+
+
+def seen_as_before(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What mlx-vlm's classes want to find elsewhere than transformers 5 writes it, in configs of models that see."""
+    kind, text, tower = config.get("model_type"), config.get("text_config"), config.get("vision_config")
+    if not isinstance(text, Mapping) or not isinstance(tower, Mapping):
+        return {}
+    changes: dict[str, Any] = {}
+    if kind in FLAT:
+        inner = {**text, **suited(text)}
+        changes |= {name: value for name, value in inner.items() if name not in config and name != "model_type"}
+    if kind == "llava" and tower.get("model_type") == "pixtral":
+        changes["model_type"] = "pixtral"
+    if tower.get("model_type") in TOWER_NAMES:
+        changes["vision_config"] = {**tower, "model_type": TOWER_NAMES[tower["model_type"]]}
+    return changes
+
+
+def text_as_before(config: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for what is to be in the config of the part that writes text."""
+    found = {name: config[name] for name in (TIES, "mm_tokens_per_image") if name in config and name not in text}
+    if "num_local_experts" in text and "num_experts" not in text:
+        found["num_experts"] = text["num_local_experts"]
+    by_type = rope_by_type(text)
+    if text.get("model_type") in WHOLE_ROPE and "rope_parameters" not in text and "" in by_type:
+        found["rope_parameters"] = by_type[""]
+    return found
 
 
 def derived(config: Mapping[str, Any], required: Iterable[str]) -> dict[str, Any]:
@@ -71,6 +113,12 @@ def derived(config: Mapping[str, Any], required: Iterable[str]) -> dict[str, Any
             with contextlib.suppress(KeyError):
                 found[name] = DERIVED[name](config)
     return found
+
+
+def needed(arguments: type) -> list[str]:
+    """The keys without which a config's class, a dataclass, can't be made."""
+    no = dataclasses.MISSING
+    return [one.name for one in dataclasses.fields(arguments) if one.default is no and one.default_factory is no]
 
 
 def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -38,15 +38,15 @@ class EmbeddingModel:
     notes: tuple[str, ...] = ()
 
 
-def read_embedding_model(folder: Path, config: dict[str, Any], beside: Path) -> EmbeddingModel:
-    """The model in a folder; weights of dense layers may lie in folders `beside` it. Raises ModelLoadError."""
+def read_embedding_model(folder: Path, config: dict[str, Any]) -> EmbeddingModel:
+    """The model in a folder. Raises ModelLoadError."""
     kind = model_type(config)
     if (reason := no_embeddings(config)) is not None:
         raise ModelLoadError(f"{folder} {reason}")
     if kind in SIGHTED:
         return read_sighted(folder, config)
     return EmbeddingModel(
-        model=read_encoder(folder, config, beside=beside),
+        model=read_encoder(folder, config),
         vocab_size=int(config["vocab_size"]),
         positions=None,
         pooling=ARCHITECTURES[kind].pooling,

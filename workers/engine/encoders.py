@@ -19,13 +19,16 @@ import numpy as np
 from mlx_server.workers.context_length import context_length
 from mlx_server.workers.encoder_types import ARCHITECTURES, ENCODERS, model_type, not_served
 from mlx_server.workers.engine.computation import Item
-from mlx_server.workers.engine.config_form import suited
+from mlx_server.workers.engine.config_form import derived, needed, period, rope_by_type, suited
 from mlx_server.workers.engine.gelu import with_exact_gelu
 from mlx_server.workers.engine.half_masks import with_finite_masks
 from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.extras import install_line
-from mlx_server.workers.model_files import visible, weight_files
+from mlx_server.workers.model_files import weight_files
+
+BOTH_WAYS = ("gemma3_text", "lfm2", "ministral3")
+"""Decoders that mlx-vlm's classes let read in both directions."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -42,11 +45,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model", *, beside: Path | None = None) -> Any:
-    """The model with its weights unread; those of its own dense layers may lie in folders `beside` them.
-
-    Raises ModelLoadError.
-    """
+def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model") -> Any:
+    """The model with its weights unread. Raises ModelLoadError."""
     kind = model_type(config)
     known = ARCHITECTURES if class_name == "Model" else ENCODERS
     if kind not in known:
@@ -55,11 +55,17 @@ def read_encoder(folder: Path, config: dict[str, Any], class_name: str = "Model"
     activation = config.get("hidden_act") or config.get("hidden_activation")
     if architecture.activation and activation not in (None, architecture.activation):
         raise ModelLoadError(f"{folder} can't be loaded: it has the activation {activation!r}, and only gelu is served")
+    if asked := out_of_reach(config):
+        raise ModelLoadError(f"{folder} can't be loaded: its config.json asks for {asked}, which mlx-vlm can't compute")
     module = import_architecture(architecture.module)
     try:
-        model = getattr(module, class_name)(module.ModelConfig.from_dict(config | suited(config)))
-        beside = beside if hasattr(model, "dense") else None
-        weights = model.sanitize(read_weights(folder) | (read_dense_weights(beside) if beside else {}))
+        changed = config | suited(config)
+        changed |= derived(changed, needed(module.ModelConfig))
+        model = getattr(module, class_name)(module.ModelConfig.from_dict(changed))
+        weights = model.sanitize(read_weights(folder))
+        # Gemma's class has dense layers of one form; those in folders beside the weights are read like anyone's.
+        if hasattr(model, "dense") and not any(name.startswith("dense.") for name in weights):
+            model.dense = []
         quantise(model, config, weights)
         model.load_weights(list(weights.items()), strict=True)
     # A config or weights that don't fit the architecture raise anything.
@@ -97,12 +103,6 @@ def read_tensors(path: Path) -> dict[str, mx.array]:
     return tensors
 
 
-def read_dense_weights(folder: Path) -> dict[str, mx.array]:
-    """The weights in the folders of dense layers, under the folders' names, as mlx-vlm's classes want them."""
-    paths = visible(folder.glob("*_Dense/*.safetensors"))
-    return {f"{path.parent.name}.{name}": array for path in paths for name, array in read_tensors(path).items()}
-
-
 def quantise(model: nn.Module, config: dict[str, Any], weights: dict[str, mx.array]) -> None:
     """Make place for weights that are quantised."""
     settings = config.get("quantization")
@@ -119,12 +119,41 @@ def quantise(model: nn.Module, config: dict[str, Any], weights: dict[str, mx.arr
     nn.quantize(model, settings["group_size"], settings["bits"], mode=mode, class_predicate=how)
 
 
+def out_of_reach(config: dict[str, Any]) -> str | None:
+    """What a config asks for and mlx-vlm's class (0.7) would leave out without a word; None where it does all."""
+    kind, kinds = model_type(config), config.get("layer_types")
+    if kind == "modernbert" and isinstance(kinds, list) and period(kinds, first=True) is None:
+        return "full attention in layers that do not follow from a pattern (layer_types)"
+    scalings = {name: one["rope_type"] for name, one in rope_by_type(config).items() if one["rope_type"] != "default"}
+    if kind == "modernbert" and scalings:
+        return f"scaled rotary positions ({', '.join(sorted(set(scalings.values())))})"
+    if kind == "qwen3" and config.get("is_causal") is False:
+        return "tokens that see those behind them (is_causal)"
+    return None
+
+
 def caveats(config: dict[str, Any]) -> list[str]:
-    """Where mlx-vlm's class (0.7) computes something else than the model's authors."""
-    window = config.get("sliding_window")
-    if model_type(config) == "gemma3_text" and isinstance(window, int) and window < (context_length(config) or window):
-        return [f"inputs of more than {window // 2} tokens see all of themselves in every layer, not only a window"]
-    return []
+    """Where mlx-vlm's class (0.7) computes something else than the model's authors, or than transformers."""
+    kind, window, notes = model_type(config), config.get("sliding_window") or 0, []
+    shorter = 0 < window < (context_length(config) or window)
+    if kind == "gemma3_text" and shorter:
+        notes.append(
+            f"inputs of more than {window // 2} tokens see all of themselves in every layer, not only a window"
+        )
+    if shorter and (kind == "ministral3" or (kind == "qwen3" and "sliding_attention" in config.get("layer_types", ()))):
+        notes.append(
+            f"in inputs of more than {window} tokens, these see further than the window that config.json names"
+        )
+    if kind in BOTH_WAYS and not says_both_ways(config):
+        notes.append("tokens see those behind them, too, which config.json and transformers' class do not say")
+    return notes
+
+
+def says_both_ways(config: dict[str, Any]) -> bool:
+    """Whether a config says of a decoder that it was made to read in both directions."""
+    causal = config.get("is_causal") is not False and config.get("use_bidirectional_attention") is not True
+    # Of LFM2, transformers' convolutions go one way whatever a config says.
+    return not causal and model_type(config) != "lfm2"
 
 
 def padded(items: Several[Item], padding: int = 0) -> tuple[mx.array, mx.array, mx.array]:

@@ -17,6 +17,7 @@ from mlx_server.workers.engine.computation import Item
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.framed_text import FramedText, owners
 from mlx_server.workers.engine.input_lengths import lengths_of, too_long
+from mlx_server.workers.engine.sentence_files import read_json
 from mlx_server.workers.engine.slow_tokenizer import SlowTokenizer
 from mlx_server.workers.errors import ModelLoadError, one_line
 
@@ -221,6 +222,16 @@ def backend_of(tokenizer: Any) -> Any:
     backend.no_truncation()
     backend.no_padding()
     return backend
+
+
+def gives_types(folder: Path, tokenizer: Any) -> bool:
+    """Whether a model with this tokenizer was told which text of a pair a token is of. The class of all other fast
+    tokenizers did that until transformers 5, which gave it another name."""
+    settings = folder / "tokenizer_config.json"
+    given = read_json(settings) if settings.is_file() else {}
+    if not given.get("model_input_names") and given.get("tokenizer_class") == "PreTrainedTokenizerFast":
+        return True
+    return "token_type_ids" in tokenizer.model_input_names
 
 
 def read_input_tokenizer(folder: Path, *, may_be_slow: bool = False, lower_case: bool = False) -> tuple[Any, list[str]]:

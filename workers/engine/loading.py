@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.messages import CpuDtype, Loading
 from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.config_form import TIES, derived, suited, text_of
+from mlx_server.workers.engine.config_form import TIES, derived, needed, suited, text_of
 from mlx_server.workers.engine.conversion_notes import read_notes
 from mlx_server.workers.engine.file_tokenizers import like_its_file
 from mlx_server.workers.engine.rope import put_right
@@ -53,7 +52,7 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
             *read_notes(folder),
             *differing(config),
             *turned,
-            *window_notes(model, config),
+            *window_notes(make_prompt_cache(model), config, "mlx-lm"),
             *note(config, "mlx_lm"),
             *notes,
         ],
@@ -86,21 +85,21 @@ def differing(config: dict[str, Any]) -> list[str]:
 def required(config: dict[str, Any]) -> list[str]:
     """The keys without which a config's class can't be made. Raises ValueError of an unknown type."""
     _, arguments = _get_classes(config)
-    no = dataclasses.MISSING
-    return [one.name for one in dataclasses.fields(arguments) if one.default is no and one.default_factory is no]
+    return needed(arguments)
 
 
-def window_notes(model: Any, config: dict[str, Any]) -> list[str]:
-    """What to say of a sliding window that the model's class does not know: all of its caches keep everything."""
+def window_notes(caches: list[Any], config: dict[str, Any], library: str) -> list[str]:
+    """What to say of a sliding window that a library's class does not know: all of its caches keep everything."""
     text = text_of(config)
     window, longest = text.get("sliding_window"), text.get("max_position_embeddings")
     used = text.get("use_sliding_window", True) and "sliding_attention" in (text.get("layer_types") or SLIDING)
     if not used or not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
         return []
-    if any(isinstance(cache, RotatingKVCache) for cache in make_prompt_cache(model)):
+    # Each library has such a class of its own.
+    if any("Rotating" in type(cache).__name__ for cache in caches):
         return []
     return [
-        f"mlx-lm does not compute the sliding window of {window} tokens that config.json names: in longer prompts,"
+        f"{library} does not compute the sliding window of {window} tokens that config.json names: in longer prompts,"
         " layers see further than they were trained to"
     ]
 

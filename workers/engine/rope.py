@@ -99,6 +99,17 @@ def put_right(model: Any, config: Mapping[str, Any]) -> list[str]:
     return [note for note in (mended_note(mended), short_note(short)) if note]
 
 
+def unscaled(model: Any, config: Mapping[str, Any]) -> list[str]:
+    """What to say of a scaling that can't be put right: the model's class turns vectors with code of its own."""
+    config = text_of(config)
+    kinds = {one["rope_type"] for one in rope_by_type(config).values()} - {"default", "mrope"}
+    if not kinds or placed(model, config):
+        return []
+    return [
+        f"mlx-vlm may not compute the scaled rotary positions that config.json asks for ({', '.join(sorted(kinds))})"
+    ]
+
+
 def mended_note(layers: int) -> str:
     """What was put right."""
     return f"rotary positions of {layers} layers follow config.json, which mlx-lm reads in part" if layers else ""

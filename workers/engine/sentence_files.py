@@ -52,7 +52,8 @@ class SentenceFiles:
 
 def read_sentence_files(folder: Path) -> SentenceFiles:
     """What the folder says; without `modules.json` vectors have length 1. Raises ModelLoadError."""
-    transformer, pooling, head = folder, folder / "1_Pooling", [Normalize()]
+    head: list[Dense | Normalize] = [Dense(path) for path in sorted(folder.glob("*_Dense")) if path.is_dir()]
+    transformer, pooling, head = folder, folder / "1_Pooling", [*head, Normalize()]
     if (folder / "modules.json").is_file():
         transformer, pooling, head = read_modules(folder, read_json(folder / "modules.json"))
     settings = read_transformer_settings(transformer)

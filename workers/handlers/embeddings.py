@@ -51,7 +51,7 @@ class EmbeddingsHandler(ComputingHandler):
         folder = resolve(spec.model_path, Path(spec.cache_dir), report, "embeddings")
         files = read_sentence_files(folder)
         config = read_config(files.transformer)
-        found = read_embedding_model(files.transformer, config, beside=folder)
+        found = read_embedding_model(files.transformer, config)
         model, notes = platform.suit_weights(found.model, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         lower_case = files.lower_case or found.lower_case

@@ -17,7 +17,7 @@ from mlx_server.workers.engine.computation import Item, computation, distinct
 from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.encoders import read_config, read_encoder
 from mlx_server.workers.engine.hidden import inner_states
-from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer
+from mlx_server.workers.engine.input_texts import InputTexts, gives_types, read_input_tokenizer
 from mlx_server.workers.engine.judging import JudgedPairs, no_instruction, yes_or_no
 from mlx_server.workers.engine.loading import evaluate, read_model
 from mlx_server.workers.engine.outcomes import Relevance
@@ -47,7 +47,8 @@ class RerankHandler(ComputingHandler):
         tokenizer, tokenizer_notes = read_input_tokenizer(folder)
         limit = shortest(longest_input(folder, config, encodes=True), spec.context_length)
         vocab_size = int(config["vocab_size"])
-        self._texts = InputTexts(tokenizer, vocab_size, limit, types=config.get("type_vocab_size", 1) > 1)
+        types = config.get("type_vocab_size", 1) > 1 and gives_types(folder, tokenizer)
+        self._texts = InputTexts(tokenizer, vocab_size, limit, types=types)
         report(Loading("warming up", computes=True))
         compute = self._computing(model, config, tokenizer)
         compute([Item((0,))])

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from support.sight import SHAPES
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from support.tokenizer_files import FILES, SPECIAL
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from mlx_server.workers.engine.file_tokenizers import TEXTS
@@ -21,61 +22,6 @@ from mlx_server.workers.engine.vision.loading import read_vision_model
 
 pytestmark = pytest.mark.model
 
-TRAINED_ON = [*TEXTS, "    return x", "the quick brown fox jumps over the lazy dog 2024", "สวัสดีครับ", "你好"] * 3
-SPECIAL = ["<unk>", "<s>", "</s>", "<|turn|>"]
-LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-
-
-def bytewise(folder: Path, split: str | None) -> None:
-    """Write a byte-level tokenizer.json, as Llama 3 or Qwen have it (`split`), or GPT-2."""
-    tokenizer = Tokenizer(models.BPE())
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)
-    tokenizer.pre_tokenizer = byte_level
-    if split is not None:
-        tokenizer.normalizer = normalizers.NFC()
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"), byte_level])
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=900, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(TRAINED_ON, trainer)
-    finished(tokenizer, folder)
-
-
-def pieced(folder: Path) -> None:
-    """Write a tokenizer.json as SentencePiece's models become: Llama 2's, Gemma's."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    special = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([text.replace(" ", "▁") for text in TRAINED_ON], trainer)
-    finished(tokenizer, folder)
-    # Bytes are no special tokens, though they came first.
-    whole = json.loads((folder / "tokenizer.json").read_text())
-    whole["added_tokens"] = whole["added_tokens"][: len(SPECIAL)]
-    (folder / "tokenizer.json").write_text(json.dumps(whole))
-
-
-def finished(tokenizer: Any, folder: Path) -> None:
-    """Save it with a token that begins all texts."""
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-
-
-FILES: dict[str, Callable[[Path], None]] = {
-    "llama3": lambda folder: bytewise(folder, LLAMA3_SPLIT),
-    "gpt2": lambda folder: bytewise(folder, None),
-    "llama2": pieced,
-}
 CLASSES = [
     "GPT2Tokenizer",
     "CohereTokenizer",

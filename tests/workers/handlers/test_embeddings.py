@@ -269,17 +269,22 @@ def test_a_gemma_has_its_dense_layers_in_folders(tmp_path: Path) -> None:
     folder = make_encoder(tmp_path, "gemma3_text")
     before = Computing(folder).vectors(*TEXTS)
     weights = mx.load(str(folder / "model.safetensors"))
+    settings = {"activation_function": "torch.nn.modules.linear.Identity"}
     for number in (0, 1):
         (folder / f"{number + 2}_Dense").mkdir()
         linear = {"linear.weight": weights.pop(f"dense.{number}.weight")}
         mx.save_safetensors(str(folder / f"{number + 2}_Dense" / "model.safetensors"), linear)
+        (folder / f"{number + 2}_Dense" / "config.json").write_text(json.dumps(settings))
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
+    assert close(Computing(folder).vectors(*TEXTS), before)
+    write_modules(folder, "Pooling", "Dense", "Dense", "Normalize", pooling={"pooling_mode": "mean"})
     assert close(Computing(folder).vectors(*TEXTS), before)
 
 
 @pytest.mark.parametrize(("window", "notes"), [(64, 0), (16, 1)])
 def test_a_gemma_whose_window_is_not_kept_to_says_so(tmp_path: Path, window: int, notes: int) -> None:
-    assert len(Computing(make_encoder(tmp_path, "gemma3_text", sliding_window=window)).facts.notes) == notes
+    folder = make_encoder(tmp_path, "gemma3_text", sliding_window=window, use_bidirectional_attention=True)
+    assert len(Computing(folder).facts.notes) == notes
 
 
 # --- what the files say ---

@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlx_vlm import utils
 from mlx_vlm.generate.diffusion import is_diffusion_model
+from mlx_vlm.models.cache import make_prompt_cache
 from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
 from mlx_server.schemas.messages import CpuDtype
 from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.config_form import suited
 from mlx_server.workers.engine.file_tokenizers import like_its_file, tokenizer_in
-from mlx_server.workers.engine.rope import put_right
+from mlx_server.workers.engine.loading import window_notes
+from mlx_server.workers.engine.rope import put_right, unscaled
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.errors import ModelLoadError, one_line
+
+DIFFERS = {
+    "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
+    "gemma3": "it sees pictures otherwise, and its output layer is always the embedding",
+    "glm4v": "it sees pictures otherwise",
+    "idefics2": "it sees pictures otherwise",
+    "paligemma": "not every token of a prompt sees all others",
+    "llava_next": "it sees the parts of large pictures otherwise",
+}
+"""By type, as seen with mlx-vlm 0.7.10 and transformers 5.24."""
+
+ENCLOSED = ("aya_vision", "cohere2_vision", "gemma3", "llava", "llava_next", "paligemma")
+TOWER_PART = re.compile(r"\bvision_tower\.(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)")
+
+ACTIVATIONS = {"pixtral": "silu"}
+"""What mlx-vlm's encoders of pictures have built in, whatever a config says."""
 
 
 def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict[str, Any], list[str]]:
     """The model with its weights unread, its processor, its config, and notes. Raises ModelLoadError."""
+    model, config, notes = read_seeing(folder, cpu_dtype)
+    try:
+        with remote_code_refused():
+            processor, unlike = read_processor(folder, model)
+    except (Exception, SystemExit) as error:
+        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
+    return model, processor, config, [*notes, *unlike]
+
+
+def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], list[str]]:
+    """The model by itself with its weights unread, its config, and notes. Raises ModelLoadError."""
     config = read_config(folder)
     if "model_file" in config:
         raise ModelLoadError(f"{folder} has its model's code in a file of its own, which is never run")
     try:
-        with remote_code_refused(), config_changed(suited(config)):
+        with remote_code_refused(), config_changed(suited(config)), names_before(str(config.get("model_type"))):
             model = load_model(folder, lazy=True, trust_remote_code=False)
-            processor, unlike = read_processor(folder, model)
     # An unsupported architecture is a ValueError, a broken file anything.
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
@@ -39,7 +68,21 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
     turned = put_right(model.language_model, config)
     model, notes = platform.suit_weights(model, cpu_dtype)
-    return model, processor, config, [*turned, *unlike, *notes]
+    windows = window_notes(make_prompt_cache(model.language_model), config, "mlx-vlm")
+    return model, config, [*differing(config), *turned, *unscaled(model.language_model, config), *windows, *notes]
+
+
+def differing(config: Mapping[str, Any]) -> list[str]:
+    """What mlx-vlm's class computes differently from transformers'."""
+    reasons = []
+    if str(config.get("model_type")) in DIFFERS:
+        reasons.append(DIFFERS[str(config["model_type"])])
+    tower = config.get("vision_config")
+    tower = tower if isinstance(tower, Mapping) else {}
+    built_in = ACTIVATIONS.get(str(tower.get("model_type")))
+    if built_in is not None and tower.get("hidden_act", built_in) != built_in:
+        reasons.append(f"its encoder of pictures has the activation {built_in}, not {tower['hidden_act']}")
+    return [f"mlx-vlm computes this model differently from transformers: {reason}" for reason in reasons]
 
 
 @contextlib.contextmanager
@@ -51,6 +94,21 @@ def config_changed(changes: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         utils.load_config = found
+
+
+@contextlib.contextmanager
+def names_before(model_type: str) -> Iterator[None]:
+    """Within this, mlx-vlm's `load_model` finds the weights of an encoder of pictures by the names that it knows:
+    transformers 5 leaves out `vision_model` where it saves them (mlx-vlm 0.7.10)."""
+    found = utils._load_safetensors
+    if model_type in ENCLOSED:
+        utils._load_safetensors = lambda path: {
+            TOWER_PART.sub(r"vision_tower.vision_model.", name): array for name, array in found(path).items()
+        }
+    try:
+        yield
+    finally:
+        utils._load_safetensors = found
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""What this server computes of the cases that reference_vision.py wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from fidelity.outcomes import CASES as ALL_CASES
+from fidelity.outcomes import CHUNK, EQUAL, Outcome, State
+from fidelity.sight import arrays, positions, reading, seeing, seen_before
+from fidelity.tiny import COLUMNS, kept, weights
+from safetensors.numpy import save_file
+
+from mlx_server.workers.engine.vision.inputs import MediaInputs
+from mlx_server.workers.engine.vision.loading import read_seeing
+from mlx_server.workers.engine.vision.prefill import begin
+from mlx_server.workers.errors import ModelLoadError
+
+CASES = ALL_CASES / "vision"
+PROMPTS = ("with a picture", "text alone")
+
+
+def outcomes(model_type: str, folder: Path) -> Iterator[Outcome]:
+    """Of all variants of a type; the folder is for its files."""
+    case = json.loads((CASES / f"{model_type}.json").read_text())
+    made = weights(case["shapes"])
+    for name, variant in case["variants"].items():
+        now = case["config"] | variant["set"]
+        save_file(kept(now, made), folder / "model.safetensors", {"format": "pt"})
+        for form, config in ((5, now), (4, seen_before(now) if variant["before"] else None)):
+            if config is not None:
+                state, note = outcome(folder, config, case, [np.array(one) for one in variant["logits"]])
+                yield Outcome(name, form, state, note)
+
+
+def outcome(
+    folder: Path, config: Mapping[str, Any], case: Mapping[str, Any], wanted: Sequence[np.ndarray]
+) -> tuple[State, str]:
+    """How one goes."""
+    (folder / "config.json").write_text(json.dumps(config))
+    try:
+        model, _, notes = read_seeing(folder, "float32")
+        seen = MediaInputs({name: mx.array(value) for name, value in arrays(case["given"]).items()}, 1, ())
+        found = [logits(model, seeing(case["picture"]), seen), logits(model, reading(), None)]
+    except ModelLoadError as error:
+        return "refused", str(error).partition("can't be loaded: ")[2]
+    except Exception as error:  # noqa: BLE001 - anything may be wrong with it
+        return "refused", f"{type(error).__name__} when it is tried: {' '.join(str(error).split())}"
+    off = [float(np.abs(one - other).max() / np.abs(other).max()) for one, other in zip(found, wanted, strict=True)]
+    told = "; ".join(notes)
+    if max(off) < EQUAL:
+        return "equal", told
+    far = ", ".join(f"{part:.4f} {prompt}" for prompt, part in zip(PROMPTS, off, strict=True))
+    # What was put right explains no difference.
+    differs = [note for note in notes if not note.startswith("rotary positions of")]
+    return ("announced", "; ".join(differs)) if differs else ("silent", far)
+
+
+def logits(model: Any, prompt: list[int], media: MediaInputs | None) -> np.ndarray:
+    """The logits [positions, COLUMNS] of a prompt that is read in pieces, as the server reads it."""
+    rows = []
+    for position in positions(prompt):
+        prefill = begin(model, prompt[: position + 1], media)
+        while prefill.advance(model, CHUNK):
+            pass
+        rows.append(np.array(prefill.finish(model)[0, :COLUMNS].astype(mx.float32)))
+    return np.stack(rows)
+
+
+def types() -> list[str]:
+    """Those that there are cases of."""
+    return sorted(file.stem for file in CASES.glob("*.json"))
+
+
+if __name__ == "__main__":
+    import sys
+    import tempfile
+
+    total: dict[str, int] = {}
+    for kind in sys.argv[1:] or types():
+        with tempfile.TemporaryDirectory() as scratch:
+            for row in outcomes(kind, Path(scratch)):
+                total[row.state] = total.get(row.state, 0) + 1
+                if row.state != "equal":
+                    print(kind, "|", row.variant, row.form, "|", row.state, "|", row.note[:250], flush=True)
+    print(total)
