@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mlx_server.workers.context_length import text_config
 from mlx_server.workers.harmless_keys import HARMLESS, HARMLESS_PARTS, READ_HERE
 from mlx_server.workers.known_types import Library, folders, remapping
 
@@ -59,9 +60,10 @@ def usual_config(model_type: str) -> Mapping[str, Any]:
 
 
 def at(config: Mapping[str, Any], path: str) -> Any:
-    """The value at a path as `unread_keys` writes it."""
+    """The value at a path as `unread_keys` writes it. Older files have beside the parts what is in the part that writes
+    text now."""
     part, _, name = path.rpartition(".")
-    inner = config.get(part) if part else config
+    inner = config.get(part) if part else {**text_config(config), **config}
     return inner.get(name) if isinstance(inner, Mapping) else None
 
 
@@ -70,8 +72,12 @@ def note(config: Mapping[str, Any], library: Library) -> list[str]:
     found = unusual(config, library)
     if not found:
         return []
-    said = ", ".join(f"{name}: {short(value)}" for name, value in sorted(found.items()))
-    return [f"config.json says what {library} does not look at, so answers may differ ({said})"]
+    return [f"config.json says what {library} does not look at, so answers may differ ({shown(found)})"]
+
+
+def shown(found: Mapping[str, Any]) -> str:
+    """Keys and values in one line."""
+    return ", ".join(f"{name}: {short(value)}" for name, value in sorted(found.items()))
 
 
 def short(value: object) -> str:

@@ -20,6 +20,9 @@ from mlx_server.workers.engine.resolve import one_line
 from mlx_server.workers.engine.rope import put_right
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.handlers.base import ModelLoadError
+from mlx_server.workers.model_files import NotAModel
+from mlx_server.workers.unread_keys import note
+from mlx_server.workers.unread_settings import GENERATION, settings
 
 
 def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict[str, Any], list[str]]:
@@ -40,7 +43,7 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
     turned = put_right(model.language_model, config)
     model, notes = platform.suit_weights(model, cpu_dtype)
-    return model, processor, config, [*turned, *unlike, *notes]
+    return model, processor, config, [*turned, *unlike, *note(config, "mlx_vlm"), *notes]
 
 
 @contextlib.contextmanager
@@ -55,7 +58,8 @@ def config_changed(changes: Mapping[str, Any]) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json. Raises ModelLoadError."""
+    """A folder's config.json, with the tokens that end an answer from generation_config.json, if that names any, as
+    mlx-lm's and mlx-vlm's configs have them. Raises ModelLoadError."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
@@ -64,7 +68,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelLoadError(f"{folder}: its config.json can't be read: {one_line(error)}") from None
     if not isinstance(config, dict):
         raise ModelLoadError(f"{folder}: its config.json is no object")
-    return config
+    return config | ends(folder)
+
+
+def ends(folder: Path) -> dict[str, Any]:
+    """What generation_config.json says about the tokens that end an answer."""
+    with contextlib.suppress(NotAModel):  # told where its sampling is read
+        if (found := settings(folder, GENERATION).get("eos_token_id")) is not None:
+            return {"eos_token_id": found}
+    return {}
 
 
 def read_processor(folder: Path, model: Any) -> tuple[Any, list[str]]:
