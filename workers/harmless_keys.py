@@ -4,7 +4,8 @@ READ_HERE = frozenset(
     """
     architectures auto_map bos_token_id dtype eos_token_id layer_types max_position_embeddings max_window_layers
     model_max_length model_type pad_token_id quantization quantization_config rope_parameters rope_scaling rope_theta
-    rope_local_base_freq sliding_window sliding_window_pattern text_config torch_dtype use_sliding_window
+    rope_local_base_freq sliding_window sliding_window_pattern text_config tie_word_embeddings torch_dtype
+    use_sliding_window
     """.split()  # noqa: SIM905 - a list would have a line for each
 )
 """Beside the library: tokens, positions and windows, and how weights are stored."""

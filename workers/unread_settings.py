@@ -105,7 +105,7 @@ def unread_generation(folder: Path) -> dict[str, Any]:
 
 
 def unread_tokenizer(folder: Path, encode: Callable[[str], Sequence[int]]) -> dict[str, Any]:
-    """The same of tokenizer_config.json; `encode` makes tokens of a text, with those that are added. Raises NotAModel."""
+    """The same of tokenizer_config.json; `encode` makes tokens of a text, as it is read. Raises NotAModel."""
     found = settings(folder, TOKENIZER)
     unread = {
         name: value
