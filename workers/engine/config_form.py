@@ -52,12 +52,6 @@ TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {
     "apertus": {"mlp_bias": False, "post_norm": False, "qk_norm": True},
     "glm_moe_dsa": {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1},
     "granitemoehybrid": {"position_embedding_type": "nope"},
-    "longcat_flash": {
-        "attention_method": "MLA",
-        "mla_scale_kv_lora": True,
-        "mla_scale_q_lora": True,
-        "zero_expert_type": "identity",
-    },
     "solar_open": {"first_k_dense_replace": 0, "intermediate_size": 0, "partial_rotary_factor": 1.0},
 }
 """By type, what transformers takes where a config says nothing, and mlx-lm's class something else or nothing."""

@@ -104,7 +104,7 @@ def with_named_experts(weights: Weights) -> Weights:
 
 
 def with_whole_convolutions(weights: Weights, wanted: Weights) -> Weights:
-    """OLMo Hybrid's kernels, which transformers computes as one and saves in three equal parts, whatever their sizes."""
+    """OLMo Hybrid's kernels, which transformers computes as one and saves in three equal parts."""
     found = dict(weights)
     for name in weights:
         if name.endswith(".q_conv1d.weight"):

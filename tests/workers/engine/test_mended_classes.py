@@ -33,7 +33,7 @@ pytestmark = pytest.mark.model
 TIED = ("deepseek_v3", "glm4", "gpt_neox", "gptj", "helium", "phi", "qwen2_moe", "stablelm")
 """Types whose class always has an output layer, under each of the names that there are."""
 
-GRANTED = sorted(set(TAKEN_FOR_GRANTED) - {"granitemoehybrid", "glm_moe_dsa", "longcat_flash"})
+GRANTED = sorted(set(TAKEN_FOR_GRANTED) - {"granitemoehybrid"})
 
 
 def folder_of(model_type: str, variant: str, folder: Path) -> dict[str, Any]:
