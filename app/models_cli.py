@@ -93,20 +93,24 @@ def check_model(row: ModelRow) -> None:
 
 
 def show_unread(model: ModelRow, *, as_json: bool) -> None:
-    """What nobody looks at in a model's config, beside what would be usual for its type."""
+    """What nobody looks at in a model's settings, beside what would be usual for its type."""
     from mlx_server.app.catalog.unread import unread_of
     from mlx_server.app.console import table_console
+    from mlx_server.workers.model_files import NotAModel
 
-    rows = unread_of(model)
+    try:
+        rows = unread_of(model)
+    except NotAModel as error:
+        fail(str(error))
     if as_json:
         typer.echo(json.dumps([vars(row) for row in rows], indent=2))
     elif rows:
-        table = Table("key", "value", "usual for its type")
+        table = Table("file", "key", "value", "usual for its type")
         for row in rows:
-            table.add_row(*(escape(text) for text in (row.key, json.dumps(row.value), json.dumps(row.usual))))
+            table.add_row(*(escape(text) for text in (row.file, row.key, json.dumps(row.value), json.dumps(row.usual))))
         table_console().print(table)
     else:
-        typer.echo("All that its config says is looked at, or known to change no answer.")
+        typer.echo("All that its files say is looked at, or known to change no answer.")
 
 
 def known_models(data_dir: Path | None) -> list[ModelRow]:

@@ -174,7 +174,7 @@ OPENAI_DEFAULTS = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
 
 def in_force(given: Sampling, model: Sampling) -> Sampling:
     """What the client asked for; where it is silent what the model's authors recommend, else what OpenAI does."""
-    filled = {}
+    filled: dict[str, Any] = {"logit_bias": {**model.logit_bias, **given.logit_bias}}
     for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
         values = (getattr(sampling, name) for sampling in (given, model, OPENAI_DEFAULTS))
         filled[name] = next((value for value in values if value is not None), None)

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mlx_server.workers.context_length import text_config
 from mlx_server.workers.harmless_keys import HARMLESS, HARMLESS_PARTS, READ_HERE
 from mlx_server.workers.known_types import Library, folders, remapping
 
@@ -25,9 +26,20 @@ PARTS = ("text_config", "vision_config", "audio_config")
 def unread_keys(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
     """The keys, with the path to them, that say something and are neither looked at by the library's class nor known to
     be harmless, and their values; none where the library has no such class."""
-    names = mentioned(library, str(config.get("model_type")))
-    if not names:
-        return {}
+    return unmentioned(saying(config, library), library, str(config.get("model_type")))
+
+
+def unusual(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
+    """Those of the unread keys whose values are not the ones that transformers has for the type where a config says
+    nothing: those a class may take for granted. None of a type that it does not know."""
+    usual = usual_config(str(config.get("model_type")))
+    said = saying(config, library) if usual else {}
+    odd = {path: value for path, value in said.items() if value != at(usual, path)}
+    return unmentioned(odd, library, str(config.get("model_type")))
+
+
+def saying(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
+    """The keys that say something and are not known to be harmless."""
     parts = {f"{part}.": config[part] for part in PARTS if isinstance(config.get(part), Mapping)}
     if library == "mlx_lm":
         parts = {path: part for path, part in parts.items() if path == "text_config."}
@@ -35,16 +47,20 @@ def unread_keys(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
         f"{path}{name}": value
         for path, part in {"": config, **parts}.items()
         for name, value in part.items()
-        if name not in names and says_something(value) and not is_harmless(name) and name not in PARTS
+        if says_something(value) and not is_harmless(name) and name not in PARTS
     }
 
 
-def unusual(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
-    """Those of the unread keys whose values are not the ones that transformers has for the type where a config says
-    nothing: those a class may take for granted. None of a type that it does not know."""
-    usual = usual_config(str(config.get("model_type")))
-    unread = unread_keys(config, library)
-    return {path: value for path, value in unread.items() if usual and value != at(usual, path)}
+def unmentioned(keys: Mapping[str, Any], library: Library, model_type: str) -> dict[str, Any]:
+    """Those of the keys that a type's class does not look at; none if there is no class. What a class looks at is most
+    often in its own file, so that the rest need not be read."""
+    left, known = dict(keys), False
+    for names in sources(library, model_type):
+        known = True
+        left = {path: value for path, value in left.items() if path.rpartition(".")[2] not in names}
+        if not left:
+            break
+    return left if known else {}
 
 
 @cache
@@ -59,9 +75,10 @@ def usual_config(model_type: str) -> Mapping[str, Any]:
 
 
 def at(config: Mapping[str, Any], path: str) -> Any:
-    """The value at a path as `unread_keys` writes it."""
+    """The value at a path as `unread_keys` writes it. Older files have beside the parts what is in the part that writes
+    text now."""
     part, _, name = path.rpartition(".")
-    inner = config.get(part) if part else config
+    inner = config.get(part) if part else {**text_config(config), **config}
     return inner.get(name) if isinstance(inner, Mapping) else None
 
 
@@ -70,8 +87,12 @@ def note(config: Mapping[str, Any], library: Library) -> list[str]:
     found = unusual(config, library)
     if not found:
         return []
-    said = ", ".join(f"{name}: {short(value)}" for name, value in sorted(found.items()))
-    return [f"config.json says what {library} does not look at, so answers may differ ({said})"]
+    return [f"config.json says what {library} does not look at, so answers may differ ({shown(found)})"]
+
+
+def shown(found: Mapping[str, Any]) -> str:
+    """Keys and values in one line."""
+    return ", ".join(f"{name}: {short(value)}" for name, value in sorted(found.items()))
 
 
 def short(value: object) -> str:
@@ -90,23 +111,32 @@ def is_harmless(name: str) -> bool:
     return name.startswith("_") or name in READ_HERE or name in HARMLESS or any(part in name for part in HARMLESS_PARTS)
 
 
-@cache
 def mentioned(library: Library, model_type: str) -> frozenset[str]:
     """What the source of a type's class mentions, with what it imports of its package; empty if there is none."""
+    return frozenset().union(*sources(library, model_type))
+
+
+def sources(library: Library, model_type: str) -> Iterator[frozenset[str]]:
+    """The same by file, its own first."""
     name = remapping(library).get(model_type, model_type)
     starts = [folder / "models" / name for folder in folders(library)]
-    first = [file for start in starts for file in (*start.glob("*.py"), start.with_suffix(".py"))]
+    first = [file for start in starts for file in (start.with_suffix(".py"), *start.glob("*.py"))]
     seen: set[Path] = set()
-    names: set[str] = set()
     waiting = [file for file in first if file.is_file()]
     while waiting:
-        file = waiting.pop()
+        file = waiting.pop(0)
         if file not in seen:
             seen.add(file)
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            names.update(names_in(tree))
-            waiting += imported(tree, file)
-    return frozenset(names)
+            names, more = read_source(file)
+            waiting += more
+            yield names
+
+
+@cache
+def read_source(file: Path) -> tuple[frozenset[str], tuple[Path, ...]]:
+    """What a file mentions, and the files that it imports from."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return frozenset(names_in(tree)), tuple(imported(tree, file))
 
 
 def names_in(tree: ast.AST) -> Iterator[str]:

@@ -11,12 +11,13 @@ from mlx_server.app.doctor.findings import Finding, Verdict
 from mlx_server.app.fleet.errors import NotServable
 from mlx_server.app.fleet.kinds import check, served_as
 from mlx_server.app.registry.rows import ModelRow
+from mlx_server.workers.model_files import NotAModel
 
 SERVED = "served with --model-type"
 
 
 def examine_model(row: ModelRow) -> list[Finding]:
-    """Whether it can be served, and what of its config nobody looks at."""
+    """Whether it can be served, and what of its settings nobody looks at."""
     return [*served(row), *unread(row)]
 
 
@@ -39,12 +40,14 @@ def served(row: ModelRow) -> Iterator[Finding]:
 
 def unread(row: ModelRow) -> Iterator[Finding]:
     """Keys with values that are not the usual ones for the type, each by itself."""
-    keys = unread_of(row) if row.path is not None else []
+    try:
+        keys = unread_of(row) if row.path is not None else []
+    except NotAModel as error:
+        yield Finding("model", Verdict.BAD, str(error))
+        return
     odd = [key for key in keys if key.value != key.usual]
     for key in odd:
-        yield Finding(
-            "config.json", Verdict.NOTICE, told(key), "Its answers may differ from those it was trained to give."
-        )
+        yield Finding(key.file, Verdict.NOTICE, told(key), "Its answers may differ from those it was trained to give.")
     if keys and not odd:
         yield Finding("config.json", Verdict.GOOD, "what nobody looks at has the values that are usual for its type")
 

@@ -74,6 +74,6 @@ def test_models_show_lists_the_keys(tiny_model: Callable[[str], Path], tmp_path:
     command = [sys.executable, "-m", "mlx_server.app", "models", "show", "--unread", str(folder)]
     assert "final_logit_softcapping" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
-    assert found == [{"key": "final_logit_softcapping", "value": 30.0, "usual": None}]
+    assert found == [{"file": "config.json", "key": "final_logit_softcapping", "value": 30.0, "usual": None}]
     (folder / "config.json").write_text(json.dumps(config))
-    assert "All that its config says" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "All that its files say" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

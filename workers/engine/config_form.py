@@ -59,12 +59,26 @@ DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "block_dim": lambda config: config["hidden_size"],
     "intermediate_size": lambda config: config["expand"] * config["hidden_size"],
     "num_experts": lambda config: config["num_local_experts"],
+    "rope_parameters": lambda config: rope_by_type(config)[""],
     "is_moe_layer": lambda config: [kind == "sparse" for kind in config["mlp_layer_types"]],
 }
 """What follows from other keys, as transformers derives it."""
 
-TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {"granitemoehybrid": {"position_embedding_type": "nope"}}
-"""By type, what transformers takes where a config says nothing, and mlx-lm's class something else."""
+TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {
+    "apertus": {"mlp_bias": False, "post_norm": False, "qk_norm": True},
+    "glm_moe_dsa": {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1},
+    "granitemoehybrid": {"position_embedding_type": "nope"},
+    "solar_open": {"first_k_dense_replace": 0, "intermediate_size": 0, "partial_rotary_factor": 1.0},
+}
+"""By type, what transformers takes where a config says nothing, and mlx-lm's class something else or nothing."""
+
+SCALED = ("deepseek_v2", "minicpm3")
+"""Classes that look into `rope_scaling` whether there is one or not."""
+
+NO_SCALING = {"type": "default", "factor": 1.0}
+
+BY_PARAMETERS = ("ministral3",)
+"""Classes that read `rope_parameters` alone."""
 
 
 def suited(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +155,12 @@ def legacy(config: Mapping[str, Any]) -> dict[str, Any]:
         found |= dict.fromkeys(LOCAL_NAMES, local["rope_theta"]) if "rope_theta" in local else {}
     elif isinstance(config.get("rope_scaling"), Mapping) and by_type:
         found["rope_scaling"] = scaling_of(by_type.get("full_attention") or next(iter(by_type.values())))
+    if config.get("model_type") in SCALED and found.get("rope_scaling", config.get("rope_scaling")) is None:
+        found["rope_scaling"] = NO_SCALING
+    if config.get("model_type") in BY_PARAMETERS and config.get("rope_parameters") is None and "" in by_type:
+        found["rope_parameters"] = by_type[""]
+    if config.get("partial_rotary_factor") is not None:
+        found = {name: config["partial_rotary_factor"] for name in PARTIAL_NAMES if name not in config} | found
     if config.get("rope_theta") is not None:
         found = {name: config["rope_theta"] for name in NAMES if name not in config} | found
     kinds = config.get("layer_types")

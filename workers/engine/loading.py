@@ -16,7 +16,8 @@ from mlx_server.workers.engine import platform
 from mlx_server.workers.engine.config_form import TIES, derived, needed, suited, text_of
 from mlx_server.workers.engine.conversion_notes import read_notes
 from mlx_server.workers.engine.file_tokenizers import like_its_file
-from mlx_server.workers.engine.rope import put_right
+from mlx_server.workers.engine.mended_classes import mended
+from mlx_server.workers.engine.rope import put_right, understood
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.model_files import read_tensors
 from mlx_server.workers.unread_keys import note
@@ -24,7 +25,6 @@ from mlx_server.workers.unread_keys import note
 DIFFERS = {
     "ernie4_5_moe": "experts are chosen without the correction that the weights hold",
     "jamba": "the shares of the chosen experts are made to add up to one",
-    "minicpm3": "the hidden states differ from the first layer on",
 }
 """By type, as seen with mlx-lm 0.32.2 and transformers 5.24."""
 
@@ -64,15 +64,17 @@ def read_turned(folder: Path, config: dict[str, Any], changes: dict[str, Any]) -
     do not know; they are made without one, and their positions scaled afterwards. Raises anything."""
     found = config | changes
     try:
-        model, _ = load_model(folder, lazy=True, trust_remote_code=False, model_config=changes)
+        model, _ = load_model(
+            folder, lazy=True, trust_remote_code=False, model_config=changes, get_model_classes=mended
+        )
         return model, put_right(model, found)
     except ValueError:
         if found.get("rope_scaling") is None:
             raise
         plain = {**changes, "rope_scaling": None}
-        model, _ = load_model(folder, lazy=True, trust_remote_code=False, model_config=plain)
-        if turned := put_right(model, found):
-            return model, turned
+        model, _ = load_model(folder, lazy=True, trust_remote_code=False, model_config=plain, get_model_classes=mended)
+        if understood(model, found):
+            return model, put_right(model, found)
         raise
 
 

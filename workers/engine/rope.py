@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx_lm.models.deepseek_v2 import DeepseekV2YarnRotaryEmbedding
+from mlx_lm.models.hunyuan_v1_dense import DynamicNTKAlphaRoPE
 from mlx_lm.models.rope_utils import Llama3RoPE, SuScaledRoPE, YarnRoPE
 
 from mlx_server.workers.context_length import ORIGINAL
@@ -38,7 +39,7 @@ NEEDED = {
 }
 """What parameters must say, by their kind. Kinds of one family are not here."""
 
-Rotary = nn.RoPE | Llama3RoPE | YarnRoPE | SuScaledRoPE | DeepseekV2YarnRotaryEmbedding
+Rotary = nn.RoPE | Llama3RoPE | YarnRoPE | SuScaledRoPE | DeepseekV2YarnRotaryEmbedding | DynamicNTKAlphaRoPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def put_right(model: Any, config: Mapping[str, Any]) -> list[str]:
     config = text_of(config)
     by_type = rope_by_type(config)
     longest = config.get("max_position_embeddings")
-    mended = short = 0
+    mended = 0
+    short = max((one.get(ORIGINAL, 0) for one in by_type.values() if one["rope_type"] == "longrope"), default=0)
     for kind, places in placed(model, config).items():
         parameters = by_type.get(kind) or by_type.get("")
         if parameters is None or not follows(places, config):
@@ -91,8 +93,6 @@ def put_right(model: Any, config: Mapping[str, Any]) -> list[str]:
             wanted = turning(parameters, dims, longest)
             if wanted is None:
                 continue
-            if parameters["rope_type"] == "longrope":
-                short = parameters[ORIGINAL]
             if not turning_of(place.module).is_like(wanted):
                 setattr(place.parent, place.name, replacement(place.module, dims, wanted))
                 mended += 1
@@ -108,6 +108,14 @@ def unscaled(model: Any, config: Mapping[str, Any]) -> list[str]:
     return [
         f"mlx-vlm may not compute the scaled rotary positions that config.json asks for ({', '.join(sorted(kinds))})"
     ]
+
+
+def understood(model: Any, config: Mapping[str, Any]) -> bool:
+    """Whether a model has rotary modules, and its config asks of none what `put_right` does not know."""
+    config = text_of(config)
+    longest = config.get("max_position_embeddings")
+    asked = [turning(one, 2, longest) for one in rope_by_type(config).values() if one["rope_type"] != "longrope"]
+    return bool(placed(model, config)) and None not in asked
 
 
 def mended_note(layers: int) -> str:
@@ -182,6 +190,8 @@ def turning(parameters: Mapping[str, Any], dims: int, longest: int | None) -> Tu
             return Turning(llama3(periods, parameters))
         case "yarn":
             return Turning(yarn(periods, parameters), yarn_scale(parameters))
+        case "dynamic" if parameters.get("alpha"):  # Hunyuan's, which does not depend on a text's length
+            return Turning(plain(base * parameters["alpha"] ** (dims / (dims - 2)), dims))
         case "longrope":
             factors = np.broadcast_to(np.asarray(parameters["long_factor"], dtype=float), periods.shape)
             return Turning(periods * factors, longrope_scale(parameters, longest))

@@ -39,11 +39,15 @@ from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.handlers.stepping import SteppingHandler
 from mlx_server.workers.model_files import visible
 from mlx_server.workers.sequence import Broken, Sequence
+from mlx_server.workers.unread_settings import GENERATION, generation_notes, tokenizer_notes
 
 NO_CHATS = (
     "it has no chat template, so /v1/chat/completions is refused unless a request sends one: give one with"
     " --chat-template, or --use-default-chat-template"
 )
+
+SUPPRESSED = -1e4
+"""What is added to the logits of tokens that are never to be written: finite in half precision, and sure."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +84,7 @@ class WritingHandler(SteppingHandler):
             copy.deepcopy(tokenizer),
             vocab_size,
             length,
-            read_sampling_defaults(folder),
+            read_sampling_defaults(folder, vocab_size),
             vocabulary,
             dialect,
             TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
@@ -88,7 +92,8 @@ class WritingHandler(SteppingHandler):
             finds_marks=finds_marks,
         )
         check_templates(self._prompts, spec)
-        return dialect, template_notes(self._prompts.renderer)
+        asked = [*generation_notes(folder), *tokenizer_notes(folder, tokenizer.encode)]
+        return dialect, [*template_notes(self._prompts.renderer), *asked]
 
     @property
     def _chats(self) -> bool:
@@ -211,13 +216,19 @@ def template_notes(renderer: ChatRenderer) -> list[str]:
     return [f"conversations are refused unless a client brings a chat template: {renderer.trouble}"]
 
 
-def read_sampling_defaults(folder: Path) -> Sampling:
+def read_sampling_defaults(folder: Path, vocab_size: int) -> Sampling:
     """What the model's authors recommend, from generation_config.json."""
     try:
-        config = json.loads((folder / "generation_config.json").read_text())
+        config = json.loads((folder / GENERATION).read_text())
         known = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        return msgspec.convert({k: config[k] for k in known if config.get(k) is not None}, Sampling)
+        found: dict[str, Any] = {k: config[k] for k in known if config.get(k) is not None}
+        if config.get("do_sample") is False:
+            found["temperature"] = 0.0
+        never = msgspec.convert(config.get("suppress_tokens") or [], list[int])
+        # Ids that the model does not have can't be written, and must not be looked up.
+        found["logit_bias"] = {token: SUPPRESSED for token in never if 0 <= token < vocab_size}
+        return msgspec.convert(found, Sampling)
     except (OSError, ValueError, AttributeError) as error:
         if not isinstance(error, FileNotFoundError):
-            log.warning("generation_config.json is not used: %s", one_line(error))
+            log.warning("%s is not used: %s", GENERATION, one_line(error))
         return Sampling()

@@ -88,7 +88,7 @@ def test_memory_limits_are_raised_only_if_the_person_says_so(wanted: bool, monke
 def test_a_model_is_looked_at_too(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     def found(folder: Path) -> list[tuple[str, str, str]]:
         done = run("--json", folder)
-        rows = [row for row in json.loads(done.stdout) if row["what"] in ("model", "config.json")]
+        rows = [row for row in json.loads(done.stdout) if row["what"] == "model" or ".json" in row["what"]]
         return [(row["what"], row["verdict"], row["found"]) for row in rows]
 
     folder = tmp_path / "model"
@@ -97,7 +97,15 @@ def test_a_model_is_looked_at_too(tiny_model: Callable[[str], Path], tmp_path: P
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": 30.0}))
     assert ("config.json", "notice", "final_logit_softcapping is 30.0, and nobody looks at it") in found(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"num_beams": 4}))
+    told = "num_beams is 4, and nobody looks at it; usual for its type: 1"
+    assert ("generation_config.json", "notice", told) in found(folder)
+    (folder / "generation_config.json").write_text("{")
+    assert any(
+        "generation_config.json can't be read" in why for what, verdict, why in found(folder) if verdict == "bad"
+    )
     (folder / "tokenizer.json").unlink()
+    (folder / "generation_config.json").unlink()
     [(what, verdict, why)] = [row for row in found(folder) if row[0] == "model"]
     assert (what, verdict) == ("model", "bad")
     assert "tokenizer" in why

@@ -11,7 +11,7 @@ from mlx_server.schemas.messages import Load, Loading, ModelFacts, Text
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.lm import LanguageHandler
-from mlx_server.workers.handlers.writing import read_sampling_defaults
+from mlx_server.workers.handlers.writing import SUPPRESSED, read_sampling_defaults
 from mlx_server.workers.sequence import Token
 
 pytestmark = pytest.mark.model
@@ -257,6 +257,10 @@ def test_a_kind_of_model_that_is_not_served_is_refused_plainly(model_type: str) 
         ({"temperature": 0.6, "top_p": 0.9, "do_sample": True, "eos_token_id": 2}, Sampling(0.6, 0.9)),
         ({"top_k": 20, "min_p": 0.05, "repetition_penalty": 1.05}, Sampling(None, None, 20, 0.05, None, 1.05)),
         ({"temperature": None}, Sampling()),
+        ({"temperature": 0.6, "do_sample": False}, Sampling(0.0)),
+        ({"suppress_tokens": [3, 100, -1]}, Sampling(logit_bias={3: SUPPRESSED})),
+        ({"suppress_tokens": None}, Sampling()),
+        ({"suppress_tokens": 3, "top_k": 20}, Sampling()),
         ({"temperature": "hot"}, Sampling()),
         ([], Sampling()),
         ("not an object", Sampling()),
@@ -268,4 +272,37 @@ def test_read_sampling_defaults_takes_what_the_authors_recommend(
 ) -> None:
     if content is not None:
         (tmp_path / "generation_config.json").write_text(json.dumps(content))
-    assert read_sampling_defaults(tmp_path) == expected
+    assert read_sampling_defaults(tmp_path, vocab_size=100) == expected
+
+
+def test_tokens_that_the_authors_suppress_are_not_written(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    first = _written(folder, Sampling(temperature=0.0))
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": False, "suppress_tokens": first}))
+    other = _written(folder, Sampling())
+    assert set(other) & set(first) == set()
+    assert _written(folder, Sampling()) == other, "not sampled"
+    assert _written(folder, Sampling(logit_bias={first[0]: 100.0}))[0] == first[0], "a client's own word wins"
+
+
+def test_what_generation_config_asks_for_in_vain_is_told(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("llama"), folder)
+    (folder / "generation_config.json").write_text(json.dumps({"num_beams": 4}))
+    handler = LanguageHandler()
+    facts, _ = _load(handler, folder)
+    handler.close()
+    assert facts.notes == ("generation_config.json asks for what this server does not do (num_beams: 4)",)
+
+
+def _written(folder: Path, sampling: Sampling) -> list[int]:
+    handler = LanguageHandler()
+    _load(handler, folder)
+    prompt = ChatPrompt((Message("user", "the quick brown fox"),))
+    [sequence] = handler.prepare(1, GenerationRequest((prompt,), 8, sampling=sampling))
+    handler.add(sequence)
+    while handler.busy:
+        handler.step()
+    handler.close()
+    return list(sequence.emitted)

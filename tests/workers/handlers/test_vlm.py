@@ -367,3 +367,20 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nonesuch"}')
     with pytest.raises(ModelLoadError, match="does not know its type, 'nonesuch'"):
         _load(tmp_path)
+
+
+def test_answers_end_with_the_tokens_of_generation_config(folder: Path) -> None:
+    asked = said("What colour is the shape?", SCENE.image())
+    handler, _ = _load(folder)
+    request = GenerationRequest((ChatPrompt((asked,)),), 24, sampling=GREEDY)
+    [sequence] = _prepare(handler, request)
+    handler.add(sequence)
+    while handler.busy:
+        handler.step()
+    handler.close()
+    first = sequence.emitted[0]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [first]}))
+    handler, _ = _load(folder)
+    parts, finished = _answer(handler, asked)
+    handler.close()
+    assert (_text(parts), finished.completion_tokens) == ("", 1)

@@ -22,6 +22,9 @@ from mlx_server.workers.engine.loading import window_notes
 from mlx_server.workers.engine.rope import put_right, unscaled
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.errors import ModelLoadError, one_line
+from mlx_server.workers.model_files import NotAModel
+from mlx_server.workers.unread_keys import note
+from mlx_server.workers.unread_settings import GENERATION, settings
 
 DIFFERS = {
     "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
@@ -48,7 +51,7 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
             processor, unlike = read_processor(folder, model)
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
-    return model, processor, config, [*notes, *unlike]
+    return model, processor, config, [*notes, *unlike, *note(config, "mlx_vlm")]
 
 
 def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], list[str]]:
@@ -112,7 +115,8 @@ def names_before(model_type: str) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json. Raises ModelLoadError."""
+    """A folder's config.json, with the tokens that end an answer from generation_config.json, if that names any, as
+    mlx-lm's and mlx-vlm's configs have them. Raises ModelLoadError."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
@@ -121,7 +125,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelLoadError(f"{folder}: its config.json can't be read: {one_line(error)}") from None
     if not isinstance(config, dict):
         raise ModelLoadError(f"{folder}: its config.json is no object")
-    return config
+    return config | ends(folder)
+
+
+def ends(folder: Path) -> dict[str, Any]:
+    """What generation_config.json says about the tokens that end an answer."""
+    with contextlib.suppress(NotAModel):  # told where its sampling is read
+        if (found := settings(folder, GENERATION).get("eos_token_id")) is not None:
+            return {"eos_token_id": found}
+    return {}
 
 
 def read_processor(folder: Path, model: Any) -> tuple[Any, list[str]]:
