@@ -1,5 +1,5 @@
-"""`python -m mlx_server.app`: the same as the `mlx-server` command."""
+"""A process of its own: the same as the `mlx-server` command."""
 
-from mlx_server.app.cli import main
+from mlx_server.app.cli.cli import main
 
 main()

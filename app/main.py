@@ -2,7 +2,7 @@
 
 import sys
 
-from mlx_server.app.cli import app
+from mlx_server.app.cli.cli import app
 
 
 def main() -> None:

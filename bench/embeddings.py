@@ -33,7 +33,7 @@ from processes import BENCH, ServerProcess
 from rich.console import Console
 from rich.table import Table
 
-from mlx_server.workers.environment import child_environment
+from mlx_server.workers.parent.environment import child_environment
 
 RESULTS = BENCH / "results" / "embeddings.json"
 CLIENTS = 64
@@ -189,9 +189,9 @@ def main() -> int:
 
 def demo_folder() -> Path:
     """The embedding model's folder, fetched when needed."""
-    from mlx_server.app.demo import ensure_demo_model
-    from mlx_server.app.demo_models import MINILM
-    from mlx_server.app.settings import default_cache_dir
+    from mlx_server.app.cli.demo import ensure_demo_model
+    from mlx_server.app.cli.demo_models import MINILM
+    from mlx_server.app.config.settings import default_cache_dir
 
     return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=MINILM)
 

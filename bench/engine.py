@@ -1,6 +1,6 @@
 """The baseline: a closed loop over mlx-lm's own `BatchGenerator`, with no server around it.
 
-Run it in the worker's environment (`mlx_server.workers.environment.child_environment()`): it prepares MLX
+Run it in the worker's environment (`mlx_server.workers.parent.environment.child_environment()`): it prepares MLX
 and the weights with the worker's own functions, so that both sides have the same BLAS and precision.
 It reads commands from stdin and answers each with one line of JSON:
 
@@ -27,7 +27,7 @@ import mlx_lm
 from mlx_lm.generate import BatchGenerator
 from prompts import prompt_texts
 
-from mlx_server.workers.engine.platform import configure, suit_weights
+from mlx_server.workers.engine.runtime.platform import configure, suit_weights
 
 STEP_SIZES = (512, 2048)
 

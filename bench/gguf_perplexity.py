@@ -56,8 +56,8 @@ def ours(gguf: Path, cache: Path, dtype: str, windows: list[dict[str, Any]]) -> 
     import mlx.core as mx
     from mlx_lm.models.cache import make_prompt_cache
 
-    from mlx_server.workers.engine.loading import read_model, read_tokenizer
-    from mlx_server.workers.gguf import convert_gguf
+    from mlx_server.workers.engine.loading.loading import read_model, read_tokenizer
+    from mlx_server.workers.folders.gguf import convert_gguf
 
     folder = convert_gguf(gguf, cache, print)
     model, config, _ = read_model(folder, dtype)

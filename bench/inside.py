@@ -3,7 +3,7 @@
 import os
 import sys
 
-from mlx_server.workers.environment import child_environment
+from mlx_server.workers.parent.environment import child_environment
 
 MARK = "MLX_SERVER_BENCH_INSIDE"
 

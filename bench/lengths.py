@@ -40,10 +40,10 @@ def measure(model: Any, own_cost: float, prompts: list[list[int]], caches: list[
     """Step the rows: the groups that they were in, seconds for each step, and the most bytes that were taken."""
     import mlx.core as mx
 
-    from mlx_server.schemas.generation import Limits, Sampling
-    from mlx_server.workers.engine.groups import RowGroups
-    from mlx_server.workers.engine.rows import RowBatch
-    from mlx_server.workers.sequence import Sequence
+    from mlx_server.schemas.internal.generation import Limits, Sampling
+    from mlx_server.workers.engine.decode.groups import RowGroups
+    from mlx_server.workers.engine.decode.rows import RowBatch
+    from mlx_server.workers.engine.sequence import Sequence
 
     rows, sampling = RowGroups(lambda: RowBatch(model), own_cost), Sampling(temperature=0.0)
     before = mx.get_active_memory()
@@ -64,11 +64,11 @@ def inside(given: argparse.Namespace) -> None:
     """Measure and write."""
     import mlx.core as mx
 
-    from mlx_server.workers.engine.admission import footprint
-    from mlx_server.workers.engine.groups import ALL_TOGETHER
-    from mlx_server.workers.engine.loading import evaluate, read_model
-    from mlx_server.workers.engine.platform import configure, free_bytes
-    from mlx_server.workers.engine.states_room import USABLE
+    from mlx_server.workers.engine.decode.admission import footprint
+    from mlx_server.workers.engine.decode.groups import ALL_TOGETHER
+    from mlx_server.workers.engine.decode.states_room import USABLE
+    from mlx_server.workers.engine.loading.loading import evaluate, read_model
+    from mlx_server.workers.engine.runtime.platform import configure, free_bytes
 
     configure()
     model, _, _ = read_model(given.model, "auto")

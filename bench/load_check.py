@@ -28,8 +28,8 @@ SIDES = ("with", "without")
 def load(folder: str, side: str) -> dict[str, float]:
     """Seconds from the beginning of the process's own work to ready, and of the CPU."""
     began, worked = perf_counter(), process_time()
-    from mlx_server.schemas.messages import Load
-    from mlx_server.workers.engine import loading
+    from mlx_server.schemas.internal.messages import Load
+    from mlx_server.workers.engine.loading import loading
     from mlx_server.workers.handlers import writing
     from mlx_server.workers.handlers.lm import LanguageHandler
 

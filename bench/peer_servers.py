@@ -10,7 +10,7 @@ from typing import Self
 
 from processes import ServerProcess
 
-from mlx_server.workers.environment import child_environment
+from mlx_server.workers.parent.environment import child_environment
 
 OURS = "mlx-server"
 PLAIN = "as installed"

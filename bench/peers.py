@@ -31,7 +31,7 @@ from processes import BENCH, EngineProcess, StartError
 from rich.console import Console
 from run import demo_folder, leave, parts_of, tiny_folder
 
-from mlx_server.workers.environment import child_environment
+from mlx_server.workers.parent.environment import child_environment
 
 PARTS = ("smollm2", "tiny", "prefix", "restart", "arrival", "installed", "embeddings")
 BARE = "bare engine"

@@ -19,7 +19,7 @@ from time import perf_counter
 
 from hardware import this_machine
 
-from mlx_server.workers.engine.prefix_index import Beginning, PrefixIndex, as_ids
+from mlx_server.workers.engine.kvcache.prefix_index import Beginning, PrefixIndex, as_ids
 
 SYSTEM_TOKENS = 1000
 RESULTS = Path(__file__).parent / "results" / "prefix_index.json"

@@ -18,7 +18,7 @@ from report import Report, Target
 from rich.console import Console
 from scripted import CLIENTS, SlowReader, measure_slow_reader, measure_streaming
 
-from mlx_server.workers.environment import child_environment
+from mlx_server.workers.parent.environment import child_environment
 
 PARTS = ("smollm2", "tiny", "scripted", "abandon")
 RESULTS = BENCH / "results"

@@ -41,8 +41,8 @@ class Case:
 
 def measure(case: Case, prompt: list[int], max_tokens: int) -> Run:
     """Decode one prompt greedily to `max_tokens`."""
-    from mlx_server.schemas.generation import Limits, Sampling
-    from mlx_server.workers.sequence import Sequence, Token
+    from mlx_server.schemas.internal.generation import Limits, Sampling
+    from mlx_server.workers.engine.sequence import Sequence, Token
 
     sequence = Sequence((0, 0), prompt, max_tokens, Sampling(temperature=0.0), Limits(ignore_eos=True))
     sequence.draft_tokens = case.proposals
@@ -56,12 +56,12 @@ def measure(case: Case, prompt: list[int], max_tokens: int) -> Run:
 
 def make_cases(model_path: Path, draft_paths: Iterable[Path], proposals: list[int]) -> tuple[list[Case], Any]:
     """Plain decoding first, then each draft with each number of proposals; and the tokenizer."""
-    from mlx_server.schemas.messages import Load
-    from mlx_server.workers.engine import platform
-    from mlx_server.workers.engine.companions import load_draft
-    from mlx_server.workers.engine.loading import evaluate, read_model, read_tokenizer
-    from mlx_server.workers.engine.sequential import SequentialEngine
-    from mlx_server.workers.engine.speculative import SpeculativeEngine
+    from mlx_server.schemas.internal.messages import Load
+    from mlx_server.workers.engine.decode.companions import load_draft
+    from mlx_server.workers.engine.decode.sequential import SequentialEngine
+    from mlx_server.workers.engine.decode.speculative import SpeculativeEngine
+    from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
+    from mlx_server.workers.engine.runtime import platform
 
     platform.configure()
     model, config, _ = read_model(model_path, "auto")

@@ -26,7 +26,7 @@ from processes import BENCH, EngineProcess, ServerProcess
 from rich.console import Console
 from rich.table import Table
 
-from mlx_server.workers.environment import child_environment
+from mlx_server.workers.parent.environment import child_environment
 
 MODEL = BENCH.parent / "tests" / "shapes" / "model"
 RESULTS = BENCH / "results" / "vision.json"

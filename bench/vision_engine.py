@@ -25,7 +25,7 @@ from mlx_vlm.prompt_utils import apply_chat_template
 from mlx_vlm.utils import prepare_inputs
 from pictures import pictures
 
-from mlx_server.workers.engine.platform import configure, suit_weights
+from mlx_server.workers.engine.runtime.platform import configure, suit_weights
 
 Inputs = dict[str, Any]
 PREFILL_STEP_SIZE = 512

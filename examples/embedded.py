@@ -11,8 +11,8 @@ import argparse
 from openai import OpenAI
 from starlette.testclient import TestClient
 
-from mlx_server.app.server import create_app
-from mlx_server.app.settings import ModelSettings, Settings
+from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.server.server import create_app
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.queue.timers import Handle, Timers
-from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.messages import (
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.messages import (
     Failed,
     FailureKind,
     Finished,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_server.schemas.messages import FailureKind
+from mlx_server.schemas.internal.messages import FailureKind
 
 
 class QueueFull(Exception):  # noqa: N818 - named for the fact

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.schemas.messages import Event, Failed, Finished, Part, Reasoning, Score, Text, ToolCall, Vector
+from mlx_server.schemas.internal.messages import Event, Failed, Finished, Part, Reasoning, Score, Text, ToolCall, Vector
 
 MERGE_ABOVE = 256
 """Unread events above which texts of the same sequence are merged: until then a reader gets one per token."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mlx_server.schemas.messages import Known, KnownOf
+from mlx_server.schemas.internal.messages import Known, KnownOf
 from mlx_server.schemas.tokens import TokenizeRequest
 
 

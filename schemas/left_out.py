@@ -11,10 +11,18 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from mlx_server.schemas.documents import filled
-from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Document, GenerationRequest, Media, Message, Prompt, Remote
+from mlx_server.schemas.internal.documents import filled
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import (
+    ChatPrompt,
+    Document,
+    GenerationRequest,
+    Media,
+    Message,
+    Prompt,
+    Remote,
+)
 from mlx_server.schemas.shown import told_in_place
 
 File = Media | Document

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlx_server.schemas.embedding import PER_DOCUMENT, Pair, ScoreRequest, Truncation
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.openai import Count
-from mlx_server.schemas.openai_embeddings import MAX_PROMPT_CHARS, PromptUsage
-from mlx_server.schemas.truncation import TruncationFields, truncation_of
+from mlx_server.schemas.internal.embedding import PER_DOCUMENT, Pair, ScoreRequest, Truncation
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.openai.openai import Count
+from mlx_server.schemas.openai.openai_embeddings import MAX_PROMPT_CHARS, PromptUsage
+from mlx_server.schemas.openai.truncation import TruncationFields, truncation_of
 
 MAX_PAIRS = 10_000
 MAX_CHARACTERS = 1 << 24

@@ -7,8 +7,8 @@ from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
-from mlx_server.schemas.generation import (
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.generation import (
     ChatPrompt,
     GenerationRequest,
     Media,

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Template, TextPrompt
-from mlx_server.schemas.messages import TokensOf
-from mlx_server.schemas.openai import TokenId
-from mlx_server.schemas.openai_chat import MAX_MESSAGES, MAX_TEMPLATE_CHARS, ChatMessage, to_messages
-from mlx_server.schemas.openai_tools import ToolSpec, to_tools
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import ChatPrompt, Template, TextPrompt
+from mlx_server.schemas.internal.messages import TokensOf
+from mlx_server.schemas.openai.openai import TokenId
+from mlx_server.schemas.openai.openai_chat import MAX_MESSAGES, MAX_TEMPLATE_CHARS, ChatMessage, to_messages
+from mlx_server.schemas.openai.openai_tools import ToolSpec, to_tools
 
 MAX_IDS = 1 << 20
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from support.models import make_model
 from support.servers import SCRIPTED, Server
 
-from mlx_server.app.demo import ensure_demo_model
-from mlx_server.app.demo_models import MINILM
-from mlx_server.app.settings import default_cache_dir
+from mlx_server.app.cli.demo import ensure_demo_model
+from mlx_server.app.cli.demo_models import MINILM
+from mlx_server.app.config.settings import default_cache_dir
 
 
 @pytest.fixture(scope="session", autouse=True)

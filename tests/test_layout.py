@@ -115,7 +115,7 @@ def test_workers_import_mlx_at_module_level_only_on_the_child_side() -> None:
 
 def test_the_front_end_process_loads_no_heavy_module() -> None:
     code = (
-        "import sys, mlx_server.app.cli, mlx_server.app.server\n"
+        "import sys, mlx_server.app.cli.cli, mlx_server.app.server.server\n"
         "heavy = {'mlx', 'mlx_lm', 'mlx_vlm', 'transformers', 'numpy', 'gguf2mlx', 'httpcore2', 'PIL'}\n"
         "heavy |= {'socketio', 'wsproto', 'limits'}\n"
         "print(*sorted(heavy & set(sys.modules)))"

@@ -11,9 +11,9 @@ import socket
 import sys
 import threading
 
-from mlx_server.schemas import messages
+from mlx_server.schemas.internal import messages
 from mlx_server.workers.channel import Channel
-from mlx_server.workers.process import WorkerProcess
+from mlx_server.workers.child.process import WorkerProcess
 
 SEND_BUFFER_BYTES = 1 << 13
 """Small, so that a front end that lags is noticed after some twenty steps and not after hundreds."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
-from mlx_server.schemas import messages
+from mlx_server.schemas.internal import messages
 
 Incoming = TypeVar("Incoming")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlx_server.app.catalog.model_facts import Kind
-from mlx_server.workers.context_length import number, text_config
-from mlx_server.workers.encoder_types import is_classifier
-from mlx_server.workers.servable import sees
+from mlx_server.workers.folders.context_length import number, text_config
+from mlx_server.workers.folders.encoder_types import is_classifier
+from mlx_server.workers.folders.servable import sees
 
 EMBEDDING_TYPES = {
     "bert",

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from mlx_server.app.fleet import hub_cache
+from mlx_server.app.catalog import hub_cache
 
 LOCKS = ".locks"
 """The folder in the hub's cache with a folder of locks for each repository."""

@@ -9,10 +9,10 @@ from mlx_server.app.catalog import classify
 from mlx_server.app.catalog.gguf_header import GgufHeaderError
 from mlx_server.app.catalog.gguf_header import read_header as read_gguf_header
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
-from mlx_server.workers.context_length import context_length, longest_input, number
-from mlx_server.workers.gguf_parts import MissingPartsError, is_later_part, parts_of
-from mlx_server.workers.model_files import PIPELINE, NotAModel, read_json, read_tensors, visible
-from mlx_server.workers.safetensors_header import parameters
+from mlx_server.workers.folders.context_length import context_length, longest_input, number
+from mlx_server.workers.folders.gguf_parts import MissingPartsError, is_later_part, parts_of
+from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, read_json, read_tensors, visible
+from mlx_server.workers.folders.safetensors_header import parameters
 
 POOLING = ("modules.json", "1_Pooling/config.json")
 DEEPEST = 4

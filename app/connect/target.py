@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mlx_server.app.running_server import ServerProblem, get, root_of
+from mlx_server.app.connect.running_server import ServerProblem, get, root_of
 
 NO_KEY = "not-needed"
 """What stands for a key where the server asks for none: most clients insist on one."""

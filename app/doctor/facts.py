@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from mlx_server.schemas.machine import MlxFacts
-from mlx_server.workers.environment import child_environment, mlx_backends, openblas, usable_cores
+from mlx_server.schemas.internal.machine import MlxFacts
+from mlx_server.workers.parent.environment import child_environment, mlx_backends, openblas, usable_cores
 
 PROBE_S = 60.0
 WIRED_LIMIT, WIRED_LOW = "iogpu.wired_limit_mb", "iogpu.wired_lwm_mb"
@@ -71,7 +71,7 @@ def gather(cache_dir: Path, data_dir: Path) -> Facts:
 
 def ask_mlx(environment: dict[str, str]) -> tuple[MlxFacts | None, str | None]:
     """What MLX says in a process like a worker's, or why it says nothing."""
-    command = [sys.executable, "-P", "-m", "mlx_server.workers.engine.machine_probe"]
+    command = [sys.executable, "-P", "-m", "mlx_server.workers.engine.runtime.machine_probe"]
     try:
         done = subprocess.run(command, check=False, env=environment, capture_output=True, timeout=PROBE_S)  # noqa: S603
         if done.returncode == 0:

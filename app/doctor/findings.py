@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mlx_server.app.doctor.facts import WIRED_LIMIT, WIRED_LOW, Facts
-from mlx_server.workers.environment import backend_problem
+from mlx_server.workers.parent.environment import backend_problem
 
 GB = 1e9
 LEAST_DISK_BYTES = 5 * 10**9

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from mlx_server.app.catalog.errors import NotServable
+from mlx_server.app.catalog.kinds import check, served_as
 from mlx_server.app.catalog.model_facts import MODEL_TYPES
-from mlx_server.app.catalog.unread import UnreadKey, unread_of
 from mlx_server.app.doctor.findings import Finding, Verdict
-from mlx_server.app.fleet.errors import NotServable
-from mlx_server.app.fleet.kinds import check, served_as
+from mlx_server.app.doctor.unread import UnreadKey, unread_of
 from mlx_server.app.registry.rows import ModelRow
-from mlx_server.workers.model_files import NotAModel
+from mlx_server.workers.folders.model_files import NotAModel
 
 SERVED = "served with --model-type"
 

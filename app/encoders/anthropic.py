@@ -9,13 +9,13 @@ import msgspec
 
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.head import Head
-from mlx_server.app.errors import Answer
+from mlx_server.app.http.errors import Answer
 from mlx_server.queue.mailbox import continues
-from mlx_server.schemas import anthropic_answer as out
-from mlx_server.schemas.anthropic import MessagesRequest
-from mlx_server.schemas.messages import Finished, Part, Reasoning, Started, Text, ToolCall
-from mlx_server.schemas.progress import PromptProgress
-from mlx_server.schemas.sealed import seal
+from mlx_server.schemas.anthropic import anthropic_answer as out
+from mlx_server.schemas.anthropic.anthropic import MessagesRequest
+from mlx_server.schemas.internal.messages import Finished, Part, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.internal.progress import PromptProgress
+from mlx_server.schemas.internal.sealed import seal
 
 UNREADABLE = "INVALID_JSON"
 """Anthropic's own name for the one field of an input that is no JSON object, cut off or not: its text."""

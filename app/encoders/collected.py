@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Text, ToolCall
+from mlx_server.schemas.internal.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Text, ToolCall
 
 
 @dataclass

@@ -10,10 +10,10 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import collect
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.tally import Tally
-from mlx_server.app.errors import Answer
-from mlx_server.schemas.generate import Generated, GenerateRequest, GenerateUsage, Timing
-from mlx_server.schemas.messages import Finished, Part, Started
-from mlx_server.schemas.progress import PromptProgress
+from mlx_server.app.http.errors import Answer
+from mlx_server.schemas.internal.messages import Finished, Part, Started
+from mlx_server.schemas.internal.progress import PromptProgress
+from mlx_server.schemas.mlx_gui.generate import Generated, GenerateRequest, GenerateUsage, Timing
 
 
 class GenerateEncoder:

@@ -12,11 +12,11 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Collected, collect
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.tally import SoFar, Tally
-from mlx_server.app.errors import Answer
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Started, TokenLogprob
-from mlx_server.schemas.openai import CompletionFields, PerformanceMetrics, PromptLogprob, PromptLogprobs, Usage
-from mlx_server.schemas.openai_chat import ChosenLogprob, Logprob
-from mlx_server.schemas.progress import PromptProgress
+from mlx_server.app.http.errors import Answer
+from mlx_server.schemas.internal.messages import ChosenToken, Finished, Part, PromptReport, Started, TokenLogprob
+from mlx_server.schemas.internal.progress import PromptProgress
+from mlx_server.schemas.openai.openai import CompletionFields, PerformanceMetrics, PromptLogprob, PromptLogprobs, Usage
+from mlx_server.schemas.openai.openai_chat import ChosenLogprob, Logprob
 
 
 class CompletionsEncoder:

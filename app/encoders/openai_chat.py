@@ -12,10 +12,10 @@ from mlx_server.app.encoders.collected import Call, Collected
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.json_string import JsonString, string_in
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logprobs, prompt_logprobs
-from mlx_server.schemas import openai_chat as chat
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Text, ToolCall
-from mlx_server.schemas.openai import Usage
-from mlx_server.schemas.progress import PromptProgress
+from mlx_server.schemas.internal.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Text, ToolCall
+from mlx_server.schemas.internal.progress import PromptProgress
+from mlx_server.schemas.openai import openai_chat as chat
+from mlx_server.schemas.openai.openai import Usage
 
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 TEXT = "input"

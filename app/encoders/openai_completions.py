@@ -10,10 +10,15 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import Collected
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of, prompt_logprobs
-from mlx_server.schemas.messages import ChosenToken, Finished, Part, PromptReport, Text
-from mlx_server.schemas.openai import PerformanceMetrics, Usage
-from mlx_server.schemas.openai_completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
-from mlx_server.schemas.progress import PromptProgress
+from mlx_server.schemas.internal.messages import ChosenToken, Finished, Part, PromptReport, Text
+from mlx_server.schemas.internal.progress import PromptProgress
+from mlx_server.schemas.openai.openai import PerformanceMetrics, Usage
+from mlx_server.schemas.openai.openai_completions import (
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    CompletionRequest,
+)
 
 
 class CompletionEncoder(CompletionsEncoder):

@@ -13,12 +13,13 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_responses_output import Output
 from mlx_server.app.encoders.tally import Tally
-from mlx_server.app.errors import Answer
-from mlx_server.schemas import openai_responses_events as ev
-from mlx_server.schemas.generation import Sampling
-from mlx_server.schemas.messages import Finished, Part, Started
-from mlx_server.schemas.openai_responses import SEALED, TextConfig, TextFormat, Turn
-from mlx_server.schemas.openai_responses_answer import (
+from mlx_server.app.http.errors import Answer
+from mlx_server.schemas.internal.generation import Sampling
+from mlx_server.schemas.internal.messages import Finished, Part, Started
+from mlx_server.schemas.internal.progress import PromptProgress
+from mlx_server.schemas.openai import openai_responses_events as ev
+from mlx_server.schemas.openai.openai_responses import SEALED, TextConfig, TextFormat, Turn
+from mlx_server.schemas.openai.openai_responses_answer import (
     IncompleteDetails,
     Response,
     ResponseError,
@@ -26,8 +27,7 @@ from mlx_server.schemas.openai_responses_answer import (
     shown_reasoning,
     usage_of,
 )
-from mlx_server.schemas.openai_responses_tools import shown
-from mlx_server.schemas.progress import PromptProgress
+from mlx_server.schemas.openai.openai_responses_tools import shown
 
 HowSampled = Callable[[Sampling], Sampling | None]
 """What is in force of the sampling that a request asks for; None while that can't be told."""

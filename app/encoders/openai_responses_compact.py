@@ -8,11 +8,11 @@ from starlette.exceptions import HTTPException
 from mlx_server.app.encoders.collected import collect
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.tally import Tally
-from mlx_server.app.errors import Answer
-from mlx_server.schemas.messages import Finished, Part, Started
-from mlx_server.schemas.openai_responses_answer import usage_of
-from mlx_server.schemas.openai_responses_compact import CompactedResponse, Compaction
-from mlx_server.schemas.progress import PromptProgress
+from mlx_server.app.http.errors import Answer
+from mlx_server.schemas.internal.messages import Finished, Part, Started
+from mlx_server.schemas.internal.progress import PromptProgress
+from mlx_server.schemas.openai.openai_responses_answer import usage_of
+from mlx_server.schemas.openai.openai_responses_compact import CompactedResponse, Compaction
 
 
 class CompactEncoder:

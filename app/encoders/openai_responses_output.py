@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from mlx_server.app.encoders.client_calls import read_call
 from mlx_server.app.encoders.json_string import JsonString
 from mlx_server.app.encoders.openai_base import chosen_logprobs
-from mlx_server.schemas import openai_responses_events as ev
-from mlx_server.schemas.messages import Part, Reasoning, Text, ToolCall
-from mlx_server.schemas.openai_chat import ChosenLogprob
-from mlx_server.schemas.openai_responses_items import (
+from mlx_server.schemas.internal.messages import Part, Reasoning, Text, ToolCall
+from mlx_server.schemas.internal.sealed import seal
+from mlx_server.schemas.openai import openai_responses_events as ev
+from mlx_server.schemas.openai.openai_chat import ChosenLogprob
+from mlx_server.schemas.openai.openai_responses_items import (
     CustomCallItem,
     FunctionCallItem,
     Item,
@@ -26,8 +27,7 @@ from mlx_server.schemas.openai_responses_items import (
     Status,
     new_id,
 )
-from mlx_server.schemas.openai_responses_tools import Offered
-from mlx_server.schemas.sealed import seal
+from mlx_server.schemas.openai.openai_responses_tools import Offered
 
 Number = Callable[[], int]
 Events = list[ev.StreamEvent]

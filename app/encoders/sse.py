@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mlx_server.app.errors import Answer
+from mlx_server.app.http.errors import Answer
 
 DONE = b"data: [DONE]\n\n"
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from mlx_server.app.catalog import hub_cache
+from mlx_server.app.catalog.errors import ModelNotFound
 from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
 from mlx_server.app.catalog.model_folder import find_models, is_gguf
-from mlx_server.app.fleet import hub_cache, names
-from mlx_server.app.fleet.errors import ModelNotFound
-from mlx_server.app.settings import ModelSettings, Settings
-from mlx_server.workers.model_path import HUB_ID
+from mlx_server.app.config import names
+from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.workers.folders.model_path import HUB_ID
 
 Source = Literal["configured", "registry", "folder", "hub"]
 

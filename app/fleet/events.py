@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mlx_server.app.model_state import ModelState
-from mlx_server.schemas.messages import Loading
+from mlx_server.app.deployment.model_state import ModelState
+from mlx_server.schemas.internal.messages import Loading
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable
 from typing import Protocol
 
-from mlx_server.app.deployment import Deployment, StartFailed
-from mlx_server.app.fleet.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, NoPlace
-from mlx_server.app.model_state import ModelState
-from mlx_server.schemas.messages import FailureKind
+from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, NoPlace
+from mlx_server.app.deployment.deployment import Deployment, StartFailed
+from mlx_server.app.deployment.model_state import ModelState
+from mlx_server.schemas.internal.messages import FailureKind
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0

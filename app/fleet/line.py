@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from mlx_server.app.fleet.errors import FleetError, InsufficientMemory, NoPlace
+from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, NoPlace
 from mlx_server.app.fleet.ledger import Evict, Fits, Full, Holder, Ledger, Never, Plan, Wait
 from mlx_server.app.fleet.load_order import LoadOrder, Place, WaitingLoad
 

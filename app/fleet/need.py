@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlx_server.app.catalog.model_facts import ModelOnDisk
-from mlx_server.app.fleet.device import Device
-from mlx_server.schemas.messages import CpuDtype
-from mlx_server.workers.context_length import shortest
+from mlx_server.app.machine.device import Device
+from mlx_server.schemas.internal.messages import CpuDtype
+from mlx_server.workers.folders.context_length import shortest
 
 SEQUENCE_TOKENS = 2048
 """What a running sequence is taken to hold. Longer contexts are real, and are noticed when memory is measured."""

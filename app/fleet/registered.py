@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 
 from anyio import to_thread
 
+from mlx_server.app.catalog.errors import NotServable
+from mlx_server.app.catalog.kinds import read
 from mlx_server.app.catalog.model_facts import ModelOnDisk
+from mlx_server.app.config.names import is_name
+from mlx_server.app.config.settings import ModelSettings
+from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.catalogue import Known
-from mlx_server.app.fleet.errors import NotServable
 from mlx_server.app.fleet.events import ModelEvent
-from mlx_server.app.fleet.kinds import read
-from mlx_server.app.fleet.names import is_name
-from mlx_server.app.model_state import ModelState
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow, on_disk
-from mlx_server.app.settings import ModelSettings
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.workers.model_path import HUB_ID
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.workers.folders.model_path import HUB_ID
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from mlx_server.app.settings import ModelSettings
+from mlx_server.app.config.settings import ModelSettings
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from anyio import to_thread
 
-from mlx_server.app.deployment import Deployment
-from mlx_server.app.fleet.device import find_device
+from mlx_server.app.config.settings import Settings
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.keeper import SERVED, Keeper
 from mlx_server.app.fleet.ledger import Holder, Ledger
 from mlx_server.app.fleet.line import Line
 from mlx_server.app.fleet.memory import need_here
 from mlx_server.app.fleet.need import Need
-from mlx_server.app.settings import Settings
+from mlx_server.app.machine.device import find_device
 
 log = logging.getLogger(__name__)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from mlx_server.app.deployment import SHUTTING_DOWN, Deployment
-from mlx_server.app.fleet import names
+from mlx_server.app.catalog.kinds import path_of, resolve
+from mlx_server.app.config import names
+from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
+from mlx_server.app.deployment.deployment import SHUTTING_DOWN, Deployment
 from mlx_server.app.fleet.catalogue import Catalogue, Known
 from mlx_server.app.fleet.keeper import Keeper
-from mlx_server.app.fleet.kinds import path_of, resolve
 from mlx_server.app.fleet.registered import Registered
-from mlx_server.app.settings import ModelSettings, ModelType, Settings
 from mlx_server.queue.errors import QueueClosed
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.messages import FailureKind
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.messages import FailureKind
 
 SEVERAL = "this server has several models, name one: {}."
 NONE = (

@@ -7,14 +7,14 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from mlx_server.app.catalog.errors import ModelNotLoaded
+from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet import idle
-from mlx_server.app.fleet.errors import ModelNotLoaded
 from mlx_server.app.fleet.keeper import Keeper
 from mlx_server.app.fleet.registered import Registered
 from mlx_server.app.fleet.room import Room
 from mlx_server.app.fleet.roster import Roster
-from mlx_server.app.model_state import ModelState
-from mlx_server.schemas.messages import FailureKind
+from mlx_server.schemas.internal.messages import FailureKind
 
 LOOK_S = 0.5
 """How often it is looked which models are idle."""

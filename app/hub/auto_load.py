@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from mlx_server.app.fleet.errors import FleetError
+from mlx_server.app.catalog.errors import FleetError
 from mlx_server.app.hub.download import Download, DownloadStatus
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from mlx_server.app.hub.facts import model_of
 from mlx_server.app.hub.kept import Kept
 from mlx_server.app.hub.listing import listing
 from mlx_server.app.hub.model import HubModel
+from mlx_server.workers.folders.model_path import HUB_ID
 from mlx_server.workers.hub.access import HubAccess, check_hub_id
 from mlx_server.workers.hub.errors import hub_errors
-from mlx_server.workers.model_path import HUB_ID
 
 Sort = Literal["downloads", "likes", "created", "updated"]
 SORTS: tuple[str, ...] = get_args(Sort)

@@ -10,8 +10,8 @@ from mlx_server.app.hub.download import Download
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.app.registry.scanning import Candidate, described, stamp_of
+from mlx_server.workers.folders.model_files import NotAModel
 from mlx_server.workers.hub.errors import HubError
-from mlx_server.workers.model_files import NotAModel
 
 
 class NameTaken(HubError):  # noqa: N818 - named for the fact

@@ -15,8 +15,8 @@ from socketio.packet import Packet
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from mlx_server.app.keys import KeyRing, keys_in
-from mlx_server.schemas.live import NAMES, LiveEvent, is_replaceable
+from mlx_server.app.http.keys import KeyRing, keys_in
+from mlx_server.schemas.impetus.live import NAMES, LiveEvent, is_replaceable
 
 NAMESPACE = "/"
 KEY_NAMES = ("token", "api_key")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from mlx_server.app.download_state import download_state
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.hub.downloads import Downloads
-from mlx_server.app.keys import KeyRing
 from mlx_server.app.live.station import Station, Watch
 from mlx_server.app.machine.meter import Meter
-from mlx_server.schemas.live import LiveEvent, ModelStatus
+from mlx_server.app.views.download_state import download_state
+from mlx_server.schemas.impetus.live import LiveEvent, ModelStatus
 
 
 def make_station(keys: KeyRing, meter: Meter, fleet: Fleet, downloads: Downloads) -> Station:

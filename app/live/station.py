@@ -12,13 +12,13 @@ from anyio import to_thread
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from mlx_server.app.errors import INVALID, SERVER, Answer
-from mlx_server.app.keys import KeyRing
-from mlx_server.app.live.inference import InferenceMeter
+from mlx_server.app.http.errors import INVALID, SERVER, Answer
+from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.middleware.operator import is_own_origin
+from mlx_server.app.views.inference import InferenceMeter
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.schemas.live import LiveEvent
+from mlx_server.schemas.impetus.live import LiveEvent
 
 if TYPE_CHECKING:
     from mlx_server.app.live.listeners import Listeners

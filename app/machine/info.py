@@ -13,7 +13,7 @@ import psutil
 
 from mlx_server.app.machine import apple, linux, nvidia
 from mlx_server.app.machine.memory import GIGABYTE, memory
-from mlx_server.schemas.hardware import CpuInfo, GpuInfo, HardwareInfo, Thermal
+from mlx_server.schemas.impetus.hardware import CpuInfo, GpuInfo, HardwareInfo, Thermal
 
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal")
 """Names that Linux's drivers give the sensors of processors."""

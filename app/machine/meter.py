@@ -16,7 +16,7 @@ from anyio import to_thread
 from mlx_server.app.machine import apple, nvidia
 from mlx_server.app.machine.info import CoreKinds, core_kinds, thermal
 from mlx_server.app.machine.memory import memory
-from mlx_server.schemas.hardware import CpuMetrics, GpuMetrics, HardwareMetrics, MemoryInfo, ProcessMetrics
+from mlx_server.schemas.impetus.hardware import CpuMetrics, GpuMetrics, HardwareMetrics, MemoryInfo, ProcessMetrics
 
 MEGABYTE = 1 << 20
 SHORTEST_S = 0.2

@@ -1,4 +1,4 @@
-"""`python -m mlx_server.app.media.document_child`: reads clients' PDFs, for a server that must not die of them."""
+"""A process of its own: reads clients' PDFs, for a server that must not die of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
-from mlx_server.workers.engine.confined import Answer, serve
+from mlx_server.workers.engine.sandbox.confined import Answer, serve
 
 BETWEEN_PAGES = "\n\n"
 

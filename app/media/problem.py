@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Document, Media
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Document, Media
 
 
 class MediaProblem(Exception):  # noqa: N818 - named for what it is

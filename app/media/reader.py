@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
+from mlx_server.app.config.settings import MediaAccess
 from mlx_server.app.media.files import read_file
 from mlx_server.app.media.inline import decode
 from mlx_server.app.media.problem import MediaProblem, TooLarge
-from mlx_server.app.settings import MediaAccess
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Document, Media, Remote
-from mlx_server.schemas.media import check_type
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Document, Media, Remote
+from mlx_server.schemas.internal.media import check_type
 
 if TYPE_CHECKING:
     from mlx_server.app.media.fetch import Fetcher

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from mlx_server.schemas.generation import Media, Remote
+from mlx_server.schemas.internal.generation import Media, Remote
 from mlx_server.schemas.shown import Change
 
 Files = Mapping[Remote, bytes]

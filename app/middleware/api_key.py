@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlx_server.app import errors
-from mlx_server.app.keys import KeyRing, keys_in
+from mlx_server.app.http import errors
+from mlx_server.app.http.keys import KeyRing, keys_in
 
 OWNER = "mlx_server.owner"
 """Where a request's scope has a hash of the key it came with: whose the things are that are kept for it."""

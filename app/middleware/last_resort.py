@@ -7,7 +7,7 @@ import logging
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_server.app import errors
+from mlx_server.app.http import errors
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.settings import Settings
+from mlx_server.app.config.settings import Settings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_server.app.errors import Answer
-from mlx_server.app.keys import KeyRing, keys_in
+from mlx_server.app.http.errors import Answer
+from mlx_server.app.http.keys import KeyRing, keys_in
 
 if TYPE_CHECKING:
     from limits import RateLimitItem

@@ -10,8 +10,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_server.app.access_record import RECORD, AccessRecord, printable
-from mlx_server.app.errors import speaks_anthropic
+from mlx_server.app.http.access_record import RECORD, AccessRecord, printable
+from mlx_server.app.http.errors import speaks_anthropic
 
 HEADER = "X-Request-Id"
 ANTHROPIC_HEADER = "Request-Id"

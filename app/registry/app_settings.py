@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mlx_server.app.settings import Settings
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.app.config.settings import Settings
+from mlx_server.schemas.internal.errors import InvalidRequest
 
 Value = bool | int | str
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.app.database import Database
 from mlx_server.app.registry import tables
 from mlx_server.app.registry.app_settings import Value, checked
 from mlx_server.app.registry.rows import DownloadRow, ModelRow, check_model
+from mlx_server.app.storage.database import Database
 
 OWN = "mlx-server."
 """What the keys of the server's own settings begin with."""

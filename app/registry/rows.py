@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
-from mlx_server.app.fleet.names import NAME_RULE, is_name
-from mlx_server.schemas.errors import InvalidRequest, shortened
-from mlx_server.workers.model_path import HUB_ID
+from mlx_server.app.config.names import NAME_RULE, is_name
+from mlx_server.schemas.internal.errors import InvalidRequest, shortened
+from mlx_server.workers.folders.model_path import HUB_ID
 
 NEVER = datetime.fromtimestamp(0, UTC)
 KV_BYTES = "kv_bytes_per_token"

@@ -14,14 +14,14 @@ from threading import Event
 
 import msgspec
 
+from mlx_server.app.catalog import hub_cache
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import DEEPEST, candidates, read_model
-from mlx_server.app.fleet import hub_cache
-from mlx_server.app.fleet.names import is_name
+from mlx_server.app.config.names import is_name
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow, check_path
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.workers.model_files import NotAModel, visible
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.workers.folders.model_files import NotAModel, visible
 
 NO_NAME = re.compile(r"[^A-Za-z0-9._/:@+-]+")
 MOST_WITH_A_NAME = 1000

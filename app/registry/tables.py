@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mlx_server.app.registry.rows import DownloadRow, ModelRow
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.internal.errors import InvalidRequest
 
 MIGRATIONS = (
     (

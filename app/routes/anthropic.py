@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.encoders.anthropic import MessagesEncoder
-from mlx_server.app.ignored import ignored_header
+from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.routes.generation import choose, endpoint, read_request
 from mlx_server.app.routes.tokens import ask_tokens
-from mlx_server.schemas import anthropic
-from mlx_server.schemas.messages import TokensOf
+from mlx_server.schemas.anthropic import anthropic
+from mlx_server.schemas.internal.messages import TokensOf
 
 
 async def count_tokens(request: Request) -> Response:

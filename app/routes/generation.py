@@ -12,26 +12,26 @@ from anyio import to_thread
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.access_record import record_of
-from mlx_server.app.body import read_body
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.config.settings import Settings
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.access_record import record_of
+from mlx_server.app.http.body import read_body
+from mlx_server.app.http.responder import Encoder, GenerationResponse
+from mlx_server.app.http.signs_of_life import SignsOfLife
 from mlx_server.app.middleware.api_key import tenant_of
-from mlx_server.app.responder import Encoder, GenerationResponse
 from mlx_server.app.routes.shown import with_files
-from mlx_server.app.settings import Settings
-from mlx_server.app.signs_of_life import SignsOfLife
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas import openai_chat, openai_completions
-from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import NO_LIMIT, GenerationRequest
-from mlx_server.schemas.openai import HARMLESS
-from mlx_server.schemas.parse import parse
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import NO_LIMIT, GenerationRequest
+from mlx_server.schemas.openai import openai_chat, openai_completions
+from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.parsing.parse import parse
 
 PERFORMANCE_HEADER = "X-Performance-Metrics"
 PROGRESS_HEADER = "X-Include-Progress"

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from mlx_server.app import __version__
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.json_answer import json_answer
+from mlx_server.app.http.json_answer import json_answer
 from mlx_server.schemas.operations import Health, Live, Readiness
 
 

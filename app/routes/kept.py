@@ -9,14 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.config.settings import Settings
 from mlx_server.app.middleware.api_key import OWNER
-from mlx_server.app.response_records import known_items
-from mlx_server.app.response_store import ResponseStore
+from mlx_server.app.responses.response_records import known_items
+from mlx_server.app.responses.response_store import ResponseStore
 from mlx_server.app.routes.query import number
-from mlx_server.app.settings import Settings
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.openai_responses_input import Input, references_in
-from mlx_server.schemas.openai_responses_items import Item, ItemList
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.openai.openai_responses_input import Input, references_in
+from mlx_server.schemas.openai.openai_responses_items import Item, ItemList
 
 MAX_PAGE = 100
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from starlette.requests import Request
 
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.internal.errors import InvalidRequest
 
 
 def query_of(request: Request, allowed: Iterable[str]) -> dict[str, str]:

@@ -10,9 +10,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.json_answer import json_answer
+from mlx_server.app.http.json_answer import json_answer
 from mlx_server.schemas.operations import QueueReport, QueueStats
 
 

@@ -9,14 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlx_server.app.background import BackgroundRuns, Run
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.config.settings import Settings
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.openai_responses import HowSampled, ResponsesEncoder, WarmUpEncoder
 from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
-from mlx_server.app.ignored import ignored_header
-from mlx_server.app.responder import EVENTS, WatchedResponse, start_of_stream
-from mlx_server.app.response_memory import MEMORY, WARM_UP, ResponseMemory
-from mlx_server.app.response_records import (
+from mlx_server.app.http.ignored import ignored_header
+from mlx_server.app.http.responder import EVENTS, WatchedResponse, start_of_stream
+from mlx_server.app.responses.background import BackgroundRuns, Run
+from mlx_server.app.responses.response_memory import MEMORY, WARM_UP, ResponseMemory
+from mlx_server.app.responses.response_records import (
     PREVIOUS,
     Keeping,
     conversation_items,
@@ -25,20 +26,19 @@ from mlx_server.app.response_records import (
     items_of,
     response_of,
 )
-from mlx_server.app.response_store import ChainTooLongError, Record
+from mlx_server.app.responses.response_store import ChainTooLongError, Record
 from mlx_server.app.routes.generation import admit, choose, make_head, read_request, submit
 from mlx_server.app.routes.kept import as_json, owner_of, page_of, referred_to, store_of
 from mlx_server.app.routes.query import flag, number, query_of
 from mlx_server.app.routes.tokens import ask_tokens
-from mlx_server.app.settings import Settings
-from mlx_server.schemas import openai_responses, openai_responses_compact
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import NO_LIMIT, Sampling
-from mlx_server.schemas.messages import TokensOf
-from mlx_server.schemas.openai_responses import HARMLESS, ResponsesRequest, Turn, WarmUp
-from mlx_server.schemas.openai_responses_answer import ENDS, Deleted, InputTokens
-from mlx_server.schemas.openai_responses_compact import Compaction
-from mlx_server.schemas.openai_responses_items import Item
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import NO_LIMIT, Sampling
+from mlx_server.schemas.internal.messages import TokensOf
+from mlx_server.schemas.openai import openai_responses, openai_responses_compact
+from mlx_server.schemas.openai.openai_responses import HARMLESS, ResponsesRequest, Turn, WarmUp
+from mlx_server.schemas.openai.openai_responses_answer import ENDS, Deleted, InputTokens
+from mlx_server.schemas.openai.openai_responses_compact import Compaction
+from mlx_server.schemas.openai.openai_responses_items import Item
 
 Kind = TypeVar("Kind", bound=Turn)
 

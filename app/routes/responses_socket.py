@@ -15,16 +15,16 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from mlx_server.app.config.settings import Settings
 from mlx_server.app.encoders import sse
-from mlx_server.app.errors import INVALID, SERVER, Answer, of_exception
-from mlx_server.app.ignored import HEADER as IGNORED
+from mlx_server.app.http.errors import INVALID, SERVER, Answer, of_exception
+from mlx_server.app.http.ignored import HEADER as IGNORED
+from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.middleware.operator import is_own_origin
-from mlx_server.app.responder import DROPPED
-from mlx_server.app.response_memory import MEMORY, WARM_UP, ResponseMemory
-from mlx_server.app.settings import Settings
-from mlx_server.schemas import openai_responses_socket as schemas
-from mlx_server.schemas.errors import ErrorBody, InvalidRequest
-from mlx_server.schemas.openai_responses_events import Error
+from mlx_server.app.responses.response_memory import MEMORY, WARM_UP, ResponseMemory
+from mlx_server.schemas.internal.errors import ErrorBody, InvalidRequest
+from mlx_server.schemas.openai import openai_responses_socket as schemas
+from mlx_server.schemas.openai.openai_responses_events import Error
 
 MAX_CONNECTIONS = 256
 POLICY_VIOLATED = 1008

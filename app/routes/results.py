@@ -5,15 +5,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.openai_embeddings import EmbeddingsEncoder
 from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncoder
-from mlx_server.app.ignored import ignored_header
+from mlx_server.app.http.ignored import ignored_header
+from mlx_server.app.http.results import ResultsEncoder, ResultsResponse
 from mlx_server.app.middleware.api_key import OWNER
-from mlx_server.app.results import ResultsEncoder, ResultsResponse
 from mlx_server.app.routes.generation import choose, make_head, read_request, settled
-from mlx_server.schemas import openai_embeddings, scores
-from mlx_server.schemas.embedding import Work
+from mlx_server.schemas import scores
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.openai import openai_embeddings
 
 
 async def embeddings(request: Request) -> ResultsResponse:

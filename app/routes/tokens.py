@@ -7,15 +7,15 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.asking import Answer
-from mlx_server.app.deployment import Deployment
-from mlx_server.app.ignored import ignored_header
-from mlx_server.app.leaving import unless_left
+from mlx_server.app.deployment.asking import Answer
+from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.http.ignored import ignored_header
+from mlx_server.app.http.leaving import unless_left
 from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.generation import choose, read_request
 from mlx_server.app.routes.shown import with_files_in_question
 from mlx_server.schemas import tokens
-from mlx_server.schemas.messages import Decoded, Question, TextOf, Tokens, TokensOf
+from mlx_server.schemas.internal.messages import Decoded, Question, TextOf, Tokens, TokensOf
 
 
 async def tokenize(request: Request) -> Response:

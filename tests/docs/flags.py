@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from typer.models import OptionInfo
 
-from mlx_server.app import launch_options as options
-from mlx_server.app.cli import launch
+from mlx_server.app.cli import launch_options as options
+from mlx_server.app.cli.cli import launch
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
 INTRODUCTION = """\

@@ -14,7 +14,7 @@ from fidelity.tiny import COLUMNS, as_before, ids, kept, positions, weights
 from mlx_lm.models.cache import make_prompt_cache
 from safetensors.numpy import save_file
 
-from mlx_server.workers.engine.loading import read_model
+from mlx_server.workers.engine.loading.loading import read_model
 from mlx_server.workers.errors import ModelLoadError
 
 CASES = Path(__file__).parent / "cases"

@@ -11,9 +11,9 @@ from fidelity.texts import TEXTS
 from support.tokenizer_files import ALL_FILES
 from tokenizers import Tokenizer
 
-from mlx_server.schemas.generation import TextPrompt
-from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer
-from mlx_server.workers.engine.loading import read_tokenizer
+from mlx_server.schemas.internal.generation import TextPrompt
+from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts, read_input_tokenizer
+from mlx_server.workers.engine.loading.loading import read_tokenizer
 
 pytestmark = pytest.mark.model
 

@@ -6,7 +6,7 @@ from support.queues import Harness, failures_of, read, text_of
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.messages import (
+from mlx_server.schemas.internal.messages import (
     Failed,
     FailureKind,
     Finished,

@@ -15,8 +15,8 @@ from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
 from mlx_server.queue.lane import Lane
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.generation import GenerationRequest
-from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, Text
+from mlx_server.schemas.internal.generation import GenerationRequest
+from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, Text
 
 OPERATIONS = 2000
 

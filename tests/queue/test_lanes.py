@@ -5,8 +5,8 @@ from support.queues import Harness, RecordingWorker, failures_of, read, text_of
 
 from mlx_server.queue.errors import QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.generation import GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import Failed, FailureKind, Finished, Text
+from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
+from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished, Text
 
 
 def _states(*tickets: Ticket) -> list[str]:

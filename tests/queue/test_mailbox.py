@@ -6,7 +6,7 @@ import pytest
 from support.queues import read, text_of
 
 from mlx_server.queue.mailbox import MERGE_ABOVE, Mailbox, merge
-from mlx_server.schemas.messages import (
+from mlx_server.schemas.internal.messages import (
     ChosenToken,
     Event,
     Failed,

@@ -5,7 +5,7 @@ from support.queues import request
 
 from mlx_server.queue import policy
 from mlx_server.queue.policy import UNMEASURED_SERVICE_S, BatchClass, Turn
-from mlx_server.schemas.generation import GenerationRequest
+from mlx_server.schemas.internal.generation import GenerationRequest
 
 A, B, ALONE = BatchClass("a", False), BatchClass("b", False), BatchClass("a", True)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Document, GenerationRequest, Media, Message
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import ChatPrompt, Document, GenerationRequest, Media, Message
 from mlx_server.schemas.left_out import crowd, excuse, without
 
 GONE = "[An image was here that is not shown any more.]"

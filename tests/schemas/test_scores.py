@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mlx_server.schemas.embedding import Pair, Truncation
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.internal.embedding import Pair, Truncation
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.scores import MAX_CHARACTERS, Document, RerankRequest, ScoresRequest
 
 

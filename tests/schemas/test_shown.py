@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from mlx_server.schemas.generation import ChatPrompt, Document, GenerationRequest, Media, MediaKind, Message, TextPrompt
+from mlx_server.schemas.internal.generation import (
+    ChatPrompt,
+    Document,
+    GenerationRequest,
+    Media,
+    MediaKind,
+    Message,
+    TextPrompt,
+)
 from mlx_server.schemas.shown import without_unseen
 
 

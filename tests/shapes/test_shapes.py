@@ -24,7 +24,7 @@ MB = 1_000_000
 def oracle() -> Any:
     from shapes.oracle import Oracle
 
-    from mlx_server.workers.engine import platform
+    from mlx_server.workers.engine.runtime import platform
 
     platform.configure()
     return Oracle(MODEL)

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from mlx_server.workers.environment import child_environment, mlx_backends
+from mlx_server.workers.parent.environment import child_environment, mlx_backends
 
 TESTS = Path(__file__).resolve().parents[1]
 

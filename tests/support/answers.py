@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder
-from mlx_server.schemas.messages import (
+from mlx_server.schemas.internal.messages import (
     ChosenToken,
     Finished,
     FinishReason,

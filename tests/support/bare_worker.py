@@ -12,10 +12,10 @@ from typing import TypeVar
 
 import psutil
 
-from mlx_server.schemas import messages
-from mlx_server.schemas.messages import FromWorker, Load, Ready
+from mlx_server.schemas.internal import messages
+from mlx_server.schemas.internal.messages import FromWorker, Load, Ready
 from mlx_server.workers.channel import Channel
-from mlx_server.workers.environment import child_environment
+from mlx_server.workers.parent.environment import child_environment
 
 SPEC = Load("scripted", "scripted", 4, 512, "/nowhere")
 M = TypeVar("M")

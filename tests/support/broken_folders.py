@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from support.folders import LLAMA, make, make_gguf, make_snapshot
 
-from mlx_server.app.settings import ModelType
+from mlx_server.app.config.settings import ModelType
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n"
 WEIGHTS = "model.safetensors"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from support.parrot import Accent, write_tokenizer
 
-from mlx_server.schemas.generation import Grammar, Tool, ToolUse
-from mlx_server.workers.engine.call_grammars import CallGrammars
-from mlx_server.workers.engine.distinct import Matcher
-from mlx_server.workers.engine.tool_formats import ToolFormat
-from mlx_server.workers.engine.tool_grammar import special_tokens
-from mlx_server.workers.engine.vocabulary import Vocabulary
+from mlx_server.schemas.internal.generation import Grammar, Tool, ToolUse
+from mlx_server.workers.engine.grammar.call_grammars import CallGrammars
+from mlx_server.workers.engine.grammar.distinct import Matcher
+from mlx_server.workers.engine.grammar.tool_grammar import special_tokens
+from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
+from mlx_server.workers.engine.output.tool_calls.tool_formats import ToolFormat
 
 CLOSING = b'"}],<\n>)|'
 END = "<|im_end|>"

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from support.sight import shown
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Pair, ScoreRequest
-from mlx_server.schemas.messages import Finished, Load, ModelFacts, Score, Vector
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Pair, ScoreRequest
+from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Score, Vector
+from mlx_server.workers.engine.sequence import Broken, Computed
 from mlx_server.workers.handlers import make_handler
-from mlx_server.workers.sequence import Broken, Computed
 
 
 @dataclass

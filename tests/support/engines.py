@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mlx_server.schemas.generation import Sampling
-from mlx_server.workers.sequence import Broken, Key, Produced, Sequence, Token
+from mlx_server.schemas.internal.generation import Sampling
+from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, Token
 
 GREEDY = Sampling(temperature=0.0)
 SEEDED = Sampling(

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mlx_server.app.deployment import Deployment
+from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.settings import ModelSettings, Settings
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.generation import GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import Event
+from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
+from mlx_server.schemas.internal.messages import Event
 
 LONG_S = 60.0
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from mlx_server.workers.lease import Lease
+from mlx_server.workers.child.lease import Lease
 
 COUNT = struct.Struct("<Q")
 

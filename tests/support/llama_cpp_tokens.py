@@ -1,4 +1,4 @@
-"""Writes tests/workers/engine/llama_cpp_tokens.json: what llama.cpp makes of texts.
+"""Writes tests/workers/engine/loading/llama_cpp_tokens.json: what llama.cpp makes of texts.
 
 Each splitting with a vocabulary that merges across all borders in the texts, and the demo model's with its own:
 

@@ -10,9 +10,9 @@ import sys
 import threading
 from typing import Any
 
-from mlx_server.schemas.generation import GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import Load
-from mlx_server.workers.supervisor import Supervisor
+from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
+from mlx_server.schemas.internal.messages import Load
+from mlx_server.workers.parent.supervisor import Supervisor
 
 
 class LoneParent:

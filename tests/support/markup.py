@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mlx_server.schemas.generation import Tool, ToolUse
-from mlx_server.workers.engine.dialect import Dialect, Speech
-from mlx_server.workers.engine.markup import Called, Markup, Piece, Said, Thought
-from mlx_server.workers.engine.thinking import ThinkMarks
+from mlx_server.schemas.internal.generation import Tool, ToolUse
+from mlx_server.workers.engine.output.dialect import Dialect, Speech
+from mlx_server.workers.engine.output.thinking import ThinkMarks
+from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Said, Thought
 
 THINK = ThinkMarks("<think>", "</think>", (1,), (2,))
 

@@ -12,8 +12,8 @@ from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.lane import Lane
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.generation import Draft, GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import Event, Failed, FailureKind, Finished, StepEvent, Text
+from mlx_server.schemas.internal.generation import Draft, GenerationRequest, TextPrompt
+from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, StepEvent, Text
 
 
 def request(rows: int = 1, adapter: str | None = None, *, alone: bool = False) -> GenerationRequest:

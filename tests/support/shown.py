@@ -11,9 +11,9 @@ from PIL import Image
 from support.computing import Computing
 from support.pictures import halves, picture_file, plain
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Media
 
 TEXTS = ("the cat", "a big red bird sees the small blue fish", "no", "a dog ran on the log")
 RED, HALVES, GREY = plain("red", (64, 64)), halves(), plain((90, 90, 90), (120, 40))

@@ -10,9 +10,9 @@ from typing import Any
 from PIL import Image
 from support.engines import GREEDY
 
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message
+from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Media, Message
 from mlx_server.schemas.shown import media_of, with_media
-from mlx_server.workers.sequence import Sequence
+from mlx_server.workers.engine.sequence import Sequence
 
 SHAPES = Path(__file__).parents[1] / "shapes" / "model"
 """A tiny trained model that answers questions about coloured shapes."""
@@ -43,17 +43,17 @@ class Sight:
     def __init__(self, folder: Path) -> None:
         import mlx.core as mx
 
-        from mlx_server.schemas.generation import Sampling
-        from mlx_server.schemas.messages import MediaLimits
-        from mlx_server.workers.context_length import context_length
-        from mlx_server.workers.engine.dialect import Dialect
-        from mlx_server.workers.engine.loading import read_tokenizer
-        from mlx_server.workers.engine.media import MediaDecoder
-        from mlx_server.workers.engine.prompts import PromptMaker
+        from mlx_server.schemas.internal.generation import Sampling
+        from mlx_server.schemas.internal.messages import MediaLimits
+        from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
+        from mlx_server.workers.engine.loading.loading import read_tokenizer
+        from mlx_server.workers.engine.media.media import MediaDecoder
+        from mlx_server.workers.engine.output.dialect import Dialect
+        from mlx_server.workers.engine.prompt.prompts import PromptMaker
         from mlx_server.workers.engine.vision.inputs import InputReader
         from mlx_server.workers.engine.vision.loading import read_vision_model
         from mlx_server.workers.engine.vision.places import placeholders
-        from mlx_server.workers.engine.vocabulary import Vocabulary
+        from mlx_server.workers.folders.context_length import context_length
 
         self.model, self.processor, config, _ = read_vision_model(folder, "auto")
         mx.eval(self.model.parameters())

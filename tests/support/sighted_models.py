@@ -81,7 +81,7 @@ def make_siglip(folder: Path, *, vocab_size: int | None = None) -> Path:
     """Weights have the names and shapes that Transformers gives them. With a size, the tokenizer is there already."""
     import mlx.core as mx
 
-    from mlx_server.workers.engine.sighted.siglip_model import SiglipModel
+    from mlx_server.workers.engine.embed.multimodal.siglip_model import SiglipModel
 
     folder.mkdir(parents=True, exist_ok=True)
     size = vocab_size or write_words(folder, "$A [SEP]", "$A $B [SEP]")

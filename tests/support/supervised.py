@@ -11,8 +11,8 @@ from support.processes import lives
 
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.generation import GenerationRequest, TextPrompt
-from mlx_server.schemas.messages import (
+from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
+from mlx_server.schemas.internal.messages import (
     Decoded,
     Event,
     FailureKind,
@@ -24,7 +24,7 @@ from mlx_server.schemas.messages import (
     StepEvent,
     Tokens,
 )
-from mlx_server.workers.supervisor import Patience, StartError, Supervisor
+from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor
 
 SCENARIO_S = 60.0
 QUICK = Patience(first_backoff_s=0.01)

@@ -9,10 +9,10 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.workers.engine.templates.efforts import known_efforts
-from mlx_server.workers.engine.templates.kinds import Conversation, end_marked
-from mlx_server.workers.engine.templates.language import environment, variables
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.workers.engine.prompt.templates.efforts import known_efforts
+from mlx_server.workers.engine.prompt.templates.kinds import Conversation, end_marked
+from mlx_server.workers.engine.prompt.templates.language import environment, variables
 
 QWEN3 = """
 {%- if tools %}

@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from mlx_server.workers.engine.file_tokenizers import TEXTS
+from mlx_server.workers.engine.loading.file_tokenizers import TEXTS
 
 TRAINED_ON = [*TEXTS, "    return x", "the quick brown fox jumps over the lazy dog 2024", "สวัสดีครับ", "你好"] * 3
 SPECIAL = ["<unk>", "<s>", "</s>", "<|turn|>"]

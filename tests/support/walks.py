@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from mlx_server.workers.engine.distinct import DistinctMatcher, Matcher, Words
-from mlx_server.workers.engine.json_schema import enforceable
-from mlx_server.workers.engine.json_watch import JsonWatch
-from mlx_server.workers.engine.schema_search import source_of_schema
+from mlx_server.workers.engine.grammar.distinct import DistinctMatcher, Matcher, Words
+from mlx_server.workers.engine.grammar.json_schema import enforceable
+from mlx_server.workers.engine.grammar.json_watch import JsonWatch
+from mlx_server.workers.engine.grammar.schema_search import source_of_schema
 
 PIECES = ['", "', '"a"', ", ", '"]', "}, {", "1, 1", "true", ', "a"', '{"a": 1', "[]", "10", '": ', "USD", '["', ' "']
 """Tokens of several bytes: such as end one thing and begin another."""

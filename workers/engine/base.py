@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mlx_server.workers.sequence import Key, Produced, Sequence
+from mlx_server.workers.engine.sequence import Key, Produced, Sequence
 
 
 class Engine(Protocol):

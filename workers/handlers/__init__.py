@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mlx_server.workers.engine.runtime.file_limits import file_limits_kept
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.extras import install_line
-from mlx_server.workers.file_limits import file_limits_kept
 from mlx_server.workers.handlers.base import Handler
 
 OURS = __package__.partition(".")[0]

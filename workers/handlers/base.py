@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Several
 from typing import Protocol
 
-from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.generation import Media, MediaKind, Prompt, ToolUse
-from mlx_server.schemas.messages import (
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.generation import Media, MediaKind, Prompt, ToolUse
+from mlx_server.schemas.internal.messages import (
     Finished,
     FinishReason,
     Known,
@@ -21,8 +21,8 @@ from mlx_server.schemas.messages import (
     Result,
     Started,
 )
-from mlx_server.workers.abandoned import Abandoned, never
-from mlx_server.workers.sequence import Computed, Echoed, Key, Produced, Sequence, Token
+from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
 DECODERS = 2
 """How many requests have their files decoded at a time."""

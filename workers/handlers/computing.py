@@ -7,15 +7,15 @@ from collections.abc import Sequence as Several
 
 import mlx.core as mx
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media, Prompt, ToolUse
-from mlx_server.schemas.messages import Known, KnownOf
-from mlx_server.workers.abandoned import Abandoned, never
-from mlx_server.workers.engine.computation import Computation
-from mlx_server.workers.engine.computed import ComputedAnswer
-from mlx_server.workers.engine.input_texts import InputTexts
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Media, Prompt, ToolUse
+from mlx_server.schemas.internal.messages import Known, KnownOf
+from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.embed.computed import ComputedAnswer
+from mlx_server.workers.engine.embed.inputs.computation import Computation
+from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.handlers.stepping import SteppingHandler
-from mlx_server.workers.sequence import Sequence
 
 
 class ComputingHandler(SteppingHandler):

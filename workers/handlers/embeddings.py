@@ -7,32 +7,32 @@ from collections.abc import Sequence as Several
 from contextlib import ExitStack
 from pathlib import Path
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
-from mlx_server.workers.abandoned import Abandoned, never
-from mlx_server.workers.context_length import longest_input, shortest
-from mlx_server.workers.encoder_types import model_type
-from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.computation import Item
-from mlx_server.workers.engine.conversion_notes import read_notes
-from mlx_server.workers.engine.embedder import Embedder, read_head
-from mlx_server.workers.engine.embedding import EmbeddingEngine, batch_budget
-from mlx_server.workers.engine.embedding_models import read_embedding_model
-from mlx_server.workers.engine.embeddings_of import EmbeddingMaker, WithMedia
-from mlx_server.workers.engine.encoders import read_config
-from mlx_server.workers.engine.input_texts import InputTexts, read_input_tokenizer
-from mlx_server.workers.engine.loading import evaluate
-from mlx_server.workers.engine.media import MediaDecoder, check_kinds
-from mlx_server.workers.engine.resolve import resolve
-from mlx_server.workers.engine.sentence_files import read_sentence_files
-from mlx_server.workers.engine.sighted.family import SightedInputs
-from mlx_server.workers.engine.trial_picture import trial_picture
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Media
+from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
+from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.embed.embedder import Embedder, read_head
+from mlx_server.workers.engine.embed.embedding import EmbeddingEngine, batch_budget
+from mlx_server.workers.engine.embed.embeddings_of import EmbeddingMaker, WithMedia
+from mlx_server.workers.engine.embed.encoders import read_config
+from mlx_server.workers.engine.embed.inputs.computation import Item
+from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts, read_input_tokenizer
+from mlx_server.workers.engine.embed.multimodal.embedding_models import read_embedding_model
+from mlx_server.workers.engine.embed.multimodal.family import SightedInputs
+from mlx_server.workers.engine.embed.sentence_files import read_sentence_files
+from mlx_server.workers.engine.loading.conversion_notes import read_notes
+from mlx_server.workers.engine.loading.loading import evaluate
+from mlx_server.workers.engine.loading.resolve import resolve
+from mlx_server.workers.engine.media.media import MediaDecoder, check_kinds
+from mlx_server.workers.engine.media.trial_picture import trial_picture
+from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.context_length import longest_input, shortest
+from mlx_server.workers.folders.encoder_types import model_type
 from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.computing import ComputingHandler
-from mlx_server.workers.sequence import Sequence
 
 SAMPLE_RATE = 16_000
 """Of sounds, which none of these models hears."""

@@ -9,33 +9,33 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import GenerationRequest, Sampling
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
-from mlx_server.workers.context_length import longest_input
-from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.adapters import AdapterError
-from mlx_server.workers.engine.admission import Admission, footprint
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import GenerationRequest, Sampling
+from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine.base import Engine
-from mlx_server.workers.engine.batch import BatchEngine
-from mlx_server.workers.engine.classed import ClassedEngine
-from mlx_server.workers.engine.companions import accompanied, drafts_bytes
-from mlx_server.workers.engine.hidden import inner_states
-from mlx_server.workers.engine.loading import evaluate, read_model, read_tokenizer
-from mlx_server.workers.engine.prefix_files import PrefixFiles
-from mlx_server.workers.engine.prefix_store import PrefixStore
-from mlx_server.workers.engine.probe import Batching, probe
-from mlx_server.workers.engine.reading import can_cut
-from mlx_server.workers.engine.resolve import resolve
-from mlx_server.workers.engine.scoring import EchoingEngine
-from mlx_server.workers.engine.sequential import SequentialEngine
-from mlx_server.workers.engine.states_room import share_out
-from mlx_server.workers.engine.text_embedding import embedding_beside
-from mlx_server.workers.engine.warm_up import warm_up
+from mlx_server.workers.engine.decode.admission import Admission, footprint
+from mlx_server.workers.engine.decode.batch import BatchEngine
+from mlx_server.workers.engine.decode.classed import ClassedEngine
+from mlx_server.workers.engine.decode.companions import accompanied, drafts_bytes
+from mlx_server.workers.engine.decode.probe import Batching, probe
+from mlx_server.workers.engine.decode.reading import can_cut
+from mlx_server.workers.engine.decode.scoring import EchoingEngine
+from mlx_server.workers.engine.decode.sequential import SequentialEngine
+from mlx_server.workers.engine.decode.states_room import share_out
+from mlx_server.workers.engine.decode.warm_up import warm_up
+from mlx_server.workers.engine.embed.hidden import inner_states
+from mlx_server.workers.engine.embed.text_embedding import embedding_beside
+from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.loading.adapters import AdapterError
+from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
+from mlx_server.workers.engine.loading.resolve import resolve
+from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.sequence import Broken, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
+from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
-from mlx_server.workers.sequence import Broken, Sequence
 
 
 class LanguageHandler(WritingHandler):

@@ -6,26 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlx_server.schemas.embedding import ScoreRequest, Work
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.messages import CpuDtype, Load, Loading, ModelFacts
-from mlx_server.workers.context_length import longest_input, shortest
-from mlx_server.workers.encoder_types import ENCODERS, JUDGES, model_type, no_scores
-from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.classifying import check_labels, logit_of
-from mlx_server.workers.engine.computation import Item, computation, distinct
-from mlx_server.workers.engine.embedding import Compute, EmbeddingEngine, batch_budget
-from mlx_server.workers.engine.encoders import read_config, read_encoder
-from mlx_server.workers.engine.hidden import inner_states
-from mlx_server.workers.engine.input_texts import InputTexts, gives_types, read_input_tokenizer
-from mlx_server.workers.engine.judging import JudgedPairs, no_instruction, yes_or_no
-from mlx_server.workers.engine.loading import evaluate, read_model
-from mlx_server.workers.engine.outcomes import Relevance
-from mlx_server.workers.engine.resolve import resolve
-from mlx_server.workers.engine.score_activations import Activation, read_activation
+from mlx_server.schemas.internal.embedding import ScoreRequest, Work
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.messages import CpuDtype, Load, Loading, ModelFacts
+from mlx_server.workers.engine.embed.embedding import Compute, EmbeddingEngine, batch_budget
+from mlx_server.workers.engine.embed.encoders import read_config, read_encoder
+from mlx_server.workers.engine.embed.hidden import inner_states
+from mlx_server.workers.engine.embed.inputs.computation import Item, computation, distinct
+from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts, gives_types, read_input_tokenizer
+from mlx_server.workers.engine.embed.outcomes import Relevance
+from mlx_server.workers.engine.embed.score_activations import Activation, read_activation
+from mlx_server.workers.engine.loading.loading import evaluate, read_model
+from mlx_server.workers.engine.loading.resolve import resolve
+from mlx_server.workers.engine.rerank.classifying import check_labels, logit_of
+from mlx_server.workers.engine.rerank.judging import JudgedPairs, no_instruction, yes_or_no
+from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.context_length import longest_input, shortest
+from mlx_server.workers.folders.encoder_types import ENCODERS, JUDGES, model_type, no_scores
 from mlx_server.workers.handlers.computing import ComputingHandler
-from mlx_server.workers.sequence import Sequence
 
 
 class RerankHandler(ComputingHandler):

@@ -8,8 +8,8 @@ import time
 
 import msgspec
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Media, Prompt, TextPrompt
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import ChatPrompt, Media, Prompt, TextPrompt
 from mlx_server.schemas.shown import media_of
 
 

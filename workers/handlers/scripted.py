@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Several
 from typing import assert_never, get_args
 
-from mlx_server.schemas.embedding import EmbeddingRequest, ScoreRequest, Work
-from mlx_server.schemas.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
-from mlx_server.schemas.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
-from mlx_server.workers.abandoned import Abandoned, never
-from mlx_server.workers.context_length import shortest
+from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
+from mlx_server.schemas.internal.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
+from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.context_length import shortest
 from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
 from mlx_server.workers.handlers.scripted_sequence import ScriptedAnswer, ScriptedSequence
-from mlx_server.workers.sequence import Broken, Key, Produced, Sequence
 
 CONTEXT_LENGTH = 1 << 24
 

@@ -7,9 +7,9 @@ import math
 import struct
 from collections.abc import Sequence
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Truncation
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.messages import Result, Score, Vector
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Truncation
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.messages import Result, Score, Vector
 from mlx_server.workers.handlers.script import Script, begun, read_script
 from mlx_server.workers.handlers.scripted_sequence import ResultsSequence
 

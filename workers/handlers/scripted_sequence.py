@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mlx_server.schemas.messages import Finished, FinishReason, Part, Result, Started, Text
+from mlx_server.schemas.internal.messages import Finished, FinishReason, Part, Result, Started, Text
+from mlx_server.workers.engine.sequence import Computed, Echoed, Produced, Sequence, Token
 from mlx_server.workers.handlers.script import Script
-from mlx_server.workers.sequence import Computed, Echoed, Produced, Sequence, Token
 
 
 @dataclass(eq=False, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Several
 
-from mlx_server.schemas.generation import MediaKind
-from mlx_server.schemas.messages import MlxMemory
-from mlx_server.workers.engine import platform
+from mlx_server.schemas.internal.generation import MediaKind
+from mlx_server.schemas.internal.messages import MlxMemory
 from mlx_server.workers.engine.base import Engine
-from mlx_server.workers.sequence import Key, Produced, Sequence
+from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.sequence import Key, Produced, Sequence
 
 
 class SteppingHandler:

@@ -7,28 +7,28 @@ from collections.abc import Sequence as Several
 from contextlib import ExitStack
 from pathlib import Path
 
-from mlx_server.schemas.generation import Media, MediaKind
-from mlx_server.schemas.messages import Load, Loading, ModelFacts
-from mlx_server.workers.abandoned import Abandoned, never
-from mlx_server.workers.context_length import longest_input
-from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.admission import Admission, footprint
-from mlx_server.workers.engine.loading import evaluate, read_tokenizer
-from mlx_server.workers.engine.media import MediaDecoder
-from mlx_server.workers.engine.resolve import resolve
-from mlx_server.workers.engine.scoring import EchoingEngine
-from mlx_server.workers.engine.states_room import share_out
-from mlx_server.workers.engine.text_embedding import embedding_beside
+from mlx_server.schemas.internal.generation import Media, MediaKind
+from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
+from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.decode.admission import Admission, footprint
+from mlx_server.workers.engine.decode.scoring import EchoingEngine
+from mlx_server.workers.engine.decode.states_room import share_out
+from mlx_server.workers.engine.embed.multimodal.hidden import seeing_states
+from mlx_server.workers.engine.embed.multimodal.shown_inputs import shown_inputs
+from mlx_server.workers.engine.embed.text_embedding import embedding_beside
+from mlx_server.workers.engine.loading.loading import evaluate, read_tokenizer
+from mlx_server.workers.engine.loading.resolve import resolve
+from mlx_server.workers.engine.media.media import MediaDecoder
+from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.vision.batch import VisionEngine
-from mlx_server.workers.engine.vision.hidden import seeing_states
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.engine.vision.loading import read_vision_model
 from mlx_server.workers.engine.vision.places import placeholders
 from mlx_server.workers.engine.vision.senses import Senses
-from mlx_server.workers.engine.vision.shown_inputs import shown_inputs
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint
 

@@ -15,31 +15,31 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
-from mlx_server.schemas.embedding import Work
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
-from mlx_server.schemas.messages import Known, KnownOf, Load
-from mlx_server.workers.abandoned import Abandoned, never
-from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.admission import Footprint
-from mlx_server.workers.engine.answer import Answer
-from mlx_server.workers.engine.answers import AnswerMaker
-from mlx_server.workers.engine.computation import Computation
-from mlx_server.workers.engine.computed import ComputedAnswer
-from mlx_server.workers.engine.dialect import Dialect
-from mlx_server.workers.engine.diverging import message_at
-from mlx_server.workers.engine.media_support import MediaSupport
-from mlx_server.workers.engine.prefix_index import Beginning, as_ids
-from mlx_server.workers.engine.prefix_store import EVERYBODY, PrefixStore, owner_of
-from mlx_server.workers.engine.prompts import PromptMaker
-from mlx_server.workers.engine.render import ChatRenderer, TemplateDefaults
-from mlx_server.workers.engine.text_embedding import TextEmbedding
-from mlx_server.workers.engine.vocabulary import Vocabulary
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
+from mlx_server.schemas.internal.messages import Known, KnownOf, Load
+from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.decode.admission import Footprint
+from mlx_server.workers.engine.embed.computed import ComputedAnswer
+from mlx_server.workers.engine.embed.inputs.computation import Computation
+from mlx_server.workers.engine.embed.text_embedding import TextEmbedding
+from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
+from mlx_server.workers.engine.kvcache.prefix_index import Beginning, as_ids
+from mlx_server.workers.engine.kvcache.prefix_store import EVERYBODY, PrefixStore, owner_of
+from mlx_server.workers.engine.output.answer import Answer
+from mlx_server.workers.engine.output.dialect import Dialect
+from mlx_server.workers.engine.prompt.answers import AnswerMaker
+from mlx_server.workers.engine.prompt.diverging import message_at
+from mlx_server.workers.engine.prompt.media_support import MediaSupport
+from mlx_server.workers.engine.prompt.prompts import PromptMaker
+from mlx_server.workers.engine.prompt.render import ChatRenderer, TemplateDefaults
+from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.sequence import Broken, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
+from mlx_server.workers.folders.model_files import visible
+from mlx_server.workers.folders.unread_settings import GENERATION, generation_notes, tokenizer_notes
 from mlx_server.workers.handlers.stepping import SteppingHandler
-from mlx_server.workers.model_files import visible
-from mlx_server.workers.sequence import Broken, Sequence
-from mlx_server.workers.unread_settings import GENERATION, generation_notes, tokenizer_notes
 
 NO_CHATS = (
     "it has no chat template, so /v1/chat/completions is refused unless a request sends one: give one with"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from mlx_server.workers.folders.model_path import HUB_ID
 from mlx_server.workers.hub.errors import NotAHubId
-from mlx_server.workers.model_path import HUB_ID
 
 MAX_PART = 96
 """Characters of an author's or a model's name, by the hub's own rule; neither `--` nor `..` may be in them."""

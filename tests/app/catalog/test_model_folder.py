@@ -13,7 +13,7 @@ from support.gguf_files import spread, write_gguf
 
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.catalog.model_folder import find_models, read_model
-from mlx_server.workers.model_files import NotAModel
+from mlx_server.workers.folders.model_files import NotAModel
 
 
 def test_folder_tells_the_size_of_its_weights(tmp_path: Path) -> None:

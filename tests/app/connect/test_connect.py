@@ -14,8 +14,8 @@ from support.servers import ROOT, SCRIPTED, Server
 
 from mlx_server.app.connect.clients import CLIENTS
 from mlx_server.app.connect.files import MERGERS
+from mlx_server.app.connect.running_server import ServerProblem
 from mlx_server.app.connect.target import Modalities, ServedModel, Target, choose
-from mlx_server.app.running_server import ServerProblem
 
 DOCS = ROOT / "docs" / "agents.md"
 TARGET = Target("http://127.0.0.1:8000", "org/model", 32768, 8192, "secret", sees=True)

@@ -13,10 +13,10 @@ import pytest
 import typer
 from rich.console import Console
 
+from mlx_server.app.cli.doctor_cli import offer_wired_limit, table_of
 from mlx_server.app.doctor.facts import ask_mlx, free_bytes, gather, write_problem
 from mlx_server.app.doctor.findings import Finding, Verdict
-from mlx_server.app.doctor_cli import offer_wired_limit, table_of
-from mlx_server.workers.environment import child_environment, usable_cores
+from mlx_server.workers.parent.environment import child_environment, usable_cores
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

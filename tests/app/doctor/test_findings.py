@@ -6,7 +6,7 @@ import pytest
 
 from mlx_server.app.doctor.facts import Facts
 from mlx_server.app.doctor.findings import Verdict, best_wired_limit_mb, examine
-from mlx_server.schemas.machine import MlxFacts
+from mlx_server.schemas.internal.machine import MlxFacts
 
 GB = 10**9
 LINUX_MLX = MlxFacts("0.32.4", "cpu", "AMD EPYC", False, None, True, 180.0)

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 
 from mlx_server.app.encoders.anthropic import MessagesEncoder
 from mlx_server.app.encoders.head import Head
-from mlx_server.app.errors import of_failure
-from mlx_server.schemas.anthropic import MessagesRequest, decoder
-from mlx_server.schemas.messages import Failed, FailureKind, Finished, Part, Reasoning, Started, Text, ToolCall
-from mlx_server.schemas.sealed import seal
+from mlx_server.app.http.errors import of_failure
+from mlx_server.schemas.anthropic.anthropic import MessagesRequest, decoder
+from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished, Part, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.internal.sealed import seal
 
 HEAD = Head("abc", 0, "some/model", request_id="request-1")
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)

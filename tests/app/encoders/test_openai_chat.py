@@ -15,11 +15,11 @@ from openai.types.chat import (
 from support.answers import HEAD, call, chosen, finished, streamed, text, thought, whole
 
 from mlx_server.app.encoders.openai_chat import ChatEncoder
-from mlx_server.app.errors import Answer
-from mlx_server.schemas import openai_chat
-from mlx_server.schemas.messages import Finished, Part, PromptReport, Reasoning, Started, Text, ToolCall
-from mlx_server.schemas.openai import HARMLESS
-from mlx_server.schemas.parse import parse
+from mlx_server.app.http.errors import Answer
+from mlx_server.schemas.internal.messages import Finished, Part, PromptReport, Reasoning, Started, Text, ToolCall
+from mlx_server.schemas.openai import openai_chat
+from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.parsing.parse import parse
 
 Events = Iterable[Part | Finished]
 F = {"type": "function", "function": {"name": "f"}}

@@ -9,10 +9,10 @@ from openai.types import Completion
 from support.answers import HEAD, chosen, finished, streamed, text, whole
 
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
-from mlx_server.schemas import openai_completions
-from mlx_server.schemas.messages import Finished, Part
-from mlx_server.schemas.openai import HARMLESS
-from mlx_server.schemas.parse import parse
+from mlx_server.schemas.internal.messages import Finished, Part
+from mlx_server.schemas.openai import openai_completions
+from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.parsing.parse import parse
 
 Events = Iterable[Part | Finished]
 

@@ -11,10 +11,9 @@ from support.responses import response, stream
 
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
-from mlx_server.app.errors import Answer
-from mlx_server.schemas import openai_responses
-from mlx_server.schemas.generation import Sampling, in_force
-from mlx_server.schemas.messages import (
+from mlx_server.app.http.errors import Answer
+from mlx_server.schemas.internal.generation import Sampling, in_force
+from mlx_server.schemas.internal.messages import (
     ChosenToken,
     Finished,
     FinishReason,
@@ -24,8 +23,9 @@ from mlx_server.schemas.messages import (
     TokenLogprob,
     ToolCall,
 )
-from mlx_server.schemas.openai_responses import HARMLESS, Turn
-from mlx_server.schemas.parse import parse
+from mlx_server.schemas.openai import openai_responses
+from mlx_server.schemas.openai.openai_responses import HARMLESS, Turn
+from mlx_server.schemas.parsing.parse import parse
 
 HEAD = Head("1", 1000, "model")
 TOKEN = TokenLogprob("Hi", b"Hi", -0.5)

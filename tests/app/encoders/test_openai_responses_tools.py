@@ -10,10 +10,10 @@ from support.responses import response, stream
 
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
-from mlx_server.schemas import openai_responses
-from mlx_server.schemas.messages import Finished, FinishReason, Part, Text, ToolCall
-from mlx_server.schemas.openai_responses import HARMLESS, Turn
-from mlx_server.schemas.parse import parse
+from mlx_server.schemas.internal.messages import Finished, FinishReason, Part, Text, ToolCall
+from mlx_server.schemas.openai import openai_responses
+from mlx_server.schemas.openai.openai_responses import HARMLESS, Turn
+from mlx_server.schemas.parsing.parse import parse
 
 HEAD = Head("1", 1000, "model")
 TOOLS: list[dict[str, Any]] = [

@@ -14,15 +14,15 @@ import psutil
 import pytest
 from support.fleets import end_of, scripted, settings_of, started, submit, until
 
-from mlx_server.app.fleet.errors import LoadFailed, ModelNotFound
+from mlx_server.app.catalog.errors import LoadFailed, ModelNotFound
+from mlx_server.app.config.settings import ModelSettings
+from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.model_state import ModelState
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow
-from mlx_server.app.settings import ModelSettings
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.messages import Failed, Finished
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.messages import Failed, Finished
 
 pytestmark = pytest.mark.anyio
 SLOW = json.dumps({"tokens": 20, "interval_s": 0.05})

@@ -15,14 +15,14 @@ import psutil
 import pytest
 from support.fleets import end_of, scripted, settings_of, started, submit, until
 
-from mlx_server.app.fleet.errors import FleetError
+from mlx_server.app.catalog.errors import FleetError
+from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.need import SCRIPTED_BYTES
-from mlx_server.app.model_state import HAS_WORKERS, ModelState
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.messages import Failed, Finished
-from mlx_server.workers.supervisor import Patience
+from mlx_server.schemas.internal.messages import Failed, Finished
+from mlx_server.workers.parent.supervisor import Patience
 
 pytestmark = pytest.mark.anyio
 NAMES = ("a", "b", "c", "d")

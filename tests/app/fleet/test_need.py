@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.app.catalog.verdict import fits_message
+from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.app.fleet import need
-from mlx_server.app.fleet.device import Device
 from mlx_server.app.fleet.memory import serving_of
 from mlx_server.app.fleet.need import Serving, need_of, scripted_need
-from mlx_server.app.fleet.verdict import fits_message
-from mlx_server.app.settings import ModelSettings, ModelType
+from mlx_server.app.machine.device import Device
 
 GB = 1 << 30
 CPU = Device("cpu", 64 * GB, 60 * GB)

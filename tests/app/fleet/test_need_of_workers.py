@@ -12,8 +12,8 @@ import pytest
 from support.servers import SCRIPTED, Server
 
 from mlx_server.app.catalog.model_folder import read_model
-from mlx_server.app.fleet.device import find_device
 from mlx_server.app.fleet.need import Need, Serving, need_of, scripted_need
+from mlx_server.app.machine.device import find_device
 
 Launch = Callable[..., Server]
 

@@ -8,7 +8,7 @@ import pytest
 from support.hub import LocalHub, repo_of, running
 from support.servers import Server
 
-from mlx_server.app.fleet.errors import LoadFailed
+from mlx_server.app.catalog.errors import LoadFailed
 from mlx_server.app.hub.auto_load import AutoLoad
 from mlx_server.app.hub.download import Download, DownloadStatus
 from mlx_server.app.registry.registry import now_utc
@@ -19,8 +19,8 @@ WITHOUT_MODELS = """
 import os
 from pathlib import Path
 import uvicorn
-from mlx_server.app.server import create_app
-from mlx_server.app.settings import Settings
+from mlx_server.app.server.server import create_app
+from mlx_server.app.config.settings import Settings
 uvicorn.run(create_app(Settings(data_dir=Path(os.environ["MLX_SERVER_DATA_DIR"]))), port=0)
 """
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support.hub import LocalHub, Repo, running
 
+from mlx_server.app.catalog.kind import kind_on_hub
 from mlx_server.app.catalog.model_facts import Kind
-from mlx_server.app.hub.kind import kind_on_hub
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline, NothingToServe
 

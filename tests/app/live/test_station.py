@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from mlx_server.app.keys import KeyRing
-from mlx_server.app.live.inference import InferenceMeter
+from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.live.listeners import FEW_WAITING, MAX_WAITING
 from mlx_server.app.live.station import MAX_SESSIONS, Station
 from mlx_server.app.machine.meter import Meter
+from mlx_server.app.views.inference import InferenceMeter
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.schemas.impetus_models import DownloadState
-from mlx_server.schemas.live import InferenceStats, LiveEvent, ModelStatus
+from mlx_server.schemas.impetus.impetus_models import DownloadState
+from mlx_server.schemas.impetus.live import InferenceStats, LiveEvent, ModelStatus
 
 URL = "http://127.0.0.1/socket.io/?EIO=4&transport=polling"
 

@@ -11,8 +11,8 @@ from pypdf import PdfWriter
 from support.documents import pdf
 
 from mlx_server.app.media.documents import CHILD, NO_TEXT, ONLY_PICTURES, DocumentReader
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Document, Remote
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Document, Remote
 
 PARAM = "messages[0].content[1]"
 

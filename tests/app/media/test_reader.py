@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from support.hosts import Host, host, reply
 
+from mlx_server.app.config.settings import MediaAccess
 from mlx_server.app.media.reader import MediaReader
-from mlx_server.app.settings import MediaAccess
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media, MediaKind, Remote
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Media, MediaKind, Remote
 
 ACCESS = MediaAccess(private_urls=True, max_bytes=1000, max_files=8)
 

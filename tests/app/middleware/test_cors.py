@@ -8,7 +8,7 @@ import pytest
 import typer
 from support.servers import SCRIPTED, Server, chat_body
 
-from mlx_server.app.launch_options import checked_origins
+from mlx_server.app.cli.launch_options import checked_origins
 
 PAGE = "http://localhost:3000"
 OTHER = "https://elsewhere.example"

@@ -9,9 +9,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from mlx_server.app import errors
+from mlx_server.app.config.settings import Settings
+from mlx_server.app.http import errors
 from mlx_server.app.middleware.operator import is_loopback, is_own_name, operator_only
-from mlx_server.app.settings import Settings
 
 BASE = "http://127.0.0.1:8000"
 

@@ -12,8 +12,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from support.servers import LAUNCH, SCRIPTED, Server
 
-from mlx_server.app.keys import KeyRing
-from mlx_server.app.launch_options import checked_rates
+from mlx_server.app.cli.launch_options import checked_rates
+from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.middleware.rate_limit import EXEMPT, RateLimitMiddleware, client_of
 
 HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")

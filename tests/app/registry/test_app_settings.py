@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mlx_server.app.config.settings import Settings
 from mlx_server.app.registry.app_settings import (
     SETTINGS,
     Effect,
@@ -15,8 +16,7 @@ from mlx_server.app.registry.app_settings import (
     in_force,
     with_stored,
 )
-from mlx_server.app.settings import Settings
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.internal.errors import InvalidRequest
 
 HOSTED = replace(Settings(), host="192.0.2.1", port=9000, log_level="warning", idle_timeout_s=20.0)
 

@@ -15,7 +15,7 @@ from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.registry.app_settings import SettingNotFound
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import DownloadRow, ModelRow
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.internal.errors import InvalidRequest
 
 T = TypeVar("T")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

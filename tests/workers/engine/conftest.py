@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(scope="session", autouse=True)
 def mlx_settled() -> None:
     """No compilation on a CPU, as in a worker."""
-    from mlx_server.workers.engine import platform
+    from mlx_server.workers.engine.runtime import platform
 
     platform.configure()
 

@@ -11,9 +11,9 @@ from support.computing import SENTENCES, Computing, close, cosines, embedding, s
 from support.encoders import CONFIGS, make_encoder, write_modules, write_prompts
 from support.numpy_bert import NumpyBert
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Truncation
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import (
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Truncation
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import (
     ChatPrompt,
     GenerationRequest,
     Media,
@@ -22,7 +22,7 @@ from mlx_server.schemas.generation import (
     TokenPrompt,
     ToolUse,
 )
-from mlx_server.workers.engine.encoders import import_architecture
+from mlx_server.workers.engine.embed.encoders import import_architecture
 from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, Sampling
-from mlx_server.schemas.messages import Load, Loading, ModelFacts, Text
+from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Message, Sampling
+from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, Text
+from mlx_server.workers.engine.sequence import Token
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.lm import LanguageHandler
 from mlx_server.workers.handlers.writing import SUPPRESSED, read_sampling_defaults
-from mlx_server.workers.sequence import Token
 
 pytestmark = pytest.mark.model
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from support.adapters import make_adapter
 
-from mlx_server.schemas.generation import Draft, GenerationRequest, Sampling, TextPrompt
-from mlx_server.schemas.messages import Finished, Load, ModelFacts, Text
+from mlx_server.schemas.internal.generation import Draft, GenerationRequest, Sampling, TextPrompt
+from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Text
+from mlx_server.workers.engine.sequence import Token
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.lm import LanguageHandler
-from mlx_server.workers.sequence import Token
 
 pytestmark = pytest.mark.model
 Tiny = Callable[[str], Path]

@@ -8,12 +8,12 @@ from support.adapters import make_adapter
 from support.computing import Computing, close, cosines, embedding, scoring
 from support.models import make_model
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Truncation
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import GenerationRequest, Media, Sampling, TextPrompt
-from mlx_server.schemas.messages import Vector
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Truncation
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import GenerationRequest, Media, Sampling, TextPrompt
+from mlx_server.schemas.internal.messages import Vector
+from mlx_server.workers.engine.sequence import Computed, Produced, Token
 from mlx_server.workers.handlers.base import Handler
-from mlx_server.workers.sequence import Computed, Produced, Token
 
 pytestmark = pytest.mark.model
 

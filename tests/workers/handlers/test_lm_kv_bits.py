@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from mlx_server.schemas.generation import GenerationRequest, Sampling, TextPrompt
-from mlx_server.schemas.messages import Load
-from mlx_server.workers.engine.admission import footprint
+from mlx_server.schemas.internal.generation import GenerationRequest, Sampling, TextPrompt
+from mlx_server.schemas.internal.messages import Load
+from mlx_server.workers.engine.decode.admission import footprint
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.lm import LanguageHandler
-from mlx_server.workers.sequence import Sequence
 
 pytestmark = pytest.mark.model
 

@@ -10,8 +10,8 @@ from support.encoders import make_encoder, write_modules
 from support.judges import make_judge
 from support.numpy_bert import NumpyBert
 
-from mlx_server.schemas.embedding import Truncation
-from mlx_server.schemas.errors import InvalidRequest
+from mlx_server.schemas.internal.embedding import Truncation
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model

@@ -14,10 +14,10 @@ from support.computing import Computing, close, embedding, scoring
 from support.shown import GREY, HALVES, RED, TEXTS, refusal_of, shown, vectors_of
 from support.sighted_models import make_embedding_gemma2, make_qwen3_vl, make_siglip
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Truncation
-from mlx_server.schemas.generation import Media
-from mlx_server.workers.encoder_types import SIGHTED
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Truncation
+from mlx_server.schemas.internal.generation import Media
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.encoder_types import SIGHTED
 
 pytestmark = pytest.mark.model
 
@@ -159,7 +159,7 @@ def test_marks_for_media_are_no_text_beside_pictures(mixed: Computing) -> None:
 
 
 def test_families_are_those_that_are_told_by_their_names() -> None:
-    from mlx_server.workers.engine.sighted.families import FAMILIES
+    from mlx_server.workers.engine.embed.multimodal.families import FAMILIES
 
     assert set(SIGHTED) == set(FAMILIES)
 

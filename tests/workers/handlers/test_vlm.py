@@ -15,9 +15,9 @@ from support.engines import GREEDY
 from support.sight import SHAPES, png, said, shown
 from support.vision_models import make_vision_model
 
-from mlx_server.schemas.embedding import EmbeddingInput, EmbeddingRequest, Work
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import (
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Work
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import (
     ChatPrompt,
     FunctionCall,
     GenerationRequest,
@@ -30,11 +30,11 @@ from mlx_server.schemas.generation import (
     Tool,
     ToolUse,
 )
-from mlx_server.schemas.messages import Finished, Load, ModelFacts, Part, Text, ToolCall
+from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Part, Text, ToolCall
+from mlx_server.workers.engine.sequence import Echoed, Sequence, Token
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.vlm import VisionHandler
-from mlx_server.workers.sequence import Echoed, Sequence, Token
 
 pytestmark = pytest.mark.model
 

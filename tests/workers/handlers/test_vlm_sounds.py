@@ -12,9 +12,9 @@ from support.sight import heard, said, shown
 from support.sounds import wav
 from support.vision_models import make_vision_model
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Message, ToolUse
-from mlx_server.schemas.messages import Load, ModelFacts
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Message, ToolUse
+from mlx_server.schemas.internal.messages import Load, ModelFacts
 from mlx_server.workers.handlers.vlm import VisionHandler
 
 # mlx-vlm's own settings for the processor's filters are beside the point.

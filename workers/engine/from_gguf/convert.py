@@ -9,14 +9,14 @@ import json
 import sys
 from pathlib import Path
 
-from mlx_server.workers.engine.conversion_notes import write_notes
 from mlx_server.workers.engine.from_gguf import vocabulary
 from mlx_server.workers.engine.from_gguf.endings import endings
 from mlx_server.workers.engine.from_gguf.library import convert_weights
 from mlx_server.workers.engine.from_gguf.model_config import OWN_CODE, completed
 from mlx_server.workers.engine.from_gguf.source import Metadata, SourceError, WholeReader, open_source
 from mlx_server.workers.engine.from_gguf.unread import unread, unread_notes
-from mlx_server.workers.engine.loading import read_model
+from mlx_server.workers.engine.loading.conversion_notes import write_notes
+from mlx_server.workers.engine.loading.loading import read_model
 from mlx_server.workers.errors import ModelLoadError, one_line
 
 

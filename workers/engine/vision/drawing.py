@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from mlx_server.workers.engine.drawing import RowSamplers
-from mlx_server.workers.sequence import Key, Sequence
+from mlx_server.workers.engine.sampling.drawing import RowSamplers
+from mlx_server.workers.engine.sequence import Key, Sequence
 
 
 class ReportingSamplers(RowSamplers):

@@ -13,11 +13,11 @@ import mlx.core as mx
 from mlx_vlm.prompt_utils import get_message_json
 from mlx_vlm.utils import VideoMetadata, prepare_inputs
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import Media, MediaKind, Message
-from mlx_server.workers.engine.films import Film
-from mlx_server.workers.engine.media import DecodedMedia, check_kinds, evened
-from mlx_server.workers.engine.templates.content import Content
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Media, MediaKind, Message
+from mlx_server.workers.engine.media.films import Film
+from mlx_server.workers.engine.media.media import DecodedMedia, check_kinds, evened
+from mlx_server.workers.engine.prompt.templates.content import Content
 from mlx_server.workers.engine.vision.places import Place, Placeholders, placed
 from mlx_server.workers.errors import one_line
 

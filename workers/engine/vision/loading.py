@@ -14,17 +14,17 @@ from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.models.cache import make_prompt_cache
 from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
-from mlx_server.schemas.messages import CpuDtype
-from mlx_server.workers.engine import platform
-from mlx_server.workers.engine.config_form import suited
-from mlx_server.workers.engine.file_tokenizers import like_its_file, tokenizer_in
-from mlx_server.workers.engine.loading import window_notes
-from mlx_server.workers.engine.rope import put_right, unscaled
+from mlx_server.schemas.internal.messages import CpuDtype
+from mlx_server.workers.engine.loading.config_form import suited
+from mlx_server.workers.engine.loading.file_tokenizers import like_its_file, tokenizer_in
+from mlx_server.workers.engine.loading.loading import window_notes
+from mlx_server.workers.engine.loading.rope import put_right, unscaled
+from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.errors import ModelLoadError, one_line
-from mlx_server.workers.model_files import NotAModel
-from mlx_server.workers.unread_keys import note
-from mlx_server.workers.unread_settings import GENERATION, settings
+from mlx_server.workers.folders.model_files import NotAModel
+from mlx_server.workers.folders.unread_keys import note
+from mlx_server.workers.folders.unread_settings import GENERATION, settings
 
 DIFFERS = {
     "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_vlm.apc import multimodal_token_ids_from_config
 
-from mlx_server.schemas.generation import MediaKind
+from mlx_server.schemas.internal.generation import MediaKind
 
 MORE_KEYS = ("img_context_token_id", "media_placeholder_token_id", "audio_token_id", "audio_token_index")
 """Names that models' configs have for ids of placeholders, beside those that mlx-vlm knows."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_server.workers.engine.pace import Pace
-from mlx_server.workers.engine.prefix_store import PrefixStore
-from mlx_server.workers.engine.replay import describe
+from mlx_server.workers.engine.decode.pace import Pace
+from mlx_server.workers.engine.decode.replay import describe
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin, look_at
-from mlx_server.workers.sequence import Broken, Key, Sequence
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, Media, MediaKind, Message
-from mlx_server.workers.engine.films import FRAMES_PER_S, Film
-from mlx_server.workers.engine.media import DecodedMedia, MediaDecoder
-from mlx_server.workers.engine.prefix_store import PrefixStore
-from mlx_server.workers.engine.prompts import PromptMaker
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import ChatPrompt, Media, MediaKind, Message
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.media.films import FRAMES_PER_S, Film
+from mlx_server.workers.engine.media.media import DecodedMedia, MediaDecoder
+from mlx_server.workers.engine.prompt.prompts import PromptMaker
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.engine.vision.prefill import begin
 from mlx_server.workers.engine.vision.traces import difference, trace_alone
@@ -20,7 +21,6 @@ from mlx_server.workers.engine.vision.trial import deviation
 from mlx_server.workers.engine.vision.trial_features import same
 from mlx_server.workers.engine.vision.trial_prompts import chirp, made, trial_sequences
 from mlx_server.workers.errors import ModelLoadError, one_line
-from mlx_server.workers.sequence import Sequence
 
 HEARD_S = 30.0
 """Encoders like Whisper's hear no more, and their processors cut off the rest without a word."""

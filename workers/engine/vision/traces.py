@@ -9,9 +9,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_vlm.generate.ar import generate_step
 
-from mlx_server.workers.engine.replay import describe
+from mlx_server.workers.engine.decode.replay import describe
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
-from mlx_server.workers.sequence import Sequence
 
 TOKENS = 5
 REPORTED = 5

@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from mlx_server.workers.engine.prefix_store import LEAST, PrefixStore
-from mlx_server.workers.engine.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
-from mlx_server.workers.engine.replay import describe
+from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
+from mlx_server.workers.engine.decode.replay import describe
+from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
+from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.traces import REPORTED, Trace, difference, trace_alone
 from mlx_server.workers.engine.vision.trial_features import try_remembering
 from mlx_server.workers.errors import ModelLoadError
-from mlx_server.workers.sequence import Broken, Key, Sequence, Token
 
 CHUNK = 24
 """Small enough that prompts are read in several chunks."""

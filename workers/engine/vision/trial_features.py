@@ -7,9 +7,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.vision.features import RememberingTower, forget, remember
 from mlx_server.workers.engine.vision.prefill import begin
-from mlx_server.workers.sequence import Sequence
 
 FEATURE_TOLERANCE = {mx.float32: 1e-3}
 LOW_PRECISION_FEATURE_TOLERANCE = 0.05

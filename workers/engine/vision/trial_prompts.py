@@ -7,13 +7,13 @@ from io import BytesIO
 
 import numpy as np
 
-from mlx_server.schemas.errors import InvalidRequest
-from mlx_server.schemas.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
-from mlx_server.workers.engine.media import MediaDecoder
-from mlx_server.workers.engine.prompts import PromptMaker
-from mlx_server.workers.engine.trial_picture import trial_picture
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Media, Message, Sampling, TextPrompt
+from mlx_server.workers.engine.media.media import MediaDecoder
+from mlx_server.workers.engine.media.trial_picture import trial_picture
+from mlx_server.workers.engine.prompt.prompts import PromptMaker
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.vision.traces import TOKENS
-from mlx_server.workers.sequence import Sequence
 
 TEXT = "One, two, three, four, five, six, seven, eight, nine, ten."
 SIZES = ((96, 64), (64, 112))

@@ -7,10 +7,10 @@ from shapes.draw import draw_scene
 from support.engines import GREEDY, SEEDED, Player
 from support.sight import Sight, conversations, said
 
-from mlx_server.schemas.generation import Grammar, Limits, Sampling
-from mlx_server.workers.engine.admission import Admission, footprint
+from mlx_server.schemas.internal.generation import Grammar, Limits, Sampling
+from mlx_server.workers.engine.decode.admission import Admission, footprint
+from mlx_server.workers.engine.sequence import Broken, Key, Token
 from mlx_server.workers.engine.vision.text_model import TextModel
-from mlx_server.workers.sequence import Broken, Key, Token
 
 pytestmark = pytest.mark.model
 

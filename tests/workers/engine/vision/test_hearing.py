@@ -13,11 +13,11 @@ from support.sight import Sight, heard, said
 from support.sounds import wav
 from support.vision_models import make_vision_model
 
-from mlx_server.schemas.generation import Message
-from mlx_server.workers.engine.prefix_store import PrefixStore
+from mlx_server.schemas.internal.generation import Message
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.vision.traces import REPORTED, TOKENS, difference, trace_alone
 from mlx_server.workers.engine.vision.trial import play
-from mlx_server.workers.sequence import Sequence
 
 # mlx-vlm's own settings for the processor's filters are beside the point.
 pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore:At least one mel filter")]

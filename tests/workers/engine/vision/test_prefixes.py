@@ -7,9 +7,9 @@ from shapes.draw import draw_scene
 from support.engines import Player
 from support.sight import Sight, said
 
-from mlx_server.workers.engine.prefix_store import LEAST, PrefixStore
+from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.vision.features import forget, remember
-from mlx_server.workers.sequence import Sequence
 
 pytestmark = pytest.mark.model
 

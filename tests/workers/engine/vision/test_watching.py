@@ -11,13 +11,13 @@ from support.engines import Player
 from support.films import film_file
 from support.sight import Sight, said
 
-from mlx_server.schemas.generation import Media, Message
-from mlx_server.workers.engine.prefix_store import PrefixStore
+from mlx_server.schemas.internal.generation import Media, Message
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import forget, remember
 from mlx_server.workers.engine.vision.traces import REPORTED, TOKENS, difference, trace_alone
 from mlx_server.workers.engine.vision.trial import play
-from mlx_server.workers.sequence import Sequence
 
 pytestmark = pytest.mark.model
 

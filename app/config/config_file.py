@@ -1,0 +1,200 @@
+"""`--config`: a TOML file with the server's settings and a table for each model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mlx_server.app.config.names import NAME_RULE, index, is_name
+from mlx_server.app.config.settings import ORIGIN, ModelSettings, ModelType, Settings
+from mlx_server.schemas.parsing.parse import explain
+from mlx_server.workers.folders.model_path import ModelPathError, local_path
+
+MAX_BYTES = 1 << 20
+SECONDS_A_MINUTE = 60.0
+PATHS = ("adapter_path", "adapter_dir", "chat_template_file")
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=10_000_000)]
+Minutes = Annotated[float, Meta(ge=0, le=10_000_000)]
+
+
+class ConfigError(Exception):
+    """Raised when the file can't be used; the message names it, the key and what is allowed, in one line."""
+
+
+class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One model. What is not there is as the command line says. Relative paths are relative to the file's folder."""
+
+    path: str
+    name: str | None = None
+    type: ModelType | None = None
+    aliases: tuple[str, ...] = ()
+    max_concurrency: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    queue_size: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    queue_timeout: Seconds | None = None
+    request_timeout: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
+    pinned: bool | None = None
+    idle_timeout: Minutes | None = None
+    replicas: Annotated[int, Meta(ge=1, le=64)] | None = None
+    default_max_tokens: Count | None = None
+    context_length: Annotated[int, Meta(ge=16)] | None = None
+    prefill_step_size: Annotated[int, Meta(ge=16, le=65536)] | None = None
+    chat_template_file: str | None = None
+    chat_template_args: dict[str, Any] | None = None
+    use_default_chat_template: bool | None = None
+    adapter_path: str | None = None
+    adapter_dir: str | None = None
+    draft_model: str | None = None
+    num_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
+
+
+class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
+    """The server. What the command line says wins."""
+
+    host: str | None = None
+    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+    models_dir: str | None = None
+    max_models: Count | None = None
+    memory_limit: str | Annotated[float, Meta(gt=0)] | None = None
+    idle_timeout: Minutes | None = None
+    keepalive: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
+    auto_load: bool | None = None
+    auto_download: bool | None = None
+    accelerator_lease: Literal["auto", "on", "off"] | None = None
+    cors_origins: tuple[Annotated[str, Meta(pattern=ORIGIN)], ...] | None = None
+
+
+class ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The whole file: models in `[[model]]` tables, or in tables `[models.NAME]`."""
+
+    server: ServerTable = msgspec.field(default_factory=ServerTable)
+    model: list[ModelTable] = []
+    models: dict[str, ModelTable] = {}
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {"server": ServerTable, "model": ModelTable, "models": ModelTable}
+
+
+def read_config(path: Path) -> ConfigFile:
+    """The file, checked. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror or error}") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path} is larger than 1 MiB.")
+    try:
+        raw = msgspec.toml.decode(content)
+        check_keys(raw)
+        return msgspec.convert(raw, ConfigFile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, ConfigFile)[0]}") from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def check_keys(raw: dict[str, Any]) -> None:
+    """Raises ValueError for a key that nobody knows: it names the key, and those that are allowed."""
+    check_table(raw, ConfigFile, "the file")
+    for name, type_ in TABLES.items():
+        found = raw.get(name, {})
+        tables = [found] if name == "server" else list(found.values()) if isinstance(found, dict) else found
+        for table in tables if isinstance(tables, list) else []:
+            check_table(table, type_, f"[{name}]")
+
+
+def check_table(table: object, type_: type[msgspec.Struct], where: str) -> None:
+    """One table's keys."""
+    allowed = [field.encode_name for field in msgspec.structs.fields(type_)]
+    for key in table if isinstance(table, dict) else ():
+        if key not in allowed:
+            raise ValueError(f"`{key}` in {where} is not known; allowed are {', '.join(allowed)}.")
+
+
+def models_of(config: ConfigFile, path: Path, defaults: ModelSettings) -> tuple[ModelSettings, ...]:
+    """The models, in the order of the file. Raises ConfigError."""
+    tables = [(table.name, table) for table in config.model]
+    tables += [(table.name or name, table) for name, table in config.models.items()]
+    try:
+        models = tuple(model_of(name, table, path.parent, defaults) for name, table in tables)
+        index(models)
+    except (ValueError, ModelPathError, OSError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return models
+
+
+def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelSettings) -> ModelSettings:
+    """One model. Raises ValueError, ModelPathError or OSError."""
+    for one in (*((name,) if name else ()), *table.aliases):
+        if not is_name(one):
+            raise ValueError(f"{one[:128]!r} can't be a model's name; allowed are {NAME_RULE}.")
+    given: dict[str, Any] = {
+        key: value
+        for key in table.__struct_fields__
+        if (value := getattr(table, key)) is not None and key not in ("path", "name", *PATHS)
+    }
+    if "queue_timeout" in given:
+        given["queue_timeout_s"] = given.pop("queue_timeout")
+    if "request_timeout" in given:
+        given["request_timeout_s"] = given.pop("request_timeout") or None
+    if "idle_timeout" in given:
+        given["idle_timeout_s"] = given.pop("idle_timeout") * SECONDS_A_MINUTE
+    for key in ("adapter_path", "adapter_dir"):
+        if (value := getattr(table, key)) is not None:
+            given[key] = folder_at(folder, value, key)
+    if table.chat_template_file is not None:
+        given["chat_template"] = (folder / table.chat_template_file).read_text(encoding="utf-8")
+    near = folder / table.path
+    model_path = str(plain(near)) if near.exists() else table.path
+    if table.type != "scripted":
+        local_path(model_path)
+    return replace(defaults, path=model_path, name=name, **given)
+
+
+def plain(path: Path) -> Path:
+    """The same place, absolute and without `..`. A link keeps its own name, after which its model is called."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def folder_at(folder: Path, value: str, key: str) -> Path:
+    """A folder that must be there. Raises ValueError."""
+    path = folder / Path(value).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"`{key}`: {value} is no folder.")
+    return path
+
+
+def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozenset[str]) -> Settings:
+    """The server's settings; those of the fields that the command line has `given` win. Raises ConfigError."""
+    from mlx_server.app.config.memory_limit import parse_memory_limit
+
+    server = config.server
+    found: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "models_dir": None if server.models_dir is None else path.parent / Path(server.models_dir).expanduser(),
+        "max_models": server.max_models,
+        "idle_timeout_s": None if server.idle_timeout is None else server.idle_timeout * SECONDS_A_MINUTE,
+        "keepalive_s": server.keepalive,
+        "auto_load": server.auto_load,
+        "auto_download": server.auto_download,
+        "lease": server.accelerator_lease,
+        "cors_origins": server.cors_origins,
+    }
+    if server.memory_limit is not None:
+        try:
+            found["memory_limit_bytes"] = parse_memory_limit(str(server.memory_limit))
+        except ValueError as error:
+            raise ConfigError(f"{path}: `memory_limit` {error}") from None
+    return replace(settings, **{key: value for key, value in found.items() if value is not None and key not in given})

@@ -1,0 +1,337 @@
+"""A model that is served: its settings, its queue, what is known of it, and the workers that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
+from mlx_server.app.deployment.asking import Asking
+from mlx_server.app.deployment.load_spec import load_of
+from mlx_server.app.deployment.loop_timers import LoopTimers
+from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState, move
+from mlx_server.app.deployment.observer import Observer
+from mlx_server.app.deployment.performance import Tuning
+from mlx_server.app.deployment.replica import Replica
+from mlx_server.app.deployment.sampling_defaults import SamplingDefaults
+from mlx_server.app.deployment.variants import Variants
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.schemas.internal.generation import GenerationRequest, Sampling, in_force
+from mlx_server.schemas.internal.messages import FailureKind, Load, Loading, ModelFacts
+from mlx_server.workers.parent.supervisor import WorkerState
+
+SHUTTING_DOWN = "The server is shutting down and takes no new requests."
+CUT_SHORT = "The server is shutting down, and ended this request before it was complete."
+
+CANNOT_BE_SERVED = "The model can't be served"
+
+Changed = Callable[["Deployment", ModelState], None]
+"""Told of a deployment that has moved, and the state that it was in; also, without a move, while it loads."""
+
+
+class StartFailed(Exception):  # noqa: N818 - named for the fact
+    """Raised when no worker could be started; the message is one line."""
+
+
+class Deployment:
+    """One queue, and behind it, while the model is loaded, as many workers as the settings say.
+
+    Requests wait in the queue while there are no workers, each until its own deadline. Times are UTC. Whoever calls
+    `load` and `unload` sees to it that one ends before the other begins. `before`: whose place it
+    takes, with its statistics.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        model_type: ModelType,
+        server: Settings,
+        observer: Observer | None = None,
+        changed: Changed | None = None,
+        tuning: Tuning | None = None,
+        before: Deployment | None = None,
+    ) -> None:
+        self.name = settings.public_name
+        self.settings = settings
+        self.type = model_type
+        self.variants = Variants(settings)
+        self.sampling = SamplingDefaults(settings)
+        self.created = int(time.time())
+        self.facts: ModelFacts | None = None
+        self.fingerprint: str | None = None
+        """Stays the same while the same seed gives the same answer."""
+        self.cpu_dtype = settings.cpu_dtype
+        """How its next workers hold weights on a CPU."""
+        self.prefix_most: int | None = None
+        """What was granted for its next workers' kept prompts, where they take what memory allows; None: no limit."""
+        self.state = ModelState.UNLOADED
+        self.awaited = False
+        """A load has been asked for, and has not come to its end."""
+        self.loading_now: Loading | None = None
+        """How far a load is."""
+        self.error_message: str | None = None
+        """Why it failed, until it is loaded."""
+        self.loaded_at: datetime | None = None
+        self.load_seconds: float | None = None
+        self.last_used_at: datetime | None = None
+        self.use_count = 0
+        self.replicas: list[Replica] = []
+        self.loaded_as: Load | None = None
+        """What its workers were told."""
+        self._restarts_before = 0
+        self._successor: Deployment | None = None
+        if before is not None:
+            before._successor = self
+            self.use_count = before.use_count
+            self.last_used_at = before.last_used_at
+            self._restarts_before = before.restarts
+        self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
+        self._tuning = tuning or Tuning()
+        self._server = server
+        self._observer = observer
+        self._changed = changed
+        rows = settings.rows(model_type)
+        self.queue: Dispatcher = Dispatcher(
+            LoopTimers(),
+            queue_size=settings.queue_size,
+            concurrency=rows,
+            timeout_s=settings.queue_timeout_s,
+            limit_s=settings.request_timeout_s,
+            statistics=before.queue.statistics if before else None,
+        )
+        self.asking = Asking(limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s)
+        self._running: asyncio.Future[list[None]] | None = None
+        self._settled = asyncio.Event()  # a load has come to its end
+
+    # --- what readers ask ---
+
+    @property
+    def current(self) -> Deployment:
+        """The one that serves its model now: itself, until another takes its place."""
+        return self if self._successor is None else self._successor.current
+
+    @property
+    def ready(self) -> bool:
+        """A worker takes work, and so does the queue."""
+        return self.state is ModelState.LOADED and not self.queue.closed
+
+    @property
+    def status(self) -> str:
+        """In a word: `ready`, `stopping` once no work is taken, else the state."""
+        if self.queue.closed and self.state is not ModelState.FAILED:
+            return "stopping"
+        if self.awaited and self.state in (ModelState.UNLOADED, ModelState.FAILED):
+            return ModelState.LOADING.value
+        return "ready" if self.state is ModelState.LOADED else self.state.value
+
+    @property
+    def worker_states(self) -> dict[str, int]:
+        """How many workers are in which state, of those that any is in."""
+        return dict(Counter(replica.state.value for replica in self.replicas))
+
+    @property
+    def restarts(self) -> int:
+        """Times that a worker was started again."""
+        return self._restarts_before + sum(replica.worker.restarts for replica in self.replicas)
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes."""
+        return [pid for replica in self.replicas if (pid := replica.worker.pid) is not None]
+
+    @property
+    def busy(self) -> bool:
+        """Requests or questions live."""
+        return bool(self.queue.live) or not self.asking.idle.is_set()
+
+    def memory_bytes(self) -> int:
+        """What the workers occupy together, 0 without any. Takes milliseconds: not for each request."""
+        return sum(replica.memory_bytes() for replica in self.replicas)
+
+    def loads_as(self) -> Load:
+        """What its workers would be told now."""
+        spec = load_of(self.settings, self.type, self._server, self._tuning)
+        return replace(spec, cpu_dtype=self.cpu_dtype, prefix_most=self.prefix_most)
+
+    def retune(self) -> None:
+        """The tuning has changed: use as many rows as it says; the rest waits for the next load."""
+        for replica in self.replicas:
+            replica.retune()
+
+    def settle(self, request: GenerationRequest) -> GenerationRequest:
+        """A request as it will be served: its variant, its sampling. Raises InvalidRequest."""
+        return self.sampling.fill(self.variants.settle(request))
+
+    def sampling_in_force(self, given: Sampling) -> Sampling | None:
+        """How a request that asks for `given` is sampled; None while its model is not known."""
+        return in_force(self.sampling.filled(given), self.facts.sampling) if self.facts is not None else None
+
+    def used(self) -> None:
+        """A request has named it."""
+        self.use_count += 1
+        self.last_used_at = datetime.now(UTC)
+
+    # --- life ---
+
+    async def load(self) -> None:
+        """Start the workers, and wait until the first takes work. Raises StartFailed; the queue stays as it is."""
+        started = time.monotonic()
+        await self._end_workers()  # those that were given up
+        self.facts = None
+        self._settled.clear()
+        self._move(ModelState.LOADING)
+        spec = self.loaded_as = self.loads_as()
+        self.replicas = [
+            Replica(spec, self, self.queue, self.asking, self._server.patience, self._server.log_level)
+            for _ in range(self.settings.replicas)
+        ]
+        self._running = asyncio.gather(*(replica.run() for replica in self.replicas))
+        try:
+            await self._settled.wait()
+        except asyncio.CancelledError:
+            await self._end_workers()
+            self._move(ModelState.UNLOADING)
+            self._move(ModelState.UNLOADED)
+            raise
+        if self.state is ModelState.FAILED:
+            raise StartFailed(self.error_message or "")
+        self.load_seconds = time.monotonic() - started
+
+    async def unload(self, *, force: bool) -> None:
+        """End the workers, after what runs, or at once with `force`. What waits for rows goes on waiting."""
+        if self.state is ModelState.UNLOADED:
+            return
+        if self.state is ModelState.FAILED:
+            await self._end_workers()
+            self._move(ModelState.UNLOADED)
+            return
+        if self.state is not ModelState.UNLOADING:  # one that was broken off is gone on with
+            self._move(ModelState.UNLOADING)
+        if not force:
+            await asyncio.gather(*(replica.drained() for replica in self.replicas))
+        await self._end_workers()
+        self._move(ModelState.UNLOADED)
+
+    def fail(self, message: str, kind: FailureKind = FailureKind.UNAVAILABLE) -> None:
+        """It can't be served: remember why, and say so to all that live."""
+        self.error_message = message
+        self._move(ModelState.FAILED)
+        reason = f"{CANNOT_BE_SERVED}: {message}" if kind is FailureKind.UNAVAILABLE else message
+        self.refuse_waiting(kind, reason)
+
+    def refuse_waiting(self, kind: FailureKind, message: str) -> None:
+        """End all requests that live, and go on taking others."""
+        self.queue.fail_waiting(kind, message)
+        self.asking.fail_waiting(kind, message)
+
+    async def drain(self) -> None:
+        """Take no more work, end what waits, give what runs its drain time, then end that too."""
+        self._close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._server.drain_timeout_s):
+                await self.queue.idle.wait()
+                await self.asking.idle.wait()
+        self.abort()
+
+    def retire(self) -> None:
+        """The model is not served any more: take no more work, and end what waits."""
+        self._ending = FailureKind.UNAVAILABLE, f"Model {self.name!r} is not served any more."
+        self._close()
+
+    def abort(self) -> None:
+        """Take no more work, and end what lives. Idempotent."""
+        self._close()
+        kind, message = self._ending
+        self.refuse_waiting(kind, CUT_SHORT if kind is FailureKind.SHUTTING_DOWN else message)
+
+    async def stop(self) -> None:
+        """End everything that lives and the worker processes. Idempotent; the last that is called."""
+        self.abort()
+        await self._end_workers()
+        if self.state in HAS_WORKERS:
+            if self.state is not ModelState.UNLOADING:
+                self._move(ModelState.UNLOADING)
+            self._move(ModelState.UNLOADED)
+
+    def _close(self) -> None:
+        self.queue.close(*self._ending)
+        self.asking.close(*self._ending)
+
+    async def _end_workers(self) -> None:
+        """No process is left after this, even if whoever calls is cancelled."""
+        replicas, self.replicas = self.replicas, []
+        self._restarts_before += sum(replica.worker.restarts for replica in replicas)
+        running, self._running = self._running, None
+        ending = asyncio.gather(*(replica.stop() for replica in replicas), *([running] if running else ()))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            raise
+
+    def _move(self, state: ModelState) -> None:
+        before, self.state = self.state, move(self.state, state)
+        if state is not ModelState.LOADING:
+            self.loading_now = None
+        if state is ModelState.LOADED:
+            self.loaded_at = datetime.now(UTC)
+            self.error_message = None
+        elif state not in HAS_WORKERS:
+            self.loaded_at = None
+        if before is ModelState.LOADING:
+            self._settled.set()
+            self._show(lambda observer: observer.ended())
+        self._tell(before)
+
+    def _tell(self, before: ModelState) -> None:
+        if self._changed is not None:
+            self._changed(self, before)
+
+    def _show(self, show: Callable[[Observer], None]) -> None:
+        if self._observer is not None:
+            with contextlib.suppress(OSError):  # a display that can't be written to is no reason to stop
+                show(self._observer)
+
+    # --- what the replicas say ---
+
+    def rows_of(self, granted: int) -> int:
+        """Part of the replicas' owner."""
+        return self._tuning.rows(granted)
+
+    def loading(self, replica: Replica, loading: Loading) -> None:
+        """Part of the replicas' owner: the first that loads is shown, unless another takes work."""
+        first = next((other for other in self.replicas if other.state is WorkerState.LOADING), None)
+        if replica is first and not self._any_ready():
+            self.loading_now = loading
+            self._show(lambda observer: observer.loading(loading))
+            self._tell(self.state)
+
+    def ready_with(self, replica: Replica, facts: ModelFacts) -> None:
+        """Part of the replicas' owner."""
+        self.facts = facts
+        self.fingerprint = f"fp_{facts.fingerprint}"
+        if self.state in (ModelState.LOADING, ModelState.RESTARTING):
+            self._move(ModelState.LOADED)
+            self._show(lambda observer: observer.ready(facts))
+
+    def lost(self, replica: Replica) -> None:
+        """Part of the replicas' owner: with the last that took work, the model is being started again."""
+        if self.state is ModelState.LOADED and not self._any_ready():
+            self._move(ModelState.RESTARTING)
+
+    def given_up(self, replica: Replica, message: str) -> None:
+        """Part of the replicas' owner: the others go on; with the last, the model can't be served."""
+        if all(other.state is WorkerState.FAILED for other in self.replicas) and self.state in HAS_WORKERS:
+            if self.state is not ModelState.UNLOADING:
+                self.fail(message)
+        elif self.state is ModelState.LOADED and not self._any_ready():
+            self._move(ModelState.RESTARTING)
+
+    def _any_ready(self) -> bool:
+        return any(replica.state is WorkerState.READY for replica in self.replicas)

@@ -1,0 +1,34 @@
+"""What processes really occupy."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+from mlx_server.schemas.internal.messages import MlxMemory
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and of all that descend from it; 0 for one that is gone.
+
+    Looks at every process of the machine to find the descendants: milliseconds, so not for each request.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return sum(_own_bytes(one) for one in (process, *process.children(recursive=True)))
+    return 0
+
+
+def occupied_bytes(resident: int, mlx: MlxMemory | None) -> int:
+    """What a worker takes of the machine's memory: what is resident, or MLX's arrays where they are more.
+
+    What a GPU on Metal holds does not all count as the process's own.
+    """
+    return max(resident, mlx.active if mlx is not None and mlx.unified else 0)
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return int(process.memory_info().rss)
+    return 0

@@ -1,0 +1,129 @@
+"""One worker of a deployment, and its place in the deployment's queue."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from mlx_server.app.deployment.asking import Answer, Asking
+from mlx_server.app.deployment.process_memory import occupied_bytes, resident_bytes
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.lane import Lane
+from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
+from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor, WorkerState
+
+log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """Who has the replicas and wants to know how they fare."""
+
+    def rows_of(self, granted: int) -> int:
+        """How many of the rows that a worker grants are used."""
+
+    def loading(self, replica: Replica, loading: Loading) -> None:
+        """A worker's start goes on."""
+
+    def ready_with(self, replica: Replica, facts: ModelFacts) -> None:
+        """A worker takes work."""
+
+    def lost(self, replica: Replica) -> None:
+        """A worker is gone, and will be started again."""
+
+    def given_up(self, replica: Replica, message: str) -> None:
+        """A worker is gone for good, and out of the queue."""
+
+
+class Replica:
+    """Joins a worker and its lane: the queue's work goes to the worker, the worker's events to the queue."""
+
+    def __init__(
+        self, spec: Load, owner: Owner, queue: Dispatcher, asking: Asking, patience: Patience, log_level: str
+    ) -> None:
+        self._owner = owner
+        self._queue = queue
+        self._asking = asking
+        self.worker = Supervisor(spec, self, patience, log_level=log_level)
+        self._lane: Lane | None = queue.add_lane(self.worker)
+        self._granted = 0
+
+    @property
+    def state(self) -> WorkerState:
+        """What the worker is doing."""
+        return self.worker.state
+
+    def memory_bytes(self) -> int:
+        """What its process and those that it started occupy; 0 while there is none."""
+        pid = self.worker.pid
+        return 0 if pid is None else occupied_bytes(resident_bytes(pid), self.worker.memory)
+
+    async def run(self) -> None:
+        """Keep the worker alive until it is stopped or given up; its owner is told of the latter."""
+        try:
+            await self.worker.run()
+        except StartError as error:
+            self.given_up(str(error))
+        except Exception as error:
+            log.exception("the worker's supervisor failed")
+            self.worker.state = WorkerState.FAILED
+            self.given_up(f"{type(error).__name__}: {error}")
+
+    def retune(self) -> None:
+        """Use as many rows as its owner wants now; those that run more go on to their ends."""
+        if self._lane is not None and self._lane.credits:
+            self._queue.worker_ready(self._lane, self._owner.rows_of(self._granted))
+
+    async def drained(self) -> None:
+        """Take no new work; returns once nothing runs any more."""
+        if self._lane is not None:
+            await self._queue.drain_lane(self._lane)
+
+    async def stop(self, message: str = "The model was unloaded.") -> None:
+        """Leave the queue and end the worker process; `run` returns then. What no client has seen starts over."""
+        self._leave(message)
+        self._asking.worker_left(self.worker)
+        await self.worker.stop()
+
+    # --- what the worker says ---
+
+    def loading(self, loading: Loading) -> None:
+        """Part of the worker's listener."""
+        self._owner.loading(self, loading)
+
+    def ready_with(self, facts: ModelFacts) -> None:
+        """Part of the worker's listener."""
+        if self._lane is not None:
+            self._owner.ready_with(self, facts)
+            self._granted = facts.rows
+            self._queue.worker_ready(self._lane, self._owner.rows_of(facts.rows))
+            self._asking.worker_ready(self.worker)
+
+    def deliver(self, events: list[StepEvent]) -> None:
+        """Part of the worker's listener."""
+        if self._lane is not None:
+            self._queue.deliver(self._lane, events)
+
+    def answered(self, number: int, answer: Answer | NoAnswer) -> None:
+        """Part of the worker's listener."""
+        self._asking.answered(number, answer)
+
+    def lost(self, message: str) -> None:
+        """Part of the worker's listener."""
+        self._vacate(message)
+        self._owner.lost(self)
+
+    def given_up(self, message: str) -> None:
+        """Part of the worker's listener."""
+        self._vacate(message)
+        self._leave(message)
+        self._owner.given_up(self, message)
+
+    def _vacate(self, message: str) -> None:
+        if self._lane is not None:
+            self._queue.worker_lost(self._lane, message)
+        self._asking.worker_lost(self.worker, message)
+
+    def _leave(self, message: str) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            self._queue.remove_lane(lane, message)

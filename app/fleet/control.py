@@ -1,0 +1,37 @@
+"""What an operator may ask of the running server: to stop, and to read its configuration again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from mlx_server.app.config.settings import Settings
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.fleet.reload import ReloadReport
+
+
+class Control:
+    """Whoever runs the application says how it is stopped and where it listens; embedded, it can do neither."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self.stop: Callable[[], None] | None = None
+        """Begins the end; returns at once."""
+        self.listen: Callable[[Settings], Awaitable[str | None]] | None = None
+        """Listens where the settings say, and no longer elsewhere; returns why it can't."""
+
+    def shutdown(self) -> bool:
+        """Drain and end the server; False if whoever embeds it has to do that."""
+        if self.stop is None:
+            return False
+        self.stop()
+        return True
+
+    async def restart(self, *, host: str | None = None, port: int | None = None) -> ReloadReport:
+        """Read the configuration again, without dropping what runs, and listen at its address or the one given.
+
+        The new address is listened on before the old one is given up; open connections go on.
+        """
+        report = await self._fleet.reload(host=host, port=port)
+        if self.listen is not None and report.error is None and (problem := await self.listen(self._fleet.settings)):
+            return report.failed(problem)
+        return report

@@ -1,0 +1,65 @@
+"""When a stream shows that it lives though nothing of its answer is there, and what it tells then."""
+
+from __future__ import annotations
+
+import time
+
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.ticket import Ticket, TicketState
+from mlx_server.schemas.internal.generation import GenerationRequest
+from mlx_server.schemas.internal.progress import PromptProgress
+
+PROGRESS_S = 1.0
+"""How often it is looked for progress that a client wants to know."""
+
+EARLY_S = 0.01
+"""Timers may go off a little too soon: an event loop's clock has milliseconds."""
+
+
+class SignsOfLife:
+    """Of one stream. A sign is due after `keepalive_s` seconds of silence (0: never), and when there is progress to
+    tell."""
+
+    def __init__(self, queue: Dispatcher, ticket: Ticket, keepalive_s: float) -> None:
+        self._queue = queue
+        self._ticket = ticket
+        self._keepalive_s = keepalive_s
+        self._wanted = isinstance(ticket.request, GenerationRequest) and ticket.request.progress
+        self._told: PromptProgress | None = None
+        self._said_at = time.monotonic()
+
+    @property
+    def interval_s(self) -> float | None:
+        """How long to wait before a sign may be due; None: none ever is."""
+        if not self._wanted:
+            return self._keepalive_s or None
+        return min(self._keepalive_s or PROGRESS_S, PROGRESS_S)
+
+    @property
+    def silent(self) -> bool:
+        """Nothing has been said for so long that something should be."""
+        return bool(self._keepalive_s) and time.monotonic() - self._said_at >= self._keepalive_s - EARLY_S
+
+    def said(self) -> None:
+        """Something has been sent."""
+        self._said_at = time.monotonic()
+
+    def news(self) -> PromptProgress | None:
+        """The progress that has not been told yet; None too if nobody wants it."""
+        progress = progress_of(self._queue, self._ticket) if self._wanted else None
+        if progress == self._told:
+            return None
+        self._told = progress
+        return progress
+
+
+def progress_of(queue: Dispatcher, ticket: Ticket) -> PromptProgress:
+    """How far a request's prompt is."""
+    prepared, progress = ticket.prepared, ticket.progress
+    waits = ticket.state is TicketState.WAITING
+    return PromptProgress(
+        "queued" if waits else "prefill",
+        queue.place(ticket) if waits else None,
+        prepared.prompt_tokens if prepared else None,
+        progress.tokens if progress else 0,
+    )

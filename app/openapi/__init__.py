@@ -1,0 +1,1 @@
+"""The OpenAPI document, generated from routes, types and a line for each route."""

@@ -1,0 +1,179 @@
+"""What each route takes and answers, for the OpenAPI document: one line for each route of `server.py`.
+
+A method that differs from the others of its path has a line of its own: `"DELETE /v1/…"`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlx_server.app.http.responder import DROPPED
+from mlx_server.app.http.unkept import HEADER as UNKEPT
+from mlx_server.app.openapi.doc import ASKS, GENERATES, LOOKS_UP, Doc
+from mlx_server.app.openapi.impetus_documentation import IMPETUS
+from mlx_server.app.openapi.mlx_gui_documentation import MANAGING, NAME
+from mlx_server.schemas import cache, operations, scores, tokens
+from mlx_server.schemas.anthropic import anthropic, anthropic_answer
+from mlx_server.schemas.internal.errors import AnthropicErrorBody
+from mlx_server.schemas.mlx_gui import managed_models, system
+from mlx_server.schemas.openai import openai_conversations as conversations
+from mlx_server.schemas.openai import openai_embeddings
+from mlx_server.schemas.openai import openai_responses_answer as responses
+from mlx_server.schemas.openai import openai_responses_compact as compact
+from mlx_server.schemas.openai.openai_chat import ChatChunk, ChatCompletion, ChatRequest
+from mlx_server.schemas.openai.openai_completions import Completion, CompletionRequest
+from mlx_server.schemas.openai.openai_responses import ResponsesRequest
+from mlx_server.schemas.openai.openai_responses_events import Event
+from mlx_server.schemas.openai.openai_responses_items import Item, ItemList
+
+RESPONSE = {"id": "The response's id."}
+CONVERSATION = {"id": "The conversation's id."}
+CONVERSATION_ITEM = {**CONVERSATION, "item": "The item's id."}
+KEEPS = (400, 404, 413, 500)
+PAGE = {
+    "limit": "At most so many items, 1 to 100 (20).",
+    "order": "`desc`, the newest first, or `asc`.",
+    "after": "The id of the item before the first one.",
+}
+FOLLOW = {
+    "stream": "`true` gives the events of a response that is made in the background.",
+    "starting_after": "The number of the last event that is known.",
+}
+DONE = ("[DONE]",)
+QUESTION = "What is the capital of France?"
+ASKED = [{"role": "user", "content": QUESTION}]
+METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the answer."}
+
+DOCS: dict[str, Doc] = {
+    **IMPETUS,
+    "/health": Doc("Whether the model is served or will be", operations.Health, also={503: operations.Health}),
+    "/health/live": Doc("Whether the front end lives", operations.Live),
+    "/health/ready": Doc("Whether a worker takes work", operations.Readiness, also={503: operations.Readiness}),
+    "/metrics": Doc("Metrics for Prometheus", media="text/plain"),
+    "/openapi.json": Doc("This document", dict[str, Any]),
+    "/docs": Doc("This document, for people", media="text/html"),
+    "/docs/assets/{name}": Doc("A file of that page", media="*/*", errors=LOOKS_UP, path={"name": "The file's name."}),
+    "/": Doc("What answers here; browsers are sent to `/docs`", system.Root, also={307: None}),
+    "/v1/models": Doc("All models that may be named", managed_models.AllModels),
+    "/v1/models/{name}": Doc("One model", managed_models.ModelDetails, errors=LOOKS_UP, path=NAME),
+    **MANAGING,
+    "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
+    "/v1/chat/completions": Doc(
+        "Chat",
+        ChatCompletion,
+        ChatRequest,
+        ChatChunk,
+        GENERATES,
+        DONE,
+        headers=METRICS,
+        tells=(UNKEPT,),
+        example={"messages": ASKED, "max_tokens": 64},
+    ),
+    "/v1/completions": Doc(
+        "Text completion",
+        Completion,
+        CompletionRequest,
+        Completion,
+        GENERATES,
+        DONE,
+        headers=METRICS,
+        tells=(UNKEPT,),
+        example={"prompt": "The capital of France is", "max_tokens": 16},
+    ),
+    "/v1/embeddings": Doc(
+        "Vectors of texts",
+        openai_embeddings.EmbeddingsAnswer,
+        openai_embeddings.EmbeddingsRequest,
+        errors=GENERATES,
+        example={"input": ["A cat sleeps.", "Rates rose."]},
+    ),
+    "/v1/responses": Doc(
+        "A response",
+        responses.Response,
+        ResponsesRequest,
+        Event,
+        (*GENERATES, 404),
+        tells=(DROPPED, UNKEPT),
+        example={"input": QUESTION, "max_output_tokens": 64},
+    ),
+    "/v1/responses/compact": Doc(
+        "A conversation made shorter",
+        compact.CompactedResponse,
+        compact.CompactRequest,
+        errors=(*GENERATES, 404),
+        tells=(DROPPED, UNKEPT),
+    ),
+    "/v1/responses/input_tokens": Doc(
+        "Tokens of a response's prompt", responses.InputTokens, ResponsesRequest, errors=(*GENERATES, 404)
+    ),
+    "/v1/responses/{id}": Doc(
+        "A kept response", responses.Response, event=Event, errors=ASKS, path=RESPONSE, query=FOLLOW
+    ),
+    "DELETE /v1/responses/{id}": Doc("Forget a response", responses.Deleted, errors=LOOKS_UP, path=RESPONSE),
+    "/v1/responses/{id}/cancel": Doc("End a background response", responses.Response, errors=ASKS, path=RESPONSE),
+    "/v1/responses/{id}/input_items": Doc(
+        "What a response was made of", ItemList, errors=ASKS, path=RESPONSE, query=PAGE
+    ),
+    "/v1/conversations": Doc(
+        "Begin a conversation", conversations.Conversation, conversations.CreateConversation, errors=KEEPS
+    ),
+    "/v1/conversations/{id}": Doc("A conversation", conversations.Conversation, errors=LOOKS_UP, path=CONVERSATION),
+    "POST /v1/conversations/{id}": Doc(
+        "Give it other metadata",
+        conversations.Conversation,
+        conversations.UpdateConversation,
+        errors=KEEPS,
+        path=CONVERSATION,
+    ),
+    "DELETE /v1/conversations/{id}": Doc(
+        "Forget a conversation", conversations.ConversationDeleted, errors=LOOKS_UP, path=CONVERSATION
+    ),
+    "/v1/conversations/{id}/items": Doc("Its items", ItemList, errors=ASKS, path=CONVERSATION, query=PAGE),
+    "POST /v1/conversations/{id}/items": Doc(
+        "Add items", ItemList, conversations.AddItems, errors=KEEPS, path=CONVERSATION
+    ),
+    "/v1/conversations/{id}/items/{item}": Doc("One item", Item, errors=ASKS, path=CONVERSATION_ITEM),
+    "DELETE /v1/conversations/{id}/items/{item}": Doc(
+        "Take an item out", conversations.Conversation, errors=ASKS, path=CONVERSATION_ITEM
+    ),
+    "/v1/messages": Doc(
+        "Anthropic's messages",
+        anthropic_answer.AssistantMessage,
+        anthropic.MessagesRequest,
+        anthropic_answer.StreamEvent,
+        GENERATES,
+        tells=(UNKEPT,),
+        error=AnthropicErrorBody,
+        example={"model": "any", "messages": ASKED, "max_tokens": 64},
+    ),
+    "/v1/messages/count_tokens": Doc(
+        "Tokens of a prompt of messages",
+        anthropic.TokenCount,
+        anthropic.CountRequest,
+        errors=GENERATES,
+        error=AnthropicErrorBody,
+    ),
+}
+DOCS["/v1/cache/explain"] = Doc(
+    "What is kept of a prompt, and where it differs", cache.Explanation, cache.ExplainRequest, errors=GENERATES
+)
+for _path in ("/tokenize", "/v1/tokenize"):
+    DOCS[_path] = Doc(
+        "Tokens of a text",
+        tokens.TokenizeAnswer,
+        tokens.TokenizeRequest,
+        errors=GENERATES,
+        example={"prompt": QUESTION},
+    )
+for _path in ("/detokenize", "/v1/detokenize"):
+    DOCS[_path] = Doc("Text of tokens", tokens.DetokenizeAnswer, tokens.DetokenizeRequest, errors=GENERATES)
+for _path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+    DOCS[_path] = Doc(
+        "Documents by relevance",
+        scores.RerankAnswer,
+        scores.RerankRequest,
+        errors=GENERATES,
+        example={"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]},
+    )
+for _path in ("/score", "/v1/score"):
+    DOCS[_path] = Doc("Relevance of pairs of texts", scores.ScoresAnswer, scores.ScoresRequest, errors=GENERATES)

@@ -1,0 +1,215 @@
+"""The OpenAPI document (3.1): generated from the routes, their documentation and the msgspec types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from mlx_server.app import __version__
+from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
+from mlx_server.app.http.responder import DROPPED
+from mlx_server.app.http.unkept import HEADER as UNKEPT
+from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
+from mlx_server.app.openapi.doc import Doc
+from mlx_server.app.openapi.documentation import DOCS
+
+SCHEMAS = "#/components/schemas/{name}"
+JSON = "application/json"
+EVENTS = "text/event-stream"
+ALWAYS = (401,)
+
+MEANINGS = {
+    400: "The request can't be served as it is; `param` names the field.",
+    401: "A key is configured, and this is not it.",
+    413: "The body is larger than the server's limit.",
+    403: "Only the operator may do that, or the hub gives no access to that model.",
+    429: "The queue is full, or a limit reached: come again after `Retry-After` seconds.",
+    500: "The server failed on this request.",
+    502: "The worker died, and the request could not be replayed.",
+    503: "The server is stopping, its model was given up, or the hub can't be reached.",
+    504: "The request took longer than the server's limit.",
+}
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-Id": {"description": "The client's own, if it sent a plain one.", "schema": {"type": "string"}},
+    "X-Ignored-Fields": {"description": "The fields of the body that changed nothing.", "schema": {"type": "string"}},
+    DROPPED: {
+        "description": "How many old messages were left out.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    UNKEPT: {"description": "The prompt can't be kept for the next turn.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
+    "X-Should-Retry": {
+        "description": "`false` where the same request would fail again, or cost its work again: SDKs obey it.",
+        "schema": {"const": "false"},
+    },
+}
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+
+
+TAGS: dict[str, tuple[str, ...]] = {
+    "Chat and text": ("/v1/chat", "/v1/completions"),
+    "Responses": ("/v1/responses", "/v1/conversations"),
+    "Anthropic": (ANTHROPIC_ROOT,),
+    "Embeddings and reranking": ("/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"),
+    "Tokens and cache": ("/v1/tokenize", "/tokenize", "/v1/detokenize", "/detokenize", "/v1/cache"),
+    "Models": ("/v1/models", "/v1/discover", "/v1/manager"),
+    "Server": (),
+    "Impetus": ("/api",),
+}
+"""Groups of operations in the order in which they are shown, and the paths that they are at or below."""
+
+REST = "Server"
+
+
+def tag_of(path: str) -> str:
+    """The group of a path."""
+    return next((tag for tag, roots in TAGS.items() if any(below(path, root) for root in roots)), REST)
+
+
+async def openapi(request: Request) -> Response:
+    """`GET /openapi.json`, made when it is first asked for."""
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        made = document(
+            request.app.routes,
+            needs_key=bool(state.settings.api_keys),
+            always=(*ALWAYS, 429) if state.settings.rate_limit else ALWAYS,
+        )
+        state.openapi = msgspec.json.encode(made)
+    return Response(state.openapi, media_type=JSON)
+
+
+def document(
+    routes: Sequence[BaseRoute],
+    docs: Mapping[str, Doc] = DOCS,
+    *,
+    needs_key: bool = False,
+    always: tuple[int, ...] = ALWAYS,
+) -> dict[str, Any]:
+    """The whole document; `always` are refusals that any route may answer with.
+
+    Raises KeyError for a route that is not documented.
+    """
+    items = {path_of(route): docs_of(route, docs) for route in routes if isinstance(route, Route)}
+    types = {type_: None for item in items.values() for doc in item.values() for type_ in types_of(doc)}
+    schemas, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
+    writer = Writer(dict(zip(types, schemas, strict=True)), always)
+    required: list[dict[str, list[str]]] = [{name: []} for name in KEYS]
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "mlx-server", "version": __version__},
+        "paths": {
+            path: {method.lower(): writer.operation(method, path, doc) for method, doc in item.items()}
+            for path, item in sorted(items.items(), key=lambda entry: list(TAGS).index(tag_of(entry[0])))
+        },
+        "tags": [{"name": name} for name in TAGS],
+        "components": {"schemas": components, "headers": HEADERS, "securitySchemes": KEYS},
+        "security": required if needs_key else [{}, *required],
+    }
+
+
+def path_of(route: Route) -> str:
+    """A route's path without the kinds of its parameters, which OpenAPI does not know."""
+    return re.sub(r"{(\w+):\w+}", r"{\1}", route.path)
+
+
+def docs_of(route: Route, docs: Mapping[str, Doc]) -> dict[str, Doc]:
+    """The documentation of each of a route's methods: its own, else the path's. Raises KeyError."""
+    path = path_of(route)
+    return {method: docs.get(f"{method} {path}") or docs[path] for method in sorted(route.methods or ())}
+
+
+def types_of(doc: Doc) -> Iterable[Any]:
+    """All types that a documentation names."""
+    return [type_ for type_ in (doc.request, doc.answer, doc.event, doc.error, *doc.also.values()) if type_ is not None]
+
+
+class Writer:
+    """Writes operations, with a schema for each type."""
+
+    def __init__(self, schemas: Mapping[Any, dict[str, Any]], always: tuple[int, ...]) -> None:
+        self._schemas = schemas
+        self._always = always
+
+    def operation(self, method: str, path: str, doc: Doc) -> dict[str, Any]:
+        """One method of a path."""
+        parameters = [parameter(name, "path", doc.path[name]) for name in re.findall(r"{(\w+)}", path)]
+        parameters += [parameter(name, "query", text) for name, text in doc.query.items()]
+        parameters += [parameter(name, "header", text) for name, text in doc.headers.items()]
+        content = self._json(doc.request)
+        if doc.example is not None:
+            content[JSON]["example"] = doc.example
+        body = {"required": True, "content": content}
+        return {
+            "tags": [tag_of(path)],
+            "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
+            "summary": doc.summary,
+            **({"parameters": parameters} if parameters else {}),
+            **({"requestBody": body} if doc.request is not None else {}),
+            "responses": self._responses(doc, head=method == "HEAD"),
+            **({"security": []} if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) else {}),
+        }
+
+    def _responses(self, doc: Doc, *, head: bool) -> dict[str, Any]:
+        contents = {200: self._content(doc)}
+        contents.update({status: self._json(type_) for status, type_ in doc.also.items()})
+        contents.update({status: self._json(doc.error) for status in (*self._always, *doc.errors)})
+        return {
+            str(status): {
+                "description": MEANINGS.get(status, HTTPStatus(status).phrase),
+                "headers": headers_of(status, doc),
+                **({} if head else {"content": content}),
+            }
+            for status, content in sorted(contents.items())
+        }
+
+    def _content(self, doc: Doc) -> dict[str, Any]:
+        if doc.answer is None:
+            return {doc.media: {"schema": {"type": "string"}}}
+        if doc.event is None:
+            return self._json(doc.answer)
+        return {**self._json(doc.answer), EVENTS: {"schema": self._event(doc)}}
+
+    def _event(self, doc: Doc) -> dict[str, Any]:
+        """One event of a stream: until 3.2 the convention is that the schema of a stream is that of its events."""
+        kinds = [self._schemas[doc.event], self._schemas[doc.error]]
+        data: list[dict[str, Any]] = [
+            {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": kinds}},
+            *({"const": mark} for mark in doc.marks),
+        ]
+        return {
+            "type": "object",
+            "description": "An event, if the request has `stream`.",
+            "properties": {"event": {"type": "string"}, "data": {"anyOf": data}},
+            "required": ["data"],
+        }
+
+    def _json(self, type_: Any) -> dict[str, Any]:
+        return {JSON: {"schema": self._schemas[type_]}} if type_ is not None else {}
+
+
+def parameter(name: str, where: str, text: str) -> dict[str, Any]:
+    """A parameter that is a string."""
+    return {"name": name, "in": where, "required": where == "path", "description": text, "schema": {"type": "string"}}
+
+
+def headers_of(status: int, doc: Doc) -> dict[str, Any]:
+    """The headers of an answer beside those of HTTP."""
+    names = ["X-Request-Id"]
+    if status == 200 and doc.request is not None:
+        names += ["X-Ignored-Fields", *doc.tells]
+    if status in (429, 504):
+        names.append("Retry-After")
+    if status in (409, 502, 504):
+        names.append("X-Should-Retry")
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,0 +1,123 @@
+"""Responses that are made without a client: they hold a place in the queue like any other, and end in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from mlx_server.app.encoders import sse
+from mlx_server.app.encoders.openai_responses import ResponsesEncoder
+from mlx_server.app.http import errors
+from mlx_server.app.http.responder import sort
+from mlx_server.app.responses.response_records import Keeping
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.ticket import Ticket, TicketState
+from mlx_server.schemas.openai.openai_responses_answer import ENDS, Response
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One response in the making. If it is `streamed`, its events can be read at any time, by anybody, again."""
+
+    def __init__(
+        self, queue: Dispatcher, ticket: Ticket, encoder: ResponsesEncoder, keeping: Keeping, *, streamed: bool
+    ) -> None:
+        self.owner = keeping.owner
+        self.streamed = streamed
+        self.events: list[bytes] = []
+        """By their numbers."""
+        self.kept = asyncio.Event()
+        """Set once the store knows of it."""
+        self.ended = asyncio.Event()
+        """Set once it has come to its end, and the store has that."""
+        self._queue = queue
+        self._ticket = ticket
+        self._encoder = encoder
+        self._keeping = keeping
+        self._news = asyncio.Event()
+
+    @property
+    def response(self) -> Response:
+        """The response now."""
+        response = self._encoder.response
+        if response.status in ENDS:
+            return response
+        waits = self._ticket.state is TicketState.WAITING
+        return msgspec.structs.replace(response, status="queued" if waits else "in_progress")
+
+    def cancel(self) -> None:
+        """Take it back: its place is free at once. Idempotent, and nothing once it has ended."""
+        self._queue.cancel(self._ticket)
+
+    async def more_than(self, seen: int) -> bool:
+        """Wait for more events than were seen; False if there will be none."""
+        while len(self.events) <= seen and not self.ended.is_set():
+            await self._news.wait()
+        return len(self.events) > seen
+
+    async def make(self) -> None:
+        """Make it, from the first event to the store."""
+        try:
+            self._say(self._encoder.begin())
+            await self._keeping.keep(self._encoder.response)
+            self.kept.set()
+            await self._read()
+        finally:
+            self._queue.cancel(self._ticket)
+            await self._keeping.keep(self._encoder.response, b"".join(self.events))
+            self.kept.set()
+            self.ended.set()
+            self._say(b"")
+
+    async def _read(self) -> None:
+        while unread := await self._ticket.mailbox.get():
+            self._ticket.sent = True
+            events, failed = sort(unread)
+            self._say(self._encoder.events(events))
+            if failed is not None:
+                self._say(self._encoder.error(errors.of_failure(failed)))
+                return
+        cancelled = self._ticket.state is TicketState.CANCELLED
+        self._say(self._encoder.cancelled() if cancelled else self._encoder.end())
+
+    def _say(self, data: bytes) -> None:
+        if self.streamed:
+            self.events += sse.split(data)
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+class BackgroundRuns:
+    """All responses in the making, by their ids."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, run: Run) -> None:
+        """Make a response."""
+        id_ = run.response.id
+        self._runs[id_] = run
+        task = asyncio.get_running_loop().create_task(run.make())
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            del self._runs[id_]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("a response in the background failed", exc_info=error)
+
+        task.add_done_callback(done)
+
+    def get(self, id_: str, owner: str) -> Run | None:
+        """The response of that id, if it is still being made and this owner's."""
+        run = self._runs.get(id_)
+        return run if run is not None and run.owner == owner else None
+
+    async def close(self) -> None:
+        """Wait until what has been ended is in the store."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,49 @@
+"""`/v1/settings`: what clients may change, and keep."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.middleware.operator import operator_only
+from mlx_server.app.registry.app_settings import SETTINGS, Effect, Value, in_force, with_stored
+from mlx_server.app.registry.registry import Registry
+from mlx_server.app.routes.generation import read_request
+from mlx_server.schemas.mlx_gui.app_settings import SettingAnswer, setting_decoder
+
+TOGETHER = ("auto_unload_inactive_models", "model_inactivity_timeout_minutes")
+"""What one of them means depends on the other."""
+
+
+async def settings(request: Request) -> Response:
+    """All of them: what was set, else what is in force."""
+    registry: Registry = request.app.state.registry
+    fleet: Fleet = request.app.state.fleet
+    return json_answer({**in_force(fleet.settings), **await registry.settings()})
+
+
+@operator_only
+async def change(request: Request) -> Response:
+    """Set one. It is kept, and acts when its `effect` says."""
+    given, _ = await read_request(request, setting_decoder, {})
+    key = request.path_params["key"]
+    registry: Registry = request.app.state.registry
+    value = await registry.set_setting(key, given.value)
+    setting = SETTINGS[key]
+    if setting.effect in (Effect.NOW, Effect.NEXT_LOAD):
+        act(request.app.state.fleet, key, await registry.settings())
+    return json_answer(SettingAnswer(key, value, True, setting.effect.value, setting.note))
+
+
+def act(fleet: Fleet, key: str, stored: dict[str, Value]) -> None:
+    """Have the running server go by a setting that has changed; models that are configured keep their own."""
+    wanted = TOGETHER if key in TOGETHER else (key,)
+    changed = with_stored(fleet.settings, {key: value for key, value in stored.items() if key in wanted})
+    fleet.adopt(replace(changed, models=fleet.settings.models))
+    if key == "log_level":
+        logging.getLogger().setLevel(changed.log_level.upper())

@@ -1,0 +1,139 @@
+"""`/v1/models/{name}/…` and `/v1/models/install`: models are loaded, unloaded, installed and deleted."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_server.app.catalog.errors import ModelNotFound, NotServable
+from mlx_server.app.config.names import NAME_RULE, is_name
+from mlx_server.app.deployment.model_state import ModelState
+from mlx_server.app.encoders.generated import GenerateEncoder
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.access_record import record_of
+from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.leaving import unless_left
+from mlx_server.app.http.responder import GenerationResponse
+from mlx_server.app.hub.discovery import Hub
+from mlx_server.app.hub.download import DownloadStatus
+from mlx_server.app.hub.downloads import Downloads
+from mlx_server.app.hub.installing import Installer
+from mlx_server.app.middleware.operator import operator_only, own_pages_only
+from mlx_server.app.registry.registry import Registry
+from mlx_server.app.routes.generation import admit, make_head, read_request
+from mlx_server.app.routes.query import number, query_of
+from mlx_server.app.views.managed import one_managed
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.mlx_gui import generate as generating
+from mlx_server.schemas.mlx_gui.managed_models import (
+    MOST_PRIORITY,
+    DeletedModel,
+    Installed,
+    ModelHealth,
+    Moved,
+    install_decoder,
+)
+from mlx_server.workers.folders.model_path import local_path
+from mlx_server.workers.hub.errors import HubError
+
+
+@own_pages_only
+async def load(request: Request) -> Response:
+    """Load a model, and answer once it takes work."""
+    query = query_of(request, ("priority",))
+    priority = number(query.get("priority", "0"), "priority", -MOST_PRIORITY, MOST_PRIORITY)
+    fleet: Fleet = request.app.state.fleet
+    deployment = await fleet.load(request.path_params["name"], priority=priority)
+    return json_answer(Moved(f"Model '{deployment.name}' loaded successfully", ModelState.LOADED.value))
+
+
+@own_pages_only
+async def unload(request: Request) -> Response:
+    """Unload a model after what runs, and answer once its processes have ended."""
+    query_of(request, ())
+    model = await one_managed(request, request.path_params["name"])
+    if model.deployment is not None:
+        fleet: Fleet = request.app.state.fleet
+        await fleet.unload(model.name)
+    return json_answer(Moved(f"Model '{model.name}' unloaded successfully", ModelState.UNLOADED.value))
+
+
+async def health(request: Request) -> Response:
+    """Whether a model takes work at once."""
+    model = await one_managed(request, request.path_params["name"])
+    healthy = model.deployment is not None and model.deployment.ready
+    return json_answer(ModelHealth(model.name, model.status, healthy, model.last_used_at))
+
+
+@operator_only
+async def delete(request: Request) -> Response:
+    """Forget a model, and remove its files if they lie where models are kept. One that is configured stays."""
+    remove_files = choice(query_of(request, ("remove_files",)).get("remove_files"), "remove_files", default=True)
+    registry: Registry = request.app.state.registry
+    fleet: Fleet = request.app.state.fleet
+    name = request.path_params["name"]
+    fleet.check_deletable(name)
+    try:
+        deployment = fleet.find(name)
+        name = deployment.name if deployment else name
+        removed = await fleet.delete(name, remove_files=remove_files)
+    except (NotServable, ModelNotFound):  # its files are broken or gone: there is nothing to unload
+        if not await registry.remove(name):
+            raise
+        removed = False
+    except (OSError, sqlite3.Error) as error:
+        raise HTTPException(500, f"Model '{name}' could not be deleted: {error}") from None
+    return json_answer(DeletedModel(f"Model '{name}' deleted successfully", removed, "deleted"))
+
+
+def choice(given: str | None, name: str, *, default: bool) -> bool:
+    """A boolean in a query. Raises InvalidRequest."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if given is None:
+        return default
+    if given.lower() not in words:
+        raise InvalidRequest(f"`{name}`: 'true' or 'false' is allowed, got {given[:64]!r}.", name)
+    return words[given.lower()]
+
+
+async def generate(request: Request) -> GenerationResponse:
+    """Go on with a prompt; the model is loaded if need be."""
+    given, ignored = await read_request(request, generating.generate_decoder, generating.HARMLESS)
+    model = await one_managed(request, request.path_params["name"])
+    fleet: Fleet = request.app.state.fleet
+    deployment = await fleet.choose(model.name)
+    record_of(request.scope).model = deployment.name
+    encoder = GenerateEncoder(make_head(request, deployment, given), given)
+    return await admit(request, deployment, given, encoder, ignored)
+
+
+@operator_only
+async def install(request: Request) -> Response:
+    """Download a model from the hub, if it is not here, and answer once it may be named."""
+    given, _ = await read_request(request, install_decoder, {})
+    name = given.name or given.model_id
+    if given.name is not None and not is_name(given.name):
+        raise InvalidRequest(f"`name`: {NAME_RULE} are allowed.", "name")
+    installer: Installer = request.app.state.installer
+    registry: Registry = request.app.state.registry
+    hub: Hub = request.app.state.hub
+    await installer.check(name, given.model_id)
+    row = await registry.model(name)
+    if row is None or row.hub_id != given.model_id or row.path is None or local_path(row.path) is None:
+        await hub.details(given.model_id)  # says sooner and better what is wrong
+        await unless_left(request, downloaded(request.app.state.downloads, given.model_id, name))
+    fleet: Fleet = request.app.state.fleet
+    fleet.take_in(name)
+    answer = Installed(f"Model '{name}' installed successfully", name, given.model_id, "installed")
+    return json_answer(answer)
+
+
+async def downloaded(downloads: Downloads, hub_id: str, name: str) -> None:
+    """Returns once it is here; it goes on if nobody waits for it any more. Raises HubError."""
+    started = await downloads.start(hub_id, name=name)
+    ended = await downloads.wait(started.id)
+    if ended.status is not DownloadStatus.COMPLETED:
+        raise HubError(ended.row.error or f"The download of {hub_id} was {ended.status.value}.")

@@ -1,0 +1,223 @@
+"""`/v1/models` and `/v1/models/{name}`."""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_server.app.catalog.model_facts import ModelOnDisk
+from mlx_server.app.config.settings import ModelType
+from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.machine.device import Device, find_device
+from mlx_server.app.routes.management.model_management import delete
+from mlx_server.app.views.abilities import WRITES
+from mlx_server.app.views.managed import TYPES, Managed, all_managed, gigabytes, one_managed, state_of
+from mlx_server.schemas.internal.messages import ModelFacts
+from mlx_server.schemas.mlx_gui.managed_models import AllModels, ListedModel, ModelDetails
+from mlx_server.schemas.openai.openai import Features, Modalities, Model
+from mlx_server.schemas.openai.openai_chat import ChatRequest
+from mlx_server.schemas.openai.openai_completions import CompletionRequest
+from mlx_server.schemas.openai.openai_embeddings import EmbeddingsRequest
+from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
+from mlx_server.workers.folders.context_length import shortest
+from mlx_server.workers.folders.encoder_types import SIGHTED
+
+COMPLETIONS = (ChatRequest, CompletionRequest)
+COMPARISONS = (RerankRequest, ScoresRequest)
+CONTENTS: dict[Any, set[str]] = {
+    ChatRequest: {"messages"},
+    CompletionRequest: {"prompt"},
+    EmbeddingsRequest: {"input"},
+    RerankRequest: {"query", "documents"},
+    ScoresRequest: {side for pair in SIDES for side in pair},
+}
+"""Fields that say what is asked, not how."""
+VERBS = {"load": "POST", "unload": "POST", "generate": "POST", "health": "GET, HEAD"}
+"""Ends of the paths that are not models' names, and the methods that are allowed there."""
+
+OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
+
+
+def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
+    """OpenAI's model object, and what the model can do: as its files say, or as its worker found out."""
+    facts = deployment.facts
+    native = facts.context_length if facts else found.context_length if found else None
+    context_length = facts.max_model_len if facts else shortest(native, deployment.settings.context_length)
+    media = facts.media if facts else seen(deployment.type, found)
+    return Model(
+        id=deployment.name,
+        object="model",
+        created=deployment.created,
+        display_name=deployment.name,
+        created_at=datetime.fromtimestamp(deployment.created, UTC),
+        owned_by="mlx-server",
+        status=state_of(deployment).value,
+        context_length=context_length,
+        max_model_len=context_length,
+        context_window=context_length,
+        max_input_tokens=context_length,
+        native_context_length=native,
+        default_max_tokens=default_max_tokens(deployment, context_length),
+        modalities=Modalities(["text", *media], OUTPUTS.get(deployment.type, ["text"])),
+        features=Features(
+            tools=bool(facts.tools) if facts else None,
+            structured_outputs=facts.grammars if facts else None,
+            reasoning=facts.reasoning if facts else None,
+            embeddings=facts.dimensions is not None if facts else None,
+            rerank=facts.scoring is not None if facts else None,
+            dimensions=facts.dimensions if facts else None,
+        ),
+        supported_parameters=list(supported_parameters(deployment.type, *abilities(facts))),
+        root=deployment.name,
+    )
+
+
+def seen(model_type: ModelType, found: ModelOnDisk | None) -> tuple[str, ...]:
+    """What a model that is not loaded takes beside text, as far as its files say."""
+    sees = model_type == "vlm" or (model_type == "embeddings" and found is not None and found.architecture in SIGHTED)
+    return ("image",) if sees else ()
+
+
+def default_max_tokens(deployment: Deployment, context_length: int | None) -> int | None:
+    """How long an answer may be that sets no limit; None for a model that writes none."""
+    if deployment.type not in WRITES:
+        return None
+    return shortest(deployment.settings.default_max_tokens, context_length)
+
+
+def abilities(facts: ModelFacts | None) -> tuple[bool, bool]:
+    """Whether the model makes embeddings, and whether it looks at pictures, as far as that is known."""
+    return (facts.dimensions is not None, "image" in facts.media) if facts else (False, False)
+
+
+@functools.cache
+def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tuple[str, ...]:
+    """The parameters that requests may have, by name: whatever the types of requests that the model answers take."""
+    requests: tuple[Any, ...] = COMPLETIONS if model_type in WRITES else ()
+    if embeds or model_type == "embeddings":
+        requests += (EmbeddingsRequest,)
+    if embeds or model_type not in WRITES:
+        requests += COMPARISONS
+    names = {field.encode_name for request in requests for field in msgspec.structs.fields(request)}
+    # A completion's `prompt` is what is asked, so an embedding's, which is a parameter, goes unnamed beside it.
+    names -= set().union(*(CONTENTS[request] for request in requests))
+    refused = {"model"}
+    if not sees:
+        refused.add("image_url")
+    if model_type != "rerank":
+        refused.add("instruction")
+    return tuple(sorted(names - refused))
+
+
+def describe_known(known: Managed) -> Model:
+    """The same of a model that is not loaded: what its files say."""
+    model_type: ModelType = known.settings.type or served_as(known)
+    found = known.found
+    native = found.context_length if found else None
+    context_length = shortest(native, known.settings.context_length)
+    longest = shortest(known.settings.default_max_tokens, context_length)
+    return Model(
+        id=known.name,
+        object="model",
+        created=0,
+        display_name=known.name,
+        created_at=datetime.fromtimestamp(0, UTC),
+        owned_by="mlx-server",
+        status=known.status,
+        context_length=context_length,
+        max_model_len=context_length,
+        context_window=context_length,
+        max_input_tokens=context_length,
+        native_context_length=native,
+        default_max_tokens=longest if model_type in WRITES else None,
+        modalities=Modalities(["text", *seen(model_type, found)], OUTPUTS.get(model_type, ["text"])),
+        features=Features(None, None, None, None, None, None),
+        supported_parameters=list(supported_parameters(model_type, False, False)),
+        root=known.name,
+    )
+
+
+def served_as(model: Managed) -> ModelType:
+    """What its files say, else text: nobody has looked at what lies in the hub's cache."""
+    return TYPES.get(model.found.kind, "lm") if model.found else "lm"
+
+
+async def list_models(request: Request) -> Response:
+    """All models that requests may name."""
+    found = await all_managed(request)
+    device, limit = await limits(request)
+    ids: list[str | None] = [one.name for one in found] or [None]
+    models = [listed(one, device, limit) for one in found]
+    return json_answer(AllModels("list", list(map(object_of, found)), ids[0], ids[-1], False, models))
+
+
+async def one_model(request: Request) -> Response:
+    """One model by its name, which may contain slashes. Raises HTTPException for another endpoint's path."""
+    _, slash, end = request.path_params["name"].rpartition("/")
+    if slash and (allowed := VERBS.get(end)):
+        raise HTTPException(405, headers={"Allow": allowed})
+    return await (delete(request) if request.method == "DELETE" else get_model(request))
+
+
+async def get_model(request: Request) -> Response:
+    """All that is known of the model that a request of this name reaches: `id` is the name as asked, `root` its own."""
+    name = request.path_params["name"]
+    fleet: Fleet = request.app.state.fleet
+    sole = fleet.settings.sole
+    reaches_sole = sole is not None and all(known.name != name for known in await fleet.known())
+    model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
+    row = model.row
+    shown = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
+    if row is not None:
+        shown["created_at"] = row.created_at
+    return json_answer(
+        ModelDetails(
+            **shown,
+            registry_id=row.id if row else None,
+            name=model.name,
+            path=model.path,
+            version=row.version if row else None,
+            memory_required_gb=gigabytes(model.required_bytes(*await limits(request))),
+            use_count=model.use_count,
+            last_used_at=model.last_used_at,
+            updated_at=row.updated_at if row else None,
+            error_message=model.error_message,
+            metadata=row.metadata if row else {},
+        )
+    )
+
+
+async def limits(request: Request) -> tuple[Device, int | None]:
+    """The device that models compute on, and the bytes that they may take together."""
+    fleet: Fleet = request.app.state.fleet
+    return await to_thread.run_sync(find_device), fleet.ledger.limit_bytes
+
+
+def object_of(model: Managed) -> Model:
+    """OpenAI's model object."""
+    if model.deployment is not None:
+        return describe(model.deployment, model.found)
+    return describe_known(model)
+
+
+def listed(model: Managed, device: Device, limit_bytes: int | None) -> ListedModel:
+    """MLX-GUI's entry."""
+    return ListedModel(
+        id=model.row.id if model.row else None,
+        name=model.name,
+        type=model.type,
+        status=model.status,
+        memory_required_gb=gigabytes(model.required_bytes(device, limit_bytes)),
+        use_count=model.use_count,
+        last_used_at=model.last_used_at,
+        created_at=model.row.created_at if model.row else None,
+    )

@@ -1,0 +1,86 @@
+"""`/`, and `/v1/system`: the server as a whole."""
+
+from __future__ import annotations
+
+import platform
+
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from mlx_server.app import __version__
+from mlx_server.app.fleet.control import Control
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.machine.device import Device, find_device
+from mlx_server.app.machine.info import hardware_info
+from mlx_server.app.middleware.operator import operator_only
+from mlx_server.app.routes.management.manager import summary
+from mlx_server.app.views.managed import GIGABYTE
+from mlx_server.schemas.impetus.hardware import HardwareInfo
+from mlx_server.schemas.mlx_gui import system as schemas
+from mlx_server.workers.parent.environment import backend_problem, mlx_backends
+
+DOCS = "/docs"
+EMBEDDED = "Whoever embeds this server has to do that: it has no process of its own."
+
+
+async def root(request: Request) -> Response:
+    """What answers here; people are sent to the page that shows it."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(DOCS)
+    return json_answer(schemas.Root("mlx-server", __version__, "running", DOCS))
+
+
+async def status(request: Request) -> Response:
+    """The machine and the models."""
+    fleet: Fleet = request.app.state.fleet
+    system = await to_thread.run_sync(lambda: describe(hardware_info(), find_device(), mlx_backends()))
+    return json_answer(schemas.SystemStatus("running", system, await summary(fleet), system.mlx_compatible))
+
+
+def describe(hardware: HardwareInfo, device: Device, backends: set[str]) -> schemas.SystemInfo:
+    """The machine as clients read it."""
+    memory = hardware.memory
+    return schemas.SystemInfo(
+        platform=platform.system(),
+        architecture=platform.machine(),
+        processor=hardware.cpu.brand,
+        is_apple_silicon=platform.system() == "Darwin" and platform.machine() == "arm64",
+        mlx_compatible=bool(backends) and backend_problem(backends) is None,
+        backends=sorted(backends),
+        memory=schemas.SystemMemory(memory.total_gb, memory.available_gb, memory.used_gb, memory.usage_percent),
+        gpu_memory=None if device.kind == "cpu" else gpu_memory(hardware.gpu.name, device),
+    )
+
+
+def gpu_memory(name: str | None, device: Device) -> schemas.GpuMemory:
+    """What models may have on the graphics processor."""
+    total = device.limit_bytes if device.kind == "metal" else device.total_bytes
+    available = min(total, device.available_bytes)
+    return schemas.GpuMemory(round(total / GIGABYTE, 2), round(available / GIGABYTE, 2), name)
+
+
+@operator_only
+async def shutdown(request: Request) -> Response:
+    """Let what runs come to its end, then end the server."""
+    control: Control = request.app.state.control
+    if not control.shutdown():
+        raise HTTPException(501, EMBEDDED)
+    return json_answer(schemas.ShuttingDown("Server shutting down"))
+
+
+@operator_only
+async def restart(request: Request) -> Response:
+    """Read the configuration and the settings again, without dropping what runs."""
+    control: Control = request.app.state.control
+    report = await control.restart()
+    if report.error is not None:
+        raise HTTPException(500, f"The server goes on as it was: {report.error}")
+    return json_answer(
+        schemas.Restarted(
+            "Server restarting with updated settings",
+            *(list(names) for names in (report.added, report.removed, report.changed, report.unchanged)),
+        )
+    )

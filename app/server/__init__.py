@@ -1,0 +1,1 @@
+"""The application and the protocols that it is served over."""

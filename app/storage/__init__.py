@@ -1,0 +1,1 @@
+"""SQLite databases on threads of their own, with limits on what they keep."""

@@ -1,0 +1,1 @@
+"""What is told of models: to people, programs and Prometheus."""

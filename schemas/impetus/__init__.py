@@ -1,0 +1,1 @@
+"""Impetus' endpoints below `/api/`, and what its listeners are told."""

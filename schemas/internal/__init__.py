@@ -1,0 +1,1 @@
+"""Inside types: what is queued, and what goes between processes."""

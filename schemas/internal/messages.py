@@ -1,0 +1,475 @@
+"""The messages between the front end's process and a worker process: one closed union per direction.
+
+On the wire a message is a 4-byte big-endian length and MessagePack. Codecs are built once, here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.generation import MediaKind, Prompt, Sampling, ToolUse
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+CpuDtype = Literal["auto", "float32", "native"]
+"""How weights are held on a CPU."""
+
+
+class FailureKind(StrEnum):
+    """Why a request ended without a result; one table turns it into a status code."""
+
+    INVALID = "invalid"
+    ENGINE = "engine"
+    TIMEOUT = "timeout"
+    WORKER_LOST = "worker_lost"
+    SHUTTING_DOWN = "shutting_down"
+    UNAVAILABLE = "unavailable"
+    SLOW_READER = "slow_reader"
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token that was or could have been chosen; `raw` are its bytes, not always whole characters.
+
+    `logprob` is in nats, None for a prompt's first token, which nothing comes before. `id` is its place in the
+    vocabulary.
+    """
+
+    text: str
+    raw: bytes
+    logprob: float | None
+    id: int = 0
+
+
+class ChosenToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token of an answer, and the most probable ones in its place, best first."""
+
+    token: TokenLogprob
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class PromptReport(msgspec.Struct, frozen=True, array_like=True):
+    """What was asked for of a prompt's tokens: their ids; how probable the model found them, and the `ranks` they had,
+    counted from 1 (0 for the first token, which nothing comes before)."""
+
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[ChosenToken, ...] = ()
+    ranks: tuple[int, ...] = ()
+
+
+class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
+    """Visible text that one sequence produced; `tokens` is how many new tokens this event reports, and `ids` are theirs
+    if they were asked for. `prompt` comes with a sequence's first event only."""
+
+    ticket: int
+    index: int
+    text: str
+    tokens: int
+    logprobs: tuple[ChosenToken, ...] = ()
+    ids: tuple[int, ...] = ()
+    prompt: PromptReport | None = None
+
+
+class Reasoning(msgspec.Struct, frozen=True, tag="r", array_like=True):
+    """What a model thinks before it answers, without the marks round it."""
+
+    ticket: int
+    index: int
+    text: str
+    tokens: int
+    ids: tuple[int, ...] = ()
+
+
+class ToolCall(msgspec.Struct, frozen=True, tag="c", array_like=True):
+    """A part of a function call. `call` counts a sequence's calls from 0; `id` and `name` come with the first part
+    only, `arguments` is the next piece of their JSON."""
+
+    ticket: int
+    index: int
+    call: int
+    arguments: str
+    tokens: int
+    id: str | None = None
+    name: str | None = None
+    ids: tuple[int, ...] = ()
+
+
+class Vector(msgspec.Struct, frozen=True, tag="v", array_like=True):
+    """The embedding of one input: little-endian float32. `index` counts the request's inputs from 0."""
+
+    ticket: int
+    index: int
+    values: bytes
+
+
+class Score(msgspec.Struct, frozen=True, tag="p", array_like=True):
+    """How relevant the two texts of a pair are to each other; more is better. `index` counts the request's pairs."""
+
+    ticket: int
+    index: int
+    score: float
+
+
+class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
+    """The one end of a sequence that worked. Counts are in tokens; a prompt that several choices share counts once.
+
+    `stop` is the stop string or the token's text that ended it, if the client named one. `mean_logprob` is in nats
+    per token, 0 where it was not asked for. A draft model proposed `drafted_tokens`, of which the answer has
+    `accepted_tokens`. `encoded_media` counts the pictures and sounds that the model's encoders had to
+    look at, `cached_media` those whose features were known.
+    """
+
+    ticket: int
+    index: int
+    reason: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+    stop: str | None = None
+    mean_logprob: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    encoded_media: int = 0
+    cached_media: int = 0
+
+
+class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
+    """The one end of a ticket that did not work, all its sequences with it.
+
+    `retry_after_s`: nothing was done for it, and there may be a place in so many seconds.
+    """
+
+    ticket: int
+    kind: FailureKind
+    message: str
+    param: str | None = None
+    code: str | None = None
+    retry_after_s: int | None = None
+
+
+Part = Text | Reasoning | ToolCall
+"""What a text is made of: a sequence's parts come in order, and `Finished` after the last."""
+
+Result = Vector | Score
+"""What is computed without writing text: each one comes once, in any order, and one `Finished` after the last."""
+
+Event = Part | Result | Finished | Failed
+
+
+class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
+    """A sequence's first token is there; it comes before it, if the request wants it announced. Counts are those of
+    `Finished`."""
+
+    ticket: int
+    index: int
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
+    """A request for text has become tokens, `prompt_tokens` in all, and may wait for rows. `ignored` are the paths of
+    its fields that change nothing with this model; `dropped` is how many messages were left out, as it allows.
+    `unkept`: its longest prompt needs so many bytes to be kept for the next turn, more than there are."""
+
+    ticket: int
+    prompt_tokens: int
+    ignored: tuple[str, ...] = ()
+    dropped: int = 0
+    unkept: tuple[int, int] | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, tag="g", array_like=True):
+    """How many of a request's prompt tokens have been read, or were known. It comes now and then, if the request wants
+    it, until the first token."""
+
+    ticket: int
+    tokens: int
+
+
+StepEvent = Prepared | Started | Progress | Event
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What a worker found out about the model it loaded.
+
+    `context_length` is what the model takes, `max_model_len` what one request may have here: no more than memory holds.
+
+    `reasoning`: it thinks before it answers. `chats`: it has a chat template that works. `tools` is the notation of its
+    function calls, empty if it has none. `grammars`: its answers can be held to one. `media` is what its conversations
+    may hold beside text. `dimensions` is the length of its embeddings, None if it makes none; `scoring` how it scores
+    pairs of texts. `sampling` is what its authors recommend.
+    """
+
+    rows: int
+    context_length: int | None
+    vocab_size: int
+    parameter_bytes: int
+    architecture: str
+    device: str
+    fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+    reasoning: bool = False
+    chats: bool = True
+    tools: str = ""
+    grammars: bool = False
+    media: tuple[MediaKind, ...] = ()
+    dimensions: int | None = None
+    scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
+    sampling: Sampling = Sampling()
+    max_model_len: int | None = None
+
+
+# --- to the worker ---
+
+LeaseUse = Literal["auto", "on", "off"]
+"""Whether worker processes take turns on the accelerator; `auto`: where there is one that wants it."""
+
+
+PREFIX_SHARE = 0.25
+"""What of the memory for KV states is for kept ones where nothing else was said."""
+
+
+class MediaLimits(msgspec.Struct, frozen=True):
+    """What a client's pictures and sounds may cost: a picture's pixels, a sound's or film's seconds, and the seconds
+    that decoding all of a request's may take."""
+
+    image_pixels: int = 64_000_000
+    duration_s: float = 600.0
+    decode_s: float = 20.0
+
+
+class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
+    """The first message: which model to serve, and how. `rows` is the most that may be batched together.
+
+    `chat_template` takes the place of the model's own; `chat_template_args` are variables for it, where a request
+    gives none; `use_default_chat_template` helps a model that has no template.
+
+    `adapter_path` is the folder of the adapter for requests that name none, `adapter_dir` the folder of those that
+    requests may name.
+
+    `context_length` bounds what prompt and answer may have together, in tokens; None: only the model does, and memory.
+
+    `feature_cache_bytes` bounds the kept features of pictures, `prefix_cache_bytes` the kept KV states of prompts;
+    None: `prefix_share` of what memory is left for KV states, or a conversation of the whole context if that takes
+    more, but at most `prefix_most` bytes.
+
+    `batch_tokens` are the tokens, padding included, that are embedded in one step. On a CPU it computes on `threads`
+    cores, None for all that it may use.
+
+    `lease`: whether it takes turns on the accelerator with the machine's other workers.
+
+    While prompts are read, answers shall wait no longer than `max_gap_s` for a token; None: a few times as long as
+    usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
+    run together take no more than `kv_bytes`; None: most of what memory is left. `warm_prompt` is a text that is read
+    before anyone asks. With `kv_bits` KV states are quantised, and requests run one at a time.
+    """
+
+    model_path: str
+    model_type: str
+    rows: int
+    prefill_step_size: int
+    cache_dir: str
+    chat_template: str | None = None
+    chat_template_args: dict[str, Any] = {}
+    use_default_chat_template: bool = False
+    adapter_path: str | None = None
+    adapter_dir: str | None = None
+    draft_model: str | None = None
+    media_limits: MediaLimits = MediaLimits()
+    context_length: int | None = None
+    feature_cache_bytes: int = 256 << 20
+    prefix_cache_bytes: int | None = None
+    prefix_share: float = PREFIX_SHARE
+    prefix_most: int | None = None
+    batch_tokens: int = 4096
+    cpu_dtype: CpuDtype = "auto"
+    lease: LeaseUse = "auto"
+    threads: int | None = None
+    max_gap_s: float | None = None
+    prompt_cache_dir: str | None = None
+    prompt_cache_bytes: int = 10 << 30
+    kv_bytes: int | None = None
+    warm_prompt: str | None = None
+    kv_bits: int | None = None
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):
+    """A request to prepare now (template, tokenizer) and to run on `rows` rows, none yet if 0."""
+
+    ticket: int
+    request: Work
+    rows: int
+
+
+class Grant(msgspec.Struct, frozen=True, tag="grant", array_like=True):
+    """More rows for a submitted request."""
+
+    ticket: int
+    rows: int
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel", array_like=True):
+    """Forget a request; whatever it runs on is free at once. No answer comes."""
+
+    ticket: int
+
+
+class TokensOf(msgspec.Struct, frozen=True, tag="tokensof"):
+    """Which tokens a prompt is. `want` is how much of them is told: the count, the ids too, or their texts too. What
+    this `tenant` has sent before need not be tokenised again."""
+
+    prompt: Prompt
+    tool_use: ToolUse = ToolUse()
+    want: Literal["count", "ids", "pieces"] = "ids"
+    tenant: str | None = None
+
+
+class TextOf(msgspec.Struct, frozen=True, tag="textof"):
+    """Which text some tokens are."""
+
+    ids: tuple[int, ...]
+
+
+class KnownOf(msgspec.Struct, frozen=True, tag="knownof"):
+    """How much of a prompt is kept from earlier ones of the same tenant that were read with the same adapter."""
+
+    prompt: Prompt
+    tool_use: ToolUse = ToolUse()
+    tenant: str = ""
+    adapter: str | None = None
+
+
+Question = TokensOf | TextOf | KnownOf
+"""What can be said without a step of the model."""
+
+
+class Ask(msgspec.Struct, frozen=True, tag="ask", array_like=True):
+    """A question, which is answered by one `Answered` with the same number."""
+
+    number: int
+    question: Question
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", array_like=True):
+    """Nobody waits for this answer any more; it may still come."""
+
+    number: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
+    """Release the model and exit with code 0."""
+
+
+ToWorker = Load | Submit | Grant | Cancel | Ask | Withdraw | Stop
+
+
+# --- from the worker ---
+
+
+class Loading(msgspec.Struct, frozen=True, tag="loading", array_like=True):
+    """How far the start has come: `done` of `total` in bytes, both 0 where a phase can't tell.
+
+    `computes`: what comes next is for the accelerator.
+    """
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    computes: bool = False
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
+    """The model answers; `facts.rows` credits are granted."""
+
+    facts: ModelFacts
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag="loadfailed", array_like=True):
+    """The model can't be served; the worker exits after this."""
+
+    message: str
+
+
+class Step(msgspec.Struct, frozen=True, tag="step", array_like=True):
+    """All that one step of the engine produced."""
+
+    events: list[StepEvent]
+
+
+class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
+    """A prompt's tokens, as far as was asked; `pieces` are as the vocabulary writes them."""
+
+    count: int
+    ids: tuple[int, ...] = ()
+    pieces: tuple[str, ...] = ()
+
+
+class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
+    """The text of some tokens."""
+
+    text: str
+
+
+class Known(msgspec.Struct, frozen=True, tag="known"):
+    """What is kept that a prompt of `count` tokens begins with.
+
+    `cached` of its tokens would not be computed again. Of what is kept and most alike, `nearest` tokens in all, the
+    first `alike` are the same: the prompt differs from there on, in the message with the index `message` (None where
+    that can't be told), with a token that is the text `piece`.
+    """
+
+    count: int
+    cached: int = 0
+    alike: int = 0
+    nearest: int = 0
+    message: int | None = None
+    piece: str | None = None
+
+
+class NoAnswer(msgspec.Struct, frozen=True, tag="noanswer"):
+    """Why there is none."""
+
+    kind: FailureKind
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
+    """The answer to an `Ask`."""
+
+    number: int
+    answer: Tokens | Decoded | Known | NoAnswer
+
+
+class MlxMemory(msgspec.Struct, frozen=True, array_like=True):
+    """What MLX says of its memory, in bytes: what arrays have now, the most they ever had, and what is kept for reuse.
+
+    `unified`: it is the machine's own memory, not an accelerator's.
+    """
+
+    active: int
+    peak: int
+    cache: int
+    unified: bool
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):
+    """The worker's loop lives; `step_s` is how long the engine has been inside its current step, in seconds.
+
+    `memory` is as it was after the last step, None before a model is loaded.
+    """
+
+    step_s: float
+    memory: MlxMemory | None = None
+
+
+FromWorker = Loading | Ready | LoadFailed | Step | Answered | Heartbeat
+
+encode = msgspec.msgpack.Encoder().encode
+decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

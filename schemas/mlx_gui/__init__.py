@@ -1,0 +1,1 @@
+"""MLX-GUI's endpoints: models, settings, the hub and the system."""

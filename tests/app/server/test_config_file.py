@@ -1,0 +1,77 @@
+"""What the configuration file says, as settings."""
+
+from pathlib import Path
+
+import pytest
+from support.servers import ROOT
+
+from mlx_server.app.config.config_file import ConfigError, models_of, read_config, server_of
+from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.fleet.reload import compare
+from mlx_server.app.registry.rows import check_path
+
+DEFAULTS = ModelSettings("", queue_timeout_s=1.0, request_timeout_s=2.0)
+
+
+def _model(folder: Path, lines: str) -> ModelSettings:
+    file = folder / "models.toml"
+    file.write_text(f'[models.m]\npath = "scripted"\ntype = "scripted"\n{lines}')
+    [model] = models_of(read_config(file), file, DEFAULTS)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", (1.0, 2.0, None)),
+        ("queue_timeout = 0.5\nrequest_timeout = 60\ndefault_max_tokens = 9", (0.5, 60.0, 9)),
+        ("request_timeout = 0", (1.0, None, None)),
+    ],
+)
+def test_limits_are_the_models_own_else_the_servers(
+    tmp_path: Path, lines: str, expected: tuple[float, float | None, int | None]
+) -> None:
+    model = _model(tmp_path, lines)
+    assert (model.queue_timeout_s, model.request_timeout_s, model.default_max_tokens) == expected
+
+
+def test_a_negative_limit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="request_timeout"):
+        _model(tmp_path, "request_timeout = -1")
+
+
+def test_keepalive_is_the_servers_unless_the_command_line_says_it(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text("[server]\nkeepalive = 0\n")
+    config = read_config(file)
+    assert server_of(config, file, Settings(), frozenset()).keepalive_s == 0
+    assert server_of(config, file, Settings(keepalive_s=3), frozenset({"keepalive_s"})).keepalive_s == 3
+
+
+def test_a_wrong_value_is_refused_with_those_that_are_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[[model]]\npath = "x"\ntype = "lmm"\n')
+    with pytest.raises(ConfigError) as refused:
+        read_config(file)
+    allowed = "'embeddings', 'lm', 'rerank', 'vlm'"
+    assert str(refused.value) == f"{file}: `model[0].type`: Invalid enum value 'lmm'; allowed are {allowed}."
+
+
+def test_a_relative_path_is_one_that_the_registry_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "seen").symlink_to(ROOT / "tests" / "shapes" / "model")
+    file = tmp_path / "work" / "models.toml"
+    file.write_text('[[model]]\npath = "../models/seen"\ntype = "vlm"\n')
+    monkeypatch.chdir(tmp_path)
+    for named in (file, Path("work", "models.toml"), Path("work", "..", "work", "models.toml")):
+        [model] = models_of(read_config(named), named, DEFAULTS)
+        check_path(model.path)
+        assert (model.path, model.public_name) == (str((tmp_path / "models").resolve() / "seen"), "seen")
+
+
+def test_what_was_read_again_is_told_in_words() -> None:
+    before = [ModelSettings("a", name="a"), ModelSettings("b", name="b"), ModelSettings("c", name="c")]
+    after = [ModelSettings("a", name="a"), ModelSettings("b2", name="b"), ModelSettings("d", name="d")]
+    assert compare(before, after).told() == "added d; removed c; changed b; unchanged a"
+    assert compare([], []).told() == "no models"

@@ -1,0 +1,152 @@
+"""The one thread that touches the model: it takes commands between steps and steps while there is work."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from mlx_server.schemas.internal.messages import Load, Loading, MlxMemory, ModelFacts
+from mlx_server.workers.child.lease import Turns, Unshared
+from mlx_server.workers.child.stopwatch import Stopwatch
+from mlx_server.workers.engine.sequence import Key, Produced, Sequence
+from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.handlers.base import Handler
+
+GATHER_SHARE = 0.1
+LONGEST_GATHER_S = 0.05
+"""An idle engine that gets work waits for more, for this share of a step's time and no longer than that: requests
+that come nearly together are then prefilled together."""
+
+UNREAD_STEPS = 8
+"""Steps the event loop may lag behind before the engine waits for it."""
+
+
+class EngineThread:
+    """Runs a handler on a thread of its own. The methods are for the event loop's thread.
+
+    `on_step` is called on the loop with what a step produced and must be followed by `step_handled`;
+    `on_crash` is called on the loop if the engine can't go on.
+
+    It computes only when it is its turn, and keeps the turn from step to step until another process wants it.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        on_step: Callable[[list[Produced]], None],
+        on_crash: Callable[[BaseException], None],
+        turns: Turns | None = None,
+    ) -> None:
+        self._handler = handler
+        self._on_step = on_step
+        self._on_crash = on_crash
+        self._turns = turns or Unshared()
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlx")
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._unread = threading.Semaphore(UNREAD_STEPS)
+        self._step = Stopwatch()
+        self._last_step_s = 0.0
+        self._stepping: asyncio.Future[None] | None = None
+        self.memory: MlxMemory | None = None
+        """As it was after the last step."""
+
+    @property
+    def step_s(self) -> float:
+        """How long the engine has been inside its current step, in seconds; 0 when it is in none, or waits for its
+        turn."""
+        return self._step.seconds
+
+    async def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
+        """Load the model, then start stepping. Raises ModelLoadError."""
+
+        facts = await self._loop.run_in_executor(self._executor, self._load, spec, report)
+        self._stepping = self._loop.run_in_executor(self._executor, self._run)
+        self._stepping.add_done_callback(self._ended)
+        return facts
+
+    def add(self, sequence: Sequence) -> None:
+        """Have a sequence taken in before the next step."""
+        self._commands.put(lambda: self._handler.add(sequence))
+
+    def remove(self, key: Key) -> None:
+        """Have a sequence dropped before the next step."""
+        self._commands.put(lambda: self._handler.remove(key))
+
+    def step_handled(self) -> None:
+        """The loop has dealt with one step."""
+        self._unread.release()
+
+    async def stop(self) -> None:
+        """End after the current step and wait until the model is released; a load is not waited for."""
+        self._commands.put(None)
+        self._unread.release()  # the thread may be waiting for a loop that has stopped reading
+        self._turns.stop()
+        if self._stepping is not None:
+            await asyncio.wait([self._stepping])
+
+    def _load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
+        def report_and_share(loading: Loading) -> None:
+            self._loop.call_soon_threadsafe(report, loading)
+            if not loading.computes or self._turns.wanted:
+                self._end_turn()
+            if loading.computes and not self._turns.acquire():
+                raise ModelLoadError("the worker was stopped while it loaded its model")
+
+        facts = self._handler.load(spec, report_and_share)
+        self._end_turn()
+        self.memory = self._handler.memory()
+        return facts
+
+    def _run(self) -> None:
+        try:
+            while self._obey() and self._turns.acquire():
+                began = time.monotonic()
+                with self._step:
+                    produced = self._handler.step()
+                self._last_step_s = time.monotonic() - began
+                self.memory = self._handler.memory()
+                if self._turns.wanted:
+                    self._end_turn()
+                if produced:
+                    self._hand_over(produced)
+        finally:
+            self._handler.close()
+            self._turns.release()
+
+    def _hand_over(self, produced: list[Produced]) -> None:
+        if not self._unread.acquire(blocking=False):
+            self._end_turn()
+            self._unread.acquire()
+        self._loop.call_soon_threadsafe(self._on_step, produced)
+
+    def _end_turn(self) -> None:
+        if self._turns.held:
+            with self._step:
+                self._handler.settle()
+            self._turns.release()
+
+    def _obey(self) -> bool:
+        """Carry out what has been asked, waiting while there is nothing to step; False means stop."""
+        idle = not self._handler.busy
+        while not (self._commands.empty() and self._handler.busy):
+            if self._commands.empty():
+                self._end_turn()
+                self.memory = self._handler.memory()
+            command = self._commands.get()
+            if command is None:
+                return False
+            command()
+            if idle and self._handler.busy:
+                idle = False
+                time.sleep(min(GATHER_SHARE * self._last_step_s, LONGEST_GATHER_S))
+        return True
+
+    def _ended(self, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._on_crash(error)

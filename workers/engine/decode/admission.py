@@ -1,0 +1,117 @@
+"""Which sequences may run together, by the memory that their KV states take."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.workers.engine.decode.groups import ALL_TOGETHER, padded
+from mlx_server.workers.engine.decode.sequential import quantise
+from mlx_server.workers.engine.kvcache.flat import flat
+from mlx_server.workers.engine.sequence import Sequence
+
+HEADROOM = 256
+"""Tokens that a sequence may grow by before it is looked at again: caches grow in such steps."""
+
+LEAST_OWN_COST = 1024
+"""Tokens of padding that are never worth another batch: each step of one has work beside the reading of weights."""
+
+PADDING_WEIGHS = 2
+"""A byte of padding costs as much as so many of the weights': it is computed on, and copied whenever rows join."""
+
+SHARE_OF_LIMIT = 8
+"""One part in so many of the memory may be spent on padding for the sake of one batch fewer."""
+
+
+LONGEST = 1 << 31
+"""Tokens that no sequence has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of one row's cache, for each token and whatever its length; and of the weights.
+
+    `windows`: layers that keep so many tokens at most, and their part of `per_token`.
+    """
+
+    per_token: float
+    fixed: float
+    weights: float = 0.0
+    windows: tuple[tuple[int, float], ...] = ()
+
+    def bytes_of(self, tokens: int) -> float:
+        """What one sequence of so many tokens keeps."""
+        beyond = sum(max(0, tokens - window) * per_token for window, per_token in self.windows)
+        return self.fixed + self.per_token * tokens - beyond
+
+    def tokens_in(self, limit_bytes: float, most: int = LONGEST) -> int:
+        """How many tokens one sequence may have in so many bytes, of `most`."""
+        return max(0, bisect_right(range(most + 1), limit_bytes, key=self.bytes_of) - 1)
+
+    def own_cost(self, limit_bytes: float) -> float:
+        """What one batch more costs, in tokens of padding: a step reads the weights once for each batch, and all KV
+        states of its rows. Padding that takes too much of the memory is not worth that."""
+        if not self.per_token:
+            return ALL_TOGETHER
+        most = limit_bytes / SHARE_OF_LIMIT / self.per_token
+        return min(max(self.weights / self.per_token / PADDING_WEIGHS, LEAST_OWN_COST), most)
+
+
+class Admission:
+    """Lets sequences run as long as their caches fit into `limit_bytes`; one alone always may."""
+
+    def __init__(self, footprint: Footprint, limit_bytes: float, *, grouped: bool = True) -> None:
+        """`grouped`: rows of like length decode in batches of their own."""
+        self._footprint = footprint
+        self._limit = limit_bytes
+        self.own_cost = footprint.own_cost(limit_bytes) if grouped else ALL_TOGETHER
+        """What one batch more costs, in tokens of padding."""
+
+    def admits(self, sequence: Sequence, running: Collection[Sequence]) -> bool:
+        """Whether a sequence may join these."""
+        if not running:
+            return True
+        return self._fit([room(one) for one in (sequence, *running)])
+
+    def outgrown(self, running: Collection[Sequence]) -> bool:
+        """Whether these take more than there is, since they have grown."""
+        return not self._fit([len(one.prompt) + len(one.emitted) for one in running])
+
+    def _fit(self, lengths: list[int]) -> bool:
+        """Whether rows of these lengths do, grouped; in one batch they never take less."""
+        per_token, left = self._footprint.per_token, self._limit - self._footprint.fixed * len(lengths)
+        return per_token * len(lengths) * max(lengths) <= left or per_token * padded(lengths, self.own_cost) <= left
+
+
+def room(sequence: Sequence) -> int:
+    """The tokens that a sequence takes soon."""
+    known = len(sequence.prompt) + len(sequence.emitted)
+    return known + min(sequence.remaining, HEADROOM)
+
+
+def footprint(model: Any, weights: float = 0.0, kv_bits: int | None = None) -> Footprint:
+    """What a model's cache takes, seen after one token, beside its weights' bytes. Engine thread only."""
+    cache = make_prompt_cache(model)
+    mx.eval(model(mx.array([[0]]), cache=cache))
+    quantise(cache, kv_bits)
+    layers = list(flat(cache))
+    growing = [layer for layer in layers if getattr(layer, "keys", None) is not None]
+    per_token = [layer.nbytes / room_in(layer) for layer in growing]
+    windows = [(getattr(layer, "max_size", None), size) for layer, size in zip(growing, per_token, strict=True)]
+    return Footprint(
+        sum(per_token),
+        sum(layer.nbytes for layer in layers if layer not in growing),
+        weights,
+        tuple((window, size) for window, size in windows if window is not None),
+    )
+
+
+def room_in(layer: Any) -> int:
+    """For how many tokens a layer's cache has memory."""
+    keys = layer.keys[0] if isinstance(layer.keys, tuple | list) else layer.keys
+    return int(keys.shape[2])

@@ -1,0 +1,161 @@
+"""Continuous batching of language models: prompts are read in turns beside the rows that decode together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_server.schemas.internal.messages import FinishReason
+from mlx_server.workers.engine.decode.admission import Admission
+from mlx_server.workers.engine.decode.groups import ALL_TOGETHER, RowGroups
+from mlx_server.workers.engine.decode.pace import Pace
+from mlx_server.workers.engine.decode.reading import PromptReader, Read
+from mlx_server.workers.engine.decode.replay import ReplayingEngine
+from mlx_server.workers.engine.decode.rows import Drawn, RowBatch
+from mlx_server.workers.engine.kvcache.prefix import joins_prefix
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.sampling.logprobs import Report, report
+from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors
+from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
+
+
+class BatchEngine(ReplayingEngine):
+    """Steps up to `rows` sequences together. Engine thread only.
+
+    Each step is one token for every row, and one turn of reading prompts.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        stop_tokens: set[int],
+        *,
+        rows: int,
+        joint_prefill: bool,
+        prefill_step_size: int,
+        prefixes: PrefixStore | None = None,
+        gap_s: float | None = None,
+        admission: Admission | None = None,
+        make_rows: Callable[[Any], RowBatch] = RowBatch,
+        make_reader: Callable[..., PromptReader] = PromptReader,
+    ) -> None:
+        """`prefixes` keeps what may be continued, `gap_s` is the longest time between two tokens that is aimed at
+        while prompts are read, `admission` bounds the memory of what runs."""
+        super().__init__(admission)
+        self._model = model
+        self._stop_tokens = stop_tokens
+        self._row_count = rows
+        self._prefixes = prefixes or PrefixStore(0)
+        self._pace = Pace(gap_s, prefill_step_size)
+        self._make_rows = make_rows
+        self._rows = self._empty_rows()
+        self._reader = make_reader(
+            model,
+            rows=rows,
+            joint=joint_prefill,
+            pace=self._pace,
+            prefixes=self._prefixes,
+            marks=frozenset(stop_tokens),
+        )
+        self._ends: dict[Key, set[int]] = {}
+
+    @property
+    def groups(self) -> list[list[Key]]:
+        """Which rows decode in one batch."""
+        return self._rows.groups
+
+    def close(self) -> None:
+        """Release all sequences, and what is kept."""
+        self._discard()
+        super().close()
+        self._prefixes.close()
+
+    def _insert(self, sequence: Sequence) -> None:
+        key, prefix = sequence.key, sequence.prefix
+        if len(self._running) >= self._row_count:
+            return
+        cache = None
+        if prefix is not None and joins_prefix(sequence):
+            if prefix.cache is not None:
+                cache = prefix.take()
+            elif prefix.leader not in (None, key):
+                return
+            else:
+                prefix.leader = key
+                prefix.started()
+        self._running[key] = self._waiting.pop(key)
+        if not sequence.context:
+            raise EmptyPrompt
+        if processors := make_processors(sequence, self._stop_tokens):
+            self._processors[key] = processors
+        self._ends[key] = end_tokens(sequence, self._stop_tokens)
+        self._reader.add(sequence, cache)
+
+    def _advance(self) -> list[Token | Broken]:
+        began, running = time.monotonic(), len(self._rows)
+        produced: list[Token | Broken] = [*self._decode()]
+        if self._pace.may_read(running, waits=self._reader.busy):
+            for item in self._reader.step(running=running, since=began):
+                match item:
+                    case Read(sequences, cache):
+                        self._rows.join(sequences, cache, self._processors)
+                    case Broken():
+                        produced.append(item)
+        return produced
+
+    def _decode(self) -> list[Token]:
+        if not self._rows:
+            return []
+        began = time.monotonic()
+        drawn = self._rows.step()
+        self._pace.decoded(time.monotonic() - began, len(drawn))
+        reports = self._reports(drawn)
+        none: tuple[None, tuple[()]] = (None, ())
+        return [
+            Token(one.key, one.token, self._finish(one.key, one.token), *reports.get(one.key, none)) for one in drawn
+        ]
+
+    def _finish(self, key: Key, token: int) -> FinishReason | None:
+        if token in self._ends[key]:
+            return "stop"
+        return "length" if self._running[key].remaining <= 1 else None
+
+    def _reports(self, drawn: list[Drawn]) -> dict[Key, Report]:
+        """The log-probabilities that were asked for."""
+        told = [one for one in drawn if one.logprobs is not None]
+        if not told:
+            return {}
+        wanted = {one.key: self._running[one.key].logprobs or 0 for one in told}
+        rows = mx.concatenate([one.logprobs for one in told if one.logprobs is not None])
+        reports = report(rows, [one.token for one in told], max(wanted.values()))
+        return {key: (own, top[:most]) for (key, most), (own, top) in zip(wanted.items(), reports, strict=True)}
+
+    def _take_out(self, keys: Collection[Key]) -> None:
+        for key in keys:
+            self._reader.remove(key)
+            sequence = self._running[key]
+            if self._prefixes.keeps and sequence.use_cache and (state := self._rows.state(key)) is not None:
+                self._prefixes.keep(sequence, *state)
+        self._rows.leave(keys)
+
+    def _empty_rows(self) -> RowGroups:
+        own_cost = ALL_TOGETHER if self._admission is None else self._admission.own_cost
+        return RowGroups(lambda: self._make_rows(self._model), own_cost)
+
+    def _discard(self) -> None:
+        self._reader.clear()
+        self._rows = self._empty_rows()
+
+    def _forget(self, key: Key) -> None:
+        super()._forget(key)
+        self._ends.pop(key, None)
+
+
+class EmptyPrompt(Exception):  # noqa: N818 - named for what it says
+    """Raised when a sequence has no token to begin with."""
+
+    def __init__(self) -> None:
+        super().__init__("the prompt is empty")

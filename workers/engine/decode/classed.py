@@ -1,0 +1,73 @@
+"""One model, several classes of sequences: with this adapter or that one, with a draft model or without."""
+
+from __future__ import annotations
+
+from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
+from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
+
+
+class ClassedEngine:
+    """Gives sequences to the engine of their class, one class at a time. Engine thread only.
+
+    The queue sees to it that classes don't meet; if they do, who comes later waits here.
+    """
+
+    def __init__(self, plain: Engine, speculative: Engine | None, adapters: Adapters) -> None:
+        self._plain = plain
+        self._speculative = speculative
+        self._adapters = adapters
+        self._waiting: dict[Key, Sequence] = {}
+        self._engine = plain
+        self._adapter: str | None = None
+
+    def variant(self, adapter: str | None) -> str:
+        """Names what the model would wear. From any thread. Raises AdapterError."""
+        return self._adapters.variant(adapter)
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence wants a step."""
+        return bool(self._waiting) or self._engine.busy
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence in; it joins its like with the next step."""
+        self._waiting[sequence.key] = sequence
+
+    def remove(self, key: Key) -> None:
+        """Drop a sequence, wherever it is; unknown keys are ignored."""
+        self._waiting.pop(key, None)
+        self._engine.remove(key)
+
+    def step(self) -> list[Produced]:
+        """One step of the engine whose turn it is."""
+        broken = self._admit()
+        return broken + self._engine.step() if self._engine.busy else broken
+
+    def close(self) -> None:
+        """Release all sequences."""
+        self._waiting.clear()
+        self._plain.close()
+        if self._speculative is not None:
+            self._speculative.close()
+
+    def _admit(self) -> list[Produced]:
+        """Let those of the running class in; when nothing runs, the first one's class is the next."""
+        broken: list[Produced] = []
+        for key, sequence in list(self._waiting.items()):
+            engine = self._engine_of(sequence)
+            if self._engine.busy and (engine is not self._engine or sequence.adapter != self._adapter):
+                break
+            del self._waiting[key]
+            try:
+                if not self._engine.busy:
+                    self._adapters.use(sequence.adapter)
+                self._engine, self._adapter = engine, sequence.adapter
+                sequence.variant = self._adapters.worn
+                engine.add(sequence)
+            except AdapterError as error:
+                broken.append(Broken(key, str(error), "adapters" if error.requested else None))
+        return broken
+
+    def _engine_of(self, sequence: Sequence) -> Engine:
+        return self._speculative if sequence.draft_tokens and self._speculative is not None else self._plain

@@ -1,0 +1,69 @@
+"""Engines that run one sequence after the other: what they share, whatever a step of theirs is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, Token
+
+
+class Run(Protocol):
+    """One sequence on its way."""
+
+    sequence: Sequence
+
+    def advance(self, chunk: int) -> list[Token]:
+        """One step: the tokens that it made, none while the prompt is read, at most `chunk` of its tokens at a time."""
+
+    def leave(self) -> None:
+        """Nothing more comes of it here."""
+
+
+class OneAtATimeEngine:
+    """The same interface as the batch's, for the first sequence in line. Engine thread only."""
+
+    def __init__(self, start: Callable[[Sequence], Run], *, prefill_step_size: int) -> None:
+        self._start = start
+        self._prefill_step_size = prefill_step_size
+        self._waiting: dict[Key, Sequence] = {}
+        self._run: Run | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence wants a step."""
+        return bool(self._waiting or self._run)
+
+    def add(self, sequence: Sequence) -> None:
+        """Put a sequence in line."""
+        self._waiting[sequence.key] = sequence
+
+    def remove(self, key: Key) -> None:
+        """Drop a sequence, wherever it is; unknown keys are ignored."""
+        self._waiting.pop(key, None)
+        if self._run is not None and self._run.sequence.key == key:
+            self._end()
+
+    def step(self) -> list[Produced]:
+        """One step of the running sequence."""
+        sequence = self._run.sequence if self._run else self._waiting.pop(next(iter(self._waiting)))
+        try:
+            self._run = run = self._run or self._start(sequence)
+            produced = run.advance(self._prefill_step_size)
+        except Exception as error:  # noqa: BLE001 - whatever a step raises ends this sequence only
+            self._run = None
+            return [Broken(sequence.key, f"{type(error).__name__}: {error}")]
+        if produced and produced[-1].finish is not None:
+            self._end()
+        return list(produced)
+
+    def _end(self) -> None:
+        """Be done with what runs."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.leave()
+
+    def close(self) -> None:
+        """Release all sequences."""
+        self._waiting.clear()
+        self._run = None

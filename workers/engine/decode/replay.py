@@ -1,0 +1,182 @@
+"""What engines that batch have in common: sequences join and leave between steps, and survive a bad one."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+
+from mlx_server.workers.engine.decode.admission import Admission
+from mlx_server.workers.engine.sampling.sampling import Processors
+from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, Token
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 32
+"""Steps between two looks at how much memory the rows have come to need."""
+
+DOUBTS = 2
+"""Failed steps in a row that make a sequence a suspect: it runs alone until it yields a token, or breaks."""
+
+
+class ReplayingEngine(ABC):
+    """Keeps who waits and who runs. Engine thread only.
+
+    A step that raises leaves the batch half-stepped and its other rows silently wrong, so the batch is discarded and
+    every sequence is inserted anew, as its prompt and the tokens it has emitted. One that fails again and again is
+    found by running the suspects alone, and breaks without the others.
+    """
+
+    def __init__(self, admission: Admission | None = None) -> None:
+        """`admission` bounds the memory of what runs."""
+        self._admission = admission
+        self._steps = 0
+        self._waiting: dict[Key, Sequence] = {}
+        self._running: dict[Key, Sequence] = {}
+        self._processors: dict[Key, Processors] = {}
+        self._doubts: dict[Key, int] = {}
+
+    @abstractmethod
+    def _insert(self, sequence: Sequence) -> None:
+        """Move a sequence from those that wait to those that run, if it may run now."""
+
+    @abstractmethod
+    def _advance(self) -> list[Token | Broken]:
+        """One decode step for all rows, and one chunk of prefill. May raise anything."""
+
+    @abstractmethod
+    def _take_out(self, keys: Collection[Key]) -> None:
+        """Take rows out of the batch, if they are in it."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Leave the batch as it is and begin an empty one."""
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence wants a step."""
+        return bool(self._waiting or self._running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence in; it joins the batch with the next step."""
+        self._waiting[sequence.key] = sequence
+
+    def remove(self, key: Key) -> None:
+        """Drop a sequence, wherever it is; unknown keys are ignored."""
+        self._waiting.pop(key, None)
+        self._doubts.pop(key, None)
+        if key in self._running:
+            self._leave([key])
+
+    def step(self) -> list[Produced]:
+        """One decode step for all rows, and one chunk of prefill."""
+        try:
+            for sequence in self._admissible():
+                self._insert(sequence)
+            self._shrink()
+            advanced = self._advance()
+        except Exception as error:  # noqa: BLE001 - whatever a step raises, the other sequences go on
+            return self._start_over(error)
+        failed = {key: p.error for key, p in self._processors.items() if p.error is not None}
+        produced = [item for item in advanced if not (item.key in failed and is_passing(item))]
+        for item in produced:
+            if isinstance(item, Token):
+                self._running[item.key].emitted.append(item.token)
+            self._doubts.pop(item.key, None)
+        self._leave([item.key for item in produced if not is_passing(item)])
+        if produced and self._suspects():
+            self._make_room()
+        return [*produced, *self._broken(failed)]
+
+    def close(self) -> None:
+        """Release all sequences."""
+        self._waiting.clear()
+        for key in list(self._running):
+            self._forget(key)
+
+    def _leave(self, keys: Collection[Key]) -> None:
+        """Out of the batch and forgotten, since nothing more comes of them here."""
+        if keys:
+            self._take_out(keys)
+            for key in keys:
+                self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        prefix = self._running.pop(key).prefix
+        if prefix is not None:
+            prefix.left(key)
+        self._processors.pop(key, None)
+
+    def _suspects(self) -> list[Sequence]:
+        return [s for key, s in self._waiting.items() if self._doubts.get(key, 0) >= DOUBTS]
+
+    def _admissible(self) -> list[Sequence]:
+        """Who may join now, in the order they came: who would not fit yet is not passed by smaller ones for ever."""
+        candidates = self._unsuspected()
+        if self._admission is None:
+            return candidates
+        chosen: list[Sequence] = []
+        for sequence in candidates:
+            if not self._admission.admits(sequence, [*self._running.values(), *chosen]):
+                break
+            chosen.append(sequence)
+        return chosen
+
+    def _shrink(self) -> None:
+        """Have the latest wait again, if what runs has outgrown its memory; what it has read may be kept."""
+        self._steps += 1
+        if self._admission is None or self._steps % CHECK_EVERY or len(self._running) < 2:
+            return
+        if self._admission.outgrown(self._running.values()):
+            key, sequence = list(self._running.items())[-1]
+            self._leave([key])
+            self._waiting = {key: sequence} | self._waiting
+
+    def _unsuspected(self) -> list[Sequence]:
+        """Everybody who waits, unless somebody is under suspicion and has to be alone."""
+        if not self._doubts:
+            return list(self._waiting.values())
+        suspects = self._suspects()
+        watched = any(self._doubts.get(key, 0) >= DOUBTS for key in self._running)
+        if watched or (suspects and self._running):
+            return []
+        return suspects[:1] or list(self._waiting.values())
+
+    def _make_room(self) -> None:
+        """Take back what runs, for the next suspect to be alone."""
+        running = dict(self._running)
+        self._leave(list(running))
+        self._waiting |= running
+
+    def _start_over(self, error: Exception) -> list[Produced]:
+        log.error("a step failed, %d sequences start over", len(self._running), exc_info=error)
+        self._discard()
+        again: dict[Key, Sequence] = {}
+        broken: list[Produced] = []
+        for key, sequence in list(self._running.items()):
+            self._forget(key)
+            self._doubts[key] = self._doubts.get(key, 0) + 1
+            if self._doubts[key] > DOUBTS:
+                del self._doubts[key]
+                broken.append(Broken(key, describe(error)))
+            else:
+                again[key] = sequence
+        self._waiting = again | self._waiting
+        return broken
+
+    def _broken(self, failed: dict[Key, Exception]) -> list[Produced]:
+        """Take out the rows whose processors failed, if they have not come to their end."""
+        left = [key for key in failed if key in self._running]
+        for key in left:
+            self.remove(key)
+        return [Broken(key, describe(failed[key])) for key in left]
+
+
+def is_passing(item: Token | Broken) -> bool:
+    """More comes after it."""
+    return isinstance(item, Token) and item.finish is None
+
+
+def describe(error: Exception) -> str:
+    """What broke a sequence."""
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,107 @@
+"""One sequence at a time, for models that a batch would change or break."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import maybe_quantize_kv_cache
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.schemas.internal.messages import FinishReason
+from mlx_server.workers.engine.decode.one_at_a_time import OneAtATimeEngine
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.sampling.logprobs import Report, report
+from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors, make_sampler
+from mlx_server.workers.engine.sequence import Sequence, Token
+
+GROUP = 64
+"""Numbers that are quantised together."""
+
+
+class SequentialEngine(OneAtATimeEngine):
+    """One chunk of prefill or one token in a step. Engine thread only."""
+
+    def __init__(
+        self,
+        model: Any,
+        stop_tokens: set[int],
+        *,
+        prefill_step_size: int,
+        prefixes: PrefixStore | None = None,
+        kv_bits: int | None = None,
+    ) -> None:
+        """`prefixes` keeps what may be continued; KV states are quantised to `kv_bits`, None for as they are."""
+        self._prefixes = prefixes = prefixes or PrefixStore(0)
+        super().__init__(
+            lambda sequence: _Run(model, sequence, stop_tokens, prefixes, kv_bits), prefill_step_size=prefill_step_size
+        )
+
+    def close(self) -> None:
+        """Release all sequences, and what is kept."""
+        super().close()
+        self._prefixes.close()
+
+
+class _Run:
+    """A sequence with its cache, the tokens left to feed, its sampler and its processors."""
+
+    def __init__(
+        self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore, kv_bits: int | None
+    ) -> None:
+        self.sequence = sequence
+        self._model = model
+        self._prefixes = prefixes
+        self._kv_bits = kv_bits
+        found: tuple[int, list[Any]] = prefixes.find(sequence) or (0, make_prompt_cache(model))
+        self._read, self._cache = found
+        self._left = sequence.context[self._read :]
+        sequence.found(self._read)
+        self._sampler = make_sampler(sequence)
+        self._processors = make_processors(sequence, stop_tokens)
+        self._ends = end_tokens(sequence, stop_tokens)
+        self._logprobs: mx.array
+
+    def advance(self, chunk: int) -> list[Token]:
+        """Feed one chunk; the next token once the last one has been fed."""
+        if len(self._left) > 1:
+            length = min(chunk, len(self._left) - 1)
+            feed, self._left = self._left[:length], self._left[length:]
+            self._model(mx.array([feed]), cache=self._cache)
+            quantise(self._cache, self._kv_bits)
+            mx.eval([c.state for c in self._cache])
+            mx.clear_cache()
+            self._read += length
+            self.sequence.read = self._read
+            return []
+        logits = self._model(mx.array([self._left]), cache=self._cache)[:, -1, :]
+        quantise(self._cache, self._kv_bits)
+        if self._processors:
+            logits = self._processors(mx.array(self.sequence.context), logits)
+            if self._processors.error:
+                raise self._processors.error
+        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        sampled = self._sampler(logprobs) if self._sampler else mx.argmax(logits, axis=-1)
+        token = int(sampled.item())  # type: ignore[arg-type]
+        self._read += len(self._left)
+        self.sequence.emitted.append(token)
+        self._left = [token]
+        most = self.sequence.logprobs
+        reported: Report | tuple[()] = () if most is None else report(logprobs, [token], most)[0]
+        return [Token(self.sequence.key, token, self._finish_reason(token), *reported)]
+
+    def leave(self) -> None:
+        """Nothing more comes: keep what has been read."""
+        self._prefixes.keep(self.sequence, self._cache, self._read)
+
+    def _finish_reason(self, token: int) -> FinishReason | None:
+        if token in self._ends:
+            return "stop"
+        return None if self.sequence.remaining else "length"
+
+
+def quantise(cache: list[Any], bits: int | None) -> None:
+    """Have a cache's states take fewer bits from here on; None leaves it as it is. Raises what MLX does where a model's
+    cache can't."""
+    if bits is not None:
+        maybe_quantize_kv_cache(cache, quantized_kv_start=0, kv_group_size=GROUP, kv_bits=bits)

@@ -1,0 +1,38 @@
+"""Steps whose only use is that a GPU's kernels are compiled before the first request comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlx_server.schemas.internal.generation import Limits, Sampling
+from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.sequence import Broken, Sequence
+
+STEPS = 2
+
+
+def batch_sizes(rows: int) -> Iterator[int]:
+    """Those that choose among kernels: one row, few, many."""
+    size = 1
+    while size < rows:
+        yield size
+        size *= 2
+    yield rows
+
+
+def warm_up(engine: Engine, rows: int, chunk: int) -> str:
+    """Decode with every kind of batch, and read a prompt of one `chunk`; what there is to say about it, if anything.
+
+    Nothing is kept. Engine thread only.
+    """
+    prompts = [[[0, 1]] * size for size in batch_sizes(rows)] + [[[1] * (chunk + 1)]]
+    for prompt_batch in prompts:
+        for number, prompt in enumerate(prompt_batch):
+            one = Sequence((-1, number), list(prompt), STEPS, Sampling(temperature=0.0), Limits(ignore_eos=True))
+            one.use_cache = False
+            engine.add(one)
+        while engine.busy:
+            for item in engine.step():
+                if isinstance(item, Broken):
+                    return f"warming up failed: {item.message}"
+    return ""

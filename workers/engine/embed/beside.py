@@ -1,0 +1,38 @@
+"""Embeddings beside text: a model that writes also embeds, one pass between two steps of what it writes."""
+
+from __future__ import annotations
+
+from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.embed.inputs.computation import Computation
+from mlx_server.workers.engine.sequence import Key, Produced, Sequence
+
+
+class EmbeddingBeside:
+    """Puts an engine for embeddings beside one for text. Engine thread only."""
+
+    def __init__(self, writing: Engine, embedding: Engine) -> None:
+        self._writing = writing
+        self._embedding = embedding
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence wants a step."""
+        return self._embedding.busy or self._writing.busy
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence in."""
+        (self._embedding if isinstance(sequence, Computation) else self._writing).add(sequence)
+
+    def remove(self, key: Key) -> None:
+        """Drop a sequence, wherever it is; unknown keys are ignored."""
+        self._embedding.remove(key)
+        self._writing.remove(key)
+
+    def step(self) -> list[Produced]:
+        """One step of each that has something to do."""
+        return [item for engine in (self._embedding, self._writing) if engine.busy for item in engine.step()]
+
+    def close(self) -> None:
+        """Release all sequences."""
+        self._embedding.close()
+        self._writing.close()

@@ -1,0 +1,67 @@
+"""A language model that also embeds: the mean of its last hidden states over a text's tokens, at length 1."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.embed.beside import EmbeddingBeside
+from mlx_server.workers.engine.embed.embedder import Embedder, HiddenStates
+from mlx_server.workers.engine.embed.embedding import EmbeddingEngine
+from mlx_server.workers.engine.embed.embeddings_of import EmbeddingMaker, WithMedia
+from mlx_server.workers.engine.embed.hidden import batching_of
+from mlx_server.workers.engine.embed.inputs.computation import Computation, Item
+from mlx_server.workers.engine.embed.inputs.input_prompts import InputPrompts
+from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
+from mlx_server.workers.engine.embed.pooling import normalised
+from mlx_server.workers.engine.runtime import platform
+
+CPU_TOKENS_BESIDE = 64
+
+
+class TextEmbedding(NamedTuple):
+    """What a handler needs: the requests' maker, the engine that takes its work too, and the vectors' length.
+
+    The maker and the length are None where the model makes no embeddings.
+    """
+
+    maker: EmbeddingMaker | None
+    engine: Engine
+    dimensions: int | None
+
+    def prepare(self, ticket: int, request: EmbeddingRequest | ScoreRequest) -> Computation:
+        """The work for a request. Raises InvalidRequest. Tokenizer's thread only."""
+        if self.maker is None:
+            raise InvalidRequest("This model makes no embeddings.", "model")
+        if isinstance(request, EmbeddingRequest):
+            return self.maker.vectors(ticket, request)
+        return self.maker.similarities(ticket, request)
+
+
+def embedding_beside(
+    engine: Engine,
+    hidden_states: HiddenStates | None,
+    tokenizer: Any,
+    vocab_size: int,
+    context_length: int | None,
+    batch_tokens: int,
+    with_media: WithMedia | None = None,
+) -> TextEmbedding:
+    """Put embeddings beside an engine that writes; tries the model, so engine thread only.
+
+    `tokenizer` is transformers' own, which must be a fast one. `batch_tokens` bounds a step, and with it how long
+    what is being written has to wait; on a CPU that is long soon.
+    """
+    tokens = None
+    if hidden_states is not None and hasattr(tokenizer, "backend_tokenizer"):
+        most = min(batch_tokens, CPU_TOKENS_BESIDE) if platform.on_cpu() else batch_tokens
+        tokens = batching_of(hidden_states, vocab_size, most)
+    if tokens is None or hidden_states is None:
+        return TextEmbedding(None, engine, None)
+    embedder = Embedder(hidden_states, ("mean",), (normalised,))
+    dimensions = embedder([Item((0,))]).shape[-1]
+    texts = InputTexts(tokenizer, vocab_size, context_length)
+    maker = EmbeddingMaker(texts, InputPrompts(), dimensions, with_media)
+    return TextEmbedding(maker, EmbeddingBeside(engine, EmbeddingEngine(embedder, tokens)), dimensions)

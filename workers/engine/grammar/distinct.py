@@ -1,0 +1,240 @@
+"""Items of arrays, and names of objects, that must differ: a second check on each token that a grammar allows.
+
+A token that would complete what is there already is taken back before it is drawn. Where a token could hide an item
+from the check (several items in one, the end of a number and what follows) it is forbidden, too: every text can be
+written with smaller tokens.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import re
+from collections.abc import Iterable
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_server.workers.engine.grammar.json_watch import Frame, JsonWatch
+from mlx_server.workers.engine.grammar.schema_logic import as_key
+
+INTEGER = re.compile(rb"-?[0-9]{1,4000}")
+
+MOST_LOOKS = 120
+"""Tokens that are tried on a copy of the grammar, for one step."""
+
+MOST_LETTERS = 12
+"""Bytes of a token that is tried so."""
+
+Packed = npt.NDArray[np.uint8]
+"""A set of tokens, one bit each, as llguidance has them."""
+
+NUMBER = re.compile(rb"-?[0-9]")
+WHOLE_NUMBER = re.compile(rb"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+HIDING = re.compile(rb", ?[^\s].*[\"\]},el]|^[-+.0-9eE]+[,\]} ]|\\u", re.DOTALL)
+"""More than one item, the end of a number, and a character that can be written in two ways."""
+CROSSING = re.compile(rb".,\s?\S", re.DOTALL)
+"""The end of one item with the beginning of the next."""
+LATE_CLOSING = re.compile(rb".[^\]}]*[\]}]", re.DOTALL)
+
+
+class Matcher(Protocol):
+    """What is used of llguidance's matchers."""
+
+    def compute_bitmask(self) -> bytes: ...
+    def consume_token(self, token: int) -> bool: ...
+    def is_stopped(self) -> bool: ...
+    def is_accepting(self) -> bool: ...
+    def is_error(self) -> bool: ...
+    def get_error(self) -> str: ...
+    def deep_copy(self) -> Self: ...
+
+
+class Words:
+    """A vocabulary's tokens by their bytes."""
+
+    def __init__(self, texts: list[bytes], width: int) -> None:
+        """`width` is that of the sets in bytes."""
+        self.texts = texts
+        self._width = width
+        self._sorted = sorted((text, token) for token, text in enumerate(texts) if text)
+        self._keys = [text for text, _ in self._sorted]
+        self.hiding = self.of(token for token, text in enumerate(texts) if HIDING.search(text))
+        self.crossing = self.of(token for token, text in enumerate(texts) if CROSSING.search(text))
+        self.late_closing = self.of(token for token, text in enumerate(texts) if LATE_CLOSING.match(text))
+        self.ends = [*self.beginning(b","), *self.beginning(b"]")]
+
+    def of(self, tokens: Iterable[int]) -> Packed:
+        """A set of these tokens."""
+        bits = np.zeros(self._width * 8, np.bool_)
+        bits[list(tokens)] = True
+        return np.packbits(bits, bitorder="little")
+
+    def beginning(self, start: bytes) -> list[int]:
+        """Those that begin with these bytes."""
+        return [token for _, token in self._sorted[slice(*self._range(start))]]
+
+    def exact(self, text: bytes) -> list[int]:
+        """Those that are these bytes."""
+        first, _ = self._range(text)
+        return [token for same, token in self._sorted[first : first + 4] if same == text]
+
+    def _range(self, start: bytes) -> tuple[int, int]:
+        return bisect.bisect_left(self._keys, start), bisect.bisect_left(self._keys, start + b"\xff" * 4)
+
+
+class DistinctMatcher:
+    """A matcher of documents in which some things must differ."""
+
+    def __init__(self, matcher: Matcher, watch: JsonWatch, words: Words) -> None:
+        self._matcher = matcher
+        self._watch = watch
+        self._words = words
+
+    def deep_copy(self) -> DistinctMatcher:
+        """One that goes on by itself."""
+        return DistinctMatcher(self._matcher.deep_copy(), self._watch.copied(), self._words)
+
+    def is_stopped(self) -> bool:
+        """As llguidance's."""
+        return self._matcher.is_stopped()
+
+    def is_accepting(self) -> bool:
+        """As llguidance's."""
+        return self._matcher.is_accepting()
+
+    def is_error(self) -> bool:
+        """As llguidance's."""
+        return self._matcher.is_error()
+
+    def get_error(self) -> str:
+        """As llguidance's."""
+        return self._matcher.get_error()
+
+    def consume_token(self, token: int) -> bool:
+        """Go on by a token; False if it is not allowed."""
+        taken = self._matcher.consume_token(token)
+        if taken and token < len(self._words.texts):
+            self._watch.feed(self._words.texts[token])
+        return taken
+
+    def compute_bitmask(self) -> bytes:
+        """The tokens that may come next."""
+        mask = self._matcher.compute_bitmask()
+        if not self._watch.writing:
+            return mask
+        allowed = np.frombuffer(mask, np.uint8) & ~self._words.hiding
+        for depth, frame in enumerate(self._watch.frames):
+            if frame.distinct:
+                allowed &= ~self._repeating(frame, depth, allowed)
+        return allowed.tobytes()
+
+    def _repeating(self, frame: Frame, depth: int, allowed: Packed) -> Packed:
+        """Tokens that would write again what a frame has, or lead to nothing else."""
+        if not frame.array and not frame.naming:
+            return self._words.of(())
+        written = b"" if frame.start is None else bytes(self._watch.text[frame.start :])
+        sets = [self._words.late_closing] if frame.array and written[:1] in (b"", b"{", b"[") else []
+        for item in frame.seen:
+            if item[:1] in (b"{", b"["):
+                sets += self._closing(written, item, depth)
+        search = Search(self._words, frame.seen)
+        sets += [search.repeating(written), self._words.of(search.dead_ends(self._matcher, written, allowed))]
+        if frame.array and frame is self._watch.frames[-1]:
+            sets += [self._words.crossing, self._words.of(self._nothing_behind(frame.seen, written, allowed))]
+        banned: Packed = np.bitwise_or.reduce(sets)
+        return banned
+
+    def _nothing_behind(self, seen: list[bytes], written: bytes, allowed: Packed) -> list[int]:
+        """Tokens that begin a further item where there is no other one left."""
+        seen = [*seen, written] if NUMBER.match(written) else seen
+        search = Search(self._words, seen)
+        return [
+            token
+            for token in self._words.beginning(b",")
+            if seen and has(allowed, token) and search.dead(self._matcher, token, self._words.texts[token][1:].lstrip())
+        ]
+
+    def _closing(self, written: bytes, item: bytes, depth: int) -> list[Packed]:
+        """The end of an object or array that is equal to another."""
+        closer = b"}" if item[:1] == b"{" else b"]"
+        at_its_end = len(self._watch.frames) == depth + 2 and not self._watch.within_text
+        if at_its_end and written[:1] == item[:1] and key_of(item) in (key_of(written + closer), None):
+            return [self._words.of(self._words.beginning(closer))]
+        return []
+
+
+class Search:
+    """What may be written beside what is there already."""
+
+    def __init__(self, words: Words, seen: list[bytes]) -> None:
+        self._words = words
+        self._seen = seen
+        self._left = MOST_LOOKS
+
+    def repeating(self, written: bytes) -> Packed:
+        """Tokens that end what is written as something that is there."""
+        tokens: list[int] = []
+        for item in self._seen:
+            if NUMBER.match(item):
+                tokens += self._words.ends if same_number(written, item) else []
+            elif item.startswith(written):
+                tokens += self._words.beginning(item[len(written) :])
+                tokens += self._words.beginning(b" " + item) if not written else []
+        return self._words.of(tokens)
+
+    def dead_ends(self, matcher: Matcher, written: bytes, allowed: Packed) -> list[int]:
+        """Tokens behind which there is nothing but what is there."""
+        return [
+            token
+            for token in self._leading(written)
+            if has(allowed, token) and self.dead(matcher, token, written + self._words.texts[token])
+        ]
+
+    def dead(self, matcher: Matcher, token: int, written: bytes) -> bool:
+        """Whether a token leads to nothing else; `written` is what there is of the item then."""
+        ahead = matcher.deep_copy()
+        self._left -= 1
+        if self._left < 0 or not ahead.consume_token(token):
+            return False
+        allowed = np.frombuffer(ahead.compute_bitmask(), np.uint8) & ~self._words.hiding & ~self.repeating(written)
+        leading = self._leading(written)
+        if (allowed & ~self._words.of(leading)).any():
+            return False
+        texts = self._words.texts
+        return all(self.dead(ahead, each, (written + texts[each]).lstrip()) for each in leading if has(allowed, each))
+
+    def _leading(self, written: bytes) -> list[int]:
+        """Tokens that write on at something that is there, and don't end it."""
+        found = set(self._words.exact(b" ")) if not written else set()
+        for item in self._seen:
+            rest = item[len(written) :] if item.startswith(written) else b""
+            whole = len(rest) if NUMBER.match(item) else len(rest) - 1
+            for size in range(1, min(whole, MOST_LETTERS) + 1):
+                found.update(self._words.exact(rest[:size]))
+                found.update(self._words.exact(b" " + rest[:size]) if not written else ())
+        return sorted(found, key=lambda token: -len(self._words.texts[token]))
+
+
+def has(tokens: Packed, token: int) -> bool:
+    """Whether a token is in a set."""
+    return bool(tokens[token // 8] >> (token % 8) & 1)
+
+
+def same_number(written: bytes, item: bytes) -> bool:
+    """Whether a number that ended here would be another one."""
+    return bool(WHOLE_NUMBER.fullmatch(written)) and number_of(written) == number_of(item)
+
+
+def number_of(text: bytes) -> float:
+    """A number as a client reads it."""
+    return int(text) if INTEGER.fullmatch(text) else float(text)
+
+
+def key_of(text: bytes) -> str | None:
+    """Equal for texts of equal values; None for what is no document."""
+    try:
+        return as_key(json.loads(text))
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,208 @@
+"""A second tier for kept beginnings: files that outlive the process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.workers.engine.kvcache.cache_file import BadFile, Snapshot, read_beginning, read_cache, snapshot, write
+from mlx_server.workers.engine.kvcache.prefix_index import Beginning, PrefixIndex
+from mlx_server.workers.engine.kvcache.prefix_store import Nearest, nearest_of
+
+log = logging.getLogger(__name__)
+
+LEAST_TOKENS = 128
+"""Fewer are sooner computed than read from a disk."""
+
+REST_S = 2.0
+"""How long a beginning is left alone before it is written: an answer often makes it a longer one."""
+
+MOST_WAITING = 8
+"""Beginnings that wait to be written; beyond that the oldest is not."""
+
+SUFFIX = ".safetensors"
+
+FOLDER, FILE = re.compile(r"[0-9a-f]{10}-[0-9a-f]{10}"), re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")
+"""Names of models' folders beside each other, and of the files in them: nothing else is ever removed there."""
+
+ABANDONED_S = 3600.0
+"""A file that nobody has gone on writing for so long was left by a process that has died."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    entry: Beginning
+    taken: Snapshot
+    since: float
+
+
+class PrefixFiles:
+    """Beginnings of one model in one folder. What was used longest ago is removed when this folder, and those of other
+    models beside it, have more than `limit_bytes`.
+
+    Called on the engine thread; a thread of its own writes. Files in the folder that are cut short, changed or of
+    another kind are removed, and what is no such file at all is left alone.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int, model: Any, *, rest_s: float = REST_S) -> None:
+        """Raises OSError if the folder can't be made."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._limit = limit_bytes
+        self._rest_s = rest_s
+        self._classes = [type(layer).__name__ for layer in make_prompt_cache(model)]
+        self._index = PrefixIndex()
+        self._files: dict[int, Path] = {}
+        self._number = 0
+        self._waiting: list[_Waiting] = []
+        self._closed = False
+        self._changed = threading.Condition()
+        self._scan()
+        self._thread = threading.Thread(target=self._write_all, name="prompt-cache", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def longest(self, new: Beginning, more_than: int) -> tuple[Beginning, list[Any]] | None:
+        """The beginning here that has most in common with a new one, if that is more than so many tokens."""
+        with self._changed:
+            length, number = self._index.longest(new)
+            if length <= max(more_than, LEAST_TOKENS - 1):
+                return None
+            entry, path = self._index[number], self._files[number]
+        try:
+            cache = read_cache(path, self._classes)
+            os.utime(path)
+        except Exception as error:  # noqa: BLE001 - a file may hold anything, and be gone
+            log.warning("a kept prompt can't be read and is removed: %s", error)
+            with self._changed:
+                self._remove(number)
+            return None
+        with self._changed:
+            if number in self._files:
+                self._number += 1
+                self._files[self._number] = self._files.pop(number)
+                self._index.add(self._number, self._index.remove(number))
+        return entry, cache
+
+    def nearest(self, new: Beginning) -> Nearest:
+        """What of the files is most alike. From any thread."""
+        with self._changed:
+            return nearest_of(self._index, new, LEAST_TOKENS)
+
+    def keep(self, entry: Beginning, cache: list[Any]) -> None:
+        """Take a copy, some time."""
+        if len(entry) < LEAST_TOKENS or entry.places:
+            return
+        waiting = _Waiting(entry, snapshot(cache), time.monotonic())
+        with self._changed:
+            self._waiting = [*self._waiting, waiting][-MOST_WAITING:]
+            self._changed.notify()
+
+    def forget(self, entry: Beginning) -> None:
+        """Drop what a longer beginning has too, and was put here before it."""
+        with self._changed:
+            self._waiting = [one for one in self._waiting if one.entry is not entry]
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _write_all(self) -> None:
+        while (waiting := self._next()) is not None:
+            path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
+            try:
+                write(path, waiting.entry, waiting.taken)
+            except Exception as error:  # noqa: BLE001 - a disk may be full, and a state of a kind that no file holds
+                log.warning("a prompt is not kept on disk: %s: %s", type(error).__name__, error)
+                continue
+            with self._changed:
+                self._add(waiting.entry, path)
+                self._bound()
+
+    def _next(self) -> _Waiting | None:
+        """What is to be written next, when its time has come; None at the end."""
+        with self._changed:
+            while True:
+                if not self._waiting:
+                    if self._closed:
+                        return None
+                    self._changed.wait()
+                    continue
+                left = self._waiting[0].since + self._rest_s - time.monotonic()
+                if left <= 0 or self._closed:
+                    return self._waiting.pop(0)
+                self._changed.wait(left)
+
+    def _add(self, entry: Beginning, path: Path) -> None:
+        for number in self._index.beginnings_of(entry):
+            if not entry.whole or len(self._index[number]) == len(entry):
+                self._remove(number)
+        self._number += 1
+        self._index.add(self._number, entry)
+        self._files[self._number] = path
+
+    def _bound(self) -> None:
+        """Remove what was used longest ago, until there is no more than the limit."""
+        own = {path: number for number, path in self._files.items()}
+        found = []
+        for folder in self._beside():
+            for path in folder.iterdir():
+                with contextlib.suppress(OSError):
+                    if FILE.fullmatch(path.name):
+                        status = path.stat()
+                        found.append((status.st_mtime_ns, status.st_size, path))
+        left = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if left <= self._limit:
+                return
+            left -= size
+            if path in own:
+                self._remove(own[path])
+            else:
+                path.unlink(missing_ok=True)
+
+    def _beside(self) -> list[Path]:
+        """The folders that share the limit."""
+        if not FOLDER.fullmatch(self._folder.name):
+            return [self._folder]
+        return [one for one in self._folder.parent.iterdir() if FOLDER.fullmatch(one.name) and one.is_dir()]
+
+    def _remove(self, number: int) -> None:
+        path = self._files.pop(number, None)
+        if path is not None:
+            self._index.remove(number)
+            path.unlink(missing_ok=True)
+
+    def _scan(self) -> None:
+        """Take in what earlier processes left."""
+        for path in self._folder.glob("*.partial"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
+        found = []
+        for path in self._folder.iterdir():
+            if not FILE.fullmatch(path.name):
+                continue
+            try:
+                found.append((path.stat().st_mtime_ns, path, read_beginning(path)))
+            except (BadFile, OSError) as error:
+                log.warning("a kept prompt can't be read and is removed: %s", error)
+                path.unlink(missing_ok=True)
+        for _, path, entry in sorted(found, key=lambda one: one[0]):
+            self._add(entry, path)
+        self._bound()

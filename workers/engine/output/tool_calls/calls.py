@@ -1,0 +1,129 @@
+"""The function calls of one answer as they are found, and what models' parsers return, made regular."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from mlx_server.schemas.internal.generation import Tool
+from mlx_server.workers.engine.output.tool_calls.argument_types import Parameters
+from mlx_server.workers.engine.output.tool_calls.loose_json import plain_arguments
+from mlx_server.workers.engine.output.tool_calls.markup import Called, Piece, Said
+
+NO_ARGUMENTS = "{}"
+NAME = re.compile(r"[\w.:/@-]{1,200}")
+
+
+class Rest(NamedTuple):
+    """What follows a block of calls. A block that failed made no call, and its own text leads what follows.
+
+    `closed`: the block's end mark has been read.
+    """
+
+    text: str
+    failed: bool = False
+    closed: bool = False
+
+
+class Calls:
+    """Numbers the calls and collects their pieces.
+
+    A function that is not the request's can be called, too: whoever runs the calls tells the model so, while text
+    would end the conversation. With `only_known` it can't: what is read is perhaps no call at all.
+    """
+
+    def __init__(self, tools: tuple[Tool, ...], *, parallel: bool) -> None:
+        self.whole = 0
+        self.begun = 0
+        self.pieces: list[Piece] = []
+        self.only_known = False
+        self._tools = {tool.name: tool for tool in tools}
+        self._parallel = parallel
+
+    @property
+    def complete(self) -> bool:
+        """No further call is wanted."""
+        return self.whole > 0 and not self._parallel
+
+    @property
+    def allowed(self) -> bool:
+        """There may be calls."""
+        return bool(self._tools)
+
+    def knows(self, name: str) -> bool:
+        """The request has a function of this name."""
+        return name in self._tools
+
+    def takes(self, name: str) -> bool:
+        """Whether a function of this name can be called."""
+        return self.knows(name) or (self.allowed and not self.only_known and NAME.fullmatch(name) is not None)
+
+    def parameters(self, name: str) -> Parameters:
+        """What a function takes; nothing is known of one that is not the request's."""
+        tool = self._tools.get(name)
+        return Parameters(tool.parameters if tool else None)
+
+    def definitions(self) -> list[dict[str, Any]]:
+        """The functions as models' parsers want them, which look types up there."""
+        empty = {"type": "object", "properties": {}}
+        return [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description or "",
+                    "parameters": tool.parameters or empty,
+                },
+            }
+            for tool in self._tools.values()
+        ]
+
+    def begin(self, name: str) -> int:
+        """Start the next call; gives its number."""
+        self.pieces.append(Called(self.begun, "", name))
+        self.begun += 1
+        return self.begun - 1
+
+    def more(self, call: int, arguments: str) -> None:
+        """The next part of a call's arguments."""
+        if arguments:
+            self.pieces.append(Called(call, arguments))
+
+    def end(self) -> None:
+        """A call is whole."""
+        self.whole += 1
+
+    def say(self, text: str) -> None:
+        """What stands between calls and is none."""
+        if text.strip():
+            self.pieces.append(Said(text.strip()))
+
+
+def regular(parsed: Any) -> list[tuple[str, str]]:
+    """Names, and arguments as JSON, from whatever a model's parser returned. Raises ValueError."""
+    if isinstance(parsed, str):
+        parsed = json.loads(parsed)
+    if isinstance(parsed, (list, tuple)):
+        if not parsed:
+            raise ValueError("no call")
+        return [call for one in parsed for call in regular(one)]
+    if not isinstance(parsed, dict):
+        raise ValueError("not a call")
+    if isinstance(parsed.get("function"), dict):
+        parsed = parsed["function"]
+    name = next((parsed[key] for key in ("name", "tool_name", "function") if parsed.get(key)), None)
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError("a call without a name")
+    arguments = next((parsed[key] for key in ("arguments", "parameters") if key in parsed), None)
+    return [(name.strip(), arguments_text(arguments))]
+
+
+def arguments_text(arguments: Any) -> str:
+    """Arguments as JSON; a string is taken to be JSON already, nothing to be no arguments. Raises ValueError."""
+    if isinstance(arguments, str):
+        return plain_arguments(arguments)
+    try:
+        return NO_ARGUMENTS if arguments is None else json.dumps(arguments, ensure_ascii=False, default=str)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error

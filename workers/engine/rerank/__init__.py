@@ -1,0 +1,1 @@
+"""Pairs of a query and a document, judged by a model. Engine thread only."""

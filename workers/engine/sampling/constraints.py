@@ -1,0 +1,117 @@
+"""Logits processors that decide what may come next: grammars, thinking budgets, least lengths.
+
+All take tokens [T] (the whole context) and logits [1, V], and give logits [1, V]. Each follows its sequence token by
+token from where the sequence was inserted, so a replay only has to feed it what was emitted before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_server.workers.engine.grammar.distinct import Matcher
+from mlx_server.workers.engine.output.thinking import ThinkingState
+
+
+class GrammarError(Exception):
+    """Raised when a matcher can't go on; nothing that it has allowed leads there."""
+
+
+class Follower:
+    """Sees every token of a sequence once: those already emitted, then one before each of its calls."""
+
+    def __init__(self, emitted: Iterable[int]) -> None:
+        self._first = True
+        for token in emitted:
+            self.see(token)
+
+    def see(self, token: int) -> None:
+        """Take one token."""
+
+    def follow(self, tokens: mx.array) -> None:
+        """Take the last of `tokens`, unless this is the first call: what stands there has been seen."""
+        if not self._first:
+            self.see(int(tokens[-1].item()))  # type: ignore[arg-type]
+        self._first = False
+
+
+class GrammarMask(Follower):
+    """Allows what a grammar allows. It begins after the reasoning, which may be anything that does not end the turn:
+    the grammar's text would be missing.
+    """
+
+    def __init__(self, matcher: Matcher, eos: set[int], thinking: ThinkingState | None, emitted: list[int]) -> None:
+        self._matcher = matcher
+        self._eos = mx.array(sorted(eos), mx.uint32)
+        self._thinking = thinking
+        self._no_thought = mx.array(sorted(eos.difference(thinking.closing if thinking else ())), mx.uint32)
+        super().__init__(emitted)
+
+    def see(self, token: int) -> None:
+        """Advance the grammar, or the reasoning before it."""
+        if self._thinking is not None and self._thinking.feed(token):
+            return
+        if not self._matcher.is_stopped() and not self._matcher.consume_token(token):
+            raise GrammarError(self._matcher.get_error())
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        self.follow(tokens)
+        thinking = self._thinking
+        if thinking is not None and thinking.thinks:
+            return logits.at[:, self._no_thought].add(-mx.inf)
+        allowed = self._allowed(logits.shape[-1])
+        if thinking is not None and thinking.may_think:
+            allowed[..., mx.array(thinking.opening[:1])] = True
+        return mx.where(allowed, logits, mx.array(-mx.inf, logits.dtype))
+
+    def _allowed(self, vocab_size: int) -> mx.array:
+        """The tokens that may come next: bool [1, V]."""
+        if self._matcher.is_stopped():
+            if self._matcher.is_error():
+                raise GrammarError(self._matcher.get_error())
+            return mx.zeros((1, vocab_size), mx.bool_).at[:, self._eos].add(True)
+        packed = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if not packed.any():
+            raise GrammarError("nothing may follow that differs from what is there")
+        return mx.array(np.unpackbits(packed, bitorder="little")[:vocab_size].astype(np.bool_))[None]
+
+
+class ThinkingBudget(Follower):
+    """Ends the reasoning after so many tokens, by making its end mark the only choice."""
+
+    def __init__(self, budget: int, end_ids: tuple[int, ...], thinking: ThinkingState, emitted: list[int]) -> None:
+        self._budget = budget
+        self._end = end_ids
+        self._closing = 0
+        self._thinking = thinking
+        super().__init__(emitted)
+
+    def see(self, token: int) -> None:
+        """Count the reasoning, and how much of the end mark has been said."""
+        self._closing = self._closing + 1 if token == self._end[self._closing] else 0
+        self._thinking.feed(token)
+        if not self._thinking.thinks:
+            self._closing = 0
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        self.follow(tokens)
+        if not self._thinking.thinks or self._thinking.tokens < self._budget:
+            return logits
+        only = mx.full(logits.shape, -mx.inf, dtype=logits.dtype)
+        only[:, self._end[self._closing]] = 0
+        return only
+
+
+class LeastLength:
+    """Forbids the tokens that would end a sequence before it has so many."""
+
+    def __init__(self, ends: Iterable[int], until: int) -> None:
+        self._ends = mx.array(sorted(ends))
+        self._until = until
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        if tokens.shape[0] < self._until:
+            logits[:, self._ends] = -mx.inf
+        return logits

@@ -1,0 +1,1 @@
+"""Processes for what nobody vouches for: they can be killed."""

@@ -1,0 +1,335 @@
+"""The parent side of a worker process: starts it, watches it, starts it again, ends it.
+
+A worker is something that will die. Death is noticed by the end of its socket, silence by missing heartbeats, a hung
+engine by the length of its current step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, assert_never
+
+from mlx_server.schemas.internal import messages
+from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.messages import (
+    Answered,
+    Ask,
+    Cancel,
+    Decoded,
+    FromWorker,
+    Grant,
+    Heartbeat,
+    Known,
+    Load,
+    LoadFailed,
+    Loading,
+    MlxMemory,
+    ModelFacts,
+    NoAnswer,
+    Question,
+    Ready,
+    Step,
+    StepEvent,
+    Stop,
+    Submit,
+    Tokens,
+    ToWorker,
+    Withdraw,
+)
+from mlx_server.workers.channel import Channel
+from mlx_server.workers.parent.environment import child_environment
+
+log = logging.getLogger(__name__)
+
+OVERSLEPT_S = 2.0
+"""A check that comes later than this was not late by itself: the machine slept, or this process was stopped."""
+
+STDERR = 2
+"""What models' code prints goes where the log goes."""
+
+
+class StartError(Exception):
+    """Raised when the first worker ends before it was ready; the message is one line."""
+
+
+class WorkerState(Enum):
+    """What the worker is doing."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what, in seconds, and how often to try."""
+
+    heartbeat_s: float = 30.0
+    step_s: float = 300.0
+    stop_s: float = 10.0
+    exit_s: float = 1.0
+    check_s: float = 0.25
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 30.0
+    deaths_in_a_row: int = 5
+    healthy_after_s: float = 60.0
+
+
+def backoff_s(deaths: int, patience: Patience) -> float | None:
+    """How long to wait after so many deaths in a row before the next start; None means give up."""
+    if deaths >= patience.deaths_in_a_row:
+        return None
+    return min(patience.longest_backoff_s, patience.first_backoff_s * 2.0 ** (deaths - 1))
+
+
+class Listener(Protocol):
+    """Who wants to know. All calls come on the event loop."""
+
+    def loading(self, loading: Loading) -> None:
+        """The start goes on."""
+
+    def ready_with(self, facts: ModelFacts) -> None:
+        """The worker takes work."""
+
+    def deliver(self, events: list[StepEvent]) -> None:
+        """One step's events."""
+
+    def answered(self, number: int, answer: Tokens | Decoded | Known | NoAnswer) -> None:
+        """The answer to a question."""
+
+    def lost(self, message: str) -> None:
+        """The worker is gone and will be started again."""
+
+    def given_up(self, message: str) -> None:
+        """The worker is gone for good."""
+
+
+class Supervisor:
+    """Keeps one worker process alive. `run` returns after `stop`, or when it has given up."""
+
+    def __init__(
+        self, spec: Load, listener: Listener, patience: Patience | None = None, log_level: str = "info"
+    ) -> None:
+        self._spec = spec
+        self._log_level = log_level
+        self._listener = listener
+        self._patience = patience or Patience()
+        self._channel: Channel[FromWorker] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._closed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._heard_at = 0.0
+        self._ready_at: float | None = None
+        self._load_error: str | None = None
+        self._killed_for: str | None = None
+        self.state = WorkerState.STARTING
+        self.restarts = 0
+        self.memory: MlxMemory | None = None
+        """What the worker last said of MLX's memory; None where it hasn't or there is no worker."""
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, None while there is none."""
+        process = self._process
+        return int(process.pid) if process and process.returncode is None else None
+
+    @property
+    def silence_s(self) -> float | None:
+        """How long nothing was heard of the worker, in seconds; None without one."""
+        return asyncio.get_running_loop().time() - self._heard_at if self.pid is not None else None
+
+    # --- work, as the queue's backend ---
+
+    def submit(self, ticket: int, request: Work, rows: int) -> None:
+        """Prepare a request and run it on `rows` rows."""
+        self._send(Submit(ticket, request, rows))
+
+    def grant(self, ticket: int, rows: int) -> None:
+        """Run more of its sequences."""
+        self._send(Grant(ticket, rows))
+
+    def cancel(self, ticket: int) -> None:
+        """Stop it."""
+        self._send(Cancel(ticket))
+
+    def ask(self, number: int, question: Question) -> None:
+        """Have a question answered."""
+        self._send(Ask(number, question))
+
+    def withdraw(self, number: int) -> None:
+        """Nobody waits for the answer any more."""
+        self._send(Withdraw(number))
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Start the worker again and again. Raises StartError if it was never ready."""
+        deaths = 0
+        was_ready = False
+        try:
+            while not self._stopping.is_set():
+                message = await self._live()
+                if self._stopping.is_set():
+                    break
+                was_ready = was_ready or self._ready_at is not None
+                if not was_ready:
+                    self.state = WorkerState.FAILED
+                    raise StartError(message)
+                deaths = 1 if self._was_healthy() else deaths + 1
+                delay_s = backoff_s(deaths, self._patience)
+                if delay_s is None:
+                    self.state = WorkerState.FAILED
+                    log.error("%s; it died %d times in a row and is given up", message, deaths)
+                    self._listener.given_up(message)
+                    return
+                log.warning("%s; it is started again in %.1f s", message, delay_s)
+                self.state = WorkerState.RESTARTING
+                self.restarts += 1
+                self._listener.lost(message)
+                await self._pause(delay_s)
+        finally:
+            await self._end_process()
+        self.state = WorkerState.STOPPED
+
+    async def stop(self) -> None:
+        """Have the worker release its model and exit; kill it if that takes too long. `run` returns then."""
+        self._stopping.set()
+        self._send(Stop())
+        try:
+            await asyncio.wait_for(self._closed.wait(), self._patience.stop_s if self._channel else 0)
+        except TimeoutError:
+            self._kill("did not stop in time")
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    def _was_healthy(self) -> bool:
+        age_s = asyncio.get_running_loop().time() - self._ready_at if self._ready_at is not None else 0.0
+        return age_s > self._patience.healthy_after_s
+
+    async def _live(self) -> str:
+        """One life of the process, from its start to its end; returns why it ended, as a sentence."""
+        self._ready_at = self._load_error = self._killed_for = None
+        self._closed.clear()
+        try:
+            await self._spawn()
+        except OSError as error:
+            return f"The worker process could not be started: {error}"
+        self.state = WorkerState.LOADING
+        self._send(self._spec)
+        if self._stopping.is_set():
+            self._send(Stop())
+        watch = asyncio.ensure_future(self._watch())
+        try:
+            await self._closed.wait()
+        finally:
+            watch.cancel()
+            await self._end_process()
+        return self._load_error or self._obituary()
+
+    async def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "mlx_server.workers",
+                str(theirs.fileno()),
+                self._log_level,
+                pass_fds=(theirs.fileno(),),
+                env=child_environment(threads=self._spec.threads),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=STDERR,
+                # Ctrl-C in a terminal is for the parent, which drains first.
+                start_new_session=True,
+            )
+        channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        await loop.create_connection(lambda: channel, sock=ours)
+        self._channel = channel
+
+    def _send(self, message: ToWorker) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def _on_message(self, message: FromWorker) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        match message:
+            case Step():
+                self._listener.deliver(message.events)
+            case Answered():
+                self._listener.answered(message.number, message.answer)
+            case Heartbeat():
+                self.memory = message.memory
+                if message.step_s > self._patience.step_s:
+                    self._kill(f"was in one step for more than {self._patience.step_s:g} s")
+            case Loading():
+                self._listener.loading(message)
+            case Ready():
+                self._ready_at = self._heard_at
+                self.state = WorkerState.READY
+                self._listener.ready_with(message.facts)
+            case LoadFailed():
+                self._load_error = message.message
+            case _:
+                assert_never(message)
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            slept_from = loop.time()
+            await asyncio.sleep(self._patience.check_s)
+            if loop.time() - slept_from > self._patience.check_s + OVERSLEPT_S:
+                self._heard_at = loop.time()  # this process itself was stopped: nobody could have been heard
+            if loop.time() - self._heard_at > self._patience.heartbeat_s:
+                self._kill(f"was silent for more than {self._patience.heartbeat_s:g} s")
+
+    def _kill(self, reason: str) -> None:
+        if self._process is not None and self._process.returncode is None and self._killed_for is None:
+            self._killed_for = reason
+            self._process.kill()
+
+    async def _end_process(self) -> None:
+        """No process and no channel is left after this."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self.memory = None
+        process = self._process
+        if process is None:
+            return
+        patience_s = self._patience.stop_s if self._stopping.is_set() else self._patience.exit_s
+        try:
+            await asyncio.wait_for(process.wait(), patience_s)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        # What it started itself (a conversion) goes with it: it leads a session of its own.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def _obituary(self) -> str:
+        code = self._process.returncode if self._process else None
+        if self._killed_for:
+            return f"The worker process {self._killed_for} and was killed"
+        if code is not None and code < 0:
+            names = {number.value: number.name for number in signal.Signals}
+            return f"The worker process died of {names.get(-code, f'signal {-code}')}"
+        return f"The worker process exited with code {code}"
