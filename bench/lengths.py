@@ -41,8 +41,8 @@ def measure(model: Any, own_cost: float, prompts: list[list[int]], caches: list[
     import mlx.core as mx
 
     from mlx_server.schemas.internal.generation import Limits, Sampling
-    from mlx_server.workers.engine.decode.groups import RowGroups
-    from mlx_server.workers.engine.decode.rows import RowBatch
+    from mlx_server.workers.engine.decode.decode_batch import RowBatch
+    from mlx_server.workers.engine.decode.length_buckets import RowGroups
     from mlx_server.workers.engine.sequence import Sequence
 
     rows, sampling = RowGroups(lambda: RowBatch(model), own_cost), Sampling(temperature=0.0)
@@ -65,8 +65,8 @@ def inside(given: argparse.Namespace) -> None:
     import mlx.core as mx
 
     from mlx_server.workers.engine.decode.admission import footprint
-    from mlx_server.workers.engine.decode.groups import ALL_TOGETHER
-    from mlx_server.workers.engine.decode.states_room import USABLE
+    from mlx_server.workers.engine.decode.kv_budget import USABLE
+    from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER
     from mlx_server.workers.engine.loading.loading import evaluate, read_model
     from mlx_server.workers.engine.runtime.platform import configure, free_bytes
 

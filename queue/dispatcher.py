@@ -7,13 +7,13 @@ import itertools
 from typing import assert_never
 
 from mlx_server.queue import policy
+from mlx_server.queue.clock import Handle, Timers
 from mlx_server.queue.errors import QueueClosed, QueueFull
-from mlx_server.queue.lane import Backend, Lane
-from mlx_server.queue.line import Line
 from mlx_server.queue.mailbox import Mailbox
+from mlx_server.queue.scheduler import Line
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.queue.timers import Handle, Timers
+from mlx_server.queue.worker_slots import Backend, Lane
 from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.messages import (
     Failed,

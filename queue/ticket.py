@@ -13,7 +13,7 @@ from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Prepared, Progress, Started
 
 if TYPE_CHECKING:
-    from mlx_server.queue.lane import Lane
+    from mlx_server.queue.worker_slots import Lane
 
 
 class TicketState(Enum):

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from mlx_server.schemas.attachments import told_in_place
 from mlx_server.schemas.internal.documents import filled
 from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -23,7 +24,6 @@ from mlx_server.schemas.internal.generation import (
     Prompt,
     Remote,
 )
-from mlx_server.schemas.shown import told_in_place
 
 File = Media | Document
 Words = Mapping[bytes | Remote, str]

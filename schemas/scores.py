@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from mlx_server.schemas.internal.embedding import PER_DOCUMENT, Pair, ScoreRequest, Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.openai.openai import Count
-from mlx_server.schemas.openai.openai_embeddings import MAX_PROMPT_CHARS, PromptUsage
+from mlx_server.schemas.openai.common import Count
+from mlx_server.schemas.openai.embeddings import MAX_PROMPT_CHARS, PromptUsage
 from mlx_server.schemas.openai.truncation import TruncationFields, truncation_of
 
 MAX_PAIRS = 10_000

@@ -10,9 +10,9 @@ from msgspec import Meta
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, Template, TextPrompt
 from mlx_server.schemas.internal.messages import TokensOf
-from mlx_server.schemas.openai.openai import TokenId
-from mlx_server.schemas.openai.openai_chat import MAX_MESSAGES, MAX_TEMPLATE_CHARS, ChatMessage, to_messages
-from mlx_server.schemas.openai.openai_tools import ToolSpec, to_tools
+from mlx_server.schemas.openai.chat import MAX_MESSAGES, MAX_TEMPLATE_CHARS, ChatMessage, to_messages
+from mlx_server.schemas.openai.common import TokenId
+from mlx_server.schemas.openai.tools import ToolSpec, to_tools
 
 MAX_IDS = 1 << 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlx_server.app.catalog.verdict import fits_message
+from mlx_server.app.catalog.memory_verdict import fits_message
 
 
 class FleetError(Exception):

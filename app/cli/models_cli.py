@@ -82,8 +82,8 @@ def show(
 def check_model(row: ModelRow) -> None:
     """Ends the command for a model that is of a kind that is served, and can't be."""
     from mlx_server.app.catalog.errors import NotServable
-    from mlx_server.app.catalog.kinds import check, served_as
     from mlx_server.app.catalog.model_facts import MODEL_TYPES
+    from mlx_server.app.catalog.served_type import check, served_as
 
     if row.path is not None and row.type in MODEL_TYPES:
         try:

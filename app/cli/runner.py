@@ -19,8 +19,8 @@ from mlx_server.app.config.settings import Settings
 from mlx_server.app.fleet.control import Control
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.reload import ReloadReport
-from mlx_server.app.server.protocol import HttpProtocol
 from mlx_server.app.server.server import create_app
+from mlx_server.app.server.uvicorn_protocol import HttpProtocol
 from mlx_server.app.storage.database import StoreError
 
 KEEP_ALIVE_S = 75

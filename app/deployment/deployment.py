@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
-from mlx_server.app.deployment.asking import Asking
 from mlx_server.app.deployment.load_spec import load_of
-from mlx_server.app.deployment.loop_timers import LoopTimers
+from mlx_server.app.deployment.loop_clock import LoopTimers
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
+from mlx_server.app.deployment.query_queue import Asking
 from mlx_server.app.deployment.replica import Replica
 from mlx_server.app.deployment.sampling_defaults import SamplingDefaults
 from mlx_server.app.deployment.variants import Variants

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from mlx_server.app.deployment.asking import Answer, Asking
 from mlx_server.app.deployment.process_memory import occupied_bytes, resident_bytes
+from mlx_server.app.deployment.query_queue import Answer, Asking
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.queue.lane import Lane
+from mlx_server.queue.worker_slots import Lane
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor, WorkerState
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 
 from mlx_server.app.catalog.errors import NotServable
-from mlx_server.app.catalog.kinds import check, served_as
 from mlx_server.app.catalog.model_facts import MODEL_TYPES
+from mlx_server.app.catalog.served_type import check, served_as
 from mlx_server.app.doctor.findings import Finding, Verdict
 from mlx_server.app.doctor.unread import UnreadKey, unread_of
 from mlx_server.app.registry.rows import ModelRow

@@ -11,8 +11,8 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.http.errors import Answer
 from mlx_server.queue.mailbox import continues
-from mlx_server.schemas.anthropic import anthropic_answer as out
-from mlx_server.schemas.anthropic.anthropic import MessagesRequest
+from mlx_server.schemas.anthropic import answer as out
+from mlx_server.schemas.anthropic.requests import MessagesRequest
 from mlx_server.schemas.internal.messages import Finished, Part, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.internal.progress import PromptProgress
 from mlx_server.schemas.internal.sealed import seal

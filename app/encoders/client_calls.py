@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.schemas.openai.openai_responses_items import (
+from mlx_server.schemas.openai.responses_items import (
     ApplyPatchItem,
     ExecAction,
     Item,
@@ -17,7 +17,7 @@ from mlx_server.schemas.openai.openai_responses_items import (
     ToolSearchItem,
     new_id,
 )
-from mlx_server.schemas.openai.openai_responses_tools import Kind
+from mlx_server.schemas.openai.responses_tools import Kind
 
 
 def read_call(kind: Kind, call_id: str, arguments: str) -> Item | None:

@@ -15,8 +15,8 @@ from mlx_server.app.encoders.tally import SoFar, Tally
 from mlx_server.app.http.errors import Answer
 from mlx_server.schemas.internal.messages import ChosenToken, Finished, Part, PromptReport, Started, TokenLogprob
 from mlx_server.schemas.internal.progress import PromptProgress
-from mlx_server.schemas.openai.openai import CompletionFields, PerformanceMetrics, PromptLogprob, PromptLogprobs, Usage
-from mlx_server.schemas.openai.openai_chat import ChosenLogprob, Logprob
+from mlx_server.schemas.openai.chat import ChosenLogprob, Logprob
+from mlx_server.schemas.openai.common import CompletionFields, PerformanceMetrics, PromptLogprob, PromptLogprobs, Usage
 
 
 class CompletionsEncoder:

@@ -14,8 +14,8 @@ from mlx_server.app.encoders.json_string import JsonString, string_in
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, chosen_logprobs, prompt_logprobs
 from mlx_server.schemas.internal.messages import ChosenToken, Finished, Part, PromptReport, Reasoning, Text, ToolCall
 from mlx_server.schemas.internal.progress import PromptProgress
-from mlx_server.schemas.openai import openai_chat as chat
-from mlx_server.schemas.openai.openai import Usage
+from mlx_server.schemas.openai import chat
+from mlx_server.schemas.openai.common import Usage
 
 CHUNK: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 TEXT = "input"

@@ -12,8 +12,8 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_base import CompletionsEncoder, logprob_of, prompt_logprobs
 from mlx_server.schemas.internal.messages import ChosenToken, Finished, Part, PromptReport, Text
 from mlx_server.schemas.internal.progress import PromptProgress
-from mlx_server.schemas.openai.openai import PerformanceMetrics, Usage
-from mlx_server.schemas.openai.openai_completions import (
+from mlx_server.schemas.openai.common import PerformanceMetrics, Usage
+from mlx_server.schemas.openai.completions import (
     Completion,
     CompletionChoice,
     CompletionLogprobs,

@@ -10,7 +10,7 @@ import msgspec
 
 from mlx_server.app.encoders.head import Head
 from mlx_server.schemas.internal.messages import Finished, Score, Vector
-from mlx_server.schemas.openai.openai_embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest, PromptUsage
+from mlx_server.schemas.openai.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest, PromptUsage
 
 FLOAT_BYTES = 4
 PIECE_BYTES = 1 << 15

@@ -17,9 +17,9 @@ from mlx_server.app.http.errors import Answer
 from mlx_server.schemas.internal.generation import Sampling
 from mlx_server.schemas.internal.messages import Finished, Part, Started
 from mlx_server.schemas.internal.progress import PromptProgress
-from mlx_server.schemas.openai import openai_responses_events as ev
-from mlx_server.schemas.openai.openai_responses import SEALED, TextConfig, TextFormat, Turn
-from mlx_server.schemas.openai.openai_responses_answer import (
+from mlx_server.schemas.openai import responses_events as ev
+from mlx_server.schemas.openai.responses import SEALED, TextConfig, TextFormat, Turn
+from mlx_server.schemas.openai.responses_answer import (
     IncompleteDetails,
     Response,
     ResponseError,
@@ -27,7 +27,7 @@ from mlx_server.schemas.openai.openai_responses_answer import (
     shown_reasoning,
     usage_of,
 )
-from mlx_server.schemas.openai.openai_responses_tools import shown
+from mlx_server.schemas.openai.responses_tools import shown
 
 HowSampled = Callable[[Sampling], Sampling | None]
 """What is in force of the sampling that a request asks for; None while that can't be told."""

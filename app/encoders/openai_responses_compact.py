@@ -11,8 +11,8 @@ from mlx_server.app.encoders.tally import Tally
 from mlx_server.app.http.errors import Answer
 from mlx_server.schemas.internal.messages import Finished, Part, Started
 from mlx_server.schemas.internal.progress import PromptProgress
-from mlx_server.schemas.openai.openai_responses_answer import usage_of
-from mlx_server.schemas.openai.openai_responses_compact import CompactedResponse, Compaction
+from mlx_server.schemas.openai.responses_answer import usage_of
+from mlx_server.schemas.openai.responses_compact import CompactedResponse, Compaction
 
 
 class CompactEncoder:

@@ -14,9 +14,9 @@ from mlx_server.app.encoders.json_string import JsonString
 from mlx_server.app.encoders.openai_base import chosen_logprobs
 from mlx_server.schemas.internal.messages import Part, Reasoning, Text, ToolCall
 from mlx_server.schemas.internal.sealed import seal
-from mlx_server.schemas.openai import openai_responses_events as ev
-from mlx_server.schemas.openai.openai_chat import ChosenLogprob
-from mlx_server.schemas.openai.openai_responses_items import (
+from mlx_server.schemas.openai import responses_events as ev
+from mlx_server.schemas.openai.chat import ChosenLogprob
+from mlx_server.schemas.openai.responses_items import (
     CustomCallItem,
     FunctionCallItem,
     Item,
@@ -27,7 +27,7 @@ from mlx_server.schemas.openai.openai_responses_items import (
     Status,
     new_id,
 )
-from mlx_server.schemas.openai.openai_responses_tools import Offered
+from mlx_server.schemas.openai.responses_tools import Offered
 
 Number = Callable[[], int]
 Events = list[ev.StreamEvent]

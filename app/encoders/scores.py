@@ -8,7 +8,7 @@ import msgspec
 
 from mlx_server.app.encoders.head import Head
 from mlx_server.schemas.internal.messages import Finished, Score, Vector
-from mlx_server.schemas.openai.openai_embeddings import PromptUsage
+from mlx_server.schemas.openai.embeddings import PromptUsage
 from mlx_server.schemas.scores import (
     Document,
     Method,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from mlx_server.schemas.internal.messages import Finished, Part, Reasoning, Started
-from mlx_server.schemas.openai.openai import CompletionTokensDetails, PromptTokensDetails, Usage
+from mlx_server.schemas.openai.common import CompletionTokensDetails, PromptTokensDetails, Usage
 
 
 class Tally:

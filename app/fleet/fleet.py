@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from mlx_server.app.catalog.delete_files import deletable, delete
 from mlx_server.app.catalog.errors import FleetError, ModelConfigured, ModelNotFound, ModelNotLoaded
-from mlx_server.app.catalog.kinds import configured_type, path_of
+from mlx_server.app.catalog.served_type import configured_type, path_of
 from mlx_server.app.config.config_file import ConfigError
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.deployment.deployment import CANNOT_BE_SERVED, Deployment
@@ -20,15 +20,15 @@ from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
 from mlx_server.app.fleet.catalogue import Catalogue, Known
+from mlx_server.app.fleet.directory import Roster
 from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
-from mlx_server.app.fleet.keeper import SERVED, Keeper
 from mlx_server.app.fleet.ledger import Ledger
+from mlx_server.app.fleet.lifecycle import SERVED, Keeper
+from mlx_server.app.fleet.load_gate import Room
 from mlx_server.app.fleet.load_order import WaitingLoad
-from mlx_server.app.fleet.registered import Registered
+from mlx_server.app.fleet.maintenance import Upkeep
+from mlx_server.app.fleet.registry_sync import Registered
 from mlx_server.app.fleet.reload import ReloadReport, compare
-from mlx_server.app.fleet.room import Room
-from mlx_server.app.fleet.roster import Roster
-from mlx_server.app.fleet.upkeep import Upkeep
 from mlx_server.app.registry.registry import Registry
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.internal.messages import FailureKind

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mlx_server.app.catalog.errors import NotServable
-from mlx_server.app.catalog.kinds import folder_of, read
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.app.catalog.served_type import folder_of, read
 from mlx_server.app.config.settings import ModelSettings, ModelType
-from mlx_server.app.fleet.need import KEPT_BYTES, Need, Serving, need_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import KEPT_BYTES, Need, Serving, need_of, scripted_need
 from mlx_server.app.machine.device import Device
 from mlx_server.workers.folders.model_files import NotAModel
 

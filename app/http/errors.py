@@ -14,10 +14,10 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from mlx_server.app.catalog import errors as fleet
-from mlx_server.app.deployment.asking import Unanswered
+from mlx_server.app.deployment.query_queue import Unanswered
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay, TooManyDownloads
-from mlx_server.app.hub.installing import NameTaken
+from mlx_server.app.hub.installer import NameTaken
 from mlx_server.app.registry.app_settings import SettingNotFound
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.internal.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from mlx_server.app.hub.calls import Calls
+from mlx_server.app.hub.bounded_calls import Calls
 from mlx_server.app.hub.categories import CATEGORIES, Category
 from mlx_server.app.hub.facts import model_of
-from mlx_server.app.hub.kept import Kept
 from mlx_server.app.hub.listing import listing
 from mlx_server.app.hub.model import HubModel
+from mlx_server.app.hub.ttl_cache import Kept
 from mlx_server.workers.folders.model_path import HUB_ID
 from mlx_server.workers.hub.access import HubAccess, check_hub_id
 from mlx_server.workers.hub.errors import hub_errors

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from mlx_server.app.hub.download import Download, DownloadStatus, DownloadStore
-from mlx_server.app.hub.fetching import fetch
+from mlx_server.app.hub.downloader import fetch
 from mlx_server.app.registry.rows import DownloadRow
 from mlx_server.workers.hub.access import HubAccess, check_hub_id
 from mlx_server.workers.hub.errors import HubError

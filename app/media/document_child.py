@@ -9,7 +9,7 @@ from typing import Any
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
-from mlx_server.workers.engine.sandbox.confined import Answer, serve
+from mlx_server.workers.engine.sandbox.child import Answer, serve
 
 BETWEEN_PAGES = "\n\n"
 

@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Remote
-from mlx_server.workers.engine.sandbox.killable import KillableProcess, Stopped
+from mlx_server.workers.engine.sandbox.host import KillableProcess, Stopped
 
 CHILD = "mlx_server.app.media.document_child"
 MOST_PAGES = 1000

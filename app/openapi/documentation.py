@@ -9,22 +9,23 @@ from typing import Any
 
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.unkept import HEADER as UNKEPT
-from mlx_server.app.openapi.doc import ASKS, GENERATES, LOOKS_UP, Doc
 from mlx_server.app.openapi.impetus_documentation import IMPETUS
 from mlx_server.app.openapi.mlx_gui_documentation import MANAGING, NAME
+from mlx_server.app.openapi.route_doc import ASKS, GENERATES, LOOKS_UP, Doc
 from mlx_server.schemas import cache, operations, scores, tokens
-from mlx_server.schemas.anthropic import anthropic, anthropic_answer
+from mlx_server.schemas.anthropic import answer as anthropic_answer
+from mlx_server.schemas.anthropic import requests as anthropic
 from mlx_server.schemas.internal.errors import AnthropicErrorBody
 from mlx_server.schemas.mlx_gui import managed_models, system
-from mlx_server.schemas.openai import openai_conversations as conversations
-from mlx_server.schemas.openai import openai_embeddings
-from mlx_server.schemas.openai import openai_responses_answer as responses
-from mlx_server.schemas.openai import openai_responses_compact as compact
-from mlx_server.schemas.openai.openai_chat import ChatChunk, ChatCompletion, ChatRequest
-from mlx_server.schemas.openai.openai_completions import Completion, CompletionRequest
-from mlx_server.schemas.openai.openai_responses import ResponsesRequest
-from mlx_server.schemas.openai.openai_responses_events import Event
-from mlx_server.schemas.openai.openai_responses_items import Item, ItemList
+from mlx_server.schemas.openai import conversations
+from mlx_server.schemas.openai import embeddings as openai_embeddings
+from mlx_server.schemas.openai import responses_answer as responses
+from mlx_server.schemas.openai import responses_compact as compact
+from mlx_server.schemas.openai.chat import ChatChunk, ChatCompletion, ChatRequest
+from mlx_server.schemas.openai.completions import Completion, CompletionRequest
+from mlx_server.schemas.openai.responses import ResponsesRequest
+from mlx_server.schemas.openai.responses_events import Event
+from mlx_server.schemas.openai.responses_items import Item, ItemList
 
 RESPONSE = {"id": "The response's id."}
 CONVERSATION = {"id": "The conversation's id."}

@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from mlx_server.app.hub.categories import WORDS
-from mlx_server.app.openapi.doc import LOOKS_UP, Doc
-from mlx_server.schemas.impetus import hardware, impetus_health, impetus_loaded, impetus_models, performance
+from mlx_server.app.openapi.route_doc import LOOKS_UP, Doc
+from mlx_server.schemas.impetus import hardware, performance
+from mlx_server.schemas.impetus import health as impetus_health
+from mlx_server.schemas.impetus import loaded as impetus_loaded
+from mlx_server.schemas.impetus import models as impetus_models
 from mlx_server.schemas.internal.errors import ApiErrorBody
 
 MOVES_MODELS = (400, 403, 404, 409, 413, 500, 503)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_server.app.openapi.doc import GENERATES, LOOKS_UP, Doc
+from mlx_server.app.openapi.route_doc import GENERATES, LOOKS_UP, Doc
 from mlx_server.schemas.mlx_gui import app_settings, discovered, generate, managed_models, system
 
 NAME = {"name": "The model's name or an alias of it. It may contain slashes, as they are or escaped."}

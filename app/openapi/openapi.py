@@ -17,8 +17,8 @@ from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.unkept import HEADER as UNKEPT
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
-from mlx_server.app.openapi.doc import Doc
 from mlx_server.app.openapi.documentation import DOCS
+from mlx_server.app.openapi.route_doc import Doc
 
 SCHEMAS = "#/components/schemas/{name}"
 JSON = "application/json"

@@ -14,7 +14,7 @@ from mlx_server.app.http.responder import sort
 from mlx_server.app.responses.response_records import Keeping
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.openai.openai_responses_answer import ENDS, Response
+from mlx_server.schemas.openai.responses_answer import ENDS, Response
 
 log = logging.getLogger(__name__)
 

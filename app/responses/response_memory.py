@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mlx_server.schemas.openai.openai_responses_items import Item
+from mlx_server.schemas.openai.responses_items import Item
 
 MEMORY = "mlx_server.response_memory"
 """Where a request's scope has the memory of the connection that it came over, if that has one."""

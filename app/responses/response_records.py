@@ -15,9 +15,9 @@ from mlx_server.app.responses.conversation_store import ConversationTooLargeErro
 from mlx_server.app.responses.response_memory import ResponseMemory
 from mlx_server.app.responses.response_store import ChainTooLongError, Record, ResponseStore
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.openai import openai_responses_answer as answer
-from mlx_server.schemas.openai.openai_responses import Turn
-from mlx_server.schemas.openai.openai_responses_items import Item
+from mlx_server.schemas.openai import responses_answer as answer
+from mlx_server.schemas.openai.responses import Turn
+from mlx_server.schemas.openai.responses_items import Item
 
 PREVIOUS = "previous_response_id"
 LOST = answer.ResponseError("server_error", "The server stopped before this response was made.")

@@ -10,7 +10,7 @@ from mlx_server.app.encoders.anthropic import MessagesEncoder
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.routes.generation import choose, endpoint, read_request
 from mlx_server.app.routes.tokens import ask_tokens
-from mlx_server.schemas.anthropic import anthropic
+from mlx_server.schemas.anthropic import requests as anthropic
 from mlx_server.schemas.internal.messages import TokensOf
 
 

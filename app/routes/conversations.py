@@ -16,12 +16,12 @@ from mlx_server.app.responses.response_records import conversation_items, kept_i
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.routes.kept import Page, as_json, owner_of, page_of, referred_to, store_of
 from mlx_server.app.routes.query import query_of
-from mlx_server.schemas.openai import openai_conversations as schemas
-from mlx_server.schemas.openai.openai_responses import check_metadata
-from mlx_server.schemas.openai.openai_responses_answer import item_decoder
-from mlx_server.schemas.openai.openai_responses_input import InputItem, to_items, unknown_in
-from mlx_server.schemas.openai.openai_responses_items import Item, new_id
-from mlx_server.schemas.openai.openai_responses_messages import refuse_strays
+from mlx_server.schemas.openai import conversations as schemas
+from mlx_server.schemas.openai.responses import check_metadata
+from mlx_server.schemas.openai.responses_answer import item_decoder
+from mlx_server.schemas.openai.responses_input import InputItem, to_items, unknown_in
+from mlx_server.schemas.openai.responses_items import Item, new_id
+from mlx_server.schemas.openai.responses_messages import refuse_strays
 
 ITEMS = "items"
 PAGE = ("limit", "order", "after", "include", "include[]")

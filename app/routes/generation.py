@@ -29,8 +29,9 @@ from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_LIMIT, GenerationRequest
-from mlx_server.schemas.openai import openai_chat, openai_completions
-from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.openai import chat as openai_chat
+from mlx_server.schemas.openai import completions as openai_completions
+from mlx_server.schemas.openai.common import HARMLESS
 from mlx_server.schemas.parsing.parse import parse
 
 PERFORMANCE_HEADER = "X-Performance-Metrics"

@@ -15,8 +15,8 @@ from mlx_server.app.responses.response_records import known_items
 from mlx_server.app.responses.response_store import ResponseStore
 from mlx_server.app.routes.query import number
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.openai.openai_responses_input import Input, references_in
-from mlx_server.schemas.openai.openai_responses_items import Item, ItemList
+from mlx_server.schemas.openai.responses_input import Input, references_in
+from mlx_server.schemas.openai.responses_items import Item, ItemList
 
 MAX_PAGE = 100
 

@@ -34,11 +34,12 @@ from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_LIMIT, Sampling
 from mlx_server.schemas.internal.messages import TokensOf
-from mlx_server.schemas.openai import openai_responses, openai_responses_compact
-from mlx_server.schemas.openai.openai_responses import HARMLESS, ResponsesRequest, Turn, WarmUp
-from mlx_server.schemas.openai.openai_responses_answer import ENDS, Deleted, InputTokens
-from mlx_server.schemas.openai.openai_responses_compact import Compaction
-from mlx_server.schemas.openai.openai_responses_items import Item
+from mlx_server.schemas.openai import responses as openai_responses
+from mlx_server.schemas.openai import responses_compact as openai_responses_compact
+from mlx_server.schemas.openai.responses import HARMLESS, ResponsesRequest, Turn, WarmUp
+from mlx_server.schemas.openai.responses_answer import ENDS, Deleted, InputTokens
+from mlx_server.schemas.openai.responses_compact import Compaction
+from mlx_server.schemas.openai.responses_items import Item
 
 Kind = TypeVar("Kind", bound=Turn)
 

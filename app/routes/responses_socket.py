@@ -23,8 +23,8 @@ from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.middleware.operator import is_own_origin
 from mlx_server.app.responses.response_memory import MEMORY, WARM_UP, ResponseMemory
 from mlx_server.schemas.internal.errors import ErrorBody, InvalidRequest
-from mlx_server.schemas.openai import openai_responses_socket as schemas
-from mlx_server.schemas.openai.openai_responses_events import Error
+from mlx_server.schemas.openai import responses_socket as schemas
+from mlx_server.schemas.openai.responses_events import Error
 
 MAX_CONNECTIONS = 256
 POLICY_VIOLATED = 1008

@@ -8,13 +8,13 @@ from starlette.requests import Request
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.openai_embeddings import EmbeddingsEncoder
 from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncoder
+from mlx_server.app.http.array_response import ResultsEncoder, ResultsResponse
 from mlx_server.app.http.ignored import ignored_header
-from mlx_server.app.http.results import ResultsEncoder, ResultsResponse
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.routes.generation import choose, make_head, read_request, settled
 from mlx_server.schemas import scores
 from mlx_server.schemas.internal.embedding import Work
-from mlx_server.schemas.openai import openai_embeddings
+from mlx_server.schemas.openai import embeddings as openai_embeddings
 
 
 async def embeddings(request: Request) -> ResultsResponse:

@@ -10,19 +10,19 @@ from starlette.requests import Request
 
 from mlx_server.app.config.settings import Settings
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.http.leaving import unless_left
+from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.media.attach import Files, brought
 from mlx_server.app.media.documents import DocumentReader
 from mlx_server.app.media.reader import MediaReader
-from mlx_server.app.media.replacing import Files, brought
 from mlx_server.app.middleware.api_key import OWNER
-from mlx_server.app.views.abilities import check_kinds, check_sees, check_served, kinds_of
+from mlx_server.app.views.capabilities import check_kinds, check_sees, check_served, kinds_of
+from mlx_server.schemas.attachments import media_of, with_media, without_unseen
 from mlx_server.schemas.internal.documents import Texts, documents_of, with_texts
 from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media, Prompt
 from mlx_server.schemas.internal.messages import KnownOf, TokensOf
 from mlx_server.schemas.left_out import crowd, excuse, without
-from mlx_server.schemas.shown import media_of, with_media, without_unseen
 
 Asked = TypeVar("Asked", TokensOf, KnownOf)
 Given = TypeVar("Given", bound=Work | Prompt)

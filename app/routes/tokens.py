@@ -7,10 +7,10 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.deployment.asking import Answer
 from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.deployment.query_queue import Answer
+from mlx_server.app.http.disconnect import unless_left
 from mlx_server.app.http.ignored import ignored_header
-from mlx_server.app.http.leaving import unless_left
 from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.generation import choose, read_request
 from mlx_server.app.routes.shown import with_files_in_question

@@ -18,7 +18,7 @@ from mlx_server.app.hub.auto_load import AutoLoad
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.download import Download
 from mlx_server.app.hub.downloads import Downloads
-from mlx_server.app.hub.installing import Installer
+from mlx_server.app.hub.installer import Installer
 from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.documents import DocumentReader

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from anyio import to_thread
 
-from mlx_server.app.deployment.asking import Unanswered
 from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.deployment.query_queue import Unanswered
 from mlx_server.app.machine.meter import gpu_utilization
-from mlx_server.schemas.impetus.impetus_loaded import BenchmarkRequest
+from mlx_server.schemas.impetus.loaded import BenchmarkRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Limits, Sampling, TextPrompt
 from mlx_server.schemas.internal.messages import Failed, Finished, NoAnswer, Part
 

@@ -1,7 +1,7 @@
 """How far a download is, as Impetus' endpoints and listeners are told."""
 
 from mlx_server.app.hub.download import Download
-from mlx_server.schemas.impetus import impetus_models as schemas
+from mlx_server.schemas.impetus import models as schemas
 
 
 def download_state(download: Download) -> schemas.DownloadState:

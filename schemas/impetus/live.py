@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mlx_server.schemas.impetus.hardware import HardwareMetrics
-from mlx_server.schemas.impetus.impetus_models import DownloadState
+from mlx_server.schemas.impetus.models import DownloadState
 
 
 class ModelStatus(msgspec.Struct, frozen=True):

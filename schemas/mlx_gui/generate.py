@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.schemas.internal.generation import GenerationRequest, Sampling, TextPrompt
-from mlx_server.schemas.openai.openai import Probability
+from mlx_server.schemas.openai.common import Probability
 
 MOST_TOKENS = 16_384
 HARMLESS: dict[str, tuple[bool, ...]] = {"stream": (False,)}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlx_server.schemas.openai.openai import Model, ModelList
+from mlx_server.schemas.openai.common import Model, ModelList
 
 MOST_PRIORITY = 1_000_000
 Priority = Annotated[int, Meta(ge=-MOST_PRIORITY, le=MOST_PRIORITY)]

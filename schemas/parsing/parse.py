@@ -10,8 +10,8 @@ import msgspec
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.parsing.allowed_values import allowed_values
 from mlx_server.schemas.parsing.crowding import refuse_crowded
-from mlx_server.schemas.parsing.shape import shape_of
-from mlx_server.schemas.parsing.walk import Walk
+from mlx_server.schemas.parsing.field_tree import shape_of
+from mlx_server.schemas.parsing.unknown_fields import Walk
 
 T = TypeVar("T")
 RawFields = dict[str, msgspec.Raw]

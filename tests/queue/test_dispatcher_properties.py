@@ -13,8 +13,8 @@ from support.queues import read, request
 
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
-from mlx_server.queue.lane import Lane
 from mlx_server.queue.ticket import Ticket, TicketState
+from mlx_server.queue.worker_slots import Lane
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, Text
 

@@ -49,7 +49,7 @@ def make_encoder(folder: Path, kind: str, *, classifier: bool = False, seed: int
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
-    from mlx_server.workers.engine.embed.encoders import import_architecture
+    from mlx_server.workers.engine.embed.encoder_models import import_architecture
     from mlx_server.workers.folders.encoder_types import ARCHITECTURES
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mlx_server.schemas.internal.generation import Tool, ToolUse
-from mlx_server.workers.engine.output.dialect import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import Dialect, Speech
 from mlx_server.workers.engine.output.thinking import ThinkMarks
 from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Said, Thought
 

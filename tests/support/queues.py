@@ -9,9 +9,9 @@ from typing import Any
 from support.clock import FakeTimers
 
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.queue.lane import Lane
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import Ticket
+from mlx_server.queue.worker_slots import Lane
 from mlx_server.schemas.internal.generation import Draft, GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, StepEvent, Text
 

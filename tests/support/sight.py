@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 from support.engines import GREEDY
 
+from mlx_server.schemas.attachments import media_of, with_media
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Media, Message
-from mlx_server.schemas.shown import media_of, with_media
 from mlx_server.workers.engine.sequence import Sequence
 
 SHAPES = Path(__file__).parents[1] / "shapes" / "model"
@@ -48,11 +48,11 @@ class Sight:
         from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
         from mlx_server.workers.engine.loading.loading import read_tokenizer
         from mlx_server.workers.engine.media.media import MediaDecoder
-        from mlx_server.workers.engine.output.dialect import Dialect
+        from mlx_server.workers.engine.output.output_format import Dialect
         from mlx_server.workers.engine.prompt.prompts import PromptMaker
         from mlx_server.workers.engine.vision.inputs import InputReader
         from mlx_server.workers.engine.vision.loading import read_vision_model
-        from mlx_server.workers.engine.vision.places import placeholders
+        from mlx_server.workers.engine.vision.placeholders import placeholders
         from mlx_server.workers.folders.context_length import context_length
 
         self.model, self.processor, config, _ = read_vision_model(folder, "auto")

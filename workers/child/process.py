@@ -39,8 +39,8 @@ from mlx_server.schemas.internal.messages import (
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.engine_thread import EngineThread
 from mlx_server.workers.child.lease import LeaseError, make_lease
-from mlx_server.workers.child.preparing import Preparing
-from mlx_server.workers.child.questions import Questions
+from mlx_server.workers.child.preprocessing import Preparing
+from mlx_server.workers.child.queries import Questions
 from mlx_server.workers.child.reports import Reports
 from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.errors import ModelLoadError

@@ -13,8 +13,8 @@ from mlx_server.schemas.internal.messages import FinishReason, Result
 
 if TYPE_CHECKING:
     from mlx_server.workers.engine.grammar.distinct import Matcher
-    from mlx_server.workers.engine.kvcache.prefix import SharedPrefix
-    from mlx_server.workers.engine.output.dialect import Speech
+    from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
+    from mlx_server.workers.engine.output.output_format import Speech
     from mlx_server.workers.engine.output.thinking import ThinkingStart
     from mlx_server.workers.engine.vision.inputs import MediaInputs
 

@@ -21,7 +21,7 @@ from mlx_server.schemas.internal.messages import (
     Result,
     Started,
 )
-from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.cancellation import Abandoned, never
 from mlx_server.workers.engine.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
 DECODERS = 2

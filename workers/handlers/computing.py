@@ -10,10 +10,10 @@ import mlx.core as mx
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media, Prompt, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf
-from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.cancellation import Abandoned, never
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
-from mlx_server.workers.engine.embed.inputs.computation import Computation
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
+from mlx_server.workers.engine.embed.inputs.job import Computation
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.handlers.stepping import SteppingHandler
 

@@ -11,15 +11,15 @@ from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingReque
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
-from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.cancellation import Abandoned, never
 from mlx_server.workers.engine.embed.embedder import Embedder, read_head
-from mlx_server.workers.engine.embed.embedding import EmbeddingEngine, batch_budget
-from mlx_server.workers.engine.embed.embeddings_of import EmbeddingMaker, WithMedia
-from mlx_server.workers.engine.embed.encoders import read_config
-from mlx_server.workers.engine.embed.inputs.computation import Item
+from mlx_server.workers.engine.embed.encoder_models import read_config
+from mlx_server.workers.engine.embed.engine import EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts, read_input_tokenizer
+from mlx_server.workers.engine.embed.inputs.job import Item
 from mlx_server.workers.engine.embed.multimodal.embedding_models import read_embedding_model
 from mlx_server.workers.engine.embed.multimodal.family import SightedInputs
+from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
 from mlx_server.workers.engine.embed.sentence_files import read_sentence_files
 from mlx_server.workers.engine.loading.conversion_notes import read_notes
 from mlx_server.workers.engine.loading.loading import evaluate

@@ -13,19 +13,19 @@ from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Sampling
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
-from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.companions import accompanied, drafts_bytes
+from mlx_server.workers.engine.decode.echo import EchoingEngine
+from mlx_server.workers.engine.decode.kv_budget import share_out
+from mlx_server.workers.engine.decode.prefill import can_cut
 from mlx_server.workers.engine.decode.probe import Batching, probe
-from mlx_server.workers.engine.decode.reading import can_cut
-from mlx_server.workers.engine.decode.scoring import EchoingEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
-from mlx_server.workers.engine.decode.states_room import share_out
 from mlx_server.workers.engine.decode.warm_up import warm_up
 from mlx_server.workers.engine.embed.hidden import inner_states
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError

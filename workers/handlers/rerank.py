@@ -9,17 +9,17 @@ from typing import Any
 from mlx_server.schemas.internal.embedding import ScoreRequest, Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import CpuDtype, Load, Loading, ModelFacts
-from mlx_server.workers.engine.embed.embedding import Compute, EmbeddingEngine, batch_budget
-from mlx_server.workers.engine.embed.encoders import read_config, read_encoder
+from mlx_server.workers.engine.embed.encoder_models import read_config, read_encoder
+from mlx_server.workers.engine.embed.engine import Compute, EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.embed.hidden import inner_states
-from mlx_server.workers.engine.embed.inputs.computation import Item, computation, distinct
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts, gives_types, read_input_tokenizer
-from mlx_server.workers.engine.embed.outcomes import Relevance
+from mlx_server.workers.engine.embed.inputs.job import Item, computation, distinct
+from mlx_server.workers.engine.embed.results import Relevance
 from mlx_server.workers.engine.embed.score_activations import Activation, read_activation
 from mlx_server.workers.engine.loading.loading import evaluate, read_model
 from mlx_server.workers.engine.loading.resolve import resolve
-from mlx_server.workers.engine.rerank.classifying import check_labels, logit_of
-from mlx_server.workers.engine.rerank.judging import JudgedPairs, no_instruction, yes_or_no
+from mlx_server.workers.engine.rerank.cross_encoder import check_labels, logit_of
+from mlx_server.workers.engine.rerank.llm_reranker import JudgedPairs, no_instruction, yes_or_no
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError

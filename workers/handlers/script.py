@@ -8,9 +8,9 @@ import time
 
 import msgspec
 
+from mlx_server.schemas.attachments import media_of
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, Media, Prompt, TextPrompt
-from mlx_server.schemas.shown import media_of
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

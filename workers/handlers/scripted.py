@@ -16,7 +16,7 @@ from typing import assert_never, get_args
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
-from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.cancellation import Abandoned, never
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import shortest

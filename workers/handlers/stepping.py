@@ -6,7 +6,7 @@ from collections.abc import Sequence as Several
 
 from mlx_server.schemas.internal.generation import MediaKind
 from mlx_server.schemas.internal.messages import MlxMemory
-from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Key, Produced, Sequence
 

@@ -9,22 +9,22 @@ from pathlib import Path
 
 from mlx_server.schemas.internal.generation import Media, MediaKind
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
-from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.cancellation import Abandoned, never
 from mlx_server.workers.engine.decode.admission import Admission, footprint
-from mlx_server.workers.engine.decode.scoring import EchoingEngine
-from mlx_server.workers.engine.decode.states_room import share_out
-from mlx_server.workers.engine.embed.multimodal.hidden import seeing_states
-from mlx_server.workers.engine.embed.multimodal.shown_inputs import shown_inputs
+from mlx_server.workers.engine.decode.echo import EchoingEngine
+from mlx_server.workers.engine.decode.kv_budget import share_out
+from mlx_server.workers.engine.embed.multimodal.vision_hidden import seeing_states
+from mlx_server.workers.engine.embed.multimodal.vision_inputs import shown_inputs
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.loading.loading import evaluate, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.media.media import MediaDecoder
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.vision.batch import VisionEngine
+from mlx_server.workers.engine.vision.capability_probe import Senses
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.engine.vision.loading import read_vision_model
-from mlx_server.workers.engine.vision.places import placeholders
-from mlx_server.workers.engine.vision.senses import Senses
+from mlx_server.workers.engine.vision.placeholders import placeholders
 from mlx_server.workers.engine.vision.text_model import TextModel
 from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.errors import ModelLoadError

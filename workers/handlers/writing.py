@@ -19,17 +19,17 @@ from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load
-from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.cancellation import Abandoned, never
 from mlx_server.workers.engine.decode.admission import Footprint
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
-from mlx_server.workers.engine.embed.inputs.computation import Computation
+from mlx_server.workers.engine.embed.inputs.job import Computation
 from mlx_server.workers.engine.embed.text_embedding import TextEmbedding
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, as_ids
 from mlx_server.workers.engine.kvcache.prefix_store import EVERYBODY, PrefixStore, owner_of
 from mlx_server.workers.engine.output.answer import Answer
-from mlx_server.workers.engine.output.dialect import Dialect
-from mlx_server.workers.engine.prompt.answers import AnswerMaker
+from mlx_server.workers.engine.output.output_format import Dialect
+from mlx_server.workers.engine.prompt.answer_factory import AnswerMaker
 from mlx_server.workers.engine.prompt.diverging import message_at
 from mlx_server.workers.engine.prompt.media_support import MediaSupport
 from mlx_server.workers.engine.prompt.prompts import PromptMaker

@@ -9,13 +9,13 @@ from typing import Any, cast
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.catalog.verdict import fits_message
+from mlx_server.app.catalog.memory_verdict import fits_message
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.hub.discovery import SORTS, Hub, Sort
 from mlx_server.app.hub.model import HubModel
 from mlx_server.app.machine.device import find_device
 from mlx_server.app.routes.query import number, query_of
-from mlx_server.app.views.managed import GIGABYTE, gigabytes
+from mlx_server.app.views.model_view import GIGABYTE, gigabytes
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.mlx_gui import discovered
 

@@ -22,7 +22,7 @@ from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.views.inference import finished
-from mlx_server.schemas.impetus.impetus_health import Alive, Checks, Component, Healthy, Ready, Status
+from mlx_server.schemas.impetus.health import Alive, Checks, Component, Healthy, Ready, Status
 from mlx_server.workers.parent.environment import backend_problem, mlx_backends
 
 LITTLE_MEMORY_BYTES = 256 << 20

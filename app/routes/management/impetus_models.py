@@ -15,14 +15,14 @@ from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.hub.categories import ALL, WORDS, Category
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.downloads import Downloads
-from mlx_server.app.hub.installing import Installer
+from mlx_server.app.hub.installer import Installer
 from mlx_server.app.hub.model import HubModel, people_count
 from mlx_server.app.hub.speed import CHIPS, tokens_per_s
 from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.routes.query import query_of
 from mlx_server.app.views.download_state import download_state
-from mlx_server.schemas.impetus import impetus_models as schemas
+from mlx_server.schemas.impetus import models as schemas
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.parent.environment import mlx_backends
 

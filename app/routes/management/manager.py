@@ -14,7 +14,7 @@ from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.views.managed import GIGABYTE, gigabytes, one_managed
+from mlx_server.app.views.model_view import GIGABYTE, gigabytes, one_managed
 from mlx_server.schemas.mlx_gui.managed_models import (
     HeldConfig,
     HeldModel,

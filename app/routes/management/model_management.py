@@ -14,18 +14,18 @@ from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.encoders.generated import GenerateEncoder
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.access_record import record_of
+from mlx_server.app.http.disconnect import unless_left
 from mlx_server.app.http.json_answer import json_answer
-from mlx_server.app.http.leaving import unless_left
 from mlx_server.app.http.responder import GenerationResponse
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.download import DownloadStatus
 from mlx_server.app.hub.downloads import Downloads
-from mlx_server.app.hub.installing import Installer
+from mlx_server.app.hub.installer import Installer
 from mlx_server.app.middleware.operator import operator_only, own_pages_only
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.routes.generation import admit, make_head, read_request
 from mlx_server.app.routes.query import number, query_of
-from mlx_server.app.views.managed import one_managed
+from mlx_server.app.views.model_view import one_managed
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.mlx_gui import generate as generating
 from mlx_server.schemas.mlx_gui.managed_models import (

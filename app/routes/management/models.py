@@ -19,14 +19,14 @@ from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
-from mlx_server.app.views.abilities import WRITES
-from mlx_server.app.views.managed import TYPES, Managed, all_managed, gigabytes, one_managed, state_of
+from mlx_server.app.views.capabilities import WRITES
+from mlx_server.app.views.model_view import TYPES, Managed, all_managed, gigabytes, one_managed, state_of
 from mlx_server.schemas.internal.messages import ModelFacts
 from mlx_server.schemas.mlx_gui.managed_models import AllModels, ListedModel, ModelDetails
-from mlx_server.schemas.openai.openai import Features, Modalities, Model
-from mlx_server.schemas.openai.openai_chat import ChatRequest
-from mlx_server.schemas.openai.openai_completions import CompletionRequest
-from mlx_server.schemas.openai.openai_embeddings import EmbeddingsRequest
+from mlx_server.schemas.openai.chat import ChatRequest
+from mlx_server.schemas.openai.common import Features, Modalities, Model
+from mlx_server.schemas.openai.completions import CompletionRequest
+from mlx_server.schemas.openai.embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
 from mlx_server.workers.folders.context_length import shortest
 from mlx_server.workers.folders.encoder_types import SIGHTED

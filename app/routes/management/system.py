@@ -17,7 +17,7 @@ from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.machine.info import hardware_info
 from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.routes.management.manager import summary
-from mlx_server.app.views.managed import GIGABYTE
+from mlx_server.app.views.model_view import GIGABYTE
 from mlx_server.schemas.impetus.hardware import HardwareInfo
 from mlx_server.schemas.mlx_gui import system as schemas
 from mlx_server.workers.parent.environment import backend_problem, mlx_backends

@@ -15,9 +15,9 @@ from rich.console import Console
 from mlx_server.app.cli.console import ConsoleHandler, StartDisplay, example
 from mlx_server.app.config.settings import ModelType
 from mlx_server.schemas.internal.messages import Loading, ModelFacts
-from mlx_server.schemas.openai.openai_chat import ChatRequest
-from mlx_server.schemas.openai.openai_completions import CompletionRequest
-from mlx_server.schemas.openai.openai_embeddings import EmbeddingsRequest
+from mlx_server.schemas.openai.chat import ChatRequest
+from mlx_server.schemas.openai.completions import CompletionRequest
+from mlx_server.schemas.openai.embeddings import EmbeddingsRequest
 from mlx_server.schemas.scores import RerankRequest
 
 FACTS = ModelFacts(8, 1024, 1000, 1 << 20, "bert", "a device", max_model_len=512)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from mlx_server.app.encoders.anthropic import MessagesEncoder
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.http.errors import of_failure
-from mlx_server.schemas.anthropic.anthropic import MessagesRequest, decoder
+from mlx_server.schemas.anthropic.requests import MessagesRequest, decoder
 from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished, Part, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.internal.sealed import seal
 

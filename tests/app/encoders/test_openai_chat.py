@@ -17,8 +17,8 @@ from support.answers import HEAD, call, chosen, finished, streamed, text, though
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.http.errors import Answer
 from mlx_server.schemas.internal.messages import Finished, Part, PromptReport, Reasoning, Started, Text, ToolCall
-from mlx_server.schemas.openai import openai_chat
-from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.openai import chat as openai_chat
+from mlx_server.schemas.openai.common import HARMLESS
 from mlx_server.schemas.parsing.parse import parse
 
 Events = Iterable[Part | Finished]

@@ -10,8 +10,8 @@ from support.answers import HEAD, chosen, finished, streamed, text, whole
 
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.schemas.internal.messages import Finished, Part
-from mlx_server.schemas.openai import openai_completions
-from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.openai import completions as openai_completions
+from mlx_server.schemas.openai.common import HARMLESS
 from mlx_server.schemas.parsing.parse import parse
 
 Events = Iterable[Part | Finished]

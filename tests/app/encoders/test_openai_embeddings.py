@@ -10,7 +10,7 @@ from support.vectors import floats_of, vectors_of
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_embeddings import PIECE_BYTES, EmbeddingsEncoder
 from mlx_server.schemas.internal.messages import Finished, Vector
-from mlx_server.schemas.openai.openai_embeddings import EmbeddingsRequest
+from mlx_server.schemas.openai.embeddings import EmbeddingsRequest
 
 FLOATS = 256
 AT_ONCE = PIECE_BYTES // (4 * FLOATS)

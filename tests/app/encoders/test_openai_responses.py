@@ -23,8 +23,8 @@ from mlx_server.schemas.internal.messages import (
     TokenLogprob,
     ToolCall,
 )
-from mlx_server.schemas.openai import openai_responses
-from mlx_server.schemas.openai.openai_responses import HARMLESS, Turn
+from mlx_server.schemas.openai import responses as openai_responses
+from mlx_server.schemas.openai.responses import HARMLESS, Turn
 from mlx_server.schemas.parsing.parse import parse
 
 HEAD = Head("1", 1000, "model")

@@ -11,8 +11,8 @@ from support.responses import response, stream
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
 from mlx_server.schemas.internal.messages import Finished, FinishReason, Part, Text, ToolCall
-from mlx_server.schemas.openai import openai_responses
-from mlx_server.schemas.openai.openai_responses import HARMLESS, Turn
+from mlx_server.schemas.openai import responses as openai_responses
+from mlx_server.schemas.openai.responses import HARMLESS, Turn
 from mlx_server.schemas.parsing.parse import parse
 
 HEAD = Head("1", 1000, "model")

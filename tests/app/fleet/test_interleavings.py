@@ -18,7 +18,7 @@ from support.fleets import end_of, scripted, settings_of, started, submit, until
 from mlx_server.app.catalog.errors import FleetError
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.fleet.need import SCRIPTED_BYTES
+from mlx_server.app.fleet.memory_estimate import SCRIPTED_BYTES
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.messages import Failed, Finished

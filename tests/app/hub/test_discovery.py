@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.hub import TOKEN, LocalHub, Repo, running
 
-from mlx_server.app.hub.calls import Calls
+from mlx_server.app.hub.bounded_calls import Calls
 from mlx_server.app.hub.discovery import Hub, Sort
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline, NotAHubId, TokenRefused

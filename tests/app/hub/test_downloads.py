@@ -10,8 +10,8 @@ import pytest
 from support.hub import LocalHub, Repo, running
 
 from mlx_server.app.hub.download import Download, DownloadStatus
+from mlx_server.app.hub.downloader import MODULE
 from mlx_server.app.hub.downloads import DownloadNotFound, Downloads, DownloadUnderWay, MemoryStore
-from mlx_server.app.hub.fetching import MODULE
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubError, NotAHubId
 

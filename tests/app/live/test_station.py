@@ -13,8 +13,8 @@ from mlx_server.app.live.station import MAX_SESSIONS, Station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.views.inference import InferenceMeter
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.schemas.impetus.impetus_models import DownloadState
 from mlx_server.schemas.impetus.live import InferenceStats, LiveEvent, ModelStatus
+from mlx_server.schemas.impetus.models import DownloadState
 
 URL = "http://127.0.0.1/socket.io/?EIO=4&transport=polling"
 

@@ -16,7 +16,7 @@ from support.vectors import EMBEDDINGS, RERANK
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.registry.registry import FILE, Registry
 from mlx_server.app.routes.management.models import supported_parameters
-from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.openai.common import HARMLESS
 
 EXIT_MODEL = 3
 NAME = "org/sub/name:4bit"

@@ -14,11 +14,11 @@ from starlette.testclient import TestClient
 from support.servers import SCRIPTED, Server
 
 from mlx_server.app.config.settings import ModelSettings, Settings
-from mlx_server.app.openapi.doc import Doc
 from mlx_server.app.openapi.documentation import DOCS
 from mlx_server.app.openapi.openapi import MEANINGS, docs_of, document, path_of
+from mlx_server.app.openapi.route_doc import Doc
 from mlx_server.app.server.server import ROUTES, create_app
-from mlx_server.schemas.openai.openai_chat import ChatRequest
+from mlx_server.schemas.openai.chat import ChatRequest
 
 METHODS = {"get", "head", "post", "put", "patch", "delete"}
 

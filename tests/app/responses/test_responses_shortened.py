@@ -18,7 +18,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
 from mlx_server.schemas.internal.messages import Finished, Part, Reasoning, Text
 from mlx_server.schemas.internal.sealed import unsealed
-from mlx_server.schemas.openai.openai_responses_compact import PREFACE, Compaction, CompactRequest
+from mlx_server.schemas.openai.responses_compact import PREFACE, Compaction, CompactRequest
 
 RESPONSES = "/v1/responses"
 COMPACT = f"{RESPONSES}/compact"

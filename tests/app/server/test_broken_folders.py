@@ -14,7 +14,7 @@ from support.folders import LLAMA, make, make_gguf
 from support.servers import ROOT, Server
 
 from mlx_server.app.catalog.errors import NotServable
-from mlx_server.app.catalog.kinds import resolve
+from mlx_server.app.catalog.served_type import resolve
 from mlx_server.app.config.settings import ModelSettings
 from mlx_server.workers.folders.known_types import Library, installed, knows, modules, remapping
 from mlx_server.workers.hub.access import HubAccess

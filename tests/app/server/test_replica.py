@@ -6,7 +6,7 @@ from typing import Any
 
 from support.queues import request
 
-from mlx_server.app.deployment.asking import Asking
+from mlx_server.app.deployment.query_queue import Asking
 from mlx_server.app.deployment.replica import Replica
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import TicketState

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from mlx_server.schemas import tokens
-from mlx_server.schemas.anthropic import anthropic
+from mlx_server.schemas.anthropic import requests as anthropic
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, Media, Message, Prompt, Remote
-from mlx_server.schemas.openai import openai_chat, openai_responses
-from mlx_server.schemas.openai.openai_responses import Turn
+from mlx_server.schemas.openai import chat as openai_chat
+from mlx_server.schemas.openai import responses as openai_responses
+from mlx_server.schemas.openai.responses import Turn
 
 URL = "https://example.com/a.png"
 PICTURE = {"type": "image_url", "image_url": {"url": URL}}

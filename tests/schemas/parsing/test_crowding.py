@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.openai import openai_chat
-from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.openai import chat as openai_chat
+from mlx_server.schemas.openai.common import HARMLESS
 from mlx_server.schemas.parsing.crowding import refuse_crowded
 from mlx_server.schemas.parsing.parse import parse
 

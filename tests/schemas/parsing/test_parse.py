@@ -5,8 +5,9 @@ import msgspec
 import pytest
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.openai import openai_chat, openai_completions
-from mlx_server.schemas.openai.openai import HARMLESS
+from mlx_server.schemas.openai import chat as openai_chat
+from mlx_server.schemas.openai import completions as openai_completions
+from mlx_server.schemas.openai.common import HARMLESS
 from mlx_server.schemas.parsing.allowed_values import allowed_values
 from mlx_server.schemas.parsing.parse import parse
 

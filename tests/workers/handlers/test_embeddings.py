@@ -22,7 +22,7 @@ from mlx_server.schemas.internal.generation import (
     TokenPrompt,
     ToolUse,
 )
-from mlx_server.workers.engine.embed.encoders import import_architecture
+from mlx_server.workers.engine.embed.encoder_models import import_architecture
 from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model

@@ -10,9 +10,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlx_server.workers.engine.decode.groups import ALL_TOGETHER, padded
+from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, padded
 from mlx_server.workers.engine.decode.sequential import quantise
-from mlx_server.workers.engine.kvcache.flat import flat
+from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.sequence import Sequence
 
 HEADROOM = 256

@@ -10,13 +10,13 @@ import mlx.core as mx
 
 from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.admission import Admission
-from mlx_server.workers.engine.decode.groups import ALL_TOGETHER, RowGroups
-from mlx_server.workers.engine.decode.pace import Pace
-from mlx_server.workers.engine.decode.reading import PromptReader, Read
-from mlx_server.workers.engine.decode.replay import ReplayingEngine
-from mlx_server.workers.engine.decode.rows import Drawn, RowBatch
-from mlx_server.workers.engine.kvcache.prefix import joins_prefix
+from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
+from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, RowGroups
+from mlx_server.workers.engine.decode.prefill import PromptReader, Read
+from mlx_server.workers.engine.decode.prefill_budget import Pace
+from mlx_server.workers.engine.decode.replayable import ReplayingEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.kvcache.shared_prefix import joins_prefix
 from mlx_server.workers.engine.sampling.logprobs import Report, report
 from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 

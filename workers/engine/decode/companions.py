@@ -9,11 +9,11 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.schemas.internal.messages import Load, Loading
-from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.draft import DraftModel, trimmable
-from mlx_server.workers.engine.decode.scoring import EchoingEngine
+from mlx_server.workers.engine.decode.echo import EchoingEngine
 from mlx_server.workers.engine.decode.speculative import SpeculativeEngine
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer

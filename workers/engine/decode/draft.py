@@ -10,7 +10,7 @@ import mlx.core as mx
 import msgspec
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
-from mlx_server.workers.engine.kvcache.flat import flat
+from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling.sampling import SeededSampler, make_sampler
 from mlx_server.workers.engine.sequence import Sequence

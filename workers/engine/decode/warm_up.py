@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlx_server.schemas.internal.generation import Limits, Sampling
-from mlx_server.workers.engine.base import Engine
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.sequence import Broken, Sequence
 
 STEPS = 2

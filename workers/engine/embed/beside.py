@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlx_server.workers.engine.base import Engine
-from mlx_server.workers.engine.embed.inputs.computation import Computation
+from mlx_server.workers.engine.embed.inputs.job import Computation
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.sequence import Key, Produced, Sequence
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mlx_server.schemas.internal.messages import Finished, FinishReason, Result, Started
-from mlx_server.workers.engine.embed.inputs.computation import Computation
+from mlx_server.workers.engine.embed.inputs.job import Computation
 from mlx_server.workers.engine.sequence import Computed, Echoed, Token
 
 

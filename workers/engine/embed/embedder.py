@@ -10,8 +10,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_server.workers.engine.embed.encoders import padded, read_weights
-from mlx_server.workers.engine.embed.inputs.computation import Item, Rows
+from mlx_server.workers.engine.embed.encoder_models import padded, read_weights
+from mlx_server.workers.engine.embed.inputs.job import Item, Rows
 from mlx_server.workers.engine.embed.pooling import normalised, pool
 from mlx_server.workers.engine.embed.sentence_files import Dense, Normalize, SentenceFiles, read_json
 from mlx_server.workers.engine.runtime import platform

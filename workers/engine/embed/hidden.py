@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_server.workers.engine.embed.embedder import HiddenStates
-from mlx_server.workers.engine.embed.encoders import padded
-from mlx_server.workers.engine.embed.inputs.computation import Item
+from mlx_server.workers.engine.embed.encoder_models import padded
+from mlx_server.workers.engine.embed.inputs.job import Item
 from mlx_server.workers.errors import one_line
 
 INNER = ("model", "language_model.model", "backbone", "transformer")

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.embed.beside import EmbeddingBeside
 from mlx_server.workers.engine.embed.embedder import Embedder, HiddenStates
-from mlx_server.workers.engine.embed.embedding import EmbeddingEngine
-from mlx_server.workers.engine.embed.embeddings_of import EmbeddingMaker, WithMedia
+from mlx_server.workers.engine.embed.engine import EmbeddingEngine
 from mlx_server.workers.engine.embed.hidden import batching_of
-from mlx_server.workers.engine.embed.inputs.computation import Computation, Item
 from mlx_server.workers.engine.embed.inputs.input_prompts import InputPrompts
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
+from mlx_server.workers.engine.embed.inputs.job import Computation, Item
 from mlx_server.workers.engine.embed.pooling import normalised
+from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.runtime import platform
 
 CPU_TOKENS_BESIDE = 64

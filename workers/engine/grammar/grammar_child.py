@@ -13,7 +13,7 @@ from typing import Any
 from llguidance import LLMatcher, LLTokenizer
 
 from mlx_server.workers.engine.grammar.grammar_guard import MAX_MASK_S, STACK_BYTES, matcher_limits
-from mlx_server.workers.engine.sandbox.confined import Answer, serve
+from mlx_server.workers.engine.sandbox.child import Answer, serve
 
 MAX_REASON = 600
 STEPS = 16

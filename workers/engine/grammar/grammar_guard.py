@@ -6,7 +6,7 @@ from typing import Any
 
 from llguidance import LLParserLimits
 
-from mlx_server.workers.engine.sandbox.killable import KillableProcess, Stopped
+from mlx_server.workers.engine.sandbox.host import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.grammar.grammar_child"
 

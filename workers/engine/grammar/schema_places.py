@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urldefrag
 
-from mlx_server.schemas.parsing.references import VALUES, pointed_at
+from mlx_server.schemas.parsing.json_schema_refs import VALUES, pointed_at
 
 Schema = dict[str, Any]
 

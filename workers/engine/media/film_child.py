@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mlx_server.workers.engine.sandbox.confined import Answer, serve
+from mlx_server.workers.engine.sandbox.child import Answer, serve
 
 UNREADABLE = "this is not a film this server can read (MP4, MOV, WebM, Matroska or AVI)"
 PARAMETERS = [cv2.CAP_PROP_N_THREADS, 1, cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_NONE]

@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media, MediaKind
 from mlx_server.schemas.internal.messages import MediaLimits
-from mlx_server.workers.engine.abandoned import Abandoned, never
+from mlx_server.workers.engine.cancellation import Abandoned, never
 from mlx_server.workers.engine.media.films import FilmReader
 from mlx_server.workers.engine.media.pictures import PictureReader
 from mlx_server.workers.engine.media.sounds import SoundReader

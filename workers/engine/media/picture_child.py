@@ -11,7 +11,7 @@ from typing import Any
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.Image import Transpose
 
-from mlx_server.workers.engine.sandbox.confined import Answer, serve
+from mlx_server.workers.engine.sandbox.child import Answer, serve
 
 PLUGINS = (PngImagePlugin, JpegImagePlugin, WebPImagePlugin, GifImagePlugin)
 """Imported before the process is confined."""

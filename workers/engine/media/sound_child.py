@@ -8,7 +8,7 @@ from typing import Any
 
 import miniaudio
 
-from mlx_server.workers.engine.sandbox.confined import serve
+from mlx_server.workers.engine.sandbox.child import serve
 
 FRAMES = 1 << 14
 """Samples that are decoded at a time."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media
 from mlx_server.schemas.internal.messages import MediaLimits
-from mlx_server.workers.engine.abandoned import Abandoned, never
-from mlx_server.workers.engine.sandbox.killable import KillableProcess, Stopped
+from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.sandbox.host import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.media.sound_child"
 

@@ -19,7 +19,7 @@ from mlx_server.schemas.internal.messages import (
     TokenLogprob,
     ToolCall,
 )
-from mlx_server.workers.engine.output.text import DetokenizedText, StopScanner
+from mlx_server.workers.engine.output.detokenize import DetokenizedText, StopScanner
 from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Said, Thought
 from mlx_server.workers.engine.sequence import Computed, Echoed, Sequence, Token
 

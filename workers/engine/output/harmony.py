@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Calls
 from mlx_server.workers.engine.output.tool_calls.loose_json import LooseJson, plain_arguments
-from mlx_server.workers.engine.output.tool_calls.marks import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
 from mlx_server.workers.engine.output.tool_calls.markup import Piece, Said, Thought
 
 START, CHANNEL, MESSAGE, CONSTRAIN = "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"

@@ -27,9 +27,9 @@ from mlx_server.workers.engine.grammar.call_grammars import CallGrammars
 from mlx_server.workers.engine.grammar.distinct import Matcher
 from mlx_server.workers.engine.grammar.tool_grammar import enforced, special_tokens
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.kvcache.prefix import SharedPrefix
 from mlx_server.workers.engine.kvcache.prefix_index import as_ids
-from mlx_server.workers.engine.output.dialect import Dialect, Speech
+from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
+from mlx_server.workers.engine.output.output_format import Dialect, Speech
 from mlx_server.workers.engine.output.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.output.tool_calls.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.prompt.fill_in import fill_in

@@ -12,17 +12,17 @@ from mlx_vlm.generate.ar import _is_batch_cache_entry as is_batch
 
 from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.admission import Admission
-from mlx_server.workers.engine.decode.pace import Pace
-from mlx_server.workers.engine.decode.replay import ReplayingEngine
-from mlx_server.workers.engine.kvcache.prefix import joins_prefix
+from mlx_server.workers.engine.decode.prefill_budget import Pace
+from mlx_server.workers.engine.decode.replayable import ReplayingEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.kvcache.shared_prefix import joins_prefix
 from mlx_server.workers.engine.sampling.logprobs import Report, report
 from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
-from mlx_server.workers.engine.vision.drawing import ReportingSamplers
+from mlx_server.workers.engine.vision.batch_sampler import ReportingSamplers
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import Prefill
-from mlx_server.workers.engine.vision.reading import PromptReader, Read
+from mlx_server.workers.engine.vision.prefill_queue import PromptReader, Read
 
 CLEAR_EVERY = 256
 """Steps after which memory that nobody uses goes back, as in mlx-vlm's own loop."""

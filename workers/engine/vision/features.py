@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_server.workers.engine.vision.pieces import Call, concatenated, pieces
+from mlx_server.workers.engine.vision.per_image import Call, concatenated, pieces
 
 TOWERS = ("vision_tower", "vision_model", "visual", "vision_encoder", "vision")
 """What models call their encoder of pictures."""

@@ -18,7 +18,7 @@ from mlx_server.schemas.internal.generation import Media, MediaKind, Message
 from mlx_server.workers.engine.media.films import Film
 from mlx_server.workers.engine.media.media import DecodedMedia, check_kinds, evened
 from mlx_server.workers.engine.prompt.templates.content import Content
-from mlx_server.workers.engine.vision.places import Place, Placeholders, placed
+from mlx_server.workers.engine.vision.placeholders import Place, Placeholders, placed
 from mlx_server.workers.errors import one_line
 
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})

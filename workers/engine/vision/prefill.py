@@ -14,7 +14,7 @@ from mlx_vlm.generate.dispatch import _prime_cached_prefix_rope_state
 from mlx_vlm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.vision.inputs import MediaInputs
-from mlx_server.workers.engine.vision.pieces import of_pictures
+from mlx_server.workers.engine.vision.per_image import of_pictures
 
 POSITION_STATE = ("_position_ids", "_rope_deltas")
 """What language models keep on themselves for the prompt that they are reading: others are read in between."""

@@ -12,12 +12,12 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
-from mlx_server.workers.engine.decode.replay import describe
+from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import RememberingTower
-from mlx_server.workers.engine.vision.traces import REPORTED, Trace, difference, trace_alone
+from mlx_server.workers.engine.vision.reference_trace import REPORTED, Trace, difference, trace_alone
 from mlx_server.workers.engine.vision.trial_features import try_remembering
 from mlx_server.workers.errors import ModelLoadError
 

@@ -13,7 +13,7 @@ from mlx_server.workers.engine.media.media import MediaDecoder
 from mlx_server.workers.engine.media.trial_picture import trial_picture
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 from mlx_server.workers.engine.sequence import Sequence
-from mlx_server.workers.engine.vision.traces import TOKENS
+from mlx_server.workers.engine.vision.reference_trace import TOKENS
 
 TEXT = "One, two, three, four, five, six, seven, eight, nine, ten."
 SIZES = ((96, 64), (64, 112))

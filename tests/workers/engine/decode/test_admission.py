@@ -14,8 +14,8 @@ from support.engines import Player, alone, sequence
 from mlx_server.schemas.internal.generation import NO_LIMIT
 from mlx_server.workers.engine.decode.admission import HEADROOM, Admission, Footprint, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.groups import ALL_TOGETHER
-from mlx_server.workers.engine.kvcache.flat import flat
+from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER
+from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.sequence import Sequence
 
 pytestmark = pytest.mark.model

@@ -9,8 +9,8 @@ from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_promp
 
 from mlx_server.schemas.internal.generation import Sampling
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.reading import PromptReader, Read
-from mlx_server.workers.engine.decode.rows import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
+from mlx_server.workers.engine.decode.prefill import PromptReader, Read
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 
 pytestmark = pytest.mark.model

@@ -14,7 +14,7 @@ from mlx_server.schemas.internal.generation import Grammar
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.draft import DraftModel
-from mlx_server.workers.engine.decode.scoring import EchoingEngine
+from mlx_server.workers.engine.decode.echo import EchoingEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
 from mlx_server.workers.engine.decode.speculative import SpeculativeEngine
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.rows import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
 from mlx_server.workers.engine.decode.warm_up import batch_sizes, warm_up
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 

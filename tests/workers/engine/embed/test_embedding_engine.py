@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mlx_server.schemas.internal.messages import Vector
-from mlx_server.workers.engine.embed.embedding import EmbeddingEngine
-from mlx_server.workers.engine.embed.inputs.computation import Computation, Item, Rows, computation
-from mlx_server.workers.engine.embed.outcomes import Vectors
+from mlx_server.workers.engine.embed.engine import EmbeddingEngine
+from mlx_server.workers.engine.embed.inputs.job import Computation, Item, Rows, computation
+from mlx_server.workers.engine.embed.results import Vectors
 from mlx_server.workers.engine.sequence import Broken, Computed, Produced
 
 

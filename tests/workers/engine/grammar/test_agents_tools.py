@@ -23,7 +23,7 @@ from mlx_server.schemas.internal.generation import (
 )
 from mlx_server.workers.engine.grammar.tool_grammar import arguments_schema
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.output.dialect import Dialect
+from mlx_server.workers.engine.output.output_format import Dialect
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 from mlx_server.workers.engine.sequence import Sequence
 

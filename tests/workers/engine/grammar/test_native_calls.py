@@ -13,7 +13,7 @@ from support.call_walks import CallWalks
 from support.markup import Read, through
 
 from mlx_server.schemas.internal.generation import Grammar, Tool, ToolUse
-from mlx_server.workers.engine.output.dialect import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import Dialect, Speech
 from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     COHERE,
     DEEPSEEK,

@@ -28,7 +28,7 @@ from mlx_server.workers.engine.grammar.tool_grammar import (
     tool_grammar,
 )
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.output.dialect import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import Dialect, Speech
 from mlx_server.workers.engine.output.tool_calls.tool_formats import HERMES, ToolFormat
 
 SEARCH = Tool(

@@ -10,10 +10,10 @@ import pytest
 from support.engines import GREEDY, SEEDED, Engine, Player, alone, random_prompt, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.rows import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
-from mlx_server.workers.engine.kvcache.prefix import SharedPrefix
 from mlx_server.workers.engine.kvcache.prefix_store import EVERYBODY, PrefixStore
+from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
 from mlx_server.workers.engine.prompt.prompts import choice_of
 from mlx_server.workers.engine.sequence import Key, Sequence
 

@@ -15,7 +15,7 @@ from support.encoders import make_encoder
 from support.models import make_model
 from transformers import AutoConfig
 
-from mlx_server.workers.engine.embed.encoders import read_encoder
+from mlx_server.workers.engine.embed.encoder_models import read_encoder
 from mlx_server.workers.engine.loading.config_form import rope_by_type, suited
 from mlx_server.workers.engine.loading.loading import read_model
 from mlx_server.workers.engine.loading.rope import follows, placed, put_right, turning, turning_of

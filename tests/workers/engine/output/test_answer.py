@@ -9,7 +9,7 @@ import pytest
 from mlx_server.schemas.internal.generation import Limits
 from mlx_server.schemas.internal.messages import Part, PromptReport, Reasoning, Text, TokenLogprob, ToolCall
 from mlx_server.workers.engine.output.answer import Answer
-from mlx_server.workers.engine.output.text import DetokenizedText
+from mlx_server.workers.engine.output.detokenize import DetokenizedText
 from mlx_server.workers.engine.output.tool_calls.markup import Called, Piece, PlainText, Said, Thought
 from mlx_server.workers.engine.sequence import Echoed, Sequence, Token
 

@@ -10,7 +10,7 @@ import pytest
 from support.markup import CLOCK, THINK, TOOLS, WEATHER, Read, cuts, gathered, read, through
 
 from mlx_server.schemas.internal.generation import ToolUse
-from mlx_server.workers.engine.output.dialect import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import Dialect, Speech
 from mlx_server.workers.engine.output.tool_calls.markup import Called, PlainText
 from mlx_server.workers.engine.output.tool_calls.tool_formats import COHERE, HERMES, LLAMA
 

@@ -12,8 +12,8 @@ import pytest
 from support.markup import THINK, TOOLS, Read, read
 
 from mlx_server.schemas.internal.generation import ToolUse
-from mlx_server.workers.engine.output.dialect import Dialect, Speech
-from mlx_server.workers.engine.output.states import ResponseFormat
+from mlx_server.workers.engine.output.marker_table import ResponseFormat
+from mlx_server.workers.engine.output.output_format import Dialect, Speech
 from mlx_server.workers.engine.output.tool_calls.markup import Called, Said
 from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     COHERE,

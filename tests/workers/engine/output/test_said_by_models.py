@@ -15,7 +15,7 @@ from support.markup import THINK, Read, cuts, read, through
 from support.said import SCHEMAS
 
 from mlx_server.schemas.internal.generation import Tool, ToolUse
-from mlx_server.workers.engine.output.dialect import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import Dialect, Speech
 from mlx_server.workers.engine.output.tool_calls.loose_json import (
     FUNCTION_GEMMA,
     GEMMA4,

@@ -23,7 +23,7 @@ from mlx_server.schemas.internal.generation import (
     in_force,
 )
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.output.dialect import Dialect
+from mlx_server.workers.engine.output.output_format import Dialect
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 
 pytestmark = pytest.mark.model

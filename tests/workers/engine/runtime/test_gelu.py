@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mlx_server.workers.engine.embed.encoders import import_architecture
+from mlx_server.workers.engine.embed.encoder_models import import_architecture
 from mlx_server.workers.engine.runtime.gelu import RationalGELU, with_exact_gelu
 
 pytestmark = pytest.mark.model

@@ -13,7 +13,7 @@ from support.engines import GREEDY, SEEDED, Player, sequence
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Grammar, Limits
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.rows import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.output.thinking import ThinkingStart, ThinkingState, ThinkMarks
 from mlx_server.workers.engine.sampling.constraints import GrammarMask, LeastLength, ThinkingBudget

@@ -8,10 +8,10 @@ import pytest
 from mlx_lm.generate import generate_step
 from support.engines import GREEDY, Player, alone, sequence
 
-from mlx_server.workers.engine.base import Engine
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.scoring import EchoingEngine
+from mlx_server.workers.engine.decode.echo import EchoingEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling.logprobs import report
 from mlx_server.workers.engine.sequence import Echoed, Token

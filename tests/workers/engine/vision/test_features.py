@@ -11,7 +11,7 @@ from support.engines import Player
 from support.sight import Sight, said
 
 from mlx_server.workers.engine.vision.features import FeatureMemory, RememberingTower, forget, key_of, remember
-from mlx_server.workers.engine.vision.pieces import Call, concatenated, of_pictures, pieces
+from mlx_server.workers.engine.vision.per_image import Call, concatenated, of_pictures, pieces
 
 pytestmark = pytest.mark.model
 

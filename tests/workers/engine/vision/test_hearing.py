@@ -16,7 +16,7 @@ from support.vision_models import make_vision_model
 from mlx_server.schemas.internal.generation import Message
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequence import Sequence
-from mlx_server.workers.engine.vision.traces import REPORTED, TOKENS, difference, trace_alone
+from mlx_server.workers.engine.vision.reference_trace import REPORTED, TOKENS, difference, trace_alone
 from mlx_server.workers.engine.vision.trial import play
 
 # mlx-vlm's own settings for the processor's filters are beside the point.

@@ -1,4 +1,4 @@
-from mlx_server.workers.engine.vision.places import Place, Placeholders, placed, placeholder_runs
+from mlx_server.workers.engine.vision.placeholders import Place, Placeholders, placed, placeholder_runs
 
 A, B, C = (("image", b"a"), ("image", b"b"), ("audio", b"c"))
 PAD, HUM = 9, 8

@@ -16,7 +16,7 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import forget, remember
-from mlx_server.workers.engine.vision.traces import REPORTED, TOKENS, difference, trace_alone
+from mlx_server.workers.engine.vision.reference_trace import REPORTED, TOKENS, difference, trace_alone
 from mlx_server.workers.engine.vision.trial import play
 
 pytestmark = pytest.mark.model

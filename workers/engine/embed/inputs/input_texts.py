@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from mlx_server.schemas.internal.embedding import PER_DOCUMENT, Pair, Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, Prompt, TextPrompt
-from mlx_server.workers.engine.embed.inputs.computation import Item
 from mlx_server.workers.engine.embed.inputs.framed_text import FramedText, owners
 from mlx_server.workers.engine.embed.inputs.input_lengths import lengths_of, too_long
+from mlx_server.workers.engine.embed.inputs.job import Item
 from mlx_server.workers.engine.embed.sentence_files import read_json
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file
 from mlx_server.workers.engine.prompt.slow_tokenizer import SlowTokenizer

@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_vlm.utils import sanitize_weights, update_module_configs
 
-from mlx_server.workers.engine.embed.encoders import import_architecture, quantise, read_weights
+from mlx_server.workers.engine.embed.encoder_models import import_architecture, quantise, read_weights
 from mlx_server.workers.engine.loading.config_form import suited
 
 PARTS = {"VisionModel": "vision_config", "LanguageModel": "text_config"}

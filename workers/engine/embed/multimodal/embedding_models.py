@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_server.workers.engine.embed.embedder import HiddenStates, encoder_states
-from mlx_server.workers.engine.embed.encoders import caveats, import_architecture, read_encoder
+from mlx_server.workers.engine.embed.encoder_models import caveats, import_architecture, read_encoder
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.encoder_types import ARCHITECTURES, SIGHTED, model_type, no_embeddings

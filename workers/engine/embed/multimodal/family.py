@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_server.workers.engine.embed.embedder import HiddenStates
-from mlx_server.workers.engine.embed.embeddings_of import WithMedia
 from mlx_server.workers.engine.embed.inputs.framed_text import Frame, plain_frame
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
+from mlx_server.workers.engine.embed.requests import WithMedia
 
 
 @dataclass(frozen=True, slots=True)

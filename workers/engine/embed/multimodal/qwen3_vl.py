@@ -17,8 +17,8 @@ from mlx_server.workers.engine.embed.inputs.framed_text import FramedText
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.multimodal.building import build
 from mlx_server.workers.engine.embed.multimodal.family import Family, SightedInputs
+from mlx_server.workers.engine.embed.multimodal.image_inputs import shown_inputs
 from mlx_server.workers.engine.embed.multimodal.processors import read_processor
-from mlx_server.workers.engine.embed.multimodal.shown import shown_inputs
 from mlx_server.workers.engine.embed.multimodal.states import mixed_states
 from mlx_server.workers.engine.vision.inputs import InputReader, MediaInputs
 

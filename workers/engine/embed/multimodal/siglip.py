@@ -13,12 +13,12 @@ import numpy.typing as npt
 from mlx_server.schemas.internal.embedding import EmbeddingInput, Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.engine.embed.embedder import HiddenStates
-from mlx_server.workers.engine.embed.encoders import read_weights
-from mlx_server.workers.engine.embed.inputs.computation import Item
+from mlx_server.workers.engine.embed.encoder_models import read_weights
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
+from mlx_server.workers.engine.embed.inputs.job import Item
 from mlx_server.workers.engine.embed.multimodal.building import fill
 from mlx_server.workers.engine.embed.multimodal.family import Family, SightedInputs
-from mlx_server.workers.engine.embed.multimodal.shown import blaming, pictures_of, text_beside
+from mlx_server.workers.engine.embed.multimodal.image_inputs import blaming, pictures_of, text_beside
 from mlx_server.workers.engine.embed.multimodal.siglip_model import SiglipModel
 from mlx_server.workers.engine.media.media import check_kinds
 

@@ -9,8 +9,8 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.workers.engine.embed.embedder import HiddenStates
-from mlx_server.workers.engine.embed.encoders import padded
-from mlx_server.workers.engine.embed.inputs.computation import Item
+from mlx_server.workers.engine.embed.encoder_models import padded
+from mlx_server.workers.engine.embed.inputs.job import Item
 
 
 def mixed_states(model: Any, padding: int, prepare: Callable[[], None] = lambda: None) -> HiddenStates:

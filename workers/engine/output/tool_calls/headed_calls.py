@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Calls, Rest
 from mlx_server.workers.engine.output.tool_calls.loose_json import JSON, LooseJson, Notation, plain_arguments
-from mlx_server.workers.engine.output.tool_calls.marks import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
 
 MOST_HEAD = 400
 """Characters in which the next call must begin."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlx_server.workers.engine.output.tool_calls.calls import Calls, Rest, regular
-from mlx_server.workers.engine.output.tool_calls.marks import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
 
 Parse = Callable[[str, Any], Any]
 """What stands between the marks, and the functions in OpenAI's form; may raise anything."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlx_server.workers.engine.output.tool_calls.argument_types import NESTED, NULL, STRING, Parameters, argument
 from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Calls, Rest
 from mlx_server.workers.engine.output.tool_calls.loose_json import LooseJson, escaped, plain_arguments
-from mlx_server.workers.engine.output.tool_calls.marks import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
 
 MOST_TAG = 400
 """Characters in which a tag must come that is waited for."""

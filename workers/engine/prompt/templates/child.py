@@ -9,7 +9,7 @@ from jinja2 import Template
 from jinja2.exceptions import TemplateError
 
 from mlx_server.workers.engine.prompt.templates.language import environment, variables
-from mlx_server.workers.engine.sandbox.confined import serve
+from mlx_server.workers.engine.sandbox.child import serve
 
 MAX_OUTPUT = 16 << 20
 """Characters that a template may make."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlx_server.schemas.attachments import told_in_place
 from mlx_server.schemas.internal.generation import FunctionCall, Media, MediaKind, Message
-from mlx_server.schemas.shown import told_in_place
 from mlx_server.workers.engine.prompt.templates.content import ContentForm, appended, wrapped
 from mlx_server.workers.engine.prompt.templates.tools import Knowledge
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlx_server.workers.engine.sandbox.killable import KillableProcess, Stopped
+from mlx_server.workers.engine.sandbox.host import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.prompt.templates.child"
 

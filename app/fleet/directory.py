@@ -1,0 +1,148 @@
+"""Whom a name means: the models that are configured, and those that are found on this machine when they are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+
+from mlx_server.app.catalog.served_type import path_of, resolve
+from mlx_server.app.config import names
+from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
+from mlx_server.app.deployment.deployment import SHUTTING_DOWN, Deployment
+from mlx_server.app.fleet.catalogue import Catalogue, Known
+from mlx_server.app.fleet.lifecycle import Keeper
+from mlx_server.app.fleet.registry_sync import Registered
+from mlx_server.queue.errors import QueueClosed
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.messages import FailureKind
+
+SEVERAL = "this server has several models, name one: {}."
+NONE = (
+    "this server has no model: install one with POST /v1/models/install, or start it with --model-path or --models-dir."
+)
+"""What to do where a request names no model."""
+
+Make = Callable[[ModelSettings, ModelType], Keeper]
+
+
+class Roster:
+    """The keepers by their models' names. `make` makes one for a model that is named for the first time."""
+
+    def __init__(self, settings: Settings, registered: Registered | None, make: Make) -> None:
+        self.settings = settings
+        self.catalogue = Catalogue(settings)
+        self.keepers: dict[str, Keeper] = {}
+        self.closing = False
+        """No model is added any more."""
+        self._taken_in: set[str] = set()
+        self._registered = registered
+        self._make = make
+
+    @property
+    def deployments(self) -> Sequence[Deployment]:
+        """Those that are configured, and those that have been named since."""
+        return [keeper.deployment for keeper in self.keepers.values()]
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self.settings, self.catalogue = settings, Catalogue(settings)
+        if self._registered is not None:
+            self._registered.defaults = settings.defaults
+
+    def take_in(self, name: str) -> None:
+        """A model was installed in the registry for this server: it may be named, even beside an only model."""
+        self._taken_in.add(name)
+
+    async def known(self) -> Sequence[Known]:
+        """All models that may be named; those that are configured first.
+
+        Beside an only model, these are the ones that this server has loaded or installed. What failed with another
+        server is not among them, nor what is a configured model's by another name.
+        """
+        found = await self._found()
+        return await to_thread.run_sync(without_twins, found, self._stays)
+
+    async def manageable(self) -> Sequence[Known]:
+        """All models that an operator may look after: also those of the registry that requests don't reach."""
+        return first_of_each((*await self._found(), *(self._registered.known if self._registered else ())))
+
+    def drop(self, name: str) -> None:
+        """A model was deleted."""
+        self.keepers.pop(name, None)
+        self._taken_in.discard(name)
+
+    def find(self, name: str) -> Keeper | None:
+        """By a name or an alias, of those that have been named already."""
+        model = self.catalogue.configured.get(name)
+        return self.keepers.get(model.public_name if model else name)
+
+    async def named(self, name: str | None) -> Keeper:
+        """The model that a request means. Raises InvalidRequest, and what `find_or_add` raises."""
+        if name is not None and (keeper := self.find(name)) is not None:
+            return keeper
+        sole = self.settings.sole
+        if name is not None and (sole is None or name in self._taken_in):
+            return await self.find_or_add(name)
+        if sole is not None:
+            return await self.find_or_add(sole.public_name)
+        if len(self.settings.models) == 1:
+            return await self.find_or_add(self.settings.models[0].public_name)
+        listed = names.shown({one.name: one for one in await self.known()})
+        raise InvalidRequest(f"`model`: {SEVERAL.format(listed) if listed else NONE}", "model")
+
+    async def find_or_add(self, name: str) -> Keeper:
+        """The model of this name, wherever it is found.
+
+        Raises ModelNotFound, NotServable, QueueClosed, or HubError for one that would have to be downloaded.
+        """
+        if (keeper := self.find(name)) is not None:
+            return keeper
+        if self.closing:
+            raise QueueClosed(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
+        registered = await self._registered.look_up(name) if self._registered is not None else None
+
+        def found() -> tuple[ModelSettings, ModelType]:
+            model = self.catalogue.configured.get(name) or registered or self.catalogue.find(name)
+            return model, resolve(model, self.settings.hub)
+
+        model, model_type = await to_thread.run_sync(found)
+        return self.keepers.get(model.public_name) or self._make(model, model_type)
+
+    async def _found(self) -> list[Known]:
+        on_disk = await to_thread.run_sync(lambda: list(self.catalogue.on_disk()))
+        return first_of_each((*self._deployed(), *self._usable(), *on_disk))
+
+    def _stays(self, model: Known) -> bool:
+        """It is listed whatever else there is: it was named, or somebody gave it its name."""
+        return model.name in self.keepers or model.name in self._taken_in
+
+    def _deployed(self) -> Iterator[Known]:
+        for one in self.deployments:
+            yield Known(one.name, one.settings, "configured" if one.name in self.catalogue.configured else "folder")
+
+    def _usable(self) -> Iterator[Known]:
+        for one in self._registered.known if self._registered else ():
+            if one.name in self._taken_in if self.settings.sole else not one.failed:
+                yield one
+
+
+def first_of_each(models: Iterable[Known]) -> list[Known]:
+    """Each name once, as it came first."""
+    found: dict[str, Known] = {}
+    for one in models:
+        found.setdefault(one.name, one)
+    return list(found.values())
+
+
+def without_twins(models: Sequence[Known], stays: Callable[[Known], bool]) -> list[Known]:
+    """Those that lie elsewhere than the configured ones, or are to stay. Blocks."""
+    configured = {place_of(one) for one in models if one.source == "configured"} - {None}
+    return [one for one in models if stays(one) or place_of(one) not in configured]
+
+
+def place_of(model: Known) -> Path | None:
+    """Where a model's files are, links resolved; None if they are not on this machine."""
+    folder = path_of(model.settings)
+    return None if folder is None else folder.resolve()

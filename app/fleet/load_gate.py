@@ -1,0 +1,92 @@
+"""The gate that loads pass: how much a model needs, who holds memory now, and whom the ledger has go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+
+from anyio import to_thread
+
+from mlx_server.app.config.settings import Settings
+from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.fleet.ledger import Holder, Ledger
+from mlx_server.app.fleet.lifecycle import SERVED, Keeper
+from mlx_server.app.fleet.load_queue import Line
+from mlx_server.app.fleet.memory import need_here
+from mlx_server.app.fleet.memory_estimate import Need
+from mlx_server.app.machine.device import find_device
+
+log = logging.getLogger(__name__)
+
+
+class Room:
+    """Makes room for loads; a keeper's gate."""
+
+    def __init__(self, settings: Settings, keepers: Mapping[str, Keeper]) -> None:
+        self.settings = settings
+        self.device = find_device()
+        self.ledger = Ledger(settings.memory_limit_bytes or self.device.limit_bytes, settings.max_models)
+        self.line = Line(self.ledger, self._holders, self._evict)
+        self.active_at: dict[str, float] = {}
+        """When each model was last seen with work, by the event loop's clock."""
+        self._keepers = keepers
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self.settings = settings
+        self.ledger.limit_bytes = settings.memory_limit_bytes or self.device.limit_bytes
+        self.ledger.max_models = settings.max_models
+
+    async def need(self, deployment: Deployment) -> Need:
+        """What a model will need, with its weights held as a limit that was set leaves room for."""
+        limit = self.settings.memory_limit_bytes
+        if limit is None and self.settings.sole is not deployment.settings:
+            limit = self.ledger.limit_bytes
+        return await to_thread.run_sync(need_here, deployment.settings, deployment.type, self.device, limit)
+
+    async def need_bytes(self, deployment: Deployment) -> int:
+        """The same in one number. A server's only model is loaded whatever it needs, unless a limit was set."""
+        alone = self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings
+        need = await self.need(deployment)
+        deployment.cpu_dtype = need.cpu_dtype
+        deployment.prefix_most = None if alone else need.prefixes
+        return 0 if alone else need.total
+
+    async def admit(self, deployment: Deployment, priority: int) -> None:
+        """Wait for room. Raises InsufficientMemory."""
+        await self.line.admit(deployment.name, await self.need_bytes(deployment), priority)
+
+    def release(self, deployment: Deployment) -> None:
+        """A model holds no memory any more."""
+        self.line.release(deployment.name)
+
+    def seen(self, name: str) -> None:
+        """A model has work."""
+        self.active_at[name] = asyncio.get_running_loop().time()
+
+    async def measure(self) -> None:
+        """Tell the ledger what loaded models really hold."""
+        loaded = [one for one in self._deployments() if one.state in SERVED]
+
+        def measured() -> dict[str, int]:
+            return {one.name: one.memory_bytes() for one in loaded}
+
+        for name, used in (await to_thread.run_sync(measured)).items():
+            self.ledger.measured(name, used)
+        for name in self.ledger.surplus(list(self._holders())):
+            log.info("%s is unloaded: models hold more memory than there is for them", name)
+            await self._evict(name, only_idle=True)
+
+    def _deployments(self) -> Iterator[Deployment]:
+        return (keeper.deployment for keeper in self._keepers.values())
+
+    def _holders(self) -> Iterable[Holder]:
+        for one in self._deployments():
+            if one.state in SERVED:
+                yield Holder(one.name, self.active_at.get(one.name, 0.0), not one.busy, one.settings.pinned)
+
+    async def _evict(self, name: str, only_idle: bool) -> None:
+        keeper = self._keepers.get(name)
+        if keeper is not None:
+            await keeper.unload(only_idle=only_idle)

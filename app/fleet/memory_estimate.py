@@ -1,0 +1,141 @@
+"""How much memory a model will need, before it is loaded. Pure: what its files say and how it is served in, bytes out.
+
+The constants were chosen against the resident memory of real workers (tests/app/fleet/test_memory_estimate_of_workers.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mlx_server.app.catalog.model_facts import ModelOnDisk
+from mlx_server.app.machine.device import Device
+from mlx_server.schemas.internal.messages import CpuDtype
+from mlx_server.workers.folders.context_length import shortest
+
+SEQUENCE_TOKENS = 2048
+"""What a running sequence is taken to hold. Longer contexts are real, and are noticed when memory is measured."""
+
+SCRIPTED_BYTES = 64 << 20
+"""A worker without MLX."""
+
+PROCESS_BYTES = 256 << 20
+"""A worker's interpreter, MLX and tokenizer: from 110 MB with a tiny vocabulary."""
+
+SIGHTED_PROCESS_BYTES = 512 << 20
+"""The same where mlx-vlm's image processors come in too."""
+
+WORKING_BYTES = 128 << 20
+WORKING_SHARE = 1 / 16
+"""Activations of a pass, logits, and buffers that MLX keeps for the next: so much, and this share of the weights."""
+
+CACHE_COPIES = 1.5
+"""A batch that grows, shrinks or takes in a sequence copies its cache, layer by layer, and what was freed lingers."""
+
+KEPT_BYTES = 1 << 30
+KEPT_SHARE = 1 / 4
+"""Kept prompts usually get so much, where nothing was said about them, and this share of what a limit leaves."""
+
+FULL_PRECISION = 4
+"""Bytes of a number in float32."""
+
+HALF_PRECISION = 2
+"""Bytes of a number in float16."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a model is to be served. `rows` sequences at once in each of `replicas` workers; `drafts` sit beside it.
+
+    `kept_bytes` is what each worker may keep between requests: prefixes, features of pictures; `auto_prefixes`: for
+    prefixes it takes what suits the model. `context_length` bounds the model's own.
+    """
+
+    type: str
+    rows: int
+    replicas: int = 1
+    kept_bytes: int = 0
+    cpu_dtype: CpuDtype = "auto"
+    drafts: Sequence[ModelOnDisk] = ()
+    context_length: int | None = None
+    auto_prefixes: bool = False
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of all a model's workers together. `cpu_dtype` is how they have to be told to hold its weights for that,
+    and `prefixes` what each may take for kept prompts, None where the operator said it."""
+
+    weights: int
+    cache: int
+    overhead: int
+    cpu_dtype: CpuDtype = "auto"
+    prefixes: int | None = None
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.overhead
+
+
+def need_of(model: ModelOnDisk, serving: Serving, device: Device, limit_bytes: int | None = None) -> Need:
+    """What a model needs. Where a CPU's float32 would break the limit, weights are taken to stay as they are stored."""
+    found = estimate(model, serving, device, serving.cpu_dtype)
+    if device.kind == "cpu" and serving.cpu_dtype == "auto" and limit_bytes is not None and found.total > limit_bytes:
+        found = estimate(model, serving, device, "native")
+    if not serving.auto_prefixes:
+        return found
+    prefixes = kept_of_prompts(model, serving, device, found, limit_bytes)
+    return replace(found, cache=found.cache + serving.replicas * prefixes, prefixes=prefixes)
+
+
+def kept_of_prompts(model: ModelOnDisk, serving: Serving, device: Device, need: Need, limit_bytes: int | None) -> int:
+    """What each worker may take for kept prompts: a conversation of the whole context if that is more than usual, but
+    no more than a share of what the limit leaves."""
+    wide = device.kind == "cpu" and need.cpu_dtype != "native"
+    tokens = shortest(model.context_length, serving.context_length) or 0
+    wanted = max(KEPT_BYTES, token_bytes(model, wide=wide) * tokens)
+    if limit_bytes is None:
+        return wanted
+    return min(wanted, int(KEPT_SHARE * max(0, limit_bytes - need.total)) // serving.replicas)
+
+
+def scripted_need(replicas: int) -> Need:
+    """What scripted models need."""
+    return Need(0, 0, replicas * SCRIPTED_BYTES)
+
+
+def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: CpuDtype) -> Need:
+    """What a model needs with its weights held so."""
+    wide = device.kind == "cpu" and cpu_dtype != "native"
+    models = (model, *serving.drafts)
+    weights = sum(weight_bytes(one, device, wide=wide) for one in models)
+    writes = serving.type in ("lm", "vlm")
+    cache = sum(cache_bytes(one, serving.rows, wide=wide) for one in models) if writes else 0
+    process = SIGHTED_PROCESS_BYTES if serving.type == "vlm" else PROCESS_BYTES
+    return Need(
+        serving.replicas * weights,
+        serving.replicas * (int(CACHE_COPIES * cache) + serving.kept_bytes),
+        serving.replicas * (process + WORKING_BYTES + int(WORKING_SHARE * weights)),
+        cpu_dtype,
+    )
+
+
+def weight_bytes(model: ModelOnDisk, device: Device, *, wide: bool) -> int:
+    """A model's weights in memory; `wide`: as float32."""
+    converted = model.path.suffix == ".gguf"  # to float16 on Metal, to float32 elsewhere, before it is loaded
+    if not (wide or converted):
+        return model.weight_bytes
+    size = HALF_PRECISION if converted and device.kind == "metal" else FULL_PRECISION
+    return size * (model.parameters if model.parameters is not None else model.weight_bytes)
+
+
+def cache_bytes(model: ModelOnDisk, rows: int, *, wide: bool) -> int:
+    """Keys and values of as many sequences of a usual length; twice as large in float32 as in half precision."""
+    tokens = min(SEQUENCE_TOKENS, model.context_length or SEQUENCE_TOKENS)
+    return token_bytes(model, wide=wide) * tokens * rows
+
+
+def token_bytes(model: ModelOnDisk, *, wide: bool) -> int:
+    """Keys and values of a token."""
+    return (model.kv_bytes_per_token or 0) * (2 if wide else 1)

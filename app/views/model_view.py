@@ -1,0 +1,150 @@
+"""What is known of a model by the fleet and the registry together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.requests import Request
+
+from mlx_server.app.catalog.errors import ModelNotFound
+from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.app.catalog.served_type import files_of
+from mlx_server.app.config.settings import ModelSettings, ModelType
+from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.deployment.model_state import ModelState
+from mlx_server.app.fleet.catalogue import Known
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.fleet.memory import serving_of
+from mlx_server.app.fleet.memory_estimate import need_of, scripted_need
+from mlx_server.app.machine.device import Device
+from mlx_server.app.registry.registry import Registry
+from mlx_server.app.registry.rows import ModelRow, on_disk
+
+GIGABYTE = 1 << 30
+WORDS: dict[Kind, str] = {kind: "text" if kind is Kind.LANGUAGE else str(kind) for kind in Kind}
+"""What clients call a kind."""
+
+SERVED: dict[ModelType, str] = {
+    "lm": "text",
+    "vlm": "vision",
+    "embeddings": "embedding",
+    "rerank": "reranker",
+    "scripted": "text",
+}
+TYPES: dict[Kind, ModelType] = {
+    Kind.LANGUAGE: "lm",
+    Kind.VISION: "vlm",
+    Kind.EMBEDDING: "embeddings",
+    Kind.RERANKER: "rerank",
+}
+
+
+def gigabytes(count: int | None) -> float | None:
+    """Bytes for people."""
+    return None if count is None else round(count / GIGABYTE, 2)
+
+
+@dataclass(frozen=True)
+class Managed:
+    """A model that may be named; `row` is what the registry keeps of it, `deployment` what the fleet has."""
+
+    name: str
+    settings: ModelSettings
+    deployment: Deployment | None
+    row: ModelRow | None
+    found: ModelOnDisk | None
+
+    @property
+    def type(self) -> str:
+        """In MLX-GUI's words; text where nobody has looked yet."""
+        if self.deployment is not None:
+            return SERVED[self.deployment.type]
+        if self.settings.type is not None:
+            return SERVED[self.settings.type]
+        return WORDS[self.found.kind] if self.found else "text"
+
+    @property
+    def status(self) -> str:
+        """The name of its state."""
+        state = ModelState.UNLOADED
+        if self.deployment is not None:
+            state = state_of(self.deployment)
+        elif self.row is not None and self.row.status == ModelState.FAILED.value:
+            state = ModelState.FAILED
+        return str(state.value)
+
+    @property
+    def use_count(self) -> int:
+        """Requests that have named it, those of former servers included."""
+        now = self.deployment.use_count if self.deployment else 0
+        return max(now, self.row.use_count if self.row else 0)
+
+    @property
+    def last_used_at(self) -> datetime | None:
+        """When a request named it."""
+        times = [one.last_used_at for one in (self.deployment, self.row) if one is not None]
+        return max((time for time in times if time is not None), default=None)
+
+    @property
+    def error_message(self) -> str | None:
+        """Why it failed."""
+        if self.deployment is not None:
+            return self.deployment.error_message
+        return self.row.error_message if self.row else None
+
+    @property
+    def path(self) -> str | None:
+        """Where its files are."""
+        if self.row is not None and self.row.path is not None:
+            return self.row.path
+        path = Path(self.settings.path).expanduser()
+        return str(path.absolute()) if path.exists() else None
+
+    def required_bytes(self, device: Device, limit_bytes: int | None) -> int | None:
+        """What it needs when it is loaded; None where its files are not known."""
+        if self.settings.type == "scripted":
+            return scripted_need(self.settings.replicas).total
+        if self.found is None or self.found.kind not in TYPES:
+            return None
+        model_type = self.settings.type or TYPES[self.found.kind]
+        return need_of(self.found, serving_of(self.settings, model_type), device, limit_bytes).total
+
+
+def state_of(deployment: Deployment) -> ModelState:
+    """Its state; one that has been asked for and waits for room counts as loading."""
+    waits = deployment.awaited and deployment.state in (ModelState.UNLOADED, ModelState.FAILED)
+    return ModelState.LOADING if waits else deployment.state
+
+
+async def all_managed(request: Request) -> list[Managed]:
+    """All models that may be named. Raises sqlite3.Error."""
+    fleet: Fleet = request.app.state.fleet
+    registry: Registry = request.app.state.registry
+    rows = {row.name: row for row in await registry.models()}
+    return [await managed(known, fleet.find(known.name), rows.get(known.name)) for known in await fleet.known()]
+
+
+async def one_managed(request: Request, name: str) -> Managed:
+    """The model of this name or alias. Raises ModelNotFound or sqlite3.Error."""
+    fleet: Fleet = request.app.state.fleet
+    registry: Registry = request.app.state.registry
+    row = await registry.model(name)
+    if (deployment := fleet.find(name)) is not None:
+        known = Known(deployment.name, deployment.settings, "configured")
+        row = row if row is not None and row.name == deployment.name else await registry.model(deployment.name)
+        return await managed(known, deployment, row)
+    for known in await fleet.manageable():
+        if known.name == name or name in known.settings.aliases:
+            return await managed(known, None, row)
+    raise ModelNotFound(name)
+
+
+async def managed(known: Known, deployment: Deployment | None, row: ModelRow | None) -> Managed:
+    """What the two say together, and the files of a model that nobody has looked at yet and that is not loaded."""
+    found = known.on_disk or (on_disk(row) if row is not None else None)
+    if found is None and deployment is not None and deployment.facts is None:
+        found = await to_thread.run_sync(files_of, deployment.settings)
+    return Managed(known.name, known.settings, deployment, row, found)

@@ -1,0 +1,128 @@
+"""Who gets which rows: the tickets that want some, in order of arrival, and the lanes that have some."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+
+from mlx_server.queue import policy
+from mlx_server.queue.statistics import Histogram
+from mlx_server.queue.ticket import Ticket, TicketState
+from mlx_server.queue.worker_slots import Lane
+
+LOOK_AHEAD = 256
+"""How far down the line companions for the running class are looked for: it bounds the work, not the line."""
+
+MOST_HOMES = 1024
+"""Conversations whose lanes are remembered."""
+
+
+class Line:
+    """First come, first served, on the lane with the most free rows; like with like (see policy.next_turn).
+
+    A conversation goes on where it was, if a row is free there: that worker knows what has been said.
+    A ticket stays on the lane that gave it its first row. One that is only prepared moves to where a row is free.
+    """
+
+    def __init__(self, waits_s: Histogram) -> None:
+        self._waits_s = waits_s
+        self._pending: dict[int, Ticket] = {}  # in order of arrival: those that still want rows
+        self._homes: OrderedDict[tuple[str, str], Lane] = OrderedDict()
+        """Where conversations were last."""
+        self.lanes: list[Lane] = []
+
+    @property
+    def credits(self) -> int:
+        """Rows that all workers grant."""
+        return sum(lane.credits for lane in self.lanes)
+
+    @property
+    def rows_used(self) -> int:
+        """Rows in use on all lanes."""
+        return sum(lane.rows_used for lane in self.lanes)
+
+    @property
+    def waiting(self) -> Iterator[Ticket]:
+        """Those that have no row yet, first come first."""
+        return (ticket for ticket in self._pending.values() if ticket.state is TicketState.WAITING)
+
+    def place(self, ticket: Ticket) -> int | None:
+        """Its place among those that have no row yet, 1 for the first; None if it has one."""
+        return next((place for place, other in enumerate(self.waiting, 1) if other is ticket), None)
+
+    def join(self, ticket: Ticket) -> None:
+        """Take in a new ticket."""
+        self._pending[ticket.id] = ticket
+
+    def rejoin(self, tickets: Iterable[Ticket]) -> None:
+        """Tickets that start over take the places that they had."""
+        self._pending = dict(sorted((self._pending | {ticket.id: ticket for ticket in tickets}).items()))
+
+    def leave(self, ticket: Ticket) -> None:
+        """A ticket wants nothing any more: its lane gets everything back."""
+        self._pending.pop(ticket.id, None)
+        if ticket.lane is not None:
+            ticket.lane.release(ticket)
+
+    def share_out(self, now: float) -> None:
+        """Give free rows to those whose turn it is."""
+        while any(self._serve(lane, now) for lane in self._free_lanes()):
+            pass
+
+    def announce(self, ticket: Ticket) -> None:
+        """Let a worker prepare a ticket that has no row yet: a prompt it can't take is refused without waiting.
+
+        Not one that a worker knew when it died: if it was the cause, it must not cost those before it another life.
+        """
+        if ticket.lane is None and not ticket.survived_a_worker:
+            ready = (lane for lane in self.lanes if lane.credits and not lane.closing)
+            lane = min(ready, key=lambda lane: (-lane.free_rows, lane.tickets), default=None)
+            if lane is not None:
+                lane.prepare(ticket)
+
+    def announce_all(self) -> None:
+        """Let workers prepare whoever has to wait."""
+        for ticket in self.waiting:
+            self.announce(ticket)
+
+    def _free_lanes(self) -> list[Lane]:
+        free = [lane for lane in self.lanes if lane.free_rows > 0]
+        if len(free) < 2:
+            return free
+        first = next(self.waiting, None)
+        home = None if first is None or first.conversation is None else self._homes.get(first.conversation)
+        return sorted(free, key=lambda lane: (lane is not home, -lane.free_rows))
+
+    def _candidates(self, lane: Lane) -> Iterator[Ticket]:
+        for ticket in itertools.islice(self._pending.values(), LOOK_AHEAD):
+            if ticket.state is TicketState.WAITING:
+                if not lane.closing:
+                    yield ticket
+            elif ticket.lane is lane:
+                yield ticket
+
+    def _serve(self, lane: Lane, now: float) -> bool:
+        """Give free rows of a lane to the next one; whether there was one."""
+        facts = ((ticket.batch_class, ticket.overtaken) for ticket in self._candidates(lane))
+        turn = policy.next_turn(facts, lane.running, lane.credits)
+        if turn is None:
+            return False
+        *overtaken, ticket = itertools.islice(self._candidates(lane), turn.position + 1)
+        rows = min(ticket.rows_missing, lane.free_rows, turn.most_rows or lane.credits)
+        for other in overtaken:
+            other.overtaken += rows
+        if not ticket.starts:
+            self._waits_s.observe(now - ticket.submitted_at)
+        if ticket.lane is not None and ticket.lane is not lane:
+            ticket.lane.cancel(ticket)
+            ticket.lane.release(ticket)
+        lane.run(ticket, rows, now)
+        if ticket.conversation is not None:
+            self._homes[ticket.conversation] = lane
+            self._homes.move_to_end(ticket.conversation)
+            if len(self._homes) > MOST_HOMES:
+                self._homes.popitem(last=False)
+        if not ticket.rows_missing:
+            del self._pending[ticket.id]
+        return True

@@ -1,0 +1,148 @@
+"""What a model needs, by what its files say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlx_server.app.catalog.memory_verdict import fits_message
+from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.app.config.settings import ModelSettings, ModelType
+from mlx_server.app.fleet import memory_estimate as need
+from mlx_server.app.fleet.memory import serving_of
+from mlx_server.app.fleet.memory_estimate import Serving, need_of, scripted_need
+from mlx_server.app.machine.device import Device
+
+GB = 1 << 30
+CPU = Device("cpu", 64 * GB, 60 * GB)
+METAL = Device("metal", 64 * GB, 60 * GB)
+CUDA = Device("cuda", 80 * GB, 80 * GB)
+
+QUANTISED = ModelOnDisk(Path("m"), Kind.LANGUAGE, "llama", "4-bit", 500, 1000, 4096, 10)
+GGUF = replace(QUANTISED, path=Path("m.gguf"))
+DRAFT = replace(QUANTISED, weight_bytes=50, parameters=100, kv_bytes_per_token=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "weights"),
+    [
+        (QUANTISED, CPU, 4000),
+        (QUANTISED, METAL, 500),
+        (QUANTISED, CUDA, 500),
+        (GGUF, CPU, 4000),
+        (GGUF, METAL, 2000),
+        (GGUF, CUDA, 4000),
+        # Nothing is known but the file's size, of which a byte may stand for two numbers at most.
+        (replace(QUANTISED, parameters=None), METAL, 500),
+    ],
+)
+def test_weights_are_as_large_as_the_device_makes_them(model: ModelOnDisk, device: Device, weights: int) -> None:
+    assert need_of(model, Serving("lm", 1), device).weights == weights
+
+
+def test_cpu_that_keeps_weights_as_they_are_needs_what_is_stored() -> None:
+    found = need_of(QUANTISED, Serving("lm", 1, cpu_dtype="native"), CPU)
+    assert found.weights == 500
+    assert found.cpu_dtype == "native"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limit", "expected"),
+    [("auto", 2**40, "auto"), ("auto", 1, "native"), ("auto", None, "auto"), ("float32", 1, "float32")],
+)
+def test_weights_stay_as_stored_where_float32_would_break_the_limit(
+    dtype: need.CpuDtype, limit: int | None, expected: str
+) -> None:
+    assert need_of(QUANTISED, Serving("lm", 1, cpu_dtype=dtype), CPU, limit).cpu_dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "tokens_bytes"),
+    [
+        (QUANTISED, METAL, need.SEQUENCE_TOKENS * 10),
+        (QUANTISED, CPU, need.SEQUENCE_TOKENS * 20),
+        (replace(QUANTISED, context_length=100), METAL, 100 * 10),
+        (replace(QUANTISED, context_length=None), METAL, need.SEQUENCE_TOKENS * 10),
+        (replace(QUANTISED, kv_bytes_per_token=None), METAL, 0),
+    ],
+)
+def test_cache_has_room_for_usual_sequences_in_all_rows(model: ModelOnDisk, device: Device, tokens_bytes: int) -> None:
+    found = need_of(model, Serving("lm", 8, kept_bytes=7), device)
+    assert found.cache == int(need.CACHE_COPIES * 8 * tokens_bytes) + 7
+
+
+@pytest.mark.parametrize("model_type", ["embeddings", "rerank"])
+def test_models_that_write_nothing_keep_no_cache(model_type: str) -> None:
+    assert need_of(QUANTISED, Serving(model_type, 256), METAL).cache == 0
+
+
+def test_replicas_need_everything_once_each() -> None:
+    one, three = (need_of(QUANTISED, Serving("lm", 8, replicas), METAL) for replicas in (1, 3))
+    assert three.total == 3 * one.total
+    assert scripted_need(2).total == 2 * need.SCRIPTED_BYTES
+
+
+def test_draft_model_is_counted_with_its_cache() -> None:
+    alone = need_of(QUANTISED, Serving("lm", 2), METAL)
+    both = need_of(QUANTISED, Serving("lm", 2, drafts=[DRAFT]), METAL)
+    assert both.weights == 550
+    assert both.cache > alone.cache
+
+
+@pytest.mark.parametrize(
+    ("device", "limit"),
+    [
+        (Device("cpu", 10 * GB, 1), 8 * GB),
+        (Device("cuda", 80 * GB, 1), 64 * GB),
+        (Device("metal", 18 * GB, 1), 12 * GB),
+        (Device("metal", 64 * GB, 1), 48 * GB),
+        (Device("metal", 64 * GB, 1, 60 * GB), 60 * GB),
+        (Device("metal", 16 * GB, 1, 60 * GB), 16 * GB),
+    ],
+)
+def test_limit_is_a_share_of_what_the_device_has(device: Device, limit: int) -> None:
+    assert device.limit_bytes == limit
+
+
+@pytest.mark.parametrize(
+    ("available", "required", "message"),
+    [
+        (18.5, 40.2, "❌ Insufficient memory - 18.5GB available, 40.2GB required"),
+        (18.5, 2.5, "✅ Compatible - 18.5GB available, 2.5GB required"),
+    ],
+)
+def test_verdict_is_in_words_that_clients_know(available: float, required: float, message: str) -> None:
+    assert fits_message(int(available * GB), int(required * GB)) == message
+
+
+@pytest.mark.parametrize(
+    ("context", "limited", "limit", "kept"),
+    [
+        pytest.param(4096, None, None, GB, id="usually"),
+        pytest.param(1 << 28, None, None, (1 << 28) * 10, id="a-conversation-where-that-is-more"),
+        pytest.param(1 << 28, 1 << 27, None, (1 << 27) * 10, id="of-the-context-that-is-allowed"),
+        pytest.param(1 << 28, None, 2 * GB, None, id="but-a-quarter-of-what-the-limit-leaves"),
+        pytest.param(4096, None, 1, 0, id="which-may-be-nothing"),
+    ],
+)
+def test_what_is_kept_by_itself_is_granted_before(
+    context: int, limited: int | None, limit: int | None, kept: int | None
+) -> None:
+    model = replace(QUANTISED, context_length=context)
+    serving = Serving("lm", 1, replicas=2, context_length=limited)
+    bare = need_of(model, serving, METAL, limit)
+    found = need_of(model, replace(serving, auto_prefixes=True), METAL, limit)
+    assert bare.prefixes is None
+    expected = (limit - bare.total) // 4 // 2 if kept is None and limit is not None else kept
+    assert found.prefixes == expected
+    assert found.total - bare.total == 2 * (expected or 0)
+
+
+@pytest.mark.parametrize(("model_type", "kept_mb"), [("lm", 1000), ("vlm", 1200), ("embeddings", 0), ("rerank", 0)])
+def test_what_is_kept_of_prompts_and_pictures_counts(model_type: ModelType, kept_mb: int) -> None:
+    settings = ModelSettings("model", prefix_cache_bytes=1000 << 20, feature_cache_bytes=200 << 20)
+    assert serving_of(settings, model_type).kept_bytes == kept_mb << 20
+    assert not serving_of(settings, model_type).auto_prefixes
+    assert serving_of(ModelSettings("model"), model_type).auto_prefixes is (model_type in ("lm", "vlm"))

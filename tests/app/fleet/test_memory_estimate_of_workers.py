@@ -1,0 +1,83 @@
+"""Estimates of memory against what real workers hold."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from support.servers import SCRIPTED, Server
+
+from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.app.fleet.memory_estimate import Need, Serving, need_of, scripted_need
+from mlx_server.app.machine.device import find_device
+
+Launch = Callable[..., Server]
+
+TIMES = 6
+"""How far above the truth an estimate may be for the smallest models, of which nearly all is a worker's own."""
+
+
+def held_bytes(server: Server) -> int:
+    return sum(psutil.Process(pid).memory_info().rss for pid in server.worker_pids())
+
+
+def most_while(server: Server, work: Callable[[], object]) -> int:
+    """The most that the workers were seen to hold during that."""
+    over, most = threading.Event(), [held_bytes(server)]
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            most.append(held_bytes(server))
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            work()
+        finally:
+            over.set()
+        watching.result()
+    return max(most)
+
+
+def need_on_this_machine(path: Path, model_type: str, rows: int) -> Need:
+    return need_of(read_model(path), Serving(model_type, rows), find_device())
+
+
+def assert_bounds(need: Need, held: int) -> None:
+    assert held <= need.total <= TIMES * held
+
+
+def test_scripted_worker_holds_less_than_its_estimate(launch: Launch) -> None:
+    assert_bounds(scripted_need(1), held_bytes(launch(*SCRIPTED)))
+
+
+@pytest.mark.model
+def test_tiny_writer_holds_less_than_its_estimate(launch: Launch, tiny_model: Callable[[str], Path]) -> None:
+    path = tiny_model("llama")
+    server = launch("--model-path", path)
+
+    def write(number: int) -> int:
+        return server.chat(f"{number} " + "word " * 40, max_tokens=32).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        held = most_while(server, lambda: list(pool.map(write, range(8))))
+    assert_bounds(need_on_this_machine(path, "lm", 8), held)
+
+
+@pytest.mark.model
+def test_writer_holds_less_than_its_estimate(launch: Launch, smollm2: Path) -> None:
+    server = launch("--model-path", smollm2)
+    held = most_while(server, lambda: server.chat("word " * 150, max_tokens=8).raise_for_status())
+    assert_bounds(need_on_this_machine(smollm2, "lm", 8), held)
+
+
+@pytest.mark.model
+def test_embedder_holds_less_than_its_estimate(launch: Launch, minilm: Path) -> None:
+    server = launch("--model-path", minilm, "--model-type", "embeddings")
+    body = {"input": [f"{number} " + "word " * 100 for number in range(64)]}
+    held = most_while(server, lambda: server.post("/v1/embeddings", body, timeout=60).raise_for_status())
+    assert_bounds(need_on_this_machine(minilm, "embeddings", 256), held)

@@ -1,0 +1,103 @@
+"""Prompts beside rows that decode: who waits for whom."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from support.engines import Player, alone, random_prompt, sequence
+
+from mlx_server.workers.engine.decode.batch import BatchEngine
+from mlx_server.workers.engine.decode.prefill import ends_of_messages
+from mlx_server.workers.engine.sequence import Sequence, Token
+
+pytestmark = pytest.mark.model
+
+
+def _engine(model: Any, chunk: int = 32) -> BatchEngine:
+    return BatchEngine(model, set(), rows=8, joint_prefill=True, prefill_step_size=chunk)
+
+
+def _long(model: Any, number: int, length: int = 400) -> Sequence:
+    rng = random.Random(number)
+    return sequence(number, [rng.randrange(4, model.args.vocab_size) for _ in range(length)], 6)
+
+
+def test_rows_get_a_token_in_every_step_while_a_long_prompt_is_read(llama: Any) -> None:
+    player = Player(_engine(llama))
+    running = [sequence(n, random_prompt(random.Random(n), llama), 150) for n in range(3)]
+    player.add(*running)
+    while any(len(one.emitted) < 2 for one in running):
+        player.step()
+    player.add(long := _long(llama, 9))
+    steps = 0
+    while not long.emitted:
+        keys = {item.key for item in player.step() if isinstance(item, Token)}
+        assert keys >= {one.key for one in running}
+        steps += 1
+    assert steps >= 400 // 32
+    outcomes = player.run()
+    assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in [*running, long])
+
+
+def test_a_prompt_tells_how_much_of_it_has_been_read(llama: Any) -> None:
+    player = Player(_engine(llama))
+    player.add(long := _long(llama, 9))
+    told = [long.read]
+    while not long.emitted:
+        player.step()
+        told.append(long.read)
+    assert told[0] == 0
+    assert told == sorted(told)
+    assert len(set(told)) > 2
+    assert told[-1] == len(long.prompt) - 1
+
+
+def test_a_short_prompt_is_not_behind_long_ones(llama: Any) -> None:
+    player = Player(_engine(llama))
+    player.add(*(longs := [_long(llama, n) for n in range(3)]))
+    player.step()
+    player.add(short := sequence(9, [5, 6, 7, 8], 6))
+    while not short.emitted:
+        player.step()
+    assert not any(one.emitted for one in longs)
+    outcomes = player.run()
+    assert all(outcomes[one.key] == alone(llama, one.prompt, 6) for one in [*longs, short])
+
+
+def test_a_long_prompt_advances_however_many_short_ones_come(llama: Any) -> None:
+    player = Player(_engine(llama))
+    player.add(long := _long(llama, 1, 200))
+    for number in range(400):
+        player.add(sequence(100 + number, random_prompt(random.Random(number), llama, 20), 1))
+        player.step()
+    assert long.emitted
+    player.run()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ends"),
+    [
+        ([], []),
+        ([*range(10, 40)], []),
+        ([*range(10, 40), 2, 9, 9], [31]),
+        ([10, 2, *range(10, 40), 2, 9, 2, 2, 9, 9, 2, 9, 9, 2, 9], [33, 36, 39, 42]),
+        ([*range(10, 40), 2], []),
+    ],
+)
+def test_ends_of_messages(tokens: list[int], ends: list[int]) -> None:
+    """The first one that is worth it, and the last three; not the prompt's own end."""
+    assert ends_of_messages(tokens, frozenset({2})) == ends
+
+
+def test_many_short_prompts_do_not_wait_for_the_first_ones_answer(llama: Any) -> None:
+    """Nothing has been measured when they come."""
+    player = Player(_engine(llama))
+    first, *others = [sequence(n, random_prompt(random.Random(n), llama, 30), 60) for n in range(8)]
+    player.add(first)
+    player.step()
+    player.add(*others)
+    while any(not one.emitted for one in others):
+        player.step()
+    assert len(first.emitted) < 20

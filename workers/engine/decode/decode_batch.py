@@ -1,0 +1,218 @@
+"""Rows that decode together: one call of the model for one token of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import ArraysCache, TokenBuffer
+
+from mlx_server.workers.engine.kvcache.flatten import flat
+from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers, normalised
+from mlx_server.workers.engine.sampling.sampling import Processors
+from mlx_server.workers.engine.sequence import Key, Sequence
+
+CLEAR_EVERY = 512
+"""Steps after which memory that nobody uses goes back, as in mlx-lm's own loop."""
+
+
+@dataclass(eq=False, slots=True)
+class _Row:
+    """`length` counts the tokens in its cache; `fresh` until its prompt's last token has been read; `told`: so has been
+    what was drawn last."""
+
+    sequence: Sequence
+    processors: Processors | None
+    context: TokenBuffer | None
+    length: int
+    fresh: bool = True
+    told: bool = False
+    drawn: mx.array | None = None
+    """The log-probabilities [1, V] that its next token was drawn from, if they are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A row's token, and the log-probabilities [1, V] it was drawn from where the sequence reports them."""
+
+    key: Key
+    token: int
+    logprobs: mx.array | None
+
+
+class RowBatch:
+    """Steps its rows together, one step ahead of what it tells, but for first tokens. Engine thread only.
+
+    Written instead of mlx-lm's batch, which computes log-probabilities of the whole vocabulary for every row, samples
+    row by row, and reads each prompt's last token by itself. A row that is alone keeps a cache of its own, without the
+    masks and paddings of a batch's.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.keys: list[Key] = []
+        """The sequences of the rows, in order."""
+        self._model = model
+        self._rows: dict[Key, _Row] = {}
+        self._cache: list[Any] = []
+        self._single = True
+        self._next: mx.array
+        self._samplers = RowSamplers()
+        self._steps = 0
+
+    def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
+        """Have rows join whose cache [rows] holds all of their tokens but the last; one row's is no batch's."""
+        for sequence in sequences:
+            key, context = sequence.key, sequence.context
+            buffer = TokenBuffer(context[:-1]) if key in processors else None
+            self._rows[key] = _Row(sequence, processors.get(key), buffer, len(context) - 1)
+            self._samplers.add(sequence)
+        last = mx.array([sequence.context[-1] for sequence in sequences], mx.uint32)
+        self._append([sequence.key for sequence in sequences], cache, last, single=len(sequences) == 1)
+
+    def absorb(self, other: RowBatch) -> None:
+        """Take over all rows of another batch of the same model, which is not to be used any more."""
+        self._rows |= other._rows
+        self._samplers.absorb(other._samplers)
+        self._append(other.keys, other._cache, other._next, single=other._single)
+
+    def part(self, keys: Collection[Key]) -> RowBatch:
+        """Some of the rows, which leave this batch, in one of their own."""
+        other = type(self)(self._model)
+        numbers = [number for number, key in enumerate(self.keys) if key in keys]
+        other._rows = {key: self._rows[key] for key in keys}
+        other._samplers = self._samplers.part(keys)
+        caches = [[layer.extract(number) for layer in self._cache] for number in numbers]
+        single = len(caches) == 1
+        cache = caches[0] if single else merged(caches)
+        other._append([self.keys[n] for n in numbers], cache, self._next[mx.array(numbers)], single=single)
+        self.leave(keys)
+        return other
+
+    @property
+    def lengths(self) -> dict[Key, int]:
+        """How many tokens are in each row's cache."""
+        return {key: self._rows[key].length for key in self.keys}
+
+    def step(self) -> list[Drawn]:
+        """The next token of every row."""
+        rows = [self._rows[key] for key in self.keys]
+        before = self._next, [row.drawn for row in rows]
+        if any(row.fresh or row.told or row.sequence.remaining > 1 for row in rows):
+            self._feed(rows, self._next)
+        drawn = self._tell(rows, *before) if any(not (row.fresh or row.told) for row in rows) else []
+        for row in rows:
+            row.told = False
+        if any(row.fresh for row in rows):
+            drawn += self._tell_first(rows)
+        return drawn
+
+    def leave(self, keys: Collection[Key]) -> None:
+        """Have rows leave; unknown keys are ignored."""
+        staying = [number for number, key in enumerate(self.keys) if key not in keys]
+        if len(staying) == len(self.keys):
+            return
+        for key in keys:
+            self._rows.pop(key, None)
+            self._samplers.remove(key)
+        self.keys = [self.keys[number] for number in staying]
+        if not staying:
+            self._cache, self._single = [], True
+            return
+        self._next = self._next[mx.array(staying)]
+        if len(staying) == 1:
+            self._cache, self._single = [layer.extract(staying[0]) for layer in self._cache], True
+            return
+        for layer in self._cache:
+            layer.filter(staying)
+
+    def state(self, key: Key) -> tuple[list[Any], int] | None:
+        """The cache [one row] of a row that will leave next, and how many tokens are in it; None if it isn't here."""
+        if key not in self._rows:
+            return None
+        number = self.keys.index(key)
+        cache = self._cache if self._single else [own(layer.extract(number)) for layer in self._cache]
+        return cache, self._rows[key].length
+
+    def _tell(self, rows: list[_Row], tokens: mx.array, reports: list[mx.array | None]) -> list[Drawn]:
+        """What was drawn in the step before, while the next is being computed."""
+        known: list[int] = tokens.tolist()  # type: ignore[assignment]
+        return [
+            Drawn(row.sequence.key, token, report)
+            for row, token, report in zip(rows, known, reports, strict=True)
+            if not (row.fresh or row.told)
+        ]
+
+    def _tell_first(self, rows: list[_Row]) -> list[Drawn]:
+        """The first tokens of rows that have just joined, as soon as they are there: someone waits for them."""
+        known: list[int] = self._next.tolist()  # type: ignore[assignment]
+        drawn = []
+        for row, token in zip(rows, known, strict=True):
+            if row.fresh:
+                row.fresh, row.told = False, True
+                drawn.append(Drawn(row.sequence.key, token, row.drawn))
+        return drawn
+
+    def _append(self, keys: list[Key], cache: list[Any], last: mx.array, *, single: bool) -> None:
+        if not self.keys:
+            self._cache, self._next, self._single = cache, last, single
+        else:
+            self._cache = batched(self._cache) if self._single else self._cache
+            for layer, other in zip(self._cache, batched(cache) if single else cache, strict=True):
+                layer.extend(other)
+            self._next = mx.concatenate([self._next, last])
+            self._single = False
+        self.keys += keys
+
+    def _feed(self, rows: list[_Row], tokens: mx.array) -> None:
+        """Start computing what comes after these tokens [B]."""
+        logits = self._model(tokens[:, None], cache=self._cache)[:, -1, :]
+        contexts: list[mx.array] = []
+        if any(row.processors is not None for row in rows):
+            logits = processed(rows, tokens, logits, contexts)
+        self._next = self._samplers.draw(self.keys, logits)
+        for number, row in enumerate(rows):
+            row.length += 1
+            if row.sequence.logprobs is not None:
+                row.drawn = normalised(logits[number : number + 1])
+        wanted = [row.drawn for row in rows if row.drawn is not None]
+        mx.async_eval(self._next, wanted, contexts)
+        self._steps += 1
+        if self._steps % CLEAR_EVERY == 0:
+            mx.clear_cache()
+
+
+def batched(cache: list[Any]) -> list[Any]:
+    """One row's cache as a batch's."""
+    return [layer.merge([layer]) for layer in cache]
+
+
+def merged(caches: list[list[Any]]) -> list[Any]:
+    """Several rows' caches as a batch's."""
+    return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
+
+
+def own(layer: Any) -> Any:
+    """A row's layer without the buffers of the batch it was taken from: recurrent states are slices of those."""
+    for one in flat([layer]):
+        if isinstance(one, ArraysCache):
+            one.filter([0])
+    return layer
+
+
+def processed(rows: list[_Row], tokens: mx.array, logits: mx.array, contexts: list[mx.array]) -> mx.array:
+    """The logits [B, V] after the processors of the rows that have any; rows between those stay in one piece."""
+    pieces, start = [], 0
+    for number, row in enumerate(rows):
+        if row.processors is None or row.context is None:
+            continue
+        context = row.context.update_and_fetch(tokens[number : number + 1])
+        contexts.append(context)
+        if start < number:
+            pieces.append(logits[start:number])
+        pieces.append(row.processors(context, logits[number : number + 1]))
+        start = number + 1
+    if start < len(rows):
+        pieces.append(logits[start:])
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)

@@ -1,0 +1,104 @@
+"""Prompts of which something is in the answer: echoed, or with their tokens' log-probabilities, or both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.workers.engine.engine import Engine
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.sampling.logprobs import Report, ranks, report
+from mlx_server.workers.engine.sequence import Broken, Echoed, Key, Produced, Sequence
+
+CHUNK = 128
+"""Tokens scored in a step: each needs the whole vocabulary's logits, in float32."""
+
+
+class EchoingEngine:
+    """Tells of prompts in front of an engine: one chunk of one prompt between two of its steps. Engine thread only."""
+
+    def __init__(self, model: Any, engine: Engine, prefixes: PrefixStore | None = None) -> None:
+        """`prefixes` is where the engine looks for what is known of a prompt: it need not read one again."""
+        self._model = model
+        self._engine = engine
+        self._prefixes = prefixes
+        self._waiting: dict[Key, Sequence] = {}
+        self._scoring: _Scoring | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Some sequence wants a step."""
+        return bool(self._waiting) or self._engine.busy
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence in."""
+        if sequence.echo is not None or sequence.scored is not None:
+            self._waiting[sequence.key] = sequence
+        else:
+            self._engine.add(sequence)
+
+    def remove(self, key: Key) -> None:
+        """Drop a sequence, wherever it is; unknown keys are ignored."""
+        self._waiting.pop(key, None)
+        if self._scoring is not None and self._scoring.sequence.key == key:
+            self._scoring = None
+        self._engine.remove(key)
+
+    def step(self) -> list[Produced]:
+        """One chunk of a prompt that is to be told, and one step of the engine."""
+        produced: list[Produced] = []
+        if self._waiting:
+            sequence = next(iter(self._waiting.values()))
+            try:
+                produced += self._advance(sequence)
+            except Exception as error:  # noqa: BLE001 - whatever a model raises ends this sequence only
+                self.remove(sequence.key)
+                produced.append(Broken(sequence.key, f"{type(error).__name__}: {error}"))
+        return produced + (self._engine.step() if self._engine.busy else [])
+
+    def close(self) -> None:
+        """Release all sequences."""
+        self._waiting.clear()
+        self._scoring = None
+        self._engine.close()
+
+    def _advance(self, sequence: Sequence) -> list[Produced]:
+        if self._scoring is None or self._scoring.sequence is not sequence:
+            self._scoring = _Scoring(self._model, sequence)
+        if not self._scoring.advance():
+            return []
+        reports, ranks = tuple(self._scoring.reports), tuple(self._scoring.ranks)
+        if self._prefixes is not None:
+            self._prefixes.keep(sequence, self._scoring.cache, len(reports))
+        self._scoring = None
+        del self._waiting[sequence.key]
+        if sequence.max_tokens:
+            self._engine.add(sequence)
+        return [Echoed(sequence.key, reports, None if sequence.max_tokens else "length", ranks)]
+
+
+class _Scoring:
+    """One prompt on its way through the model. The first token has nothing before it, so no report."""
+
+    def __init__(self, model: Any, sequence: Sequence) -> None:
+        self.sequence = sequence
+        self.reports: list[Report] = []
+        self.ranks: list[int] = []
+        self._model = model
+        self.cache = make_prompt_cache(model)
+
+    def advance(self) -> bool:
+        """Score one chunk; True when nothing is left to do."""
+        prompt, most = self.sequence.prompt, self.sequence.scored
+        done = len(self.reports)
+        targets = prompt[done + 1 : done + 1 + CHUNK]
+        if most is None or not targets:
+            return True
+        logits = self._model(mx.array([prompt[done : done + len(targets)]]), cache=self.cache)[0].astype(mx.float32)
+        self.reports += report(logits - mx.logsumexp(logits, axis=-1, keepdims=True), targets, most)
+        self.ranks += ranks(logits, targets)
+        mx.eval([layer.state for layer in self.cache])
+        mx.clear_cache()
+        return len(self.reports) == len(prompt) - 1

@@ -1,0 +1,304 @@
+"""Prompts that are being read: chunk by chunk, in turns, short ones of like length together."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.workers.engine.decode.decode_batch import merged
+from mlx_server.workers.engine.decode.prefill_budget import Pace
+from mlx_server.workers.engine.decode.prefill_policy import Waiting, next_turn
+from mlx_server.workers.engine.decode.replayable import describe
+from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
+from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
+from mlx_server.workers.engine.runtime import vector_math
+from mlx_server.workers.engine.sequence import Broken, Key, Sequence
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = 3
+"""Ends of messages, from the prompt's end, at which a cache is kept that can't be cut short later; and the first."""
+
+WORTH_KEEPING = 64
+"""Tokens of a prompt that are kept before its answer has come to an end."""
+
+
+@dataclass(eq=False, slots=True)
+class _Reading:
+    """A prompt on its way. `tokens` are all that are read here; the cache holds `done` of them."""
+
+    sequence: Sequence
+    tokens: list[int]
+    cache: list[Any] | None = None
+    done: int = 0
+    stops: tuple[int, ...] = ()
+    passed: int = 0
+    failed: bool = False
+    begun: bool = False
+    """A part of it has been read here."""
+    looked: int = -1
+    """The store's version when it was asked last."""
+
+    @property
+    def left(self) -> int:
+        """Tokens that have not been read."""
+        return len(self.tokens) - self.done
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Prompts that have been read but for their last tokens, and their cache: one row's own, or a batch's."""
+
+    sequences: list[Sequence]
+    cache: list[Any]
+
+
+class PromptReader:
+    """Reads prompts for rows that will decode. Engine thread only.
+
+    One that can't be read is tried once more by itself, and then breaks: it has had a cache of its own.
+    """
+
+    def __init__(
+        self, model: Any, *, rows: int, joint: bool, pace: Pace, prefixes: PrefixStore, marks: frozenset[int]
+    ) -> None:
+        """`marks` are the tokens that stand at ends of messages; `joint`: prompts may be read together."""
+        self._model = model
+        self._rows = rows if joint else 1
+        self._pace = pace
+        self._prefixes = prefixes
+        self._marks = marks
+        self._can_cut = can_cut(self._empty())
+        self._readings: dict[Key, _Reading] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Some prompt is being read."""
+        return bool(self._readings)
+
+    def add(self, sequence: Sequence, cache: list[Any] | None) -> None:
+        """Take a prompt in; with a cache, if all but its last token has been read for others."""
+        reading = _Reading(sequence, sequence.context[:-1])
+        if cache is not None:
+            reading.cache, reading.done = cache, len(reading.tokens)
+        self._readings[sequence.key] = reading
+
+    def remove(self, key: Key) -> None:
+        """Drop a prompt, but keep what has been read of it; unknown keys are ignored."""
+        reading = self._readings.pop(key, None)
+        if reading is not None and reading.cache is not None and reading.left:
+            self._prefixes.keep(reading.sequence, reading.cache, reading.done)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._readings.clear()
+
+    def step(self, *, running: int, since: float) -> list[Read | Broken]:
+        """One turn; what has been read to its end, or can't be. `running` rows have waited for their next tokens
+        `since` then, on the monotonic clock."""
+        beside = running > 0
+        for reading in self._readings.values():
+            self._look_up(reading)
+        waiting = [reading for reading in self._readings.values() if reading.left]
+        if not waiting:
+            return self._ready()
+        chunk, together = self._pace.most, self._pace.most * self._rows
+        if beside:
+            chunk, together = self._pace.tokens, self._pace.together(len(waiting), running)
+        turn = next_turn(
+            [
+                Waiting(
+                    one.left,
+                    one.passed,
+                    one.failed or bool(one.stops),
+                    beside and not one.begun and self._pace.is_short(one.left),
+                )
+                for one in waiting
+            ],
+            chunk=chunk,
+            together=together,
+        )
+        chosen = [waiting[number] for number in turn.numbers[: self._rows]]
+        for one in waiting:
+            one.passed += 1
+        for one in chosen:
+            one.passed = 0
+            self._readings[one.sequence.key] = self._readings.pop(one.sequence.key)
+        before = sum(one.left for one in chosen)
+        try:
+            read = self._advance(chosen, turn.tokens)
+            for one in chosen:
+                one.sequence.read = one.done
+        except Exception as error:  # prompts that can't be read are nobody else's fault
+            log.error("%d prompts could not be read", len(chosen), exc_info=error)
+            return self._start_over(chosen, error)
+        for one in chosen if read else ():
+            del self._readings[one.sequence.key]
+        self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - since, beside=beside)
+        return [*read, *self._ready()]
+
+    def _empty(self) -> list[Any]:
+        cache: list[Any] = make_prompt_cache(self._model)
+        return cache
+
+    def _look_up(self, reading: _Reading) -> None:
+        """Begin with what is known, which may be more than when it was looked for last."""
+        if reading.failed or reading.looked == self._prefixes.version or not reading.left:
+            return
+        if reading.looked < 0:
+            self._tell_divergence(reading.sequence)
+        least = LEAST if reading.cache is None else reading.done + LEAST
+        found = self._prefixes.find(reading.sequence, least)
+        reading.looked = self._prefixes.version
+        if found is not None:
+            reading.done, reading.cache = found
+            reading.sequence.found(reading.done)
+        reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
+
+    def _tell_divergence(self, sequence: Sequence) -> None:
+        """Say why a conversation's prompt has to be read again."""
+        diverged = self._prefixes.diverged(sequence)
+        if diverged is not None:
+            same, known = diverged
+            ended = sum(token in self._marks for token in sequence.prompt[:same])
+            log.info("a conversation differs at token %d of %d that are kept, in message %d", same, known, ended)
+
+    def _checkpoints(self, reading: _Reading) -> list[int]:
+        """Where reading stops to keep a cache that can't be cut short later."""
+        if self._can_cut or not (self._prefixes.keeps and reading.sequence.use_cache) or reading.left < WORTH_KEEPING:
+            return []
+        marks = {mark for mark in reading.sequence.marks if LEAST <= mark < len(reading.tokens)}
+        return sorted({*ends_of_messages(reading.tokens, self._marks), *marks})
+
+    def _advance(self, chosen: list[_Reading], tokens: int) -> list[Read | Broken]:
+        if len(chosen) == 1:
+            self._read_alone(chosen[0], tokens)
+            return []
+        caches = [one.cache or self._empty() for one in chosen]
+        cache = merged(caches)
+        read_together(self._model, [one.tokens[one.done :] for one in chosen], cache)
+        for number, one in enumerate(chosen):
+            one.done = len(one.tokens)
+            if len(one.tokens) >= WORTH_KEEPING or leads(one.sequence):
+                self._finished(one, [layer.extract(number) for layer in cache])
+        return [Read([one.sequence for one in chosen], cache)]
+
+    def _read_alone(self, reading: _Reading, tokens: int) -> None:
+        end = min(reading.done + tokens, len(reading.tokens), *reading.stops[:1])
+        reading.cache = reading.cache or self._empty()
+        with for_its_states(reading.cache):
+            self._model(mx.array([reading.tokens[reading.done : end]]), cache=reading.cache)
+        mx.eval([layer.state for layer in reading.cache])
+        mx.clear_cache()
+        reading.done, reading.begun = end, True
+        if reading.stops[:1] == (end,):
+            reading.stops = reading.stops[1:]
+            self._keep(reading, reading.cache)
+
+    def _ready(self) -> list[Read | Broken]:
+        """Those that have nothing left to read, each by itself."""
+        ready: list[Read | Broken] = []
+        for key, reading in list(self._readings.items()):
+            if not reading.left:
+                del self._readings[key]
+                reading.cache = reading.cache or self._empty()
+                self._finished(reading, reading.cache)
+                ready.append(Read([reading.sequence], reading.cache))
+        return ready
+
+    def _finished(self, reading: _Reading, cache: list[Any]) -> None:
+        """Keep what others may begin with."""
+        sequence = reading.sequence
+        if leads(sequence) and sequence.prefix is not None:
+            mx.eval([layer.state for layer in cache])
+            sequence.prefix.keep(forked(cache))
+        if reading.done >= WORTH_KEEPING and reading.done > sequence.cached_tokens:
+            self._keep(reading, cache)
+
+    def _keep(self, reading: _Reading, cache: list[Any]) -> None:
+        self._prefixes.keep(reading.sequence, forked(cache), reading.done)
+        reading.looked = self._prefixes.version
+
+    def _start_over(self, chosen: list[_Reading], error: Exception) -> list[Read | Broken]:
+        broken: list[Read | Broken] = []
+        for reading in chosen:
+            if reading.failed:
+                del self._readings[reading.sequence.key]
+                broken.append(Broken(reading.sequence.key, describe(error)))
+            reading.cache, reading.done, reading.stops, reading.failed = None, 0, (), True
+            reading.begun = False
+        return broken
+
+
+def can_cut(cache: list[Any]) -> bool:
+    """Whether a cache of a long prompt can be made one of its beginning."""
+    return all(not hasattr(layer, "max_size") and layer.is_trimmable() for layer in cache)
+
+
+def leads(sequence: Sequence) -> bool:
+    """Other choices of its prompt wait for what it has read."""
+    prefix: SharedPrefix | None = sequence.prefix
+    return prefix is not None and prefix.leader == sequence.key and bool(prefix.missing) and prefix.cache is None
+
+
+def forked(cache: list[Any]) -> list[Any]:
+    """A copy whose arrays are shared until they are written to."""
+    return copy.deepcopy(cache)
+
+
+@contextlib.contextmanager
+def for_its_states(cache: list[Any]) -> Iterator[None]:
+    """Within this a model is called for what it leaves in its cache: nothing that comes after the keys and values of
+    its last layer is computed, if nobody asks for it."""
+    last = cache[-1]
+    update = getattr(last, "update_and_fetch", None)
+    if update is None:
+        yield
+        return
+
+    def updated(*arguments: Any, **options: Any) -> Any:
+        found = update(*arguments, **options)
+        vector_math.lazy.set(True)
+        return found
+
+    before = vector_math.lazy.set(False)
+    last.update_and_fetch = updated
+    try:
+        yield
+    finally:
+        del last.update_and_fetch
+        vector_math.lazy.reset(before)
+
+
+def read_together(model: Any, rows: list[list[int]], cache: list[Any]) -> None:
+    """Read the ends of several prompts at once into their batch's cache; the shorter ones are padded on the right."""
+    lengths = [len(row) for row in rows]
+    longest = max(lengths)
+    padding = [longest - length for length in lengths]
+    if any(padding):
+        for layer in cache:
+            layer.prepare(lengths=lengths, right_padding=padding)
+    with for_its_states(cache):
+        model(mx.array([row + [0] * missing for row, missing in zip(rows, padding, strict=True)]), cache=cache)
+    mx.eval([layer.state for layer in cache])
+    if any(padding):
+        for layer in cache:
+            layer.finalize()
+        mx.eval([layer.state for layer in cache])
+    mx.clear_cache()
+
+
+def ends_of_messages(tokens: list[int], marks: frozenset[int]) -> list[int]:
+    """Lengths of a prompt's beginnings that end with a message: after the first one, and after the last ones."""
+    ends = [i + 1 for i, (token, after) in enumerate(pairwise(tokens)) if token in marks and after not in marks]
+    ends = [end for end in ends if end >= LEAST]
+    return sorted({*ends[:1], *ends[-CHECKPOINTS:]})

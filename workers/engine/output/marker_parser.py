@@ -1,0 +1,179 @@
+"""Reasoning, function calls and visible text of one sequence, by the marks between them."""
+
+from __future__ import annotations
+
+from mlx_server.workers.engine.output.marker_table import NORMAL, REASONING, TOOL, States
+from mlx_server.workers.engine.output.quoted_code import QuotedCode
+from mlx_server.workers.engine.output.tool_calls.call_block import Block
+from mlx_server.workers.engine.output.tool_calls.calls import Calls, Rest
+from mlx_server.workers.engine.output.tool_calls.markup import Piece, Said, Thought
+
+
+class MarkedText:
+    """One sequence's text.
+
+    Marks mean something in their place only: reasoning opens before anything is said, calls begin outside code that
+    the text quotes, and what ends neither ends nothing. Elsewhere they are text like other text, and so is a block in
+    which there is no call. Whitespace beside a mark is not shown, unless there is visible text on both its sides.
+    """
+
+    def __init__(self, states: States, calls: Calls, *, starts_thinking: bool) -> None:
+        self._states = states
+        self._calls = calls
+        self._state = REASONING if starts_thinking and states.initial == NORMAL else states.initial
+        self._bare = states.format.bare and calls.allowed
+        self._reader: Block | None = None
+        self._opened = ""
+        """The mark that the block began with."""
+        self._owed: set[str] = set()
+        """Marks that are still to come of what is over without them."""
+        self._code = QuotedCode()
+        self._held = ""
+        """What may become a mark."""
+        self._space = self._thought_space = ""
+        """Whitespace that is shown if more text of its kind follows."""
+        self._marked = False
+        """There was a mark since the last visible text."""
+        self._said = False
+        self._thought = False
+        self._left = False
+        """Some mark has been read."""
+        self._unseen = ""
+        """What stood outside every message; it is all there is if the model left the messages' marks out."""
+
+    @property
+    def thinking(self) -> bool:
+        """What comes now is reasoning."""
+        return self._state == REASONING and self._reader is None
+
+    @property
+    def complete(self) -> bool:
+        """The one call that was allowed has been made."""
+        return self._calls.complete
+
+    @property
+    def calls(self) -> int:
+        """How many calls have been made whole."""
+        return self._calls.whole
+
+    def feed(self, text: str) -> list[Piece]:
+        """The pieces that are certain after more text."""
+        self._consume(text)
+        return self._taken()
+
+    def flush(self, *, cut: bool = False) -> list[Piece]:
+        """What was held back, at the end of the text."""
+        while self._reader is not None and not self.complete:
+            self._consume(self._after_block(self._reader.flush(cut=cut)))
+        if not self.complete:
+            self._show(self._held)
+            if self._space and not self._marked:
+                self._calls.pieces.append(Said(self._space))
+            if self._unseen and self._state == self._states.initial and not self._left:
+                self._calls.pieces.append(Said(self._unseen))
+        return self._taken()
+
+    def _taken(self) -> list[Piece]:
+        pieces, self._calls.pieces = self._calls.pieces, []
+        return pieces
+
+    def _consume(self, text: str) -> None:
+        while text and not self.complete:
+            if self._reader is None:
+                text = self._read(text)
+            else:
+                rest = self._reader.feed(text)
+                text = "" if rest is None else self._after_block(rest)
+
+    def _read(self, text: str) -> str:
+        """Show text up to the next mark, and give what follows that."""
+        text, self._held = self._held + text, ""
+        if self._bare and self._state == NORMAL:
+            if not text.strip():
+                self._held = text
+                return ""
+            self._bare = False
+            if text.lstrip().startswith("{"):
+                self._open_block("", bare=True)
+                return text
+        marks = self._states.marks[self._state]
+        found = marks.find(text)
+        if found is None:
+            certain = len(text) - marks.held(text)
+            self._held = text[certain:]
+            self._show(text[:certain])
+            return ""
+        at, mark = found
+        self._show(text[:at])
+        if not self._is_mark(mark):
+            self._show(mark)
+        elif self._states.edges[self._state][mark] == TOOL:
+            self._open_block(mark)
+            return text[at if mark == self._states.format.open else at + len(mark) :]
+        else:
+            self._enter(self._states.edges[self._state][mark])
+        self._owed.discard(mark)
+        return text[at + len(mark) :]
+
+    def _is_mark(self, mark: str) -> bool:
+        """Whether a mark stands where it means something."""
+        thinking, format_ = self._states.thinking, self._states.format
+        reasons = self._state == REASONING
+        if mark in self._owed:
+            return True
+        if thinking is not None and mark == thinking.start:
+            return not (self._thought if reasons else self._said)
+        if thinking is not None and mark == thinking.end:
+            return reasons or not self._said
+        if self._states.edges[self._state][mark] == TOOL:
+            return not self._code.open
+        return mark != format_.end or not self._calls.allowed
+
+    def _enter(self, state: str) -> None:
+        self._marked = self._left = True
+        if state != self._state:
+            self._state = state
+            self._thought_space, self._thought = "", False
+            self._code = QuotedCode()
+
+    def _open_block(self, mark: str, *, bare: bool = False) -> None:
+        thinking, format_ = self._states.thinking, self._states.format
+        reasons = self._state == REASONING
+        self._calls.only_known = reasons or (mark != "" and mark == format_.open)
+        self._opened = mark
+        self._reader = Block(self._calls, format_, thinking.end if thinking and reasons else None, bare=bare)
+
+    def _after_block(self, rest: Rest) -> str:
+        """What made no call goes on where it began: a model may think about calls."""
+        self._reader = None
+        if rest.failed:
+            self._show(self._opened)
+            return rest.text if self._opened != self._states.format.open else rest.text.removeprefix(self._opened)
+        self._marked = self._left = True
+        self._code = QuotedCode()
+        (self._owed.discard if rest.closed else self._owed.add)(self._states.format.end)
+        if self._state == REASONING and self._states.thinking is not None:
+            self._owed.add(self._states.thinking.end)
+        self._state = NORMAL
+        return rest.text
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._code.feed(text)
+        if self._state == NORMAL:
+            text = self._space + text
+            visible = text.rstrip()
+            self._space = text[len(visible) :]
+            if visible:
+                first = self._marked and not self._said
+                self._calls.pieces.append(Said(visible.lstrip() if first else visible))
+                self._said, self._marked = True, False
+        elif self._state == REASONING:
+            text = self._thought_space + text
+            thought = text.rstrip()
+            self._thought_space = text[len(thought) :]
+            if thought:
+                self._calls.pieces.append(Thought(thought if self._thought else thought.lstrip()))
+                self._thought = True
+        else:
+            self._unseen += text

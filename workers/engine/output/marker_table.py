@@ -1,0 +1,50 @@
+"""What each mark in a model's text leads to: the table that a text is read by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlx_server.workers.engine.output.thinking import ThinkMarks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
+from mlx_server.workers.engine.output.tool_calls.tool_formats import ToolFormat
+
+NORMAL, REASONING, TOOL = "normal", "reasoning", "tool"
+"""mlx-lm's names of states. A model's response format has further ones, whose text is not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What mlx-lm says of an answer as a whole, in its `response_transitions` (marks and what they lead to, by
+    state), `response_initial_state` and `structural_markers`."""
+
+    transitions: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict)
+    initial: str = NORMAL
+    structural: tuple[str, ...] = ()
+
+
+class States:
+    """Made once for a model. With `calls` the marks of calls are read, else they are text."""
+
+    def __init__(
+        self, format_: ToolFormat, thinking: ThinkMarks | None, response: ResponseFormat, *, calls: bool
+    ) -> None:
+        self.format = format_
+        self.thinking = thinking
+        self.initial = response.initial
+        transitions = response.transitions
+        states = {NORMAL, REASONING, response.initial, *transitions} - {TOOL}
+        edges: dict[str, dict[str, str]] = {state: {} for state in states}
+        edges[NORMAL] |= dict.fromkeys(response.structural, NORMAL)
+        if thinking is not None:
+            for state in (NORMAL, REASONING):
+                edges[state] |= {thinking.start: REASONING, thinking.end: NORMAL}
+        if calls:
+            for state in states:
+                edges[state] |= {mark: state for mark in (format_.end,) if mark}
+                edges[state] |= {mark: TOOL for mark in (format_.start, format_.open) if mark}
+        for state in states & transitions.keys():
+            for mark, after in transitions[state]:
+                edges[state][mark] = after if after != TOOL or calls else NORMAL
+        self.edges = edges
+        self.marks = {state: Marks(marks) for state, marks in edges.items()}

@@ -1,0 +1,78 @@
+"""How a model marks what it writes, and who reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_server.schemas.internal.generation import Tool, ToolUse
+from mlx_server.workers.engine.output.harmony import HarmonyText
+from mlx_server.workers.engine.output.marker_parser import MarkedText
+from mlx_server.workers.engine.output.marker_table import NORMAL, ResponseFormat, States
+from mlx_server.workers.engine.output.thinking import ThinkMarks, think_marks
+from mlx_server.workers.engine.output.tool_calls.calls import Calls
+from mlx_server.workers.engine.output.tool_calls.markup import Markup, PlainText
+from mlx_server.workers.engine.output.tool_calls.tool_formats import HARMONY, ToolFormat, tool_format
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What a conversation's answer may hold beside text. `hermes`: its calls are Hermes' JSON, as the prompt
+    asks for where the model's template knows no tools."""
+
+    tools: tuple[Tool, ...]
+    tool_use: ToolUse
+    hermes: bool
+
+    @property
+    def calls(self) -> bool:
+        """There may be calls."""
+        return bool(self.tools) and self.tool_use.choice != "none"
+
+
+class Dialect:
+    """Made once for a model."""
+
+    def __init__(
+        self, format_: ToolFormat, thinking: ThinkMarks | None = None, response: ResponseFormat | None = None
+    ) -> None:
+        self.format = format_
+        self.thinking = thinking
+        self._response = response or ResponseFormat()
+        self._with_calls = States(format_, thinking, self._response, calls=True)
+        self._without_calls = States(format_, thinking, self._response, calls=False)
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Dialect:
+        """What mlx-lm's TokenizerWrapper tells."""
+        response = ResponseFormat(
+            tokenizer.response_transitions,
+            tokenizer.response_initial_state or NORMAL,
+            tuple(tokenizer.structural_markers),
+        )
+        return cls(tool_format(tokenizer), think_marks(tokenizer), response)
+
+    def speaking(self, format_: ToolFormat) -> Dialect:
+        """The same model with calls in another format; keep it, it takes a moment to make."""
+        return self if format_ == self.format else Dialect(format_, self.thinking, self._response)
+
+    def mark_tokens(self, tokenizer: Any, *, calls: bool) -> frozenset[int]:
+        """Special tokens that stand in marks, those of calls only where there may be some: whoever leaves special
+        tokens out of the text must keep these."""
+        states = self._with_calls if calls else self._without_calls
+        marks = [mark for edges in states.edges.values() for mark in edges]
+        if calls or self.format is HARMONY:
+            marks += self.format.marks
+        special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+        return frozenset(id_ for token, id_ in special if any(token in mark for mark in marks))
+
+    def markup(self, speech: Speech, *, starts_thinking: bool) -> Markup:
+        """A reader for one sequence; `starts_thinking` if its prompt has opened the reasoning."""
+        allowed = speech.tools if speech.calls else ()
+        calls = Calls(allowed, parallel=speech.tool_use.parallel)
+        if self.format is HARMONY:
+            return HarmonyText(calls, starts_thinking=starts_thinking)
+        states = self._with_calls if allowed else self._without_calls
+        if not any(states.edges.values()):
+            return PlainText()
+        return MarkedText(states, calls, starts_thinking=starts_thinking)
