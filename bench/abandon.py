@@ -9,11 +9,11 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from connection import Connection, Exchange, connect, http_request
+from lib.connection import Connection, Exchange, connect, http_request
+from lib.processes import ServerProcess
+from lib.scripted import scripted_request
+from lib.summary import percentiles_ms
 from load import run_in_loop
-from processes import ServerProcess
-from scripted import scripted_request
-from summary import percentiles_ms
 
 REQUESTS = 200
 ONE_BY_ONE = 50

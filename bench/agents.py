@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from hardware import this_machine
-from others import OthersWatch
-from peer_servers import OURS, Command, Peer, Running, others, ours, with_blas
-from summary import percentile
+from lib.hardware import this_machine
+from lib.others import OthersWatch
+from lib.peer_servers import OURS, Command, Peer, Running, others, ours, with_blas
+from lib.summary import percentile
 
 BENCH = Path(__file__).parent
 ROOT = BENCH.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from rich.console import Console  # noqa: E402
-from support.models import make_model  # noqa: E402
-from support.oracles import CONTEXT, add_marks, write_template  # noqa: E402
+from support.running.oracles import CONTEXT, add_marks, write_template  # noqa: E402
+from support.tiny.models import make_model  # noqa: E402
 
 from mlx_server.app.cli.demo import ensure_demo_model  # noqa: E402
 from mlx_server.app.config.settings import default_cache_dir  # noqa: E402

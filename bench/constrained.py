@@ -19,15 +19,15 @@ from time import perf_counter
 from typing import Any
 
 import httpx
-from hardware import this_machine
 from jsonschema import Draft202012Validator
-from processes import BENCH, ServerProcess
+from lib.hardware import this_machine
+from lib.processes import BENCH, ServerProcess
 from rich.console import Console
 from rich.table import Table
 from run import demo_folder, tiny_folder
 
 sys.path.insert(0, str(BENCH.parent / "tests"))
-from support.schemas import schemas
+from support.inputs.schemas import schemas
 
 RESULTS = BENCH / "results" / "constrained.json"
 COMMAND = [sys.executable, "-m", "mlx_server.app"]

@@ -24,12 +24,12 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
-from connection import Exchange, connect, http_request
-from hardware import this_machine
+from lib.connection import Exchange, connect, http_request
+from lib.hardware import this_machine
+from lib.others import OthersWatch
+from lib.pairs import spread
+from lib.processes import BENCH, ServerProcess
 from load import run_in_loop
-from others import OthersWatch
-from pairs import spread
-from processes import BENCH, ServerProcess
 from rich.console import Console
 from rich.table import Table
 

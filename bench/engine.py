@@ -24,8 +24,8 @@ from typing import Any, TextIO
 
 import mlx.core as mx
 import mlx_lm
+from lib.prompts import prompt_texts
 from mlx_lm.generate import BatchGenerator
-from prompts import prompt_texts
 
 from mlx_server.workers.engine.runtime.platform import configure, suit_weights
 

@@ -24,12 +24,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from connection import Exchange, connect, http_request
 from embeddings import demo_folder as embedding_folder
-from hardware import this_machine
+from lib.connection import Exchange, connect, http_request
+from lib.hardware import this_machine
+from lib.others import OthersWatch
+from lib.processes import BENCH, ServerProcess
 from load import run_in_loop
-from others import OthersWatch
-from processes import BENCH, ServerProcess
 from rich.console import Console
 from rich.table import Table
 from run import demo_folder, tiny_folder

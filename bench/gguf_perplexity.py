@@ -20,8 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hardware import this_machine
-from inside import become_a_worker
+from lib.hardware import this_machine
+from lib.inside import become_a_worker
 
 WINDOW = 1024
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,10 +16,10 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from hardware import this_machine
+from lib.hardware import this_machine
+from lib.processes import BENCH, ServerProcess
+from lib.prompts import prompt_texts
 from load import LoadSpec, measure
-from processes import BENCH, ServerProcess
-from prompts import prompt_texts
 from run import demo_folder, tiny_folder
 
 SERVER = (sys.executable, "-m", "mlx_server.app")

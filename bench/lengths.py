@@ -16,8 +16,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from hardware import this_machine
-from inside import become_a_worker
+from lib.hardware import this_machine
+from lib.inside import become_a_worker
 
 SHORT_TOKENS = 64
 RESULTS = Path(__file__).parent / "results" / "lengths.json"

@@ -19,11 +19,11 @@ from time import perf_counter
 from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from connection import Connection, Exchange, connect, http_request
-from prompts import prompt_texts
+from lib.connection import Connection, Exchange, connect, http_request
+from lib.prompts import prompt_texts
+from lib.summary import PERCENTILES, Row, Summary, summarise
 from rich.console import Console
 from rich.table import Table
-from summary import PERCENTILES, Row, Summary, summarise
 
 T = TypeVar("T")
 

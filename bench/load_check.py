@@ -17,8 +17,8 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from hardware import this_machine
-from inside import become_a_worker
+from lib.hardware import this_machine
+from lib.inside import become_a_worker
 
 RESULTS = Path(__file__).parent / "results" / "load_check.json"
 MOST = 1.03

@@ -21,13 +21,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import peer_scenarios as scenarios
 from embeddings import demo_folder as embedding_folder
-from hardware import this_machine
-from models import model_cases
-from peer_report import Comparison
-from peer_servers import OURS, PLAIN, Command, Peer, Running, others, ours, with_blas
-from processes import BENCH, EngineProcess, StartError
+from lib import peer_scenarios as scenarios
+from lib.hardware import this_machine
+from lib.models import model_cases
+from lib.peer_report import Comparison
+from lib.peer_servers import OURS, PLAIN, Command, Peer, Running, others, ours, with_blas
+from lib.processes import BENCH, EngineProcess, StartError
 from rich.console import Console
 from run import demo_folder, leave, parts_of, tiny_folder
 

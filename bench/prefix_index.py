@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
-from hardware import this_machine
+from lib.hardware import this_machine
 
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, PrefixIndex, as_ids
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
-from hardware import this_machine
-from processes import BENCH
+from lib.hardware import this_machine
+from lib.processes import BENCH
 
 from mlx_server.app.registry.registry import FILE, Registry
 from mlx_server.app.registry.rows import ModelRow

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from abandon import REQUESTS, ROWS, measure_abandon
-from hardware import this_machine
-from models import Case, CaseResult, measure_model, model_cases
-from processes import BENCH, EngineProcess, ServerProcess, StartError, troubles
-from report import Report, Target
+from lib.hardware import this_machine
+from lib.models import Case, CaseResult, measure_model, model_cases
+from lib.processes import BENCH, EngineProcess, ServerProcess, StartError, troubles
+from lib.report import Report, Target
+from lib.scripted import CLIENTS, SlowReader, measure_slow_reader, measure_streaming
 from rich.console import Console
-from scripted import CLIENTS, SlowReader, measure_slow_reader, measure_streaming
 
 from mlx_server.workers.parent.environment import child_environment
 

@@ -14,8 +14,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from inside import become_a_worker
-from prompts import prompt_texts
+from lib.inside import become_a_worker
+from lib.prompts import prompt_texts
 
 PREFILL_STEP_SIZE = 512
 

@@ -19,15 +19,15 @@ from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from connection import Connection, Exchange, connect
-from hardware import this_machine
+from lib.connection import Connection, Exchange, connect
+from lib.hardware import this_machine
+from lib.others import OthersWatch
+from lib.processes import BENCH, ServerProcess
+from lib.scripted import scripted_request
+from lib.summary import percentile
 from load import run_in_loop
-from others import OthersWatch
-from processes import BENCH, ServerProcess
 from rich.console import Console
 from rich.table import Table
-from scripted import scripted_request
-from summary import percentile
 
 INTERVAL_S = 0.1
 LATEST_MS = 250.0

@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from hardware import this_machine
+from lib.hardware import this_machine
+from lib.pairs import Pair, Side, interleave, others_cores, spread, token_difference
+from lib.pictures import content, pictures
+from lib.processes import BENCH, EngineProcess, ServerProcess
 from load import LoadSpec, measure
-from pairs import Pair, Side, interleave, others_cores, spread, token_difference
-from pictures import content, pictures
-from processes import BENCH, EngineProcess, ServerProcess
 from rich.console import Console
 from rich.table import Table
 

@@ -20,10 +20,10 @@ from typing import Any
 import mlx.core as mx
 import mlx_vlm
 from engine import Engine, Measurement, Setting, environment, serve
+from lib.pictures import pictures
 from mlx_vlm.generate import BatchGenerator
 from mlx_vlm.prompt_utils import apply_chat_template
 from mlx_vlm.utils import prepare_inputs
-from pictures import pictures
 
 from mlx_server.workers.engine.runtime.platform import configure, suit_weights
 

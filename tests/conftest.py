@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from support.models import make_model
-from support.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server
+from support.tiny.models import make_model
 
 from mlx_server.app.cli.demo import ensure_demo_model
 from mlx_server.app.cli.demo_models import MINILM

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.oracles import call, say
+from support.running.oracles import call, say
 
 Step = dict[str, Any]
 

@@ -29,8 +29,8 @@ from prose import Replacer  # noqa: E402
 from recorder import Exchange, recording  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from support.oracles import ENVIRONMENT, make_oracle, script  # noqa: E402
-from support.servers import Server  # noqa: E402
+from support.running.oracles import ENVIRONMENT, make_oracle, script  # noqa: E402
+from support.running.servers import Server  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
 from mlx_server.app.cli.demo import ensure_demo_model  # noqa: E402

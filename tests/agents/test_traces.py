@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.oracles import ENVIRONMENT, Kind, make_oracle
-from support.servers import Server
+from support.running.oracles import ENVIRONMENT, Kind, make_oracle
+from support.running.servers import Server
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.jsonl.gz"))
 LEAST_KNOWN = 0.9

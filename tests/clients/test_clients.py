@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import sdks
-from support.servers import ROOT, Server
+from support.running import sdks
+from support.running.servers import ROOT, Server
 
 HERE = ROOT / "tests" / "clients"
 SCRIPTS = sorted([*HERE.glob("python/*_client.py"), *HERE.glob("node/*_client.mjs")])

@@ -11,9 +11,9 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from support import sdks
-from support.raw import RawClient
-from support.servers import ROOT, SCRIPTED, Server, chat_body
+from support.running import sdks
+from support.running.raw import RawClient
+from support.running.servers import ROOT, SCRIPTED, Server, chat_body
 
 RETRIES = 2
 """What both SDKs do by default."""

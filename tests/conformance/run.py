@@ -25,8 +25,8 @@ sys.path[:0] = [str(HERE.parent)]
 
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from support.oracles import ENVIRONMENT, answer_with, make_oracle  # noqa: E402
-from support.servers import Server  # noqa: E402
+from support.running.oracles import ENVIRONMENT, answer_with, make_oracle  # noqa: E402
+from support.running.servers import Server  # noqa: E402
 
 from mlx_server.app.cli.demo import ensure_demo_model  # noqa: E402
 from mlx_server.app.config.settings import default_cache_dir  # noqa: E402

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from docs.flags import PAGE, flags, page
-from support.servers import ROOT
+from support.running.servers import ROOT
 
 
 def test_page_is_what_the_options_say() -> None:

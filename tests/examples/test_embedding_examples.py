@@ -2,7 +2,7 @@
 
 import pytest
 from support.examples import run_notebook, run_script
-from support.servers import Server
+from support.running.servers import Server
 
 
 @pytest.mark.model

@@ -9,10 +9,10 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from support import sdks
 from support.examples import EXAMPLES, run_notebook, run_script
-from support.models import make_model
-from support.servers import Server
+from support.running import sdks
+from support.running.servers import Server
+from support.tiny.models import make_model
 
 PARIS = "The capital of France is Paris."
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.examples import run_notebook
-from support.servers import ROOT, Server
+from support.running.servers import ROOT, Server
 
 SHAPES = ROOT / "tests" / "shapes" / "model"
 

@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fidelity.sentences import COLUMNS, PAIRS, TEXTS, file_weights
-from support.encoders import TEMPLATES, write_words
+from support.tiny.encoders import TEMPLATES, write_words
 
 CASES = Path(__file__).parent / "cases" / "sentences"
 

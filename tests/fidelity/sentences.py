@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from fidelity.tiny import weight
-from support.encoders import WORDS
+from support.tiny.encoders import WORDS
 
 COLUMNS = 16
 """Numbers that are kept of each vector."""

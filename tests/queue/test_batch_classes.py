@@ -1,6 +1,6 @@
 """Requests with different adapters, and with draft models, in one queue."""
 
-from support.queues import Harness
+from support.running.queues import Harness
 
 from mlx_server.queue.ticket import Ticket, TicketState
 

@@ -2,7 +2,7 @@ import traceback
 from collections.abc import Callable
 
 import pytest
-from support.queues import Harness, failures_of, read, text_of
+from support.running.queues import Harness, failures_of, read, text_of
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from support.clock import FakeTimers
-from support.queues import read, request
+from support.running.clock import FakeTimers
+from support.running.queues import read, request
 
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull

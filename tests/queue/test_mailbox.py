@@ -3,7 +3,7 @@ import itertools
 import random
 
 import pytest
-from support.queues import read, text_of
+from support.running.queues import read, text_of
 
 from mlx_server.queue.mailbox import MERGE_ABOVE, Mailbox, merge
 from mlx_server.schemas.internal.messages import (

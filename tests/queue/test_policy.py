@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from support.queues import request
+from support.running.queues import request
 
 from mlx_server.queue import policy
 from mlx_server.queue.policy import UNMEASURED_SERVICE_S, BatchClass, Turn

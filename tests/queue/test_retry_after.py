@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from support.clock import FakeTimers
-from support.queues import Harness, TimedWorker, request
+from support.running.clock import FakeTimers
+from support.running.queues import Harness, TimedWorker, request
 
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull

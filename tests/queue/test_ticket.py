@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from support.queues import request
+from support.running.queues import request
 
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import IllegalMoveError, Ticket, TicketState

@@ -1,7 +1,7 @@
 """One queue before several workers: who gets which request, and what becomes of it when a worker goes."""
 
 import pytest
-from support.queues import Harness, RecordingWorker, failures_of, read, text_of
+from support.running.queues import Harness, RecordingWorker, failures_of, read, text_of
 
 from mlx_server.queue.errors import QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from support.sight import shown
+from support.tiny.sight import shown
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Pair, ScoreRequest
 from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Score, Vector

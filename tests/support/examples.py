@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from support import sdks
-from support.servers import ROOT, Server
+from support.running import sdks
+from support.running.servers import ROOT, Server
 
 EXAMPLES = ROOT / "examples"
 NOTEBOOK_RUNNER = ROOT / "tests" / "clients" / "python" / "run_notebook.py"

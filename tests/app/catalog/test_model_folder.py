@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGUFWriter
-from support.folders import make, make_gguf
-from support.gguf_files import spread, write_gguf
+from support.tiny.folders import make, make_gguf
+from support.tiny.gguf_files import spread, write_gguf
 
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.catalog.model_folder import find_models, read_model

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.servers import ROOT, SCRIPTED, Server
+from support.running.servers import ROOT, SCRIPTED, Server
 
 from mlx_server.app import __version__
 

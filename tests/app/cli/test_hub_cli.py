@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.hub import LocalHub, repo_of, running
-from support.servers import wait_for
+from support.running.hub import LocalHub, repo_of, running
+from support.running.servers import wait_for
 
 ID = "mlx-community/tiny-llama-4bit"
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.folders import make, make_gguf, make_snapshot
-from support.servers import ROOT
+from support.running.servers import ROOT
+from support.tiny.folders import make, make_gguf, make_snapshot
 
 from mlx_server.app.registry.registry import FILE, Registry
 from mlx_server.app.registry.rows import ModelRow

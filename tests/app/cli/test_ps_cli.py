@@ -16,7 +16,7 @@ import msgspec
 import psutil
 import pytest
 from rich.console import Console
-from support.servers import ROOT, SCRIPTED, Server
+from support.running.servers import ROOT, SCRIPTED, Server
 
 from mlx_server.app.cli.ps_cli import span, table_of
 from mlx_server.app.connect.running_server import (

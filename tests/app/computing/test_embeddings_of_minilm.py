@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support.clients import sdk
-from support.servers import Server
-from support.vectors import EMBEDDINGS, RERANK, SCORE, floats_of, vectors_of
+from support.running.clients import sdk
+from support.running.servers import Server
+from support.tiny.vectors import EMBEDDINGS, RERANK, SCORE, floats_of, vectors_of
 
 pytestmark = pytest.mark.model
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from support.metrics import value
-from support.processes import kill_worker
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server
-from support.vectors import RERANK, SCORE
+from support.running.metrics import value
+from support.running.processes import kill_worker
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server
+from support.tiny.vectors import RERANK, SCORE
 
 from mlx_server.app.config.settings import ModelSettings, Settings
 from mlx_server.app.server.server import create_app

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import openai
 import pytest
 from PIL import Image
-from support.clients import sdk
 from support.computing import Computing, cosines
 from support.pictures import halves, picture_file, plain
-from support.servers import Server
-from support.sighted_models import make_qwen3_vl
+from support.running.clients import sdk
+from support.running.servers import Server
+from support.tiny.sighted_models import make_qwen3_vl
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest
 from mlx_server.schemas.internal.generation import Media

@@ -14,10 +14,10 @@ import openai
 import pytest
 from mlx_vlm.utils import load_model
 from shapes.draw import Scene, draw_scene
-from support.clients import sdk
-from support.metrics import value
-from support.servers import Server
-from support.sight import SHAPES, png
+from support.running.clients import sdk
+from support.running.metrics import value
+from support.running.servers import Server
+from support.tiny.sight import SHAPES, png
 
 from mlx_server.workers.engine.runtime.platform import configure, suit_weights
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.servers import ROOT, SCRIPTED, Server
+from support.running.servers import ROOT, SCRIPTED, Server
 
 from mlx_server.app.connect.clients import CLIENTS
 from mlx_server.app.connect.files import MERGERS

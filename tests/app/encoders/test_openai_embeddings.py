@@ -5,7 +5,7 @@ import random
 import struct
 
 import pytest
-from support.vectors import floats_of, vectors_of
+from support.tiny.vectors import floats_of, vectors_of
 
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_embeddings import PIECE_BYTES, EmbeddingsEncoder

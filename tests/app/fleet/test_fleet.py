@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.fleets import end_of, scripted, settings_of, started, submit, until
+from support.running.fleets import end_of, scripted, settings_of, started, submit, until
 
 from mlx_server.app.catalog.errors import LoadFailed, ModelNotFound
 from mlx_server.app.config.settings import ModelSettings

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import psutil
 import pytest
-from support.fleets import end_of, scripted, settings_of, started, submit, until
+from support.running.fleets import end_of, scripted, settings_of, started, submit, until
 
 from mlx_server.app.catalog.errors import FleetError
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.fleet.memory_estimate import Need, Serving, need_of, scripted_need

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import openai
 import pytest
-from support.clients import sdk
-from support.servers import LAUNCH, SCRIPTED, Server, chat_body
+from support.running.clients import sdk
+from support.running.servers import LAUNCH, SCRIPTED, Server, chat_body
 
 KEYS = ("first-key", "sécond-kéy")
 PROTECTED = [("GET", "/v1/models"), ("GET", "/v1/queue/stats"), ("GET", "/metrics"), ("GET", "/no/such/path")]

@@ -5,15 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from support.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
-from support.bad_fields import CHAT_FIELDS, PROMPTS, shared
-from support.bad_for_embeddings import EMBEDDING_INPUTS, NOT_FOR_SCRIPTED, RERANK_AND_SCORE
-from support.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
-from support.bad_input import Bad
-from support.bad_media import MALFORMED_MEDIA, NO_FILES, UNSEEN
-from support.refusals import check_shape
-from support.servers import SCRIPTED, Server
-from support.streams import stream_chat, text_of
+from support.inputs.bad_bodies import BODIES, ELSEWHERE, MALFORMED_MESSAGES
+from support.inputs.bad_fields import CHAT_FIELDS, PROMPTS, shared
+from support.inputs.bad_for_embeddings import EMBEDDING_INPUTS, NOT_FOR_SCRIPTED, RERANK_AND_SCORE
+from support.inputs.bad_for_models import BAD_TEMPLATES, NOT_FOR_SMOLLM2
+from support.inputs.bad_input import Bad
+from support.inputs.bad_media import MALFORMED_MEDIA, NO_FILES, UNSEEN
+from support.inputs.refusals import check_shape
+from support.running.servers import SCRIPTED, Server
+from support.running.streams import stream_chat, text_of
 
 TEXTS = [*BODIES, *MALFORMED_MESSAGES, *MALFORMED_MEDIA, *shared(), *CHAT_FIELDS, *PROMPTS, *ELSEWHERE]
 FOR_ANY_MODEL = [*TEXTS, *EMBEDDING_INPUTS, *RERANK_AND_SCORE]

@@ -7,8 +7,8 @@ import select
 import socket
 
 import pytest
-from support.raw import CHAT, connect, http_request
-from support.servers import Server, chat_body
+from support.running.raw import CHAT, connect, http_request
+from support.running.servers import Server, chat_body
 
 BODY = json.dumps(chat_body("one two")).encode()
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.metrics import value
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.metrics import value
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 SOON_S = 1.0
 LONG = {"first_token_s": 60}

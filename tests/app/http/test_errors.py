@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.raw import RawClient, connect, http_request
-from support.refusals import check_shape
-from support.servers import SCRIPTED, Server, chat_body
+from support.inputs.refusals import check_shape
+from support.running.raw import RawClient, connect, http_request
+from support.running.servers import SCRIPTED, Server, chat_body
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

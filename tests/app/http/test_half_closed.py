@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from support.raw import CHAT, RawClient, connect, http_request
-from support.servers import Server, chat_body
+from support.running.raw import CHAT, RawClient, connect, http_request
+from support.running.servers import Server, chat_body
 
 SOON_S = 2.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

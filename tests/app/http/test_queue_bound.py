@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 FULL = "Too many requests. Service is at capacity."
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-from support.raw import RawClient
-from support.refusals import check_shape
-from support.servers import SCRIPTED, Server, chat_body
-from support.streams import open_stream
+from support.inputs.refusals import check_shape
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import open_stream
 
 HEADER = "x-request-id"
 MADE = re.compile(r"[0-9a-f]{32}")

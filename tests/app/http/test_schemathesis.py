@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.hub import LocalHub, Repo, running
-from support.servers import SCRIPTED, Server
+from support.running.hub import LocalHub, Repo, running
+from support.running.servers import SCRIPTED, Server
 
 CHECKS = (
     "not_a_server_error",

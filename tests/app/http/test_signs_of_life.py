@@ -9,10 +9,10 @@ import anthropic
 import httpx
 import openai
 import pytest
-from support.clients import sdk
-from support.processes import kill_worker
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.clients import sdk
+from support.running.processes import kill_worker
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 KEEPALIVE_S = 0.2
 SLOW = {"tokens": 3, "first_token_s": 0.9}

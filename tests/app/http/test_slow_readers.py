@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
-from support.streams import DONE, events, text_of
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import DONE, events, text_of
 
 MEGABYTE = 1 << 20
 

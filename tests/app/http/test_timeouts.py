@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
-from support.streams import DONE, stream_chat, text_of
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import DONE, stream_chat, text_of
 
 MESSAGE = "Request processing timed out after 1 seconds without a token (--queue-timeout)"
 IN_ALL = "Request processing timed out after 1 seconds in all (--request-timeout)"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.hub import LocalHub, repo_of, running
-from support.servers import Server
+from support.running.hub import LocalHub, repo_of, running
+from support.running.servers import Server
 
 from mlx_server.app.catalog.errors import LoadFailed
 from mlx_server.app.hub.auto_load import AutoLoad

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support.hub import TOKEN, LocalHub, Repo, running
+from support.running.hub import TOKEN, LocalHub, Repo, running
 
 from mlx_server.app.hub.bounded_calls import Calls
 from mlx_server.app.hub.discovery import Hub, Sort

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import psutil
-from support.hub import LocalHub, Repo, running
-from support.servers import wait_for
+from support.running.hub import LocalHub, Repo, running
+from support.running.servers import wait_for
 
 PARENT = """
 import asyncio, sys

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.hub import LocalHub, Repo, running
+from support.running.hub import LocalHub, Repo, running
 
 from mlx_server.app.hub.download import Download, DownloadStatus
 from mlx_server.app.hub.downloader import MODULE

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub import LocalHub, Repo, running
+from support.running.hub import LocalHub, Repo, running
 
 from mlx_server.app.catalog.hub_kind import kind_on_hub
 from mlx_server.app.catalog.model_facts import Kind

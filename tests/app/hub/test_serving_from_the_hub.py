@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.hub import TOKEN, LocalHub, repo_of, running
-from support.servers import Server
+from support.running.hub import TOKEN, LocalHub, repo_of, running
+from support.running.servers import Server
 
 ID = "mlx-community/tiny-llama"
 

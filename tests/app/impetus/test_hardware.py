@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from support.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server
 
 MODES = "/api/hardware/performance-mode"
 

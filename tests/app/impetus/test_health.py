@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
-from support.servers import SCRIPTED, Server, wait_for
+from support.running.servers import SCRIPTED, Server, wait_for
 
 from mlx_server.app.config.settings import ModelSettings, Settings
 from mlx_server.app.server.server import create_app

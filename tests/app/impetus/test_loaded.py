@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from support.processes import lives
-from support.servers import SCRIPTED, Server, wait_for
+from support.running.processes import lives
+from support.running.servers import SCRIPTED, Server, wait_for
 
 
 @pytest.fixture

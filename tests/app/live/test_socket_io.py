@@ -10,8 +10,8 @@ import pytest
 import requests
 import socketio
 from socketio.exceptions import ConnectionError as Refused
-from support.hub import LocalHub, Repo, running
-from support.servers import SCRIPTED, Server, wait_for
+from support.running.hub import LocalHub, Repo, running
+from support.running.servers import SCRIPTED, Server, wait_for
 
 from mlx_server.app.live.listeners import MAX_MESSAGE_BYTES
 

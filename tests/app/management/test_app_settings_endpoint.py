@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app.registry.app_settings import SETTINGS
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.hub import LocalHub, Repo, running
-from support.servers import SCRIPTED, Server
+from support.running.hub import LocalHub, Repo, running
+from support.running.servers import SCRIPTED, Server
 
 FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"w" * (1 << 20)}
 SMALL = "mlx-community/Llama-3.2-3B-Instruct-4bit"

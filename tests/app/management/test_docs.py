@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
-from support.servers import Server
+from support.running.servers import Server
 
 from mlx_server.app.config.settings import ModelSettings, Settings
 from mlx_server.app.server.server import create_app

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.encoders import make_encoder
-from support.hub import LocalHub, repo_of, running
-from support.servers import Server
-from support.stored import store
+from support.running.hub import LocalHub, repo_of, running
+from support.running.servers import Server
+from support.running.stored import store
+from support.tiny.encoders import make_encoder
 
 WRITER = "mlx-community/tiny-llama"
 READER = "mlx-community/tiny-bert"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub import LocalHub, Repo, repo_of, running
-from support.servers import SCRIPTED, Server
+from support.running.hub import LocalHub, Repo, repo_of, running
+from support.running.servers import SCRIPTED, Server
 
 MISTRAL = "mlx-community/Mistral-7B-Instruct-v0.3-4bit"
 FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"w" * (1 << 20)}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
-from support.servers import ROOT
+from support.running.servers import ROOT
 
 from mlx_server.app.config.settings import Settings
 from mlx_server.app.server.server import create_app

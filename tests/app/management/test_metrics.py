@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.metrics import PREFIX, families, value
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.metrics import PREFIX, families, value
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 NAME = 'a "model"\\ with\nodd name'
 GAUGES = {"queue_depth", "queue_capacity", "requests_active", "rows_used", "rows_granted", "worker_state"}

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from support.hub import LocalHub, Repo, repo_of, running
-from support.servers import Server
+from support.running.hub import LocalHub, Repo, repo_of, running
+from support.running.servers import Server
 
 TINY = "mlx-community/tiny-llama"
 BROKEN = "mlx-community/broken"

@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from support.clients import sdk
-from support.encoders import make_encoder
-from support.servers import READY_S, ROOT, SCRIPTED, Server
-from support.vectors import EMBEDDINGS, RERANK
+from support.running.clients import sdk
+from support.running.servers import READY_S, ROOT, SCRIPTED, Server
+from support.tiny.encoders import make_encoder
+from support.tiny.vectors import EMBEDDINGS, RERANK
 
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.registry.registry import FILE, Registry

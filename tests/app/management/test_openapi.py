@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from support.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app.config.settings import ModelSettings, Settings
 from mlx_server.app.openapi.documentation import DOCS

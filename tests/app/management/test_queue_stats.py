@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 REFERENCE = {"running": bool, "queue_size": int, "max_queue_size": int, "active_requests": int, "max_concurrency": int}
 COUNTS = ("served", "refused", "timed_out", "cancelled", "failed", "invalid", "replayed")

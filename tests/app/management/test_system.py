@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 from starlette.testclient import TestClient
-from support.servers import SCRIPTED, Server
+from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app import __version__
 from mlx_server.app.config.settings import ModelSettings, Settings

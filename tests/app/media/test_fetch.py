@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from support.hosts import Answer, Host, host, reply
+from support.running.hosts import Answer, Host, host, reply
 
 from mlx_server.app.media.addresses import is_public
 from mlx_server.app.media.fetch import Fetcher

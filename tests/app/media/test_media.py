@@ -15,10 +15,10 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from support.inputs.refusals import check_shape
 from support.pictures import picture_file, plain
-from support.raw import RawClient
-from support.refusals import check_shape
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 PICTURE = picture_file(plain("red"))
 OTHER = picture_file(plain("blue"), "JPEG")

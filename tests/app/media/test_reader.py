@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.hosts import Host, host, reply
+from support.running.hosts import Host, host, reply
 
 from mlx_server.app.config.settings import MediaAccess
 from mlx_server.app.media.reader import MediaReader

@@ -11,11 +11,11 @@ import anthropic
 import openai
 import pytest
 from shapes.draw import Scene, draw_scene
-from support.clients import async_sdk, sdk
 from support.films import film_file
-from support.metrics import value
-from support.servers import Server
-from support.sight import SHAPES, png
+from support.running.clients import async_sdk, sdk
+from support.running.metrics import value
+from support.running.servers import Server
+from support.tiny.sight import SHAPES, png
 
 pytestmark = pytest.mark.model
 

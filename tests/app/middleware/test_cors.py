@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import typer
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body
 
 from mlx_server.app.cli.launch_options import checked_origins
 

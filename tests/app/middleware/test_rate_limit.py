@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from support.servers import LAUNCH, SCRIPTED, Server
+from support.running.servers import LAUNCH, SCRIPTED, Server
 
 from mlx_server.app.cli.launch_options import checked_rates
 from mlx_server.app.http.keys import KeyRing

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from support.folders import LLAMA, make, make_gguf, make_snapshot
-from support.servers import Server
+from support.running.servers import Server
+from support.tiny.folders import LLAMA, make, make_gguf, make_snapshot
 
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.catalog.model_folder import read_model

@@ -8,9 +8,9 @@ import openai
 import pytest
 from openai.types.conversations import Conversation, ConversationDeletedResource, ConversationItemList
 from openai.types.responses.input_token_count_response import InputTokenCountResponse
-from support.clients import CONFIGURED, sdk
 from support.responses import strict
-from support.servers import SCRIPTED, Server
+from support.running.clients import CONFIGURED, sdk
+from support.running.servers import SCRIPTED, Server
 
 HEADERS = {"authorization": f"Bearer {CONFIGURED['api_key']}"}
 PATH = "/v1/conversations"

@@ -10,10 +10,10 @@ import openai
 import pytest
 from openai.types.responses import ResponseItemList
 from pydantic import BaseModel
-from support.clients import CONFIGURED, sdk
-from support.raw import RawClient
 from support.responses import response, stream, strict
-from support.servers import SCRIPTED, Server
+from support.running.clients import CONFIGURED, sdk
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server
 
 RESPONSES = "/v1/responses"
 FRANCE = "What is the capital of France?"

@@ -9,9 +9,9 @@ from typing import Any
 
 import openai
 import pytest
-from support.clients import sdk
 from support.responses import response, stream
-from support.servers import SCRIPTED, Server
+from support.running.clients import sdk
+from support.running.servers import SCRIPTED, Server
 
 RESPONSES = "/v1/responses"
 LONG = {"first_token_s": 60}

@@ -9,10 +9,10 @@ import openai
 import pytest
 from openai.types.responses import CompactedResponse
 from starlette.exceptions import HTTPException
-from support.clients import sdk
-from support.models import make_model
 from support.responses import response, strict
-from support.servers import Server
+from support.running.clients import sdk
+from support.running.servers import Server
+from support.tiny.models import make_model
 
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_responses_compact import CompactEncoder

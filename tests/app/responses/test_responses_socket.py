@@ -7,9 +7,9 @@ from typing import Any
 import openai
 import pytest
 from openai.types.responses.responses_server_event import ResponseWsError
-from support.clients import CONFIGURED, sdk
 from support.responses import EVENTS, strict
-from support.servers import SCRIPTED, Server
+from support.running.clients import CONFIGURED, sdk
+from support.running.servers import SCRIPTED, Server
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import anthropic
 import pytest
-from support.clients import sdk
-from support.models import make_model
-from support.servers import Server
+from support.running.clients import sdk
+from support.running.servers import Server
+from support.tiny.models import make_model
 
 pytestmark = pytest.mark.model
 

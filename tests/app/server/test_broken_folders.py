@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support.broken_folders import BROKEN, VISION, Broken
-from support.folders import LLAMA, make, make_gguf
-from support.servers import ROOT, Server
+from support.running.servers import ROOT, Server
+from support.tiny.broken_folders import BROKEN, VISION, Broken
+from support.tiny.folders import LLAMA, make, make_gguf
 
 from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.served_type import resolve

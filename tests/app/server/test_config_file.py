@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.servers import ROOT
+from support.running.servers import ROOT
 
 from mlx_server.app.config.config_file import ConfigError, models_of, read_config, server_of
 from mlx_server.app.config.settings import ModelSettings, Settings

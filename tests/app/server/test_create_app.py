@@ -8,9 +8,9 @@ import openai
 import psutil
 import pytest
 from starlette.testclient import TestClient
-from support.processes import lives
-from support.servers import chat_body, wait_for
-from support.streams import DONE, events
+from support.running.processes import lives
+from support.running.servers import chat_body, wait_for
+from support.running.streams import DONE, events
 
 from mlx_server.app.config.settings import ModelSettings, Settings
 from mlx_server.app.server.server import create_app

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.servers import Server
+from support.running.servers import Server
 
 MEGABYTE = 1 << 20
 # What loads MLX, or takes seconds and memory to load.

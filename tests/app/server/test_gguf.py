@@ -7,8 +7,8 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from support.gguf_files import spread, write_gguf
-from support.servers import Server
+from support.running.servers import Server
+from support.tiny.gguf_files import spread, write_gguf
 
 from mlx_server.app.cli.cli import EXIT_MODEL
 from mlx_server.workers.engine.loading.loading import read_model

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable
 
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 from mlx_server.app.http.access_record import AccessRecord
 

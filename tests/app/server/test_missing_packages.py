@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from support.servers import ROOT, Server
+from support.running.servers import ROOT, Server
 
 from mlx_server.workers.extras import install_line
 

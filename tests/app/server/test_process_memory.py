@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.fleets import settings_of, started
+from support.running.fleets import settings_of, started
 
 from mlx_server.app.config.settings import ModelSettings
 from mlx_server.app.deployment.process_memory import occupied_bytes, resident_bytes

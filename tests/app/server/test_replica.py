@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from support.queues import request
+from support.running.queues import request
 
 from mlx_server.app.deployment.query_queue import Asking
 from mlx_server.app.deployment.replica import Replica

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from support.metrics import value
-from support.servers import SCRIPTED, Server
-from support.streams import stream_chat, text_of
+from support.running.metrics import value
+from support.running.servers import SCRIPTED, Server
+from support.running.streams import stream_chat, text_of
 
 ROWS = 4
 

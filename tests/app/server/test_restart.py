@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.servers import SCRIPTED, Server, chat_body
-from support.stored import store
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.stored import store
 
 Launch = Callable[..., Server]
 LAUNCH = ("-m", "mlx_server.app", "launch")

@@ -8,8 +8,8 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-from support.clients import sdk
-from support.servers import Server, chat_body, wait_for
+from support.running.clients import sdk
+from support.running.servers import Server, chat_body, wait_for
 
 TWO = ("--model-type", "scripted", "--model", "a=scripted", "--model", "b=scripted:load_s=0.2")
 CONFIG = """

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from support.processes import lives
-from support.raw import RawClient
-from support.servers import EXIT_S, SCRIPTED, Server, chat_body, wait_for
-from support.streams import DONE, events, open_stream, text_of
+from support.running.processes import lives
+from support.running.raw import RawClient
+from support.running.servers import EXIT_S, SCRIPTED, Server, chat_body, wait_for
+from support.running.streams import DONE, events, open_stream, text_of
 
 from mlx_server.app.cli.runner import stopping_line
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.processes import lives
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body, wait_for
+from support.running.processes import lives
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body, wait_for
 
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4

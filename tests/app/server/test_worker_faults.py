@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.metrics import value
-from support.processes import kill_worker, lives
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
-from support.streams import DONE, events, open_stream, stream_chat, text_of
+from support.running.metrics import value
+from support.running.processes import kill_worker, lives
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import DONE, events, open_stream, stream_chat, text_of
 
 
 def check_restarted(server: Server, times: int = 1) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import support.adapters
-from support.metrics import value
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+import support.tiny.adapters
+from support.running.metrics import value
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 
 from mlx_server.workers.parent.environment import child_environment
 
@@ -24,7 +24,7 @@ def adapters(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Adapters `a` and `b` for SmolLM2, made in a process of their own, and `broken`."""
     folder = tmp_path_factory.mktemp("adapters")
     for seed, name in enumerate("ab"):
-        command = [sys.executable, str(support.adapters.__file__), str(smollm2), str(folder / name), str(seed)]
+        command = [sys.executable, str(support.tiny.adapters.__file__), str(smollm2), str(folder / name), str(seed)]
         subprocess.run(command, check=True, env=child_environment())
     (folder / "broken").mkdir()
     (folder / "broken" / "adapter_config.json").write_text("{}")

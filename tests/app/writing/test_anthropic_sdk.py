@@ -10,8 +10,8 @@ import httpx
 import pytest
 from anthropic.types import ModelInfo, TextBlock
 from support.documents import pdf
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server
 
 PATH = "/v1/messages"
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import support.unbatched
-from support.servers import Server
+from support.running.servers import Server
 
 from mlx_server.workers.parent.environment import child_environment
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.servers import Server, chat_body
-from support.streams import DONE, events, open_stream
+from support.running.servers import Server, chat_body
+from support.running.streams import DONE, events, open_stream
 
 pytestmark = pytest.mark.model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.servers import Server
+from support.running.servers import Server
 
 pytestmark = pytest.mark.model
 

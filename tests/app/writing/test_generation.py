@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.servers import Server
-from support.streams import read_stream, stream_chat, text_of
+from support.running.servers import Server
+from support.running.streams import read_stream, stream_chat, text_of
 from tokenizers import Tokenizer
 
 pytestmark = pytest.mark.model

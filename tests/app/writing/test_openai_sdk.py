@@ -10,11 +10,11 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
-from support.clients import async_sdk, sdk
 from support.documents import pdf
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
-from support.streams import DONE, open_stream, read_stream, stream_chat, text_of
+from support.running.clients import async_sdk, sdk
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import DONE, open_stream, read_stream, stream_chat, text_of
 
 FRANCE = "What is the capital of France?"
 ANSWER = "The capital of France is Paris."

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.documents import pdf
-from support.servers import Server
+from support.running.servers import Server
 from support.templates import GEMMA2, LLAMA31
 
 pytestmark = pytest.mark.model

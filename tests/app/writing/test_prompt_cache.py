@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.metrics import value
-from support.servers import Server, wait_for
+from support.running.metrics import value
+from support.running.servers import Server, wait_for
 
 pytestmark = pytest.mark.model
 

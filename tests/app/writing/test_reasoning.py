@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.clients import sdk
-from support.models import make_model
-from support.servers import Server
+from support.running.clients import sdk
+from support.running.servers import Server
+from support.tiny.models import make_model
 
 pytestmark = pytest.mark.model
 

@@ -11,10 +11,10 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from support.clients import sdk
-from support.parrot import make_parrots
-from support.said import ACCENTS, SAYINGS, SCHEMAS, Saying
-from support.servers import Server
+from support.inputs.said import ACCENTS, SAYINGS, SCHEMAS, Saying
+from support.running.clients import sdk
+from support.running.parrot import make_parrots
+from support.running.servers import Server
 
 pytestmark = pytest.mark.model
 

@@ -10,8 +10,8 @@ import openai
 import pydantic
 import pytest
 from pydantic import BaseModel, Field
-from support.clients import sdk
-from support.servers import ROOT, Server
+from support.running.clients import sdk
+from support.running.servers import ROOT, Server
 
 pytestmark = pytest.mark.model
 

@@ -10,9 +10,9 @@ import openai
 import pydantic
 import pytest
 from jsonschema import Draft202012Validator
-from support.clients import sdk
-from support.schemas import closed, schemas
-from support.servers import Server, chat_body
+from support.inputs.schemas import closed, schemas
+from support.running.clients import sdk
+from support.running.servers import Server, chat_body
 
 pytestmark = pytest.mark.model
 

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 from fidelity.texts import TEXTS
-from support.raw import RawClient
-from support.servers import SCRIPTED, Server, chat_body
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body
 from tokenizers import Tokenizer
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]

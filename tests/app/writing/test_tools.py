@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from support.clients import sdk
-from support.servers import Server
+from support.running.clients import sdk
+from support.running.servers import Server
 
 pytestmark = pytest.mark.model
 

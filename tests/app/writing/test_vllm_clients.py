@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from support.servers import Server
+from support.running.servers import Server
 
 pytestmark = pytest.mark.model
 

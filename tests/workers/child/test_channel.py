@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.queues import request
+from support.running.queues import request
 
 from mlx_server.schemas.internal import messages
 from mlx_server.schemas.internal.messages import (

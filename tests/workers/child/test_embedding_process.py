@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.computing import SENTENCES, close, embedding, scoring
-from support.supervised import Supervised
+from support.running.supervised import Supervised
 
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.embedding import Work

@@ -9,9 +9,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-import support.lease_taker
-from support.lease_taker import COUNT, read_counts
-from support.servers import wait_for
+import support.running.lease_taker
+from support.running.lease_taker import COUNT, read_counts
+from support.running.servers import wait_for
 
 from mlx_server.workers.child.lease import Lease, LeaseError, Unshared, machine_folder, make_lease
 
@@ -33,7 +33,7 @@ def taker(folder: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[subproce
         number = len(started)
         with counts.open("ab") as file:
             file.write(COUNT.pack(0))
-        command = [sys.executable, support.lease_taker.__file__, folder, counts, number, *arguments]
+        command = [sys.executable, support.running.lease_taker.__file__, folder, counts, number, *arguments]
         started.append(subprocess.Popen([str(part) for part in command]))
         return started[-1], counts
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.bare_worker import SPEC, BareWorker
-from support.servers import Server
-from support.supervised import SCENARIO_S, script
+from support.running.bare_worker import SPEC, BareWorker
+from support.running.servers import Server
+from support.running.supervised import SCENARIO_S, script
 
 from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Heartbeat, Load, Ready, Step, Stop, Submit

@@ -11,12 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
-import support.lone_parent
+import support.running.lone_parent
 import support.unbatched
-from support.bare_worker import BareWorker
-from support.processes import lives
-from support.queues import failures_of, text_of
-from support.supervised import SCENARIO_S, Supervised, script
+from support.running.bare_worker import BareWorker
+from support.running.processes import lives
+from support.running.queues import failures_of, text_of
+from support.running.supervised import SCENARIO_S, Supervised, script
 
 from mlx_server.queue.ticket import TicketState
 from mlx_server.schemas.internal import messages
@@ -259,7 +259,7 @@ def test_a_worker_hears_its_parent_while_it_may_not_write() -> None:
     ],
 )
 def test_a_worker_whose_parent_is_killed_ends_by_itself(arguments: list[str]) -> None:
-    command = [sys.executable, str(support.lone_parent.__file__), *arguments]
+    command = [sys.executable, str(support.running.lone_parent.__file__), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         try:
             assert parent.stdout

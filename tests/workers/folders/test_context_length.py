@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.encoders import make_encoder
-from support.sighted_models import make_siglip
-from support.vision_models import make_vision_model
+from support.tiny.encoders import make_encoder
+from support.tiny.sighted_models import make_siglip
+from support.tiny.vision_models import make_vision_model
 
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.schemas.internal.messages import Load

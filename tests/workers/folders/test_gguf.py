@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from support.gguf_files import HIDDEN, spread, tensors, write_gguf
+from support.tiny.gguf_files import HIDDEN, spread, tensors, write_gguf
 
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.workers.folders.context_length import longest_input

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support.computing import SENTENCES, Computing, close, cosines, embedding, scoring
-from support.encoders import CONFIGS, make_encoder, write_modules, write_prompts
-from support.numpy_bert import NumpyBert
+from support.tiny.encoders import CONFIGS, make_encoder, write_modules, write_prompts
+from support.tiny.numpy_bert import NumpyBert
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.adapters import make_adapter
+from support.tiny.adapters import make_adapter
 
 from mlx_server.schemas.internal.generation import Draft, GenerationRequest, Sampling, TextPrompt
 from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Text

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support.adapters import make_adapter
 from support.computing import Computing, close, cosines, embedding, scoring
-from support.models import make_model
+from support.tiny.adapters import make_adapter
+from support.tiny.models import make_model
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from support.computing import Computing, close, embedding, scoring
-from support.encoders import make_encoder, write_modules
-from support.judges import make_judge
-from support.numpy_bert import NumpyBert
+from support.tiny.encoders import make_encoder, write_modules
+from support.tiny.judges import make_judge
+from support.tiny.numpy_bert import NumpyBert
 
 from mlx_server.schemas.internal.embedding import Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.computing import Computing, close, embedding, scoring
 from support.shown import GREY, HALVES, RED, TEXTS, refusal_of, shown, vectors_of
-from support.sighted_models import make_embedding_gemma2, make_qwen3_vl, make_siglip
+from support.tiny.sighted_models import make_embedding_gemma2, make_qwen3_vl, make_siglip
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Truncation
 from mlx_server.schemas.internal.generation import Media

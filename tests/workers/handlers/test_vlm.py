@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from shapes.draw import draw_scene
 from support.engines import GREEDY
-from support.sight import SHAPES, png, said, shown
-from support.vision_models import make_vision_model
+from support.tiny.sight import SHAPES, png, said, shown
+from support.tiny.vision_models import make_vision_model
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Work
 from mlx_server.schemas.internal.errors import InvalidRequest

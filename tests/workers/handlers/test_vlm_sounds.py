@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.sight import heard, said, shown
 from support.sounds import wav
-from support.vision_models import make_vision_model
+from support.tiny.sight import heard, said, shown
+from support.tiny.vision_models import make_vision_model
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Message, ToolUse

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.hub import TOKEN, LocalHub, Repo, running
+from support.running.hub import TOKEN, LocalHub, Repo, running
 
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import (

@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
-from support.processes import lives
-from support.queues import failures_of, text_of
-from support.supervised import QUICK, SCENARIO_S, Supervised, script
+from support.running.processes import lives
+from support.running.queues import failures_of, text_of
+from support.running.supervised import QUICK, SCENARIO_S, Supervised, script
 
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.queue.ticket import TicketState

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.adapters import make_adapter
 from support.engines import Outcome, Player, alone, random_prompt, sequence
+from support.tiny.adapters import make_adapter
 
 from mlx_server.schemas.internal.generation import Grammar
 from mlx_server.workers.engine.decode.batch import BatchEngine

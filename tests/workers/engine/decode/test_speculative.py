@@ -93,7 +93,7 @@ def test_a_draft_that_is_the_model_itself_is_always_right_and_saves_steps(llama:
 
 def test_a_draft_that_knows_nothing_costs_nothing_but_time(llama: Any, tiny_model: Any, tmp_path: Path) -> None:
     from mlx_lm.utils import load_model
-    from support.models import make_model
+    from support.tiny.models import make_model
 
     stranger = load_model(make_model(tmp_path, "llama", seed=9))[0]
     one = with_draft(sequence(1, [5, 6, 7], 20))
@@ -250,7 +250,7 @@ def test_a_draft_may_have_another_padding(llama: Any, tmp_path: Path, size: int)
 
     import mlx.core as mx
     from mlx_lm.utils import load_model
-    from support.models import make_model
+    from support.tiny.models import make_model
 
     folder = make_model(tmp_path, "llama", seed=0)
     config = json.loads((folder / "config.json").read_text())
@@ -274,7 +274,7 @@ def test_a_full_window_ends_the_proposals_and_not_the_answer(llama: Any, tmp_pat
     import json
 
     from mlx_lm.utils import load_model
-    from support.models import make_model
+    from support.tiny.models import make_model
 
     folder = make_model(tmp_path, "llama")
     config = json.loads((folder / "config.json").read_text())

@@ -9,8 +9,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support.servers import ROOT
-from support.walks import matcher_of, written
+from support.inputs.walks import matcher_of, written
+from support.running.servers import ROOT
 
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.schemas import schemas
+from support.inputs.schemas import schemas
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Grammar

@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support.walks import matcher_of, takes, written
+from support.inputs.walks import matcher_of, takes, written
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.engine.grammar.json_schema import enforceable

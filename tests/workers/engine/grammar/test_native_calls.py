@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support.call_walks import CallWalks
+from support.inputs.call_walks import CallWalks
 from support.markup import Read, through
 
 from mlx_server.schemas.internal.generation import Grammar, Tool, ToolUse

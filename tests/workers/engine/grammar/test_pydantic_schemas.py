@@ -16,7 +16,7 @@ import pydantic
 import pytest
 from openai.lib._pydantic import to_strict_json_schema
 from pydantic import BaseModel, Field
-from support.walks import matcher_of, written
+from support.inputs.walks import matcher_of, written
 
 Short = Annotated[str, Field(max_length=4)]
 Digit = Annotated[int, Field(ge=0, le=9)]

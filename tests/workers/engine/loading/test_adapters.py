@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.adapters import edit_config, make_adapter
 from support.engines import Outcome, alone
+from support.tiny.adapters import edit_config, make_adapter
 
 from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.sight import SHAPES
+from support.tiny.sight import SHAPES
 from support.tokenizer_files import FILES, SPECIAL
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from gguf2mlx import vlm
-from support.gguf_files import byte_tokens, write_gguf
+from support.tiny.gguf_files import byte_tokens, write_gguf
 from tokenizers import Tokenizer
 
 from mlx_server.workers.engine.from_gguf import library, vocabulary

@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_lm.utils import _get_classes
-from support.encoders import make_encoder
-from support.models import make_model
+from support.tiny.encoders import make_encoder
+from support.tiny.models import make_model
 from transformers import AutoConfig
 
 from mlx_server.workers.engine.embed.encoder_models import read_encoder

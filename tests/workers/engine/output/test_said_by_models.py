@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.inputs.said import SCHEMAS
 from support.markup import THINK, Read, cuts, read, through
-from support.said import SCHEMAS
 
 from mlx_server.schemas.internal.generation import Tool, ToolUse
 from mlx_server.workers.engine.output.output_format import Dialect, Speech

@@ -20,7 +20,7 @@ def test_the_fast_gelu_is_the_exact_one() -> None:
 
 def test_every_gelu_of_a_model_becomes_exact() -> None:
     import mlx.nn as nn
-    from support.encoders import CONFIGS
+    from support.tiny.encoders import CONFIGS
 
     module = import_architecture("modernbert")
     model = module.Model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.sight import SHAPES, Sight
+from support.tiny.sight import SHAPES, Sight
 
 
 @pytest.fixture(scope="session")

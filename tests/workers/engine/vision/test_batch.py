@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from shapes.draw import draw_scene
 from support.engines import GREEDY, SEEDED, Player
-from support.sight import Sight, conversations, said
+from support.tiny.sight import Sight, conversations, said
 
 from mlx_server.schemas.internal.generation import Grammar, Limits, Sampling
 from mlx_server.workers.engine.decode.admission import Admission, footprint

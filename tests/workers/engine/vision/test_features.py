@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from shapes.draw import draw_scene
 from support.engines import Player
-from support.sight import Sight, said
+from support.tiny.sight import Sight, said
 
 from mlx_server.workers.engine.vision.features import FeatureMemory, RememberingTower, forget, key_of, remember
 from mlx_server.workers.engine.vision.per_image import Call, concatenated, of_pictures, pieces

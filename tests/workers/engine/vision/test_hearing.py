@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from PIL import Image
 from support.engines import Player
-from support.sight import Sight, heard, said
 from support.sounds import wav
-from support.vision_models import make_vision_model
+from support.tiny.sight import Sight, heard, said
+from support.tiny.vision_models import make_vision_model
 
 from mlx_server.schemas.internal.generation import Message
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore

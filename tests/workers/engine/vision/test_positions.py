@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from support.vision_models import make_vision_model
+from support.tiny.vision_models import make_vision_model
 
 from mlx_server.workers.engine.vision.loading import read_vision_model
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from shapes.draw import draw_scene
 from support.engines import Player
-from support.sight import Sight, said
+from support.tiny.sight import Sight, said
 
 from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.sequence import Sequence

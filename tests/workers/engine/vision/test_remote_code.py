@@ -3,7 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.sight import SHAPES
+from support.tiny.sight import SHAPES
 from transformers import AutoConfig, dynamic_module_utils
 
 from mlx_server.workers.engine.vision.remote_code import RemoteCodeRefused, remote_code_refused

@@ -2,7 +2,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from support.sight import Sight
+from support.tiny.sight import Sight
 
 from mlx_server.workers.engine.vision.features import forget
 from mlx_server.workers.engine.vision.trial import Tried, try_model

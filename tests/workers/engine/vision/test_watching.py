@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.engines import Player
 from support.films import film_file
-from support.sight import Sight, said
+from support.tiny.sight import Sight, said
 
 from mlx_server.schemas.internal.generation import Media, Message
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore

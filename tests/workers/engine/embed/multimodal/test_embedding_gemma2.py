@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.computing import Computing, cosines
 from support.shown import GREY, HALVES, RED, TEXTS, refusal_of, shown, vectors_of
-from support.sighted_models import make_embedding_gemma2
+from support.tiny.sighted_models import make_embedding_gemma2
 
 pytestmark = pytest.mark.model
 

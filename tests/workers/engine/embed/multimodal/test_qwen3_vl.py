@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support.computing import Computing, close, cosines, embedding
 from support.shown import HALVES, RED, TEXTS, refusal_of, vectors_of
-from support.sighted_models import make_qwen3_vl
+from support.tiny.sighted_models import make_qwen3_vl
 
 from mlx_server.schemas.internal.embedding import Truncation
 

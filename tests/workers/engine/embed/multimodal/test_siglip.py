@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.computing import Computing, close, cosines, embedding
-from support.numpy_siglip import NumpySiglip
 from support.shown import GREY, HALVES, RED, TEXTS, refusal_of, shown, vectors_of
-from support.sighted_models import make_siglip, write_siglip_words
+from support.tiny.numpy_siglip import NumpySiglip
+from support.tiny.sighted_models import make_siglip, write_siglip_words
 
 from mlx_server.schemas.internal.embedding import Truncation
 

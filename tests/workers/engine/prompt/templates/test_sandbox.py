@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from support.servers import wait_for
+from support.running.servers import wait_for
 
 from mlx_server.workers.engine.prompt.templates.child import MAX_OUTPUT
 from mlx_server.workers.engine.prompt.templates.sandbox import Sandbox, TemplateFailed, TemplateRefused, TemplateStopped

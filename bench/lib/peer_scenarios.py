@@ -1,0 +1,152 @@
+"""What the servers are compared by. Every function measures one server once; the caller takes them in turns."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlsplit
+
+import embeddings
+from lib.others import OthersWatch
+from lib.peer_servers import Peer
+from lib.prompts import prompt_texts
+from lib.summary import Row, percentile
+from load import LoadSpec, measure, run_in_loop, run_load
+
+PREFIX_WORDS = 980
+"""About 1,000 of SmolLM2's tokens."""
+
+LONG_WORDS = 1_970
+STREAMS = 4
+STREAM_TOKENS = 240
+ARRIVES_AFTER_S = 8.0
+EMBEDDING_CLIENTS = 64
+
+
+class PeerError(RuntimeError):
+    """Raised when a server did not do what was to be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One figure of one server in one round; `detail` is its raw record.
+
+    `others_cores`: cores that processes outside the benchmark kept busy meanwhile.
+    """
+
+    scenario: str
+    server: str
+    round: int
+    value: float
+    detail: dict[str, Any]
+    others_cores: float
+
+
+def throughput(peer: Peer, clients: int, requests: int, max_tokens: int, number: int) -> tuple[float, dict[str, Any]]:
+    """Tokens per second of a closed loop over prompts that this round sees first."""
+    prompts = prompt_texts(requests, first=first_prompt(clients, requests, number))
+    spec = LoadSpec(url=peer.url, prompts=prompts, max_tokens=max_tokens, clients=clients, model=peer.model)
+    summary = measure(spec).summary
+    check(peer, summary.outcomes)
+    return summary.tokens_per_s, asdict(summary)
+
+
+def first_prompt(clients: int, requests: int, number: int) -> int:
+    """Which prompt a round begins with: no other round, nor one with other clients, has the same ones."""
+    return 1000 * clients + number * requests
+
+
+def prefix_hit(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
+    """The time to the first token of a prompt whose long beginning is known, as a share of the first prompt's."""
+    return share(*(one(peer, beginning(number, question), 4) for question in ("Who sings?", "What is old?")))
+
+
+def beginning(number: int, question: str) -> str:
+    """A long beginning of this round, and a question after it."""
+    return f"{words(PREFIX_WORDS, seed=number)} {question}"
+
+
+def share(miss: Row, hit: Row) -> tuple[float, dict[str, Any]]:
+    """One request's time to the first token as a share of another's."""
+    assert miss.ttft_s is not None
+    assert hit.ttft_s is not None
+    detail = {"miss_s": miss.ttft_s, "hit_s": hit.ttft_s, "cached_tokens": hit.cached_tokens}
+    return hit.ttft_s / miss.ttft_s, detail
+
+
+def arrival(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
+    """The 95th percentile of running streams' gaps while a long prompt is read, over their median before that."""
+    rows, long, came_s = run_in_loop(lambda: _arrival(peer, number))
+    assert long.ttft_s is not None
+    read_s = came_s + long.start_s + long.ttft_s
+    before = sorted(gap for at, gap in ends_of_gaps(rows) if at <= came_s)
+    during = sorted(gap for at, gap in ends_of_gaps(rows) if at > came_s and at - gap < read_s)
+    if not before or not during:
+        raise PeerError(f"{peer.name}: the streams did not run beside the long prompt")
+    median, slow = percentile(before, 50), percentile(during, 95)
+    detail = {"median_before_s": median, "p95_during_s": slow, "longest_s": during[-1], "long_ttft_s": long.ttft_s}
+    return slow / median, detail
+
+
+async def _arrival(peer: Peer, number: int) -> tuple[list[Row], Row, float]:
+    began = perf_counter()
+    prompts = prompt_texts(STREAMS, first=number * STREAMS)
+    running = asyncio.create_task(run_load(spec_of(peer, prompts, STREAM_TOKENS, STREAMS)))
+    await asyncio.sleep(ARRIVES_AFTER_S)
+    came_s = perf_counter() - began
+    long = await run_load(spec_of(peer, [words(LONG_WORDS, seed=1000 + number)], 4, 1))
+    streams = await running
+    check(peer, streams.summary.outcomes)
+    check(peer, long.summary.outcomes)
+    return streams.rows, long.rows[0], came_s
+
+
+def ends_of_gaps(rows: list[Row]) -> Iterator[tuple[float, float]]:
+    """When each gap between two tokens ended, in seconds since the start, and how long it was."""
+    for row in rows:
+        assert row.ttft_s is not None
+        at = row.start_s + row.ttft_s
+        for gap in row.gaps_s:
+            at += gap
+            yield at, gap
+
+
+def sentences(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
+    """Sentences per second of 64 clients with one each."""
+    assert peer.model is not None
+    server = embeddings.Server(urlsplit(peer.url), peer.model)
+    texts = embeddings.sentences(4 * EMBEDDING_CLIENTS, seed=number)
+    side = embeddings.measure(peer.name, server, texts, EMBEDDING_CLIENTS)
+    return side.sentences_per_s, asdict(side)
+
+
+def one(peer: Peer, text: str, max_tokens: int) -> Row:
+    """One request alone."""
+    result = measure(spec_of(peer, [text], max_tokens, 1))
+    check(peer, result.summary.outcomes)
+    return result.rows[0]
+
+
+def spec_of(peer: Peer, prompts: list[str], max_tokens: int, clients: int) -> LoadSpec:
+    """A closed loop on this server."""
+    return LoadSpec(url=peer.url, prompts=prompts, max_tokens=max_tokens, clients=clients, model=peer.model)
+
+
+def check(peer: Peer, outcomes: dict[str, int]) -> None:
+    """Raises PeerError unless every request ended well: a figure of failures is none."""
+    if set(outcomes) != {"ok"}:
+        raise PeerError(f"{peer.name}: {outcomes}")
+
+
+def words(count: int, seed: int) -> str:
+    """Some text that no other seed begins with."""
+    return " ".join(random.Random(seed).choices(embeddings.WORDS, k=count))
+
+
+def watched(scenario: str, server: str, number: int, work: Any) -> Measured:
+    """The figure of one server in one round."""
+    with OthersWatch() as busy:
+        value, detail = work()
+    return Measured(scenario, server, number, value, detail, busy.cores)

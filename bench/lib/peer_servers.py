@@ -1,0 +1,79 @@
+"""The servers that are compared, each as a command: this one, and others with the same API on the same model."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lib.processes import ServerProcess
+
+from mlx_server.workers.parent.environment import child_environment
+
+OURS = "mlx-server"
+PLAIN = "as installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server that runs: `model` is what requests call its model (None: nothing)."""
+
+    name: str
+    url: str
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How one is started, without its port; `ready_path` answers 200 once it serves."""
+
+    name: str
+    words: tuple[str, ...]
+    model: str | None
+    ready_path: str
+
+
+def with_blas(words: Sequence[str]) -> tuple[str, ...]:
+    """The same command with the BLAS that this server's workers get."""
+    environment = child_environment()
+    chosen = {name: environment[name] for name in ("LD_PRELOAD", "OPENBLAS_NUM_THREADS") if name in environment}
+    return ("env", *(f"{name}={value}" for name, value in chosen.items()), *words)
+
+
+def ours(folder: Path, rows: int, *more: str) -> Command:
+    """This server; it preloads the BLAS in its worker by itself."""
+    launch = ("launch", "--model-path", str(folder), "--max-concurrency", str(rows), *more)
+    return Command(OURS, (sys.executable, "-m", "mlx_server.app", *launch), None, "/health/ready")
+
+
+def others(folder: Path, *, embeddings: bool = False) -> list[Command]:
+    """The other servers in this environment, as their READMEs start them. They stay off the hub."""
+    python = ("env", "HF_HUB_OFFLINE=1", sys.executable, "-m")
+    flag = "--embedding-model" if embeddings else "--model"
+    vlm = Command("mlx_vlm.server", (*python, "mlx_vlm.server", flag, str(folder)), str(folder), "/health")
+    lm = Command("mlx_lm.server", (*python, "mlx_lm", "server", "--model", str(folder)), "default_model", "/health")
+    return [vlm] if embeddings else [lm, vlm]
+
+
+class Running:
+    """In a `with` block: all of these servers, started one after the other, and those that run already."""
+
+    def __init__(self, commands: Sequence[Command], scratch: Path, extra: Sequence[Peer] = ()) -> None:
+        self._commands = commands
+        self._scratch = scratch
+        self.peers = list(extra)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack as stack:
+            for command in self._commands:
+                log = self._scratch / f"{command.name.replace(' ', '-')}-{len(self.peers)}.log"
+                server = stack.enter_context(ServerProcess(command.words, log, command.ready_path))
+                self.peers.append(Peer(command.name, server.url, command.model))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._stack.close()
