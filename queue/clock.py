@@ -13,7 +13,7 @@ class Handle(Protocol):
         """The callback will not be called."""
 
 
-class Timers(Protocol):
+class Clock(Protocol):
     """The part of an event loop that the queue needs; a fake one moves the time in tests."""
 
     def time(self) -> float:

@@ -7,13 +7,13 @@ import itertools
 from typing import assert_never
 
 from mlx_server.queue import policy
-from mlx_server.queue.clock import Handle, Timers
+from mlx_server.queue.clock import Clock, Handle
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.mailbox import Mailbox
-from mlx_server.queue.scheduler import Line
+from mlx_server.queue.scheduler import Scheduler
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.queue.worker_slots import Backend, Lane
+from mlx_server.queue.worker_slots import Backend, WorkerSlots
 from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.messages import (
     Failed,
@@ -37,7 +37,7 @@ ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketS
 
 
 class Dispatcher:
-    """One queue before any number of workers, each with a lane; who gets which rows is the line's affair.
+    """One queue before any number of workers, each with slots; who gets which rows is the scheduler's affair.
 
     What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run on each
     worker. While there is no worker they wait. Each ends that gets no token or result for `timeout_s`, or that takes
@@ -46,7 +46,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        timers: Timers,
+        timers: Clock,
         *,
         queue_size: int,
         concurrency: int,
@@ -68,7 +68,7 @@ class Dispatcher:
         self.timeout_s = timeout_s
         self.limit_s = limit_s
         self.statistics = statistics or Statistics()
-        self._line = Line(self.statistics.queue_s)
+        self._line = Scheduler(self.statistics.queue_s)
 
     # --- what readers ask ---
 
@@ -95,7 +95,7 @@ class Dispatcher:
     @property
     def may_run(self) -> int:
         """How many requests may run at a time; of a worker that isn't ready what it is meant to grant counts."""
-        granted = [lane.credits or self.concurrency for lane in self._line.lanes] or [self.concurrency]
+        granted = [slots.credits or self.concurrency for slots in self._line.all_slots] or [self.concurrency]
         return sum(min(self.concurrency, rows) for rows in granted)
 
     @property
@@ -160,32 +160,32 @@ class Dispatcher:
 
     # --- what workers say ---
 
-    def add_lane(self, backend: Backend) -> Lane:
+    def add_lane(self, backend: Backend) -> WorkerSlots:
         """A worker that will take work once it is ready."""
-        lane = Lane(backend)
-        self._line.lanes.append(lane)
-        return lane
+        slots = WorkerSlots(backend)
+        self._line.all_slots.append(slots)
+        return slots
 
-    def remove_lane(self, lane: Lane, message: str) -> None:
+    def remove_lane(self, slots: WorkerSlots, message: str) -> None:
         """Its worker gets no more work: what no client has seen starts over elsewhere or waits, the rest is lost."""
-        self._line.lanes.remove(lane)
-        self._vacate(lane, message, died=False)
+        self._line.all_slots.remove(slots)
+        self._vacate(slots, message, died=False)
 
-    async def drain_lane(self, lane: Lane) -> None:
+    async def drain_lane(self, slots: WorkerSlots) -> None:
         """Give its worker nothing new, and wait until nothing runs there any more; what waits, waits for others."""
-        lane.closing = True
-        while lane.rows_used:
-            await lane.empty.wait()
+        slots.closing = True
+        while slots.rows_used:
+            await slots.empty.wait()
 
-    def worker_ready(self, lane: Lane, credits: int) -> None:  # noqa: A002 - the field's term
-        """A lane's worker takes work on `credits` rows."""
-        lane.credits = credits
+    def worker_ready(self, slots: WorkerSlots, credits: int) -> None:  # noqa: A002 - the field's term
+        """A worker takes work on `credits` rows."""
+        slots.credits = credits
         self._line.share_out(self._timers.time())
         self._line.announce_all()
 
-    def worker_lost(self, lane: Lane, message: str) -> None:
-        """A lane's worker is gone, and all it knew with it: replay what no client has seen, end the rest."""
-        self._vacate(lane, message, died=True)
+    def worker_lost(self, slots: WorkerSlots, message: str) -> None:
+        """A worker is gone, and all it knew with it: replay what no client has seen, end the rest."""
+        self._vacate(slots, message, died=True)
 
     def close(self, kind: FailureKind, message: str) -> None:
         """Take nothing more and end what waits; what runs may go on."""
@@ -205,12 +205,12 @@ class Dispatcher:
             self._stop(ticket)
             self._fail(ticket, Failed(ticket.id, kind, message))
 
-    def deliver(self, lane: Lane, events: list[StepEvent]) -> None:
-        """Route what one step of a lane's worker produced; events of tickets that aren't there any more are dropped."""
+    def deliver(self, slots: WorkerSlots, events: list[StepEvent]) -> None:
+        """Route what one step of a worker produced; events of tickets that aren't there any more are dropped."""
         now = self._timers.time()
         for event in events:
             ticket = self._live.get(event.ticket)
-            if ticket is None or ticket.lane is not lane:
+            if ticket is None or ticket.slots is not slots:
                 continue
             match event:
                 case Prepared():
@@ -242,14 +242,14 @@ class Dispatcher:
         self._last_promise = policy.promise(now, self._last_promise, rate, self.capacity)
         return policy.retry_after_s(now, self._last_promise)
 
-    def _vacate(self, lane: Lane, message: str, *, died: bool) -> None:
-        lane.credits = 0
+    def _vacate(self, slots: WorkerSlots, message: str, *, died: bool) -> None:
+        slots.credits = 0
         again, lost = [], []
-        for ticket in [ticket for ticket in self._live.values() if ticket.lane is lane]:
+        for ticket in [ticket for ticket in self._live.values() if ticket.slots is slots]:
             ticket.survived_a_worker |= died
             if not died:
-                lane.cancel(ticket)
-            lane.release(ticket)
+                slots.cancel(ticket)
+            slots.release(ticket)
             if ticket.state is TicketState.WAITING:
                 continue
             if policy.may_replay(sent=ticket.sent, replays=ticket.replays if died else 0):
@@ -265,8 +265,8 @@ class Dispatcher:
         self._line.announce_all()
 
     def _stop(self, ticket: Ticket) -> None:
-        if ticket.lane is not None:
-            ticket.lane.cancel(ticket)
+        if ticket.slots is not None:
+            ticket.slots.cancel(ticket)
 
     def _deliver_part(self, ticket: Ticket, event: Part, now: float) -> None:
         statistics = self.statistics
@@ -303,8 +303,8 @@ class Dispatcher:
         ticket.completion_tokens += event.completion_tokens
         ticket.heard_at = now
         ticket.mailbox.put(event)
-        assert ticket.lane is not None
-        ticket.lane.finish_row(ticket)
+        assert ticket.slots is not None
+        ticket.slots.finish_row(ticket)
         if ticket.rows_done == ticket.request.rows:
             assert ticket.started_at is not None
             self.statistics.record_service(now - ticket.started_at)

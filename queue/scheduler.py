@@ -1,4 +1,4 @@
-"""Who gets which rows: the tickets that want some, in order of arrival, and the lanes that have some."""
+"""Who gets which rows: the tickets that want some, in order of arrival, and the workers that have some."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from collections.abc import Iterable, Iterator
 from mlx_server.queue import policy
 from mlx_server.queue.statistics import Histogram
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.queue.worker_slots import Lane
+from mlx_server.queue.worker_slots import WorkerSlots
 
 LOOK_AHEAD = 256
 """How far down the line companions for the running class are looked for: it bounds the work, not the line."""
 
 MOST_HOMES = 1024
-"""Conversations whose lanes are remembered."""
+"""Conversations whose workers are remembered."""
 
 
-class Line:
-    """First come, first served, on the lane with the most free rows; like with like (see policy.next_turn).
+class Scheduler:
+    """First come, first served, on the worker with the most free rows; like with like (see policy.next_turn).
 
     A conversation goes on where it was, if a row is free there: that worker knows what has been said.
-    A ticket stays on the lane that gave it its first row. One that is only prepared moves to where a row is free.
+    A ticket stays on the worker that gave it its first row. One that is only prepared moves to where a row is free.
     """
 
     def __init__(self, waits_s: Histogram) -> None:
         self._waits_s = waits_s
         self._pending: dict[int, Ticket] = {}  # in order of arrival: those that still want rows
-        self._homes: OrderedDict[tuple[str, str], Lane] = OrderedDict()
+        self._homes: OrderedDict[tuple[str, str], WorkerSlots] = OrderedDict()
         """Where conversations were last."""
-        self.lanes: list[Lane] = []
+        self.all_slots: list[WorkerSlots] = []
 
     @property
     def credits(self) -> int:
         """Rows that all workers grant."""
-        return sum(lane.credits for lane in self.lanes)
+        return sum(slots.credits for slots in self.all_slots)
 
     @property
     def rows_used(self) -> int:
-        """Rows in use on all lanes."""
-        return sum(lane.rows_used for lane in self.lanes)
+        """Rows in use on all workers."""
+        return sum(slots.rows_used for slots in self.all_slots)
 
     @property
     def waiting(self) -> Iterator[Ticket]:
@@ -60,14 +60,14 @@ class Line:
         self._pending = dict(sorted((self._pending | {ticket.id: ticket for ticket in tickets}).items()))
 
     def leave(self, ticket: Ticket) -> None:
-        """A ticket wants nothing any more: its lane gets everything back."""
+        """A ticket wants nothing any more: its worker gets everything back."""
         self._pending.pop(ticket.id, None)
-        if ticket.lane is not None:
-            ticket.lane.release(ticket)
+        if ticket.slots is not None:
+            ticket.slots.release(ticket)
 
     def share_out(self, now: float) -> None:
         """Give free rows to those whose turn it is."""
-        while any(self._serve(lane, now) for lane in self._free_lanes()):
+        while any(self._serve(slots, now) for slots in self._free_lanes()):
             pass
 
     def announce(self, ticket: Ticket) -> None:
@@ -75,51 +75,51 @@ class Line:
 
         Not one that a worker knew when it died: if it was the cause, it must not cost those before it another life.
         """
-        if ticket.lane is None and not ticket.survived_a_worker:
-            ready = (lane for lane in self.lanes if lane.credits and not lane.closing)
-            lane = min(ready, key=lambda lane: (-lane.free_rows, lane.tickets), default=None)
-            if lane is not None:
-                lane.prepare(ticket)
+        if ticket.slots is None and not ticket.survived_a_worker:
+            ready = (slots for slots in self.all_slots if slots.credits and not slots.closing)
+            slots = min(ready, key=lambda slots: (-slots.free_rows, slots.tickets), default=None)
+            if slots is not None:
+                slots.prepare(ticket)
 
     def announce_all(self) -> None:
         """Let workers prepare whoever has to wait."""
         for ticket in self.waiting:
             self.announce(ticket)
 
-    def _free_lanes(self) -> list[Lane]:
-        free = [lane for lane in self.lanes if lane.free_rows > 0]
+    def _free_lanes(self) -> list[WorkerSlots]:
+        free = [slots for slots in self.all_slots if slots.free_rows > 0]
         if len(free) < 2:
             return free
         first = next(self.waiting, None)
         home = None if first is None or first.conversation is None else self._homes.get(first.conversation)
-        return sorted(free, key=lambda lane: (lane is not home, -lane.free_rows))
+        return sorted(free, key=lambda slots: (slots is not home, -slots.free_rows))
 
-    def _candidates(self, lane: Lane) -> Iterator[Ticket]:
+    def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
         for ticket in itertools.islice(self._pending.values(), LOOK_AHEAD):
             if ticket.state is TicketState.WAITING:
-                if not lane.closing:
+                if not slots.closing:
                     yield ticket
-            elif ticket.lane is lane:
+            elif ticket.slots is slots:
                 yield ticket
 
-    def _serve(self, lane: Lane, now: float) -> bool:
-        """Give free rows of a lane to the next one; whether there was one."""
-        facts = ((ticket.batch_class, ticket.overtaken) for ticket in self._candidates(lane))
-        turn = policy.next_turn(facts, lane.running, lane.credits)
+    def _serve(self, slots: WorkerSlots, now: float) -> bool:
+        """Give free rows of a worker to the next one; whether there was one."""
+        facts = ((ticket.batch_class, ticket.overtaken) for ticket in self._candidates(slots))
+        turn = policy.next_turn(facts, slots.running, slots.credits)
         if turn is None:
             return False
-        *overtaken, ticket = itertools.islice(self._candidates(lane), turn.position + 1)
-        rows = min(ticket.rows_missing, lane.free_rows, turn.most_rows or lane.credits)
+        *overtaken, ticket = itertools.islice(self._candidates(slots), turn.position + 1)
+        rows = min(ticket.rows_missing, slots.free_rows, turn.most_rows or slots.credits)
         for other in overtaken:
             other.overtaken += rows
         if not ticket.starts:
             self._waits_s.observe(now - ticket.submitted_at)
-        if ticket.lane is not None and ticket.lane is not lane:
-            ticket.lane.cancel(ticket)
-            ticket.lane.release(ticket)
-        lane.run(ticket, rows, now)
+        if ticket.slots is not None and ticket.slots is not slots:
+            ticket.slots.cancel(ticket)
+            ticket.slots.release(ticket)
+        slots.run(ticket, rows, now)
         if ticket.conversation is not None:
-            self._homes[ticket.conversation] = lane
+            self._homes[ticket.conversation] = slots
             self._homes.move_to_end(ticket.conversation)
             if len(self._homes) > MOST_HOMES:
                 self._homes.popitem(last=False)

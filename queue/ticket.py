@@ -13,7 +13,7 @@ from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Prepared, Progress, Started
 
 if TYPE_CHECKING:
-    from mlx_server.queue.worker_slots import Lane
+    from mlx_server.queue.worker_slots import WorkerSlots
 
 
 class TicketState(Enum):
@@ -61,7 +61,7 @@ class Ticket:
         self.timeout_s = timeout_s
         self.limit_s = limit_s
         self.state = TicketState.WAITING
-        self.lane: Lane | None = None
+        self.slots: WorkerSlots | None = None
         """Where it is prepared or runs."""
         self.survived_a_worker = False
         """A worker that knew it has died."""

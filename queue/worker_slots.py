@@ -23,10 +23,10 @@ class Backend(Protocol):
         """Stop it; its rows count as free at once."""
 
 
-class Lane:
-    """A backend with `credits` rows, none while it takes no work; a ticket is on one lane at a time.
+class WorkerSlots:
+    """A backend with `credits` rows, none while it takes no work; a ticket is on one worker at a time.
 
-    A lane that is `closing` takes no new tickets, but goes on with those that run on it.
+    Slots that are `closing` take no new tickets, but those that run on them go on.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -58,7 +58,7 @@ class Lane:
 
     def run(self, ticket: Ticket, rows: int, now: float) -> None:
         """Give a ticket that is here or nowhere `rows` more rows."""
-        known = ticket.lane is self
+        known = ticket.slots is self
         if not known:
             self._take(ticket)
         self._class = ticket.batch_class
@@ -83,7 +83,7 @@ class Lane:
         """The ticket is here no longer, and its rows are free."""
         self._free(ticket.rows_held)
         self.tickets -= 1
-        ticket.lane = None
+        ticket.slots = None
 
     def _free(self, rows: int) -> None:
         self.rows_used -= rows
@@ -91,6 +91,6 @@ class Lane:
             self.empty.set()
 
     def _take(self, ticket: Ticket) -> None:
-        assert ticket.lane is None
-        ticket.lane = self
+        assert ticket.slots is None
+        ticket.slots = self
         self.tickets += 1

@@ -17,7 +17,7 @@ from mlx_server.app.deployment.loop_clock import LoopTimers
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
-from mlx_server.app.deployment.query_queue import Asking
+from mlx_server.app.deployment.query_queue import QueryQueue
 from mlx_server.app.deployment.replica import Replica
 from mlx_server.app.deployment.sampling_defaults import SamplingDefaults
 from mlx_server.app.deployment.variants import Variants
@@ -105,7 +105,9 @@ class Deployment:
             limit_s=settings.request_timeout_s,
             statistics=before.queue.statistics if before else None,
         )
-        self.asking = Asking(limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s)
+        self.queries = QueryQueue(
+            limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s
+        )
         self._running: asyncio.Future[list[None]] | None = None
         self._settled = asyncio.Event()  # a load has come to its end
 
@@ -148,7 +150,7 @@ class Deployment:
     @property
     def busy(self) -> bool:
         """Requests or questions live."""
-        return bool(self.queue.live) or not self.asking.idle.is_set()
+        return bool(self.queue.live) or not self.queries.idle.is_set()
 
     def memory_bytes(self) -> int:
         """What the workers occupy together, 0 without any. Takes milliseconds: not for each request."""
@@ -188,7 +190,7 @@ class Deployment:
         self._move(ModelState.LOADING)
         spec = self.loaded_as = self.loads_as()
         self.replicas = [
-            Replica(spec, self, self.queue, self.asking, self._server.patience, self._server.log_level)
+            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log_level)
             for _ in range(self.settings.replicas)
         ]
         self._running = asyncio.gather(*(replica.run() for replica in self.replicas))
@@ -228,7 +230,7 @@ class Deployment:
     def refuse_waiting(self, kind: FailureKind, message: str) -> None:
         """End all requests that live, and go on taking others."""
         self.queue.fail_waiting(kind, message)
-        self.asking.fail_waiting(kind, message)
+        self.queries.fail_waiting(kind, message)
 
     async def drain(self) -> None:
         """Take no more work, end what waits, give what runs its drain time, then end that too."""
@@ -236,7 +238,7 @@ class Deployment:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._server.drain_timeout_s):
                 await self.queue.idle.wait()
-                await self.asking.idle.wait()
+                await self.queries.idle.wait()
         self.abort()
 
     def retire(self) -> None:
@@ -261,7 +263,7 @@ class Deployment:
 
     def _close(self) -> None:
         self.queue.close(*self._ending)
-        self.asking.close(*self._ending)
+        self.queries.close(*self._ending)
 
     async def _end_workers(self) -> None:
         """No process is left after this, even if whoever calls is cancelled."""

@@ -35,7 +35,7 @@ class Oracle(Protocol):
 
 
 @dataclass(slots=True)
-class Asked:
+class Query:
     """A question that lives; `oracle` has it, None while it waits for one."""
 
     question: Question
@@ -43,7 +43,7 @@ class Asked:
     oracle: Oracle | None = None
 
 
-class Asking:
+class QueryQueue:
     """At most `limit` questions live; they wait until there is a worker, and none waits for more than `timeout_s`.
 
     Of several workers that are ready the one is asked that has the fewest questions open.
@@ -53,7 +53,7 @@ class Asking:
         self._limit = limit
         self._timeout_s = timeout_s
         self._numbers = itertools.count(1)
-        self._live: dict[int, Asked] = {}
+        self._live: dict[int, Query] = {}
         self._open: dict[Oracle, int] = {}  # of those that are ready
         self._closed: NoAnswer | None = None
         self.idle = asyncio.Event()
@@ -67,7 +67,7 @@ class Asking:
         if len(self._live) >= self._limit:
             raise QueueFull(RETRY_AFTER_S)
         number = next(self._numbers)
-        asked = self._live[number] = Asked(question, asyncio.get_running_loop().create_future())
+        asked = self._live[number] = Query(question, asyncio.get_running_loop().create_future())
         self.idle.clear()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -128,13 +128,13 @@ class Asking:
         else:
             asked.future.set_result(answer)
 
-    def _pass_on(self, number: int, asked: Asked) -> None:
+    def _pass_on(self, number: int, asked: Query) -> None:
         if asked.oracle is None and self._open:
             asked.oracle = min(self._open, key=self._open.__getitem__)
             self._open[asked.oracle] += 1
             asked.oracle.ask(number, asked.question)
 
-    def _forget(self, number: int) -> Asked | None:
+    def _forget(self, number: int) -> Query | None:
         asked = self._live.pop(number, None)
         if asked is not None and asked.oracle in self._open:
             self._open[asked.oracle] -= 1

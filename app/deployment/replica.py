@@ -6,9 +6,9 @@ import logging
 from typing import Protocol
 
 from mlx_server.app.deployment.process_memory import occupied_bytes, resident_bytes
-from mlx_server.app.deployment.query_queue import Answer, Asking
+from mlx_server.app.deployment.query_queue import Answer, QueryQueue
 from mlx_server.queue.dispatcher import Dispatcher
-from mlx_server.queue.worker_slots import Lane
+from mlx_server.queue.worker_slots import WorkerSlots
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor, WorkerState
 
@@ -35,16 +35,16 @@ class Owner(Protocol):
 
 
 class Replica:
-    """Joins a worker and its lane: the queue's work goes to the worker, the worker's events to the queue."""
+    """Joins a worker and its slots: the queue's work goes to the worker, the worker's events to the queue."""
 
     def __init__(
-        self, spec: Load, owner: Owner, queue: Dispatcher, asking: Asking, patience: Patience, log_level: str
+        self, spec: Load, owner: Owner, queue: Dispatcher, queries: QueryQueue, patience: Patience, log_level: str
     ) -> None:
         self._owner = owner
         self._queue = queue
-        self._asking = asking
+        self._queries = queries
         self.worker = Supervisor(spec, self, patience, log_level=log_level)
-        self._lane: Lane | None = queue.add_lane(self.worker)
+        self._slots: WorkerSlots | None = queue.add_lane(self.worker)
         self._granted = 0
 
     @property
@@ -70,18 +70,18 @@ class Replica:
 
     def retune(self) -> None:
         """Use as many rows as its owner wants now; those that run more go on to their ends."""
-        if self._lane is not None and self._lane.credits:
-            self._queue.worker_ready(self._lane, self._owner.rows_of(self._granted))
+        if self._slots is not None and self._slots.credits:
+            self._queue.worker_ready(self._slots, self._owner.rows_of(self._granted))
 
     async def drained(self) -> None:
         """Take no new work; returns once nothing runs any more."""
-        if self._lane is not None:
-            await self._queue.drain_lane(self._lane)
+        if self._slots is not None:
+            await self._queue.drain_lane(self._slots)
 
     async def stop(self, message: str = "The model was unloaded.") -> None:
         """Leave the queue and end the worker process; `run` returns then. What no client has seen starts over."""
         self._leave(message)
-        self._asking.worker_left(self.worker)
+        self._queries.worker_left(self.worker)
         await self.worker.stop()
 
     # --- what the worker says ---
@@ -92,20 +92,20 @@ class Replica:
 
     def ready_with(self, facts: ModelFacts) -> None:
         """Part of the worker's listener."""
-        if self._lane is not None:
+        if self._slots is not None:
             self._owner.ready_with(self, facts)
             self._granted = facts.rows
-            self._queue.worker_ready(self._lane, self._owner.rows_of(facts.rows))
-            self._asking.worker_ready(self.worker)
+            self._queue.worker_ready(self._slots, self._owner.rows_of(facts.rows))
+            self._queries.worker_ready(self.worker)
 
     def deliver(self, events: list[StepEvent]) -> None:
         """Part of the worker's listener."""
-        if self._lane is not None:
-            self._queue.deliver(self._lane, events)
+        if self._slots is not None:
+            self._queue.deliver(self._slots, events)
 
     def answered(self, number: int, answer: Answer | NoAnswer) -> None:
         """Part of the worker's listener."""
-        self._asking.answered(number, answer)
+        self._queries.answered(number, answer)
 
     def lost(self, message: str) -> None:
         """Part of the worker's listener."""
@@ -119,11 +119,11 @@ class Replica:
         self._owner.given_up(self, message)
 
     def _vacate(self, message: str) -> None:
-        if self._lane is not None:
-            self._queue.worker_lost(self._lane, message)
-        self._asking.worker_lost(self.worker, message)
+        if self._slots is not None:
+            self._queue.worker_lost(self._slots, message)
+        self._queries.worker_lost(self.worker, message)
 
     def _leave(self, message: str) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            self._queue.remove_lane(lane, message)
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            self._queue.remove_lane(slots, message)

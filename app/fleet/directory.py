@@ -12,8 +12,8 @@ from mlx_server.app.config import names
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.deployment.deployment import SHUTTING_DOWN, Deployment
 from mlx_server.app.fleet.catalogue import Catalogue, Known
-from mlx_server.app.fleet.lifecycle import Keeper
-from mlx_server.app.fleet.registry_sync import Registered
+from mlx_server.app.fleet.lifecycle import Lifecycle
+from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import FailureKind
@@ -24,16 +24,16 @@ NONE = (
 )
 """What to do where a request names no model."""
 
-Make = Callable[[ModelSettings, ModelType], Keeper]
+Make = Callable[[ModelSettings, ModelType], Lifecycle]
 
 
-class Roster:
-    """The keepers by their models' names. `make` makes one for a model that is named for the first time."""
+class Directory:
+    """The lifecycles by their models' names. `make` makes one for a model that is named for the first time."""
 
-    def __init__(self, settings: Settings, registered: Registered | None, make: Make) -> None:
+    def __init__(self, settings: Settings, registered: RegistrySync | None, make: Make) -> None:
         self.settings = settings
         self.catalogue = Catalogue(settings)
-        self.keepers: dict[str, Keeper] = {}
+        self.lifecycles: dict[str, Lifecycle] = {}
         self.closing = False
         """No model is added any more."""
         self._taken_in: set[str] = set()
@@ -43,7 +43,7 @@ class Roster:
     @property
     def deployments(self) -> Sequence[Deployment]:
         """Those that are configured, and those that have been named since."""
-        return [keeper.deployment for keeper in self.keepers.values()]
+        return [lifecycle.deployment for lifecycle in self.lifecycles.values()]
 
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on."""
@@ -70,18 +70,18 @@ class Roster:
 
     def drop(self, name: str) -> None:
         """A model was deleted."""
-        self.keepers.pop(name, None)
+        self.lifecycles.pop(name, None)
         self._taken_in.discard(name)
 
-    def find(self, name: str) -> Keeper | None:
+    def find(self, name: str) -> Lifecycle | None:
         """By a name or an alias, of those that have been named already."""
         model = self.catalogue.configured.get(name)
-        return self.keepers.get(model.public_name if model else name)
+        return self.lifecycles.get(model.public_name if model else name)
 
-    async def named(self, name: str | None) -> Keeper:
+    async def named(self, name: str | None) -> Lifecycle:
         """The model that a request means. Raises InvalidRequest, and what `find_or_add` raises."""
-        if name is not None and (keeper := self.find(name)) is not None:
-            return keeper
+        if name is not None and (lifecycle := self.find(name)) is not None:
+            return lifecycle
         sole = self.settings.sole
         if name is not None and (sole is None or name in self._taken_in):
             return await self.find_or_add(name)
@@ -92,13 +92,13 @@ class Roster:
         listed = names.shown({one.name: one for one in await self.known()})
         raise InvalidRequest(f"`model`: {SEVERAL.format(listed) if listed else NONE}", "model")
 
-    async def find_or_add(self, name: str) -> Keeper:
+    async def find_or_add(self, name: str) -> Lifecycle:
         """The model of this name, wherever it is found.
 
         Raises ModelNotFound, NotServable, QueueClosed, or HubError for one that would have to be downloaded.
         """
-        if (keeper := self.find(name)) is not None:
-            return keeper
+        if (lifecycle := self.find(name)) is not None:
+            return lifecycle
         if self.closing:
             raise QueueClosed(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
         registered = await self._registered.look_up(name) if self._registered is not None else None
@@ -108,7 +108,7 @@ class Roster:
             return model, resolve(model, self.settings.hub)
 
         model, model_type = await to_thread.run_sync(found)
-        return self.keepers.get(model.public_name) or self._make(model, model_type)
+        return self.lifecycles.get(model.public_name) or self._make(model, model_type)
 
     async def _found(self) -> list[Known]:
         on_disk = await to_thread.run_sync(lambda: list(self.catalogue.on_disk()))
@@ -116,7 +116,7 @@ class Roster:
 
     def _stays(self, model: Known) -> bool:
         """It is listed whatever else there is: it was named, or somebody gave it its name."""
-        return model.name in self.keepers or model.name in self._taken_in
+        return model.name in self.lifecycles or model.name in self._taken_in
 
     def _deployed(self) -> Iterator[Known]:
         for one in self.deployments:

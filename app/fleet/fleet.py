@@ -20,14 +20,14 @@ from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
 from mlx_server.app.fleet.catalogue import Catalogue, Known
-from mlx_server.app.fleet.directory import Roster
+from mlx_server.app.fleet.directory import Directory
 from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
 from mlx_server.app.fleet.ledger import Ledger
-from mlx_server.app.fleet.lifecycle import SERVED, Keeper
-from mlx_server.app.fleet.load_gate import Room
+from mlx_server.app.fleet.lifecycle import SERVED, Lifecycle
+from mlx_server.app.fleet.load_gate import LoadGate
 from mlx_server.app.fleet.load_order import WaitingLoad
-from mlx_server.app.fleet.maintenance import Upkeep
-from mlx_server.app.fleet.registry_sync import Registered
+from mlx_server.app.fleet.maintenance import Maintenance
+from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.registry.registry import Registry
 from mlx_server.queue.errors import QueueClosed
@@ -50,15 +50,15 @@ class Fleet:
         registry: Registry | None = None,
     ) -> None:
         self._reread = reread
-        self._registered = Registered(registry, settings.defaults) if registry is not None else None
-        self._roster = Roster(settings, self._registered, self._add)
-        self._retiring: set[Keeper] = set()
+        self._registered = RegistrySync(registry, settings.defaults) if registry is not None else None
+        self._directory = Directory(settings, self._registered, self._add)
+        self._retiring: set[Lifecycle] = set()
         self.start_error = asyncio.Event()
         """Set when the only model could not be loaded at the start."""
         self.start_error_message = ""
         self.tuning = Tuning()
         self._observe = observe
-        self._room = Room(settings, self._roster.keepers)
+        self._room = LoadGate(settings, self._directory.lifecycles)
         self._watchers = Watchers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -71,12 +71,12 @@ class Fleet:
     @property
     def settings(self) -> Settings:
         """Those in force."""
-        return self._roster.settings
+        return self._directory.settings
 
     @property
     def deployments(self) -> Sequence[Deployment]:
         """Those that are configured, and those that have been named since."""
-        return self._roster.deployments
+        return self._directory.deployments
 
     @property
     def ledger(self) -> Ledger:
@@ -91,37 +91,37 @@ class Fleet:
     @property
     def ready(self) -> bool:
         """The loads of the start are over, work is taken, and not all models have failed or are started again."""
-        if self._roster.closing or not self._running or self._starting:
+        if self._directory.closing or not self._running or self._starting:
             return False
         broken = (ModelState.FAILED, ModelState.RESTARTING)
-        return not self._roster.keepers or any(deployment.state not in broken for deployment in self.deployments)
+        return not self._directory.lifecycles or any(deployment.state not in broken for deployment in self.deployments)
 
     @property
     def failed(self) -> bool:
         """All models were given up."""
-        return bool(self._roster.keepers) and all(one.state is ModelState.FAILED for one in self.deployments)
+        return bool(self._directory.lifecycles) and all(one.state is ModelState.FAILED for one in self.deployments)
 
     @property
     def status(self) -> str:
         """In a word, where there is no model to ask."""
-        return "stopping" if self._roster.closing else "ready"
+        return "stopping" if self._directory.closing else "ready"
 
     def find(self, name: str) -> Deployment | None:
         """The deployment of this name or alias, if there is one."""
-        keeper = self._roster.find(name)
-        return keeper.deployment if keeper else None
+        lifecycle = self._directory.find(name)
+        return lifecycle.deployment if lifecycle else None
 
     async def known(self) -> Sequence[Known]:
         """All models that may be named; those that are configured first."""
-        return await self._roster.known()
+        return await self._directory.known()
 
     async def manageable(self) -> Sequence[Known]:
         """All models that an operator may look after, those that may be named first."""
-        return await self._roster.manageable()
+        return await self._directory.manageable()
 
     def take_in(self, name: str) -> None:
         """A model was installed for this server: requests may name it from now on."""
-        self._roster.take_in(name)
+        self._directory.take_in(name)
 
     def watch(self, callback: Watcher) -> Callable[[], None]:
         """Tell of all that models do; the function that is returned ends that."""
@@ -134,17 +134,17 @@ class Fleet:
 
         Raises InvalidRequest, ModelNotFound, ModelNotLoaded, NotServable, or QueueClosed soon after it has failed.
         """
-        keeper = await self._roster.named(name)
-        deployment = keeper.deployment
-        if self._running and deployment.state not in SERVED and not self._roster.closing:
-            if (seconds := keeper.resting_s) and deployment.error_message:
+        lifecycle = await self._directory.named(name)
+        deployment = lifecycle.deployment
+        if self._running and deployment.state not in SERVED and not self._directory.closing:
+            if (seconds := lifecycle.resting_s) and deployment.error_message:
                 log.debug("%s may be tried again in %.0f s", deployment.name, seconds)
                 raise QueueClosed(FailureKind.UNAVAILABLE, f"{CANNOT_BE_SERVED}: {deployment.error_message}")
-            if not keeper.moving or deployment.state is ModelState.UNLOADING:
+            if not lifecycle.moving or deployment.state is ModelState.UNLOADING:
                 if not self.settings.auto_load and not deployment.awaited:
                     raise ModelNotLoaded(deployment.name)
-                keeper.on_demand |= not deployment.awaited
-                keeper.want()
+                lifecycle.on_demand |= not deployment.awaited
+                lifecycle.want()
         deployment.used()
         if self._registered is not None:
             self._registered.used(deployment.name)
@@ -154,23 +154,23 @@ class Fleet:
 
     async def load(self, name: str, *, priority: int = 0, force_reload: bool = False) -> Deployment:
         """Load a model and wait until it takes work. Raises FleetError."""
-        keeper = await self._roster.find_or_add(name)
-        if keeper.deployment.state not in SERVED:
-            keeper.on_demand = True
-        await keeper.load(priority, reload=force_reload)
-        return keeper.deployment
+        lifecycle = await self._directory.find_or_add(name)
+        if lifecycle.deployment.state not in SERVED:
+            lifecycle.on_demand = True
+        await lifecycle.load(priority, reload=force_reload)
+        return lifecycle.deployment
 
     async def unload(self, name: str, *, force: bool = False) -> Deployment:
         """End a model's workers after what runs, or at once with `force`. Raises ModelNotFound."""
-        keeper = self._roster.find(name)
-        if keeper is None:
+        lifecycle = self._directory.find(name)
+        if lifecycle is None:
             raise ModelNotFound(name)
-        await keeper.unload(force=force)
-        return keeper.deployment
+        await lifecycle.unload(force=force)
+        return lifecycle.deployment
 
     def check_deletable(self, name: str) -> None:
         """Raises ModelConfigured for the name or alias of a model that the server is told to serve."""
-        if (model := self._roster.catalogue.configured.get(name)) is not None:
+        if (model := self._directory.catalogue.configured.get(name)) is not None:
             raise ModelConfigured(model.public_name, self.settings.config)
 
     async def delete(self, name: str, *, remove_files: bool = True) -> bool:
@@ -179,12 +179,12 @@ class Fleet:
 
         Raises ModelNotFound.
         """
-        keeper = await self._roster.find_or_add(name)
-        deployment = keeper.deployment
+        lifecycle = await self._directory.find_or_add(name)
+        deployment = lifecycle.deployment
         deployment.retire()
-        await keeper.unload(force=True)
-        self._roster.drop(deployment.name)
-        await keeper.close()
+        await lifecycle.unload(force=True)
+        self._directory.drop(deployment.name)
+        await lifecycle.close()
         if self._registered is not None:
             await self._registered.forget(deployment.name)
         others = [one.settings for one in self.deployments]
@@ -203,7 +203,7 @@ class Fleet:
 
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on; the models that are configured must be the same."""
-        self._roster.adopt(settings)
+        self._directory.adopt(settings)
         self._room.adopt(settings)
 
     def set_priority(self, name: str, priority: int) -> None:
@@ -230,11 +230,11 @@ class Fleet:
             return ReloadReport(error=str(error))
         self.adopt(settings)
         for name in report.removed:
-            self._retire(self._roster.keepers.pop(name, None))
+            self._retire(self._directory.lifecycles.pop(name, None))
         for model, model_type in zip(new, types, strict=True):
-            keeper = self._replace(model, model_type)
+            lifecycle = self._replace(model, model_type)
             if self._running:
-                self._spawn(self._load_at_start(keeper))
+                self._spawn(self._load_at_start(lifecycle))
         log.info("the configuration was read again: %s", report.told())
         return report
 
@@ -244,20 +244,20 @@ class Fleet:
         """Load what is configured, in order, the pinned ones first, as far as it fits; returns at once."""
         self._running = True
         for model in self.settings.models:
-            self._roster.keepers[model.public_name].deployment.awaited = True
-        self._spawn(Upkeep(self._roster, self._room, self._registered, self._spawn).run())
+            self._directory.lifecycles[model.public_name].deployment.awaited = True
+        self._spawn(Maintenance(self._directory, self._room, self._registered, self._spawn).run())
         self._spawn(self._load_configured())
 
     async def drain(self) -> None:
         """Take no more work, give what runs its drain time, then end it."""
-        self._roster.closing = True
-        await asyncio.gather(*(keeper.deployment.drain() for keeper in self._everyone()))
+        self._directory.closing = True
+        await asyncio.gather(*(lifecycle.deployment.drain() for lifecycle in self._everyone()))
 
     def abort(self) -> None:
         """Take no more work, and end what lives. Idempotent."""
-        self._roster.closing = True
-        for keeper in self._everyone():
-            keeper.deployment.abort()
+        self._directory.closing = True
+        for lifecycle in self._everyone():
+            lifecycle.deployment.abort()
 
     async def stop(self) -> None:
         """End everything that lives and all worker processes. Idempotent."""
@@ -265,7 +265,7 @@ class Fleet:
         self._room.line.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(keeper.close() for keeper in self._everyone()))
+        await asyncio.gather(*(lifecycle.close() for lifecycle in self._everyone()))
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._running and self._registered is not None:
@@ -274,48 +274,48 @@ class Fleet:
 
     # --- how it works ---
 
-    def _everyone(self) -> list[Keeper]:
-        return [*self._roster.keepers.values(), *self._retiring]
+    def _everyone(self) -> list[Lifecycle]:
+        return [*self._directory.lifecycles.values(), *self._retiring]
 
-    def _replace(self, model: ModelSettings, model_type: ModelType) -> Keeper:
+    def _replace(self, model: ModelSettings, model_type: ModelType) -> Lifecycle:
         """Put a model in the place of the one of its name, if there is one, which is loaded once that is gone."""
-        before = self._roster.keepers.pop(model.public_name, None)
-        keeper = self._add(model, model_type, before.deployment if before else None)
-        keeper.after = self._retire(before)
-        return keeper
+        before = self._directory.lifecycles.pop(model.public_name, None)
+        lifecycle = self._add(model, model_type, before.deployment if before else None)
+        lifecycle.after = self._retire(before)
+        return lifecycle
 
-    def _retire(self, keeper: Keeper | None) -> asyncio.Task[None] | None:
+    def _retire(self, lifecycle: Lifecycle | None) -> asyncio.Task[None] | None:
         """Take a model out: what it was asked for is still answered, then it is unloaded."""
-        if keeper is None:
+        if lifecycle is None:
             return None
-        self._retiring.add(keeper)
+        self._retiring.add(lifecycle)
 
         async def retire() -> None:
-            await keeper.deployment.queue.idle.wait()
-            await keeper.deployment.asking.idle.wait()
-            keeper.deployment.retire()
-            await keeper.unload()
-            await keeper.close()
-            self._retiring.discard(keeper)
+            await lifecycle.deployment.queue.idle.wait()
+            await lifecycle.deployment.queries.idle.wait()
+            lifecycle.deployment.retire()
+            await lifecycle.unload()
+            await lifecycle.close()
+            self._retiring.discard(lifecycle)
 
         return self._spawn(retire())
 
-    def _add(self, model: ModelSettings, model_type: ModelType, before: Deployment | None = None) -> Keeper:
+    def _add(self, model: ModelSettings, model_type: ModelType, before: Deployment | None = None) -> Lifecycle:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
         deployment = Deployment(model, model_type, self.settings, observer, self._moved, self.tuning, before)
-        keeper = self._roster.keepers[name] = Keeper(deployment, self._room)
-        return keeper
+        lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._room)
+        return lifecycle
 
     def _moved(self, deployment: Deployment, before: ModelState) -> None:
         """A deployment says that it has moved, or how far it is."""
         name, state = deployment.name, deployment.state
-        keeper = self._roster.keepers.get(name)
+        lifecycle = self._directory.lifecycles.get(name)
         if state is not before:
             log.info("%s: %s", name, state.value)
             self._room.seen(name)
-            if keeper is not None and keeper.deployment is deployment and state is ModelState.FAILED:
-                keeper.given_up()
+            if lifecycle is not None and lifecycle.deployment is deployment and state is ModelState.FAILED:
+                lifecycle.given_up()
                 self._room.release(deployment)
         loading = deployment.loading_now if state is before else None
         event = ModelEvent(name, before, state, deployment.error_message, loading)
@@ -335,19 +335,19 @@ class Fleet:
         configured = sorted(self.settings.models, key=lambda model: not model.pinned)
         for model in configured:
             name = model.public_name
-            keeper = self._roster.keepers[name]
-            need = await self._room.need_bytes(keeper.deployment)
+            lifecycle = self._directory.lifecycles[name]
+            need = await self._room.need_bytes(lifecycle.deployment)
             if len(configured) > 1 and not self._room.line.fits_now(name, need):
                 log.warning("%s is not loaded yet: there is no room beside the others", name)
-                keeper.deployment.awaited = keeper.moving
+                lifecycle.deployment.awaited = lifecycle.moving
             else:
-                await self._load_at_start(keeper)
+                await self._load_at_start(lifecycle)
             self._starting.discard(name)
 
-    async def _load_at_start(self, keeper: Keeper) -> None:
-        name = keeper.deployment.name
+    async def _load_at_start(self, lifecycle: Lifecycle) -> None:
+        name = lifecycle.deployment.name
         try:
-            await keeper.load()
+            await lifecycle.load()
         except FleetError as error:
             if self.settings.sole is not None:
                 self.start_error_message = str(error)

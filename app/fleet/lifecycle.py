@@ -35,7 +35,7 @@ def retry_after_s(failures: int) -> float:
     return float(min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** (min(failures, 16) - 1)))
 
 
-class Keeper:
+class Lifecycle:
     """Loads and unloads one deployment."""
 
     def __init__(self, deployment: Deployment, gate: Gate) -> None:

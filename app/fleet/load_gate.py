@@ -11,26 +11,26 @@ from anyio import to_thread
 from mlx_server.app.config.settings import Settings
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.ledger import Holder, Ledger
-from mlx_server.app.fleet.lifecycle import SERVED, Keeper
-from mlx_server.app.fleet.load_queue import Line
+from mlx_server.app.fleet.lifecycle import SERVED, Lifecycle
+from mlx_server.app.fleet.load_queue import LoadQueue
 from mlx_server.app.fleet.memory import need_here
-from mlx_server.app.fleet.memory_estimate import Need
+from mlx_server.app.fleet.memory_estimate import MemoryEstimate
 from mlx_server.app.machine.device import find_device
 
 log = logging.getLogger(__name__)
 
 
-class Room:
-    """Makes room for loads; a keeper's gate."""
+class LoadGate:
+    """Makes room for loads; a lifecycle's gate."""
 
-    def __init__(self, settings: Settings, keepers: Mapping[str, Keeper]) -> None:
+    def __init__(self, settings: Settings, lifecycles: Mapping[str, Lifecycle]) -> None:
         self.settings = settings
         self.device = find_device()
         self.ledger = Ledger(settings.memory_limit_bytes or self.device.limit_bytes, settings.max_models)
-        self.line = Line(self.ledger, self._holders, self._evict)
+        self.line = LoadQueue(self.ledger, self._holders, self._evict)
         self.active_at: dict[str, float] = {}
         """When each model was last seen with work, by the event loop's clock."""
-        self._keepers = keepers
+        self._lifecycles = lifecycles
 
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on."""
@@ -38,7 +38,7 @@ class Room:
         self.ledger.limit_bytes = settings.memory_limit_bytes or self.device.limit_bytes
         self.ledger.max_models = settings.max_models
 
-    async def need(self, deployment: Deployment) -> Need:
+    async def need(self, deployment: Deployment) -> MemoryEstimate:
         """What a model will need, with its weights held as a limit that was set leaves room for."""
         limit = self.settings.memory_limit_bytes
         if limit is None and self.settings.sole is not deployment.settings:
@@ -79,7 +79,7 @@ class Room:
             await self._evict(name, only_idle=True)
 
     def _deployments(self) -> Iterator[Deployment]:
-        return (keeper.deployment for keeper in self._keepers.values())
+        return (lifecycle.deployment for lifecycle in self._lifecycles.values())
 
     def _holders(self) -> Iterable[Holder]:
         for one in self._deployments():
@@ -87,6 +87,6 @@ class Room:
                 yield Holder(one.name, self.active_at.get(one.name, 0.0), not one.busy, one.settings.pinned)
 
     async def _evict(self, name: str, only_idle: bool) -> None:
-        keeper = self._keepers.get(name)
-        if keeper is not None:
-            await keeper.unload(only_idle=only_idle)
+        lifecycle = self._lifecycles.get(name)
+        if lifecycle is not None:
+            await lifecycle.unload(only_idle=only_idle)

@@ -22,7 +22,7 @@ PATIENCE_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class Line:
+class LoadQueue:
     """Admits loads in their order, and has others unloaded for them."""
 
     def __init__(

@@ -7,15 +7,17 @@ from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.catalog.served_type import folder_of, read
 from mlx_server.app.config.settings import ModelSettings, ModelType
-from mlx_server.app.fleet.memory_estimate import KEPT_BYTES, Need, Serving, need_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import KEPT_BYTES, MemoryEstimate, Serving, estimate_of, scripted_need
 from mlx_server.app.machine.device import Device
 from mlx_server.workers.folders.model_files import NotAModel
 
-UNKNOWN = Need(0, 0, 0, prefixes=KEPT_BYTES)
+UNKNOWN = MemoryEstimate(0, 0, 0, prefixes=KEPT_BYTES)
 """Of what is not on this machine yet, or can't be read: the load itself says better what is wrong."""
 
 
-def need_here(settings: ModelSettings, model_type: ModelType, device: Device, limit_bytes: int | None = None) -> Need:
+def need_here(
+    settings: ModelSettings, model_type: ModelType, device: Device, limit_bytes: int | None = None
+) -> MemoryEstimate:
     """What all workers of a model will need together. Blocks."""
     if model_type == "scripted":
         return scripted_need(settings.replicas)
@@ -25,7 +27,7 @@ def need_here(settings: ModelSettings, model_type: ModelType, device: Device, li
         return UNKNOWN
     if found is None:
         return UNKNOWN
-    return need_of(found, serving_of(settings, model_type), device, limit_bytes)
+    return estimate_of(found, serving_of(settings, model_type), device, limit_bytes)
 
 
 def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:

@@ -1,6 +1,7 @@
 """How much memory a model will need, before it is loaded. Pure: what its files say and how it is served in, bytes out.
 
-The constants were chosen against the resident memory of real workers (tests/app/fleet/test_memory_estimate_of_workers.py).
+The constants were chosen against the resident memory of real workers
+(tests/app/fleet/test_memory_estimate_of_workers.py).
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Bytes of all a model's workers together. `cpu_dtype` is how they have to be told to hold its weights for that,
     and `prefixes` what each may take for kept prompts, None where the operator said it."""
 
@@ -78,7 +79,7 @@ class Need:
         return self.weights + self.cache + self.overhead
 
 
-def need_of(model: ModelOnDisk, serving: Serving, device: Device, limit_bytes: int | None = None) -> Need:
+def estimate_of(model: ModelOnDisk, serving: Serving, device: Device, limit_bytes: int | None = None) -> MemoryEstimate:
     """What a model needs. Where a CPU's float32 would break the limit, weights are taken to stay as they are stored."""
     found = estimate(model, serving, device, serving.cpu_dtype)
     if device.kind == "cpu" and serving.cpu_dtype == "auto" and limit_bytes is not None and found.total > limit_bytes:
@@ -89,7 +90,9 @@ def need_of(model: ModelOnDisk, serving: Serving, device: Device, limit_bytes: i
     return replace(found, cache=found.cache + serving.replicas * prefixes, prefixes=prefixes)
 
 
-def kept_of_prompts(model: ModelOnDisk, serving: Serving, device: Device, need: Need, limit_bytes: int | None) -> int:
+def kept_of_prompts(
+    model: ModelOnDisk, serving: Serving, device: Device, need: MemoryEstimate, limit_bytes: int | None
+) -> int:
     """What each worker may take for kept prompts: a conversation of the whole context if that is more than usual, but
     no more than a share of what the limit leaves."""
     wide = device.kind == "cpu" and need.cpu_dtype != "native"
@@ -100,12 +103,12 @@ def kept_of_prompts(model: ModelOnDisk, serving: Serving, device: Device, need: 
     return min(wanted, int(KEPT_SHARE * max(0, limit_bytes - need.total)) // serving.replicas)
 
 
-def scripted_need(replicas: int) -> Need:
+def scripted_need(replicas: int) -> MemoryEstimate:
     """What scripted models need."""
-    return Need(0, 0, replicas * SCRIPTED_BYTES)
+    return MemoryEstimate(0, 0, replicas * SCRIPTED_BYTES)
 
 
-def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: CpuDtype) -> Need:
+def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: CpuDtype) -> MemoryEstimate:
     """What a model needs with its weights held so."""
     wide = device.kind == "cpu" and cpu_dtype != "native"
     models = (model, *serving.drafts)
@@ -113,7 +116,7 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
     writes = serving.type in ("lm", "vlm")
     cache = sum(cache_bytes(one, serving.rows, wide=wide) for one in models) if writes else 0
     process = SIGHTED_PROCESS_BYTES if serving.type == "vlm" else PROCESS_BYTES
-    return Need(
+    return MemoryEstimate(
         serving.replicas * weights,
         serving.replicas * (int(CACHE_COPIES * cache) + serving.kept_bytes),
         serving.replicas * (process + WORKING_BYTES + int(WORKING_SHARE * weights)),

@@ -29,7 +29,7 @@ from mlx_server.workers.folders.model_path import HUB_ID
 log = logging.getLogger(__name__)
 
 
-class Registered:
+class RegistrySync:
     """What the fleet knows of the registry. `defaults`: how its models are served."""
 
     def __init__(self, registry: Registry, defaults: ModelSettings) -> None:

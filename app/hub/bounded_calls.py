@@ -12,7 +12,7 @@ from mlx_server.workers.hub.errors import HubError, HubOffline
 T = TypeVar("T")
 
 
-class Calls:
+class BoundedCalls:
     """At most `at_once` threads; a call waits for one and is answered in `timeout_s` seconds altogether."""
 
     def __init__(self, *, at_once: int = 4, timeout_s: float = 20.0) -> None:

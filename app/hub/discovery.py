@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from mlx_server.app.hub.bounded_calls import Calls
+from mlx_server.app.hub.bounded_calls import BoundedCalls
 from mlx_server.app.hub.categories import CATEGORIES, Category
 from mlx_server.app.hub.facts import model_of
 from mlx_server.app.hub.listing import listing
 from mlx_server.app.hub.model import HubModel
-from mlx_server.app.hub.ttl_cache import Kept
+from mlx_server.app.hub.ttl_cache import TTLCache
 from mlx_server.workers.folders.model_path import HUB_ID
 from mlx_server.workers.hub.access import HubAccess, check_hub_id
 from mlx_server.workers.hub.errors import hub_errors
@@ -43,14 +43,14 @@ class Hub:
         self,
         access: HubAccess | None = None,
         *,
-        calls: Calls | None = None,
+        calls: BoundedCalls | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._access = access or HubAccess.from_environment()
-        self._calls = calls or Calls()
-        self._listings: Kept[list[HubModel]] = Kept(seconds=SEARCH_KEPT_S, clock=clock)
-        self._details: Kept[HubModel] = Kept(seconds=SEARCH_KEPT_S, clock=clock)
-        self._categories: Kept[dict[str, list[str]]] = Kept(seconds=CATEGORIES_KEPT_S, clock=clock)
+        self._calls = calls or BoundedCalls()
+        self._listings: TTLCache[list[HubModel]] = TTLCache(seconds=SEARCH_KEPT_S, clock=clock)
+        self._details: TTLCache[HubModel] = TTLCache(seconds=SEARCH_KEPT_S, clock=clock)
+        self._categories: TTLCache[dict[str, list[str]]] = TTLCache(seconds=CATEGORIES_KEPT_S, clock=clock)
 
     async def search(
         self, query: str | None = None, limit: int = 20, sort: Sort = "downloads", tags: Sequence[str] = ()

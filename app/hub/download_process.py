@@ -1,4 +1,4 @@
-"""`python -m mlx_server.app.hub.download_process AUTHOR/NAME [--force]`: downloads a model, in a process that may be killed.
+"""A process of its own, `download_process AUTHOR/NAME [--force]`: downloads a model, in a process that may be killed.
 
 It says how far it is in lines of JSON on its standard output, and ends when its standard input does: whoever started
 it is gone then. The hub is reached as the environment says.

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class TTLCache(Generic[T]):
     """At most `most` answers, each for `seconds`. Who asks for what is being found out already waits for that."""
 
     def __init__(self, *, seconds: float, most: int = 256, clock: Callable[[], float] = time.monotonic) -> None:

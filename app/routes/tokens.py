@@ -49,4 +49,4 @@ async def ask_tokens(request: Request, deployment: Deployment, question: TokensO
 
 async def ask(request: Request, deployment: Deployment, question: Question) -> Answer:
     """The worker's answer. Raises QueueFull, QueueClosed, Unanswered, or ClientDisconnect once nobody waits for it."""
-    return await unless_left(request, deployment.current.asking.ask(question))
+    return await unless_left(request, deployment.current.queries.ask(question))

@@ -18,7 +18,7 @@ from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.catalogue import Known
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.memory import serving_of
-from mlx_server.app.fleet.memory_estimate import need_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_need
 from mlx_server.app.machine.device import Device
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow, on_disk
@@ -48,7 +48,7 @@ def gigabytes(count: int | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Managed:
+class ModelView:
     """A model that may be named; `row` is what the registry keeps of it, `deployment` what the fleet has."""
 
     name: str
@@ -110,7 +110,7 @@ class Managed:
         if self.found is None or self.found.kind not in TYPES:
             return None
         model_type = self.settings.type or TYPES[self.found.kind]
-        return need_of(self.found, serving_of(self.settings, model_type), device, limit_bytes).total
+        return estimate_of(self.found, serving_of(self.settings, model_type), device, limit_bytes).total
 
 
 def state_of(deployment: Deployment) -> ModelState:
@@ -119,7 +119,7 @@ def state_of(deployment: Deployment) -> ModelState:
     return ModelState.LOADING if waits else deployment.state
 
 
-async def all_managed(request: Request) -> list[Managed]:
+async def all_managed(request: Request) -> list[ModelView]:
     """All models that may be named. Raises sqlite3.Error."""
     fleet: Fleet = request.app.state.fleet
     registry: Registry = request.app.state.registry
@@ -127,7 +127,7 @@ async def all_managed(request: Request) -> list[Managed]:
     return [await managed(known, fleet.find(known.name), rows.get(known.name)) for known in await fleet.known()]
 
 
-async def one_managed(request: Request, name: str) -> Managed:
+async def one_managed(request: Request, name: str) -> ModelView:
     """The model of this name or alias. Raises ModelNotFound or sqlite3.Error."""
     fleet: Fleet = request.app.state.fleet
     registry: Registry = request.app.state.registry
@@ -142,9 +142,9 @@ async def one_managed(request: Request, name: str) -> Managed:
     raise ModelNotFound(name)
 
 
-async def managed(known: Known, deployment: Deployment | None, row: ModelRow | None) -> Managed:
+async def managed(known: Known, deployment: Deployment | None, row: ModelRow | None) -> ModelView:
     """What the two say together, and the files of a model that nobody has looked at yet and that is not loaded."""
     found = known.on_disk or (on_disk(row) if row is not None else None)
     if found is None and deployment is not None and deployment.facts is None:
         found = await to_thread.run_sync(files_of, deployment.settings)
-    return Managed(known.name, known.settings, deployment, row, found)
+    return ModelView(known.name, known.settings, deployment, row, found)

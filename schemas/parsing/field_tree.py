@@ -15,17 +15,17 @@ LISTS = (inspect.ListType, inspect.VarTupleType, inspect.SetType, inspect.Frozen
 
 
 @dataclass(eq=False, slots=True)
-class Shape:
+class FieldTree:
     """One place in a body. `inner` are those of its known fields that hold more than a plain value."""
 
     known: set[str] | None = None
     """The fields of an object; None where its keys are a client's own, or no object may stand."""
-    inner: dict[str, Shape] = field(default_factory=dict)
+    inner: dict[str, FieldTree] = field(default_factory=dict)
     tag_field: str | None = None
-    tagged: dict[Any, Shape] = field(default_factory=dict)
+    tagged: dict[Any, FieldTree] = field(default_factory=dict)
     """Where the value of `tag_field` decides which fields an object has."""
-    items: Shape | None = None
-    values: Shape | None = None
+    items: FieldTree | None = None
+    values: FieldTree | None = None
     """What the values of a client's own keys look like."""
     free: bool = False
     """JSON of any form."""
@@ -44,7 +44,7 @@ def fields_of(*types: Any) -> frozenset[str]:
 
 
 @functools.cache
-def shape_of(type_: Any) -> Shape:
+def field_tree_of(type_: Any) -> FieldTree:
     """The shape of a msgspec type."""
     return Builder().build(inspect.type_info(type_))
 
@@ -53,16 +53,16 @@ class Builder:
     """Follows types into each other, also those that hold themselves."""
 
     def __init__(self) -> None:
-        self._structs: dict[type, Shape] = {}
+        self._structs: dict[type, FieldTree] = {}
 
-    def build(self, given: inspect.Type) -> Shape:
+    def build(self, given: inspect.Type) -> FieldTree:
         """The shape of one type."""
-        shape = Shape()
+        shape = FieldTree()
         for part in given.types if isinstance(given, inspect.UnionType) else (given,):
             self._add(shape, part)
         return shape
 
-    def _add(self, shape: Shape, part: inspect.Type) -> None:
+    def _add(self, shape: FieldTree, part: inspect.Type) -> None:
         """Let `part` stand in this place too."""
         match part:
             case inspect.AnyType() | inspect.RawType():
@@ -83,11 +83,11 @@ class Builder:
                 items = self.build(part.item_type)
                 shape.items = None if items.plain else items
 
-    def _struct(self, struct: inspect.StructType) -> Shape:
+    def _struct(self, struct: inspect.StructType) -> FieldTree:
         """The fields of an object; those that its class passes over are known, and nobody looks at them."""
         if struct.cls in self._structs:
             return self._structs[struct.cls]
-        shape = self._structs[struct.cls] = Shape(known={struct.tag_field} if struct.tag_field else set())
+        shape = self._structs[struct.cls] = FieldTree(known={struct.tag_field} if struct.tag_field else set())
         assert shape.known is not None
         shape.known |= getattr(struct.cls, PASSED_OVER, frozenset())
         for member in struct.fields:

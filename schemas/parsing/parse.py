@@ -10,8 +10,8 @@ import msgspec
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.parsing.allowed_values import allowed_values
 from mlx_server.schemas.parsing.crowding import refuse_crowded
-from mlx_server.schemas.parsing.field_tree import shape_of
-from mlx_server.schemas.parsing.unknown_fields import Walk
+from mlx_server.schemas.parsing.field_tree import field_tree_of
+from mlx_server.schemas.parsing.unknown_fields import UnknownFields
 
 T = TypeVar("T")
 RawFields = dict[str, msgspec.Raw]
@@ -44,8 +44,8 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T], harmless: dict[str, tup
 
 def look_beside(fields: RawFields, type_: Any, harmless: dict[str, tuple[Any, ...]]) -> list[str]:
     """The paths of the fields that `type_` does not know. Raises InvalidRequest for what can't be passed on."""
-    shape = shape_of(type_)
-    walk = Walk()
+    shape = field_tree_of(type_)
+    walk = UnknownFields()
     for name, raw in fields.items():
         if inner := shape.inner.get(name):
             walk.visit(msgspec.json.decode(raw), inner, ((), name))

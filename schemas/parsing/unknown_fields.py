@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlx_server.schemas.parsing.bounds import check_json
-from mlx_server.schemas.parsing.field_tree import Shape
+from mlx_server.schemas.parsing.field_tree import FieldTree
 
 MAX_UNKNOWN = 100
 """How many unknown fields are named; the walk goes on, but nobody reads more."""
@@ -25,13 +25,13 @@ def text_of(path: Path) -> str:
     return "".join(reversed(steps)).removeprefix(".")
 
 
-class Walk:
+class UnknownFields:
     """Goes through one body once. A null says nothing, whatever it is called."""
 
     def __init__(self) -> None:
         self.unknown: list[str] = []
 
-    def visit(self, value: Any, shape: Shape, path: Path) -> None:
+    def visit(self, value: Any, shape: FieldTree, path: Path) -> None:
         """Look at a decoded value. Raises InvalidRequest for what can't be passed on."""
         if shape.free:
             check_json(value, text_of(path))
@@ -41,7 +41,7 @@ class Walk:
             for index, item in enumerate(value):
                 self.visit(item, shape.items, (path, index))
 
-    def _visit_object(self, value: dict[str, Any], shape: Shape, path: Path) -> None:
+    def _visit_object(self, value: dict[str, Any], shape: FieldTree, path: Path) -> None:
         if shape.tagged:
             shape = shape.tagged.get(value.get(shape.tag_field or ""), shape)
         known = shape.known

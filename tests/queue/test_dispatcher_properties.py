@@ -14,7 +14,7 @@ from support.running.queues import read, request
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.queue.worker_slots import Lane
+from mlx_server.queue.worker_slots import WorkerSlots
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, Text
 
@@ -93,7 +93,7 @@ class World:
             timeout_s=20.0,
             limit_s=40.0,
         )
-        self.workers: dict[Lane, CheckingWorker] = {}
+        self.workers: dict[WorkerSlots, CheckingWorker] = {}
         for _ in range(workers):
             self.add_worker()
         self.clients: dict[int, Client] = {}
@@ -103,7 +103,7 @@ class World:
         worker = CheckingWorker()
         self.workers[self.queue.add_lane(worker)] = worker
 
-    def any_worker(self) -> tuple[Lane, CheckingWorker]:
+    def any_worker(self) -> tuple[WorkerSlots, CheckingWorker]:
         return self.random.choice(list(self.workers.items()))
 
     @property
@@ -136,7 +136,7 @@ class World:
         self.timers.advance(self.random.uniform(0, 8))
 
     def deliver(self) -> None:
-        lane, worker = self.any_worker()
+        slots, worker = self.any_worker()
         events: list[Event] = [Text(self.random.randint(1, 10**6), 0, "of nobody", 1)]
         for number, job in list(worker.jobs.items()):
             if self.random.random() < 0.02:
@@ -152,46 +152,46 @@ class World:
                     job.finished.add(index)
             if len(job.finished) == job.rows:
                 del worker.jobs[number]
-        self.queue.deliver(lane, events)
+        self.queue.deliver(slots, events)
         worker.failing.clear()
 
     def stale(self) -> None:
         """Events that crossed with a cancel on the way: of a ticket that has ended, or is elsewhere by now."""
-        lane, _ = self.any_worker()
-        strange = [number for number, client in self.clients.items() if client.ticket.lane is not lane]
+        slots, _ = self.any_worker()
+        strange = [number for number, client in self.clients.items() if client.ticket.slots is not slots]
         if strange:
             number = self.random.choice(strange)
             events: list[Event] = [Text(number, 0, "late", 1), Finished(number, 0, "stop", 1, 0, 1)]
-            self.queue.deliver(lane, [*events, Failed(number, FailureKind.ENGINE, "late")])
+            self.queue.deliver(slots, [*events, Failed(number, FailureKind.ENGINE, "late")])
 
     def lose(self) -> None:
-        lane, worker = self.any_worker()
+        slots, worker = self.any_worker()
         worker.jobs.clear()
-        with self.vacated(lane):
-            self.queue.worker_lost(lane, "it died")
+        with self.vacated(slots):
+            self.queue.worker_lost(slots, "it died")
 
     def replace(self) -> None:
         """A worker is taken away while it lives, and another one takes its place."""
-        lane, worker = self.any_worker()
-        del self.workers[lane]
-        with self.vacated(lane):
-            self.queue.remove_lane(lane, "it was taken away")
+        slots, worker = self.any_worker()
+        del self.workers[slots]
+        with self.vacated(slots):
+            self.queue.remove_lane(slots, "it was taken away")
         assert not worker.jobs, "it was not told to stop what it did"
         self.add_worker()
 
     @contextmanager
-    def vacated(self, lane: Lane) -> Iterator[None]:
-        """What ran on the lane and was not seen starts over."""
-        there = [client for client in self.clients.values() if client.ticket.lane is lane]
+    def vacated(self, slots: WorkerSlots) -> Iterator[None]:
+        """What ran on the worker and was not seen starts over."""
+        there = [client for client in self.clients.values() if client.ticket.slots is slots]
         yield
-        assert (lane.credits, lane.rows_used, lane.tickets) == (0, 0, 0)
+        assert (slots.credits, slots.rows_used, slots.tickets) == (0, 0, 0)
         for client in there:
             client.unread = client.unread and client.ticket.ended
 
     def ready(self) -> None:
-        lane, _ = self.any_worker()
-        if not lane.credits:
-            self.queue.worker_ready(lane, self.random.randint(1, self.queue.concurrency))
+        slots, _ = self.any_worker()
+        if not slots.credits:
+            self.queue.worker_ready(slots, self.random.randint(1, self.queue.concurrency))
 
     def read(self) -> None:
         for client in self.clients.values():
@@ -209,29 +209,29 @@ class World:
         now = self.timers.time()
         assert all(now < ticket.deadline <= ticket.submitted_at + 40.0 for ticket in live)
         assert queue.rows_used == sum(ticket.rows_held for ticket in live)
-        for lane, worker in self.workers.items():
-            self.check_lane(lane, worker, live)
+        for slots, worker in self.workers.items():
+            self.check_lane(slots, worker, live)
         self.check_order(live)
         assert all(client.ticket.mailbox.closed == client.ticket.ended for client in self.clients.values())
 
-    def check_lane(self, lane: Lane, worker: CheckingWorker, live: list[Ticket]) -> None:
-        here = [ticket for ticket in live if ticket.lane is lane]
+    def check_lane(self, slots: WorkerSlots, worker: CheckingWorker, live: list[Ticket]) -> None:
+        here = [ticket for ticket in live if ticket.slots is slots]
         assert worker.jobs.keys() == {ticket.id for ticket in here}, "a ticket is not where it is thought to be"
-        assert lane.tickets == len(here)
-        assert lane.rows_used == sum(ticket.rows_held for ticket in here) == worker.rows_used
-        assert 0 <= lane.rows_used <= lane.credits
+        assert slots.tickets == len(here)
+        assert slots.rows_used == sum(ticket.rows_held for ticket in here) == worker.rows_used
+        assert 0 <= slots.rows_used <= slots.credits
         classes = {ticket.batch_class for ticket in here if ticket.rows_held}
         assert len(classes) <= 1, "two classes run together"
         alone = any(own.alone for own in classes)
-        assert not alone or lane.rows_used == 1
+        assert not alone or slots.rows_used == 1
         wanting = [
             ticket
             for ticket in live
-            if ticket.rows_missing and (ticket.lane is lane or ticket.state is TicketState.WAITING)
+            if ticket.rows_missing and (ticket.slots is slots or ticket.state is TicketState.WAITING)
         ]
-        if wanting and lane.credits and not alone and classes <= {wanting[0].batch_class}:
-            room = lane.credits if lane.rows_used or not wanting[0].batch_class.alone else 1
-            assert lane.rows_used == room, "rows lie idle while requests want them"
+        if wanting and slots.credits and not alone and classes <= {wanting[0].batch_class}:
+            room = slots.credits if slots.rows_used or not wanting[0].batch_class.alone else 1
+            assert slots.rows_used == room, "rows lie idle while requests want them"
 
     def check_order(self, live: list[Ticket]) -> None:
         """Nobody jumps the line, but over those of other classes, who let as many rows pass as there are."""
@@ -303,8 +303,8 @@ def test_dispatcher_keeps_its_promises_whatever_happens(seed: int, classes: bool
 def test_everybody_comes_to_an_end_while_others_keep_coming(seed: int, workers: int) -> None:
     """No starvation: with only the passing of turns, and a full house, each one is through after bounded steps."""
     world = World(seed, classes=True, workers=workers)
-    for lane in world.workers:
-        world.queue.worker_ready(lane, world.queue.concurrency)
+    for slots in world.workers:
+        world.queue.worker_ready(slots, world.queue.concurrency)
     begun: dict[int, int] = {}
     for step in range(OPERATIONS):
         if world.queue.live < world.queue.capacity:

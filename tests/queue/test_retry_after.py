@@ -31,8 +31,8 @@ def obedient_share(
     timers = FakeTimers()
     worker = TimedWorker(timers, service_s)
     worker.queue = queue = Dispatcher(timers, queue_size=queue_size, concurrency=concurrency, timeout_s=1e9)
-    worker.lane = queue.add_lane(worker)
-    queue.worker_ready(worker.lane, concurrency)
+    worker.slots = queue.add_lane(worker)
+    queue.worker_ready(worker.slots, concurrency)
     for _ in range(WARM_UP if measured else 0):
         queue.submit(request(), whole=False)
         while queue.live == concurrency:

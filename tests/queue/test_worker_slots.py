@@ -71,7 +71,7 @@ def test_requests_wait_while_there_is_no_worker_at_all() -> None:
         harness.submit()
     assert _states(*tickets) == ["waiting"] * 3
     worker = RecordingWorker()
-    harness.lanes.append(harness.queue.add_lane(worker))
+    harness.all_slots.append(harness.queue.add_lane(worker))
     assert worker.take() == []
     harness.ready(2)
     assert [call[0] for call in worker.take()] == ["submit"] * 3
@@ -99,14 +99,14 @@ def test_a_request_that_is_prepared_moves_to_the_first_free_row() -> None:
     assert harness.where(fourth) == [0]
     harness.finish(third)
     harness.finish(fourth)
-    assert (harness.queue.live, [lane.tickets for lane in harness.lanes]) == (0, [0, 0])
+    assert (harness.queue.live, [slots.tickets for slots in harness.all_slots]) == (0, [0, 0])
 
 
 def test_a_request_with_several_sequences_stays_on_one_worker() -> None:
     harness = Harness(concurrency=2, workers=2)
     large = harness.submit(rows=4)
     assert harness.where(large) == [0]
-    assert (large.rows_held, harness.lanes[1].rows_used) == (2, 0)
+    assert (large.rows_held, harness.all_slots[1].rows_used) == (2, 0)
     others = [harness.submit() for _ in range(3)]
     assert harness.where(*others[:2]) == [1, 1], "nobody waits for a row that the large one may not have"
     harness.finish(others[0])
@@ -238,11 +238,11 @@ def test_a_worker_that_is_taken_away_is_told_to_stop_and_its_requests_go_elsewhe
     seen.sent = True
     for worker in harness.workers:
         worker.take()
-    harness.queue.remove_lane(harness.lanes[0], "it was taken away")
+    harness.queue.remove_lane(harness.all_slots[0], "it was taken away")
     assert sorted(harness.workers[0].take()) == [("cancel", running.id), ("cancel", prepared.id)]
     assert harness.workers[1].take() == [("submit", running.id, 1), ("submit", prepared.id, 0)]
     assert harness.queue.capacity == 2
-    harness.queue.remove_lane(harness.lanes[1], "and this one")
+    harness.queue.remove_lane(harness.all_slots[1], "and this one")
     assert _states(running, seen, prepared) == ["waiting", "failed", "waiting"]
     assert read(seen.mailbox) == [Failed(seen.id, FailureKind.WORKER_LOST, "and this one")]
     assert harness.queue.credits == harness.queue.rows_used == 0

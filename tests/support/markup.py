@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mlx_server.schemas.internal.generation import Tool, ToolUse
-from mlx_server.workers.engine.output.output_format import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.thinking import ThinkMarks
 from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Said, Thought
 
@@ -83,7 +83,7 @@ def cuts(text: str, seed: int) -> list[str]:
 
 
 def read(
-    dialect: Dialect,
+    output_format: OutputFormat,
     text: str,
     *,
     tools: tuple[Tool, ...] = TOOLS,
@@ -96,7 +96,7 @@ def read(
 
     def once(pieces: list[str]) -> Read:
         speech = Speech(tools, use or ToolUse(), hermes=False)
-        return through(dialect.markup(speech, starts_thinking=starts_thinking), pieces, cut=cut)
+        return through(output_format.markup(speech, starts_thinking=starts_thinking), pieces, cut=cut)
 
     whole = once([text])
     for seed in range(seeds):

@@ -20,7 +20,7 @@ Given = TypeVar("Given", bound=Work | Prompt)
 Result = TypeVar("Result")
 
 
-class Preparing:
+class Preprocessing:
     """One thread has the tokenizer, and others decode, which may take long: nobody else's prompt waits for a picture.
 
     The methods are for the event loop's thread. Who is cancelled while he waits for one is not begun with; what has

@@ -39,8 +39,8 @@ from mlx_server.schemas.internal.messages import (
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.engine_thread import EngineThread
 from mlx_server.workers.child.lease import LeaseError, make_lease
-from mlx_server.workers.child.preprocessing import Preparing
-from mlx_server.workers.child.queries import Questions
+from mlx_server.workers.child.preprocessing import Preprocessing
+from mlx_server.workers.child.queries import Queries
 from mlx_server.workers.child.reports import Reports
 from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.errors import ModelLoadError
@@ -94,8 +94,8 @@ class WorkerProcess:
         self._channel: Channel[ToWorker]
         self._handler: Handler
         self._engine: EngineThread | None = None
-        self._preparing = Preparing()
-        self._questions = Questions(self._preparing, self.send)
+        self._preparing = Preprocessing()
+        self._questions = Queries(self._preparing, self.send)
         self._reports = Reports(lambda news: self.send(Step([*news])))
         self._jobs: dict[int, Job] = {}
         self._answers: dict[Key, AnswerStream] = {}

@@ -24,7 +24,7 @@ from mlx_server.schemas.internal.messages import (
     Tokens,
     TokensOf,
 )
-from mlx_server.workers.child.preprocessing import Preparing
+from mlx_server.workers.child.preprocessing import Preprocessing
 from mlx_server.workers.handlers.base import Handler
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 Answer = Tokens | Decoded | Known | NoAnswer
 
 
-class Questions:
+class Queries:
     """Those that are not answered yet. The methods are for the event loop's thread."""
 
-    def __init__(self, preparing: Preparing, send: Callable[[Answered], None]) -> None:
+    def __init__(self, preparing: Preprocessing, send: Callable[[Answered], None]) -> None:
         self._preparing = preparing
         self._send = send
         self._waiting: dict[int, asyncio.Task[Answer]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Abandoned = Callable[[], bool]
+IsCancelled = Callable[[], bool]
 """Whether nobody waits for the work any more. Asked on the thread that works."""
 
 

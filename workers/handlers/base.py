@@ -21,7 +21,7 @@ from mlx_server.schemas.internal.messages import (
     Result,
     Started,
 )
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
 DECODERS = 2
@@ -63,7 +63,7 @@ class Handler(Protocol):
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Make the model ready to answer. Raises ModelLoadError."""
 
-    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """A request's files as `prepare` and `tokens` take them, in order. Called on threads of its own, DECODERS at a
         time, for requests that have files. Raises InvalidRequest, also where it gave up as the request is abandoned."""
 

@@ -10,10 +10,10 @@ import mlx.core as mx
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media, Prompt, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
-from mlx_server.workers.engine.embed.inputs.job import Computation
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.handlers.stepping import SteppingHandler
 
@@ -23,7 +23,7 @@ class ComputingHandler(SteppingHandler):
 
     _texts: InputTexts
 
-    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """As they are: they will be refused."""
         return media
 
@@ -45,7 +45,7 @@ class ComputingHandler(SteppingHandler):
 
     def answer_stream(self, sequence: Sequence) -> ComputedAnswer:
         """A stream for one request."""
-        assert isinstance(sequence, Computation)
+        assert isinstance(sequence, EmbeddingJob)
         return ComputedAnswer(sequence)
 
     def close(self) -> None:

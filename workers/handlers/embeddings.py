@@ -11,7 +11,7 @@ from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingReque
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.embed.embedder import Embedder, read_head
 from mlx_server.workers.engine.embed.encoder_models import read_config
 from mlx_server.workers.engine.embed.engine import EmbeddingEngine, batch_budget
@@ -87,7 +87,7 @@ class EmbeddingsHandler(ComputingHandler):
             scoring="embedding_similarity",
         )
 
-    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """Pictures as the model's processor takes them. Raises InvalidRequest, also for what is none."""
         check_kinds(media, () if self._media is None else ("image",))
         return media if self._media is None else self._media.decode(media, abandoned)

@@ -81,7 +81,7 @@ class LanguageHandler(WritingHandler):
         )
         self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report, drafts)
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
-        dialect, template_notes = self._speak(
+        output_format, template_notes = self._speak(
             spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks
         )
         if spec.warm_prompt is not None:
@@ -96,9 +96,9 @@ class LanguageHandler(WritingHandler):
             device=platform.device_name(),
             fingerprint=model_print,
             notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *template_notes, *more_notes),
-            reasoning=dialect.thinking is not None,
+            reasoning=output_format.thinking is not None,
             chats=self._chats,
-            tools=dialect.format.name,
+            tools=output_format.format.name,
             grammars=True,
             dimensions=embedding.dimensions,
             scoring="embedding_similarity" if embedding.maker else None,

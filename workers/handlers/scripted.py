@@ -16,7 +16,7 @@ from typing import assert_never, get_args
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import shortest
@@ -64,7 +64,7 @@ class ScriptedHandler:
             scoring="embedding_similarity",
         )
 
-    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """A file may be a script that says how long this takes."""
         end = time.monotonic() + sum(map(decoding_s, media))
         while (left := end - time.monotonic()) > 0 and not abandoned() and not self._closed.wait(min(left, CHUNK_S)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlx_server.schemas.internal.generation import Media, MediaKind
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.echo import EchoingEngine
 from mlx_server.workers.engine.decode.kv_budget import share_out
@@ -63,7 +63,7 @@ class VisionHandler(WritingHandler):
         room = share_out(spec, longest, size, platform.free_bytes(), spec.feature_cache_bytes)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
-        dialect, template_notes = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, inputs)
+        output_format, template_notes = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, inputs)
         notes += template_notes
         with ExitStack() as unless_it_works:
             unless_it_works.callback(self._media.close)
@@ -117,9 +117,9 @@ class VisionHandler(WritingHandler):
                 *senseless,
                 *tried.notes,
             ),
-            reasoning=dialect.thinking is not None,
+            reasoning=output_format.thinking is not None,
             chats=self._chats,
-            tools=dialect.format.name,
+            tools=output_format.format.name,
             grammars=True,
             media=inputs.kinds,
             dimensions=embedding.dimensions,
@@ -132,7 +132,7 @@ class VisionHandler(WritingHandler):
         """What its processor takes, as was found out."""
         return self._inputs.kinds
 
-    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """Pictures and sounds in the place of files. Raises InvalidRequest."""
         self._inputs.check(media)
         return self._media.decode(media, abandoned)

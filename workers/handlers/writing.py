@@ -19,17 +19,17 @@ from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Footprint
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
-from mlx_server.workers.engine.embed.inputs.job import Computation
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
 from mlx_server.workers.engine.embed.text_embedding import TextEmbedding
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, as_ids
 from mlx_server.workers.engine.kvcache.prefix_store import EVERYBODY, PrefixStore, owner_of
 from mlx_server.workers.engine.output.answer import Answer
-from mlx_server.workers.engine.output.output_format import Dialect
-from mlx_server.workers.engine.prompt.answer_factory import AnswerMaker
+from mlx_server.workers.engine.output.output_format import OutputFormat
+from mlx_server.workers.engine.prompt.answer_factory import AnswerFactory
 from mlx_server.workers.engine.prompt.diverging import message_at
 from mlx_server.workers.engine.prompt.media_support import MediaSupport
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
@@ -56,7 +56,7 @@ class WritingHandler(SteppingHandler):
     """Chat template and tokenizer before an engine. What is loaded fills in the attributes."""
 
     def __init__(self) -> None:
-        self._answers: AnswerMaker
+        self._answers: AnswerFactory
         self._prompts: PromptMaker
         self._embedding: TextEmbedding
         self._prefixes: PrefixStore
@@ -72,28 +72,28 @@ class WritingHandler(SteppingHandler):
         media: MediaSupport | None,
         *,
         finds_marks: bool = False,
-    ) -> tuple[Dialect, list[str]]:
+    ) -> tuple[OutputFormat, list[str]]:
         """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens, and
         `finds_marks` is the prompt maker's. Returns how the model speaks, and notes.
 
         Raises ModelLoadError for templates that the operator got wrong.
         """
-        vocabulary, dialect = Vocabulary(tokenizer, vocab_size), Dialect.of(tokenizer)
-        self._answers = AnswerMaker(tokenizer, vocab_size, vocabulary, dialect)
+        vocabulary, output_format = Vocabulary(tokenizer, vocab_size), OutputFormat.of(tokenizer)
+        self._answers = AnswerFactory(tokenizer, vocab_size, vocabulary, output_format)
         self._prompts = PromptMaker(
             copy.deepcopy(tokenizer),
             vocab_size,
             length,
             read_sampling_defaults(folder, vocab_size),
             vocabulary,
-            dialect,
+            output_format,
             TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
             media,
             finds_marks=finds_marks,
         )
         check_templates(self._prompts, spec)
         asked = [*generation_notes(folder), *tokenizer_notes(folder, tokenizer.encode)]
-        return dialect, [*template_notes(self._prompts.renderer), *asked]
+        return output_format, [*template_notes(self._prompts.renderer), *asked]
 
     @property
     def _chats(self) -> bool:
@@ -132,11 +132,11 @@ class WritingHandler(SteppingHandler):
 
     def answer_stream(self, sequence: Sequence) -> Answer | ComputedAnswer:
         """A stream for one sequence."""
-        if isinstance(sequence, Computation):
+        if isinstance(sequence, EmbeddingJob):
             return ComputedAnswer(sequence)
         return self._answers.answer(sequence)
 
-    def decode(self, media: Several[Media], abandoned: Abandoned = never) -> Several[Media]:
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """As they are: they will be refused."""
         return media
 

@@ -20,7 +20,7 @@ from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
 from mlx_server.app.views.capabilities import WRITES
-from mlx_server.app.views.model_view import TYPES, Managed, all_managed, gigabytes, one_managed, state_of
+from mlx_server.app.views.model_view import TYPES, ModelView, all_managed, gigabytes, one_managed, state_of
 from mlx_server.schemas.internal.messages import ModelFacts
 from mlx_server.schemas.mlx_gui.managed_models import AllModels, ListedModel, ModelDetails
 from mlx_server.schemas.openai.chat import ChatRequest
@@ -118,7 +118,7 @@ def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tup
     return tuple(sorted(names - refused))
 
 
-def describe_known(known: Managed) -> Model:
+def describe_known(known: ModelView) -> Model:
     """The same of a model that is not loaded: what its files say."""
     model_type: ModelType = known.settings.type or served_as(known)
     found = known.found
@@ -146,7 +146,7 @@ def describe_known(known: Managed) -> Model:
     )
 
 
-def served_as(model: Managed) -> ModelType:
+def served_as(model: ModelView) -> ModelType:
     """What its files say, else text: nobody has looked at what lies in the hub's cache."""
     return TYPES.get(model.found.kind, "lm") if model.found else "lm"
 
@@ -202,14 +202,14 @@ async def limits(request: Request) -> tuple[Device, int | None]:
     return await to_thread.run_sync(find_device), fleet.ledger.limit_bytes
 
 
-def object_of(model: Managed) -> Model:
+def object_of(model: ModelView) -> Model:
     """OpenAI's model object."""
     if model.deployment is not None:
         return describe(model.deployment, model.found)
     return describe_known(model)
 
 
-def listed(model: Managed, device: Device, limit_bytes: int | None) -> ListedModel:
+def listed(model: ModelView, device: Device, limit_bytes: int | None) -> ListedModel:
     """MLX-GUI's entry."""
     return ListedModel(
         id=model.row.id if model.row else None,

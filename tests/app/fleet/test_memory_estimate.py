@@ -12,7 +12,7 @@ from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
 from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.app.fleet import memory_estimate as need
 from mlx_server.app.fleet.memory import serving_of
-from mlx_server.app.fleet.memory_estimate import Serving, need_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import Serving, estimate_of, scripted_need
 from mlx_server.app.machine.device import Device
 
 GB = 1 << 30
@@ -39,11 +39,11 @@ DRAFT = replace(QUANTISED, weight_bytes=50, parameters=100, kv_bytes_per_token=1
     ],
 )
 def test_weights_are_as_large_as_the_device_makes_them(model: ModelOnDisk, device: Device, weights: int) -> None:
-    assert need_of(model, Serving("lm", 1), device).weights == weights
+    assert estimate_of(model, Serving("lm", 1), device).weights == weights
 
 
 def test_cpu_that_keeps_weights_as_they_are_needs_what_is_stored() -> None:
-    found = need_of(QUANTISED, Serving("lm", 1, cpu_dtype="native"), CPU)
+    found = estimate_of(QUANTISED, Serving("lm", 1, cpu_dtype="native"), CPU)
     assert found.weights == 500
     assert found.cpu_dtype == "native"
 
@@ -55,7 +55,7 @@ def test_cpu_that_keeps_weights_as_they_are_needs_what_is_stored() -> None:
 def test_weights_stay_as_stored_where_float32_would_break_the_limit(
     dtype: need.CpuDtype, limit: int | None, expected: str
 ) -> None:
-    assert need_of(QUANTISED, Serving("lm", 1, cpu_dtype=dtype), CPU, limit).cpu_dtype == expected
+    assert estimate_of(QUANTISED, Serving("lm", 1, cpu_dtype=dtype), CPU, limit).cpu_dtype == expected
 
 
 @pytest.mark.parametrize(
@@ -69,24 +69,24 @@ def test_weights_stay_as_stored_where_float32_would_break_the_limit(
     ],
 )
 def test_cache_has_room_for_usual_sequences_in_all_rows(model: ModelOnDisk, device: Device, tokens_bytes: int) -> None:
-    found = need_of(model, Serving("lm", 8, kept_bytes=7), device)
+    found = estimate_of(model, Serving("lm", 8, kept_bytes=7), device)
     assert found.cache == int(need.CACHE_COPIES * 8 * tokens_bytes) + 7
 
 
 @pytest.mark.parametrize("model_type", ["embeddings", "rerank"])
 def test_models_that_write_nothing_keep_no_cache(model_type: str) -> None:
-    assert need_of(QUANTISED, Serving(model_type, 256), METAL).cache == 0
+    assert estimate_of(QUANTISED, Serving(model_type, 256), METAL).cache == 0
 
 
 def test_replicas_need_everything_once_each() -> None:
-    one, three = (need_of(QUANTISED, Serving("lm", 8, replicas), METAL) for replicas in (1, 3))
+    one, three = (estimate_of(QUANTISED, Serving("lm", 8, replicas), METAL) for replicas in (1, 3))
     assert three.total == 3 * one.total
     assert scripted_need(2).total == 2 * need.SCRIPTED_BYTES
 
 
 def test_draft_model_is_counted_with_its_cache() -> None:
-    alone = need_of(QUANTISED, Serving("lm", 2), METAL)
-    both = need_of(QUANTISED, Serving("lm", 2, drafts=[DRAFT]), METAL)
+    alone = estimate_of(QUANTISED, Serving("lm", 2), METAL)
+    both = estimate_of(QUANTISED, Serving("lm", 2, drafts=[DRAFT]), METAL)
     assert both.weights == 550
     assert both.cache > alone.cache
 
@@ -132,8 +132,8 @@ def test_what_is_kept_by_itself_is_granted_before(
 ) -> None:
     model = replace(QUANTISED, context_length=context)
     serving = Serving("lm", 1, replicas=2, context_length=limited)
-    bare = need_of(model, serving, METAL, limit)
-    found = need_of(model, replace(serving, auto_prefixes=True), METAL, limit)
+    bare = estimate_of(model, serving, METAL, limit)
+    found = estimate_of(model, replace(serving, auto_prefixes=True), METAL, limit)
     assert bare.prefixes is None
     expected = (limit - bare.total) // 4 // 2 if kept is None and limit is not None else kept
     assert found.prefixes == expected

@@ -12,7 +12,7 @@ import pytest
 from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app.catalog.model_folder import read_model
-from mlx_server.app.fleet.memory_estimate import Need, Serving, need_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import MemoryEstimate, Serving, estimate_of, scripted_need
 from mlx_server.app.machine.device import find_device
 
 Launch = Callable[..., Server]
@@ -43,11 +43,11 @@ def most_while(server: Server, work: Callable[[], object]) -> int:
     return max(most)
 
 
-def need_on_this_machine(path: Path, model_type: str, rows: int) -> Need:
-    return need_of(read_model(path), Serving(model_type, rows), find_device())
+def need_on_this_machine(path: Path, model_type: str, rows: int) -> MemoryEstimate:
+    return estimate_of(read_model(path), Serving(model_type, rows), find_device())
 
 
-def assert_bounds(need: Need, held: int) -> None:
+def assert_bounds(need: MemoryEstimate, held: int) -> None:
     assert held <= need.total <= TIMES * held
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlx_server.app.deployment.query_queue import Asking, Unanswered
+from mlx_server.app.deployment.query_queue import QueryQueue, Unanswered
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.schemas.internal.messages import Decoded, FailureKind, NoAnswer, TextOf
 
@@ -30,13 +30,13 @@ class RecordingOracle:
 class World:
     def __init__(self, *, ready: bool = True, limit: int = 2, timeout_s: float = 30.0) -> None:
         self.oracle = RecordingOracle()
-        self.asking = Asking(limit=limit, timeout_s=timeout_s)
+        self.queries = QueryQueue(limit=limit, timeout_s=timeout_s)
         if ready:
-            self.asking.worker_ready(self.oracle)
+            self.queries.worker_ready(self.oracle)
 
     async def ask(self) -> "asyncio.Task[Any]":
         """A question that has been taken and waits."""
-        task = asyncio.ensure_future(self.asking.ask(QUESTION))
+        task = asyncio.ensure_future(self.queries.ask(QUESTION))
         await asyncio.sleep(0)
         return task
 
@@ -55,11 +55,11 @@ def test_answers_find_their_questions() -> None:
     async def scenario() -> None:
         world = World()
         first, second = await world.ask(), await world.ask()
-        world.asking.answered(world.oracle.asked[1], Decoded("second"))
-        world.asking.answered(world.oracle.asked[0], Decoded("first"))
+        world.queries.answered(world.oracle.asked[1], Decoded("second"))
+        world.queries.answered(world.oracle.asked[0], Decoded("first"))
         assert [await first, await second] == [Decoded("first"), Decoded("second")]
         assert world.oracle.withdrawn == []
-        assert world.asking.idle.is_set()
+        assert world.queries.idle.is_set()
 
     run(scenario)
 
@@ -69,7 +69,7 @@ def test_refused_question_says_why() -> None:
         world = World()
         task = await world.ask()
         why = NoAnswer(FailureKind.INVALID, "no such token", "tokens")
-        world.asking.answered(1, why)
+        world.queries.answered(1, why)
         with pytest.raises(Unanswered) as caught:
             await task
         assert caught.value.why == why
@@ -82,12 +82,12 @@ def test_no_more_live_than_the_limit() -> None:
         world = World(limit=2)
         first, second = await world.ask(), await world.ask()
         with pytest.raises(QueueFull) as caught:
-            await world.asking.ask(QUESTION)
+            await world.queries.ask(QUESTION)
         assert caught.value.retry_after_s == 1
-        world.asking.answered(1, Decoded(""))
+        world.queries.answered(1, Decoded(""))
         await first
         third = await world.ask()
-        world.asking.answered(3, Decoded("third"))
+        world.queries.answered(3, Decoded("third"))
         assert await third == Decoded("third")
         second.cancel()
 
@@ -102,9 +102,9 @@ def test_who_leaves_gives_the_place_back_and_the_worker_is_told() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert world.oracle.withdrawn == [1]
-        world.asking.answered(1, Decoded("late"))
+        world.queries.answered(1, Decoded("late"))
         other = await world.ask()
-        world.asking.answered(2, Decoded("in time"))
+        world.queries.answered(2, Decoded("in time"))
         assert await other == Decoded("in time")
 
     run(scenario)
@@ -115,7 +115,7 @@ def test_time_runs_out() -> None:
         world = World(timeout_s=0.01)
         assert await failure(await world.ask()) is FailureKind.TIMEOUT
         assert world.oracle.withdrawn == [1]
-        assert world.asking.idle.is_set()
+        assert world.queries.idle.is_set()
 
     run(scenario)
 
@@ -125,9 +125,9 @@ def test_question_waits_for_the_worker() -> None:
         world = World(ready=False)
         task = await world.ask()
         assert world.oracle.asked == []
-        world.asking.worker_ready(world.oracle)
+        world.queries.worker_ready(world.oracle)
         assert world.oracle.asked == [1]
-        world.asking.answered(1, Decoded("there"))
+        world.queries.answered(1, Decoded("there"))
         assert await task == Decoded("there")
 
     run(scenario)
@@ -137,13 +137,13 @@ def test_lost_worker_ends_what_it_was_asked_and_nothing_else() -> None:
     async def scenario() -> None:
         world = World()
         asked = await world.ask()
-        world.asking.worker_lost(world.oracle, DEATH)
+        world.queries.worker_lost(world.oracle, DEATH)
         waiting = await world.ask()
-        world.asking.worker_lost(world.oracle, "the next one died before it was ready")
+        world.queries.worker_lost(world.oracle, "the next one died before it was ready")
         assert await failure(asked) is FailureKind.WORKER_LOST
         assert world.oracle.asked == [1]
-        world.asking.worker_ready(world.oracle)
-        world.asking.answered(2, Decoded("by the third"))
+        world.queries.worker_ready(world.oracle)
+        world.queries.answered(2, Decoded("by the third"))
         assert await waiting == Decoded("by the third")
 
     run(scenario)
@@ -153,11 +153,11 @@ def test_closing_refuses_new_ones_and_lets_the_worker_answer() -> None:
     async def scenario() -> None:
         world = World()
         asked = await world.ask()
-        world.asking.close(FailureKind.SHUTTING_DOWN, "bye")
+        world.queries.close(FailureKind.SHUTTING_DOWN, "bye")
         with pytest.raises(QueueClosed) as caught:
-            await world.asking.ask(QUESTION)
+            await world.queries.ask(QUESTION)
         assert caught.value.kind is FailureKind.SHUTTING_DOWN
-        world.asking.answered(1, Decoded("just so"))
+        world.queries.answered(1, Decoded("just so"))
         assert await asked == Decoded("just so")
 
     run(scenario)
@@ -167,7 +167,7 @@ def test_closing_ends_what_waits_for_a_worker() -> None:
     async def scenario() -> None:
         world = World(ready=False)
         waiting = await world.ask()
-        world.asking.close(FailureKind.SHUTTING_DOWN, "bye")
+        world.queries.close(FailureKind.SHUTTING_DOWN, "bye")
         assert await failure(waiting) is FailureKind.SHUTTING_DOWN
 
     run(scenario)
@@ -177,9 +177,9 @@ def test_aborting_ends_everything() -> None:
     async def scenario() -> None:
         world = World()
         asked = await world.ask()
-        world.asking.abort(FailureKind.UNAVAILABLE, "given up")
+        world.queries.abort(FailureKind.UNAVAILABLE, "given up")
         assert await failure(asked) is FailureKind.UNAVAILABLE
-        assert world.asking.idle.is_set()
+        assert world.queries.idle.is_set()
 
     run(scenario)
 
@@ -187,15 +187,15 @@ def test_aborting_ends_everything() -> None:
 def test_of_several_workers_the_one_with_the_fewest_open_questions_is_asked() -> None:
     async def scenario() -> None:
         world, second = World(limit=5), RecordingOracle()
-        world.asking.worker_ready(second)
+        world.queries.worker_ready(second)
         tasks = [await world.ask() for _ in range(3)]
         assert (world.oracle.asked, second.asked) == ([1, 3], [2])
-        world.asking.answered(1, Decoded("first"))
-        world.asking.answered(3, Decoded("third"))
+        world.queries.answered(1, Decoded("first"))
+        world.queries.answered(3, Decoded("third"))
         tasks += [await world.ask() for _ in range(2)]
         assert (world.oracle.asked, second.asked) == ([1, 3, 4, 5], [2])
         for number in (2, 4, 5):
-            world.asking.answered(number, Decoded(""))
+            world.queries.answered(number, Decoded(""))
         await asyncio.gather(*tasks)
 
     run(scenario)
@@ -204,14 +204,14 @@ def test_of_several_workers_the_one_with_the_fewest_open_questions_is_asked() ->
 def test_only_what_a_lost_worker_was_asked_ends_and_others_answer_what_comes() -> None:
     async def scenario() -> None:
         world, second = World(limit=5), RecordingOracle()
-        world.asking.worker_ready(second)
+        world.queries.worker_ready(second)
         lost, kept = await world.ask(), await world.ask()
-        world.asking.worker_lost(world.oracle, DEATH)
+        world.queries.worker_lost(world.oracle, DEATH)
         assert await failure(lost) is FailureKind.WORKER_LOST
         later = await world.ask()
         assert second.asked == [2, 3]
-        world.asking.answered(2, Decoded("kept"))
-        world.asking.answered(3, Decoded("later"))
+        world.queries.answered(2, Decoded("kept"))
+        world.queries.answered(3, Decoded("later"))
         assert [await kept, await later] == [Decoded("kept"), Decoded("later")]
 
     run(scenario)
@@ -220,13 +220,13 @@ def test_only_what_a_lost_worker_was_asked_ends_and_others_answer_what_comes() -
 def test_who_leaves_is_told_to_the_worker_that_was_asked() -> None:
     async def scenario() -> None:
         world, second = World(limit=5), RecordingOracle()
-        world.asking.worker_ready(second)
+        world.queries.worker_ready(second)
         first, other = await world.ask(), await world.ask()
         other.cancel()
         with pytest.raises(asyncio.CancelledError):
             await other
         assert (world.oracle.withdrawn, second.withdrawn) == ([], [2])
-        world.asking.answered(1, Decoded("first"))
+        world.queries.answered(1, Decoded("first"))
         assert await first == Decoded("first")
 
     run(scenario)
@@ -236,11 +236,11 @@ def test_all_questions_can_be_ended_without_closing() -> None:
     async def scenario() -> None:
         world = World(ready=False)
         waiting = await world.ask()
-        world.asking.fail_waiting(FailureKind.UNAVAILABLE, "it could not be loaded")
+        world.queries.fail_waiting(FailureKind.UNAVAILABLE, "it could not be loaded")
         assert await failure(waiting) is FailureKind.UNAVAILABLE
         later = await world.ask()
-        world.asking.worker_ready(world.oracle)
-        world.asking.answered(2, Decoded("there"))
+        world.queries.worker_ready(world.oracle)
+        world.queries.answered(2, Decoded("there"))
         assert await later == Decoded("there")
 
     run(scenario)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.running.hub import TOKEN, LocalHub, Repo, running
 
-from mlx_server.app.hub.bounded_calls import Calls
+from mlx_server.app.hub.bounded_calls import BoundedCalls
 from mlx_server.app.hub.discovery import Hub, Sort
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline, NotAHubId, TokenRefused
@@ -166,7 +166,7 @@ def test_a_hub_that_is_not_there_or_silent_is_told_soon() -> None:
         with pytest.raises(HubOffline, match="can't be reached"):
             await gone.popular()
         local.pause_s = 3.0
-        hasty = Hub(HubAccess(local.url), calls=Calls(timeout_s=0.1))
+        hasty = Hub(HubAccess(local.url), calls=BoundedCalls(timeout_s=0.1))
         with pytest.raises(HubOffline, match=r"no answer in 0\.1 s"):
             await hasty.popular()
 

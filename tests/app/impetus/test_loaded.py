@@ -62,12 +62,12 @@ def test_forced_unload_ends_what_runs(server: Server) -> None:
         statuses.append(httpx.post(f"{server.url}/chat/completions", json=slow, timeout=60).status_code)
 
     slow = {"messages": [{"role": "user", "content": '{"tokens": 100000, "interval_s": 0.01}'}]}
-    asking = threading.Thread(target=ask)
-    asking.start()
+    queries = threading.Thread(target=ask)
+    queries.start()
     server.wait_stats(running_requests=1)
     gone = server.post("/api/models/unload", {"model_id": "scripted", "force": True})
     assert gone.json()["data"]["status"] == "unloaded"
-    asking.join(60)
+    queries.join(60)
     assert statuses == [503]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from support.running.queues import request
 
-from mlx_server.app.deployment.query_queue import Asking
+from mlx_server.app.deployment.query_queue import QueryQueue
 from mlx_server.app.deployment.replica import Replica
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import TicketState
@@ -22,12 +22,12 @@ class World:
     def __init__(self) -> None:
         self.told: asyncio.Queue[tuple[str, Replica]] = asyncio.Queue()
         self.queue = Dispatcher(asyncio.get_running_loop(), queue_size=10, concurrency=2, timeout_s=60)
-        self.asking = Asking(limit=10, timeout_s=60)
+        self.queries = QueryQueue(limit=10, timeout_s=60)
         self.running: list[asyncio.Task[None]] = []
 
     def start(self, path: str = "scripted") -> Replica:
         spec = Load(path, "scripted", 2, 512, "/nowhere")
-        replica = Replica(spec, self, self.queue, self.asking, Patience(), "error")
+        replica = Replica(spec, self, self.queue, self.queries, Patience(), "error")
         self.running.append(asyncio.ensure_future(replica.run()))
         return replica
 
@@ -94,7 +94,7 @@ def test_a_replica_that_cannot_start_is_out_of_the_queue_and_says_why() -> None:
         assert message == "the script says that this model can't be loaded"
         assert replica.state is WorkerState.FAILED
         waiting = world.queue.submit(request(), whole=True)
-        assert waiting.lane is None
+        assert waiting.slots is None
         world.queue.abort(FailureKind.SHUTTING_DOWN, "the test is over")
 
     run(scenario)

@@ -11,7 +11,7 @@ from support.running.clock import FakeTimers
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import Ticket
-from mlx_server.queue.worker_slots import Lane
+from mlx_server.queue.worker_slots import WorkerSlots
 from mlx_server.schemas.internal.generation import Draft, GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, StepEvent, Text
 
@@ -81,7 +81,7 @@ class Harness:
             self.timers, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s, limit_s=limit_s
         )
         self.workers = [RecordingWorker() for _ in range(workers)]
-        self.lanes = [self.queue.add_lane(worker) for worker in self.workers]
+        self.all_slots = [self.queue.add_lane(worker) for worker in self.workers]
         rows = concurrency if ready_rows is None else ready_rows
         for number in range(workers if rows else 0):
             self.ready(rows, number)
@@ -93,15 +93,15 @@ class Harness:
 
     def ready(self, rows: int, worker: int = 0) -> None:
         """A worker takes work."""
-        self.queue.worker_ready(self.lanes[worker], rows)
+        self.queue.worker_ready(self.all_slots[worker], rows)
 
     def lose(self, message: str, worker: int = 0) -> None:
         """A worker is gone."""
-        self.queue.worker_lost(self.lanes[worker], message)
+        self.queue.worker_lost(self.all_slots[worker], message)
 
     def deliver(self, events: list[StepEvent], worker: int = 0) -> None:
         """A worker's step produced this."""
-        self.queue.deliver(self.lanes[worker], events)
+        self.queue.deliver(self.all_slots[worker], events)
 
     def submit(self, rows: int = 1, adapter: str | None = None, *, alone: bool = False, whole: bool = False) -> Ticket:
         """Admit a request for `rows` sequences."""
@@ -109,7 +109,7 @@ class Harness:
 
     def where(self, *tickets: Ticket) -> list[int | None]:
         """Which worker has each ticket, prepared or running."""
-        return [None if ticket.lane is None else self.lanes.index(ticket.lane) for ticket in tickets]
+        return [None if ticket.slots is None else self.all_slots.index(ticket.slots) for ticket in tickets]
 
     def say(self, ticket: Ticket, text: str = "x", index: int = 0, tokens: int = 1) -> None:
         """The worker produced text for a sequence."""
@@ -125,7 +125,7 @@ class Harness:
 
     def _deliver(self, ticket: Ticket, events: list[StepEvent]) -> None:
         """By the worker that has the ticket, or by the first one."""
-        self.queue.deliver(ticket.lane or self.lanes[0], events)
+        self.queue.deliver(ticket.slots or self.all_slots[0], events)
 
 
 class TimedWorker:
@@ -135,7 +135,7 @@ class TimedWorker:
         self._timers = timers
         self._service_s = service_s
         self.queue: Dispatcher
-        self.lane: Lane
+        self.slots: WorkerSlots
 
     def submit(self, ticket: int, request: GenerationRequest, rows: int) -> None:
         self.grant(ticket, rows)
@@ -148,4 +148,4 @@ class TimedWorker:
         pass
 
     def _finish(self, ticket: int) -> None:
-        self.queue.deliver(self.lane, [Text(ticket, 0, "x", 1), Finished(ticket, 0, "stop", 1, 0, 1)])
+        self.queue.deliver(self.slots, [Text(ticket, 0, "x", 1), Finished(ticket, 0, "stop", 1, 0, 1)])

@@ -53,7 +53,7 @@ class Supervised:
         self._wait_ready = wait_ready
         self.worker = Supervisor(Load(model_path, model_type, rows, 512, "/nowhere"), self, patience, "error")
         self.queue = Dispatcher(asyncio.get_running_loop(), queue_size=100, concurrency=rows, timeout_s=SCENARIO_S)
-        self._lane = self.queue.add_lane(self.worker)
+        self._slots = self.queue.add_lane(self.worker)
         self.running: asyncio.Task[None]
         self.pids: set[int] = set()
 
@@ -77,23 +77,23 @@ class Supervised:
         self._tell("loading", loading)
 
     def ready_with(self, facts: ModelFacts) -> None:
-        self.queue.worker_ready(self._lane, facts.rows)
+        self.queue.worker_ready(self._slots, facts.rows)
         self._tell("ready", facts)
 
     def deliver(self, events: list[StepEvent]) -> None:
         self.delivered += events
-        self.queue.deliver(self._lane, events)
+        self.queue.deliver(self._slots, events)
         self._tell("step", events)
 
     def answered(self, number: int, answer: Tokens | Decoded | Known | NoAnswer) -> None:
         self._tell("answered", (number, answer))
 
     def lost(self, message: str) -> None:
-        self.queue.worker_lost(self._lane, message)
+        self.queue.worker_lost(self._slots, message)
         self._tell("lost", message)
 
     def given_up(self, message: str) -> None:
-        self.queue.worker_lost(self._lane, message)
+        self.queue.worker_lost(self._slots, message)
         self.queue.abort(FailureKind.UNAVAILABLE, message)
         self._tell("given up", message)
 

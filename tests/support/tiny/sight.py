@@ -48,7 +48,7 @@ class Sight:
         from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
         from mlx_server.workers.engine.loading.loading import read_tokenizer
         from mlx_server.workers.engine.media.media import MediaDecoder
-        from mlx_server.workers.engine.output.output_format import Dialect
+        from mlx_server.workers.engine.output.output_format import OutputFormat
         from mlx_server.workers.engine.prompt.prompts import PromptMaker
         from mlx_server.workers.engine.vision.inputs import InputReader
         from mlx_server.workers.engine.vision.loading import read_vision_model
@@ -69,7 +69,7 @@ class Sight:
             context_length(config),
             Sampling(),
             vocabulary,
-            Dialect.of(self.tokenizer),
+            OutputFormat.of(self.tokenizer),
             media=self.inputs,
         )
 

@@ -10,10 +10,10 @@ import mlx.core as mx
 
 from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.admission import Admission
-from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
-from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, RowGroups
-from mlx_server.workers.engine.decode.prefill import PromptReader, Read
-from mlx_server.workers.engine.decode.prefill_budget import Pace
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
+from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, LengthBuckets
+from mlx_server.workers.engine.decode.prefill import Prefiller, Read
+from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import ReplayingEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import joins_prefix
@@ -39,8 +39,8 @@ class BatchEngine(ReplayingEngine):
         prefixes: PrefixStore | None = None,
         gap_s: float | None = None,
         admission: Admission | None = None,
-        make_rows: Callable[[Any], RowBatch] = RowBatch,
-        make_reader: Callable[..., PromptReader] = PromptReader,
+        make_rows: Callable[[Any], DecodeBatch] = DecodeBatch,
+        make_reader: Callable[..., Prefiller] = Prefiller,
     ) -> None:
         """`prefixes` keeps what may be continued, `gap_s` is the longest time between two tokens that is aimed at
         while prompts are read, `admission` bounds the memory of what runs."""
@@ -49,7 +49,7 @@ class BatchEngine(ReplayingEngine):
         self._stop_tokens = stop_tokens
         self._row_count = rows
         self._prefixes = prefixes or PrefixStore(0)
-        self._pace = Pace(gap_s, prefill_step_size)
+        self._pace = PrefillBudget(gap_s, prefill_step_size)
         self._make_rows = make_rows
         self._rows = self._empty_rows()
         self._reader = make_reader(
@@ -141,9 +141,9 @@ class BatchEngine(ReplayingEngine):
                 self._prefixes.keep(sequence, *state)
         self._rows.leave(keys)
 
-    def _empty_rows(self) -> RowGroups:
+    def _empty_rows(self) -> LengthBuckets:
         own_cost = ALL_TOGETHER if self._admission is None else self._admission.own_cost
-        return RowGroups(lambda: self._make_rows(self._model), own_cost)
+        return LengthBuckets(lambda: self._make_rows(self._model), own_cost)
 
     def _discard(self) -> None:
         self._reader.clear()

@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, TokenBuffer
 
 from mlx_server.workers.engine.kvcache.flatten import flat
-from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers, normalised
+from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers, log_softmax
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Key, Sequence
 
@@ -42,7 +42,7 @@ class Drawn:
     logprobs: mx.array | None
 
 
-class RowBatch:
+class DecodeBatch:
     """Steps its rows together, one step ahead of what it tells, but for first tokens. Engine thread only.
 
     Written instead of mlx-lm's batch, which computes log-probabilities of the whole vocabulary for every row, samples
@@ -71,13 +71,13 @@ class RowBatch:
         last = mx.array([sequence.context[-1] for sequence in sequences], mx.uint32)
         self._append([sequence.key for sequence in sequences], cache, last, single=len(sequences) == 1)
 
-    def absorb(self, other: RowBatch) -> None:
+    def absorb(self, other: DecodeBatch) -> None:
         """Take over all rows of another batch of the same model, which is not to be used any more."""
         self._rows |= other._rows
         self._samplers.absorb(other._samplers)
         self._append(other.keys, other._cache, other._next, single=other._single)
 
-    def part(self, keys: Collection[Key]) -> RowBatch:
+    def part(self, keys: Collection[Key]) -> DecodeBatch:
         """Some of the rows, which leave this batch, in one of their own."""
         other = type(self)(self._model)
         numbers = [number for number, key in enumerate(self.keys) if key in keys]
@@ -175,7 +175,7 @@ class RowBatch:
         for number, row in enumerate(rows):
             row.length += 1
             if row.sequence.logprobs is not None:
-                row.drawn = normalised(logits[number : number + 1])
+                row.drawn = log_softmax(logits[number : number + 1])
         wanted = [row.drawn for row in rows if row.drawn is not None]
         mx.async_eval(self._next, wanted, contexts)
         self._steps += 1

@@ -16,7 +16,7 @@ LEAST_RUNNING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class StatesRoom:
+class KVBudget:
     """Bytes for the KV states of requests that run together, and for those of prompts that others may begin with.
 
     `context_length` is the model's, or what the operator allows of it; `max_model_len` what of that one request may
@@ -37,7 +37,7 @@ class StatesRoom:
         return [f"one request may have {self.max_model_len:,}{whole} tokens: memory holds no more KV states"]
 
 
-def share_out(spec: Load, length: int | None, size: Footprint, free: float, also_kept: int = 0) -> StatesRoom:
+def share_out(spec: Load, length: int | None, size: Footprint, free: float, also_kept: int = 0) -> KVBudget:
     """The room for a model of this context that leaves `free` bytes, of which `also_kept` are for something else.
 
     What the operator gave in bytes counts. Otherwise kept prompts get `spec.prefix_share` of what may be used, and at
@@ -49,7 +49,7 @@ def share_out(spec: Load, length: int | None, size: Footprint, free: float, also
     if kept is None:
         kept = kept_of(spec, usable, size.bytes_of(length or 0))
     running = max(usable - kept, LEAST_RUNNING * free) if spec.kv_bytes is None else spec.kv_bytes
-    return StatesRoom(int(running), kept, length, longest(length, size, running))
+    return KVBudget(int(running), kept, length, longest(length, size, running))
 
 
 def kept_of(spec: Load, usable: float, conversation: float) -> int:

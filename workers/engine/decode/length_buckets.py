@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 ALL_TOGETHER = 1e18
@@ -48,14 +48,14 @@ def padded(lengths: Collection[int], own_cost: float) -> int:
     return tokens
 
 
-class RowGroups:
+class LengthBuckets:
     """The rows of an engine, in as many batches as waste least. Engine thread only."""
 
-    def __init__(self, make_rows: Callable[[], RowBatch], own_cost: float) -> None:
+    def __init__(self, make_rows: Callable[[], DecodeBatch], own_cost: float) -> None:
         """`own_cost` is what one batch more costs, in tokens of padding: each reads the model's weights once."""
         self._make_rows = make_rows
         self._own_cost = own_cost
-        self._batches: list[RowBatch] = []
+        self._batches: list[DecodeBatch] = []
         self._steps = 0
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class RowGroups:
         return [list(batch.keys) for batch in self._batches]
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Any]) -> None:
-        """As RowBatch.join."""
+        """As DecodeBatch.join."""
         batch = self._make_rows()
         batch.join(sequences, cache, processors)
         self._batches.append(batch)
@@ -89,7 +89,7 @@ class RowGroups:
             self._arrange(WORTH_MOVING)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
-        """As RowBatch.state."""
+        """As DecodeBatch.state."""
         return next((state for batch in self._batches if (state := batch.state(key)) is not None), None)
 
     def _arrange(self, least_gain: float) -> None:
@@ -103,7 +103,7 @@ class RowGroups:
         if now - best > least_gain * self._own_cost:
             self._batches = [self._gathered(keys) for keys in wanted]
 
-    def _may_part(self, batch: RowBatch) -> bool:
+    def _may_part(self, batch: DecodeBatch) -> bool:
         """All of its padding is worth more than another batch's cost: parting could gain something."""
         lengths = batch.lengths.values()
         return len(lengths) * max(lengths) - sum(lengths) > self._own_cost
@@ -117,7 +117,7 @@ class RowGroups:
             yield ordered[start : start + size]
             start += size
 
-    def _gathered(self, keys: set[Key]) -> RowBatch:
+    def _gathered(self, keys: set[Key]) -> DecodeBatch:
         """Just these rows, in the batch that has most of them. The others' batches stay without them."""
         batches = [batch for batch in self._batches if not keys.isdisjoint(batch.keys)]
         largest = max(batches, key=lambda batch: len(keys.intersection(batch.keys)))
@@ -127,7 +127,7 @@ class RowGroups:
                 gathered.absorb(self._separated(batch, keys.intersection(batch.keys)))
         return gathered
 
-    def _separated(self, batch: RowBatch, keys: set[Key]) -> RowBatch:
+    def _separated(self, batch: DecodeBatch, keys: set[Key]) -> DecodeBatch:
         """These rows of a batch by themselves; the fewer are moved, the others are a batch of their own."""
         others = set(batch.keys) - keys
         if len(others) > len(keys):

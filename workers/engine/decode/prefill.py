@@ -15,7 +15,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.decode.decode_batch import merged
-from mlx_server.workers.engine.decode.prefill_budget import Pace
+from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.prefill_policy import Waiting, next_turn
 from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
@@ -62,14 +62,14 @@ class Read:
     cache: list[Any]
 
 
-class PromptReader:
+class Prefiller:
     """Reads prompts for rows that will decode. Engine thread only.
 
     One that can't be read is tried once more by itself, and then breaks: it has had a cache of its own.
     """
 
     def __init__(
-        self, model: Any, *, rows: int, joint: bool, pace: Pace, prefixes: PrefixStore, marks: frozenset[int]
+        self, model: Any, *, rows: int, joint: bool, pace: PrefillBudget, prefixes: PrefixStore, marks: frozenset[int]
     ) -> None:
         """`marks` are the tokens that stand at ends of messages; `joint`: prompts may be read together."""
         self._model = model

@@ -6,7 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Collection
 
-from mlx_server.workers.engine.decode.smallest_chunk import LEAST_TOKENS, Floor
+from mlx_server.workers.engine.decode.smallest_chunk import LEAST_TOKENS, SmallestChunk
 
 ROUND_ABOVE = 64
 """More tokens than this are read in multiples of 16, which kernels like; fewer as they are, or they could not grow
@@ -40,7 +40,7 @@ def readable(gap_s: float | None, step_s: float, tokens_per_s: float, most: int)
     return max(1, min(most, max(LEAST_TOKENS, tokens)))
 
 
-class Pace:
+class PrefillBudget:
     """What a decoding step takes, and how fast prompts are read: medians of the latest measurements, since a machine
     that others use as well stalls now and then."""
 
@@ -50,7 +50,7 @@ class Pace:
         self._most = most
         self._steps_s: deque[float] = deque(maxlen=STEPS_KNOWN)
         self._tokens_per_s: deque[float] = deque(maxlen=CHUNKS_KNOWN)
-        self._floor = Floor()
+        self._floor = SmallestChunk()
         self._rows = 0
         """Of the steps that were measured."""
         self._reads = 0

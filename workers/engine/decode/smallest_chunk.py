@@ -16,7 +16,7 @@ PAUSE = 64
 """Chunks between two searches: what tokens take grows with those before them."""
 
 
-class Floor:
+class SmallestChunk:
     """Found by trying twice as many now and then, and half as many after a while."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_server.workers.engine.embed.inputs.job import Computation
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.sequence import Key, Produced, Sequence
 
@@ -21,7 +21,7 @@ class EmbeddingBeside:
 
     def add(self, sequence: Sequence) -> None:
         """Take a sequence in."""
-        (self._embedding if isinstance(sequence, Computation) else self._writing).add(sequence)
+        (self._embedding if isinstance(sequence, EmbeddingJob) else self._writing).add(sequence)
 
     def remove(self, key: Key) -> None:
         """Drop a sequence, wherever it is; unknown keys are ignored."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mlx_server.schemas.internal.messages import Finished, FinishReason, Result, Started
-from mlx_server.workers.engine.embed.inputs.job import Computation
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
 from mlx_server.workers.engine.sequence import Computed, Echoed, Token
 
 
 class ComputedAnswer:
     """Passes results on as they come. Lives on the event loop's thread."""
 
-    def __init__(self, computation: Computation) -> None:
+    def __init__(self, computation: EmbeddingJob) -> None:
         self.finish: FinishReason | None = None
         self._key = computation.key
         self._computation = computation

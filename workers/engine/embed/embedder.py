@@ -12,7 +12,7 @@ import numpy as np
 
 from mlx_server.workers.engine.embed.encoder_models import padded, read_weights
 from mlx_server.workers.engine.embed.inputs.job import Item, Rows
-from mlx_server.workers.engine.embed.pooling import normalised, pool
+from mlx_server.workers.engine.embed.pooling import l2_normalised, pool
 from mlx_server.workers.engine.embed.sentence_files import Dense, Normalize, SentenceFiles, read_json
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError
@@ -66,7 +66,7 @@ def read_head(files: SentenceFiles, model: Any) -> list[Layer]:
     """
     own: list[Layer] = list(getattr(model, "dense", ()))
     read = [step for step in files.head if isinstance(step, Normalize) or not own]
-    layers = [normalised if isinstance(step, Normalize) else read_dense(step) for step in read]
+    layers = [l2_normalised if isinstance(step, Normalize) else read_dense(step) for step in read]
     return own + layers
 
 

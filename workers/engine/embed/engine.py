@@ -9,7 +9,7 @@ from collections.abc import Sequence as Several
 import numpy as np
 
 from mlx_server.workers.engine.embed.fair_batch import next_batch
-from mlx_server.workers.engine.embed.inputs.job import Computation, Item, Rows
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item, Rows
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Computed, Key, Produced, Sequence
 
@@ -40,7 +40,7 @@ class EmbeddingEngine:
     def __init__(self, compute: Compute, batch_tokens: int) -> None:
         self._compute = compute
         self._batch_tokens = batch_tokens
-        self._waiting: dict[Key, Computation] = {}
+        self._waiting: dict[Key, EmbeddingJob] = {}
 
     @property
     def busy(self) -> bool:
@@ -49,7 +49,7 @@ class EmbeddingEngine:
 
     def add(self, sequence: Sequence) -> None:
         """Take a request in; the next step computes some of its inputs."""
-        assert isinstance(sequence, Computation)
+        assert isinstance(sequence, EmbeddingJob)
         self._waiting[sequence.key] = sequence
 
     def remove(self, key: Key) -> None:

@@ -62,6 +62,6 @@ def pool(hidden: mx.array, mask: mx.array, modes: Sequence[str]) -> mx.array:
     return mx.concatenate([MODES[mode](hidden, mask) for mode in modes], axis=-1)
 
 
-def normalised(vectors: mx.array) -> mx.array:
+def l2_normalised(vectors: mx.array) -> mx.array:
     """The same directions with length 1."""
     return vectors / mx.maximum(mx.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

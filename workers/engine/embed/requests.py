@@ -10,7 +10,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.engine.embed.inputs.framed_text import Frame, FramedText, plain_frame
 from mlx_server.workers.engine.embed.inputs.input_prompts import InputPrompts
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
-from mlx_server.workers.engine.embed.inputs.job import Computation, Item, computation, distinct
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item, computation, distinct
 from mlx_server.workers.engine.embed.results import Similarities, Vectors
 
 WithMedia = Callable[[EmbeddingInput, str, Truncation | None], Item]
@@ -34,7 +34,7 @@ class EmbeddingMaker:
         self._with_media = with_media
         self._frame = frame
 
-    def vectors(self, ticket: int, request: EmbeddingRequest) -> Computation:
+    def vectors(self, ticket: int, request: EmbeddingRequest) -> EmbeddingJob:
         """A vector for each input. Raises InvalidRequest."""
         if request.dimensions is not None and not 1 <= request.dimensions <= self._dimensions:
             raise InvalidRequest(
@@ -47,7 +47,7 @@ class EmbeddingMaker:
         items = [replace(item, tenant=request.tenant) if item.media else item for item in items]
         return computation(ticket, items, Vectors(ticket, request.dimensions))
 
-    def similarities(self, ticket: int, request: ScoreRequest) -> Computation:
+    def similarities(self, ticket: int, request: ScoreRequest) -> EmbeddingJob:
         """The cosine of each pair's vectors; every text is computed once, and only documents are cut.
 
         Raises InvalidRequest.

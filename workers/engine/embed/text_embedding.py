@@ -12,8 +12,8 @@ from mlx_server.workers.engine.embed.engine import EmbeddingEngine
 from mlx_server.workers.engine.embed.hidden import batching_of
 from mlx_server.workers.engine.embed.inputs.input_prompts import InputPrompts
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
-from mlx_server.workers.engine.embed.inputs.job import Computation, Item
-from mlx_server.workers.engine.embed.pooling import normalised
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item
+from mlx_server.workers.engine.embed.pooling import l2_normalised
 from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.runtime import platform
@@ -31,7 +31,7 @@ class TextEmbedding(NamedTuple):
     engine: Engine
     dimensions: int | None
 
-    def prepare(self, ticket: int, request: EmbeddingRequest | ScoreRequest) -> Computation:
+    def prepare(self, ticket: int, request: EmbeddingRequest | ScoreRequest) -> EmbeddingJob:
         """The work for a request. Raises InvalidRequest. Tokenizer's thread only."""
         if self.maker is None:
             raise InvalidRequest("This model makes no embeddings.", "model")
@@ -60,7 +60,7 @@ def embedding_beside(
         tokens = batching_of(hidden_states, vocab_size, most)
     if tokens is None or hidden_states is None:
         return TextEmbedding(None, engine, None)
-    embedder = Embedder(hidden_states, ("mean",), (normalised,))
+    embedder = Embedder(hidden_states, ("mean",), (l2_normalised,))
     dimensions = embedder([Item((0,))]).shape[-1]
     texts = InputTexts(tokenizer, vocab_size, context_length)
     maker = EmbeddingMaker(texts, InputPrompts(), dimensions, with_media)

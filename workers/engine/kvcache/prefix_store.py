@@ -60,7 +60,7 @@ class SecondTier(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Kept:
+class PrefixEntry:
     """The cache [one row] of a beginning, evaluated soon."""
 
     cache: list[Any]
@@ -80,7 +80,7 @@ class PrefixStore:
         self._shares = False
         """Something is kept for everybody."""
         self._index = PrefixIndex()
-        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self._kept: OrderedDict[int, PrefixEntry] = OrderedDict()
         self._conversations: OrderedDict[tuple[str, str], Beginning] = OrderedDict()
         """The latest beginning of each, by owner and name."""
         self._bytes = 0
@@ -214,7 +214,7 @@ class PrefixStore:
         self._number += 1
         with self._lock:
             self._index.add(self._number, entry)
-        self._kept[self._number] = Kept(cache, nbytes)
+        self._kept[self._number] = PrefixEntry(cache, nbytes)
         self._bytes += nbytes
         while self._kept and (self._bytes > self._limit or len(self._kept) > MOST_ENTRIES):
             self._drop(next(iter(self._kept)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media
 from mlx_server.schemas.internal.messages import MediaLimits
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sandbox.host import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.media.film_child"
@@ -52,7 +52,7 @@ class FilmReader:
             max_answer=3 * limits.image_pixels + (1 << 16),
         )
 
-    def read(self, media: Sequence[Media], spent_s: float = 0.0, abandoned: Abandoned = never) -> list[Film]:
+    def read(self, media: Sequence[Media], spent_s: float = 0.0, abandoned: IsCancelled = never) -> list[Film]:
         """The films. `spent_s` is what the request's other files took of the time for all.
 
         Raises InvalidRequest for the first that can't be read, for one that is too long or too large, and once nobody
@@ -65,7 +65,7 @@ class FilmReader:
         """End the process. Idempotent."""
         self._process.close()
 
-    def _decode(self, media: Media, deadline: float, abandoned: Abandoned) -> Film:
+    def _decode(self, media: Media, deadline: float, abandoned: IsCancelled) -> Film:
         param = media.param
         try:
             answer = self._process.ask({"file": media.source}, deadline, abandoned)

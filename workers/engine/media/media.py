@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media, MediaKind
 from mlx_server.schemas.internal.messages import MediaLimits
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.media.films import FilmReader
 from mlx_server.workers.engine.media.pictures import PictureReader
 from mlx_server.workers.engine.media.sounds import SoundReader
@@ -36,7 +36,7 @@ class Readers:
         self._sounds = SoundReader(limits)
         self._films = FilmReader(limits)
 
-    def read(self, media: Sequence[Media], sample_rate: int, abandoned: Abandoned) -> list[DecodedMedia]:
+    def read(self, media: Sequence[Media], sample_rate: int, abandoned: IsCancelled) -> list[DecodedMedia]:
         """All in order. Raises InvalidRequest, also once nobody waits."""
         began = time.monotonic()
         pictures = iter(self._pictures.read([one for one in media if one.kind == "image"], abandoned))
@@ -65,7 +65,7 @@ class MediaDecoder:
         for readers in self._all:
             self._idle.put(readers)
 
-    def decode(self, media: Sequence[Media], abandoned: Abandoned = never) -> list[DecodedMedia]:
+    def decode(self, media: Sequence[Media], abandoned: IsCancelled = never) -> list[DecodedMedia]:
         """What a request's files hold, in order. Raises InvalidRequest for the first that can't be read, and soon after
         nobody waits: the process that is at it ends then."""
         readers = self._idle.get()

@@ -11,7 +11,7 @@ from PIL import Image
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media
 from mlx_server.schemas.internal.messages import MediaLimits
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sandbox.host import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.media.picture_child"
@@ -39,7 +39,7 @@ class PictureReader:
             max_answer=3 * limits.image_pixels + 1024,
         )
 
-    def read(self, media: Sequence[Media], abandoned: Abandoned = never) -> list[Image.Image]:
+    def read(self, media: Sequence[Media], abandoned: IsCancelled = never) -> list[Image.Image]:
         """The pictures, upright and in RGB; equal files give the same object.
 
         Low detail makes them fit into LOW_DETAIL_PIXELS squared. Raises InvalidRequest for the first that can't be
@@ -60,7 +60,7 @@ class PictureReader:
         """End the process. Idempotent."""
         self._process.close()
 
-    def _decode(self, file: bytes, low: bool, deadline: float, param: str, abandoned: Abandoned) -> Image.Image:
+    def _decode(self, file: bytes, low: bool, deadline: float, param: str, abandoned: IsCancelled) -> Image.Image:
         answer: dict[str, Any]
         try:
             answer = self._process.ask({"file": file, "low": low}, deadline, abandoned)

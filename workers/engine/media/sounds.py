@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media
 from mlx_server.schemas.internal.messages import MediaLimits
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sandbox.host import KillableProcess, Stopped
 
 CHILD = "mlx_server.workers.engine.media.sound_child"
@@ -38,7 +38,7 @@ class SoundReader:
         )
 
     def read(
-        self, media: Sequence[Media], sample_rate: int, spent_s: float = 0.0, abandoned: Abandoned = never
+        self, media: Sequence[Media], sample_rate: int, spent_s: float = 0.0, abandoned: IsCancelled = never
     ) -> list[Samples]:
         """The sounds in one channel, `sample_rate` (at most MAX_SAMPLE_RATE) samples a second from -1 to 1.
 
@@ -53,7 +53,7 @@ class SoundReader:
         """End the process. Idempotent."""
         self._process.close()
 
-    def _decode(self, media: Media, sample_rate: int, deadline: float, abandoned: Abandoned) -> Samples:
+    def _decode(self, media: Media, sample_rate: int, deadline: float, abandoned: IsCancelled) -> Samples:
         param = media.param
         request = {"file": media.source, "sample_rate": sample_rate, "most": int(self._duration_s * sample_rate)}
         try:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Calls
+from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.loose_json import LooseJson, plain_arguments
-from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 from mlx_server.workers.engine.output.tool_calls.markup import Piece, Said, Thought
 
 START, CHANNEL, MESSAGE, CONSTRAIN = "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")
-MARKS = Marks((START, CHANNEL, MESSAGE, CONSTRAIN, *ENDS))
+MARKS = MarkerMatcher((START, CHANNEL, MESSAGE, CONSTRAIN, *ENDS))
 RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
 PEOPLE = ("user", "assistant")
 """Recipients that are no functions."""
@@ -40,7 +40,7 @@ class HarmonyText:
     A mark inside a string of a call's arguments is a part of it, unless the text ends there.
     """
 
-    def __init__(self, calls: Calls, *, starts_thinking: bool) -> None:
+    def __init__(self, calls: ToolCalls, *, starts_thinking: bool) -> None:
         self._calls = calls
         self._in = In.REASONING if starts_thinking else In.HEADER
         self._held = ""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mlx_server.workers.engine.output.marker_table import NORMAL, REASONING, TOOL, States
+from mlx_server.workers.engine.output.marker_table import NORMAL, REASONING, TOOL, MarkerTable
 from mlx_server.workers.engine.output.quoted_code import QuotedCode
 from mlx_server.workers.engine.output.tool_calls.call_block import Block
-from mlx_server.workers.engine.output.tool_calls.calls import Calls, Rest
+from mlx_server.workers.engine.output.tool_calls.calls import Rest, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.markup import Piece, Said, Thought
 
 
-class MarkedText:
+class MarkerParser:
     """One sequence's text.
 
     Marks mean something in their place only: reasoning opens before anything is said, calls begin outside code that
@@ -17,7 +17,7 @@ class MarkedText:
     which there is no call. Whitespace beside a mark is not shown, unless there is visible text on both its sides.
     """
 
-    def __init__(self, states: States, calls: Calls, *, starts_thinking: bool) -> None:
+    def __init__(self, states: MarkerTable, calls: ToolCalls, *, starts_thinking: bool) -> None:
         self._states = states
         self._calls = calls
         self._state = REASONING if starts_thinking and states.initial == NORMAL else states.initial

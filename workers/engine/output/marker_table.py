@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlx_server.workers.engine.output.thinking import ThinkMarks
-from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 from mlx_server.workers.engine.output.tool_calls.tool_formats import ToolFormat
 
 NORMAL, REASONING, TOOL = "normal", "reasoning", "tool"
@@ -23,7 +23,7 @@ class ResponseFormat:
     structural: tuple[str, ...] = ()
 
 
-class States:
+class MarkerTable:
     """Made once for a model. With `calls` the marks of calls are read, else they are text."""
 
     def __init__(
@@ -47,4 +47,4 @@ class States:
             for mark, after in transitions[state]:
                 edges[state][mark] = after if after != TOOL or calls else NORMAL
         self.edges = edges
-        self.marks = {state: Marks(marks) for state, marks in edges.items()}
+        self.marks = {state: MarkerMatcher(marks) for state, marks in edges.items()}

@@ -7,10 +7,10 @@ from typing import Any
 
 from mlx_server.schemas.internal.generation import Tool, ToolUse
 from mlx_server.workers.engine.output.harmony import HarmonyText
-from mlx_server.workers.engine.output.marker_parser import MarkedText
-from mlx_server.workers.engine.output.marker_table import NORMAL, ResponseFormat, States
+from mlx_server.workers.engine.output.marker_parser import MarkerParser
+from mlx_server.workers.engine.output.marker_table import NORMAL, MarkerTable, ResponseFormat
 from mlx_server.workers.engine.output.thinking import ThinkMarks, think_marks
-from mlx_server.workers.engine.output.tool_calls.calls import Calls
+from mlx_server.workers.engine.output.tool_calls.calls import ToolCalls
 from mlx_server.workers.engine.output.tool_calls.markup import Markup, PlainText
 from mlx_server.workers.engine.output.tool_calls.tool_formats import HARMONY, ToolFormat, tool_format
 
@@ -30,7 +30,7 @@ class Speech:
         return bool(self.tools) and self.tool_use.choice != "none"
 
 
-class Dialect:
+class OutputFormat:
     """Made once for a model."""
 
     def __init__(
@@ -39,11 +39,11 @@ class Dialect:
         self.format = format_
         self.thinking = thinking
         self._response = response or ResponseFormat()
-        self._with_calls = States(format_, thinking, self._response, calls=True)
-        self._without_calls = States(format_, thinking, self._response, calls=False)
+        self._with_calls = MarkerTable(format_, thinking, self._response, calls=True)
+        self._without_calls = MarkerTable(format_, thinking, self._response, calls=False)
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Dialect:
+    def of(cls, tokenizer: Any) -> OutputFormat:
         """What mlx-lm's TokenizerWrapper tells."""
         response = ResponseFormat(
             tokenizer.response_transitions,
@@ -52,9 +52,9 @@ class Dialect:
         )
         return cls(tool_format(tokenizer), think_marks(tokenizer), response)
 
-    def speaking(self, format_: ToolFormat) -> Dialect:
+    def speaking(self, format_: ToolFormat) -> OutputFormat:
         """The same model with calls in another format; keep it, it takes a moment to make."""
-        return self if format_ == self.format else Dialect(format_, self.thinking, self._response)
+        return self if format_ == self.format else OutputFormat(format_, self.thinking, self._response)
 
     def mark_tokens(self, tokenizer: Any, *, calls: bool) -> frozenset[int]:
         """Special tokens that stand in marks, those of calls only where there may be some: whoever leaves special
@@ -69,10 +69,10 @@ class Dialect:
     def markup(self, speech: Speech, *, starts_thinking: bool) -> Markup:
         """A reader for one sequence; `starts_thinking` if its prompt has opened the reasoning."""
         allowed = speech.tools if speech.calls else ()
-        calls = Calls(allowed, parallel=speech.tool_use.parallel)
+        calls = ToolCalls(allowed, parallel=speech.tool_use.parallel)
         if self.format is HARMONY:
             return HarmonyText(calls, starts_thinking=starts_thinking)
         states = self._with_calls if allowed else self._without_calls
         if not any(states.edges.values()):
             return PlainText()
-        return MarkedText(states, calls, starts_thinking=starts_thinking)
+        return MarkerParser(states, calls, starts_thinking=starts_thinking)

@@ -9,7 +9,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 
 
 @dataclass(frozen=True)
-class Marks:
+class FillInMarks:
     """The tokens round the parts. Without a `middle` the suffix comes first, as Codestral has it."""
 
     prefix: str
@@ -18,13 +18,13 @@ class Marks:
 
 
 KNOWN = (
-    Marks("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
-    Marks("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
-    Marks("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
-    Marks("▁<PRE>", "▁<SUF>", "▁<MID>"),
-    Marks("<PRE>", "<SUF>", "<MID>"),
-    Marks("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # noqa: RUF001 - DeepSeek's own characters
-    Marks("[PREFIX]", "[SUFFIX]", None),
+    FillInMarks("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    FillInMarks("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    FillInMarks("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    FillInMarks("▁<PRE>", "▁<SUF>", "▁<MID>"),
+    FillInMarks("<PRE>", "<SUF>", "<MID>"),
+    FillInMarks("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # noqa: RUF001 - DeepSeek's own characters
+    FillInMarks("[PREFIX]", "[SUFFIX]", None),
 )
 
 

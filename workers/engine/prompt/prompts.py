@@ -29,7 +29,7 @@ from mlx_server.workers.engine.grammar.tool_grammar import enforced, special_tok
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_index import as_ids
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
-from mlx_server.workers.engine.output.output_format import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.thinking import ThinkingStart, starts_thinking
 from mlx_server.workers.engine.output.tool_calls.tool_formats import HERMES, ToolFormat
 from mlx_server.workers.engine.prompt.fill_in import fill_in
@@ -81,7 +81,7 @@ class PromptMaker:
         context_length: int | None,
         model_defaults: Sampling,
         vocabulary: Vocabulary,
-        dialect: Dialect,
+        output_format: OutputFormat,
         templates: TemplateDefaults | None = None,
         media: MediaSupport | None = None,
         *,
@@ -94,8 +94,8 @@ class PromptMaker:
         self._context_length = context_length
         self.model_defaults = model_defaults
         self._vocabulary = vocabulary
-        self._format = dialect.format
-        self._marks = dialect.thinking
+        self._format = output_format.format
+        self._marks = output_format.thinking
         self._finds_marks = finds_marks
         self._calls = CallGrammars(vocabulary, special_tokens(tokenizer, vocabulary))
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)

@@ -119,7 +119,7 @@ def best(logits: mx.array) -> mx.array:
     return mx.argmax(logits, axis=-1)
 
 
-def normalised(logits: mx.array) -> mx.array:
+def log_softmax(logits: mx.array) -> mx.array:
     """Log-probabilities [B, V] in nats, in the logits' own type, as mlx-lm computes them."""
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
@@ -131,7 +131,7 @@ def weights_of(choices: list[Choice]) -> Draw:
     """
     if all(choice == choices[0] for choice in choices):
         choice = choices[0]
-        return lambda logits: filtered(normalised(logits), *choice[1:]) * (1 / choice.temperature)
+        return lambda logits: filtered(log_softmax(logits), *choice[1:]) * (1 / choice.temperature)
     column = len(choices), 1
     scale = mx.array([1 / choice.temperature for choice in choices]).reshape(column)
     # Sums of rounded probabilities may exceed 1 a little, and never 2.
@@ -140,7 +140,7 @@ def weights_of(choices: list[Choice]) -> Draw:
     top_k = [choice.top_k for choice in choices]
 
     def weights(logits: mx.array) -> mx.array:
-        logprobs = normalised(logits).astype(mx.float32)
+        logprobs = log_softmax(logits).astype(mx.float32)
         if any(0 < choice.top_p < 1 for choice in choices):
             logprobs = keep_top_p(logprobs, top_p)
         if any(choice.min_p > 0 for choice in choices):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from mlx_server.workers.engine.cancellation import Abandoned, never
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 
 START_S = 30.0
 POLL_S = 0.05
@@ -64,7 +64,7 @@ class KillableProcess:
             self._start()
         return time.monotonic() + self.limit_s
 
-    def ask(self, request: dict[str, Any], deadline: float, abandoned: Abandoned = never) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], deadline: float, abandoned: IsCancelled = never) -> dict[str, Any]:
         """The child's answer. Raises Stopped, also within POLL_S seconds of being `abandoned`."""
         self._check_time(deadline, abandoned)
         body = msgspec.msgpack.encode(request)
@@ -89,7 +89,7 @@ class KillableProcess:
         if channel is not None:
             channel.close()
 
-    def _exchange(self, body: bytes, deadline: float, abandoned: Abandoned = never) -> dict[str, Any]:
+    def _exchange(self, body: bytes, deadline: float, abandoned: IsCancelled = never) -> dict[str, Any]:
         channel = self._socket
         if channel is None:
             raise OSError("closed meanwhile")
@@ -100,13 +100,13 @@ class KillableProcess:
             raise Stopped(f"took longer than {self.limit_s:g} seconds") from None
         return self._answer(channel, deadline, abandoned)
 
-    def _answer(self, channel: socket.socket, deadline: float, abandoned: Abandoned) -> dict[str, Any]:
+    def _answer(self, channel: socket.socket, deadline: float, abandoned: IsCancelled) -> dict[str, Any]:
         size = int.from_bytes(self._read(channel, 4, deadline, abandoned), "big")
         if size > self._max_answer:
             raise ValueError("no answer is as long as this")
         return msgspec.msgpack.decode(self._read(channel, size, deadline, abandoned), type=dict[str, Any])
 
-    def _read(self, channel: socket.socket, size: int, deadline: float, abandoned: Abandoned) -> bytearray:
+    def _read(self, channel: socket.socket, size: int, deadline: float, abandoned: IsCancelled) -> bytearray:
         data = bytearray(size)
         there = 0
         while there < size:
@@ -122,7 +122,7 @@ class KillableProcess:
             there += count
         return data
 
-    def _check_time(self, deadline: float, abandoned: Abandoned) -> None:
+    def _check_time(self, deadline: float, abandoned: IsCancelled) -> None:
         if time.monotonic() >= deadline:
             raise Stopped(f"took longer than {self.limit_s:g} seconds")
         if abandoned():

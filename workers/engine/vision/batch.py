@@ -12,7 +12,7 @@ from mlx_vlm.generate.ar import _is_batch_cache_entry as is_batch
 
 from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.admission import Admission
-from mlx_server.workers.engine.decode.prefill_budget import Pace
+from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import ReplayingEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import joins_prefix
@@ -57,7 +57,7 @@ class VisionEngine(ReplayingEngine):
         self._model = model
         self._stop_tokens = stop_tokens
         self._rows = rows
-        self._pace = Pace(gap_s, prefill_step_size)
+        self._pace = PrefillBudget(gap_s, prefill_step_size)
         self._prompts = PromptReader(model, self._pace, tower, self._prefixes)
         self._samplers = ReportingSamplers()
         self._batch = self._empty_batch()

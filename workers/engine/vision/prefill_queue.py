@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_server.workers.engine.decode.prefill_budget import Pace
+from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
@@ -47,7 +47,7 @@ class PromptReader:
     One that can't be read is tried once more, and breaks without the others: it has had a cache of its own.
     """
 
-    def __init__(self, model: Any, pace: Pace, tower: RememberingTower | None, prefixes: PrefixStore) -> None:
+    def __init__(self, model: Any, pace: PrefillBudget, tower: RememberingTower | None, prefixes: PrefixStore) -> None:
         """`tower` is the memory before the model's encoder, if there is one."""
         self._model = model
         self._pace = pace

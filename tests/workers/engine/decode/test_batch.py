@@ -9,8 +9,8 @@ from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_promp
 
 from mlx_server.schemas.internal.generation import Sampling
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
-from mlx_server.workers.engine.decode.prefill import PromptReader, Read
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
+from mlx_server.workers.engine.decode.prefill import Prefiller, Read
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 
 pytestmark = pytest.mark.model
@@ -25,8 +25,8 @@ def _engine(
     rows: int = 8,
     joint_prefill: bool = True,
     prefill_step_size: int = 16,
-    make_rows: Callable[[Any], RowBatch] = RowBatch,
-    make_reader: Callable[..., PromptReader] = PromptReader,
+    make_rows: Callable[[Any], DecodeBatch] = DecodeBatch,
+    make_reader: Callable[..., Prefiller] = Prefiller,
 ) -> BatchEngine:
     return BatchEngine(
         model,
@@ -194,11 +194,11 @@ def test_close_forgets_everything(llama: Any) -> None:
 # --- steps that raise ---
 
 
-def _failing_at(calls: set[int], *, half_stepped: bool) -> type[RowBatch]:
+def _failing_at(calls: set[int], *, half_stepped: bool) -> type[DecodeBatch]:
     """Rows that raise in their k-th step, counted over all that are made of it."""
     numbers = itertools.count(1)
 
-    class Failing(RowBatch):
+    class Failing(DecodeBatch):
         def step(self) -> list[Drawn]:
             fails = next(numbers) in calls
             if fails and not half_stepped:
@@ -235,10 +235,10 @@ def test_sequences_that_join_after_a_failure_are_unchanged_too(
         assert player.run() == undisturbed
 
 
-def _poisonous_rows(*, half_stepped: bool) -> type[RowBatch]:
+def _poisonous_rows(*, half_stepped: bool) -> type[DecodeBatch]:
     """Rows that raise whenever one is among them whose sequence begins with POISON."""
 
-    class Poisoned(RowBatch):
+    class Poisoned(DecodeBatch):
         def step(self) -> list[Drawn]:
             fails = any(row.sequence.prompt[: len(POISON)] == POISON for row in self._rows.values())
             if fails and not half_stepped:
@@ -251,7 +251,7 @@ def _poisonous_rows(*, half_stepped: bool) -> type[RowBatch]:
     return Poisoned
 
 
-class PoisonedReader(PromptReader):
+class PoisonedReader(Prefiller):
     """Raises whenever it is at a prompt that begins with POISON."""
 
     def _advance(self, chosen: list[Any], tokens: int) -> list[Read | Broken]:
@@ -260,7 +260,7 @@ class PoisonedReader(PromptReader):
         return super()._advance(chosen, tokens)
 
 
-class LatePoisonedReader(PromptReader):
+class LatePoisonedReader(Prefiller):
     """Raises once it has read such a prompt."""
 
     def _advance(self, chosen: list[Any], tokens: int) -> list[Read | Broken]:
@@ -271,7 +271,7 @@ class LatePoisonedReader(PromptReader):
         return read
 
 
-class PoisonedTurns(PromptReader):
+class PoisonedTurns(Prefiller):
     """Raises outside of what it does for one prompt."""
 
     def step(self, *, running: int, since: float) -> list[Read | Broken]:

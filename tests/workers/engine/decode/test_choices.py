@@ -8,8 +8,8 @@ import pytest
 from support.engines import GREEDY, SEEDED, Outcome, Player, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
-from mlx_server.workers.engine.decode.prefill import PromptReader
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
+from mlx_server.workers.engine.decode.prefill import Prefiller
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
 from mlx_server.workers.engine.prompt.prompts import choice_of
@@ -24,7 +24,7 @@ SAMPLING = msgspec.structs.replace(SEEDED, seed=11)
 def _engine(model: Any, read: list[int] | None = None, *, joint_prefill: bool = True, rows: int = 8) -> BatchEngine:
     """Notes how many tokens of each prompt its reader was left to read."""
 
-    class NotingReader(PromptReader):
+    class NotingReader(Prefiller):
         def add(self, sequence: Sequence, cache: list[Any] | None) -> None:
             if read is not None:
                 read.append(0 if cache else len(sequence.prompt) - 1)
@@ -107,7 +107,7 @@ def test_the_others_go_on_when_the_first_leaves_before_the_fork(llama: Any, step
 def test_choices_survive_a_step_that_raises(llama: Any, fails_at: int) -> None:
     calls = 0
 
-    class FailingRows(RowBatch):
+    class FailingRows(DecodeBatch):
         def step(self) -> list[Drawn]:
             nonlocal calls
             calls += 1

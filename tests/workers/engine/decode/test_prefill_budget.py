@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_server.workers.engine.decode.prefill_budget import GAP_IN_STEPS, MEASURED_EVERY, Pace, readable
+from mlx_server.workers.engine.decode.prefill_budget import GAP_IN_STEPS, MEASURED_EVERY, PrefillBudget, readable
 from mlx_server.workers.engine.decode.smallest_chunk import LEAST_TOKENS, PAUSE
 
 
@@ -23,7 +23,7 @@ def test_readable(gap_s: float | None, step_s: float, tokens_per_s: float, most:
 
 @pytest.mark.parametrize("rate", [100.0, 1000.0, 20_000.0])
 def test_pace_keeps_the_gap_on_a_machine_of_any_speed(rate: float) -> None:
-    step_s, pace = 0.02, Pace(None, 512)
+    step_s, pace = 0.02, PrefillBudget(None, 512)
     for _ in range(5):
         pace.decoded(step_s, 4)
     for _ in range(40):
@@ -34,7 +34,7 @@ def test_pace_keeps_the_gap_on_a_machine_of_any_speed(rate: float) -> None:
 
 
 def test_a_step_is_measured_first_and_again_after_a_while() -> None:
-    pace = Pace(None, 512)
+    pace = PrefillBudget(None, 512)
     assert pace.wants_a_step(4)
     for _ in range(3):
         pace.decoded(0.01, 4)
@@ -46,7 +46,7 @@ def test_a_step_is_measured_first_and_again_after_a_while() -> None:
 
 
 def test_few_that_are_answered_wait_for_many_unless_there_is_a_target() -> None:
-    pace, exact = Pace(None, 512), Pace(0.1, 512)
+    pace, exact = PrefillBudget(None, 512), PrefillBudget(0.1, 512)
     for one in (pace, exact):
         one.decoded(0.05, 4)
         one.read(100, 1.0, beside=False)
@@ -57,7 +57,7 @@ def test_few_that_are_answered_wait_for_many_unless_there_is_a_target() -> None:
 
 def test_a_floor_that_any_chunk_takes_does_not_starve_the_reading() -> None:
     """A GPU takes as long for few tokens as for many."""
-    step_s, pace = 0.01, Pace(None, 2048)
+    step_s, pace = 0.01, PrefillBudget(None, 2048)
     pace.decoded(step_s, 4)
     for _ in range(40):
         pace.read(tokens := pace.tokens, step_s + max(0.008, tokens / 20_000), beside=True)
@@ -75,7 +75,7 @@ def test_a_floor_that_any_chunk_takes_does_not_starve_the_reading() -> None:
 def test_where_no_chunk_fits_as_many_are_read_as_take_hardly_longer(
     fixed_s: float, each_s: float, least: int, most: int
 ) -> None:
-    step_s, pace = 0.01, Pace(None, 512)
+    step_s, pace = 0.01, PrefillBudget(None, 512)
     pace.decoded(step_s, 4)
     for _ in range(2 * PAUSE):
         pace.read(tokens := pace.tokens, step_s + fixed_s + each_s * tokens, beside=True)
@@ -83,7 +83,7 @@ def test_where_no_chunk_fits_as_many_are_read_as_take_hardly_longer(
 
 
 def test_a_target_is_not_passed_for_the_sake_of_speed() -> None:
-    step_s, pace = 0.01, Pace(0.02, 512)
+    step_s, pace = 0.01, PrefillBudget(0.02, 512)
     pace.decoded(step_s, 4)
     for _ in range(2 * PAUSE):
         pace.read(pace.tokens, step_s + 0.03, beside=True)

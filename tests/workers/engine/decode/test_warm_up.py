@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
 from mlx_server.workers.engine.decode.warm_up import batch_sizes, warm_up
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 
@@ -20,7 +20,7 @@ def test_batch_sizes(rows: int, sizes: list[int]) -> None:
 def test_every_kind_of_batch_has_been_stepped_and_nothing_is_kept(llama: Any) -> None:
     seen: set[int] = set()
 
-    class Watched(RowBatch):
+    class Watched(DecodeBatch):
         def step(self) -> list[Drawn]:
             seen.add(len(self.keys))
             return super().step()
@@ -36,7 +36,7 @@ def test_every_kind_of_batch_has_been_stepped_and_nothing_is_kept(llama: Any) ->
 
 
 def test_a_model_that_fails_is_told_of(llama: Any) -> None:
-    class Failing(RowBatch):
+    class Failing(DecodeBatch):
         def step(self) -> list[Drawn]:
             raise RuntimeError("no such kernel")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlx_server.schemas.internal.messages import Vector
 from mlx_server.workers.engine.embed.engine import EmbeddingEngine
-from mlx_server.workers.engine.embed.inputs.job import Computation, Item, Rows, computation
+from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item, Rows, computation
 from mlx_server.workers.engine.embed.results import Vectors
 from mlx_server.workers.engine.sequence import Broken, Computed, Produced
 
@@ -15,7 +15,7 @@ def _sums(items: Sequence[Item]) -> Rows:
     return np.array([[sum(item.ids)] for item in items], dtype=np.float32)
 
 
-def _request(ticket: int, *inputs: list[int]) -> Computation:
+def _request(ticket: int, *inputs: list[int]) -> EmbeddingJob:
     return computation(ticket, [Item(tuple(ids)) for ids in inputs], Vectors(ticket))
 
 

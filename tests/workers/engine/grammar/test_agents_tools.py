@@ -23,7 +23,7 @@ from mlx_server.schemas.internal.generation import (
 )
 from mlx_server.workers.engine.grammar.tool_grammar import arguments_schema
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.output.output_format import Dialect
+from mlx_server.workers.engine.output.output_format import OutputFormat
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -44,7 +44,7 @@ def maker(smollm2: Path) -> Iterator[PromptMaker]:
 
     tokenizer = load_tokenizer(smollm2)
     vocabulary = Vocabulary(tokenizer, len(tokenizer))
-    maker = PromptMaker(tokenizer, len(tokenizer), None, Sampling(), vocabulary, Dialect.of(tokenizer))
+    maker = PromptMaker(tokenizer, len(tokenizer), None, Sampling(), vocabulary, OutputFormat.of(tokenizer))
     yield maker
     maker.close()
 

@@ -13,7 +13,7 @@ from support.inputs.call_walks import CallWalks
 from support.markup import Read, through
 
 from mlx_server.schemas.internal.generation import Grammar, Tool, ToolUse
-from mlx_server.workers.engine.output.output_format import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     COHERE,
     DEEPSEEK,
@@ -165,7 +165,7 @@ def whole(format_: ToolFormat, body: str) -> str:
 
 def read(format_: ToolFormat, text: str, tools: tuple[Tool, ...], use: ToolUse) -> Read:
     """What a family's reader makes of a text; every call's arguments are valid."""
-    got = through(Dialect(format_).markup(Speech(tools, use, hermes=False), starts_thinking=False), [text])
+    got = through(OutputFormat(format_).markup(Speech(tools, use, hermes=False), starts_thinking=False), [text])
     assert got.whole == len(got.calls), text
     for name, arguments in got.calls:
         jsonschema.validate(json.loads(arguments), SCHEMAS[name])
@@ -276,7 +276,7 @@ def test_a_custom_tools_text_is_what_its_grammar_allows(
             assert walks[special].takes(matcher, call.format(bad)) == relaxed
             assert walks[special].takes(matcher, "Just text.")
         got = through(
-            Dialect(format_).markup(Speech(custom(text), ToolUse(), hermes=False), starts_thinking=False),
+            OutputFormat(format_).markup(Speech(custom(text), ToolUse(), hermes=False), starts_thinking=False),
             [call.format(good)],
         )
         assert json.loads(got.calls[0][1]) == {"input": good if exact else json.loads(f'"{good}"')}

@@ -28,7 +28,7 @@ from mlx_server.workers.engine.grammar.tool_grammar import (
     tool_grammar,
 )
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.output.output_format import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.tool_calls.tool_formats import HERMES, ToolFormat
 
 SEARCH = Tool(
@@ -144,7 +144,7 @@ def marked_writer(smollm2: Path) -> Writer:
 
 
 def read(text: str, use: ToolUse, tools: tuple[Tool, ...] = TOOLS) -> Read:
-    return through(Dialect(HERMES).markup(Speech(tools, use, hermes=False), starts_thinking=False), [text])
+    return through(OutputFormat(HERMES).markup(Speech(tools, use, hermes=False), starts_thinking=False), [text])
 
 
 def check(text: str, use: ToolUse) -> Read:
@@ -219,7 +219,7 @@ def test_a_format_that_a_library_reads_has_json_between_its_own_marks(writer: Wr
     assert writer.takes(matcher, f"Some [CALL text. {call} More.")
     assert not writer.takes(matcher, "Some [CALLS] text.")
     assert not writer.takes(matcher, f"{call}[CALLS]")
-    got = through(Dialect(FOREIGN).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False), [call])
+    got = through(OutputFormat(FOREIGN).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False), [call])
     assert got.calls == [("stop", "{}")]
 
 

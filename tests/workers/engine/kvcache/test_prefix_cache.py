@@ -10,7 +10,7 @@ import pytest
 from support.engines import GREEDY, SEEDED, Engine, Player, alone, random_prompt, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
 from mlx_server.workers.engine.kvcache.prefix_store import EVERYBODY, PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
@@ -61,7 +61,7 @@ def test_sequences_that_share_beginnings_equal_mlx_lms_unbatched(
     model, rng = load_tiny(architecture), random.Random(seed)
     numbers = iter(range(1_000_000))
 
-    class Failing(RowBatch):
+    class Failing(DecodeBatch):
         def step(self) -> list[Drawn]:
             drawn = super().step()
             if next(numbers) % 61 == 60:

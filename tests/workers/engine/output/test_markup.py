@@ -10,12 +10,12 @@ import pytest
 from support.markup import CLOCK, THINK, TOOLS, WEATHER, Read, cuts, gathered, read, through
 
 from mlx_server.schemas.internal.generation import ToolUse
-from mlx_server.workers.engine.output.output_format import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.tool_calls.markup import Called, PlainText
 from mlx_server.workers.engine.output.tool_calls.tool_formats import COHERE, HERMES, LLAMA
 
-PLAIN = Dialect(HERMES)
-THINKS = Dialect(HERMES, THINK)
+PLAIN = OutputFormat(HERMES)
+THINKS = OutputFormat(HERMES, THINK)
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}\n</tool_call>'
 ARGUMENTS = '{"city": "Oslo", "days": 3}'
 
@@ -270,12 +270,12 @@ def test_reasoning_about_calls_stays_reasoning() -> None:
 
 @pytest.mark.parametrize("lead", ["", "\n", "<|python_tag|>"])
 def test_llama_calls_without_marks_are_read(lead: str) -> None:
-    dialect = Dialect(LLAMA)
+    output_format = OutputFormat(LLAMA)
     one = '{"name": "get_weather", "parameters": {"city": "Oslo"}}'
-    got = read(dialect, f"{lead}{one}; {one}")
+    got = read(output_format, f"{lead}{one}; {one}")
     assert (got.said, got.calls) == ("", [("get_weather", '{"city": "Oslo"}')] * 2)
-    assert read(dialect, '{"answer": 42}').said == '{"answer": 42}'
-    assert read(dialect, f"See: {one}").said == f"See: {one}"
+    assert read(output_format, '{"answer": 42}').said == '{"answer": 42}'
+    assert read(output_format, f"See: {one}").said == f"See: {one}"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_llama_calls_without_marks_are_read(lead: str) -> None:
     ],
 )
 def test_json_without_marks_is_a_call_by_a_known_name_or_by_its_shape(text: str, called: bool) -> None:
-    got = read(Dialect(LLAMA), text)
+    got = read(OutputFormat(LLAMA), text)
     assert (bool(got.calls), got.said) == (called, "" if called else text)
 
 
@@ -300,7 +300,7 @@ def test_cohere_actions_are_read() -> None:
         '    {"tool_call_id": "0", "tool_name": "get_weather", "parameters": {"city": "Oslo"}},\n'
         '    {"tool_call_id": "1", "tool_name": "get_time", "parameters": {}}\n]<|END_ACTION|>'
     )
-    assert read(Dialect(COHERE), text).calls == [("get_weather", '{"city": "Oslo"}'), ("get_time", "{}")]
+    assert read(OutputFormat(COHERE), text).calls == [("get_weather", '{"city": "Oslo"}'), ("get_time", "{}")]
 
 
 def random_json(rng: random.Random, depth: int = 0) -> object:

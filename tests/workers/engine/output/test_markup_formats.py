@@ -13,7 +13,7 @@ from support.markup import THINK, TOOLS, Read, read
 
 from mlx_server.schemas.internal.generation import ToolUse
 from mlx_server.workers.engine.output.marker_table import ResponseFormat
-from mlx_server.workers.engine.output.output_format import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.tool_calls.markup import Called, Said
 from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     COHERE,
@@ -116,7 +116,7 @@ def test_every_parser_of_mlx_lm_has_an_example() -> None:
 
 @each_format
 def test_calls_in_a_models_own_syntax(format_: ToolFormat, body: str, calls: list[Any]) -> None:
-    got = read(Dialect(format_, THINK), f"<think>Hm.</think>\n\nLook.\n{format_.start}{body}{format_.end}")
+    got = read(OutputFormat(format_, THINK), f"<think>Hm.</think>\n\nLook.\n{format_.start}{body}{format_.end}")
     assert loaded(got) == calls
     assert (got.thought, got.said, got.whole, got.complete) == ("Hm.", "Look.", len(calls), False)
 
@@ -124,13 +124,13 @@ def test_calls_in_a_models_own_syntax(format_: ToolFormat, body: str, calls: lis
 @each_format
 def test_one_call_only_completes_the_answer(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     text = f"{format_.start}{body}{format_.end}"
-    got = read(Dialect(format_), text, use=ToolUse(parallel=False))
+    got = read(OutputFormat(format_), text, use=ToolUse(parallel=False))
     assert (loaded(got), got.said, got.complete) == (calls[:1], "", True)
 
 
 @each_format
 def test_calls_without_their_end_mark_are_read(format_: ToolFormat, body: str, calls: list[Any]) -> None:
-    got = read(Dialect(format_), format_.start + body)
+    got = read(OutputFormat(format_), format_.start + body)
     assert [name for name, _ in got.calls] == [name for name, _ in calls]
     assert got.said == ""
 
@@ -138,18 +138,18 @@ def test_calls_without_their_end_mark_are_read(format_: ToolFormat, body: str, c
 @each_format
 def test_calls_of_functions_that_were_not_offered_are_calls(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     renamed = body.replace("get_weather", "launch_rocket")
-    got = read(Dialect(format_), f"{format_.start}{renamed}{format_.end}")
+    got = read(OutputFormat(format_), f"{format_.start}{renamed}{format_.end}")
     assert [name for name, _ in got.calls] == [name.replace("get_weather", "launch_rocket") for name, _ in calls]
     assert (loaded(got)[0][1]["city"], got.whole, got.said) == ("Oslo", len(calls), "")
-    assert read(Dialect(format_), f"{format_.start}{renamed}{format_.end}", tools=()).calls == []
+    assert read(OutputFormat(format_), f"{format_.start}{renamed}{format_.end}", tools=()).calls == []
 
 
 @each_format
 def test_text_cut_off_anywhere_gives_no_false_call(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     text = f"{format_.start}{body}{format_.end}"
-    dialect = Dialect(format_)
+    output_format = OutputFormat(format_)
     for end in range(1, len(text)):
-        got = read(dialect, text[:end], cut=True, seeds=1)
+        got = read(output_format, text[:end], cut=True, seeds=1)
         assert [name for name, _ in got.calls] == [name for name, _ in calls][: len(got.calls)], text[:end]
         for (_, arguments), (_, expected) in zip(got.calls, calls, strict=False):
             assert json.dumps(expected).startswith(arguments.removesuffix("}")), (text[:end], arguments)
@@ -158,9 +158,9 @@ def test_text_cut_off_anywhere_gives_no_false_call(format_: ToolFormat, body: st
 @each_format
 def test_text_that_ends_early_has_whole_arguments(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     text = f"{format_.start}{body}{format_.end}"
-    dialect = Dialect(format_)
+    output_format = OutputFormat(format_)
     for end in range(1, len(text)):
-        got = read(dialect, text[:end], seeds=1)
+        got = read(output_format, text[:end], seeds=1)
         assert got.whole == len(got.calls)
         assert all(isinstance(arguments, dict) for _, arguments in loaded(got)), text[:end]
 
@@ -168,14 +168,14 @@ def test_text_that_ends_early_has_whole_arguments(format_: ToolFormat, body: str
 @each_format
 def test_nonsense_between_the_marks_is_text(format_: ToolFormat, body: str, calls: list[Any]) -> None:
     text = f"{format_.start}I do not know.{format_.end}"
-    got = read(Dialect(format_, THINK), text)
+    got = read(OutputFormat(format_, THINK), text)
     assert (got.calls, got.said) == ([], text)
-    got = read(Dialect(format_, THINK), f"<think>So {format_.start} it is.</think>Yes.")
+    got = read(OutputFormat(format_, THINK), f"<think>So {format_.start} it is.</think>Yes.")
     assert (got.calls, got.said, got.thought) == ([], "Yes.", f"So {format_.start} it is.")
 
 
 def test_arguments_stream_as_they_are_written() -> None:
-    markup = Dialect(library("qwen3_coder")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
+    markup = OutputFormat(library("qwen3_coder")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     said = [markup.feed(text) for text in ("<tool_call>\n<function=get_weather>\n<parameter=city>\nOs", 'l"o\n', "!\n")]
     assert said == [
         [Called(0, "", "get_weather"), Called(0, '{"city": '), Called(0, '"Os')],
@@ -187,7 +187,7 @@ def test_arguments_stream_as_they_are_written() -> None:
         Called(0, '"'), Called(0, ', "days": '), Called(0, "3"), Called(0, "}")
     ]  # fmt: skip
     assert markup.calls == 1
-    markup = Dialect(library("mistral")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
+    markup = OutputFormat(library("mistral")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     assert markup.feed("[TOOL_CALLS]get_weather[ARGS]{") == [Called(0, "", "get_weather"), Called(0, "{")]
 
 
@@ -196,7 +196,7 @@ def test_arguments_stream_as_they_are_written() -> None:
     [None, 5, [], [5], {}, {"name": 5}, {"name": ""}, "no JSON", {"name": "get_time", "arguments": {b"a": 1}}, [[[]]]],
 )
 def test_odd_answers_of_parsers_are_no_calls(parsed: Any) -> None:
-    got = read(Dialect(ToolFormat("odd", "<a>", "</a>", lambda *_: parsed)), "<a>body</a>")
+    got = read(OutputFormat(ToolFormat("odd", "<a>", "</a>", lambda *_: parsed)), "<a>body</a>")
     assert (got.calls, got.said) == ([], "<a>body</a>")
 
 
@@ -214,7 +214,7 @@ def test_odd_answers_of_parsers_are_no_calls(parsed: Any) -> None:
     ],
 )
 def test_answers_of_parsers_are_made_regular(parsed: Any, arguments: str) -> None:
-    got = read(Dialect(ToolFormat("odd", "<a>", "</a>", lambda *_: parsed)), "<a>body</a>")
+    got = read(OutputFormat(ToolFormat("odd", "<a>", "</a>", lambda *_: parsed)), "<a>body</a>")
     assert got.calls == [("get_time", arguments)]
 
 
@@ -223,7 +223,7 @@ def test_parsers_that_raise_give_text(error: type[Exception]) -> None:
     def parse(_text: str, _tools: Any) -> Any:
         raise error
 
-    got = read(Dialect(ToolFormat("odd", "<a>", "</a>", parse)), "<a>body</a> and more")
+    got = read(OutputFormat(ToolFormat("odd", "<a>", "</a>", parse)), "<a>body</a> and more")
     assert (got.calls, got.said) == ([], "<a>body</a> and more")
 
 
@@ -236,42 +236,44 @@ def test_harmony_channels(end: str) -> None:
         "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary<|message|>Look.<|end|>"
         f"<|start|>assistant{HARMONY_CALL}{end}"
     )
-    got = read(Dialect(HARMONY), text)
+    got = read(OutputFormat(HARMONY), text)
     assert (got.thought, got.said, loaded(got), got.whole) == ("Hm.", "Look.", [OSLO], 1)
 
 
 def test_harmony_recipient_in_the_role_and_final_answers() -> None:
     text = "<|start|>assistant to=functions.get_time<|channel|>commentary json<|message|><|call|>"
-    assert read(Dialect(HARMONY), text).calls == [("get_time", "{}")]
+    assert read(OutputFormat(HARMONY), text).calls == [("get_time", "{}")]
     final = (
         "<|channel|>analysis<|message|>a < b<|end|><|start|>assistant<|channel|>final<|message|>Yes <| no.<|return|>"
     )
-    got = read(Dialect(HARMONY), final)
+    got = read(OutputFormat(HARMONY), final)
     assert (got.thought, got.said) == ("a < b", "Yes <| no.")
-    assert read(Dialect(HARMONY), "A plain answer.").said == "A plain answer."
-    cut = read(Dialect(HARMONY), HARMONY_CALL[:-7], cut=True)
+    assert read(OutputFormat(HARMONY), "A plain answer.").said == "A plain answer."
+    cut = read(OutputFormat(HARMONY), HARMONY_CALL[:-7], cut=True)
     assert (cut.calls, cut.whole) == ([("get_weather", '{"city": "Oslo", "da')], 0)
-    assert read(Dialect(HARMONY), HARMONY_CALL, tools=()).said == '{"city": "Oslo", "days": 3}'
+    assert read(OutputFormat(HARMONY), HARMONY_CALL, tools=()).said == '{"city": "Oslo", "days": 3}'
 
 
 def test_muse_spark_messages_by_mlx_lms_transitions() -> None:
     spec = importlib.import_module("mlx_lm.chat_templates.muse_spark").RESPONSE_FORMAT
-    dialect = Dialect(library("muse_spark"), None, ResponseFormat(spec["transitions"], spec["initial_state"]))
+    output_format = OutputFormat(
+        library("muse_spark"), None, ResponseFormat(spec["transitions"], spec["initial_state"])
+    )
     calls = EXAMPLES[13][1]
     text = (
         "to=self<|message|>Hm.<|eom|>\n<|start|>assistant to=get_weather<|message|>"
         f"<atem:function_calls>{calls}</atem:function_calls><|eom|><|start|>assistant to=user<|message|>Done.<|eot|>"
     )
-    got = read(dialect, text)
+    got = read(output_format, text)
     assert (got.thought, got.said, loaded(got)) == ("Hm.", "Done.", [OSLO, TIME])
-    assert read(dialect, "No header.").said == "No header."
+    assert read(output_format, "No header.").said == "No header."
 
 
 def test_kimi_k3_structure_is_not_said() -> None:
-    dialect = Dialect(
+    output_format = OutputFormat(
         library("kimi_k3"), THINK, ResponseFormat(structural=("<|open|>response<|sep|>", "<|close|>response<|sep|>"))
     )
-    got = read(dialect, "<|open|>response<|sep|>Yes.<|close|>response<|sep|>")
+    got = read(output_format, "<|open|>response<|sep|>Yes.<|close|>response<|sep|>")
     assert got.said == "Yes."
 
 
@@ -308,19 +310,19 @@ def test_smollm2_is_told_to_write_hermes(smollm2: Path) -> None:
     from mlx_lm.utils import load_tokenizer
 
     loaded_tokenizer = load_tokenizer(smollm2)
-    dialect = Dialect.of(loaded_tokenizer)
-    assert (dialect.format, dialect.thinking) == (HERMES, None)
-    assert dialect.mark_tokens(loaded_tokenizer, calls=True) == frozenset()
-    assert dialect.speaking(HERMES) is dialect
-    assert dialect.speaking(LLAMA).format is LLAMA
+    output_format = OutputFormat.of(loaded_tokenizer)
+    assert (output_format.format, output_format.thinking) == (HERMES, None)
+    assert output_format.mark_tokens(loaded_tokenizer, calls=True) == frozenset()
+    assert output_format.speaking(HERMES) is output_format
+    assert output_format.speaking(LLAMA).format is LLAMA
 
 
 def test_special_tokens_inside_marks_are_named() -> None:
     special = SimpleNamespace(all_special_tokens=["<|im_end|>", "[TOOL_CALLS]", "[ARGS]"], all_special_ids=[2, 9, 11])
-    assert Dialect(library("mistral")).mark_tokens(special, calls=True) == {9, 11}
+    assert OutputFormat(library("mistral")).mark_tokens(special, calls=True) == {9, 11}
 
 
 def test_text_between_pieces_of_calls_keeps_its_order() -> None:
-    markup = Dialect(library("pythonic")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
+    markup = OutputFormat(library("pythonic")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     pieces = markup.feed("A<|tool_call_start|>[get_time()]<|tool_call_end|>B")
     assert pieces == [Said("A"), Called(0, "", "get_time"), Called(0, "{}"), Said("B")]

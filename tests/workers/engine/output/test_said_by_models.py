@@ -15,7 +15,7 @@ from support.inputs.said import SCHEMAS
 from support.markup import THINK, Read, cuts, read, through
 
 from mlx_server.schemas.internal.generation import Tool, ToolUse
-from mlx_server.workers.engine.output.output_format import Dialect, Speech
+from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.tool_calls.loose_json import (
     FUNCTION_GEMMA,
     GEMMA4,
@@ -168,7 +168,7 @@ def loaded(got: Read) -> list[tuple[str, Any]]:
 
 
 def said(family: Family, text: str, **more: Any) -> Read:
-    return read(Dialect(family.format, THINK), text, tools=TOOLS, seeds=3, **more)
+    return read(OutputFormat(family.format, THINK), text, tools=TOOLS, seeds=3, **more)
 
 
 @each_family
@@ -402,7 +402,9 @@ def test_nonsense_is_the_same_however_it_is_cut(family: Family, words: list[str]
     for cut in (False, True):
         got = []
         for pieces in ([text], cuts(text, seed), list(text)):
-            markup = Dialect(family.format, THINK).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
+            markup = OutputFormat(family.format, THINK).markup(
+                Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False
+            )
             got.append(through(markup, pieces, cut=cut))
         assert got[0] == got[1] == got[2]
         assert cut or got[0].whole == len(got[0].calls)

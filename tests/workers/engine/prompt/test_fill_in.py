@@ -4,14 +4,14 @@ import pytest
 from support.templates import with_template
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.workers.engine.prompt.fill_in import KNOWN, Marks, fill_in
+from mlx_server.workers.engine.prompt.fill_in import KNOWN, FillInMarks, fill_in
 
 pytestmark = pytest.mark.model
 PREFIX, SUFFIX = "def add(a, b):\n    ", "\n    return c"
 
 
 @pytest.mark.parametrize("marks", KNOWN, ids=lambda marks: marks.prefix)
-def test_prompt_and_suffix_stand_where_the_model_expects_them(smollm2: Path, marks: Marks) -> None:
+def test_prompt_and_suffix_stand_where_the_model_expects_them(smollm2: Path, marks: FillInMarks) -> None:
     added = (marks.prefix, marks.suffix, *filter(None, [marks.middle]))
     tokenizer = with_template(smollm2, None, added)
     text = tokenizer.decode(fill_in(tokenizer, PREFIX, SUFFIX))

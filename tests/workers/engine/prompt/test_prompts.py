@@ -23,7 +23,7 @@ from mlx_server.schemas.internal.generation import (
     in_force,
 )
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.output.output_format import Dialect
+from mlx_server.workers.engine.output.output_format import OutputFormat
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 
 pytestmark = pytest.mark.model
@@ -44,7 +44,7 @@ def maker(tokenizer: Any) -> PromptMaker:
 
 def make_maker(tokenizer: Any, defaults: Sampling) -> PromptMaker:
     return PromptMaker(
-        tokenizer, VOCABULARY, CONTEXT, defaults, Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+        tokenizer, VOCABULARY, CONTEXT, defaults, Vocabulary(tokenizer, VOCABULARY), OutputFormat.of(tokenizer)
     )
 
 
@@ -114,7 +114,7 @@ def test_max_tokens_is_what_is_left_of_the_context(maker: PromptMaker, tokens: i
 @pytest.mark.parametrize(("asked", "expected"), [(5000, 5000), (NO_LIMIT - 1, NO_LIMIT - 1), (NO_LIMIT, 32_768)])
 def test_a_model_that_does_not_tell_its_context_takes_any_length(tokenizer: Any, asked: int, expected: int) -> None:
     maker = PromptMaker(
-        tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+        tokenizer, VOCABULARY, None, Sampling(), Vocabulary(tokenizer, VOCABULARY), OutputFormat.of(tokenizer)
     )
     [sequence] = maker.sequences(1, GenerationRequest((TokenPrompt((5,) * 100_000),), asked))
     assert sequence.max_tokens == expected
@@ -141,7 +141,7 @@ def test_no_second_call_is_made_where_the_template_has_no_place_for_it(
 ) -> None:
     tokenizer = with_template(smollm2, template)
     vocabulary = Vocabulary(tokenizer, VOCABULARY)
-    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling(), vocabulary, Dialect.of(tokenizer))
+    maker = PromptMaker(tokenizer, VOCABULARY, None, Sampling(), vocabulary, OutputFormat.of(tokenizer))
     prompt = ChatPrompt((Message("user", "hi"),), (Tool("stop"),))
     [sequence] = maker.sequences(1, GenerationRequest((prompt,), 8, tool_use=ToolUse("required")))
     maker.close()
@@ -180,7 +180,7 @@ def test_a_message_that_goes_on_is_no_new_text(maker: PromptMaker, tokenizer: An
 
 def test_tools_are_shown_unless_none_may_be_called(tokenizer: Any) -> None:
     long = PromptMaker(
-        tokenizer, VOCABULARY, 4096, Sampling(), Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
+        tokenizer, VOCABULARY, 4096, Sampling(), Vocabulary(tokenizer, VOCABULARY), OutputFormat.of(tokenizer)
     )
     prompt = ChatPrompt((Message("user", "Hi"),), (Tool("weather"),))
     [shown] = long.sequences(1, GenerationRequest((prompt,), 8))
@@ -196,7 +196,7 @@ def test_a_suffix_is_refused_by_a_model_that_has_no_tokens_for_it(maker: PromptM
 def test_a_suffix_is_filled_in_before(smollm2: Path) -> None:
     tokenizer = with_template(smollm2, None, ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"))
     size = VOCABULARY + 3
-    maker = PromptMaker(tokenizer, size, CONTEXT, Sampling(), Vocabulary(tokenizer, size), Dialect.of(tokenizer))
+    maker = PromptMaker(tokenizer, size, CONTEXT, Sampling(), Vocabulary(tokenizer, size), OutputFormat.of(tokenizer))
     [filled] = maker.sequences(1, GenerationRequest((TextPrompt("a", "b"),), 8))
     assert tokenizer.decode(filled.prompt) == "<fim_prefix>a<fim_suffix>b<fim_middle>"
     [plain] = maker.sequences(1, GenerationRequest((TextPrompt("a", ""),), 8))
@@ -255,8 +255,8 @@ def test_tokens_are_text_again(maker: PromptMaker) -> None:
 
 def test_places_that_a_client_marks_are_found_where_they_are_of_use(tokenizer: Any) -> None:
     def marked(*messages: Message, finds_marks: bool = True) -> list[str]:
-        vocabulary, dialect = Vocabulary(tokenizer, VOCABULARY), Dialect.of(tokenizer)
-        maker = PromptMaker(tokenizer, VOCABULARY, 8192, Sampling(), vocabulary, dialect, finds_marks=finds_marks)
+        vocabulary, output_format = Vocabulary(tokenizer, VOCABULARY), OutputFormat.of(tokenizer)
+        maker = PromptMaker(tokenizer, VOCABULARY, 8192, Sampling(), vocabulary, output_format, finds_marks=finds_marks)
         [one] = maker.sequences(1, GenerationRequest((ChatPrompt(messages),), 8))
         return [tokenizer.decode(one.prompt[:mark]) for mark in one.marks]
 

@@ -10,7 +10,7 @@ import pytest
 from support.engines import sequence
 
 from mlx_server.schemas.internal.generation import Sampling
-from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers, normalised
+from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers, log_softmax
 from mlx_server.workers.engine.sampling.sampling import make_sampler
 
 pytestmark = pytest.mark.model
@@ -46,7 +46,7 @@ def test_seeded_rows_of_any_parameters_draw_what_each_draws_alone(dtype: mx.Dtyp
             row = logits[number : number + 1]
             if sequences[number].key[0] == 101:
                 continue
-            expected = mx.argmax(row, axis=-1) if sampler is None else sampler(normalised(row))
+            expected = mx.argmax(row, axis=-1) if sampler is None else sampler(log_softmax(row))
             assert drawn[number] == expected.item(), (step, sequences[number].sampling)
 
 
@@ -58,7 +58,7 @@ def test_rows_that_join_later_draw_what_they_would_have(llama: object) -> None:
     sampler = make_sampler(other)
     assert sampler is not None
     for step in (2, 3):
-        expected.append(sampler(normalised(logits[step][1:])).item())
+        expected.append(sampler(log_softmax(logits[step][1:])).item())
     rows = RowSamplers()
     rows.add(one)
     for step in range(2):

@@ -13,7 +13,7 @@ from support.engines import GREEDY, SEEDED, Player, sequence
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Grammar, Limits
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.decode_batch import Drawn, RowBatch
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.output.thinking import ThinkingStart, ThinkingState, ThinkMarks
 from mlx_server.workers.engine.sampling.constraints import GrammarMask, LeastLength, ThinkingBudget
@@ -121,7 +121,7 @@ def test_neighbours_are_not_changed(llama: Any, vocabulary: Vocabulary) -> None:
 def test_a_replay_takes_the_grammar_up_where_it_was(llama: Any, vocabulary: Vocabulary, fails_at: int) -> None:
     calls = 0
 
-    class FailingRows(RowBatch):
+    class FailingRows(DecodeBatch):
         def step(self) -> list[Drawn]:
             nonlocal calls
             calls += 1

@@ -57,7 +57,7 @@ class Outcome(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Computation(Sequence):
+class EmbeddingJob(Sequence):
     """All inputs of one request. `todo` are the numbers of those that are not computed yet, longest first."""
 
     items: Several[Item] = ()
@@ -78,7 +78,7 @@ class Computation(Sequence):
         return sum(len(item.media) for item in self.items) - known, known
 
 
-def computation(ticket: int, items: Several[Item], outcome: Outcome) -> Computation:
+def computation(ticket: int, items: Several[Item], outcome: Outcome) -> EmbeddingJob:
     """A request's work, all of it one sequence: it needs one place, however many inputs it has."""
     key: Key = (ticket, 0)
-    return Computation(key, [], 0, items=items, outcome=outcome)
+    return EmbeddingJob(key, [], 0, items=items, outcome=outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mlx_server.workers.engine.output.tool_calls.calls import Calls, Rest
+from mlx_server.workers.engine.output.tool_calls.calls import Rest, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.headed_calls import HeadedCalls, Heads
 from mlx_server.workers.engine.output.tool_calls.json_calls import JsonCalls
 from mlx_server.workers.engine.output.tool_calls.parsed_calls import ParsedCalls
@@ -23,7 +23,7 @@ class Block:
     before it.
     """
 
-    def __init__(self, calls: Calls, format_: ToolFormat, leave: str | None = None, *, bare: bool = False) -> None:
+    def __init__(self, calls: ToolCalls, format_: ToolFormat, leave: str | None = None, *, bare: bool = False) -> None:
         self._calls = calls
         self._format = format_
         self._leave = leave

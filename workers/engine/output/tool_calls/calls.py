@@ -26,7 +26,7 @@ class Rest(NamedTuple):
     closed: bool = False
 
 
-class Calls:
+class ToolCalls:
     """Numbers the calls and collects their pieces.
 
     A function that is not the request's can be called, too: whoever runs the calls tells the model so, while text

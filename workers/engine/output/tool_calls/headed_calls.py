@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Calls, Rest
+from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Rest, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.loose_json import JSON, LooseJson, Notation, plain_arguments
-from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 
 MOST_HEAD = 400
 """Characters in which the next call must begin."""
@@ -35,12 +35,12 @@ class HeadedCalls:
     Arguments that are no object are passed on as they were written.
     """
 
-    def __init__(self, calls: Calls, heads: Heads, marks: tuple[str, str], leave: str | None = None) -> None:
+    def __init__(self, calls: ToolCalls, heads: Heads, marks: tuple[str, str], leave: str | None = None) -> None:
         self._calls = calls
         self._heads = heads
         self._start, self._end = marks
-        self._marks = Marks(mark for mark in (self._end, leave) if mark)
-        self._stops = Marks(mark for mark in (self._end, leave, heads.call_end) if mark)
+        self._marks = MarkerMatcher(mark for mark in (self._end, leave) if mark)
+        self._stops = MarkerMatcher(mark for mark in (self._end, leave, heads.call_end) if mark)
         self._text = ""
         self._call: int | None = None
         self._called = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import Enum, auto
 
-from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Calls, Rest
+from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Rest, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.loose_json import BARE_KEY, JSON, LooseJson, plain_arguments
 
 NAME_KEYS = ("name", "tool_name", "function")
@@ -43,7 +43,7 @@ class JsonCalls:
     request's is one if `bare` is not set, or if arguments stand beside it.
     """
 
-    def __init__(self, calls: Calls, marks: tuple[str, str], *, bare: bool = False) -> None:
+    def __init__(self, calls: ToolCalls, marks: tuple[str, str], *, bare: bool = False) -> None:
         self._calls = calls
         self._marks = marks
         self._end = marks[1]

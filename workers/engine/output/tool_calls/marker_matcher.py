@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 
-class Marks:
+class MarkerMatcher:
     """A fixed set of marks, compiled once. Of two marks where one stands inside the other only the inner is found."""
 
     def __init__(self, marks: Iterable[str]) -> None:

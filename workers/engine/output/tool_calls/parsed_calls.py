@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mlx_server.workers.engine.output.tool_calls.calls import Calls, Rest, regular
-from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
+from mlx_server.workers.engine.output.tool_calls.calls import Rest, ToolCalls, regular
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 
 Parse = Callable[[str, Any], Any]
 """What stands between the marks, and the functions in OpenAI's form; may raise anything."""
@@ -15,11 +15,11 @@ Parse = Callable[[str, Any], Any]
 class ParsedCalls:
     """One block of calls up to the mark `end`, or up to `leave`, which breaks a block off."""
 
-    def __init__(self, calls: Calls, parse: Parse, end: str, leave: str | None = None) -> None:
+    def __init__(self, calls: ToolCalls, parse: Parse, end: str, leave: str | None = None) -> None:
         self._calls = calls
         self._parse = parse
         self._end = end
-        self._marks = Marks(mark for mark in (end, leave) if mark)
+        self._marks = MarkerMatcher(mark for mark in (end, leave) if mark)
         self._longest = max(len(end), len(leave or ""))
         self._body = ""
 

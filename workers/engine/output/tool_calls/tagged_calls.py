@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 
 from mlx_server.workers.engine.output.tool_calls.argument_types import NESTED, NULL, STRING, Parameters, argument
-from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Calls, Rest
+from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, Rest, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.loose_json import LooseJson, escaped, plain_arguments
-from mlx_server.workers.engine.output.tool_calls.marker_matcher import Marks
+from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 
 MOST_TAG = 400
 """Characters in which a tag must come that is waited for."""
@@ -109,13 +109,13 @@ class TaggedCalls:
     call in the place of arguments is passed on as it was written, unless it is JSON.
     """
 
-    def __init__(self, calls: Calls, tags: Tags, marks: tuple[str, str], leave: str | None = None) -> None:
+    def __init__(self, calls: ToolCalls, tags: Tags, marks: tuple[str, str], leave: str | None = None) -> None:
         self._calls = calls
         self._tags = tags
         self._start, self._end = marks
         self._leave = leave
-        self._outside = Marks(mark for mark in (self._end, leave) if mark)
-        self._inside = Marks((tags.argument_end, tags.argument_start, tags.call_end, self._end))
+        self._outside = MarkerMatcher(mark for mark in (self._end, leave) if mark)
+        self._inside = MarkerMatcher((tags.argument_end, tags.argument_start, tags.call_end, self._end))
         self._text = ""
         self._called = False
         self._final = False
@@ -257,7 +257,7 @@ class TaggedCalls:
     def _read_raw(self, call: int) -> bool:
         """What stands in the place of arguments and is none: it is passed on as it was written, if it is all there is,
         and else it is what the model says between its calls."""
-        stops = Marks(mark for mark in (self._tags.call_end, self._end) if mark)
+        stops = MarkerMatcher(mark for mark in (self._tags.call_end, self._end) if mark)
         found = stops.find(self._text)
         if found is None and not self._final:
             return False
