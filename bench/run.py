@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from abandon import REQUESTS, ROWS, measure_abandon
+from lib.abandon import REQUESTS, ROWS, measure_abandon
 from lib.hardware import this_machine
 from lib.models import Case, CaseResult, measure_model, model_cases
 from lib.processes import BENCH, EngineProcess, ServerProcess, StartError, troubles

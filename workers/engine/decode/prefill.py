@@ -18,15 +18,13 @@ from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.prefill_policy import Waiting, next_turn
 from mlx_server.workers.engine.decode.replayable import describe
+from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS
 from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
 from mlx_server.workers.engine.runtime import vector_math
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 
 log = logging.getLogger(__name__)
-
-CHECKPOINTS = 3
-"""Ends of messages, from the prompt's end, at which a cache is kept that can't be cut short later; and the first."""
 
 WORTH_KEEPING = 64
 """Tokens of a prompt that are kept before its answer has come to an end."""

@@ -13,7 +13,8 @@ import numpy as np
 from mlx_server.workers.engine.embed.encoder_models import padded, read_weights
 from mlx_server.workers.engine.embed.inputs.job import Item, Rows
 from mlx_server.workers.engine.embed.pooling import l2_normalised, pool
-from mlx_server.workers.engine.embed.sentence_files import Dense, Normalize, SentenceFiles, read_json
+from mlx_server.workers.engine.embed.sentence_files import Dense, Normalize, SentenceFiles
+from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.encoder_types import padding_id

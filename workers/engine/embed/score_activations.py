@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_server.workers.engine.embed.sentence_files import read_json
+from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.errors import ModelLoadError
 
 Activation = Callable[[float], float]

@@ -6,7 +6,6 @@ The files are those that https://sbert.net/docs/package_reference/sentence_trans
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from mlx_server.workers.engine.embed.inputs.input_prompts import InputPrompts
 from mlx_server.workers.engine.embed.late_interaction import MakesVectorPerToken
 from mlx_server.workers.engine.embed.pooling import MODES
+from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.errors import ModelLoadError
 
 OLD_KEYS = {
@@ -120,11 +120,3 @@ def read_prompts(path: Path) -> InputPrompts:
     if default is not None and default not in named:
         raise ModelLoadError(f"{path}: its default prompt {default!r} is not among its prompts")
     return InputPrompts(named, default)
-
-
-def read_json(path: Path) -> Any:
-    """A file's content. Raises ModelLoadError."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{path} can't be read: {error}") from None

@@ -17,6 +17,9 @@ FIRST_STOPS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 STRIDE = 256
 """Beginnings of these lengths, and from there on of every further STRIDE tokens, are known by their digests."""
 
+CHECKPOINTS = 3
+"""Ends of messages, from the prompt's end, at which a cache is kept that can't be cut short later; and the first."""
+
 MOST_COMPARED = 32
 """Entries that are compared token by token in one search, the most recently used ones first."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from mlx_server.schemas.internal.generation import ChatPrompt
-from mlx_server.workers.engine.decode.prefill import CHECKPOINTS
+from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS
 
 MOST_MARKS = 4
 """As in Anthropic's API; the last ones count."""

@@ -15,8 +15,8 @@ from mlx_server.schemas.internal.generation import ChatPrompt, Prompt, TextPromp
 from mlx_server.workers.engine.embed.inputs.framed_text import FramedText, owners
 from mlx_server.workers.engine.embed.inputs.input_lengths import lengths_of, too_long
 from mlx_server.workers.engine.embed.inputs.job import Item
-from mlx_server.workers.engine.embed.sentence_files import read_json
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file
+from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.engine.prompt.slow_tokenizer import SlowTokenizer
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import shortest

@@ -18,7 +18,7 @@ from mlx_server.workers.engine.embed.multimodal.building import build
 from mlx_server.workers.engine.embed.multimodal.family import Family, SightedInputs
 from mlx_server.workers.engine.embed.multimodal.image_inputs import blaming, pictures_of, shown_inputs
 from mlx_server.workers.engine.embed.multimodal.states import mixed_states
-from mlx_server.workers.engine.embed.sentence_files import read_json
+from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.engine.vision.inputs import MediaInputs
 
 

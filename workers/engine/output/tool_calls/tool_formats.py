@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from mlx_lm import tokenizer_utils
-
 from mlx_server.workers.engine.output.tool_calls import call_writing
 from mlx_server.workers.engine.output.tool_calls.call_writing import NAMED, WRITINGS, Writing
 from mlx_server.workers.engine.output.tool_calls.headed_calls import Heads
@@ -237,7 +235,12 @@ def template_text(template: Any) -> str:
 
 
 def from_template(template: str, vocab: dict[str, int]) -> ToolFormat | None:
-    """What mlx-lm makes of a template that is one of several, where it does not look itself."""
+    """What mlx-lm makes of a template that is one of several, where it does not look itself.
+
+    Asked when a model is loaded; importing mlx_lm loads MLX, which reading answers does not need.
+    """
+    from mlx_lm import tokenizer_utils
+
     name = tokenizer_utils._infer_tool_parser(SimpleNamespace(chat_template=template, get_vocab=lambda: vocab))
     if name is None:
         return None
