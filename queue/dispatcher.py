@@ -70,8 +70,6 @@ class Dispatcher:
         self.statistics = statistics or Statistics()
         self._line = Scheduler(self.statistics.queue_s)
 
-    # --- what readers ask ---
-
     @property
     def closed(self) -> bool:
         """No request is taken any more."""
@@ -123,8 +121,6 @@ class Dispatcher:
         """A request's place among those that have no row yet, 1 for the first; None if it has one."""
         return self._line.place(ticket)
 
-    # --- what clients do ---
-
     def check_room(self) -> None:
         """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one."""
         if self._closed is not None:
@@ -157,8 +153,6 @@ class Dispatcher:
         if not ticket.ended:
             self._stop(ticket)
             self._end(ticket, TicketState.CANCELLED)
-
-    # --- what workers say ---
 
     def add_lane(self, backend: Backend) -> WorkerSlots:
         """A worker that will take work once it is ready."""
@@ -197,9 +191,9 @@ class Dispatcher:
     def abort(self, kind: FailureKind, message: str) -> None:
         """Close, and end what runs too."""
         self.close(kind, message)
-        self.fail_waiting(kind, message)
+        self.fail_all(kind, message)
 
-    def fail_waiting(self, kind: FailureKind, message: str) -> None:
+    def fail_all(self, kind: FailureKind, message: str) -> None:
         """End all that lives, and go on taking requests."""
         for ticket in sorted(self._live.values(), key=lambda ticket: ticket.state is not TicketState.WAITING):
             self._stop(ticket)
@@ -233,8 +227,6 @@ class Dispatcher:
                     self._fail(ticket, event)
                 case _:
                     assert_never(event)
-
-    # --- how it works ---
 
     def _promise(self, now: float) -> int:
         ages = [now - t.started_at for t in self._live.values() if t.started_at is not None]
@@ -339,6 +331,5 @@ class Dispatcher:
             self.idle.set()
         self._timeouts.pop(ticket.id).cancel()
         self.statistics.request_s.observe(now - ticket.submitted_at)
-        name = state.value
-        setattr(self.statistics, name, getattr(self.statistics, name) + 1)
+        self.statistics.ended(state)
         self._line.share_out(now)

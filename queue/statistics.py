@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import assert_never
+
+from mlx_server.queue.ticket import TicketState
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
@@ -61,6 +64,24 @@ class Statistics:
     first_token_s: Histogram = field(default_factory=Histogram)
     inter_token_s: Histogram = field(default_factory=lambda: Histogram(GAP_SECONDS))
     request_s: Histogram = field(default_factory=Histogram)
+
+    def ended(self, state: TicketState) -> None:
+        """Count one request by how it ended; one that lives counts as nothing."""
+        match state:
+            case TicketState.SERVED:
+                self.served += 1
+            case TicketState.FAILED:
+                self.failed += 1
+            case TicketState.INVALID:
+                self.invalid += 1
+            case TicketState.TIMED_OUT:
+                self.timed_out += 1
+            case TicketState.CANCELLED:
+                self.cancelled += 1
+            case TicketState.WAITING | TicketState.RUNNING:
+                pass
+            case _:
+                assert_never(state)
 
     def record_service(self, seconds: float) -> None:
         """Fold one request's running time into an exponential mean (weight 0.2)."""

@@ -201,8 +201,7 @@ def facts_of(model: HubModel) -> dict[str, Any]:
 
 def table_of(models: Sequence[HubModel]) -> Table:
     """Models for people."""
-    from mlx_server.app.config.sizes import size
-    from mlx_server.app.hub.model import people_count
+    from mlx_server.app.config.sizes import people_count, size
 
     table = Table("id", "type", "weights", "parameters", "held as", "downloads", "likes", "updated")
     for model in models:

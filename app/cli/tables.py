@@ -10,16 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlx_server.app.catalog.model_facts import MODEL_TYPES
-from mlx_server.app.config.sizes import size
+from mlx_server.app.config.sizes import people_count, size
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow
-
-
-def count(parameters: int | None) -> str:
-    """A number of parameters as people say it: 135M, 7.2B."""
-    if parameters is None:
-        return "-"
-    millions = parameters / 1e6
-    return f"{millions / 1000:.1f}B" if millions >= 1000 else f"{millions:.3g}M"
 
 
 def table_of(models: Iterable[ModelRow]) -> Table:
@@ -33,7 +25,7 @@ def table_of(models: Iterable[ModelRow]) -> Table:
             model.type.value,
             model.architecture or "-",
             size(model.weight_bytes) if model.weight_bytes else "-",
-            count(model.parameters),
+            people_count(model.parameters) if model.parameters else "-",
             model.quantisation or "-",
             f"{model.context_length:,}" if model.context_length else "-",
             f"{model.last_used_at:%Y-%m-%d}" if model.last_used_at else "-",
@@ -55,7 +47,7 @@ def lines_of(model: ModelRow) -> list[tuple[str, str]]:
         ("served with", f"--model-type {served}" if served else "nothing: this kind is not served"),
         ("architecture", model.architecture or "-"),
         ("weights", size(model.weight_bytes)),
-        ("parameters", count(model.parameters)),
+        ("parameters", people_count(model.parameters) if model.parameters else "-"),
         ("held as", model.quantisation or "-"),
         ("context", f"{model.context_length:,} tokens" if model.context_length else "-"),
         ("KV cache", f"{size(kv)} a token, in half precision" if kv else "-"),

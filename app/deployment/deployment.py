@@ -111,8 +111,6 @@ class Deployment:
         self._running: asyncio.Future[list[None]] | None = None
         self._settled = asyncio.Event()  # a load has come to its end
 
-    # --- what readers ask ---
-
     @property
     def current(self) -> Deployment:
         """The one that serves its model now: itself, until another takes its place."""
@@ -179,8 +177,6 @@ class Deployment:
         self.use_count += 1
         self.last_used_at = datetime.now(UTC)
 
-    # --- life ---
-
     async def load(self) -> None:
         """Start the workers, and wait until the first takes work. Raises StartFailed; the queue stays as it is."""
         started = time.monotonic()
@@ -225,12 +221,12 @@ class Deployment:
         self.error_message = message
         self._move(ModelState.FAILED)
         reason = f"{CANNOT_BE_SERVED}: {message}" if kind is FailureKind.UNAVAILABLE else message
-        self.refuse_waiting(kind, reason)
+        self.fail_all(kind, reason)
 
-    def refuse_waiting(self, kind: FailureKind, message: str) -> None:
+    def fail_all(self, kind: FailureKind, message: str) -> None:
         """End all requests that live, and go on taking others."""
-        self.queue.fail_waiting(kind, message)
-        self.queries.fail_waiting(kind, message)
+        self.queue.fail_all(kind, message)
+        self.queries.fail_all(kind, message)
 
     async def drain(self) -> None:
         """Take no more work, end what waits, give what runs its drain time, then end that too."""
@@ -250,7 +246,7 @@ class Deployment:
         """Take no more work, and end what lives. Idempotent."""
         self._close()
         kind, message = self._ending
-        self.refuse_waiting(kind, CUT_SHORT if kind is FailureKind.SHUTTING_DOWN else message)
+        self.fail_all(kind, CUT_SHORT if kind is FailureKind.SHUTTING_DOWN else message)
 
     async def stop(self) -> None:
         """End everything that lives and the worker processes. Idempotent; the last that is called."""
@@ -300,14 +296,12 @@ class Deployment:
             with contextlib.suppress(OSError):  # a display that can't be written to is no reason to stop
                 show(self._observer)
 
-    # --- what the replicas say ---
-
     def rows_of(self, granted: int) -> int:
-        """Part of the replicas' owner."""
+        """How many of the rows that a worker grants are used in the mode that the server is in."""
         return self._tuning.rows(granted)
 
     def loading(self, replica: Replica, loading: Loading) -> None:
-        """Part of the replicas' owner: the first that loads is shown, unless another takes work."""
+        """A replica's start goes on: the first that loads is shown, unless another takes work."""
         first = next((other for other in self.replicas if other.state is WorkerState.LOADING), None)
         if replica is first and not self._any_ready():
             self.loading_now = loading
@@ -315,7 +309,7 @@ class Deployment:
             self._tell(self.state)
 
     def ready_with(self, replica: Replica, facts: ModelFacts) -> None:
-        """Part of the replicas' owner."""
+        """A replica takes work: the model is loaded with its first one."""
         self.facts = facts
         self.fingerprint = f"fp_{facts.fingerprint}"
         if self.state in (ModelState.LOADING, ModelState.RESTARTING):
@@ -323,12 +317,12 @@ class Deployment:
             self._show(lambda observer: observer.ready(facts))
 
     def lost(self, replica: Replica) -> None:
-        """Part of the replicas' owner: with the last that took work, the model is being started again."""
+        """A replica's worker is gone: with the last that took work, the model is being started again."""
         if self.state is ModelState.LOADED and not self._any_ready():
             self._move(ModelState.RESTARTING)
 
     def given_up(self, replica: Replica, message: str) -> None:
-        """Part of the replicas' owner: the others go on; with the last, the model can't be served."""
+        """A replica's worker is gone for good: the others go on; with the last, the model can't be served."""
         if all(other.state is WorkerState.FAILED for other in self.replicas) and self.state in HAS_WORKERS:
             if self.state is not ModelState.UNLOADING:
                 self.fail(message)

@@ -112,9 +112,9 @@ class QueryQueue:
     def abort(self, kind: FailureKind, message: str) -> None:
         """Close, and end what was asked too."""
         self.close(kind, message)
-        self.fail_waiting(kind, message)
+        self.fail_all(kind, message)
 
-    def fail_waiting(self, kind: FailureKind, message: str) -> None:
+    def fail_all(self, kind: FailureKind, message: str) -> None:
         """End all that live, and go on taking questions."""
         self._end(list(self._live), NoAnswer(kind, message))
 

@@ -84,14 +84,12 @@ class Replica:
         self._queries.worker_left(self.worker)
         await self.worker.stop()
 
-    # --- what the worker says ---
-
     def loading(self, loading: Loading) -> None:
-        """Part of the worker's listener."""
+        """The worker's start goes on; the deployment shows it."""
         self._owner.loading(self, loading)
 
     def ready_with(self, facts: ModelFacts) -> None:
-        """Part of the worker's listener."""
+        """The worker takes work: the queue may grant its rows. One that has left the queue is not heard."""
         if self._slots is not None:
             self._owner.ready_with(self, facts)
             self._granted = facts.rows
@@ -99,21 +97,21 @@ class Replica:
             self._queries.worker_ready(self.worker)
 
     def deliver(self, events: list[StepEvent]) -> None:
-        """Part of the worker's listener."""
+        """One step's events, to the queue."""
         if self._slots is not None:
             self._queue.deliver(self._slots, events)
 
     def answered(self, number: int, answer: Answer | NoAnswer) -> None:
-        """Part of the worker's listener."""
+        """The answer to a query."""
         self._queries.answered(number, answer)
 
     def lost(self, message: str) -> None:
-        """Part of the worker's listener."""
+        """The worker is gone and will be started again; what no client has seen starts over on another."""
         self._vacate(message)
         self._owner.lost(self)
 
     def given_up(self, message: str) -> None:
-        """Part of the worker's listener."""
+        """The worker is gone for good: its slots leave the queue."""
         self._vacate(message)
         self._leave(message)
         self._owner.given_up(self, message)

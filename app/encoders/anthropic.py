@@ -72,8 +72,6 @@ class MessagesEncoder:
         """A failure after the stream has begun."""
         return sse.named_data("error", answer.anthropic_body(self._head.request_id))
 
-    # --- streamed ---
-
     def _part(self, part: Part) -> bytes:
         if says_nothing(part):
             return b""
@@ -118,8 +116,6 @@ class MessagesEncoder:
 
     def _end(self, end: Finished) -> bytes:
         return self._close() + event(out.MessageDelta(out.StopDelta(*self._reason(end)), usage_at(end)))
-
-    # --- both ---
 
     def _empty(self, part: Part) -> out.Block:
         match part:

@@ -66,8 +66,6 @@ class Fleet:
         for model in settings.models:
             self._add(model, configured_type(model, settings.hub))
 
-    # --- what readers ask ---
-
     @property
     def settings(self) -> Settings:
         """Those in force."""
@@ -126,8 +124,6 @@ class Fleet:
     def watch(self, callback: Watcher) -> Callable[[], None]:
         """Tell of all that models do; the function that is returned ends that."""
         return self._watchers.add(callback)
-
-    # --- what requests and operators do ---
 
     async def choose(self, name: str | None) -> Deployment:
         """The deployment that a request is for; it is loaded if need be, which is not waited for.
@@ -238,8 +234,6 @@ class Fleet:
         log.info("the configuration was read again: %s", report.told())
         return report
 
-    # --- life ---
-
     def start(self) -> None:
         """Load what is configured, in order, the pinned ones first, as far as it fits; returns at once."""
         self._running = True
@@ -271,8 +265,6 @@ class Fleet:
         if self._running and self._registered is not None:
             await self._registered.refresh()
         self._running = False
-
-    # --- how it works ---
 
     def _everyone(self) -> list[Lifecycle]:
         return [*self._directory.lifecycles.values(), *self._retiring]

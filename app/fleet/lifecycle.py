@@ -88,7 +88,7 @@ class Lifecycle:
             if self._loading is not None:
                 self._loading.cancel()
                 await asyncio.wait([self._loading])
-            deployment.refuse_waiting(FailureKind.UNAVAILABLE, f"Model {deployment.name!r} was unloaded.")
+            deployment.fail_all(FailureKind.UNAVAILABLE, f"Model {deployment.name!r} was unloaded.")
         async with self._lock:
             if only_idle and deployment.busy:
                 return

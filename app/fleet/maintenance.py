@@ -61,7 +61,7 @@ class Maintenance:
             if self._directory.settings.auto_load:
                 lifecycle.want()
             else:
-                deployment.refuse_waiting(FailureKind.UNAVAILABLE, str(ModelNotLoaded(deployment.name)))
+                deployment.fail_all(FailureKind.UNAVAILABLE, str(ModelNotLoaded(deployment.name)))
 
     def _idler(self, lifecycle: Lifecycle) -> idle.Idler:
         deployment = lifecycle.deployment

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from mlx_server.app.config.sizes import people_count
+
 MEMORY_FACTOR = 1.2
 """Weights, and a fifth of them for KV states and what is being computed."""
 
@@ -79,11 +81,3 @@ class HubModel:
         words = f"{what[:1].upper()}{what[1:]} model: " + ", ".join(fact for fact in facts if fact)
         origin = f"; made from {self.base_model}" if self.base_model else ""
         return f"{words.removesuffix(': ')}{origin}"
-
-
-def people_count(parameters: int) -> str:
-    """A number of parameters as people say it: 135M, 7.2B, 70B."""
-    millions = parameters / 1e6
-    if millions >= 1000:
-        return f"{millions / 1000:.1f}".removesuffix(".0") + "B"
-    return f"{millions:.3g}M"

@@ -147,8 +147,6 @@ class ResponseStore:
         """Finish what was asked for, and close the file."""
         self._database.close()
 
-    # --- on the database's thread ---
-
     def _put(self, connection: sqlite3.Connection, record: Record) -> None:
         now = self._limits.clock()
         values = (record.id, record.owner, record.previous, now, record.response, record.items, record.events)

@@ -111,9 +111,6 @@ async def one_item(request: Request) -> Response:
     return as_json(item_decoder.decode(content))
 
 
-# --- what a request is about ---
-
-
 def id_of(request: Request) -> str:
     """The conversation of the path."""
     return str(request.path_params["id"])

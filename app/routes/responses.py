@@ -190,9 +190,6 @@ def unheeded(given: ResponsesRequest) -> list[str]:
     return [name for name in ("background", "store", "stream") if getattr(given, name)]
 
 
-# --- what a request is about ---
-
-
 async def turn_of(request: Request, given: ResponsesRequest, kind: type[Kind]) -> Kind:
     """A request with all that it goes on from. Raises InvalidRequest, or HTTPException 404 for what is not there."""
     given.check()

@@ -223,8 +223,6 @@ class ModelFacts(msgspec.Struct, frozen=True):
     max_model_len: int | None = None
 
 
-# --- to the worker ---
-
 LeaseUse = Literal["auto", "on", "off"]
 """Whether worker processes take turns on the accelerator; `auto`: where there is one that wants it."""
 
@@ -365,9 +363,6 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
 
 
 ToWorker = Load | Submit | Grant | Cancel | Ask | Withdraw | Stop
-
-
-# --- from the worker ---
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading", array_like=True):

@@ -264,9 +264,6 @@ class AdditionalToolsItem(msgspec.Struct, frozen=True, tag="additional_tools", t
     role: str = "developer"
 
 
-# --- what other servers did with tools of their own: kept as it was sent ---
-
-
 class WebSearchItem(msgspec.Struct, frozen=True, tag="web_search_call", tag_field="type"):
     """A search of the web."""
 

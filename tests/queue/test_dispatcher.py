@@ -32,9 +32,6 @@ def _refusal(harness: Harness) -> QueueFull:
     return caught.value
 
 
-# --- admission ---
-
-
 @pytest.mark.parametrize("ready_rows", [0, 1], ids=["while-loading", "ready"])
 def test_submit_accepts_exactly_queue_size_and_concurrency(ready_rows: int) -> None:
     harness = Harness(queue_size=2, concurrency=1, ready_rows=ready_rows)
@@ -133,9 +130,6 @@ def test_oldest_wait_is_that_of_the_first_in_line() -> None:
     assert harness.queue.oldest_wait_s == 3.0
     harness.finish(running)
     assert harness.queue.oldest_wait_s == 0.0
-
-
-# --- leaving ---
 
 
 @pytest.mark.parametrize("ready_rows", [0, 1], ids=["while-loading", "ready"])
@@ -313,9 +307,6 @@ def test_timers_of_ended_requests_are_taken_back() -> None:
     assert harness.timers.pending == 0
 
 
-# --- several rows ---
-
-
 def test_a_request_larger_than_the_credits_runs_in_turns() -> None:
     harness = Harness(concurrency=8)
     ticket = harness.submit(rows=16)
@@ -363,9 +354,6 @@ def test_cancel_of_a_large_request_frees_all_its_rows() -> None:
     harness.queue.cancel(large)
     assert _states(*waiting) == ["running"] * 4
     assert harness.queue.rows_used == 4
-
-
-# --- events ---
 
 
 def test_deliver_routes_every_part_of_an_answer() -> None:
@@ -460,9 +448,6 @@ def test_every_kind_of_part_reaches_the_reader_and_counts_its_tokens() -> None:
     harness.deliver([*parts])
     assert read(ticket.mailbox) == parts
     assert harness.queue.statistics.completion_tokens == 9
-
-
-# --- a lost worker ---
 
 
 def test_what_a_prompt_took_is_known_with_the_first_text_and_forgotten_with_the_worker() -> None:
@@ -586,9 +571,6 @@ def test_requests_still_time_out_while_no_worker_lives() -> None:
     assert failures_of(read(newcomer.mailbox)) == [FailureKind.TIMEOUT]
 
 
-# --- the end ---
-
-
 def test_close_ends_what_waits_and_lets_run_what_runs() -> None:
     harness = Harness(concurrency=1)
     running, waiting = harness.submit(), harness.submit()
@@ -635,9 +617,6 @@ def test_abort_ends_everything_once() -> None:
     assert {("cancel", ticket.id) for ticket in tickets} <= set(harness.worker.take())
     assert (harness.queue.live, harness.queue.rows_used, harness.timers.pending) == (0, 0, 0)
     assert harness.queue.idle.is_set()
-
-
-# --- statistics ---
 
 
 def test_statistics_count_each_end_once() -> None:

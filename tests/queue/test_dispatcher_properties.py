@@ -110,8 +110,6 @@ class World:
     def live(self) -> list[Client]:
         return [client for client in self.clients.values() if not client.ticket.ended]
 
-    # --- operations ---
-
     def submit(self) -> None:
         whole = self.random.random() < 0.5
         full = len(self.live) >= self.queue.capacity
@@ -197,8 +195,6 @@ class World:
         for client in self.clients.values():
             if self.random.random() < 0.3:
                 client.read()
-
-    # --- what must hold ---
 
     def check(self) -> None:
         queue, live = self.queue, [client.ticket for client in self.live]

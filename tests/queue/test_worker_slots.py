@@ -13,9 +13,6 @@ def _states(*tickets: Ticket) -> list[str]:
     return [ticket.state.value for ticket in tickets]
 
 
-# --- placement ---
-
-
 def test_requests_go_where_most_rows_are_free() -> None:
     harness = Harness(concurrency=2, workers=3)
     tickets = [harness.submit() for _ in range(6)]
@@ -117,9 +114,6 @@ def test_a_request_with_several_sequences_stays_on_one_worker() -> None:
     assert large.state is TicketState.SERVED
 
 
-# --- classes ---
-
-
 def test_each_worker_runs_a_class_of_its_own() -> None:
     harness = Harness(concurrency=2, workers=2)
     first, other, companion, alone = (
@@ -151,9 +145,6 @@ def test_two_steady_streams_do_not_starve_a_third_class() -> None:
     assert other.overtaken == 2
 
 
-# --- events ---
-
-
 def test_events_of_a_worker_that_has_a_ticket_no_longer_are_dropped() -> None:
     harness = Harness(concurrency=1, workers=2)
     _, second, moved = harness.submit(), harness.submit(), harness.submit()
@@ -175,9 +166,6 @@ def test_cancel_goes_to_the_worker_that_has_the_ticket() -> None:
     assert (harness.workers[0].take(), harness.workers[1].take()) == ([], [("cancel", second.id)])
     harness.timers.advance(300)
     assert (harness.workers[0].take(), harness.workers[1].take()) == ([("cancel", first.id)], [])
-
-
-# --- workers that go ---
 
 
 def test_what_a_lost_worker_ran_starts_over_on_another_and_the_others_go_on() -> None:
@@ -254,7 +242,7 @@ def test_everything_can_be_ended_without_closing() -> None:
     tickets = [harness.submit(rows) for rows in (1, 2, 1)]
     for worker in harness.workers:
         worker.take()
-    harness.queue.fail_waiting(FailureKind.UNAVAILABLE, "it could not be loaded")
+    harness.queue.fail_all(FailureKind.UNAVAILABLE, "it could not be loaded")
     for ticket in tickets:
         assert read(ticket.mailbox) == [Failed(ticket.id, FailureKind.UNAVAILABLE, "it could not be loaded")]
     assert ("cancel", tickets[0].id) in harness.workers[0].take()

@@ -126,8 +126,6 @@ class WorkerProcess:
             await self._engine.stop()
         self._channel.close()
 
-    # --- messages ---
-
     def on_message(self, message: ToWorker) -> None:
         """Called by the channel."""
         match message:
@@ -254,8 +252,6 @@ class WorkerProcess:
         if failed.ticket in self._jobs:
             self._forget(failed.ticket)
             self.send(Step([failed]))
-
-    # --- what the engine produces ---
 
     def _on_step(self, produced: list[Produced]) -> None:
         events: list[StepEvent] = []

@@ -149,8 +149,6 @@ class Supervisor:
         """How long nothing was heard of the worker, in seconds; None without one."""
         return asyncio.get_running_loop().time() - self._heard_at if self.pid is not None else None
 
-    # --- work, as the queue's backend ---
-
     def submit(self, ticket: int, request: Work, rows: int) -> None:
         """Prepare a request and run it on `rows` rows."""
         self._send(Submit(ticket, request, rows))
@@ -170,8 +168,6 @@ class Supervisor:
     def withdraw(self, number: int) -> None:
         """Nobody waits for the answer any more."""
         self._send(Withdraw(number))
-
-    # --- life ---
 
     async def run(self) -> None:
         """Start the worker again and again. Raises StartError if it was never ready."""

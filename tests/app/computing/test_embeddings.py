@@ -152,9 +152,6 @@ def test_model_that_makes_no_embeddings_says_so_without_being_asked() -> None:
     assert error["message"] == "This model (rerank) makes no embeddings. It answers POST /v1/rerank or /v1/score."
 
 
-# --- the queue ---
-
-
 def test_refusal_by_the_worker_names_the_input(scripted_server: Server) -> None:
     response = scripted_server.post(EMBEDDINGS, {"input": ["a", '{"invalid": true}']})
     assert response.status_code == 400

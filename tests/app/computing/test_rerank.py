@@ -105,9 +105,6 @@ def test_model_that_does_not_score_says_so(path: str) -> None:
     assert path in refused.json()["error"]["message"]
 
 
-# --- the queue ---
-
-
 def test_refusal_by_the_worker_names_the_document(scripted_server: Server) -> None:
     invalid = '{"invalid": true}'
     for path, body, param in (

@@ -236,7 +236,7 @@ def test_all_questions_can_be_ended_without_closing() -> None:
     async def scenario() -> None:
         world = World(ready=False)
         waiting = await world.ask()
-        world.queries.fail_waiting(FailureKind.UNAVAILABLE, "it could not be loaded")
+        world.queries.fail_all(FailureKind.UNAVAILABLE, "it could not be loaded")
         assert await failure(waiting) is FailureKind.UNAVAILABLE
         later = await world.ask()
         world.queries.worker_ready(world.oracle)

@@ -95,9 +95,6 @@ def signs_in(events: Events) -> Events:
     return events[: next(i for i, (_, data) in enumerate(events) if says(data))]
 
 
-# --- what goes out ---
-
-
 def test_chat_begins_and_then_sends_empty_deltas(server: Server) -> None:
     events = read(post(server, PATHS[0], SLOW))
     first, *signs = [data["choices"] for _, data in signs_in(events)]
@@ -187,9 +184,6 @@ def test_silence_lasts_where_signs_are_off(launch: Callable[..., Server]) -> Non
     assert server.post(PATHS[0], body_of(PATHS[0], {"first_token_s": 60})).status_code == 504
 
 
-# --- clients ---
-
-
 def test_openais_sdk_reads_through_signs_of_life(server: Server) -> None:
     text = json.dumps(SLOW)
     asked: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content": text}]}
@@ -214,9 +208,6 @@ def test_anthropics_sdk_reads_through_signs_of_life(server: Server, more: dict[s
     ):
         assert stream.get_final_text() == TEXT
         assert stream.get_final_message().usage.output_tokens == 3
-
-
-# --- what comes after ---
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -295,8 +286,6 @@ def test_client_that_leaves_after_the_head_frees_its_place(server: Server) -> No
         client.read_until(b'"delta":{}')
     server.wait_stats(active_requests=0, rows_used=0)
 
-
-# --- progress ---
 
 READING = {"tokens": 3, "first_token_s": 1.8, "prompt_tokens": 100}
 BY_HEADER = {"headers": {"X-Include-Progress": "true"}}

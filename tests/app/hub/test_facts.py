@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from huggingface_hub.hf_api import ModelInfo
 
+from mlx_server.app.config.sizes import people_count
 from mlx_server.app.hub import facts
-from mlx_server.app.hub.model import HubModel, people_count
+from mlx_server.app.hub.model import HubModel
 
 LLAMA = {
     "id": "mlx-community/Llama-3.2-3B-Instruct-4bit",

@@ -181,9 +181,6 @@ def test_server_that_keeps_nothing_has_no_conversations(launch: Callable[..., Se
                 call()
 
 
-# --- items by their ids ---
-
-
 def refer(client: openai.OpenAI, *ids: str) -> Any:
     items: Any = [{"type": "item_reference", "id": id_} for id_ in ids]
     return client.responses.create(model="m", input=[*items, user("on")])
@@ -231,9 +228,6 @@ def test_reference_among_a_conversations_items_names_its_place(client: openai.Op
     gone: Any = {"type": "item_reference", "id": "msg_nowhere"}
     with pytest.raises(openai.NotFoundError, match=r"items\[1\].id.*msg_nowhere"):
         client.conversations.create(items=[user("a"), gone])
-
-
-# --- how many tokens ---
 
 
 def test_count_of_tokens_is_what_the_sdks_type_says(scripted_server: Server) -> None:

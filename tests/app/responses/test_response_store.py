@@ -204,9 +204,6 @@ def test_database_of_a_newer_version_is_refused(open_store: Callable[..., Respon
         open_store(path)
 
 
-# --- items and conversations ---
-
-
 def held(store: ResponseStore, *asked: str, owner: str = "me") -> list[str]:
     return sorted(record.id for record in run(store.holding(asked, owner, MANY)))
 

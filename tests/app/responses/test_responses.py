@@ -40,9 +40,6 @@ def post(server: Server, text: str = "one two", **more: Any) -> Any:
     return server.post(RESPONSES, {"input": text, **more})
 
 
-# --- answers ---
-
-
 def test_answers_and_streams_are_what_the_sdks_types_say(scripted_server: Server) -> None:
     whole = response(post(scripted_server).content)
     assert (whole.output_text, whole.status, whole.model) == ("token token ", "incomplete", "scripted")
@@ -79,9 +76,6 @@ def test_failure_in_a_stream_is_an_error_and_a_failed_response_that_is_kept(clie
     kept = client.responses.retrieve(failed.response.id)
     assert kept == failed.response
     assert kept.output_text == "token token "
-
-
-# --- what is kept ---
 
 
 def test_what_was_answered_can_be_retrieved_as_it_was(client: openai.OpenAI) -> None:
@@ -334,9 +328,6 @@ def test_prompts_and_answers_are_never_logged(launch: Callable[..., Server]) -> 
         post(server, script(text=secret, raise_at=2), **more)
     server.wait_stats(active_requests=0)
     assert secret not in server.output()
-
-
-# --- a real model ---
 
 
 @pytest.mark.model

@@ -34,9 +34,6 @@ def ask(client: openai.OpenAI, given: Any) -> Any:
     return client.responses.create(model="m", input=given, max_output_tokens=5)
 
 
-# --- summaries ---
-
-
 def test_compaction_has_what_the_user_said_and_a_summary_of_the_rest(scripted_server: Server) -> None:
     sent = [{"role": "developer", "content": "Be brief."}, *talk("one two", "three", "four")]
     answer = scripted_server.post(COMPACT, {"model": "m", "input": sent, "prompt_cache_key": "a", "tools": []})
@@ -107,9 +104,6 @@ def test_summary_is_what_the_model_said_or_else_thought() -> None:
     assert unsealed(sealed) == f"{PREFACE}thoughts"
     with pytest.raises(HTTPException, match="no summary"):
         written(Text(1, 0, " ", 1))
-
-
-# --- without the oldest turns ---
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,6 @@ def body_of(script: Any, **more: Any) -> dict[str, Any]:
     return {"max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
 
 
-# --- a real model ---
-
-
 @pytest.mark.model
 def test_models_are_listed(client: anthropic.Anthropic, smollm2_server: Server) -> None:
     [listed] = [ModelInfo.model_validate(model.model_dump()) for model in client.models.list()]
@@ -215,9 +212,6 @@ def test_answer_has_the_format_that_was_asked_for(client: anthropic.Anthropic) -
     assert json.loads(message.content[0].text)["city"] in ("Paris", "Rome")  # type: ignore[union-attr]
 
 
-# --- refusals ---
-
-
 @pytest.fixture(scope="module")
 def small_server() -> Iterator[Server]:
     """Takes keys and small bodies only, and one request at a time."""
@@ -298,9 +292,6 @@ def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
         response = scripted_server.post(path, body_of("one two", wizardry=1, container="c"), headers=headers)
         assert response.status_code == 200, response.text
         assert response.headers["x-ignored-fields"] == ignored
-
-
-# --- late failures ---
 
 
 def test_worker_that_dies_in_a_stream_ends_it_with_an_error(

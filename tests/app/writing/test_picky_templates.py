@@ -200,8 +200,6 @@ def test_overflow_is_told_alike(server: Server, path: str) -> None:
         assert error["code"] == "context_length_exceeded"
 
 
-# --- a template with a place for one call in a turn ---
-
 STOP = {"type": "function", "function": {"name": "stop", "parameters": {"type": "object", "properties": {}}}}
 
 

@@ -122,9 +122,6 @@ def test_unknown_fields_are_told_in_a_header(scripted_server: Server) -> None:
     assert response.headers["x-ignored-fields"] == "wizardry"
 
 
-# --- faults, and work beside the queue ---
-
-
 def count_body(script: dict[str, Any]) -> dict[str, Any]:
     return chat_body(script)
 

@@ -201,8 +201,6 @@ def document(source: dict[str, Any], **more: Any) -> dict[str, Any]:
 PDF = document({"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="})
 
 
-# --- what has no effect here ---
-
 WITHOUT_EFFECT: list[tuple[dict[str, Any], list[str]]] = [
     ({"container": "c"}, ["container"]),
     ({"mcp_servers": [{"name": "x"}]}, ["mcp_servers"]),
@@ -256,9 +254,6 @@ def test_thinking_needs_no_budget() -> None:
     assert request.thinking_budget is None
     assert request.prompts[0].template.thinking is True  # type: ignore[union-attr]
     assert prompt_of(thinking={"type": "between_tools"}).template.thinking is None
-
-
-# --- the system prompt ---
 
 
 @pytest.mark.parametrize(
@@ -317,8 +312,6 @@ def test_tools_that_come_and_go_are_told_in_place() -> None:
     ]
 
 
-# --- sessions that were broken off ---
-
 ANSWERED = Message("tool", "sunny", name="weather", tool_call_id="toolu_1")
 UNANSWERED = Message("tool", NO_RESULT, name="weather", tool_call_id="toolu_1")
 CALLED = Message("assistant", "", tool_calls=(FunctionCall("toolu_1", "weather", '{"city":"Paris"}'),))
@@ -354,9 +347,6 @@ def test_calls_of_neighbouring_turns_are_answered_together() -> None:
     assert [(one.role, one.tool_call_id) for one in results] == [("tool", "toolu_2"), ("tool", "toolu_1")]
 
 
-# --- thoughts ---
-
-
 def test_thoughts_that_were_not_shown_come_back_sealed() -> None:
     hidden = {"type": "thinking", "thinking": "", "signature": seal("hm")}
     redacted = {"type": "redacted_thinking", "data": seal(", well")}
@@ -370,8 +360,6 @@ def test_signature_of_another_server_says_nothing(signature: str) -> None:
     assert messages_of(HI, said({**shown, "thinking": ""}, text("x")))[1].reasoning is None
     assert messages_of(HI, said({"type": "redacted_thinking", "data": signature}, text("x")))[1].reasoning is None
 
-
-# --- what Anthropic's own tools did ---
 
 FOUND = {"type": "web_search_result", "title": "MLX", "url": "https://x.io", "encrypted_content": "?", "page_age": "1d"}
 PAGE = {"type": "web_fetch_result", "url": "https://x.io", "content": document({"type": "text", "data": "Hello"})}
@@ -467,8 +455,6 @@ def test_examples_of_input_are_part_of_the_description() -> None:
     assert tool.description == 'How it is\n\nExamples of its input:\n{"city":"Paris"}'
 
 
-# --- documents ---
-
 SHOWN: list[tuple[dict[str, Any], str]] = [
     (document({"type": "text", "media_type": "text/plain", "data": "Hello"}), "<document>\nHello\n</document>\n"),
     (
@@ -505,8 +491,6 @@ def test_file_of_a_document_has_its_place() -> None:
     assert told_.documents == ()
     assert [media.at for media in told_.media] == [told_.content.index("<document>", 20)]
 
-
-# --- refusals ---
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"max_tokens": None}, "max_tokens", "Expected `int`"),

@@ -71,8 +71,6 @@ class Supervised:
         assert self.worker.pid is None
         assert not [pid for pid in self.pids if lives(pid)]
 
-    # --- what the supervisor tells ---
-
     def loading(self, loading: Loading) -> None:
         self._tell("loading", loading)
 
@@ -106,8 +104,6 @@ class Supervised:
     async def _notify(self) -> None:
         async with self._news:
             self._news.notify_all()
-
-    # --- what a test does ---
 
     def all_told(self, name: str) -> list[Any]:
         """Everything of one kind, so far."""

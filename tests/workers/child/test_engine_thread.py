@@ -299,9 +299,6 @@ def test_stop_waits_for_the_current_step_and_the_release() -> None:
     asyncio.run(scenario())
 
 
-# --- turns on the accelerator ---
-
-
 def test_the_turn_is_kept_from_step_to_step_and_given_back_when_there_is_nothing_to_do() -> None:
     async def scenario() -> None:
         async with loaded(shared=True) as world:

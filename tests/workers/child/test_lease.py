@@ -75,9 +75,6 @@ def wait_for_waiting(lease: Lease) -> None:
     wait_for(again)
 
 
-# --- between processes ---
-
-
 def test_processes_take_turns_and_each_gets_its_share(
     taker: Callable[..., tuple[subprocess.Popen[bytes], Path]],
 ) -> None:
@@ -124,9 +121,6 @@ def test_children_of_the_holder_do_not_inherit_the_lease(folder: Path) -> None:
         child.communicate(b"\n")
 
 
-# --- one at a time ---
-
-
 def test_the_turn_is_kept_until_it_is_given_back(new: Callable[[], Lease], thread: ThreadPoolExecutor) -> None:
     mine, other = new(), new()
     assert mine.acquire()
@@ -157,9 +151,6 @@ def test_whoever_waits_comes_before_the_one_that_just_had_its_turn(
         mine.release()
 
 
-# --- stopping ---
-
-
 def test_waiting_ends_when_it_is_stopped_and_leaves_the_lease_to_others(
     new: Callable[[], Lease], thread: ThreadPoolExecutor
 ) -> None:
@@ -181,9 +172,6 @@ def test_a_turn_that_has_begun_may_end_after_a_stop(folder: Path) -> None:
     assert mine.acquire(), "it still has it"
     mine.release()
     assert not mine.acquire()
-
-
-# --- the files ---
 
 
 def test_files_that_were_tidied_away_split_nobody(
@@ -243,9 +231,6 @@ def test_a_file_that_is_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LeaseError):
         Lease(folder)
     assert not (tmp_path / "elsewhere").exists()
-
-
-# --- who takes turns ---
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,6 @@ def test_replicas_that_take_turns_answer_as_one_that_is_alone(
         assert [answer.result().json()["choices"] for answer in together] == [alone] * 4
 
 
-# --- memory ---
-
-
 def test_a_worker_without_mlx_says_nothing_of_its_memory() -> None:
     async def scenario() -> None:
         async with BareWorker() as worker:

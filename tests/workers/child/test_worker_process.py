@@ -57,9 +57,6 @@ def _finished(events: list[Event]) -> list[Finished]:
     return [event for event in events if isinstance(event, Finished)]
 
 
-# --- answers ---
-
-
 def test_a_request_is_answered_token_by_token() -> None:
     async def scenario() -> None:
         async with Supervised() as world:
@@ -126,9 +123,6 @@ def test_a_small_request_takes_the_row_that_a_large_one_leaves() -> None:
     run(scenario)
 
 
-# --- leaving ---
-
-
 def test_cancel_stops_a_running_request_and_frees_its_row() -> None:
     async def scenario() -> None:
         async with Supervised(rows=1) as world:
@@ -170,9 +164,6 @@ def test_cancel_while_its_prompt_is_prepared_frees_the_row() -> None:
     run(scenario)
 
 
-# --- what is no good ---
-
-
 def test_a_prompt_that_is_refused_ends_before_it_has_a_row() -> None:
     async def scenario() -> None:
         async with Supervised(rows=1) as world:
@@ -201,9 +192,6 @@ def test_a_sequence_that_breaks_ends_its_ticket_and_no_other() -> None:
             assert world.all_told("lost") == []
 
     run(scenario)
-
-
-# --- a parent that does not read ---
 
 
 def test_a_parent_that_does_not_read_stops_the_engine_and_loses_nothing() -> None:
@@ -245,9 +233,6 @@ def test_a_worker_hears_its_parent_while_it_may_not_write() -> None:
     run(scenario)
 
 
-# --- a parent that dies ---
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -272,9 +257,6 @@ def test_a_worker_whose_parent_is_killed_ends_by_itself(arguments: list[str]) ->
     while lives(pid):
         assert time.monotonic() < deadline, "the worker outlives its parent"
         time.sleep(0.02)
-
-
-# --- a real model ---
 
 
 QUESTIONS = [
@@ -366,9 +348,6 @@ def test_a_real_worker_serves_each_kind_of_architecture(
     run(scenario)
 
 
-# --- files ---
-
-
 def _shown(*files: bytes, text: str = "x") -> ChatPrompt:
     media = tuple(Media("image", file, 0, f"file {n}") for n, file in enumerate(files))
     return ChatPrompt((Message("user", text, media=media),))
@@ -435,9 +414,6 @@ def test_a_file_that_cannot_be_decoded_refuses_its_request() -> None:
             assert (answer.kind, answer.param) == (FailureKind.INVALID, "file 0")
 
     run(scenario)
-
-
-# --- questions, and what is announced ---
 
 
 def test_a_question_is_answered_beside_the_requests() -> None:

@@ -51,9 +51,6 @@ def _load_error(folder: Path, model_type: str = "embeddings") -> str:
     return str(caught.value)
 
 
-# --- a real model ---
-
-
 def test_load_tells_what_the_model_is(loaded: Computing) -> None:
     facts = loaded.facts
     assert (facts.architecture, facts.dimensions, facts.scoring) == ("bert", 384, "embedding_similarity")
@@ -243,9 +240,6 @@ def test_the_tokenizer_answers_questions(loaded: Computing) -> None:
         handler.text([30522])
 
 
-# --- architectures ---
-
-
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_architectures_compute_the_same_together_as_alone(kind: str, tmp_path: Path) -> None:
     computing = Computing(make_encoder(tmp_path, kind))
@@ -285,9 +279,6 @@ def test_a_gemma_has_its_dense_layers_in_folders(tmp_path: Path) -> None:
 def test_a_gemma_whose_window_is_not_kept_to_says_so(tmp_path: Path, window: int, notes: int) -> None:
     folder = make_encoder(tmp_path, "gemma3_text", sliding_window=window, use_bidirectional_attention=True)
     assert len(Computing(folder).facts.notes) == notes
-
-
-# --- what the files say ---
 
 
 @pytest.mark.parametrize(
@@ -399,9 +390,6 @@ def test_an_unknown_prompt_name_is_answered_with_those_there_are(tmp_path: Path)
     assert "it has passage, query" in refusal.message
 
 
-# --- half precision ---
-
-
 def in_float16(folder: Path) -> Path:
     """The folder with its weights as float16."""
     import mlx.core as mx
@@ -431,9 +419,6 @@ def test_modernberts_own_masks_are_still_too_large_for_float16() -> None:
     module = import_architecture("modernbert")
     masks = module.Model(module.ModelConfig.from_dict(config))._masks(mx.array([[1, 0]]), mx.float16)
     assert all(mx.isinf(mask).any().item() for mask in masks)
-
-
-# --- what is not served ---
 
 
 @pytest.mark.parametrize(

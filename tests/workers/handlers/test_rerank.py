@@ -41,9 +41,6 @@ def _load_error(folder: Path) -> str:
     return str(caught.value)
 
 
-# --- classifiers ---
-
-
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "modernbert"])
 def test_scores_are_the_same_together_as_alone(kind: str, tmp_path: Path) -> None:
     computing = _reranker(tmp_path, kind)
@@ -220,9 +217,6 @@ def test_an_embedding_model_is_sent_to_its_own_type(tmp_path: Path) -> None:
     folder = make_encoder(tmp_path, "qwen3")
     write_modules(folder, "Pooling", pooling={"pooling_mode": "lasttoken"})
     assert "serve it with --model-type embeddings" in _load_error(folder)
-
-
-# --- language models that say yes or no ---
 
 
 @pytest.fixture(scope="module")

@@ -36,9 +36,6 @@ def _signal(world: Supervised, number: signal.Signals) -> None:
     psutil.Process(world.worker.pid).send_signal(number)
 
 
-# --- backoff ---
-
-
 @pytest.mark.parametrize(
     ("deaths", "expected"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, None), (6, None), (100, None)]
 )
@@ -51,9 +48,6 @@ def test_backoff_is_capped() -> None:
     delays = [backoff_s(deaths, patience) for deaths in range(1, 1000)]
     assert delays[:8] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert set(delays[8:]) == {30.0}
-
-
-# --- death ---
 
 
 def test_a_killed_worker_is_replaced_and_what_nobody_has_seen_is_replayed() -> None:
@@ -134,9 +128,6 @@ def test_an_engine_that_crashes_is_a_death_like_any_other() -> None:
     run(scenario)
 
 
-# --- silence ---
-
-
 def test_an_engine_that_hangs_in_a_step_is_noticed_and_replaced() -> None:
     async def scenario() -> None:
         async with Supervised(rows=1, patience=replace(QUICK, step_s=0.5, check_s=0.05)) as world:
@@ -197,9 +188,6 @@ def test_a_worker_that_is_busy_preparing_is_not_taken_for_silent() -> None:
     run(scenario)
 
 
-# --- again and again ---
-
-
 def test_a_worker_that_keeps_dying_is_given_up() -> None:
     async def scenario() -> None:
         async with Supervised(patience=replace(QUICK, deaths_in_a_row=3)) as world:
@@ -247,9 +235,6 @@ def test_a_restart_waits_for_its_backoff() -> None:
     run(scenario)
 
 
-# --- starts that fail ---
-
-
 @pytest.mark.parametrize(
     ("model_path", "model_type", "message"),
     [
@@ -288,9 +273,6 @@ def test_a_model_that_raises_when_it_is_tried_is_a_start_that_fails(
             assert "\n" not in str(caught.value)
 
     run(scenario)
-
-
-# --- stopping ---
 
 
 def test_stop_ends_an_idle_worker_with_code_0() -> None:

@@ -10,7 +10,8 @@ import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, TokenBuffer
 
 from mlx_server.workers.engine.kvcache.flatten import flat
-from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers, log_softmax
+from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers
+from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Key, Sequence
 

@@ -12,6 +12,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_p
 
 from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import SeededSampler, make_sampler
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -116,7 +117,7 @@ class Chooser:
         """Logits [T, V] of the places from `first` on to tokens [T]."""
         if self._sampler is None:
             return mx.argmax(logits, axis=-1)
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        logprobs = log_softmax(logits)
         rows = range(logits.shape[0])
         return mx.concatenate([self._sampler.at(first - self._start + i, logprobs[i : i + 1]) for i in rows])
 

@@ -9,7 +9,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.sampling.logprobs import Report, ranks, report
+from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, ranks, report
 from mlx_server.workers.engine.sequence import Broken, Echoed, Key, Produced, Sequence
 
 CHUNK = 128
@@ -97,7 +97,7 @@ class _Scoring:
         if most is None or not targets:
             return True
         logits = self._model(mx.array([prompt[done : done + len(targets)]]), cache=self.cache)[0].astype(mx.float32)
-        self.reports += report(logits - mx.logsumexp(logits, axis=-1, keepdims=True), targets, most)
+        self.reports += report(log_softmax(logits), targets, most)
         self.ranks += ranks(logits, targets)
         mx.eval([layer.state for layer in self.cache])
         mx.clear_cache()

@@ -11,7 +11,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.one_at_a_time import OneAtATimeEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.sampling.logprobs import Report, report
+from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, report
 from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors, make_sampler
 from mlx_server.workers.engine.sequence import Sequence, Token
 
@@ -80,7 +80,7 @@ class _Run:
             logits = self._processors(mx.array(self.sequence.context), logits)
             if self._processors.error:
                 raise self._processors.error
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        logprobs = log_softmax(logits)
         sampled = self._sampler(logprobs) if self._sampler else mx.argmax(logits, axis=-1)
         token = int(sampled.item())  # type: ignore[arg-type]
         self._read += len(self._left)

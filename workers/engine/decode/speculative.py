@@ -16,7 +16,7 @@ from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.draft import Chooser, DraftModel, Proposer, Reader
 from mlx_server.workers.engine.decode.one_at_a_time import OneAtATimeEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.sampling.logprobs import Report, report
+from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, report
 from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors
 from mlx_server.workers.engine.sequence import Sequence, Token
 
@@ -149,4 +149,4 @@ class _Run:
         most = self.sequence.logprobs
         if most is None:
             return [()] * len(chosen)
-        return report(logits - mx.logsumexp(logits, axis=-1, keepdims=True), chosen, most)
+        return report(log_softmax(logits), chosen, most)

@@ -229,8 +229,6 @@ class CallForm:
                 choices = [f"{literal(key + '=')} ({' | '.join(values)})"]
         return self._rule(self._name("item"), " | ".join(choices))
 
-    # --- tags ---
-
     def _tagged(self, key: str, schema: Schema) -> list[str]:
         body = self._format.body
         assert isinstance(body, Tags)
@@ -318,8 +316,6 @@ class CallForm:
     def _terminal(self, text: str) -> str:
         return self._rule(self._name("T"), text)
 
-    # --- braces ---
-
     def _braced(self, schema: Schema) -> list[str]:
         try:
             choices: list[Choice] = choices_of(schema, self._schema.get("$defs", {}))
@@ -354,8 +350,6 @@ class CallForm:
         name = self._name("text")
         self.content[name] = text
         return f"@{name}"
-
-    # --- Python ---
 
     def _python(self, schema: Schema) -> list[str]:
         """Values as Python has them; inside lists and objects they are JSON's."""

@@ -8,6 +8,7 @@ from itertools import chain
 
 import mlx.core as mx
 
+from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import (
     Choice,
     choice_of,
@@ -117,11 +118,6 @@ def draw_of(kind: str, rows: list[_Row]) -> Draw:
 def best(logits: mx.array) -> mx.array:
     """Greedy decoding."""
     return mx.argmax(logits, axis=-1)
-
-
-def log_softmax(logits: mx.array) -> mx.array:
-    """Log-probabilities [B, V] in nats, in the logits' own type, as mlx-lm computes them."""
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def weights_of(choices: list[Choice]) -> Draw:

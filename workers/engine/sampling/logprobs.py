@@ -10,6 +10,11 @@ Report = tuple[float, tuple[tuple[int, float], ...]]
 """The chosen token's log-probability, and the most probable tokens with theirs, best first. In nats."""
 
 
+def log_softmax(logits: mx.array) -> mx.array:
+    """`logits` [..., V] as log-probabilities in nats, of the same shape and dtype."""
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+
 def report(logprobs: mx.array, chosen: list[int], most: int) -> list[Report]:
     """One report for each row of `logprobs` [R, V], with `most` alternatives; in float32, one evaluation for all."""
     logprobs = logprobs.astype(mx.float32)

@@ -16,7 +16,7 @@ from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import ReplayingEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import joins_prefix
-from mlx_server.workers.engine.sampling.logprobs import Report, report
+from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, report
 from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 from mlx_server.workers.engine.vision.batch_sampler import ReportingSamplers
@@ -158,7 +158,7 @@ class VisionEngine(ReplayingEngine):
         key, processors = sequence.key, self._processors.get(sequence.key)
         logits = read.logits if processors is None else processors(mx.array(sequence.context), read.logits)
         self._samplers.add(sequence)
-        first = self._samplers.draw([key], logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+        first = self._samplers.draw([key], log_softmax(logits))
         row = GenerationBatch(
             self._model.language_model,
             [key],

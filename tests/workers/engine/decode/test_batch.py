@@ -62,9 +62,6 @@ def undisturbed(llama: Any) -> dict[Key, Outcome]:
     return {one.key: _by_itself(llama, one) for one in _mixed(llama)}
 
 
-# --- equal to unbatched ---
-
-
 @pytest.mark.parametrize("joint_prefill", [True, False], ids=["joint", "single"])
 @pytest.mark.parametrize("seed", range(2))
 def test_greedy_sequences_that_join_and_leave_equal_mlx_lms_unbatched(
@@ -132,9 +129,6 @@ def test_more_sequences_than_rows_are_all_served(llama: Any) -> None:
     assert all(outcomes[s.key] == alone(llama, s.prompt, 10) for s in sequences)
 
 
-# --- leaving ---
-
-
 def _two(llama: Any, prompt_tokens: int = 60) -> tuple[Player, Sequence, Sequence]:
     rng = random.Random(3)
     stays = sequence(1, random_prompt(rng, llama, 5), 20)
@@ -189,9 +183,6 @@ def test_close_forgets_everything(llama: Any) -> None:
     player.add(other)
     cast(BatchEngine, player.engine).close()
     assert not player.engine.busy
-
-
-# --- steps that raise ---
 
 
 def _failing_at(calls: set[int], *, half_stepped: bool) -> type[DecodeBatch]:
@@ -350,9 +341,6 @@ def test_new_sequences_join_again_once_the_poison_was_found(llama: Any) -> None:
         together = max(together, len(keys))
     assert together == 6
     assert player.outcomes[late.key] == alone(llama, late.prompt, 30)
-
-
-# --- sequences that are no good ---
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,6 @@ from mlx_server.workers.engine.output.detokenize import DetokenizedText, StopSca
 FAMILY, FLAG = "👨‍👩‍👧‍👦", "🇩🇪"
 
 
-# --- stop strings ---
-
-
 def _before_first_stop(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:
     """The naive way: one character at a time, until the text ends with a stop string; the longest one is cut off."""
     for end in range(len(text) + 1):
@@ -106,9 +103,6 @@ def test_scanner_without_stops_holds_nothing_back() -> None:
 )
 def test_overlap_is_the_longest_proper_beginning_at_the_end(text: str, stop: str, length: int) -> None:
     assert overlap(text, stop) == length
-
-
-# --- tokens as text, with a real tokenizer ---
 
 
 @pytest.fixture(scope="module")

@@ -265,9 +265,6 @@ def test_reasoning_is_shown_to_a_template_that_reads_it(make: Make) -> None:
     assert "<think>\nRome is sunny.\n</think>\n\nBlue." in text_of(make(QWEN3), USER, thought, USER)
 
 
-# --- the last message goes on ---
-
-
 @pytest.mark.parametrize("template", [QWEN3, LLAMA31, GEMMA2, None])
 def test_the_last_message_is_gone_on_with(make: Make, smollm2: Path, template: str | None) -> None:
     renderer = make(template or (smollm2 / "chat_template.jinja").read_text())
@@ -294,8 +291,6 @@ def test_a_last_message_that_the_template_drops_is_refused(make: Make) -> None:
     assert refused.param == "messages"
     assert "can't be continued" in refused.message
 
-
-# --- whose template ---
 
 TEMPLATES = {
     "client's": Template(text="{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"),

@@ -38,9 +38,6 @@ def _draw(sampling: Sampling, count: int, emitted: int = 0) -> list[int]:
     return [int(sampler(_logprobs(position + emitted)).item()) for position in range(count)]
 
 
-# --- which sampler ---
-
-
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -66,9 +63,6 @@ def test_make_sampler_gives_each_seeded_sequence_its_own() -> None:
     one, other = (make_sampler(_sequence(Sampling(temperature=0.7, seed=1))) for _ in range(2))
     assert isinstance(one, SeededSampler)
     assert one is not other
-
-
-# --- seeds ---
 
 
 @pytest.mark.parametrize("position", [0, 1, 7, 31])
@@ -110,9 +104,6 @@ def test_draw_freely_draws_for_each_row_of_a_batch() -> None:
     peaked = np.full((3, VOCABULARY), -np.inf, np.float32)
     peaked[[0, 1, 2], [5, 17, 49]] = 0.0
     assert cast(list[int], draw_freely(Choice(1.0, 1.0, 0, 0.0), mx.array(peaked)).tolist()) == [5, 17, 49]
-
-
-# --- filters ---
 
 
 def _reference(logprobs: np.ndarray, top_p: float, top_k: int, min_p: float) -> np.ndarray:
@@ -161,9 +152,6 @@ def test_a_sampler_draws_only_what_its_filters_leave() -> None:
     allowed = set(np.argsort(-np.array(logprobs)[0])[:3].tolist())
     sampler = SeededSampler(1, 0, Choice(2.0, 1.0, 3, 0.0))
     assert {int(sampler(logprobs).item()) for _ in range(300)} == allowed
-
-
-# --- processors ---
 
 
 def _process(sampling: Sampling, prompt: list[int], emitted: list[int], logits: np.ndarray) -> np.ndarray:

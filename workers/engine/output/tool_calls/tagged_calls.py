@@ -165,8 +165,6 @@ class TaggedCalls:
             end = len(self._text) - self._held(self._text) if found is None else found[0] - self._padding(found[0])
             self._calls.more(call, self._value.take(self._text[:end]) + self._value.cut())
 
-    # --- between calls ---
-
     def _read_call(self) -> tuple[Rest | None, bool]:
         """Find the next call: what follows the block if that is over, and whether there is more to read."""
         text = self._text.lstrip()
@@ -220,8 +218,6 @@ class TaggedCalls:
         self._calls.end()
         self._call = None
         self._text = rest
-
-    # --- between arguments ---
 
     def _read_argument(self, call: int) -> bool:
         """Find the next argument or the call's end; False if that needs more text."""
@@ -285,8 +281,6 @@ class TaggedCalls:
         self._json, self._have_json = None, True
         self._text = value.unread
         return True
-
-    # --- in a value ---
 
     def _begin_value(self, call: int, found: re.Match[str]) -> None:
         key = found["key"].strip()
