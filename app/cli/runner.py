@@ -16,9 +16,9 @@ from rich.console import Console
 from mlx_server.app.catalog.errors import FleetError
 from mlx_server.app.cli.console import StartDisplay
 from mlx_server.app.config.settings import Settings
-from mlx_server.app.fleet.control import Control
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.reload import ReloadReport
+from mlx_server.app.http.services import Services
 from mlx_server.app.server.server import create_app
 from mlx_server.app.server.uvicorn_protocol import HttpProtocol
 from mlx_server.app.storage.database import StoreError
@@ -112,8 +112,8 @@ async def run(
         app = create_app(settings, display.of, reread)
     except (StoreError, FleetError, ValueError) as error:
         return str(error)
-    fleet: Fleet = app.state.fleet
-    control: Control = app.state.control
+    shared: Services = app.state.services
+    fleet, control = shared.fleet, shared.control
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -158,7 +158,7 @@ async def run(
     display.close()
     if stopping.is_set():
         await drain(fleet, hurry, console, settings.drain_timeout_s)
-    await app.state.live.close()
+    await shared.live.close()
     server.should_exit = True
     await asyncio.wait([serving], timeout=CLOSE_S)
     for connection in list(server.server_state.connections):

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.config.settings import Settings
+from mlx_server.app.http.services import services
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -48,7 +48,7 @@ def own_pages_only(endpoint: Endpoint) -> Endpoint:
 
     @functools.wraps(endpoint)
     async def guarded(request: Request) -> Response:
-        settings: Settings = request.app.state.settings
+        settings = services(request).settings
         if not settings.api_keys and is_foreign_page(request):
             raise HTTPException(403, FOREIGN)
         return await endpoint(request)
@@ -58,7 +58,7 @@ def own_pages_only(endpoint: Endpoint) -> Endpoint:
 
 def problem_of(request: Request) -> str | None:
     """Why a request may not do what only the operator may; None if it may."""
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings
     headers = request.headers
     if has_body(request) and headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         return f"A body here must come with `Content-Type: {JSON}`."

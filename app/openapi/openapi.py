@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from mlx_server.app import __version__
 from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
 from mlx_server.app.http.responder import DROPPED
+from mlx_server.app.http.services import services
 from mlx_server.app.http.unkept import HEADER as UNKEPT
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 from mlx_server.app.openapi.documentation import DOCS
@@ -80,10 +81,11 @@ async def openapi(request: Request) -> Response:
     """`GET /openapi.json`, made when it is first asked for."""
     state = request.app.state
     if not hasattr(state, "openapi"):
+        settings = services(request).settings
         made = document(
             request.app.routes,
-            needs_key=bool(state.settings.api_keys),
-            always=(*ALWAYS, 429) if state.settings.rate_limit else ALWAYS,
+            needs_key=bool(settings.api_keys),
+            always=(*ALWAYS, 429) if settings.rate_limit else ALWAYS,
         )
         state.openapi = msgspec.json.encode(made)
     return Response(state.openapi, media_type=JSON)

@@ -9,12 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.config.settings import Settings
 from mlx_server.app.http.ignored import ignored_header
+from mlx_server.app.http.services import services
 from mlx_server.app.responses.conversation_store import ConversationStore, KeptConversation
 from mlx_server.app.responses.response_records import conversation_items, kept_items, unknown_conversation
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.routes.kept import Page, as_json, owner_of, page_of, referred_to, store_of
+from mlx_server.app.routes.kept import Page, as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.query import query_of
 from mlx_server.schemas.openai import conversations as schemas
 from mlx_server.schemas.openai.responses import check_metadata
@@ -85,9 +85,9 @@ async def list_items(request: Request) -> Response:
 async def add(request: Request) -> Response:
     """Put items at its end; they come back in their full form."""
     given, ignored = await read_request(request, schemas.add_decoder, {})
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings
     owner, store = owner_of(request), conversations_of(request)
-    before = await conversation_items(store_of(request), id_of(request), owner, settings.max_body_bytes)
+    before = await conversation_items(services(request).response_store, id_of(request), owner, settings.max_body_bytes)
     placed, unknown = await to_add(request, given.items)
     refuse_strays(before, placed)
     added = [item for _, item in placed]
@@ -118,7 +118,7 @@ def id_of(request: Request) -> str:
 
 def conversations_of(request: Request) -> ConversationStore:
     """Where conversations are kept. Raises HTTPException 404 if they are not."""
-    store = store_of(request)
+    store = services(request).response_store
     if store is None:
         raise HTTPException(404, "This server keeps no conversations; send the whole conversation each time.")
     return store.conversations

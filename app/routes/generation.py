@@ -12,15 +12,14 @@ from anyio import to_thread
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.config.settings import Settings
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.http.body import read_body
 from mlx_server.app.http.responder import Encoder, GenerationResponse
+from mlx_server.app.http.services import services
 from mlx_server.app.http.signs_of_life import SignsOfLife
 from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.shown import with_files
@@ -86,7 +85,7 @@ async def read_request(
     request: Request, decoder: msgspec.json.Decoder[Body], harmless: dict[str, tuple[Any, ...]]
 ) -> tuple[Body, list[str]]:
     """The outside request, and the paths of its fields that nobody knows. Raises InvalidRequest."""
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings
     body = await read_body(request, settings.max_body_bytes)
     if len(body) > LARGE_BYTES:
         given, unknown = await to_thread.run_sync(parse, body, decoder, harmless)
@@ -99,7 +98,7 @@ async def read_request(
 
 async def choose(request: Request, given: Named) -> Deployment:
     """The model that a request is for. Raises what the fleet's `choose` raises."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     deployment = await fleet.choose(given.model)
     record_of(request.scope).model = deployment.name
     return deployment
@@ -132,7 +131,7 @@ async def admit(
 ) -> GenerationResponse:
     """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
     queue, ticket = await submit(request, deployment, given)
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings
     signs = SignsOfLife(queue, ticket, settings.keepalive_s) if given.stream else None
     return GenerationResponse(queue, ticket, encoder, signs, ignored=ignored, keep=keep)
 

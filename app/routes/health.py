@@ -8,14 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app import __version__
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.schemas.operations import Health, Live, Readiness
 
 
 async def health(request: Request) -> Response:
     """200 as long as a model is served or will be; 503 once all of them were given up."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     first = next(iter(fleet.deployments), None)
     failed = fleet.failed
     status = Health(
@@ -36,7 +36,7 @@ async def live(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """200 when work can be taken, else 503."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     first = next(iter(fleet.deployments), None)
     status = Readiness("ready" if fleet.ready else "not ready", first.status if first else fleet.status)
     return json_answer(status, 200 if fleet.ready else 503)

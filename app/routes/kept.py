@@ -9,10 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.config.settings import Settings
+from mlx_server.app.http.services import services
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.responses.response_records import known_items
-from mlx_server.app.responses.response_store import ResponseStore
 from mlx_server.app.routes.query import number
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.responses_input import Input, references_in
@@ -53,12 +52,6 @@ def owner_of(request: Request) -> str:
     return str(request.scope[OWNER])
 
 
-def store_of(request: Request) -> ResponseStore | None:
-    """Where things are kept, if they are."""
-    store: ResponseStore | None = request.app.state.response_store
-    return store
-
-
 async def referred_to(request: Request, given: Input, path: str = "input") -> dict[str, Item]:
     """The kept items that a list of items at `path` refers to, by their ids.
 
@@ -67,8 +60,8 @@ async def referred_to(request: Request, given: Input, path: str = "input") -> di
     wanted = references_in(given, path)
     if not wanted:
         return {}
-    settings: Settings = request.app.state.settings
-    store = store_of(request)
+    settings = services(request).settings
+    store = services(request).response_store
     found = await known_items(store, owner_of(request), list(wanted), settings.max_body_bytes) if store else {}
     for id_, path in wanted.items():
         if id_ not in found:

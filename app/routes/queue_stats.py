@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.schemas.operations import QueueReport, QueueStats
 
 
@@ -81,6 +81,6 @@ def mean(weighted: Sequence[tuple[float | None, int]]) -> float | None:
 
 async def queue_stats(request: Request) -> Response:
     """The queues' state now: in sum, and per model."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     stats = {one.name: describe(one) for one in fleet.deployments}
     return json_answer(QueueReport("ok", total(list(stats.values())), stats))

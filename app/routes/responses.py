@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlx_server.app.config.settings import Settings
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.openai_responses import HowSampled, ResponsesEncoder, WarmUpEncoder
 from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.http.responder import EVENTS, WatchedResponse, start_of_stream
-from mlx_server.app.responses.background import BackgroundRuns, Run
+from mlx_server.app.http.services import services
+from mlx_server.app.responses.background import Run
 from mlx_server.app.responses.response_memory import MEMORY, WARM_UP, ResponseMemory
 from mlx_server.app.responses.response_records import (
     PREVIOUS,
@@ -28,7 +28,7 @@ from mlx_server.app.responses.response_records import (
 )
 from mlx_server.app.responses.response_store import ChainTooLongError, Record
 from mlx_server.app.routes.generation import admit, choose, make_head, read_request, submit
-from mlx_server.app.routes.kept import as_json, owner_of, page_of, referred_to, store_of
+from mlx_server.app.routes.kept import as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.query import flag, number, query_of
 from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -50,7 +50,7 @@ NOT_BACKGROUND = "Only a response that was created with `background` can be canc
 async def create(request: Request) -> ASGIApp:
     """Make a response: while the client waits, or in the background."""
     given, ignored = await read_request(request, openai_responses.decoder, HARMLESS)
-    store = store_of(request)
+    store = services(request).response_store
     if store is None and (given.store or given.background):
         param = "background" if given.background else "store"
         raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
@@ -65,7 +65,7 @@ async def create(request: Request) -> ASGIApp:
     queue, ticket = await submit(request, deployment, turn)
     run = Run(queue, ticket, encoder, keeping, streamed=bool(given.stream))
     headers = ignored_header((*ignored, *ticket.ignored))
-    runs_of(request).start(run)
+    services(request).background_runs.start(run)
     await run.kept.wait()
     if given.stream:
         return FollowingResponse(run, 0, headers)
@@ -124,7 +124,7 @@ async def delete(request: Request) -> Response:
         run.cancel()
         await run.ended.wait()
     id_ = request.path_params["id"]
-    store = store_of(request)
+    store = services(request).response_store
     if store is None or not await store.delete(id_, owner_of(request)):
         raise unknown(id_)
     return as_json(Deleted(id_))
@@ -198,19 +198,21 @@ async def turn_of(request: Request, given: ResponsesRequest, kind: type[Kind]) -
 
 async def earlier_items(request: Request, given: ResponsesRequest) -> tuple[Item, ...]:
     """What was said before. Raises InvalidRequest, or HTTPException 404."""
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings
     owner, previous, conversation = owner_of(request), given.previous_response_id, given.conversation_ref
     if conversation is not None and previous is None:
-        return await conversation_items(store_of(request), conversation.id, owner, settings.max_body_bytes)
+        return await conversation_items(
+            services(request).response_store, conversation.id, owner, settings.max_body_bytes
+        )
     if previous is None:
         return ()
     memory = memory_of(request)
     if memory is not None and (items := memory.take(previous)) is not None:
         return items
-    run = runs_of(request).get(previous, owner)
+    run = services(request).background_runs.get(previous, owner)
     if run is not None and run.response.status not in ENDS:
         raise InvalidRequest(f"`{PREVIOUS}`: the response {previous!r} is not complete yet.", PREVIOUS)
-    return await earlier(store_of(request), previous, owner, settings.max_body_bytes)
+    return await earlier(services(request).response_store, previous, owner, settings.max_body_bytes)
 
 
 def memory_of(request: Request) -> ResponseMemory | None:
@@ -219,21 +221,15 @@ def memory_of(request: Request) -> ResponseMemory | None:
     return memory
 
 
-def runs_of(request: Request) -> BackgroundRuns:
-    """What is being made in the background."""
-    runs: BackgroundRuns = request.app.state.background_runs
-    return runs
-
-
 def run_of(request: Request) -> Run | None:
     """The response of the path, if it is being made."""
-    return runs_of(request).get(request.path_params["id"], owner_of(request))
+    return services(request).background_runs.get(request.path_params["id"], owner_of(request))
 
 
 async def record_of(request: Request) -> Record:
     """The kept response of the path. Raises HTTPException 404."""
     id_ = request.path_params["id"]
-    store = store_of(request)
+    store = services(request).response_store
     record = await store.get(id_, owner_of(request)) if store is not None else None
     if record is None:
         raise unknown(id_)
@@ -242,9 +238,9 @@ async def record_of(request: Request) -> Record:
 
 async def records_of(request: Request) -> list[Record]:
     """It and all that it follows, as far as that is kept. Raises HTTPException 404 or InvalidRequest."""
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings
     id_ = request.path_params["id"]
-    store = store_of(request)
+    store = services(request).response_store
     try:
         records = await store.chain(id_, owner_of(request), settings.max_body_bytes) if store is not None else []
     except ChainTooLongError:

@@ -15,11 +15,11 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from mlx_server.app.config.settings import Settings
 from mlx_server.app.encoders import sse
 from mlx_server.app.http.errors import INVALID, SERVER, Answer, of_exception
 from mlx_server.app.http.ignored import HEADER as IGNORED
 from mlx_server.app.http.responder import DROPPED
+from mlx_server.app.http.services import services
 from mlx_server.app.middleware.operator import is_own_origin
 from mlx_server.app.responses.response_memory import MEMORY, WARM_UP, ResponseMemory
 from mlx_server.schemas.internal.errors import ErrorBody, InvalidRequest
@@ -41,7 +41,7 @@ async def converse(socket: WebSocket) -> None:
     if refused is not None:
         await socket.send_denial_response(refused.response(socket.scope))
         return
-    connections: set[WebSocket] = socket.app.state.responses_sockets
+    connections = services(socket).responses_sockets
     connections.add(socket)
     try:
         await socket.accept()
@@ -55,7 +55,7 @@ def refusal(socket: WebSocket) -> Answer | None:
     headers = socket.headers
     if not all(is_own_origin(origin, headers.get("host", "")) for origin in headers.getlist("origin")):
         return Answer(403, "permission_error", "Pages of other sites may not connect here.", code="forbidden")
-    if len(socket.app.state.responses_sockets) >= MAX_CONNECTIONS:
+    if len(services(socket).responses_sockets) >= MAX_CONNECTIONS:
         return Answer(503, SERVER, f"{MAX_CONNECTIONS} clients are connected already; come again later.")
     return None
 
@@ -64,7 +64,7 @@ class Connection:
     """Answers messages one after the other. With the client, what is being answered ends, and its place is free."""
 
     def __init__(self, socket: WebSocket) -> None:
-        settings: Settings = socket.app.state.settings
+        settings = services(socket).settings
         self._socket = socket
         self._max_bytes = settings.max_body_bytes
         self._memory = ResponseMemory(settings.max_body_bytes)

@@ -8,12 +8,10 @@ from typing import TypeVar
 from msgspec.structs import replace
 from starlette.requests import Request
 
-from mlx_server.app.config.settings import Settings
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.http.services import services
 from mlx_server.app.media.attach import Files, brought
-from mlx_server.app.media.documents import DocumentReader
-from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.views.capabilities import check_kinds, check_sees, check_served, kinds_of
 from mlx_server.schemas.attachments import media_of, with_media, without_unseen
@@ -52,7 +50,7 @@ async def told(request: Request, deployment: Deployment, given: Given) -> Given:
 
     Raises InvalidRequest, or ClientDisconnect.
     """
-    settings: Settings = request.app.state.settings
+    settings = services(request).settings
     given = without(given, crowd(given, settings.media.max_files))
     while True:
         try:
@@ -78,11 +76,11 @@ async def files_of(
 ) -> Files:
     """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
     check_kinds(deployment.facts, media)
-    reader: MediaReader = request.app.state.media
+    reader = services(request).media
     return await unless_left(request, reader.read([*media, *documents]))
 
 
 async def texts_of(request: Request, documents: Sequence[Document], files: Files) -> Texts:
     """What the documents say. Raises InvalidRequest, or ClientDisconnect."""
-    reader: DocumentReader = request.app.state.documents
+    reader = services(request).documents
     return await unless_left(request, reader.texts(documents, files, request.scope[OWNER])) if documents else {}

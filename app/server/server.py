@@ -14,6 +14,7 @@ from mlx_server.app.fleet.control import Control
 from mlx_server.app.fleet.fleet import Fleet, Observe
 from mlx_server.app.http import errors
 from mlx_server.app.http.keys import KeyRing
+from mlx_server.app.http.services import Services
 from mlx_server.app.hub.auto_load import AutoLoad
 from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.download import Download
@@ -191,23 +192,23 @@ def create_app(
         exception_handlers=errors.HANDLERS,
         lifespan=lifespan,
     )
-    app.state.settings = settings
-    app.state.fleet = fleet
-    app.state.control = Control(fleet)
-    app.state.metrics = make_registry(fleet)
-    app.state.media = MediaReader(settings.media, settings.max_body_bytes)
-    app.state.documents = DocumentReader(settings.media_limits.decode_s)
-    app.state.response_store = store
-    app.state.background_runs = runs
-    app.state.responses_sockets = set()
-    app.state.meter = meter
-    app.state.live = live
-    app.state.benchmarked = set()
-    app.state.registry = registry
-    app.state.scanner = scanner
-    app.state.hub = Hub(settings.hub)
-    app.state.installer = installer
-    app.state.downloads = downloads
+    app.state.services = Services(
+        settings=settings,
+        fleet=fleet,
+        control=Control(fleet),
+        metrics=make_registry(fleet),
+        media=MediaReader(settings.media, settings.max_body_bytes),
+        documents=DocumentReader(settings.media_limits.decode_s),
+        response_store=store,
+        background_runs=runs,
+        registry=registry,
+        scanner=scanner,
+        hub=Hub(settings.hub),
+        installer=installer,
+        downloads=downloads,
+        meter=meter,
+        live=live,
+    )
     return app
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.services import services
 from mlx_server.queue.statistics import Histogram
 from mlx_server.workers.parent.supervisor import WorkerState
 
@@ -121,4 +122,4 @@ def make_registry(fleet: Fleet) -> CollectorRegistry:
 
 async def metrics(request: Request) -> Response:
     """`GET /metrics`."""
-    return Response(generate_latest(request.app.state.metrics), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(generate_latest(services(request).metrics), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -16,11 +16,10 @@ from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.catalogue import Known
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.memory import serving_of
 from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_need
+from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device
-from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow, on_disk
 
 GIGABYTE = 1 << 30
@@ -121,16 +120,16 @@ def state_of(deployment: Deployment) -> ModelState:
 
 async def all_managed(request: Request) -> list[ModelView]:
     """All models that may be named. Raises sqlite3.Error."""
-    fleet: Fleet = request.app.state.fleet
-    registry: Registry = request.app.state.registry
+    fleet = services(request).fleet
+    registry = services(request).registry
     rows = {row.name: row for row in await registry.models()}
     return [await managed(known, fleet.find(known.name), rows.get(known.name)) for known in await fleet.known()]
 
 
 async def one_managed(request: Request, name: str) -> ModelView:
     """The model of this name or alias. Raises ModelNotFound or sqlite3.Error."""
-    fleet: Fleet = request.app.state.fleet
-    registry: Registry = request.app.state.registry
+    fleet = services(request).fleet
+    registry = services(request).registry
     row = await registry.model(name)
     if (deployment := fleet.find(name)) is not None:
         known = Known(deployment.name, deployment.settings, "configured")

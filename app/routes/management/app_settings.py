@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.registry.app_settings import SETTINGS, Effect, Value, in_force, with_stored
-from mlx_server.app.registry.registry import Registry
 from mlx_server.app.routes.generation import read_request
 from mlx_server.schemas.mlx_gui.app_settings import SettingAnswer, setting_decoder
 
@@ -22,8 +22,8 @@ TOGETHER = ("auto_unload_inactive_models", "model_inactivity_timeout_minutes")
 
 async def settings(request: Request) -> Response:
     """All of them: what was set, else what is in force."""
-    registry: Registry = request.app.state.registry
-    fleet: Fleet = request.app.state.fleet
+    registry = services(request).registry
+    fleet = services(request).fleet
     return json_answer({**in_force(fleet.settings), **await registry.settings()})
 
 
@@ -32,11 +32,11 @@ async def change(request: Request) -> Response:
     """Set one. It is kept, and acts when its `effect` says."""
     given, _ = await read_request(request, setting_decoder, {})
     key = request.path_params["key"]
-    registry: Registry = request.app.state.registry
+    registry = services(request).registry
     value = await registry.set_setting(key, given.value)
     setting = SETTINGS[key]
     if setting.effect in (Effect.NOW, Effect.NEXT_LOAD):
-        act(request.app.state.fleet, key, await registry.settings())
+        act(services(request).fleet, key, await registry.settings())
     return json_answer(SettingAnswer(key, value, True, setting.effect.value, setting.note))
 
 

@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from mlx_server.app.catalog.memory_verdict import fits_message
 from mlx_server.app.http.json_answer import json_answer
-from mlx_server.app.hub.discovery import SORTS, Hub, Sort
+from mlx_server.app.http.services import services
+from mlx_server.app.hub.discovery import SORTS, Sort
 from mlx_server.app.hub.model import HubModel
 from mlx_server.app.machine.device import find_device
 from mlx_server.app.routes.query import number, query_of
@@ -32,20 +33,20 @@ async def models(request: Request) -> Response:
     sort = query.get("sort", "downloads")
     if sort not in SORTS:
         raise InvalidRequest(f"`sort`: one of {', '.join(SORTS)} is allowed, got {sort[:64]!r}.", "sort")
-    found = await hub_of(request).search(text(query), limit(query), cast(Sort, sort))
+    found = await services(request).hub.search(text(query), limit(query), cast(Sort, sort))
     return json_answer(discovered.FoundModels([discovered.FoundModel(**facts(one)) for one in found], len(found)))
 
 
 async def popular(request: Request) -> Response:
     """Those that are downloaded most."""
-    found = await hub_of(request).popular(limit(query_of(request, ("limit",))))
+    found = await services(request).hub.popular(limit(query_of(request, ("limit",))))
     return json_answer(discovered.FoundModels([discovered.FoundModel(**facts(one)) for one in found], len(found)))
 
 
 async def categories(request: Request) -> Response:
     """Ids by category."""
     query_of(request, ())
-    return json_answer(discovered.Categories(await hub_of(request).categories()))
+    return json_answer(discovered.Categories(await services(request).hub.categories()))
 
 
 async def compatible(request: Request) -> Response:
@@ -53,7 +54,7 @@ async def compatible(request: Request) -> Response:
     query = query_of(request, ("query", "max_memory_gb", "limit"))
     most = limit(query)
     available = await available_bytes(query.get("max_memory_gb"))
-    found = await hub_of(request).search(text(query), LOOKED_AT)
+    found = await services(request).hub.search(text(query), LOOKED_AT)
     fitting = [one for one in found if one.memory_fit(available)][:most]
     listed = [discovered.FittingModel(**facts(one), memory_fit=True) for one in fitting]
     return json_answer(discovered.FittingModels(listed, len(listed)))
@@ -61,7 +62,7 @@ async def compatible(request: Request) -> Response:
 
 async def details(request: Request) -> Response:
     """One model, and whether it fits here."""
-    model = await hub_of(request).details(request.path_params["id"])
+    model = await services(request).hub.details(request.path_params["id"])
     available, required = await available_bytes(None), model.estimated_memory_bytes
     message = "Its size is not known" if required is None else fits_message(available, required)
     return json_answer(
@@ -74,12 +75,6 @@ async def details(request: Request) -> Response:
             compatibility_message=message,
         )
     )
-
-
-def hub_of(request: Request) -> Hub:
-    """The server's hub."""
-    found: Hub = request.app.state.hub
-    return found
 
 
 def text(query: dict[str, str]) -> str | None:

@@ -8,10 +8,9 @@ from starlette.responses import Response
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.performance import Mode, Tuning
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.machine.info import hardware_info
-from mlx_server.app.machine.meter import Meter
 from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.routes.generation import read_request
@@ -25,22 +24,22 @@ LOADED = ("prefill_step_size", "prefix_cache_bytes", "prefix_share", "feature_ca
 
 async def info(request: Request) -> Response:
     """What the machine is."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     devices = [one.facts.device for one in fleet.deployments if one.facts is not None]
     return json_answer(await to_thread.run_sync(hardware_info, devices))
 
 
 async def metrics(request: Request) -> Response:
     """What the machine does now."""
-    meter: Meter = request.app.state.meter
+    meter = services(request).meter
     return json_answer(await meter.metrics())
 
 
 @operator_only
 async def performance_mode(request: Request) -> Response:
     """Serve in another mode."""
-    fleet: Fleet = request.app.state.fleet
-    registry: Registry = request.app.state.registry
+    fleet = services(request).fleet
+    registry = services(request).registry
     given, _ = await read_request(request, mode_decoder, {})
     before, fleet.tuning.mode = fleet.tuning.mode, Mode(given.mode)
     for deployment in fleet.deployments:

@@ -19,8 +19,8 @@ from mlx_server.app import __version__
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
-from mlx_server.app.machine.meter import Meter
 from mlx_server.app.views.inference import finished
 from mlx_server.schemas.impetus.health import Alive, Checks, Component, Healthy, Ready, Status
 from mlx_server.workers.parent.environment import backend_problem, mlx_backends
@@ -33,14 +33,14 @@ Well = Literal["healthy", "degraded", "unhealthy"]
 
 async def health(request: Request) -> Response:
     """200 as long as a model is served or will be; 503 once all of them were given up."""
-    failed = fleet_of(request).failed
+    failed = services(request).fleet.failed
     status = Healthy("unhealthy" if failed else "healthy", now(), __version__, uptime_s())
     return json_answer(status, 503 if failed else 200)
 
 
 async def ready(request: Request) -> Response:
     """200 when requests may be sent here, else 503: Kubernetes sends them elsewhere."""
-    fleet = fleet_of(request)
+    fleet = services(request).fleet
     checks = checks_of(fleet)
     may = fleet.ready and checks.mlx_available
     return json_answer(Ready(may, now(), checks, "Ready" if may else reason(fleet, checks)), 200 if may else 503)
@@ -50,7 +50,7 @@ async def live(request: Request) -> Response:
     """200 as long as the front end lives; Kubernetes restarts it otherwise, which no failed model is a reason for."""
     silences = [
         replica.worker.silence_s
-        for deployment in fleet_of(request).deployments
+        for deployment in services(request).fleet.deployments
         for replica in deployment.replicas
         if replica.worker.silence_s is not None
     ]
@@ -60,7 +60,7 @@ async def live(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     """The server by its parts; 503 if it is unhealthy."""
-    components = components_of(fleet_of(request))
+    components = components_of(services(request).fleet)
     worst = worst_of(component.status for component in components.values())
     answer = Status(worst, now(), __version__, uptime_s(), components)
     return json_answer(answer, 503 if worst == "unhealthy" else 200)
@@ -68,10 +68,10 @@ async def status(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """All metrics of `/metrics`, and Impetus' names for some of them."""
-    meter: Meter = request.app.state.meter
+    meter = services(request).meter
     aliases = CollectorRegistry(auto_describe=False)
-    aliases.register(Aliases(fleet_of(request), (await meter.metrics()).cpu.usage_percent))
-    text = generate_latest(request.app.state.metrics) + generate_latest(aliases)
+    aliases.register(Aliases(services(request).fleet, (await meter.metrics()).cpu.usage_percent))
+    text = generate_latest(services(request).metrics) + generate_latest(aliases)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -89,12 +89,6 @@ class Aliases(Collector):
         tokens = sum(queue.statistics.completion_tokens for queue in self._queues)
         yield CounterMetricFamily("impetus_tokens_generated", "Total tokens generated", tokens)
         yield GaugeMetricFamily("impetus_cpu_usage_percent", "CPU usage percentage", self._cpu_percent)
-
-
-def fleet_of(request: Request) -> Fleet:
-    """The server's models."""
-    fleet: Fleet = request.app.state.fleet
-    return fleet
 
 
 def now() -> str:

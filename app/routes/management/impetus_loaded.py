@@ -17,6 +17,7 @@ from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.disconnect import unless_left
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.middleware.operator import own_pages_only
@@ -31,7 +32,7 @@ MEGABYTE = 1 << 20
 
 async def list_loaded(request: Request) -> Response:
     """All models with worker processes."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     loaded = [one for one in fleet.deployments if one.state in HAS_WORKERS]
     return json_answer(await to_thread.run_sync(describe_all, loaded, fleet.ledger.limit_bytes))
 
@@ -39,7 +40,7 @@ async def list_loaded(request: Request) -> Response:
 @own_pages_only
 async def load(request: Request) -> Response:
     """Load a model; answers once it takes work."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     given, _ = await read_request(request, schemas.load_decoder, {})
     deployment = await unless_left(request, fleet.load(given.model_id, force_reload=given.force_reload))
     return await moved(deployment, "is loaded")
@@ -48,7 +49,7 @@ async def load(request: Request) -> Response:
 @own_pages_only
 async def unload(request: Request) -> Response:
     """Unload a model; answers once its processes are gone."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     given, _ = await read_request(request, schemas.unload_decoder, {})
     return await moved(await fleet.unload(given.model_id, force=given.force), "is unloaded")
 
@@ -56,13 +57,13 @@ async def unload(request: Request) -> Response:
 @own_pages_only
 async def benchmark(request: Request) -> Response:
     """Measure a loaded model."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     given, _ = await read_request(request, schemas.benchmark_decoder, {})
     deployment = measurable(fleet, request.path_params["model_id"])
     if given.num_samples * given.max_tokens > schemas.MAX_TOKENS_IN_ALL:
         most = schemas.MAX_TOKENS_IN_ALL
         raise InvalidRequest(f"`num_samples` times `max_tokens`: at most {most} are allowed.", "num_samples")
-    measuring: set[str] = request.app.state.benchmarked
+    measuring = services(request).benchmarked
     if deployment.name in measuring:
         raise ModelBusy(f"Model '{deployment.name}' is being measured already; two at once would slow each other.")
     measuring.add(deployment.name)

@@ -13,10 +13,8 @@ from mlx_server.app.catalog.hub_cache import snapshot
 from mlx_server.app.config.names import NAME_RULE, is_name
 from mlx_server.app.config.sizes import people_count
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.hub.categories import ALL, WORDS, Category
-from mlx_server.app.hub.discovery import Hub
-from mlx_server.app.hub.downloads import Downloads
-from mlx_server.app.hub.installer import Installer
 from mlx_server.app.hub.model import HubModel
 from mlx_server.app.hub.speed import CHIPS, tokens_per_s
 from mlx_server.app.middleware.operator import operator_only
@@ -41,7 +39,7 @@ async def discover(request: Request) -> Response:
     query = query_of(request, ("category", "size_limit_gb"))
     category = category_of(query.get("category"))
     limit = size_limit(query.get("size_limit_gb"))
-    hub: Hub = request.app.state.hub
+    hub = services(request).hub
     models = [model for model in await hub.of_category(category) if fits(model, limit)][:SHOWN]
     answer = await asyncio.to_thread(describe_all, models)
     return json_answer(answer)
@@ -123,13 +121,13 @@ async def download(request: Request) -> Response:
     given, _ = await read_request(request, schemas.download_decoder, {})
     if given.name is not None and not is_name(given.name):
         raise InvalidRequest(f"`name`: {NAME_RULE} are allowed.", "name")
-    hub: Hub = request.app.state.hub
-    installer: Installer = request.app.state.installer
+    hub = services(request).hub
+    installer = services(request).installer
     await installer.check(given.name or given.model_id, given.model_id)
     model = await hub.details(given.model_id)
     if model.gated:
         await hub.check_access(model.id)
-    started = await downloads_of(request).start(
+    started = await services(request).downloads.start(
         given.model_id, name=given.name, force=given.force_download, auto_load=given.auto_load
     )
     data = schemas.StartedDownload(given.model_id, started.id, gigabytes(model.size_bytes))
@@ -138,7 +136,7 @@ async def download(request: Request) -> Response:
 
 async def downloads(request: Request) -> Response:
     """All downloads since there is a registry."""
-    return json_answer(schemas.DownloadList([download_state(one) for one in downloads_of(request).all()]))
+    return json_answer(schemas.DownloadList([download_state(one) for one in services(request).downloads.all()]))
 
 
 async def one_download(request: Request) -> Response:
@@ -148,16 +146,10 @@ async def one_download(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """How far it is."""
-    return json_answer(download_state(downloads_of(request).get(request.path_params["id"])))
+    return json_answer(download_state(services(request).downloads.get(request.path_params["id"])))
 
 
 @operator_only
 async def cancel(request: Request) -> Response:
     """End it; what has arrived is kept for the next start."""
-    return json_answer(download_state(await downloads_of(request).cancel(request.path_params["id"])))
-
-
-def downloads_of(request: Request) -> Downloads:
-    """The server's downloads."""
-    found: Downloads = request.app.state.downloads
-    return found
+    return json_answer(download_state(await services(request).downloads.cancel(request.path_params["id"])))

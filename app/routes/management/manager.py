@@ -11,6 +11,7 @@ from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.routes.generation import read_request
@@ -40,7 +41,7 @@ LOADED = (ModelState.LOADED, ModelState.RESTARTING)
 
 async def status(request: Request) -> Response:
     """All that is loaded, and the line of loads."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     loaded = [one for one in fleet.deployments if one.state in LOADED]
     held = await to_thread.run_sync(lambda: {one.name: one.memory_bytes() for one in loaded})
     granted = fleet.ledger.granted
@@ -85,7 +86,7 @@ def held_bytes(deployments: list[Deployment]) -> int:
 async def model_status(request: Request) -> Response:
     """One model, and its place in the line."""
     model = await one_managed(request, request.path_params["name"])
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     deployment = model.deployment
     held = await to_thread.run_sync(deployment.memory_bytes) if deployment else 0
     position = next((one.position for one in fleet.line if one.name == model.name), None)
@@ -107,7 +108,7 @@ async def set_priority(request: Request) -> Response:
     """Move a load that waits for room."""
     given, _ = await read_request(request, priority_decoder, {})
     model = await one_managed(request, request.path_params["name"])
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     if model.deployment is not None:
         fleet.set_priority(model.name, given.priority)
     return json_answer(PriorityAnswer(model.name, given.priority, "Priority update requested"))

@@ -12,17 +12,14 @@ from mlx_server.app.catalog.errors import ModelNotFound, NotServable
 from mlx_server.app.config.names import NAME_RULE, is_name
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.encoders.generated import GenerateEncoder
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.http.disconnect import unless_left
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.responder import GenerationResponse
-from mlx_server.app.hub.discovery import Hub
+from mlx_server.app.http.services import services
 from mlx_server.app.hub.download import DownloadStatus
 from mlx_server.app.hub.downloads import Downloads
-from mlx_server.app.hub.installer import Installer
 from mlx_server.app.middleware.operator import operator_only, own_pages_only
-from mlx_server.app.registry.registry import Registry
 from mlx_server.app.routes.generation import admit, make_head, read_request
 from mlx_server.app.routes.query import number, query_of
 from mlx_server.app.views.model_view import one_managed
@@ -45,7 +42,7 @@ async def load(request: Request) -> Response:
     """Load a model, and answer once it takes work."""
     query = query_of(request, ("priority",))
     priority = number(query.get("priority", "0"), "priority", -MOST_PRIORITY, MOST_PRIORITY)
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     deployment = await fleet.load(request.path_params["name"], priority=priority)
     return json_answer(Moved(f"Model '{deployment.name}' loaded successfully", ModelState.LOADED.value))
 
@@ -56,7 +53,7 @@ async def unload(request: Request) -> Response:
     query_of(request, ())
     model = await one_managed(request, request.path_params["name"])
     if model.deployment is not None:
-        fleet: Fleet = request.app.state.fleet
+        fleet = services(request).fleet
         await fleet.unload(model.name)
     return json_answer(Moved(f"Model '{model.name}' unloaded successfully", ModelState.UNLOADED.value))
 
@@ -72,8 +69,8 @@ async def health(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """Forget a model, and remove its files if they lie where models are kept. One that is configured stays."""
     remove_files = choice(query_of(request, ("remove_files",)).get("remove_files"), "remove_files", default=True)
-    registry: Registry = request.app.state.registry
-    fleet: Fleet = request.app.state.fleet
+    registry = services(request).registry
+    fleet = services(request).fleet
     name = request.path_params["name"]
     fleet.check_deletable(name)
     try:
@@ -103,7 +100,7 @@ async def generate(request: Request) -> GenerationResponse:
     """Go on with a prompt; the model is loaded if need be."""
     given, ignored = await read_request(request, generating.generate_decoder, generating.HARMLESS)
     model = await one_managed(request, request.path_params["name"])
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     deployment = await fleet.choose(model.name)
     record_of(request.scope).model = deployment.name
     encoder = GenerateEncoder(make_head(request, deployment, given), given)
@@ -117,15 +114,15 @@ async def install(request: Request) -> Response:
     name = given.name or given.model_id
     if given.name is not None and not is_name(given.name):
         raise InvalidRequest(f"`name`: {NAME_RULE} are allowed.", "name")
-    installer: Installer = request.app.state.installer
-    registry: Registry = request.app.state.registry
-    hub: Hub = request.app.state.hub
+    installer = services(request).installer
+    registry = services(request).registry
+    hub = services(request).hub
     await installer.check(name, given.model_id)
     row = await registry.model(name)
     if row is None or row.hub_id != given.model_id or row.path is None or local_path(row.path) is None:
         await hub.details(given.model_id)  # says sooner and better what is wrong
-        await unless_left(request, downloaded(request.app.state.downloads, given.model_id, name))
-    fleet: Fleet = request.app.state.fleet
+        await unless_left(request, downloaded(services(request).downloads, given.model_id, name))
+    fleet = services(request).fleet
     fleet.take_in(name)
     answer = Installed(f"Model '{name}' installed successfully", name, given.model_id, "installed")
     return json_answer(answer)

@@ -15,8 +15,8 @@ from starlette.responses import Response
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
 from mlx_server.app.views.capabilities import WRITES
@@ -171,7 +171,7 @@ async def one_model(request: Request) -> Response:
 async def get_model(request: Request) -> Response:
     """All that is known of the model that a request of this name reaches: `id` is the name as asked, `root` its own."""
     name = request.path_params["name"]
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     sole = fleet.settings.sole
     reaches_sole = sole is not None and all(known.name != name for known in await fleet.known())
     model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
@@ -198,7 +198,7 @@ async def get_model(request: Request) -> Response:
 
 async def limits(request: Request) -> tuple[Device, int | None]:
     """The device that models compute on, and the bytes that they may take together."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     return await to_thread.run_sync(find_device), fleet.ledger.limit_bytes
 
 

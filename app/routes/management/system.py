@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from mlx_server.app import __version__
-from mlx_server.app.fleet.control import Control
-from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.machine.info import hardware_info
 from mlx_server.app.middleware.operator import operator_only
@@ -35,7 +34,7 @@ async def root(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     """The machine and the models."""
-    fleet: Fleet = request.app.state.fleet
+    fleet = services(request).fleet
     system = await to_thread.run_sync(lambda: describe(hardware_info(), find_device(), mlx_backends()))
     return json_answer(schemas.SystemStatus("running", system, await summary(fleet), system.mlx_compatible))
 
@@ -65,7 +64,7 @@ def gpu_memory(name: str | None, device: Device) -> schemas.GpuMemory:
 @operator_only
 async def shutdown(request: Request) -> Response:
     """Let what runs come to its end, then end the server."""
-    control: Control = request.app.state.control
+    control = services(request).control
     if not control.shutdown():
         raise HTTPException(501, EMBEDDED)
     return json_answer(schemas.ShuttingDown("Server shutting down"))
@@ -74,7 +73,7 @@ async def shutdown(request: Request) -> Response:
 @operator_only
 async def restart(request: Request) -> Response:
     """Read the configuration and the settings again, without dropping what runs."""
-    control: Control = request.app.state.control
+    control = services(request).control
     report = await control.restart()
     if report.error is not None:
         raise HTTPException(500, f"The server goes on as it was: {report.error}")

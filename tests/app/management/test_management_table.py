@@ -99,7 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     for route in app.routes:
         if isinstance(route, Route):
             found |= {(method, plain(route.path)) for method in route.methods or ()}
-    app.state.registry.close()
+    app.state.services.registry.close()
     return found
 
 

@@ -1,5 +1,6 @@
 """What only the operator may do: not from elsewhere, not through a proxy, and never for a page in a browser."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ async def stop(request: Request) -> Response:
 
 def client(peer: str = "127.0.0.1", base: str = BASE, **settings: Any) -> TestClient:
     app = Starlette(routes=[Route("/stop", stop, methods=["POST"])], exception_handlers=errors.HANDLERS)
-    app.state.settings = Settings(**settings)
+    app.state.services = SimpleNamespace(settings=Settings(**settings))
     return TestClient(app, base, client=(peer, 5000))
 
 

@@ -1,0 +1,58 @@
+"""What the endpoints of one application share, each thing by its type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from starlette.websockets import WebSocket
+
+    from mlx_server.app.config.settings import Settings
+    from mlx_server.app.fleet.control import Control
+    from mlx_server.app.fleet.fleet import Fleet
+    from mlx_server.app.hub.discovery import Hub
+    from mlx_server.app.hub.downloads import Downloads
+    from mlx_server.app.hub.installer import Installer
+    from mlx_server.app.live.station import Station
+    from mlx_server.app.machine.meter import Meter
+    from mlx_server.app.media.documents import DocumentReader
+    from mlx_server.app.media.reader import MediaReader
+    from mlx_server.app.registry.registry import Registry
+    from mlx_server.app.registry.scanning import Scanner
+    from mlx_server.app.responses.background import BackgroundRuns
+    from mlx_server.app.responses.response_store import ResponseStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made with the application; they start and stop with it."""
+
+    settings: Settings
+    fleet: Fleet
+    control: Control
+    metrics: CollectorRegistry
+    media: MediaReader
+    documents: DocumentReader
+    response_store: ResponseStore | None
+    background_runs: BackgroundRuns
+    registry: Registry
+    scanner: Scanner
+    hub: Hub
+    installer: Installer
+    downloads: Downloads
+    meter: Meter
+    live: Station
+    responses_sockets: set[WebSocket] = field(default_factory=set)
+    """WebSockets of `/v1/responses` that are open."""
+    benchmarked: set[str] = field(default_factory=set)
+    """Models that are being measured."""
+
+
+def services(connection: HTTPConnection) -> Services:
+    """Those of the application that a request or WebSocket came to."""
+    found: Services = connection.app.state.services
+    return found
