@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mlx_server.app.config.settings import ModelType
+
 
 class Kind(StrEnum):
     """What a model is for."""
@@ -17,8 +19,18 @@ class Kind(StrEnum):
     AUDIO = "audio"
     IMAGE = "image"
 
+    @property
+    def public(self) -> str:
+        """What clients call it."""
+        return "text" if self is Kind.LANGUAGE else self.value
 
-MODEL_TYPES = {Kind.LANGUAGE: "lm", Kind.VISION: "vlm", Kind.EMBEDDING: "embeddings", Kind.RERANKER: "rerank"}
+
+MODEL_TYPES: dict[Kind, ModelType] = {
+    Kind.LANGUAGE: "lm",
+    Kind.VISION: "vlm",
+    Kind.EMBEDDING: "embeddings",
+    Kind.RERANKER: "rerank",
+}
 """How each kind is served, in the words of `--model-type`; the others are not."""
 
 

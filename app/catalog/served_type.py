@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import cast
 
 from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.hub_cache import snapshot
@@ -96,7 +95,7 @@ def served_as(name: str, kind: Kind) -> ModelType:
     """What a model of this kind is served as. Raises NotServable."""
     if kind not in MODEL_TYPES:
         raise NotServable(f"{name} is a model for {kind.value}, which is not served.")
-    return cast(ModelType, MODEL_TYPES[kind])
+    return MODEL_TYPES[kind]
 
 
 def resolve(settings: ModelSettings, hub: HubAccess) -> ModelType:

@@ -126,9 +126,13 @@ class Deployment:
         """In a word: `ready`, `stopping` once no work is taken, else the state."""
         if self.queue.closed and self.state is not ModelState.FAILED:
             return "stopping"
-        if self.awaited and self.state in (ModelState.UNLOADED, ModelState.FAILED):
-            return ModelState.LOADING.value
-        return "ready" if self.state is ModelState.LOADED else self.state.value
+        return "ready" if self.state is ModelState.LOADED else self.public_state.value
+
+    @property
+    def public_state(self) -> ModelState:
+        """Its state; a model that was asked for and waits for memory counts as loading."""
+        waits = self.awaited and self.state in (ModelState.UNLOADED, ModelState.FAILED)
+        return ModelState.LOADING if waits else self.state
 
     @property
     def worker_states(self) -> dict[str, int]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_server.app.catalog.classify import classify, quantisation
-from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.hub.model import HubModel
 from mlx_server.workers.hub.files import needed
 
@@ -32,14 +31,6 @@ TYPES = {
 }
 """By the hub's pipeline tag."""
 
-KINDS = {
-    Kind.LANGUAGE: "text",
-    Kind.VISION: "vision",
-    Kind.EMBEDDING: "embedding",
-    Kind.RERANKER: "reranker",
-    Kind.AUDIO: "audio",
-    Kind.IMAGE: "image",
-}
 BYTES = {
     **dict.fromkeys(("F64", "I64", "U64"), 8),
     **dict.fromkeys(("F32", "I32", "U32"), 4),
@@ -87,7 +78,7 @@ def model_of(info: Any, mlx_repo_id: str | None = None) -> HubModel:
 
 def model_type(pipeline_tag: str | None, config: Mapping[str, Any]) -> str:
     """What a model is for: its author's word, else its configuration's."""
-    return TYPES.get(pipeline_tag or "") or KINDS[classify(config)]
+    return TYPES.get(pipeline_tag or "") or classify(config).public
 
 
 def held_as(repo_id: str, config: Mapping[str, Any], tags: Sequence[str]) -> tuple[str | None, int | None]:

@@ -10,7 +10,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from mlx_server.app.catalog.errors import ModelNotFound
-from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
 from mlx_server.app.catalog.served_type import files_of
 from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.app.deployment.deployment import Deployment
@@ -23,21 +23,12 @@ from mlx_server.app.machine.device import Device
 from mlx_server.app.registry.rows import ModelRow, on_disk
 
 GIGABYTE = 1 << 30
-WORDS: dict[Kind, str] = {kind: "text" if kind is Kind.LANGUAGE else str(kind) for kind in Kind}
-"""What clients call a kind."""
-
 SERVED: dict[ModelType, str] = {
     "lm": "text",
     "vlm": "vision",
     "embeddings": "embedding",
     "rerank": "reranker",
     "scripted": "text",
-}
-TYPES: dict[Kind, ModelType] = {
-    Kind.LANGUAGE: "lm",
-    Kind.VISION: "vlm",
-    Kind.EMBEDDING: "embeddings",
-    Kind.RERANKER: "rerank",
 }
 
 
@@ -63,14 +54,14 @@ class ModelView:
             return SERVED[self.deployment.type]
         if self.settings.type is not None:
             return SERVED[self.settings.type]
-        return WORDS[self.found.kind] if self.found else "text"
+        return self.found.kind.public if self.found else "text"
 
     @property
     def status(self) -> str:
         """The name of its state."""
         state = ModelState.UNLOADED
         if self.deployment is not None:
-            state = state_of(self.deployment)
+            state = self.deployment.public_state
         elif self.row is not None and self.row.status == ModelState.FAILED.value:
             state = ModelState.FAILED
         return str(state.value)
@@ -106,16 +97,10 @@ class ModelView:
         """What it needs when it is loaded; None where its files are not known."""
         if self.settings.type == "scripted":
             return scripted_need(self.settings.replicas).total
-        if self.found is None or self.found.kind not in TYPES:
+        if self.found is None or self.found.kind not in MODEL_TYPES:
             return None
-        model_type = self.settings.type or TYPES[self.found.kind]
+        model_type = self.settings.type or MODEL_TYPES[self.found.kind]
         return estimate_of(self.found, serving_of(self.settings, model_type), device, limit_bytes).total
-
-
-def state_of(deployment: Deployment) -> ModelState:
-    """Its state; one that has been asked for and waits for room counts as loading."""
-    waits = deployment.awaited and deployment.state in (ModelState.UNLOADED, ModelState.FAILED)
-    return ModelState.LOADING if waits else deployment.state
 
 
 async def all_managed(request: Request) -> list[ModelView]:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.catalog.model_facts import ModelOnDisk
+from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.http.json_answer import json_answer
@@ -20,7 +20,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
 from mlx_server.app.views.capabilities import WRITES
-from mlx_server.app.views.model_view import TYPES, ModelView, all_managed, gigabytes, one_managed, state_of
+from mlx_server.app.views.model_view import ModelView, all_managed, gigabytes, one_managed
 from mlx_server.schemas.internal.messages import ModelFacts
 from mlx_server.schemas.mlx_gui.managed_models import AllModels, ListedModel, ModelDetails
 from mlx_server.schemas.openai.chat import ChatRequest
@@ -60,7 +60,7 @@ def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
         display_name=deployment.name,
         created_at=datetime.fromtimestamp(deployment.created, UTC),
         owned_by="mlx-server",
-        status=state_of(deployment).value,
+        status=deployment.public_state.value,
         context_length=context_length,
         max_model_len=context_length,
         context_window=context_length,
@@ -148,7 +148,7 @@ def describe_known(known: ModelView) -> Model:
 
 def served_as(model: ModelView) -> ModelType:
     """What its files say, else text: nobody has looked at what lies in the hub's cache."""
-    return TYPES.get(model.found.kind, "lm") if model.found else "lm"
+    return MODEL_TYPES.get(model.found.kind, "lm") if model.found else "lm"
 
 
 async def list_models(request: Request) -> Response:

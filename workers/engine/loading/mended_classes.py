@@ -74,6 +74,7 @@ def reading(base: Any, kind: str, config: Mapping[str, Any]) -> type:
                 weights = with_whole_convolutions(weights, wanted)
             if hasattr(base, "sanitize"):
                 weights = super().sanitize(weights)
+                wanted = dict(tree_flatten(self.parameters()))  # some drop their output layer there
             weights = without_biases(weights, wanted, kind, config)
             return with_output_layer(weights, wanted) if config.get(TIES) else weights
 

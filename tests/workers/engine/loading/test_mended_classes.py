@@ -77,6 +77,12 @@ def test_the_embedding_is_the_output_layer_of_a_tied_model(model_type: str, tmp_
         read_by_the_library(tmp_path, config)
 
 
+@pytest.mark.parametrize("model_type", ["gemma3_text", "recurrent_gemma"])
+def test_a_class_that_drops_its_output_layer_by_itself_is_given_none(model_type: str, tmp_path: Path) -> None:
+    config = folder_of(model_type, "tied", tmp_path)
+    assert state(model_type, "tied", tmp_path, config) == "equal"
+
+
 @pytest.mark.parametrize("model_type", GRANTED)
 def test_what_transformers_takes_for_granted_is_given_to_a_class(model_type: str, tmp_path: Path) -> None:
     config = folder_of(model_type, "default", tmp_path)
