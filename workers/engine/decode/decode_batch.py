@@ -203,7 +203,8 @@ def own(layer: Any) -> Any:
 
 
 def processed(rows: list[_Row], tokens: mx.array, logits: mx.array, contexts: list[mx.array]) -> mx.array:
-    """The logits [B, V] after the processors of the rows that have any; rows between those stay in one piece."""
+    """The logits [B, V] of rows, after the processors of those that have any; `tokens` [B] are the ids just read, and
+    each such row's context [T] is added to `contexts`."""
     pieces, start = [], 0
     for number, row in enumerate(rows):
         if row.processors is None or row.context is None:

@@ -29,7 +29,7 @@ class Reader:
         self.length, self._cache = found
 
     def read(self, tokens: mx.array) -> mx.array:
-        """Tokens [T] to logits [T, V]."""
+        """Read token ids [T] and return their logits [T, V]."""
         self.length += tokens.size
         return self._model(tokens[None], cache=self._cache)[0]  # type: ignore[no-any-return]
 
@@ -90,7 +90,7 @@ class Proposer:
         return [min(token, self._draft.vocab_size - 1) for token in tokens]
 
     def propose(self, context: list[int], count: int, chooser: Chooser) -> mx.array:
-        """The next tokens [count] as the draft sees them."""
+        """The draft's choice of the next `count` token ids after the context, int32 [count]."""
         tokens = mx.array(self.known(context[self.reader.length :]))
         proposed: list[mx.array] = []
         for place in range(len(context), len(context) + count):
@@ -114,7 +114,7 @@ class Chooser:
         self._start = len(sequence.prompt)
 
     def choose(self, logits: mx.array, first: int) -> mx.array:
-        """Logits [T, V] of the places from `first` on to tokens [T]."""
+        """Token ids uint32 [T], chosen from the logits [T, V] of the places from `first` on."""
         if self._sampler is None:
             return mx.argmax(logits, axis=-1)
         logprobs = log_softmax(logits)
@@ -123,9 +123,10 @@ class Chooser:
 
 
 def fitted(logits: mx.array, width: int) -> mx.array:
-    """Logits [T, V] for a vocabulary of another size: padding differs between models of a family.
+    """Logits [T, V] as [T, width], cut or padded with -inf, same dtype: models of a family pad their vocabularies
+    differently.
 
-    The width counts when a key draws: only equal widths draw alike.
+    A key's draw depends on the width: only equal widths draw alike.
     """
     missing = width - logits.shape[-1]
     if missing <= 0:

@@ -20,6 +20,7 @@ from mlx_lm.models import cache as caches
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning
 
 Bytes = npt.NDArray[np.uint8]
+"""The bytes of an array, [nbytes]."""
 
 FORMAT = "mlx-server prefix 1"
 IDS = "ids"
@@ -90,7 +91,7 @@ def write(path: Path, entry: Beginning, taken: Snapshot) -> None:
 
 
 def raw(array: mx.array) -> Bytes:
-    """An array's bytes, once they have been computed. From any thread."""
+    """An array's bytes uint8 [nbytes], evaluated and not copied. From any thread."""
     return np.ndarray((array.nbytes,), np.uint8, memoryview(array))  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int32]
+"""Token ids [T]."""
 
 FIRST_STOPS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 STRIDE = 256
@@ -160,7 +161,7 @@ class PrefixIndex:
 
 
 def as_ids(tokens: Sequence[int]) -> Ids:
-    """Tokens as an array. It takes longer than finding what begins alike: make it once, off the engine's thread."""
+    """Token ids as int32 [T]. This takes longer than a search in the index: do it once, off the engine's thread."""
     return np.array(tokens, np.int32)
 
 
@@ -178,7 +179,7 @@ def stops(length: int) -> tuple[int, ...]:
 
 
 def digests(owner: str, ids: Ids, places: Iterable[Place]) -> list[int]:
-    """A digest of the tokens and places up to each stop. What is found by one is compared before it is used."""
+    """A digest of the token ids int32 [T] and places up to each stop. A match is verified before it is used."""
     data, width = ids.tobytes(), ids.itemsize
     by_start = sorted(places, key=lambda place: place.start)
     digest, start, found = hash(owner), 0, []

@@ -21,7 +21,7 @@ from mlx_server.workers.engine.sampling.sampling import (
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 Draw = Callable[[mx.array], mx.array]
-"""Logits [B, V] to tokens [B]."""
+"""Logits [B, V] to token ids uint32 [B]."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,8 @@ class RowSamplers:
         return other
 
     def draw(self, keys: list[Key], logits: mx.array) -> mx.array:
-        """The next tokens [B] of the rows, from their logits or log-probabilities [B, V]."""
+        """The rows' next token ids uint32 [B], from their logits or log-probabilities [B, V], both in the order of
+        `keys`."""
         if keys != self._keys:
             self._keys = list(keys)
             self._groups = grouped([self._rows[key] for key in keys])
@@ -116,14 +117,15 @@ def draw_of(kind: str, rows: list[_Row]) -> Draw:
 
 
 def best(logits: mx.array) -> mx.array:
-    """Greedy decoding."""
+    """Greedy decoding: the ids uint32 [B] of the largest logits [B, V]."""
     return mx.argmax(logits, axis=-1)
 
 
 def weights_of(choices: list[Choice]) -> Draw:
-    """What rows [B, V] with these choices are drawn by: filtered log-probabilities over temperature.
+    """A function from logits [B, V] to the log-weights float32 [B, V] that rows with these choices are drawn by:
+    filtered log-probabilities over temperature.
 
-    Each row's are those that `filtered` gives it alone, to the bit.
+    Each row gets what `filtered` gives it alone, to the bit.
     """
     if all(choice == choices[0] for choice in choices):
         choice = choices[0]
@@ -148,7 +150,8 @@ def weights_of(choices: list[Choice]) -> Draw:
 
 
 def keep_top_k(logprobs: mx.array, top_k: list[int]) -> mx.array:
-    """Keep the most probable tokens of each row [B, V], as many as its `top_k` says; 0 for all."""
+    """Log-probabilities [B, V] with all but each row's `top_k` most probable tokens (and ties with the last) at -inf,
+    same dtype; 0 keeps all."""
     width = logprobs.shape[-1]
     most = max((k for k in top_k if k < width), default=0)
     if most <= 0:

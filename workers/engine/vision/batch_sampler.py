@@ -32,11 +32,11 @@ class ReportingSamplers(RowSamplers):
         self._drawn.clear()
 
     def drawn(self) -> dict[Key, mx.array]:
-        """What the latest tokens were drawn from, of the rows that report it."""
+        """The log-probabilities [1, V] in nats that the latest token was drawn from, of each row that reports them."""
         return {key: drawn for key, drawn in self._drawn.items() if drawn is not None}
 
     def draw(self, keys: list[Key], logits: mx.array) -> mx.array:
-        """The next tokens [B] of the rows, from their log-probabilities [B, V]."""
+        """The rows' next token ids uint32 [B], from their log-probabilities [B, V] in nats."""
         for number, key in enumerate(keys):
             if key in self._drawn:
                 self._drawn[key] = logits[number : number + 1]

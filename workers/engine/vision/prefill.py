@@ -63,7 +63,7 @@ class Prefill:
         return True
 
     def finish(self, model: Any) -> mx.array:
-        """Read the rest; the logits of the next token [1, V]."""
+        """Read the rest; the logits [1, V] of the next token. Raises NeedsEncoder."""
         output = self._feed(model, self.left)
         if output.cross_attention_states is not None or output.encoder_outputs is not None:
             raise NeedsEncoder
@@ -71,7 +71,8 @@ class Prefill:
         return logits
 
     def rope_deltas(self, model: Any) -> mx.array | None:
-        """How far this prompt's positions are from its tokens' numbers [1, 1]; None for a model that counts tokens."""
+        """How far this prompt's positions are from its tokens' numbers, an integer [1, 1]; None for a model that counts
+        tokens."""
         if not hasattr(model.language_model, "_rope_deltas"):
             return None
         deltas = self.extras.get("rope_deltas")

@@ -11,7 +11,7 @@ from mlx_server.workers.engine.vision.prefill import POSITION_STATE, restore
 
 
 class TextModel:
-    """Token ids [B, T] to logits [B, T, V]."""
+    """Token ids [B, L] to logits [B, L, V]."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -26,7 +26,7 @@ class TextModel:
         return list(make_prompt_cache(self._model.language_model))
 
     def __call__(self, ids: mx.array, cache: list[Any] | None = None) -> mx.array:
-        """All tokens' logits."""
+        """Logits [B, L, V] of all tokens, from token ids int32 [B, L]."""
         language_model = self._model.language_model
         restore(language_model, dict.fromkeys(POSITION_STATE))
         embeddings = self._model.get_input_embeddings(ids, None, mask=mx.ones_like(ids)).inputs_embeds
