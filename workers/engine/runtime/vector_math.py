@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+"""Numbers of any shape, [...]."""
 
 LEAST = 1 << 12
 """Numbers, below which MLX computes them: to wait for it in the middle of a pass takes time, too."""
