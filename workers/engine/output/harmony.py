@@ -53,17 +53,17 @@ class HarmonyText:
 
     @property
     def thinking(self) -> bool:
-        """What comes now is reasoning."""
+        """Whether the next text is reasoning."""
         return self._in is In.REASONING
 
     @property
     def complete(self) -> bool:
-        """The one call that was allowed has been made."""
+        """Whether the one call that was allowed has been made."""
         return self._calls.complete
 
     @property
     def calls(self) -> int:
-        """How many calls have been made whole."""
+        """The number of complete calls."""
         return self._calls.whole
 
     def feed(self, text: str) -> list[Piece]:

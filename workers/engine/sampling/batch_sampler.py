@@ -1,4 +1,4 @@
-"""Rows of one batch that each have a way of their own to draw the next token, in at most three calls for all."""
+"""Draws the next tokens of a batch's rows, each with its own parameters, in at most three calls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Row:
     position: int
 
     def key(self) -> int:
-        """The key of the next token's draw, once."""
+        """The key of the next draw; each call advances the position."""
         assert self.seed is not None
         self.position += 1
         return counter_key(self.seed, self.position - 1)
@@ -39,7 +39,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Rows of the batch, by number, that are drawn in one call."""
+    """Rows of the batch, by number, that draw in one call."""
 
     numbers: list[int]
     draw: Draw
@@ -54,28 +54,28 @@ class RowSamplers:
         self._groups: list[_Group] = []
 
     def add(self, sequence: Sequence) -> None:
-        """A row that draws as its sequence asks for."""
+        """Add a row that draws as its sequence asks for."""
         sampling = sequence.sampling
         self._rows[sequence.key] = _Row(choice_of(sampling), sampling.seed, len(sequence.emitted))
         self._keys = []
 
     def remove(self, key: Key) -> None:
-        """A row that has left; unknown keys are ignored."""
+        """Remove a row; unknown keys are ignored."""
         self._rows.pop(key, None)
         self._keys = []
 
     def clear(self) -> None:
-        """All rows have left."""
+        """Remove all rows."""
         self._rows.clear()
         self._keys = []
 
     def absorb(self, other: RowSamplers) -> None:
-        """Those of another batch's rows too."""
+        """Add the rows of another batch."""
         self._rows |= other._rows
         self._keys = []
 
     def part(self, keys: Collection[Key]) -> RowSamplers:
-        """Those of some rows, which stay here until they are removed."""
+        """The samplers of some rows, which stay here too until they are removed."""
         other = RowSamplers()
         other._rows = {key: self._rows[key] for key in keys}
         return other
@@ -94,7 +94,7 @@ class RowSamplers:
 
 
 def grouped(rows: list[_Row]) -> list[_Group]:
-    """The greedy rows, those that draw freely, and those with seeds."""
+    """The rows in groups that draw together: greedy ones, those without seeds, and those with seeds."""
     kinds: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         kind = "greedy" if row.choice is None else "free" if row.seed is None else "seeded"
@@ -103,7 +103,7 @@ def grouped(rows: list[_Row]) -> list[_Group]:
 
 
 def draw_of(kind: str, rows: list[_Row]) -> Draw:
-    """How rows of one kind are drawn together."""
+    """The function that draws for rows of one kind: logits or log-probabilities [B, V] to token ids uint32 [B]."""
     if kind == "greedy":
         return best
     choices = [row.choice for row in rows if row.choice is not None]

@@ -16,11 +16,11 @@ from mlx_server.workers.engine.output.thinking import ThinkingState
 
 
 class GrammarError(Exception):
-    """Raised when a matcher can't go on; nothing that it has allowed leads there."""
+    """Raised when a matcher can't go on: nothing that it has allowed leads there."""
 
 
 class Follower:
-    """Sees every token of a sequence once: those already emitted, then one before each of its calls."""
+    """Sees every token of a sequence once: first those already emitted, then one before each call."""
 
     def __init__(self, emitted: Iterable[int]) -> None:
         self._first = True
@@ -38,9 +38,8 @@ class Follower:
 
 
 class GrammarMask(Follower):
-    """Allows what a grammar allows. It begins after the reasoning, which may be anything that does not end the turn:
-    the grammar's text would be missing.
-    """
+    """Masks what a grammar forbids, once the reasoning is over. Reasoning may be anything but a token that ends the
+    answer: the grammar's text would be missing."""
 
     def __init__(self, matcher: Matcher, eos: set[int], thinking: ThinkingState | None, emitted: list[int]) -> None:
         self._matcher = matcher
@@ -91,7 +90,7 @@ class ThinkingBudget(Follower):
         super().__init__(emitted)
 
     def see(self, token: int) -> None:
-        """Count the reasoning, and how much of the end mark has been said."""
+        """Count the tokens of reasoning, and those of the end mark that were said."""
         self._closing = self._closing + 1 if token == self._end[self._closing] else 0
         self._thinking.feed(token)
         if not self._thinking.thinks:

@@ -1,4 +1,4 @@
-"""Log-probabilities that were asked for, taken from vectors that the engine computes anyway."""
+"""Reports on log-probabilities, from vectors that the engine computes anyway."""
 
 from __future__ import annotations
 

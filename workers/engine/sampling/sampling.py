@@ -1,7 +1,7 @@
-"""How a row's next token is chosen: samplers and logits processors for mlx-lm's batch generator.
+"""How a row's next token is chosen: samplers and logits processors.
 
-Not mlx-lm's own: those compile anew for each distinct parameter, draw from one random state for all rows, and count
-the prompt's tokens in OpenAI's penalties.
+mlx-lm's own are not used: they compile anew for each distinct parameter, draw from one random state for all rows, and
+count the prompt's tokens in OpenAI's penalties.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from mlx_server.workers.engine.sampling.constraints import GrammarMask, LeastLen
 from mlx_server.workers.engine.sequence import Sequence
 
 GREEDY_BELOW = 1e-5
-"""Temperatures and `top_p` under this are greedy: float32 can't hold the quotients, and would draw from all alike."""
+"""Temperatures and `top_p` below this mean greedy decoding: float32 can't hold the quotients, and all tokens would be
+equally likely."""
 
 Sampler = Callable[[mx.array], mx.array]
 """Log-probabilities [B, V] in nats to token ids uint32 [B]."""
@@ -27,7 +28,7 @@ Processor = Callable[[mx.array, mx.array], mx.array]
 
 
 class Choice(NamedTuple):
-    """How tokens are drawn."""
+    """The parameters of a draw."""
 
     temperature: float
     top_p: float
@@ -36,7 +37,7 @@ class Choice(NamedTuple):
 
 
 def choice_of(sampling: Sampling) -> Choice | None:
-    """How a request has its tokens drawn; None for greedy decoding."""
+    """The parameters that a request's tokens are drawn with; None for greedy decoding."""
     temperature, top_p = sampling.temperature or 0.0, 1.0 if sampling.top_p is None else sampling.top_p
     if min(temperature, top_p) < GREEDY_BELOW or sampling.top_k == 1:
         return None
@@ -148,13 +149,13 @@ class Processors:
 
 
 def end_tokens(sequence: Sequence, stop_tokens: set[int]) -> set[int]:
-    """The tokens that end a sequence: the model's own, and those that its client named."""
+    """The tokens that end a sequence: the model's own, and those that the request names."""
     limits = sequence.limits
     return (set() if limits.ignore_eos else stop_tokens) | set(limits.stop_token_ids)
 
 
 def make_processors(sequence: Sequence, stop_tokens: set[int]) -> Processors | None:
-    """The processors that do something for this sequence; None where there are none."""
+    """The processors that a sequence needs; None if it needs none."""
     s = sequence.sampling
     processors: list[Processor] = []
     if s.logit_bias:
@@ -172,7 +173,7 @@ def make_processors(sequence: Sequence, stop_tokens: set[int]) -> Processors | N
 
 
 def constraints(sequence: Sequence, stop_tokens: set[int]) -> list[Processor]:
-    """The thinking budget and the grammar, which has the last word."""
+    """The processors of the thinking budget and, with the last word, of the grammar."""
     found: list[Processor] = []
     thinking, budget = sequence.thinking, sequence.thinking_budget
     if thinking is not None and budget is not None:
