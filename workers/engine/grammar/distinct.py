@@ -73,11 +73,11 @@ class Words:
         return np.packbits(bits, bitorder="little")
 
     def beginning(self, start: bytes) -> list[int]:
-        """Those that begin with these bytes."""
+        """The tokens whose bytes begin with these."""
         return [token for _, token in self._sorted[slice(*self._range(start))]]
 
     def exact(self, text: bytes) -> list[int]:
-        """Those that are these bytes."""
+        """The tokens with exactly these bytes."""
         first, _ = self._range(text)
         return [token for same, token in self._sorted[first : first + 4] if same == text]
 

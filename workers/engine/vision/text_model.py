@@ -1,4 +1,4 @@
-"""A model that sees, for those who only show it text: what mlx-lm's models look like."""
+"""A vision model that reads only text, with the interface of mlx-lm's models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TextModel:
 
     @property
     def layers(self) -> Any:
-        """One for each entry of its cache."""
+        """Its layers, one for each entry of the cache."""
         return self._model.language_model.layers
 
     def make_cache(self) -> list[Any]:
