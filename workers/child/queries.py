@@ -33,7 +33,7 @@ Answer = Tokens | Decoded | Known | NoAnswer
 
 
 class Queries:
-    """Those that are not answered yet. The methods are for the event loop's thread."""
+    """The queries that are not answered yet. Event loop only."""
 
     def __init__(self, preparing: Preprocessing, send: Callable[[Answered], None]) -> None:
         self._preparing = preparing

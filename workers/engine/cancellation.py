@@ -1,4 +1,4 @@
-"""Work that takes long asks now and then whether anybody still waits for it."""
+"""Long work asks now and then whether anybody still waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine does, whatever it does it with."""
+"""The interface that every engine has."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Engine(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
 
     def add(self, sequence: Sequence) -> None:
-        """Take a sequence in; the next steps work on it."""
+        """Take in a sequence; the next steps work on it."""
 
     def remove(self, key: Key) -> None:
         """Drop a sequence, wherever it is; unknown keys are ignored."""
 
     def step(self) -> list[Produced]:
-        """One step for what runs; each sequence produces one end, which is its last."""
+        """One step for all running sequences; the last item of each sequence ends it."""
 
     def close(self) -> None:
         """Release all sequences."""

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from mlx_server.workers.engine.vision.inputs import MediaInputs
 
 Key = tuple[int, int]
-"""A sequence's name: its ticket and its index within the ticket."""
+"""A sequence's key: its ticket and its index within the ticket."""
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """A prompt (token ids), what it may become (`max_tokens`, sampling) and what it has become so far."""
+    """A prompt (token ids), the limits of what may follow it, and what has followed so far."""
 
     key: Key
     prompt: list[int]
@@ -32,60 +32,60 @@ class Sequence:
     sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     continues_text: bool = False
-    """Its text goes on where the prompt's ends, as a text completion's does."""
+    """Whether its text continues the prompt's, as a text completion's does."""
     prefix: SharedPrefix | None = None
-    """What it has in common with the other choices of its prompt."""
+    """The prompt that it shares with the request's other choices."""
     grammar: Matcher | None = None
-    """What its text must be, at its beginning."""
+    """The grammar that its text must match: a matcher in its first state."""
     thinking: ThinkingStart | None = None
     thinking_budget: int | None = None
     speech: Speech | None = None
-    """What a conversation's answer may hold beside text; None for a text that is gone on with."""
+    """What a conversation's answer may hold beside text; None for a text completion."""
     echo: str | None = None
-    """The prompt's text, where it is a part of the answer."""
+    """The prompt's text, if the answer contains it."""
     logprobs: int | None = None
-    """How many alternatives are reported for each token; None for no report."""
+    """The number of alternatives in each token's report; None for no reports."""
     prompt_logprobs: int | None = None
     """The same for the prompt's tokens."""
     token_ids: bool = False
-    """The ids of all its tokens are reported."""
+    """Whether the ids of all its tokens are reported."""
     follows: bool = False
-    """Another sequence has the same prompt, and counts it."""
+    """Whether another sequence has the same prompt and counts it."""
     emitted: list[int] = field(default_factory=list)
     ids: npt.NDArray[np.int32] | None = field(default=None, repr=False)
-    """The prompt as an array, once someone has made it."""
+    """The prompt's token ids, int32 [T], once they are needed as an array."""
     adapter: str | None = None
-    """Its adapter's name, as the request has it; None for the server's default."""
+    """The name of its adapter in the request; None for the server's default."""
     draft_tokens: int = 0
-    """How many tokens a draft model proposes at a time; 0: none takes part."""
+    """How many tokens a draft model proposes at a time; 0 for no draft model."""
     drafted: int = 0
     accepted: int = 0
-    """Of the drafted tokens, those that were emitted."""
+    """How many of the `drafted` tokens were emitted."""
     tenant: str = ""
-    """Whose request it is: nothing that is kept of it is used for others'."""
+    """Whose request it is: cached prefixes are not shared with other tenants."""
     ignored: tuple[str, ...] = ()
-    """The paths of the request's fields that change nothing with this model."""
+    """The paths of the request's fields that have no effect with this model."""
     dropped_messages: int = 0
     """How many of its conversation's oldest messages were left out."""
     unkept: tuple[int, int] | None = None
-    """The bytes that its prompt needs to be kept, and those that there are, where these are fewer."""
+    """If the prefix cache is too small for its prompt: the bytes that it would take, and those of the cache."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""
     marks: tuple[int, ...] = ()
-    """Lengths of beginnings of the prompt that will be used again, as the client thinks."""
+    """Lengths of the prompt's prefixes that the client says will be used again."""
     use_cache: bool = True
-    """What is kept of earlier prompts may be used for it, and it may be kept."""
+    """Whether it may start from a cached prefix, and be cached."""
     conversation: str = ""
-    """What its client calls the conversation that it belongs to, if anything."""
+    """The client's name for its conversation; empty for none."""
     variant: str = ""
-    """What the model wears while it reads this: nothing that it has read otherwise is of use."""
+    """The variant of the model that reads it: only prefixes of the same variant are of use."""
     cached_tokens: int = 0
-    """Tokens of the prompt whose KV states were known."""
+    """The prompt's tokens that were taken from the prefix cache."""
     read: int = 0
-    """Tokens of the context that have been read so far, or were known."""
+    """Tokens of the context that have been read so far, cached ones included."""
     encoded_media: int = 0
     cached_media: int = 0
-    """Pictures that the model's encoder had to look at, and those whose features were known."""
+    """How many pictures the model's encoder had to look at, and how many features were remembered."""
 
     @property
     def context(self) -> list[int]:
@@ -94,12 +94,13 @@ class Sequence:
 
     @property
     def scored(self) -> int | None:
-        """How many alternatives are wanted for each token of its prompt; None if these need not be scored."""
+        """The number of alternatives in the reports on its prompt's tokens; None if there are none."""
         wanted = (self.prompt_logprobs, None if self.echo is None else self.logprobs)
         return max((most for most in wanted if most is not None), default=None)
 
     def found(self, tokens: int) -> None:
-        """So many of its tokens were known; they count as cached only if that was so before it came."""
+        """Note that `tokens` of its tokens come from the prefix cache; they count as cached unless it is replayed,
+        follows another choice, or is scored."""
         self.read = tokens
         if not (self.emitted or self.follows or self.scored is not None):
             self.cached_tokens = tokens
@@ -127,8 +128,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Echoed:
-    """A prompt of which something is in the answer: log-probabilities of its tokens from the second on, if they are
-    wanted, and the ranks that they had.
+    """A prompt that is in the answer: reports on its tokens from the second on, if they are wanted, and the ranks of
+    these tokens.
 
     With `finish` nothing follows.
     """
@@ -141,7 +142,7 @@ class Echoed:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A sequence that the engine could not go on with; `param` is the request's field that is to blame, if one is."""
+    """A sequence that the engine gave up; `param` is the request's field that is to blame, if there is one."""
 
     key: Key
     message: str
@@ -150,7 +151,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Results of one step for one sequence whose work is no text. With `finish` nothing follows."""
+    """One step's results for a sequence that produces no text. With `finish` nothing follows."""
 
     key: Key
     results: tuple[Result, ...]

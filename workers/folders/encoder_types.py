@@ -30,19 +30,19 @@ ARCHITECTURES = {
     "lfm2": Architecture("lfm2_embedding", "cls"),
     "ministral3": Architecture("ministral3_embedding", "mean"),
 }
-"""Those that embed texts."""
+"""Types that embed texts, with their classes."""
 
 ENCODERS = ("bert", "xlm-roberta", "modernbert")
-"""Those that can't write text. With a classifier's head they are rerankers."""
+"""Types that can't write text. With a classifier's head they are rerankers."""
 
 SIGHTED = ("qwen3_vl", "qwen3_vl_embedding", "embedding_gemma2", "siglip")
-"""Those that embed pictures, too."""
+"""Types that embed pictures too."""
 
 MOST_TOKENS = {"qwen3_vl": 32_768, "qwen3_vl_embedding": 32_768, "embedding_gemma2": 32_768}
-"""What an input to some may have, whatever their config says."""
+"""The longest inputs of some types in tokens, whatever their config says."""
 
 LATE_INTERACTION = frozenset({"colqwen2", "colqwen2_5", "colqwen3", "colidefics3", "colpali", "lfm2_colbert"})
-"""Those that make a vector for each token, and compare texts by the best matches among them."""
+"""Types that make a vector for each token, and compare texts by the best matches among them."""
 
 MANY_VECTORS = (
     "makes a vector for each token (late interaction), and an embedding is one vector for an input:"

@@ -30,8 +30,8 @@ def unread_keys(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
 
 
 def unusual(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
-    """Those of the unread keys whose values are not the ones that transformers has for the type where a config says
-    nothing: those a class may take for granted. None of a type that it does not know."""
+    """The unread keys whose values differ from transformers' defaults for the type, which a class may take for granted.
+    None of a type that it does not know."""
     usual = usual_config(str(config.get("model_type")))
     said = saying(config, library) if usual else {}
     odd = {path: value for path, value in said.items() if value != at(usual, path)}
@@ -52,8 +52,8 @@ def saying(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
 
 
 def unmentioned(keys: Mapping[str, Any], library: Library, model_type: str) -> dict[str, Any]:
-    """Those of the keys that a type's class does not look at; none if there is no class. What a class looks at is most
-    often in its own file, so that the rest need not be read."""
+    """The keys that a type's class does not look at; none if there is no class. What a class looks at is most often in
+    its own file, so that the rest need not be read."""
     left, known = dict(keys), False
     for names in sources(library, model_type):
         known = True

@@ -88,7 +88,7 @@ class Handler(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
 
     def add(self, sequence: Sequence) -> None:
         """Take a sequence in; the next steps work on it."""

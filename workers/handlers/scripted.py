@@ -110,7 +110,7 @@ class ScriptedHandler:
 
     @property
     def busy(self) -> bool:
-        """Some script is playing."""
+        """Whether any script is playing."""
         return bool(self._sequences)
 
     def add(self, sequence: Sequence) -> None:

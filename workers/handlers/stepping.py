@@ -28,7 +28,7 @@ class SteppingHandler:
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
         return self._engine.busy
 
     def add(self, sequence: Sequence) -> None:

@@ -47,7 +47,8 @@ class RepoFile:
 
 
 def needed(siblings: Iterable[Any]) -> list[RepoFile]:
-    """Those of the hub's `siblings` (asked for with their metadata) that a model is made of; the largest first."""
+    """The files that a model is made of, from the hub's `siblings` (requested with their metadata); the largest
+    first."""
     files = [
         RepoFile(one.rfilename, one.size, (one.lfs.sha256 if one.lfs else one.blob_id) or "")
         for one in siblings

@@ -43,7 +43,7 @@ class Progress:
         self._lock = Lock()
 
     def arrived(self, count: int) -> None:
-        """So many more bytes are here."""
+        """Note that `count` more bytes are here."""
         with self._lock:
             self._done += count
             now = time.monotonic()

@@ -16,27 +16,27 @@ from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.sequence import Sequence
 
 HEADROOM = 256
-"""Tokens that a sequence may grow by before it is looked at again: caches grow in such steps."""
+"""Tokens by which a sequence may grow between two checks: caches grow in steps of this size."""
 
 LEAST_OWN_COST = 1024
-"""Tokens of padding that are never worth another batch: each step of one has work beside the reading of weights."""
+"""Padding, in tokens, that never justifies another batch: a step of one costs more than reading the weights."""
 
 PADDING_WEIGHS = 2
-"""A byte of padding costs as much as so many of the weights': it is computed on, and copied whenever rows join."""
+"""What a byte of padding costs, in bytes of weights: it is computed on, and copied whenever rows join."""
 
 SHARE_OF_LIMIT = 8
-"""One part in so many of the memory may be spent on padding for the sake of one batch fewer."""
+"""At most one part in this many of the memory limit is spent on padding to save a batch."""
 
 
 LONGEST = 1 << 31
-"""Tokens that no sequence has."""
+"""More tokens than any sequence has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of one row's cache, for each token and whatever its length; and of the weights.
+    """Bytes of one row's KV states, `per_token` and `fixed` whatever its length, and of the model's `weights`.
 
-    `windows`: layers that keep so many tokens at most, and their part of `per_token`.
+    `windows`: of each layer with a sliding window, its size in tokens and its part of `per_token`.
     """
 
     per_token: float
@@ -45,17 +45,17 @@ class Footprint:
     windows: tuple[tuple[int, float], ...] = ()
 
     def bytes_of(self, tokens: int) -> float:
-        """What one sequence of so many tokens keeps."""
+        """Bytes of the KV states of one sequence of `tokens` tokens."""
         beyond = sum(max(0, tokens - window) * per_token for window, per_token in self.windows)
         return self.fixed + self.per_token * tokens - beyond
 
     def tokens_in(self, limit_bytes: float, most: int = LONGEST) -> int:
-        """How many tokens one sequence may have in so many bytes, of `most`."""
+        """The most tokens, up to `most`, that one sequence may have in `limit_bytes`."""
         return max(0, bisect_right(range(most + 1), limit_bytes, key=self.bytes_of) - 1)
 
     def own_cost(self, limit_bytes: float) -> float:
-        """What one batch more costs, in tokens of padding: a step reads the weights once for each batch, and all KV
-        states of its rows. Padding that takes too much of the memory is not worth that."""
+        """The cost of one more batch, in tokens of padding: a step reads the weights once per batch, and the KV states
+        of all rows. SHARE_OF_LIMIT caps it."""
         if not self.per_token:
             return ALL_TOGETHER
         most = limit_bytes / SHARE_OF_LIMIT / self.per_token
@@ -63,39 +63,40 @@ class Footprint:
 
 
 class Admission:
-    """Lets sequences run as long as their caches fit into `limit_bytes`; one alone always may."""
+    """Admits sequences while their KV states fit into `limit_bytes`; a single one is always admitted."""
 
     def __init__(self, footprint: Footprint, limit_bytes: float, *, grouped: bool = True) -> None:
-        """`grouped`: rows of like length decode in batches of their own."""
+        """`grouped`: rows of similar length decode in batches of their own."""
         self._footprint = footprint
         self._limit = limit_bytes
         self.own_cost = footprint.own_cost(limit_bytes) if grouped else ALL_TOGETHER
-        """What one batch more costs, in tokens of padding."""
+        """The cost of one more batch, in tokens of padding."""
 
     def admits(self, sequence: Sequence, running: Collection[Sequence]) -> bool:
-        """Whether a sequence may join these."""
+        """Whether a sequence may join the running ones."""
         if not running:
             return True
         return self._fit([room(one) for one in (sequence, *running)])
 
     def outgrown(self, running: Collection[Sequence]) -> bool:
-        """Whether these take more than there is, since they have grown."""
+        """Whether the running sequences have grown past the limit."""
         return not self._fit([len(one.prompt) + len(one.emitted) for one in running])
 
     def _fit(self, lengths: list[int]) -> bool:
-        """Whether rows of these lengths do, grouped; in one batch they never take less."""
+        """Whether rows of these lengths fit, in buckets; together in one batch they never take less."""
         per_token, left = self._footprint.per_token, self._limit - self._footprint.fixed * len(lengths)
         return per_token * len(lengths) * max(lengths) <= left or per_token * padded(lengths, self.own_cost) <= left
 
 
 def room(sequence: Sequence) -> int:
-    """The tokens that a sequence takes soon."""
+    """The tokens that a sequence takes soon: those it has, and up to HEADROOM more."""
     known = len(sequence.prompt) + len(sequence.emitted)
     return known + min(sequence.remaining, HEADROOM)
 
 
 def footprint(model: Any, weights: float = 0.0, kv_bits: int | None = None) -> Footprint:
-    """What a model's cache takes, seen after one token, beside its weights' bytes. Engine thread only."""
+    """The memory that a model's cache takes, measured after one token; `weights` is the size of the model's weights in
+    bytes. Engine thread only."""
     cache = make_prompt_cache(model)
     mx.eval(model(mx.array([[0]]), cache=cache))
     quantise(cache, kv_bits)
@@ -112,6 +113,6 @@ def footprint(model: Any, weights: float = 0.0, kv_bits: int | None = None) -> F
 
 
 def room_in(layer: Any) -> int:
-    """For how many tokens a layer's cache has memory."""
+    """The number of tokens that a layer's cache has memory for."""
     keys = layer.keys[0] if isinstance(layer.keys, tuple | list) else layer.keys
     return int(keys.shape[2])

@@ -1,4 +1,4 @@
-"""Continuous batching of language models: prompts are read in turns beside the rows that decode together."""
+"""Continuous batching of language models: a step is a token for every row, and a prefill chunk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 class BatchEngine(ReplayingEngine):
     """Steps up to `rows` sequences together. Engine thread only.
 
-    Each step is one token for every row, and one turn of reading prompts.
+    Each step is one token for every row, and one turn of prefill.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class BatchEngine(ReplayingEngine):
         make_rows: Callable[[Any], DecodeBatch] = DecodeBatch,
         make_reader: Callable[..., Prefiller] = Prefiller,
     ) -> None:
-        """`prefixes` keeps what may be continued, `gap_s` is the longest time between two tokens that is aimed at
-        while prompts are read, `admission` bounds the memory of what runs."""
+        """`prefixes` is the prefix cache, `gap_s` the longest time between two tokens to aim for during prefill,
+        `admission` bounds the memory of what runs."""
         super().__init__(admission)
         self._model = model
         self._stop_tokens = stop_tokens
@@ -64,11 +64,11 @@ class BatchEngine(ReplayingEngine):
 
     @property
     def groups(self) -> list[list[Key]]:
-        """Which rows decode in one batch."""
+        """The keys of each batch's rows."""
         return self._rows.groups
 
     def close(self) -> None:
-        """Release all sequences, and what is kept."""
+        """Release all sequences and the prefix cache."""
         self._discard()
         super().close()
         self._prefixes.close()
@@ -124,7 +124,7 @@ class BatchEngine(ReplayingEngine):
         return "length" if self._running[key].remaining <= 1 else None
 
     def _reports(self, drawn: list[Drawn]) -> dict[Key, Report]:
-        """The log-probabilities that were asked for."""
+        """The reports of rows whose sequences asked for log-probabilities."""
         told = [one for one in drawn if one.logprobs is not None]
         if not told:
             return {}
@@ -155,7 +155,7 @@ class BatchEngine(ReplayingEngine):
 
 
 class EmptyPrompt(Exception):  # noqa: N818 - named for what it says
-    """Raised when a sequence has no token to begin with."""
+    """Raised when a sequence has no token to start from."""
 
     def __init__(self) -> None:
         super().__init__("the prompt is empty")

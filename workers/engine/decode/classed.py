@@ -1,4 +1,4 @@
-"""One model, several classes of sequences: with this adapter or that one, with a draft model or without."""
+"""One model, several classes of sequences: with or without an adapter, with or without a draft model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 class ClassedEngine:
     """Gives sequences to the engine of their class, one class at a time. Engine thread only.
 
-    The queue sees to it that classes don't meet; if they do, who comes later waits here.
+    The queue keeps classes apart; should two meet, the later one waits here.
     """
 
     def __init__(self, plain: Engine, speculative: Engine | None, adapters: Adapters) -> None:
@@ -22,16 +22,16 @@ class ClassedEngine:
         self._adapter: str | None = None
 
     def variant(self, adapter: str | None) -> str:
-        """Names what the model would wear. From any thread. Raises AdapterError."""
+        """The name of the variant with this adapter. From any thread. Raises AdapterError."""
         return self._adapters.variant(adapter)
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
         return bool(self._waiting) or self._engine.busy
 
     def add(self, sequence: Sequence) -> None:
-        """Take a sequence in; it joins its like with the next step."""
+        """Take in a sequence; it joins others of its class with the next step."""
         self._waiting[sequence.key] = sequence
 
     def remove(self, key: Key) -> None:
@@ -52,7 +52,7 @@ class ClassedEngine:
             self._speculative.close()
 
     def _admit(self) -> list[Produced]:
-        """Let those of the running class in; when nothing runs, the first one's class is the next."""
+        """Admit sequences of the running class; when none runs, the first one's class is next."""
         broken: list[Produced] = []
         for key, sequence in list(self._waiting.items()):
             engine = self._engine_of(sequence)

@@ -1,4 +1,4 @@
-"""What the server's flags put beside a model: adapters that it may wear, a draft model that proposes tokens."""
+"""What the server's flags add to a model: adapters that a request may name, a draft model that proposes tokens."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input
 
 DRAFTS_SHARE = 8
-"""One part in so many of the prefix cache's memory is for what a draft model has read."""
+"""One part in this many of the prefix cache's memory is for the draft model's KV states."""
 
 Report = Callable[[Loading], None]
 
 
 def drafts_bytes(spec: Load, kept: int) -> int:
-    """What of the `kept` bytes of the prefix cache a draft model has; 0 without one."""
+    """The draft model's part of the `kept` bytes of the prefix cache; 0 without a draft model."""
     return kept // DRAFTS_SHARE if spec.draft_model is not None else 0
 
 
 def accompanied(
     engine: Engine, model: Any, tokenizer: Any, prefixes: PrefixStore, spec: Load, report: Report, drafts_kept: int
 ) -> tuple[Engine, list[str]]:
-    """The engine with all that the flags add to it, and what there is to say. `drafts_kept` bytes are for what a draft
-    model has read. Raises ModelLoadError."""
+    """The engine with all that the flags add to it, and notes on that. The draft model's prefix cache has `drafts_kept`
+    bytes. Raises ModelLoadError."""
     if not (spec.adapter_path or spec.adapter_dir or spec.draft_model):
         return engine, []
     notes: list[str] = []
@@ -63,7 +63,7 @@ def accompanied(
 
 
 def load_draft(path: str, spec: Load, model: Any, tokenizer: Any, report: Report) -> DraftModel:
-    """A draft that fits the model. Raises ModelLoadError."""
+    """Load a draft model that fits the model. Raises ModelLoadError."""
     if not trimmable(model):
         raise ModelLoadError("--draft-model is no use here: this model's cache can't forget tokens that were wrong")
     folder = resolve(path, Path(spec.cache_dir), report, "lm")
@@ -79,7 +79,8 @@ def load_draft(path: str, spec: Load, model: Any, tokenizer: Any, report: Report
 
 
 def difference(theirs: dict[str, int], ours: dict[str, int]) -> str | None:
-    """A token id that means two things; tokens that only one of the vocabularies has do no harm."""
+    """The first token id that means two things, in words; None if there is none. Tokens that only one vocabulary has do
+    no harm."""
     names = {id_: name for name, id_ in ours.items()}
     for name, id_ in sorted(theirs.items(), key=lambda item: item[1]):
         if names.get(id_, name) != name:
@@ -88,5 +89,5 @@ def difference(theirs: dict[str, int], ours: dict[str, int]) -> str | None:
 
 
 def logits_width(model: Any) -> int:
-    """How many tokens a model's output tells apart: its vocabulary, padding included."""
+    """The width of a model's logits: its vocabulary, padding included."""
     return int(model(mx.array([[0]])).shape[-1])

@@ -1,4 +1,4 @@
-"""Rows that decode together: one call of the model for one token of each."""
+"""The rows of one batch: one call of the model decodes a token for each."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 CLEAR_EVERY = 512
-"""Steps after which memory that nobody uses goes back, as in mlx-lm's own loop."""
+"""Steps after which MLX's unused memory is released, as in mlx-lm's own loop."""
 
 
 @dataclass(eq=False, slots=True)
 class _Row:
-    """`length` counts the tokens in its cache; `fresh` until its prompt's last token has been read; `told`: so has been
-    what was drawn last."""
+    """A row's state: `length` is the number of tokens in its cache; `fresh` until the last token of its prompt has been
+    read; `told` if its latest token has been returned already, as a first token is."""
 
     sequence: Sequence
     processors: Processors | None
@@ -31,12 +31,13 @@ class _Row:
     fresh: bool = True
     told: bool = False
     drawn: mx.array | None = None
-    """The log-probabilities [1, V] that its next token was drawn from, if they are wanted."""
+    """The log-probabilities [1, V] in nats that its latest token was drawn from, if they are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A row's token, and the log-probabilities [1, V] it was drawn from where the sequence reports them."""
+    """A row's new token, and the log-probabilities [1, V] in nats that it was drawn from, if its sequence reports
+    them."""
 
     key: Key
     token: int
@@ -44,16 +45,17 @@ class Drawn:
 
 
 class DecodeBatch:
-    """Steps its rows together, one step ahead of what it tells, but for first tokens. Engine thread only.
+    """Decodes its rows together, one step ahead of the tokens that it returns, except for first tokens. Engine thread
+    only.
 
-    Written instead of mlx-lm's batch, which computes log-probabilities of the whole vocabulary for every row, samples
-    row by row, and reads each prompt's last token by itself. A row that is alone keeps a cache of its own, without the
-    masks and paddings of a batch's.
+    It stands in for mlx-lm's batch, which computes log-probabilities of the whole vocabulary for every row, samples row
+    by row, and reads each prompt's last token by itself. A single row keeps a cache of its own, without a batch's masks
+    and padding.
     """
 
     def __init__(self, model: Any) -> None:
         self.keys: list[Key] = []
-        """The sequences of the rows, in order."""
+        """The keys of the rows' sequences, in the order of rows."""
         self._model = model
         self._rows: dict[Key, _Row] = {}
         self._cache: list[Any] = []
@@ -63,7 +65,8 @@ class DecodeBatch:
         self._steps = 0
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
-        """Have rows join whose cache [rows] holds all of their tokens but the last; one row's is no batch's."""
+        """Add rows. `cache` holds all of their tokens but the last: a single row's own cache, or a batch's for
+        several."""
         for sequence in sequences:
             key, context = sequence.key, sequence.context
             buffer = TokenBuffer(context[:-1]) if key in processors else None
@@ -73,13 +76,13 @@ class DecodeBatch:
         self._append([sequence.key for sequence in sequences], cache, last, single=len(sequences) == 1)
 
     def absorb(self, other: DecodeBatch) -> None:
-        """Take over all rows of another batch of the same model, which is not to be used any more."""
+        """Take over all rows of another batch of the same model, which must not be used any more."""
         self._rows |= other._rows
         self._samplers.absorb(other._samplers)
         self._append(other.keys, other._cache, other._next, single=other._single)
 
     def part(self, keys: Collection[Key]) -> DecodeBatch:
-        """Some of the rows, which leave this batch, in one of their own."""
+        """Move the rows with these keys into a new batch."""
         other = type(self)(self._model)
         numbers = [number for number, key in enumerate(self.keys) if key in keys]
         other._rows = {key: self._rows[key] for key in keys}
@@ -93,11 +96,11 @@ class DecodeBatch:
 
     @property
     def lengths(self) -> dict[Key, int]:
-        """How many tokens are in each row's cache."""
+        """The number of tokens in each row's cache."""
         return {key: self._rows[key].length for key in self.keys}
 
     def step(self) -> list[Drawn]:
-        """The next token of every row."""
+        """Decode one token for every row."""
         rows = [self._rows[key] for key in self.keys]
         before = self._next, [row.drawn for row in rows]
         if any(row.fresh or row.told or row.sequence.remaining > 1 for row in rows):
@@ -110,7 +113,7 @@ class DecodeBatch:
         return drawn
 
     def leave(self, keys: Collection[Key]) -> None:
-        """Have rows leave; unknown keys are ignored."""
+        """Remove rows; unknown keys are ignored."""
         staying = [number for number, key in enumerate(self.keys) if key not in keys]
         if len(staying) == len(self.keys):
             return
@@ -129,7 +132,7 @@ class DecodeBatch:
             layer.filter(staying)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
-        """The cache [one row] of a row that will leave next, and how many tokens are in it; None if it isn't here."""
+        """The cache of a row that is about to leave, and the number of tokens in it; None for an unknown key."""
         if key not in self._rows:
             return None
         number = self.keys.index(key)
@@ -137,7 +140,7 @@ class DecodeBatch:
         return cache, self._rows[key].length
 
     def _tell(self, rows: list[_Row], tokens: mx.array, reports: list[mx.array | None]) -> list[Drawn]:
-        """What was drawn in the step before, while the next is being computed."""
+        """The tokens [B] of the previous step, fetched while the next step is being computed."""
         known: list[int] = tokens.tolist()  # type: ignore[assignment]
         return [
             Drawn(row.sequence.key, token, report)
@@ -146,7 +149,7 @@ class DecodeBatch:
         ]
 
     def _tell_first(self, rows: list[_Row]) -> list[Drawn]:
-        """The first tokens of rows that have just joined, as soon as they are there: someone waits for them."""
+        """The first tokens of rows that have just joined, fetched at once: a client waits for them."""
         known: list[int] = self._next.tolist()  # type: ignore[assignment]
         drawn = []
         for row, token in zip(rows, known, strict=True):
@@ -167,7 +170,7 @@ class DecodeBatch:
         self.keys += keys
 
     def _feed(self, rows: list[_Row], tokens: mx.array) -> None:
-        """Start computing what comes after these tokens [B]."""
+        """Start computing the tokens that follow `tokens` [B]."""
         logits = self._model(tokens[:, None], cache=self._cache)[:, -1, :]
         contexts: list[mx.array] = []
         if any(row.processors is not None for row in rows):
@@ -190,12 +193,12 @@ def batched(cache: list[Any]) -> list[Any]:
 
 
 def merged(caches: list[list[Any]]) -> list[Any]:
-    """Several rows' caches as a batch's."""
+    """The caches of several rows as one batch's."""
     return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
 
 
 def own(layer: Any) -> Any:
-    """A row's layer without the buffers of the batch it was taken from: recurrent states are slices of those."""
+    """A layer's cache, extracted from a batch, without the batch's buffers: recurrent states are slices of those."""
     for one in flat([layer]):
         if isinstance(one, ArraysCache):
             one.filter([0])
@@ -203,7 +206,8 @@ def own(layer: Any) -> Any:
 
 
 def processed(rows: list[_Row], tokens: mx.array, logits: mx.array, contexts: list[mx.array]) -> mx.array:
-    """The logits [B, V] after the processors of the rows that have any; rows between those stay in one piece."""
+    """The logits [B, V] of rows, after the processors of those that have any; `tokens` [B] are the ids just read, and
+    each such row's context [T] is added to `contexts`."""
     pieces, start = [], 0
     for number, row in enumerate(rows):
         if row.processors is None or row.context is None:

@@ -1,4 +1,4 @@
-"""What speculative decoding is made of: models that read and forget, a draft that proposes, one way to choose."""
+"""Parts of speculative decoding: models that read and forget, a draft model that proposes, one way to choose."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mlx_server.workers.engine.sequence import Sequence
 
 
 class Reader:
-    """A model with the cache of what it has read of one sequence."""
+    """A model with its cache of one sequence."""
 
     def __init__(self, model: Any, sequence: Sequence, prefixes: PrefixStore) -> None:
-        """`prefixes` keeps what this model has read: reading begins where that ends."""
+        """`prefixes` is this model's prefix cache; reading begins after the cached prefix."""
         self._model = model
         self._sequence = sequence
         self._prefixes = prefixes
@@ -29,23 +29,23 @@ class Reader:
         self.length, self._cache = found
 
     def read(self, tokens: mx.array) -> mx.array:
-        """Tokens [T] to logits [T, V]."""
+        """Read token ids [T] and return their logits [T, V]."""
         self.length += tokens.size
         return self._model(tokens[None], cache=self._cache)[0]  # type: ignore[no-any-return]
 
     def prefill(self, tokens: list[int]) -> None:
-        """Read a chunk of the prompt now."""
+        """Read a prefill chunk now."""
         self.read(mx.array(tokens))
         mx.eval([cache.state for cache in self._cache])
         mx.clear_cache()
 
     def keep(self) -> None:
-        """Nothing more is read: keep what has been."""
+        """Cache what has been read: nothing more is."""
         self.forget_after(len(self._sequence.context))
         self._prefixes.keep(self._sequence, self._cache, self.length)
 
     def forget_after(self, length: int) -> None:
-        """Be as if no more than `length` tokens had been read."""
+        """Cut the cache to at most `length` tokens. Raises RuntimeError if it can't be cut."""
         surplus = self.length - length
         if surplus > 0:
             if trim_prompt_cache(self._cache, surplus) != surplus:
@@ -53,17 +53,17 @@ class Reader:
             self.length = length
 
     def may_forget(self, tokens: int) -> bool:
-        """After so many more tokens, they can still be forgotten: a sliding window that is full can't."""
+        """Whether the cache can still be cut after `tokens` more tokens: a full sliding window can't."""
         windows = [size for cache in flat(self._cache) if (size := getattr(cache, "max_size", None))]
         return all(self.length + tokens < size for size in windows) and can_trim_prompt_cache(self._cache)
 
 
 @dataclass(frozen=True, slots=True)
 class DraftModel:
-    """A small model that proposes to a large one.
+    """A draft model.
 
-    `vocab_size` is the width of its logits, `width` that of the large model's; `context_length` is None where the
-    draft's config does not say.
+    `vocab_size` is the width of its logits, `width` that of the model's it proposes to; `context_length` is in tokens,
+    None where its config does not say.
     """
 
     model: Any
@@ -73,24 +73,24 @@ class DraftModel:
 
 
 class Proposer:
-    """The draft's side of one sequence."""
+    """The draft model's side of one sequence."""
 
     def __init__(self, draft: DraftModel, sequence: Sequence, prefixes: PrefixStore) -> None:
-        """`prefixes` keeps what the draft has read."""
+        """`prefixes` is the draft model's prefix cache."""
         self._draft = draft
         self.reader = Reader(draft.model, sequence, prefixes)
 
     def room(self, context: int) -> int:
-        """How many tokens it can propose after a context of so many."""
+        """How many tokens it can propose after `context` tokens."""
         longest = self._draft.context_length
         return (1 << 31) if longest is None else longest - context
 
     def known(self, tokens: list[int]) -> list[int]:
-        """Tokens that its embeddings have: ids are looked up without a check."""
+        """Token ids, clamped to the draft model's vocabulary: embeddings look them up unchecked."""
         return [min(token, self._draft.vocab_size - 1) for token in tokens]
 
     def propose(self, context: list[int], count: int, chooser: Chooser) -> mx.array:
-        """The next tokens [count] as the draft sees them."""
+        """The draft model's choice of the next `count` token ids after the context, int32 [count]."""
         tokens = mx.array(self.known(context[self.reader.length :]))
         proposed: list[mx.array] = []
         for place in range(len(context), len(context) + count):
@@ -114,7 +114,7 @@ class Chooser:
         self._start = len(sequence.prompt)
 
     def choose(self, logits: mx.array, first: int) -> mx.array:
-        """Logits [T, V] of the places from `first` on to tokens [T]."""
+        """Token ids uint32 [T], chosen from the logits [T, V] of the places from `first` on."""
         if self._sampler is None:
             return mx.argmax(logits, axis=-1)
         logprobs = log_softmax(logits)
@@ -123,9 +123,10 @@ class Chooser:
 
 
 def fitted(logits: mx.array, width: int) -> mx.array:
-    """Logits [T, V] for a vocabulary of another size: padding differs between models of a family.
+    """Logits [T, V] as [T, width], cut or padded with -inf, same dtype: models of a family pad their vocabularies
+    differently.
 
-    The width counts when a key draws: only equal widths draw alike.
+    A key's draw depends on the width: only equal widths draw alike.
     """
     missing = width - logits.shape[-1]
     if missing <= 0:
@@ -134,5 +135,5 @@ def fitted(logits: mx.array, width: int) -> mx.array:
 
 
 def trimmable(model: Any) -> bool:
-    """The model can forget its last tokens, at least while no window of its caches is full."""
+    """Whether a model's cache can be cut, at least until one of its sliding windows is full."""
     return bool(can_trim_prompt_cache(make_prompt_cache(model)))

@@ -1,4 +1,4 @@
-"""Prompts of which something is in the answer: echoed, or with their tokens' log-probabilities, or both."""
+"""Prompts that an answer contains: echoed, with their tokens' log-probabilities, or both."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, ran
 from mlx_server.workers.engine.sequence import Broken, Echoed, Key, Produced, Sequence
 
 CHUNK = 128
-"""Tokens scored in a step: each needs the whole vocabulary's logits, in float32."""
+"""Tokens scored in a step: each needs logits of the whole vocabulary, in float32."""
 
 
 class EchoingEngine:
-    """Tells of prompts in front of an engine: one chunk of one prompt between two of its steps. Engine thread only."""
+    """Echoes and scores prompts in front of another engine: one chunk of one prompt between two of its steps. Engine
+    thread only."""
 
     def __init__(self, model: Any, engine: Engine, prefixes: PrefixStore | None = None) -> None:
-        """`prefixes` is where the engine looks for what is known of a prompt: it need not read one again."""
+        """`prefixes` is the engine's prefix cache: what was scored here is not read again there."""
         self._model = model
         self._engine = engine
         self._prefixes = prefixes
@@ -29,11 +30,11 @@ class EchoingEngine:
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
         return bool(self._waiting) or self._engine.busy
 
     def add(self, sequence: Sequence) -> None:
-        """Take a sequence in."""
+        """Take in a sequence."""
         if sequence.echo is not None or sequence.scored is not None:
             self._waiting[sequence.key] = sequence
         else:
@@ -47,7 +48,7 @@ class EchoingEngine:
         self._engine.remove(key)
 
     def step(self) -> list[Produced]:
-        """One chunk of a prompt that is to be told, and one step of the engine."""
+        """Score one chunk of a prompt, if any waits for it, and step the engine."""
         produced: list[Produced] = []
         if self._waiting:
             sequence = next(iter(self._waiting.values()))
@@ -80,7 +81,7 @@ class EchoingEngine:
 
 
 class _Scoring:
-    """One prompt on its way through the model. The first token has nothing before it, so no report."""
+    """A prompt that is being scored. Its first token has nothing before it, so no report."""
 
     def __init__(self, model: Any, sequence: Sequence) -> None:
         self.sequence = sequence
@@ -90,7 +91,7 @@ class _Scoring:
         self.cache = make_prompt_cache(model)
 
     def advance(self) -> bool:
-        """Score one chunk; True when nothing is left to do."""
+        """Score one chunk; True once nothing is left."""
         prompt, most = self.sequence.prompt, self.sequence.scored
         done = len(self.reports)
         targets = prompt[done + 1 : done + 1 + CHUNK]

@@ -1,4 +1,4 @@
-"""How the memory that a loaded model leaves is shared out: KV states of what runs, and those that are kept. Pure."""
+"""How the memory beside a loaded model is split: KV states of requests in flight, and the prefix cache. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mlx_server.workers.engine.decode.admission import HEADROOM, LONGEST, Footpr
 from mlx_server.workers.folders.context_length import shortest
 
 USABLE = 0.8
-"""The share of what is free that KV states get; passes need the rest."""
+"""The share of free memory that KV states get; forward passes need the rest."""
 
 LEAST_RUNNING = 0.2
-"""What runs gets this share of what is free, whatever is to be kept."""
+"""The least share of free memory for requests in flight, whatever is to be cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class KVBudget:
-    """Bytes for the KV states of requests that run together, and for those of prompts that others may begin with.
+    """Bytes for the KV states of requests in flight (`running`) and for the prefix cache (`kept`).
 
-    `context_length` is the model's, or what the operator allows of it; `max_model_len` what of that one request may
-    have, since memory holds no more. In tokens; None: as many as there may be.
+    `context_length` is the model's, or the operator's lower limit; `max_model_len` is how much of it memory allows one
+    request. Both are in tokens; None for no limit.
     """
 
     running: int
@@ -30,7 +30,7 @@ class KVBudget:
 
     @property
     def notes(self) -> list[str]:
-        """What there is to say about it."""
+        """What the operator should know about it."""
         if self.max_model_len == self.context_length:
             return []
         whole = f" of {self.context_length:,}" if self.context_length else ""
@@ -38,10 +38,11 @@ class KVBudget:
 
 
 def share_out(spec: Load, length: int | None, size: Footprint, free: float, also_kept: int = 0) -> KVBudget:
-    """The room for a model of this context that leaves `free` bytes, of which `also_kept` are for something else.
+    """Split `free` bytes beside a model with a context of `length` tokens; `also_kept` of them are for something else.
 
-    What the operator gave in bytes counts. Otherwise kept prompts get `spec.prefix_share` of what may be used, and at
-    least what a conversation of the whole context takes; but no more than what runs, and than `spec.prefix_most`.
+    Sizes that the operator set in bytes are used as they are. Otherwise the prefix cache gets `spec.prefix_share` of
+    what is usable, and at least the size of one conversation that fills the context; but no more than requests in
+    flight get, and no more than `spec.prefix_most`.
     """
     length = shortest(length, spec.context_length)
     usable = USABLE * free - also_kept
@@ -53,7 +54,8 @@ def share_out(spec: Load, length: int | None, size: Footprint, free: float, also
 
 
 def kept_of(spec: Load, usable: float, conversation: float) -> int:
-    """What `--prefix-cache-mb auto` comes to."""
+    """The bytes that `--prefix-cache-mb auto` stands for; a `conversation` that fills the context takes that many
+    bytes."""
     left = usable if spec.kv_bytes is None else usable - spec.kv_bytes
     runs = left / 2 if spec.kv_bytes is None else min(spec.kv_bytes, left)
     kept = max(spec.prefix_share * left, min(conversation, runs), 0)
@@ -61,6 +63,6 @@ def kept_of(spec: Load, usable: float, conversation: float) -> int:
 
 
 def longest(length: int | None, size: Footprint, running: float) -> int | None:
-    """Tokens that one request may have in so many bytes; a short one always may run."""
+    """The most tokens that one request may have in `running` bytes; HEADROOM tokens are always allowed."""
     found = max(size.tokens_in(running, length or LONGEST), min(HEADROOM, length or LONGEST))
     return None if found >= LONGEST else found

@@ -1,4 +1,4 @@
-"""Rows of like length decode together: a batch takes as much memory and time for each row as for its longest one."""
+"""Rows of similar length decode together: in a batch, each row takes as much memory and time as the longest."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 ALL_TOGETHER = 1e18
-"""The cost of another batch where there shall never be one: finite, for differences of costs."""
+"""The cost of another batch where there must be only one: finite, so that costs can be subtracted."""
 
 LOOK_EVERY = 64
-"""Steps between two looks at rows that have grown."""
+"""Steps between two checks of rows that have grown."""
 
 WORTH_MOVING = 0.5
-"""Rows that nobody has joined or left are moved for a gain of so many batches' own costs."""
+"""Unless a row has just joined, rows are moved only for a gain of this many times a batch's own cost."""
 
 
 def partition(lengths: Collection[int], own_cost: float) -> list[int]:
-    """How many of the rows, from the shortest on, go into each batch, so that padded lengths cost least in all.
+    """The number of rows in each batch, from the shortest rows on, so that batches and padded lengths cost least in
+    all.
 
-    `own_cost` is what one batch more costs, in tokens. Of equal costs, the one with fewer batches.
+    `own_cost` is the cost of one more batch, in tokens. Of equal totals, the one with fewer batches.
     """
     ordered = sorted(lengths)
+    # For the first n rows: their cost, and where their last batch begins.
     best, begins = np.zeros(len(ordered) + 1), [0]
-    """For the first so many rows: their cost, and where the last batch begins."""
     for end, longest in enumerate(ordered, 1):
         costs = best[:end] + longest * np.arange(end, 0, -1)
         begins.append(int(costs.argmin()))
@@ -40,7 +41,7 @@ def partition(lengths: Collection[int], own_cost: float) -> list[int]:
 
 
 def padded(lengths: Collection[int], own_cost: float) -> int:
-    """The tokens that these rows take where they are grouped, padding included."""
+    """The tokens that rows of these lengths take in buckets, padding included."""
     ordered, end, tokens = sorted(lengths), 0, 0
     for size in partition(lengths, own_cost):
         end += size
@@ -49,10 +50,10 @@ def padded(lengths: Collection[int], own_cost: float) -> int:
 
 
 class LengthBuckets:
-    """The rows of an engine, in as many batches as waste least. Engine thread only."""
+    """The rows of an engine, in the batches that waste least. Engine thread only."""
 
     def __init__(self, make_rows: Callable[[], DecodeBatch], own_cost: float) -> None:
-        """`own_cost` is what one batch more costs, in tokens of padding: each reads the model's weights once."""
+        """`own_cost` is the cost of one more batch in tokens of padding: each reads the model's weights once."""
         self._make_rows = make_rows
         self._own_cost = own_cost
         self._batches: list[DecodeBatch] = []
@@ -63,11 +64,11 @@ class LengthBuckets:
 
     @property
     def groups(self) -> list[list[Key]]:
-        """Who is with whom."""
+        """The keys of each batch's rows."""
         return [list(batch.keys) for batch in self._batches]
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Any]) -> None:
-        """As DecodeBatch.join."""
+        """As `DecodeBatch.join`."""
         batch = self._make_rows()
         batch.join(sequences, cache, processors)
         self._batches.append(batch)
@@ -81,7 +82,7 @@ class LengthBuckets:
         return [drawn for batch in self._batches for drawn in batch.step()]
 
     def leave(self, keys: Collection[Key]) -> None:
-        """Have rows leave; unknown keys are ignored."""
+        """Remove rows; unknown keys are ignored."""
         for batch in self._batches:
             batch.leave(keys)
         before, self._batches = len(self._batches), [batch for batch in self._batches if batch.keys]
@@ -89,11 +90,11 @@ class LengthBuckets:
             self._arrange(WORTH_MOVING)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
-        """As DecodeBatch.state."""
+        """As `DecodeBatch.state`."""
         return next((state for batch in self._batches if (state := batch.state(key)) is not None), None)
 
     def _arrange(self, least_gain: float) -> None:
-        """Move rows to those of like length, if that gains more than so many batches' own costs."""
+        """Move rows to others of similar length, if that gains more than `least_gain` times a batch's own cost."""
         if len(self._batches) == 1 and not self._may_part(self._batches[0]):
             return
         lengths = {key: length for batch in self._batches for key, length in batch.lengths.items()}
@@ -104,7 +105,7 @@ class LengthBuckets:
             self._batches = [self._gathered(keys) for keys in wanted]
 
     def _may_part(self, batch: DecodeBatch) -> bool:
-        """All of its padding is worth more than another batch's cost: parting could gain something."""
+        """Whether a split could gain anything: the batch's padding costs more than another batch."""
         lengths = batch.lengths.values()
         return len(lengths) * max(lengths) - sum(lengths) > self._own_cost
 
@@ -118,7 +119,7 @@ class LengthBuckets:
             start += size
 
     def _gathered(self, keys: set[Key]) -> DecodeBatch:
-        """Just these rows, in the batch that has most of them. The others' batches stay without them."""
+        """Exactly these rows in one batch, the one that has most of them. The other rows stay in their batches."""
         batches = [batch for batch in self._batches if not keys.isdisjoint(batch.keys)]
         largest = max(batches, key=lambda batch: len(keys.intersection(batch.keys)))
         gathered = self._separated(largest, keys.intersection(largest.keys))
@@ -128,7 +129,7 @@ class LengthBuckets:
         return gathered
 
     def _separated(self, batch: DecodeBatch, keys: set[Key]) -> DecodeBatch:
-        """These rows of a batch by themselves; the fewer are moved, the others are a batch of their own."""
+        """These rows of a batch by themselves; of its two parts the smaller one is moved."""
         others = set(batch.keys) - keys
         if len(others) > len(keys):
             return batch.part(keys)

@@ -1,4 +1,4 @@
-"""Engines that run one sequence after the other: what they share, whatever a step of theirs is."""
+"""What engines share that run one sequence after the other."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, 
 
 
 class Run(Protocol):
-    """One sequence on its way."""
+    """A sequence in progress."""
 
     sequence: Sequence
 
     def advance(self, chunk: int) -> list[Token]:
-        """One step: the tokens that it made, none while the prompt is read, at most `chunk` of its tokens at a time."""
+        """One step and its tokens: none during prefill, which reads at most `chunk` tokens."""
 
     def leave(self) -> None:
-        """Nothing more comes of it here."""
+        """End here: nothing more is produced."""
 
 
 class OneAtATimeEngine:
-    """The same interface as the batch's, for the first sequence in line. Engine thread only."""
+    """Runs the first sequence in line to its end, with the interface of the batch engine. Engine thread only."""
 
     def __init__(self, start: Callable[[Sequence], Run], *, prefill_step_size: int) -> None:
         self._start = start
@@ -31,11 +31,11 @@ class OneAtATimeEngine:
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
         return bool(self._waiting or self._run)
 
     def add(self, sequence: Sequence) -> None:
-        """Put a sequence in line."""
+        """Put a sequence at the end of the line."""
         self._waiting[sequence.key] = sequence
 
     def remove(self, key: Key) -> None:
@@ -58,7 +58,7 @@ class OneAtATimeEngine:
         return list(produced)
 
     def _end(self) -> None:
-        """Be done with what runs."""
+        """End the running sequence."""
         run, self._run = self._run, None
         if run is not None:
             run.leave()

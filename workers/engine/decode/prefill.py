@@ -1,4 +1,4 @@
-"""Prompts that are being read: chunk by chunk, in turns, short ones of like length together."""
+"""Prefill: prompts are read chunk by chunk, in turns, short ones of similar length together."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 log = logging.getLogger(__name__)
 
 WORTH_KEEPING = 64
-"""Tokens of a prompt that are kept before its answer has come to an end."""
+"""The fewest tokens of a prompt that are cached before its answer has ended."""
 
 
 @dataclass(eq=False, slots=True)
 class _Reading:
-    """A prompt on its way. `tokens` are all that are read here; the cache holds `done` of them."""
+    """A prompt during prefill. `tokens` are all that are read here; the cache holds `done` of them."""
 
     sequence: Sequence
     tokens: list[int]
@@ -42,19 +42,19 @@ class _Reading:
     passed: int = 0
     failed: bool = False
     begun: bool = False
-    """A part of it has been read here."""
+    """A chunk of it has been read here."""
     looked: int = -1
-    """The store's version when it was asked last."""
+    """The prefix cache's version at the last lookup."""
 
     @property
     def left(self) -> int:
-        """Tokens that have not been read."""
+        """Tokens still to be read."""
         return len(self.tokens) - self.done
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Prompts that have been read but for their last tokens, and their cache: one row's own, or a batch's."""
+    """Prompts that were read except for their last tokens, and their cache: one row's own, or a batch's."""
 
     sequences: list[Sequence]
     cache: list[Any]
@@ -63,13 +63,13 @@ class Read:
 class Prefiller:
     """Reads prompts for rows that will decode. Engine thread only.
 
-    One that can't be read is tried once more by itself, and then breaks: it has had a cache of its own.
+    A prompt that fails is tried once more, alone and with a new cache, and then breaks.
     """
 
     def __init__(
         self, model: Any, *, rows: int, joint: bool, pace: PrefillBudget, prefixes: PrefixStore, marks: frozenset[int]
     ) -> None:
-        """`marks` are the tokens that stand at ends of messages; `joint`: prompts may be read together."""
+        """`marks` are the tokens that end messages; `joint`: prompts may be read together."""
         self._model = model
         self._rows = rows if joint else 1
         self._pace = pace
@@ -80,29 +80,29 @@ class Prefiller:
 
     @property
     def busy(self) -> bool:
-        """Some prompt is being read."""
+        """Whether any prompt is being read."""
         return bool(self._readings)
 
     def add(self, sequence: Sequence, cache: list[Any] | None) -> None:
-        """Take a prompt in; with a cache, if all but its last token has been read for others."""
+        """Take in a prompt; with a `cache` if another choice has read all but its last token."""
         reading = _Reading(sequence, sequence.context[:-1])
         if cache is not None:
             reading.cache, reading.done = cache, len(reading.tokens)
         self._readings[sequence.key] = reading
 
     def remove(self, key: Key) -> None:
-        """Drop a prompt, but keep what has been read of it; unknown keys are ignored."""
+        """Drop a prompt and cache what was read of it; unknown keys are ignored."""
         reading = self._readings.pop(key, None)
         if reading is not None and reading.cache is not None and reading.left:
             self._prefixes.keep(reading.sequence, reading.cache, reading.done)
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all prompts."""
         self._readings.clear()
 
     def step(self, *, running: int, since: float) -> list[Read | Broken]:
-        """One turn; what has been read to its end, or can't be. `running` rows have waited for their next tokens
-        `since` then, on the monotonic clock."""
+        """One turn: the prompts that it finished, and those that broke. `running` rows have waited for their next
+        tokens since the time `since` of the monotonic clock."""
         beside = running > 0
         for reading in self._readings.values():
             self._look_up(reading)
@@ -149,7 +149,7 @@ class Prefiller:
         return cache
 
     def _look_up(self, reading: _Reading) -> None:
-        """Begin with what is known, which may be more than when it was looked for last."""
+        """Start from a cached prefix, which may be longer than at the last lookup."""
         if reading.failed or reading.looked == self._prefixes.version or not reading.left:
             return
         if reading.looked < 0:
@@ -163,7 +163,7 @@ class Prefiller:
         reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
 
     def _tell_divergence(self, sequence: Sequence) -> None:
-        """Say why a conversation's prompt has to be read again."""
+        """Log why a conversation's prompt has to be read again."""
         diverged = self._prefixes.diverged(sequence)
         if diverged is not None:
             same, known = diverged
@@ -171,7 +171,7 @@ class Prefiller:
             log.info("a conversation differs at token %d of %d that are kept, in message %d", same, known, ended)
 
     def _checkpoints(self, reading: _Reading) -> list[int]:
-        """Where reading stops to keep a cache that can't be cut short later."""
+        """Lengths at which prefill stops for a checkpoint, where a cache can't be cut short later."""
         if self._can_cut or not (self._prefixes.keeps and reading.sequence.use_cache) or reading.left < WORTH_KEEPING:
             return []
         marks = {mark for mark in reading.sequence.marks if LEAST <= mark < len(reading.tokens)}
@@ -203,7 +203,7 @@ class Prefiller:
             self._keep(reading, reading.cache)
 
     def _ready(self) -> list[Read | Broken]:
-        """Those that have nothing left to read, each by itself."""
+        """Prompts with nothing left to read, each by itself."""
         ready: list[Read | Broken] = []
         for key, reading in list(self._readings.items()):
             if not reading.left:
@@ -214,7 +214,7 @@ class Prefiller:
         return ready
 
     def _finished(self, reading: _Reading, cache: list[Any]) -> None:
-        """Keep what others may begin with."""
+        """Cache what other sequences may start from."""
         sequence = reading.sequence
         if leads(sequence) and sequence.prefix is not None:
             mx.eval([layer.state for layer in cache])
@@ -238,25 +238,25 @@ class Prefiller:
 
 
 def can_cut(cache: list[Any]) -> bool:
-    """Whether a cache of a long prompt can be made one of its beginning."""
+    """Whether a prompt's cache can be cut to any of its prefixes, however long it is."""
     return all(not hasattr(layer, "max_size") and layer.is_trimmable() for layer in cache)
 
 
 def leads(sequence: Sequence) -> bool:
-    """Other choices of its prompt wait for what it has read."""
+    """Whether other choices of its prompt wait for this sequence's cache."""
     prefix: SharedPrefix | None = sequence.prefix
     return prefix is not None and prefix.leader == sequence.key and bool(prefix.missing) and prefix.cache is None
 
 
 def forked(cache: list[Any]) -> list[Any]:
-    """A copy whose arrays are shared until they are written to."""
+    """A copy of a cache whose arrays are shared until they are written."""
     return copy.deepcopy(cache)
 
 
 @contextlib.contextmanager
 def for_its_states(cache: list[Any]) -> Iterator[None]:
-    """Within this a model is called for what it leaves in its cache: nothing that comes after the keys and values of
-    its last layer is computed, if nobody asks for it."""
+    """A context in which the model is called only for what it leaves in its cache: after the keys and values of its
+    last layer, nothing is computed that nobody asks for."""
     last = cache[-1]
     update = getattr(last, "update_and_fetch", None)
     if update is None:
@@ -278,7 +278,7 @@ def for_its_states(cache: list[Any]) -> Iterator[None]:
 
 
 def read_together(model: Any, rows: list[list[int]], cache: list[Any]) -> None:
-    """Read the ends of several prompts at once into their batch's cache; the shorter ones are padded on the right."""
+    """Read the rest of several prompts at once into their batch's cache; the shorter ones are padded on the right."""
     lengths = [len(row) for row in rows]
     longest = max(lengths)
     padding = [longest - length for length in lengths]
@@ -296,7 +296,7 @@ def read_together(model: Any, rows: list[list[int]], cache: list[Any]) -> None:
 
 
 def ends_of_messages(tokens: list[int], marks: frozenset[int]) -> list[int]:
-    """Lengths of a prompt's beginnings that end with a message: after the first one, and after the last ones."""
+    """Lengths of a prompt's prefixes that end with a message: the first one, and the last CHECKPOINTS."""
     ends = [i + 1 for i, (token, after) in enumerate(pairwise(tokens)) if token in marks and after not in marks]
     ends = [end for end in ends if end >= LEAST]
     return sorted({*ends[:1], *ends[-CHECKPOINTS:]})

@@ -1,4 +1,4 @@
-"""Whose turn it is among prompts that are to be read: short ones first, but long ones too."""
+"""Which prompts are read next: short ones first, but long ones too."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PATIENCE = 3
 """Turns of others after which the prompt that has waited longest is next, however long it is."""
 
 PADDING = 16
-"""Prompts are read together if the longest has at most twice the shortest's tokens, and so many more."""
+"""Prompts are read together if the longest has at most twice as many tokens as the shortest, plus this many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A prompt with so many tokens `left` to read, which others have passed by `passed` times in a row.
+    """A prompt with `left` tokens to read, passed over `passed` times in a row.
 
     `alone`: it can't be read together with others now. `whole`: it is short, and read to its end at once.
     """
@@ -27,18 +27,18 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The prompts by their numbers, and how many tokens of each are read at the most."""
+    """The prompts to read, by number, and the most tokens to read of each."""
 
     numbers: tuple[int, ...]
     tokens: int
 
 
 def next_turn(waiting: Sequence[Waiting], *, chunk: int, together: int) -> Turn:
-    """Who reads next, of at least one that has something left, in the order of their last turns.
+    """The prompts to read next, of at least one with tokens left; `waiting` is in the order of their last turns.
 
     `chunk` bounds the tokens of one prompt, `together` those of several that are read to their ends at once, padding
-    included; what is read whole has no bound of its own. The prompt with the least left has its turn, with those of
-    like length beside it; one that has been passed by PATIENCE times goes first.
+    included; what is read whole has no bound of its own. The prompt with the fewest tokens left is next, with those of
+    similar length beside it; one that was passed over PATIENCE times goes first.
     """
     numbers = sorted(range(len(waiting)), key=lambda number: waiting[number].left)
     overdue = [number for number in range(len(waiting)) if waiting[number].passed >= PATIENCE]

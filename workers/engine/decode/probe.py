@@ -1,7 +1,7 @@
-"""Whether this model computes the same in a batch as alone: tried when it is loaded, not looked up by its name.
+"""Whether a model computes the same in a batch as alone: probed when it is loaded, not looked up by its name.
 
-Having mergeable caches is necessary and not sufficient: some architectures raise in a batch, some are silently wrong
-when prompts of different length are prefilled together.
+Mergeable caches are necessary and not sufficient: some architectures raise in a batch, some are silently wrong when
+prompts of different lengths are prefilled together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 TOKENS = 5
 PROMPT_LENGTHS = (11, 3, 5)
-"""Three rows, if there may be three: unlike the usual numbers of heads, behind which a wrong broadcast would hide."""
+"""Three rows if possible, unlike the usual numbers of heads, which would hide a wrong broadcast."""
 
 TOLERANCE = {mx.float32: 0.02}
 LOW_PRECISION_TOLERANCE = 0.25
@@ -28,7 +28,7 @@ LOW_PRECISION_TOLERANCE = 0.25
 
 
 class Batching(Enum):
-    """How far sequences may be computed together."""
+    """What may be computed for several sequences together."""
 
     JOINT = "batched, prompts prefilled together"
     SINGLE_PREFILL = "batched, prompts prefilled one at a time"
@@ -37,16 +37,16 @@ class Batching(Enum):
 
 @dataclass(frozen=True)
 class Trace:
-    """One sequence's greedy tokens and its log-probabilities [T, V]."""
+    """One sequence's greedy tokens, and for each the log-probabilities [V] in nats."""
 
     tokens: list[int]
     logprobs: list[mx.array]
 
 
 def probe(model: Any, rows: int, vocab_size: int) -> tuple[Batching, str]:
-    """The most that this model takes of a batch of `rows`, and why not more (empty where nothing is wrong).
+    """The most batching that a model allows with `rows` rows, and why not more (empty if nothing is wrong).
 
-    It also warms the model up. Engine thread only.
+    This also warms up the model. Engine thread only.
     """
     prompts = [
         [(7 * i + 3 * k) % min(97, vocab_size - 1) + 1 for i in range(n)] for k, n in enumerate(PROMPT_LENGTHS[:rows])
@@ -70,13 +70,13 @@ def probe(model: Any, rows: int, vocab_size: int) -> tuple[Batching, str]:
 
 
 def trace_alone(model: Any, prompt: list[int]) -> Trace:
-    """The unbatched reference."""
+    """The unbatched reference for one prompt."""
     steps = list(generate_step(mx.array(prompt), model, max_tokens=TOKENS))
     return Trace([int(token) for token, _ in steps], [logprobs for _, logprobs in steps])
 
 
 def trace_batched(model: Any, prompts: list[list[int]], prefill_batch_size: int) -> list[Trace]:
-    """The same prompts in one batch."""
+    """Several prompts in one batch."""
     generator = BatchGenerator(
         model, prefill_batch_size=prefill_batch_size, completion_batch_size=len(prompts), prefill_step_size=8
     )
@@ -93,7 +93,8 @@ def trace_batched(model: Any, prompts: list[list[int]], prefill_batch_size: int)
 
 
 def difference(alone: Trace, batched: Trace) -> float:
-    """Largest distance of the likely tokens' log-probabilities, over the steps with the same tokens before them."""
+    """The largest difference of likely tokens' log-probabilities in nats, over the steps with equal tokens before
+    them."""
     worst = 0.0
     for i, expected in enumerate(alone.logprobs):
         likely = expected > mx.max(expected) - 5

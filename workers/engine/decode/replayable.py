@@ -1,4 +1,4 @@
-"""What engines that batch have in common: sequences join and leave between steps, and survive a bad one."""
+"""What batching engines share: sequences join and leave between steps, and survive a failed one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, 
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 32
-"""Steps between two looks at how much memory the rows have come to need."""
+"""Steps between two checks of the memory that rows take."""
 
 DOUBTS = 2
-"""Failed steps in a row that make a sequence a suspect: it runs alone until it yields a token, or breaks."""
+"""Failed steps in a row that make a sequence a suspect: it runs alone until it yields a token or breaks."""
 
 
 class ReplayingEngine(ABC):
-    """Keeps who waits and who runs. Engine thread only.
+    """Holds the waiting and the running sequences. Engine thread only.
 
     A step that raises leaves the batch half-stepped and its other rows silently wrong, so the batch is discarded and
-    every sequence is inserted anew, as its prompt and the tokens it has emitted. One that fails again and again is
-    found by running the suspects alone, and breaks without the others.
+    every sequence is inserted anew, as its prompt and the tokens it has emitted. A sequence that fails again and again
+    is found by running suspects alone, and breaks without the others.
     """
 
     def __init__(self, admission: Admission | None = None) -> None:
-        """`admission` bounds the memory of what runs."""
+        """`admission` bounds the memory of running sequences."""
         self._admission = admission
         self._steps = 0
         self._waiting: dict[Key, Sequence] = {}
@@ -38,27 +38,27 @@ class ReplayingEngine(ABC):
 
     @abstractmethod
     def _insert(self, sequence: Sequence) -> None:
-        """Move a sequence from those that wait to those that run, if it may run now."""
+        """Move a sequence from waiting to running, if it may run now."""
 
     @abstractmethod
     def _advance(self) -> list[Token | Broken]:
-        """One decode step for all rows, and one chunk of prefill. May raise anything."""
+        """One decode step for all rows, and one prefill chunk. May raise anything."""
 
     @abstractmethod
     def _take_out(self, keys: Collection[Key]) -> None:
-        """Take rows out of the batch, if they are in it."""
+        """Remove rows from the batch, if they are in it."""
 
     @abstractmethod
     def _discard(self) -> None:
-        """Leave the batch as it is and begin an empty one."""
+        """Abandon the batch and start an empty one."""
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
         return bool(self._waiting or self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Take a sequence in; it joins the batch with the next step."""
+        """Take in a sequence; it joins the batch with the next step."""
         self._waiting[sequence.key] = sequence
 
     def remove(self, key: Key) -> None:
@@ -69,7 +69,7 @@ class ReplayingEngine(ABC):
             self._leave([key])
 
     def step(self) -> list[Produced]:
-        """One decode step for all rows, and one chunk of prefill."""
+        """One decode step for all rows, and one prefill chunk."""
         try:
             for sequence in self._admissible():
                 self._insert(sequence)
@@ -95,7 +95,7 @@ class ReplayingEngine(ABC):
             self._forget(key)
 
     def _leave(self, keys: Collection[Key]) -> None:
-        """Out of the batch and forgotten, since nothing more comes of them here."""
+        """Remove running sequences from the batch, and forget them here."""
         if keys:
             self._take_out(keys)
             for key in keys:
@@ -111,7 +111,8 @@ class ReplayingEngine(ABC):
         return [s for key, s in self._waiting.items() if self._doubts.get(key, 0) >= DOUBTS]
 
     def _admissible(self) -> list[Sequence]:
-        """Who may join now, in the order they came: who would not fit yet is not passed by smaller ones for ever."""
+        """The sequences that may join now, first come, first served: smaller ones don't overtake one that does not fit
+        yet."""
         candidates = self._unsuspected()
         if self._admission is None:
             return candidates
@@ -123,7 +124,8 @@ class ReplayingEngine(ABC):
         return chosen
 
     def _shrink(self) -> None:
-        """Have the latest wait again, if what runs has outgrown its memory; what it has read may be kept."""
+        """Have the latest sequence wait again, if the running ones have outgrown their memory; what it has read may be
+        cached."""
         self._steps += 1
         if self._admission is None or self._steps % CHECK_EVERY or len(self._running) < 2:
             return
@@ -133,7 +135,7 @@ class ReplayingEngine(ABC):
             self._waiting = {key: sequence} | self._waiting
 
     def _unsuspected(self) -> list[Sequence]:
-        """Everybody who waits, unless somebody is under suspicion and has to be alone."""
+        """All waiting sequences, unless a suspect has to run alone."""
         if not self._doubts:
             return list(self._waiting.values())
         suspects = self._suspects()
@@ -143,7 +145,7 @@ class ReplayingEngine(ABC):
         return suspects[:1] or list(self._waiting.values())
 
     def _make_room(self) -> None:
-        """Take back what runs, for the next suspect to be alone."""
+        """Have all running sequences wait again, so that the next suspect is alone."""
         running = dict(self._running)
         self._leave(list(running))
         self._waiting |= running
@@ -165,7 +167,7 @@ class ReplayingEngine(ABC):
         return broken
 
     def _broken(self, failed: dict[Key, Exception]) -> list[Produced]:
-        """Take out the rows whose processors failed, if they have not come to their end."""
+        """Remove the rows whose processors failed, unless they have ended."""
         left = [key for key in failed if key in self._running]
         for key in left:
             self.remove(key)
@@ -173,10 +175,10 @@ class ReplayingEngine(ABC):
 
 
 def is_passing(item: Token | Broken) -> bool:
-    """More comes after it."""
+    """Whether more comes after this item."""
     return isinstance(item, Token) and item.finish is None
 
 
 def describe(error: Exception) -> str:
-    """What broke a sequence."""
+    """What a client is told of the error that broke its sequence."""
     return f"{type(error).__name__}: {error}"

@@ -16,11 +16,11 @@ from mlx_server.workers.engine.sampling.sampling import end_tokens, make_process
 from mlx_server.workers.engine.sequence import Sequence, Token
 
 GROUP = 64
-"""Numbers that are quantised together."""
+"""Numbers that share a scale when KV states are quantised."""
 
 
 class SequentialEngine(OneAtATimeEngine):
-    """One chunk of prefill or one token in a step. Engine thread only."""
+    """One prefill chunk or one token in a step. Engine thread only."""
 
     def __init__(
         self,
@@ -31,20 +31,20 @@ class SequentialEngine(OneAtATimeEngine):
         prefixes: PrefixStore | None = None,
         kv_bits: int | None = None,
     ) -> None:
-        """`prefixes` keeps what may be continued; KV states are quantised to `kv_bits`, None for as they are."""
+        """`prefixes` is the prefix cache; KV states are quantised to `kv_bits`, or left as they are if that is None."""
         self._prefixes = prefixes = prefixes or PrefixStore(0)
         super().__init__(
             lambda sequence: _Run(model, sequence, stop_tokens, prefixes, kv_bits), prefill_step_size=prefill_step_size
         )
 
     def close(self) -> None:
-        """Release all sequences, and what is kept."""
+        """Release all sequences and the prefix cache."""
         super().close()
         self._prefixes.close()
 
 
 class _Run:
-    """A sequence with its cache, the tokens left to feed, its sampler and its processors."""
+    """A sequence with its cache, the tokens still to feed, its sampler and its processors."""
 
     def __init__(
         self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore, kv_bits: int | None
@@ -63,7 +63,7 @@ class _Run:
         self._logprobs: mx.array
 
     def advance(self, chunk: int) -> list[Token]:
-        """Feed one chunk; the next token once the last one has been fed."""
+        """Feed one chunk; the next token once all are fed."""
         if len(self._left) > 1:
             length = min(chunk, len(self._left) - 1)
             feed, self._left = self._left[:length], self._left[length:]
@@ -91,7 +91,7 @@ class _Run:
         return [Token(self.sequence.key, token, self._finish_reason(token), *reported)]
 
     def leave(self) -> None:
-        """Nothing more comes: keep what has been read."""
+        """Cache what has been read: nothing more comes."""
         self._prefixes.keep(self.sequence, self._cache, self._read)
 
     def _finish_reason(self, token: int) -> FinishReason | None:
@@ -101,7 +101,7 @@ class _Run:
 
 
 def quantise(cache: list[Any], bits: int | None) -> None:
-    """Have a cache's states take fewer bits from here on; None leaves it as it is. Raises what MLX does where a model's
-    cache can't."""
+    """Quantise a cache's states to `bits` bits from here on; None leaves them as they are. Raises what MLX raises for a
+    cache that can't be quantised."""
     if bits is not None:
         maybe_quantize_kv_cache(cache, quantized_kv_start=0, kv_group_size=GROUP, kv_bits=bits)

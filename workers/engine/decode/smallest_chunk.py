@@ -1,4 +1,5 @@
-"""The fewest tokens that are worth reading at a time: where weights are what takes time, some take as long as one."""
+"""The smallest prefill chunk worth reading: where reading the weights takes the time, several tokens take as long as
+one."""
 
 from __future__ import annotations
 
@@ -6,33 +7,33 @@ import statistics
 from collections import deque
 
 LEAST_TOKENS = 4
-"""However long they take: a prompt must come to its end."""
+"""The fewest tokens in a chunk, however long they take: a prompt must come to its end."""
 
 HARDLY_LONGER = 1.3
-"""Twice as many tokens are read at a time where they take at most so many times as long."""
+"""The chunk is doubled where twice the tokens take at most this many times as long."""
 
 TRIES = 3
 PAUSE = 64
-"""Chunks between two searches: what tokens take grows with those before them."""
+"""Chunks between two searches: tokens take longer the more stand before them."""
 
 
 class SmallestChunk:
-    """Found by trying twice as many now and then, and half as many after a while."""
+    """Searches for the size: doubles it now and then, and halves it after a while."""
 
     def __init__(self) -> None:
         self._tokens = LEAST_TOKENS
         self._took: dict[int, deque[float]] = {}
-        """Seconds, by how many were read."""
+        """Seconds that chunks took, by their size in tokens."""
         self._pause = 0
 
     @property
     def tokens(self) -> int:
-        """How many to read where there is no time for so many."""
+        """The tokens to read at least, even where time allows fewer."""
         tried = self._pause or len(self._took.get(self._tokens, ())) < TRIES
         return self._tokens if tried else 2 * self._tokens
 
     def read(self, tokens: int, seconds: float) -> None:
-        """So many took so long."""
+        """Record that a chunk of `tokens` tokens took `seconds`."""
         if self._pause:
             self._pause -= 1
             if not self._pause:

@@ -1,9 +1,9 @@
-"""Speculative decoding: a small model proposes tokens, the large one checks all of them in a single step.
+"""Speculative decoding: a draft model proposes tokens, the model checks all of them in a single step.
 
-Every token that comes out is the large model's own choice after the tokens before it: its best one, or what it draws
-with the key of that position. A proposal only saves a step, if it is that same token. So the answer is the one that
-decoding without a draft gives, seed for seed, as far as rounding allows (several tokens in one step round differently
-from one). The draft draws with the same keys, which makes its proposals likelier to be right.
+Every token that comes out is the model's own choice after the tokens before it: its most probable one, or its draw with
+that position's key. A proposal only saves a step, if it is that same token. So the answer is the one that decoding
+without a draft model gives, seed for seed, up to rounding (several tokens in one step round differently from one). The
+draft model draws with the same keys, which makes its proposals likelier to be right.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mlx_server.workers.engine.sequence import Sequence, Token
 
 
 class SpeculativeEngine(OneAtATimeEngine):
-    """One chunk of prefill of either model in a step, or one proposal and its check: one token or more.
+    """One prefill chunk of either model in a step, or one proposal and its check: one token or more.
 
-    Once a draft has read as much as it can, the model goes on alone. Engine thread only.
+    Once the draft model's context is full, the model goes on alone. Engine thread only.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SpeculativeEngine(OneAtATimeEngine):
         prefixes: PrefixStore | None = None,
         draft_prefixes: PrefixStore | None = None,
     ) -> None:
-        """`prefixes` keeps what may be continued; what the draft has read of the same prompts is kept by itself."""
+        """`prefixes` is the model's prefix cache, `draft_prefixes` the draft model's."""
         kept, drafts_kept = prefixes or PrefixStore(0), draft_prefixes or PrefixStore(0)
         self._drafts_kept = drafts_kept
 
@@ -49,13 +49,13 @@ class SpeculativeEngine(OneAtATimeEngine):
         super().__init__(start, prefill_step_size=prefill_step_size)
 
     def close(self) -> None:
-        """Release all sequences, and what is kept of the draft's."""
+        """Release all sequences and the draft model's prefix cache."""
         super().close()
         self._drafts_kept.close()
 
 
 class _Run:
-    """A sequence between two steps. The model has read all of it but the last token, the draft that or less."""
+    """A sequence between two steps. The model has read all of it but the last token, the draft model that or less."""
 
     def __init__(self, sequence: Sequence, model: Reader, draft: Proposer, stop_tokens: set[int]) -> None:
         self.sequence = sequence
@@ -79,12 +79,12 @@ class _Run:
         return self._check(context, count)
 
     def leave(self) -> None:
-        """Nothing more comes: keep what has been read."""
+        """Cache what has been read: nothing more comes."""
         self._model.keep()
         self._draft.reader.keep()
 
     def _proposals(self, context: int) -> int:
-        """How many tokens the draft proposes next."""
+        """How many tokens the draft model proposes next."""
         sequence = self.sequence
         count = max(0, min(sequence.draft_tokens, sequence.remaining - 1, self._draft.room(context)))
         unread = context - self._model.length, context - self._draft.reader.length
@@ -106,9 +106,10 @@ class _Run:
         return self._emit(chosen, logits, agreed)
 
     def _choose(self, context: list[int], logits: mx.array, proposed: mx.array) -> tuple[list[int], mx.array]:
-        """The model's own tokens, up to the first that was not proposed, and the logits that they were chosen by.
+        """The model's own tokens, up to the first that was not proposed, and the logits [K, V] that they were chosen
+        by, from the logits [T, V] of the last token and the proposed ones [T - 1].
 
-        Processors follow a sequence token by token and can't go back, so they see no place whose past is a guess.
+        Processors follow a sequence token by token and can't go back, so they never see a place behind a wrong guess.
         """
         place = len(context)
         if self._processors is None:
@@ -145,7 +146,7 @@ class _Run:
         return tokens
 
     def _reports(self, chosen: list[int], logits: mx.array) -> list[Report] | list[tuple[()]]:
-        """The tokens' log-probabilities and alternatives, if they are wanted."""
+        """The reports on tokens chosen by logits [K, V]; empty ones where no log-probabilities are wanted."""
         most = self.sequence.logprobs
         if most is None:
             return [()] * len(chosen)

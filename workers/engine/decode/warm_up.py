@@ -1,4 +1,4 @@
-"""Steps whose only use is that a GPU's kernels are compiled before the first request comes."""
+"""Steps that have a GPU's kernels compiled before the first request comes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEPS = 2
 
 
 def batch_sizes(rows: int) -> Iterator[int]:
-    """Those that choose among kernels: one row, few, many."""
+    """Batch sizes that select different kernels: the powers of two below `rows`, and `rows`."""
     size = 1
     while size < rows:
         yield size
@@ -21,9 +21,9 @@ def batch_sizes(rows: int) -> Iterator[int]:
 
 
 def warm_up(engine: Engine, rows: int, chunk: int) -> str:
-    """Decode with every kind of batch, and read a prompt of one `chunk`; what there is to say about it, if anything.
+    """Decode with each batch size, and read a prompt of one `chunk`; what went wrong, empty if nothing did.
 
-    Nothing is kept. Engine thread only.
+    Nothing is cached. Engine thread only.
     """
     prompts = [[[0, 1]] * size for size in batch_sizes(rows)] + [[[1] * (chunk + 1)]]
     for prompt_batch in prompts:

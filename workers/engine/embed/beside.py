@@ -1,4 +1,4 @@
-"""Embeddings beside text: a model that writes also embeds, one pass between two steps of what it writes."""
+"""Embeddings beside text: a model that writes also embeds, one pass between two of its steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mlx_server.workers.engine.sequence import Key, Produced, Sequence
 
 
 class EmbeddingBeside:
-    """Puts an engine for embeddings beside one for text. Engine thread only."""
+    """An engine for embeddings beside one for text. Engine thread only."""
 
     def __init__(self, writing: Engine, embedding: Engine) -> None:
         self._writing = writing
@@ -16,11 +16,11 @@ class EmbeddingBeside:
 
     @property
     def busy(self) -> bool:
-        """Some sequence wants a step."""
+        """Whether any sequence needs a step."""
         return self._embedding.busy or self._writing.busy
 
     def add(self, sequence: Sequence) -> None:
-        """Take a sequence in."""
+        """Take in a sequence."""
         (self._embedding if isinstance(sequence, EmbeddingJob) else self._writing).add(sequence)
 
     def remove(self, key: Key) -> None:
@@ -29,7 +29,7 @@ class EmbeddingBeside:
         self._writing.remove(key)
 
     def step(self) -> list[Produced]:
-        """One step of each that has something to do."""
+        """One step of each engine that is busy."""
         return [item for engine in (self._embedding, self._writing) if engine.busy for item in engine.step()]
 
     def close(self) -> None:

@@ -20,9 +20,10 @@ from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.encoder_types import padding_id
 
 HiddenStates = Callable[[Several[Item]], tuple[mx.array, mx.array]]
-"""A batch's last hidden states [B, L, D] and their mask [B, L], 1 for a token; padding is on the right."""
+"""A batch's last hidden states [B, L, D] and their mask int32 [B, L], 1 for a token; padding is on the right."""
 
 Layer = Callable[[mx.array], mx.array]
+"""Vectors [B, D] to vectors [B, D], of the same or another size."""
 
 ACTIVATIONS: dict[str, Layer] = {
     "Identity": lambda vectors: vectors,
@@ -42,7 +43,7 @@ class Embedder:
         self._head = head
 
     def __call__(self, items: Several[Item]) -> Rows:
-        """One pass: a vector for each input, whatever else is in the batch."""
+        """One pass: the inputs' vectors float32 [B, D], each the same whatever else is in the batch."""
         vectors = pool(*self._hidden_states(items), self._modes)
         for layer in self._head:
             vectors = layer(vectors)

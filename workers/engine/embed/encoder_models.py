@@ -86,7 +86,7 @@ def import_architecture(name: str) -> ModuleType:
 
 
 def read_weights(folder: Path) -> dict[str, mx.array]:
-    """All weights of a folder, unread. Raises ModelLoadError."""
+    """All weights of a folder by name, lazy. Raises ModelLoadError."""
     files = weight_files(folder)
     if not files:
         raise ModelLoadError(f"{folder} has no weights in safetensors files")
@@ -97,14 +97,14 @@ def read_weights(folder: Path) -> dict[str, mx.array]:
 
 
 def read_tensors(path: Path) -> dict[str, mx.array]:
-    """A file's tensors, unread."""
+    """A file's tensors by name, lazy."""
     tensors = mx.load(str(path))
     assert isinstance(tensors, dict)
     return tensors
 
 
 def quantise(model: nn.Module, config: dict[str, Any], weights: dict[str, mx.array]) -> None:
-    """Make place for weights that are quantised."""
+    """Replace the layers that have scales among `weights` by quantised ones, as the config's `quantization` says."""
     settings = config.get("quantization")
     if settings is None:
         return
@@ -157,7 +157,7 @@ def says_both_ways(config: dict[str, Any]) -> bool:
 
 
 def padded(items: Several[Item], padding: int = 0) -> tuple[mx.array, mx.array, mx.array]:
-    """Token ids, mask (1 for a token) and token types, [B, L] each; padding is on the right."""
+    """Token ids, mask (1 for a token, 0 for padding) and token types, int32 [B, L] each; padding is on the right."""
     shape = len(items), max(len(item.ids) for item in items)
     mask, types = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
     ids = np.full(shape, padding, dtype=np.int32)

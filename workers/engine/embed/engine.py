@@ -16,7 +16,7 @@ from mlx_server.workers.engine.sequence import Broken, Computed, Key, Produced, 
 log = logging.getLogger(__name__)
 
 Compute = Callable[[Several[Item]], Rows]
-"""One pass of the model: a row for each input, whatever else is in the batch."""
+"""One pass of the model: a row for each input, [B, D], independent of the rest of the batch."""
 
 CPU_TOKENS = 384
 """Here a CPU is as fast as it gets, and what a layer makes still lies in its caches: more in one pass gains nothing,
@@ -27,7 +27,7 @@ Batch = dict[Key, list[int]]
 
 
 def batch_budget(tokens: int) -> int:
-    """The tokens of one pass that suit the machine, at most so many."""
+    """The tokens of one pass that suit the machine, at most `tokens`."""
     return min(tokens, CPU_TOKENS) if platform.on_cpu() else tokens
 
 
@@ -44,11 +44,11 @@ class EmbeddingEngine:
 
     @property
     def busy(self) -> bool:
-        """Some input is not computed yet."""
+        """Whether any input is still to be computed."""
         return bool(self._waiting)
 
     def add(self, sequence: Sequence) -> None:
-        """Take a request in; the next step computes some of its inputs."""
+        """Take in a request; the next step computes some of its inputs."""
         assert isinstance(sequence, EmbeddingJob)
         self._waiting[sequence.key] = sequence
 

@@ -1,4 +1,4 @@
-"""The hidden states of language models of mlx-lm's, of which texts' embeddings can be made."""
+"""The hidden states of mlx-lm's language models, which embeddings of texts are made of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def inner_states(model: Any) -> HiddenStates | None:
-    """What comes out of a model's last norm, without a cache; None where it keeps that elsewhere.
+    """A function that computes the last norm's output, without a cache; None for a model whose parts have other names.
 
     A token sees only those before it, so padding on the right changes nothing.
     """
@@ -39,7 +39,7 @@ def inner_states(model: Any) -> HiddenStates | None:
 
 
 def look_up(model: Any, name: str) -> Any:
-    """A part of a model, or None."""
+    """A part of a model by its path; None if there is none."""
     try:
         return attrgetter(name)(model)
     except AttributeError:
@@ -47,7 +47,8 @@ def look_up(model: Any, name: str) -> Any:
 
 
 def alike_in_batches(hidden_states: HiddenStates, vocab_size: int) -> bool:
-    """Inputs of several lengths have the same hidden states together as alone. Raises if they have none."""
+    """Whether inputs of several lengths have the same hidden states together as alone. Raises ValueError, or what the
+    model raises, if there are none."""
     items = [Item(tuple((7 * at + row) % vocab_size for at in range(length))) for row, length in enumerate((5, 2, 1))]
     together, _ = hidden_states(items)
     for row, item in enumerate(items):
@@ -63,7 +64,7 @@ def alike_in_batches(hidden_states: HiddenStates, vocab_size: int) -> bool:
 
 
 def batching_of(hidden_states: HiddenStates, vocab_size: int, batch_tokens: int) -> int | None:
-    """How many tokens to compute together: 1 where inputs have to go alone, None where there are no hidden states."""
+    """The number of tokens to compute together: 1 if inputs have to go alone, None if there are no hidden states."""
     try:
         return batch_tokens if alike_in_batches(hidden_states, vocab_size) else 1
     # An architecture that wants a cache, or other arguments, raises anything.

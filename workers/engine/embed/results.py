@@ -20,7 +20,7 @@ class Vectors:
         self._dimensions = dimensions
 
     def results(self, number: int, row: Row) -> list[Result]:
-        """The input's vector."""
+        """The input's vector, from its row float32 [D]."""
         if self._dimensions is not None and self._dimensions < len(row):
             row = unit(row[: self._dimensions])
         return [Vector(self._ticket, number, row.astype("<f4").tobytes())]
@@ -40,7 +40,7 @@ class Relevance:
             self._pairs_of[number].append(pair)
 
     def results(self, number: int, row: Row) -> list[Result]:
-        """The score of each such pair."""
+        """The scores of the pairs with this input, from its row float32 [1], a logit."""
         score = self._activation(row[0])
         return [Score(self._ticket, pair, score) for pair in self._pairs_of[number]]
 
@@ -57,17 +57,18 @@ class Similarities:
         self._rows: dict[int, Row] = {}
 
     def results(self, number: int, row: Row) -> list[Result]:
-        """The scores of the pairs of which the other text is there already."""
+        """The scores of this text's pairs whose other text is there already; its row is its vector, float32 [D]."""
         self._rows[number] = unit(row)
         pairs = [(index, self._rows.get(one), self._rows.get(other)) for index, one, other in self._pairs_of[number]]
         return [Score(self._ticket, i, cosine(one, other)) for i, one, other in pairs if one is not None is not other]
 
 
 def cosine(one: Row, other: Row) -> float:
-    """Of two rows of length 1, whose product may be a little more than 1."""
+    """The cosine, from -1 to 1, of two vectors float32 [D] of length 1, whose product rounding may put a little above
+    1."""
     return float(np.clip(one @ other, -1, 1))
 
 
 def unit(row: Row) -> Row:
-    """The same direction with length 1."""
+    """A vector float32 [D] scaled to length 1; a zero vector stays zero."""
     return row / max(float(np.linalg.norm(row)), 1e-12)

@@ -40,7 +40,7 @@ INFILL = {
     f"{PREFIX}fim_rep_token_id": ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     f"{PREFIX}fim_sep_token_id": ("<|file_sep|>",),
 }
-"""Those that end what is filled in, where no key names another."""
+"""Tokens that end a text filled in between others, where no key names another."""
 
 SECTIONS = tuple({end, call} for end in ("<|return|>", "<|flush|>") for call in ("<|call|>", "<|calls|>"))
 """In vocabularies with these, `<|end|>` ends a section of an answer."""

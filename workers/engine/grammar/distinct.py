@@ -28,6 +28,7 @@ MOST_LETTERS = 12
 """Bytes of a token that is tried so."""
 
 Packed = npt.NDArray[np.uint8]
+"""A set of tokens, [width]: token i is bit i % 8 of byte i // 8."""
 """A set of tokens, one bit each, as llguidance has them."""
 
 NUMBER = re.compile(rb"-?[0-9]")
@@ -66,17 +67,17 @@ class Words:
         self.ends = [*self.beginning(b","), *self.beginning(b"]")]
 
     def of(self, tokens: Iterable[int]) -> Packed:
-        """A set of these tokens."""
+        """These tokens as a set: uint8 [width], one bit per token."""
         bits = np.zeros(self._width * 8, np.bool_)
         bits[list(tokens)] = True
         return np.packbits(bits, bitorder="little")
 
     def beginning(self, start: bytes) -> list[int]:
-        """Those that begin with these bytes."""
+        """The tokens whose bytes begin with these."""
         return [token for _, token in self._sorted[slice(*self._range(start))]]
 
     def exact(self, text: bytes) -> list[int]:
-        """Those that are these bytes."""
+        """The tokens with exactly these bytes."""
         first, _ = self._range(text)
         return [token for same, token in self._sorted[first : first + 4] if same == text]
 
@@ -174,7 +175,7 @@ class Search:
         self._left = MOST_LOOKS
 
     def repeating(self, written: bytes) -> Packed:
-        """Tokens that end what is written as something that is there."""
+        """The tokens, as a set uint8 [width], that end what is written as an item that is there already."""
         tokens: list[int] = []
         for item in self._seen:
             if NUMBER.match(item):
@@ -185,7 +186,7 @@ class Search:
         return self._words.of(tokens)
 
     def dead_ends(self, matcher: Matcher, written: bytes, allowed: Packed) -> list[int]:
-        """Tokens behind which there is nothing but what is there."""
+        """The tokens of `allowed`, a set uint8 [width], after which only items that are there already can follow."""
         return [
             token
             for token in self._leading(written)
@@ -218,7 +219,7 @@ class Search:
 
 
 def has(tokens: Packed, token: int) -> bool:
-    """Whether a token is in a set."""
+    """Whether a token is in a set, uint8 [width]."""
     return bool(tokens[token // 8] >> (token % 8) & 1)
 
 

@@ -427,7 +427,7 @@ class Rewriter:
             self._most_properties(part, most, optional, closed)
 
     def _least_properties(self, part: Part, more: int, optional: list[str], closed: bool) -> None:
-        """So many of the optional ones, or of names that the model invents."""
+        """Require `more` of the optional properties, or of names that the model invents."""
         if not optional:
             part.out["minProperties"] = more + len(part.out.get("required", []))
             if more > 1:

@@ -108,7 +108,7 @@ def values_of_types(kinds: list[Any], schema: dict[str, Any]) -> list[Any] | Non
 
 
 def typed(values: list[Any], kind: Any) -> list[Any]:
-    """Those values that have a type."""
+    """The values that have a type; all if that is None."""
     if kind is None:
         return values
     kinds = kind if isinstance(kind, list) else [kind]

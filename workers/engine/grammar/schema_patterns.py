@@ -242,7 +242,7 @@ FORMATS = {
 duration of more days than a computer counts)."""
 
 NATIVE_FORMATS = ("email", "hostname", "ipv4", "ipv6", "uri", "uuid")
-"""Those that llguidance enforces well; all others are annotations."""
+"""Formats that llguidance enforces well; all others are annotations."""
 
 APART = frozenset(("date", "time", "date-time", "duration", "ipv4", "ipv6", "email", "uuid"))
-"""Formats of which no text has two."""
+"""Formats of which no two share a text."""

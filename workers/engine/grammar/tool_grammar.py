@@ -114,7 +114,7 @@ def tool_grammar(
 
 
 def callable_tools(tools: tuple[Tool, ...], tool_use: ToolUse) -> list[tuple[int, Tool]]:
-    """Those that may be called, with their places. Raises InvalidRequest if there are none."""
+    """The tools that may be called, with their indices. Raises InvalidRequest if there are none."""
     named = tool_use.choice == "named"
     found = [(index, tool) for index, tool in enumerate(tools) if not named or tool.name == tool_use.name]
     if not found:

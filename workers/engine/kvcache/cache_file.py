@@ -1,4 +1,4 @@
-"""One beginning and its KV states as a safetensors file: written from any thread, read on the engine's."""
+"""One prefix and its KV states as a safetensors file: written from any thread, read on the engine's."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mlx_lm.models import cache as caches
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning
 
 Bytes = npt.NDArray[np.uint8]
+"""The bytes of an array, [nbytes]."""
 
 FORMAT = "mlx-server prefix 1"
 IDS = "ids"
@@ -36,12 +37,12 @@ DTYPES = {
 
 
 class BadFile(Exception):  # noqa: N818 - named for what it says
-    """Raised when a file is not what was once written."""
+    """Raised when a file is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A cache's arrays, each in one piece, and all else that its state has, by their places in it."""
+    """A cache's arrays, each contiguous, and the rest of its state, both by their paths in it."""
 
     arrays: dict[str, mx.array]
     rest: dict[str, Any]
@@ -49,7 +50,7 @@ class Snapshot:
 
 
 def snapshot(cache: list[Any]) -> Snapshot:
-    """What a cache holds now, on its way to be evaluated. Engine thread only."""
+    """What a cache holds now; its evaluation has begun. Engine thread only."""
     arrays, rest = {}, {}
     for place, value in tree_flatten([state_of(layer) for layer in cache]):
         if isinstance(value, mx.array):
@@ -61,14 +62,14 @@ def snapshot(cache: list[Any]) -> Snapshot:
 
 
 def state_of(layer: Any) -> Any:
-    """A layer's state, without the room that it has for more tokens."""
+    """A layer's state, without the memory that it has for more tokens."""
     if type(layer) is caches.KVCache and layer.keys is not None:
         return layer.keys[..., : layer.offset, :], layer.values[..., : layer.offset, :], layer.offset
     return layer.state
 
 
 def write(path: Path, entry: Beginning, taken: Snapshot) -> None:
-    """Write a file that is there as a whole or not at all. Raises OSError."""
+    """Write a file as a whole or not at all. Raises OSError."""
     tensors: list[tuple[str, str, list[int], Bytes]] = [(IDS, "I32", [len(entry)], entry.ids.view(np.uint8))]
     tensors += [(name, DTYPES[array.dtype], list(array.shape), raw(array)) for name, array in taken.arrays.items()]
     header: dict[str, Any] = {}
@@ -90,12 +91,12 @@ def write(path: Path, entry: Beginning, taken: Snapshot) -> None:
 
 
 def raw(array: mx.array) -> Bytes:
-    """An array's bytes, once they have been computed. From any thread."""
+    """An array's bytes uint8 [nbytes], evaluated and not copied. From any thread."""
     return np.ndarray((array.nbytes,), np.uint8, memoryview(array))  # type: ignore[arg-type]
 
 
 def read_beginning(path: Path) -> Beginning:
-    """Which tokens a file is about; of the rest only the size is looked at. Raises BadFile or OSError."""
+    """The prefix that a file holds; of the KV states only the size is checked. Raises BadFile or OSError."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header, start = read_header(file.read(8), file, size)
@@ -110,7 +111,7 @@ def read_beginning(path: Path) -> Beginning:
 
 
 def read_header(prefix: bytes, file: Any, size: int) -> tuple[dict[str, Any], int]:
-    """A file's header, and where its data begins. Raises BadFile."""
+    """A file's header, and the offset of its data in bytes. Raises BadFile."""
     try:
         (length,) = struct.unpack("<Q", prefix)
         if length > size:

@@ -1,4 +1,4 @@
-"""Caches that hold others."""
+"""Caches that hold other caches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def flat(caches: Iterable[Any]) -> Iterator[Any]:
-    """Caches, and those inside them."""
+    """All caches, with those that they hold in the place of their holders."""
     for cache in caches:
         yield from flat(cache.caches) if hasattr(cache, "caches") else (cache,)

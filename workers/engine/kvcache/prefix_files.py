@@ -1,4 +1,4 @@
-"""A second tier for kept beginnings: files that outlive the process."""
+"""The second tier of the prefix cache: files that outlive the process."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mlx_server.workers.engine.kvcache.prefix_store import Nearest, nearest_of
 log = logging.getLogger(__name__)
 
 LEAST_TOKENS = 128
-"""Fewer are sooner computed than read from a disk."""
+"""The fewest tokens worth a file: fewer are computed sooner than read from a disk."""
 
 REST_S = 2.0
-"""How long a beginning is left alone before it is written: an answer often makes it a longer one."""
+"""Seconds that a prefix is left alone before it is written: an answer often makes it a longer one."""
 
 MOST_WAITING = 8
-"""Beginnings that wait to be written; beyond that the oldest is not."""
+"""The most prefixes that wait to be written; beyond that the oldest is dropped."""
 
 SUFFIX = ".safetensors"
 
@@ -36,7 +36,7 @@ FOLDER, FILE = re.compile(r"[0-9a-f]{10}-[0-9a-f]{10}"), re.compile(rf"[0-9a-f]{
 """Names of models' folders beside each other, and of the files in them: nothing else is ever removed there."""
 
 ABANDONED_S = 3600.0
-"""A file that nobody has gone on writing for so long was left by a process that has died."""
+"""Seconds after which an unfinished file was left by a process that has died."""
 
 
 @dataclass(eq=False, slots=True)
@@ -47,11 +47,11 @@ class _Waiting:
 
 
 class PrefixFiles:
-    """Beginnings of one model in one folder. What was used longest ago is removed when this folder, and those of other
-    models beside it, have more than `limit_bytes`.
+    """Prefixes of one model in one folder. The least recently used files are removed when this folder, and those of
+    other models beside it, exceed `limit_bytes`.
 
     Called on the engine thread; a thread of its own writes. Files in the folder that are cut short, changed or of
-    another kind are removed, and what is no such file at all is left alone.
+    another kind are removed; what does not have such a file's name is left alone.
     """
 
     def __init__(self, folder: Path, limit_bytes: int, model: Any, *, rest_s: float = REST_S) -> None:
@@ -75,7 +75,7 @@ class PrefixFiles:
         return len(self._files)
 
     def longest(self, new: Beginning, more_than: int) -> tuple[Beginning, list[Any]] | None:
-        """The beginning here that has most in common with a new one, if that is more than so many tokens."""
+        """The prefix that shares most tokens with a new one, and its cache, if these are more than `more_than`."""
         with self._changed:
             length, number = self._index.longest(new)
             if length <= max(more_than, LEAST_TOKENS - 1):
@@ -97,12 +97,12 @@ class PrefixFiles:
         return entry, cache
 
     def nearest(self, new: Beginning) -> Nearest:
-        """What of the files is most alike. From any thread."""
+        """The prefix with most tokens in common. From any thread."""
         with self._changed:
             return nearest_of(self._index, new, LEAST_TOKENS)
 
     def keep(self, entry: Beginning, cache: list[Any]) -> None:
-        """Take a copy, some time."""
+        """Write a copy, some time later."""
         if len(entry) < LEAST_TOKENS or entry.places:
             return
         waiting = _Waiting(entry, snapshot(cache), time.monotonic())
@@ -111,7 +111,7 @@ class PrefixFiles:
             self._changed.notify()
 
     def forget(self, entry: Beginning) -> None:
-        """Drop what a longer beginning has too, and was put here before it."""
+        """Drop a prefix that waits to be written, since a longer one contains it."""
         with self._changed:
             self._waiting = [one for one in self._waiting if one.entry is not entry]
 
@@ -135,7 +135,7 @@ class PrefixFiles:
                 self._bound()
 
     def _next(self) -> _Waiting | None:
-        """What is to be written next, when its time has come; None at the end."""
+        """The next prefix to write, once its time has come; None at the end."""
         with self._changed:
             while True:
                 if not self._waiting:
@@ -157,7 +157,7 @@ class PrefixFiles:
         self._files[self._number] = path
 
     def _bound(self) -> None:
-        """Remove what was used longest ago, until there is no more than the limit."""
+        """Remove the least recently used files until the limit holds."""
         own = {path: number for number, path in self._files.items()}
         found = []
         for folder in self._beside():
@@ -189,7 +189,7 @@ class PrefixFiles:
             path.unlink(missing_ok=True)
 
     def _scan(self) -> None:
-        """Take in what earlier processes left."""
+        """Add the files that earlier processes left."""
         for path in self._folder.glob("*.partial"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED_S:

@@ -1,4 +1,5 @@
-"""Finds, among many sequences of tokens, one that begins like a new one: microseconds, however long they are."""
+"""An index of prefixes: finds the one that shares most tokens with a new sequence, in microseconds, however long they
+are."""
 
 from __future__ import annotations
 
@@ -12,35 +13,36 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int32]
+"""Token ids [T]."""
 
 FIRST_STOPS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 STRIDE = 256
-"""Beginnings of these lengths, and from there on of every further STRIDE tokens, are known by their digests."""
+"""Prefixes of these lengths, and from there on of every further STRIDE tokens, have digests."""
 
 CHECKPOINTS = 3
-"""Ends of messages, from the prompt's end, at which a cache is kept that can't be cut short later; and the first."""
+"""Checkpoints of a prompt: at its last ends of messages, this many, and at its first."""
 
 MOST_COMPARED = 32
 """Entries that are compared token by token in one search, the most recently used ones first."""
 
 
 class Place(Protocol):
-    """Where something stands among the tokens that isn't told by them, such as a picture; equal if it is the same."""
+    """A span of tokens whose content their ids don't tell, such as a picture; equal spans have equal content."""
 
     @property
     def start(self) -> int:
-        """Its first token."""
+        """The index of its first token."""
 
     @property
     def end(self) -> int:
-        """The token after its last."""
+        """The index after its last token."""
 
 
 @dataclass(eq=False, slots=True)
 class Beginning:
-    """Tokens, whose they are (`owner`: nothing of another owner is alike), and the places among them.
+    """A prefix: its token ids, the owner with whom alone it may be shared, and the places among the tokens.
 
-    `whole`: it is of use only to a sequence that has all of it.
+    `whole`: it can't be cut, so it is of use only to a sequence that starts with all of it.
     """
 
     owner: str
@@ -48,7 +50,7 @@ class Beginning:
     places: tuple[Place, ...] = ()
     whole: bool = False
     digests: list[int] = field(init=False, repr=False)
-    """One for each stop."""
+    """One per stop."""
 
     def __post_init__(self) -> None:
         self.digests = digests(self.owner, self.ids, self.places)
@@ -58,14 +60,14 @@ class Beginning:
 
 
 class PrefixIndex:
-    """Beginnings by their numbers, a larger one for each that comes later or is used again. No thread of its own."""
+    """Prefixes by number, a larger one for each that is added or used later. Not locked: its owner sees to that."""
 
     def __init__(self) -> None:
         self._entries: dict[int, Beginning] = {}
         self._nodes: dict[int, int | set[int]] = {}
-        """Numbers by digest: a set where there are several."""
+        """Numbers by digest: a set where several prefixes share one."""
         self._ends: dict[int, set[int]] = {}
-        """Numbers of those that are of use only as a whole, by their last digests."""
+        """Numbers of `whole` prefixes, by their last digests."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,7 +76,7 @@ class PrefixIndex:
         return self._entries[number]
 
     def add(self, number: int, entry: Beginning) -> None:
-        """Take a beginning in."""
+        """Add a prefix."""
         self._entries[number] = entry
         if entry.whole and entry.digests:
             self._ends.setdefault(entry.digests[-1], set()).add(number)
@@ -88,7 +90,7 @@ class PrefixIndex:
                 self._nodes[digest] = {known, number}
 
     def remove(self, number: int) -> Beginning:
-        """Take one out again."""
+        """Remove a prefix and return it."""
         entry = self._entries.pop(number)
         if entry.whole and entry.digests:
             others = self._ends[entry.digests[-1]]
@@ -106,8 +108,8 @@ class PrefixIndex:
         return entry
 
     def longest(self, new: Beginning) -> tuple[int, int]:
-        """How many tokens a sequence may take over from an entry, but never all of its own, and that entry's number;
-        (0, -1) if from none."""
+        """The most tokens that a sequence may take over from one entry, but never all of its own, and that entry's
+        number; (0, -1) if from none."""
         most = len(new) - 1
         best = self._longest_whole(new, most)
         for stop, number in self._candidates(new):
@@ -119,8 +121,8 @@ class PrefixIndex:
         return best
 
     def _longest_whole(self, new: Beginning, most: int) -> tuple[int, int]:
-        """As `longest`, of the entries that are of use only as a whole: many others begin alike, so they are found by
-        where they end."""
+        """As `longest`, among `whole` entries: many others share their first tokens, so these are found by where they
+        end."""
         for digest in reversed(new.digests):
             numbers = heapq.nlargest(MOST_COMPARED, self._ends.get(digest, ()))
             ended = [(len(self._entries[n]), n) for n in numbers if len(self._entries[n]) <= most]
@@ -130,12 +132,12 @@ class PrefixIndex:
         return 0, -1
 
     def nearest(self, new: Beginning) -> tuple[int, int]:
-        """As `longest`, whether or not what is alike may be taken over, and of all tokens."""
+        """As `longest`, of all tokens, whether or not they may be taken over."""
         found = ((alike(self._entries[number], new, stop), number) for stop, number in self._candidates(new))
         return max(found, default=(0, -1))
 
     def beginnings_of(self, longer: Beginning) -> list[int]:
-        """The entries that are wholly in a longer one."""
+        """The numbers of entries that are prefixes of a longer one."""
         return [
             number
             for stop, number in self._candidates(longer)
@@ -143,8 +145,8 @@ class PrefixIndex:
         ]
 
     def _candidates(self, new: Beginning) -> Iterator[tuple[int, int]]:
-        """Entries that may be alike, those that are so the longest first, each with the next stop after what is: there
-        they differ, or one of the two has ended."""
+        """Entries that may share a prefix, the longest first, each with an upper bound of its length: the next stop
+        after it, or the end of the new tokens."""
         seen: set[int] = set()
         ends = [*stops(len(new)), len(new)]
         for level in range(len(new.digests) - 1, -1, -1):
@@ -160,25 +162,25 @@ class PrefixIndex:
 
 
 def as_ids(tokens: Sequence[int]) -> Ids:
-    """Tokens as an array. It takes longer than finding what begins alike: make it once, off the engine's thread."""
+    """Token ids as int32 [T]. This takes longer than a search in the index: do it once, off the engine's thread."""
     return np.array(tokens, np.int32)
 
 
 @lru_cache(maxsize=64)
 def late_stops(count: int) -> tuple[int, ...]:
-    """So many stops after the first ones."""
+    """`count` stops after the first ones."""
     return tuple(FIRST_STOPS[-1] + STRIDE * (i + 1) for i in range(count))
 
 
 def stops(length: int) -> tuple[int, ...]:
-    """The lengths of beginnings that have digests, for so many tokens."""
+    """The lengths of prefixes that have digests, for `length` tokens."""
     if length >= FIRST_STOPS[-1]:
         return FIRST_STOPS + late_stops((length - FIRST_STOPS[-1]) // STRIDE)
     return tuple(stop for stop in FIRST_STOPS if stop <= length)
 
 
 def digests(owner: str, ids: Ids, places: Iterable[Place]) -> list[int]:
-    """A digest of the tokens and places up to each stop. What is found by one is compared before it is used."""
+    """A digest of the token ids int32 [T] and places up to each stop. A match is verified before it is used."""
     data, width = ids.tobytes(), ids.itemsize
     by_start = sorted(places, key=lambda place: place.start)
     digest, start, found = hash(owner), 0, []
@@ -191,7 +193,7 @@ def digests(owner: str, ids: Ids, places: Iterable[Place]) -> list[int]:
 
 
 def alike(kept: Beginning, new: Beginning, most: int) -> int:
-    """How many tokens at the beginning are the same, `most` at the most, and no part of a picture."""
+    """The number of tokens in the common prefix, at most `most`, without a part of a picture."""
     if kept.owner != new.owner:
         return 0
     most = min(len(kept), most)

@@ -1,4 +1,4 @@
-"""KV states of prompts and answers that have been computed, for those that begin alike."""
+"""The prefix cache: KV states of prompts and answers, for sequences that start with the same tokens."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from mlx_server.workers.engine.sequence import Sequence
 log = logging.getLogger(__name__)
 
 LEAST = 16
-"""Tokens that must be alike: fewer are sooner computed than looked after."""
+"""The fewest tokens worth taking over: fewer are computed sooner than they are looked up."""
 
 MOST_ENTRIES = 4096
 
 MOST_CONVERSATIONS = 256
 
 EVERYBODY = "\0everybody"
-"""The tenant of what the server's operator had read: others' prompts may begin with it."""
+"""The tenant of prompts that the operator had read: any tenant's prompts may start with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """Of what is kept and most alike, which has `of` tokens, the first `alike` are the same; `usable` tokens
-    would be taken over, from this or another one."""
+    """The cached prefix with most tokens in common: it has `of` tokens, of which the first `alike` are shared. `usable`
+    tokens would be taken over, from this entry or another."""
 
     alike: int
     of: int
@@ -41,36 +41,36 @@ class Nearest:
 
 
 class SecondTier(Protocol):
-    """Where beginnings are kept that outlive the process."""
+    """A cache of prefixes that outlives the process."""
 
     def longest(self, new: Beginning, more_than: int) -> tuple[Beginning, list[Any]] | None:
-        """The beginning there that has most in common with a new one, if that is more than so many tokens."""
+        """The prefix that shares most tokens with a new one, and its cache, if these are more than `more_than`."""
 
     def nearest(self, new: Beginning) -> Nearest:
-        """What of the kept is most alike."""
+        """The prefix with most tokens in common."""
 
     def keep(self, entry: Beginning, cache: list[Any]) -> None:
-        """Take a copy, some time."""
+        """Store a copy, some time later."""
 
     def forget(self, entry: Beginning) -> None:
-        """Drop what a longer beginning has too."""
+        """Drop a prefix that a longer one contains."""
 
     def close(self) -> None:
-        """Finish what is under way."""
+        """Finish what is being stored."""
 
 
 @dataclass(eq=False, slots=True)
 class PrefixEntry:
-    """The cache [one row] of a beginning, evaluated soon."""
+    """A prefix's cache, of one row, evaluated soon."""
 
     cache: list[Any]
     nbytes: int
 
 
 class PrefixStore:
-    """The least recently used leave when there are more than `limit_bytes`. Engine thread only, but for `nearest`.
+    """An LRU cache of prefixes that take up to `limit_bytes`. Engine thread only, except for `nearest`.
 
-    A cache that can't be cut short is kept only where `checkpoints` are, for sequences that have all of its tokens.
+    A cache that can't be cut is kept only if `checkpoints` is set, for sequences that start with all of its tokens.
     """
 
     def __init__(self, limit_bytes: int, *, checkpoints: bool = False, second: SecondTier | None = None) -> None:
@@ -78,40 +78,40 @@ class PrefixStore:
         self._checkpoints = checkpoints
         self._second = second
         self._shares = False
-        """Something is kept for everybody."""
+        """Whether EVERYBODY has an entry."""
         self._index = PrefixIndex()
         self._kept: OrderedDict[int, PrefixEntry] = OrderedDict()
         self._conversations: OrderedDict[tuple[str, str], Beginning] = OrderedDict()
-        """The latest beginning of each, by owner and name."""
+        """The latest prefix of each conversation, by owner and name."""
         self._bytes = 0
         self._told = False
-        """That something can't be kept has been said."""
+        """Whether it was logged that a prefix is too large."""
         self._number = 0
         self._lock = threading.Lock()
 
     @property
     def keeps(self) -> bool:
-        """There is room for something."""
+        """Whether anything can be cached."""
         return self._limit > 0
 
     @property
     def limit_bytes(self) -> int:
-        """What all that is kept may take."""
+        """The most bytes that all entries may take."""
         return self._limit
 
     @property
     def nbytes(self) -> int:
-        """What is kept takes so much memory."""
+        """The bytes that all entries take."""
         return self._bytes
 
     @property
     def version(self) -> int:
-        """Another one whenever something has been kept."""
+        """A number that grows whenever an entry is added or used."""
         return self._number
 
     def find(self, sequence: Sequence, least: int = LEAST) -> tuple[int, list[Any]] | None:
-        """How many of a sequence's first tokens are known, if at `least` so many, and a cache of just these, for one's
-        own use."""
+        """The longest cached prefix of a sequence that has at least `least` tokens: its length, and a copy of its cache
+        for the caller."""
         if not (self.keeps and sequence.use_cache) or len(sequence.context) <= least:
             return None
         new = beginning_of(sequence)
@@ -129,7 +129,8 @@ class PrefixStore:
         return None if cache is None else (best, cache)
 
     def keep(self, sequence: Sequence, cache: list[Any], tokens: int) -> None:
-        """Keep the cache of a sequence's first so many tokens, if it may be of use later."""
+        """Cache a sequence's first `tokens` tokens, if that may be of use later; the least recently used entries are
+        evicted."""
         if not (self.keeps and sequence.use_cache) or tokens < LEAST or not aligned(cache, tokens):
             return
         whole = not all(layer.is_trimmable() for layer in cache)
@@ -149,8 +150,8 @@ class PrefixStore:
             self._second.keep(entry, cache)
 
     def diverged(self, sequence: Sequence) -> tuple[int, int] | None:
-        """Of the tokens that were kept last of a sequence's conversation: how many it begins with, and how many those
-        are; None if it begins with all of them, or nothing is known of the conversation."""
+        """The number of tokens that a sequence shares with its conversation's latest prefix, and that prefix's length;
+        None if it starts with all of it, or the conversation is unknown."""
         if not sequence.conversation:
             return None
         new = beginning_of(sequence)
@@ -160,7 +161,8 @@ class PrefixStore:
         return same, len(last)
 
     def nearest(self, *new: Beginning) -> Nearest:
-        """What of the kept is most alike, to the same tokens as several owners'. From any thread."""
+        """The cached prefix that has most tokens in common with any of these: the same tokens, of several owners. From
+        any thread."""
         with self._lock:
             found = [nearest_of(self._index, one, LEAST) for one in new]
         if self._second is not None:
@@ -169,12 +171,12 @@ class PrefixStore:
         return Nearest(best.alike, best.of, max(one.usable for one in found))
 
     def clear(self) -> None:
-        """Forget all that is in memory."""
+        """Evict all that is in memory."""
         for number in list(self._kept):
             self._drop(number)
 
     def close(self) -> None:
-        """Forget all, once what goes to the second tier is there."""
+        """Evict all, once the second tier has stored what it was given."""
         if self._second is not None:
             self._second.close()
         self.clear()
@@ -220,7 +222,7 @@ class PrefixStore:
             self._drop(next(iter(self._kept)))
 
     def _renew(self, number: int) -> None:
-        """Have it be the most recently used one."""
+        """Make an entry the most recently used one."""
         self._number += 1
         with self._lock:
             self._index.add(self._number, self._index.remove(number))
@@ -235,22 +237,22 @@ class PrefixStore:
 
 
 def nearest_of(index: PrefixIndex, new: Beginning, least: int) -> Nearest:
-    """What of an index is most alike; fewer than `least` tokens are not taken over."""
+    """The entry of an index with most tokens in common; fewer than `least` tokens are not usable."""
     alike, number = index.nearest(new)
     usable, _ = index.longest(new)
     return Nearest(alike, len(index[number]) if number >= 0 else 0, usable if usable >= least else 0)
 
 
 def owner_of(tenant: str, variant: str) -> str:
-    """What has to be equal for anything to be shared: whose it is, and what the model wears. Tells neither."""
+    """A digest of what must be equal for entries to be shared: tenant and variant. It reveals neither."""
     return hashlib.sha256(f"{tenant}\0{variant}".encode()).hexdigest()[:32]
 
 
 def beginning_of(
     sequence: Sequence, tokens: int | None = None, *, whole: bool = False, tenant: str | None = None
 ) -> Beginning:
-    """A sequence's first so many tokens, or all of them so far, with the pictures that are wholly among them; as its
-    own tenant's, or another's."""
+    """A sequence's first `tokens` tokens, or all of them so far, with the pictures that lie wholly among them; as its
+    own tenant's or another's."""
     if sequence.ids is None:
         sequence.ids = as_ids(sequence.prompt)
     ids = np.concatenate([sequence.ids, as_ids(sequence.emitted)]) if sequence.emitted else sequence.ids
@@ -263,12 +265,12 @@ def beginning_of(
 
 
 def aligned(cache: list[Any], tokens: int) -> bool:
-    """Every layer that counts tokens has seen so many."""
+    """Whether every layer that counts tokens has seen this many."""
     return all(getattr(layer, "offset", tokens) == tokens for layer in cache)
 
 
 def cut(cache: list[Any], tokens: int, length: int) -> list[Any] | None:
-    """A copy of a cache without what is after its first tokens; None where it can't be cut there."""
+    """A copy of the cache of `tokens` tokens, cut to the first `length`; None where it can't be cut there."""
     cache = copy.deepcopy(cache)
     surplus = tokens - length
     if surplus and any(layer.trim(surplus) != surplus for layer in cache):

@@ -1,4 +1,4 @@
-"""What was noticed when a folder was made out of another format, told whenever it is loaded."""
+"""Notes on what was noticed when a folder was converted from another format, told whenever it is loaded."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ NAME = "conversion_notes.json"
 
 
 def write_notes(folder: Path, notes: list[str]) -> None:
-    """Keep them in the folder."""
+    """Keep the notes in the folder."""
     (folder / NAME).write_text(json.dumps(notes, indent=2), encoding="utf-8")
 
 
 def read_notes(folder: Path) -> list[str]:
-    """Those of this folder; none where nothing was noticed or it was not converted here."""
+    """The folder's notes; none if nothing was noticed or it was not converted here."""
     try:
         found = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -18,6 +18,7 @@ from mlx_server.workers.engine.loading.config_form import TIES, rope_by_type
 from mlx_server.workers.engine.loading.rope import turning
 
 Weights = dict[str, mx.array]
+"""Arrays by the names that a file or a class has for them."""
 
 RENAMED: dict[str, Mapping[str, str]] = {
     "gpt2": {r"^transformer\.": ""},

@@ -171,7 +171,7 @@ def turning_of(module: Any) -> Turning:
 
 
 def plain(base: float, dims: int) -> np.ndarray:
-    """Periods without scaling."""
+    """Periods float64 [dims / 2] without scaling, in positions per radian."""
     return np.asarray(float(base) ** (np.arange(0, dims, 2) / dims))
 
 
@@ -200,7 +200,8 @@ def turning(parameters: Mapping[str, Any], dims: int, longest: int | None) -> Tu
 
 
 def llama3(periods: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
-    """Long periods are stretched, short ones stay, and those between are between (Llama 3.1)."""
+    """Periods float64 [dims / 2], in positions per radian, scaled as in Llama 3.1: long ones by `factor`, short ones
+    not, and those between gradually."""
     turns = parameters[ORIGINAL] / (2 * np.pi * periods)
     low, high = parameters.get("low_freq_factor", 1.0), parameters.get("high_freq_factor", 4.0)
     smooth = np.clip((turns - low) / (high - low), 0, 1)
@@ -208,7 +209,8 @@ def llama3(periods: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
 
 
 def yarn(periods: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
-    """NTK by parts (Peng et al., 2023); the ramp's ends are whole numbers unless `truncate` is false."""
+    """Periods float64 [dims / 2], in positions per radian, scaled by NTK by parts (Peng et al., 2023); the ramp's ends
+    are whole numbers unless `truncate` is false."""
     dims, base = 2 * len(periods), parameters["rope_theta"]
 
     def dimension(turns: float) -> float:

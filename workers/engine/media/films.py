@@ -26,7 +26,8 @@ BYTES_PER_PIXEL = 48
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Film:
-    """Some of a film's frames [T, 3, H, W], RGB, with their numbers among all its `total` ones, `fps` a second."""
+    """Some of a film's frames, RGB, uint8 [K, 3, H, W], with their numbers among all its `total` ones, `fps` a
+    second."""
 
     frames: NDArray[np.uint8] = field(repr=False)
     indices: list[int]

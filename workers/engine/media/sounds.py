@@ -21,6 +21,7 @@ BASE_BYTES = 256 << 20
 UNREADABLE = "this is not a sound this server can read (WAV, MP3 or FLAC)"
 
 Samples = NDArray[np.float32]
+"""A sound in one channel, [samples], from -1 to 1."""
 
 
 class SoundReader:
@@ -40,7 +41,8 @@ class SoundReader:
     def read(
         self, media: Sequence[Media], sample_rate: int, spent_s: float = 0.0, abandoned: IsCancelled = never
     ) -> list[Samples]:
-        """The sounds in one channel, `sample_rate` (at most MAX_SAMPLE_RATE) samples a second from -1 to 1.
+        """The sounds in one channel, float32 [samples] from -1 to 1, at `sample_rate` (at most MAX_SAMPLE_RATE) samples
+        a second.
 
         `spent_s` is what the request's other files took of the time for all. Raises InvalidRequest for the first that
         can't be read, for one that is too long, and once nobody waits.

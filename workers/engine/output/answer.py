@@ -1,4 +1,4 @@
-"""From one sequence's tokens to the parts of its answer: text, marks, stop strings, log-probabilities, counts."""
+"""From one sequence's tokens to the parts of its answer: text, reasoning, calls, log-probabilities, counts."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ Describe = Callable[[int, float | None], TokenLogprob]
 
 
 LONGEST_SILENCE = 64
-"""Tokens after which they are counted though what they say is not certain: nobody shall take them for none."""
+"""Tokens after which an empty part counts them, even if their text is not certain: no reader should take them for
+none."""
 
 
 class Answer:
-    """One sequence's answer as it grows. Lives on the event loop's thread."""
+    """One sequence's answer as it grows. Event loop only."""
 
     def __init__(self, sequence: Sequence, text: DetokenizedText, markup: Markup, describe: Describe) -> None:
         self.finish: FinishReason | None = None
@@ -43,17 +44,18 @@ class Answer:
         self._describe = describe
         self._tokens = self._reasoning_tokens = self._uncounted = 0
         self._untold: list[int] = []
-        """Ids to report, of tokens that no part has counted yet."""
+        """Ids to report that no part has counted yet."""
         self._tells_prompt = sequence.token_ids
         self._logprob_sum = 0.0
         self._stop_token: str | None = None
         self._said = self._shown = 0
-        """Visible characters that came, and those of them that have been sent."""
+        """Visible characters so far, and how many of them were sent."""
         self._unsent: list[tuple[int, ChosenToken]] = []
-        """Tokens to report, each with the number of visible characters that stand before it."""
+        """Tokens to report, each with the number of visible characters before it."""
 
     def add(self, item: Token | Echoed | Computed) -> list[Part]:
-        """What is certain after one more token, and after the last one all that was held back; or the echo."""
+        """The parts that are certain after one more token, and after the last one all that was held back; or the
+        echo."""
         match item:
             case Token():
                 return [*self._prompt(), *self._add(item)]
@@ -86,14 +88,14 @@ class Answer:
         return self._counted(parts)
 
     def _echo(self, echoed: Echoed) -> list[Part]:
-        """The prompt, which is not an answer's text: no stop string is looked for in it."""
+        """The prompt as a part. It is not searched for stop strings: it is no text of the answer."""
         sequence, key = self._sequence, self._sequence.key
         self.finish = echoed.finish
         shown = self._scored(echoed, None if sequence.echo is None else sequence.logprobs)
         return [Text(*key, sequence.echo or "", 0, shown, prompt=self._report(echoed))]
 
     def _prompt(self) -> list[Part]:
-        """What is told of the prompt, once, unless its echo has told it."""
+        """The report on the prompt, once, unless the echo carried it."""
         report = self._report()
         return [] if report is None else [Text(*self._sequence.key, "", 0, prompt=report)]
 
@@ -106,7 +108,7 @@ class Answer:
         return PromptReport(ids, self._scored(echoed, sequence.prompt_logprobs), (0, *echoed.ranks))
 
     def _scored(self, echoed: Echoed, most: int | None) -> tuple[ChosenToken, ...]:
-        """The prompt's tokens with so many alternatives; none at all if there is to be no report."""
+        """The prompt's tokens with `most` alternatives each; none at all if that is None."""
         if most is None:
             return ()
         prompt = self._sequence.prompt
@@ -115,11 +117,11 @@ class Answer:
         return (first, *(self._chosen(token, logprob, top[:most]) for token, (logprob, top) in reports))
 
     def started(self) -> Started:
-        """What the prompt took, as `finished` says it again."""
+        """The counts of the prompt's tokens, which `finished` repeats."""
         return Started(*self._sequence.key, self._prompt_tokens(), self._sequence.cached_tokens)
 
     def finished(self) -> Finished:
-        """The end of an answer that has one."""
+        """The end of an answer that has one, with all counts."""
         assert self.finish is not None
         return Finished(
             *self._sequence.key,
@@ -170,12 +172,12 @@ class Answer:
                 return ToolCall(*self._sequence.key, call, arguments, 0, id_, name)
 
     def _pass_over(self) -> None:
-        """Tokens of what is no text are reported only where each id has its report."""
+        """Drop the reports of tokens that are no text, unless each id has its report."""
         if not self._sequence.token_ids:
             self._unsent.clear()
 
     def _visible(self, text: str) -> Text:
-        """Text with the tokens that begin in it."""
+        """Text as a part, with the tokens that begin in it."""
         self._shown += len(text)
         begun = [chosen for at, chosen in self._unsent if at < self._shown]
         del self._unsent[: len(begun)]
@@ -189,7 +191,7 @@ class Answer:
         return finish
 
     def _counted(self, parts: list[Part]) -> list[Part]:
-        """The same parts, the first of which counts the tokens that no part has counted yet."""
+        """The same parts, the first of which counts all tokens that are not counted yet."""
         if self._unsent and (self.finish == "length" or (self.finish and self._sequence.token_ids)):
             parts.append(Text(*self._sequence.key, "", 0, tuple(chosen for _, chosen in self._unsent)))
         if not parts and (self.finish or self._uncounted >= LONGEST_SILENCE):

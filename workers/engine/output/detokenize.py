@@ -7,21 +7,21 @@ from typing import Any, Protocol
 
 
 class Detokenizer(Protocol):
-    """mlx-lm's streaming detokeniser: what is certain after each token, the rest after `finalize`."""
+    """mlx-lm's streaming detokenizer: text that is certain after each token, and the rest after `finalize`."""
 
     @property
     def last_segment(self) -> str:
-        """Text that became certain since the last look."""
+        """The text that became certain since the last look."""
 
     def add_token(self, token: int) -> None:
-        """One more token."""
+        """Take one more token."""
 
     def finalize(self) -> None:
-        """No more tokens."""
+        """Note that no more tokens come."""
 
 
 def follow(detokenizer: Detokenizer, tokens: list[int]) -> None:
-    """Put a detokeniser behind `tokens`, whose text is not wanted: it keeps the space that the next one begins with."""
+    """Put a detokenizer behind `tokens` and drop their text: the next token keeps the space that it begins with."""
     for token in tokens:
         detokenizer.add_token(token)
     detokenizer.finalize()
@@ -29,7 +29,7 @@ def follow(detokenizer: Detokenizer, tokens: list[int]) -> None:
 
 
 class StopScanner:
-    """Finds the stop string that is complete first, in a text that comes in pieces, wherever those are cut."""
+    """Finds the first complete stop string in a text that comes in pieces, wherever they are cut."""
 
     def __init__(self, stops: tuple[str, ...], *, include: bool = False) -> None:
         self._stops = stops
@@ -61,12 +61,12 @@ class StopScanner:
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest proper beginning of `stop` that `text` ends with."""
+    """The length of the longest proper prefix of `stop` that `text` ends with."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class DetokenizedText:
-    """A sequence's text from a detokeniser; tokens in `silent` have none."""
+    """A sequence's text from a detokenizer; tokens in `silent` have no text."""
 
     def __init__(self, detokenizer: Detokenizer, silent: Container[int]) -> None:
         self._detokenizer = detokenizer

@@ -35,9 +35,10 @@ class In(Enum):
 
 
 class HarmonyText:
-    """One sequence's text. A message to a function is a call; arguments that are no object stay as they were written.
+    """The parser of one sequence's text. A message to a function is a call; arguments that are no object stay as
+    written.
 
-    A mark inside a string of a call's arguments is a part of it, unless the text ends there.
+    A mark inside a string of a call's arguments is part of the string, unless the text ends there.
     """
 
     def __init__(self, calls: ToolCalls, *, starts_thinking: bool) -> None:
@@ -49,21 +50,21 @@ class HarmonyText:
         self._call = -1
         self._arguments: LooseJson | None = None
         self._raw = ""
-        """Arguments that have not been passed on, as they may be no object."""
+        """Arguments that are held back, as they may be no object."""
 
     @property
     def thinking(self) -> bool:
-        """What comes now is reasoning."""
+        """Whether the next text is reasoning."""
         return self._in is In.REASONING
 
     @property
     def complete(self) -> bool:
-        """The one call that was allowed has been made."""
+        """Whether the one call that was allowed has been made."""
         return self._calls.complete
 
     @property
     def calls(self) -> int:
-        """How many calls have been made whole."""
+        """The number of complete calls."""
         return self._calls.whole
 
     def feed(self, text: str) -> list[Piece]:
@@ -87,7 +88,8 @@ class HarmonyText:
         return self._taken()
 
     def flush(self, *, cut: bool = False) -> list[Piece]:
-        """What was held back. A text without any message is an answer whose header the prompt or a grammar left out."""
+        """The pieces that were held back. A text without any message is an answer whose header the prompt or a grammar
+        left out."""
         if not self.complete:
             if MARKS.find(self._held) is None:
                 self._show(self._held)
@@ -134,7 +136,7 @@ class HarmonyText:
         self._in = In.HEADER
 
     def _open(self) -> None:
-        """A header is over: it says what its message is."""
+        """End a header, which says what its message is."""
         self._messages += 1
         found = RECIPIENT.search(self._header)
         recipient = None if found is None or found.group(1) in PEOPLE else found.group(1)
@@ -149,11 +151,11 @@ class HarmonyText:
         self._header = ""
 
     def _quotes(self) -> bool:
-        """What comes now stands in a string of a call's arguments."""
+        """Whether the next text is inside a string of a call's arguments."""
         return self._in is In.CALL and self._arguments is not None and self._arguments.in_string
 
     def _argue(self, text: str) -> None:
-        """More of a call's arguments."""
+        """Take more of a call's arguments."""
         if self._arguments is None:
             self._raw += text
             if not self._raw.lstrip().startswith("{"):

@@ -10,11 +10,11 @@ from mlx_server.workers.engine.output.tool_calls.markup import Piece, Said, Thou
 
 
 class MarkerParser:
-    """One sequence's text.
+    """The parser of one sequence's text.
 
-    Marks mean something in their place only: reasoning opens before anything is said, calls begin outside code that
-    the text quotes, and what ends neither ends nothing. Elsewhere they are text like other text, and so is a block in
-    which there is no call. Whitespace beside a mark is not shown, unless there is visible text on both its sides.
+    Marks count only in their place: reasoning opens before anything is said, calls begin outside code that the text
+    quotes, and an end mark ends only what is open. Elsewhere they are plain text, and so is a block without a call.
+    Whitespace beside a mark is dropped, unless there is visible text on both its sides.
     """
 
     def __init__(self, states: MarkerTable, calls: ToolCalls, *, starts_thinking: bool) -> None:
@@ -24,36 +24,36 @@ class MarkerParser:
         self._bare = states.format.bare and calls.allowed
         self._reader: Block | None = None
         self._opened = ""
-        """The mark that the block began with."""
+        """The mark that opened the block."""
         self._owed: set[str] = set()
-        """Marks that are still to come of what is over without them."""
+        """End marks that may still come for what has ended without them."""
         self._code = QuotedCode()
         self._held = ""
-        """What may become a mark."""
+        """Text that may become a mark."""
         self._space = self._thought_space = ""
-        """Whitespace that is shown if more text of its kind follows."""
+        """Whitespace that becomes visible if more text of its kind follows."""
         self._marked = False
-        """There was a mark since the last visible text."""
+        """Whether there was a mark since the last visible text."""
         self._said = False
         self._thought = False
         self._left = False
-        """Some mark has been read."""
+        """Whether any mark has been read."""
         self._unseen = ""
-        """What stood outside every message; it is all there is if the model left the messages' marks out."""
+        """Text outside every message; it is the answer if the model left the messages' marks out."""
 
     @property
     def thinking(self) -> bool:
-        """What comes now is reasoning."""
+        """Whether the next text is reasoning."""
         return self._state == REASONING and self._reader is None
 
     @property
     def complete(self) -> bool:
-        """The one call that was allowed has been made."""
+        """Whether the one call that was allowed has been made."""
         return self._calls.complete
 
     @property
     def calls(self) -> int:
-        """How many calls have been made whole."""
+        """The number of complete calls."""
         return self._calls.whole
 
     def feed(self, text: str) -> list[Piece]:
@@ -62,7 +62,7 @@ class MarkerParser:
         return self._taken()
 
     def flush(self, *, cut: bool = False) -> list[Piece]:
-        """What was held back, at the end of the text."""
+        """The pieces that were held back, at the end of the text."""
         while self._reader is not None and not self.complete:
             self._consume(self._after_block(self._reader.flush(cut=cut)))
         if not self.complete:
@@ -86,7 +86,7 @@ class MarkerParser:
                 text = "" if rest is None else self._after_block(rest)
 
     def _read(self, text: str) -> str:
-        """Show text up to the next mark, and give what follows that."""
+        """Take text up to the next mark, and return what follows the mark."""
         text, self._held = self._held + text, ""
         if self._bare and self._state == NORMAL:
             if not text.strip():
@@ -116,7 +116,7 @@ class MarkerParser:
         return text[at + len(mark) :]
 
     def _is_mark(self, mark: str) -> bool:
-        """Whether a mark stands where it means something."""
+        """Whether a mark counts in this place."""
         thinking, format_ = self._states.thinking, self._states.format
         reasons = self._state == REASONING
         if mark in self._owed:
@@ -144,7 +144,7 @@ class MarkerParser:
         self._reader = Block(self._calls, format_, thinking.end if thinking and reasons else None, bare=bare)
 
     def _after_block(self, rest: Rest) -> str:
-        """What made no call goes on where it began: a model may think about calls."""
+        """The text after a block. A block without a call is text where it stood: a model may reason about calls."""
         self._reader = None
         if rest.failed:
             self._show(self._opened)

@@ -1,4 +1,4 @@
-"""What each mark in a model's text leads to: the table that a text is read by."""
+"""Which state each mark in a model's text leads to: the table that MarkerParser reads by."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMat
 from mlx_server.workers.engine.output.tool_calls.tool_formats import ToolFormat
 
 NORMAL, REASONING, TOOL = "normal", "reasoning", "tool"
-"""mlx-lm's names of states. A model's response format has further ones, whose text is not shown."""
+"""mlx-lm's names of states. A model's response format has further ones, whose text is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """What mlx-lm says of an answer as a whole, in its `response_transitions` (marks and what they lead to, by
-    state), `response_initial_state` and `structural_markers`."""
+    """mlx-lm's description of whole answers: `response_transitions` (by state, marks and the states that they lead to),
+    `response_initial_state` and `structural_markers`."""
 
     transitions: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict)
     initial: str = NORMAL
@@ -24,7 +24,7 @@ class ResponseFormat:
 
 
 class MarkerTable:
-    """Made once for a model. With `calls` the marks of calls are read, else they are text."""
+    """The states of one model's text, made once. With `calls` the marks of calls are read, else they are plain text."""
 
     def __init__(
         self, format_: ToolFormat, thinking: ThinkMarks | None, response: ResponseFormat, *, calls: bool

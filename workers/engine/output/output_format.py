@@ -1,4 +1,4 @@
-"""How a model marks what it writes, and who reads it."""
+"""How a model marks what it writes, and the parser that reads it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mlx_server.workers.engine.output.tool_calls.tool_formats import HARMONY, To
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What a conversation's answer may hold beside text. `hermes`: its calls are Hermes' JSON, as the prompt
-    asks for where the model's template knows no tools."""
+    """What an answer may hold beside text. `hermes`: its calls are Hermes' JSON, which the prompt asks for where the
+    model's template has no tools."""
 
     tools: tuple[Tool, ...]
     tool_use: ToolUse
@@ -26,12 +26,12 @@ class Speech:
 
     @property
     def calls(self) -> bool:
-        """There may be calls."""
+        """Whether there may be calls."""
         return bool(self.tools) and self.tool_use.choice != "none"
 
 
 class OutputFormat:
-    """Made once for a model."""
+    """The output format of one model, made once."""
 
     def __init__(
         self, format_: ToolFormat, thinking: ThinkMarks | None = None, response: ResponseFormat | None = None
@@ -44,7 +44,7 @@ class OutputFormat:
 
     @classmethod
     def of(cls, tokenizer: Any) -> OutputFormat:
-        """What mlx-lm's TokenizerWrapper tells."""
+        """The output format that mlx-lm's TokenizerWrapper describes."""
         response = ResponseFormat(
             tokenizer.response_transitions,
             tokenizer.response_initial_state or NORMAL,
@@ -53,12 +53,12 @@ class OutputFormat:
         return cls(tool_format(tokenizer), think_marks(tokenizer), response)
 
     def speaking(self, format_: ToolFormat) -> OutputFormat:
-        """The same model with calls in another format; keep it, it takes a moment to make."""
+        """The same model with calls in another format. Keep it: it takes a moment to make."""
         return self if format_ == self.format else OutputFormat(format_, self.thinking, self._response)
 
     def mark_tokens(self, tokenizer: Any, *, calls: bool) -> frozenset[int]:
-        """Special tokens that stand in marks, those of calls only where there may be some: whoever leaves special
-        tokens out of the text must keep these."""
+        """The ids of special tokens in marks, those of calls only where there may be calls: they must stay in a text
+        that leaves special tokens out."""
         states = self._with_calls if calls else self._without_calls
         marks = [mark for edges in states.edges.values() for mark in edges]
         if calls or self.format is HARMONY:
@@ -67,7 +67,7 @@ class OutputFormat:
         return frozenset(id_ for token, id_ in special if any(token in mark for mark in marks))
 
     def markup(self, speech: Speech, *, starts_thinking: bool) -> Markup:
-        """A reader for one sequence; `starts_thinking` if its prompt has opened the reasoning."""
+        """A parser for one sequence; `starts_thinking` if its prompt has opened the reasoning."""
         allowed = speech.tools if speech.calls else ()
         calls = ToolCalls(allowed, parallel=speech.tool_use.parallel)
         if self.format is HARMONY:

@@ -1,4 +1,4 @@
-"""Whether the end of a text stands in code that Markdown quotes."""
+"""Whether a text ends inside code that Markdown quotes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ TICKS = re.compile("`+")
 
 
 class QuotedCode:
-    """Follows a text; blocks between fences and spans between backticks are code, a span in one line only."""
+    """Follows a text. Blocks between fences and spans between backticks are code; a span ends with its line."""
 
     def __init__(self) -> None:
         self._fence = ""
-        """What opened the block."""
+        """The fence that opened the block."""
         self._line: list[str] = []
 
     @property
     def open(self) -> bool:
-        """What comes next is code."""
+        """Whether the next text is code."""
         if self._fence:
             return True
         span = ""
@@ -27,7 +27,7 @@ class QuotedCode:
         return bool(span)
 
     def feed(self, text: str) -> None:
-        """More text."""
+        """Take more text."""
         *lines, last = text.split("\n")
         for line in lines:
             self._line.append(line)

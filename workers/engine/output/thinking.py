@@ -1,4 +1,4 @@
-"""Where a sequence's reasoning begins and ends, told by its tokens."""
+"""Where a sequence's reasoning begins and ends, by its tokens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ThinkMarks:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingStart:
-    """Where a sequence stands at its beginning: inside the reasoning, before it, or past it."""
+    """Where a sequence starts: inside the reasoning, before it, or past it."""
 
     marks: ThinkMarks
     thinks: bool
     may_think: bool
 
     def state(self) -> ThinkingState:
-        """A follower at the beginning."""
+        """A state at the start of the sequence."""
         return ThinkingState(self.marks, thinks=self.thinks, may_think=self.may_think)
 
 
@@ -42,10 +42,10 @@ def think_marks(tokenizer: Any) -> ThinkMarks | None:
 
 
 def starts_thinking(tokenizer: Any, tokens: list[int]) -> bool:
-    """Whether a chat prompt leaves a block of reasoning open, so that the answer begins inside it.
+    """Whether a chat prompt leaves the reasoning open, so that the answer begins inside it.
 
-    As mlx-lm tells it (the last opening mark comes after the last closing one; a format's own first state wins), but
-    marks in turns that have ended don't count: those are what somebody wrote.
+    As in mlx-lm, the last opening mark comes after the last closing one, and a format's own first state wins. But marks
+    in earlier turns don't count: somebody may have written them.
     """
     if tokenizer.response_initial_state is not None:
         return bool(tokenizer.response_initial_state == "reasoning")
@@ -57,25 +57,25 @@ def starts_thinking(tokenizer: Any, tokens: list[int]) -> bool:
 
 
 class ThinkingState:
-    """Follows one sequence. At its beginning it thinks, may begin to, or is past it."""
+    """Follows one sequence. At its start it thinks, may begin to, or is past it."""
 
     def __init__(self, marks: ThinkMarks, *, thinks: bool, may_think: bool) -> None:
         self._marks = marks
         self._recent: tuple[int, ...] = ()
         self.thinks = thinks
         self.may_think = may_think
-        """The next tokens may open the reasoning; so it is only at the very beginning."""
+        """Whether the next tokens may open the reasoning, which they can only at the very start."""
         self.tokens = 0
         """Tokens of reasoning so far."""
 
     @property
     def opening(self) -> tuple[int, ...]:
-        """The tokens that would open the reasoning from here, if it may be opened."""
+        """The ids that would open the reasoning from here; empty if it may not be opened."""
         return self._marks.start_ids[len(self._recent) :] if self.may_think else ()
 
     @property
     def closing(self) -> tuple[int, ...]:
-        """The tokens that end the reasoning."""
+        """The ids that end the reasoning."""
         return self._marks.end_ids
 
     def feed(self, token: int) -> bool:

@@ -42,6 +42,7 @@ PROBES = (
 """Pieces with what tokenizers treat in ways of their own, at their beginnings and ends most of all."""
 
 Ids = npt.NDArray[np.int32]
+"""Token ids [T]."""
 
 
 class SegmentedTokenizer:
@@ -118,7 +119,7 @@ def probes(cut: str) -> tuple[str, ...]:
 
 
 def size(piece: str, ids: Ids) -> int:
-    """About how many bytes an entry takes; a character may take four."""
+    """About how many bytes an entry with ids int32 [T] takes; a character may take four."""
     return ENTRY_BYTES + (len(piece) if piece.isascii() else 4 * len(piece)) + ids.nbytes
 
 

@@ -35,8 +35,9 @@ def by_chunks(
     mask: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`gated_delta_ops`: q and k are [batch, tokens, fewer heads, key size], v is [batch, tokens, heads, value size], g
-    and beta are [batch, tokens, heads], a state is [batch, heads, value size, key size], and a mask [batch, tokens]
-    says what counts. Returns [batch, tokens, heads, value size] and the state after the last token."""
+    and beta are [batch, tokens, heads], a state is [batch, heads, value size, key size], and a bool mask
+    [batch, tokens] says what counts. Returns [batch, tokens, heads, value size] in q's dtype, and the state after the
+    last token."""
     (batch, tokens, heads, size), dtype = v.shape, q.dtype
     if tokens < CHUNK or g.ndim != 3:
         read: tuple[mx.array, mx.array] = library_ops(q, k, v, g, beta, state, mask)
@@ -71,14 +72,16 @@ def by_chunks(
 
 
 def in_chunks(a: mx.array) -> mx.array:
-    """[batch, tokens, heads, n] as [batch, heads, chunks, CHUNK, n], with zeros after the last token."""
+    """[batch, tokens, heads, n] as [batch, heads, chunks, CHUNK, n] of the same dtype, with zeros after the last
+    token."""
     batch, tokens, heads, size = a.shape
     padded = mx.pad(a, [(0, 0), (0, -tokens % CHUNK), (0, 0), (0, 0)])
     return padded.swapaxes(1, 2).reshape(batch, heads, -1, CHUNK, size)
 
 
 def inverse(lower: mx.array) -> mx.array:
-    """Of the identity plus a strictly lower triangular matrix [..., CHUNK, CHUNK], whose power CHUNK is nothing."""
+    """The inverse of the identity plus `lower`, a strictly lower triangular matrix float32 [..., CHUNK, CHUNK], whose
+    power CHUNK is zero."""
     power, found = -lower, mx.eye(CHUNK) - lower
     for _ in range(CHUNK.bit_length() - 2):
         power = power @ power

@@ -37,14 +37,15 @@ class RationalGELU(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
     """x Φ(x) with float32's accuracy, by products and one quotient."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        """Element by element."""
+        """GELU of each element of `x` [...], a float array."""
         z = mx.clip(x * math.sqrt(0.5), -4, 4)
         square = z * z
         return 0.5 * x * (1 + z * polynomial(P, square) / polynomial(Q, square))
 
 
 def polynomial(coefficients: tuple[float, ...], x: mx.array) -> mx.array:
-    """By Horner's rule; the highest power's coefficient comes first."""
+    """The polynomial's value at each element of `x` [...], by Horner's rule; the highest power's coefficient comes
+    first."""
     value = coefficients[0] * x + coefficients[1]
     for coefficient in coefficients[2:]:
         value = value * x + coefficient

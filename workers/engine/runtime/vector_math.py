@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+"""Numbers of any shape, [...]."""
 
 LEAST = 1 << 12
 """Numbers, below which MLX computes them: to wait for it in the middle of a pass takes time, too."""
@@ -75,7 +76,8 @@ def fastest(function: Callable[[], object]) -> float:
 
 
 def elementwise(library: Callable[..., mx.array], function: Callable[..., Floats]) -> Callable[..., mx.array]:
-    """A function of every number by itself, which may overwrite what it is given."""
+    """A function like `library` that has numpy compute float32 arrays [...], element by element; `function` writes into
+    its `out`."""
 
     def quick(a: Any, /, *, stream: Any = None) -> mx.array:
         numbers = read(a) if stream is None else None
@@ -88,7 +90,7 @@ def elementwise(library: Callable[..., mx.array], function: Callable[..., Floats
 
 
 def softmax(a: mx.array, /, axis: Any = None, *, precise: bool = False, stream: Any = None) -> mx.array:
-    """`mx.softmax`."""
+    """`mx.softmax`: `a` [...] to an array of the same shape; numpy computes float32 over the last axis."""
     numbers = read(a) if stream is None and is_last(axis, a) else None
     if numbers is None:
         return library_softmax(a, axis, precise=precise, stream=stream)
@@ -98,7 +100,8 @@ def softmax(a: mx.array, /, axis: Any = None, *, precise: bool = False, stream: 
 
 
 def logsumexp(a: mx.array, /, axis: Any = None, keepdims: bool = False, *, stream: Any = None) -> mx.array:
-    """`mx.logsumexp`."""
+    """`mx.logsumexp`: `a` [...] to an array without `axis`, or of length 1 there with `keepdims`; numpy computes
+    float32 over the last axis."""
     numbers = read(a) if stream is None and is_last(axis, a) else None
     if numbers is None or not np.isfinite(greatest := numbers.max(-1, keepdims=True)).all():
         return library_logsumexp(a, axis, keepdims, stream=stream)
@@ -118,8 +121,9 @@ def attention(
     force_fused: bool = False,
     stream: Any = None,
 ) -> mx.array:
-    """`mx.fast.scaled_dot_product_attention`: q is [batch, heads, queries, size], k and v are [batch, fewer heads,
-    keys, size]; a mask says what counts, is added, or is "causal"."""
+    """`mx.fast.scaled_dot_product_attention`: q is [batch, heads, queries, size], k and v are
+    [batch, fewer heads, keys, size]; a mask is bool (True counts), is added, or is "causal". Returns
+    [batch, heads, queries, size] in q's dtype; numpy computes float32."""
     queries, keys = q.shape[2], k.shape[2]
     ours = q.dtype == k.dtype == v.dtype == mx.float32 and q.size // q.shape[3] * keys >= LEAST
     ours = ours and sinks is None and stream is None and not force_fused and not lazy.get()
@@ -136,8 +140,9 @@ def attention(
 def attention_by_blocks(
     q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None, rows: int
 ) -> list[mx.array] | None:
-    """Attention of `rows` queries after the others, with the keys that count for any of them; None where it is being
-    traced."""
+    """Attention of q [batch, heads, queries, size], scaled already, to k and v [batch, fewer heads, keys, size], all
+    float32: for each block of `rows` queries an output [batch, heads, rows, size], from the keys that count for any of
+    them. None while it is being traced."""
     batch, heads, queries, size = q.shape
     groups, keys = k.shape[1:3]
     hidden = numbers_of(mask.astype(masked_type(mask))) if isinstance(mask, mx.array) else mask
@@ -159,14 +164,15 @@ def attention_by_blocks(
 
 
 def masked_type(mask: mx.array) -> mx.Dtype:
-    """What numpy reads a mask as: bool, or what is added to scores."""
+    """The dtype that numpy reads a mask [..., queries, keys] in: bool, or float32 for one that is added to scores."""
     return mx.bool_ if mask.dtype == mx.bool_ else mx.float32
 
 
 def seen_by(
     mask: NDArray[Any] | str | None, start: int, end: int, queries: int, keys: int
 ) -> tuple[slice, NDArray[Any] | str | None]:
-    """The keys that count for the queries of a block, as far as that is one range, and the block's part of the mask."""
+    """For the queries from `start` to `end`: the one range of keys outside which none counts, and the part of the mask
+    [..., queries, keys] (bool, float32 or "causal") for these queries and keys."""
     if mask is None:
         return slice(0, keys), None
     if isinstance(mask, str):
@@ -180,7 +186,8 @@ def seen_by(
 
 
 def hide(scores: Floats, mask: NDArray[Any] | str | None) -> None:
-    """Apply a mask, in place. Scores are [batch, groups, heads, queries, keys]."""
+    """Apply a mask to scores float32 [batch, groups, heads, queries, keys], in place. It is bool (True counts), added,
+    or "causal", and can be broadcast to [batch, groups * heads, queries, keys]."""
     if mask is None:
         return
     if isinstance(mask, str):
@@ -195,13 +202,14 @@ def hide(scores: Floats, mask: NDArray[Any] | str | None) -> None:
 
 
 def grouped(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """A mask of [batch, heads, queries, keys], or what can be broadcast to it, as scores are shaped; a view."""
+    """A view of a mask that can be broadcast to [batch, groups * heads, queries, keys], in the `shape` of scores
+    [batch, groups, heads, queries, keys]."""
     batch, groups, heads, queries, keys = shape
     return np.broadcast_to(mask, (batch, groups * heads, queries, keys)).reshape(shape)
 
 
 def powers_of(numbers: Floats) -> tuple[Floats, Floats]:
-    """The exponentials of the numbers less their row's greatest, in place, and the sum of every row."""
+    """exp(x - the row's maximum) of float32 [..., keys], in place, and its sums [..., 1]."""
     with np.errstate(all="ignore"):  # as MLX does
         numbers -= numbers.max(-1, keepdims=True)
         np.exp(numbers, out=numbers)
@@ -209,7 +217,7 @@ def powers_of(numbers: Floats) -> tuple[Floats, Floats]:
 
 
 def sigmoid(numbers: Floats, out: Floats) -> Floats:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)) of each element of float32 [...], written into `out` of the same shape."""
     np.negative(numbers, out=out)
     np.exp(out, out=out)
     out += 1
@@ -217,13 +225,14 @@ def sigmoid(numbers: Floats, out: Floats) -> Floats:
 
 
 def read(a: Any) -> Floats | None:
-    """A copy of the numbers, once they have been computed; None of what is left to the library."""
+    """An evaluated float32 copy of an array [...]; None for what is left to the library: another type, few numbers, one
+    being traced."""
     ours = isinstance(a, mx.array) and a.dtype == mx.float32 and a.size >= LEAST and not lazy.get()
     return numbers_of(a) if ours else None
 
 
 def numbers_of(a: mx.array) -> NDArray[Any] | None:
-    """A copy of them, once they have been computed; None while it is being traced."""
+    """An evaluated copy of an array [...], same dtype, in C order; None while it is being traced."""
     try:
         return np.array(a, order="C")
     except ValueError:
@@ -231,5 +240,5 @@ def numbers_of(a: mx.array) -> NDArray[Any] | None:
 
 
 def is_last(axis: Any, a: mx.array) -> bool:
-    """An axis is an array's last."""
+    """Whether `axis` is the last axis of `a` [...]."""
     return axis in (-1, a.ndim - 1)

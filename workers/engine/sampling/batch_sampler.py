@@ -1,4 +1,4 @@
-"""Rows of one batch that each have a way of their own to draw the next token, in at most three calls for all."""
+"""Draws the next tokens of a batch's rows, each with its own parameters, in at most three calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlx_server.workers.engine.sampling.sampling import (
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 Draw = Callable[[mx.array], mx.array]
-"""Logits [B, V] to tokens [B]."""
+"""Logits [B, V] to token ids uint32 [B]."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class _Row:
     position: int
 
     def key(self) -> int:
-        """The key of the next token's draw, once."""
+        """The key of the next draw; each call advances the position."""
         assert self.seed is not None
         self.position += 1
         return counter_key(self.seed, self.position - 1)
@@ -39,7 +39,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Rows of the batch, by number, that are drawn in one call."""
+    """Rows of the batch, by number, that draw in one call."""
 
     numbers: list[int]
     draw: Draw
@@ -54,34 +54,35 @@ class RowSamplers:
         self._groups: list[_Group] = []
 
     def add(self, sequence: Sequence) -> None:
-        """A row that draws as its sequence asks for."""
+        """Add a row that draws as its sequence asks for."""
         sampling = sequence.sampling
         self._rows[sequence.key] = _Row(choice_of(sampling), sampling.seed, len(sequence.emitted))
         self._keys = []
 
     def remove(self, key: Key) -> None:
-        """A row that has left; unknown keys are ignored."""
+        """Remove a row; unknown keys are ignored."""
         self._rows.pop(key, None)
         self._keys = []
 
     def clear(self) -> None:
-        """All rows have left."""
+        """Remove all rows."""
         self._rows.clear()
         self._keys = []
 
     def absorb(self, other: RowSamplers) -> None:
-        """Those of another batch's rows too."""
+        """Add the rows of another batch."""
         self._rows |= other._rows
         self._keys = []
 
     def part(self, keys: Collection[Key]) -> RowSamplers:
-        """Those of some rows, which stay here until they are removed."""
+        """The samplers of some rows, which stay here too until they are removed."""
         other = RowSamplers()
         other._rows = {key: self._rows[key] for key in keys}
         return other
 
     def draw(self, keys: list[Key], logits: mx.array) -> mx.array:
-        """The next tokens [B] of the rows, from their logits or log-probabilities [B, V]."""
+        """The rows' next token ids uint32 [B], from their logits or log-probabilities [B, V], both in the order of
+        `keys`."""
         if keys != self._keys:
             self._keys = list(keys)
             self._groups = grouped([self._rows[key] for key in keys])
@@ -93,7 +94,7 @@ class RowSamplers:
 
 
 def grouped(rows: list[_Row]) -> list[_Group]:
-    """The greedy rows, those that draw freely, and those with seeds."""
+    """The rows in groups that draw together: greedy ones, those without seeds, and those with seeds."""
     kinds: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         kind = "greedy" if row.choice is None else "free" if row.seed is None else "seeded"
@@ -102,7 +103,7 @@ def grouped(rows: list[_Row]) -> list[_Group]:
 
 
 def draw_of(kind: str, rows: list[_Row]) -> Draw:
-    """How rows of one kind are drawn together."""
+    """The function that draws for rows of one kind: logits or log-probabilities [B, V] to token ids uint32 [B]."""
     if kind == "greedy":
         return best
     choices = [row.choice for row in rows if row.choice is not None]
@@ -116,14 +117,15 @@ def draw_of(kind: str, rows: list[_Row]) -> Draw:
 
 
 def best(logits: mx.array) -> mx.array:
-    """Greedy decoding."""
+    """Greedy decoding: the ids uint32 [B] of the largest logits [B, V]."""
     return mx.argmax(logits, axis=-1)
 
 
 def weights_of(choices: list[Choice]) -> Draw:
-    """What rows [B, V] with these choices are drawn by: filtered log-probabilities over temperature.
+    """A function from logits [B, V] to the log-weights float32 [B, V] that rows with these choices are drawn by:
+    filtered log-probabilities over temperature.
 
-    Each row's are those that `filtered` gives it alone, to the bit.
+    Each row gets what `filtered` gives it alone, to the bit.
     """
     if all(choice == choices[0] for choice in choices):
         choice = choices[0]
@@ -148,7 +150,8 @@ def weights_of(choices: list[Choice]) -> Draw:
 
 
 def keep_top_k(logprobs: mx.array, top_k: list[int]) -> mx.array:
-    """Keep the most probable tokens of each row [B, V], as many as its `top_k` says; 0 for all."""
+    """Log-probabilities [B, V] with all but each row's `top_k` most probable tokens (and ties with the last) at -inf,
+    same dtype; 0 keeps all."""
     width = logprobs.shape[-1]
     most = max((k for k in top_k if k < width), default=0)
     if most <= 0:

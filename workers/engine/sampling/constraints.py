@@ -1,7 +1,7 @@
 """Logits processors that decide what may come next: grammars, thinking budgets, least lengths.
 
-All take tokens [T] (the whole context) and logits [1, V], and give logits [1, V]. Each follows its sequence token by
-token from where the sequence was inserted, so a replay only has to feed it what was emitted before.
+Each follows its sequence token by token from where the sequence was inserted, so a replay only has to feed it the
+tokens that were emitted before.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mlx_server.workers.engine.output.thinking import ThinkingState
 
 
 class GrammarError(Exception):
-    """Raised when a matcher can't go on; nothing that it has allowed leads there."""
+    """Raised when a matcher can't go on: nothing that it has allowed leads there."""
 
 
 class Follower:
-    """Sees every token of a sequence once: those already emitted, then one before each of its calls."""
+    """Sees every token of a sequence once: first those already emitted, then one before each call."""
 
     def __init__(self, emitted: Iterable[int]) -> None:
         self._first = True
@@ -31,16 +31,15 @@ class Follower:
         """Take one token."""
 
     def follow(self, tokens: mx.array) -> None:
-        """Take the last of `tokens`, unless this is the first call: what stands there has been seen."""
+        """Take the last id of the context `tokens` [T], except in the first call: that one was seen already."""
         if not self._first:
             self.see(int(tokens[-1].item()))  # type: ignore[arg-type]
         self._first = False
 
 
 class GrammarMask(Follower):
-    """Allows what a grammar allows. It begins after the reasoning, which may be anything that does not end the turn:
-    the grammar's text would be missing.
-    """
+    """Masks what a grammar forbids, once the reasoning is over. Reasoning may be anything but a token that ends the
+    answer: the grammar's text would be missing."""
 
     def __init__(self, matcher: Matcher, eos: set[int], thinking: ThinkingState | None, emitted: list[int]) -> None:
         self._matcher = matcher
@@ -57,6 +56,8 @@ class GrammarMask(Follower):
             raise GrammarError(self._matcher.get_error())
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """Logits [1, V] with all that the grammar forbids after the context `tokens` [T] at -inf, same dtype. Raises
+        GrammarError."""
         self.follow(tokens)
         thinking = self._thinking
         if thinking is not None and thinking.thinks:
@@ -79,7 +80,7 @@ class GrammarMask(Follower):
 
 
 class ThinkingBudget(Follower):
-    """Ends the reasoning after so many tokens, by making its end mark the only choice."""
+    """Ends the reasoning after `budget` tokens, by making its end mark the only choice."""
 
     def __init__(self, budget: int, end_ids: tuple[int, ...], thinking: ThinkingState, emitted: list[int]) -> None:
         self._budget = budget
@@ -89,13 +90,15 @@ class ThinkingBudget(Follower):
         super().__init__(emitted)
 
     def see(self, token: int) -> None:
-        """Count the reasoning, and how much of the end mark has been said."""
+        """Count the tokens of reasoning, and those of the end mark that were said."""
         self._closing = self._closing + 1 if token == self._end[self._closing] else 0
         self._thinking.feed(token)
         if not self._thinking.thinks:
             self._closing = 0
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """Logits [1, V] after the context `tokens` [T], same dtype: once the budget is spent, the end mark's next token
+        has 0 and all others -inf."""
         self.follow(tokens)
         if not self._thinking.thinks or self._thinking.tokens < self._budget:
             return logits
@@ -105,13 +108,14 @@ class ThinkingBudget(Follower):
 
 
 class LeastLength:
-    """Forbids the tokens that would end a sequence before it has so many."""
+    """Forbids the tokens that would end a sequence while it has fewer than `until` tokens, its prompt included."""
 
     def __init__(self, ends: Iterable[int], until: int) -> None:
         self._ends = mx.array(sorted(ends))
         self._until = until
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """Logits [1, V], changed in place: while the context `tokens` [T] is too short, ends are at -inf."""
         if tokens.shape[0] < self._until:
             logits[:, self._ends] = -mx.inf
         return logits

@@ -1,4 +1,4 @@
-"""Log-probabilities that were asked for, taken from vectors that the engine computes anyway."""
+"""Reports on log-probabilities, from vectors that the engine computes anyway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def log_softmax(logits: mx.array) -> mx.array:
 
 
 def report(logprobs: mx.array, chosen: list[int], most: int) -> list[Report]:
-    """One report for each row of `logprobs` [R, V], with `most` alternatives; in float32, one evaluation for all."""
+    """A report on each of R chosen token ids, by its row of log-probabilities [R, V] in nats, with `most` alternatives.
+    Computed in float32, with one evaluation for all rows."""
     logprobs = logprobs.astype(mx.float32)
     own: mx.array = mx.take_along_axis(logprobs, mx.array(chosen)[:, None], axis=-1)[:, 0]
     most = min(most, logprobs.shape[-1])
@@ -32,11 +33,12 @@ def report(logprobs: mx.array, chosen: list[int], most: int) -> list[Report]:
 
 
 def ranks(logits: mx.array, chosen: list[int]) -> list[int]:
-    """How many tokens of each row of `logits` [R, V] are as probable as the chosen one: it counts itself."""
+    """The rank of each of R chosen token ids in its row of logits [R, V], 1 for the best: how many tokens are at least
+    as probable."""
     own = mx.take_along_axis(logits, mx.array(chosen)[:, None], axis=-1)
     return list(numbers((logits >= own).sum(axis=-1)))
 
 
 def numbers(array: mx.array) -> Any:
-    """The array as lists."""
+    """An array [...] of any shape and dtype, evaluated, as nested lists of Python numbers."""
     return array.tolist()

@@ -1,7 +1,7 @@
-"""How a row's next token is chosen: samplers and logits processors for mlx-lm's batch generator.
+"""How a row's next token is chosen: samplers and logits processors.
 
-Not mlx-lm's own: those compile anew for each distinct parameter, draw from one random state for all rows, and count
-the prompt's tokens in OpenAI's penalties.
+mlx-lm's own are not used: they compile anew for each distinct parameter, draw from one random state for all rows, and
+count the prompt's tokens in OpenAI's penalties.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from mlx_server.workers.engine.sampling.constraints import GrammarMask, LeastLen
 from mlx_server.workers.engine.sequence import Sequence
 
 GREEDY_BELOW = 1e-5
-"""Temperatures and `top_p` under this are greedy: float32 can't hold the quotients, and would draw from all alike."""
+"""Temperatures and `top_p` below this mean greedy decoding: float32 can't hold the quotients, and all tokens would be
+equally likely."""
 
 Sampler = Callable[[mx.array], mx.array]
+"""Log-probabilities [B, V] in nats to token ids uint32 [B]."""
+
 Processor = Callable[[mx.array, mx.array], mx.array]
+"""One row's token ids [T] so far and its logits [1, V] to logits [1, V] of the same dtype."""
 
 
 class Choice(NamedTuple):
-    """How tokens are drawn."""
+    """The parameters of a draw."""
 
     temperature: float
     top_p: float
@@ -33,7 +37,7 @@ class Choice(NamedTuple):
 
 
 def choice_of(sampling: Sampling) -> Choice | None:
-    """How a request has its tokens drawn; None for greedy decoding."""
+    """The parameters that a request's tokens are drawn with; None for greedy decoding."""
     temperature, top_p = sampling.temperature or 0.0, 1.0 if sampling.top_p is None else sampling.top_p
     if min(temperature, top_p) < GREEDY_BELOW or sampling.top_k == 1:
         return None
@@ -51,15 +55,13 @@ def make_sampler(sequence: Sequence) -> Sampler | None:
 
 
 def draw_freely(choice: Choice, logprobs: mx.array) -> mx.array:
-    """Draw from the thread's random state; logprobs [B, V] to tokens [B]."""
+    """Token ids uint32 [B] drawn from log-probabilities [B, V] in nats, with the thread's random state."""
     return mx.random.categorical(filtered(logprobs, *choice[1:]) * (1 / choice.temperature))
 
 
 class SeededSampler:
-    """Draws from keys made of the seed and the token's position: the same beside any neighbours, and after a replay.
-
-    logprobs [1, V] to tokens [1].
-    """
+    """Draws with keys made of the seed and the token's position: the same draw beside any neighbours, and after a
+    replay."""
 
     def __init__(self, seed: int, position: int, choice: Choice) -> None:
         self._seed = seed
@@ -67,17 +69,20 @@ class SeededSampler:
         self._choice = choice
 
     def __call__(self, logprobs: mx.array) -> mx.array:
+        """The token id uint32 [1] of the next position, from its log-probabilities [1, V] in nats."""
         self._position += 1
         return self.at(self._position - 1, logprobs)
 
     def at(self, position: int, logprobs: mx.array) -> mx.array:
-        """Draw the token of a position, whenever it is asked for."""
+        """The token id uint32 [1] of a position, from its log-probabilities [1, V] in nats; positions may come in any
+        order."""
         weights = filtered(logprobs, *self._choice[1:]) * (1 / self._choice.temperature)
         return mx.argmax(weights + noise([counter_key(self._seed, position)], weights.shape[-1]), axis=-1)
 
 
 def noise(keys: list[int], width: int) -> mx.array:
-    """Gumbel noise [B, width], a row for each 64-bit key: the best after adding it is a draw by the weights."""
+    """Gumbel noise float32 [B, width], one row per 64-bit key: the argmax of log-weights plus this noise is a draw by
+    the weights."""
     words = mx.array([(key >> 32, key & 0xFFFFFFFF) for key in keys], mx.uint32)
     rows: mx.array = mx.vmap(lambda key: mx.random.gumbel((width,), key=key))(words)
     return rows
@@ -93,9 +98,10 @@ def counter_key(seed: int, position: int) -> int:
 
 
 def filtered(logprobs: mx.array, top_p: float, top_k: int, min_p: float) -> mx.array:
-    """Log-probabilities [B, V] with what the filters exclude at -inf; in mlx-lm's order, at temperature 1.
+    """Log-probabilities [B, V] in nats as float32 [B, V], with what the filters exclude at -inf. The filters run in
+    mlx-lm's order, at temperature 1.
 
-    In float32: in half precision the sum of many small probabilities stands still long before it is `top_p`.
+    In half precision, the sum of many small probabilities would stop growing long before it reaches `top_p`.
     """
     logprobs = logprobs.astype(mx.float32)
     if 0 < top_p < 1:
@@ -110,7 +116,8 @@ def filtered(logprobs: mx.array, top_p: float, top_k: int, min_p: float) -> mx.a
 
 
 def keep_top_p(logprobs: mx.array, top_p: float | mx.array) -> mx.array:
-    """Keep the smallest set of most probable tokens whose probabilities sum to `top_p` or more."""
+    """Log-probabilities [B, V] in nats with all tokens outside the nucleus at -inf: it is the smallest set of most
+    probable tokens whose probabilities sum to `top_p` (one number, or float32 [B, 1]) or more. Same dtype."""
     order = mx.argsort(-logprobs, axis=-1)
     ordered = mx.exp(mx.take_along_axis(logprobs, order, axis=-1))
     before = mx.cumsum(ordered, axis=-1) - ordered
@@ -119,9 +126,9 @@ def keep_top_p(logprobs: mx.array, top_p: float | mx.array) -> mx.array:
 
 
 class Processors:
-    """All that changes one row's logits before sampling, as one call: tokens [T], logits [1, V] to logits [1, V].
+    """All processors of one row's logits as one call, before sampling.
 
-    An exception inside the generator's step would spoil the other rows, so it is kept in `error` instead.
+    An exception inside the engine's step would spoil the other rows, so it is kept in `error` instead.
     """
 
     def __init__(self, processors: list[Processor]) -> None:
@@ -129,6 +136,8 @@ class Processors:
         self.error: Exception | None = None
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """The logits [1, V] of one row after all processors, same dtype, given its token ids [T] so far; unchanged once
+        `error` is set."""
         if self.error is not None:
             return logits
         try:
@@ -140,13 +149,13 @@ class Processors:
 
 
 def end_tokens(sequence: Sequence, stop_tokens: set[int]) -> set[int]:
-    """The tokens that end a sequence: the model's own, and those that its client named."""
+    """The tokens that end a sequence: the model's own, and those that the request names."""
     limits = sequence.limits
     return (set() if limits.ignore_eos else stop_tokens) | set(limits.stop_token_ids)
 
 
 def make_processors(sequence: Sequence, stop_tokens: set[int]) -> Processors | None:
-    """The processors that do something for this sequence; None where there are none."""
+    """The processors that a sequence needs; None if it needs none."""
     s = sequence.sampling
     processors: list[Processor] = []
     if s.logit_bias:
@@ -164,7 +173,7 @@ def make_processors(sequence: Sequence, stop_tokens: set[int]) -> Processors | N
 
 
 def constraints(sequence: Sequence, stop_tokens: set[int]) -> list[Processor]:
-    """The thinking budget and the grammar, which has the last word."""
+    """The processors of the thinking budget and, with the last word, of the grammar."""
     found: list[Processor] = []
     thinking, budget = sequence.thinking, sequence.thinking_budget
     if thinking is not None and budget is not None:
@@ -176,12 +185,14 @@ def constraints(sequence: Sequence, stop_tokens: set[int]) -> list[Processor]:
 
 
 def add_bias(ids: mx.array, values: mx.array, _: mx.array, logits: mx.array) -> mx.array:
-    """Add a value to the logits of some tokens."""
+    """Logits [1, V] plus `values` [K], cast to the logits' dtype, at token ids [K]. The row's own tokens are not
+    used."""
     return logits.at[:, ids].add(values.astype(logits.dtype))
 
 
 def penalise_repetition(penalty: float, window: int, tokens: mx.array, logits: mx.array) -> mx.array:
-    """Divide positive and multiply negative logits of the last `window` tokens (Keskar et al., 2019)."""
+    """Logits [1, V], changed in place: for each of the last `window` ids of `tokens` [T], a positive logit is divided
+    by `penalty` and a negative one multiplied by it (Keskar et al., 2019)."""
     recent = tokens[-window:]
     chosen = logits[:, recent]
     logits[:, recent] = mx.where(chosen < 0, chosen * penalty, chosen / penalty)
@@ -189,7 +200,8 @@ def penalise_repetition(penalty: float, window: int, tokens: mx.array, logits: m
 
 
 def penalise_counts(start: int, presence: float, frequency: float, tokens: mx.array, logits: mx.array) -> mx.array:
-    """OpenAI's penalties: `logit - frequency * count - presence * (count > 0)` over tokens from `start` on."""
+    """Logits [1, V] with OpenAI's penalties, same dtype: `logit - frequency * count - presence * (count > 0)`, where
+    ids of `tokens` [T] are counted from place `start` on."""
     generated = tokens[start:]
     if not generated.size:
         return logits

@@ -59,7 +59,7 @@ def receive(channel: socket.socket) -> dict[str, Any] | None:
 
 
 def read(channel: socket.socket, size: int) -> bytearray | None:
-    """So many bytes; None when the other side is gone."""
+    """Exactly `size` bytes; None when the other side is gone."""
     data = bytearray(size)
     there = 0
     while there < size:

@@ -1,4 +1,4 @@
-"""Continuous batching on mlx-vlm's parts: every prompt is read by itself, then joins the rows that decode together."""
+"""Continuous batching with mlx-vlm's parts: each prompt is read by itself, then its row decodes with the others."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class VisionEngine(ReplayingEngine):
         gap_s: float | None = None,
         admission: Admission | None = None,
     ) -> None:
-        """`tower` is the memory that stands before the model's encoder, if one does, and `prefixes` keeps what may be
-        continued; `gap_s` is the longest time between two tokens that is aimed at while prompts are read, `admission`
-        bounds the memory of what runs."""
+        """`tower` is the feature cache before the model's encoder, if there is one, `prefixes` the prefix cache,
+        `gap_s` the longest time between two tokens to aim for during prefill; `admission` bounds the memory of what
+        runs."""
         super().__init__(admission)
         self._prefixes = prefixes or PrefixStore(0)
         self._model = model
@@ -144,7 +144,7 @@ class VisionEngine(ReplayingEngine):
         return "length" if sequence.remaining <= 1 else None
 
     def _report(self, tokens: dict[Key, int], drawn: dict[Key, mx.array]) -> dict[Key, Report]:
-        """The log-probabilities that were asked for, of tokens that were drawn a step ago."""
+        """The reports on tokens drawn in the previous step, of rows whose sequences asked for them."""
         wanted = {key: n for key in tokens if (n := self._running[key].logprobs) is not None}
         if not wanted:
             return {}

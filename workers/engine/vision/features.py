@@ -1,4 +1,4 @@
-"""What a model's encoder made of pictures, kept so that it looks at each distinct one once."""
+"""A cache of picture features before a model's encoder, which looks at each distinct picture once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TOWERS = ("vision_tower", "vision_model", "visual", "vision_encoder", "vision")
 
 @dataclass
 class Looks:
-    """How many calls for a piece, which is most often a picture, were computed and how many remembered."""
+    """How many calls for a piece, mostly a picture, were computed, and how many remembered."""
 
     computed: int = 0
     remembered: int = 0
 
 
 class FeatureMemory:
-    """The least recently used features leave when there are more than `limit_bytes`. Engine thread only."""
+    """An LRU cache of features that take up to `limit_bytes`. Engine thread only."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -34,14 +34,14 @@ class FeatureMemory:
         self._bytes = 0
 
     def get(self, key: bytes) -> Any:
-        """Features, None where there are none."""
+        """The features under a key; None if there are none."""
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
     def put(self, key: bytes, features: Any) -> None:
-        """Keep features, which are evaluated."""
+        """Cache evaluated features."""
         arrays = [leaf for _, leaf in tree_flatten(features) if isinstance(leaf, mx.array)]
         mx.eval(arrays)
         size = sum(array.nbytes for array in arrays)
@@ -54,7 +54,7 @@ class FeatureMemory:
             self._bytes -= left
 
     def clear(self) -> None:
-        """Forget all."""
+        """Evict all features."""
         self._kept.clear()
         self._bytes = 0
 
@@ -74,7 +74,7 @@ class RememberingTower:
         return getattr(self._tower, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the encoder gives."""
+        """The encoder's output, remembered or computed."""
         call = Call(args, kwargs)
         each = pieces(call) if self.separately else None
         if each is None:
@@ -82,13 +82,13 @@ class RememberingTower:
         return concatenated([self._look(piece) for piece in each])
 
     def start_over(self, *, separately: bool) -> None:
-        """Forget all."""
+        """Evict all features."""
         self.separately = separately
         self.looks = Looks()
         self._memory.clear()
 
     def counted(self, pictures: int) -> tuple[int, int]:
-        """How many of so many pictures have been looked at since the last time, and how many were remembered."""
+        """How many of `pictures` pictures have been computed since the last call, and how many were remembered."""
         looks, self.looks = self.looks, Looks()
         if looks.computed + looks.remembered == pictures:
             return looks.computed, looks.remembered
@@ -108,7 +108,7 @@ class RememberingTower:
 
 
 def key_of(call: Call, tenant: str = "") -> bytes | None:
-    """What a call is known by: whose it is, and all its numbers. None for one that is given other things too."""
+    """A digest of a call: its tenant and all its numbers. None for a call with arguments of other kinds."""
     known = hashlib.blake2b(f"{tenant}\0".encode(), digest_size=16)
     for name, leaf in [*tree_flatten(list(call.args)), *tree_flatten(call.kwargs)]:
         known.update(f"{name}:{type(leaf).__name__}".encode())
@@ -127,7 +127,7 @@ def key_of(call: Call, tenant: str = "") -> bytes | None:
 
 
 def remember(model: Any, limit_bytes: int) -> RememberingTower | None:
-    """Put a memory before the model's encoder of pictures; None where none is found."""
+    """Put a feature cache before the model's encoder of pictures; None where no encoder is found."""
     if not limit_bytes:
         return None
     for name in TOWERS:
@@ -140,7 +140,7 @@ def remember(model: Any, limit_bytes: int) -> RememberingTower | None:
 
 
 def forget(model: Any, remembering: RememberingTower) -> None:
-    """Give the encoder its place back."""
+    """Put the encoder back in its place."""
     for name in TOWERS:
         if getattr(model, name, None) is remembering:
             setattr(model, name, remembering._tower)

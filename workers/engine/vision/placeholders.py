@@ -22,7 +22,7 @@ Placeholders = Mapping[int, MediaKind]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A picture's or a sound's place, from `start` to before `end`, and what it is known by."""
+    """The place of a picture or a sound, from token `start` to before `end`, and the digest of its content."""
 
     start: int
     end: int

@@ -28,15 +28,16 @@ class NeedsEncoder(Exception):  # noqa: N818 - named for what it says
 
 
 class CannotContinue(Exception):  # noqa: N818 - named for what it says
-    """Raised when a prompt can't be read from the middle."""
+    """Raised when a prompt can't be read from a token in its middle."""
 
 
 @dataclass(eq=False, slots=True)
 class Prefill:
-    """What is left of a prompt, and the cache with what has been read. Engine thread only.
+    """The rest of a prompt, ids int32 [1, T] and embeddings [1, T, D], and the cache of what has been read. Engine
+    thread only.
 
-    `extras` are what the model's language part is given beside embeddings, for all of the prompt: it picks the window
-    that it is at by its cache.
+    `extras` are the other arguments of the model's language part, for all of the prompt: it finds the part it needs by
+    its cache.
     """
 
     ids: mx.array
@@ -48,11 +49,11 @@ class Prefill:
 
     @property
     def left(self) -> int:
-        """Tokens that have not been read."""
+        """Tokens still to be read."""
         return int(self.ids.shape[1])
 
     def advance(self, model: Any, chunk: int) -> bool:
-        """Read a chunk, but never the last token; whether there was anything to read."""
+        """Read a chunk, but never the last token; False if there was nothing to read."""
         length = min(chunk, self.left - 1)
         if not self.chunked or length < 1:
             return False
@@ -63,7 +64,7 @@ class Prefill:
         return True
 
     def finish(self, model: Any) -> mx.array:
-        """Read the rest; the logits of the next token [1, V]."""
+        """Read the rest; the logits [1, V] of the next token. Raises NeedsEncoder."""
         output = self._feed(model, self.left)
         if output.cross_attention_states is not None or output.encoder_outputs is not None:
             raise NeedsEncoder
@@ -71,7 +72,8 @@ class Prefill:
         return logits
 
     def rope_deltas(self, model: Any) -> mx.array | None:
-        """How far this prompt's positions are from its tokens' numbers [1, 1]; None for a model that counts tokens."""
+        """How far this prompt's positions are from its tokens' numbers, an integer [1, 1]; None for a model that counts
+        tokens."""
         if not hasattr(model.language_model, "_rope_deltas"):
             return None
         deltas = self.extras.get("rope_deltas")
@@ -159,7 +161,7 @@ def saved(language_model: Any) -> dict[str, Any]:
 
 
 def restore(language_model: Any, state: dict[str, Any]) -> None:
-    """Have the language model go on with another prompt."""
+    """Have the language model continue another prompt."""
     for name, value in state.items():
         if hasattr(language_model, name):
             setattr(language_model, name, value)

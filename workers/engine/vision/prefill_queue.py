@@ -1,4 +1,4 @@
-"""Prompts that are being read: in turns, one chunk of one prompt at a time."""
+"""Prefill of prompts with pictures: in turns, one chunk of one prompt at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A prompt that has been read, and the logits of its next token [1, V]."""
+    """A prompt that has been read, and the logits [1, V] of its next token."""
 
     sequence: Sequence
     prefill: Prefill
@@ -57,22 +57,22 @@ class PromptReader:
 
     @property
     def busy(self) -> bool:
-        """Some prompt is being read."""
+        """Whether any prompt is being read."""
         return bool(self._readings)
 
     def add(self, sequence: Sequence, prefill: Prefill | None) -> None:
-        """Take a prompt in, at its beginning or as far as it has been read for others."""
+        """Take in a prompt, at its start or with what another choice has read of it."""
         self._readings[sequence.key] = _Reading(sequence, prefill)
 
     def remove(self, key: Key) -> None:
-        """Drop a prompt, but keep what has been read of it; unknown keys are ignored."""
+        """Drop a prompt and cache what was read of it; unknown keys are ignored."""
         reading = self._readings.pop(key, None)
         if reading is not None and reading.prefill is not None:
             sequence = reading.sequence
             self._prefixes.keep(sequence, reading.prefill.cache, len(sequence.context) - reading.prefill.left)
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all prompts."""
         self._readings.clear()
 
     def step(self, *, running: int, since: float) -> Read | Broken | None:

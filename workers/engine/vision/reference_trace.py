@@ -60,5 +60,5 @@ def difference(alone: Trace, other: Trace) -> float:
 
 
 def as_list(array: mx.array) -> list[Any]:
-    """Its numbers."""
+    """The numbers of an array [K], evaluated, as a list."""
     return list(array.tolist())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A model that sees, for those who only show it text: what mlx-lm's models look like."""
+"""A vision model that reads only text, with the interface of mlx-lm's models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mlx_server.workers.engine.vision.prefill import POSITION_STATE, restore
 
 
 class TextModel:
-    """Token ids [B, T] to logits [B, T, V]."""
+    """Token ids [B, L] to logits [B, L, V]."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
 
     @property
     def layers(self) -> Any:
-        """One for each entry of its cache."""
+        """Its layers, one for each entry of the cache."""
         return self._model.language_model.layers
 
     def make_cache(self) -> list[Any]:
@@ -26,7 +26,7 @@ class TextModel:
         return list(make_prompt_cache(self._model.language_model))
 
     def __call__(self, ids: mx.array, cache: list[Any] | None = None) -> mx.array:
-        """All tokens' logits."""
+        """Logits [B, L, V] of all tokens, from token ids int32 [B, L]."""
         language_model = self._model.language_model
         restore(language_model, dict.fromkeys(POSITION_STATE))
         embeddings = self._model.get_input_embeddings(ids, None, mask=mx.ones_like(ids)).inputs_embeds

@@ -34,7 +34,8 @@ def try_remembering(model: Any, sequence: Sequence, limit_bytes: int) -> tuple[R
 
 
 def is_transparent(model: Any, tower: RememberingTower, sequence: Sequence, plain: list[mx.array]) -> bool:
-    """The features are the same when the encoder looks at pictures through this, and when they are remembered."""
+    """Whether a prompt's features stay equal to `plain` (as `features` gives them: [1, T, D] first) with the tower in
+    the encoder's place, both when they are computed and when they are remembered."""
     assert sequence.media is not None
     try:
         computed = same(plain, features(model, sequence))
@@ -46,20 +47,22 @@ def is_transparent(model: Any, tower: RememberingTower, sequence: Sequence, plai
 
 
 def features(model: Any, sequence: Sequence) -> list[mx.array]:
-    """All that a prompt with pictures becomes before the language model reads it."""
+    """The embeddings [1, T, D] of a prompt with pictures, then its extras [...] of any dtype: all that the language
+    model reads."""
     prefill = begin(model, sequence.prompt, sequence.media)
     return [leaf for _, leaf in tree_flatten([prefill.embeddings, prefill.extras]) if isinstance(leaf, mx.array)]
 
 
 def same(expected: list[mx.array], others: list[mx.array]) -> bool:
-    """Equal up to rounding."""
+    """Whether two lists of arrays [...] have equal shapes and, up to rounding, equal numbers."""
     if [array.shape for array in expected] != [array.shape for array in others]:
         return False
     return all(is_close(*pair) for pair in zip(expected, others, strict=True))
 
 
 def is_close(expected: mx.array, other: mx.array) -> bool:
-    """Equal up to rounding, as a share of the largest number."""
+    """Whether two arrays [...] of one shape are equal up to rounding, as a share of the largest absolute value. In
+    float32."""
     tolerance = FEATURE_TOLERANCE.get(expected.dtype, LOW_PRECISION_FEATURE_TOLERANCE)
     a, b = expected.astype(mx.float32), other.astype(mx.float32)
     return bool((mx.abs(a - b).max() <= tolerance * mx.maximum(mx.abs(a).max(), 1e-6)).item())

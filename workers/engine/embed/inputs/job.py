@@ -14,10 +14,10 @@ from mlx_server.schemas.internal.messages import Result
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 Row = npt.NDArray[np.float32]
-"""What a model computed of one input: a vector, or a single number."""
+"""What a model computed of one input: a vector [D], or a single logit [1]."""
 
 Rows = npt.NDArray[np.float32]
-"""One row for each input of a batch."""
+"""One row for each input of a batch, [B, D]."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Outcome(Protocol):
     """What is told to the client, once the model has computed an input."""
 
     def results(self, number: int, row: Row) -> list[Result]:
-        """What is certain now that the row of this input is there. Each input's comes once."""
+        """What is certain once the row float32 [D] of this input is there. Each input's comes once."""
 
 
 @dataclass(eq=False, slots=True)

@@ -32,7 +32,7 @@ def build(module_name: str, folder: Path, config: dict[str, Any]) -> Any:
 
 
 def fill(model: Any, config: dict[str, Any], weights: dict[str, mx.array]) -> None:
-    """Give a model exactly the weights that it has places for. Raises ValueError if they are others."""
+    """Give a model its weights. Raises ValueError unless they are exactly those that it has places for."""
     quantise(model, config, weights)
     model.load_weights(list(weights.items()), strict=True)
     model.eval()

@@ -95,7 +95,7 @@ def read_image_processor(folder: Path) -> Any:
 
 
 def pixels_of(processor: Any, picture: Any) -> npt.NDArray[np.float32]:
-    """A picture as the model takes it: height, width, colours."""
+    """A picture as the model takes it, resized and normalised: float32 [H, W, C]."""
     pixels = processor(images=[picture], return_tensors="np")["pixel_values"][0]
     return np.ascontiguousarray(pixels.transpose(1, 2, 0), dtype=np.float32)
 

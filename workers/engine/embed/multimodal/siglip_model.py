@@ -22,7 +22,7 @@ class PatchEmbeddings(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         self.position_embedding = nn.Embedding(count, config.hidden_size)
 
     def __call__(self, pixels: mx.array) -> mx.array:
-        """Pictures [B, H, W, C] to patches [B, N, D]."""
+        """Pixels [B, H, W, C] to patch embeddings [B, N, D], both in the weights' dtype."""
         patches: mx.array = self.patch_embedding(pixels).flatten(1, 2)
         places: mx.array = self.position_embedding.weight
         return patches + places
@@ -39,7 +39,7 @@ class PoolingHead(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         self.mlp = MLP(config)
 
     def __call__(self, patches: mx.array) -> mx.array:
-        """Patches [B, N, D] to vectors [B, D]."""
+        """Patches [B, N, D] to vectors [B, D], same dtype."""
         probe = mx.broadcast_to(self.probe, (patches.shape[0], *self.probe.shape[1:]))
         answer: mx.array = self.attention(probe, patches, patches)
         vectors: mx.array = answer + self.mlp(self.layernorm(answer))
@@ -47,7 +47,7 @@ class PoolingHead(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
 
 
 class VisionTower(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
-    """Pictures [B, H, W, C] to vectors [B, D]."""
+    """Pictures to vectors."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class VisionTower(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         self.head = PoolingHead(config)
 
     def __call__(self, pixels: mx.array) -> mx.array:
-        """The vectors."""
+        """Pixels [B, H, W, C] to vectors [B, D], both in the weights' dtype."""
         return self.head(self.post_layernorm(self.encoder(self.embeddings(pixels))))
 
 
@@ -74,16 +74,16 @@ class SiglipModel(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         self.vision_model = VisionTower(vision)
 
     def texts(self, ids: mx.array) -> mx.array:
-        """Token ids [B, text_length] to vectors [B, D]."""
+        """Token ids int32 [B, text_length] to vectors [B, D] in the weights' dtype."""
         vectors: mx.array = self.text_model(ids)
         return vectors
 
     def pictures(self, pixels: mx.array) -> mx.array:
-        """Pictures [B, H, W, C] to vectors [B, D]."""
+        """Pixels [B, H, W, C] of any float dtype to vectors [B, D] in the weights' dtype."""
         return self.vision_model(pixels.astype(self.vision_model.post_layernorm.weight.dtype))
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
-        """Weights by these modules' names, as Transformers and MLX's converters have stored them."""
+        """Weights under these modules' names, from those of Transformers or of MLX's converters."""
         own: dict[str, mx.array] = {}
         for name, array in weights.items():
             if name.startswith("logit_") or "position_ids" in name:
@@ -101,11 +101,11 @@ class SiglipModel(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
 
 
 def split_projection(kind: str, array: mx.array) -> dict[str, mx.array]:
-    """What PyTorch keeps in one matrix."""
+    """PyTorch's joint weight [3 * D, D] or bias [3 * D] as three, for queries, keys and values."""
     parts = zip(("query", "key", "value"), mx.split(array, 3), strict=True)
     return {f"{HEAD}{part}_proj.{kind}": some for part, some in parts}
 
 
 def channels_last(kernel: mx.array) -> mx.array:
-    """A kernel as MLX has it; that of a square patch has two equal sides, wherever its colours are."""
+    """A square patch's kernel in MLX's order [D, H, W, C], from that or from PyTorch's [D, C, H, W]."""
     return kernel if kernel.shape[1] == kernel.shape[2] else kernel.transpose(0, 2, 3, 1)

@@ -70,7 +70,8 @@ class Ear:
 
 
 def overheard(language_model: Any, call: Callable[[], Any]) -> mx.array:
-    """The last hidden states [B, L, D] of a call of the language model. What they become is not computed.
+    """The last hidden states [B, L, D] of a call of the language model, in its dtype. What they become is not computed.
+    Raises ValueError if they have another shape.
 
     Models differ in what they give their inner part, and agree in that their output layer takes what it gives.
     """

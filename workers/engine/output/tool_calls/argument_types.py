@@ -1,4 +1,4 @@
-"""What an argument that was written without quotes is: told by its schema, and never by its looks alone."""
+"""The type of an argument that was written without quotes: its schema decides, never its looks alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHOLE = re.compile(r"(-?\d+)\.0+")
 
 
 class Parameters:
-    """A function's parameters, by their names."""
+    """A function's parameters by name."""
 
     def __init__(self, schema: Any) -> None:
         self._root = schema if isinstance(schema, dict) else {}
@@ -35,7 +35,7 @@ class Parameters:
         self.known: Mapping[str, Any] = properties if isinstance(properties, dict) else {}
 
     def kinds(self, name: str) -> frozenset[str]:
-        """The types that an argument may have, by JSON schema's names; empty for any."""
+        """The types that an argument may have, by JSON Schema's names; empty for any."""
         return kinds_of(self.known.get(name), self._root)
 
 
@@ -60,7 +60,7 @@ def kinds_of(schema: Any, root: Mapping[str, Any], references: int = 0) -> froze
 
 
 def referred(reference: str, root: Mapping[str, Any]) -> Any:
-    """The schema that a reference into its own document leads to, None if there is none."""
+    """The schema that a reference into its own document points to; None if there is none."""
     at: Any = root
     for key in reference.removeprefix("#").split("/")[1:]:
         at = at.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(at, dict) else None
@@ -68,10 +68,10 @@ def referred(reference: str, root: Mapping[str, Any]) -> Any:
 
 
 def argument(text: str, kinds: frozenset[str]) -> str:
-    """The JSON of an argument that may be of these types. What is of no such type is passed on as a string.
+    """The JSON of an argument that may have these types; anything else becomes a string.
 
-    Where a string may stand, a text that reads as a number or as true is that string, while an object or a list is
-    itself, and `null` is null, if those are allowed too.
+    Where a string is allowed, a text that looks like a number or `true` is that string. An object or a list stays one,
+    and `null` stays null, if those are allowed too.
     """
     value = text.strip()
     if kind_fits(value, kinds):
@@ -87,7 +87,8 @@ def argument(text: str, kinds: frozenset[str]) -> str:
 
 
 def nested(text: str, kinds: frozenset[str]) -> str:
-    """An object or a list that is not quite JSON; where it may be a string as well, only line breaks are mended."""
+    """An object or a list that is not quite JSON, as JSON; where a string is allowed too, only line breaks are
+    mended."""
     if kinds & NESTED and STRING not in kinds:
         return mended(text)
     try:
@@ -108,5 +109,5 @@ def kind_fits(text: str, kinds: frozenset[str]) -> bool:
 
 
 def no_constant(word: str) -> Any:
-    """NaN and the infinities are no JSON. Raises ValueError."""
+    """Reject NaN and the infinities, which are not JSON. Raises ValueError."""
     raise ValueError(word)

@@ -1,4 +1,4 @@
-"""One block of calls, read by whoever can read what stands in it."""
+"""One block of calls, given to the parser that fits its text."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ Reader = JsonCalls | HeadedCalls | TaggedCalls | ParsedCalls
 
 
 class Block:
-    """What stands after a format's start mark. Where it is JSON it is read as that: models fall back on it.
+    """The text after a format's start mark. JSON is read as JSON whatever the format: models fall back on it.
 
-    `leave` is a mark that breaks the block off: the end of the reasoning that it stands in. `bare`: no mark stood
-    before it.
+    `leave` is a mark that breaks the block off: the end of the reasoning around it. `bare`: there was no start mark.
     """
 
     def __init__(self, calls: ToolCalls, format_: ToolFormat, leave: str | None = None, *, bare: bool = False) -> None:
@@ -32,7 +31,7 @@ class Block:
         self._reader: Reader | None = None
 
     def feed(self, text: str) -> Rest | None:
-        """Read on; None while the block goes on."""
+        """Take more text; None while the block goes on."""
         if self._reader is None:
             text, self._held = self._held + text, ""
             if text.strip() in ("", "["):
@@ -42,7 +41,7 @@ class Block:
         return self._reader.feed(text)
 
     def flush(self, *, cut: bool) -> Rest:
-        """The text has ended inside the block; `cut`: because the answer may not be longer."""
+        """End the text inside the block; `cut`: because the answer has reached its greatest length."""
         return Rest(self._held, failed=True) if self._reader is None else self._reader.flush(cut=cut)
 
     def _pick(self, text: str) -> Reader:

@@ -1,4 +1,4 @@
-"""How each family writes calls, as its template writes those of earlier turns: what a grammar asks for."""
+"""How each family of models writes calls, as its template writes those of earlier turns: grammars ask for this."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """One family's way. A block stands between a format's marks: `before`, a call, perhaps `between` and further calls,
-    `after`; without a `between` each call has a block, with `blocks` between them.
+    """One family's way to write calls. A block stands between a format's marks: `before`, a call, perhaps `between` and
+    further calls, `after`; without a `between` each call has a block, with `blocks` between them.
 
-    A call is `head`, arguments, `foot`. The arguments are a JSON object, or each stands behind `key` and before
-    `value_end`: in tags, or as in Python, or in braces with strings between `quote`.
+    A call is `head`, arguments, `foot`. The arguments are a JSON object, or each stands between `key` and `value_end`:
+    in tags, or as in Python, or in braces with strings between `quote`.
 
     In these texts `{name}`, `{key}`, `{type}` (of an argument) and `{string}` (whether it is one) have their values;
     `{index}` is a number, `{id}` nine letters, and `{nl}` a line break that may be left out.
@@ -48,7 +48,7 @@ KIMI_K2 = Writing(
 )
 MISTRAL = Writing("{name}[ARGS]", between="[TOOL_CALLS]")
 MISTRAL_LIST = Writing('{"name": "{name}", "arguments": ', ', "id": "{id}"}', before=" [", between=", ", after="]")
-"""Before tokenizers of version 11."""
+"""Mistral's calls before version 11 of its tokenizers."""
 QWEN = Writing(
     "<function={name}>\n",
     "</function>",
@@ -71,7 +71,7 @@ PYTHONIC = Writing("{name}(", ")", before="[", between=", ", after="]", argument
 
 
 def keys_and_values(prefix: str) -> Writing:
-    """GLM's and its kin's; 4.7 leaves out the line breaks that 4.5 writes."""
+    """The calls of GLM and its kin; 4.7 leaves out the line breaks that 4.5 writes."""
     return Writing(
         "{name}{nl}",
         blocks="{nl}",
@@ -82,7 +82,7 @@ def keys_and_values(prefix: str) -> Writing:
 
 
 def invoking(prefix: str, more: str = "") -> Writing:
-    """`invoke` and `parameter`."""
+    """Calls in tags `invoke` and `parameter`."""
     return Writing(
         f'<{prefix}invoke name="{{name}}">\n',
         f"</{prefix}invoke>",
@@ -96,7 +96,7 @@ def invoking(prefix: str, more: str = "") -> Writing:
 
 
 def braced(quote: str) -> Writing:
-    """Gemma's."""
+    """Gemma's calls, in braces."""
     return Writing("call:{name}{", "}", blocks="", arguments="braces", key="{key}:", quote=quote)
 
 
@@ -117,4 +117,4 @@ WRITINGS: dict[str, Writing] = {
     "pythonic": PYTHONIC,
     "qwen3_coder": QWEN,
 }
-"""Of formats whose marks mlx-lm tells, by its names for them."""
+"""The writing of formats that mlx-lm names, by its names for them."""

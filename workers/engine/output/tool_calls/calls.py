@@ -1,4 +1,4 @@
-"""The function calls of one answer as they are found, and what models' parsers return, made regular."""
+"""The function calls of one answer as they are found, and a regular form for what models' parsers return."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = re.compile(r"[\w.:/@-]{1,200}")
 
 
 class Rest(NamedTuple):
-    """What follows a block of calls. A block that failed made no call, and its own text leads what follows.
+    """The text after a block of calls. A block that failed made no call, and its own text comes first in this.
 
     `closed`: the block's end mark has been read.
     """
@@ -29,8 +29,8 @@ class Rest(NamedTuple):
 class ToolCalls:
     """Numbers the calls and collects their pieces.
 
-    A function that is not the request's can be called, too: whoever runs the calls tells the model so, while text
-    would end the conversation. With `only_known` it can't: what is read is perhaps no call at all.
+    A function that is not among the request's can be called too: whoever runs the calls then tells the model so, while
+    text would end the conversation. With `only_known` it can't: the text may be no call at all.
     """
 
     def __init__(self, tools: tuple[Tool, ...], *, parallel: bool) -> None:
@@ -43,16 +43,16 @@ class ToolCalls:
 
     @property
     def complete(self) -> bool:
-        """No further call is wanted."""
+        """Whether no further call is wanted."""
         return self.whole > 0 and not self._parallel
 
     @property
     def allowed(self) -> bool:
-        """There may be calls."""
+        """Whether there may be calls."""
         return bool(self._tools)
 
     def knows(self, name: str) -> bool:
-        """The request has a function of this name."""
+        """Whether the request has a function of this name."""
         return name in self._tools
 
     def takes(self, name: str) -> bool:
@@ -60,12 +60,12 @@ class ToolCalls:
         return self.knows(name) or (self.allowed and not self.only_known and NAME.fullmatch(name) is not None)
 
     def parameters(self, name: str) -> Parameters:
-        """What a function takes; nothing is known of one that is not the request's."""
+        """A function's parameters; none are known of one that is not among the request's."""
         tool = self._tools.get(name)
         return Parameters(tool.parameters if tool else None)
 
     def definitions(self) -> list[dict[str, Any]]:
-        """The functions as models' parsers want them, which look types up there."""
+        """The functions in OpenAI's form: models' parsers look up types there."""
         empty = {"type": "object", "properties": {}}
         return [
             {
@@ -80,28 +80,28 @@ class ToolCalls:
         ]
 
     def begin(self, name: str) -> int:
-        """Start the next call; gives its number."""
+        """Start the next call and return its number."""
         self.pieces.append(Called(self.begun, "", name))
         self.begun += 1
         return self.begun - 1
 
     def more(self, call: int, arguments: str) -> None:
-        """The next part of a call's arguments."""
+        """Add the next part of a call's arguments."""
         if arguments:
             self.pieces.append(Called(call, arguments))
 
     def end(self) -> None:
-        """A call is whole."""
+        """Count a call as complete."""
         self.whole += 1
 
     def say(self, text: str) -> None:
-        """What stands between calls and is none."""
+        """Add text between calls that is no call."""
         if text.strip():
             self.pieces.append(Said(text.strip()))
 
 
 def regular(parsed: Any) -> list[tuple[str, str]]:
-    """Names, and arguments as JSON, from whatever a model's parser returned. Raises ValueError."""
+    """The names of calls and their arguments as JSON, from what a model's parser returned. Raises ValueError."""
     if isinstance(parsed, str):
         parsed = json.loads(parsed)
     if isinstance(parsed, (list, tuple)):
@@ -120,7 +120,7 @@ def regular(parsed: Any) -> list[tuple[str, str]]:
 
 
 def arguments_text(arguments: Any) -> str:
-    """Arguments as JSON; a string is taken to be JSON already, nothing to be no arguments. Raises ValueError."""
+    """Arguments as JSON; a string is taken for JSON already, None for no arguments. Raises ValueError."""
     if isinstance(arguments, str):
         return plain_arguments(arguments)
     try:

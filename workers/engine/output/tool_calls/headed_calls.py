@@ -1,4 +1,4 @@
-"""Calls whose arguments stand in one piece behind a head that names the function, read while they are written."""
+"""Calls whose arguments stand in one piece after a head that names the function, read while they are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlx_server.workers.engine.output.tool_calls.loose_json import JSON, LooseJs
 from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 
 MOST_HEAD = 400
-"""Characters in which the next call must begin."""
+"""The most characters before the next call."""
 
 KEYWORDS = re.compile(r"\(\s*(?:\)|[^\W\d]\w*\s*=)")
 POSITIONAL = re.compile(r"\(\s*(?:[^\w\s)]|\d|\w+\s*[^\w\s=])")
@@ -18,9 +18,9 @@ POSITIONAL = re.compile(r"\(\s*(?:[^\w\s)]|\d|\w+\s*[^\w\s=])")
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """One family's calls. `head` finds what stands before the arguments, its group is the function's name.
+    """One family's calls. `head` matches the text before the arguments, and its group is the function's name.
 
-    `call_end` is a mark behind the arguments. `between` is what else may stand between calls.
+    `call_end` is a mark after the arguments. `between` matches other text that may stand between calls.
     """
 
     head: re.Pattern[str]
@@ -48,7 +48,7 @@ class HeadedCalls:
         self._final = False
 
     def feed(self, text: str) -> Rest | None:
-        """Read on; None while the block goes on."""
+        """Take more text; None while the block goes on."""
         self._text += text
         while not self._calls.complete:
             if self._value is not None:
@@ -64,7 +64,7 @@ class HeadedCalls:
         return Rest("")
 
     def flush(self, *, cut: bool) -> Rest:
-        """The text has ended inside the block."""
+        """End the text inside the block."""
         if cut and self._call is not None:
             begun = self._text.lstrip().startswith(self._heads.notation.opener)
             raw = "" if begun else self._text
@@ -97,7 +97,7 @@ class HeadedCalls:
         return None
 
     def _remains(self, text: str) -> str:
-        """What stands between calls and belongs to none."""
+        """The text between calls that belongs to none."""
         return self._heads.between.sub(" ", text).strip() and text
 
     def _ended(self, at: int, mark: str) -> Rest:
@@ -108,7 +108,7 @@ class HeadedCalls:
         return Rest(self._text[at + len(mark) if closed else at :], closed=closed)
 
     def _read_opening(self, call: int) -> bool:
-        """Tell what the arguments are; False if that needs more text."""
+        """Find out what the arguments are; False if that needs more text."""
         text = self._text.lstrip()
         if not text and not self._final:
             return False
@@ -122,13 +122,13 @@ class HeadedCalls:
         return self._read_raw(call)
 
     def _keywords(self, text: str) -> bool | None:
-        """Whether all arguments have names; None if more text must tell."""
+        """Whether all arguments have names; None if that needs more text."""
         if not self._heads.notation.python or KEYWORDS.match(text):
             return True
         return False if POSITIONAL.match(text) else self._final or None
 
     def _read_raw(self, call: int) -> bool:
-        """Arguments that are no object, up to the call's end."""
+        """Read arguments that are no object, up to the call's end."""
         found = self._stops.find(self._text)
         if found is None and not self._final:
             return False

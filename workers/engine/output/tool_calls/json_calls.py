@@ -11,10 +11,10 @@ from mlx_server.workers.engine.output.tool_calls.loose_json import BARE_KEY, JSO
 NAME_KEYS = ("name", "tool_name", "function")
 ARGUMENT_KEYS = ("arguments", "parameters")
 ABOUT_THE_CALL = ("id", "type", "index", "tool_call_id")
-"""Members that are no arguments where there are no others."""
+"""Members that don't count as arguments where a call has no `arguments`."""
 BEFORE_CALLS = " \t\r\n["
 BETWEEN_CALLS = " \t\r\n[],;}"
-"""Small models close one bracket too many; that is no text to show."""
+"""Includes what small models write too much of: a closing bracket is not text."""
 SPACE = " \t\r\n"
 QUOTES = "\"'"
 
@@ -39,8 +39,8 @@ class JsonCalls:
     """One block of calls: an object, several, or a list of them, up to the mark `end` ("" for the text's end).
 
     A call begins when its name is known, and its arguments are passed on as the model writes them, mended where they
-    are not quite JSON. Where there are none but other members, those are the arguments. A name that is not the
-    request's is one if `bare` is not set, or if arguments stand beside it.
+    are not quite JSON. Where a call has only other members, those are the arguments. A name that is not among the
+    request's counts if `bare` is not set, or if there are arguments beside it.
     """
 
     def __init__(self, calls: ToolCalls, marks: tuple[str, str], *, bare: bool = False) -> None:
@@ -50,9 +50,9 @@ class JsonCalls:
         self._bare = bare
         self._first = calls.begun
         self._text = ""
-        """What has not been read."""
+        """Text that is still to be read."""
         self._raw = ""
-        """What has been read since the last call, and is text if no call comes of it."""
+        """Text read since the last call; it stays text if no call comes of it."""
         self._at = At.CALL
         self._final = False
         self._start()
@@ -62,18 +62,18 @@ class JsonCalls:
         self._key = ""
         self._call: int | None = None
         self._name = ""
-        """A name that nobody knows yet to be a function's."""
+        """A name that may turn out not to be a function's."""
         self._arguments = ""
         """Arguments that have not been passed on."""
         self._others: list[str] = []
         self._value: LooseJson | None = None
         self._said = ""
-        """What the value holds so far."""
+        """The value so far."""
         self._nested = False
         self._have_arguments = False
 
     def feed(self, text: str) -> Rest | None:
-        """Read on; None while the block goes on."""
+        """Take more text; None while the block goes on."""
         self._text += text
         while self._step():
             if self._calls.complete:
@@ -83,7 +83,7 @@ class JsonCalls:
         return self._give_up() if self._at is At.BROKEN else None
 
     def flush(self, *, cut: bool) -> Rest:
-        """The text has ended inside the block."""
+        """End the text inside the block."""
         if cut or self._at is At.NAME:
             self._pass_on_cut()
             return self._give_up(cut=cut)
@@ -108,7 +108,7 @@ class JsonCalls:
             self._pass_on(unquoted_start(self._said))
 
     def _give_up(self, *, cut: bool = False) -> Rest:
-        """What is not a call is text, and so is what follows one that broke off after its arguments."""
+        """Return as text what is not a call, and what follows a call that broke off after its arguments."""
         if self._call is not None:
             if self._have_arguments:
                 self._calls.end()
@@ -118,7 +118,7 @@ class JsonCalls:
         return Rest(self._raw + self._text, failed=True)
 
     def _step(self) -> bool:
-        """Read one thing. False if that needs more text, or there is no more to read."""
+        """Read one item. False if that needs more text, or nothing is left to read."""
         match self._at:
             case At.CALL:
                 return self._read_call()
@@ -200,7 +200,7 @@ class JsonCalls:
         return self._go(At.NAME if self._key in NAME_KEYS and first in QUOTES and self._call is None else At.OTHER)
 
     def _more_of_value(self) -> tuple[str, bool]:
-        """What came of the value, and whether it is over."""
+        """The next part of the value, and whether the value has ended."""
         value = self._value
         assert value is not None
         text = self._read(len(self._text))
@@ -217,7 +217,7 @@ class JsonCalls:
         return name is not None and self._named(name.strip())
 
     def _read_quoted(self) -> str | None:
-        """A key or a name, which ends at the first quote; None if it goes on."""
+        """A key or a name, up to the next quote; None if it goes on."""
         end = self._text.find(self._text[:1], 1)
         return None if end < 0 else self._read(end + 1)[1:-1]
 
@@ -258,7 +258,7 @@ class JsonCalls:
         return self._go(At.KEY)
 
     def _read_raw(self) -> bool:
-        """What follows a name and is no member of anything is what the model gave for arguments."""
+        """Take text after a name that is no member of anything for the arguments."""
         at = self._text.find(self._end) if self._end else -1
         if at < 0 and not self._final:
             return False
@@ -301,11 +301,11 @@ class JsonCalls:
         return read
 
     def _keeps(self) -> bool:
-        """Whether what is read may have to be given out as it stands."""
+        """Whether the text being read may have to be returned as it is."""
         return self._call is None or self._at is not At.ARGUMENTS
 
     def _unread(self, text: str) -> None:
-        """Give back what was read too much of."""
+        """Put back text that was read too far."""
         self._text = text
         if text and self._keeps():
             self._raw = self._raw[: -len(text)]
@@ -322,7 +322,7 @@ class JsonCalls:
 
 
 def unquoted_start(value: str) -> str:
-    """What a string that was cut off holds; nothing if it is not to be made out."""
+    """The content of a string that was cut off; empty if it can't be read."""
     try:
         return str(json.loads(value.rstrip("\\") + '"', strict=False)) if value.startswith('"') else ""
     except ValueError:

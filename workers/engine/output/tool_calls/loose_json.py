@@ -1,4 +1,4 @@
-"""Values that a model wrote as JSON, or nearly so, as the JSON that they stand for, while they are written."""
+"""Values that a model wrote as JSON, or nearly so, turned into JSON while they are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum, auto
 SPACE = " \t\r\n"
 CLOSERS = {"{": "}", "[": "]", "(": ")"}
 MOST_DEPTH = 100
-"""Clients' parsers recurse."""
+"""The deepest nesting: clients' parsers recurse."""
 
 NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 WORDS = {word: word for word in ("true", "false", "null")} | {"True": "true", "False": "false", "None": "null"}
@@ -25,9 +25,9 @@ PYTHON_ESCAPES = {"a": "\a", "v": "\v", "\n": ""}
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """What opens and closes strings, longest first; in those of `raw` a backslash is a character like others.
+    """The quotes of strings, longest first; in strings with the quotes `raw`, a backslash is a plain character.
 
-    `opener` begins an object at the top; inside, it is a brace.
+    `opener` begins the outermost object; inner ones begin with a brace.
     """
 
     quotes: tuple[str, ...] = ('"', "'")
@@ -36,7 +36,7 @@ class Notation:
 
     @property
     def python(self) -> bool:
-        """Arguments as in a call of Python's."""
+        """Whether arguments are written as in a Python call."""
         return self.opener == "("
 
 
@@ -59,26 +59,26 @@ class At(Enum):
 
 @dataclass(slots=True)
 class Open:
-    """An object or a list that is not closed: by what the model closes it, and by what JSON does."""
+    """An object or a list that is not closed: the closer that the model writes, and JSON's."""
 
     closer: str
     json: str
 
     @property
     def is_object(self) -> bool:
-        """It has keys."""
+        """Whether it has keys."""
         return self.json == "}"
 
 
 class LooseJson:
-    """One value. What is given out is JSON whatever was written, and JSON that was written is given out as it is.
+    """One value. The output is always JSON, and input that is JSON already comes out unchanged.
 
-    Control characters in strings and escapes that are none are mended: the backslash of a path or a regular expression
-    stays one. Quotes inside a string that are not escaped are told by what follows them. Words without quotes become
-    strings, keys without them keys, commas that lack or are too many are mended, and what is not closed is closed.
-    `ends` are a mark that ends the value wherever it stands outside strings, and one that may follow it: a mark inside
-    a string ends it only where the text does, or where the other follows. `unread` is what has not been read, and
-    after the end all that follows.
+    Control characters in strings and invalid escapes are mended: the backslash of a path or a regular expression stays
+    one. Unescaped quotes inside a string are told from its end by what follows them. Words without quotes become
+    strings, keys without quotes keys, missing and surplus commas are mended, and open brackets are closed. `ends` are a
+    mark that ends the value anywhere outside strings, and one that may follow it: inside a string the first ends the
+    value only where the text ends, or where the second follows. `unread` is text still to be read, and after the end
+    all that follows.
     """
 
     def __init__(self, notation: Notation = JSON, ends: tuple[str, str] = ("", "")) -> None:
@@ -89,38 +89,38 @@ class LooseJson:
         self._open: list[Open] = []
         self._out: list[str] = []
         self._gap = ""
-        """White space, with the comma in it if there was one, that is given out before the next item."""
+        """White space before the next item, with its comma if there was one."""
         self._final = False
         self._quote = ""
         self._plain = re.compile("")
         self._is_key = False
         self._pretty = False
-        """Keys are written without quotes; so there is no JSON's spacing to keep."""
+        """Whether keys have no quotes, so that there is no JSON spacing to keep."""
         self._head = ""
         """The first three characters of a string."""
         self._sloppy = self._path = self._drive = False
-        """There was an escape in this string that is none; what comes now goes on as paths do; the string is a path of
-        Windows'."""
+        """Whether this string had an invalid escape; whether a path goes on here; whether the string is a Windows
+        path."""
 
     @property
     def over(self) -> bool:
-        """The value has ended."""
+        """Whether the value has ended."""
         return self._at is At.OVER
 
     @property
     def in_string(self) -> bool:
-        """What comes now stands in a string."""
+        """Whether the next text is inside a string."""
         return self._at is At.STRING
 
     def feed(self, text: str) -> str:
-        """What is certain of the value after more text."""
+        """The part of the value that is certain after more text."""
         self.unread += text
         while self.unread and not self.over and self._step():
             pass
         return self._taken()
 
     def finish(self) -> str:
-        """What is left of the value at the text's end, closed."""
+        """The rest of the value at the text's end, closed."""
         self._final = True
         out = self.feed("")
         if not self.over:
@@ -128,7 +128,7 @@ class LooseJson:
         return out + self._taken()
 
     def cut(self) -> str:
-        """What is left of a value that was cut off, which stays open."""
+        """The rest of a value that was cut off, which stays open."""
         if self._at is At.STRING:
             return '"' if self.unread[:1] == self._quote else ""
         return self._gap + self.unread if self._at is At.VALUE and not self._pretty else ""
@@ -138,7 +138,7 @@ class LooseJson:
         return out
 
     def _step(self) -> bool:
-        """Read one thing; False if that needs more text."""
+        """Read one item; False if that needs more text."""
         if self._at is At.STRING:
             return self._string()
         first = self.unread[0]
@@ -188,7 +188,7 @@ class LooseJson:
         self._at = At.AFTER if self._open else At.OVER
 
     def _close(self, closer: str) -> bool:
-        """Close up to what this closes; one that closes nothing is left out."""
+        """Close all up to the bracket that this closes; a closer without a bracket is dropped."""
         if not self._open:
             self._close_all()
             return True
@@ -209,7 +209,7 @@ class LooseJson:
         return one
 
     def _fill(self) -> None:
-        """A key without a value has none."""
+        """Give null to a key without a value."""
         if self._at is At.COLON:
             self._out.append(": null")
         elif self._at is At.VALUE and (self._in_object() or not self._open):
@@ -285,7 +285,7 @@ class LooseJson:
         return True
 
     def _bare(self) -> bool:
-        """A number or a word, up to what ends it."""
+        """Read a number or a word, up to what ends it."""
         stops = [
             at for stop in (",", "}", "]", "\n", *")" * self._notation.python) if (at := self.unread.find(stop)) > 0
         ]
@@ -301,7 +301,7 @@ class LooseJson:
         return True
 
     def _opening(self) -> str | None:
-        """The quote that a string begins with here, "" for none, None if that is not certain yet."""
+        """The quote of a string that begins here, "" for none, None if that is not certain yet."""
         quotes = self._notation.quotes
         for quote in quotes:
             if self.unread.startswith(quote):
@@ -330,7 +330,7 @@ class LooseJson:
             self._after()
 
     def _say(self, text: str, length: int) -> bool:
-        """Give out text that JSON can hold in a string as it is, and leave `length` characters behind."""
+        """Output text that may stand in a JSON string as it is, and pass over `length` characters."""
         self._out.append(text)
         if len(self._head) < 3:
             self._head += self.unread[: min(length, 3 - len(self._head))]
@@ -360,7 +360,7 @@ class LooseJson:
         return self._say(escaped(first), 1)
 
     def _ended(self, text: str) -> bool | None:
-        """Whether the end's mark, which a text begins with, is the end; None if more text must tell."""
+        """Whether the end mark at the start of a text is the end; None if that needs more text."""
         if len(text) < len(self._end):
             return False if self._final else None
         after = text[len(self._end) :].lstrip(SPACE)
@@ -371,7 +371,7 @@ class LooseJson:
         return False
 
     def _quoted(self) -> bool:
-        """What may be the string's end."""
+        """Read a quote that may end the string."""
         closes = self._is_key or len(self._quote) > 1 or self._closes(self.unread[1:].lstrip(SPACE))
         if closes is None:
             return False
@@ -383,7 +383,7 @@ class LooseJson:
         return True
 
     def _closes(self, after: str) -> bool | None:
-        """Whether a quote ends its string, by what follows it; None if that is not certain yet."""
+        """Whether a quote ends its string, by the text after it; None if that is not certain yet."""
         if not after:
             return True if self._final else None
         if self._end and self._end.startswith(after[: len(self._end)]):
@@ -447,26 +447,26 @@ class LooseJson:
 
 
 def escaped(text: str) -> str:
-    """Text as it stands inside a string of JSON."""
+    """A text as the inside of a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def word(text: str) -> str:
-    """A value without quotes: a number or a constant of JSON's or Python's, else a string."""
+    """The JSON of a value without quotes: a number, a constant of JSON or Python, else a string."""
     if NUMBER.fullmatch(text):
         return text
     return WORDS.get(text) or json.dumps(text, ensure_ascii=False)
 
 
 def mended(text: str, notation: Notation = JSON) -> str:
-    """A whole value as JSON."""
+    """A complete value as JSON."""
     value = LooseJson(notation)
     return value.feed(text) + value.finish()
 
 
 def plain_arguments(text: str) -> str:
-    """Arguments that are no object as they were written: a string of JSON stands for what it holds, null for none.
-    What can't be read stays as it is."""
+    """Arguments that may be no object: an object as JSON, the content of a JSON string, `{}` for null. What can't be
+    read stays as it is."""
     text = text.strip()
     if text.startswith("{"):
         return mended(text)

@@ -1,4 +1,4 @@
-"""Marks in a text that comes in pieces: which comes first, and how much of the text's end may become one."""
+"""Finds marks in a text that comes in pieces: the first one, and how much of the text's end may become one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class MarkerMatcher:
-    """A fixed set of marks, compiled once. Of two marks where one stands inside the other only the inner is found."""
+    """A fixed set of marks, compiled once. Of two marks, one inside the other, only the inner one is found."""
 
     def __init__(self, marks: Iterable[str]) -> None:
         given = sorted({mark for mark in marks if mark})
@@ -16,18 +16,18 @@ class MarkerMatcher:
         self._begun = re.compile(f"(?:{'|'.join(map(_beginnings, self.marks)) or '(?!)'})\\Z")
 
     def find(self, text: str, start: int = 0) -> tuple[int, str] | None:
-        """Where the first mark stands, and which it is."""
+        """The position of the first mark, and the mark; None if there is none."""
         found = self._whole.search(text, start)
         return None if found is None else (found.start(), found.group())
 
     def held(self, text: str) -> int:
-        """How many characters at the text's end may be a mark's beginning."""
+        """The number of characters at the text's end that may begin a mark."""
         begun = self._begun.search(text)
         return 0 if begun is None else len(text) - begun.start()
 
 
 def _beginnings(mark: str) -> str:
-    """A pattern for every beginning of a mark but the whole; a mark of one character has none."""
+    """A pattern for all proper prefixes of a mark; a mark of one character has none."""
     if len(mark) == 1:
         return "(?!)"
     pattern = ""

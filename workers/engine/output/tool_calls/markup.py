@@ -1,4 +1,4 @@
-"""What stands in a model's text beside its answer: reasoning and function calls, told apart by their marks."""
+"""The parts of a model's text: what is visible, reasoning, and function calls, told apart by their marks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Thought:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A part of the call number `call`, counted from 0. `name` comes with its first part only."""
+    """A part of call number `call`, counted from 0. `name` comes with its first part only."""
 
     call: int
     arguments: str
@@ -33,25 +33,25 @@ Piece = Said | Thought | Called
 
 
 class Markup(Protocol):
-    """Takes one sequence's text in pieces, wherever those are cut, and tells its parts apart."""
+    """A parser of one sequence's text, which comes in pieces that may be cut anywhere."""
 
     @property
     def thinking(self) -> bool:
-        """What comes now is reasoning."""
+        """Whether the next text is reasoning."""
 
     @property
     def complete(self) -> bool:
-        """Nothing more is wanted: the one call that was allowed has been made."""
+        """Whether the one call that was allowed has been made, so that nothing more is wanted."""
 
     @property
     def calls(self) -> int:
-        """How many calls have been made whole."""
+        """The number of complete calls."""
 
     def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain after more text; marks are dropped."""
 
     def flush(self, *, cut: bool = False) -> list[Piece]:
-        """What was held back, at the end of the text. Calls that are open are closed, unless the text was `cut`."""
+        """The pieces that were held back, at the end of the text. Open calls are closed, unless the text was `cut`."""
 
 
 class PlainText:

@@ -9,7 +9,7 @@ from mlx_server.workers.engine.output.tool_calls.calls import Rest, ToolCalls, r
 from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 
 Parse = Callable[[str, Any], Any]
-"""What stands between the marks, and the functions in OpenAI's form; may raise anything."""
+"""The text between the marks, and the functions in OpenAI's form, to calls; may raise anything."""
 
 
 class ParsedCalls:
@@ -24,7 +24,7 @@ class ParsedCalls:
         self._body = ""
 
     def feed(self, text: str) -> Rest | None:
-        """Read on; None while the block goes on."""
+        """Take more text; None while the block goes on."""
         known = max(0, len(self._body) - self._longest + 1)
         self._body += text
         found = self._marks.find(self._body, known)
@@ -37,7 +37,7 @@ class ParsedCalls:
         return Rest(self._body[at + len(mark) if closed else at :], closed=closed)
 
     def flush(self, *, cut: bool) -> Rest:
-        """The text has ended inside the block: the end mark may be missing, or more than that."""
+        """End the text inside the block: the end mark may be missing, or more than that."""
         body = self._body[: len(self._body) - self._marks.held(self._body)]
         return Rest("") if self._pass_on(body) else Rest(self._body, failed=True)
 

@@ -1,4 +1,4 @@
-"""Calls in which every argument stands between tags of its own, read while they are written."""
+"""Calls in which every argument has tags of its own, read while they are written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlx_server.workers.engine.output.tool_calls.loose_json import LooseJson, es
 from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
 
 MOST_TAG = 400
-"""Characters in which a tag must come that is waited for."""
+"""The most characters to wait for a tag."""
 
 CDATA, CDATA_END = "<![CDATA[", "]]>"
 
@@ -44,13 +44,13 @@ class Tags:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What must be in the text for the calls to be read."""
+        """Marks that must be in the text for the calls to be read."""
         given = (self.call_start, self.call_end, self.argument_start, self.argument_end)
         return tuple(mark for mark in given if mark)
 
 
 class Value:
-    """One argument's value as it grows; `take` and `close` give what is certain of its JSON.
+    """One argument's value as it grows; `take` and `close` return the part of its JSON that is certain.
 
     A string is passed on as it is written, once it is certain to be one.
     """
@@ -64,7 +64,7 @@ class Value:
         self._streams = False
 
     def take(self, text: str) -> str:
-        """The next part of the value."""
+        """Take the next part of the value."""
         if self._streams:
             return escaped(text)
         self._held += text
@@ -74,7 +74,7 @@ class Value:
         return '"' + escaped(held)
 
     def close(self) -> str:
-        """The value has ended."""
+        """End the value."""
         if self._streams:
             return '"'
         text = self._held
@@ -85,7 +85,7 @@ class Value:
         return argument(text, self._kinds)
 
     def cut(self) -> str:
-        """What there is of a value that was cut off and has not been given."""
+        """The rest of a value that was cut off."""
         if self._streams:
             return ""
         return '"' + escaped(self._held) if self._is_text and self._held else self._held.strip()
@@ -104,9 +104,9 @@ class Value:
 class TaggedCalls:
     """One block of calls up to the mark `end`, or up to `leave`, which breaks a block off.
 
-    A closing tag ends a value where something follows that may follow it, else it is part of the value; one that is
-    missing is found by what comes after it. A value holds what looks like arguments of another call. What stands in a
-    call in the place of arguments is passed on as it was written, unless it is JSON.
+    A closing tag ends a value only before something that may follow it, else it is part of the value; a missing one is
+    found by what comes after it. A value may contain text that looks like arguments of another call. Text in the place
+    of a call's arguments is passed on as it was written, unless it is JSON.
     """
 
     def __init__(self, calls: ToolCalls, tags: Tags, marks: tuple[str, str], leave: str | None = None) -> None:
@@ -126,12 +126,12 @@ class TaggedCalls:
         self._value: Value | None = None
         self._json: LooseJson | None = None
         self._begun = False
-        """Something of this value has come."""
+        """Whether the value has begun."""
         self._depth = 0
-        """Arguments of others' calls that are open in the value."""
+        """The number of other calls' arguments that are open inside the value."""
 
     def feed(self, text: str) -> Rest | None:
-        """Read on; None while the block goes on."""
+        """Take more text; None while the block goes on."""
         self._text += text
         while not self._calls.complete:
             if self._value is not None:
@@ -149,7 +149,7 @@ class TaggedCalls:
         return Rest("")
 
     def flush(self, *, cut: bool) -> Rest:
-        """The text has ended inside the block."""
+        """End the text inside the block."""
         if cut and self._call is not None:
             self._pass_on_cut(self._call)
             return Rest("")
@@ -166,7 +166,7 @@ class TaggedCalls:
             self._calls.more(call, self._value.take(self._text[:end]) + self._value.cut())
 
     def _read_call(self) -> tuple[Rest | None, bool]:
-        """Find the next call: what follows the block if that is over, and whether there is more to read."""
+        """Find the next call: the text after the block if that has ended, and whether there is more to read."""
         text = self._text.lstrip()
         found = self._tags.call.match(text + self._end if self._final else text)
         if found is not None and not (self._called and not self._tags.call_start):
@@ -191,7 +191,7 @@ class TaggedCalls:
         return self._calls.takes(name)
 
     def _waits(self, text: str) -> bool:
-        """Whether a call or the end may still begin here."""
+        """Whether a call or the end mark may still begin here."""
         if self._final or len(text) > MOST_TAG or (self._leave and self._leave in text):
             return False
         lead = self._tags.call_start
@@ -200,7 +200,7 @@ class TaggedCalls:
         return self._begins(text, (lead, self._end))
 
     def _begins(self, text: str, marks: tuple[str, ...]) -> bool:
-        """Whether a text begins with one of these marks, or with the beginning of one."""
+        """Whether a text begins with one of these marks, or with a prefix of one."""
         return any(mark and (text.startswith(mark) or mark.startswith(text)) for mark in marks)
 
     def _begin(self, name: str, text: str) -> None:
@@ -251,8 +251,8 @@ class TaggedCalls:
         return self._read_raw(call)
 
     def _read_raw(self, call: int) -> bool:
-        """What stands in the place of arguments and is none: it is passed on as it was written, if it is all there is,
-        and else it is what the model says between its calls."""
+        """Read text in the place of arguments that is none: it is passed on as it was written if there is nothing else,
+        and is text between calls otherwise."""
         stops = MarkerMatcher(mark for mark in (self._tags.call_end, self._end) if mark)
         found = stops.find(self._text)
         if found is None and not self._final:
@@ -270,7 +270,7 @@ class TaggedCalls:
         return True
 
     def _read_json(self, value: LooseJson) -> bool:
-        """Arguments that are one object after all."""
+        """Read arguments that are one object after all."""
         assert self._call is not None
         self._calls.more(self._call, value.feed(self._text))
         self._text = ""
@@ -331,12 +331,12 @@ class TaggedCalls:
         return int(self._tags.padded and self._text[:at].endswith("\n"))
 
     def _held(self, text: str) -> int:
-        """How much of a text may belong to the value's end."""
+        """The number of characters at a text's end that may belong to the value's end."""
         held = self._inside.held(text)
         return held + self._padding(len(text) - held)
 
     def _ends(self, mark: str, after: str, at: int) -> bool | None:
-        """Whether a tag ends the value; None if more text must tell."""
+        """Whether a tag ends the value; None if that needs more text."""
         if mark == self._tags.argument_start:
             return self._opens_another(at)
         if self._depth:
@@ -359,7 +359,7 @@ class TaggedCalls:
         return None if not self._final and self._begins(after, marks) else False
 
     def _opens_another(self, at: int) -> bool | None:
-        """Whether an argument begins here. One that the function does not have is part of the value."""
+        """Whether an argument begins here; one that the function does not have is part of the value."""
         found = self._tags.argument.match(self._text, at)
         if found is None:
             waits = not self._final and len(self._text) - at <= MOST_TAG

@@ -1,4 +1,4 @@
-"""How models write function calls: the marks round them, and who reads what stands between."""
+"""How models write function calls: the marks round them, and the syntax between the marks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 class ToolFormat:
     """One way to write calls. An empty `end` means the end of the text.
 
-    `body` is the syntax of what stands between the marks: None for `{"name": ..., "arguments": {...}}`, which is also
-    read in the place of any other. `bare`: so is a text that begins with such an object, without any mark. `open` is a
-    mark inside the body that begins a call even where `start` is missing. `inner` are further marks in the body.
-    `writing` is how the model writes calls itself: a grammar that forces one asks for that.
+    `body` is the syntax between the marks: None for `{"name": ..., "arguments": {...}}`, which is also read in the
+    place of any other. `bare`: so is a text that begins with such an object, without any mark. `open` is a mark inside
+    the body that begins a call even where `start` is missing. `inner` are further marks in the body. `writing` is how
+    the model itself writes calls, for a grammar that forces one.
     """
 
     name: str
@@ -40,14 +40,14 @@ class ToolFormat:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """All marks that must be in the text for it to be read."""
+        """Marks that must be in the text for the calls to be read."""
         body = self.body
         inner = body.marks if isinstance(body, Tags) else (body.call_end,) if isinstance(body, Heads) else ()
         return tuple(mark for mark in (self.start, self.end, self.open, *inner, *self.inner) if mark)
 
 
 HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>")
-"""What a model is told to write that has no way of its own."""
+"""The format for models that have none of their own."""
 
 HARMONY = ToolFormat(
     "harmony",
@@ -90,7 +90,7 @@ DSML = ToolFormat(
 
 
 def key_and_value(prefix: str) -> Tags:
-    """GLM's calls and their kin: a name, and then keys and values in tags of their own."""
+    """GLM's calls and similar ones: a name, then keys and values in tags of their own."""
     return Tags(
         call=re.compile(rf"(?P<name>[^\s<>{{}}]+)\s*(?=<{prefix}arg_key>|</{prefix}tool_call>|\{{)"),
         call_start="",
@@ -103,7 +103,7 @@ def key_and_value(prefix: str) -> Tags:
 
 
 def invoked(prefix: str) -> Tags:
-    """Anthropic's old `invoke` and `parameter`, which others write too."""
+    """Anthropic's old `invoke` and `parameter`, which others use too."""
     return Tags(
         call=re.compile(rf"""<{prefix}invoke\b[^>]*?\bname=(?P<quote>["']?)(?P<name>[^"'<>]+)(?P=quote)[^>]*>"""),
         call_start=f"<{prefix}invoke",
@@ -179,7 +179,7 @@ OURS: dict[str, dict[str, Any]] = {
     },
     "qwen3_coder": {"body": QWEN_TAGS, "open": "<function="},
 }
-"""The syntax of formats whose marks mlx-lm tells, read by ourselves; docs/tool_calls.md says why."""
+"""The syntax of formats that mlx-lm names; we read them ourselves, see docs/tool_calls.md."""
 OURS["laguna"] = OURS["glm47"]
 
 
@@ -219,7 +219,7 @@ def library_format(parse: Parse, start: str, end: str) -> ToolFormat:
 
 
 def as_template_writes(format_: ToolFormat, template: str) -> ToolFormat:
-    """The format of a family that has written calls in two ways, as this template does."""
+    """The format in the one of its family's two ways to write calls that this template uses."""
     if format_.name == DEEPSEEK.name and "```json" in template:
         return replace(format_, writing=call_writing.DEEPSEEK_V3)
     if format_.name == "mistral" and template and "[ARGS]" not in template:
@@ -228,16 +228,16 @@ def as_template_writes(format_: ToolFormat, template: str) -> ToolFormat:
 
 
 def template_text(template: Any) -> str:
-    """A tokenizer's chat template; of several the one for tools."""
+    """A tokenizer's chat template; of several, the one for tools."""
     if isinstance(template, dict):
         template = template.get("tool_use") or template.get("default")
     return template if isinstance(template, str) else ""
 
 
 def from_template(template: str, vocab: dict[str, int]) -> ToolFormat | None:
-    """What mlx-lm makes of a template that is one of several, where it does not look itself.
+    """The format that mlx-lm finds in a template that is one of several, where it does not look itself.
 
-    Asked when a model is loaded; importing mlx_lm loads MLX, which reading answers does not need.
+    Called when a model is loaded; importing mlx_lm loads MLX, which reading answers does not need.
     """
     from mlx_lm import tokenizer_utils
 

@@ -82,7 +82,7 @@ class OwnTemplate:
         self.opaque = not self._texts and any(each.kind is each.VAR_KEYWORD for each in self._parameters)
 
     def variables(self) -> frozenset[str] | None:
-        """Those of a Jinja template; of a function its parameters. Raises TemplateSyntaxError."""
+        """The variables of a Jinja template, or the parameters of a function. Raises TemplateSyntaxError."""
         return None if self.opaque else self._read
 
     @cached_property
@@ -92,12 +92,12 @@ class OwnTemplate:
         return frozenset(each.name for each in self._parameters)
 
     def thinks(self) -> bool:
-        """The model knows marks of reasoning, and the template, where it can be read, writes them."""
+        """Whether the model has marks of reasoning and the template, where it can be read, writes them."""
         marks = thinking_marks(self._tokenizer)
         return bool(marks) and (not self._texts or any(mark in text for mark in marks for text in self._texts))
 
     def efforts(self) -> frozenset[str]:
-        """Those in its text."""
+        """The efforts that its text names."""
         return known_efforts(self._texts)
 
     def render(self, conversation: Conversation) -> str:
@@ -131,18 +131,18 @@ class ClientTemplate:
         self._deadline = sandbox.deadline()
 
     def variables(self) -> frozenset[str] | None:
-        """Those it reads. Raises InvalidRequest, also for what is no template."""
+        """The variables that it reads. Raises InvalidRequest, also for a text that is no template."""
         try:
             return self._sandbox.variables(self._text, self._deadline)
         except (TemplateFailed, TemplateStopped) as error:
             raise InvalidRequest(f"`chat_template` {error}", "chat_template") from None
 
     def thinks(self) -> bool:
-        """It writes the model's marks of reasoning."""
+        """Whether it writes the model's marks of reasoning."""
         return any(mark in self._text for mark in thinking_marks(self._tokenizer))
 
     def efforts(self) -> frozenset[str]:
-        """Those in its text."""
+        """The efforts that its text names."""
         return known_efforts([self._text])
 
     def render(self, conversation: Conversation) -> str:
