@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from mlx_server.app.media.attach import Files, brought
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.views.capabilities import check_kinds, check_sees, check_served, kinds_of
 from mlx_server.schemas.attachments import media_of, with_media, without_unseen
-from mlx_server.schemas.internal.documents import Texts, documents_of, with_texts
+from mlx_server.schemas.internal.documents import ILLUSTRATED_ROLES, Illustrated, documents_of, with_texts
 from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media, Prompt
@@ -67,8 +67,17 @@ async def brought_to(request: Request, deployment: Deployment, given: Given) -> 
     if not (media or documents):
         return given
     files = await files_of(request, deployment, media, documents)
-    texts = await texts_of(request, documents, files)
-    return with_texts(with_media(given, brought(files)), texts)
+    seen = documents_of(given, ILLUSTRATED_ROLES) if "image" in kinds_of(deployment.type, deployment.facts) else []
+    texts = await texts_of(request, documents, files, seen)
+    shown = with_texts(with_media(given, brought(files)), texts)
+    return await within_limits(request, deployment, shown) if any(one.pictures for one in texts.values()) else shown
+
+
+async def within_limits(request: Request, deployment: Deployment, shown: Given) -> Given:
+    """The same, in which pictures of pages count as all others do. Raises InvalidRequest, or ClientDisconnect."""
+    shown = without(shown, crowd(shown, services(request).settings.media.max_files))
+    await files_of(request, deployment, media_of(shown), [])
+    return shown
 
 
 async def files_of(
@@ -80,7 +89,11 @@ async def files_of(
     return await unless_left(request, reader.read([*media, *documents]))
 
 
-async def texts_of(request: Request, documents: Sequence[Document], files: Files) -> Texts:
-    """What the documents say. Raises InvalidRequest, or ClientDisconnect."""
+async def texts_of(
+    request: Request, documents: Sequence[Document], files: Files, seen: Sequence[Document]
+) -> Mapping[Document, Illustrated]:
+    """What the documents say, and those that are `seen` show. Raises InvalidRequest, or ClientDisconnect."""
+    if not documents:
+        return {}
     reader = services(request).documents
-    return await unless_left(request, reader.texts(documents, files, request.scope[OWNER])) if documents else {}
+    return await unless_left(request, reader.texts(documents, files, request.scope[OWNER], seen))

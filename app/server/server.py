@@ -22,6 +22,7 @@ from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installer import Installer
 from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
+from mlx_server.app.media.document_limits import DocumentLimits
 from mlx_server.app.media.documents import DocumentReader
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
@@ -198,7 +199,10 @@ def create_app(
         control=Control(fleet),
         metrics=make_registry(fleet),
         media=MediaReader(settings.media, settings.max_body_bytes),
-        documents=DocumentReader(settings.media_limits.decode_s),
+        documents=DocumentReader(
+            settings.media_limits.decode_s,
+            DocumentLimits(settings.media.max_files, settings.media_limits.image_pixels, settings.max_body_bytes),
+        ),
         response_store=store,
         background_runs=runs,
         registry=registry,

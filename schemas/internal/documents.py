@@ -1,17 +1,26 @@
-"""Documents in conversations: what stands round their text, and messages with the text in its place."""
+"""Documents in conversations: what stands round their text, and messages with the text and pictures in its place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from html import escape
 from typing import TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from mlx_server.schemas.internal.embedding import Work
-from mlx_server.schemas.internal.generation import ChatPrompt, Document, GenerationRequest, Message, Prompt
+from mlx_server.schemas.internal.generation import ChatPrompt, Document, GenerationRequest, Media, Message, Prompt
 
-Texts = Mapping[Document, str]
+
+class Illustrated(msgspec.Struct, frozen=True):
+    """A text with pictures in it: the bytes of each, and the character before which it stands."""
+
+    text: str
+    pictures: tuple[tuple[int, bytes], ...] = ()
+
+
+Texts = Mapping[Document, str | Illustrated]
 Filled = TypeVar("Filled", bound=Work | Prompt)
 
 
@@ -21,12 +30,16 @@ def frame(name: str, **facts: str | None) -> tuple[str, str]:
     return f"<{name}{told}>\n", f"\n</{name}>\n"
 
 
-def documents_of(given: Work | Prompt) -> list[Document]:
-    """Every document, in order."""
+ILLUSTRATED_ROLES = ("user", "tool")
+"""Whose messages may hold pictures."""
+
+
+def documents_of(given: Work | Prompt, roles: Container[str] | None = None) -> list[Document]:
+    """Every document in the messages of these roles, or of all, in order."""
     if isinstance(given, GenerationRequest):
-        return [document for prompt in given.prompts for document in documents_of(prompt)]
+        return [document for prompt in given.prompts for document in documents_of(prompt, roles)]
     messages = given.messages if isinstance(given, ChatPrompt) else ()
-    return [document for message in messages for document in message.documents]
+    return [one for message in messages if roles is None or message.role in roles for one in message.documents]
 
 
 def with_texts(given: Filled, texts: Texts) -> Filled:
@@ -46,8 +59,13 @@ def filled(message: Message, texts: Texts) -> Message:
         if document not in texts:
             left.insert(0, document)
             continue
-        text, at = texts[document], document.at
-        media = tuple(replace(one, at=one.at + len(text)) if one.at > at else one for one in message.media)
+        told, at = texts[document], document.at
+        text, pictures = (told, ()) if isinstance(told, str) else (told.text, told.pictures)
+        media = (
+            *(one for one in message.media if one.at <= at),
+            *(Media("image", picture, at + place, document.param) for place, picture in pictures),
+            *(replace(one, at=one.at + len(text)) for one in message.media if one.at > at),
+        )
         marks = tuple(mark + len(text) if mark > at else mark for mark in message.marks)
         message = replace(message, content=message.content[:at] + text + message.content[at:], media=media, marks=marks)
         left = [replace(one, at=one.at + len(text)) for one in left]

@@ -1,8 +1,11 @@
-"""PDFs, made by hand."""
+"""PDFs, made by hand, and of pictures."""
 
 from __future__ import annotations
 
+import io
 import zlib
+
+from PIL import Image
 
 
 def pdf(*pages: str, packed: bytes | None = None) -> bytes:
@@ -25,3 +28,10 @@ def pdf(*pages: str, packed: bytes | None = None) -> bytes:
         f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{len(file)}\n%%EOF"
     )
     return file + end.encode()
+
+
+def scanned(*pages: Image.Image) -> bytes:
+    """A PDF with one of these pictures on each page, and no text."""
+    file = io.BytesIO()
+    pages[0].save(file, "PDF", save_all=True, append_images=pages[1:])
+    return file.getvalue()

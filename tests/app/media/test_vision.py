@@ -11,6 +11,7 @@ import anthropic
 import openai
 import pytest
 from shapes.draw import Scene, draw_scene
+from support.documents import scanned
 from support.films import film_file
 from support.running.clients import async_sdk, sdk
 from support.running.metrics import value
@@ -93,6 +94,69 @@ def test_a_tools_picture_that_cannot_be_read_does_not_end_the_conversation(serve
     assert answer.headers["x-ignored-fields"] == "messages[2].content[0]"
     refused = server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": [broken]}]})
     assert refused.json()["error"]["param"] == "messages[0].content[0]"
+
+
+def _scan(*scenes: Scene) -> str:
+    return base64.b64encode(scanned(*(scene.image(256) for scene in scenes))).decode()
+
+
+def test_clients_of_all_apis_are_answered_about_a_scan(server: Server) -> None:
+    [scene] = _scenes(47, 1)
+    shape, file = scene.shapes[0], {"file_data": f"data:application/pdf;base64,{_scan(scene)}", "filename": "a.pdf"}
+    with sdk(server) as client:
+        asked: Any = [{"type": "file", "file": file}, {"type": "text", "text": "What shape is it?"}]
+        chat = client.chat.completions.create(messages=[{"role": "user", "content": asked}], **GREEDY)
+        assert chat.choices[0].message.content == shape.kind
+        asked = [{"type": "input_file", **file}, {"type": "input_text", "text": "What colour is the shape?"}]
+        assert client.responses.create(input=[{"role": "user", "content": asked}], **GREEDY).output_text == shape.colour
+    with anthropic.Anthropic(base_url=server.root, api_key="none", max_retries=0) as client:
+        source: Any = {"type": "base64", "media_type": "application/pdf", "data": _scan(scene)}
+        content: Any = [{"type": "document", "source": source}, {"type": "text", "text": "What shape is it?"}]
+        message = client.messages.create(
+            messages=[{"role": "user", "content": content}], model="m", max_tokens=9, extra_body={"temperature": 0}
+        )
+        assert [block.text for block in message.content if block.type == "text"] == [shape.kind]
+
+
+def _pdf_part(data: str) -> Any:
+    return {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{data}", "filename": "a.pdf"}}
+
+
+def _ask(server: Server, *messages: Any) -> Any:
+    return server.post("/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 9})
+
+
+def test_pages_count_among_a_requests_files(server: Server) -> None:
+    scenes, question = _scenes(48, 17), {"type": "text", "text": "What shape is it?"}
+    refused = _ask(server, {"role": "user", "content": [_pdf_part(_scan(*scenes)), question]})
+    assert refused.status_code == 400
+    assert "more than 16 pages of the PDF have no text" in refused.json()["error"]["message"]
+    halves = [_pdf_part(_scan(*scenes[:9])), _pdf_part(_scan(*scenes[9:]))]
+    refused = _ask(server, {"role": "user", "content": [*halves, question]})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "messages[0].content[1].file.file_data"
+    assert "at most 16 files" in refused.json()["error"]["message"]
+
+
+def test_pages_of_tools_make_room_for_the_users(server: Server) -> None:
+    scenes = _scenes(49, 17)
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    answer = _ask(
+        server,
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": [_pdf_part(_scan(*scenes[:16]))]},
+        {"role": "user", "content": [_pdf_part(_scan(scenes[16])), {"type": "text", "text": "What shape is it?"}]},
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-ignored-fields"] == "messages[2].content[0].file.file_data"
+
+
+def test_a_scan_where_no_picture_may_stand_is_refused(server: Server) -> None:
+    [scene] = _scenes(50, 1)
+    refused = _ask(server, {"role": "system", "content": [_pdf_part(_scan(scene))]}, {"role": "user", "content": "Hi"})
+    assert refused.status_code == 400, refused.text
+    assert "send its pages as pictures" in refused.json()["error"]["message"]
 
 
 def test_a_streamed_answer_is_the_same(server: Server) -> None:

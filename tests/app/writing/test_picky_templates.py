@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.documents import pdf
+from PIL import Image
+from support.documents import scanned
 from support.running.servers import Server
 from support.templates import GEMMA2, LLAMA31
 
@@ -145,7 +146,7 @@ def test_a_picture_of_the_users_own_is_refused(server: Server, path: str, part: 
     assert "Vision requests are not supported" in response.json()["error"]["message"]
 
 
-PDFS = {"scanned": pdf(""), "broken": b"%PDF-1.4\nnonsense", "no text": b"a\0b"}
+PDFS = {"scanned": scanned(Image.new("RGB", (64, 64), "red")), "broken": b"%PDF-1.4\nnonsense", "no text": b"a\0b"}
 
 
 def document(path: str, file: bytes) -> dict[str, Any]:
@@ -177,6 +178,7 @@ def test_a_document_from_a_tool_that_cannot_be_read_is_words(server: Server, pat
     assert named.startswith(WHERE[path])
     refused = server.post(path, body(path, [{"role": "user", "content": [part]}]))
     assert refused.status_code == 400
+    assert ("send its pages as pictures" in refused.json()["error"]["message"]) == (kind == "scanned")
     if path == MESSAGES:
         counted = {"model": "m", "messages": [*HI, *result(path, part)]}
         assert server.post(f"{path}/count_tokens", counted).status_code == 200
