@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from mlx_server.app.http import errors
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.http.ignored import ignored_header
-from mlx_server.app.http.signs_of_life import SignsOfLife
-from mlx_server.app.http.unkept import unkept_header
+from mlx_server.app.http.keepalive import SignsOfLife
+from mlx_server.app.http.prompt_cache import unkept_header
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.generation import GenerationRequest

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlx_server.app.http.prompt_cache import HEADER as UNKEPT
 from mlx_server.app.http.responder import DROPPED
-from mlx_server.app.http.unkept import HEADER as UNKEPT
 from mlx_server.app.openapi.impetus_documentation import IMPETUS
 from mlx_server.app.openapi.mlx_gui_documentation import MANAGING, NAME
 from mlx_server.app.openapi.route_doc import ASKS, GENERATES, LOOKS_UP, Doc

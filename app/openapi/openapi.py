@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
 from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
+from mlx_server.app.http.prompt_cache import HEADER as UNKEPT
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.services import services
-from mlx_server.app.http.unkept import HEADER as UNKEPT
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 from mlx_server.app.openapi.documentation import DOCS
 from mlx_server.app.openapi.route_doc import Doc

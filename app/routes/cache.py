@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.middleware.api_key import tenant_of
+from mlx_server.app.routes.attachments import with_files_in_question
 from mlx_server.app.routes.generation import choose, read_request
-from mlx_server.app.routes.shown import with_files_in_question
 from mlx_server.app.routes.tokens import ask
 from mlx_server.schemas import cache, tokens
 from mlx_server.schemas.internal.messages import Known

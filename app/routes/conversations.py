@@ -14,8 +14,8 @@ from mlx_server.app.http.services import services
 from mlx_server.app.responses.conversation_store import ConversationStore, KeptConversation
 from mlx_server.app.responses.response_records import conversation_items, kept_items, unknown_conversation
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.routes.kept import Page, as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.query import query_of
+from mlx_server.app.routes.stored_items import Page, as_json, owner_of, page_of, referred_to
 from mlx_server.schemas.openai import conversations as schemas
 from mlx_server.schemas.openai.responses import check_metadata
 from mlx_server.schemas.openai.responses_answer import item_decoder

@@ -18,11 +18,11 @@ from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.http.body import read_body
+from mlx_server.app.http.keepalive import SignsOfLife
 from mlx_server.app.http.responder import Encoder, GenerationResponse
 from mlx_server.app.http.services import services
-from mlx_server.app.http.signs_of_life import SignsOfLife
 from mlx_server.app.middleware.api_key import tenant_of
-from mlx_server.app.routes.shown import with_files
+from mlx_server.app.routes.attachments import with_files
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.embedding import Work

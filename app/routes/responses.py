@@ -28,8 +28,8 @@ from mlx_server.app.responses.response_records import (
 )
 from mlx_server.app.responses.response_store import ChainTooLongError, Record
 from mlx_server.app.routes.generation import admit, choose, make_head, read_request, submit
-from mlx_server.app.routes.kept import as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.query import flag, number, query_of
+from mlx_server.app.routes.stored_items import as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_LIMIT, Sampling

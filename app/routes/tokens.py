@@ -12,8 +12,8 @@ from mlx_server.app.deployment.query_queue import Answer
 from mlx_server.app.http.disconnect import unless_left
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.middleware.api_key import tenant_of
+from mlx_server.app.routes.attachments import with_files_in_question
 from mlx_server.app.routes.generation import choose, read_request
-from mlx_server.app.routes.shown import with_files_in_question
 from mlx_server.schemas import tokens
 from mlx_server.schemas.internal.messages import Decoded, Question, TextOf, Tokens, TokensOf
 
