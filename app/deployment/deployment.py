@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.deployment.load_spec import load_of
-from mlx_server.app.deployment.loop_clock import LoopTimers
+from mlx_server.app.deployment.loop_clock import LoopClock
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
@@ -98,7 +98,7 @@ class Deployment:
         self._changed = changed
         rows = settings.rows(model_type)
         self.queue: Dispatcher = Dispatcher(
-            LoopTimers(),
+            LoopClock(),
             queue_size=settings.queue_size,
             concurrency=rows,
             timeout_s=settings.queue_timeout_s,

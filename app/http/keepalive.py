@@ -59,7 +59,7 @@ def progress_of(queue: Dispatcher, ticket: Ticket) -> PromptProgress:
     waits = ticket.state is TicketState.WAITING
     return PromptProgress(
         "queued" if waits else "prefill",
-        queue.place(ticket) if waits else None,
+        queue.position(ticket) if waits else None,
         prepared.prompt_tokens if prepared else None,
         progress.tokens if progress else 0,
     )

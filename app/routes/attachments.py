@@ -34,7 +34,7 @@ async def with_files(request: Request, deployment: Deployment, work: Work) -> Wo
     work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
     if media_of(work) or documents_of(work):
-        deployment.queue.check_room()
+        deployment.queue.check_capacity()
     return await told(request, deployment, work)
 
 
