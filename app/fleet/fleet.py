@@ -58,7 +58,7 @@ class Fleet:
         self.start_error_message = ""
         self.tuning = Tuning()
         self._observe = observe
-        self._room = LoadGate(settings, self._directory.lifecycles)
+        self._gate = LoadGate(settings, self._directory.lifecycles)
         self._watchers = Watchers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -79,12 +79,12 @@ class Fleet:
     @property
     def ledger(self) -> Ledger:
         """Who holds how much memory."""
-        return self._room.ledger
+        return self._gate.ledger
 
     @property
-    def line(self) -> Sequence[WaitingLoad]:
-        """Loads that wait for room."""
-        return self._room.line.waiting
+    def waiting_loads(self) -> Sequence[WaitingLoad]:
+        """Loads that wait for memory."""
+        return self._gate.queue.waiting
 
     @property
     def ready(self) -> bool:
@@ -145,7 +145,7 @@ class Fleet:
         if self._registered is not None:
             self._registered.used(deployment.name)
         if self._running:
-            self._room.seen(deployment.name)
+            self._gate.seen(deployment.name)
         return deployment
 
     async def load(self, name: str, *, priority: int = 0, force_reload: bool = False) -> Deployment:
@@ -200,14 +200,14 @@ class Fleet:
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from now on; the models that are configured must be the same."""
         self._directory.adopt(settings)
-        self._room.adopt(settings)
+        self._gate.adopt(settings)
 
     def set_priority(self, name: str, priority: int) -> None:
         """How soon a waiting load gets its turn. Raises ModelNotFound."""
         deployment = self.find(name)
         if deployment is None:
             raise ModelNotFound(name)
-        self._room.line.set_priority(deployment.name, priority)
+        self._gate.queue.set_priority(deployment.name, priority)
 
     async def reload(self, *, host: str | None = None, port: int | None = None) -> ReloadReport:
         """Read the configuration again: new models are loaded, others drained and unloaded, or loaded anew.
@@ -239,7 +239,7 @@ class Fleet:
         self._running = True
         for model in self.settings.models:
             self._directory.lifecycles[model.public_name].deployment.awaited = True
-        self._spawn(Maintenance(self._directory, self._room, self._registered, self._spawn).run())
+        self._spawn(Maintenance(self._directory, self._gate, self._registered, self._spawn).run())
         self._spawn(self._load_configured())
 
     async def drain(self) -> None:
@@ -256,7 +256,7 @@ class Fleet:
     async def stop(self) -> None:
         """End everything that lives and all worker processes. Idempotent."""
         self.abort()
-        self._room.line.close()
+        self._gate.queue.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(lifecycle.close() for lifecycle in self._everyone()))
@@ -296,7 +296,7 @@ class Fleet:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
         deployment = Deployment(model, model_type, self.settings, observer, self._moved, self.tuning, before)
-        lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._room)
+        lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._gate)
         return lifecycle
 
     def _moved(self, deployment: Deployment, before: ModelState) -> None:
@@ -305,10 +305,10 @@ class Fleet:
         lifecycle = self._directory.lifecycles.get(name)
         if state is not before:
             log.info("%s: %s", name, state.value)
-            self._room.seen(name)
+            self._gate.seen(name)
             if lifecycle is not None and lifecycle.deployment is deployment and state is ModelState.FAILED:
                 lifecycle.given_up()
-                self._room.release(deployment)
+                self._gate.release(deployment)
         loading = deployment.loading_now if state is before else None
         event = ModelEvent(name, before, state, deployment.error_message, loading)
         if self._registered is not None and state is not before:
@@ -328,8 +328,8 @@ class Fleet:
         for model in configured:
             name = model.public_name
             lifecycle = self._directory.lifecycles[name]
-            need = await self._room.need_bytes(lifecycle.deployment)
-            if len(configured) > 1 and not self._room.line.fits_now(name, need):
+            required_bytes = await self._gate.required_bytes(lifecycle.deployment)
+            if len(configured) > 1 and not self._gate.queue.fits_now(name, required_bytes):
                 log.warning("%s is not loaded yet: there is no room beside the others", name)
                 lifecycle.deployment.awaited = lifecycle.moving
             else:

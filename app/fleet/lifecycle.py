@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Protocol
 
-from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, NoPlace
+from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, ModelLimitReached
 from mlx_server.app.deployment.deployment import Deployment, StartFailed
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.schemas.internal.messages import FailureKind
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Gate(Protocol):
-    """Who says when there is room for a model."""
+    """Who says when a model fits into memory."""
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
-        """Wait until it may be loaded. Raises InsufficientMemory or NoPlace."""
+        """Wait until it may be loaded. Raises InsufficientMemory or ModelLimitReached."""
 
     def release(self, deployment: Deployment) -> None:
         """It holds no memory any more."""
@@ -126,7 +126,7 @@ class Lifecycle:
             except StartFailed as error:
                 self._gate.release(deployment)
                 raise LoadFailed(str(error)) from None
-            except (InsufficientMemory, NoPlace) as error:
+            except (InsufficientMemory, ModelLimitReached) as error:
                 deployment.fail(str(error), FailureKind.INVALID)
                 self._retry_at = 0.0
                 raise

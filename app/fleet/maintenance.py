@@ -31,9 +31,9 @@ class Maintenance:
     `spawn` runs what takes its time.
     """
 
-    def __init__(self, directory: Directory, room: LoadGate, registered: RegistrySync | None, spawn: Spawn) -> None:
+    def __init__(self, directory: Directory, gate: LoadGate, registered: RegistrySync | None, spawn: Spawn) -> None:
         self._directory = directory
-        self._room = room
+        self._gate = gate
         self._registered = registered
         self._spawn = spawn
 
@@ -48,7 +48,7 @@ class Maintenance:
             for name in idle.overdue(map(self._idler, lifecycles), now):
                 self._spawn(self._directory.lifecycles[name].unload(only_idle=True))
             if number % MEASURE_EVERY == 0:
-                await self._room.measure()
+                await self._gate.measure()
                 if self._registered is not None:
                     await self._registered.refresh()
 
@@ -56,7 +56,7 @@ class Maintenance:
         deployment = lifecycle.deployment
         if not deployment.busy:
             return
-        self._room.seen(deployment.name)
+        self._gate.seen(deployment.name)
         if deployment.state is ModelState.UNLOADED and not lifecycle.moving and not self._directory.closing:
             if self._directory.settings.auto_load:
                 lifecycle.want()
@@ -68,6 +68,6 @@ class Maintenance:
         own, pinned = deployment.settings.idle_timeout_s, deployment.settings.pinned
         server_s = self._directory.settings.idle_timeout_s
         limit_s = idle.timeout_s(own, server_s, on_demand=lifecycle.on_demand, pinned=pinned)
-        since = self._room.active_at.get(deployment.name, 0.0)
+        since = self._gate.active_at.get(deployment.name, 0.0)
         loaded = deployment.state is ModelState.LOADED and not lifecycle.moving
         return idle.Idler(deployment.name, since, limit_s if loaded else 0.0)

@@ -17,7 +17,7 @@ from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.catalogue import Known
 from mlx_server.app.fleet.memory import serving_of
-from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_estimate
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device
 from mlx_server.app.registry.rows import ModelRow, on_disk
@@ -105,7 +105,7 @@ class ModelView:
     def required_bytes(self, device: Device, limit_bytes: int | None) -> int | None:
         """What it needs when it is loaded; None where its files are not known."""
         if self.settings.type == "scripted":
-            return scripted_need(self.settings.replicas).total
+            return scripted_estimate(self.settings.replicas).total
         if self.found is None or self.found.kind not in TYPES:
             return None
         model_type = self.settings.type or TYPES[self.found.kind]

@@ -40,7 +40,7 @@ LOADED = (ModelState.LOADED, ModelState.RESTARTING)
 
 
 async def status(request: Request) -> Response:
-    """All that is loaded, and the line of loads."""
+    """All that is loaded, and the queue of loads."""
     fleet = services(request).fleet
     loaded = [one for one in fleet.deployments if one.state in LOADED]
     held = await to_thread.run_sync(lambda: {one.name: one.memory_bytes() for one in loaded})
@@ -57,8 +57,8 @@ async def status(request: Request) -> Response:
         )
         for one in loaded
     }
-    line = [QueuedLoad(one.name, one.priority, one.since, one.position) for one in fleet.line]
-    return json_answer(ManagerStatus(models, await summary(fleet), line))
+    loads = [QueuedLoad(one.name, one.priority, one.since, one.position) for one in fleet.waiting_loads]
+    return json_answer(ManagerStatus(models, await summary(fleet), loads))
 
 
 async def summary(fleet: Fleet) -> ManagerSummary:
@@ -69,7 +69,7 @@ async def summary(fleet: Fleet) -> ManagerSummary:
     return ManagerSummary(
         loaded_models_count=sum(one.state in LOADED for one in working),
         max_concurrent_models=fleet.settings.max_models,
-        queue_size=len(fleet.line),
+        queue_size=len(fleet.waiting_loads),
         total_model_memory_gb=round(used / GIGABYTE, 2),
         memory_usage_percent=round(100 * used / total, 1),
         memory_limit_gb=gigabytes(fleet.ledger.limit_bytes),
@@ -89,7 +89,7 @@ async def model_status(request: Request) -> Response:
     fleet = services(request).fleet
     deployment = model.deployment
     held = await to_thread.run_sync(deployment.memory_bytes) if deployment else 0
-    position = next((one.position for one in fleet.line if one.name == model.name), None)
+    position = next((one.position for one in fleet.waiting_loads if one.name == model.name), None)
     return json_answer(
         ManagedStatus(
             name=model.name,

@@ -110,10 +110,10 @@ async def test_waiting_loads_get_their_turns_by_priority() -> None:
         submit(busy, SLOW)
         fleet.watch(lambda event: loaded.append(event.model) if event.state is ModelState.LOADED else None)
         loads = [asyncio.ensure_future(fleet.load("b")), asyncio.ensure_future(fleet.load("c", priority=5))]
-        await until(lambda: len(fleet.line) == 2)
-        assert [waiting.name for waiting in fleet.line] == ["c", "b"]
+        await until(lambda: len(fleet.waiting_loads) == 2)
+        assert [waiting.name for waiting in fleet.waiting_loads] == ["c", "b"]
         fleet.set_priority("b", 10)
-        assert [waiting.name for waiting in fleet.line] == ["b", "c"]
+        assert [waiting.name for waiting in fleet.waiting_loads] == ["b", "c"]
         await asyncio.gather(*loads)
         assert list(dict.fromkeys(loaded)) == ["b", "c"]
 

@@ -119,7 +119,7 @@ async def test_everything_ends_and_fits_together(seed: int) -> None:
 def settled(fleet: Fleet) -> bool:
     """Nothing moves any more."""
     still = (ModelState.LOADED, ModelState.UNLOADED, ModelState.FAILED)
-    return not fleet.line and all(one.state in still and not one.awaited for one in fleet.deployments)
+    return not fleet.waiting_loads and all(one.state in still and not one.awaited for one in fleet.deployments)
 
 
 def check(fleet: Fleet, most: int) -> None:
