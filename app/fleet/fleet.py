@@ -19,7 +19,7 @@ from mlx_server.app.deployment.deployment import CANNOT_BE_SERVED, Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
-from mlx_server.app.fleet.catalogue import Catalogue, Known
+from mlx_server.app.fleet.catalogue import Catalogue, ModelEntry
 from mlx_server.app.fleet.directory import Directory
 from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
 from mlx_server.app.fleet.ledger import Ledger
@@ -50,8 +50,8 @@ class Fleet:
         registry: Registry | None = None,
     ) -> None:
         self._reread = reread
-        self._registered = RegistrySync(registry, settings.defaults) if registry is not None else None
-        self._directory = Directory(settings, self._registered, self._add)
+        self._registry_sync = RegistrySync(registry, settings.defaults) if registry is not None else None
+        self._directory = Directory(settings, self._registry_sync, self._add)
         self._retiring: set[Lifecycle] = set()
         self.start_error = asyncio.Event()
         """Set when the only model could not be loaded at the start."""
@@ -109,17 +109,17 @@ class Fleet:
         lifecycle = self._directory.find(name)
         return lifecycle.deployment if lifecycle else None
 
-    async def known(self) -> Sequence[Known]:
+    async def available(self) -> Sequence[ModelEntry]:
         """All models that may be named; those that are configured first."""
-        return await self._directory.known()
+        return await self._directory.available()
 
-    async def manageable(self) -> Sequence[Known]:
+    async def manageable(self) -> Sequence[ModelEntry]:
         """All models that an operator may look after, those that may be named first."""
         return await self._directory.manageable()
 
-    def take_in(self, name: str) -> None:
+    def add_installed(self, name: str) -> None:
         """A model was installed for this server: requests may name it from now on."""
-        self._directory.take_in(name)
+        self._directory.add_installed(name)
 
     def watch(self, callback: Watcher) -> Callable[[], None]:
         """Tell of all that models do; the function that is returned ends that."""
@@ -133,17 +133,17 @@ class Fleet:
         lifecycle = await self._directory.named(name)
         deployment = lifecycle.deployment
         if self._running and deployment.state not in SERVED and not self._directory.closing:
-            if (seconds := lifecycle.resting_s) and deployment.error_message:
+            if (seconds := lifecycle.backoff_s) and deployment.error_message:
                 log.debug("%s may be tried again in %.0f s", deployment.name, seconds)
                 raise QueueClosed(FailureKind.UNAVAILABLE, f"{CANNOT_BE_SERVED}: {deployment.error_message}")
             if not lifecycle.moving or deployment.state is ModelState.UNLOADING:
                 if not self.settings.auto_load and not deployment.awaited:
                     raise ModelNotLoaded(deployment.name)
                 lifecycle.on_demand |= not deployment.awaited
-                lifecycle.want()
+                lifecycle.request_load()
         deployment.used()
-        if self._registered is not None:
-            self._registered.used(deployment.name)
+        if self._registry_sync is not None:
+            self._registry_sync.used(deployment.name)
         if self._running:
             self._gate.seen(deployment.name)
         return deployment
@@ -181,11 +181,11 @@ class Fleet:
         await lifecycle.unload(force=True)
         self._directory.drop(deployment.name)
         await lifecycle.close()
-        if self._registered is not None:
-            await self._registered.forget(deployment.name)
+        if self._registry_sync is not None:
+            await self._registry_sync.forget(deployment.name)
         others = [one.settings for one in self.deployments]
-        if self._registered is not None:
-            others += [one.settings for one in self._registered.known]
+        if self._registry_sync is not None:
+            others += [one.settings for one in self._registry_sync.available]
         return remove_files and await to_thread.run_sync(self._delete_files, deployment.settings, others)
 
     def _delete_files(self, model: ModelSettings, others: list[ModelSettings]) -> bool:
@@ -197,10 +197,10 @@ class Fleet:
         delete(target)
         return True
 
-    def adopt(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Go by other settings from now on; the models that are configured must be the same."""
-        self._directory.adopt(settings)
-        self._gate.adopt(settings)
+        self._directory.apply_settings(settings)
+        self._gate.apply_settings(settings)
 
     def set_priority(self, name: str, priority: int) -> None:
         """How soon a waiting load gets its turn. Raises ModelNotFound."""
@@ -224,14 +224,14 @@ class Fleet:
         except (ConfigError, FleetError, ValueError) as error:
             log.error("the configuration stays as it was: %s", error)
             return ReloadReport(error=str(error))
-        self.adopt(settings)
+        self.apply_settings(settings)
         for name in report.removed:
             self._retire(self._directory.lifecycles.pop(name, None))
         for model, model_type in zip(new, types, strict=True):
             lifecycle = self._replace(model, model_type)
             if self._running:
                 self._spawn(self._load_at_start(lifecycle))
-        log.info("the configuration was read again: %s", report.told())
+        log.info("the configuration was read again: %s", report.summary())
         return report
 
     def start(self) -> None:
@@ -239,7 +239,7 @@ class Fleet:
         self._running = True
         for model in self.settings.models:
             self._directory.lifecycles[model.public_name].deployment.awaited = True
-        self._spawn(Maintenance(self._directory, self._gate, self._registered, self._spawn).run())
+        self._spawn(Maintenance(self._directory, self._gate, self._registry_sync, self._spawn).run())
         self._spawn(self._load_configured())
 
     async def drain(self) -> None:
@@ -262,8 +262,8 @@ class Fleet:
         await asyncio.gather(*(lifecycle.close() for lifecycle in self._everyone()))
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._running and self._registered is not None:
-            await self._registered.refresh()
+        if self._running and self._registry_sync is not None:
+            await self._registry_sync.refresh()
         self._running = False
 
     def _everyone(self) -> list[Lifecycle]:
@@ -311,9 +311,9 @@ class Fleet:
                 self._gate.release(deployment)
         loading = deployment.loading_now if state is before else None
         event = ModelEvent(name, before, state, deployment.error_message, loading)
-        if self._registered is not None and state is not before:
-            self._registered.moved(deployment.settings, event)
-        self._watchers.tell(event)
+        if self._registry_sync is not None and state is not before:
+            self._registry_sync.moved(deployment.settings, event)
+        self._watchers.notify(event)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -322,8 +322,8 @@ class Fleet:
         return task
 
     async def _load_configured(self) -> None:
-        if self._registered is not None:
-            await self._registered.refresh()
+        if self._registry_sync is not None:
+            await self._registry_sync.refresh()
         configured = sorted(self.settings.models, key=lambda model: not model.pinned)
         for model in configured:
             name = model.public_name

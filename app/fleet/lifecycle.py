@@ -51,7 +51,7 @@ class Lifecycle:
         self._retry_at = 0.0
 
     @property
-    def resting_s(self) -> float:
+    def backoff_s(self) -> float:
         """How long requests are still refused after a failure, in seconds."""
         if self.deployment.state is not ModelState.FAILED:
             return 0.0
@@ -62,7 +62,7 @@ class Lifecycle:
         """It is being loaded or unloaded, or waits for that."""
         return self._lock.locked() or self._loading is not None
 
-    def want(self, priority: int = 0, *, reload: bool = False) -> asyncio.Task[None]:
+    def request_load(self, priority: int = 0, *, reload: bool = False) -> asyncio.Task[None]:
         """Have it loaded, once: whoever asks meanwhile gets the same task. The task raises FleetError."""
         if self._loading is None:
             self.deployment.awaited = True
@@ -72,7 +72,7 @@ class Lifecycle:
 
     async def load(self, priority: int = 0, *, reload: bool = False) -> None:
         """Have it loaded, and wait for that. Raises FleetError, ModelBusy if it is unloaded by force meanwhile."""
-        task = self.want(priority, reload=reload)
+        task = self.request_load(priority, reload=reload)
         await asyncio.wait([task])
         if task.cancelled():
             raise ModelBusy(f"Model {self.deployment.name!r} was unloaded while it was to be loaded.")

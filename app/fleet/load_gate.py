@@ -32,7 +32,7 @@ class LoadGate:
         """When each model was last seen with work, by the event loop's clock."""
         self._lifecycles = lifecycles
 
-    def adopt(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         self.settings = settings
         self.ledger.limit_bytes = settings.memory_limit_bytes or self.device.limit_bytes

@@ -31,10 +31,10 @@ class Maintenance:
     `spawn` runs what takes its time.
     """
 
-    def __init__(self, directory: Directory, gate: LoadGate, registered: RegistrySync | None, spawn: Spawn) -> None:
+    def __init__(self, directory: Directory, gate: LoadGate, registry_sync: RegistrySync | None, spawn: Spawn) -> None:
         self._directory = directory
         self._gate = gate
-        self._registered = registered
+        self._registry_sync = registry_sync
         self._spawn = spawn
 
     async def run(self) -> None:
@@ -49,8 +49,8 @@ class Maintenance:
                 self._spawn(self._directory.lifecycles[name].unload(only_idle=True))
             if number % MEASURE_EVERY == 0:
                 await self._gate.measure()
-                if self._registered is not None:
-                    await self._registered.refresh()
+                if self._registry_sync is not None:
+                    await self._registry_sync.refresh()
 
     def _look_at(self, lifecycle: Lifecycle) -> None:
         deployment = lifecycle.deployment
@@ -59,7 +59,7 @@ class Maintenance:
         self._gate.seen(deployment.name)
         if deployment.state is ModelState.UNLOADED and not lifecycle.moving and not self._directory.closing:
             if self._directory.settings.auto_load:
-                lifecycle.want()
+                lifecycle.request_load()
             else:
                 deployment.fail_all(FailureKind.UNAVAILABLE, str(ModelNotLoaded(deployment.name)))
 

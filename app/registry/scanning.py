@@ -106,7 +106,7 @@ def look(
     """
     scan = Scan()
     taken = {row.name for row in known}
-    same = Known(known)
+    same = RowIndex(known)
     for candidate in found_in(folders, hub=hub, links=links):
         if stop():
             break
@@ -147,7 +147,7 @@ def found_in(folders: Sequence[Path], *, hub: bool, links: bool) -> Iterator[Can
             yield Candidate(path.absolute(), hub_id, hub_id)
 
 
-class Known:
+class RowIndex:
     """The registry's models by what tells that they are the same, whatever they are called."""
 
     def __init__(self, rows: Sequence[ModelRow]) -> None:

@@ -15,7 +15,7 @@ from mlx_server.app.catalog.served_type import files_of
 from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
-from mlx_server.app.fleet.catalogue import Known
+from mlx_server.app.fleet.catalogue import ModelEntry
 from mlx_server.app.fleet.memory import serving_of
 from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_estimate
 from mlx_server.app.http.services import services
@@ -123,7 +123,7 @@ async def all_managed(request: Request) -> list[ModelView]:
     fleet = services(request).fleet
     registry = services(request).registry
     rows = {row.name: row for row in await registry.models()}
-    return [await managed(known, fleet.find(known.name), rows.get(known.name)) for known in await fleet.known()]
+    return [await managed(entry, fleet.find(entry.name), rows.get(entry.name)) for entry in await fleet.available()]
 
 
 async def one_managed(request: Request, name: str) -> ModelView:
@@ -132,18 +132,18 @@ async def one_managed(request: Request, name: str) -> ModelView:
     registry = services(request).registry
     row = await registry.model(name)
     if (deployment := fleet.find(name)) is not None:
-        known = Known(deployment.name, deployment.settings, "configured")
+        entry = ModelEntry(deployment.name, deployment.settings, "configured")
         row = row if row is not None and row.name == deployment.name else await registry.model(deployment.name)
-        return await managed(known, deployment, row)
-    for known in await fleet.manageable():
-        if known.name == name or name in known.settings.aliases:
-            return await managed(known, None, row)
+        return await managed(entry, deployment, row)
+    for entry in await fleet.manageable():
+        if entry.name == name or name in entry.settings.aliases:
+            return await managed(entry, None, row)
     raise ModelNotFound(name)
 
 
-async def managed(known: Known, deployment: Deployment | None, row: ModelRow | None) -> ModelView:
+async def managed(entry: ModelEntry, deployment: Deployment | None, row: ModelRow | None) -> ModelView:
     """What the two say together, and the files of a model that nobody has looked at yet and that is not loaded."""
-    found = known.on_disk or (on_disk(row) if row is not None else None)
+    found = entry.on_disk or (on_disk(row) if row is not None else None)
     if found is None and deployment is not None and deployment.facts is None:
         found = await to_thread.run_sync(files_of, deployment.settings)
-    return ModelView(known.name, known.settings, deployment, row, found)
+    return ModelView(entry.name, entry.settings, deployment, row, found)

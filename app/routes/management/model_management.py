@@ -123,7 +123,7 @@ async def install(request: Request) -> Response:
         await hub.details(given.model_id)  # says sooner and better what is wrong
         await unless_left(request, downloaded(services(request).downloads, given.model_id, name))
     fleet = services(request).fleet
-    fleet.take_in(name)
+    fleet.add_installed(name)
     answer = Installed(f"Model '{name}' installed successfully", name, given.model_id, "installed")
     return json_answer(answer)
 

@@ -118,21 +118,21 @@ def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tup
     return tuple(sorted(names - refused))
 
 
-def describe_known(known: ModelView) -> Model:
+def describe_view(view: ModelView) -> Model:
     """The same of a model that is not loaded: what its files say."""
-    model_type: ModelType = known.settings.type or served_as(known)
-    found = known.found
+    model_type: ModelType = view.settings.type or served_as(view)
+    found = view.found
     native = found.context_length if found else None
-    context_length = shortest(native, known.settings.context_length)
-    longest = shortest(known.settings.default_max_tokens, context_length)
+    context_length = shortest(native, view.settings.context_length)
+    longest = shortest(view.settings.default_max_tokens, context_length)
     return Model(
-        id=known.name,
+        id=view.name,
         object="model",
         created=0,
-        display_name=known.name,
+        display_name=view.name,
         created_at=datetime.fromtimestamp(0, UTC),
         owned_by="mlx-server",
-        status=known.status,
+        status=view.status,
         context_length=context_length,
         max_model_len=context_length,
         context_window=context_length,
@@ -142,7 +142,7 @@ def describe_known(known: ModelView) -> Model:
         modalities=Modalities(["text", *seen(model_type, found)], OUTPUTS.get(model_type, ["text"])),
         features=Features(None, None, None, None, None, None),
         supported_parameters=list(supported_parameters(model_type, False, False)),
-        root=known.name,
+        root=view.name,
     )
 
 
@@ -173,7 +173,7 @@ async def get_model(request: Request) -> Response:
     name = request.path_params["name"]
     fleet = services(request).fleet
     sole = fleet.settings.sole
-    reaches_sole = sole is not None and all(known.name != name for known in await fleet.known())
+    reaches_sole = sole is not None and all(view.name != name for view in await fleet.available())
     model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
     row = model.row
     shown = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
@@ -206,7 +206,7 @@ def object_of(model: ModelView) -> Model:
     """OpenAI's model object."""
     if model.deployment is not None:
         return describe(model.deployment, model.found)
-    return describe_known(model)
+    return describe_view(model)
 
 
 def listed(model: ModelView, device: Device, limit_bytes: int | None) -> ListedModel:

@@ -205,10 +205,10 @@ async def test_only_model_has_all_names_but_those_of_models_that_were_taken_in(
         return [(await fleet.choose(name)).name for name in (None, "own", "gpt-4o", "other")]
 
     assert await reached() == ["own"] * 4
-    assert [known.name for known in await fleet.known()] == ["own"]
-    fleet.take_in("other")
+    assert [entry.name for entry in await fleet.available()] == ["own"]
+    fleet.add_installed("other")
     assert await reached() == ["own", "own", "own", "other"]
-    assert [known.name for known in await fleet.known()] == ["own", "other"]
+    assert [entry.name for entry in await fleet.available()] == ["own", "other"]
     await fleet.delete("other", remove_files=False)
     assert await reached() == ["own"] * 4
     await fleet.stop()
