@@ -11,7 +11,7 @@ from mlx_server.app.catalog.served_type import path_of, resolve
 from mlx_server.app.config import names
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.deployment.deployment import SHUTTING_DOWN, Deployment
-from mlx_server.app.fleet.catalogue import Catalogue, ModelEntry, Source
+from mlx_server.app.fleet.catalogue import Catalogue, ModelEntry
 from mlx_server.app.fleet.lifecycle import Lifecycle
 from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.queue.errors import QueueClosed

@@ -84,7 +84,7 @@ class Downloads:
         self._access = access or HubAccess.from_environment()
         self._store: DownloadStore = store or MemoryStore()
         self._installed = installed
-        self._places = asyncio.Semaphore(at_once)
+        self._semaphore = asyncio.Semaphore(at_once)
         self._downloads: dict[str, Download] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watchers: list[Watcher] = []
@@ -191,7 +191,7 @@ class Downloads:
                 saved_at = seconds
                 await self._store.save_download(download.row)
 
-        async with self._places:
+        async with self._semaphore:
             try:
                 download.move(DownloadStatus.DOWNLOADING, now())
                 await self._changed(download)

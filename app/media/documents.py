@@ -39,7 +39,7 @@ class DocumentReader:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._semaphore = asyncio.Semaphore(AT_ONCE)
         self._known: OrderedDict[bytes, str] = OrderedDict()
         self._characters = 0
 
@@ -67,7 +67,7 @@ class DocumentReader:
         """Raises InvalidRequest. The process ends as soon as nobody waits."""
         left = threading.Event()
         try:
-            async with self._places:
+            async with self._semaphore:
                 return await to_thread.run_sync(
                     partial(read_pdf, file, param, self._limit_s, left), abandon_on_cancel=True
                 )

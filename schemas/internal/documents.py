@@ -12,13 +12,13 @@ from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.generation import ChatPrompt, Document, GenerationRequest, Message, Prompt
 
 Texts = Mapping[Document, str]
-Filled = TypeVar("Filled", bound=Work | Prompt)
+WorkOrPrompt = TypeVar("WorkOrPrompt", bound=Work | Prompt)
 
 
 def frame(name: str, **facts: str | None) -> tuple[str, str]:
     """What stands before and after a text that a client gave as a thing of its own, with what it says of it."""
-    told = "".join(f' {fact}="{escape(value)}"' for fact, value in facts.items() if value)
-    return f"<{name}{told}>\n", f"\n</{name}>\n"
+    attributes = "".join(f' {fact}="{escape(value)}"' for fact, value in facts.items() if value)
+    return f"<{name}{attributes}>\n", f"\n</{name}>\n"
 
 
 def documents_of(given: Work | Prompt) -> list[Document]:
@@ -29,7 +29,7 @@ def documents_of(given: Work | Prompt) -> list[Document]:
     return [document for message in messages for document in message.documents]
 
 
-def with_texts(given: Filled, texts: Texts) -> Filled:
+def with_texts(given: WorkOrPrompt, texts: Texts) -> WorkOrPrompt:
     """The same with each document's text in its place."""
     if not documents_of(given):
         return given
@@ -41,14 +41,14 @@ def with_texts(given: Filled, texts: Texts) -> Filled:
 
 def filled(message: Message, texts: Texts) -> Message:
     """The same message with the text of each document that has one in its place, and all else where it was."""
-    left: list[Document] = []
+    remaining: list[Document] = []
     for document in reversed(message.documents):
         if document not in texts:
-            left.insert(0, document)
+            remaining.insert(0, document)
             continue
         text, at = texts[document], document.at
         media = tuple(replace(one, at=one.at + len(text)) if one.at > at else one for one in message.media)
         marks = tuple(mark + len(text) if mark > at else mark for mark in message.marks)
         message = replace(message, content=message.content[:at] + text + message.content[at:], media=media, marks=marks)
-        left = [replace(one, at=one.at + len(text)) for one in left]
-    return replace(message, documents=tuple(left)) if message.documents else message
+        remaining = [replace(one, at=one.at + len(text)) for one in remaining]
+    return replace(message, documents=tuple(remaining)) if message.documents else message
