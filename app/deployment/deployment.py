@@ -285,9 +285,9 @@ class Deployment:
         if before is ModelState.LOADING:
             self._settled.set()
             self._show(lambda observer: observer.ended())
-        self._tell(before)
+        self._notify(before)
 
-    def _tell(self, before: ModelState) -> None:
+    def _notify(self, before: ModelState) -> None:
         if self._changed is not None:
             self._changed(self, before)
 
@@ -306,7 +306,7 @@ class Deployment:
         if replica is first and not self._any_ready():
             self.loading_now = loading
             self._show(lambda observer: observer.loading(loading))
-            self._tell(self.state)
+            self._notify(self.state)
 
     def ready_with(self, replica: Replica, facts: ModelFacts) -> None:
         """A replica takes work: the model is loaded with its first one."""

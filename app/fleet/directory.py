@@ -89,7 +89,7 @@ class Directory:
             return await self.find_or_add(sole.public_name)
         if len(self.settings.models) == 1:
             return await self.find_or_add(self.settings.models[0].public_name)
-        listed = names.shown({one.name: one for one in await self.available()})
+        listed = names.listed({one.name: one for one in await self.available()})
         raise InvalidRequest(f"`model`: {SEVERAL.format(listed) if listed else NONE}", "model")
 
     async def find_or_add(self, name: str) -> Lifecycle:

@@ -49,14 +49,14 @@ class Call(Generic[T]):
             result = self._work()
         except HubError as refused:
             error = refused
-            self._tell(lambda: self.answer.set_exception(error))
+            self._resolve(lambda: self.answer.set_exception(error))
         except BaseException:
-            self._tell(lambda: self.answer.set_exception(error))
+            self._resolve(lambda: self.answer.set_exception(error))
             raise
         else:
-            self._tell(lambda: self.answer.set_result(result))
+            self._resolve(lambda: self.answer.set_result(result))
 
-    def _tell(self, settle: Callable[[], None]) -> None:
+    def _resolve(self, settle: Callable[[], None]) -> None:
         def on_loop() -> None:
             self._ended()
             if not self.answer.done():

@@ -177,7 +177,7 @@ class Downloads:
             log.error("download of %s failed", download.row.hub_id, exc_info=error)
             if download.live:
                 download.move(DownloadStatus.FAILED, now(), "The server failed to download it.")
-                self._tell(download)
+                self._notify(download)
 
     async def _run(self, download: Download, force: bool) -> None:
         saved_at = float("-inf")
@@ -186,7 +186,7 @@ class Downloads:
             nonlocal saved_at
             seconds = time.monotonic()
             download.arrived(done, total, now(), seconds)
-            self._tell(download)
+            self._notify(download)
             if seconds - saved_at >= SAVE_EVERY_S:
                 saved_at = seconds
                 await self._store.save_download(download.row)
@@ -206,10 +206,10 @@ class Downloads:
         await self._changed(download)
 
     async def _changed(self, download: Download) -> None:
-        self._tell(download)
+        self._notify(download)
         await self._store.save_download(download.row)
 
-    def _tell(self, download: Download) -> None:
+    def _notify(self, download: Download) -> None:
         for watcher in tuple(self._watchers):
             watcher(download)
 

@@ -24,7 +24,7 @@ MEMORY_BYTES = 1 << 30
 AT_ONCE = 2
 """PDFs of all requests that are read at the same time."""
 
-KEPT_CHARACTERS = 16 << 20
+CACHED_CHARACTERS = 16 << 20
 """Of PDFs that were read: a conversation shows them again with each turn."""
 
 MARK, MARK_WITHIN = b"%PDF-", 1024
@@ -40,7 +40,7 @@ class DocumentReader:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._semaphore = asyncio.Semaphore(AT_ONCE)
-        self._known: OrderedDict[bytes, str] = OrderedDict()
+        self._texts: OrderedDict[bytes, str] = OrderedDict()
         self._characters = 0
 
     async def texts(
@@ -55,7 +55,7 @@ class DocumentReader:
         if MARK not in file[:MARK_WITHIN]:
             return plain_text(file, param)
         digest = hashlib.blake2b(file, digest_size=16, key=hashlib.sha256(owner.encode()).digest()).digest()
-        text = self._known.pop(digest, None)
+        text = self._texts.pop(digest, None)
         if text is None:
             text = await self._read(file, param)
         else:
@@ -76,10 +76,10 @@ class DocumentReader:
 
     def _keep(self, digest: bytes, text: str) -> None:
         """Have it be the latest; two requests may have read the same."""
-        self._characters += len(text) - len(self._known.pop(digest, ""))
-        self._known[digest] = text
-        while self._characters > KEPT_CHARACTERS and len(self._known) > 1:
-            _, dropped = self._known.popitem(last=False)
+        self._characters += len(text) - len(self._texts.pop(digest, ""))
+        self._texts[digest] = text
+        while self._characters > CACHED_CHARACTERS and len(self._texts) > 1:
+            _, dropped = self._texts.popitem(last=False)
             self._characters -= len(dropped)
 
 

@@ -19,7 +19,7 @@ from mlx_server.app.responses.background import Run
 from mlx_server.app.responses.response_memory import MEMORY, WARM_UP, ResponseMemory
 from mlx_server.app.responses.response_records import (
     PREVIOUS,
-    Keeping,
+    ResponseSaver,
     conversation_items,
     earlier,
     events_of,
@@ -59,14 +59,14 @@ async def create(request: Request) -> ASGIApp:
     deployment = await choose(request, turn)
     encoder_class = WarmUpEncoder if isinstance(turn, WarmUp) else ResponsesEncoder
     encoder = encoder_class(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
-    keeping = Keeping(store, owner_of(request), turn, memory_of(request), stored=stored)
+    saver = ResponseSaver(store, owner_of(request), turn, memory_of(request), stored=stored)
     if not given.background:
-        return await admit(request, deployment, turn, encoder, ignored, lambda: keeping.keep(encoder.response))
+        return await admit(request, deployment, turn, encoder, ignored, lambda: saver.save(encoder.response))
     queue, ticket = await submit(request, deployment, turn)
-    run = Run(queue, ticket, encoder, keeping, streamed=bool(given.stream))
+    run = Run(queue, ticket, encoder, saver, streamed=bool(given.stream))
     headers = ignored_header((*ignored, *ticket.ignored))
     services(request).background_runs.start(run)
-    await run.kept.wait()
+    await run.saved.wait()
     if given.stream:
         return FollowingResponse(run, 0, headers)
     return as_json(run.response, headers)

@@ -176,12 +176,12 @@ async def get_model(request: Request) -> Response:
     reaches_sole = sole is not None and all(view.name != name for view in await fleet.available())
     model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
     row = model.row
-    shown = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
+    answer = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
     if row is not None:
-        shown["created_at"] = row.created_at
+        answer["created_at"] = row.created_at
     return json_answer(
         ModelDetails(
-            **shown,
+            **answer,
             registry_id=row.id if row else None,
             name=model.name,
             path=model.path,
