@@ -68,11 +68,6 @@ class Ledger:
         """Bytes by name."""
         return dict(self._grants)
 
-    @property
-    def granted_bytes(self) -> int:
-        """All grants together."""
-        return sum(self._grants.values())
-
     def grant(self, name: str, required_bytes: int) -> None:
         """Note that a model is being loaded."""
         self._grants[name] = required_bytes

@@ -71,10 +71,6 @@ class LoadOrder:
             WaitingLoad(load.name, load.priority, load.since, position) for position, load in enumerate(self.pending)
         ]
 
-    def position(self, name: str) -> int | None:
-        """How many are before this model; None if it is not in the queue."""
-        return next((index for index, load in enumerate(self.pending) if load.name == name), None)
-
     def add(self, name: str, required_bytes: int, priority: int, since: datetime) -> PendingLoad:
         """Add a load; `since` is now."""
         load = PendingLoad(name, required_bytes, priority, since, next(self._numbers))

@@ -129,10 +129,6 @@ class Registry:
         """Keep a download, in the place of the one with its id."""
         await self._database.change(tables.SAVE_DOWNLOAD, tables.written_download(row))
 
-    async def remove_download(self, id_: str) -> bool:
-        """Forget a download; tells whether there was one."""
-        return await self._database.change("DELETE FROM downloads WHERE id = ?", (id_,)) > 0
-
     def close(self) -> None:
         """Finish what was asked for, and close the file. Idempotent."""
         self._database.close()

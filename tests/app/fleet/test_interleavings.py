@@ -129,7 +129,7 @@ def check(fleet: Fleet, most: int) -> None:
         assert bool(one.pids) is (one.state in HAS_WORKERS), (one.name, one.state)
     holding = {one.name for one in fleet.deployments if one.state in HAS_WORKERS}
     assert set(fleet.ledger.granted) == holding
-    assert fleet.ledger.granted_bytes <= fleet.ledger.limit_bytes
+    assert sum(fleet.ledger.granted.values()) <= fleet.ledger.limit_bytes
     assert len(holding) <= most
     workers = {child.pid for child in psutil.Process().children() if "mlx_server.workers" in child.cmdline()}
     assert workers == {pid for one in fleet.deployments for pid in one.pids}

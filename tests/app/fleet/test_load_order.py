@@ -38,7 +38,6 @@ def test_first_come_is_first_served_within_a_priority() -> None:
     order = line_of(a=0, b=5, c=0, d=5, e=-1)
     assert names(order) == ["b", "d", "a", "c", "e"]
     assert [load.position for load in order.waiting] == [0, 1, 2, 3, 4]
-    assert [order.position(name) for name in ("b", "e", "nobody")] == [0, 4, None]
 
 
 def test_priority_may_change_while_a_load_waits() -> None:
