@@ -45,7 +45,7 @@ class Maintenance:
             lifecycles = list(self._directory.lifecycles.values())
             for lifecycle in lifecycles:
                 self._look_at(lifecycle)
-            for name in idle.overdue(map(self._idler, lifecycles), now):
+            for name in idle.overdue(map(self._idle_model, lifecycles), now):
                 self._spawn(self._directory.lifecycles[name].unload(only_idle=True))
             if number % MEASURE_EVERY == 0:
                 await self._gate.measure()
@@ -63,11 +63,11 @@ class Maintenance:
             else:
                 deployment.fail_all(FailureKind.UNAVAILABLE, str(ModelNotLoaded(deployment.name)))
 
-    def _idler(self, lifecycle: Lifecycle) -> idle.Idler:
+    def _idle_model(self, lifecycle: Lifecycle) -> idle.IdleModel:
         deployment = lifecycle.deployment
         own, pinned = deployment.settings.idle_timeout_s, deployment.settings.pinned
         server_s = self._directory.settings.idle_timeout_s
         limit_s = idle.timeout_s(own, server_s, on_demand=lifecycle.on_demand, pinned=pinned)
         since = self._gate.active_at.get(deployment.name, 0.0)
         loaded = deployment.state is ModelState.LOADED and not lifecycle.moving
-        return idle.Idler(deployment.name, since, limit_s if loaded else 0.0)
+        return idle.IdleModel(deployment.name, since, limit_s if loaded else 0.0)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.services import services
 from mlx_server.app.media.attach import Files, with_bytes
 from mlx_server.app.middleware.api_key import OWNER
@@ -77,10 +77,12 @@ async def fetch_files(
     """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
     check_kinds(deployment.facts, media)
     reader = services(request).media
-    return await unless_left(request, reader.read([*media, *documents]))
+    return await cancel_on_disconnect(request, reader.read([*media, *documents]))
 
 
 async def read_documents(request: Request, documents: Sequence[Document], files: Files) -> Texts:
     """What the documents say. Raises InvalidRequest, or ClientDisconnect."""
     reader = services(request).documents
-    return await unless_left(request, reader.texts(documents, files, request.scope[OWNER])) if documents else {}
+    return (
+        await cancel_on_disconnect(request, reader.texts(documents, files, request.scope[OWNER])) if documents else {}
+    )

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.query_queue import Answer
-from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.attachments import query_with_attachments
@@ -49,4 +49,4 @@ async def ask_tokens(request: Request, deployment: Deployment, question: TokensO
 
 async def ask(request: Request, deployment: Deployment, question: Question) -> Answer:
     """The worker's answer. Raises QueueFull, QueueClosed, Unanswered, or ClientDisconnect once nobody waits for it."""
-    return await unless_left(request, deployment.current.queries.ask(question))
+    return await cancel_on_disconnect(request, deployment.current.queries.ask(question))

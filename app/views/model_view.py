@@ -113,20 +113,20 @@ class ModelView:
 
 
 def state_of(deployment: Deployment) -> ModelState:
-    """Its state; one that has been asked for and waits for room counts as loading."""
+    """Its state; one that has been asked for and waits for memory counts as loading."""
     waits = deployment.awaited and deployment.state in (ModelState.UNLOADED, ModelState.FAILED)
     return ModelState.LOADING if waits else deployment.state
 
 
-async def all_managed(request: Request) -> list[ModelView]:
+async def all_views(request: Request) -> list[ModelView]:
     """All models that may be named. Raises sqlite3.Error."""
     fleet = services(request).fleet
     registry = services(request).registry
     rows = {row.name: row for row in await registry.models()}
-    return [await managed(entry, fleet.find(entry.name), rows.get(entry.name)) for entry in await fleet.available()]
+    return [await make_view(entry, fleet.find(entry.name), rows.get(entry.name)) for entry in await fleet.available()]
 
 
-async def one_managed(request: Request, name: str) -> ModelView:
+async def find_view(request: Request, name: str) -> ModelView:
     """The model of this name or alias. Raises ModelNotFound or sqlite3.Error."""
     fleet = services(request).fleet
     registry = services(request).registry
@@ -134,14 +134,14 @@ async def one_managed(request: Request, name: str) -> ModelView:
     if (deployment := fleet.find(name)) is not None:
         entry = ModelEntry(deployment.name, deployment.settings, "configured")
         row = row if row is not None and row.name == deployment.name else await registry.model(deployment.name)
-        return await managed(entry, deployment, row)
+        return await make_view(entry, deployment, row)
     for entry in await fleet.manageable():
         if entry.name == name or name in entry.settings.aliases:
-            return await managed(entry, None, row)
+            return await make_view(entry, None, row)
     raise ModelNotFound(name)
 
 
-async def managed(entry: ModelEntry, deployment: Deployment | None, row: ModelRow | None) -> ModelView:
+async def make_view(entry: ModelEntry, deployment: Deployment | None, row: ModelRow | None) -> ModelView:
     """What the two say together, and the files of a model that nobody has looked at yet and that is not loaded."""
     found = entry.on_disk or (on_disk(row) if row is not None else None)
     if found is None and deployment is not None and deployment.facts is None:

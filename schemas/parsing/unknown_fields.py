@@ -56,5 +56,5 @@ class UnknownFields:
 
     def tell(self, names: Iterable[str], path: Path) -> None:
         """Note unknown fields of the object at `path`."""
-        room = MAX_UNKNOWN - len(self.unknown)
-        self.unknown += [text_of((path, name)) for name in itertools.islice(names, room)]
+        remaining = MAX_UNKNOWN - len(self.unknown)
+        self.unknown += [text_of((path, name)) for name in itertools.islice(names, remaining)]

@@ -15,7 +15,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.views.model_view import GIGABYTE, gigabytes, one_managed
+from mlx_server.app.views.model_view import GIGABYTE, find_view, gigabytes
 from mlx_server.schemas.mlx_gui.managed_models import (
     HeldConfig,
     HeldModel,
@@ -85,7 +85,7 @@ def held_bytes(deployments: list[Deployment]) -> int:
 
 async def model_status(request: Request) -> Response:
     """One model, and its place in the line."""
-    model = await one_managed(request, request.path_params["name"])
+    model = await find_view(request, request.path_params["name"])
     fleet = services(request).fleet
     deployment = model.deployment
     held = await to_thread.run_sync(deployment.memory_bytes) if deployment else 0
@@ -105,9 +105,9 @@ async def model_status(request: Request) -> Response:
 
 @own_pages_only
 async def set_priority(request: Request) -> Response:
-    """Move a load that waits for room."""
+    """Move a load that waits for memory."""
     given, _ = await read_request(request, priority_decoder, {})
-    model = await one_managed(request, request.path_params["name"])
+    model = await find_view(request, request.path_params["name"])
     fleet = services(request).fleet
     if model.deployment is not None:
         fleet.set_priority(model.name, given.priority)

@@ -20,7 +20,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
 from mlx_server.app.views.capabilities import WRITES
-from mlx_server.app.views.model_view import TYPES, ModelView, all_managed, gigabytes, one_managed, state_of
+from mlx_server.app.views.model_view import TYPES, ModelView, all_views, find_view, gigabytes, state_of
 from mlx_server.schemas.internal.messages import ModelFacts
 from mlx_server.schemas.mlx_gui.managed_models import AllModels, ListedModel, ModelDetails
 from mlx_server.schemas.openai.chat import ChatRequest
@@ -153,7 +153,7 @@ def served_as(model: ModelView) -> ModelType:
 
 async def list_models(request: Request) -> Response:
     """All models that requests may name."""
-    found = await all_managed(request)
+    found = await all_views(request)
     device, limit = await limits(request)
     ids: list[str | None] = [one.name for one in found] or [None]
     models = [listed(one, device, limit) for one in found]
@@ -174,7 +174,7 @@ async def get_model(request: Request) -> Response:
     fleet = services(request).fleet
     sole = fleet.settings.sole
     reaches_sole = sole is not None and all(view.name != name for view in await fleet.available())
-    model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
+    model = await find_view(request, sole.public_name if sole is not None and reaches_sole else name)
     row = model.row
     answer = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
     if row is not None:
