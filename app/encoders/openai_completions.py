@@ -66,14 +66,14 @@ class CompletionEncoder(CompletionsEncoder):
 
     def answer(self, choices: list[Collected], usage: Usage) -> Completion:
         """The answer in one piece, with the best `n` of `best_of` choices for each prompt."""
-        kept = []
+        chosen = []
         for start in range(0, len(choices), self._best_of):
             group = choices[start : start + self._best_of]
             for choice in group:
                 choice.prompt = group[0].prompt
-            kept += sorted(group, key=mean_logprob, reverse=True)[: self._n] if self._best_of > self._n else group
+            chosen += sorted(group, key=mean_logprob, reverse=True)[: self._n] if self._best_of > self._n else group
         return self._completion(
-            [self._choice(i, choice) for i, choice in enumerate(kept)], usage, self.performance(usage)
+            [self._choice(i, choice) for i, choice in enumerate(chosen)], usage, self.performance(usage)
         )
 
     def _choice(self, index: int, collected: Collected) -> CompletionChoice:

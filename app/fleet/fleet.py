@@ -190,8 +190,8 @@ class Fleet:
 
     def _delete_files(self, model: ModelSettings, others: list[ModelSettings]) -> bool:
         path = path_of(model)
-        kept = filter(None, map(path_of, others))
-        target = None if path is None else deletable(path, kept, self.settings.models_dir)
+        paths = filter(None, map(path_of, others))
+        target = None if path is None else deletable(path, paths, self.settings.models_dir)
         if target is None:
             return False
         delete(target)

@@ -107,17 +107,17 @@ class Downloads:
         NotAHubId, DownloadUnderWay or TooManyDownloads.
         """
         check_hub_id(hub_id)
-        known = next((one for one in self._downloads.values() if one.row.hub_id == hub_id), None)
-        if known is not None and known.live:
-            if name not in (None, known.row.name):
-                raise DownloadUnderWay(known.row)
-            known.row = msgspec.structs.replace(known.row, auto_load=known.row.auto_load or auto_load)
-            return known
+        existing = next((one for one in self._downloads.values() if one.row.hub_id == hub_id), None)
+        if existing is not None and existing.live:
+            if name not in (None, existing.row.name):
+                raise DownloadUnderWay(existing.row)
+            existing.row = msgspec.structs.replace(existing.row, auto_load=existing.row.auto_load or auto_load)
+            return existing
         if sum(one.live for one in self._downloads.values()) >= MOST:
             raise TooManyDownloads(MOST)
-        download = known or Download(new_row(hub_id))
+        download = existing or Download(new_row(hub_id))
         download.row = msgspec.structs.replace(download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0)
-        if known is None:
+        if existing is None:
             self._downloads[download.id] = download
         else:
             download.move(DownloadStatus.WAITING, now())

@@ -128,7 +128,7 @@ class ConversationStore:
 
     def _append(self, connection: sqlite3.Connection, id_: str, items: Sequence[StoredItem]) -> None:
         connection.executemany(APPEND, [(id_, item, content, id_) for item, content in items])
-        self._limits.make_room(connection)
+        self._limits.evict(connection)
 
 
 def pieces(connection: sqlite3.Connection, where: str, given: Mapping[str, object]) -> list[bytes]:
