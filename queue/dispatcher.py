@@ -41,12 +41,12 @@ class Dispatcher:
 
     What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run on each
     worker. While there is no worker they wait. Each ends that gets no token or result for `timeout_s`, or that takes
-    `limit_s` in all. `statistics`: those of the queue whose place it takes.
+    `limit_s` in all. `statistics`: those of the queue that it replaces.
     """
 
     def __init__(
         self,
-        timers: Clock,
+        clock: Clock,
         *,
         queue_size: int,
         concurrency: int,
@@ -54,7 +54,7 @@ class Dispatcher:
         limit_s: float | None = None,
         statistics: Statistics | None = None,
     ) -> None:
-        self._timers = timers
+        self._clock = clock
         self._ids = itertools.count(1)
         self._live: dict[int, Ticket] = {}
         self._timeouts: dict[int, Handle] = {}
@@ -68,7 +68,7 @@ class Dispatcher:
         self.timeout_s = timeout_s
         self.limit_s = limit_s
         self.statistics = statistics or Statistics()
-        self._line = Scheduler(self.statistics.queue_s)
+        self._scheduler = Scheduler(self.statistics.queue_s)
 
     @property
     def closed(self) -> bool:
@@ -83,17 +83,17 @@ class Dispatcher:
     @property
     def credits(self) -> int:
         """Rows that all workers grant."""
-        return self._line.credits
+        return self._scheduler.credits
 
     @property
     def rows_used(self) -> int:
         """Rows in use on all workers."""
-        return self._line.rows_used
+        return self._scheduler.rows_used
 
     @property
     def may_run(self) -> int:
         """How many requests may run at a time; of a worker that isn't ready what it is meant to grant counts."""
-        granted = [slots.credits or self.concurrency for slots in self._line.all_slots] or [self.concurrency]
+        granted = [slots.credits or self.concurrency for slots in self._scheduler.all_slots] or [self.concurrency]
         return sum(min(self.concurrency, rows) for rows in granted)
 
     @property
@@ -104,7 +104,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Requests that have no row yet."""
-        return sum(1 for _ in self._line.waiting)
+        return sum(1 for _ in self._scheduler.waiting)
 
     @property
     def running(self) -> int:
@@ -113,34 +113,34 @@ class Dispatcher:
 
     @property
     def oldest_wait_s(self) -> float:
-        """How long the first in line has waited, in seconds."""
-        first = next(self._line.waiting, None)
-        return self._timers.time() - first.submitted_at if first else 0.0
+        """How long the first of the queue has waited, in seconds."""
+        first = next(self._scheduler.waiting, None)
+        return self._clock.time() - first.submitted_at if first else 0.0
 
-    def place(self, ticket: Ticket) -> int | None:
-        """A request's place among those that have no row yet, 1 for the first; None if it has one."""
-        return self._line.place(ticket)
+    def position(self, ticket: Ticket) -> int | None:
+        """A request's position among those that have no row yet, 1 for the first; None if it has one."""
+        return self._scheduler.position(ticket)
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one."""
         if self._closed is not None:
             raise QueueClosed(*self._closed)
         if self.live >= self.capacity:
             self.statistics.refused += 1
-            raise QueueFull(self._promise(self._timers.time()))
+            raise QueueFull(self._promise(self._clock.time()))
 
     def submit(self, request: Work, *, whole: bool) -> Ticket:
         """Admit a request or raise QueueFull or QueueClosed, at once. `whole`: its reader wants it in one piece."""
-        self.check_room()
-        now = self._timers.time()
+        self.check_capacity()
+        now = self._clock.time()
         ticket = Ticket(next(self._ids), request, Mailbox(whole=whole), now, self.timeout_s, self.limit_s)
         self._live[ticket.id] = ticket
-        self._line.join(ticket)
+        self._scheduler.add(ticket)
         self.idle.clear()
         self._watch(ticket)
         try:
-            self._line.share_out(now)
-            self._line.announce(ticket)
+            self._scheduler.schedule(now)
+            self._scheduler.announce(ticket)
         except Exception:
             # A request that can't even be sent must not keep its place.
             if not ticket.ended:
@@ -154,18 +154,18 @@ class Dispatcher:
             self._stop(ticket)
             self._end(ticket, TicketState.CANCELLED)
 
-    def add_lane(self, backend: Backend) -> WorkerSlots:
+    def add_slots(self, backend: Backend) -> WorkerSlots:
         """A worker that will take work once it is ready."""
         slots = WorkerSlots(backend)
-        self._line.all_slots.append(slots)
+        self._scheduler.all_slots.append(slots)
         return slots
 
-    def remove_lane(self, slots: WorkerSlots, message: str) -> None:
+    def remove_slots(self, slots: WorkerSlots, message: str) -> None:
         """Its worker gets no more work: what no client has seen starts over elsewhere or waits, the rest is lost."""
-        self._line.all_slots.remove(slots)
+        self._scheduler.all_slots.remove(slots)
         self._vacate(slots, message, died=False)
 
-    async def drain_lane(self, slots: WorkerSlots) -> None:
+    async def drain_slots(self, slots: WorkerSlots) -> None:
         """Give its worker nothing new, and wait until nothing runs there any more; what waits, waits for others."""
         slots.closing = True
         while slots.rows_used:
@@ -174,8 +174,8 @@ class Dispatcher:
     def worker_ready(self, slots: WorkerSlots, credits: int) -> None:  # noqa: A002 - the field's term
         """A worker takes work on `credits` rows."""
         slots.credits = credits
-        self._line.share_out(self._timers.time())
-        self._line.announce_all()
+        self._scheduler.schedule(self._clock.time())
+        self._scheduler.announce_all()
 
     def worker_lost(self, slots: WorkerSlots, message: str) -> None:
         """A worker is gone, and all it knew with it: replay what no client has seen, end the rest."""
@@ -184,7 +184,7 @@ class Dispatcher:
     def close(self, kind: FailureKind, message: str) -> None:
         """Take nothing more and end what waits; what runs may go on."""
         self._closed = kind, message
-        for ticket in list(self._line.waiting):
+        for ticket in list(self._scheduler.waiting):
             self._stop(ticket)
             self._fail(ticket, Failed(ticket.id, kind, message))
 
@@ -201,7 +201,7 @@ class Dispatcher:
 
     def deliver(self, slots: WorkerSlots, events: list[StepEvent]) -> None:
         """Route what one step of a worker produced; events of tickets that aren't there any more are dropped."""
-        now = self._timers.time()
+        now = self._clock.time()
         for event in events:
             ticket = self._live.get(event.ticket)
             if ticket is None or ticket.slots is not slots:
@@ -250,11 +250,11 @@ class Dispatcher:
                 again.append(ticket)
             else:
                 lost.append(ticket)
-        self._line.rejoin(again)
+        self._scheduler.requeue(again)
         for ticket in lost:
             self._fail(ticket, Failed(ticket.id, FailureKind.WORKER_LOST, message))
-        self._line.share_out(self._timers.time())
-        self._line.announce_all()
+        self._scheduler.schedule(self._clock.time())
+        self._scheduler.announce_all()
 
     def _stop(self, ticket: Ticket) -> None:
         if ticket.slots is not None:
@@ -270,8 +270,8 @@ class Dispatcher:
             statistics.first_token_s.observe(now - ticket.submitted_at)
         if ticket.first_text_at is None:
             ticket.first_text_at = now
-        ticket.shown_tokens += event.tokens
-        ticket.last_text_at[event.index] = ticket.heard_at = now
+        ticket.delivered_tokens += event.tokens
+        ticket.last_text_at[event.index] = ticket.last_event_at = now
         ticket.mailbox.put(event)
         if ticket.mailbox.overflowed:
             self._stop(ticket)
@@ -279,7 +279,7 @@ class Dispatcher:
             self._fail(ticket, Failed(ticket.id, FailureKind.SLOW_READER, message))
 
     def _deliver_result(self, ticket: Ticket, event: Result, now: float) -> None:
-        ticket.heard_at = now
+        ticket.last_event_at = now
         ticket.mailbox.put(event)
 
     def _deliver_finished(self, ticket: Ticket, event: Finished, now: float) -> None:
@@ -293,7 +293,7 @@ class Dispatcher:
         ticket.prompt_tokens += event.prompt_tokens
         ticket.cached_tokens += event.cached_tokens
         ticket.completion_tokens += event.completion_tokens
-        ticket.heard_at = now
+        ticket.last_event_at = now
         ticket.mailbox.put(event)
         assert ticket.slots is not None
         ticket.slots.finish_row(ticket)
@@ -302,18 +302,18 @@ class Dispatcher:
             self.statistics.record_service(now - ticket.started_at)
             self._end(ticket, TicketState.SERVED)
         else:
-            self._line.share_out(now)
+            self._scheduler.schedule(now)
 
     def _watch(self, ticket: Ticket) -> None:
-        self._timeouts[ticket.id] = self._timers.call_at(ticket.deadline, self._expire, ticket)
+        self._timeouts[ticket.id] = self._clock.call_at(ticket.deadline, self._expire, ticket)
 
     def _expire(self, ticket: Ticket) -> None:
-        if self._timers.time() < ticket.deadline:  # a token has come meanwhile: looking now and then costs less
+        if self._clock.time() < ticket.deadline:  # a token has come meanwhile: looking now and then costs less
             self._watch(ticket)
             return
         self._stop(ticket)
         # One that has only waited may do so again.
-        retry_after_s = None if ticket.starts or ticket.used_up else self._promise(self._timers.time())
+        retry_after_s = None if ticket.starts or ticket.used_up else self._promise(self._clock.time())
         failed = Failed(ticket.id, FailureKind.TIMEOUT, ticket.overdue, retry_after_s=retry_after_s)
         self._fail(ticket, failed)
 
@@ -323,8 +323,8 @@ class Dispatcher:
 
     def _end(self, ticket: Ticket, state: TicketState) -> None:
         """The one place where a ticket gives everything back."""
-        now = self._timers.time()
-        self._line.leave(ticket)
+        now = self._clock.time()
+        self._scheduler.remove(ticket)
         ticket.move(state)
         del self._live[ticket.id]
         if not self._live:
@@ -332,4 +332,4 @@ class Dispatcher:
         self._timeouts.pop(ticket.id).cancel()
         self.statistics.request_s.observe(now - ticket.submitted_at)
         self.statistics.ended(state)
-        self._line.share_out(now)
+        self._scheduler.schedule(now)

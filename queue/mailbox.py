@@ -121,20 +121,20 @@ def joined(run: list[Event]) -> Event:
     if len(run) == 1 or not isinstance(first, Part):
         return first
     parts = [part for part in run if isinstance(part, Part)]
-    told: dict[str, Any] = {"tokens": sum(part.tokens for part in parts), "ids": ids_of(parts)}
+    totals: dict[str, Any] = {"tokens": sum(part.tokens for part in parts), "ids": ids_of(parts)}
     match first:
         case ToolCall():
             arguments = "".join(part.arguments for part in run if isinstance(part, ToolCall))
-            return msgspec.structs.replace(first, arguments=arguments, **told)
+            return msgspec.structs.replace(first, arguments=arguments, **totals)
         case Reasoning():
-            return msgspec.structs.replace(first, text=text_of(run), **told)
+            return msgspec.structs.replace(first, text=text_of(run), **totals)
         case Text():
             logprobs = tuple(chosen for part in run if isinstance(part, Text) for chosen in part.logprobs)
-            return msgspec.structs.replace(first, text=text_of(run), logprobs=logprobs, **told)
+            return msgspec.structs.replace(first, text=text_of(run), logprobs=logprobs, **totals)
 
 
 def ids_of(parts: list[Part]) -> tuple[int, ...]:
-    """The ids of the parts' tokens, as far as they are told."""
+    """The ids of the parts' tokens, as far as they are given."""
     return tuple(id_ for part in parts for id_ in part.ids)
 
 

@@ -28,8 +28,8 @@ class BatchClass:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """Who gets rows next: a position in the line, and the most rows it may take (None: as many as are free)."""
+class Selection:
+    """Who gets rows next: a position in the queue, and the most rows it may take (None: as many as are free)."""
 
     position: int
     most_rows: int | None
@@ -49,21 +49,23 @@ def conversation(request: Work) -> tuple[str, str] | None:
     return None
 
 
-def next_turn(line: Iterable[tuple[BatchClass, int]], running: BatchClass | None, patience: int) -> Turn | None:
-    """Who may have free rows now: `line` has each one's class and how many rows have overtaken it, first come first.
+def select_next(
+    pending: Iterable[tuple[BatchClass, int]], running: BatchClass | None, patience: int
+) -> Selection | None:
+    """Who may have free rows now: `pending` has each one's class and how many rows have overtaken it, first come first.
 
-    The class changes when nothing runs, and then to the first in line's. Until then others of the running class may
+    The class changes when nothing runs, and then to the first one's. Until then others of the running class may
     join, past those of other classes, but past each of these with `patience` rows at most: so like runs with like,
     and everybody's turn comes.
     """
     spare = patience
-    for position, (own, overtaken) in enumerate(line):
+    for position, (own, overtaken) in enumerate(pending):
         if running is None:
-            return Turn(position, 1 if own.alone else None)
+            return Selection(position, 1 if own.alone else None)
         if running.alone:
             return None
         if own == running:
-            return Turn(position, spare if position else None)
+            return Selection(position, spare if position else None)
         spare = min(spare, patience - overtaken)
         if spare <= 0:
             return None

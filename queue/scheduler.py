@@ -12,14 +12,14 @@ from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.queue.worker_slots import WorkerSlots
 
 LOOK_AHEAD = 256
-"""How far down the line companions for the running class are looked for: it bounds the work, not the line."""
+"""How many pending tickets are searched for some of the running class: it bounds the work, not the queue."""
 
-MOST_HOMES = 1024
+MAX_AFFINITIES = 1024
 """Conversations whose workers are remembered."""
 
 
 class Scheduler:
-    """First come, first served, on the worker with the most free rows; like with like (see policy.next_turn).
+    """First come, first served, on the worker with the most free rows; like with like (see policy.select_next).
 
     A conversation goes on where it was, if a row is free there: that worker knows what has been said.
     A ticket stays on the worker that gave it its first row. One that is only prepared moves to where a row is free.
@@ -28,7 +28,7 @@ class Scheduler:
     def __init__(self, waits_s: Histogram) -> None:
         self._waits_s = waits_s
         self._pending: dict[int, Ticket] = {}  # in order of arrival: those that still want rows
-        self._homes: OrderedDict[tuple[str, str], WorkerSlots] = OrderedDict()
+        self._affinity: OrderedDict[tuple[str, str], WorkerSlots] = OrderedDict()
         """Where conversations were last."""
         self.all_slots: list[WorkerSlots] = []
 
@@ -47,27 +47,27 @@ class Scheduler:
         """Those that have no row yet, first come first."""
         return (ticket for ticket in self._pending.values() if ticket.state is TicketState.WAITING)
 
-    def place(self, ticket: Ticket) -> int | None:
-        """Its place among those that have no row yet, 1 for the first; None if it has one."""
-        return next((place for place, other in enumerate(self.waiting, 1) if other is ticket), None)
+    def position(self, ticket: Ticket) -> int | None:
+        """Its position among those that have no row yet, 1 for the first; None if it has one."""
+        return next((position for position, other in enumerate(self.waiting, 1) if other is ticket), None)
 
-    def join(self, ticket: Ticket) -> None:
+    def add(self, ticket: Ticket) -> None:
         """Take in a new ticket."""
         self._pending[ticket.id] = ticket
 
-    def rejoin(self, tickets: Iterable[Ticket]) -> None:
+    def requeue(self, tickets: Iterable[Ticket]) -> None:
         """Tickets that start over take the places that they had."""
         self._pending = dict(sorted((self._pending | {ticket.id: ticket for ticket in tickets}).items()))
 
-    def leave(self, ticket: Ticket) -> None:
+    def remove(self, ticket: Ticket) -> None:
         """A ticket wants nothing any more: its worker gets everything back."""
         self._pending.pop(ticket.id, None)
         if ticket.slots is not None:
             ticket.slots.release(ticket)
 
-    def share_out(self, now: float) -> None:
-        """Give free rows to those whose turn it is."""
-        while any(self._serve(slots, now) for slots in self._free_lanes()):
+    def schedule(self, now: float) -> None:
+        """Grant free rows to those who are next."""
+        while any(self._serve(slots, now) for slots in self._free_slots()):
             pass
 
     def announce(self, ticket: Ticket) -> None:
@@ -86,13 +86,13 @@ class Scheduler:
         for ticket in self.waiting:
             self.announce(ticket)
 
-    def _free_lanes(self) -> list[WorkerSlots]:
+    def _free_slots(self) -> list[WorkerSlots]:
         free = [slots for slots in self.all_slots if slots.free_rows > 0]
         if len(free) < 2:
             return free
         first = next(self.waiting, None)
-        home = None if first is None or first.conversation is None else self._homes.get(first.conversation)
-        return sorted(free, key=lambda slots: (slots is not home, -slots.free_rows))
+        preferred = None if first is None or first.conversation is None else self._affinity.get(first.conversation)
+        return sorted(free, key=lambda slots: (slots is not preferred, -slots.free_rows))
 
     def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
         for ticket in itertools.islice(self._pending.values(), LOOK_AHEAD):
@@ -105,11 +105,11 @@ class Scheduler:
     def _serve(self, slots: WorkerSlots, now: float) -> bool:
         """Give free rows of a worker to the next one; whether there was one."""
         facts = ((ticket.batch_class, ticket.overtaken) for ticket in self._candidates(slots))
-        turn = policy.next_turn(facts, slots.running, slots.credits)
-        if turn is None:
+        selection = policy.select_next(facts, slots.running, slots.credits)
+        if selection is None:
             return False
-        *overtaken, ticket = itertools.islice(self._candidates(slots), turn.position + 1)
-        rows = min(ticket.rows_missing, slots.free_rows, turn.most_rows or slots.credits)
+        *overtaken, ticket = itertools.islice(self._candidates(slots), selection.position + 1)
+        rows = min(ticket.rows_missing, slots.free_rows, selection.most_rows or slots.credits)
         for other in overtaken:
             other.overtaken += rows
         if not ticket.starts:
@@ -119,10 +119,10 @@ class Scheduler:
             ticket.slots.release(ticket)
         slots.run(ticket, rows, now)
         if ticket.conversation is not None:
-            self._homes[ticket.conversation] = slots
-            self._homes.move_to_end(ticket.conversation)
-            if len(self._homes) > MOST_HOMES:
-                self._homes.popitem(last=False)
+            self._affinity[ticket.conversation] = slots
+            self._affinity.move_to_end(ticket.conversation)
+            if len(self._affinity) > MAX_AFFINITIES:
+                self._affinity.popitem(last=False)
         if not ticket.rows_missing:
             del self._pending[ticket.id]
         return True

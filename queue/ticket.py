@@ -56,8 +56,8 @@ class Ticket:
         """Rows that went to later requests while this one waited."""
         self.mailbox = mailbox
         self.submitted_at = now
-        self.heard_at = now
-        """When it came, and from then on when its last token or result did."""
+        self.last_event_at = now
+        """When it was submitted, and from then on when its last token or result came."""
         self.timeout_s = timeout_s
         self.limit_s = limit_s
         self.state = TicketState.WAITING
@@ -76,8 +76,8 @@ class Ticket:
         """When each sequence's last text came."""
         self.first_text_at: float | None = None
         """When the first text of any sequence came."""
-        self.shown_tokens = 0
-        """Tokens that texts have told of so far."""
+        self.delivered_tokens = 0
+        """Tokens of the texts that have come so far."""
         self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         """What its finished sequences have cost."""
         self.rows_granted = 0
@@ -97,12 +97,12 @@ class Ticket:
     @property
     def deadline(self) -> float:
         """When it is given up, unless a token comes before."""
-        return min(self.heard_at + self.timeout_s, self._last_moment)
+        return min(self.last_event_at + self.timeout_s, self._last_moment)
 
     @property
     def used_up(self) -> bool:
         """Its deadline is the end of all of its time, and not only of its time without a token."""
-        return self._last_moment <= self.heard_at + self.timeout_s
+        return self._last_moment <= self.last_event_at + self.timeout_s
 
     @property
     def overdue(self) -> str:
@@ -166,5 +166,5 @@ class Ticket:
         self.started_at = self.started = self.prepared = self.progress = None
         self.last_text_at = {}
         self.first_text_at = None
-        self.shown_tokens = self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
+        self.delivered_tokens = self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
         self.mailbox.clear()

@@ -58,14 +58,14 @@ class WorkerSlots:
 
     def run(self, ticket: Ticket, rows: int, now: float) -> None:
         """Give a ticket that is here or nowhere `rows` more rows."""
-        known = ticket.slots is self
-        if not known:
+        already_here = ticket.slots is self
+        if not already_here:
             self._take(ticket)
         self._class = ticket.batch_class
         self.rows_used += rows
         self.empty.clear()
         ticket.grant(rows, now)
-        if known:
+        if already_here:
             self._backend.grant(ticket.id, rows)
         else:
             self._backend.submit(ticket.id, ticket.request, rows)

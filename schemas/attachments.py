@@ -27,8 +27,8 @@ UNSEEN: dict[MediaKind, str] = {
 """What a model is told in the place of what a tool shows it."""
 
 Change = Callable[[Media], Media]
-Shown = TypeVar("Shown", bound=Work | Prompt)
-Holder = TypeVar("Holder", Message, EmbeddingInput)
+WorkOrPrompt = TypeVar("WorkOrPrompt", bound=Work | Prompt)
+MediaHolder = TypeVar("MediaHolder", Message, EmbeddingInput)
 
 
 def media_of(given: Work | Prompt) -> list[Media]:
@@ -46,7 +46,7 @@ def media_of(given: Work | Prompt) -> list[Media]:
             assert_never(given)
 
 
-def with_media(given: Shown, change: Change) -> Shown:
+def with_media(given: WorkOrPrompt, change: Change) -> WorkOrPrompt:
     """The same with each picture, sound and film changed; `change` is called in the order of `media_of`."""
     match given:
         case GenerationRequest():
@@ -58,7 +58,7 @@ def with_media(given: Shown, change: Change) -> Shown:
     return given
 
 
-def without_unseen(given: Shown, kinds: Collection[MediaKind]) -> Shown:
+def without_unseen(given: WorkOrPrompt, kinds: Collection[MediaKind]) -> WorkOrPrompt:
     """The same with words in the place of what a tool gave that is of no such kind: the model has no eyes or ears for
     it, and the conversation goes on. A request says in `ignored` what that was."""
     if isinstance(given, GenerationRequest):
@@ -66,7 +66,7 @@ def without_unseen(given: Shown, kinds: Collection[MediaKind]) -> Shown:
         ignored = tuple(one.param for prompt in given.prompts for one in unseen(prompt, kinds))
         return replace(given, prompts=prompts, ignored=given.ignored + ignored) if ignored else given
     if isinstance(given, ChatPrompt) and unseen(given, kinds):
-        return replace(given, messages=tuple(result_told(message, kinds) for message in given.messages))
+        return replace(given, messages=tuple(only_seen_results(message, kinds) for message in given.messages))
     return given
 
 
@@ -76,7 +76,7 @@ def unseen(prompt: Prompt, kinds: Collection[MediaKind]) -> list[Media]:
     return [one for message in messages if message.role == "tool" for one in message.media if one.kind not in kinds]
 
 
-def result_told(message: Message, kinds: Collection[MediaKind]) -> Message:
+def only_seen_results(message: Message, kinds: Collection[MediaKind]) -> Message:
     """A tool's result with media of these kinds only."""
     if message.role != "tool":
         return message
@@ -108,6 +108,6 @@ def told_in_place(message: Message, says: Callable[[Media], str | None]) -> Mess
     )
 
 
-def changed(holder: Holder, change: Change) -> Holder:
+def changed(holder: MediaHolder, change: Change) -> MediaHolder:
     """The same message or input."""
     return replace(holder, media=tuple(map(change, holder.media))) if holder.media else holder

@@ -29,7 +29,7 @@ File = Media | Document
 Words = Mapping[bytes | Remote, str]
 """What stands in the place of a file."""
 
-Given = TypeVar("Given", bound=Work | Prompt)
+WorkOrPrompt = TypeVar("WorkOrPrompt", bound=Work | Prompt)
 
 NAMES = {"image": "An image", "audio": "A sound", "video": "A film"}
 
@@ -55,16 +55,16 @@ def excuse(given: Work | Prompt, refusal: InvalidRequest) -> Words:
     return {blamed.source: f"[{name_of(blamed)} is here that can't be shown: {reason}.]"}
 
 
-def crowd(given: Work | Prompt, most: int) -> Words:
+def over_limit(given: Work | Prompt, most: int) -> Words:
     """Words for the oldest files where more than `most` different ones are shown.
 
     They go many at a time, so that the turns after that begin with what is known of the turn before.
     """
-    shown = {one.source for one in files_of(given, of_tools=False)}
-    given_by_tools = {one.source: one for one in files_of(given, of_tools=True) if one.source not in shown}
-    over, step = len(shown) + len(given_by_tools) - most, max(most // 2, 1)
-    gone = list(given_by_tools.items())[: math.ceil(max(over, 0) / step) * step]
-    return {source: f"[{name_of(one)} was here that is not shown any more.]" for source, one in gone}
+    by_users = {one.source for one in files_of(given, of_tools=False)}
+    by_tools = {one.source: one for one in files_of(given, of_tools=True) if one.source not in by_users}
+    over, step = len(by_users) + len(by_tools) - most, max(most // 2, 1)
+    dropped = list(by_tools.items())[: math.ceil(max(over, 0) / step) * step]
+    return {source: f"[{name_of(one)} was here that is not shown any more.]" for source, one in dropped}
 
 
 def name_of(file: File) -> str:
@@ -72,7 +72,7 @@ def name_of(file: File) -> str:
     return "A document" if isinstance(file, Document) else NAMES[file.kind]
 
 
-def without(given: Given, words: Words) -> Given:
+def without(given: WorkOrPrompt, words: Words) -> WorkOrPrompt:
     """The same with words in the place of these files, where tools gave them; a request names them in `ignored`."""
     if not words:
         return given
@@ -81,11 +81,11 @@ def without(given: Given, words: Words) -> Given:
         ignored = tuple(one.param for one in files_of(given, of_tools=True) if one.source in words)
         return replace(given, prompts=prompts, ignored=given.ignored + ignored)
     if isinstance(given, ChatPrompt):
-        return replace(given, messages=tuple(told(message, words) for message in given.messages))
+        return replace(given, messages=tuple(with_words(message, words) for message in given.messages))
     return given
 
 
-def told(message: Message, words: Words) -> Message:
+def with_words(message: Message, words: Words) -> Message:
     """One message, if it is a tool's."""
     if message.role != "tool":
         return message

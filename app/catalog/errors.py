@@ -35,7 +35,7 @@ class InsufficientMemory(FleetError):  # noqa: N818 - named for the fact
         self.required = required
 
 
-class NoPlace(FleetError):  # noqa: N818 - named for the fact
+class ModelLimitReached(FleetError):  # noqa: N818 - named for the fact
     """Raised when as many models as are allowed are pinned, so that none can go for another."""
 
     def __init__(self, max_models: int) -> None:

@@ -99,7 +99,7 @@ class StartDisplay:
         self.console = console
         self.url = url
         self.names = names
-        self._told = False
+        self._announced = False
         self._progress: Progress | None = None
         self._bars: dict[str, tuple[str, TaskID]] = {}
         """Each model's phase, and the bar of that phase."""
@@ -110,8 +110,8 @@ class StartDisplay:
 
     def listening(self, more: str = "") -> None:
         """Say where the server listens, once; `more` follows in the same line."""
-        if not self._told:
-            self._told = True
+        if not self._announced:
+            self._announced = True
             self.console.print(f"Listening on {self.url} (Ctrl-C stops).{more}", markup=False, soft_wrap=True)
         elif more:
             self.console.print(more.strip(), markup=False, soft_wrap=True)
@@ -160,7 +160,7 @@ class ModelDisplay:
         self._name = name
         self._model_type = model_type
         self._phase = ""
-        self._told = 0.0
+        self._reported = 0.0
 
     def loading(self, loading: Loading) -> None:
         """The start goes on."""
@@ -195,15 +195,15 @@ class ModelDisplay:
     def ended(self) -> None:
         """The start has come to an end."""
         self._display.hide_bar(self._name)
-        self._phase, self._told = "", 0.0
+        self._phase, self._reported = "", 0.0
 
     def _print_line(self, loading: Loading) -> None:
         share = loading.done / loading.total if loading.total else 0.0
-        if loading.phase == self._phase and share < self._told + PLAIN_STEP and share < 1:
+        if loading.phase == self._phase and share < self._reported + PLAIN_STEP and share < 1:
             return
-        if loading.phase == self._phase and share == self._told:
+        if loading.phase == self._phase and share == self._reported:
             return
-        self._phase, self._told = loading.phase, share
+        self._phase, self._reported = loading.phase, share
         done = f" {size(loading.done)} of {size(loading.total)}" if loading.total else ""
         console = self._display.console
         console.print(f"{self._name}: {loading.phase}{done}", markup=False, highlight=False, soft_wrap=True)

@@ -91,8 +91,8 @@ def pull(
         Console(stderr=True).print("Interrupted. The same command goes on from here.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
-        known = {"name": row.name, "hub_id": row.hub_id, "path": row.path, "weight_bytes": row.weight_bytes}
-        typer.echo(json.dumps(known, indent=2))
+        installed = {"name": row.name, "hub_id": row.hub_id, "path": row.path, "weight_bytes": row.weight_bytes}
+        typer.echo(json.dumps(installed, indent=2))
         return
     Console(soft_wrap=True).print(
         f"{row.name} is here ({size(row.weight_bytes)} of weights): {row.path}", markup=False, highlight=False

@@ -28,7 +28,7 @@ class PullDisplay:
     def __init__(self, console: Console, name: str) -> None:
         self._console = console
         self._name = name
-        self._told = -1.0
+        self._reported = -1.0
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -58,7 +58,9 @@ class PullDisplay:
             self._progress.reset(self._task, total=total, completed=done)
         self._progress.update(self._task, completed=done, total=total)
         share = done / total if total else 1.0
-        if not self._console.is_terminal and (share >= self._told + PLAIN_STEP or (share == 1.0 and self._told < 1.0)):
-            self._told = share
+        if not self._console.is_terminal and (
+            share >= self._reported + PLAIN_STEP or (share == 1.0 and self._reported < 1.0)
+        ):
+            self._reported = share
             line = f"{self._name}: {size(done)} of {size(total)}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)

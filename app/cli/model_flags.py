@@ -59,12 +59,12 @@ def named(text: str) -> tuple[str | None, str]:
 def pinned(models: tuple[ModelSettings, ...], names: Sequence[str]) -> tuple[ModelSettings, ...]:
     """The models, those named pinned. Raises typer.BadParameter for unknown names, and for a name twice."""
     try:
-        known = index(models)
+        by_name = index(models)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--model") from None
     for name in names:
-        if name not in known:
-            allowed = ", ".join(known) or "none, since no model is configured"
+        if name not in by_name:
+            allowed = ", ".join(by_name) or "none, since no model is configured"
             raise typer.BadParameter(f"there is no model {name[:128]!r}; allowed: {allowed}.", param_hint="--pin")
-    pins = {known[name].public_name for name in names}
+    pins = {by_name[name].public_name for name in names}
     return tuple(replace(model, pinned=True) if model.public_name in pins else model for model in models)

@@ -41,7 +41,7 @@ def list_models(
     from mlx_server.app.cli.console import table_console
     from mlx_server.app.cli.tables import object_of, table_of
 
-    models, scan = look_around(known_models(data_dir), folders or [], hub=hub)
+    models, scan = look_around(registered_models(data_dir), folders or [], hub=hub)
     if as_json:
         typer.echo(json.dumps([object_of(model) for model in models], indent=2))
     else:
@@ -113,7 +113,7 @@ def show_unread(model: ModelRow, *, as_json: bool) -> None:
         typer.echo("All that its files say is looked at, or known to change no answer.")
 
 
-def known_models(data_dir: Path | None) -> list[ModelRow]:
+def registered_models(data_dir: Path | None) -> list[ModelRow]:
     """What the registry knows. There is nothing in one that there is not, and none is made."""
     from mlx_server.app.config.settings import default_data_dir
     from mlx_server.app.registry.registry import FILE
@@ -127,13 +127,13 @@ def known_models(data_dir: Path | None) -> list[ModelRow]:
         registry.close()
 
 
-def look_around(known: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool) -> tuple[list[ModelRow], Scan]:
+def look_around(rows: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool) -> tuple[list[ModelRow], Scan]:
     """The models by their names, as their files are now; and what is new of them. The registry is not told."""
     from mlx_server.app.registry.scanning import look
 
-    scan = look(known, folders, hub=hub, links=True)
+    scan = look(rows, folders, hub=hub, links=True)
     gone = {row.name for row in scan.gone}
-    models = {row.name: row for row in [*known, *scan.found] if row.name not in gone}
+    models = {row.name: row for row in [*rows, *scan.found] if row.name not in gone}
     return sorted(models.values(), key=lambda row: row.name), scan
 
 
@@ -159,7 +159,7 @@ def model_in_folder(path: Path) -> ModelRow:
 
 def model_called(name: str, data_dir: Path | None) -> ModelRow:
     """The model of this name, alias or hub id. Ends the command if there is none."""
-    models, _ = look_around(known_models(data_dir), [], hub=True)
+    models, _ = look_around(registered_models(data_dir), [], hub=True)
     found = next((row for row in models if name in (row.name, row.hub_id, *row.aliases)), None)
     if found is None:
         fail(f"There is no model {name!r}. `mlx-server models list` shows those that there are.")

@@ -39,7 +39,7 @@ def lines_of(model: ModelRow) -> list[tuple[str, str]]:
     """All that is known of one model, and how it would be served."""
     kv = model.metadata.get(KV_BYTES)
     served = MODEL_TYPES.get(model.type)
-    known = [
+    details = [
         ("name", ", ".join((model.name, *model.aliases))),
         ("path", model.path or "not on this machine"),
         ("hub id", f"{model.hub_id} at {model.version or 'an unknown version'}" if model.hub_id else "-"),
@@ -53,12 +53,12 @@ def lines_of(model: ModelRow) -> list[tuple[str, str]]:
         ("KV cache", f"{size(kv)} a token, in half precision" if kv else "-"),
     ]
     if kv and model.context_length:
-        known.append(("one full context", size(kv * model.context_length)))
+        details.append(("one full context", size(kv * model.context_length)))
     if model.use_count:
-        known.append(("used", f"{model.use_count:,} times, last {model.last_used_at:%Y-%m-%d %H:%M} UTC"))
+        details.append(("used", f"{model.use_count:,} times, last {model.last_used_at:%Y-%m-%d %H:%M} UTC"))
     if model.error_message:
-        known.append(("last error", model.error_message))
-    return known
+        details.append(("last error", model.error_message))
+    return details
 
 
 def object_of(model: ModelRow) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def index(models: Iterable[ModelSettings]) -> dict[str, ModelSettings]:
     return found
 
 
-def shown(names: Mapping[str, object], most: int = 20) -> str:
+def listed(names: Mapping[str, object], most: int = 20) -> str:
     """Names for a message."""
-    listed = ", ".join(map(repr, list(names)[:most]))
-    return listed + (", ..." if len(names) > most else "")
+    text = ", ".join(map(repr, list(names)[:most]))
+    return text + (", ..." if len(names) > most else "")

@@ -59,7 +59,7 @@ def claude_code(target: Target) -> Setup:
     """https://code.claude.com/docs/en/llm-gateway"""
     environment = {
         "ANTHROPIC_BASE_URL": target.root,
-        "ANTHROPIC_AUTH_TOKEN": target.shown_key,
+        "ANTHROPIC_AUTH_TOKEN": target.client_key,
         "ANTHROPIC_MODEL": target.model,
         "ANTHROPIC_DEFAULT_OPUS_MODEL": target.model,
         "ANTHROPIC_DEFAULT_SONNET_MODEL": target.model,
@@ -82,7 +82,7 @@ def opencode(target: Target) -> Setup:
     provider = {
         "npm": "@ai-sdk/openai-compatible",
         "name": NAME,
-        "options": {"baseURL": target.url, "apiKey": target.shown_key},
+        "options": {"baseURL": target.url, "apiKey": target.client_key},
         "models": {target.model: model},
     }
     values = {
@@ -96,7 +96,7 @@ def opencode(target: Target) -> Setup:
 def aider(target: Target) -> Setup:
     """https://aider.chat/docs/llms/openai-compat.html"""
     name = f"openai/{target.model}"
-    values = {"model": name, "openai-api-base": target.url, "openai-api-key": target.shown_key}
+    values = {"model": name, "openai-api-base": target.url, "openai-api-key": target.client_key}
     facts = {
         "litellm_provider": "openai",
         "mode": "chat",
@@ -117,7 +117,7 @@ def aider(target: Target) -> Setup:
 def cline(target: Target) -> Setup:
     """https://docs.cline.bot/provider-config/openai-compatible"""
     provider = "openai-compatible"
-    settings = {"provider": provider, "apiKey": target.shown_key, "model": target.model, "baseUrl": target.url}
+    settings = {"provider": provider, "apiKey": target.client_key, "model": target.model, "baseUrl": target.url}
     values = {
         "version": 1,
         "lastUsedProvider": provider,
@@ -139,7 +139,7 @@ def continue_(target: Target) -> Setup:
         "provider": "openai",
         "model": target.model,
         "apiBase": target.url,
-        "apiKey": target.shown_key,
+        "apiKey": target.client_key,
         "roles": ["chat", "edit", "apply"],
         "capabilities": ["tool_use", *(["image_input"] if target.sees else [])],
         "defaultCompletionOptions": {"contextLength": target.context, "maxTokens": target.output},
@@ -160,7 +160,7 @@ def qwen_code(target: Target) -> Setup:
     }
     values = {
         "modelProviders": {"openai": [model]},
-        "env": {KEY_VARIABLE: target.shown_key},
+        "env": {KEY_VARIABLE: target.client_key},
         "security": {"auth": {"selectedType": "openai"}},
         "model": {"name": target.model},
     }
@@ -180,7 +180,7 @@ def crush(target: Target) -> Setup:
         "name": NAME,
         "type": "openai-compat",
         "base_url": target.url,
-        "api_key": target.shown_key,
+        "api_key": target.client_key,
         "models": [model],
     }
     chosen = {"model": target.model, "provider": NAME}
@@ -200,7 +200,7 @@ def pi(target: Target) -> Setup:
         "maxTokens": target.output,
         "input": ["text", *(["image"] if target.sees else [])],
     }
-    provider = {"baseUrl": target.url, "api": "openai-completions", "apiKey": target.shown_key, "models": [model]}
+    provider = {"baseUrl": target.url, "api": "openai-completions", "apiKey": target.client_key, "models": [model]}
     file = ConfigFile(".pi/agent/models.json", "json", {"providers": {NAME: provider}})
     return Setup(f"pi --provider {NAME} --model {target.model}", (file,))
 
@@ -212,7 +212,7 @@ def mini_swe_agent(target: Target) -> Setup:
         "MSWEA_COST_TRACKING": "ignore_errors",
         "MSWEA_CONFIGURED": "true",
         "OPENAI_API_BASE": target.url,
-        "OPENAI_API_KEY": target.shown_key,
+        "OPENAI_API_KEY": target.client_key,
     }
     return Setup("mini", (ConfigFile(".config/mini-swe-agent/.env", "env", values),))
 
@@ -222,7 +222,7 @@ def gptme(target: Target) -> Setup:
     provider = {
         "name": NAME,
         "base_url": target.url,
-        "api_key": target.shown_key,
+        "api_key": target.client_key,
         "default_model": target.model,
     }
     values = {"env": {"MODEL": f"{NAME}/{target.model}"}, "providers": [provider]}
@@ -246,14 +246,18 @@ def zed(target: Target) -> Setup:
     return Setup(
         "zed",
         (ConfigFile(".config/zed/settings.json", "json", values),),
-        {"MLX_SERVER_API_KEY": target.shown_key},
+        {"MLX_SERVER_API_KEY": target.client_key},
         note="Zed keeps the key in the system's keychain: enter it once in its agent settings, or set the variable.",
     )
 
 
 def open_webui(target: Target) -> Setup:
     """https://docs.openwebui.com/getting-started/env-configuration"""
-    environment = {"OPENAI_API_BASE_URL": target.url, "OPENAI_API_KEY": target.shown_key, "ENABLE_OLLAMA_API": "false"}
+    environment = {
+        "OPENAI_API_BASE_URL": target.url,
+        "OPENAI_API_KEY": target.client_key,
+        "ENABLE_OLLAMA_API": "false",
+    }
     return Setup(
         "open-webui serve",
         environment=environment,
@@ -264,12 +268,12 @@ def open_webui(target: Target) -> Setup:
 
 def openai_sdk(target: Target) -> Setup:
     """https://github.com/openai/openai-python"""
-    return Setup("python", environment={"OPENAI_BASE_URL": target.url, "OPENAI_API_KEY": target.shown_key})
+    return Setup("python", environment={"OPENAI_BASE_URL": target.url, "OPENAI_API_KEY": target.client_key})
 
 
 def anthropic_sdk(target: Target) -> Setup:
     """https://github.com/anthropics/anthropic-sdk-python"""
-    return Setup("python", environment={"ANTHROPIC_BASE_URL": target.root, "ANTHROPIC_API_KEY": target.shown_key})
+    return Setup("python", environment={"ANTHROPIC_BASE_URL": target.root, "ANTHROPIC_API_KEY": target.client_key})
 
 
 def key_environment(target: Target) -> dict[str, str]:

@@ -48,8 +48,10 @@ def merged_toml(text: str, new: Values) -> str:
 
 def merged_env(text: str, new: Values) -> str:
     """Lines of `NAME=value` with new values in them."""
-    kept = [line for line in text.splitlines() if line.partition("=")[0].removeprefix("export ").strip() not in new]
-    return "\n".join([*kept, *(f"{name}={value}" for name, value in new.items())]) + "\n"
+    other_lines = [
+        line for line in text.splitlines() if line.partition("=")[0].removeprefix("export ").strip() not in new
+    ]
+    return "\n".join([*other_lines, *(f"{name}={value}" for name, value in new.items())]) + "\n"
 
 
 def merged(old: Any, new: Values) -> dict[str, Any]:
@@ -64,12 +66,12 @@ def merged(old: Any, new: Values) -> dict[str, Any]:
 def merge_into(old: Any, new: Values) -> None:
     """Put `new` into `old`: objects member by member; of lists of named objects those of other names stay."""
     for key, value in new.items():
-        known = old.get(key)
-        if isinstance(value, Mapping) and isinstance(known, dict):
-            merge_into(known, value)
-        elif isinstance(value, list) and isinstance(known, list):
+        current = old.get(key)
+        if isinstance(value, Mapping) and isinstance(current, dict):
+            merge_into(current, value)
+        elif isinstance(value, list) and isinstance(current, list):
             names = {name_of(item) for item in value}
-            old[key] = [item for item in known if name_of(item) not in names or name_of(item) is None] + value
+            old[key] = [item for item in current if name_of(item) not in names or name_of(item) is None] + value
         else:
             old[key] = value
 

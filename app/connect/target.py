@@ -59,7 +59,7 @@ class Target:
         return f"{self.root}/v1"
 
     @property
-    def shown_key(self) -> str:
+    def client_key(self) -> str:
         """A key for clients that insist on one."""
         return self.key or NO_KEY
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.deployment.load_spec import load_of
-from mlx_server.app.deployment.loop_clock import LoopTimers
+from mlx_server.app.deployment.loop_clock import LoopClock
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState, move
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
@@ -98,7 +98,7 @@ class Deployment:
         self._changed = changed
         rows = settings.rows(model_type)
         self.queue: Dispatcher = Dispatcher(
-            LoopTimers(),
+            LoopClock(),
             queue_size=settings.queue_size,
             concurrency=rows,
             timeout_s=settings.queue_timeout_s,
@@ -289,9 +289,9 @@ class Deployment:
         if before is ModelState.LOADING:
             self._settled.set()
             self._show(lambda observer: observer.ended())
-        self._tell(before)
+        self._notify(before)
 
-    def _tell(self, before: ModelState) -> None:
+    def _notify(self, before: ModelState) -> None:
         if self._changed is not None:
             self._changed(self, before)
 
@@ -310,7 +310,7 @@ class Deployment:
         if replica is first and not self._any_ready():
             self.loading_now = loading
             self._show(lambda observer: observer.loading(loading))
-            self._tell(self.state)
+            self._notify(self.state)
 
     def ready_with(self, replica: Replica, facts: ModelFacts) -> None:
         """A replica takes work: the model is loaded with its first one."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mlx_server.queue.clock import Handle
 
 
-class LoopTimers:
+class LoopClock:
     """The running event loop's clock."""
 
     def time(self) -> float:

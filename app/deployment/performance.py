@@ -62,10 +62,10 @@ class Tuning:
 
     def tuned(self, settings: ModelSettings) -> ModelSettings:
         """A model's settings in this mode. They take effect when it is loaded."""
-        kept = settings.prefix_cache_bytes
+        cache_bytes = settings.prefix_cache_bytes
         return replace(
             settings,
             prefill_step_size=max(LEAST_CHUNK, int(settings.prefill_step_size * self.profile.chunk)),
             feature_cache_bytes=int(settings.feature_cache_bytes * self.profile.caches),
-            prefix_cache_bytes=None if kept is None else int(kept * self.profile.caches),
+            prefix_cache_bytes=None if cache_bytes is None else int(cache_bytes * self.profile.caches),
         )

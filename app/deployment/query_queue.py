@@ -67,47 +67,47 @@ class QueryQueue:
         if len(self._live) >= self._limit:
             raise QueueFull(RETRY_AFTER_S)
         number = next(self._numbers)
-        asked = self._live[number] = Query(question, asyncio.get_running_loop().create_future())
+        query = self._live[number] = Query(question, asyncio.get_running_loop().create_future())
         self.idle.clear()
         try:
             async with asyncio.timeout(self._timeout_s):
-                self._pass_on(number, asked)
-                return await asked.future
+                self._assign(number, query)
+                return await query.future
         except TimeoutError:
             message = f"Request processing timed out after {self._timeout_s:g} seconds (--queue-timeout)"
             raise Unanswered(NoAnswer(FailureKind.TIMEOUT, message)) from None
         finally:
-            left = self._forget(number)
-            if left is not None and left.oracle is not None:
-                left.oracle.withdraw(number)
+            removed = self._forget(number)
+            if removed is not None and removed.oracle is not None:
+                removed.oracle.withdraw(number)
             if not self._live:
                 self.idle.set()
 
     def worker_ready(self, oracle: Oracle) -> None:
         """A worker answers: ask what has waited for one."""
         self._open[oracle] = 0
-        for number, asked in self._live.items():
-            self._pass_on(number, asked)
+        for number, query in self._live.items():
+            self._assign(number, query)
 
     def worker_lost(self, oracle: Oracle, message: str) -> None:
         """What a worker was asked has no answer; what comes now is for the others, or waits for the next."""
         if self._open.pop(oracle, None) is not None:
-            lost = [number for number, asked in self._live.items() if asked.oracle is oracle]
+            lost = [number for number, query in self._live.items() if query.oracle is oracle]
             self._end(lost, NoAnswer(FailureKind.WORKER_LOST, message))
 
     def worker_left(self, oracle: Oracle) -> None:
         """A worker is ended by us: what it was asked is asked again elsewhere, or waits for the next."""
         self._open.pop(oracle, None)
-        for number, asked in self._live.items():
-            if asked.oracle is oracle:
+        for number, query in self._live.items():
+            if query.oracle is oracle:
                 oracle.withdraw(number)
-                asked.oracle = None
-                self._pass_on(number, asked)
+                query.oracle = None
+                self._assign(number, query)
 
     def close(self, kind: FailureKind, message: str) -> None:
         """Take nothing more, and end what waits for a worker; what was asked may still be answered."""
         self._closed = NoAnswer(kind, message)
-        self._end([number for number, asked in self._live.items() if asked.oracle is None], self._closed)
+        self._end([number for number, query in self._live.items() if query.oracle is None], self._closed)
 
     def abort(self, kind: FailureKind, message: str) -> None:
         """Close, and end what was asked too."""
@@ -120,25 +120,25 @@ class QueryQueue:
 
     def answered(self, number: int, answer: Answer | NoAnswer) -> None:
         """What a worker says; nobody may be left to hear it."""
-        asked = self._forget(number)
-        if asked is None or asked.future.done():
+        query = self._forget(number)
+        if query is None or query.future.done():
             return
         if isinstance(answer, NoAnswer):
-            asked.future.set_exception(Unanswered(answer))
+            query.future.set_exception(Unanswered(answer))
         else:
-            asked.future.set_result(answer)
+            query.future.set_result(answer)
 
-    def _pass_on(self, number: int, asked: Query) -> None:
-        if asked.oracle is None and self._open:
-            asked.oracle = min(self._open, key=self._open.__getitem__)
-            self._open[asked.oracle] += 1
-            asked.oracle.ask(number, asked.question)
+    def _assign(self, number: int, query: Query) -> None:
+        if query.oracle is None and self._open:
+            query.oracle = min(self._open, key=self._open.__getitem__)
+            self._open[query.oracle] += 1
+            query.oracle.ask(number, query.question)
 
     def _forget(self, number: int) -> Query | None:
-        asked = self._live.pop(number, None)
-        if asked is not None and asked.oracle in self._open:
-            self._open[asked.oracle] -= 1
-        return asked
+        query = self._live.pop(number, None)
+        if query is not None and query.oracle in self._open:
+            self._open[query.oracle] -= 1
+        return query
 
     def _end(self, numbers: list[int], why: NoAnswer) -> None:
         for number in numbers:

@@ -44,7 +44,7 @@ class Replica:
         self._queue = queue
         self._queries = queries
         self.worker = Supervisor(spec, self, patience, log_level=log_level)
-        self._slots: WorkerSlots | None = queue.add_lane(self.worker)
+        self._slots: WorkerSlots | None = queue.add_slots(self.worker)
         self._granted = 0
 
     @property
@@ -76,7 +76,7 @@ class Replica:
     async def drained(self) -> None:
         """Take no new work; returns once nothing runs any more."""
         if self._slots is not None:
-            await self._queue.drain_lane(self._slots)
+            await self._queue.drain_slots(self._slots)
 
     async def stop(self, message: str = "The model was unloaded.") -> None:
         """Leave the queue and end the worker process; `run` returns then. What no client has seen starts over."""
@@ -124,4 +124,4 @@ class Replica:
     def _leave(self, message: str) -> None:
         slots, self._slots = self._slots, None
         if slots is not None:
-            self._queue.remove_lane(slots, message)
+            self._queue.remove_slots(slots, message)

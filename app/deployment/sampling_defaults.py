@@ -17,7 +17,7 @@ class SamplingDefaults:
     """Fills in what a request leaves open."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        self._given: dict[str, Any] = {
+        self._defaults: dict[str, Any] = {
             field: value for field in FIELDS if (value := getattr(settings, field)) is not None
         }
 
@@ -28,5 +28,5 @@ class SamplingDefaults:
 
     def filled(self, sampling: Sampling) -> Sampling:
         """The same for the sampling alone."""
-        missing = {field: value for field, value in self._given.items() if getattr(sampling, field) is None}
+        missing = {field: value for field, value in self._defaults.items() if getattr(sampling, field) is None}
         return replace(sampling, **missing) if missing else sampling

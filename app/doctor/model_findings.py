@@ -47,12 +47,14 @@ def unread(row: ModelRow) -> Iterator[Finding]:
         return
     odd = [key for key in keys if key.value != key.usual]
     for key in odd:
-        yield Finding(key.file, Verdict.NOTICE, told(key), "Its answers may differ from those it was trained to give.")
+        yield Finding(
+            key.file, Verdict.NOTICE, detail_of(key), "Its answers may differ from those it was trained to give."
+        )
     if keys and not odd:
         yield Finding("config.json", Verdict.GOOD, "what nobody looks at has the values that are usual for its type")
 
 
-def told(key: UnreadKey) -> str:
+def detail_of(key: UnreadKey) -> str:
     """A key in words."""
     usual = "" if key.usual is None else f"; usual for its type: {json.dumps(key.usual)}"
     return f"{key.key} is {json.dumps(key.value)}, and nobody looks at it{usual}"

@@ -58,21 +58,21 @@ class JsonString:
     def _read(self) -> str:
         """All that is certain of the text."""
         assert self._rest is not None
-        told, at, rest = [], 0, self._rest
+        parts, at, rest = [], 0, self._rest
         while at < len(rest) and not self._closed:
             if rest[at] == '"':
                 self._closed = True
             elif rest[at] != "\\":
                 end = next_mark(rest, at)
-                told.append(self._pair("") + rest[at:end])
+                parts.append(self._pair("") + rest[at:end])
                 at = end
             elif (size := escape_size(rest, at)) is None:
                 break
             else:
-                told.append(self._unescape(rest[at : at + size]))
+                parts.append(self._unescape(rest[at : at + size]))
                 at += size
         self._rest = rest[at:]
-        return "".join(told)
+        return "".join(parts)
 
     def _unescape(self, escape: str) -> str:
         if escape[1] != "u" or len(escape) < 6:

@@ -28,7 +28,7 @@ class CompletionsEncoder:
         self._began_s = time.monotonic() if given.performance_metrics or head.performance else None
         self._include_usage = given.include_usage()
         self._so_far = SoFar() if given.continuous_usage() else None
-        self._tells_ids = bool(given.return_token_ids)
+        self._returns_ids = bool(given.return_token_ids)
         self._names_ids = bool(given.return_tokens_as_token_ids)
         self._tally = Tally()
 
@@ -72,9 +72,9 @@ class CompletionsEncoder:
         seconds = time.monotonic() - self._began_s
         return PerformanceMetrics(round(seconds * 1000, 3), round(usage.completion_tokens / seconds, 3))
 
-    def told(self, ids: Sequence[int]) -> list[int] | msgspec.UnsetType:
+    def reported_ids(self, ids: Sequence[int]) -> list[int] | msgspec.UnsetType:
         """Tokens' ids, if they were asked for."""
-        return list(ids) if self._tells_ids else msgspec.UNSET
+        return list(ids) if self._returns_ids else msgspec.UNSET
 
     def named(self, chosen: Iterable[ChosenToken]) -> list[ChosenToken]:
         """Tokens with the names that the answer has for them: their texts, or their ids."""
@@ -96,7 +96,7 @@ class CompletionsEncoder:
         wanted = self._include_usage or self._began_s is not None
         return (sse.event(self.last(self._tally.usage())) if wanted else b"") + sse.DONE
 
-    def shown(self, usage: Usage) -> Usage | msgspec.UnsetType:
+    def final_usage(self, usage: Usage) -> Usage | msgspec.UnsetType:
         """The usage in a stream's last chunk, if it was asked for."""
         return usage if self._include_usage else msgspec.UNSET
 
@@ -140,10 +140,10 @@ def prompt_logprobs(report: PromptReport | None) -> PromptLogprobs | msgspec.Uns
     """A prompt's tokens, if they were scored, each beside the most probable ones in its place."""
     if report is None or not report.logprobs:
         return msgspec.UNSET
-    return [None, *(in_place(*one) for one in zip(report.logprobs[1:], report.ranks[1:], strict=True))]
+    return [None, *(prompt_logprob(*one) for one in zip(report.logprobs[1:], report.ranks[1:], strict=True))]
 
 
-def in_place(chosen: ChosenToken, rank: int) -> dict[str, PromptLogprob]:
+def prompt_logprob(chosen: ChosenToken, rank: int) -> dict[str, PromptLogprob]:
     """The tokens of one place of a prompt, by their ids: its own first, then the most probable ones."""
     ranked = ((chosen.token, rank), *zip(chosen.top, range(1, len(chosen.top) + 1), strict=True))
     return {str(token.id): PromptLogprob(logprob_of(token) or 0.0, place, token.text) for token, place in ranked}

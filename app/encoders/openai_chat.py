@@ -39,7 +39,7 @@ class ChatEncoder(CompletionsEncoder):
 
     def opening(self) -> bytes:
         """The role of every choice; where the prompt's ids are to stand beside it, it comes with them."""
-        return b"" if self._tells_ids else b"".join(map(self._role, range(self._choices)))
+        return b"" if self._returns_ids else b"".join(map(self._role, range(self._choices)))
 
     def alive(self, progress: PromptProgress | None) -> bytes:
         """A chunk with an empty delta of a choice that has not ended, for clients that look at the first one."""
@@ -54,15 +54,15 @@ class ChatEncoder(CompletionsEncoder):
                 if not (event.text or event.logprobs or event.ids):
                     return role
                 delta, logprobs = chat.Delta(content=event.text), self._logprobs(event.logprobs)
-                return role + self._said(event, delta, logprobs)
+                return role + self._delta_chunk(event, delta, logprobs)
             case Reasoning():
                 delta = chat.Delta(reasoning_content=event.text, reasoning=event.text)
-                return self._said(event, delta) if event.text or event.ids else b""
+                return self._delta_chunk(event, delta) if event.text or event.ids else b""
             case ToolCall():
                 return self._called(event)
             case Finished():
                 self._open.discard(event.index)
-                end = chat.ChunkChoice(event.index, chat.Delta(), self._reason(event), token_ids=self.told(()))
+                end = chat.ChunkChoice(event.index, chat.Delta(), self._reason(event), token_ids=self.reported_ids(()))
                 return self._last_texts(event.index) + self._chunk(end)
 
     def last(self, usage: Usage) -> chat.ChatChunk:
@@ -80,7 +80,7 @@ class ChatEncoder(CompletionsEncoder):
             [self._choice(choice) for choice in choices],
             usage,
             self.head.fingerprint,
-            self.told(prompt.ids) if prompt else msgspec.UNSET,
+            self.reported_ids(prompt.ids) if prompt else msgspec.UNSET,
             prompt_logprobs(prompt),
             conversation_id=self.conversation_id,
             performance_metrics=self.performance(usage),
@@ -88,11 +88,11 @@ class ChatEncoder(CompletionsEncoder):
 
     def _role(self, index: int, prompt: PromptReport | None = None) -> bytes:
         chunk = self._chunk_of([chat.ChunkChoice(index, chat.Delta(role="assistant", content=""))])
-        ids = msgspec.UNSET if prompt is None else self.told(prompt.ids)
+        ids = msgspec.UNSET if prompt is None else self.reported_ids(prompt.ids)
         return sse.event(msgspec.structs.replace(chunk, prompt_token_ids=ids))
 
-    def _said(self, event: Part, delta: chat.Delta, logprobs: chat.Logprobs | None = None) -> bytes:
-        return self._chunk(chat.ChunkChoice(event.index, delta, None, logprobs, self.told(event.ids)))
+    def _delta_chunk(self, event: Part, delta: chat.Delta, logprobs: chat.Logprobs | None = None) -> bytes:
+        return self._chunk(chat.ChunkChoice(event.index, delta, None, logprobs, self.reported_ids(event.ids)))
 
     def _choice(self, collected: Collected) -> chat.Choice:
         assert collected.end is not None
@@ -109,7 +109,7 @@ class ChatEncoder(CompletionsEncoder):
             message.tool_calls = [tool_call(call, self._custom) for call in calls]
         reason = self._reason(collected.end)
         return chat.Choice(
-            collected.index, message, reason, self._logprobs(collected.logprobs), self.told(collected.ids)
+            collected.index, message, reason, self._logprobs(collected.logprobs), self.reported_ids(collected.ids)
         )
 
     def _call_delta(self, event: ToolCall) -> chat.Delta:
@@ -122,20 +122,20 @@ class ChatEncoder(CompletionsEncoder):
     def _called(self, event: ToolCall) -> bytes:
         """The chunk for a part of a call; none for one that adds nothing to a custom tool's text."""
         if event.name not in self._custom and (event.index, event.call) not in self._texts:
-            return self._said(event, self._call_delta(event))
+            return self._delta_chunk(event, self._call_delta(event))
         reader = self._texts.setdefault((event.index, event.call), JsonString(TEXT))
         text = reader.feed(event.arguments)
         if not (event.name or text or event.ids):
             return b""
         kind: Literal["custom"] | None = "custom" if event.id else None
         call = chat.ToolCallDelta(event.call, event.id, kind, custom=chat.CustomBody(text, event.name))
-        return self._said(event, chat.Delta(tool_calls=[call]))
+        return self._delta_chunk(event, chat.Delta(tool_calls=[call]))
 
     def _last_texts(self, index: int) -> bytes:
         """What of a choice's texts is only known now that nothing more comes."""
         ends = [(call, reader.end()) for (choice, call), reader in self._texts.items() if choice == index]
         deltas = [chat.ToolCallDelta(call, custom=chat.CustomBody(text)) for call, text in ends if text]
-        none = self.told(())
+        none = self.reported_ids(())
         return b"".join(
             self._chunk(chat.ChunkChoice(index, chat.Delta(tool_calls=[delta]), token_ids=none)) for delta in deltas
         )
@@ -159,7 +159,7 @@ class ChatEncoder(CompletionsEncoder):
             self.head.model,
             choices,
             self.head.fingerprint,
-            usage=self.usage_so_far if usage is None else self.shown(usage),
+            usage=self.usage_so_far if usage is None else self.final_usage(usage),
             conversation_id=self.conversation_id,
             performance_metrics=self.performance(usage) if usage else msgspec.UNSET,
         )

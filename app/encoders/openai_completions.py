@@ -51,29 +51,29 @@ class CompletionEncoder(CompletionsEncoder):
                 offset = self._offsets.get(event.index, 0)
                 self._offsets[event.index] = offset + len(event.text)
                 report = self._report(event.logprobs, offset)
-                choice = CompletionChoice(event.index, event.text, None, report, token_ids=self.told(event.ids))
+                choice = CompletionChoice(event.index, event.text, None, report, token_ids=self.reported_ids(event.ids))
             case Finished():
-                choice = CompletionChoice(event.index, "", event.reason, token_ids=self.told(()))
+                choice = CompletionChoice(event.index, "", event.reason, token_ids=self.reported_ids(()))
             case _:
                 return b""
         if (prompt := self._prompts.pop(event.index, None)) is not None:
-            choice = msgspec.structs.replace(choice, prompt_token_ids=self.told(prompt.ids))
+            choice = msgspec.structs.replace(choice, prompt_token_ids=self.reported_ids(prompt.ids))
         return sse.event(self._completion([choice]))
 
     def last(self, usage: Usage) -> Completion:
         """The chunk that tells the usage."""
-        return self._completion([], self.shown(usage), self.performance(usage))
+        return self._completion([], self.final_usage(usage), self.performance(usage))
 
     def answer(self, choices: list[Collected], usage: Usage) -> Completion:
         """The answer in one piece, with the best `n` of `best_of` choices for each prompt."""
-        kept = []
+        chosen = []
         for start in range(0, len(choices), self._best_of):
             group = choices[start : start + self._best_of]
             for choice in group:
                 choice.prompt = group[0].prompt
-            kept += sorted(group, key=mean_logprob, reverse=True)[: self._n] if self._best_of > self._n else group
+            chosen += sorted(group, key=mean_logprob, reverse=True)[: self._n] if self._best_of > self._n else group
         return self._completion(
-            [self._choice(i, choice) for i, choice in enumerate(kept)], usage, self.performance(usage)
+            [self._choice(i, choice) for i, choice in enumerate(chosen)], usage, self.performance(usage)
         )
 
     def _choice(self, index: int, collected: Collected) -> CompletionChoice:
@@ -84,8 +84,8 @@ class CompletionEncoder(CompletionsEncoder):
             collected.text,
             collected.end.reason,
             report,
-            self.told(prompt.ids) if prompt else msgspec.UNSET,
-            self.told(collected.ids),
+            self.reported_ids(prompt.ids) if prompt else msgspec.UNSET,
+            self.reported_ids(collected.ids),
             prompt_logprobs(prompt),
         )
 

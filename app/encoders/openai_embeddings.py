@@ -22,7 +22,7 @@ class EmbeddingsEncoder:
 
     def __init__(self, head: Head, given: EmbeddingsRequest) -> None:
         self._model = head.model
-        self._shown = base64_of if given.encoding_format == "base64" else numbers_of
+        self._format = base64_of if given.encoding_format == "base64" else numbers_of
 
     def pieces(self, results: list[Vector | Score], finished: Finished) -> Iterator[bytes]:
         """The answer, a few vectors at a time."""
@@ -38,7 +38,7 @@ class EmbeddingsEncoder:
 
     def _list(self, vectors: list[Vector]) -> bytes:
         """Without the brackets."""
-        return msgspec.json.encode([Embedding("embedding", self._shown(v.values), v.index) for v in vectors])[1:-1]
+        return msgspec.json.encode([Embedding("embedding", self._format(v.values), v.index) for v in vectors])[1:-1]
 
 
 def base64_of(values: bytes) -> str:

@@ -27,7 +27,7 @@ from mlx_server.schemas.openai.responses_answer import (
     shown_reasoning,
     usage_of,
 )
-from mlx_server.schemas.openai.responses_tools import shown
+from mlx_server.schemas.openai.responses_tools import without_secrets
 
 HowSampled = Callable[[Sampling], Sampling | None]
 """What is in force of the sampling that a request asks for; None while that can't be told."""
@@ -50,29 +50,29 @@ class ResponsesEncoder:
         """The response exists; one without a client waits, the other one is already being made."""
         if self.response.background:
             self._move("queued")
-            return self._say(ev.Created(self._number(), self.response), ev.Queued(self._number(), self.response))
+            return self._encode(ev.Created(self._number(), self.response), ev.Queued(self._number(), self.response))
         self._move("in_progress")
-        return self._say(ev.Created(self._number(), self.response), ev.InProgress(self._number(), self.response))
+        return self._encode(ev.Created(self._number(), self.response), ev.InProgress(self._number(), self.response))
 
     def alive(self, progress: PromptProgress | None) -> bytes:
         """It is still in progress: an event again, as clients' idle timers count events only."""
-        shown = msgspec.UNSET if progress is None else progress
-        return self._say(ev.InProgress(self._number(), self.response, shown))
+        progress_or_unset = msgspec.UNSET if progress is None else progress
+        return self._encode(ev.InProgress(self._number(), self.response, progress_or_unset))
 
     def events(self, events: list[Part | Finished]) -> bytes:
         """What the parts of the answer are in the stream."""
         begun = b""
         if self.response.status == "queued" and events:
             self._move("in_progress")
-            begun = self._say(ev.InProgress(self._number(), self.response))
-        return begun + b"".join([self._say(*self._take(event)) for event in events])
+            begun = self._encode(ev.InProgress(self._number(), self.response))
+        return begun + b"".join([self._encode(*self._take(event)) for event in events])
 
     def end(self) -> bytes:
         """The response is whole, or cut off."""
         items = self._output.end("incomplete" if self._cut_off else "completed")
         self._finish("incomplete" if self._cut_off else "completed")
         last = ev.Incomplete if self._cut_off else ev.Completed
-        return self._say(*items, last(self._number(), self.response))
+        return self._encode(*items, last(self._number(), self.response))
 
     def whole(self, events: list[Part | Finished]) -> bytes:
         """The answer in one piece."""
@@ -89,13 +89,13 @@ class ResponsesEncoder:
         error = ev.Error(self._number(), answer.code or answer.type, answer.message, answer.param)
         invalid = answer.status == 400
         self._finish("failed", ResponseError("invalid_prompt" if invalid else "server_error", answer.message))
-        return self._say(*items, error, ev.Failed(self._number(), self.response))
+        return self._encode(*items, error, ev.Failed(self._number(), self.response))
 
     def cancelled(self) -> bytes:
         """The response was taken back. There is no event that tells of it: the stream ends after its items."""
         items = self._output.cut()
         self._finish("cancelled")
-        return self._say(*items)
+        return self._encode(*items)
 
     def _take(self, event: Part | Finished) -> list[ev.StreamEvent]:
         if not isinstance(event, Finished):
@@ -124,7 +124,7 @@ class ResponsesEncoder:
     def _number(self) -> int:
         return next(self._numbers)
 
-    def _say(self, *events: ev.StreamEvent) -> bytes:
+    def _encode(self, *events: ev.StreamEvent) -> bytes:
         return b"".join([sse.named_event(event.kind, event) for event in events])
 
 
@@ -134,7 +134,7 @@ class WarmUpEncoder(ResponsesEncoder):
     def end(self) -> bytes:
         """The prompt is known."""
         self._finish("completed")
-        return self._say(ev.Completed(self._number(), self.response))
+        return self._encode(ev.Completed(self._number(), self.response))
 
     def _take(self, event: Part | Finished) -> list[ev.StreamEvent]:
         if isinstance(event, Finished):
@@ -168,7 +168,7 @@ def describe(head: Head, turn: Turn, sampling: Sampling, *, store: bool) -> Resp
         temperature=sampling.temperature,
         text=TextConfig(text.format or TextFormat("text"), text.verbosity or "medium"),
         tool_choice=given.tool_choice or "auto",
-        tools=shown(given.tools or ()),
+        tools=without_secrets(given.tools or ()),
         top_logprobs=given.top_logprobs or 0,
         top_p=sampling.top_p,
         truncation=given.truncation or "disabled",

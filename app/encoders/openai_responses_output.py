@@ -199,11 +199,11 @@ class OpenCustomCall(OpenToolCall):
     def add(self, part: Part) -> Events:
         """A delta, if there is something in it."""
         assert isinstance(part, ToolCall)
-        return self._tell(self._reader.feed(part.arguments))
+        return self._delta(self._reader.feed(part.arguments))
 
     def end(self) -> Events:
         """The whole text."""
-        events = self._tell(self._reader.end())
+        events = self._delta(self._reader.end())
         return [*events, ev.InputDone(self._number(), *self._at, "".join(self._input))]
 
     def item(self, status: Status) -> Item:
@@ -211,7 +211,7 @@ class OpenCustomCall(OpenToolCall):
         text, namespace = "".join(self._input), self._offered.namespace or UNSET
         return CustomCallItem(self._at[0], self._call_id, self._offered.name, text, namespace, status)
 
-    def _tell(self, text: str) -> Events:
+    def _delta(self, text: str) -> Events:
         self._input.append(text)
         return [ev.InputDelta(self._number(), *self._at, text)] if text else []
 

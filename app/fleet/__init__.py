@@ -1,1 +1,1 @@
-"""All models of one server: which may be named, which are loaded, and who makes room for whom."""
+"""All models of one server: which may be named, which are loaded, and who is evicted for whom."""

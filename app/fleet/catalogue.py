@@ -19,7 +19,7 @@ Source = Literal["configured", "registry", "folder", "hub"]
 
 
 @dataclass(frozen=True)
-class Known:
+class ModelEntry:
     """A model that may be named, where it was found, and what its files say where that has been looked at.
 
     `failed`: it could not be loaded when that was tried last.
@@ -69,7 +69,7 @@ class Catalogue:
         own = path.relative_to(self.settings.models_dir.resolve()).as_posix()
         return replace(self.settings.defaults, path=str(path), name=own.removesuffix(".gguf"))
 
-    def on_disk(self) -> Iterator[Known]:
+    def on_disk(self) -> Iterator[ModelEntry]:
         """All that can be found without being named: --models-dir and, where names select, the hub's cache."""
         folder = self.settings.models_dir
         if folder is not None:
@@ -77,10 +77,10 @@ class Catalogue:
             for model in find_models(root):
                 if model.kind in MODEL_TYPES and model.path.resolve().is_relative_to(root) and model.path != root:
                     settings = self.by_path(model.path, "")
-                    yield Known(settings.public_name, settings, "folder", model)
+                    yield ModelEntry(settings.public_name, settings, "folder", model)
         if self.searched:
             for name, _ in hub_cache.snapshots():
-                yield Known(name, replace(self.settings.defaults, path=name, name=name), "hub")
+                yield ModelEntry(name, replace(self.settings.defaults, path=name, name=name), "hub")
 
 
 def inside(folder: Path, name: str) -> Path | None:

@@ -11,7 +11,7 @@ from mlx_server.app.catalog.served_type import path_of, resolve
 from mlx_server.app.config import names
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.deployment.deployment import SHUTTING_DOWN, Deployment
-from mlx_server.app.fleet.catalogue import Catalogue, Known
+from mlx_server.app.fleet.catalogue import Catalogue, ModelEntry
 from mlx_server.app.fleet.lifecycle import Lifecycle
 from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.queue.errors import QueueClosed
@@ -30,14 +30,14 @@ Make = Callable[[ModelSettings, ModelType], Lifecycle]
 class Directory:
     """The lifecycles by their models' names. `make` makes one for a model that is named for the first time."""
 
-    def __init__(self, settings: Settings, registered: RegistrySync | None, make: Make) -> None:
+    def __init__(self, settings: Settings, registry_sync: RegistrySync | None, make: Make) -> None:
         self.settings = settings
         self.catalogue = Catalogue(settings)
         self.lifecycles: dict[str, Lifecycle] = {}
         self.closing = False
         """No model is added any more."""
-        self._taken_in: set[str] = set()
-        self._registered = registered
+        self._installed: set[str] = set()
+        self._registry_sync = registry_sync
         self._make = make
 
     @property
@@ -45,33 +45,33 @@ class Directory:
         """Those that are configured, and those that have been named since."""
         return [lifecycle.deployment for lifecycle in self.lifecycles.values()]
 
-    def adopt(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         self.settings, self.catalogue = settings, Catalogue(settings)
-        if self._registered is not None:
-            self._registered.defaults = settings.defaults
+        if self._registry_sync is not None:
+            self._registry_sync.defaults = settings.defaults
 
-    def take_in(self, name: str) -> None:
+    def add_installed(self, name: str) -> None:
         """A model was installed in the registry for this server: it may be named, even beside an only model."""
-        self._taken_in.add(name)
+        self._installed.add(name)
 
-    async def known(self) -> Sequence[Known]:
+    async def available(self) -> Sequence[ModelEntry]:
         """All models that may be named; those that are configured first.
 
         Beside an only model, these are the ones that this server has loaded or installed. What failed with another
         server is not among them, nor what is a configured model's by another name.
         """
         found = await self._found()
-        return await to_thread.run_sync(without_twins, found, self._stays)
+        return await to_thread.run_sync(without_duplicates, found, self._always_listed)
 
-    async def manageable(self) -> Sequence[Known]:
+    async def manageable(self) -> Sequence[ModelEntry]:
         """All models that an operator may look after: also those of the registry that requests don't reach."""
-        return first_of_each((*await self._found(), *(self._registered.known if self._registered else ())))
+        return first_of_each((*await self._found(), *(self._registry_sync.available if self._registry_sync else ())))
 
     def drop(self, name: str) -> None:
         """A model was deleted."""
         self.lifecycles.pop(name, None)
-        self._taken_in.discard(name)
+        self._installed.discard(name)
 
     def find(self, name: str) -> Lifecycle | None:
         """By a name or an alias, of those that have been named already."""
@@ -83,13 +83,13 @@ class Directory:
         if name is not None and (lifecycle := self.find(name)) is not None:
             return lifecycle
         sole = self.settings.sole
-        if name is not None and (sole is None or name in self._taken_in):
+        if name is not None and (sole is None or name in self._installed):
             return await self.find_or_add(name)
         if sole is not None:
             return await self.find_or_add(sole.public_name)
         if len(self.settings.models) == 1:
             return await self.find_or_add(self.settings.models[0].public_name)
-        listed = names.shown({one.name: one for one in await self.known()})
+        listed = names.listed({one.name: one for one in await self.available()})
         raise InvalidRequest(f"`model`: {SEVERAL.format(listed) if listed else NONE}", "model")
 
     async def find_or_add(self, name: str) -> Lifecycle:
@@ -101,7 +101,7 @@ class Directory:
             return lifecycle
         if self.closing:
             raise QueueClosed(FailureKind.SHUTTING_DOWN, SHUTTING_DOWN)
-        registered = await self._registered.look_up(name) if self._registered is not None else None
+        registered = await self._registry_sync.look_up(name) if self._registry_sync is not None else None
 
         def found() -> tuple[ModelSettings, ModelType]:
             model = self.catalogue.configured.get(name) or registered or self.catalogue.find(name)
@@ -110,39 +110,41 @@ class Directory:
         model, model_type = await to_thread.run_sync(found)
         return self.lifecycles.get(model.public_name) or self._make(model, model_type)
 
-    async def _found(self) -> list[Known]:
+    async def _found(self) -> list[ModelEntry]:
         on_disk = await to_thread.run_sync(lambda: list(self.catalogue.on_disk()))
         return first_of_each((*self._deployed(), *self._usable(), *on_disk))
 
-    def _stays(self, model: Known) -> bool:
+    def _always_listed(self, model: ModelEntry) -> bool:
         """It is listed whatever else there is: it was named, or somebody gave it its name."""
-        return model.name in self.lifecycles or model.name in self._taken_in
+        return model.name in self.lifecycles or model.name in self._installed
 
-    def _deployed(self) -> Iterator[Known]:
+    def _deployed(self) -> Iterator[ModelEntry]:
         for one in self.deployments:
-            yield Known(one.name, one.settings, "configured" if one.name in self.catalogue.configured else "folder")
+            yield ModelEntry(
+                one.name, one.settings, "configured" if one.name in self.catalogue.configured else "folder"
+            )
 
-    def _usable(self) -> Iterator[Known]:
-        for one in self._registered.known if self._registered else ():
-            if one.name in self._taken_in if self.settings.sole else not one.failed:
+    def _usable(self) -> Iterator[ModelEntry]:
+        for one in self._registry_sync.available if self._registry_sync else ():
+            if one.name in self._installed if self.settings.sole else not one.failed:
                 yield one
 
 
-def first_of_each(models: Iterable[Known]) -> list[Known]:
+def first_of_each(models: Iterable[ModelEntry]) -> list[ModelEntry]:
     """Each name once, as it came first."""
-    found: dict[str, Known] = {}
+    found: dict[str, ModelEntry] = {}
     for one in models:
         found.setdefault(one.name, one)
     return list(found.values())
 
 
-def without_twins(models: Sequence[Known], stays: Callable[[Known], bool]) -> list[Known]:
+def without_duplicates(models: Sequence[ModelEntry], always_listed: Callable[[ModelEntry], bool]) -> list[ModelEntry]:
     """Those that lie elsewhere than the configured ones, or are to stay. Blocks."""
-    configured = {place_of(one) for one in models if one.source == "configured"} - {None}
-    return [one for one in models if stays(one) or place_of(one) not in configured]
+    configured = {location_of(one) for one in models if one.source == "configured"} - {None}
+    return [one for one in models if always_listed(one) or location_of(one) not in configured]
 
 
-def place_of(model: Known) -> Path | None:
+def location_of(model: ModelEntry) -> Path | None:
     """Where a model's files are, links resolved; None if they are not on this machine."""
     folder = path_of(model.settings)
     return None if folder is None else folder.resolve()

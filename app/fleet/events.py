@@ -44,7 +44,7 @@ class Watchers:
 
         return remove
 
-    def tell(self, event: ModelEvent) -> None:
+    def notify(self, event: ModelEvent) -> None:
         """Tell everybody."""
         for watcher in list(self._watchers):
             watcher(event)

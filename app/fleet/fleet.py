@@ -19,7 +19,7 @@ from mlx_server.app.deployment.deployment import CANNOT_BE_SERVED, Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
-from mlx_server.app.fleet.catalogue import Catalogue, Known
+from mlx_server.app.fleet.catalogue import Catalogue, ModelEntry
 from mlx_server.app.fleet.directory import Directory
 from mlx_server.app.fleet.events import ModelEvent, Watcher, Watchers
 from mlx_server.app.fleet.ledger import Ledger
@@ -50,15 +50,15 @@ class Fleet:
         registry: Registry | None = None,
     ) -> None:
         self._reread = reread
-        self._registered = RegistrySync(registry, settings.defaults) if registry is not None else None
-        self._directory = Directory(settings, self._registered, self._add)
+        self._registry_sync = RegistrySync(registry, settings.defaults) if registry is not None else None
+        self._directory = Directory(settings, self._registry_sync, self._add)
         self._retiring: set[Lifecycle] = set()
         self.start_error = asyncio.Event()
         """Set when the only model could not be loaded at the start."""
         self.start_error_message = ""
         self.tuning = Tuning()
         self._observe = observe
-        self._room = LoadGate(settings, self._directory.lifecycles)
+        self._gate = LoadGate(settings, self._directory.lifecycles)
         self._watchers = Watchers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -79,12 +79,12 @@ class Fleet:
     @property
     def ledger(self) -> Ledger:
         """Who holds how much memory."""
-        return self._room.ledger
+        return self._gate.ledger
 
     @property
-    def line(self) -> Sequence[WaitingLoad]:
-        """Loads that wait for room."""
-        return self._room.line.waiting
+    def waiting_loads(self) -> Sequence[WaitingLoad]:
+        """Loads that wait for memory."""
+        return self._gate.queue.waiting
 
     @property
     def ready(self) -> bool:
@@ -109,17 +109,17 @@ class Fleet:
         lifecycle = self._directory.find(name)
         return lifecycle.deployment if lifecycle else None
 
-    async def known(self) -> Sequence[Known]:
+    async def available(self) -> Sequence[ModelEntry]:
         """All models that may be named; those that are configured first."""
-        return await self._directory.known()
+        return await self._directory.available()
 
-    async def manageable(self) -> Sequence[Known]:
+    async def manageable(self) -> Sequence[ModelEntry]:
         """All models that an operator may look after, those that may be named first."""
         return await self._directory.manageable()
 
-    def take_in(self, name: str) -> None:
+    def add_installed(self, name: str) -> None:
         """A model was installed for this server: requests may name it from now on."""
-        self._directory.take_in(name)
+        self._directory.add_installed(name)
 
     def watch(self, callback: Watcher) -> Callable[[], None]:
         """Tell of all that models do; the function that is returned ends that."""
@@ -133,19 +133,19 @@ class Fleet:
         lifecycle = await self._directory.named(name)
         deployment = lifecycle.deployment
         if self._running and deployment.state not in SERVED and not self._directory.closing:
-            if (seconds := lifecycle.resting_s) and deployment.error_message:
+            if (seconds := lifecycle.backoff_s) and deployment.error_message:
                 log.debug("%s may be tried again in %.0f s", deployment.name, seconds)
                 raise QueueClosed(FailureKind.UNAVAILABLE, f"{CANNOT_BE_SERVED}: {deployment.error_message}")
             if not lifecycle.moving or deployment.state is ModelState.UNLOADING:
                 if not self.settings.auto_load and not deployment.awaited:
                     raise ModelNotLoaded(deployment.name)
                 lifecycle.on_demand |= not deployment.awaited
-                lifecycle.want()
+                lifecycle.request_load()
         deployment.used()
-        if self._registered is not None:
-            self._registered.used(deployment.name)
+        if self._registry_sync is not None:
+            self._registry_sync.used(deployment.name)
         if self._running:
-            self._room.seen(deployment.name)
+            self._gate.seen(deployment.name)
         return deployment
 
     async def load(self, name: str, *, priority: int = 0, force_reload: bool = False) -> Deployment:
@@ -181,33 +181,33 @@ class Fleet:
         await lifecycle.unload(force=True)
         self._directory.drop(deployment.name)
         await lifecycle.close()
-        if self._registered is not None:
-            await self._registered.forget(deployment.name)
+        if self._registry_sync is not None:
+            await self._registry_sync.forget(deployment.name)
         others = [one.settings for one in self.deployments]
-        if self._registered is not None:
-            others += [one.settings for one in self._registered.known]
+        if self._registry_sync is not None:
+            others += [one.settings for one in self._registry_sync.available]
         return remove_files and await to_thread.run_sync(self._delete_files, deployment.settings, others)
 
     def _delete_files(self, model: ModelSettings, others: list[ModelSettings]) -> bool:
         path = path_of(model)
-        kept = filter(None, map(path_of, others))
-        target = None if path is None else deletable(path, kept, self.settings.models_dir)
+        paths = filter(None, map(path_of, others))
+        target = None if path is None else deletable(path, paths, self.settings.models_dir)
         if target is None:
             return False
         delete(target)
         return True
 
-    def adopt(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Go by other settings from now on; the models that are configured must be the same."""
-        self._directory.adopt(settings)
-        self._room.adopt(settings)
+        self._directory.apply_settings(settings)
+        self._gate.apply_settings(settings)
 
     def set_priority(self, name: str, priority: int) -> None:
         """How soon a waiting load gets its turn. Raises ModelNotFound."""
         deployment = self.find(name)
         if deployment is None:
             raise ModelNotFound(name)
-        self._room.line.set_priority(deployment.name, priority)
+        self._gate.queue.set_priority(deployment.name, priority)
 
     async def reload(self, *, host: str | None = None, port: int | None = None) -> ReloadReport:
         """Read the configuration again: new models are loaded, others drained and unloaded, or loaded anew.
@@ -224,14 +224,14 @@ class Fleet:
         except (ConfigError, FleetError, ValueError) as error:
             log.error("the configuration stays as it was: %s", error)
             return ReloadReport(error=str(error))
-        self.adopt(settings)
+        self.apply_settings(settings)
         for name in report.removed:
             self._retire(self._directory.lifecycles.pop(name, None))
         for model, model_type in zip(new, types, strict=True):
             lifecycle = self._replace(model, model_type)
             if self._running:
                 self._spawn(self._load_at_start(lifecycle))
-        log.info("the configuration was read again: %s", report.told())
+        log.info("the configuration was read again: %s", report.summary())
         return report
 
     def start(self) -> None:
@@ -239,7 +239,7 @@ class Fleet:
         self._running = True
         for model in self.settings.models:
             self._directory.lifecycles[model.public_name].deployment.awaited = True
-        self._spawn(Maintenance(self._directory, self._room, self._registered, self._spawn).run())
+        self._spawn(Maintenance(self._directory, self._gate, self._registry_sync, self._spawn).run())
         self._spawn(self._load_configured())
 
     async def drain(self) -> None:
@@ -256,14 +256,14 @@ class Fleet:
     async def stop(self) -> None:
         """End everything that lives and all worker processes. Idempotent."""
         self.abort()
-        self._room.line.close()
+        self._gate.queue.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(lifecycle.close() for lifecycle in self._everyone()))
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._running and self._registered is not None:
-            await self._registered.refresh()
+        if self._running and self._registry_sync is not None:
+            await self._registry_sync.refresh()
         self._running = False
 
     def _everyone(self) -> list[Lifecycle]:
@@ -296,7 +296,7 @@ class Fleet:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
         deployment = Deployment(model, model_type, self.settings, observer, self._moved, self.tuning, before)
-        lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._room)
+        lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._gate)
         return lifecycle
 
     def _moved(self, deployment: Deployment, before: ModelState) -> None:
@@ -305,15 +305,15 @@ class Fleet:
         lifecycle = self._directory.lifecycles.get(name)
         if state is not before:
             log.info("%s: %s", name, state.value)
-            self._room.seen(name)
+            self._gate.seen(name)
             if lifecycle is not None and lifecycle.deployment is deployment and state is ModelState.FAILED:
                 lifecycle.given_up()
-                self._room.release(deployment)
+                self._gate.release(deployment)
         loading = deployment.loading_now if state is before else None
         event = ModelEvent(name, before, state, deployment.error_message, loading)
-        if self._registered is not None and state is not before:
-            self._registered.moved(deployment.settings, event)
-        self._watchers.tell(event)
+        if self._registry_sync is not None and state is not before:
+            self._registry_sync.moved(deployment.settings, event)
+        self._watchers.notify(event)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -322,14 +322,14 @@ class Fleet:
         return task
 
     async def _load_configured(self) -> None:
-        if self._registered is not None:
-            await self._registered.refresh()
+        if self._registry_sync is not None:
+            await self._registry_sync.refresh()
         configured = sorted(self.settings.models, key=lambda model: not model.pinned)
         for model in configured:
             name = model.public_name
             lifecycle = self._directory.lifecycles[name]
-            need = await self._room.need_bytes(lifecycle.deployment)
-            if len(configured) > 1 and not self._room.line.fits_now(name, need):
+            required_bytes = await self._gate.required_bytes(lifecycle.deployment)
+            if len(configured) > 1 and not self._gate.queue.fits_now(name, required_bytes):
                 log.warning("%s is not loaded yet: there is no room beside the others", name)
                 lifecycle.deployment.awaited = lifecycle.moving
             else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Idler:
+class IdleModel:
     """A loaded model: since when it has had nothing to do, and after how long it goes (0: never); in seconds."""
 
     name: str
@@ -22,8 +22,8 @@ def timeout_s(own_s: float | None, server_s: float, *, on_demand: bool, pinned: 
     return server_s if on_demand and not pinned else 0.0
 
 
-def overdue(idlers: Iterable[Idler], now: float) -> Iterator[str]:
+def overdue(models: Iterable[IdleModel], now: float) -> Iterator[str]:
     """The names of those that have to go."""
-    for one in idlers:
+    for one in models:
         if one.timeout_s and now - one.since >= one.timeout_s:
             yield one.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Holder:
+class LoadedModel:
     """A loaded model. `last_used` are seconds on any clock, `idle`: no request of it lives."""
 
     name: str
@@ -18,19 +18,19 @@ class Holder:
 
 @dataclass(frozen=True)
 class Fits:
-    """There is room."""
+    """There is enough memory."""
 
 
 @dataclass(frozen=True)
 class Evict:
-    """There will be room once these have been unloaded, in this order."""
+    """There will be memory once these have been unloaded, in this order."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Wait:
-    """There may be room once others have become idle, or have ended loading."""
+    """There may be memory once others have become idle, or have ended loading."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,9 @@ class Ledger:
         """Bytes by name."""
         return dict(self._grants)
 
-    @property
-    def granted_bytes(self) -> int:
-        """All grants together."""
-        return sum(self._grants.values())
-
-    def grant(self, name: str, need_bytes: int) -> None:
+    def grant(self, name: str, required_bytes: int) -> None:
         """Note that a model is being loaded."""
-        self._grants[name] = need_bytes
+        self._grants[name] = required_bytes
 
     def measured(self, name: str, used_bytes: int) -> None:
         """Note what a loaded model really holds, if that is more."""
@@ -86,63 +81,65 @@ class Ledger:
         """It holds nothing any more. Idempotent."""
         self._grants.pop(name, None)
 
-    def plan(self, name: str, need_bytes: int, holders: Sequence[Holder], *, impatient: bool = False) -> Plan:
+    def plan(self, name: str, required_bytes: int, models: Sequence[LoadedModel], *, impatient: bool = False) -> Plan:
         """What has to happen before a model is loaded.
 
         Idle ones go, the least recently used first, and none that needn't. `impatient`: busy ones may go too, after
         all idle ones; whoever unloads them lets their requests end. What `name` itself holds doesn't count.
         """
         others = {other: held for other, held in self._grants.items() if other != name}
-        kept = [others[holder.name] for holder in holders if holder.pinned and holder.name in others]
-        if self.limit_bytes is not None and sum(kept) + need_bytes > self.limit_bytes:
-            return Never(max(0, self.limit_bytes - sum(kept)), need_bytes)
-        if self.max_models is not None and len(kept) >= self.max_models:
+        pinned = [others[model.name] for model in models if model.pinned and model.name in others]
+        if self.limit_bytes is not None and sum(pinned) + required_bytes > self.limit_bytes:
+            return Never(max(0, self.limit_bytes - sum(pinned)), required_bytes)
+        if self.max_models is not None and len(pinned) >= self.max_models:
             return Full(self.max_models)
-        if self._has_room(others, need_bytes):
+        if self._fits(others, required_bytes):
             return Fits()
-        leaving: list[Holder] = []
-        for holder in self._candidates(others, holders, impatient=impatient):
-            leaving.append(holder)
-            if self._has_room(without(others, leaving), need_bytes):
-                return Evict(tuple(one.name for one in self._needed(leaving, others, need_bytes)))
+        leaving: list[LoadedModel] = []
+        for model in self._candidates(others, models, impatient=impatient):
+            leaving.append(model)
+            if self._fits(without(others, leaving), required_bytes):
+                return Evict(tuple(one.name for one in self._needed(leaving, others, required_bytes)))
         return Wait()
 
-    def surplus(self, holders: Sequence[Holder]) -> tuple[str, ...]:
+    def surplus(self, models: Sequence[LoadedModel]) -> tuple[str, ...]:
         """Idle models to unload since more has been measured than there is; never the one that was used last."""
-        last = max(holders, key=lambda holder: holder.last_used, default=None)
-        candidates = self._candidates(self._grants, [holder for holder in holders if holder is not last])
-        leaving: list[Holder] = []
-        for holder in candidates:
+        last = max(models, key=lambda model: model.last_used, default=None)
+        candidates = self._candidates(self._grants, [model for model in models if model is not last])
+        leaving: list[LoadedModel] = []
+        for model in candidates:
             if self._has_memory(without(self._grants, leaving), 0):
                 break
-            leaving.append(holder)
-        return tuple(holder.name for holder in leaving)
+            leaving.append(model)
+        return tuple(model.name for model in leaving)
 
     def _candidates(
-        self, grants: Mapping[str, int], holders: Sequence[Holder], *, impatient: bool = False
-    ) -> list[Holder]:
+        self, grants: Mapping[str, int], models: Sequence[LoadedModel], *, impatient: bool = False
+    ) -> list[LoadedModel]:
         """Who may go, in the order of going."""
-        able = [one for one in holders if one.name in grants and not one.pinned and (one.idle or impatient)]
-        return sorted(able, key=lambda holder: (not holder.idle, holder.last_used))
+        able = [one for one in models if one.name in grants and not one.pinned and (one.idle or impatient)]
+        return sorted(able, key=lambda model: (not model.idle, model.last_used))
 
-    def _needed(self, leaving: Sequence[Holder], others: Mapping[str, int], need_bytes: int) -> list[Holder]:
-        """Those of `leaving` without whom there would be no room; the busy and the recently used are spared first."""
+    def _needed(
+        self, leaving: Sequence[LoadedModel], others: Mapping[str, int], required_bytes: int
+    ) -> list[LoadedModel]:
+        """Those of `leaving` without whom it would not fit; the busy and the recently used are spared first."""
         needed = list(leaving)
-        for holder in reversed(leaving):
-            fewer = [one for one in needed if one is not holder]
-            if self._has_room(without(others, fewer), need_bytes):
+        for model in reversed(leaving):
+            fewer = [one for one in needed if one is not model]
+            if self._fits(without(others, fewer), required_bytes):
                 needed = fewer
         return needed
 
-    def _has_room(self, others: Mapping[str, int], need_bytes: int) -> bool:
+    def _fits(self, others: Mapping[str, int], required_bytes: int) -> bool:
         """Whether a model with this need goes beside the others."""
-        return self._has_memory(others, need_bytes) and (self.max_models is None or len(others) < self.max_models)
+        return self._has_memory(others, required_bytes) and (self.max_models is None or len(others) < self.max_models)
 
-    def _has_memory(self, others: Mapping[str, int], need_bytes: int) -> bool:
-        return self.limit_bytes is None or sum(others.values()) + need_bytes <= self.limit_bytes
+    def _has_memory(self, others: Mapping[str, int], required_bytes: int) -> bool:
+        return self.limit_bytes is None or sum(others.values()) + required_bytes <= self.limit_bytes
 
 
-def without(grants: Mapping[str, int], leaving: Sequence[Holder]) -> dict[str, int]:
+def without(grants: Mapping[str, int], leaving: Sequence[LoadedModel]) -> dict[str, int]:
     """What is still held when those have left."""
-    gone = {holder.name for holder in leaving}
+    gone = {model.name for model in leaving}
     return {name: held for name, held in grants.items() if name not in gone}

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Protocol
 
-from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, NoPlace
+from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, ModelLimitReached
 from mlx_server.app.deployment.deployment import Deployment, StartFailed
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.schemas.internal.messages import FailureKind
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Gate(Protocol):
-    """Who says when there is room for a model."""
+    """Who says when a model fits into memory."""
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
-        """Wait until it may be loaded. Raises InsufficientMemory or NoPlace."""
+        """Wait until it may be loaded. Raises InsufficientMemory or ModelLimitReached."""
 
     def release(self, deployment: Deployment) -> None:
         """It holds no memory any more."""
@@ -51,7 +51,7 @@ class Lifecycle:
         self._retry_at = 0.0
 
     @property
-    def resting_s(self) -> float:
+    def backoff_s(self) -> float:
         """How long requests are still refused after a failure, in seconds."""
         if self.deployment.state is not ModelState.FAILED:
             return 0.0
@@ -62,7 +62,7 @@ class Lifecycle:
         """It is being loaded or unloaded, or waits for that."""
         return self._lock.locked() or self._loading is not None
 
-    def want(self, priority: int = 0, *, reload: bool = False) -> asyncio.Task[None]:
+    def request_load(self, priority: int = 0, *, reload: bool = False) -> asyncio.Task[None]:
         """Have it loaded, once: whoever asks meanwhile gets the same task. The task raises FleetError."""
         if self._loading is None:
             self.deployment.awaited = True
@@ -72,7 +72,7 @@ class Lifecycle:
 
     async def load(self, priority: int = 0, *, reload: bool = False) -> None:
         """Have it loaded, and wait for that. Raises FleetError, ModelBusy if it is unloaded by force meanwhile."""
-        task = self.want(priority, reload=reload)
+        task = self.request_load(priority, reload=reload)
         await asyncio.wait([task])
         if task.cancelled():
             raise ModelBusy(f"Model {self.deployment.name!r} was unloaded while it was to be loaded.")
@@ -126,7 +126,7 @@ class Lifecycle:
             except StartFailed as error:
                 self._gate.release(deployment)
                 raise LoadFailed(str(error)) from None
-            except (InsufficientMemory, NoPlace) as error:
+            except (InsufficientMemory, ModelLimitReached) as error:
                 deployment.fail(str(error), FailureKind.INVALID)
                 self._retry_at = 0.0
                 raise

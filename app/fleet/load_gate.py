@@ -10,10 +10,10 @@ from anyio import to_thread
 
 from mlx_server.app.config.settings import Settings
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.fleet.ledger import Holder, Ledger
+from mlx_server.app.fleet.ledger import Ledger, LoadedModel
 from mlx_server.app.fleet.lifecycle import SERVED, Lifecycle
 from mlx_server.app.fleet.load_queue import LoadQueue
-from mlx_server.app.fleet.memory import need_here
+from mlx_server.app.fleet.memory import estimate_here
 from mlx_server.app.fleet.memory_estimate import MemoryEstimate
 from mlx_server.app.machine.device import find_device
 
@@ -21,45 +21,45 @@ log = logging.getLogger(__name__)
 
 
 class LoadGate:
-    """Makes room for loads; a lifecycle's gate."""
+    """Frees memory for loads; a lifecycle's gate."""
 
     def __init__(self, settings: Settings, lifecycles: Mapping[str, Lifecycle]) -> None:
         self.settings = settings
         self.device = find_device()
         self.ledger = Ledger(settings.memory_limit_bytes or self.device.limit_bytes, settings.max_models)
-        self.line = LoadQueue(self.ledger, self._holders, self._evict)
+        self.queue = LoadQueue(self.ledger, self._loaded_models, self._evict)
         self.active_at: dict[str, float] = {}
         """When each model was last seen with work, by the event loop's clock."""
         self._lifecycles = lifecycles
 
-    def adopt(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         self.settings = settings
         self.ledger.limit_bytes = settings.memory_limit_bytes or self.device.limit_bytes
         self.ledger.max_models = settings.max_models
 
-    async def need(self, deployment: Deployment) -> MemoryEstimate:
-        """What a model will need, with its weights held as a limit that was set leaves room for."""
+    async def estimate(self, deployment: Deployment) -> MemoryEstimate:
+        """What a model will need, with its weights held as a limit that was set allows."""
         limit = self.settings.memory_limit_bytes
         if limit is None and self.settings.sole is not deployment.settings:
             limit = self.ledger.limit_bytes
-        return await to_thread.run_sync(need_here, deployment.settings, deployment.type, self.device, limit)
+        return await to_thread.run_sync(estimate_here, deployment.settings, deployment.type, self.device, limit)
 
-    async def need_bytes(self, deployment: Deployment) -> int:
+    async def required_bytes(self, deployment: Deployment) -> int:
         """The same in one number. A server's only model is loaded whatever it needs, unless a limit was set."""
         alone = self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings
-        need = await self.need(deployment)
-        deployment.cpu_dtype = need.cpu_dtype
-        deployment.prefix_most = None if alone else need.prefixes
-        return 0 if alone else need.total
+        estimate = await self.estimate(deployment)
+        deployment.cpu_dtype = estimate.cpu_dtype
+        deployment.prefix_most = None if alone else estimate.prefixes
+        return 0 if alone else estimate.total
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
-        """Wait for room. Raises InsufficientMemory."""
-        await self.line.admit(deployment.name, await self.need_bytes(deployment), priority)
+        """Wait for memory. Raises InsufficientMemory."""
+        await self.queue.admit(deployment.name, await self.required_bytes(deployment), priority)
 
     def release(self, deployment: Deployment) -> None:
         """A model holds no memory any more."""
-        self.line.release(deployment.name)
+        self.queue.release(deployment.name)
 
     def seen(self, name: str) -> None:
         """A model has work."""
@@ -74,17 +74,17 @@ class LoadGate:
 
         for name, used in (await to_thread.run_sync(measured)).items():
             self.ledger.measured(name, used)
-        for name in self.ledger.surplus(list(self._holders())):
+        for name in self.ledger.surplus(list(self._loaded_models())):
             log.info("%s is unloaded: models hold more memory than there is for them", name)
             await self._evict(name, only_idle=True)
 
     def _deployments(self) -> Iterator[Deployment]:
         return (lifecycle.deployment for lifecycle in self._lifecycles.values())
 
-    def _holders(self) -> Iterable[Holder]:
+    def _loaded_models(self) -> Iterable[LoadedModel]:
         for one in self._deployments():
             if one.state in SERVED:
-                yield Holder(one.name, self.active_at.get(one.name, 0.0), not one.busy, one.settings.pinned)
+                yield LoadedModel(one.name, self.active_at.get(one.name, 0.0), not one.busy, one.settings.pinned)
 
     async def _evict(self, name: str, only_idle: bool) -> None:
         lifecycle = self._lifecycles.get(name)

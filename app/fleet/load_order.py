@@ -1,4 +1,4 @@
-"""Loads that wait for room, and who of them is next. Pure: no clock, no task."""
+"""Loads that wait for memory, and which of them is next. Pure: no clock, no task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_PASSES = 4
 
 @dataclass(frozen=True)
 class WaitingLoad:
-    """A load that waits for room; `position` 0 is the next."""
+    """A load that waits for memory; `position` 0 is the next."""
 
     name: str
     priority: int
@@ -24,11 +24,11 @@ class WaitingLoad:
 
 
 @dataclass(eq=False)
-class Place:
-    """A load's place in the line. `number` counts up with those that join, `passed` those that were faster."""
+class PendingLoad:
+    """A load in the queue. `number` counts those that were added, `passed` those that were admitted before it."""
 
     name: str
-    need_bytes: int
+    required_bytes: int
     priority: int
     since: datetime
     number: int
@@ -41,80 +41,76 @@ class Place:
 
     @property
     def rank(self) -> tuple[bool, int, int]:
-        """What the line is sorted by."""
+        """What the queue is sorted by."""
         return (not self.overdue, 0 if self.overdue else -self.priority, self.number)
 
 
 class LoadOrder:
-    """The line: highest priority first, then first come first served.
+    """The queue of loads: highest priority first, then first come first served.
 
     While the first has to wait until others are idle, one behind it that fits as it is may go; so may one of higher
     priority that came later. Either happens to a load `MOST_PASSES` times at most, so that none waits for ever.
     """
 
     def __init__(self) -> None:
-        self._places: list[Place] = []
+        self._pending: list[PendingLoad] = []
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._pending)
 
     @property
-    def places(self) -> list[Place]:
+    def pending(self) -> list[PendingLoad]:
         """Who waits, the next one first."""
-        return sorted(self._places, key=lambda place: place.rank)
+        return sorted(self._pending, key=lambda load: load.rank)
 
     @property
     def waiting(self) -> list[WaitingLoad]:
         """Who waits, for people."""
         return [
-            WaitingLoad(place.name, place.priority, place.since, position) for position, place in enumerate(self.places)
+            WaitingLoad(load.name, load.priority, load.since, position) for position, load in enumerate(self.pending)
         ]
 
-    def position(self, name: str) -> int | None:
-        """How many are before this model; None if it is not in the line."""
-        return next((index for index, place in enumerate(self.places) if place.name == name), None)
+    def add(self, name: str, required_bytes: int, priority: int, since: datetime) -> PendingLoad:
+        """Add a load; `since` is now."""
+        load = PendingLoad(name, required_bytes, priority, since, next(self._numbers))
+        self._pending.append(load)
+        return load
 
-    def join(self, name: str, need_bytes: int, priority: int, since: datetime) -> Place:
-        """Queue up; `since` is now."""
-        place = Place(name, need_bytes, priority, since, next(self._numbers))
-        self._places.append(place)
-        return place
-
-    def leave(self, place: Place) -> None:
+    def remove(self, load: PendingLoad) -> None:
         """Give up waiting. Idempotent."""
-        if place in self._places:
-            self._places.remove(place)
+        if load in self._pending:
+            self._pending.remove(load)
 
-    def admit(self, place: Place) -> None:
+    def admit(self, load: PendingLoad) -> None:
         """Its turn has come: it leaves, and those that came before it have been passed once more."""
-        self.leave(place)
-        for other in self._places:
-            other.passed += other.number < place.number
+        self.remove(load)
+        for other in self._pending:
+            other.passed += other.number < load.number
 
     def set_priority(self, name: str, priority: int) -> bool:
-        """Move a load; False if it is not in the line."""
-        found = [place for place in self._places if place.name == name]
-        for place in found:
-            place.priority = priority
+        """Move a load; False if it is not in the queue."""
+        found = [load for load in self._pending if load.name == name]
+        for load in found:
+            load.priority = priority
         return bool(found)
 
-    def next(self, plan: Callable[[Place], Plan]) -> tuple[Place, Plan] | None:
+    def next(self, plan: Callable[[PendingLoad], Plan]) -> tuple[PendingLoad, Plan] | None:
         """Whom to do something about, and what; None if nobody waits.
 
         That is the first, unless it has to wait and one behind it fits, or never will.
         """
-        places = self.places
-        if not places:
+        pending = self.pending
+        if not pending:
             return None
-        first, decided = places[0], plan(places[0])
+        first, decided = pending[0], plan(pending[0])
         if isinstance(decided, Wait) and not first.overdue:
-            for place in places[1:]:
-                other = plan(place)
-                if not isinstance(other, Wait | Evict) and (self._may_pass(place) or not isinstance(other, Fits)):
-                    return place, other
+            for load in pending[1:]:
+                other = plan(load)
+                if not isinstance(other, Wait | Evict) and (self._may_pass(load) or not isinstance(other, Fits)):
+                    return load, other
         return first, decided
 
-    def _may_pass(self, place: Place) -> bool:
+    def _may_pass(self, load: PendingLoad) -> bool:
         """Nobody who came before it has been passed too often."""
-        return not any(other.overdue for other in self._places if other.number < place.number)
+        return not any(other.overdue for other in self._pending if other.number < load.number)

@@ -1,4 +1,4 @@
-"""Loads that wait for room, and who makes it: asks the ledger, and has idle models unloaded."""
+"""Loads that wait for memory, and what frees it: asks the ledger, and has idle models unloaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, NoPlace
-from mlx_server.app.fleet.ledger import Evict, Fits, Full, Holder, Ledger, Never, Plan, Wait
-from mlx_server.app.fleet.load_order import LoadOrder, Place, WaitingLoad
+from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, ModelLimitReached
+from mlx_server.app.fleet.ledger import Evict, Fits, Full, Ledger, LoadedModel, Never, Plan, Wait
+from mlx_server.app.fleet.load_order import LoadOrder, PendingLoad, WaitingLoad
 
 LOOK_AGAIN_S = 0.2
 """How often those that wait look whether a model has become idle: requests end without a word."""
@@ -28,14 +28,14 @@ class LoadQueue:
     def __init__(
         self,
         ledger: Ledger,
-        holders: Callable[[], Iterable[Holder]],
+        loaded_models: Callable[[], Iterable[LoadedModel]],
         evict: Callable[[str, bool], Coroutine[Any, Any, None]],
     ) -> None:
         self.ledger = ledger
-        self._holders = holders
+        self._loaded_models = loaded_models
         self._evict = evict
         self._order = LoadOrder()
-        self._admitted: dict[Place, asyncio.Future[None]] = {}
+        self._admitted: dict[PendingLoad, asyncio.Future[None]] = {}
         self._evicting: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -46,14 +46,14 @@ class LoadQueue:
         return self._order.waiting
 
     def set_priority(self, name: str, priority: int) -> None:
-        """Move a load in the line; nothing if it is not there."""
+        """Move a load in the queue; nothing if it is not there."""
         self._order.set_priority(name, priority)
         self._changed.set()
 
-    async def admit(self, name: str, need_bytes: int, priority: int) -> None:
-        """Wait for room; it is granted then. Raises InsufficientMemory or NoPlace."""
-        place = self._order.join(name, need_bytes, priority, datetime.now(UTC))
-        admitted = self._admitted[place] = asyncio.get_running_loop().create_future()
+    async def admit(self, name: str, required_bytes: int, priority: int) -> None:
+        """Wait for memory; it is granted then. Raises InsufficientMemory or ModelLimitReached."""
+        load = self._order.add(name, required_bytes, priority, datetime.now(UTC))
+        admitted = self._admitted[load] = asyncio.get_running_loop().create_future()
         self._changed.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._serve())
@@ -64,13 +64,13 @@ class LoadQueue:
                 self.release(name)
             raise
         finally:
-            del self._admitted[place]
-            self._order.leave(place)
+            del self._admitted[load]
+            self._order.remove(load)
             self._changed.set()
 
-    def fits_now(self, name: str, need_bytes: int) -> bool:
-        """Whether there is room without unloading anything."""
-        plan = self.ledger.plan(name, need_bytes, list(self._holders()))
+    def fits_now(self, name: str, required_bytes: int) -> bool:
+        """Whether there is memory without unloading anything."""
+        plan = self.ledger.plan(name, required_bytes, list(self._loaded_models()))
         return not len(self._order) and isinstance(plan, Fits)
 
     def release(self, name: str) -> None:
@@ -94,33 +94,33 @@ class LoadQueue:
                 await asyncio.wait_for(self._changed.wait(), LOOK_AGAIN_S)
 
     def _next(self) -> bool:
-        """Decide about the next in the line; False while it has to wait."""
-        holders, now = list(self._holders()), datetime.now(UTC)
+        """Decide about the next in the queue; False while it has to wait."""
+        loaded_models, now = list(self._loaded_models()), datetime.now(UTC)
 
-        def impatient(place: Place) -> bool:
-            return (now - place.since).total_seconds() > PATIENCE_S
+        def impatient(load: PendingLoad) -> bool:
+            return (now - load.since).total_seconds() > PATIENCE_S
 
-        def plan(place: Place) -> Plan:
-            return self.ledger.plan(place.name, place.need_bytes, holders, impatient=impatient(place))
+        def plan(load: PendingLoad) -> Plan:
+            return self.ledger.plan(load.name, load.required_bytes, loaded_models, impatient=impatient(load))
 
         decided = self._order.next(plan)
         if decided is None:
             return False
-        place, what = decided
-        admitted = self._admitted[place]
+        load, what = decided
+        admitted = self._admitted[load]
         match what:
             case Fits():
-                self.ledger.grant(place.name, place.need_bytes)
-                self._order.admit(place)
+                self.ledger.grant(load.name, load.required_bytes)
+                self._order.admit(load)
                 if not admitted.done():
                     admitted.set_result(None)
             case Never(available, required):
-                self._refuse(place, InsufficientMemory(available, required))
+                self._refuse(load, InsufficientMemory(available, required))
             case Full(most):
-                self._refuse(place, NoPlace(most))
+                self._refuse(load, ModelLimitReached(most))
             case Evict(names):
                 for other in names:
-                    self._make_room(other, only_idle=not impatient(place))
+                    self._start_eviction(other, only_idle=not impatient(load))
                 return False
             case Wait():
                 return False
@@ -128,12 +128,12 @@ class LoadQueue:
                 assert_never(other_plan)
         return True
 
-    def _refuse(self, place: Place, error: FleetError) -> None:
-        self._order.leave(place)
-        if not self._admitted[place].done():
-            self._admitted[place].set_exception(error)
+    def _refuse(self, load: PendingLoad, error: FleetError) -> None:
+        self._order.remove(load)
+        if not self._admitted[load].done():
+            self._admitted[load].set_exception(error)
 
-    def _make_room(self, name: str, *, only_idle: bool) -> None:
+    def _start_eviction(self, name: str, *, only_idle: bool) -> None:
         if name in self._evicting:
             return
         log.info("%s is unloaded to make room", name)

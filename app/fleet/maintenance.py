@@ -31,10 +31,10 @@ class Maintenance:
     `spawn` runs what takes its time.
     """
 
-    def __init__(self, directory: Directory, room: LoadGate, registered: RegistrySync | None, spawn: Spawn) -> None:
+    def __init__(self, directory: Directory, gate: LoadGate, registry_sync: RegistrySync | None, spawn: Spawn) -> None:
         self._directory = directory
-        self._room = room
-        self._registered = registered
+        self._gate = gate
+        self._registry_sync = registry_sync
         self._spawn = spawn
 
     async def run(self) -> None:
@@ -45,29 +45,29 @@ class Maintenance:
             lifecycles = list(self._directory.lifecycles.values())
             for lifecycle in lifecycles:
                 self._look_at(lifecycle)
-            for name in idle.overdue(map(self._idler, lifecycles), now):
+            for name in idle.overdue(map(self._idle_model, lifecycles), now):
                 self._spawn(self._directory.lifecycles[name].unload(only_idle=True))
             if number % MEASURE_EVERY == 0:
-                await self._room.measure()
-                if self._registered is not None:
-                    await self._registered.refresh()
+                await self._gate.measure()
+                if self._registry_sync is not None:
+                    await self._registry_sync.refresh()
 
     def _look_at(self, lifecycle: Lifecycle) -> None:
         deployment = lifecycle.deployment
         if not deployment.busy:
             return
-        self._room.seen(deployment.name)
+        self._gate.seen(deployment.name)
         if deployment.state is ModelState.UNLOADED and not lifecycle.moving and not self._directory.closing:
             if self._directory.settings.auto_load:
-                lifecycle.want()
+                lifecycle.request_load()
             else:
                 deployment.fail_all(FailureKind.UNAVAILABLE, str(ModelNotLoaded(deployment.name)))
 
-    def _idler(self, lifecycle: Lifecycle) -> idle.Idler:
+    def _idle_model(self, lifecycle: Lifecycle) -> idle.IdleModel:
         deployment = lifecycle.deployment
         own, pinned = deployment.settings.idle_timeout_s, deployment.settings.pinned
         server_s = self._directory.settings.idle_timeout_s
         limit_s = idle.timeout_s(own, server_s, on_demand=lifecycle.on_demand, pinned=pinned)
-        since = self._room.active_at.get(deployment.name, 0.0)
+        since = self._gate.active_at.get(deployment.name, 0.0)
         loaded = deployment.state is ModelState.LOADED and not lifecycle.moving
-        return idle.Idler(deployment.name, since, limit_s if loaded else 0.0)
+        return idle.IdleModel(deployment.name, since, limit_s if loaded else 0.0)

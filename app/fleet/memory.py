@@ -7,20 +7,26 @@ from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.catalog.served_type import folder_of, read
 from mlx_server.app.config.settings import ModelSettings, ModelType
-from mlx_server.app.fleet.memory_estimate import KEPT_BYTES, MemoryEstimate, Serving, estimate_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import (
+    PREFIX_CACHE_BYTES,
+    MemoryEstimate,
+    Serving,
+    estimate_of,
+    scripted_estimate,
+)
 from mlx_server.app.machine.device import Device
 from mlx_server.workers.folders.model_files import NotAModel
 
-UNKNOWN = MemoryEstimate(0, 0, 0, prefixes=KEPT_BYTES)
+UNKNOWN = MemoryEstimate(0, 0, 0, prefixes=PREFIX_CACHE_BYTES)
 """Of what is not on this machine yet, or can't be read: the load itself says better what is wrong."""
 
 
-def need_here(
+def estimate_here(
     settings: ModelSettings, model_type: ModelType, device: Device, limit_bytes: int | None = None
 ) -> MemoryEstimate:
     """What all workers of a model will need together. Blocks."""
     if model_type == "scripted":
-        return scripted_need(settings.replicas)
+        return scripted_estimate(settings.replicas)
     try:
         found = read(settings)
     except NotServable:
@@ -33,14 +39,14 @@ def need_here(
 def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
     """How a model is to be served, as far as it matters for memory."""
     writes = model_type in ("lm", "vlm")
-    kept = (settings.prefix_cache_bytes or 0) if writes else 0
-    kept += settings.feature_cache_bytes if model_type == "vlm" else 0
+    cache_limit_bytes = (settings.prefix_cache_bytes or 0) if writes else 0
+    cache_limit_bytes += settings.feature_cache_bytes if model_type == "vlm" else 0
     draft = draft_of(settings)
     return Serving(
         model_type,
         settings.rows(model_type),
         settings.replicas,
-        kept,
+        cache_limit_bytes,
         settings.cpu_dtype,
         (draft,) if draft else (),
         settings.context_length,

@@ -33,8 +33,8 @@ WORKING_SHARE = 1 / 16
 CACHE_COPIES = 1.5
 """A batch that grows, shrinks or takes in a sequence copies its cache, layer by layer, and what was freed lingers."""
 
-KEPT_BYTES = 1 << 30
-KEPT_SHARE = 1 / 4
+PREFIX_CACHE_BYTES = 1 << 30
+PREFIX_CACHE_SHARE = 1 / 4
 """Kept prompts usually get so much, where nothing was said about them, and this share of what a limit leaves."""
 
 FULL_PRECISION = 4
@@ -48,14 +48,14 @@ HALF_PRECISION = 2
 class Serving:
     """How a model is to be served. `rows` sequences at once in each of `replicas` workers; `drafts` sit beside it.
 
-    `kept_bytes` is what each worker may keep between requests: prefixes, features of pictures; `auto_prefixes`: for
-    prefixes it takes what suits the model. `context_length` bounds the model's own.
+    `cache_limit_bytes` is what each worker may keep between requests: prefixes, features of pictures; `auto_prefixes`:
+    for prefixes it takes what suits the model. `context_length` bounds the model's own.
     """
 
     type: str
     rows: int
     replicas: int = 1
-    kept_bytes: int = 0
+    cache_limit_bytes: int = 0
     cpu_dtype: CpuDtype = "auto"
     drafts: Sequence[ModelOnDisk] = ()
     context_length: int | None = None
@@ -86,25 +86,25 @@ def estimate_of(model: ModelOnDisk, serving: Serving, device: Device, limit_byte
         found = estimate(model, serving, device, "native")
     if not serving.auto_prefixes:
         return found
-    prefixes = kept_of_prompts(model, serving, device, found, limit_bytes)
+    prefixes = prefix_cache_bytes(model, serving, device, found, limit_bytes)
     return replace(found, cache=found.cache + serving.replicas * prefixes, prefixes=prefixes)
 
 
-def kept_of_prompts(
-    model: ModelOnDisk, serving: Serving, device: Device, need: MemoryEstimate, limit_bytes: int | None
+def prefix_cache_bytes(
+    model: ModelOnDisk, serving: Serving, device: Device, base: MemoryEstimate, limit_bytes: int | None
 ) -> int:
     """What each worker may take for kept prompts: a conversation of the whole context if that is more than usual, but
     no more than a share of what the limit leaves."""
-    wide = device.kind == "cpu" and need.cpu_dtype != "native"
+    wide = device.kind == "cpu" and base.cpu_dtype != "native"
     tokens = shortest(model.context_length, serving.context_length) or 0
-    wanted = max(KEPT_BYTES, token_bytes(model, wide=wide) * tokens)
+    wanted = max(PREFIX_CACHE_BYTES, token_bytes(model, wide=wide) * tokens)
     if limit_bytes is None:
         return wanted
-    return min(wanted, int(KEPT_SHARE * max(0, limit_bytes - need.total)) // serving.replicas)
+    return min(wanted, int(PREFIX_CACHE_SHARE * max(0, limit_bytes - base.total)) // serving.replicas)
 
 
-def scripted_need(replicas: int) -> MemoryEstimate:
-    """What scripted models need."""
+def scripted_estimate(replicas: int) -> MemoryEstimate:
+    """The estimate of scripted models."""
     return MemoryEstimate(0, 0, replicas * SCRIPTED_BYTES)
 
 
@@ -118,7 +118,7 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
     process = SIGHTED_PROCESS_BYTES if serving.type == "vlm" else PROCESS_BYTES
     return MemoryEstimate(
         serving.replicas * weights,
-        serving.replicas * (int(CACHE_COPIES * cache) + serving.kept_bytes),
+        serving.replicas * (int(CACHE_COPIES * cache) + serving.cache_limit_bytes),
         serving.replicas * (process + WORKING_BYTES + int(WORKING_SHARE * weights)),
         cpu_dtype,
     )

@@ -19,7 +19,7 @@ from mlx_server.app.catalog.served_type import read
 from mlx_server.app.config.names import is_name
 from mlx_server.app.config.settings import ModelSettings
 from mlx_server.app.deployment.model_state import ModelState
-from mlx_server.app.fleet.catalogue import Known
+from mlx_server.app.fleet.catalogue import ModelEntry
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow, on_disk
@@ -42,12 +42,12 @@ class RegistrySync:
         self.defaults = defaults
 
     @property
-    def known(self) -> Sequence[Known]:
+    def available(self) -> Sequence[ModelEntry]:
         """The models that can be served from this machine or the hub."""
         rows = {row.name: row for row in self._rows.values()}
         failed = ModelState.FAILED.value
         return [
-            Known(row.name, self._settings_of(row), "registry", on_disk(row), failed=row.status == failed)
+            ModelEntry(row.name, self._settings_of(row), "registry", on_disk(row), failed=row.status == failed)
             for row in rows.values()
             if usable(row)
         ]
@@ -102,8 +102,8 @@ class RegistrySync:
         name = event.model
         if not is_name(name) or settings.type == "scripted":
             return
-        known = await self._registry.set_status(name, event.state.value, event.error_message)
-        if not known and name in self._served:
+        updated = await self._registry.set_status(name, event.state.value, event.error_message)
+        if not updated and name in self._served:
             try:
                 found = await to_thread.run_sync(read, settings)
                 await self._registry.save(row_of(name, settings, event, found))

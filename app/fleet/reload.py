@@ -18,7 +18,7 @@ class ReloadReport:
     unchanged: tuple[str, ...] = ()
     error: str | None = None
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a line for the log."""
         became = {"added": self.added, "removed": self.removed, "changed": self.changed, "unchanged": self.unchanged}
         return "; ".join(f"{what} {', '.join(names)}" for what, names in became.items() if names) or "no models"

@@ -60,10 +60,10 @@ def spent(ticket: Ticket) -> list[str]:
     parts = [f"in={read}"] if read else []
     if served:
         parts.append(f"cached={ticket.cached_tokens}")
-    written = ticket.completion_tokens if served else ticket.shown_tokens
+    written = ticket.completion_tokens if served else ticket.delivered_tokens
     if written:
         parts.append(f"out={written}")
-    seconds = 0.0 if ticket.first_text_at is None else ticket.heard_at - ticket.first_text_at
+    seconds = 0.0 if ticket.first_text_at is None else ticket.last_event_at - ticket.first_text_at
     if written > 1 and seconds > 0:
         parts.append(f"tok/s={(written - 1) / seconds:.1f}")
     return parts

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 Result = TypeVar("Result")
 
 
-async def unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """The work's result; the work is cancelled and ClientDisconnect raised once nobody waits for it.
 
     The request's body must have been read.

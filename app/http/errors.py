@@ -151,7 +151,7 @@ FLEET: dict[type[fleet.FleetError], tuple[int, str, str]] = {
     fleet.ModelNotFound: (404, INVALID, "model_not_found"),
     fleet.ModelNotLoaded: (400, INVALID, "model_not_loaded"),
     fleet.InsufficientMemory: (400, INVALID, "insufficient_memory"),
-    fleet.NoPlace: (409, INVALID, "too_many_models"),
+    fleet.ModelLimitReached: (409, INVALID, "too_many_models"),
     fleet.NotServable: (400, INVALID, "model_not_servable"),
     fleet.ModelBusy: (409, INVALID, "model_busy"),
     fleet.ModelConfigured: (409, INVALID, "model_configured"),

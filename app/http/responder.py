@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from mlx_server.app.http import errors
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.http.ignored import ignored_header
-from mlx_server.app.http.signs_of_life import SignsOfLife
-from mlx_server.app.http.unkept import unkept_header
+from mlx_server.app.http.keepalive import Keepalive
+from mlx_server.app.http.prompt_cache import prompt_cache_header
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.generation import GenerationRequest
@@ -80,9 +80,10 @@ class GenerationResponse(WatchedResponse):
     """Answers one ticket. Whoever leaves before the end frees its place: at once, whatever the answer was doing.
 
     Nothing is sent before the first event, so that a refusal is a status code and a lost worker can be replaced: but
-    a stream with `signs` of life begins when they are due, and a refusal after that is an event of it. They hold no
-    part of an answer, so a worker that is lost meanwhile is replaced all the same. `ignored` are the fields that nobody
-    knows. `keep` is awaited before the answer's last byte is sent: who has all of it can count on what `keep` does.
+    a stream with `keepalive` begins when a keep-alive is due, and a refusal after that is an event of it. Keep-alives
+    hold no part of an answer, so a worker that is lost meanwhile is replaced all the same. `ignored` are the fields
+    that nobody knows. `keep` is awaited before the answer's last byte is sent: who has all of it can count on what
+    `keep` does.
     """
 
     def __init__(
@@ -90,16 +91,16 @@ class GenerationResponse(WatchedResponse):
         queue: Dispatcher,
         ticket: Ticket,
         encoder: Encoder,
-        signs: SignsOfLife | None,
+        keepalive: Keepalive | None,
         *,
         ignored: Sequence[str] = (),
         keep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`signs` is None for an answer in one piece."""
+        """`keepalive` is None for an answer in one piece."""
         self._queue = queue
         self._ticket = ticket
         self._encoder = encoder
-        self._signs = signs
+        self._keepalive = keepalive
         self._ignored = ignored
         self._keep = keep
         self._has_head = self._has_begun = False
@@ -110,34 +111,34 @@ class GenerationResponse(WatchedResponse):
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A refusal, the stream, or the whole answer."""
-        signs = self._signs
-        scope[EVENTS] = signs is not None
+        keepalive = self._keepalive
+        scope[EVENTS] = keepalive is not None
         record_of(scope).ticket = self._ticket
-        unread = await self._ticket.mailbox.get() if signs is None else await self._first(send, signs)
+        unread = await self._ticket.mailbox.get() if keepalive is None else await self._first(send, keepalive)
         events, failed = sort(unread)
-        if failed is not None and not self._has_head and (not events or signs is None):
+        if failed is not None and not self._has_head and (not events or keepalive is None):
             await errors.of_failure(failed).response(scope)(scope, receive, send)
-        elif signs is not None:
-            await self._send_stream(scope, send, signs, events, failed)
+        elif keepalive is not None:
+            await self._send_stream(scope, send, keepalive, events, failed)
         else:
             body = self._encoder.whole(events)
-            await self._kept()
+            await self._before_last_byte()
             await send(start_of("application/json", {"Content-Length": str(len(body)), **self._headers()}))
             await send({"type": "http.response.body", "body": body})
 
-    async def _first(self, send: Send, signs: SignsOfLife) -> list[Event]:
-        """The first events of a stream, and until they come, signs of life."""
-        while (unread := await within(signs.interval_s, self._ticket.mailbox.get)) is None:
-            news = signs.news()
-            if news is not None or signs.silent:
+    async def _first(self, send: Send, keepalive: Keepalive) -> list[Event]:
+        """The first events of a stream, and until they come, keep-alives."""
+        while (unread := await within(keepalive.interval_s, self._ticket.mailbox.get)) is None:
+            new_progress = keepalive.new_progress()
+            if new_progress is not None or keepalive.due:
                 begun = self._beginning()
-                sign = self._encoder.alive(news) if news is not None or not begun else b""
-                await self._say(send, begun + sign)
-                signs.said()
+                event = self._encoder.alive(new_progress) if new_progress is not None or not begun else b""
+                await self._send(send, begun + event)
+                keepalive.sent()
         return unread
 
     async def _send_stream(
-        self, scope: Scope, send: Send, signs: SignsOfLife, events: list[Part | Finished], failed: Failed | None
+        self, scope: Scope, send: Send, keepalive: Keepalive, events: list[Part | Finished], failed: Failed | None
     ) -> None:
         part = b""
         if events:
@@ -145,16 +146,16 @@ class GenerationResponse(WatchedResponse):
             part = self._beginning(counted=True) + self._encoder.events(events)
         while failed is None:
             if part:
-                signs.said()
-            elif signs.silent:  # tokens come, but nothing of them can be shown yet
+                keepalive.sent()
+            elif keepalive.due:  # tokens come, but nothing of them can be shown yet
                 part = self._encoder.alive(None)
-                signs.said()
-            await self._say(send, part)
+                keepalive.sent()
+            await self._send(send, part)
             unread = await self._ticket.mailbox.get()
             if not unread:
                 part = self._encoder.end()
-                await self._kept()
-                await self._say(send, part, more=False)
+                await self._before_last_byte()
+                await self._send(send, part, more=False)
                 return
             events, failed = sort(unread)
             part = self._encoder.events(events)
@@ -162,8 +163,8 @@ class GenerationResponse(WatchedResponse):
         answer = errors.of_failure(failed)
         answer.note(scope)
         part += self._encoder.error(answer)
-        await self._kept()
-        await self._say(send, part, more=False)
+        await self._before_last_byte()
+        await self._send(send, part, more=False)
 
     def _beginning(self, *, counted: bool = False) -> bytes:
         """What comes before the first text, once. It may have to wait until the prompt is `counted`."""
@@ -177,7 +178,7 @@ class GenerationResponse(WatchedResponse):
         self._has_begun = True
         return self._encoder.begin(started)
 
-    async def _say(self, send: Send, data: bytes, *, more: bool = True) -> None:
+    async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         """More of the stream, after its head."""
         if not self._has_head:
             self._has_head = True
@@ -187,11 +188,11 @@ class GenerationResponse(WatchedResponse):
     def _headers(self) -> dict[str, str]:
         """What of the request changed nothing, was left out of it or can't be kept, as far as that is known by now."""
         dropped = self._ticket.dropped_messages
-        told = {DROPPED: str(dropped)} if dropped else {}
+        dropped_header = {DROPPED: str(dropped)} if dropped else {}
         ignored = ignored_header((*self._ignored, *self._ticket.ignored))
-        return ignored | told | unkept_header(self._ticket.unkept)
+        return ignored | dropped_header | prompt_cache_header(self._ticket.unkept)
 
-    async def _kept(self) -> None:
+    async def _before_last_byte(self) -> None:
         if self._keep is not None:
             await self._keep()
 

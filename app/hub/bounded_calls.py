@@ -17,14 +17,14 @@ class BoundedCalls:
 
     def __init__(self, *, at_once: int = 4, timeout_s: float = 20.0) -> None:
         self._timeout_s = timeout_s
-        self._places = asyncio.Semaphore(at_once)
+        self._semaphore = asyncio.Semaphore(at_once)
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns, or the HubError that it raises; HubOffline if it takes too long."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._places.acquire()
-                call = Call(work, asyncio.get_running_loop().create_future(), self._places.release)
+                await self._semaphore.acquire()
+                call = Call(work, asyncio.get_running_loop().create_future(), self._semaphore.release)
                 # A daemon: the interpreter would wait for a pool's threads before it ends.
                 Thread(target=call.run, name="hub", daemon=True).start()
                 answer: T = await call.answer
@@ -49,14 +49,14 @@ class Call(Generic[T]):
             result = self._work()
         except HubError as refused:
             error = refused
-            self._tell(lambda: self.answer.set_exception(error))
+            self._resolve(lambda: self.answer.set_exception(error))
         except BaseException:
-            self._tell(lambda: self.answer.set_exception(error))
+            self._resolve(lambda: self.answer.set_exception(error))
             raise
         else:
-            self._tell(lambda: self.answer.set_result(result))
+            self._resolve(lambda: self.answer.set_result(result))
 
-    def _tell(self, settle: Callable[[], None]) -> None:
+    def _resolve(self, settle: Callable[[], None]) -> None:
         def on_loop() -> None:
             self._ended()
             if not self.answer.done():

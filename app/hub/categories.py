@@ -13,13 +13,13 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Category:
-    """A name, searches, and what of their results belongs to it: `looked_at` of each search, `shown` at the end."""
+    """A name, searches, and what of their results belongs to it: `searched` of each search, `listed` at the end."""
 
     name: str
     queries: tuple[dict[str, Any], ...]
     holds: Callable[[HubModel], bool] = lambda model: True
-    looked_at: int = 10
-    shown: int = 10
+    searched: int = 10
+    listed: int = 10
 
 
 def tagged(*tags: str) -> dict[str, Any]:
@@ -40,14 +40,14 @@ CATEGORIES = (
         "Small Models (< 10GB)",
         (tagged(),),
         lambda model: model.size_bytes is not None and model.size_bytes < 10 * GB,
-        looked_at=50,
+        searched=50,
     ),
     # Fifty gigabytes are at least twelve thousand million numbers, packed ones counted in words of four bytes.
     Category(
         "Large Models (> 50GB)",
         ({**tagged(), "num_parameters": "min:12B"},),
         lambda model: model.size_bytes is not None and model.size_bytes > 50 * GB,
-        looked_at=100,
+        searched=100,
     ),
 )
 
@@ -55,21 +55,21 @@ WORDS = (
     Category(
         "instruct",
         (tagged("text-generation", "conversational"),),
-        looked_at=100,
-        shown=100,
+        searched=100,
+        listed=100,
     ),
     Category(
         "base",
         (tagged("text-generation"),),
         lambda model: "conversational" not in model.tags,
-        looked_at=100,
-        shown=100,
+        searched=100,
+        listed=100,
     ),
-    Category("code", ({**tagged("text-generation"), "search": "code"},), looked_at=100, shown=100),
-    Category("vision", (tagged("image-text-to-text"),), looked_at=100, shown=100),
-    Category("embedding", (tagged("sentence-similarity"), tagged("feature-extraction")), looked_at=100, shown=100),
+    Category("code", ({**tagged("text-generation"), "search": "code"},), searched=100, listed=100),
+    Category("vision", (tagged("image-text-to-text"),), searched=100, listed=100),
+    Category("embedding", (tagged("sentence-similarity"), tagged("feature-extraction")), searched=100, listed=100),
 )
 """The same in one word each, for those who ask for one of them."""
 
-ALL = Category("all", (tagged(),), lambda model: model.model_type not in ("audio", "image"), looked_at=100, shown=100)
+ALL = Category("all", (tagged(),), lambda model: model.model_type not in ("audio", "image"), searched=100, listed=100)
 """All that is served."""

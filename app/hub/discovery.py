@@ -97,9 +97,9 @@ class Hub:
 
     async def of_category(self, category: Category) -> list[HubModel]:
         """The models of a category, the most downloaded first."""
-        listings = [await self._list(limit=category.looked_at, **query) for query in category.queries]
+        listings = [await self._list(limit=category.searched, **query) for query in category.queries]
         models = {model.id: model for listing in listings for model in listing if category.holds(model)}
-        return sorted(models.values(), key=lambda model: -model.downloads)[: category.shown]
+        return sorted(models.values(), key=lambda model: -model.downloads)[: category.listed]
 
     async def _find_details(self, repo_id: str) -> HubModel:
         check_hub_id(repo_id)

@@ -84,7 +84,7 @@ class Downloads:
         self._access = access or HubAccess.from_environment()
         self._store: DownloadStore = store or MemoryStore()
         self._installed = installed
-        self._places = asyncio.Semaphore(at_once)
+        self._semaphore = asyncio.Semaphore(at_once)
         self._downloads: dict[str, Download] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._watchers: list[Watcher] = []
@@ -107,17 +107,17 @@ class Downloads:
         NotAHubId, DownloadUnderWay or TooManyDownloads.
         """
         check_hub_id(hub_id)
-        known = next((one for one in self._downloads.values() if one.row.hub_id == hub_id), None)
-        if known is not None and known.live:
-            if name not in (None, known.row.name):
-                raise DownloadUnderWay(known.row)
-            known.row = msgspec.structs.replace(known.row, auto_load=known.row.auto_load or auto_load)
-            return known
+        existing = next((one for one in self._downloads.values() if one.row.hub_id == hub_id), None)
+        if existing is not None and existing.live:
+            if name not in (None, existing.row.name):
+                raise DownloadUnderWay(existing.row)
+            existing.row = msgspec.structs.replace(existing.row, auto_load=existing.row.auto_load or auto_load)
+            return existing
         if sum(one.live for one in self._downloads.values()) >= MOST:
             raise TooManyDownloads(MOST)
-        download = known or Download(new_row(hub_id))
+        download = existing or Download(new_row(hub_id))
         download.row = msgspec.structs.replace(download.row, name=name or hub_id, auto_load=auto_load, done_bytes=0)
-        if known is None:
+        if existing is None:
             self._downloads[download.id] = download
         else:
             download.move(DownloadStatus.WAITING, now())
@@ -177,7 +177,7 @@ class Downloads:
             log.error("download of %s failed", download.row.hub_id, exc_info=error)
             if download.live:
                 download.move(DownloadStatus.FAILED, now(), "The server failed to download it.")
-                self._tell(download)
+                self._notify(download)
 
     async def _run(self, download: Download, force: bool) -> None:
         saved_at = float("-inf")
@@ -186,12 +186,12 @@ class Downloads:
             nonlocal saved_at
             seconds = time.monotonic()
             download.arrived(done, total, now(), seconds)
-            self._tell(download)
+            self._notify(download)
             if seconds - saved_at >= SAVE_EVERY_S:
                 saved_at = seconds
                 await self._store.save_download(download.row)
 
-        async with self._places:
+        async with self._semaphore:
             try:
                 download.move(DownloadStatus.DOWNLOADING, now())
                 await self._changed(download)
@@ -206,10 +206,10 @@ class Downloads:
         await self._changed(download)
 
     async def _changed(self, download: Download) -> None:
-        self._tell(download)
+        self._notify(download)
         await self._store.save_download(download.row)
 
-    def _tell(self, download: Download) -> None:
+    def _notify(self, download: Download) -> None:
         for watcher in tuple(self._watchers):
             watcher(download)
 

@@ -31,21 +31,21 @@ class Installer:
 
     async def check(self, name: str, hub_id: str) -> None:
         """Whether a model may get this name. Raises NameTaken."""
-        known = await self._registry.model(name)
-        if known is not None and known.hub_id != hub_id:
-            raise NameTaken(known)
+        row = await self._registry.model(name)
+        if row is not None and row.hub_id != hub_id:
+            raise NameTaken(row)
 
     async def install(self, name: str, hub_id: str, folder: Path) -> ModelRow:
         """Enter a model; one of that name and repository is entered anew. Raises NameTaken, or HubError for a folder
         that holds no model, or InvalidRequest for what is no name.
         """
         await self.check(name, hub_id)
-        known = await self._registry.model(name) or ModelRow(name=name)
+        row = await self._registry.model(name) or ModelRow(name=name)
         try:
             found, stamp = await asyncio.to_thread(lambda: (read_model(folder), stamp_of(folder)))
         except NotAModel as error:
             raise HubError(str(error)) from None
-        return await self._registry.save(described(known, Candidate(folder, name, hub_id), found, stamp))
+        return await self._registry.save(described(row, Candidate(folder, name, hub_id), found, stamp))
 
     async def installed(self, download: Download) -> None:
         """What `Downloads` calls for a folder that is whole. Raises what `install` raises."""

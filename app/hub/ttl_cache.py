@@ -22,14 +22,14 @@ class TTLCache(Generic[T]):
     async def get(self, key: Hashable, find_out: Callable[[], Awaitable[T]]) -> T:
         """The answer to `key`, found out if it isn't known. An error is raised to all who wait, and not kept."""
         now = self._clock()
-        known = self._answers.get(key)
-        if known is None or known[0] <= now:
+        cached = self._answers.get(key)
+        if cached is None or cached[0] <= now:
             self._drop(now)
             task = asyncio.ensure_future(find_out())
-            known = self._answers[key] = (now + self._seconds, task)
+            cached = self._answers[key] = (now + self._seconds, task)
             task.add_done_callback(lambda done: self._forget_error(key, done))
         # One who leaves does not take the answer from the others.
-        return await asyncio.shield(known[1])
+        return await asyncio.shield(cached[1])
 
     def _drop(self, now: float) -> None:
         for key in [key for key, (until, _) in self._answers.items() if until <= now]:
@@ -39,6 +39,6 @@ class TTLCache(Generic[T]):
 
     def _forget_error(self, key: Hashable, task: asyncio.Future[Any]) -> None:
         if task.cancelled() or task.exception() is not None:
-            known = self._answers.get(key)
-            if known is not None and known[1] is task:
+            cached = self._answers.get(key)
+            if cached is not None and cached[1] is task:
                 del self._answers[key]

@@ -54,13 +54,13 @@ class PromptServer(socketio.AsyncServer):  # type: ignore[misc]
 
 
 class Listeners:
-    """Clients who have shown a key, if one is needed. `snapshot` is what a new one is told first."""
+    """Clients who have shown a key, if one is needed. `snapshot` is what a new one gets first."""
 
     def __init__(self, keys: KeyRing, snapshot: Callable[[], Sequence[LiveEvent]], wake: Callable[[], None]) -> None:
         self._keys = keys
         self._snapshot = snapshot
         self._wake = wake
-        self._news: deque[str] = deque()
+        self._newcomers: deque[str] = deque()
         self._behind: set[str] = set()
         self._sids: dict[str, None] = {}
         self._strangers: dict[str, int] = {}
@@ -94,24 +94,24 @@ class Listeners:
         await self._server.handle_request(scope, receive, send)
 
     async def greet(self) -> None:
-        """Tell newcomers what there is, and those who lost something, once they can take it."""
+        """Send newcomers the snapshot, and those who lost something, once they can take it."""
         caught_up = [sid for sid in self._behind if self._waiting(sid) <= FEW_WAITING]
         self._behind.difference_update(caught_up)
-        newcomers, self._news = [*self._news], deque()
+        newcomers, self._newcomers = [*self._newcomers], deque()
         for sid in (*newcomers, *caught_up):
             for event in self._snapshot():
-                await self._tell(sid, event)
+                await self._emit(sid, event)
 
-    async def tell(self, event: LiveEvent) -> None:
-        """Tell everybody."""
+    async def emit(self, event: LiveEvent) -> None:
+        """Send an event to everybody."""
         for sid in list(self._sids):
-            await self._tell(sid, event)
+            await self._emit(sid, event)
 
     async def sweep(self) -> None:
         """End sessions that have shown no key for `PATIENCE` sweeps, or a wrong one."""
-        known = {self._server.manager.eio_sid_from_sid(sid, NAMESPACE) for sid in self._sids}
+        authenticated = {self._server.manager.eio_sid_from_sid(sid, NAMESPACE) for sid in self._sids}
         sessions = dict(self._server.eio.sockets)
-        self._strangers = {name: self._strangers.get(name, 0) + 1 for name in sessions if name not in known}
+        self._strangers = {name: self._strangers.get(name, 0) + 1 for name in sessions if name not in authenticated}
         for name, sweeps in self._strangers.items():
             if sweeps > PATIENCE:
                 await sessions[name].close(wait=False, abort=False)
@@ -128,14 +128,14 @@ class Listeners:
             self._strangers[self._server.manager.eio_sid_from_sid(sid, NAMESPACE)] = PATIENCE
             raise Refused("The API key is missing or wrong: send `auth: {token: KEY}` or `Authorization: Bearer KEY`.")
         self._sids[sid] = None
-        self._news.append(sid)
+        self._newcomers.append(sid)
         self._wake()
 
     async def _disconnect(self, sid: str, reason: str) -> None:
         self._sids.pop(sid, None)
         self._behind.discard(sid)
 
-    async def _tell(self, sid: str, event: LiveEvent) -> None:
+    async def _emit(self, sid: str, event: LiveEvent) -> None:
         if sid not in self._sids:
             return
         waiting = self._waiting(sid)

@@ -35,8 +35,8 @@ def statuses(fleet: Fleet) -> list[ModelStatus]:
 def watch_models(fleet: Fleet) -> Watch:
     """Tells what models do."""
 
-    def watch(tell: Callable[[LiveEvent], None]) -> Callable[[], None]:
-        return fleet.watch(lambda event: tell(status_of(event)))
+    def watch(notify: Callable[[LiveEvent], None]) -> Callable[[], None]:
+        return fleet.watch(lambda event: notify(status_of(event)))
 
     return watch
 
@@ -58,7 +58,7 @@ def status_of(event: ModelEvent) -> ModelStatus:
 def watch_downloads(downloads: Downloads) -> Watch:
     """Tells how far downloads are."""
 
-    def watch(tell: Callable[[LiveEvent], None]) -> Callable[[], None]:
-        return downloads.watch(lambda download: tell(download_state(download)))
+    def watch(notify: Callable[[LiveEvent], None]) -> Callable[[], None]:
+        return downloads.watch(lambda download: notify(download_state(download)))
 
     return watch

@@ -74,7 +74,7 @@ class Station:
         await listeners.handle(scope, receive, send)
 
     def publish(self, event: LiveEvent) -> None:
-        """Have everybody told, soon; of very many events at once the oldest are left out."""
+        """Send an event to everybody, soon; of very many events at once the oldest are left out."""
         if self._listeners is not None and self._listeners.count:
             self._pending.append(event)
             self._woken.set()
@@ -113,10 +113,10 @@ class Station:
                 self._listeners = Listeners(self._keys, self._snapshot, self._woken.set)
                 self._unwatch += [watch(self.publish) for watch in self._watches]
                 loop = asyncio.get_running_loop()
-                self._tasks += [loop.create_task(self._tell()), loop.create_task(self._tick())]
+                self._tasks += [loop.create_task(self._emit_pending()), loop.create_task(self._tick())]
             return self._listeners
 
-    async def _tell(self) -> None:
+    async def _emit_pending(self) -> None:
         """Bring events to the listeners, in order."""
         assert self._listeners is not None
         while True:
@@ -124,7 +124,7 @@ class Station:
             self._woken.clear()
             await self._listeners.greet()
             while self._pending:
-                await self._listeners.tell(self._pending.popleft())
+                await self._listeners.emit(self._pending.popleft())
 
     async def _tick(self) -> None:
         """Make what is told every few seconds, while anybody listens."""

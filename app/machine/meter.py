@@ -39,7 +39,7 @@ class Meter:
     def __init__(self) -> None:
         self._last: Reading | None = None
         self._kinds: CoreKinds | None = None
-        self._kinds_known = False
+        self._has_kinds = False
         self._reading = asyncio.Lock()
 
     async def metrics(self) -> HardwareMetrics:
@@ -48,9 +48,9 @@ class Meter:
             if self._last is None or not SHORTEST_S <= time.monotonic() - self._last.at <= LONGEST_S:
                 self._last = await to_thread.run_sync(take_reading)
                 await asyncio.sleep(SHORTEST_S)
-            if not self._kinds_known:
+            if not self._has_kinds:
                 self._kinds = await to_thread.run_sync(core_kinds)
-                self._kinds_known = True
+                self._has_kinds = True
             before, self._last = self._last, await to_thread.run_sync(take_reading)
             return await to_thread.run_sync(describe, before, self._last, self._kinds)
 

@@ -12,7 +12,7 @@ from mlx_server.schemas.internal.generation import Media, Remote
 Files = Mapping[Remote, bytes]
 
 
-def brought(files: Files) -> Change:
+def with_bytes(files: Files) -> Change:
     """Gives media the bytes that their addresses stand for."""
 
     def change(media: Media) -> Media:

@@ -27,7 +27,7 @@ MEMORY_BYTES = 1 << 30
 AT_ONCE = 2
 """PDFs of all requests that are read at the same time."""
 
-KEPT_SIZE = 16 << 20
+CACHED_SIZE = 16 << 20
 """Characters, and bytes of pictures, of PDFs that were read: a conversation shows them again with each turn."""
 
 ENVELOPE_BYTES = 1 << 16
@@ -47,8 +47,8 @@ class DocumentReader:
     def __init__(self, limit_s: float, limits: DocumentLimits) -> None:
         self._limit_s = limit_s
         self._limits = limits
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._known: OrderedDict[tuple[bytes, bool], Illustrated] = OrderedDict()
+        self._semaphore = asyncio.Semaphore(AT_ONCE)
+        self._texts: OrderedDict[tuple[bytes, bool], Illustrated] = OrderedDict()
         self._size = 0
 
     async def texts(
@@ -64,7 +64,7 @@ class DocumentReader:
         for one in documents:
             text = texts[one] = await self.text(file_of(one, files), one.param, owner, one in seen)
             try:
-                budget.take(sum(len(picture) for _, picture in text.pictures))
+                budget.spend(sum(len(picture) for _, picture in text.pictures))
             except MediaProblem as problem:
                 raise problem.about(one) from None
         return texts
@@ -75,7 +75,7 @@ class DocumentReader:
         if MARK not in file[:MARK_WITHIN]:
             return Illustrated(plain_text(file, param))
         digest = hashlib.blake2b(file, digest_size=16, key=hashlib.sha256(owner.encode()).digest()).digest()
-        text = self._known.pop((digest, seen), None)
+        text = self._texts.pop((digest, seen), None)
         if text is None:
             text = await self._read(file, param, seen)
         else:
@@ -88,7 +88,7 @@ class DocumentReader:
         limits = self._limits if seen else replace(self._limits, most_pictures=0)
         left = threading.Event()
         try:
-            async with self._places:
+            async with self._semaphore:
                 return await to_thread.run_sync(
                     partial(read_pdf, file, param, self._limit_s, limits, left), abandon_on_cancel=True
                 )
@@ -97,12 +97,12 @@ class DocumentReader:
 
     def _keep(self, key: tuple[bytes, bool], text: Illustrated) -> None:
         """Have it be the latest; two requests may have read the same."""
-        if key in self._known:
-            self._size -= size_of(self._known.pop(key))
-        self._known[key] = text
+        if key in self._texts:
+            self._size -= size_of(self._texts.pop(key))
+        self._texts[key] = text
         self._size += size_of(text)
-        while self._size > KEPT_SIZE and len(self._known) > 1:
-            _, dropped = self._known.popitem(last=False)
+        while self._size > CACHED_SIZE and len(self._texts) > 1:
+            _, dropped = self._texts.popitem(last=False)
             self._size -= size_of(dropped)
 
 

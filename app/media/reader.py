@@ -27,7 +27,7 @@ LARGE_CHARS = 1 << 16
 """Longer data URLs are decoded in a thread."""
 
 
-Wanted = Media | Document
+File = Media | Document
 
 
 class Budget:
@@ -35,12 +35,12 @@ class Budget:
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._left = most_bytes
+        self._remaining = most_bytes
 
-    def take(self, count: int) -> None:
+    def spend(self, count: int) -> None:
         """Count so many bytes."""
-        self._left -= count
-        if self._left < 0:
+        self._remaining -= count
+        if self._remaining < 0:
             raise MediaProblem(f"the request's files are larger than {self._most} bytes in all (--max-body-bytes)")
 
 
@@ -56,54 +56,54 @@ class MediaReader:
         self._access = access
         self._most_bytes = most_bytes
         self._fetcher = fetcher
-        self._places = asyncio.Semaphore(AT_ONCE_IN_ALL)
+        self._semaphore = asyncio.Semaphore(AT_ONCE_IN_ALL)
 
-    async def read(self, media: Sequence[Wanted]) -> dict[Remote, bytes]:
+    async def read(self, media: Sequence[File]) -> dict[Remote, bytes]:
         """The files, each of which is read once, but counts as often as it is shown: so it travels to the worker.
 
         Raises InvalidRequest for the first that can't be had.
         """
         access = self._access
-        first_shown: dict[Remote | bytes, Wanted] = {}
+        distinct: dict[Remote | bytes, File] = {}
         for one in media:
-            first_shown.setdefault(one.source, one)
-        if len(first_shown) > access.max_files:
-            param = list(first_shown.values())[access.max_files].param
+            distinct.setdefault(one.source, one)
+        if len(distinct) > access.max_files:
+            param = list(distinct.values())[access.max_files].param
             message = f"`{param}`: at most {access.max_files} files are allowed in a request (--max-media-files)."
             raise InvalidRequest(message, param)
-        budget, wanted = Budget(self._most_bytes), dict[Remote, Wanted]()
+        budget, by_source = Budget(self._most_bytes), dict[Remote, File]()
         for one in media:
             if isinstance(one.source, Remote):
-                wanted.setdefault(one.source, one)
+                by_source.setdefault(one.source, one)
             elif len(one.source) > access.max_bytes:
                 raise TooLarge(access.max_bytes).about(one)
-        places = asyncio.Semaphore(AT_ONCE)
+        semaphore = asyncio.Semaphore(AT_ONCE)
         deadline = asyncio.get_running_loop().time() + access.timeout_s
         try:
             async with asyncio.TaskGroup() as group:
                 reading = {
-                    source: group.create_task(self._one(source.url, one, budget, places, deadline))
-                    for source, one in wanted.items()
+                    source: group.create_task(self._one(source.url, one, budget, semaphore, deadline))
+                    for source, one in by_source.items()
                 }
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         files = {source: task.result() for source, task in reading.items()}
-        self._check_shown(media, files)
+        self._check_total(media, files)
         return files
 
-    def _check_shown(self, media: Sequence[Wanted], files: Mapping[Remote, bytes]) -> None:
+    def _check_total(self, media: Sequence[File], files: Mapping[Remote, bytes]) -> None:
         """Raises InvalidRequest if files are shown so often that they are too much together."""
         budget = Budget(self._most_bytes)
         for one in media:
             try:
-                budget.take(len(files[one.source] if isinstance(one.source, Remote) else one.source))
+                budget.spend(len(files[one.source] if isinstance(one.source, Remote) else one.source))
             except MediaProblem as problem:
                 raise problem.about(one) from None
 
-    async def _one(self, url: str, media: Wanted, budget: Budget, places: asyncio.Semaphore, deadline: float) -> bytes:
+    async def _one(self, url: str, media: File, budget: Budget, semaphore: asyncio.Semaphore, deadline: float) -> bytes:
         """One file. Raises InvalidRequest."""
         try:
-            async with asyncio.timeout_at(deadline), places:
+            async with asyncio.timeout_at(deadline), semaphore:
                 return await self._get(url, media, budget)
         except TimeoutError:
             problem = MediaProblem(f"it took longer than {self._access.timeout_s:g} seconds (--media-timeout)")
@@ -111,7 +111,7 @@ class MediaReader:
         except MediaProblem as problem:
             raise problem.about(media) from None
 
-    async def _get(self, url: str, media: Wanted, budget: Budget) -> bytes:
+    async def _get(self, url: str, media: File, budget: Budget) -> bytes:
         most = self._access.max_bytes
         match url[:8].partition(":")[0].lower():
             case "data":
@@ -124,7 +124,7 @@ class MediaReader:
                 return await self._fetch(url, most, budget)
             case _:
                 raise MediaProblem("only http, https, file and data URLs, and base64, are allowed")
-        budget.take(len(data))
+        budget.spend(len(data))
         return data
 
     async def _fetch(self, url: str, most: int, budget: Budget) -> bytes:
@@ -135,5 +135,5 @@ class MediaReader:
             from mlx_server.app.media.fetch import Fetcher
 
             self._fetcher = Fetcher(any_address) if self._access.private_urls else Fetcher()
-        async with self._places:
-            return await self._fetcher.fetch(url, most, budget.take)
+        async with self._semaphore:
+            return await self._fetcher.fetch(url, most, budget.spend)

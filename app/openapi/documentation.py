@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
 from mlx_server.app.http.responder import DROPPED
-from mlx_server.app.http.unkept import HEADER as UNKEPT
 from mlx_server.app.openapi.impetus_documentation import IMPETUS
 from mlx_server.app.openapi.mlx_gui_documentation import MANAGING, NAME
 from mlx_server.app.openapi.route_doc import ASKS, GENERATES, LOOKS_UP, Doc
@@ -67,7 +67,7 @@ DOCS: dict[str, Doc] = {
         GENERATES,
         DONE,
         headers=METRICS,
-        tells=(UNKEPT,),
+        tells=(PROMPT_CACHE,),
         example={"messages": ASKED, "max_tokens": 64},
     ),
     "/v1/completions": Doc(
@@ -78,7 +78,7 @@ DOCS: dict[str, Doc] = {
         GENERATES,
         DONE,
         headers=METRICS,
-        tells=(UNKEPT,),
+        tells=(PROMPT_CACHE,),
         example={"prompt": "The capital of France is", "max_tokens": 16},
     ),
     "/v1/embeddings": Doc(
@@ -94,7 +94,7 @@ DOCS: dict[str, Doc] = {
         ResponsesRequest,
         Event,
         (*GENERATES, 404),
-        tells=(DROPPED, UNKEPT),
+        tells=(DROPPED, PROMPT_CACHE),
         example={"input": QUESTION, "max_output_tokens": 64},
     ),
     "/v1/responses/compact": Doc(
@@ -102,7 +102,7 @@ DOCS: dict[str, Doc] = {
         compact.CompactedResponse,
         compact.CompactRequest,
         errors=(*GENERATES, 404),
-        tells=(DROPPED, UNKEPT),
+        tells=(DROPPED, PROMPT_CACHE),
     ),
     "/v1/responses/input_tokens": Doc(
         "Tokens of a response's prompt", responses.InputTokens, ResponsesRequest, errors=(*GENERATES, 404)
@@ -143,7 +143,7 @@ DOCS: dict[str, Doc] = {
         anthropic.MessagesRequest,
         anthropic_answer.StreamEvent,
         GENERATES,
-        tells=(UNKEPT,),
+        tells=(PROMPT_CACHE,),
         error=AnthropicErrorBody,
         example={"model": "any", "messages": ASKED, "max_tokens": 64},
     ),

@@ -31,7 +31,7 @@ MANAGING: dict[str, Doc] = {
         managed_models.Moved,
         errors=(400, 403, 404, 409, 500, 503),
         path=NAME,
-        query={"priority": "Of those that wait for room, higher ones are loaded first (0)."},
+        query={"priority": "Of those that wait for memory, higher ones are loaded first (0)."},
     ),
     "/v1/models/{name}/unload": Doc(
         "Unload a model after what runs, and wait until its processes have ended",
@@ -70,7 +70,7 @@ MANAGING: dict[str, Doc] = {
         "One model, and its place in the line", managed_models.ManagedStatus, errors=LOOKS_UP, path=NAME
     ),
     "/v1/manager/models/{name}/priority": Doc(
-        "Move a load that waits for room",
+        "Move a load that waits for memory",
         managed_models.PriorityAnswer,
         managed_models.PriorityRequest,
         errors=(400, 403, 404, 413, 500),

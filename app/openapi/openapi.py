@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
 from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
+from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.services import services
-from mlx_server.app.http.unkept import HEADER as UNKEPT
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 from mlx_server.app.openapi.documentation import DOCS
 from mlx_server.app.openapi.route_doc import Doc
@@ -44,7 +44,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "How many old messages were left out.",
         "schema": {"type": "integer", "minimum": 1},
     },
-    UNKEPT: {"description": "The prompt can't be kept for the next turn.", "schema": {"type": "string"}},
+    PROMPT_CACHE: {"description": "The prompt can't be kept for the next turn.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
     "X-Should-Retry": {
         "description": "`false` where the same request would fail again, or cost its work again: SDKs obey it.",

@@ -52,8 +52,8 @@ class Registry:
 
     async def save(self, row: ModelRow) -> ModelRow:
         """Keep a model, in the place of the one with its name; returns it as it is kept. Raises InvalidRequest."""
-        [kept] = await self.save_all([row])
-        return kept
+        [saved] = await self.save_all([row])
+        return saved
 
     async def save_all(self, rows: Sequence[ModelRow]) -> list[ModelRow]:
         """The same for several, all of them or none. Raises InvalidRequest."""
@@ -103,18 +103,18 @@ class Registry:
 
     async def set_setting(self, key: str, value: object) -> Value:
         """Set one of SETTINGS; returns the value as it is kept. Raises SettingNotFound or InvalidRequest."""
-        kept = checked(key, value)
-        given = (key, msgspec.json.encode(kept).decode())
+        saved = checked(key, value)
+        given = (key, msgspec.json.encode(saved).decode())
         await self._database.change("INSERT OR REPLACE INTO settings VALUES (?, ?)", given)
-        return kept
+        return saved
 
-    async def kept(self, key: str) -> str | None:
+    async def read_value(self, key: str) -> str | None:
         """What the server itself keeps under a key."""
         query, given = "SELECT value FROM settings WHERE key = ?", (OWN + key,)
         found = await self._database.read(lambda connection: connection.execute(query, given).fetchone())
         return None if found is None else msgspec.json.decode(found[0], type=str)
 
-    async def keep(self, key: str, value: str) -> None:
+    async def write_value(self, key: str, value: str) -> None:
         """Keep something under a key that is no setting of clients."""
         given = (OWN + key, msgspec.json.encode(value).decode())
         await self._database.change("INSERT OR REPLACE INTO settings VALUES (?, ?)", given)
@@ -129,10 +129,6 @@ class Registry:
         """Keep a download, in the place of the one with its id."""
         await self._database.change(tables.SAVE_DOWNLOAD, tables.written_download(row))
 
-    async def remove_download(self, id_: str) -> bool:
-        """Forget a download; tells whether there was one."""
-        return await self._database.change("DELETE FROM downloads WHERE id = ?", (id_,)) > 0
-
     def close(self) -> None:
         """Finish what was asked for, and close the file. Idempotent."""
         self._database.close()
@@ -146,6 +142,6 @@ class Registry:
     def _save(self, connection: sqlite3.Connection, row: ModelRow) -> ModelRow:
         tables.check_free(connection, row)
         connection.execute(tables.SAVE_MODEL, self._fresh(row))
-        kept = tables.model_called(connection, row.name)
-        assert kept is not None
-        return kept
+        saved = tables.model_called(connection, row.name)
+        assert saved is not None
+        return saved

@@ -76,8 +76,8 @@ class Scanner:
             await asyncio.wait([self._running])
 
     async def _scan(self) -> Scan:
-        known = await self._registry.models()
-        scan = await asyncio.to_thread(look, known, self._folders, hub=self._hub, stop=self._closing.is_set)
+        registered = await self._registry.models()
+        scan = await asyncio.to_thread(look, registered, self._folders, hub=self._hub, stop=self._closing.is_set)
         if scan.found or scan.gone:
             await self._registry.save_found(scan.found, scan.gone)
         log.info("models on this machine: %d new or changed, %d as before", len(scan.found), scan.unchanged)
@@ -93,7 +93,7 @@ def log_failure(task: asyncio.Task[Scan]) -> None:
 
 
 def look(
-    known: Sequence[ModelRow],
+    registered: Sequence[ModelRow],
     folders: Sequence[Path],
     *,
     hub: bool,
@@ -105,8 +105,8 @@ def look(
     `links` that lead out of the folders are followed if so wanted. It ends before the next model once `stop` says so.
     """
     scan = Scan()
-    taken = {row.name for row in known}
-    same = Known(known)
+    taken = {row.name for row in registered}
+    same = RowIndex(registered)
     for candidate in found_in(folders, hub=hub, links=links):
         if stop():
             break
@@ -129,7 +129,7 @@ def look(
             taken.add(name)
             rows = [ModelRow(name=name)]
         scan.found += [described(row, candidate, model, stamp) for row in rows]
-    scan.gone = [row for row in known if is_gone(row, folders)]
+    scan.gone = [row for row in registered if is_gone(row, folders)]
     return scan
 
 
@@ -147,7 +147,7 @@ def found_in(folders: Sequence[Path], *, hub: bool, links: bool) -> Iterator[Can
             yield Candidate(path.absolute(), hub_id, hub_id)
 
 
-class Known:
+class RowIndex:
     """The registry's models by what tells that they are the same, whatever they are called."""
 
     def __init__(self, rows: Sequence[ModelRow]) -> None:

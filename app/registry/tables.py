@@ -62,9 +62,9 @@ MIGRATIONS = (
 )
 MODEL_COLUMNS = ModelRow.__struct_fields__
 DOWNLOAD_COLUMNS = DownloadRow.__struct_fields__
-KEPT = {"id", "name", "use_count", "last_used_at", "created_at"}
+PRESERVED = {"id", "name", "use_count", "last_used_at", "created_at"}
 """Columns of a model that saving it again leaves alone."""
-FOUND = KEPT | {"memory_bytes", "status", "error_message", "aliases"}
+FOUND = PRESERVED | {"memory_bytes", "status", "error_message", "aliases"}
 """Those that finding it again leaves alone."""
 JSON = ("metadata", "aliases")
 
@@ -86,7 +86,7 @@ SELECT_MODELS = (
     " FROM (SELECT * FROM models {} ORDER BY id LIMIT ? OFFSET ?)"
 )
 PUT_MODEL = f"INSERT {saving('models', MODEL_COLUMNS[1:])} ON CONFLICT (name) DO UPDATE SET"
-SAVE_MODEL = f"{PUT_MODEL} {listed([name for name in MODEL_COLUMNS if name not in KEPT], '{0} = excluded.{0}')}"
+SAVE_MODEL = f"{PUT_MODEL} {listed([name for name in MODEL_COLUMNS if name not in PRESERVED], '{0} = excluded.{0}')}"
 SAVE_FOUND = (
     f"{PUT_MODEL} {listed([name for name in MODEL_COLUMNS if name not in FOUND], '{0} = excluded.{0}')}"
     " WHERE models.path IS excluded.path OR models.hub_id = excluded.hub_id"

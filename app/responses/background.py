@@ -11,7 +11,7 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.openai_responses import ResponsesEncoder
 from mlx_server.app.http import errors
 from mlx_server.app.http.responder import sort
-from mlx_server.app.responses.response_records import Keeping
+from mlx_server.app.responses.response_records import ResponseSaver
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.openai.responses_answer import ENDS, Response
@@ -23,21 +23,21 @@ class Run:
     """One response in the making. If it is `streamed`, its events can be read at any time, by anybody, again."""
 
     def __init__(
-        self, queue: Dispatcher, ticket: Ticket, encoder: ResponsesEncoder, keeping: Keeping, *, streamed: bool
+        self, queue: Dispatcher, ticket: Ticket, encoder: ResponsesEncoder, saver: ResponseSaver, *, streamed: bool
     ) -> None:
-        self.owner = keeping.owner
+        self.owner = saver.owner
         self.streamed = streamed
         self.events: list[bytes] = []
         """By their numbers."""
-        self.kept = asyncio.Event()
+        self.saved = asyncio.Event()
         """Set once the store knows of it."""
         self.ended = asyncio.Event()
         """Set once it has come to its end, and the store has that."""
         self._queue = queue
         self._ticket = ticket
         self._encoder = encoder
-        self._keeping = keeping
-        self._news = asyncio.Event()
+        self._saver = saver
+        self._changed = asyncio.Event()
 
     @property
     def response(self) -> Response:
@@ -55,39 +55,39 @@ class Run:
     async def more_than(self, seen: int) -> bool:
         """Wait for more events than were seen; False if there will be none."""
         while len(self.events) <= seen and not self.ended.is_set():
-            await self._news.wait()
+            await self._changed.wait()
         return len(self.events) > seen
 
     async def make(self) -> None:
         """Make it, from the first event to the store."""
         try:
-            self._say(self._encoder.begin())
-            await self._keeping.keep(self._encoder.response)
-            self.kept.set()
+            self._record(self._encoder.begin())
+            await self._saver.save(self._encoder.response)
+            self.saved.set()
             await self._read()
         finally:
             self._queue.cancel(self._ticket)
-            await self._keeping.keep(self._encoder.response, b"".join(self.events))
-            self.kept.set()
+            await self._saver.save(self._encoder.response, b"".join(self.events))
+            self.saved.set()
             self.ended.set()
-            self._say(b"")
+            self._record(b"")
 
     async def _read(self) -> None:
         while unread := await self._ticket.mailbox.get():
             self._ticket.sent = True
             events, failed = sort(unread)
-            self._say(self._encoder.events(events))
+            self._record(self._encoder.events(events))
             if failed is not None:
-                self._say(self._encoder.error(errors.of_failure(failed)))
+                self._record(self._encoder.error(errors.of_failure(failed)))
                 return
         cancelled = self._ticket.state is TicketState.CANCELLED
-        self._say(self._encoder.cancelled() if cancelled else self._encoder.end())
+        self._record(self._encoder.cancelled() if cancelled else self._encoder.end())
 
-    def _say(self, data: bytes) -> None:
+    def _record(self, data: bytes) -> None:
         if self.streamed:
             self.events += sse.split(data)
-        self._news.set()
-        self._news = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class BackgroundRuns:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mlx_server.app.storage.database import Database
 from mlx_server.app.storage.store_limits import StoreLimits
 
-KeptItem = tuple[str, bytes]
+StoredItem = tuple[str, bytes]
 """An item's id, and the item as JSON."""
 
 
@@ -19,7 +19,7 @@ class ConversationTooLargeError(Exception):
 
 
 @dataclass(frozen=True)
-class KeptConversation:
+class StoredConversation:
     """A conversation without its items: when it was made, in seconds since the epoch, and its metadata as JSON."""
 
     id: str
@@ -37,7 +37,7 @@ class ConversationStore:
         self._database = database
         self._limits = limits
 
-    async def create(self, made: KeptConversation, owner: str, items: Sequence[KeptItem]) -> None:
+    async def create(self, made: StoredConversation, owner: str, items: Sequence[StoredItem]) -> None:
         """Keep a new one."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -47,12 +47,12 @@ class ConversationStore:
 
         await self._database.write(work)
 
-    async def get(self, id_: str, owner: str) -> KeptConversation | None:
+    async def get(self, id_: str, owner: str) -> StoredConversation | None:
         """The conversation of that id."""
 
-        def work(connection: sqlite3.Connection) -> KeptConversation | None:
-            row = connection.execute(f"{SHOWN} {IT}", self._named(id_, owner)).fetchone()
-            return KeptConversation(*row) if row else None
+        def work(connection: sqlite3.Connection) -> StoredConversation | None:
+            row = connection.execute(f"{SELECT_CONVERSATION} {IT}", self._named(id_, owner)).fetchone()
+            return StoredConversation(*row) if row else None
 
         return await self._database.read(work)
 
@@ -66,7 +66,7 @@ class ConversationStore:
         """Forget it and its items; tells whether it was there."""
         return await self._database.change(f"{FORGET} {IT}", self._named(id_, owner)) > 0
 
-    async def add(self, id_: str, owner: str, items: Sequence[KeptItem]) -> bool:
+    async def add(self, id_: str, owner: str, items: Sequence[StoredItem]) -> bool:
         """Put items at its end; tells whether it is there."""
 
         def work(connection: sqlite3.Connection) -> bool:
@@ -126,9 +126,9 @@ class ConversationStore:
     def _use(self, connection: sqlite3.Connection, id_: str, owner: str) -> bool:
         return connection.execute(f"{USE} {IT}", self._named(id_, owner)).rowcount > 0
 
-    def _append(self, connection: sqlite3.Connection, id_: str, items: Sequence[KeptItem]) -> None:
+    def _append(self, connection: sqlite3.Connection, id_: str, items: Sequence[StoredItem]) -> None:
         connection.executemany(APPEND, [(id_, item, content, id_) for item, content in items])
-        self._limits.make_room(connection)
+        self._limits.evict(connection)
 
 
 def pieces(connection: sqlite3.Connection, where: str, given: Mapping[str, object]) -> list[bytes]:
@@ -138,7 +138,7 @@ def pieces(connection: sqlite3.Connection, where: str, given: Mapping[str, objec
 
 IT = "WHERE id = :id AND owner = :owner AND used >= :oldest"
 WITHIN = f"WHERE conversation = (SELECT id FROM conversations {IT})"  # noqa: S608 - a constant
-SHOWN = "SELECT id, created, metadata FROM conversations"
+SELECT_CONVERSATION = "SELECT id, created, metadata FROM conversations"
 USE = "UPDATE conversations SET used = :now"
 CHANGE = "UPDATE conversations SET used = :now, metadata = :metadata"
 FORGET = "DELETE FROM conversations"

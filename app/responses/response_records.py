@@ -11,7 +11,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 
 from mlx_server.app.encoders import sse
-from mlx_server.app.responses.conversation_store import ConversationTooLargeError, KeptItem
+from mlx_server.app.responses.conversation_store import ConversationTooLargeError, StoredItem
 from mlx_server.app.responses.response_memory import ResponseMemory
 from mlx_server.app.responses.response_store import ChainTooLongError, Record, ResponseStore
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Keeping:
+class ResponseSaver:
     """Where what becomes of a request is kept: the response if it is `stored`, its items in its conversation, and in
     the `memory` of its connection."""
 
@@ -36,7 +36,7 @@ class Keeping:
     memory: ResponseMemory | None
     stored: bool
 
-    async def keep(self, response: answer.Response, events: bytes = b"") -> None:
+    async def save(self, response: answer.Response, events: bytes = b"") -> None:
         """Keep a response as it is now. What has been answered stays answered: a full disk is a line in the log."""
         whole = response.status in ("completed", "incomplete")
         if self.memory is not None and whole and response.conversation is None:
@@ -47,7 +47,7 @@ class Keeping:
             if self.stored:
                 await self.store.put(self._record(response, events))
             if response.conversation is not None and whole:
-                said = kept_items((*self.turn.items, *response.output))
+                said = to_stored_items((*self.turn.items, *response.output))
                 await self.store.conversations.add(response.conversation.id, self.owner, said)
         except sqlite3.Error as error:
             log.error("a response could not be kept: %s", error)
@@ -58,7 +58,7 @@ class Keeping:
         return Record(response.id, self.owner, response.previous_response_id, *encoded, events, ids)
 
 
-def kept_items(items: Iterable[Item]) -> list[KeptItem]:
+def to_stored_items(items: Iterable[Item]) -> list[StoredItem]:
     """Items as a conversation keeps them."""
     return [(item.id, msgspec.json.encode(item)) for item in items]
 
@@ -86,7 +86,7 @@ def items_of(records: list[Record], *, all_outputs: bool) -> tuple[Item, ...]:
     return tuple(items)
 
 
-async def known_items(store: ResponseStore, owner: str, ids: Sequence[str], max_bytes: int) -> dict[str, Item]:
+async def find_items(store: ResponseStore, owner: str, ids: Sequence[str], max_bytes: int) -> dict[str, Item]:
     """The items of these ids that are kept in responses or conversations. Raises InvalidRequest."""
     try:
         records = await store.holding(ids, owner, max_bytes)

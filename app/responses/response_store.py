@@ -153,7 +153,7 @@ class ResponseStore:
         connection.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
         ids = [(item, record.id) for item in record.item_ids]
         connection.executemany("INSERT OR IGNORE INTO response_items VALUES (?, ?)", ids)
-        self._limits.make_room(connection)
+        self._limits.evict(connection)
 
     def _select(self, connection: sqlite3.Connection, query: str, id_: str, owner: str) -> list[Record]:
         given = {"id": id_, "owner": owner, "oldest": self._limits.oldest}

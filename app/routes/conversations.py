@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.http.services import services
-from mlx_server.app.responses.conversation_store import ConversationStore, KeptConversation
-from mlx_server.app.responses.response_records import conversation_items, kept_items, unknown_conversation
+from mlx_server.app.responses.conversation_store import ConversationStore, StoredConversation
+from mlx_server.app.responses.response_records import conversation_items, to_stored_items, unknown_conversation
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.routes.kept import Page, as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.query import query_of
+from mlx_server.app.routes.stored_items import Page, as_json, owner_of, page_of, referred_to
 from mlx_server.schemas.openai import conversations as schemas
 from mlx_server.schemas.openai.responses import check_metadata
 from mlx_server.schemas.openai.responses_answer import item_decoder
@@ -33,9 +33,9 @@ async def create(request: Request) -> Response:
     given, ignored = await read_request(request, schemas.create_decoder, {})
     metadata = metadata_of(given.metadata)
     placed, unknown = await to_add(request, given.items or [])
-    made = KeptConversation(new_id("conv"), int(time.time()), metadata)
-    await conversations_of(request).create(made, owner_of(request), kept_items(item for _, item in placed))
-    return as_json(shown(made), ignored_header((*ignored, *unknown)))
+    made = StoredConversation(new_id("conv"), int(time.time()), metadata)
+    await conversations_of(request).create(made, owner_of(request), to_stored_items(item for _, item in placed))
+    return as_json(to_conversation(made), ignored_header((*ignored, *unknown)))
 
 
 async def one(request: Request) -> Response:
@@ -46,7 +46,7 @@ async def one(request: Request) -> Response:
         case "DELETE":
             return await delete(request)
         case _:
-            return as_json(shown(await conversation_of(request)))
+            return as_json(to_conversation(await conversation_of(request)))
 
 
 async def update(request: Request) -> Response:
@@ -55,7 +55,7 @@ async def update(request: Request) -> Response:
     metadata = metadata_of(given.metadata)
     if not await conversations_of(request).update(id_of(request), owner_of(request), metadata):
         raise unknown_conversation(id_of(request))
-    return as_json(shown(await conversation_of(request)), ignored_header(ignored))
+    return as_json(to_conversation(await conversation_of(request)), ignored_header(ignored))
 
 
 async def delete(request: Request) -> Response:
@@ -91,7 +91,7 @@ async def add(request: Request) -> Response:
     placed, unknown = await to_add(request, given.items)
     refuse_strays(before, placed)
     added = [item for _, item in placed]
-    if not await store.add(id_of(request), owner, kept_items(added)):
+    if not await store.add(id_of(request), owner, to_stored_items(added)):
         raise unknown_conversation(id_of(request))
     return as_json(Page(len(added), True, None).of(added), ignored_header((*ignored, *unknown)))
 
@@ -104,7 +104,7 @@ async def one_item(request: Request) -> Response:
     if request.method == "DELETE":
         if not await store.remove(found.id, owner, item):
             raise unknown_item(item)
-        return as_json(shown(found))
+        return as_json(to_conversation(found))
     content = await store.item(found.id, owner, item)
     if content is None:
         raise unknown_item(item)
@@ -124,7 +124,7 @@ def conversations_of(request: Request) -> ConversationStore:
     return store.conversations
 
 
-async def conversation_of(request: Request) -> KeptConversation:
+async def conversation_of(request: Request) -> StoredConversation:
     """The conversation of the path. Raises HTTPException 404."""
     found = await conversations_of(request).get(id_of(request), owner_of(request))
     if found is None:
@@ -148,10 +148,10 @@ def metadata_of(given: dict[str, str] | None) -> bytes:
     return msgspec.json.encode(given or {})
 
 
-def shown(kept: KeptConversation) -> schemas.Conversation:
+def to_conversation(stored: StoredConversation) -> schemas.Conversation:
     """A conversation as clients see it."""
-    metadata = schemas.metadata_decoder.decode(kept.metadata)
-    return schemas.Conversation(id=kept.id, created_at=kept.created, metadata=metadata)
+    metadata = schemas.metadata_decoder.decode(stored.metadata)
+    return schemas.Conversation(id=stored.id, created_at=stored.created, metadata=metadata)
 
 
 def unknown_item(id_: str) -> HTTPException:

@@ -18,11 +18,11 @@ from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.http.body import read_body
+from mlx_server.app.http.keepalive import Keepalive
 from mlx_server.app.http.responder import Encoder, GenerationResponse
 from mlx_server.app.http.services import services
-from mlx_server.app.http.signs_of_life import SignsOfLife
 from mlx_server.app.middleware.api_key import tenant_of
-from mlx_server.app.routes.shown import with_files
+from mlx_server.app.routes.attachments import with_attachments
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.embedding import Work
@@ -132,8 +132,8 @@ async def admit(
     """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
     queue, ticket = await submit(request, deployment, given)
     settings = services(request).settings
-    signs = SignsOfLife(queue, ticket, settings.keepalive_s) if given.stream else None
-    return GenerationResponse(queue, ticket, encoder, signs, ignored=ignored, keep=keep)
+    keepalive = Keepalive(queue, ticket, settings.keepalive_s) if given.stream else None
+    return GenerationResponse(queue, ticket, encoder, keepalive, ignored=ignored, keep=keep)
 
 
 async def submit(request: Request, deployment: Deployment, given: OutsideRequest) -> tuple[Dispatcher, Ticket]:
@@ -145,8 +145,8 @@ async def submit(request: Request, deployment: Deployment, given: OutsideRequest
         progress = bool(given.stream) and (generation.progress or has_flag(request, PROGRESS_HEADER))
         return replace(generation, tenant=tenant_of(request, generation.salt), progress=progress)
 
-    queue, shown = await settled(request, deployment, work)
-    return queue, queue.submit(shown, whole=not given.stream)
+    queue, attached = await settled(request, deployment, work)
+    return queue, queue.submit(attached, whole=not given.stream)
 
 
 async def settled(
@@ -158,9 +158,9 @@ async def settled(
     """
     while True:
         deployment = deployment.current
-        shown = await with_files(request, deployment, work(deployment))
+        attached = await with_attachments(request, deployment, work(deployment))
         if deployment.current is deployment:
-            return deployment.queue, shown
+            return deployment.queue, attached
 
 
 chat_completions = endpoint(openai_chat.decoder, ChatEncoder)

@@ -19,7 +19,7 @@ from mlx_server.app.responses.background import Run
 from mlx_server.app.responses.response_memory import MEMORY, WARM_UP, ResponseMemory
 from mlx_server.app.responses.response_records import (
     PREVIOUS,
-    Keeping,
+    ResponseSaver,
     conversation_items,
     earlier,
     events_of,
@@ -28,8 +28,8 @@ from mlx_server.app.responses.response_records import (
 )
 from mlx_server.app.responses.response_store import ChainTooLongError, Record
 from mlx_server.app.routes.generation import admit, choose, make_head, read_request, submit
-from mlx_server.app.routes.kept import as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.query import flag, number, query_of
+from mlx_server.app.routes.stored_items import as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_LIMIT, Sampling
@@ -59,14 +59,14 @@ async def create(request: Request) -> ASGIApp:
     deployment = await choose(request, turn)
     encoder_class = WarmUpEncoder if isinstance(turn, WarmUp) else ResponsesEncoder
     encoder = encoder_class(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
-    keeping = Keeping(store, owner_of(request), turn, memory_of(request), stored=stored)
+    saver = ResponseSaver(store, owner_of(request), turn, memory_of(request), stored=stored)
     if not given.background:
-        return await admit(request, deployment, turn, encoder, ignored, lambda: keeping.keep(encoder.response))
+        return await admit(request, deployment, turn, encoder, ignored, lambda: saver.save(encoder.response))
     queue, ticket = await submit(request, deployment, turn)
-    run = Run(queue, ticket, encoder, keeping, streamed=bool(given.stream))
+    run = Run(queue, ticket, encoder, saver, streamed=bool(given.stream))
     headers = ignored_header((*ignored, *ticket.ignored))
     services(request).background_runs.start(run)
-    await run.kept.wait()
+    await run.saved.wait()
     if given.stream:
         return FollowingResponse(run, 0, headers)
     return as_json(run.response, headers)

@@ -120,17 +120,17 @@ class EventSender:
         if message["type"] == "http.response.start":
             self._status, self._headers = message["status"], Headers(raw=list(message["headers"]))
             if notes := schemas.notes(self._headers.get(IGNORED), self._headers.get(DROPPED)):
-                await self._say(msgspec.json.encode(notes))
+                await self._send(msgspec.json.encode(notes))
         elif self._status == 200:
             for event in sse.split(message.get("body", b"")):
-                await self._say(data_of(event))
+                await self._send(data_of(event))
         else:
             self._refusal += message.get("body", b"")
             if not message.get("more_body"):
                 retry = self._headers.get("retry-after")
-                await self._say(refusal_event(self._status, self._refusal, {"Retry-After": retry} if retry else None))
+                await self._send(refusal_event(self._status, self._refusal, {"Retry-After": retry} if retry else None))
 
-    async def _say(self, event: bytes) -> None:
+    async def _send(self, event: bytes) -> None:
         if self._stream_id is not None:
             event = event[:-1] + b',"stream_id":' + msgspec.json.encode(self._stream_id) + b"}"
         await self._socket.send_text(event.decode())
@@ -144,19 +144,19 @@ def request_scope(handshake: Scope, more: Scope) -> Scope:
         if name not in OF_HANDSHAKE and not name.startswith(b"sec-websocket-")
     ]
     names = ("asgi", "http_version", "server", "client", "root_path", "path", "raw_path", "query_string", "state")
-    kept = {name: handshake[name] for name in names if name in handshake}
-    return {**kept, "type": "http", "method": "POST", "scheme": "http", "headers": headers, **more}
+    copied = {name: handshake[name] for name in names if name in handshake}
+    return {**copied, "type": "http", "method": "POST", "scheme": "http", "headers": headers, **more}
 
 
 def request_body(body: bytes) -> Receive:
     """The body of a request whose client stays: when it leaves, whoever reads this is cancelled."""
-    told = False
+    sent = False
 
     async def receive() -> Message:
-        nonlocal told
-        if told:
+        nonlocal sent
+        if sent:
             await anyio.sleep_forever()
-        told = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive

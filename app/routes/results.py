@@ -46,8 +46,8 @@ async def admit(
     request: Request, deployment: Deployment, work: Work, encoder: ResultsEncoder, ignored: list[str]
 ) -> ResultsResponse:
     """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
-    queue, shown = await settled(request, deployment, lambda _: work)
-    return ResultsResponse(queue, queue.submit(shown, whole=True), encoder, ignored_header(ignored))
+    queue, work_now = await settled(request, deployment, lambda _: work)
+    return ResultsResponse(queue, queue.submit(work_now, whole=True), encoder, ignored_header(ignored))
 
 
 def how_scored(deployment: Deployment) -> HowScored:

@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.query_queue import Answer
-from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.middleware.api_key import tenant_of
+from mlx_server.app.routes.attachments import query_with_attachments
 from mlx_server.app.routes.generation import choose, read_request
-from mlx_server.app.routes.shown import with_files_in_question
 from mlx_server.schemas import tokens
 from mlx_server.schemas.internal.messages import Decoded, Question, TextOf, Tokens, TokensOf
 
@@ -42,11 +42,11 @@ async def detokenize(request: Request) -> Response:
 async def ask_tokens(request: Request, deployment: Deployment, question: TokensOf) -> Tokens:
     """What the worker's tokenizer makes of a prompt. Raises InvalidRequest and what `ask` raises."""
     question = replace(question, tenant=tenant_of(request, None))
-    answer = await ask(request, deployment, await with_files_in_question(request, deployment, question))
+    answer = await ask(request, deployment, await query_with_attachments(request, deployment, question))
     assert isinstance(answer, Tokens)
     return answer
 
 
 async def ask(request: Request, deployment: Deployment, question: Question) -> Answer:
     """The worker's answer. Raises QueueFull, QueueClosed, Unanswered, or ClientDisconnect once nobody waits for it."""
-    return await unless_left(request, deployment.current.queries.ask(question))
+    return await cancel_on_disconnect(request, deployment.current.queries.ask(question))

@@ -153,7 +153,7 @@ def create_app(
 
     async def installed(download: Download) -> None:
         await installer.installed(download)
-        fleet.take_in(download.row.name)
+        fleet.add_installed(download.row.name)
 
     downloads = Downloads(settings.hub, registry, installed=installed)
     meter = Meter()

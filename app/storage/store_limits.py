@@ -28,7 +28,7 @@ class StoreLimits:
         """What was last used before that counts as gone."""
         return self.clock() - self.max_age_s
 
-    def make_room(self, connection: sqlite3.Connection) -> None:
+    def evict(self, connection: sqlite3.Connection) -> None:
         """Forget what is beyond the limits."""
         for delete in AGED:
             connection.execute(delete, (self.oldest,))

@@ -15,9 +15,9 @@ from mlx_server.app.catalog.served_type import files_of
 from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
-from mlx_server.app.fleet.catalogue import Known
+from mlx_server.app.fleet.catalogue import ModelEntry
 from mlx_server.app.fleet.memory import serving_of
-from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_estimate
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device
 from mlx_server.app.registry.rows import ModelRow, on_disk
@@ -96,39 +96,39 @@ class ModelView:
     def required_bytes(self, device: Device, limit_bytes: int | None) -> int | None:
         """What it needs when it is loaded; None where its files are not known."""
         if self.settings.type == "scripted":
-            return scripted_need(self.settings.replicas).total
+            return scripted_estimate(self.settings.replicas).total
         if self.found is None or self.found.kind not in MODEL_TYPES:
             return None
         model_type = self.settings.type or MODEL_TYPES[self.found.kind]
         return estimate_of(self.found, serving_of(self.settings, model_type), device, limit_bytes).total
 
 
-async def all_managed(request: Request) -> list[ModelView]:
+async def all_views(request: Request) -> list[ModelView]:
     """All models that may be named. Raises sqlite3.Error."""
     fleet = services(request).fleet
     registry = services(request).registry
     rows = {row.name: row for row in await registry.models()}
-    return [await managed(known, fleet.find(known.name), rows.get(known.name)) for known in await fleet.known()]
+    return [await make_view(entry, fleet.find(entry.name), rows.get(entry.name)) for entry in await fleet.available()]
 
 
-async def one_managed(request: Request, name: str) -> ModelView:
+async def find_view(request: Request, name: str) -> ModelView:
     """The model of this name or alias. Raises ModelNotFound or sqlite3.Error."""
     fleet = services(request).fleet
     registry = services(request).registry
     row = await registry.model(name)
     if (deployment := fleet.find(name)) is not None:
-        known = Known(deployment.name, deployment.settings, "configured")
+        entry = ModelEntry(deployment.name, deployment.settings, "configured")
         row = row if row is not None and row.name == deployment.name else await registry.model(deployment.name)
-        return await managed(known, deployment, row)
-    for known in await fleet.manageable():
-        if known.name == name or name in known.settings.aliases:
-            return await managed(known, None, row)
+        return await make_view(entry, deployment, row)
+    for entry in await fleet.manageable():
+        if entry.name == name or name in entry.settings.aliases:
+            return await make_view(entry, None, row)
     raise ModelNotFound(name)
 
 
-async def managed(known: Known, deployment: Deployment | None, row: ModelRow | None) -> ModelView:
+async def make_view(entry: ModelEntry, deployment: Deployment | None, row: ModelRow | None) -> ModelView:
     """What the two say together, and the files of a model that nobody has looked at yet and that is not loaded."""
-    found = known.on_disk or (on_disk(row) if row is not None else None)
+    found = entry.on_disk or (on_disk(row) if row is not None else None)
     if found is None and deployment is not None and deployment.facts is None:
         found = await to_thread.run_sync(files_of, deployment.settings)
-    return ModelView(known.name, known.settings, deployment, row, found)
+    return ModelView(entry.name, entry.settings, deployment, row, found)

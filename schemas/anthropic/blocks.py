@@ -14,7 +14,7 @@ from mlx_server.schemas.internal.generation import Document, Media, Message, Rem
 from mlx_server.schemas.internal.media import MediaFields, MediaSource, check_fields, check_role, no_files, to_media
 from mlx_server.schemas.parsing.field_tree import fields_of
 
-SHOWN_FIELDS = {"text": ("text",), "image": ("source",), "document": ("source",), "search_result": ("source",)}
+CONTENT_FIELDS = {"text": ("text",), "image": ("source",), "document": ("source",), "search_result": ("source",)}
 """What blocks that say or show something do it with."""
 
 SOURCE_FIELDS = {
@@ -26,7 +26,7 @@ SOURCE_FIELDS = {
 }
 """By the type of a document's source: the fields that count in it."""
 
-TOLD = ("title", "url", "error_code", "stdout", "stderr", "return_code", "lines", "file_id")
+RESULT_FIELDS = ("title", "url", "error_code", "stdout", "stderr", "return_code", "lines", "file_id")
 """What a result of Anthropic's own tools says beside its text."""
 
 TOOL_CHANGES = {"tool_addition": "can be used from here on", "tool_removal": "can't be used any more"}
@@ -120,7 +120,7 @@ Block = ShownParam[Any]
 Content = str | Block | Sequence[Block] | None
 
 
-class Shown:
+class ContentBuilder:
     """A text as it grows, with pictures and documents at their places in it; `ignored` takes the paths of what is left
     out. Its methods raise InvalidRequest."""
 
@@ -150,8 +150,8 @@ class Shown:
 
     def add(self, block: Block, where: str) -> bool:
         """Take a block in; False if it is of another type than all that say or show something."""
-        if block.type in SHOWN_FIELDS:
-            check_fields(block, block.type, SHOWN_FIELDS, where)
+        if block.type in CONTENT_FIELDS:
+            check_fields(block, block.type, CONTENT_FIELDS, where)
         match block.type:
             case "text":
                 self.text += needed(block.text, f"{where}.text")
@@ -163,7 +163,7 @@ class Shown:
             case "search_result":
                 self._search_result(block, where)
             case "tool_reference":
-                self.say_line(f"The tool {needed(block.tool_name, f'{where}.tool_name')} can be used.")
+                self.add_line(f"The tool {needed(block.tool_name, f'{where}.tool_name')} can be used.")
             case "tool_addition" | "tool_removal":
                 self._tool_change(block, where)
             case "container_upload" | "browser_state":
@@ -172,7 +172,7 @@ class Shown:
                 return False
         return True
 
-    def add_given(self, content: Content, path: str) -> None:
+    def add_tool_result(self, content: Content, path: str) -> None:
         """Take in what a client's tool gave."""
         for block, where in blocks_of(content, path):
             if isinstance(block, str):
@@ -180,19 +180,19 @@ class Shown:
             elif not self.add(block, where):
                 raise unsupported(block.type, RESULT_BLOCKS, where)
 
-    def add_found(self, content: Content, path: str) -> None:
+    def add_search_result(self, content: Content, path: str) -> None:
         """Take in what one of Anthropic's own tools found; what only Anthropic can read is left out."""
         for block, where in blocks_of(content, path):
             if isinstance(block, str):
-                self.say_line(block)
+                self.add_line(block)
             elif not self.add(block, where):
-                told = {name: value for name in TOLD if (value := getattr(block, name)) not in (None, "")}
-                self.say_line(block.text or "")
-                self.say_line(msgspec.json.encode(told).decode() if told else "")
-                self.add_found(block.content, f"{where}.content")
-                self.add_found(block.tool_references, f"{where}.tool_references")
+                fields = {name: value for name in RESULT_FIELDS if (value := getattr(block, name)) not in (None, "")}
+                self.add_line(block.text or "")
+                self.add_line(msgspec.json.encode(fields).decode() if fields else "")
+                self.add_search_result(block.content, f"{where}.content")
+                self.add_search_result(block.tool_references, f"{where}.tool_references")
 
-    def say_line(self, text: str) -> None:
+    def add_line(self, text: str) -> None:
         """Text that has lines of its own."""
         if text:
             self.text += f"{self._break()}{text}\n"
@@ -215,7 +215,7 @@ class Shown:
             case "content":
                 if source.content is None:
                     raise missing(f"{path}.content")
-                self.add_given(source.content, f"{path}.content")
+                self.add_tool_result(source.content, f"{path}.content")
             case "base64" | "url":
                 self.documents.append(Document(remote(source, path), len(self.text), where))
             case "file":
@@ -229,7 +229,7 @@ class Shown:
         source = block.source if isinstance(block.source, str) else None
         before, after = frame("search_result", title=block.title, source=source)
         self.text += self._break() + before
-        self.add_given(block.content, f"{where}.content")
+        self.add_tool_result(block.content, f"{where}.content")
         self.text += after
 
     def _tool_change(self, block: Block, where: str) -> None:
@@ -238,9 +238,9 @@ class Shown:
         if not isinstance(name, str):
             self._ignored.append(where)
             return
-        self.say_line(f"The tool {name} {TOOL_CHANGES[block.type]}.")
+        self.add_line(f"The tool {name} {TOOL_CHANGES[block.type]}.")
         if tool.definition is not None:
-            self.say_line(msgspec.json.encode(tool.definition).decode())
+            self.add_line(msgspec.json.encode(tool.definition).decode())
 
 
 RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference")

@@ -11,7 +11,14 @@ import msgspec
 from msgspec.structs import replace
 
 from mlx_server.schemas.anthropic.answer import AssistantMessage
-from mlx_server.schemas.anthropic.blocks import SHOWN_FIELDS, BlockParam, Shown, TextParam, check_type, needed
+from mlx_server.schemas.anthropic.blocks import (
+    CONTENT_FIELDS,
+    BlockParam,
+    ContentBuilder,
+    TextParam,
+    check_type,
+    needed,
+)
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_CALL, FunctionCall, Message
 from mlx_server.schemas.internal.media import check_fields
@@ -119,17 +126,17 @@ class Conversation:
     def begin(self, system: str | list[TextParam] | None) -> None:
         """The system prompt. Raises InvalidRequest."""
         given = [TextParam("text", system)] if isinstance(system, str) else system or []
-        shown = Shown(self._ignored)
+        builder = ContentBuilder(self._ignored)
         for i, block in enumerate(given):
             text = to_text(block, f"system[{i}]")
             rest = BILLING_LINE.sub("", text, count=1) if BILLING_LINE.match(text) else text
             if text and not rest:
                 self._ignored.append("system" if isinstance(system, str) else f"system[{i}]")
             elif rest:
-                shown.text += (BETWEEN_TURNS if shown.text else "") + rest
-            shown.mark(block)
-        if shown.text:
-            self._add(shown.message("system"))
+                builder.text += (BETWEEN_TURNS if builder.text else "") + rest
+            builder.mark(block)
+        if builder.text:
+            self._add(builder.message("system"))
 
     def say(self, role: str, text: str) -> None:
         """Plain text of one speaker."""
@@ -138,18 +145,18 @@ class Conversation:
     def take(self, role: str, blocks: list[BlockParam], path: str) -> None:
         """A turn of the user or the system: texts, pictures and documents, and results of tools. Raises
         InvalidRequest."""
-        shown, results = Shown(self._ignored), 0
+        builder, results = ContentBuilder(self._ignored), 0
         for i, block in enumerate(blocks):
             where = f"{path}[{i}]"
             if role == "user" and is_result(block.type):
                 results += 1
-                self._result(block, shown, where)
+                self._result(block, builder, where)
             else:
                 check_type(block.type, role, where)
-                shown.add(block, where)
-                shown.mark(block)
-        if shown.text or shown.media or not results:
-            self._add(shown.message(role))
+                builder.add(block, where)
+                builder.mark(block)
+        if builder.text or builder.media or not results:
+            self._add(builder.message(role))
 
     def answer(self, blocks: list[BlockParam], path: str) -> None:
         """A turn of the assistant: texts, reasoning and calls; and what Anthropic's own tools found meanwhile. Raises
@@ -227,29 +234,29 @@ class Conversation:
         self._waiting[id_] = name
         return FunctionCall(id_, name, msgspec.json.encode(arguments).decode())
 
-    def _result(self, block: BlockParam, shown: Shown, where: str) -> None:
-        """Have a result stand behind its call; one whose call is missing is told in `shown`."""
+    def _result(self, block: BlockParam, builder: ContentBuilder, where: str) -> None:
+        """Have a result stand behind its call; one whose call is missing is noted in `builder`."""
         id_ = needed(block.tool_use_id, f"{where}.tool_use_id")
         name = self._waiting.pop(id_, None)
-        found = shown if name is None else Shown(self._ignored)
+        found = builder if name is None else ContentBuilder(self._ignored)
         if name is None:
-            shown.say_line(NO_CALL)
+            builder.add_line(NO_CALL)
         # Chat templates know no failed results: the text says it.
         found.text += FAILED if block.is_error else ""
         if block.type == RESULT:
-            found.add_given(block.content, f"{where}.content")
+            found.add_tool_result(block.content, f"{where}.content")
         else:
-            found.add_found(block.content, f"{where}.content")
+            found.add_search_result(block.content, f"{where}.content")
         found.mark(block)
         if name is None:
-            shown.text += "\n"
+            builder.text += "\n"
         else:
             self._insert(found.message("tool", name=name, tool_call_id=id_))
 
     def _found(self, block: BlockParam, where: str) -> None:
         """What one of Anthropic's own tools found, if its call is there."""
         if block.tool_use_id in self._waiting:
-            self._result(block, Shown(self._ignored), where)
+            self._result(block, ContentBuilder(self._ignored), where)
         else:
             self._ignored.append(where)
 
@@ -272,7 +279,7 @@ def thoughts_of(block: BlockParam, where: str) -> str:
 def to_text(block: TextParam, where: str) -> str:
     """A text block's text. Raises InvalidRequest for another block."""
     check_type(block.type, "system", where)
-    check_fields(block, "text", SHOWN_FIELDS, where)
+    check_fields(block, "text", CONTENT_FIELDS, where)
     return needed(block.text, f"{where}.text")
 
 

@@ -113,8 +113,8 @@ def with_examples(description: str | None, examples: list[dict[str, Any]] | None
     """A description that shows examples of a tool's input."""
     if not examples:
         return description
-    shown = "\n".join(msgspec.json.encode(example).decode() for example in examples)
-    return f"{description or ''}\n\nExamples of its input:\n{shown}".lstrip()
+    listed = "\n".join(msgspec.json.encode(example).decode() for example in examples)
+    return f"{description or ''}\n\nExamples of its input:\n{listed}".lstrip()
 
 
 def without_effect(tool: ToolParam) -> list[str]:

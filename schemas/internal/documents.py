@@ -21,13 +21,13 @@ class Illustrated(msgspec.Struct, frozen=True):
 
 
 Texts = Mapping[Document, str | Illustrated]
-Filled = TypeVar("Filled", bound=Work | Prompt)
+WorkOrPrompt = TypeVar("WorkOrPrompt", bound=Work | Prompt)
 
 
 def frame(name: str, **facts: str | None) -> tuple[str, str]:
     """What stands before and after a text that a client gave as a thing of its own, with what it says of it."""
-    told = "".join(f' {fact}="{escape(value)}"' for fact, value in facts.items() if value)
-    return f"<{name}{told}>\n", f"\n</{name}>\n"
+    attributes = "".join(f' {fact}="{escape(value)}"' for fact, value in facts.items() if value)
+    return f"<{name}{attributes}>\n", f"\n</{name}>\n"
 
 
 ILLUSTRATED_ROLES = ("user", "tool")
@@ -42,7 +42,7 @@ def documents_of(given: Work | Prompt, roles: Container[str] | None = None) -> l
     return [one for message in messages if roles is None or message.role in roles for one in message.documents]
 
 
-def with_texts(given: Filled, texts: Texts) -> Filled:
+def with_texts(given: WorkOrPrompt, texts: Texts) -> WorkOrPrompt:
     """The same with each document's text in its place."""
     if not documents_of(given):
         return given
@@ -54,13 +54,13 @@ def with_texts(given: Filled, texts: Texts) -> Filled:
 
 def filled(message: Message, texts: Texts) -> Message:
     """The same message with the text of each document that has one in its place, and all else where it was."""
-    left: list[Document] = []
+    remaining: list[Document] = []
     for document in reversed(message.documents):
         if document not in texts:
-            left.insert(0, document)
+            remaining.insert(0, document)
             continue
-        told, at = texts[document], document.at
-        text, pictures = (told, ()) if isinstance(told, str) else (told.text, told.pictures)
+        found, at = texts[document], document.at
+        text, pictures = (found, ()) if isinstance(found, str) else (found.text, found.pictures)
         media = (
             *(one for one in message.media if one.at <= at),
             *(Media("image", picture, at + place, document.param) for place, picture in pictures),
@@ -68,5 +68,5 @@ def filled(message: Message, texts: Texts) -> Message:
         )
         marks = tuple(mark + len(text) if mark > at else mark for mark in message.marks)
         message = replace(message, content=message.content[:at] + text + message.content[at:], media=media, marks=marks)
-        left = [replace(one, at=one.at + len(text)) for one in left]
-    return replace(message, documents=tuple(left)) if message.documents else message
+        remaining = [replace(one, at=one.at + len(text)) for one in remaining]
+    return replace(message, documents=tuple(remaining)) if message.documents else message

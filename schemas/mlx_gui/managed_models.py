@@ -121,7 +121,7 @@ class HeldModel(msgspec.Struct, frozen=True):
 class ManagerSummary(msgspec.Struct, frozen=True):
     """All models together. `max_concurrent_models` is null where memory alone bounds them.
 
-    `queue_size` counts loads that wait for room, `memory_usage_percent` is of the machine's memory.
+    `queue_size` counts loads that wait for memory, `memory_usage_percent` is of the machine's memory.
     """
 
     loaded_models_count: int
@@ -135,7 +135,7 @@ class ManagerSummary(msgspec.Struct, frozen=True):
 
 
 class QueuedLoad(msgspec.Struct, frozen=True):
-    """A load that waits for room; `position` 0 is the next."""
+    """A load that waits for memory; `position` 0 is the next."""
 
     model: str
     priority: int
@@ -152,7 +152,7 @@ class ManagerStatus(msgspec.Struct, frozen=True):
 
 
 class ManagedStatus(msgspec.Struct, frozen=True):
-    """One model; `queue_position` is null unless it waits for room."""
+    """One model; `queue_position` is null unless it waits for memory."""
 
     name: str
     status: str

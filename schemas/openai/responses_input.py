@@ -53,14 +53,14 @@ from mlx_server.schemas.openai.responses_items import (
     WebSearchItem,
     new_id,
 )
-from mlx_server.schemas.openai.responses_tools import shown
+from mlx_server.schemas.openai.responses_tools import without_secrets
 from mlx_server.schemas.parsing.field_tree import fields_of
 from mlx_server.schemas.parsing.parse import explain
 
 ROLES = ("user", "system", "developer", "assistant")
 
 # By an item's type: what it becomes, and how its id begins.
-KEPT: dict[str, tuple[type[Item], str]] = {
+ITEMS_AS_SENT: dict[str, tuple[type[Item], str]] = {
     "custom_tool_call": (CustomCallItem, "ctc"),
     "local_shell_call": (LocalShellItem, "lsh"),
     "local_shell_call_output": (LocalShellOutputItem, "lsho"),
@@ -217,14 +217,14 @@ def to_item(given: InputItem, path: str) -> Item | None:
             message = f"`{path}.id`: the id of an item that is kept here is needed."
             raise InvalidRequest(message, f"{path}.id")
         case "compaction_summary":
-            return to_kept(given, "compaction", path)
+            return as_sent(given, "compaction", path)
         case other:
-            return to_kept(given, other, path) if other in KEPT else None
+            return as_sent(given, other, path) if other in ITEMS_AS_SENT else None
 
 
-def to_kept(given: InputItem, type_: str, path: str) -> Item:
+def as_sent(given: InputItem, type_: str, path: str) -> Item:
     """An item of which all that counts here is kept as it was sent. Raises InvalidRequest."""
-    kind, prefix = KEPT[type_]
+    kind, prefix = ITEMS_AS_SENT[type_]
     names = [name for name in kind.__struct_fields__ if getattr(given, name) is not None]
     fields = {name: msgspec.to_builtins(getattr(given, name)) for name in names}
     if "call_id" in kind.__struct_fields__ and type_ == "local_shell_call":
@@ -236,7 +236,7 @@ def to_kept(given: InputItem, type_: str, path: str) -> Item:
     except msgspec.ValidationError as error:
         raise invalid(error, path) from None
     if isinstance(item, ToolSearchOutputItem | AdditionalToolsItem):
-        return replace(item, tools=shown(item.tools))
+        return replace(item, tools=without_secrets(item.tools))
     return item
 
 

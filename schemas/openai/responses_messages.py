@@ -156,8 +156,8 @@ def as_messages(item: Item, place: Place, tools: Toolbox) -> list[Message]:
             call = item.action if isinstance(item.action, dict) else {"actions": item.actions or []}
             return [calling(item.call_id, "computer", call)]
         case ComputerOutputItem():
-            shown = [InputImage(item.output.image_url)] if item.output.image_url else []
-            return [result(item.call_id, *to_content(shown, place and f"{place}.output"))]
+            images = [InputImage(item.output.image_url)] if item.output.image_url else []
+            return [result(item.call_id, *to_content(images, place and f"{place}.output"))]
         case _ if isinstance(item, CallItem):
             return [Message("assistant", "", tool_calls=call_of(item, tools))] if item.call_id else []
         case _ if isinstance(item, OutputItem):

@@ -371,7 +371,7 @@ def idle_fields(tool: FlatTool, kind: Kind) -> list[str]:
     return [names[field] for field in given if field not in SERVED or field in wrong]
 
 
-def shown(tools: Iterable[FlatTool]) -> list[FlatTool]:
+def without_secrets(tools: Iterable[FlatTool]) -> list[FlatTool]:
     """Tools as they were given, without their secrets; what a function may have is there or null."""
     return [replace(tool, headers=UNSET, authorization=UNSET, **defaults(tool)) for tool in tools]
 

@@ -158,8 +158,8 @@ def to_tool_use(
     choice: ToolChoice | None, parallel: bool | None, given: Sequence[ToolSpec]
 ) -> tuple[ToolUse, set[str]]:
     """Which of these tools may or must be called, and the names of those that take part. Raises InvalidRequest."""
-    known = names_of(given)
-    names = {name for _, name in known}
+    offered = names_of(given)
+    names = {name for _, name in offered}
     many = parallel is not False
     if not isinstance(choice, NamedChoice):
         return use_by_word(choice, many, given), names
@@ -172,7 +172,7 @@ def to_tool_use(
         if choice.allowed_tools is None:
             raise InvalidRequest("`tool_choice.allowed_tools` is missing.", "tool_choice.allowed_tools")
         allowed = names_of(choice.allowed_tools.tools)
-        if not allowed or not allowed <= known:
+        if not allowed or not allowed <= offered:
             raise InvalidRequest(
                 "`tool_choice.allowed_tools.tools` must name some of `tools`.", "tool_choice.allowed_tools.tools"
             )
@@ -181,7 +181,7 @@ def to_tool_use(
     path = f"tool_choice.{choice.type}"
     if wanted is None:
         raise InvalidRequest(f"`{path}` is missing.", path)
-    return named_use(wanted.name, {name for kind, name in known if kind == choice.type}, f"{path}.name"), names
+    return named_use(wanted.name, {name for kind, name in offered if kind == choice.type}, f"{path}.name"), names
 
 
 def names_of(tools: Iterable[ToolSpec]) -> set[tuple[str, str]]:

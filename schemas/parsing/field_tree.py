@@ -18,7 +18,7 @@ LISTS = (inspect.ListType, inspect.VarTupleType, inspect.SetType, inspect.Frozen
 class FieldTree:
     """One place in a body. `inner` are those of its known fields that hold more than a plain value."""
 
-    known: set[str] | None = None
+    field_names: set[str] | None = None
     """The fields of an object; None where its keys are a client's own, or no object may stand."""
     inner: dict[str, FieldTree] = field(default_factory=dict)
     tag_field: str | None = None
@@ -33,7 +33,7 @@ class FieldTree:
     @property
     def plain(self) -> bool:
         """There is nothing to look at."""
-        return not (self.free or self.tagged or self.items or self.values) and self.known is None
+        return not (self.free or self.tagged or self.items or self.values) and self.field_names is None
 
 
 def fields_of(*types: Any) -> frozenset[str]:
@@ -74,7 +74,7 @@ class Builder:
                 shape.tagged[part.tag] = self._struct(part)
             case inspect.StructType():
                 struct = self._struct(part)
-                shape.known, shape.inner = struct.known, struct.inner
+                shape.field_names, shape.inner = struct.field_names, struct.inner
             case inspect.DictType():
                 values = self.build(part.value_type)
                 shape.free |= values.free
@@ -87,11 +87,11 @@ class Builder:
         """The fields of an object; those that its class passes over are known, and nobody looks at them."""
         if struct.cls in self._structs:
             return self._structs[struct.cls]
-        shape = self._structs[struct.cls] = FieldTree(known={struct.tag_field} if struct.tag_field else set())
-        assert shape.known is not None
-        shape.known |= getattr(struct.cls, PASSED_OVER, frozenset())
+        shape = self._structs[struct.cls] = FieldTree(field_names={struct.tag_field} if struct.tag_field else set())
+        assert shape.field_names is not None
+        shape.field_names |= getattr(struct.cls, PASSED_OVER, frozenset())
         for member in struct.fields:
-            shape.known.add(member.encode_name)
+            shape.field_names.add(member.encode_name)
             inner = self.build(member.type)
             if not inner.plain:
                 shape.inner[member.encode_name] = inner

@@ -21,8 +21,8 @@ def check_references(schema: dict[str, Any], param: str) -> None:
     grounded = grounded_in(schema)
     for part in parts_of(schema, without=VALUES):
         if "$ref" in part and id(part) not in grounded:
-            shown = str(part["$ref"])[:100]
-            raise InvalidRequest(f"`{param}`: the reference {shown!r} leads back to itself.", param)
+            reference = str(part["$ref"])[:100]
+            raise InvalidRequest(f"`{param}`: the reference {reference!r} leads back to itself.", param)
 
 
 def parts_of(schema: dict[str, Any], without: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:

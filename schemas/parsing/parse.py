@@ -49,7 +49,12 @@ def look_beside(fields: RawFields, type_: Any, harmless: dict[str, tuple[Any, ..
     for name, raw in fields.items():
         if inner := shape.inner.get(name):
             walk.visit(msgspec.json.decode(raw), inner, ((), name))
-        elif name not in harmless and shape.known is not None and name not in shape.known and bytes(raw) != b"null":
+        elif (
+            name not in harmless
+            and shape.field_names is not None
+            and name not in shape.field_names
+            and bytes(raw) != b"null"
+        ):
             walk.tell((name,), ())
     return walk.unknown
 

@@ -44,9 +44,9 @@ class UnknownFields:
     def _visit_object(self, value: dict[str, Any], shape: FieldTree, path: Path) -> None:
         if shape.tagged:
             shape = shape.tagged.get(value.get(shape.tag_field or ""), shape)
-        known = shape.known
-        if known is not None and not known.issuperset(value):
-            self.tell((name for name, found in value.items() if name not in known and found is not None), path)
+        field_names = shape.field_names
+        if field_names is not None and not field_names.issuperset(value):
+            self.tell((name for name, found in value.items() if name not in field_names and found is not None), path)
         for name, inner in shape.inner.items():
             if (found := value.get(name)) is not None:
                 self.visit(found, inner, (path, name))
@@ -56,5 +56,5 @@ class UnknownFields:
 
     def tell(self, names: Iterable[str], path: Path) -> None:
         """Note unknown fields of the object at `path`."""
-        room = MAX_UNKNOWN - len(self.unknown)
-        self.unknown += [text_of((path, name)) for name in itertools.islice(names, room)]
+        remaining = MAX_UNKNOWN - len(self.unknown)
+        self.unknown += [text_of((path, name)) for name in itertools.islice(names, remaining)]

@@ -123,9 +123,9 @@ def test_oldest_wait_is_that_of_the_first_in_line() -> None:
     harness = Harness(concurrency=1)
     assert harness.queue.oldest_wait_s == 0.0
     running = harness.submit()
-    harness.timers.advance(5)
+    harness.clock.advance(5)
     harness.submit()
-    harness.timers.advance(3)
+    harness.clock.advance(3)
     harness.submit()
     assert harness.queue.oldest_wait_s == 3.0
     harness.finish(running)
@@ -176,12 +176,12 @@ def test_cancel_is_idempotent() -> None:
 def test_timeout_ends_waiting_and_running_requests_and_stops_their_work() -> None:
     harness = Harness(concurrency=1, timeout_s=300.0)
     running, waiting = harness.submit(), harness.submit()
-    harness.timers.advance(1)
+    harness.clock.advance(1)
     later = harness.submit()
     harness.worker.take()
-    harness.timers.advance(298.9)
+    harness.clock.advance(298.9)
     assert _states(running, waiting, later) == ["running", "waiting", "waiting"]
-    harness.timers.advance(0.1)
+    harness.clock.advance(0.1)
     assert _states(running, waiting, later) == ["timed_out", "timed_out", "running"]
     calls = harness.worker.take()
     assert ("cancel", running.id) in calls
@@ -197,9 +197,9 @@ def test_timeout_ends_waiting_and_running_requests_and_stops_their_work() -> Non
 def test_timeout_gives_a_waiting_place_back_at_once() -> None:
     harness = Harness(queue_size=1, concurrency=1, timeout_s=10.0)
     harness.submit()
-    harness.timers.advance(5)
+    harness.clock.advance(5)
     harness.submit()
-    harness.timers.advance(5)
+    harness.clock.advance(5)
     harness.submit()
     assert harness.queue.live == 2
 
@@ -207,7 +207,7 @@ def test_timeout_gives_a_waiting_place_back_at_once() -> None:
 def test_timeout_message_has_no_needless_decimals() -> None:
     harness = Harness(timeout_s=2.5)
     ticket = harness.submit()
-    harness.timers.advance(2.5)
+    harness.clock.advance(2.5)
     [failed] = read(ticket.mailbox)
     assert isinstance(failed, Failed)
     assert failed.message == "Request processing timed out after 2.5 seconds without a token (--queue-timeout)"
@@ -231,12 +231,12 @@ def test_timeout_counts_from_the_last_progress(progress: Callable[[Ticket, int],
     harness = Harness(concurrency=8, timeout_s=10.0)
     ticket = harness.submit(rows=6, whole=whole)
     for index in range(5):
-        harness.timers.advance(9)
+        harness.clock.advance(9)
         harness.deliver([progress(ticket, index)])
-        assert harness.timers.pending == 1
-    harness.timers.advance(9.9)
+        assert harness.clock.pending == 1
+    harness.clock.advance(9.9)
     assert ticket.state is TicketState.RUNNING
-    harness.timers.advance(0.1)
+    harness.clock.advance(0.1)
     assert ticket.state is TicketState.TIMED_OUT
 
 
@@ -248,9 +248,9 @@ def test_timeout_counts_from_the_last_progress(progress: Callable[[Ticket, int],
 def test_timeout_until_the_first_token_is_not_moved_by_the_prompt(event: Callable[[int], StepEvent]) -> None:
     harness = Harness(timeout_s=10.0)
     ticket = harness.submit()
-    harness.timers.advance(9)
+    harness.clock.advance(9)
     harness.deliver([event(ticket.id)])
-    harness.timers.advance(1)
+    harness.clock.advance(1)
     assert ticket.state is TicketState.TIMED_OUT
 
 
@@ -258,9 +258,9 @@ def test_request_limit_ends_what_makes_progress() -> None:
     harness = Harness(timeout_s=10.0, limit_s=25.0)
     ticket = harness.submit()
     for _ in range(4):
-        harness.timers.advance(6)
+        harness.clock.advance(6)
         harness.say(ticket)
-    harness.timers.advance(1)
+    harness.clock.advance(1)
     assert ticket.state is TicketState.TIMED_OUT
     failed = read(ticket.mailbox)[-1]
     assert isinstance(failed, Failed)
@@ -270,23 +270,23 @@ def test_request_limit_ends_what_makes_progress() -> None:
 def test_a_replayed_answer_keeps_the_time_that_its_progress_gave() -> None:
     harness = Harness(timeout_s=10.0)
     ticket = harness.submit(whole=True)
-    harness.timers.advance(9)
+    harness.clock.advance(9)
     harness.say(ticket)
-    harness.timers.advance(5)
+    harness.clock.advance(5)
     harness.lose("it died")
     harness.ready(1)
-    harness.timers.advance(4.9)
+    harness.clock.advance(4.9)
     assert ticket.state is TicketState.RUNNING
-    harness.timers.advance(0.1)
+    harness.clock.advance(0.1)
     assert ticket.state is TicketState.TIMED_OUT
 
 
 def test_place_counts_those_that_have_no_row_yet() -> None:
     harness = Harness(concurrency=1)
     tickets = [harness.submit() for _ in range(4)]
-    assert [harness.queue.place(ticket) for ticket in tickets] == [None, 1, 2, 3]
+    assert [harness.queue.position(ticket) for ticket in tickets] == [None, 1, 2, 3]
     harness.queue.cancel(tickets[1])
-    assert [harness.queue.place(ticket) for ticket in tickets] == [None, None, 1, 2]
+    assert [harness.queue.position(ticket) for ticket in tickets] == [None, None, 1, 2]
 
 
 def test_progress_is_known_until_the_worker_is_lost() -> None:
@@ -304,7 +304,7 @@ def test_timers_of_ended_requests_are_taken_back() -> None:
     harness.finish(served)
     harness.queue.cancel(cancelled)
     harness.fail(failed)
-    assert harness.timers.pending == 0
+    assert harness.clock.pending == 0
 
 
 def test_a_request_larger_than_the_credits_runs_in_turns() -> None:
@@ -387,7 +387,7 @@ def test_deliver_drops_events_of_ended_tickets(end: str) -> None:
         case "cancelled":
             harness.queue.cancel(ticket)
         case "timed_out":
-            harness.timers.advance(10)
+            harness.clock.advance(10)
         case "failed":
             harness.fail(ticket)
     before = read(ticket.mailbox)
@@ -562,12 +562,12 @@ def test_a_half_finished_large_request_starts_over_whole() -> None:
 def test_requests_still_time_out_while_no_worker_lives() -> None:
     harness = Harness(concurrency=1, timeout_s=10.0)
     replayed = harness.submit()
-    harness.timers.advance(4)
+    harness.clock.advance(4)
     harness.lose("it died")
     newcomer = harness.submit()
-    harness.timers.advance(6)
+    harness.clock.advance(6)
     assert failures_of(read(replayed.mailbox)) == [FailureKind.TIMEOUT]
-    harness.timers.advance(4)
+    harness.clock.advance(4)
     assert failures_of(read(newcomer.mailbox)) == [FailureKind.TIMEOUT]
 
 
@@ -615,7 +615,7 @@ def test_abort_ends_everything_once() -> None:
         assert read(ticket.mailbox) == [Failed(ticket.id, FailureKind.SHUTTING_DOWN, "good night")]
         assert read(ticket.mailbox) == []
     assert {("cancel", ticket.id) for ticket in tickets} <= set(harness.worker.take())
-    assert (harness.queue.live, harness.queue.rows_used, harness.timers.pending) == (0, 0, 0)
+    assert (harness.queue.live, harness.queue.rows_used, harness.clock.pending) == (0, 0, 0)
     assert harness.queue.idle.is_set()
 
 
@@ -625,7 +625,7 @@ def test_statistics_count_each_end_once() -> None:
     harness.finish(served)
     harness.queue.cancel(cancelled)
     harness.fail(failed)
-    harness.timers.advance(10)
+    harness.clock.advance(10)
     statistics = harness.queue.statistics
     assert (statistics.served, statistics.cancelled, statistics.failed, statistics.timed_out) == (1, 1, 1, 1)
     assert statistics.request_s.count == 4
@@ -635,13 +635,13 @@ def test_statistics_measure_waiting_first_token_gaps_and_service() -> None:
     harness = Harness(concurrency=1)
     first = harness.submit()
     second = harness.submit()
-    harness.timers.advance(3)
+    harness.clock.advance(3)
     harness.finish(first)
-    harness.timers.advance(2)
+    harness.clock.advance(2)
     harness.say(second)
-    harness.timers.advance(1)
+    harness.clock.advance(1)
     harness.say(second, tokens=4)
-    harness.timers.advance(1)
+    harness.clock.advance(1)
     harness.finish(second)
     statistics = harness.queue.statistics
     assert (statistics.queue_s.count, statistics.queue_s.sum) == (2, 3.0)
@@ -657,7 +657,7 @@ def test_statistics_measure_gaps_within_each_sequence() -> None:
     harness = Harness(concurrency=2)
     ticket = harness.submit(rows=2)
     for _ in range(2):
-        harness.timers.advance(1)
+        harness.clock.advance(1)
         harness.deliver([Text(ticket.id, 0, "a", 1), Text(ticket.id, 1, "b", 1)])
     statistics = harness.queue.statistics
     assert (statistics.inter_token_s.count, statistics.inter_token_s.sum) == (2, 2.0)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from support.running.clock import FakeTimers
+from support.running.clock import FakeClock
 from support.running.queues import read, request
 
 from mlx_server.queue.dispatcher import Dispatcher
@@ -85,9 +85,9 @@ class World:
         self.classes = classes
         self.overtaken: dict[int, int] = {}
         """Rows that later requests got while a request had had none, by ticket."""
-        self.timers = FakeTimers()
+        self.clock = FakeClock()
         self.queue = Dispatcher(
-            self.timers,
+            self.clock,
             queue_size=self.random.randint(0, 6),
             concurrency=self.random.randint(1, 4),
             timeout_s=20.0,
@@ -101,7 +101,7 @@ class World:
 
     def add_worker(self) -> None:
         worker = CheckingWorker()
-        self.workers[self.queue.add_lane(worker)] = worker
+        self.workers[self.queue.add_slots(worker)] = worker
 
     def any_worker(self) -> tuple[WorkerSlots, CheckingWorker]:
         return self.random.choice(list(self.workers.items()))
@@ -131,7 +131,7 @@ class World:
             self.queue.cancel(self.random.choice(list(self.clients.values())).ticket)
 
     def expire(self) -> None:
-        self.timers.advance(self.random.uniform(0, 8))
+        self.clock.advance(self.random.uniform(0, 8))
 
     def deliver(self) -> None:
         slots, worker = self.any_worker()
@@ -173,7 +173,7 @@ class World:
         slots, worker = self.any_worker()
         del self.workers[slots]
         with self.vacated(slots):
-            self.queue.remove_lane(slots, "it was taken away")
+            self.queue.remove_slots(slots, "it was taken away")
         assert not worker.jobs, "it was not told to stop what it did"
         self.add_worker()
 
@@ -201,16 +201,16 @@ class World:
         assert queue.live == len(live) <= queue.queue_size + queue.concurrency * len(self.workers)
         assert queue.waiting + queue.running == queue.live
         assert queue.idle.is_set() == (not live)
-        assert self.timers.pending == len(live)
-        now = self.timers.time()
+        assert self.clock.pending == len(live)
+        now = self.clock.time()
         assert all(now < ticket.deadline <= ticket.submitted_at + 40.0 for ticket in live)
         assert queue.rows_used == sum(ticket.rows_held for ticket in live)
         for slots, worker in self.workers.items():
-            self.check_lane(slots, worker, live)
+            self.check_slots(slots, worker, live)
         self.check_order(live)
         assert all(client.ticket.mailbox.closed == client.ticket.ended for client in self.clients.values())
 
-    def check_lane(self, slots: WorkerSlots, worker: CheckingWorker, live: list[Ticket]) -> None:
+    def check_slots(self, slots: WorkerSlots, worker: CheckingWorker, live: list[Ticket]) -> None:
         here = [ticket for ticket in live if ticket.slots is slots]
         assert worker.jobs.keys() == {ticket.id for ticket in here}, "a ticket is not where it is thought to be"
         assert slots.tickets == len(here)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from support.running.clock import FakeTimers
+from support.running.clock import FakeClock
 from support.running.queues import Harness, TimedWorker, request
 
 from mlx_server.queue.dispatcher import Dispatcher
@@ -28,16 +28,16 @@ def obedient_share(
 ) -> float:
     """Of the clients that were refused, how many were accepted at their next try."""
     queue_size, concurrency, refused = sizes
-    timers = FakeTimers()
-    worker = TimedWorker(timers, service_s)
-    worker.queue = queue = Dispatcher(timers, queue_size=queue_size, concurrency=concurrency, timeout_s=1e9)
-    worker.slots = queue.add_lane(worker)
+    clock = FakeClock()
+    worker = TimedWorker(clock, service_s)
+    worker.queue = queue = Dispatcher(clock, queue_size=queue_size, concurrency=concurrency, timeout_s=1e9)
+    worker.slots = queue.add_slots(worker)
     queue.worker_ready(worker.slots, concurrency)
     for _ in range(WARM_UP if measured else 0):
         queue.submit(request(), whole=False)
         while queue.live == concurrency:
-            timers.advance(0.01)
-    timers.advance(1000)
+            clock.advance(0.01)
+    clock.advance(1000)
     next_tries: list[bool] = []
 
     def arrive(tries: int) -> None:
@@ -46,14 +46,14 @@ def obedient_share(
             accepted = True
         except QueueFull as error:
             accepted = False
-            timers.call_at(timers.time() + error.retry_after_s, arrive, tries + 1)
+            clock.call_at(clock.time() + error.retry_after_s, arrive, tries + 1)
         if tries == 1:
             next_tries.append(accepted)
 
     clients = queue_size + concurrency + refused
     for number in range(clients):
-        timers.call_at(timers.time() + spread_s * number / clients, arrive, 0)
-    timers.run()
+        clock.call_at(clock.time() + spread_s * number / clients, arrive, 0)
+    clock.run()
     assert len(next_tries) >= refused * 0.5
     assert queue.statistics.served == clients + (WARM_UP if measured else 0)
     return sum(next_tries) / len(next_tries)
@@ -98,7 +98,7 @@ def test_retry_after_has_a_limit_however_many_do_not_obey() -> None:
     harness = Harness(queue_size=2, concurrency=1)
     for _ in range(20):
         served = harness.submit()
-        harness.timers.advance(1)
+        harness.clock.advance(1)
         harness.finish(served)
     for _ in range(3):
         harness.submit()

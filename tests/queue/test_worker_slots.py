@@ -68,7 +68,7 @@ def test_requests_wait_while_there_is_no_worker_at_all() -> None:
         harness.submit()
     assert _states(*tickets) == ["waiting"] * 3
     worker = RecordingWorker()
-    harness.all_slots.append(harness.queue.add_lane(worker))
+    harness.all_slots.append(harness.queue.add_slots(worker))
     assert worker.take() == []
     harness.ready(2)
     assert [call[0] for call in worker.take()] == ["submit"] * 3
@@ -164,7 +164,7 @@ def test_cancel_goes_to_the_worker_that_has_the_ticket() -> None:
         worker.take()
     harness.queue.cancel(second)
     assert (harness.workers[0].take(), harness.workers[1].take()) == ([], [("cancel", second.id)])
-    harness.timers.advance(300)
+    harness.clock.advance(300)
     assert (harness.workers[0].take(), harness.workers[1].take()) == ([("cancel", first.id)], [])
 
 
@@ -226,11 +226,11 @@ def test_a_worker_that_is_taken_away_is_told_to_stop_and_its_requests_go_elsewhe
     seen.sent = True
     for worker in harness.workers:
         worker.take()
-    harness.queue.remove_lane(harness.all_slots[0], "it was taken away")
+    harness.queue.remove_slots(harness.all_slots[0], "it was taken away")
     assert sorted(harness.workers[0].take()) == [("cancel", running.id), ("cancel", prepared.id)]
     assert harness.workers[1].take() == [("submit", running.id, 1), ("submit", prepared.id, 0)]
     assert harness.queue.capacity == 2
-    harness.queue.remove_lane(harness.all_slots[1], "and this one")
+    harness.queue.remove_slots(harness.all_slots[1], "and this one")
     assert _states(running, seen, prepared) == ["waiting", "failed", "waiting"]
     assert read(seen.mailbox) == [Failed(seen.id, FailureKind.WORKER_LOST, "and this one")]
     assert harness.queue.credits == harness.queue.rows_used == 0

@@ -6,7 +6,7 @@ import pytest
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, Document, GenerationRequest, Media, Message
-from mlx_server.schemas.left_out import crowd, excuse, without
+from mlx_server.schemas.left_out import excuse, over_limit, without
 
 GONE = "[An image was here that is not shown any more.]"
 
@@ -66,7 +66,7 @@ def session(turns: int, shown: int = 0) -> ChatPrompt:
 )
 def test_oldest_of_too_many_go_several_at_a_time(turns: int, shown: int, gone: int) -> None:
     prompt = session(turns, shown)
-    words = crowd(prompt, 4)
+    words = over_limit(prompt, 4)
     assert dict(words) == {f"{n}".encode(): GONE for n in range(gone)}
     assert [bool(one.media) for one in without(prompt, words).messages] == [True] * shown + [
         n >= gone for n in range(turns)
@@ -75,4 +75,4 @@ def test_oldest_of_too_many_go_several_at_a_time(turns: int, shown: int, gone: i
 
 def test_a_file_that_is_shown_again_and_again_is_one() -> None:
     prompt = ChatPrompt(tuple(message("tool", "", (b"x", 0)) for _ in range(9)))
-    assert crowd(prompt, 1) == {}
+    assert over_limit(prompt, 1) == {}

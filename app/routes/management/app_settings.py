@@ -44,6 +44,6 @@ def act(fleet: Fleet, key: str, stored: dict[str, Value]) -> None:
     """Have the running server go by a setting that has changed; models that are configured keep their own."""
     wanted = TOGETHER if key in TOGETHER else (key,)
     changed = with_stored(fleet.settings, {key: value for key, value in stored.items() if key in wanted})
-    fleet.adopt(replace(changed, models=fleet.settings.models))
+    fleet.apply_settings(replace(changed, models=fleet.settings.models))
     if key == "log_level":
         logging.getLogger().setLevel(changed.log_level.upper())

@@ -17,7 +17,7 @@ from mlx_server.app.routes.generation import read_request
 from mlx_server.schemas.impetus.performance import ModeAnswer, Tuned, TunedModel, mode_decoder
 from mlx_server.schemas.internal.messages import Load
 
-KEPT_AS = "performance_mode"
+MODE_KEY = "performance_mode"
 LOADED = ("prefill_step_size", "prefix_cache_bytes", "prefix_share", "feature_cache_bytes", "threads")
 """What a mode changes, and workers are told when they are started."""
 
@@ -44,7 +44,7 @@ async def performance_mode(request: Request) -> Response:
     before, fleet.tuning.mode = fleet.tuning.mode, Mode(given.mode)
     for deployment in fleet.deployments:
         deployment.retune()
-    await registry.keep(KEPT_AS, given.mode)
+    await registry.write_value(MODE_KEY, given.mode)
     profile = fleet.tuning.profile
     answer = ModeAnswer(
         success=True,
@@ -81,6 +81,6 @@ def values_of(load: Load) -> dict[str, Tuned]:
 
 async def restore_mode(registry: Registry, tuning: Tuning) -> None:
     """Serve in the mode that was kept."""
-    kept = await registry.kept(KEPT_AS)
-    if kept in list(Mode):
-        tuning.mode = Mode(kept)
+    stored = await registry.read_value(MODE_KEY)
+    if stored in list(Mode):
+        tuning.mode = Mode(stored)

@@ -15,7 +15,7 @@ from mlx_server.app.config.sizes import people_count
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.fleet.fleet import Fleet
-from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
@@ -42,7 +42,7 @@ async def load(request: Request) -> Response:
     """Load a model; answers once it takes work."""
     fleet = services(request).fleet
     given, _ = await read_request(request, schemas.load_decoder, {})
-    deployment = await unless_left(request, fleet.load(given.model_id, force_reload=given.force_reload))
+    deployment = await cancel_on_disconnect(request, fleet.load(given.model_id, force_reload=given.force_reload))
     return await moved(deployment, "is loaded")
 
 
@@ -68,7 +68,7 @@ async def benchmark(request: Request) -> Response:
         raise ModelBusy(f"Model '{deployment.name}' is being measured already; two at once would slow each other.")
     measuring.add(deployment.name)
     try:
-        measured = await unless_left(request, benchmarks.measure(deployment, given, request.scope[OWNER]))
+        measured = await cancel_on_disconnect(request, benchmarks.measure(deployment, given, request.scope[OWNER]))
     finally:
         measuring.discard(deployment.name)
     return json_answer(report(deployment.name, measured))

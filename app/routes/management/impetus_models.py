@@ -26,7 +26,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.parent.environment import mlx_backends
 
 GB = 1e9
-SHOWN = 50
+MAX_LISTED = 50
 MACHINES_GB = (8, 16, 24, 32, 36, 48, 64, 96, 128, 192, 256, 512)
 """Memory that Macs are sold with."""
 
@@ -40,7 +40,7 @@ async def discover(request: Request) -> Response:
     category = category_of(query.get("category"))
     limit = size_limit(query.get("size_limit_gb"))
     hub = services(request).hub
-    models = [model for model in await hub.of_category(category) if fits(model, limit)][:SHOWN]
+    models = [model for model in await hub.of_category(category) if fits(model, limit)][:MAX_LISTED]
     answer = await asyncio.to_thread(describe_all, models)
     return json_answer(answer)
 

@@ -15,7 +15,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
 from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.views.model_view import GIGABYTE, gigabytes, one_managed
+from mlx_server.app.views.model_view import GIGABYTE, find_view, gigabytes
 from mlx_server.schemas.mlx_gui.managed_models import (
     HeldConfig,
     HeldModel,
@@ -40,7 +40,7 @@ LOADED = (ModelState.LOADED, ModelState.RESTARTING)
 
 
 async def status(request: Request) -> Response:
-    """All that is loaded, and the line of loads."""
+    """All that is loaded, and the queue of loads."""
     fleet = services(request).fleet
     loaded = [one for one in fleet.deployments if one.state in LOADED]
     held = await to_thread.run_sync(lambda: {one.name: one.memory_bytes() for one in loaded})
@@ -57,8 +57,8 @@ async def status(request: Request) -> Response:
         )
         for one in loaded
     }
-    line = [QueuedLoad(one.name, one.priority, one.since, one.position) for one in fleet.line]
-    return json_answer(ManagerStatus(models, await summary(fleet), line))
+    loads = [QueuedLoad(one.name, one.priority, one.since, one.position) for one in fleet.waiting_loads]
+    return json_answer(ManagerStatus(models, await summary(fleet), loads))
 
 
 async def summary(fleet: Fleet) -> ManagerSummary:
@@ -69,7 +69,7 @@ async def summary(fleet: Fleet) -> ManagerSummary:
     return ManagerSummary(
         loaded_models_count=sum(one.state in LOADED for one in working),
         max_concurrent_models=fleet.settings.max_models,
-        queue_size=len(fleet.line),
+        queue_size=len(fleet.waiting_loads),
         total_model_memory_gb=round(used / GIGABYTE, 2),
         memory_usage_percent=round(100 * used / total, 1),
         memory_limit_gb=gigabytes(fleet.ledger.limit_bytes),
@@ -85,11 +85,11 @@ def held_bytes(deployments: list[Deployment]) -> int:
 
 async def model_status(request: Request) -> Response:
     """One model, and its place in the line."""
-    model = await one_managed(request, request.path_params["name"])
+    model = await find_view(request, request.path_params["name"])
     fleet = services(request).fleet
     deployment = model.deployment
     held = await to_thread.run_sync(deployment.memory_bytes) if deployment else 0
-    position = next((one.position for one in fleet.line if one.name == model.name), None)
+    position = next((one.position for one in fleet.waiting_loads if one.name == model.name), None)
     return json_answer(
         ManagedStatus(
             name=model.name,
@@ -105,9 +105,9 @@ async def model_status(request: Request) -> Response:
 
 @own_pages_only
 async def set_priority(request: Request) -> Response:
-    """Move a load that waits for room."""
+    """Move a load that waits for memory."""
     given, _ = await read_request(request, priority_decoder, {})
-    model = await one_managed(request, request.path_params["name"])
+    model = await find_view(request, request.path_params["name"])
     fleet = services(request).fleet
     if model.deployment is not None:
         fleet.set_priority(model.name, given.priority)

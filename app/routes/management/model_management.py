@@ -13,7 +13,7 @@ from mlx_server.app.config.names import NAME_RULE, is_name
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.encoders.generated import GenerateEncoder
 from mlx_server.app.http.access_record import record_of
-from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.responder import GenerationResponse
 from mlx_server.app.http.services import services
@@ -22,7 +22,7 @@ from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.middleware.operator import operator_only, own_pages_only
 from mlx_server.app.routes.generation import admit, make_head, read_request
 from mlx_server.app.routes.query import number, query_of
-from mlx_server.app.views.model_view import one_managed
+from mlx_server.app.views.model_view import find_view
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.mlx_gui import generate as generating
 from mlx_server.schemas.mlx_gui.managed_models import (
@@ -51,7 +51,7 @@ async def load(request: Request) -> Response:
 async def unload(request: Request) -> Response:
     """Unload a model after what runs, and answer once its processes have ended."""
     query_of(request, ())
-    model = await one_managed(request, request.path_params["name"])
+    model = await find_view(request, request.path_params["name"])
     if model.deployment is not None:
         fleet = services(request).fleet
         await fleet.unload(model.name)
@@ -60,7 +60,7 @@ async def unload(request: Request) -> Response:
 
 async def health(request: Request) -> Response:
     """Whether a model takes work at once."""
-    model = await one_managed(request, request.path_params["name"])
+    model = await find_view(request, request.path_params["name"])
     healthy = model.deployment is not None and model.deployment.ready
     return json_answer(ModelHealth(model.name, model.status, healthy, model.last_used_at))
 
@@ -99,7 +99,7 @@ def choice(given: str | None, name: str, *, default: bool) -> bool:
 async def generate(request: Request) -> GenerationResponse:
     """Go on with a prompt; the model is loaded if need be."""
     given, ignored = await read_request(request, generating.generate_decoder, generating.HARMLESS)
-    model = await one_managed(request, request.path_params["name"])
+    model = await find_view(request, request.path_params["name"])
     fleet = services(request).fleet
     deployment = await fleet.choose(model.name)
     record_of(request.scope).model = deployment.name
@@ -121,9 +121,9 @@ async def install(request: Request) -> Response:
     row = await registry.model(name)
     if row is None or row.hub_id != given.model_id or row.path is None or local_path(row.path) is None:
         await hub.details(given.model_id)  # says sooner and better what is wrong
-        await unless_left(request, downloaded(services(request).downloads, given.model_id, name))
+        await cancel_on_disconnect(request, downloaded(services(request).downloads, given.model_id, name))
     fleet = services(request).fleet
-    fleet.take_in(name)
+    fleet.add_installed(name)
     answer = Installed(f"Model '{name}' installed successfully", name, given.model_id, "installed")
     return json_answer(answer)
 

@@ -20,7 +20,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
 from mlx_server.app.views.capabilities import WRITES
-from mlx_server.app.views.model_view import ModelView, all_managed, gigabytes, one_managed
+from mlx_server.app.views.model_view import ModelView, all_views, find_view, gigabytes
 from mlx_server.schemas.internal.messages import ModelFacts
 from mlx_server.schemas.mlx_gui.managed_models import AllModels, ListedModel, ModelDetails
 from mlx_server.schemas.openai.chat import ChatRequest
@@ -118,21 +118,21 @@ def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tup
     return tuple(sorted(names - refused))
 
 
-def describe_known(known: ModelView) -> Model:
+def describe_view(view: ModelView) -> Model:
     """The same of a model that is not loaded: what its files say."""
-    model_type: ModelType = known.settings.type or served_as(known)
-    found = known.found
+    model_type: ModelType = view.settings.type or served_as(view)
+    found = view.found
     native = found.context_length if found else None
-    context_length = shortest(native, known.settings.context_length)
-    longest = shortest(known.settings.default_max_tokens, context_length)
+    context_length = shortest(native, view.settings.context_length)
+    longest = shortest(view.settings.default_max_tokens, context_length)
     return Model(
-        id=known.name,
+        id=view.name,
         object="model",
         created=0,
-        display_name=known.name,
+        display_name=view.name,
         created_at=datetime.fromtimestamp(0, UTC),
         owned_by="mlx-server",
-        status=known.status,
+        status=view.status,
         context_length=context_length,
         max_model_len=context_length,
         context_window=context_length,
@@ -142,7 +142,7 @@ def describe_known(known: ModelView) -> Model:
         modalities=Modalities(["text", *seen(model_type, found)], OUTPUTS.get(model_type, ["text"])),
         features=Features(None, None, None, None, None, None),
         supported_parameters=list(supported_parameters(model_type, False, False)),
-        root=known.name,
+        root=view.name,
     )
 
 
@@ -153,7 +153,7 @@ def served_as(model: ModelView) -> ModelType:
 
 async def list_models(request: Request) -> Response:
     """All models that requests may name."""
-    found = await all_managed(request)
+    found = await all_views(request)
     device, limit = await limits(request)
     ids: list[str | None] = [one.name for one in found] or [None]
     models = [listed(one, device, limit) for one in found]
@@ -173,15 +173,15 @@ async def get_model(request: Request) -> Response:
     name = request.path_params["name"]
     fleet = services(request).fleet
     sole = fleet.settings.sole
-    reaches_sole = sole is not None and all(known.name != name for known in await fleet.known())
-    model = await one_managed(request, sole.public_name if sole is not None and reaches_sole else name)
+    reaches_sole = sole is not None and all(view.name != name for view in await fleet.available())
+    model = await find_view(request, sole.public_name if sole is not None and reaches_sole else name)
     row = model.row
-    shown = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
+    answer = msgspec.structs.asdict(object_of(model)) | {"id": name, "type": model.type}
     if row is not None:
-        shown["created_at"] = row.created_at
+        answer["created_at"] = row.created_at
     return json_answer(
         ModelDetails(
-            **shown,
+            **answer,
             registry_id=row.id if row else None,
             name=model.name,
             path=model.path,
@@ -206,7 +206,7 @@ def object_of(model: ModelView) -> Model:
     """OpenAI's model object."""
     if model.deployment is not None:
         return describe(model.deployment, model.found)
-    return describe_known(model)
+    return describe_view(model)
 
 
 def listed(model: ModelView, device: Device, limit_bytes: int | None) -> ListedModel:

@@ -110,10 +110,10 @@ async def test_waiting_loads_get_their_turns_by_priority() -> None:
         submit(busy, SLOW)
         fleet.watch(lambda event: loaded.append(event.model) if event.state is ModelState.LOADED else None)
         loads = [asyncio.ensure_future(fleet.load("b")), asyncio.ensure_future(fleet.load("c", priority=5))]
-        await until(lambda: len(fleet.line) == 2)
-        assert [waiting.name for waiting in fleet.line] == ["c", "b"]
+        await until(lambda: len(fleet.waiting_loads) == 2)
+        assert [waiting.name for waiting in fleet.waiting_loads] == ["c", "b"]
         fleet.set_priority("b", 10)
-        assert [waiting.name for waiting in fleet.line] == ["b", "c"]
+        assert [waiting.name for waiting in fleet.waiting_loads] == ["b", "c"]
         await asyncio.gather(*loads)
         assert list(dict.fromkeys(loaded)) == ["b", "c"]
 
@@ -205,10 +205,10 @@ async def test_only_model_has_all_names_but_those_of_models_that_were_taken_in(
         return [(await fleet.choose(name)).name for name in (None, "own", "gpt-4o", "other")]
 
     assert await reached() == ["own"] * 4
-    assert [known.name for known in await fleet.known()] == ["own"]
-    fleet.take_in("other")
+    assert [entry.name for entry in await fleet.available()] == ["own"]
+    fleet.add_installed("other")
     assert await reached() == ["own", "own", "own", "other"]
-    assert [known.name for known in await fleet.known()] == ["own", "other"]
+    assert [entry.name for entry in await fleet.available()] == ["own", "other"]
     await fleet.delete("other", remove_files=False)
     assert await reached() == ["own"] * 4
     await fleet.stop()

@@ -119,7 +119,7 @@ async def test_everything_ends_and_fits_together(seed: int) -> None:
 def settled(fleet: Fleet) -> bool:
     """Nothing moves any more."""
     still = (ModelState.LOADED, ModelState.UNLOADED, ModelState.FAILED)
-    return not fleet.line and all(one.state in still and not one.awaited for one in fleet.deployments)
+    return not fleet.waiting_loads and all(one.state in still and not one.awaited for one in fleet.deployments)
 
 
 def check(fleet: Fleet, most: int) -> None:
@@ -129,7 +129,7 @@ def check(fleet: Fleet, most: int) -> None:
         assert bool(one.pids) is (one.state in HAS_WORKERS), (one.name, one.state)
     holding = {one.name for one in fleet.deployments if one.state in HAS_WORKERS}
     assert set(fleet.ledger.granted) == holding
-    assert fleet.ledger.granted_bytes <= fleet.ledger.limit_bytes
+    assert sum(fleet.ledger.granted.values()) <= fleet.ledger.limit_bytes
     assert len(holding) <= most
     workers = {child.pid for child in psutil.Process().children() if "mlx_server.workers" in child.cmdline()}
     assert workers == {pid for one in fleet.deployments for pid in one.pids}

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from mlx_server.app.fleet.ledger import Evict, Fits, Full, Holder, Ledger, Never, Plan, Wait
+from mlx_server.app.fleet.ledger import Evict, Fits, Full, Ledger, LoadedModel, Never, Plan, Wait
 
 
-def idle(name: str, last_used: float = 0.0) -> Holder:
-    return Holder(name, last_used, idle=True, pinned=False)
+def idle(name: str, last_used: float = 0.0) -> LoadedModel:
+    return LoadedModel(name, last_used, idle=True, pinned=False)
 
 
-def busy(name: str, last_used: float = 0.0) -> Holder:
-    return Holder(name, last_used, idle=False, pinned=False)
+def busy(name: str, last_used: float = 0.0) -> LoadedModel:
+    return LoadedModel(name, last_used, idle=False, pinned=False)
 
 
-def pinned(name: str) -> Holder:
-    return Holder(name, 0.0, idle=True, pinned=True)
+def pinned(name: str) -> LoadedModel:
+    return LoadedModel(name, 0.0, idle=True, pinned=True)
 
 
 def make(limit_bytes: int | None, max_models: int | None = None, **grants: int) -> Ledger:
@@ -30,7 +30,7 @@ def make(limit_bytes: int | None, max_models: int | None = None, **grants: int) 
 
 
 @pytest.mark.parametrize(
-    ("ledger", "need", "holders", "plan"),
+    ("ledger", "need", "models", "plan"),
     [
         (make(100), 100, [], Fits()),
         (make(None, a=10**15), 10**15, [busy("a")], Fits()),
@@ -55,12 +55,12 @@ def make(limit_bytes: int | None, max_models: int | None = None, **grants: int) 
         (make(None, 1, a=1), 1, [idle("a")], Evict(("a",))),
     ],
 )
-def test_plan_of_a_load(ledger: Ledger, need: int, holders: Sequence[Holder], plan: Plan) -> None:
-    assert ledger.plan("new", need, holders) == plan
+def test_plan_of_a_load(ledger: Ledger, need: int, models: Sequence[LoadedModel], plan: Plan) -> None:
+    assert ledger.plan("new", need, models) == plan
 
 
 @pytest.mark.parametrize(
-    ("holders", "plan"),
+    ("models", "plan"),
     [
         ([busy("a", 1.0), busy("b", 2.0)], Evict(("a",))),
         ([busy("a", 1.0), idle("b", 2.0)], Evict(("b",))),
@@ -68,8 +68,8 @@ def test_plan_of_a_load(ledger: Ledger, need: int, holders: Sequence[Holder], pl
         ([pinned("a")], Wait()),
     ],
 )
-def test_impatient_load_displaces_busy_models_after_idle_ones(holders: Sequence[Holder], plan: Plan) -> None:
-    assert make(100, a=50, b=50).plan("new", 50, holders, impatient=True) == plan
+def test_impatient_load_displaces_busy_models_after_idle_ones(models: Sequence[LoadedModel], plan: Plan) -> None:
+    assert make(100, a=50, b=50).plan("new", 50, models, impatient=True) == plan
 
 
 def test_own_grant_does_not_stand_in_the_way() -> None:
@@ -83,18 +83,17 @@ def test_measured_memory_only_raises_a_grant() -> None:
     ledger.measured("a", 70)
     ledger.measured("gone", 70)
     assert ledger.granted == {"a": 70}
-    assert ledger.granted_bytes == 70
 
 
 def test_release_gives_all_back_once() -> None:
     ledger = make(100, a=50)
     ledger.release("a")
     ledger.release("a")
-    assert ledger.granted_bytes == 0
+    assert ledger.granted == {}
 
 
 @pytest.mark.parametrize(
-    ("measured", "holders", "names"),
+    ("measured", "models", "names"),
     [
         ({"a": 50, "b": 50}, [idle("a"), idle("b")], ()),
         ({"a": 60, "b": 50}, [idle("a", 1.0), idle("b", 2.0)], ("a",)),
@@ -106,12 +105,12 @@ def test_release_gives_all_back_once() -> None:
     ],
 )
 def test_surplus_names_idle_models_and_spares_the_last_used(
-    measured: dict[str, int], holders: Sequence[Holder], names: tuple[str, ...]
+    measured: dict[str, int], models: Sequence[LoadedModel], names: tuple[str, ...]
 ) -> None:
     ledger = make(100, **dict.fromkeys(measured, 1))
     for name, used in measured.items():
         ledger.measured(name, used)
-    assert ledger.surplus(holders) == names
+    assert ledger.surplus(models) == names
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -119,34 +118,34 @@ def test_grants_stay_within_the_limits_whatever_is_asked(seed: int) -> None:
     choose = random.Random(seed)
     limit, most = choose.randint(50, 200), choose.choice([None, 1, 2, 4])
     ledger = Ledger(limit, most)
-    holders: dict[str, Holder] = {}
+    models: dict[str, LoadedModel] = {}
     for now in range(400):
         name, need = f"m{choose.randrange(8)}", choose.randint(1, limit + 20)
-        if holders and choose.random() < 0.5:
-            other = choose.choice(list(holders.values()))
-            holders[other.name] = Holder(other.name, now, choose.random() < 0.5, other.pinned)
-        if name in holders:
+        if models and choose.random() < 0.5:
+            other = choose.choice(list(models.values()))
+            models[other.name] = LoadedModel(other.name, now, choose.random() < 0.5, other.pinned)
+        if name in models:
             continue
-        plan = ledger.plan(name, need, list(holders.values()))
+        plan = ledger.plan(name, need, list(models.values()))
         match plan:
             case Evict(names):
                 assert names
                 assert len(set(names)) == len(names)
                 for leaving in names:
-                    assert holders[leaving].idle
-                    assert not holders[leaving].pinned
+                    assert models[leaving].idle
+                    assert not models[leaving].pinned
                     ledger.release(leaving)
-                    del holders[leaving]
-                assert ledger.plan(name, need, list(holders.values())) == Fits()
+                    del models[leaving]
+                assert ledger.plan(name, need, list(models.values())) == Fits()
             case Never(available, required):
                 assert available < required == need
                 continue
             case Wait() | Full():
-                assert not all(holder.idle and not holder.pinned for holder in holders.values())
+                assert not all(model.idle and not model.pinned for model in models.values())
                 continue
             case Fits():
                 pass
         ledger.grant(name, need)
-        holders[name] = Holder(name, now, choose.random() < 0.5, choose.random() < 0.1)
-        assert ledger.granted_bytes <= limit
+        models[name] = LoadedModel(name, now, choose.random() < 0.5, choose.random() < 0.1)
+        assert sum(ledger.granted.values()) <= limit
         assert most is None or len(ledger.granted) <= most

@@ -10,9 +10,9 @@ import pytest
 from mlx_server.app.catalog.memory_verdict import fits_message
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
 from mlx_server.app.config.settings import ModelSettings, ModelType
-from mlx_server.app.fleet import memory_estimate as need
+from mlx_server.app.fleet import memory_estimate
 from mlx_server.app.fleet.memory import serving_of
-from mlx_server.app.fleet.memory_estimate import Serving, estimate_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import Serving, estimate_of, scripted_estimate
 from mlx_server.app.machine.device import Device
 
 GB = 1 << 30
@@ -53,7 +53,7 @@ def test_cpu_that_keeps_weights_as_they_are_needs_what_is_stored() -> None:
     [("auto", 2**40, "auto"), ("auto", 1, "native"), ("auto", None, "auto"), ("float32", 1, "float32")],
 )
 def test_weights_stay_as_stored_where_float32_would_break_the_limit(
-    dtype: need.CpuDtype, limit: int | None, expected: str
+    dtype: memory_estimate.CpuDtype, limit: int | None, expected: str
 ) -> None:
     assert estimate_of(QUANTISED, Serving("lm", 1, cpu_dtype=dtype), CPU, limit).cpu_dtype == expected
 
@@ -61,16 +61,16 @@ def test_weights_stay_as_stored_where_float32_would_break_the_limit(
 @pytest.mark.parametrize(
     ("model", "device", "tokens_bytes"),
     [
-        (QUANTISED, METAL, need.SEQUENCE_TOKENS * 10),
-        (QUANTISED, CPU, need.SEQUENCE_TOKENS * 20),
+        (QUANTISED, METAL, memory_estimate.SEQUENCE_TOKENS * 10),
+        (QUANTISED, CPU, memory_estimate.SEQUENCE_TOKENS * 20),
         (replace(QUANTISED, context_length=100), METAL, 100 * 10),
-        (replace(QUANTISED, context_length=None), METAL, need.SEQUENCE_TOKENS * 10),
+        (replace(QUANTISED, context_length=None), METAL, memory_estimate.SEQUENCE_TOKENS * 10),
         (replace(QUANTISED, kv_bytes_per_token=None), METAL, 0),
     ],
 )
 def test_cache_has_room_for_usual_sequences_in_all_rows(model: ModelOnDisk, device: Device, tokens_bytes: int) -> None:
-    found = estimate_of(model, Serving("lm", 8, kept_bytes=7), device)
-    assert found.cache == int(need.CACHE_COPIES * 8 * tokens_bytes) + 7
+    found = estimate_of(model, Serving("lm", 8, cache_limit_bytes=7), device)
+    assert found.cache == int(memory_estimate.CACHE_COPIES * 8 * tokens_bytes) + 7
 
 
 @pytest.mark.parametrize("model_type", ["embeddings", "rerank"])
@@ -81,7 +81,7 @@ def test_models_that_write_nothing_keep_no_cache(model_type: str) -> None:
 def test_replicas_need_everything_once_each() -> None:
     one, three = (estimate_of(QUANTISED, Serving("lm", 8, replicas), METAL) for replicas in (1, 3))
     assert three.total == 3 * one.total
-    assert scripted_need(2).total == 2 * need.SCRIPTED_BYTES
+    assert scripted_estimate(2).total == 2 * memory_estimate.SCRIPTED_BYTES
 
 
 def test_draft_model_is_counted_with_its_cache() -> None:
@@ -143,6 +143,6 @@ def test_what_is_kept_by_itself_is_granted_before(
 @pytest.mark.parametrize(("model_type", "kept_mb"), [("lm", 1000), ("vlm", 1200), ("embeddings", 0), ("rerank", 0)])
 def test_what_is_kept_of_prompts_and_pictures_counts(model_type: ModelType, kept_mb: int) -> None:
     settings = ModelSettings("model", prefix_cache_bytes=1000 << 20, feature_cache_bytes=200 << 20)
-    assert serving_of(settings, model_type).kept_bytes == kept_mb << 20
+    assert serving_of(settings, model_type).cache_limit_bytes == kept_mb << 20
     assert not serving_of(settings, model_type).auto_prefixes
     assert serving_of(ModelSettings("model"), model_type).auto_prefixes is (model_type in ("lm", "vlm"))

@@ -12,7 +12,7 @@ import pytest
 from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app.catalog.model_folder import read_model
-from mlx_server.app.fleet.memory_estimate import MemoryEstimate, Serving, estimate_of, scripted_need
+from mlx_server.app.fleet.memory_estimate import MemoryEstimate, Serving, estimate_of, scripted_estimate
 from mlx_server.app.machine.device import find_device
 
 Launch = Callable[..., Server]
@@ -52,7 +52,7 @@ def assert_bounds(need: MemoryEstimate, held: int) -> None:
 
 
 def test_scripted_worker_holds_less_than_its_estimate(launch: Launch) -> None:
-    assert_bounds(scripted_need(1), held_bytes(launch(*SCRIPTED)))
+    assert_bounds(scripted_estimate(1), held_bytes(launch(*SCRIPTED)))
 
 
 @pytest.mark.model

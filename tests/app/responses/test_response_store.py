@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlx_server.app.responses.conversation_store import KeptConversation
+from mlx_server.app.responses.conversation_store import StoredConversation
 from mlx_server.app.responses.response_store import MIGRATIONS, ChainTooLongError, Record, ResponseStore
 from mlx_server.app.storage.database import Database, StoreError
 
@@ -237,7 +237,7 @@ def test_items_of_an_older_versions_responses_are_found(
 
 
 def begin(store: ResponseStore, id_: str, *items: bytes) -> None:
-    made = KeptConversation(id_, 1, b"{}")
+    made = StoredConversation(id_, 1, b"{}")
     run(store.conversations.create(made, "me", [(f"{id_}{n}", item) for n, item in enumerate(items)]))
 
 
@@ -262,7 +262,7 @@ def test_conversations_share_the_limits_with_responses(open_store: Callable[...,
 
 def test_conversation_is_its_owners(open_store: Callable[..., ResponseStore]) -> None:
     conversations = open_store().conversations
-    run(conversations.create(KeptConversation("a", 1, b"{}"), "me", [("1", b"x")]))
+    run(conversations.create(StoredConversation("a", 1, b"{}"), "me", [("1", b"x")]))
     assert run(conversations.get("a", "you")) is None
     assert run(conversations.items("a", "you", MANY)) is None
     assert run(conversations.page("a", "you", after=None, limit=9, ascending=True)) == []

@@ -73,5 +73,5 @@ def test_a_relative_path_is_one_that_the_registry_keeps(tmp_path: Path, monkeypa
 def test_what_was_read_again_is_told_in_words() -> None:
     before = [ModelSettings("a", name="a"), ModelSettings("b", name="b"), ModelSettings("c", name="c")]
     after = [ModelSettings("a", name="a"), ModelSettings("b2", name="b"), ModelSettings("d", name="d")]
-    assert compare(before, after).told() == "added d; removed c; changed b; unchanged a"
-    assert compare([], []).told() == "no models"
+    assert compare(before, after).summary() == "added d; removed c; changed b; unchanged a"
+    assert compare([], []).summary() == "no models"

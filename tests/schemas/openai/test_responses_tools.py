@@ -9,7 +9,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Grammar, ToolUse
 from mlx_server.schemas.openai import responses as openai_responses
 from mlx_server.schemas.openai.responses import HARMLESS, Turn
-from mlx_server.schemas.openai.responses_tools import MAX_TOOLS, shown
+from mlx_server.schemas.openai.responses_tools import MAX_TOOLS, without_secrets
 from mlx_server.schemas.parsing.parse import parse
 
 EMPTY = {"type": "object", "properties": {}}
@@ -221,7 +221,7 @@ def test_tools_that_a_search_found_are_offered_from_then_on() -> None:
 
 def test_secrets_are_not_shown() -> None:
     given = turn({"type": "mcp", "server_label": "s", "authorization": "secret", "headers": {"k": "secret"}}).given
-    assert "secret" not in str(shown(given.tools or ()))
+    assert "secret" not in str(without_secrets(given.tools or ()))
     items = [
         {"role": "user", "content": "a"},
         {"type": "additional_tools", "tools": [{"type": "mcp", "headers": "secret"}]},

@@ -23,8 +23,8 @@ class Timer:
         self.cancelled = True
 
 
-class FakeTimers:
-    """The queue's `Timers`, moved by hand."""
+class FakeClock:
+    """The queue's `Clock`, moved by hand."""
 
     def __init__(self) -> None:
         self._now = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from support.running.clock import FakeTimers
+from support.running.clock import FakeClock
 
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.mailbox import Mailbox
@@ -76,12 +76,12 @@ class Harness:
         limit_s: float | None = None,
         workers: int = 1,
     ) -> None:
-        self.timers = FakeTimers()
+        self.clock = FakeClock()
         self.queue = Dispatcher(
-            self.timers, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s, limit_s=limit_s
+            self.clock, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s, limit_s=limit_s
         )
         self.workers = [RecordingWorker() for _ in range(workers)]
-        self.all_slots = [self.queue.add_lane(worker) for worker in self.workers]
+        self.all_slots = [self.queue.add_slots(worker) for worker in self.workers]
         rows = concurrency if ready_rows is None else ready_rows
         for number in range(workers if rows else 0):
             self.ready(rows, number)
@@ -131,8 +131,8 @@ class Harness:
 class TimedWorker:
     """Serves each row for as long as `service_s()` says, on the fake clock."""
 
-    def __init__(self, timers: FakeTimers, service_s: Callable[[], float]) -> None:
-        self._timers = timers
+    def __init__(self, clock: FakeClock, service_s: Callable[[], float]) -> None:
+        self._clock = clock
         self._service_s = service_s
         self.queue: Dispatcher
         self.slots: WorkerSlots
@@ -142,7 +142,7 @@ class TimedWorker:
 
     def grant(self, ticket: int, rows: int) -> None:
         for _ in range(rows):
-            self._timers.call_at(self._timers.time() + self._service_s(), self._finish, ticket)
+            self._clock.call_at(self._clock.time() + self._service_s(), self._finish, ticket)
 
     def cancel(self, ticket: int) -> None:
         pass

@@ -7,9 +7,9 @@ from mlx_server.app.config.sizes import size
 HEADER = "X-Prompt-Cache"
 
 
-def unkept_header(unkept: tuple[int, int] | None) -> dict[str, str]:
+def prompt_cache_header(needed_and_available: tuple[int, int] | None) -> dict[str, str]:
     """The header for the bytes that a prompt needs and those that there are; none for one that can be kept."""
-    if unkept is None:
+    if needed_and_available is None:
         return {}
-    needed, room = unkept
-    return {HEADER: f"not kept whole (needs {size(needed)} of {size(room)})"}
+    needed, available = needed_and_available
+    return {HEADER: f"not kept whole (needs {size(needed)} of {size(available)})"}

@@ -1,4 +1,4 @@
-"""When a stream shows that it lives though nothing of its answer is there, and what it tells then."""
+"""Keep-alives: when a stream sends something though none of its answer is there, and the progress it reports then."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ EARLY_S = 0.01
 """Timers may go off a little too soon: an event loop's clock has milliseconds."""
 
 
-class SignsOfLife:
-    """Of one stream. A sign is due after `keepalive_s` seconds of silence (0: never), and when there is progress to
+class Keepalive:
+    """Of one stream. An event is due after `keepalive_s` seconds of silence (0: never), and when there is progress to
     tell."""
 
     def __init__(self, queue: Dispatcher, ticket: Ticket, keepalive_s: float) -> None:
         self._queue = queue
         self._ticket = ticket
         self._keepalive_s = keepalive_s
-        self._wanted = isinstance(ticket.request, GenerationRequest) and ticket.request.progress
-        self._told: PromptProgress | None = None
-        self._said_at = time.monotonic()
+        self._wants_progress = isinstance(ticket.request, GenerationRequest) and ticket.request.progress
+        self._reported: PromptProgress | None = None
+        self._sent_at = time.monotonic()
 
     @property
     def interval_s(self) -> float | None:
-        """How long to wait before a sign may be due; None: none ever is."""
-        if not self._wanted:
+        """How long to wait before an event may be due; None: none ever is."""
+        if not self._wants_progress:
             return self._keepalive_s or None
         return min(self._keepalive_s or PROGRESS_S, PROGRESS_S)
 
     @property
-    def silent(self) -> bool:
-        """Nothing has been said for so long that something should be."""
-        return bool(self._keepalive_s) and time.monotonic() - self._said_at >= self._keepalive_s - EARLY_S
+    def due(self) -> bool:
+        """Nothing has been sent for `keepalive_s`."""
+        return bool(self._keepalive_s) and time.monotonic() - self._sent_at >= self._keepalive_s - EARLY_S
 
-    def said(self) -> None:
+    def sent(self) -> None:
         """Something has been sent."""
-        self._said_at = time.monotonic()
+        self._sent_at = time.monotonic()
 
-    def news(self) -> PromptProgress | None:
-        """The progress that has not been told yet; None too if nobody wants it."""
-        progress = progress_of(self._queue, self._ticket) if self._wanted else None
-        if progress == self._told:
+    def new_progress(self) -> PromptProgress | None:
+        """The progress that has not been reported yet; None too if nobody wants it."""
+        progress = progress_of(self._queue, self._ticket) if self._wants_progress else None
+        if progress == self._reported:
             return None
-        self._told = progress
+        self._reported = progress
         return progress
 
 
@@ -59,7 +59,7 @@ def progress_of(queue: Dispatcher, ticket: Ticket) -> PromptProgress:
     waits = ticket.state is TicketState.WAITING
     return PromptProgress(
         "queued" if waits else "prefill",
-        queue.place(ticket) if waits else None,
+        queue.position(ticket) if waits else None,
         prepared.prompt_tokens if prepared else None,
         progress.tokens if progress else 0,
     )

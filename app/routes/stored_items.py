@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mlx_server.app.http.services import services
 from mlx_server.app.middleware.api_key import OWNER
-from mlx_server.app.responses.response_records import known_items
+from mlx_server.app.responses.response_records import find_items
 from mlx_server.app.routes.query import number
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.responses_input import Input, references_in
@@ -30,9 +30,9 @@ class Page:
 
     def of(self, items: list[Item]) -> ItemList:
         """The page that begins with `items`, of which there is one too many if more follow."""
-        shown = items[: self.limit]
-        first_id, last_id = (shown[0].id, shown[-1].id) if shown else ("", "")
-        return ItemList("list", shown, first_id, last_id, len(items) > self.limit)
+        page = items[: self.limit]
+        first_id, last_id = (page[0].id, page[-1].id) if page else ("", "")
+        return ItemList("list", page, first_id, last_id, len(items) > self.limit)
 
     def unknown(self) -> InvalidRequest:
         """The refusal where there is no such item."""
@@ -62,7 +62,7 @@ async def referred_to(request: Request, given: Input, path: str = "input") -> di
         return {}
     settings = services(request).settings
     store = services(request).response_store
-    found = await known_items(store, owner_of(request), list(wanted), settings.max_body_bytes) if store else {}
+    found = await find_items(store, owner_of(request), list(wanted), settings.max_body_bytes) if store else {}
     for id_, path in wanted.items():
         if id_ not in found:
             raise HTTPException(404, f"`{path}.id`: there is no item {id_[:200]!r}; its response may not be stored.")

@@ -1,4 +1,4 @@
-"""What requests show: every route has their files brought here, once it is known that the model takes them."""
+"""Attachments of requests: every route has their files fetched here, once the model is known to take them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from starlette.requests import Request
 
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.http.disconnect import unless_left
+from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.services import services
-from mlx_server.app.media.attach import Files, brought
+from mlx_server.app.media.attach import Files, with_bytes
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.views.capabilities import check_kinds, check_sees, check_served, kinds_of
 from mlx_server.schemas.attachments import media_of, with_media, without_unseen
@@ -20,80 +20,80 @@ from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media, Prompt
 from mlx_server.schemas.internal.messages import KnownOf, TokensOf
-from mlx_server.schemas.left_out import crowd, excuse, without
+from mlx_server.schemas.left_out import excuse, over_limit, without
 
-Asked = TypeVar("Asked", TokensOf, KnownOf)
-Given = TypeVar("Given", bound=Work | Prompt)
+PromptQuery = TypeVar("PromptQuery", TokensOf, KnownOf)
+WorkOrPrompt = TypeVar("WorkOrPrompt", bound=Work | Prompt)
 
 
-async def with_files(request: Request, deployment: Deployment, work: Work) -> Work:
-    """Work that this model does, as it may be queued; with files to fetch, only while there is room in the queue.
+async def with_attachments(request: Request, deployment: Deployment, work: Work) -> Work:
+    """Work that this model does, as it may be queued; with files to fetch, only while the queue has capacity.
 
     Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
     """
     work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
     if media_of(work) or documents_of(work):
-        deployment.queue.check_room()
-    return await told(request, deployment, work)
+        deployment.queue.check_capacity()
+    return await attach_or_excuse(request, deployment, work)
 
 
-async def with_files_in_question(request: Request, deployment: Deployment, question: Asked) -> Asked:
-    """A question about a prompt, as it may be asked. Raises InvalidRequest, or ClientDisconnect."""
-    prompt = without_unseen(question.prompt, kinds_of(deployment.type, deployment.facts))
+async def query_with_attachments(request: Request, deployment: Deployment, query: PromptQuery) -> PromptQuery:
+    """A query about a prompt with its files fetched. Raises InvalidRequest, or ClientDisconnect."""
+    prompt = without_unseen(query.prompt, kinds_of(deployment.type, deployment.facts))
     check_sees(deployment.type, media_of(prompt))
-    return replace(question, prompt=await told(request, deployment, prompt))
+    return replace(query, prompt=await attach_or_excuse(request, deployment, prompt))
 
 
-async def told(request: Request, deployment: Deployment, given: Given) -> Given:
-    """The same with its files brought; in the place of what tools gave and can't be had or is too much stand words.
+async def attach_or_excuse(request: Request, deployment: Deployment, given: WorkOrPrompt) -> WorkOrPrompt:
+    """The same with its files fetched; in the place of what tools gave and can't be had or is too much stand words.
 
     Raises InvalidRequest, or ClientDisconnect.
     """
     settings = services(request).settings
-    given = without(given, crowd(given, settings.media.max_files))
+    given = without(given, over_limit(given, settings.media.max_files))
     while True:
         try:
-            return await brought_to(request, deployment, given)
+            return await attach(request, deployment, given)
         except InvalidRequest as error:
             if not (words := excuse(given, error)):
                 raise
             given = without(given, words)
 
 
-async def brought_to(request: Request, deployment: Deployment, given: Given) -> Given:
-    """The same with its files brought. Raises InvalidRequest, or ClientDisconnect."""
+async def attach(request: Request, deployment: Deployment, given: WorkOrPrompt) -> WorkOrPrompt:
+    """The same with its files fetched. Raises InvalidRequest, or ClientDisconnect."""
     media, documents = media_of(given), documents_of(given)
     if not (media or documents):
         return given
-    files = await files_of(request, deployment, media, documents)
+    files = await fetch_files(request, deployment, media, documents)
     seen = documents_of(given, ILLUSTRATED_ROLES) if "image" in kinds_of(deployment.type, deployment.facts) else []
-    texts = await texts_of(request, documents, files, seen)
-    shown = with_texts(with_media(given, brought(files)), texts)
+    texts = await read_documents(request, documents, files, seen)
+    shown = with_texts(with_media(given, with_bytes(files)), texts)
     return await within_limits(request, deployment, shown) if any(one.pictures for one in texts.values()) else shown
 
 
-async def within_limits(request: Request, deployment: Deployment, shown: Given) -> Given:
+async def within_limits(request: Request, deployment: Deployment, given: WorkOrPrompt) -> WorkOrPrompt:
     """The same, in which pictures of pages count as all others do. Raises InvalidRequest, or ClientDisconnect."""
-    shown = without(shown, crowd(shown, services(request).settings.media.max_files))
-    await files_of(request, deployment, media_of(shown), [])
-    return shown
+    given = without(given, over_limit(given, services(request).settings.media.max_files))
+    await fetch_files(request, deployment, media_of(given), [])
+    return given
 
 
-async def files_of(
+async def fetch_files(
     request: Request, deployment: Deployment, media: Sequence[Media], documents: Sequence[Document]
 ) -> Files:
     """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
     check_kinds(deployment.facts, media)
     reader = services(request).media
-    return await unless_left(request, reader.read([*media, *documents]))
+    return await cancel_on_disconnect(request, reader.read([*media, *documents]))
 
 
-async def texts_of(
+async def read_documents(
     request: Request, documents: Sequence[Document], files: Files, seen: Sequence[Document]
 ) -> Mapping[Document, Illustrated]:
     """What the documents say, and those that are `seen` show. Raises InvalidRequest, or ClientDisconnect."""
     if not documents:
         return {}
     reader = services(request).documents
-    return await unless_left(request, reader.texts(documents, files, request.scope[OWNER], seen))
+    return await cancel_on_disconnect(request, reader.texts(documents, files, request.scope[OWNER], seen))

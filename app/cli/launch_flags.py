@@ -1,0 +1,107 @@
+"""The flags of `mlx-server launch` as one object of named types, for typer and for what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from inspect import Parameter, Signature
+from typing import Any, get_type_hints
+
+import typer
+
+from mlx_server.app.cli import launch_options as options
+
+
+@dataclass(frozen=True)
+class LaunchFlags:
+    """What was given, or the default; in the order of the help."""
+
+    model_path: options.ModelPath = None
+    model: options.Model = None
+    config: options.Config = None
+    models_dir: options.ModelsDir = None
+    max_models: options.MaxModels = None
+    memory_limit: options.MemoryLimit = None
+    idle_timeout: options.IdleTimeout = 30.0
+    pin: options.Pin = None
+    auto_load: options.AutoLoad = True
+    auto_download: options.AutoDownload = False
+    model_type: options.ModelType = None
+    model_name: options.ModelName = None
+    replicas: options.Replicas = 1
+    host: options.Host = "127.0.0.1"
+    port: options.Port = 8000
+    api_key: options.ApiKey = field(default=None, repr=False)
+    cors_origin: options.CorsOrigin = None
+    rate_limit: options.RateLimit = None
+    max_body_bytes: options.MaxBodyBytes = 32 << 20
+    strict_params: options.StrictParams = False
+    max_concurrency: options.MaxConcurrency = None
+    queue_size: options.QueueSize = 100
+    queue_timeout: options.QueueTimeout = 300.0
+    request_timeout: options.RequestTimeout = 0.0
+    keepalive: options.Keepalive = 10.0
+    drain_timeout: options.DrainTimeout = 30.0
+    step_timeout: options.StepTimeout = 300.0
+    default_max_tokens: options.DefaultMaxTokens = None
+    context_length: options.ContextLength = None
+    chat_template: options.ChatTemplate = None
+    chat_template_args: options.ChatTemplateArgs = None
+    use_default_chat_template: options.UseDefaultChatTemplate = False
+    warm_prompt: options.WarmPrompt = None
+    prefix_cache_mb: options.PrefixCacheMb = options.AUTO
+    prompt_cache_dir: options.PromptCacheDir = None
+    prompt_cache_mb: options.PromptCacheMb = 10_240
+    kv_memory_mb: options.KvMemoryMb = None
+    kv_bits: options.KvBits = None
+    prefill_step_size: options.PrefillStepSize = 512
+    max_itl_ms: options.MaxItlMs = None
+    batch_tokens: options.BatchTokens = 4096
+    cpu_dtype: options.CpuDtype = options.CpuWeights.AUTO
+    accelerator_lease: options.AcceleratorLease = options.LeaseMode.AUTO
+    adapter_path: options.AdapterPath = None
+    adapter_dir: options.AdapterDir = None
+    draft_model: options.DraftModel = None
+    num_draft_tokens: options.NumDraftTokens = 3
+    media_urls: options.MediaUrls = True
+    private_media_urls: options.PrivateMediaUrls = False
+    allowed_media_dir: options.AllowedMediaDir = None
+    max_media_mb: options.MaxMediaMb = 20
+    max_media_files: options.MaxMediaFiles = 16
+    media_timeout: options.MediaTimeout = 20.0
+    max_image_pixels: options.MaxImagePixels = 64_000_000
+    max_media_seconds: options.MaxMediaSeconds = 600.0
+    feature_cache_mb: options.FeatureCacheMb = 256
+    log_level: options.LogLevel = options.LogLevelName.INFO
+    cache_dir: options.CacheDir = None
+    data_dir: options.DataDir = None
+    response_store: options.ResponseStore = options.StoreKind.DISK
+    response_store_max_mb: options.ResponseStoreMaxMb = 256
+    response_store_max_age: options.ResponseStoreMaxAge = 30.0
+
+    @property
+    def companions(self) -> dict[str, object]:
+        """Adapters and draft models by their flags, those that were not given too."""
+        return {
+            "--adapter-path": self.adapter_path,
+            "--adapter-dir": self.adapter_dir,
+            "--draft-model": self.draft_model,
+        }
+
+
+def takes_flags(command: Callable[[typer.Context, LaunchFlags], None]) -> Callable[..., None]:
+    """The command with each flag as a parameter of its own: typer reads options off a function's signature."""
+
+    def with_parameters(context: typer.Context, **given: Any) -> None:
+        command(context, LaunchFlags(**given))
+
+    hints = get_type_hints(LaunchFlags, include_extras=True)
+    parameters = [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+    parameters += [
+        Parameter(flag.name, Parameter.KEYWORD_ONLY, default=flag.default, annotation=hints[flag.name])
+        for flag in fields(LaunchFlags)
+    ]
+    with_parameters.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    with_parameters.__annotations__ = {each.name: each.annotation for each in parameters}
+    with_parameters.__name__, with_parameters.__doc__ = command.__name__, command.__doc__
+    return with_parameters

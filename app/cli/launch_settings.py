@@ -1,0 +1,181 @@
+"""What the flags of `mlx-server launch` mean: the server's settings, now and whenever they are read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import typer
+
+from mlx_server.app.cli import launch_options as options
+from mlx_server.app.cli.launch_flags import LaunchFlags
+from mlx_server.app.cli.model_flags import models_of_flags, pinned
+from mlx_server.app.cli.template_options import parse_arguments, read_template
+from mlx_server.app.config import config_file
+from mlx_server.app.config.config_file import ConfigError
+from mlx_server.app.config.memory_limit import parse_memory_limit
+from mlx_server.app.config.settings import (
+    MediaAccess,
+    ModelSettings,
+    Settings,
+    default_cache_dir,
+    default_data_dir,
+)
+from mlx_server.app.registry.app_settings import with_stored
+from mlx_server.app.registry.stored import keys_of, read_stored
+from mlx_server.schemas.internal.messages import MediaLimits
+from mlx_server.workers.folders.model_path import local_path
+from mlx_server.workers.parent.supervisor import Patience
+
+FIELDS = {
+    "idle_timeout": "idle_timeout_s",
+    "keepalive": "keepalive_s",
+    "memory_limit": "memory_limit_bytes",
+    "accelerator_lease": "lease",
+    "cors_origin": "cors_origins",
+}
+"""Options whose fields of the settings are called otherwise."""
+
+WITHOUT_COMPANIONS = (options.ModelKind.VLM, options.ModelKind.EMBEDDINGS, options.ModelKind.RERANK)
+"""What is served as it is, without adapters and draft models."""
+
+
+def check_companions(kind: options.ModelKind | None, companions: dict[str, object]) -> None:
+    """Adapters and draft models, by their flags, are for models that write texts only. Raises typer.BadParameter."""
+    given = [flag for flag, value in companions.items() if value is not None]
+    if given and kind is not None and kind in WITHOUT_COMPANIONS:
+        raise typer.BadParameter(f"means nothing for --model-type {kind.value}.", param_hint=f"'{given[0]}'")
+
+
+def settings_of_flags(flags: LaunchFlags) -> Settings:
+    """What the flags say, with the models that they name; the configuration file is not read.
+
+    Raises typer.BadParameter or ModelPathError.
+    """
+    defaults = defaults_of(flags)
+    try:
+        limit_bytes = None if flags.memory_limit is None else parse_memory_limit(flags.memory_limit)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory-limit") from None
+    return Settings(
+        models=models_of(flags, defaults),
+        defaults=defaults,
+        models_dir=flags.models_dir,
+        config=flags.config,
+        max_models=flags.max_models,
+        memory_limit_bytes=limit_bytes,
+        idle_timeout_s=flags.idle_timeout * 60,
+        auto_load=flags.auto_load,
+        auto_download=flags.auto_download,
+        lease=flags.accelerator_lease.value,
+        host=flags.host,
+        port=flags.port,
+        keepalive_s=flags.keepalive,
+        drain_timeout_s=flags.drain_timeout,
+        max_body_bytes=flags.max_body_bytes,
+        strict_params=flags.strict_params,
+        api_keys=tuple(flags.api_key or ()),
+        cors_origins=tuple(flags.cors_origin or ()),
+        rate_limit=flags.rate_limit,
+        log_level=flags.log_level.value,
+        cache_dir=flags.cache_dir or default_cache_dir(),
+        data_dir=flags.data_dir or default_data_dir(),
+        response_store=flags.response_store.value,
+        response_store_max_bytes=flags.response_store_max_mb << 20,
+        response_store_max_age_s=flags.response_store_max_age * 86_400,
+        patience=Patience(step_s=flags.step_timeout),
+        media=MediaAccess(
+            flags.media_urls,
+            flags.private_media_urls,
+            flags.allowed_media_dir,
+            flags.max_media_mb << 20,
+            flags.max_media_files,
+            flags.media_timeout,
+        ),
+        media_limits=MediaLimits(flags.max_image_pixels, flags.max_media_seconds, flags.media_timeout),
+    )
+
+
+def defaults_of(flags: LaunchFlags) -> ModelSettings:
+    """How each model is served that says nothing of its own. Raises typer.BadParameter."""
+    return ModelSettings(
+        path="",
+        max_concurrency=flags.max_concurrency,
+        replicas=flags.replicas,
+        queue_size=flags.queue_size,
+        queue_timeout_s=flags.queue_timeout,
+        request_timeout_s=flags.request_timeout or None,
+        default_max_tokens=flags.default_max_tokens,
+        context_length=flags.context_length,
+        prefill_step_size=flags.prefill_step_size,
+        chat_template=read_template(flags.chat_template),
+        chat_template_args=parse_arguments(flags.chat_template_args),
+        use_default_chat_template=flags.use_default_chat_template,
+        feature_cache_bytes=flags.feature_cache_mb << 20,
+        prefix_cache_bytes=options.bytes_of(flags.prefix_cache_mb),
+        batch_tokens=flags.batch_tokens,
+        cpu_dtype=flags.cpu_dtype.value,
+        max_gap_s=None if flags.max_itl_ms is None else flags.max_itl_ms / 1000,
+        prompt_cache_dir=flags.prompt_cache_dir,
+        prompt_cache_bytes=flags.prompt_cache_mb << 20,
+        kv_bytes=None if flags.kv_memory_mb is None else flags.kv_memory_mb << 20,
+        kv_bits=flags.kv_bits,
+        warm_prompt=None if flags.warm_prompt is None else flags.warm_prompt.read_text(),
+    )
+
+
+def models_of(flags: LaunchFlags, defaults: ModelSettings) -> tuple[ModelSettings, ...]:
+    """The models that are named by flags. Raises typer.BadParameter or ModelPathError."""
+    companions = any(value is not None for value in flags.companions.values())
+    own = replace(
+        defaults,
+        adapter_path=flags.adapter_path,
+        adapter_dir=flags.adapter_dir,
+        draft_model=flags.draft_model,
+        num_draft_tokens=flags.num_draft_tokens,
+    )
+    if flags.draft_model is not None and flags.model_type is not options.ModelKind.SCRIPTED:
+        local_path(flags.draft_model)
+    return models_of_flags(
+        own,
+        flags.model_type.value if flags.model_type else None,
+        model_path=flags.model_path,
+        model_name=flags.model_name,
+        models=flags.model or (),
+        companions=companions,
+    )
+
+
+def given_fields(context: typer.Context) -> frozenset[str]:
+    """The fields of the settings that a flag or a variable of the environment sets."""
+    return frozenset(
+        FIELDS.get(name, name)
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
+    )
+
+
+@dataclass(frozen=True)
+class SettingsSource:
+    """Where the settings come from: flags, of which the fields `given` win over the file that `flags.config` names,
+    and what clients have set. `pins` are names of models."""
+
+    flags: Settings
+    given: frozenset[str]
+    pins: Sequence[str]
+
+    def read(self) -> Settings:
+        """The settings as they are now. Raises ConfigError, or typer.BadParameter where there is no file."""
+        return with_stored(self.configured(), read_stored(self.flags.data_dir), keys_of(self.given))
+
+    def configured(self) -> Settings:
+        """The same without what clients have set. Raises what `read` raises."""
+        flags, config = self.flags, self.flags.config
+        if config is None:
+            return replace(flags, models=pinned(flags.models, self.pins))
+        found = config_file.read_config(config)
+        models = flags.models + config_file.models_of(found, config, flags.defaults)
+        try:
+            return config_file.server_of(found, config, replace(flags, models=pinned(models, self.pins)), self.given)
+        except typer.BadParameter as error:
+            raise ConfigError(f"{config}: {error.message}") from None

@@ -1,0 +1,64 @@
+"""What flags mean, without a process: units, names, and what is read again."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import typer
+
+from mlx_server.app.cli import launch_options as options
+from mlx_server.app.cli.launch_flags import LaunchFlags
+from mlx_server.app.cli.launch_settings import SettingsSource, check_companions, settings_of_flags
+from mlx_server.app.config.config_file import ConfigError
+
+SCRIPTED = LaunchFlags(model_type=options.ModelKind.SCRIPTED, model_path="scripted")
+
+
+def test_units_of_flags_become_those_of_the_settings() -> None:
+    settings = settings_of_flags(
+        replace(SCRIPTED, idle_timeout=2.0, max_media_mb=3, max_itl_ms=50.0, request_timeout=0.0, kv_memory_mb=5)
+    )
+    [model] = settings.models
+    assert (settings.idle_timeout_s, settings.media.max_bytes) == (120.0, 3 << 20)
+    assert (model.max_gap_s, model.request_timeout_s, model.kv_bytes) == (0.05, None, 5 << 20)
+
+
+def test_companions_are_of_the_model_that_is_named_and_not_of_others(tmp_path: Path) -> None:
+    settings = settings_of_flags(replace(SCRIPTED, adapter_path=tmp_path, num_draft_tokens=7))
+    [model] = settings.models
+    assert (model.adapter_path, model.num_draft_tokens) == (tmp_path, 7)
+    assert (settings.defaults.adapter_path, settings.defaults.num_draft_tokens) == (None, 3)
+
+
+def test_companions_mean_nothing_for_models_that_write_no_texts(tmp_path: Path) -> None:
+    flags = replace(SCRIPTED, adapter_dir=tmp_path)
+    check_companions(options.ModelKind.LM, flags.companions)
+    with pytest.raises(typer.BadParameter, match="embeddings"):
+        check_companions(options.ModelKind.EMBEDDINGS, flags.companions)
+
+
+def test_keys_are_not_in_what_flags_look_like() -> None:
+    assert "api_key" in {each.name for each in fields(LaunchFlags)}
+    assert "secret" not in repr(replace(SCRIPTED, api_key=["secret"]))
+
+
+def test_source_reads_the_file_again_and_flags_win(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("[server]\nport = 1111\nkeepalive = 5\n")
+    flags = settings_of_flags(replace(SCRIPTED, config=file, data_dir=tmp_path, keepalive=3.0))
+    source = SettingsSource(flags, frozenset({"keepalive_s"}), ())
+    assert (source.read().port, source.read().keepalive_s) == (1111, 3.0)
+    file.write_text("[server]\nport = 2222\n\n[[model]]\npath = 'other'\ntype = 'scripted'\n")
+    assert source.read().port == 2222
+    assert [model.path for model in source.read().models] == ["scripted", "other"]
+
+
+def test_pin_of_no_model_is_an_error_of_the_file_that_lost_it(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("[[model]]\npath = 'other'\ntype = 'scripted'\n")
+    flags = settings_of_flags(replace(SCRIPTED, config=file, data_dir=tmp_path))
+    source = SettingsSource(flags, frozenset(), ("other",))
+    assert [model.pinned for model in source.read().models] == [False, True]
+    file.write_text("")
+    with pytest.raises(ConfigError, match=r"server\.toml: there is no model 'other'"):
+        source.read()
