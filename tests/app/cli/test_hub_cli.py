@@ -112,7 +112,7 @@ def weights_have_begun(cache: Path) -> bool:
 def test_an_interrupted_pull_is_gone_on_with(
     start: Callable[..., subprocess.Popen[str]], models: Run, hub: LocalHub, tmp_path: Path
 ) -> None:
-    hub.repos[ID].pause_s = 1.0
+    hub.repos[ID].pause_s = 5.0
     process = start("pull", ID)
     wait_for(lambda: weights_have_begun(tmp_path / "cache"))
     process.send_signal(signal.SIGINT)

@@ -119,6 +119,7 @@ def gemma4() -> Family:
     text |= {"layer_types": ["full_attention"] * 3}
     text |= {"vocab_size": 520, "vocab_size_per_layer_input": 520, "tie_word_embeddings": True}
     vision = {**VISION, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8, "global_head_dim": 8}
+    del vision["image_size"]  # it takes pictures of any size
     vision |= {"pooling_kernel_size": 2, "position_embedding_size": 64, "default_output_length": 16}
     audio = {"model_type": "gemma4_audio", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     audio |= {"subsampling_conv_channels": [8, 4], "output_proj_dims": 32}

@@ -288,8 +288,9 @@ def test_each_family_does_what_it_was_found_to_take(
 ) -> None:
     """At the start each is compared with mlx-vlm's own unbatched loop; what differs is not done, and said."""
     handler, facts = _load(make_vision_model(tmp_path, family))
-    assert (facts.rows, facts.media, len(facts.notes)) == (4, takes, 0 if note is None else 1)
-    assert note is None or note in facts.notes[0]
+    notes = [one for one in facts.notes if "differently from transformers" not in one]
+    assert (facts.rows, facts.media, len(notes)) == (4, takes, 0 if note is None else 1)
+    assert note is None or note in notes[0]
     messages = (said("What is this?", SCENE.image(), SCENE.image(96, 64)),)
     counts = []
     for _ in range(2):
