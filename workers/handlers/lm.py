@@ -68,7 +68,7 @@ class LanguageHandler(WritingHandler):
             model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
         )
         admission = Admission(size, room.running)
-        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission)
+        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest)
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
         self._embedding = embedding = embedding_beside(
@@ -123,7 +123,13 @@ class LanguageHandler(WritingHandler):
 
 
 def make_engine(
-    model: Any, stop_tokens: set[int], batching: Batching, spec: Load, prefixes: PrefixStore, admission: Admission
+    model: Any,
+    stop_tokens: set[int],
+    batching: Batching,
+    spec: Load,
+    prefixes: PrefixStore,
+    admission: Admission,
+    context_length: int | None,
 ) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
@@ -139,6 +145,7 @@ def make_engine(
         prefixes=prefixes,
         gap_s=spec.max_gap_s,
         admission=admission,
+        context_length=context_length,
     )
 
 

@@ -39,11 +39,12 @@ class BatchEngine(ReplayingEngine):
         prefixes: PrefixStore | None = None,
         gap_s: float | None = None,
         admission: Admission | None = None,
+        context_length: int | None = None,
         make_rows: Callable[[Any], DecodeBatch] = DecodeBatch,
         make_reader: Callable[..., Prefiller] = Prefiller,
     ) -> None:
         """`prefixes` is the prefix cache, `gap_s` the longest time between two tokens to aim for during prefill,
-        `admission` bounds the memory of what runs."""
+        `admission` bounds the memory of what runs, `context_length` the positions, padding included."""
         super().__init__(admission)
         self._model = model
         self._stop_tokens = stop_tokens
@@ -59,6 +60,7 @@ class BatchEngine(ReplayingEngine):
             pace=self._pace,
             prefixes=self._prefixes,
             marks=frozenset(stop_tokens),
+            context_length=context_length,
         )
         self._ends: dict[Key, set[int]] = {}
 

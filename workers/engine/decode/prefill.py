@@ -67,14 +67,24 @@ class Prefiller:
     """
 
     def __init__(
-        self, model: Any, *, rows: int, joint: bool, pace: PrefillBudget, prefixes: PrefixStore, marks: frozenset[int]
+        self,
+        model: Any,
+        *,
+        rows: int,
+        joint: bool,
+        pace: PrefillBudget,
+        prefixes: PrefixStore,
+        marks: frozenset[int],
+        context_length: int | None = None,
     ) -> None:
-        """`marks` are the tokens that end messages; `joint`: prompts may be read together."""
+        """`marks` are the tokens that end messages; `joint`: prompts may be read together. A model may have nothing
+        for positions from `context_length` on, so that padding must not stand there."""
         self._model = model
         self._rows = rows if joint else 1
         self._pace = pace
         self._prefixes = prefixes
         self._marks = marks
+        self._context_length = context_length
         self._can_cut = can_cut(self._empty())
         self._readings: dict[Key, _Reading] = {}
 
@@ -125,7 +135,7 @@ class Prefiller:
             chunk=chunk,
             together=together,
         )
-        chosen = [waiting[number] for number in turn.numbers[: self._rows]]
+        chosen = self._within_context([waiting[number] for number in turn.numbers[: self._rows]])
         for one in waiting:
             one.passed += 1
         for one in chosen:
@@ -143,6 +153,13 @@ class Prefiller:
             del self._readings[one.sequence.key]
         self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - since, beside=beside)
         return [*read, *self._ready()]
+
+    def _within_context(self, chosen: list[_Reading]) -> list[_Reading]:
+        """Those that can be padded to the longest of them; at least one."""
+        if self._context_length is None:
+            return chosen
+        longest = max(one.left for one in chosen)
+        return [one for one in chosen if one.done + longest <= self._context_length] or chosen[:1]
 
     def _empty(self) -> list[Any]:
         cache: list[Any] = make_prompt_cache(self._model)

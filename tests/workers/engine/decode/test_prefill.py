@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from support.engines import Player, alone, random_prompt, sequence
 
@@ -39,6 +40,41 @@ def test_rows_get_a_token_in_every_step_while_a_long_prompt_is_read(llama: Any) 
     assert steps >= 400 // 32
     outcomes = player.run()
     assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in [*running, long])
+
+
+class Watched:
+    """A model that remembers the last position that it was asked for."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.last = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, inputs: mx.array, cache: Any) -> mx.array:
+        self.last = max(self.last, int(mx.max(mx.array(cache[0].offset))) + inputs.shape[1])
+        result: mx.array = self._model(inputs, cache=cache)
+        return result
+
+
+@pytest.mark.parametrize(("context_length", "last"), [(95, 93), (None, 96)])
+def test_padding_stands_at_no_position_that_the_model_has_not(
+    llama: Any, context_length: int | None, last: int
+) -> None:
+    model = Watched(llama)
+    player = Player(
+        BatchEngine(model, set(), rows=8, joint_prefill=True, prefill_step_size=32, context_length=context_length)
+    )
+    begun, fresh = _long(llama, 1, 91), _long(llama, 2, 33)
+    begun.max_tokens = fresh.max_tokens = 3
+    player.add(begun)
+    while begun.read < 64:
+        player.step()
+    player.add(fresh)
+    outcomes = player.run()
+    assert model.last == last
+    assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in (begun, fresh))
 
 
 def test_a_prompt_tells_how_much_of_it_has_been_read(llama: Any) -> None:
