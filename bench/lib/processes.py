@@ -63,6 +63,11 @@ class ServerProcess:
         """SIGTERM, and SIGKILL only when that does not end it in time."""
         self.exit_code = _stop(self._process)
 
+    @property
+    def pid(self) -> int:
+        """The launched process: the front end."""
+        return self._process.pid
+
     def rss_bytes(self) -> int:
         """Resident memory of the launched process alone: the front end, not its workers."""
         return int(psutil.Process(self._process.pid).memory_info().rss)
