@@ -32,6 +32,8 @@ def start(hub: LocalHub, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # What runs in a shell's background ignores SIGINT, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it sets a handler, no more
             env={
                 **os.environ,
                 "HF_ENDPOINT": hub.url,
@@ -112,7 +114,7 @@ def weights_have_begun(cache: Path) -> bool:
 def test_an_interrupted_pull_is_gone_on_with(
     start: Callable[..., subprocess.Popen[str]], models: Run, hub: LocalHub, tmp_path: Path
 ) -> None:
-    hub.repos[ID].pause_s = 5.0
+    hub.repos[ID].pause_s = 2.0
     process = start("pull", ID)
     wait_for(lambda: weights_have_begun(tmp_path / "cache"))
     process.send_signal(signal.SIGINT)
