@@ -7,6 +7,7 @@ from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
+from mlx_server.schemas.internal.documents import WorkOrPrompt
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
@@ -27,7 +28,6 @@ UNSEEN: dict[MediaKind, str] = {
 """What a model is told in the place of what a tool shows it."""
 
 Change = Callable[[Media], Media]
-WorkOrPrompt = TypeVar("WorkOrPrompt", bound=Work | Prompt)
 MediaHolder = TypeVar("MediaHolder", Message, EmbeddingInput)
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeVar
 
 from msgspec.structs import replace
 
 from mlx_server.schemas.attachments import told_in_place
-from mlx_server.schemas.internal.documents import filled
+from mlx_server.schemas.internal.documents import WorkOrPrompt, filled
 from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
@@ -28,8 +27,6 @@ from mlx_server.schemas.internal.generation import (
 File = Media | Document
 Words = Mapping[bytes | Remote, str]
 """What stands in the place of a file."""
-
-WorkOrPrompt = TypeVar("WorkOrPrompt", bound=Work | Prompt)
 
 NAMES = {"image": "An image", "audio": "A sound", "video": "A film"}
 

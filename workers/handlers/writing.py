@@ -37,8 +37,8 @@ from mlx_server.workers.engine.prompt.render import ChatRenderer, TemplateDefaul
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
-from mlx_server.workers.folders.model_files import visible
-from mlx_server.workers.folders.unread_settings import GENERATION, generation_notes, tokenizer_notes
+from mlx_server.workers.folders.model_files import NotAModel, visible
+from mlx_server.workers.folders.unread_settings import GENERATION, generation_notes, settings, tokenizer_notes
 from mlx_server.workers.handlers.stepping import SteppingHandler
 
 NO_CHATS = (
@@ -219,7 +219,7 @@ def template_notes(renderer: ChatRenderer) -> list[str]:
 def read_sampling_defaults(folder: Path, vocab_size: int) -> Sampling:
     """What the model's authors recommend, from generation_config.json."""
     try:
-        config = json.loads((folder / GENERATION).read_text())
+        config = settings(folder, GENERATION)
         known = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
         found: dict[str, Any] = {k: config[k] for k in known if config.get(k) is not None}
         if config.get("do_sample") is False:
@@ -228,7 +228,6 @@ def read_sampling_defaults(folder: Path, vocab_size: int) -> Sampling:
         # Ids that the model does not have can't be written, and must not be looked up.
         found["logit_bias"] = {token: SUPPRESSED for token in never if 0 <= token < vocab_size}
         return msgspec.convert(found, Sampling)
-    except (OSError, ValueError, AttributeError) as error:
-        if not isinstance(error, FileNotFoundError):
-            log.warning("%s is not used: %s", GENERATION, one_line(error))
+    except (NotAModel, ValueError) as error:
+        log.warning("%s is not used: %s", GENERATION, one_line(error))
         return Sampling()

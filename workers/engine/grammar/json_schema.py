@@ -521,10 +521,6 @@ class Rewriter:
             self._cannot(f"{part.path}.oneOf", "its schemas overlap, so that a document could be of two; use `anyOf`")
             part.also.append({"anyOf": found})
 
-    def _apart(self, members: list[Any]) -> bool:
-        pairs = itertools.combinations(members, 2)
-        return len(members) <= MOST_MEMBERS and all(disjoint(one, other, self._see) for one, other in pairs)
-
     def _only_once(self, members: list[Any]) -> list[Any] | None:
         """Values that are of one member only, where all members list theirs."""
         values = [values_of(member, self._see) for member in members]
