@@ -14,23 +14,27 @@ from mlx_server.queue.scheduler import Scheduler
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.queue.worker_slots import Backend, WorkerSlots
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.messages import (
     Failed,
     FailureKind,
     Finished,
     Part,
+    Picture,
     Prepared,
     Progress,
     Reasoning,
+    Recording,
     Result,
     Score,
+    Segment,
+    Sound,
     Started,
     StepEvent,
     Text,
     ToolCall,
     Vector,
 )
+from mlx_server.schemas.internal.work import Work
 
 ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
 """Failures that are counted by themselves."""
@@ -213,6 +217,8 @@ class Dispatcher:
                     ticket.started = event
                 case Progress():
                     ticket.progress = event
+                    if event.total is not None:
+                        ticket.last_event_at = now
                 case Text() | Reasoning() | ToolCall():
                     self._deliver_part(ticket, event, now)
                 case Vector():
@@ -220,6 +226,8 @@ class Dispatcher:
                     self._deliver_result(ticket, event, now)
                 case Score():
                     self.statistics.scores += 1
+                    self._deliver_result(ticket, event, now)
+                case Recording() | Segment() | Sound() | Picture():
                     self._deliver_result(ticket, event, now)
                 case Finished():
                     self._deliver_finished(ticket, event, now)

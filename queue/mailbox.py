@@ -7,7 +7,21 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.schemas.internal.messages import Event, Failed, Finished, Part, Reasoning, Score, Text, ToolCall, Vector
+from mlx_server.schemas.internal.messages import (
+    Event,
+    Failed,
+    Finished,
+    Part,
+    Picture,
+    Reasoning,
+    Recording,
+    Score,
+    Segment,
+    Sound,
+    Text,
+    ToolCall,
+    Vector,
+)
 
 MERGE_ABOVE = 256
 """Unread events above which texts of the same sequence are merged: until then a reader gets one per token."""
@@ -87,7 +101,8 @@ def size(event: Event) -> int:
             return len(event.arguments) + len(event.ids)
         case Vector():
             return len(event.values)
-        case Score() | Finished() | Failed():
+        # A request bounds its results, and nobody writes them faster for a slow reader.
+        case Score() | Recording() | Segment() | Sound() | Picture() | Finished() | Failed():
             return 0
 
 
@@ -96,7 +111,7 @@ def merge(events: list[Event]) -> list[Event]:
     merged: list[list[Event]] = []
     open_runs: dict[int, list[Event]] = {}
     for event in events:
-        if isinstance(event, Failed | Vector | Score):
+        if not isinstance(event, Part | Finished):
             merged.append([event])
             continue
         run = open_runs.get(event.index)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.generation import GenerationRequest
+from mlx_server.schemas.internal.work import Work
 
 UNMEASURED_SERVICE_S = 5.0
 """How long a request is taken to run before any has been measured."""

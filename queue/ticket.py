@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.policy import batch_class, conversation
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Prepared, Progress, Started
+from mlx_server.schemas.internal.work import Work
 
 if TYPE_CHECKING:
     from mlx_server.queue.worker_slots import WorkerSlots

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mlx_server.queue.policy import BatchClass
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.work import Work
 
 
 class Backend(Protocol):

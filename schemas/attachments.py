@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from mlx_server.schemas.internal.documents import WorkOrPrompt
-from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
     GenerationRequest,
@@ -16,9 +16,8 @@ from mlx_server.schemas.internal.generation import (
     MediaKind,
     Message,
     Prompt,
-    TextPrompt,
-    TokenPrompt,
 )
+from mlx_server.schemas.internal.work import Work
 
 UNSEEN: dict[MediaKind, str] = {
     "image": "[An image is here; this model can't see images.]",
@@ -40,10 +39,7 @@ def media_of(given: Work | Prompt) -> list[Media]:
             return [media for one in given.inputs for media in one.media]
         case ChatPrompt():
             return [media for message in given.messages for media in message.media]
-        case ScoreRequest() | TextPrompt() | TokenPrompt():
-            return []
-        case _:
-            assert_never(given)
+    return []
 
 
 def with_media(given: WorkOrPrompt, change: Change) -> WorkOrPrompt:

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from mlx_server.schemas.attachments import told_in_place
 from mlx_server.schemas.internal.documents import WorkOrPrompt, filled
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
@@ -23,6 +22,7 @@ from mlx_server.schemas.internal.generation import (
     Prompt,
     Remote,
 )
+from mlx_server.schemas.internal.work import Work
 
 File = Media | Document
 Words = Mapping[bytes | Remote, str]

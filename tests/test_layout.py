@@ -50,6 +50,8 @@ WORKERS_ORDER = (
     "workers/engine/vision",
     "workers/engine/embed/multimodal",
     "workers/engine/rerank",
+    "workers/engine/hear",
+    "workers/engine/speak",
     "workers/handlers",
     "workers/child",
 )

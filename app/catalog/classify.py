@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.workers.folders.audio_types import audio_kind
 from mlx_server.workers.folders.context_length import number, text_config
 from mlx_server.workers.folders.encoder_types import is_classifier
 from mlx_server.workers.folders.servable import sees
@@ -44,8 +45,9 @@ AUDIO_PARTS = {"audio_config", "speech_config", "codec_config", "istftnet", "voc
 """Keys that only the configuration of a model with such a part has."""
 
 
-def classify(config: Mapping[str, Any], *, pooled: bool = False) -> Kind:
-    """The kind of a model with this config.json; `pooled`: its folder says how to pool its states to a vector."""
+def classify(config: Mapping[str, Any], *, pooled: bool = False, name: str = "") -> Kind:
+    """The kind of a model with this config.json; `pooled`: its folder says how to pool its states to a vector, `name`
+    is the folder's, which counts where the configuration names no architecture."""
     model_type = str(config.get("model_type", "")).lower()
     architectures = [str(name) for name in config.get("architectures") or ()]
     if is_classifier(config):
@@ -56,7 +58,11 @@ def classify(config: Mapping[str, Any], *, pooled: bool = False) -> Kind:
         return Kind.IMAGE
     if sees(config):
         return Kind.VISION
-    if model_type in AUDIO_TYPES or any(config.get(part) is not None for part in AUDIO_PARTS):
+    if (
+        audio_kind(config, name)
+        or model_type in AUDIO_TYPES
+        or any(config.get(part) is not None for part in AUDIO_PARTS)
+    ):
         return Kind.AUDIO
     return Kind.LANGUAGE
 

@@ -30,8 +30,10 @@ MODEL_TYPES: dict[Kind, ModelType] = {
     Kind.VISION: "vlm",
     Kind.EMBEDDING: "embeddings",
     Kind.RERANKER: "rerank",
+    Kind.AUDIO: "audio",
+    Kind.IMAGE: "image",
 }
-"""How each kind is served, in the words of `--model-type`; the others are not."""
+"""How each kind is served, in the words of `--model-type`."""
 
 
 @dataclass(frozen=True)

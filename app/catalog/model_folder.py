@@ -53,7 +53,7 @@ def read_folder(path: Path) -> ModelOnDisk:
         return ModelOnDisk(path, Kind.IMAGE, str(index.get("_class_name", "diffusion")), None, sizes)
     config = read_json(path, "config.json")
     words, bits = classify.quantisation(config)
-    kind = classify.classify(config, pooled=any((path / name).is_file() for name in POOLING))
+    kind = classify.classify(config, pooled=any((path / name).is_file() for name in POOLING), name=path.name)
     tensors = read_tensors(path)
     return ModelOnDisk(
         path,

@@ -132,7 +132,8 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
         handlers=[ConsoleHandler(stderr)],
     )
     # Its debug messages name the hosts of clients' URLs.
-    logging.getLogger("httpcore2").setLevel(logging.WARNING)
+    for chatty in ("httpcore2", "python_multipart"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         sock = listen(settings.host, settings.port)
     except AddressError as error:

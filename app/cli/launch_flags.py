@@ -71,6 +71,9 @@ class LaunchFlags:
     media_timeout: options.MediaTimeout = 20.0
     max_image_pixels: options.MaxImagePixels = 64_000_000
     max_media_seconds: options.MaxMediaSeconds = 600.0
+    max_upload_mb: options.MaxUploadMb = 1024
+    max_recording_seconds: options.MaxRecordingSeconds = 14_400.0
+    max_speech_characters: options.MaxSpeechCharacters = 4096
     feature_cache_mb: options.FeatureCacheMb = 256
     log_level: options.LogLevel = options.LogLevelName.INFO
     cache_dir: options.CacheDir = None

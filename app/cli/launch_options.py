@@ -44,6 +44,8 @@ class ModelKind(StrEnum):
     VLM = "vlm"
     EMBEDDINGS = "embeddings"
     RERANK = "rerank"
+    AUDIO = "audio"
+    IMAGE = "image"
     SCRIPTED = "scripted"
 
 
@@ -184,10 +186,10 @@ ModelType = Annotated[
     ModelKind | None,
     option(
         "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
-        " scores documents with a cross-encoder.",
+        " scores documents with a cross-encoder, audio hears or speaks, image draws.",
         MODELS,
         default="what its files say",
-        metavar="lm|vlm|embeddings|rerank",
+        metavar="lm|vlm|embeddings|rerank|audio|image",
         parser=model_kind,
     ),
 ]
@@ -254,7 +256,7 @@ MaxConcurrency = Annotated[
     option(
         "Sequences that are computed together, as rows of a batch; 1 serves one after the other.",
         QUEUE,
-        default="8, or 256 requests for embeddings and rerank",
+        default="8, or 256 requests for embeddings and rerank, 16 for audio, 4 for image",
         min=1,
         max=4096,
     ),
@@ -446,6 +448,21 @@ MediaTimeout = Annotated[
 ]
 MaxImagePixels = Annotated[int, option("Most pixels of one picture.", MEDIA, min=1024, max=1 << 28)]
 MaxMediaSeconds = Annotated[float, option("Longest sound or film, in seconds.", MEDIA, min=0.1, max=MAX_SECONDS)]
+MaxUploadMb = Annotated[
+    int,
+    option(
+        "Largest form with files, such as a recording to transcribe, in MB; it lies on disk. A larger one gets a 413.",
+        MEDIA,
+        min=1,
+        max=MAX_MEGABYTES,
+    ),
+]
+MaxRecordingSeconds = Annotated[
+    float, option("Longest recording that is transcribed, in seconds.", MEDIA, min=0.1, max=MAX_SECONDS)
+]
+MaxSpeechCharacters = Annotated[
+    int, option("Longest text that is read aloud, in characters.", MEDIA, min=1, max=10_000_000)
+]
 FeatureCacheMb = Annotated[
     int,
     option("Memory for what a vision model has seen in pictures, in MB; 0 keeps none.", MEDIA, min=0, max=1_000_000),

@@ -36,7 +36,9 @@ FIELDS = {
 }
 """Options whose fields of the settings are called otherwise."""
 
-WITHOUT_COMPANIONS = (options.ModelKind.VLM, options.ModelKind.EMBEDDINGS, options.ModelKind.RERANK)
+WITHOUT_COMPANIONS = tuple(
+    kind for kind in options.ModelKind if kind not in (options.ModelKind.LM, options.ModelKind.SCRIPTED)
+)
 """What is served as it is, without adapters and draft models."""
 
 
@@ -92,7 +94,11 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
             flags.max_media_files,
             flags.media_timeout,
         ),
-        media_limits=MediaLimits(flags.max_image_pixels, flags.max_media_seconds, flags.media_timeout),
+        media_limits=MediaLimits(
+            flags.max_image_pixels, flags.max_media_seconds, flags.media_timeout, flags.max_recording_seconds
+        ),
+        max_upload_bytes=flags.max_upload_mb << 20,
+        max_speech_characters=flags.max_speech_characters,
     )
 
 

@@ -27,7 +27,7 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "mlx-server"
 
 
-ModelType = Literal["lm", "vlm", "embeddings", "rerank", "scripted"]
+ModelType = Literal["lm", "vlm", "embeddings", "rerank", "audio", "image", "scripted"]
 
 
 USUAL_RATES = "100/minute; 10/second"
@@ -55,8 +55,8 @@ class MediaAccess:
     timeout_s: float = 20.0
 
 
-DEFAULT_ROWS: dict[str, int] = {"embeddings": 256, "rerank": 256}
-"""Requests that are computed together, where that is not 8: these share out their batches by themselves."""
+DEFAULT_ROWS: dict[str, int] = {"embeddings": 256, "rerank": 256, "audio": 16, "image": 4}
+"""Requests that are computed together or take turns, where that is not 8: these share out their steps by themselves."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,9 @@ class Settings:
     """How long a stream is silent before its first token; 0: for ever."""
     drain_timeout_s: float = 30.0
     max_body_bytes: int = 32 << 20
+    max_upload_bytes: int = 1 << 30
+    """Of a form with files, which lie on disk."""
+    max_speech_characters: int = 4096
     strict_params: bool = False
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()

@@ -61,5 +61,5 @@ def progress_of(queue: Dispatcher, ticket: Ticket) -> PromptProgress:
         "queued" if waits else "prefill",
         queue.position(ticket) if waits else None,
         prepared.prompt_tokens if prepared else None,
-        progress.tokens if progress else 0,
+        progress.done if progress else 0,
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prometheus_client import CollectorRegistry
     from starlette.websockets import WebSocket
 
@@ -46,6 +48,8 @@ class Services:
     downloads: Downloads
     meter: Meter
     live: Station
+    uploads: Path
+    """Where the files of forms lie while their requests live."""
     responses_sockets: set[WebSocket] = field(default_factory=set)
     """WebSockets of `/v1/responses` that are open."""
     benchmarked: set[str] = field(default_factory=set)

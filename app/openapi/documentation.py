@@ -23,6 +23,7 @@ from mlx_server.schemas.openai import responses_answer as responses
 from mlx_server.schemas.openai import responses_compact as compact
 from mlx_server.schemas.openai.chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai.completions import Completion, CompletionRequest
+from mlx_server.schemas.openai.media import speech, transcriptions
 from mlx_server.schemas.openai.responses import ResponsesRequest
 from mlx_server.schemas.openai.responses_events import Event
 from mlx_server.schemas.openai.responses_items import Item, ItemList
@@ -155,6 +156,28 @@ DOCS: dict[str, Doc] = {
         error=AnthropicErrorBody,
     ),
 }
+for _path, _summary in (("transcriptions", "What is said in a recording"), ("translations", "The same in English")):
+    DOCS[f"/v1/audio/{_path}"] = Doc(
+        _summary,
+        transcriptions.Transcript,
+        form=transcriptions.TranscriptionForm,
+        files={"file": "A recording: wav, mp3, flac, ogg, opus, m4a, aac, webm, or a film with sound."},
+        event=transcriptions.TranscriptEvent,
+        errors=GENERATES,
+    )
+DOCS["/v1/audio/speech"] = Doc(
+    "A text read aloud",
+    request=speech.SpeechCreateRequest,
+    media="audio/mpeg",
+    errors=GENERATES,
+    example={"input": "The rain in Spain stays mainly in the plain."},
+)
+DOCS["/v1/audio/voices"] = Doc(
+    "Voices of the models that speak",
+    speech.VoiceList,
+    errors=(400, 404, 500),
+    query={"model": "Only those of this model, which is loaded for it."},
+)
 DOCS["/v1/cache/explain"] = Doc(
     "What is kept of a prompt, and where it differs", cache.Explanation, cache.ExplainRequest, errors=GENERATES
 )

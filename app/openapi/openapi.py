@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
 from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
+from mlx_server.app.http.multipart import MULTIPART
 from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.services import services
@@ -62,6 +63,8 @@ TAGS: dict[str, tuple[str, ...]] = {
     "Responses": ("/v1/responses", "/v1/conversations"),
     "Anthropic": (ANTHROPIC_ROOT,),
     "Embeddings and reranking": ("/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"),
+    "Sound": ("/v1/audio",),
+    "Pictures": ("/v1/images",),
     "Tokens and cache": ("/v1/tokenize", "/tokenize", "/v1/detokenize", "/detokenize", "/v1/cache"),
     "Models": ("/v1/models", "/v1/discover", "/v1/manager"),
     "Server": (),
@@ -133,7 +136,8 @@ def docs_of(route: Route, docs: Mapping[str, Doc]) -> dict[str, Doc]:
 
 def types_of(doc: Doc) -> Iterable[Any]:
     """All types that a documentation names."""
-    return [type_ for type_ in (doc.request, doc.answer, doc.event, doc.error, *doc.also.values()) if type_ is not None]
+    named = (doc.request, doc.form, doc.answer, doc.event, doc.error, *doc.also.values())
+    return [type_ for type_ in named if type_ is not None]
 
 
 class Writer:
@@ -148,7 +152,7 @@ class Writer:
         parameters = [parameter(name, "path", doc.path[name]) for name in re.findall(r"{(\w+)}", path)]
         parameters += [parameter(name, "query", text) for name, text in doc.query.items()]
         parameters += [parameter(name, "header", text) for name, text in doc.headers.items()]
-        content = self._json(doc.request)
+        content = self._form(doc) if doc.form is not None else self._json(doc.request)
         if doc.example is not None:
             content[JSON]["example"] = doc.example
         body = {"required": True, "content": content}
@@ -157,7 +161,7 @@ class Writer:
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
             "summary": doc.summary,
             **({"parameters": parameters} if parameters else {}),
-            **({"requestBody": body} if doc.request is not None else {}),
+            **({"requestBody": body} if content else {}),
             "responses": self._responses(doc, head=method == "HEAD"),
             **({"security": []} if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) else {}),
         }
@@ -174,6 +178,12 @@ class Writer:
             }
             for status, content in sorted(contents.items())
         }
+
+    def _form(self, doc: Doc) -> dict[str, Any]:
+        """A form: its fields, and files beside them."""
+        files = {name: {"type": "string", "format": "binary", "description": text} for name, text in doc.files.items()}
+        beside = {"type": "object", "properties": files, "required": list(files)}
+        return {MULTIPART: {"schema": {"allOf": [self._schemas[doc.form], beside]}}}
 
     def _content(self, doc: Doc) -> dict[str, Any]:
         if doc.answer is None:
@@ -208,7 +218,7 @@ def parameter(name: str, where: str, text: str) -> dict[str, Any]:
 def headers_of(status: int, doc: Doc) -> dict[str, Any]:
     """The headers of an answer beside those of HTTP."""
     names = ["X-Request-Id"]
-    if status == 200 and doc.request is not None:
+    if status == 200 and (doc.request is not None or doc.form is not None):
         names += ["X-Ignored-Fields", *doc.tells]
     if status in (429, 504):
         names.append("Retry-After")

@@ -16,10 +16,10 @@ from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.views.capabilities import check_kinds, check_sees, check_served, kinds_of
 from mlx_server.schemas.attachments import media_of, with_media, without_unseen
 from mlx_server.schemas.internal.documents import ILLUSTRATED_ROLES, Illustrated, WorkOrPrompt, documents_of, with_texts
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media
 from mlx_server.schemas.internal.messages import KnownOf, TokensOf
+from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.left_out import excuse, over_limit, without
 
 PromptQuery = TypeVar("PromptQuery", TokensOf, KnownOf)

@@ -25,9 +25,9 @@ from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.attachments import with_attachments
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_LIMIT, GenerationRequest
+from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.openai import chat as openai_chat
 from mlx_server.schemas.openai import completions as openai_completions
 from mlx_server.schemas.openai.common import HARMLESS

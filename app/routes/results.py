@@ -13,7 +13,7 @@ from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.middleware.api_key import OWNER
 from mlx_server.app.routes.generation import choose, make_head, read_request, settled
 from mlx_server.schemas import scores
-from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.openai import embeddings as openai_embeddings
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import mkdtemp
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -38,6 +41,7 @@ from mlx_server.app.responses.background import BackgroundRuns
 from mlx_server.app.responses.response_store import ResponseStore
 from mlx_server.app.routes import (
     anthropic,
+    audio,
     cache,
     conversations,
     docs,
@@ -110,6 +114,10 @@ ROUTES = [
     Route("/v1/chat/completions", generation.chat_completions, methods=["POST"]),
     Route("/v1/completions", generation.completions, methods=["POST"]),
     Route("/v1/embeddings", results.embeddings, methods=["POST"]),
+    Route("/v1/audio/transcriptions", audio.transcriptions, methods=["POST"]),
+    Route("/v1/audio/speech", audio.speech, methods=["POST"]),
+    Route("/v1/audio/voices", audio.voices),
+    Route("/v1/audio/translations", audio.translations, methods=["POST"]),
     Route("/rerank", results.rerank, methods=["POST"]),
     Route("/v1/rerank", results.rerank, methods=["POST"]),
     Route("/v2/rerank", results.rerank, methods=["POST"]),
@@ -157,6 +165,7 @@ def create_app(
 
     downloads = Downloads(settings.hub, registry, installed=installed)
     meter = Meter()
+    uploads = Path(mkdtemp(prefix="mlx-server-uploads-"))
     live = make_station(keys, meter, fleet, downloads)
     auto_load = AutoLoad(fleet.load)
     downloads.watch(auto_load.changed)
@@ -178,6 +187,7 @@ def create_app(
             await runs.close()
             await scanner.close()
             registry.close()
+            shutil.rmtree(uploads, ignore_errors=True)
             if store is not None:
                 store.close()
 
@@ -212,6 +222,7 @@ def create_app(
         downloads=downloads,
         meter=meter,
         live=live,
+        uploads=uploads,
     )
     return app
 

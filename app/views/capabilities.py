@@ -7,10 +7,13 @@ from typing import get_args
 
 from mlx_server.app.config.settings import ModelType
 from mlx_server.schemas.attachments import media_of
-from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, MediaKind
 from mlx_server.schemas.internal.messages import ModelFacts
+from mlx_server.schemas.internal.picture import PictureRequest
+from mlx_server.schemas.internal.sound import SpeechRequest, TranscriptionRequest
+from mlx_server.schemas.internal.work import Work
 
 VISION_ON_TEXT = "Vision requests are not supported with text-only models. Use a VLM model type instead."
 MEDIA_ON_TEXT = {
@@ -22,6 +25,8 @@ WRITES = ("lm", "vlm", "scripted")
 SEES = ("vlm", "embeddings", "scripted")
 EMBEDS = ("lm", "vlm", "embeddings", "scripted")
 SCORES = ("lm", "vlm", "embeddings", "rerank", "scripted")
+HEARS_OR_SPEAKS = ("audio",)
+DRAWS = ("image",)
 
 
 def kinds_of(model_type: ModelType, facts: ModelFacts | None) -> Sequence[MediaKind]:
@@ -40,6 +45,12 @@ def check_served(model_type: ModelType, work: Work) -> None:
             raise refusal(model_type, "makes no embeddings")
         case ScoreRequest() if model_type not in SCORES:
             raise refusal(model_type, "scores nothing")
+        case TranscriptionRequest() if model_type not in HEARS_OR_SPEAKS:
+            raise refusal(model_type, "transcribes nothing")
+        case SpeechRequest() if model_type not in HEARS_OR_SPEAKS:
+            raise refusal(model_type, "does not speak")
+        case PictureRequest() if model_type not in DRAWS:
+            raise refusal(model_type, "draws nothing")
     check_sees(model_type, media_of(work))
 
 
@@ -62,6 +73,8 @@ def refusal(model_type: ModelType, what: str) -> InvalidRequest:
     served = {
         "embeddings": "POST /v1/embeddings, /v1/rerank or /v1/score",
         "rerank": "POST /v1/rerank or /v1/score",
+        "audio": "POST /v1/audio/transcriptions, /v1/audio/translations or /v1/audio/speech",
+        "image": "POST /v1/images/generations or /v1/images/edits",
     }
     instead = served.get(model_type, "POST /v1/chat/completions")
     return InvalidRequest(f"This model ({model_type}) {what}. It answers {instead}.", "model")

@@ -28,6 +28,8 @@ SERVED: dict[ModelType, str] = {
     "vlm": "vision",
     "embeddings": "embedding",
     "rerank": "reranker",
+    "audio": "audio",
+    "image": "image",
     "scripted": "text",
 }
 

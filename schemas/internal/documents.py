@@ -9,8 +9,8 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.generation import ChatPrompt, Document, GenerationRequest, Media, Message, Prompt
+from mlx_server.schemas.internal.work import Work
 
 
 class Illustrated(msgspec.Struct, frozen=True):

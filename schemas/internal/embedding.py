@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from mlx_server.schemas.internal.generation import GenerationRequest, Media
+from mlx_server.schemas.internal.generation import Media
 
 
 class EmbeddingInput(msgspec.Struct, frozen=True):
@@ -78,7 +78,3 @@ class ScoreRequest(msgspec.Struct, frozen=True, tag=True):
     def rows(self) -> int:
         """It takes one place."""
         return 1
-
-
-Work = GenerationRequest | EmbeddingRequest | ScoreRequest
-"""What may be queued."""

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.generation import MediaKind, Prompt, Sampling, ToolUse
+from mlx_server.schemas.internal.work import Work
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -113,6 +113,67 @@ class Score(msgspec.Struct, frozen=True, tag="p", array_like=True):
     score: float
 
 
+class Recording(msgspec.Struct, frozen=True, tag="m", array_like=True):
+    """What a recording turned out to be: the English name of its language, empty where the model can't tell, and its
+    length in seconds. It comes before the first `Segment`."""
+
+    ticket: int
+    index: int
+    language: str
+    duration_s: float
+
+
+class Word(msgspec.Struct, frozen=True, array_like=True):
+    """When a word is said, in seconds from the recording's beginning."""
+
+    word: str
+    start_s: float
+    end_s: float
+
+
+class Segment(msgspec.Struct, frozen=True, tag="e", array_like=True):
+    """A piece of a transcript, in the order of the recording; times are in seconds from its beginning.
+
+    `seek` is where the window began that the model heard, in hundredths of a second. `temperature`, `avg_logprob` (in
+    nats per token), `compression_ratio` and `no_speech_prob` are what the model made of that window, None where its
+    kind does not say. `words` and `logprobs` are there if they were asked for.
+    """
+
+    ticket: int
+    index: int
+    text: str
+    start_s: float
+    end_s: float
+    seek: int = 0
+    tokens: tuple[int, ...] = ()
+    temperature: float | None = None
+    avg_logprob: float | None = None
+    compression_ratio: float | None = None
+    no_speech_prob: float | None = None
+    words: tuple[Word, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Sound(msgspec.Struct, frozen=True, tag="a", array_like=True):
+    """The next bytes of speech, encoded as the request wants it."""
+
+    ticket: int
+    index: int
+    data: bytes
+
+
+class Picture(msgspec.Struct, frozen=True, tag="i", array_like=True):
+    """A picture, encoded as the request wants it. `index` counts the request's pictures, `partial` the unfinished
+    ones that come before each, from 0; None: it is finished."""
+
+    ticket: int
+    index: int
+    data: bytes
+    width: int
+    height: int
+    partial: int | None = None
+
+
 class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     """The one end of a sequence that worked. Counts are in tokens; a prompt that several choices share counts once.
 
@@ -154,8 +215,9 @@ class Failed(msgspec.Struct, frozen=True, tag="x", array_like=True):
 Part = Text | Reasoning | ToolCall
 """What a text is made of: a sequence's parts come in order, and `Finished` after the last."""
 
-Result = Vector | Score
-"""What is computed without writing text: each one comes once, in any order, and one `Finished` after the last."""
+Result = Vector | Score | Recording | Segment | Sound | Picture
+"""What is computed that is no conversation's text: each one comes once, and one `Finished` after the last. Vectors,
+scores and pictures come in any order."""
 
 Event = Part | Result | Finished | Failed
 
@@ -183,11 +245,13 @@ class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="g", array_like=True):
-    """How many of a request's prompt tokens have been read, or were known. It comes now and then, if the request wants
-    it, until the first token."""
+    """How far a request is. For text: how many of its prompt's tokens have been read, or were known; it comes now and
+    then, if the request wants it, until the first token. For other work `done` of `total`: seconds of a recording,
+    characters of a text that is read aloud, steps of a picture."""
 
     ticket: int
-    tokens: int
+    done: int
+    total: int | None = None
 
 
 StepEvent = Prepared | Started | Progress | Event
@@ -202,6 +266,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
     function calls, empty if it has none. `grammars`: its answers can be held to one. `media` is what its conversations
     may hold beside text. `dimensions` is the length of its embeddings, None if it makes none; `scoring` how it scores
     pairs of texts. `sampling` is what its authors recommend.
+
+    `transcribes`: it writes down what is said, in one of these `languages` if it names any. `speaks`: it reads aloud,
+    with one of its `voices` if it names any. `draws`: it makes pictures.
     """
 
     rows: int
@@ -221,6 +288,11 @@ class ModelFacts(msgspec.Struct, frozen=True):
     scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
     sampling: Sampling = Sampling()
     max_model_len: int | None = None
+    transcribes: bool = False
+    languages: tuple[str, ...] = ()
+    speaks: bool = False
+    voices: tuple[str, ...] = ()
+    draws: bool = False
 
 
 LeaseUse = Literal["auto", "on", "off"]
@@ -233,11 +305,12 @@ PREFIX_SHARE = 0.25
 
 class MediaLimits(msgspec.Struct, frozen=True):
     """What a client's pictures and sounds may cost: a picture's pixels, a sound's or film's seconds, and the seconds
-    that decoding all of a request's may take."""
+    that decoding all of a request's may take. A recording that is to be transcribed may have `recording_s` seconds."""
 
     image_pixels: int = 64_000_000
     duration_s: float = 600.0
     decode_s: float = 20.0
+    recording_s: float = 14_400.0
 
 
 class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):

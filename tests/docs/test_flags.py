@@ -25,7 +25,8 @@ def test_page_has_every_flag_of_the_help() -> None:
 def test_flags_tell_what_they_may_be() -> None:
     told = {flag.name: (flag.preset, flag.values) for flag in flags()}
     assert told["port"] == ("`8000`", "0 to 65,535")
-    assert told["model_type"] == ("what its files say", "`lm` or `vlm` or `embeddings` or `rerank`")
+    kinds = "`lm` or `vlm` or `embeddings` or `rerank` or `audio` or `image`"
+    assert told["model_type"] == ("what its files say", kinds)
     assert told["cpu_dtype"] == ("`auto`", "`auto` or `float32` or `native`")
     assert told["auto_load"] == ("on", "on, off")
     assert told["queue_timeout"] == ("`300`", "0.001 to 10,000,000")

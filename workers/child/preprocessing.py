@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from mlx_server.schemas.attachments import media_of, with_media, without_unseen
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Prompt
+from mlx_server.schemas.internal.picture import PictureRequest
+from mlx_server.schemas.internal.sound import TranscriptionRequest
+from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.left_out import excuse, without
 from mlx_server.workers.child.stopwatch import Stopwatch
+from mlx_server.workers.engine.cancellation import IsCancelled
 from mlx_server.workers.handlers.base import DECODERS, Handler
 
 Given = TypeVar("Given", bound=Work | Prompt)
@@ -49,16 +52,26 @@ class Preprocessing:
                     raise
                 given = without(given, words)
 
+    async def opened(self, given: Work, handler: Handler) -> Work:
+        """The same with the files decoded that lie on this machine. Raises InvalidRequest."""
+        if not isinstance(given, TranscriptionRequest | PictureRequest):
+            return given
+        return await self._on_decoder(lambda abandoned: handler.open(given, abandoned))
+
     async def _decode(self, given: Given, handler: Handler) -> Given:
         media = media_of(given)
         if not media:
             return given
+        ready = iter(await self._on_decoder(lambda abandoned: handler.decode(media, abandoned)))
+        return with_media(given, lambda _: next(ready))
+
+    async def _on_decoder(self, work: Callable[[IsCancelled], Result]) -> Result:
+        """What `work` gives, called on a decoder's thread and told when nobody waits any more."""
         over = threading.Event()
         try:
-            ready = iter(await asyncio.wrap_future(self._decoders.submit(handler.decode, media, over.is_set)))
+            return await asyncio.wrap_future(self._decoders.submit(work, over.is_set))
         finally:
             over.set()
-        return with_media(given, lambda _: next(ready))
 
     async def tokenized(self, work: Callable[[], Result]) -> Result:
         """What `work` gives, called on the tokenizer's thread. Raises what it raises."""

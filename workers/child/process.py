@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
 
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import (
@@ -28,6 +27,7 @@ from mlx_server.schemas.internal.messages import (
     LoadFailed,
     Loading,
     Prepared,
+    Progress,
     Ready,
     Step,
     StepEvent,
@@ -36,6 +36,7 @@ from mlx_server.schemas.internal.messages import (
     ToWorker,
     Withdraw,
 )
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.engine_thread import EngineThread
 from mlx_server.workers.child.lease import LeaseError, make_lease
@@ -201,7 +202,8 @@ class WorkerProcess:
 
     async def _sequences(self, ticket: int, request: Work) -> list[Sequence]:
         decoded = await self._preparing.decoded(request, self._handler)
-        return await self._preparing.tokenized(partial(self._handler.prepare, ticket, decoded))
+        opened = await self._preparing.opened(decoded, self._handler)
+        return await self._preparing.tokenized(partial(self._handler.prepare, ticket, opened))
 
     async def _prepare(self, ticket: int, job: Job) -> None:
         try:
@@ -274,6 +276,8 @@ class WorkerProcess:
                         self._unannounced.remove(item.key)
                         events.append(answer.started())
                     events += answer.add(item)
+                    if isinstance(item, Computed) and item.progress is not None:
+                        events.append(Progress(item.key[0], *item.progress))
                     if answer.finish is not None:
                         self._finish(answer, item, events)
                     return

@@ -151,11 +151,15 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """One step's results for a sequence that produces no text. With `finish` nothing follows."""
+    """One step's results for a sequence that produces no text. With `finish` nothing follows.
+
+    `progress`: how much is done, of how much, in units of its kind; None where that is not told.
+    """
 
     key: Key
     results: tuple[Result, ...]
     finish: FinishReason | None = None
+    progress: tuple[int, int] | None = None
 
 
 Produced = Token | Echoed | Computed | Broken

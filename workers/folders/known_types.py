@@ -20,7 +20,7 @@ REMAPPING = "MODEL_REMAPPING"
 """What both call the types that a module of another name stands for, in their `utils`."""
 
 
-def installed(library: Library) -> bool:
+def installed(library: Library | Literal["mlx_audio"]) -> bool:
     """Whether it is there."""
     return find_spec(library) is not None
 

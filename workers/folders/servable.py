@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_server.workers.extras import install_line
+from mlx_server.workers.folders.audio_types import audio_kind
 from mlx_server.workers.folders.context_length import text_config
 from mlx_server.workers.folders.encoder_types import ENCODERS, model_type, no_embeddings, no_scores
 from mlx_server.workers.folders.known_types import installed, knows
@@ -53,17 +54,19 @@ class NotServed(Exception):  # noqa: N818 - named for the fact
 
 
 def check_servable(folder: Path, served_as: str) -> None:
-    """Refuse what can't be served as this type of model (`lm`, `vlm`, `embeddings` or `rerank`).
+    """Refuse what can't be served as this type of model (`lm`, `vlm`, `embeddings`, `rerank` or `audio`).
 
     Only some files' beginnings are read. Raises NotAModel or NotServed.
     """
     config = read_json(folder, "config.json")
-    if not isinstance(config.get("model_type"), str):
+    if not isinstance(config.get("model_type"), str) and served_as != "audio":
         part = " It is that of a part of a diffusion pipeline" if "_class_name" in config else f" {AGAIN.capitalize()}"
         raise NotAModel(folder, f"its config.json names no model_type.{part}")
     if (reason := wrong_type(folder, config, served_as)) is not None:
         raise NotServed(folder, reason)
     tensors = read_tensors(folder)
+    if served_as == "audio":
+        return
     if (reason := wrong_weights(config, tensors, served_as)) is not None:
         raise NotServed(folder, reason)
     if served_as == "lm" and not any(folder.glob("model*.safetensors")):
@@ -83,6 +86,8 @@ def sees(config: Mapping[str, Any]) -> bool:
 
 def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str | None:
     """Why a model of this architecture is not served so; None where it is."""
+    if served_as == "audio":
+        return wrong_sound(folder, config)
     kind = str(config["model_type"])
     if served_as in ("lm", "vlm") and config.get("model_file"):
         return "its model_file names code of its own, which is never run"
@@ -105,6 +110,15 @@ def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str |
         case _:
             reason = None
     return None if reason is None else f"it {reason}"
+
+
+def wrong_sound(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Why a model is not served as one that hears or speaks; None where it is."""
+    if not installed("mlx_audio"):
+        return f"this kind of model needs mlx-audio: {install_line('audio')}"
+    if audio_kind(config, folder.name) is None:
+        return unknown(str(config.get("model_type")), "mlx-audio")
+    return None
 
 
 def unknown(kind: str, library: str) -> str:

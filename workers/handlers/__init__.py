@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from mlx_server.workers.engine.runtime.file_limits import file_limits_kept
 from mlx_server.workers.errors import ModelLoadError
-from mlx_server.workers.extras import install_line
+from mlx_server.workers.extras import Extra, install_line
 from mlx_server.workers.handlers.base import Handler
 
 OURS = __package__.partition(".")[0]
+EXTRAS: dict[str, Extra] = {"audio": "audio", "image": "image"}
+"""What brings the packages of a kind of model, where that is not `vlm`."""
 
 
 def make_handler(model_type: str) -> Handler:
@@ -21,8 +23,9 @@ def make_handler(model_type: str) -> Handler:
         package = (error.name or "").partition(".")[0]
         if model_type == "lm" or package in ("", OURS):
             raise
+        extra = EXTRAS.get(model_type, "vlm")
         raise ModelLoadError(
-            f"this kind of model needs the package {package!r}, which is not installed: {install_line('vlm')}"
+            f"this kind of model needs the package {package!r}, which is not installed: {install_line(extra)}"
         ) from None
 
 
@@ -45,10 +48,14 @@ def handler_class(model_type: str) -> Callable[[], Handler]:
             from mlx_server.workers.handlers.vlm import VisionHandler
 
             return VisionHandler
+        case "audio":
+            from mlx_server.workers.handlers.audio import AudioHandler
+
+            return AudioHandler
         case "scripted":
             from mlx_server.workers.handlers.scripted import ScriptedHandler
 
             return ScriptedHandler
         case _:
-            served = "`lm`, `vlm`, `embeddings` and `rerank`"
+            served = "`lm`, `vlm`, `embeddings`, `rerank`, `audio` and `image`"
             raise ModelLoadError(f"models of type {model_type!r} are not served yet; {served} are")

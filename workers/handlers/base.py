@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Several
 from typing import Protocol
 
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.generation import Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.internal.messages import (
     Finished,
@@ -21,6 +20,7 @@ from mlx_server.schemas.internal.messages import (
     Result,
     Started,
 )
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sequence import Computed, Echoed, Key, Produced, Sequence, Token
 
@@ -66,6 +66,10 @@ class Handler(Protocol):
     def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """A request's files as `prepare` and `tokens` take them, in order. Called on threads of its own, DECODERS at a
         time, for requests that have files. Raises InvalidRequest, also where it gave up as the request is abandoned."""
+
+    def open(self, request: Work, abandoned: IsCancelled = never) -> Work:
+        """A request with the files decoded that lie on this machine, as `prepare` takes it. Called as `decode` is.
+        Raises InvalidRequest."""
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Turn a request into sequences. Called on the tokenizer's thread. Raises InvalidRequest."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence as Several
 from contextlib import ExitStack
 from pathlib import Path
 
-from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Media
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.embed.embedder import Embedder, read_head
 from mlx_server.workers.engine.embed.encoder_models import read_config

@@ -9,10 +9,10 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Sampling
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.classed import ClassedEngine

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlx_server.schemas.internal.embedding import ScoreRequest, Work
+from mlx_server.schemas.internal.embedding import ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import CpuDtype, Load, Loading, ModelFacts
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.embed.encoder_models import read_config, read_encoder
 from mlx_server.workers.engine.embed.engine import Compute, EmbeddingEngine, batch_budget
 from mlx_server.workers.engine.embed.hidden import inner_states

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Several
-from typing import assert_never, get_args
+from typing import get_args
 
-from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
@@ -71,6 +73,10 @@ class ScriptedHandler:
             pass
         return media
 
+    def open(self, request: Work, abandoned: IsCancelled = never) -> Work:
+        """As it is."""
+        return request
+
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Read the scripts. Raises InvalidRequest where one says so, or for what can't be one."""
         match request:
@@ -81,7 +87,7 @@ class ScriptedHandler:
             case ScoreRequest():
                 return [score_sequence(ticket, request)]
             case _:
-                assert_never(request)
+                raise InvalidRequest("This model plays scripts of texts, vectors and scores.", "model")
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
         """A script that dies or raises does so at once. Raises InvalidRequest."""

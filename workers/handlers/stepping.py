@@ -6,6 +6,8 @@ from collections.abc import Sequence as Several
 
 from mlx_server.schemas.internal.generation import MediaKind
 from mlx_server.schemas.internal.messages import MlxMemory
+from mlx_server.schemas.internal.work import Work
+from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Key, Produced, Sequence
@@ -25,6 +27,10 @@ class SteppingHandler:
     def kinds(self) -> Several[MediaKind]:
         """Text only."""
         return ()
+
+    def open(self, request: Work, abandoned: IsCancelled = never) -> Work:
+        """As it is."""
+        return request
 
     @property
     def busy(self) -> bool:

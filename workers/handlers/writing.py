@@ -15,10 +15,11 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
-from mlx_server.schemas.internal.embedding import Work
+from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Footprint
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
@@ -117,8 +118,10 @@ class WritingHandler(SteppingHandler):
 
     def prepare(self, ticket: int, request: Work) -> list[Sequence]:
         """Render, tokenise, and process what is shown. Raises InvalidRequest."""
-        if not isinstance(request, GenerationRequest):
+        if isinstance(request, EmbeddingRequest | ScoreRequest):
             return [self._embedding.prepare(ticket, request)]
+        if not isinstance(request, GenerationRequest):
+            raise InvalidRequest("This model writes text.", "model")
         sequences = self._prompts.sequences(ticket, request)
         for sequence in sequences:
             sequence.unkept = self._unkept(sequence)

@@ -18,7 +18,6 @@ from enum import Enum
 from typing import Protocol, assert_never
 
 from mlx_server.schemas.internal import messages
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.messages import (
     Answered,
     Ask,
@@ -44,6 +43,7 @@ from mlx_server.schemas.internal.messages import (
     ToWorker,
     Withdraw,
 )
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.parent.environment import child_environment
 

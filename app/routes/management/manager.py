@@ -32,6 +32,8 @@ PIPELINES: dict[ModelType, str] = {
     "vlm": "image-text-to-text",
     "embeddings": "feature-extraction",
     "rerank": "text-ranking",
+    "audio": "audio-to-audio",
+    "image": "text-to-image",
     "scripted": "text-generation",
 }
 """What the hub calls what a model does."""

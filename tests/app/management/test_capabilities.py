@@ -8,10 +8,11 @@ import pytest
 
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.views.capabilities import VISION_ON_TEXT, check_kinds, check_served
-from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest, Work
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Media, MediaKind, Message, Remote
 from mlx_server.schemas.internal.messages import ModelFacts
+from mlx_server.schemas.internal.work import Work
 
 WRITING = GenerationRequest((ChatPrompt((Message("user", "hi"),)),), 16)
 EMBEDDING = EmbeddingRequest((EmbeddingInput("hi", "input"),))

@@ -40,11 +40,15 @@ from mlx_server.schemas.internal.messages import (
     MlxMemory,
     ModelFacts,
     NoAnswer,
+    Picture,
     Prepared,
     Progress,
     Ready,
     Reasoning,
+    Recording,
     Score,
+    Segment,
+    Sound,
     Started,
     Step,
     StepEvent,
@@ -59,7 +63,10 @@ from mlx_server.schemas.internal.messages import (
     ToWorker,
     Vector,
     Withdraw,
+    Word,
 )
+from mlx_server.schemas.internal.picture import PictureRequest
+from mlx_server.schemas.internal.sound import SpeechRequest, TranscriptionRequest
 
 SAMPLING = Sampling(0.7, 0.9, 40, 0.05, -(2**63), 1.1, 64, 0.5, -0.5, {0: -100.0, 49151: 1.5})
 LIMITS = Limits(("\n\n", "stop"), True, (0, 49151), 3, True, False)
@@ -96,6 +103,9 @@ REQUESTS = [
         (EmbeddingInput("a", "input[0]"), EmbeddingInput((0, 5), "input[1]")), 64, Truncation(8, "end"), "query: "
     ),
     ScoreRequest((Pair("q", "d", "query", "documents[0]"),), Truncation(), "be just"),
+    TranscriptionRequest("/tmp/a", "de", True, "Größe", ("Ann",), 0.5, True, True),
+    SpeechRequest("Größe", "opus", "alloy", 1.5, "be calm"),
+    PictureRequest("a circle", 2**32 - 1, 4, 512, 768, 4, 3.5, "text", "webp", 80, 2, True, "/tmp/b", "/tmp/c"),
 ]
 TO_WORKER: list[ToWorker] = [
     Load("/models/a b", "lm", 8, 512, "/tmp/cache"),
@@ -122,6 +132,11 @@ EVENTS: list[Event] = [
     Finished(1, 2, "tool_calls", 10, 0, 6, 3, "<|end|>", -0.25),
     Vector(1, 2, b"\x00\x00\x80?"),
     Score(1, 3, 0.25),
+    Recording(1, 0, "english", 61.5),
+    Segment(1, 0, " Größe", 0.0, 29.98, 300, (50364, 7), 0.2, -0.3, 1.2, 0.01, (Word("Größe", 0.1, 0.9),), (A,)),
+    Segment(1, 0, " and", 30.0, 31.0),
+    Sound(1, 0, b"\xff\xf3"),
+    Picture(1, 3, b"\x89PNG", 64, 48, 2),
     *(Failed(1, kind, "no good", None) for kind in FailureKind),
     Failed(1, FailureKind.INVALID, "too long", "messages"),
 ]

@@ -9,8 +9,8 @@ from support.computing import SENTENCES, close, embedding, scoring
 from support.running.supervised import Supervised
 
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.internal.embedding import Work
 from mlx_server.schemas.internal.messages import Event, Failed, Finished, Score, Vector
+from mlx_server.schemas.internal.work import Work
 
 pytestmark = pytest.mark.model
 

@@ -15,7 +15,7 @@ from support.engines import GREEDY
 from support.tiny.sight import SHAPES, png, said, shown
 from support.tiny.vision_models import make_vision_model
 
-from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Work
+from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
@@ -31,6 +31,7 @@ from mlx_server.schemas.internal.generation import (
     ToolUse,
 )
 from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Part, Text, ToolCall
+from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.sequence import Echoed, Sequence, Token
 from mlx_server.workers.engine.vision.inputs import InputReader
 from mlx_server.workers.errors import ModelLoadError

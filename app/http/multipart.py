@@ -1,0 +1,143 @@
+"""Forms with files (RFC 7578): files go to disk as they come, and memory holds a chunk of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from python_multipart import FormParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, parse_options_header
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from mlx_server.schemas.internal.errors import InvalidRequest
+
+MULTIPART = "multipart/form-data"
+MOST_PARTS = 100
+MOST_FIELD_BYTES = 1 << 17
+
+
+class Upload:
+    """A file of a form, on disk under a name of ours until it is closed."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.size = file.size
+
+    @property
+    def path(self) -> str:
+        """Where it lies."""
+        name = self._file.actual_file_name
+        assert name is not None
+        return name.decode()
+
+    def close(self) -> None:
+        """Delete it. Idempotent."""
+        self._file.close()
+
+
+@dataclass
+class Form:
+    """`fields` are texts by their names, in the order in which they came; the files are gone after the `with`."""
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, list[Upload]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def file(self, name: str) -> Upload:
+        """The only file of this name. Raises InvalidRequest."""
+        if name in self.fields:
+            raise InvalidRequest(f"`{name}` has to be a file of the form, with a filename.", name)
+        if len(found := self.files.get(name, [])) != 1:
+            raise InvalidRequest(f"`{name}` is missing." if not found else f"`{name}`: only one is allowed.", name)
+        return found[0]
+
+    def close(self) -> None:
+        """Delete its files. Idempotent."""
+        for upload in (one for several in self.files.values() for one in several):
+            upload.close()
+
+
+async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
+    """A request's form, with its files in `folder`; the caller closes it.
+
+    Raises InvalidRequest for what is no form, HTTPException 413 as soon as it is known to be larger than `limit_bytes`,
+    or ClientDisconnect.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind.decode("latin-1") != MULTIPART or not (boundary := options.get(b"boundary")):
+        raise InvalidRequest(f"The body has to be a form with files: Content-Type: {MULTIPART}; boundary=…")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise too_large(limit_bytes)
+    form = Form()
+    ended: list[bool] = []
+    parser = FormParser(
+        MULTIPART,
+        lambda one: add_field(form, one),
+        lambda one: add_file(form, one),
+        lambda: ended.append(True),
+        boundary,
+        config={"UPLOAD_DIR": str(folder), "MAX_MEMORY_FILE_SIZE": 0},
+    )
+    try:
+        received = 0
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > limit_bytes:
+                raise too_large(limit_bytes)
+            parser.write(chunk)
+        if not ended:
+            raise InvalidRequest("The form ends before its last boundary.")
+    except FormParserError as error:
+        form.close()
+        raise InvalidRequest(f"The form can't be read: {error}") from None
+    except BaseException:
+        form.close()
+        raise
+    return form
+
+
+def add_field(form: Form, given: Field) -> None:
+    """Take in a text. Raises InvalidRequest."""
+    name, value = name_of(given.field_name), given.value or b""
+    if len(value) > MOST_FIELD_BYTES:
+        raise InvalidRequest(f"`{name}`: at most {MOST_FIELD_BYTES} bytes are allowed.", name)
+    check_count(form)
+    try:
+        form.fields.setdefault(name, []).append(value.decode())
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"`{name}` has to be text in UTF-8.", name) from None
+
+
+def add_file(form: Form, given: File) -> None:
+    """Take in a file. Raises InvalidRequest."""
+    given.flush_to_disk() if given.in_memory else given.file_object.flush()
+    form.files.setdefault(name_of(given.field_name), []).append(Upload(given))
+    check_count(form)
+
+
+def check_count(form: Form) -> None:
+    """Raises InvalidRequest for too many parts."""
+    if sum(map(len, form.fields.values())) + sum(map(len, form.files.values())) > MOST_PARTS:
+        raise InvalidRequest(f"A form may have at most {MOST_PARTS} parts.")
+
+
+def name_of(given: bytes | None) -> str:
+    """A part's name."""
+    return (given or b"").decode("utf-8", "replace")[:256]
+
+
+def too_large(limit_bytes: int) -> HTTPException:
+    """The refusal of a form."""
+    return HTTPException(413, f"The body is larger than {limit_bytes} bytes.", {"Connection": "close"})

@@ -1,0 +1,52 @@
+"""What handlers of models have in common that take no prompts of tokens: they hear, speak or draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Several
+
+import mlx.core as mx
+
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.generation import Media, Prompt, ToolUse
+from mlx_server.schemas.internal.messages import Known, KnownOf
+from mlx_server.workers.engine.cancellation import IsCancelled, never
+from mlx_server.workers.engine.jobs import Job, JobAnswer
+from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.handlers.stepping import SteppingHandler
+
+NO_TOKENS = "This model takes no prompts of tokens."
+
+
+class WordlessHandler(SteppingHandler):
+    """Everything but loading and preparing, which sets `_engine`."""
+
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
+        """As they are: they will be refused."""
+        return media
+
+    def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
+        """Raises InvalidRequest."""
+        raise InvalidRequest(NO_TOKENS, "model")
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Raises InvalidRequest."""
+        raise InvalidRequest(NO_TOKENS, "model")
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Raises InvalidRequest."""
+        raise InvalidRequest(NO_TOKENS, "model")
+
+    def known(self, question: KnownOf) -> Known:
+        """Raises InvalidRequest."""
+        raise InvalidRequest(NO_TOKENS, "model")
+
+    def answer_stream(self, sequence: Sequence) -> JobAnswer:
+        """A stream for one request."""
+        assert isinstance(sequence, Job)
+        return JobAnswer(sequence)
+
+    def close(self) -> None:
+        """Forget all requests; the memory goes with the process."""
+        self._engine.close()
+        mx.synchronize()
