@@ -101,7 +101,7 @@ $(VENV)/.created:
 	[ -n "$$found" ] && "$$found" -m venv --clear $(VENV) && touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
-	$(PIP_INSTALL) -e '.[vlm,$(BACKEND)]'
+	$(PIP_INSTALL) -e '.[audio,vlm,$(BACKEND)]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml

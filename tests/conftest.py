@@ -12,7 +12,7 @@ from support.running.servers import SCRIPTED, Server
 from support.tiny.models import make_model
 
 from mlx_server.app.cli.demo import ensure_demo_model
-from mlx_server.app.cli.demo_models import MINILM
+from mlx_server.app.cli.demo_models import MINILM, WHISPER_TINY
 from mlx_server.app.config.settings import default_cache_dir
 
 
@@ -36,6 +36,12 @@ def smollm2() -> Path:
 def minilm() -> Path:
     """all-MiniLM-L6-v2, which makes embeddings."""
     return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=MINILM)
+
+
+@pytest.fixture(scope="session")
+def whisper_tiny() -> Path:
+    """whisper-tiny.en, which hears."""
+    return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=WHISPER_TINY)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ WORKERS_ORDER = (
     "workers/engine/kvcache",
     "workers/engine/loading",
     "workers/engine/from_gguf",
+    "workers/engine/from_ctranslate2",
     "workers/engine/prompt/templates",
     "workers/engine/prompt",
     "workers/engine/sampling",

