@@ -92,6 +92,15 @@ def minilm_server(minilm: Path) -> Iterator[Server]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def whisper_server(whisper_tiny: Path) -> Iterator[Server]:
+    """One server with the real model that hears, for all tests that only talk to it."""
+    server = Server("--model-path", whisper_tiny)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
 @pytest.fixture(scope="module")
 def scripted_server() -> Iterator[Server]:
     """One server with the scripted backend, for all tests of a module that only talk to it."""

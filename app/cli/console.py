@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from typing import IO
 
 from rich.console import Console
@@ -34,6 +35,8 @@ CHAT = (
 TEXT = ("completions", '{"prompt": "The capital of France is", "max_tokens": 16, "temperature": 0}')
 EXAMPLES = {
     "embeddings": ("embeddings", '{"input": ["A cat sleeps.", "Rates rose."]}'),
+    "audio": ("audio/speech", '{"input": "The rain in Spain stays mainly in the plain."}'),
+    "image": ("images/generations", '{"prompt": "a red circle", "response_format": "b64_json"}'),
     "rerank": ("rerank", '{"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]}'),
 }
 """A first request to models that write no text: its path and its body."""
@@ -53,6 +56,8 @@ PICTURE = (
 
 def example(model_type: ModelType, facts: ModelFacts) -> tuple[str, str]:
     """A request that this model answers: its path and its body."""
+    if facts.transcribes:
+        return "audio/transcriptions", ""
     writes = (PICTURE if "image" in facts.media else CHAT) if facts.chats else TEXT
     return EXAMPLES.get(model_type, writes)
 
@@ -183,6 +188,10 @@ class ModelDisplay:
             console.print(f"Note: {note}", markup=False, soft_wrap=True)
         self._display.listening(" Try:")
         path, body = example(self._model_type, facts)
+        if facts.transcribes:
+            named = f" -F model={shlex.quote(self._name)}" if self._display.names else ""
+            console.print(f"  curl {url}/v1/{path} -F file=@recording.mp3{named}", markup=False, soft_wrap=True)
+            return
         if self._display.names:
             body = f'{{"model": {json.dumps(self._name)}, {body[1:]}'
         console.print(

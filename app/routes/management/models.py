@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from anyio import to_thread
@@ -21,12 +22,15 @@ from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
 from mlx_server.app.views.capabilities import WRITES
 from mlx_server.app.views.model_view import ModelView, all_views, find_view, gigabytes
+from mlx_server.schemas.internal.generation import MediaKind
 from mlx_server.schemas.internal.messages import ModelFacts
 from mlx_server.schemas.mlx_gui.managed_models import AllModels, ListedModel, ModelDetails
 from mlx_server.schemas.openai.chat import ChatRequest
 from mlx_server.schemas.openai.common import Features, Modalities, Model
 from mlx_server.schemas.openai.completions import CompletionRequest
 from mlx_server.schemas.openai.embeddings import EmbeddingsRequest
+from mlx_server.schemas.openai.media.speech import SpeechCreateRequest
+from mlx_server.schemas.openai.media.transcriptions import TranscriptionForm
 from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
 from mlx_server.workers.folders.context_length import shortest
 from mlx_server.workers.folders.encoder_types import SIGHTED
@@ -39,12 +43,14 @@ CONTENTS: dict[Any, set[str]] = {
     EmbeddingsRequest: {"input"},
     RerankRequest: {"query", "documents"},
     ScoresRequest: {side for pair in SIDES for side in pair},
+    SpeechCreateRequest: {"input"},
+    TranscriptionForm: set(),
 }
 """Fields that say what is asked, not how."""
 VERBS = {"load": "POST", "unload": "POST", "generate": "POST", "health": "GET, HEAD"}
 """Ends of the paths that are not models' names, and the methods that are allowed there."""
 
-OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"]}
+OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"], "image": ["image"]}
 
 
 def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
@@ -67,7 +73,7 @@ def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
         max_input_tokens=context_length,
         native_context_length=native,
         default_max_tokens=default_max_tokens(deployment, context_length),
-        modalities=Modalities(["text", *media], OUTPUTS.get(deployment.type, ["text"])),
+        modalities=modalities(deployment.type, facts, media),
         features=Features(
             tools=bool(facts.tools) if facts else None,
             structured_outputs=facts.grammars if facts else None,
@@ -76,12 +82,12 @@ def describe(deployment: Deployment, found: ModelOnDisk | None = None) -> Model:
             rerank=facts.scoring is not None if facts else None,
             dimensions=facts.dimensions if facts else None,
         ),
-        supported_parameters=list(supported_parameters(deployment.type, *abilities(facts))),
+        supported_parameters=list(supported_parameters(deployment.type, abilities(facts))),
         root=deployment.name,
     )
 
 
-def seen(model_type: ModelType, found: ModelOnDisk | None) -> tuple[str, ...]:
+def seen(model_type: ModelType, found: ModelOnDisk | None) -> tuple[MediaKind, ...]:
     """What a model that is not loaded takes beside text, as far as its files say."""
     sees = model_type == "vlm" or (model_type == "embeddings" and found is not None and found.architecture in SIGHTED)
     return ("image",) if sees else ()
@@ -94,24 +100,51 @@ def default_max_tokens(deployment: Deployment, context_length: int | None) -> in
     return shortest(deployment.settings.default_max_tokens, context_length)
 
 
-def abilities(facts: ModelFacts | None) -> tuple[bool, bool]:
-    """Whether the model makes embeddings, and whether it looks at pictures, as far as that is known."""
-    return (facts.dimensions is not None, "image" in facts.media) if facts else (False, False)
+def modalities(model_type: ModelType, facts: ModelFacts | None, media: Sequence[MediaKind]) -> Modalities:
+    """What a model takes and gives; of one for sounds that is not loaded nobody knows whether it hears or speaks."""
+    if model_type != "audio":
+        return Modalities(["text", *media], OUTPUTS.get(model_type, ["text"]))
+    hears, speaks = (facts.transcribes, facts.speaks) if facts else (True, True)
+    return Modalities(["audio"] * hears + ["text"] * speaks, ["text"] * hears + ["audio"] * speaks)
+
+
+class Abilities(NamedTuple):
+    """What a model was found to do, as far as that is known: it makes embeddings, looks at pictures, hears, speaks."""
+
+    embeds: bool = False
+    sees: bool = False
+    hears: bool = False
+    speaks: bool = False
+
+
+def abilities(facts: ModelFacts | None) -> Abilities:
+    """Those of a model; none before it is loaded."""
+    if facts is None:
+        return Abilities()
+    return Abilities(facts.dimensions is not None, "image" in facts.media, facts.transcribes, facts.speaks)
+
+
+def requests_of(model_type: ModelType, found: Abilities) -> tuple[Any, ...]:
+    """The types of requests that a model answers."""
+    if model_type == "audio":
+        return (TranscriptionForm,) * found.hears + (SpeechCreateRequest,) * found.speaks
+    requests: tuple[Any, ...] = COMPLETIONS if model_type in WRITES else ()
+    if found.embeds or model_type == "embeddings":
+        requests += (EmbeddingsRequest,)
+    if found.embeds or model_type not in WRITES:
+        requests += COMPARISONS
+    return requests
 
 
 @functools.cache
-def supported_parameters(model_type: ModelType, embeds: bool, sees: bool) -> tuple[str, ...]:
+def supported_parameters(model_type: ModelType, found: Abilities) -> tuple[str, ...]:
     """The parameters that requests may have, by name: whatever the types of requests that the model answers take."""
-    requests: tuple[Any, ...] = COMPLETIONS if model_type in WRITES else ()
-    if embeds or model_type == "embeddings":
-        requests += (EmbeddingsRequest,)
-    if embeds or model_type not in WRITES:
-        requests += COMPARISONS
+    requests = requests_of(model_type, found)
     names = {field.encode_name for request in requests for field in msgspec.structs.fields(request)}
     # A completion's `prompt` is what is asked, so an embedding's, which is a parameter, goes unnamed beside it.
     names -= set().union(*(CONTENTS[request] for request in requests))
     refused = {"model"}
-    if not sees:
+    if not found.sees:
         refused.add("image_url")
     if model_type != "rerank":
         refused.add("instruction")
@@ -139,9 +172,9 @@ def describe_view(view: ModelView) -> Model:
         max_input_tokens=context_length,
         native_context_length=native,
         default_max_tokens=longest if model_type in WRITES else None,
-        modalities=Modalities(["text", *seen(model_type, found)], OUTPUTS.get(model_type, ["text"])),
+        modalities=modalities(model_type, None, seen(model_type, found)),
         features=Features(None, None, None, None, None, None),
-        supported_parameters=list(supported_parameters(model_type, False, False)),
+        supported_parameters=list(supported_parameters(model_type, Abilities())),
         root=view.name,
     )
 

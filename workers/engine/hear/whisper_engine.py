@@ -148,10 +148,12 @@ class WhisperEngine:
         self._rows = [OpenWindow(job, silence) for job, silence in zip(jobs, no_speech, strict=True)]
 
     def _mel(self, samples: Samples) -> mx.array:
-        """A window's spectrogram, [FRAMES, mels]."""
+        """A window's spectrogram, [FRAMES, mels]. After the end of the sound it is 0, which is what silence beside
+        nothing else would not be: so the models were trained."""
         padded = np.pad(samples, (0, FRAMES * FRAME_SAMPLES - samples.size))
         mel: mx.array = log_mel_spectrogram(padded, n_mels=self._model.dims.n_mels)
-        return mel.astype(self._model.dtype)
+        frames = -(-samples.size // FRAME_SAMPLES)
+        return mx.pad(mel[:frames], ((0, FRAMES - frames), (0, 0))).astype(self._model.dtype)
 
     def _tell_languages(self, jobs: Several[Transcription], features: mx.array) -> None:
         """Find out what is spoken where the request does not say."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import av
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
@@ -55,16 +57,17 @@ class Decoder:
 def pieces(container: InputContainer, sample_rate: int) -> Iterator[bytes]:
     """The first sound as 16-bit samples of one channel. What is broken in the middle is passed over."""
     resampler = AudioResampler("s16", "mono", sample_rate)
-    frames = container.decode(audio=0)
-    while True:
-        try:
-            frame = next(frames, None)
-        except av.InvalidDataError:
-            continue
-        for resampled in resampler.resample(frame):
-            yield bytes(resampled.planes[0])[: 2 * resampled.samples]
-        if frame is None:
-            return
+    for packet in container.demux(container.streams.audio[0]):
+        with suppress(av.InvalidDataError):
+            for frame in packet.decode():
+                yield from samples_of(resampler.resample(frame))
+    yield from samples_of(resampler.resample(None))
+
+
+def samples_of(frames: Iterable[AudioFrame]) -> Iterator[bytes]:
+    """Those of resampled frames, without what pads their planes."""
+    for frame in frames:
+        yield bytes(frame.planes[0])[: 2 * frame.samples]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
+import weakref
 from queue import LifoQueue
-from tempfile import TemporaryFile
-from typing import IO
+from tempfile import mkstemp
 
 import numpy as np
 
@@ -31,12 +31,24 @@ SCALE = 1 / 32768
 
 
 class Recording:
-    """Samples of one channel in a file that has no name; it is gone with this object. May be read on any thread."""
+    """16-bit samples of one channel in a file that has no name; it is gone with this object. May be read on any thread.
 
-    def __init__(self, file: IO[bytes], samples: int, sample_rate: int) -> None:
-        self._file = file
-        self.samples = samples
+    `sample_rate` is in samples a second.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._descriptor, path = mkstemp()
+        weakref.finalize(self, os.close, self._descriptor)
+        os.unlink(path)
+        self.samples = 0
         self.sample_rate = sample_rate
+
+    def write(self, data: bytes) -> None:
+        """Add little-endian 16-bit samples at its end."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        self.samples += len(data) // 2
 
     @property
     def duration_s(self) -> float:
@@ -45,11 +57,8 @@ class Recording:
 
     def read(self, start: int, count: int) -> Samples:
         """Samples from `start` on, float32 [n] from -1 to 1, n at most `count` and less at the end."""
-        data = os.pread(self._file.fileno(), 2 * max(0, min(count, self.samples - start)), 2 * start)
+        data = os.pread(self._descriptor, 2 * max(0, min(count, self.samples - start)), 2 * start)
         return np.frombuffer(data, "<i2").astype(np.float32) * np.float32(SCALE)
-
-    def __del__(self) -> None:
-        self._file.close()
 
 
 class RecordingReader:
@@ -88,12 +97,10 @@ class RecordingReader:
         asked = process.ask({"open": path, "sample_rate": sample_rate}, deadline, abandoned)
         if (reason := asked.get("refused")) is not None:
             raise InvalidRequest(f"`{param}`: {UNREAD.get(reason, UNREADABLE)}.", param)
-        file = TemporaryFile()  # noqa: SIM115 - the recording closes it
-        recording = Recording(file, 0, sample_rate)
+        recording = Recording(sample_rate)
         began = time.monotonic()
         while samples := self._piece(process, param, sample_rate, deadline, abandoned):
-            file.write(samples)
-            recording.samples += len(samples) // 2
+            recording.write(samples)
             if recording.samples > most:
                 raise InvalidRequest(
                     f"`{param}`: the recording is longer than {self._limits.recording_s:g} seconds"
@@ -103,7 +110,6 @@ class RecordingReader:
             deadline = began + self._limits.decode_s + recording.duration_s / FASTEST
         if not recording.samples:
             raise InvalidRequest(f"`{param}`: {UNREAD['no sound']}.", param)
-        file.flush()
         return recording
 
     def _piece(
