@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 from typing import assert_never
 
 from mlx_server.queue import policy
@@ -83,6 +84,11 @@ class Dispatcher:
     def live(self) -> int:
         """Requests waiting and running."""
         return len(self._live)
+
+    @property
+    def tickets(self) -> Iterable[Ticket]:
+        """Requests waiting and running, in the order in which they came."""
+        return self._live.values()
 
     @property
     def credits(self) -> int:
@@ -227,7 +233,13 @@ class Dispatcher:
                 case Score():
                     self.statistics.scores += 1
                     self._deliver_result(ticket, event, now)
-                case Recording() | Segment() | Sound() | Picture():
+                case Recording():
+                    self.statistics.recording_s += event.duration_s
+                    self._deliver_result(ticket, event, now)
+                case Picture():
+                    self.statistics.pictures += event.partial is None
+                    self._deliver_result(ticket, event, now)
+                case Segment() | Sound():
                     self._deliver_result(ticket, event, now)
                 case Finished():
                     self._deliver_finished(ticket, event, now)

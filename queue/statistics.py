@@ -59,6 +59,8 @@ class Statistics:
     cached_media: int = 0
     vectors: int = 0
     scores: int = 0
+    recording_s: float = 0.0
+    pictures: int = 0
     mean_service_s: float | None = None
     queue_s: Histogram = field(default_factory=Histogram)
     first_token_s: Histogram = field(default_factory=Histogram)

@@ -35,10 +35,22 @@ class Readiness(msgspec.Struct, frozen=True):
     worker: str
 
 
+JobUnit = Literal["seconds", "characters", "steps"]
+
+
+class JobProgress(msgspec.Struct, frozen=True):
+    """How far a request is that is counted in seconds of a recording, characters that are read aloud, or steps of
+    pictures."""
+
+    done: int
+    total: int
+    unit: JobUnit
+
+
 class QueueStats(msgspec.Struct, frozen=True):
     """The reference's object, and beside it what operators ask next. Times are seconds, counts since the start.
 
-    `workers`: how many are in which state.
+    `workers`: how many are in which state. `jobs`: how far recordings, speech and pictures are that have begun.
     """
 
     running: bool
@@ -65,6 +77,7 @@ class QueueStats(msgspec.Struct, frozen=True):
     accepted_draft_tokens: int
     workers: dict[str, int]
     worker_restarts: int
+    jobs: list[JobProgress]
 
 
 class QueueReport(msgspec.Struct, frozen=True):

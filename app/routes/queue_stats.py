@@ -13,6 +13,7 @@ from starlette.responses import Response
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
+from mlx_server.app.views.jobs import jobs_of
 from mlx_server.schemas.operations import QueueReport, QueueStats
 
 
@@ -44,6 +45,7 @@ def describe(deployment: Deployment) -> QueueStats:
         accepted_draft_tokens=statistics.accepted_tokens,
         workers=deployment.worker_states,
         worker_restarts=deployment.restarts,
+        jobs=jobs_of(queue),
     )
 
 
@@ -64,6 +66,7 @@ def total(parts: Sequence[QueueStats]) -> QueueStats:
     longest = [part.max_wait_s for part in parts if part.max_wait_s is not None]
     return QueueStats(
         **sums,
+        jobs=[job for part in parts for job in part.jobs],
         workers=dict(sum((Counter(part.workers) for part in parts), Counter())),
         running=any(part.running for part in parts),
         oldest_wait_s=max((part.oldest_wait_s for part in parts), default=0.0),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from mlx_server.app.views.jobs import jobs_of
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.statistics import Statistics
 from mlx_server.schemas.impetus.live import InferenceStats, ModelInference
@@ -62,4 +63,5 @@ def describe(queue: Dispatcher, tokens_per_second: float) -> ModelInference:
         tokens_generated_total=queue.statistics.completion_tokens,
         tokens_per_second=round(tokens_per_second, 1),
         mean_time_to_first_token_seconds=None if first_token_s is None else round(first_token_s, 3),
+        jobs=jobs_of(queue),
     )

@@ -41,6 +41,8 @@ COUNTERS: tuple[tuple[str, str, str], ...] = (
     ("media_cached", "Pictures and sounds whose features were known.", "cached_media"),
     ("embeddings", "Vectors computed.", "vectors"),
     ("scores", "Pairs of texts scored.", "scores"),
+    ("recording_seconds", "Seconds of recordings that were written down.", "recording_s"),
+    ("pictures", "Pictures drawn.", "pictures"),
 )
 HISTOGRAMS: tuple[tuple[str, str, str], ...] = (
     ("queue_seconds", "Time until a request got a row.", "queue_s"),

@@ -6,6 +6,7 @@ import msgspec
 
 from mlx_server.schemas.impetus.hardware import HardwareMetrics
 from mlx_server.schemas.impetus.models import DownloadState
+from mlx_server.schemas.operations import JobProgress
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
@@ -23,7 +24,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 
 class ModelInference(msgspec.Struct, frozen=True):
-    """One model's part in the statistics; totals count since the server's start."""
+    """One model's part in the statistics; totals count since the server's start. `jobs`: how far recordings, speech
+    and pictures are that have begun."""
 
     active_requests: int
     waiting_requests: int
@@ -31,6 +33,7 @@ class ModelInference(msgspec.Struct, frozen=True):
     tokens_generated_total: int
     tokens_per_second: float
     mean_time_to_first_token_seconds: float | None
+    jobs: list[JobProgress]
 
 
 class InferenceStats(msgspec.Struct, frozen=True):

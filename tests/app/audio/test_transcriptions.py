@@ -19,7 +19,7 @@ from openai.types.audio import (
     TranscriptionTextDoneEvent,
     TranscriptionVerbose,
 )
-from support.running.servers import Server
+from support.running.servers import Server, wait_for
 from support.sounds import CONTAINERS, encoded, film, silence, wav
 from support.speech import SENTENCES, spoken, word_error_rate
 
@@ -196,6 +196,22 @@ def test_a_model_that_hears_says_so(whisper_server: Server) -> None:
     model = whisper_server.get("/v1/models").json()["data"][0]
     assert model["modalities"] == {"input": ["audio"], "output": ["text"]}
     assert "language" in model["supported_parameters"]
+
+
+def test_how_far_a_recording_is_can_be_watched(whisper_server: Server, said: list[Said]) -> None:
+    seen: list[Any] = []
+
+    def jobs() -> bool:
+        seen.extend(whisper_server.get("/v1/queue/stats").json()["queue_stats"]["jobs"])
+        return bool(seen)
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post, whisper_server, None, said[-1].file)
+        wait_for(jobs)
+        assert answer.result().status_code == 200
+    assert seen[0]["unit"] == "seconds"
+    assert seen[0]["done"] < seen[0]["total"] == -(-len(said[-1].file) // 32_000)
+    assert whisper_server.get("/v1/queue/stats").json()["queue_stats"]["jobs"] == []
 
 
 def test_a_model_that_hears_does_nothing_else(whisper_server: Server) -> None:

@@ -23,6 +23,8 @@ COUNTERS = {
     "embeddings",
     "scores",
     "worker_restarts",
+    "recording_seconds",
+    "pictures",
 }
 HISTOGRAMS = {"queue_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds", "request_seconds"}
 OUTCOMES = {"served", "failed", "invalid", "timed_out", "cancelled", "refused"}

@@ -153,7 +153,7 @@ class WhisperEngine:
         padded = np.pad(samples, (0, FRAMES * FRAME_SAMPLES - samples.size))
         mel: mx.array = log_mel_spectrogram(padded, n_mels=self._model.dims.n_mels)
         frames = -(-samples.size // FRAME_SAMPLES)
-        return mx.pad(mel[:frames], ((0, FRAMES - frames), (0, 0))).astype(self._model.dtype)
+        return mx.pad(mel[:frames], [(0, FRAMES - frames), (0, 0)]).astype(self._model.dtype)
 
     def _tell_languages(self, jobs: Several[Transcription], features: mx.array) -> None:
         """Find out what is spoken where the request does not say."""
