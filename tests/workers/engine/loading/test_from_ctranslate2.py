@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.speech import SENTENCES, samples, word_error_rate
+from support.voices.speech import SENTENCES, samples, word_error_rate
 
 from mlx_server.workers.engine.from_ctranslate2 import whisper
 from mlx_server.workers.engine.from_ctranslate2.model_bin import ModelBin, ModelBinError, read_model_bin

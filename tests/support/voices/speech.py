@@ -48,7 +48,7 @@ def spoken(text: str, voice: str = "en-us", words_per_minute: int = 150) -> byte
 @cache
 def samples(text: str, voice: str = "en-us", words_per_minute: int = 150) -> Samples:
     """What `spoken` has in its file, from -1 to 1."""
-    script = Path(__file__).parent / "running" / "espeak.py"
+    script = Path(__file__).parent / "espeak.py"
     command = [sys.executable, script, text, voice, str(words_per_minute)]
     said = subprocess.run(command, capture_output=True, timeout=60)
     assert said.returncode == 0, said.stderr.decode()

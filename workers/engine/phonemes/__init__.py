@@ -1,0 +1,1 @@
+"""Texts as phonemes, which models that speak are given."""
