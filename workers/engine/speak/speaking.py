@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,8 @@ class Speech(SteppedJob):
     options: Mapping[str, Any] = field(kw_only=True)
     number: int = 0
     """Of the piece that is being spoken."""
+    given: int = 0
+    """How often the model was asked for more of it."""
     encoder: SoundEncoder | None = None
     speaking: Iterator[Any] | None = None
 
@@ -90,6 +93,9 @@ class Speech(SteppedJob):
 
     def step(self) -> list[Result]:
         """Some of a sentence, or the end of one."""
+        # What models draw by lot depends on the sentence alone, and not on who speaks beside it.
+        mx.random.seed(zlib.crc32(f"{self.pieces[self.number]} {self.given}".encode()))
+        self.given += 1
         if self.speaking is None:
             self.speaking = iter(self.model.generate(text=self.pieces[self.number], **self.options))
         given = next(self.speaking, None)
@@ -107,6 +113,7 @@ class Speech(SteppedJob):
     def _next(self) -> None:
         self.done += len(self.pieces[self.number])
         self.number += 1
+        self.given = 0
         self.speaking = None
         mx.clear_cache()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.workers.engine.phonemes.kokoro import LANGUAGES
 
 OPENAI = (
     "alloy",
@@ -37,6 +39,11 @@ def voices_of(folder: Path, config: Mapping[str, Any], model: Any) -> tuple[str,
     files = {file.stem for place in places if place.is_dir() for file in place.iterdir() if file.suffix in VOICE_ENDS}
     named = config.get("voices") or config.get("voice_names") or ()
     return tuple(sorted(files | set(map(str, named))))
+
+
+def spoken_here(voices: Sequence[str]) -> tuple[str, ...]:
+    """Those of Kokoro's voices whose language can be read: English, and others where misaki is installed."""
+    return tuple(voice for voice in voices if voice[0] in LANGUAGES or find_spec("misaki") is not None)
 
 
 def choose(wanted: str | None, voices: Sequence[str]) -> str | None:
