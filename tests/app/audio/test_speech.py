@@ -65,7 +65,7 @@ def test_the_documents_own_lines_work(client: openai.OpenAI, whisper_server: Ser
     response = client.audio.speech.create(
         model="lucasnewman/f5-tts-mlx", voice="alloy", input="Hello from MLX Omni Server!"
     )
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="with_streaming_response"):
         response.stream_to_file(speech_file_path)
     assert "hello from" in heard(whisper_server, speech_file_path.read_bytes()).lower()
 
