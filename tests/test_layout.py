@@ -55,6 +55,7 @@ WORKERS_ORDER = (
     "workers/engine/rerank",
     "workers/engine/hear",
     "workers/engine/speak",
+    "workers/engine/draw",
     "workers/handlers",
     "workers/child",
 )

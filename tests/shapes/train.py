@@ -24,8 +24,8 @@ from mlx_server.workers.parent.environment import child_environment, mlx_backend
 TESTS = Path(__file__).resolve().parents[1]
 
 
-def main(arguments: list[str]) -> int:
-    """Run the trainer's processes; returns the exit status of the first that fails, or 0."""
+def main(arguments: list[str], trainer: str = "shapes.trainer") -> int:
+    """Run the processes of a trainer's module; returns the exit status of the first that fails, or 0."""
     ranks = 2 if mlx_backends() == {"cpu"} and not {"-h", "--help"} & set(arguments) else 1
     base = child_environment()
     base["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), base.get("PYTHONPATH")]))
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         together = {"MLX_HOSTFILE": str(hosts)} if ranks > 1 else {}
         pool = stack.enter_context(ThreadPoolExecutor(ranks))
         processes = [
-            stack.enter_context(running(arguments, {**base, **together, "MLX_RANK": str(rank)}))
+            stack.enter_context(running(trainer, arguments, {**base, **together, "MLX_RANK": str(rank)}))
             for rank in range(ranks)
         ]
         ends = as_completed([pool.submit(process.wait) for process in processes])
@@ -45,9 +45,9 @@ def main(arguments: list[str]) -> int:
 
 
 @contextmanager
-def running(arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(trainer: str, arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """One trainer, which does not outlive the block."""
-    process = subprocess.Popen([sys.executable, "-m", "shapes.trainer", *arguments], env=environment)
+    process = subprocess.Popen([sys.executable, "-m", trainer, *arguments], env=environment)
     try:
         yield process
     finally:
@@ -69,9 +69,14 @@ def leave(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-if __name__ == "__main__":
+def run(trainer: str = "shapes.trainer") -> NoReturn:
+    """Be the script that starts this trainer with the command line's arguments."""
     signal.signal(signal.SIGTERM, leave)
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main(sys.argv[1:], trainer))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated
 
 import mlx.core as mx
-import mlx.nn as nn
-import mlx.optimizers as optim
 import typer
 from mlx.utils import tree_flatten
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from shapes.batches import make_batches
 from shapes.card import Training, write_card
+from shapes.course import Course, reporting, train
 from shapes.folder import make_config, make_model, make_tokenizer, write_folder
 from shapes.forward import loss
 from shapes.oracle import measure
@@ -31,8 +25,6 @@ STEPS = 2800
 WARM_UP = 200
 BATCH = 32
 PEAK_RATE = 1.5e-3
-LINE_EVERY = 50
-"""Steps between two lines of progress where there is no terminal; the loss shown is their mean."""
 
 
 def main(
@@ -53,7 +45,8 @@ def main(
     model = make_model(config, SEED)
     began = time.monotonic()
     with reporting(console, steps) as report:
-        train(model, steps, make_batches(random.Random(SEED + group.rank()), tokenizer, BATCH // group.size()), report)
+        batches = make_batches(random.Random(SEED + group.rank()), tokenizer, BATCH // group.size())
+        train(model, loss, Course(steps, WARM_UP, PEAK_RATE), batches, report)
     if group.rank() > 0:
         return
     minutes = (time.monotonic() - began) / 60
@@ -64,46 +57,6 @@ def main(
     write_card(out, Training(parameters, steps, BATCH, minutes, held_out), accuracy)
     console.print(table(accuracy))
     console.print(f"Written to {out}")
-
-
-def train(model: nn.Module, steps: int, batches: Iterator[Any], report: Callable[[int, float], None]) -> None:
-    """Train in place, together with the group's other processes; `report` hears of each step and its loss."""
-    rate = optim.cosine_decay(PEAK_RATE, max(steps - WARM_UP, 1), PEAK_RATE / 50)
-    schedule = optim.join_schedules([optim.linear_schedule(0.0, PEAK_RATE, WARM_UP), rate], [WARM_UP])
-    optimizer = optim.AdamW(learning_rate=schedule, betas=[0.9, 0.98], weight_decay=0.02)
-    loss_and_gradients = nn.value_and_grad(model, loss)
-    for step in range(1, steps + 1):
-        value, gradients = loss_and_gradients(model, next(batches))
-        # Evaluated first: what is sent must not wait for the other process while this one still computes.
-        mx.eval(value, gradients)
-        gradients, _ = optim.clip_grad_norm(nn.average_gradients(gradients), 1.0)
-        optimizer.update(model, gradients)
-        mx.eval(model.parameters(), optimizer.state)
-        report(step, value.item())
-
-
-@contextmanager
-def reporting(console: Console, steps: int) -> Iterator[Callable[[int, float], None]]:
-    """Shows the progress of training: a bar on a terminal, otherwise a line now and then."""
-    recent: deque[float] = deque(maxlen=LINE_EVERY)
-    if not console.is_terminal:
-
-        def line(step: int, value: float) -> None:
-            recent.append(value)
-            if step % LINE_EVERY == 0 or step in (1, steps):
-                console.print(f"step {step} of {steps}, loss {fmean(recent):.3f}")
-
-        yield line
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("training", total=steps, loss=float("nan"))
-
-        def move(step: int, value: float) -> None:
-            recent.append(value)
-            progress.update(task, completed=step, loss=fmean(recent))
-
-        yield move
 
 
 def table(accuracy: dict[str, float]) -> Table:

@@ -1,0 +1,140 @@
+"""What is to be drawn, with everything settled, and what a family allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.picture import PictureRequest
+
+SEEDS = 2**64
+"""How many there are; after the last comes 0."""
+
+Pixels = npt.NDArray[np.uint8]
+"""A picture in RGB, uint8 [H, W, 3]."""
+
+Mask = npt.NDArray[np.bool_]
+"""Where a picture may change, bool [H, W]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model can be asked for; bounds are included, sides are in pixels and multiples of `multiple`.
+
+    `guided`: it knows guidance, and with it negative prompts.
+    """
+
+    multiple: int
+    least_side: int
+    most_side: int
+    most_pixels: int
+    least_steps: int
+    most_steps: int
+    most_prompt_tokens: int
+    guided: bool
+    most_guidance: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a model does where nothing is said; `width` and `height` are in pixels."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture to change, of the size that is drawn, and how much of it: 0 leaves it, 1 keeps nothing of it.
+
+    Where `mask` is, only what it shows is changed.
+    """
+
+    pixels: Pixels
+    strength: float
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Pictures to draw, one for each seed; `negative_prompt` says what they shall not show, and has no effect without
+    guidance."""
+
+    prompt: str
+    seeds: tuple[int, ...]
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    negative_prompt: str = ""
+    source: Source | None = None
+
+
+def settle(request: PictureRequest, limits: Limits, defaults: Defaults) -> Wish:
+    """A request with the model's defaults. Raises InvalidRequest for what the model does not allow."""
+    width = defaults.width if request.width is None else request.width
+    height = defaults.height if request.height is None else request.height
+    check_size(width, height, limits)
+    steps = defaults.steps if request.steps is None else request.steps
+    if not limits.least_steps <= steps <= limits.most_steps:
+        raise InvalidRequest(
+            f"`steps` must be from {limits.least_steps} to {limits.most_steps} with this model, not {steps}.", "steps"
+        )
+    guidance = defaults.guidance if request.guidance is None else request.guidance
+    check_guidance(guidance, request.negative_prompt, limits)
+    return Wish(
+        prompt=request.prompt,
+        seeds=tuple((request.seed + index) % SEEDS for index in range(request.count)),
+        width=width,
+        height=height,
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=request.negative_prompt or "",
+    )
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Refuse what the model can't draw. Raises InvalidRequest."""
+    for side in (width, height):
+        if side % limits.multiple or not limits.least_side <= side <= limits.most_side:
+            raise InvalidRequest(
+                f"`size` must have sides from {limits.least_side} to {limits.most_side} pixels with this model, in"
+                f" multiples of {limits.multiple}; {width}x{height} has not.",
+                "size",
+            )
+    if width * height > limits.most_pixels:
+        raise InvalidRequest(
+            f"`size` must be at most {limits.most_pixels} pixels in all with this model; {width}x{height} is"
+            f" {width * height}.",
+            "size",
+        )
+
+
+def check_guidance(guidance: float, negative_prompt: str | None, limits: Limits) -> None:
+    """Refuse guidance, and what needs it, where the model has none. Raises InvalidRequest."""
+    if not limits.guided:
+        if guidance > 1:
+            raise InvalidRequest(
+                f"`guidance` must be from 0 to 1 with this model, which was trained to draw without; not {guidance:g}.",
+                "guidance",
+            )
+        if negative_prompt is not None:
+            raise InvalidRequest(
+                "`negative_prompt` has no effect with this model, which draws without guidance: leave it out.",
+                "negative_prompt",
+            )
+        return
+    if not 0 <= guidance <= limits.most_guidance:
+        raise InvalidRequest(
+            f"`guidance` must be from 0 to {limits.most_guidance:g} with this model, not {guidance:g}.", "guidance"
+        )
+    if negative_prompt is not None and guidance <= 1:
+        raise InvalidRequest(
+            f"`negative_prompt` needs a `guidance` above 1, and it is {guidance:g}: leave it out, or guide more.",
+            "negative_prompt",
+        )

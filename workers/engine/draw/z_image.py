@@ -1,0 +1,164 @@
+"""Z-Image (Tongyi-MAI): a Qwen3 text encoder, one stream of text and picture in the transformer, FLUX's autoencoder.
+
+The networks and the noise schedule are mlx-vlm's; its pipeline runs all steps in one call, and can't be left between
+two. What is computed here is equal to it, except that prompts are read without padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+from mlx_vlm.models.mage_flow.scheduler import FlowMatchEulerDiscreteScheduler
+from mlx_vlm.models.z_image.config import ZImageConfig
+from mlx_vlm.models.z_image.text_encoder import sanitize_text_encoder_weights
+from mlx_vlm.models.z_image.transformer import sanitize_transformer_weights
+from mlx_vlm.models.z_image.vae import sanitize_vae_weights
+from mlx_vlm.models.z_image.weights import load_text_encoder, load_transformer, load_vae
+from transformers import AutoTokenizer
+
+from mlx_server.schemas.internal.messages import CpuDtype, Loading
+from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels
+from mlx_server.workers.engine.loading.loading import evaluate
+from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.model_files import read_json, read_tensors
+
+PIXELS_PER_LATENT = 8
+PATCH = 2 * PIXELS_PER_LATENT
+"""Pixels to a side of what the transformer takes as one token."""
+
+MOST_TOKENS = 512
+"""Of a prompt with its template."""
+
+MOST_SIDE = 2048
+SAMPLE_SIZE = 1024
+"""The pictures' sides that the published models were trained with; `sample_size` of the autoencoder names others."""
+
+
+@dataclass(frozen=True)
+class ZImage:
+    """The loaded model: see `Family` for what each method says."""
+
+    config: ZImageConfig
+    tokenizer: Any
+    text_encoder: Any
+    transformer: Any
+    vae: Any
+    sample_size: int
+
+    name = "z_image"
+
+    @property
+    def limits(self) -> Limits:
+        """Its distilled variant, Turbo, knows no guidance."""
+        return Limits(
+            multiple=PATCH,
+            least_side=4 * PATCH,
+            most_side=MOST_SIDE,
+            most_pixels=MOST_SIDE * MOST_SIDE,
+            least_steps=2,
+            most_steps=200,
+            most_prompt_tokens=MOST_TOKENS,
+            guided=self.config.variant != "turbo",
+        )
+
+    @property
+    def defaults(self) -> Defaults:
+        """Those that mlx-vlm has for the variant."""
+        side = self.sample_size
+        return Defaults(side, side, self.config.default_steps, self.config.default_guidance)
+
+    def prompt_tokens(self, prompt: str) -> int:
+        """With the template."""
+        return len(self._ids(prompt))
+
+    def read_prompt(self, prompt: str) -> mx.array:
+        """The states [1, T, D] of the text encoder's last layer but one."""
+        ids = mx.array([self._ids(prompt)[:MOST_TOKENS]])
+        states: mx.array = self.text_encoder(ids, output_penultimate=True)
+        return states
+
+    def noise_levels(self, steps: int, strength: float | None) -> Sequence[float]:
+        """N steps are N - 1 passes of the transformer for a new picture, as in the published pipeline, and at most N
+        for one that is changed."""
+        passes = steps - 1 if strength is None else steps
+        levels = FlowMatchEulerDiscreteScheduler(num_inference_steps=passes, shift=self.config.scheduler_shift).sigmas
+        skipped = 0 if strength is None else min(int(passes - passes * strength), passes - 1)
+        return [float(level) for level in np.array(levels)[skipped:]]
+
+    def noise(self, seed: int, width: int, height: int) -> mx.array:
+        """As mlx-vlm draws it from a seed: [1, channels, 1, H / 8, W / 8]."""
+        shape = (1, self.config.vae.latent_channels, 1, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
+        return mx.random.normal(shape, key=mx.random.key(seed))
+
+    def direction(
+        self, latents: mx.array, level: float, text: mx.array, negative: mx.array | None, guidance: float
+    ) -> mx.array:
+        """One pass of the transformer over latents [B, ...], two with guidance; as many come back."""
+        time = mx.array([1.0 - level])
+        towards: mx.array = self.transformer(latents, time, text)
+        if negative is not None:
+            towards = towards + guidance * (towards - self.transformer(latents, time, negative))
+        return -towards
+
+    def encode(self, pixels: Pixels) -> mx.array:
+        """The middle of what the autoencoder says that pixels [H, W, 3] may be: [1, ...]."""
+        latents: mx.array = self.vae.encode(mx.array(pixels[None].astype(np.float32)) / 127.5 - 1)
+        latents = (latents - self.config.vae.shift_factor) * self.config.vae.scaling_factor
+        return latents.transpose(0, 3, 1, 2)[:, :, None]
+
+    def decode(self, latents: mx.array) -> mx.array:
+        """Pixels [B, H, W, 3] of latents [B, ...], from -1 .. 1 to 0 .. 255."""
+        scaled = latents.squeeze(2).transpose(0, 2, 3, 1) / self.config.vae.scaling_factor
+        decoded = self.vae.decode(scaled + self.config.vae.shift_factor)
+        return mx.round(mx.clip(decoded / 2 + 0.5, 0, 1) * 255).astype(mx.uint8)
+
+    def _ids(self, prompt: str) -> list[int]:
+        message = [{"role": "user", "content": prompt}]
+        text = self.tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        return list(self.tokenizer(text)["input_ids"])
+
+
+NETWORKS: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
+    "text_encoder": (load_text_encoder, sanitize_text_encoder_weights),
+    "transformer": (load_transformer, sanitize_transformer_weights),
+    "vae": (load_vae, partial(sanitize_vae_weights, source_layout=False)),
+}
+"""By their folders: what loads each, and what calls a file's weights as the network does."""
+
+
+def load_z_image(folder: Path, cpu_dtype: CpuDtype, report: Callable[[Loading], None]) -> tuple[ZImage, int, list[str]]:
+    """The model of a folder in Diffusers' layout, the bytes of its weights, and notes. Raises anything."""
+    config = ZImageConfig.from_model_path(folder)
+    notes: list[str] = []
+    networks: dict[str, Any] = {}
+    size = 0
+    for name, (load, rename) in NETWORKS.items():
+        network = load(folder, config)
+        check_complete(folder / name, network, rename)
+        network, said = platform.suit_weights(network, cpu_dtype)
+        size += evaluate(network, report)
+        networks[name] = network
+        notes += [note for note in said if note not in notes]
+    tokenizer = AutoTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True, trust_remote_code=False)
+    sample_size = read_json(folder / "vae", "config.json").get("sample_size", SAMPLE_SIZE)
+    return ZImage(config, tokenizer, **networks, sample_size=int(sample_size)), size, notes
+
+
+def check_complete(part: Path, network: Any, rename: Callable[..., dict[str, Any]]) -> None:
+    """Refuse a network of which weights are missing: mlx-vlm would leave random ones in their place. Raises
+    ModelLoadError."""
+    stored = rename(dict.fromkeys(read_tensors(part)))
+    missing = [name for name, _ in tree_flatten(network.parameters()) if name not in stored]
+    if missing:
+        more = f" and {len(missing) - 1} more weights are" if len(missing) > 1 else " is"
+        raise ModelLoadError(f"{part} is not whole: {missing[0]}{more} missing")
