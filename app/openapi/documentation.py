@@ -23,7 +23,7 @@ from mlx_server.schemas.openai import responses_answer as responses
 from mlx_server.schemas.openai import responses_compact as compact
 from mlx_server.schemas.openai.chat import ChatChunk, ChatCompletion, ChatRequest
 from mlx_server.schemas.openai.completions import Completion, CompletionRequest
-from mlx_server.schemas.openai.media import speech, transcriptions
+from mlx_server.schemas.openai.media import images, speech, transcriptions
 from mlx_server.schemas.openai.responses import ResponsesRequest
 from mlx_server.schemas.openai.responses_events import Event
 from mlx_server.schemas.openai.responses_items import Item, ItemList
@@ -171,6 +171,25 @@ DOCS["/v1/audio/speech"] = Doc(
     media="audio/mpeg",
     errors=GENERATES,
     example={"input": "The rain in Spain stays mainly in the plain."},
+)
+DOCS["/v1/images/generations"] = Doc(
+    "Pictures of what a prompt says",
+    images.ImagesResponse,
+    images.ImageRequest,
+    event=images.ImageEvent,
+    errors=GENERATES,
+    example={"prompt": "a red circle at the top left"},
+)
+DOCS["/v1/images/edits"] = Doc(
+    "A picture that is changed as a prompt says",
+    images.ImagesResponse,
+    form=images.ImageEditForm,
+    files={
+        "image": "The picture: PNG, JPEG, WebP or GIF.",
+        "mask": "A PNG of the same size, transparent wherever the picture may change; the rest is kept.",
+    },
+    event=images.EditEvent,
+    errors=GENERATES,
 )
 DOCS["/v1/audio/voices"] = Doc(
     "Voices of the models that speak",

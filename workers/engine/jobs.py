@@ -101,8 +101,8 @@ class JobAnswer:
         self._job = job
 
     def started(self) -> Started:
-        """It has no prompt of tokens."""
-        return Started(*self._job.key, 0, 0)
+        """What its prompt took, if it has one."""
+        return Started(*self._job.key, len(self._job.prompt), 0)
 
     def add(self, item: Token | Echoed | Computed) -> Iterable[Result]:
         """One step's results."""
@@ -113,4 +113,4 @@ class JobAnswer:
     def finished(self) -> Finished:
         """The end."""
         assert self.finish is not None
-        return Finished(*self._job.key, self.finish, 0, 0, self._job.tokens)
+        return Finished(*self._job.key, self.finish, len(self._job.prompt), 0, self._job.tokens)

@@ -119,7 +119,7 @@ def without_config(folder: Path) -> str:
     if not names:
         return f"{none}, it is empty. {WHOLE}"
     if PIPELINE in names:
-        return f"{none}, but {PIPELINE}: it is a diffusion pipeline, which makes pictures and is not served"
+        return f"{none}, but {PIPELINE}: it is a diffusion pipeline, which draws: serve it with --model-type image"
     if ADAPTER in names:
         return f"{none}. {adapter(folder)}"
     if MODULES in names:

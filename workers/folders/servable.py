@@ -15,6 +15,7 @@ from mlx_server.workers.folders.context_length import text_config
 from mlx_server.workers.folders.encoder_types import ENCODERS, model_type, no_embeddings, no_scores
 from mlx_server.workers.folders.known_types import installed, knows
 from mlx_server.workers.folders.model_files import AGAIN, NotAModel, check_pointer, read_json, read_tensors, visible
+from mlx_server.workers.folders.picture_types import check_pictures
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 COMPLETE = ("tokenizer.", "tekken.")
@@ -54,10 +55,15 @@ class NotServed(Exception):  # noqa: N818 - named for the fact
 
 
 def check_servable(folder: Path, served_as: str) -> None:
-    """Refuse what can't be served as this type of model (`lm`, `vlm`, `embeddings`, `rerank` or `audio`).
+    """Refuse what can't be served as this type of model (`lm`, `vlm`, `embeddings`, `rerank`, `audio` or `image`).
 
     Only some files' beginnings are read. Raises NotAModel or NotServed.
     """
+    if served_as == "image":
+        if not installed("mlx_vlm"):
+            raise NotServed(folder, f"this kind of model needs mlx-vlm: {install_line('image')}")
+        check_pictures(folder)
+        return
     config = read_json(folder, "config.json")
     if not isinstance(config.get("model_type"), str) and served_as != "audio":
         part = " It is that of a part of a diffusion pipeline" if "_class_name" in config else f" {AGAIN.capitalize()}"

@@ -52,6 +52,10 @@ def handler_class(model_type: str) -> Callable[[], Handler]:
             from mlx_server.workers.handlers.audio import AudioHandler
 
             return AudioHandler
+        case "image":
+            from mlx_server.workers.handlers.image import ImageHandler
+
+            return ImageHandler
         case "scripted":
             from mlx_server.workers.handlers.scripted import ScriptedHandler
 

@@ -9,11 +9,15 @@ from fnmatch import fnmatch
 from typing import Any
 
 # What mlx-lm itself asks the hub for; `*` also stands for folders, such as those of sentence-transformers' pooling and
-# dense layers. Weights in other frameworks' formats are no part of it.
+# dense layers, and those of the networks of a model that draws. Weights in other frameworks' formats are no part of
+# it.
 MODEL_FILES = [
     "*.json",
     "model*.safetensors",
     "*_Dense/model.safetensors",
+    "text_encoder/*.safetensors",
+    "transformer/*.safetensors",
+    "vae/*.safetensors",
     "*.model",
     "*.tiktoken",
     "*.txt",

@@ -25,8 +25,11 @@ class Family(Protocol):
     def defaults(self) -> Defaults:
         """What it does where nothing is said."""
 
-    def prompt_tokens(self, prompt: str) -> int:
-        """How many tokens a prompt takes. May be called on any thread."""
+    def prompt_ids(self, prompt: str) -> Sequence[int]:
+        """A prompt's tokens, with the template. May be called on any thread."""
+
+    def picture_tokens(self, width: int, height: int) -> int:
+        """How many tokens a picture is for the model."""
 
     def read_prompt(self, prompt: str) -> mx.array:
         """What the text encoder makes of it, [1, T, D]; at most `limits.most_prompt_tokens` of it are read."""

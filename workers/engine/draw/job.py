@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
-from PIL import Image
 
 from mlx_server.workers.engine.draw.family import Family
 from mlx_server.workers.engine.draw.wish import Mask, Pixels, Source, Wish
@@ -144,8 +143,3 @@ def with_unchanged(pixels: Pixels, source: Source) -> Pixels:
     if source.mask is None:
         return pixels
     return np.where(source.mask[..., None], pixels, source.pixels)
-
-
-def fitted(picture: Image.Image, width: int, height: int) -> Pixels:
-    """A picture's pixels [H, W, 3] at the size that is drawn."""
-    return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))

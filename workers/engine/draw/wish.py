@@ -76,7 +76,7 @@ class Wish:
 
 
 def settle(request: PictureRequest, limits: Limits, defaults: Defaults) -> Wish:
-    """A request with the model's defaults. Raises InvalidRequest for what the model does not allow."""
+    """A request for new pictures with the model's defaults. Raises InvalidRequest for what the model does not allow."""
     width = defaults.width if request.width is None else request.width
     height = defaults.height if request.height is None else request.height
     check_size(width, height, limits)
@@ -96,6 +96,15 @@ def settle(request: PictureRequest, limits: Limits, defaults: Defaults) -> Wish:
         guidance=guidance,
         negative_prompt=request.negative_prompt or "",
     )
+
+
+def size_like(width: int, height: int, limits: Limits) -> tuple[int, int]:
+    """The largest size in which the model can draw a picture of `width` by `height` pixels, but for a rim: no larger
+    than the picture, unless that is smaller than any that the model draws."""
+    shrink = min(1.0, limits.most_side / max(width, height), (limits.most_pixels / (width * height)) ** 0.5)
+    sides = (int(side * shrink) // limits.multiple * limits.multiple for side in (width, height))
+    across, down = (max(limits.least_side, side) for side in sides)
+    return across, down
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:

@@ -75,13 +75,21 @@ class ZImage:
         side = self.sample_size
         return Defaults(side, side, self.config.default_steps, self.config.default_guidance)
 
-    def prompt_tokens(self, prompt: str) -> int:
-        """With the template."""
-        return len(self._ids(prompt))
+    def prompt_ids(self, prompt: str) -> Sequence[int]:
+        """As mlx-vlm has them, but for its padding."""
+        message = [{"role": "user", "content": prompt}]
+        text = self.tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        return list(self.tokenizer(text)["input_ids"])
+
+    def picture_tokens(self, width: int, height: int) -> int:
+        """Patches."""
+        return width * height // PATCH**2
 
     def read_prompt(self, prompt: str) -> mx.array:
         """The states [1, T, D] of the text encoder's last layer but one."""
-        ids = mx.array([self._ids(prompt)[:MOST_TOKENS]])
+        ids = mx.array([self.prompt_ids(prompt)[:MOST_TOKENS]])
         states: mx.array = self.text_encoder(ids, output_penultimate=True)
         return states
 
@@ -119,13 +127,6 @@ class ZImage:
         scaled = latents.squeeze(2).transpose(0, 2, 3, 1) / self.config.vae.scaling_factor
         decoded = self.vae.decode(scaled + self.config.vae.shift_factor)
         return mx.round(mx.clip(decoded / 2 + 0.5, 0, 1) * 255).astype(mx.uint8)
-
-    def _ids(self, prompt: str) -> list[int]:
-        message = [{"role": "user", "content": prompt}]
-        text = self.tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
-        return list(self.tokenizer(text)["input_ids"])
 
 
 NETWORKS: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {

@@ -58,13 +58,13 @@ def make_ready(greeting: dict[str, Any]) -> Answer:
     """Take the limits."""
     Image.MAX_IMAGE_PIXELS = None  # ours are checked instead
     most, low = greeting["most_pixels"], greeting["low_detail_pixels"]
-    return lambda request: answer(request["file"], most, low if request["low"] else None)
+    return lambda request: answer(request["file"], most, low if request["low"] else None, alpha=request["alpha"])
 
 
-def answer(file: bytes, most_pixels: int, fit: int | None) -> dict[str, Any]:
-    """`{"width", "height", "pixels"}`, or why not: `{"refused"}`."""
+def answer(file: bytes, most_pixels: int, fit: int | None, *, alpha: bool) -> dict[str, Any]:
+    """`{"width", "height", "pixels"}`, or why not: `{"refused"}`. With `alpha` a pixel is a byte: how opaque it is."""
     try:
-        picture = decode(file, most_pixels, fit)
+        picture = decode(file, most_pixels, fit, alpha=alpha)
         return {"width": picture.width, "height": picture.height, "pixels": picture.tobytes()}
     except (TooManyPixelsError, TooManyScansError) as error:
         return {"refused": str(error)}
@@ -74,8 +74,9 @@ def answer(file: bytes, most_pixels: int, fit: int | None) -> dict[str, Any]:
         return {"refused": UNREADABLE}
 
 
-def decode(file: bytes, most_pixels: int, fit: int | None) -> Image.Image:
-    """The first frame, upright and in RGB, within `fit` squared. Raises whatever Pillow does for a bad file."""
+def decode(file: bytes, most_pixels: int, fit: int | None, *, alpha: bool = False) -> Image.Image:
+    """The first frame, upright and in RGB, or how opaque its pixels are, within `fit` squared. Raises whatever Pillow
+    does for a bad file."""
     image: Image.Image = Image.open(io.BytesIO(file), formats=FORMATS)
     if image.width * image.height > most_pixels:
         raise TooManyPixelsError(image.width, image.height, most_pixels)
@@ -85,7 +86,7 @@ def decode(file: bytes, most_pixels: int, fit: int | None) -> Image.Image:
         image.draft("RGB", (fit, fit))  # JPEG can be decoded at an eighth of its size
     image.load()
     way = UPRIGHT.get(orientation(image))
-    image = to_rgb(image)
+    image = image.convert("RGBA").getchannel("A") if alpha else to_rgb(image)
     if fit is not None:
         image.thumbnail((fit, fit), Image.Resampling.BICUBIC)
     return image if way is None else image.transpose(way)

@@ -56,16 +56,27 @@ class PictureReader:
             pictures.append(known[key])
         return pictures
 
+    def read_alpha(self, media: Media, abandoned: IsCancelled = never) -> Image.Image:
+        """How opaque a picture's pixels are, from 0 to 255, upright and in mode L. Raises InvalidRequest."""
+        assert isinstance(media.source, bytes)
+        asked = {"file": media.source, "low": False, "alpha": True}
+        answer = self._ask(asked, self._process.deadline(), media.param, abandoned)
+        return Image.frombytes("L", (answer["width"], answer["height"]), answer["pixels"])
+
     def close(self) -> None:
         """End the process. Idempotent."""
         self._process.close()
 
     def _decode(self, file: bytes, low: bool, deadline: float, param: str, abandoned: IsCancelled) -> Image.Image:
+        answer = self._ask({"file": file, "low": low, "alpha": False}, deadline, param, abandoned)
+        return Image.frombytes("RGB", (answer["width"], answer["height"]), answer["pixels"])
+
+    def _ask(self, asked: dict[str, Any], deadline: float, param: str, abandoned: IsCancelled) -> dict[str, Any]:
         answer: dict[str, Any]
         try:
-            answer = self._process.ask({"file": file, "low": low}, deadline, abandoned)
+            answer = self._process.ask(asked, deadline, abandoned)
         except Stopped as error:
             raise InvalidRequest(f"`{param}`: this picture can't be read: decoding it {error}.", param) from None
         if "refused" in answer:
             raise InvalidRequest(f"`{param}`: {answer['refused']}.", param)
-        return Image.frombytes("RGB", (answer["width"], answer["height"]), answer["pixels"])
+        return answer

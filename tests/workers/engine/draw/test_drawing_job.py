@@ -24,8 +24,11 @@ class Grey:
         self.prompts: list[str] = []
         self.batches: list[int] = []
 
-    def prompt_tokens(self, prompt: str) -> int:
-        return len(prompt)
+    def prompt_ids(self, prompt: str) -> Sequence[int]:
+        return [0] * len(prompt)
+
+    def picture_tokens(self, width: int, height: int) -> int:
+        return width * height // 64
 
     def read_prompt(self, prompt: str) -> mx.array:
         self.prompts.append(prompt)
