@@ -12,7 +12,9 @@ from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
 from mlx_server.workers.folders.context_length import context_length, longest_input, number
 from mlx_server.workers.folders.gguf_parts import MissingPartsError, is_later_part, parts_of
 from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, read_json, read_tensors, visible
-from mlx_server.workers.folders.safetensors_header import parameters
+from mlx_server.workers.folders.picture_memory import read_drawing_size
+from mlx_server.workers.folders.picture_types import draws, pipeline
+from mlx_server.workers.folders.safetensors_header import HeaderError, parameters
 
 POOLING = ("modules.json", "1_Pooling/config.json")
 DEEPEST = 4
@@ -48,9 +50,7 @@ def read_model(path: Path) -> ModelOnDisk:
 def read_folder(path: Path) -> ModelOnDisk:
     """What this folder holds. Raises NotAModel."""
     if (path / PIPELINE).is_file():
-        index = read_json(path, PIPELINE)
-        sizes = sum(file.stat().st_size for file in visible(path.rglob("*.safetensors")))
-        return ModelOnDisk(path, Kind.IMAGE, str(index.get("_class_name", "diffusion")), None, sizes)
+        return read_pipeline(path)
     config = read_json(path, "config.json")
     words, bits = classify.quantisation(config)
     kind = classify.classify(config, pooled=any((path / name).is_file() for name in POOLING), name=path.name)
@@ -64,6 +64,21 @@ def read_folder(path: Path) -> ModelOnDisk:
         parameters(tensors, bits),
         longest_input(path, config, encodes=kind in (Kind.EMBEDDING, Kind.RERANKER)),
         classify.kv_bytes_per_token(config),
+    )
+
+
+def read_pipeline(path: Path) -> ModelOnDisk:
+    """What this folder of a model that draws holds, of one that is not served only its size. Raises NotAModel."""
+    name = pipeline(path)
+    if draws(path) is None:
+        sizes = sum(file.stat().st_size for file in visible(path.rglob("*.safetensors")))
+        return ModelOnDisk(path, Kind.IMAGE, name, None, sizes)
+    try:
+        size = read_drawing_size(path)
+    except (HeaderError, OSError) as error:
+        raise NotAModel(path, str(error)) from None
+    return ModelOnDisk(
+        path, Kind.IMAGE, name, size.quantisation, size.stored_bytes, size.parameters, step_bytes=size.step_bytes
     )
 
 

@@ -38,6 +38,7 @@ EXAMPLES = {
     "audio": ("audio/speech", '{"input": "The rain in Spain stays mainly in the plain."}'),
     "image": ("images/generations", '{"prompt": "a red circle", "response_format": "b64_json"}'),
     "rerank": ("rerank", '{"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]}'),
+    "image": ("images/generations", '{"prompt": "a red circle at the top left"}'),
 }
 """A first request to models that write no text: its path and its body."""
 

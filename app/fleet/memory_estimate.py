@@ -115,11 +115,11 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
     weights = sum(weight_bytes(one, device, wide=wide) for one in models)
     writes = serving.type in ("lm", "vlm")
     cache = sum(cache_bytes(one, serving.rows, wide=wide) for one in models) if writes else 0
-    process = SIGHTED_PROCESS_BYTES if serving.type == "vlm" else PROCESS_BYTES
+    process = SIGHTED_PROCESS_BYTES if serving.type in ("vlm", "image") else PROCESS_BYTES
     return MemoryEstimate(
         serving.replicas * weights,
         serving.replicas * (int(CACHE_COPIES * cache) + serving.cache_limit_bytes),
-        serving.replicas * (process + WORKING_BYTES + int(WORKING_SHARE * weights)),
+        serving.replicas * (process + WORKING_BYTES + int(WORKING_SHARE * weights) + (model.step_bytes or 0)),
         cpu_dtype,
     )
 

@@ -22,7 +22,7 @@ from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.catalogue import ModelEntry
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.registry.registry import Registry
-from mlx_server.app.registry.rows import KV_BYTES, ModelRow, on_disk
+from mlx_server.app.registry.rows import KV_BYTES, STEP_BYTES, ModelRow, on_disk
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.folders.model_path import HUB_ID
 
@@ -144,5 +144,5 @@ def row_of(name: str, settings: ModelSettings, event: ModelEvent, found: ModelOn
         status=row.status,
         error_message=row.error_message,
         aliases=row.aliases,
-        metadata={KV_BYTES: found.kv_bytes_per_token},
+        metadata={KV_BYTES: found.kv_bytes_per_token, STEP_BYTES: found.step_bytes},
     )

@@ -16,6 +16,7 @@ from mlx_server.workers.folders.model_path import HUB_ID
 
 NEVER = datetime.fromtimestamp(0, UTC)
 KV_BYTES = "kv_bytes_per_token"
+STEP_BYTES = "step_bytes"
 MAX_PATH = 4096
 PATH_RULE = f"an absolute path of at most {MAX_PATH} characters, without '..'"
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
@@ -81,6 +82,7 @@ def on_disk(row: ModelRow) -> ModelOnDisk | None:
         row.parameters,
         row.context_length,
         row.metadata.get(KV_BYTES),
+        row.metadata.get(STEP_BYTES),
     )
 
 

@@ -19,7 +19,7 @@ from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import DEEPEST, candidates, read_model
 from mlx_server.app.config.names import is_name
 from mlx_server.app.registry.registry import Registry
-from mlx_server.app.registry.rows import KV_BYTES, ModelRow, check_path
+from mlx_server.app.registry.rows import KV_BYTES, STEP_BYTES, ModelRow, check_path
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.folders.model_files import NotAModel, visible
 
@@ -194,7 +194,7 @@ def described(row: ModelRow, candidate: Candidate, model: ModelOnDisk, stamp: st
         parameters=model.parameters,
         context_length=model.context_length,
         architecture=model.architecture,
-        metadata={**row.metadata, KV_BYTES: model.kv_bytes_per_token},
+        metadata={**row.metadata, KV_BYTES: model.kv_bytes_per_token, STEP_BYTES: model.step_bytes},
         stamp=stamp,
     )
 

@@ -20,7 +20,7 @@ from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.routes.management.model_management import delete
-from mlx_server.app.views.capabilities import WRITES
+from mlx_server.app.views.capabilities import DRAWS, WRITES
 from mlx_server.app.views.model_view import ModelView, all_views, find_view, gigabytes
 from mlx_server.schemas.internal.generation import MediaKind
 from mlx_server.schemas.internal.messages import ModelFacts
@@ -29,6 +29,7 @@ from mlx_server.schemas.openai.chat import ChatRequest
 from mlx_server.schemas.openai.common import Features, Modalities, Model
 from mlx_server.schemas.openai.completions import CompletionRequest
 from mlx_server.schemas.openai.embeddings import EmbeddingsRequest
+from mlx_server.schemas.openai.media.images import ImageRequest
 from mlx_server.schemas.openai.media.speech import SpeechCreateRequest
 from mlx_server.schemas.openai.media.transcriptions import TranscriptionForm
 from mlx_server.schemas.scores import SIDES, RerankRequest, ScoresRequest
@@ -41,6 +42,7 @@ CONTENTS: dict[Any, set[str]] = {
     ChatRequest: {"messages"},
     CompletionRequest: {"prompt"},
     EmbeddingsRequest: {"input"},
+    ImageRequest: {"prompt"},
     RerankRequest: {"query", "documents"},
     ScoresRequest: {side for pair in SIDES for side in pair},
     SpeechCreateRequest: {"input"},
@@ -128,6 +130,8 @@ def requests_of(model_type: ModelType, found: Abilities) -> tuple[Any, ...]:
     """The types of requests that a model answers."""
     if model_type == "audio":
         return (TranscriptionForm,) * found.hears + (SpeechCreateRequest,) * found.speaks
+    if model_type in DRAWS:
+        return (ImageRequest,)
     requests: tuple[Any, ...] = COMPLETIONS if model_type in WRITES else ()
     if found.embeds or model_type == "embeddings":
         requests += (EmbeddingsRequest,)

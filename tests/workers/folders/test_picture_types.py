@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_server.workers.folders.model_files import NotAModel
-from mlx_server.workers.folders.picture_memory import DrawingSize, activation_bytes, read_drawing_size
+from mlx_server.workers.folders.picture_memory import read_drawing_size, step_bytes
 from mlx_server.workers.folders.picture_types import check_pictures, draws
 
 INDEX = {"_class_name": "ZImagePipeline"}
@@ -72,12 +72,22 @@ def test_a_missing_part_is_named(folder: Path, missing: str, says: str) -> None:
 
 def test_weights_of_all_parts_count(folder: Path) -> None:
     size = read_drawing_size(folder)
-    assert (size.stored_bytes, size.parameters, size.width, size.inner_width) == (60, 30, 64, 170)
+    assert (size.stored_bytes, size.parameters, size.quantisation) == (60, 30, None)
 
 
-def test_activations_grow_with_the_picture_and_those_drawn_together() -> None:
-    size = DrawingSize(0, 0, width=3840, inner_width=10240, decoder_width=256)
-    small, large = activation_bytes(size, 512, 512), activation_bytes(size, 1024, 1024)
-    assert 2 * small < large < 4 * small + 1
-    assert activation_bytes(size, 256, 256, together=4) > activation_bytes(size, 256, 256)
-    assert 1 << 30 < large < 16 << 30
+def test_the_bits_of_packed_weights_are_told(folder: Path) -> None:
+    write(folder / "transformer" / "model.safetensors.index.json", {"metadata": {"quantization_level": "8"}})
+    assert read_drawing_size(folder).quantisation == "8-bit"
+
+
+def test_a_step_grows_with_the_picture() -> None:
+    transformer, vae = {"dim": 3840, "intermediate_size": 10240}, {"block_out_channels": [128, 256, 512, 512]}
+    small, large = (step_bytes(transformer, vae, side, side) for side in (512, 1024))
+    assert 3 * small < large <= 4 * small
+    assert 1 << 30 < large < 8 << 30
+
+
+def test_a_step_of_a_picture_of_usual_size_counts(folder: Path) -> None:
+    usual = read_drawing_size(folder).step_bytes
+    write(folder / "vae" / "config.json", {"sample_size": 64})
+    assert read_drawing_size(folder).step_bytes < usual / 100
