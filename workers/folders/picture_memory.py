@@ -67,7 +67,8 @@ def step_bytes(transformer: Mapping[str, Any], vae: Mapping[str, Any], width: in
     """What a step for a picture of `width` by `height` pixels takes: the larger of a block of the transformer and of
     the autoencoder's last layers."""
     tokens = width * height // PIXELS_PER_TOKEN + PROMPT_TOKENS
-    across = whole(transformer, "dim", 3840)
+    heads = whole(transformer, "num_attention_heads", 30) * whole(transformer, "attention_head_dim", 128)
+    across = whole(transformer, "dim", heads)
     inside = whole(transformer, "intermediate_size", across * 8 // 3)
     channels = vae.get("block_out_channels")
     widest = max(channels[:2]) if isinstance(channels, list) and channels else 256

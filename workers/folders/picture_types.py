@@ -6,13 +6,14 @@ from pathlib import Path
 
 from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, read_json, visible
 
-FAMILIES = {"ZImagePipeline": "z_image", "ZImageImg2ImgPipeline": "z_image"}
+FAMILIES = {"Flux2KleinPipeline": "flux2", "ZImagePipeline": "z_image", "ZImageImg2ImgPipeline": "z_image"}
 """What is served, by the `_class_name` of the pipeline."""
 
 PARTS = ("text_encoder", "transformer", "vae")
 """Folders that hold networks: a config.json and weights in each."""
 
 FILES = ("scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json")
+"""What is read beside them."""
 
 
 def draws(folder: Path) -> str | None:

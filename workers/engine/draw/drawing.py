@@ -16,12 +16,6 @@ from mlx_server.workers.engine.draw.sources import OpenedPicture, fitted, fitted
 from mlx_server.workers.engine.draw.wish import Source, Wish, settle, size_like
 from mlx_server.workers.engine.jobs import SteppedJob, refuse
 
-WITHOUT_MASK = 0.6
-"""How much of a picture changes, as in mlx-vlm: what it shows stays where it is."""
-
-WITHIN_MASK = 1.0
-"""Nothing of what was there is kept where the mask lets it change."""
-
 
 @dataclass(eq=False, slots=True)
 class Drawing(SteppedJob):
@@ -55,6 +49,7 @@ def drawing_of(ticket: int, request: PictureRequest, family: Family) -> Drawing:
     """The job of a request. Raises InvalidRequest for what the model can't do."""
     refuse(request.transparent, "background", "draws opaque pictures only")
     limits = family.limits
+    refuse(request.image is not None and not limits.changes, "image", "draws new pictures only")
     wish = changing(request, family) if isinstance(request, OpenedPicture) else settle(request, limits, family.defaults)
     ids = family.prompt_ids(wish.prompt)
     check_length(ids, "prompt", limits.most_prompt_tokens)
@@ -73,10 +68,7 @@ def changing(request: OpenedPicture, family: Family) -> Wish:
     defaults = replace(family.defaults, width=width, height=height)
     wish = settle(request, family.limits, defaults)
     mask = None if request.changing is None else fitted_mask(request.changing, wish.width, wish.height)
-    source = Source(
-        fitted(request.source, wish.width, wish.height), WITHOUT_MASK if mask is None else WITHIN_MASK, mask
-    )
-    return replace(wish, source=source)
+    return replace(wish, source=Source(fitted(request.source, wish.width, wish.height), mask))
 
 
 def check_length(ids: Sequence[int], param: str, most: int) -> None:

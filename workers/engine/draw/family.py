@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
-from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels
+from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish
 
 
 class Family(Protocol):
@@ -31,24 +31,27 @@ class Family(Protocol):
     def picture_tokens(self, width: int, height: int) -> int:
         """How many tokens a picture is for the model."""
 
-    def read_prompt(self, prompt: str) -> mx.array:
-        """What the text encoder makes of it, [1, T, D]; at most `limits.most_prompt_tokens` of it are read."""
+    def read_prompt(self, prompt: str) -> Any:
+        """What the text encoder makes of it, evaluated; at most `limits.most_prompt_tokens` of it are read."""
 
-    def noise_levels(self, steps: int, strength: float | None) -> Sequence[float]:
-        """The noise's share before each step, and 0 in the end; there is one step at least.
-
-        `strength` is how much of a given picture changes, from 0 to 1: the less, the later it begins. None for a new
-        picture."""
+    def noise_levels(self, wish: Wish) -> Sequence[float]:
+        """The noise's share before each step, and 0 in the end; there is one step at least. What begins with a given
+        picture may begin with less than 1."""
 
     def noise(self, seed: int, width: int, height: int) -> mx.array:
         """The noise that a picture begins with, [1, ...]: the same for the same seed."""
 
-    def direction(self, latents: mx.array, level: float, text: mx.array, negative: Any, guidance: float) -> mx.array:
-        """Where noise lies from the picture, [B, ...], as seen from latents [B, ...] with so much noise; `text` and
-        `negative` are read prompts [1, T, D], `negative` None without guidance."""
+    def direction(
+        self, latents: mx.array, level: float, text: Any, shown: mx.array | None, negative: Any, guidance: float
+    ) -> mx.array:
+        """Where noise lies from the picture, [B, ...], as seen from latents [B, ...] with so much noise.
+
+        `text` and `negative` are read prompts, `negative` None without guidance. `shown` are the latents [1, ...] of a
+        picture that is to be changed, for families that look at it while they draw.
+        """
 
     def encode(self, pixels: Pixels) -> mx.array:
         """Latents [1, ...] of a picture's pixels, uint8 [H, W, 3]."""
 
     def decode(self, latents: mx.array) -> mx.array:
-        """Pixels, uint8 [B, H, W, 3], of latents without noise."""
+        """Pixels, uint8 [B, H, W, 3], of latents [B, ...] without noise."""

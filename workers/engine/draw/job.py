@@ -55,7 +55,7 @@ class DrawingJob:
         self._family = family
         self._wish = wish
         self._partials = partials
-        self._levels = family.noise_levels(wish.steps, None if wish.source is None else wish.source.strength)
+        self._levels = family.noise_levels(wish)
         self._groups = groups(wish)
         self.total_steps = len(self._groups) * (len(self._levels) - 1)
         self.steps_done = 0
@@ -69,14 +69,13 @@ class DrawingJob:
         wish = self._wish
         text = self._family.read_prompt(wish.prompt)
         negative = self._family.read_prompt(wish.negative_prompt) if wish.guidance > 1 else None
-        mx.eval(text, negative)
         yield [Progress(0, self.total_steps)]
         first = 0
         for seeds in self._groups:
             canvas = Canvas(self._family, wish, seeds, self._levels[0])
             shown = partial_steps(len(self._levels) - 1, self._partials)
             for step, (level, following) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
-                direction = self._family.direction(canvas.latents, level, text, negative, wish.guidance)
+                direction = self._family.direction(canvas.latents, level, text, canvas.source, negative, wish.guidance)
                 unfinished = canvas.latents - level * direction if step in shown else None
                 canvas.move(direction, level, following)
                 self.steps_done += 1
@@ -102,12 +101,12 @@ class Canvas:
 
     def __init__(self, family: Family, wish: Wish, seeds: Sequence[int], level: float) -> None:
         self._noise = mx.concatenate([family.noise(seed, wish.width, wish.height) for seed in seeds])
-        self._source: mx.array | None = None
+        self.source: mx.array | None = None
         self._mask: mx.array | None = None
         self.latents = self._noise
         if wish.source is not None:
-            self._source = family.encode(wish.source.pixels)
-            self.latents = (1 - level) * self._source + level * self._noise
+            self.source = family.encode(wish.source.pixels)
+            self.latents = (1 - level) * self.source + level * self._noise
             if wish.source.mask is not None:
                 self._mask = shrunk(wish.source.mask, *self.latents.shape[-2:])
 
@@ -115,8 +114,8 @@ class Canvas:
         """Go from one noise level to the next in a direction [B, ...] (Euler's method); what the mask keeps stays as
         the source has it."""
         self.latents = self.latents + (following - level) * direction
-        if self._mask is not None and self._source is not None:
-            kept = (1 - following) * self._source + following * self._noise
+        if self._mask is not None and self.source is not None:
+            kept = (1 - following) * self.source + following * self._noise
             self.latents = mx.where(self._mask, self.latents, kept)
         mx.eval(self.latents)
 

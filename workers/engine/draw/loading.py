@@ -8,14 +8,19 @@ from pathlib import Path
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
 from mlx_server.workers.engine.draw.family import Family
+from mlx_server.workers.engine.draw.flux2 import load_flux2
 from mlx_server.workers.engine.draw.job import DrawingJob
+from mlx_server.workers.engine.draw.networks import Networks
 from mlx_server.workers.engine.draw.wish import Wish
 from mlx_server.workers.engine.draw.z_image import load_z_image
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel
 from mlx_server.workers.folders.picture_types import check_pictures
 
-LOADERS = {"z_image": load_z_image}
+LOADERS: dict[str, Callable[[Path, CpuDtype, Callable[[Loading], None]], tuple[Family, Networks]]] = {
+    "flux2": load_flux2,
+    "z_image": load_z_image,
+}
 """What loads each family that `picture_types` names."""
 
 
@@ -35,14 +40,14 @@ def load(folder: Path, cpu_dtype: CpuDtype, report: Callable[[Loading], None]) -
     except NotAModel as error:
         raise ModelLoadError(str(error)) from None
     try:
-        model = PictureModel(*loader(folder, cpu_dtype, report))
+        family, read = loader(folder, cpu_dtype, report)
         report(Loading("warming up", computes=True))
-        try_drawing(model.family)
+        try_drawing(family)
     except ModelLoadError:
         raise
     except Exception as error:  # whatever the library says of files that do not fit it
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
-    return model
+    return PictureModel(family, read.weight_bytes, read.notes)
 
 
 def try_drawing(family: Family) -> None:

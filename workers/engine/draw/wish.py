@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 class Limits:
     """What a model can be asked for; bounds are included, sides are in pixels and multiples of `multiple`.
 
-    `guided`: it knows guidance, and with it negative prompts.
+    `guided`: it knows guidance, and with it negative prompts. `changes`: it changes pictures, too.
     """
 
     multiple: int
@@ -35,6 +35,7 @@ class Limits:
     most_steps: int
     most_prompt_tokens: int
     guided: bool
+    changes: bool = True
     most_guidance: float = 20.0
 
 
@@ -50,13 +51,9 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A picture to change, of the size that is drawn, and how much of it: 0 leaves it, 1 keeps nothing of it.
-
-    Where `mask` is, only what it shows is changed.
-    """
+    """A picture to change, of the size that is drawn. Where `mask` is, only what it shows is changed."""
 
     pixels: Pixels
-    strength: float
     mask: Mask | None = None
 
 

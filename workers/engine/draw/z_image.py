@@ -6,7 +6,7 @@ two. What is computed here is equal to it, except that prompts are read without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 from mlx_vlm.models.mage_flow.scheduler import FlowMatchEulerDiscreteScheduler
 from mlx_vlm.models.z_image.config import ZImageConfig
 from mlx_vlm.models.z_image.text_encoder import sanitize_text_encoder_weights
@@ -24,11 +23,9 @@ from mlx_vlm.models.z_image.weights import load_text_encoder, load_transformer, 
 from transformers import AutoTokenizer
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
-from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels
-from mlx_server.workers.engine.loading.loading import evaluate
-from mlx_server.workers.engine.runtime import platform
-from mlx_server.workers.errors import ModelLoadError
-from mlx_server.workers.folders.model_files import read_json, read_tensors
+from mlx_server.workers.engine.draw.networks import Network, Networks, read_networks
+from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish
+from mlx_server.workers.folders.model_files import read_json
 
 PIXELS_PER_LATENT = 8
 PATCH = 2 * PIXELS_PER_LATENT
@@ -40,6 +37,12 @@ MOST_TOKENS = 512
 MOST_SIDE = 2048
 SAMPLE_SIZE = 1024
 """The pictures' sides that the published models were trained with; `sample_size` of the autoencoder names others."""
+
+WITHOUT_MASK = 0.6
+"""How much of a picture changes, as in mlx-vlm: what it shows stays where it is."""
+
+WITHIN_MASK = 1.0
+"""Nothing of what was there is kept where the mask lets it change."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,18 @@ class ZImage:
         """The states [1, T, D] of the text encoder's last layer but one."""
         ids = mx.array([self.prompt_ids(prompt)[:MOST_TOKENS]])
         states: mx.array = self.text_encoder(ids, output_penultimate=True)
+        mx.eval(states)
         return states
 
-    def noise_levels(self, steps: int, strength: float | None) -> Sequence[float]:
+    def noise_levels(self, wish: Wish) -> Sequence[float]:
         """N steps are N - 1 passes of the transformer for a new picture, as in the published pipeline, and at most N
-        for one that is changed."""
-        passes = steps - 1 if strength is None else steps
+        for one that is changed: the first are left out, so that it begins with a part of the noise."""
+        passes, skipped = wish.steps - 1, 0
+        if wish.source is not None:
+            passes = wish.steps
+            strength = WITHOUT_MASK if wish.source.mask is None else WITHIN_MASK
+            skipped = min(int(passes - passes * strength), passes - 1)
         levels = FlowMatchEulerDiscreteScheduler(num_inference_steps=passes, shift=self.config.scheduler_shift).sigmas
-        skipped = 0 if strength is None else min(int(passes - passes * strength), passes - 1)
         return [float(level) for level in np.array(levels)[skipped:]]
 
     def noise(self, seed: int, width: int, height: int) -> mx.array:
@@ -107,9 +114,16 @@ class ZImage:
         return mx.random.normal(shape, key=mx.random.key(seed))
 
     def direction(
-        self, latents: mx.array, level: float, text: mx.array, negative: mx.array | None, guidance: float
+        self,
+        latents: mx.array,
+        level: float,
+        text: mx.array,
+        shown: mx.array | None,
+        negative: mx.array | None,
+        guidance: float,
     ) -> mx.array:
-        """One pass of the transformer over latents [B, ...], two with guidance; as many come back."""
+        """One pass of the transformer over latents [B, ...], two with guidance; as many come back. It begins with the
+        picture that is to be changed, and does not look at it again."""
         time = mx.array([1.0 - level])
         towards: mx.array = self.transformer(latents, time, text)
         if negative is not None:
@@ -129,37 +143,20 @@ class ZImage:
         return mx.round(mx.clip(decoded / 2 + 0.5, 0, 1) * 255).astype(mx.uint8)
 
 
-NETWORKS: dict[str, tuple[Callable[..., Any], Callable[..., dict[str, Any]]]] = {
-    "text_encoder": (load_text_encoder, sanitize_text_encoder_weights),
-    "transformer": (load_transformer, sanitize_transformer_weights),
-    "vae": (load_vae, partial(sanitize_vae_weights, source_layout=False)),
-}
-"""By their folders: what loads each, and what calls a file's weights as the network does."""
-
-
-def load_z_image(folder: Path, cpu_dtype: CpuDtype, report: Callable[[Loading], None]) -> tuple[ZImage, int, list[str]]:
-    """The model of a folder in Diffusers' layout, the bytes of its weights, and notes. Raises anything."""
+def load_z_image(folder: Path, cpu_dtype: CpuDtype, report: Callable[[Loading], None]) -> tuple[ZImage, Networks]:
+    """The model of a folder in Diffusers' layout, and what it was made of. Raises anything."""
     config = ZImageConfig.from_model_path(folder)
-    notes: list[str] = []
-    networks: dict[str, Any] = {}
-    size = 0
-    for name, (load, rename) in NETWORKS.items():
-        network = load(folder, config)
-        check_complete(folder / name, network, rename)
-        network, said = platform.suit_weights(network, cpu_dtype)
-        size += evaluate(network, report)
-        networks[name] = network
-        notes += [note for note in said if note not in notes]
+    networks = {
+        "text_encoder": Network(partial(load_text_encoder, config=config), names_by(sanitize_text_encoder_weights)),
+        "transformer": Network(partial(load_transformer, config=config), names_by(sanitize_transformer_weights)),
+        "vae": Network(partial(load_vae, config=config), names_by(partial(sanitize_vae_weights, source_layout=False))),
+    }
+    read = read_networks(folder, networks, cpu_dtype, report)
     tokenizer = AutoTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True, trust_remote_code=False)
     sample_size = read_json(folder / "vae", "config.json").get("sample_size", SAMPLE_SIZE)
-    return ZImage(config, tokenizer, **networks, sample_size=int(sample_size)), size, notes
+    return ZImage(config, tokenizer, **read.parts, sample_size=int(sample_size)), read
 
 
-def check_complete(part: Path, network: Any, rename: Callable[..., dict[str, Any]]) -> None:
-    """Refuse a network of which weights are missing: mlx-vlm would leave random ones in their place. Raises
-    ModelLoadError."""
-    stored = rename(dict.fromkeys(read_tensors(part)))
-    missing = [name for name, _ in tree_flatten(network.parameters()) if name not in stored]
-    if missing:
-        more = f" and {len(missing) - 1} more weights are" if len(missing) > 1 else " is"
-        raise ModelLoadError(f"{part} is not whole: {missing[0]}{more} missing")
+def names_by(sanitize: Callable[..., dict[str, Any]]) -> Callable[[Iterable[str]], Collection[str]]:
+    """The names that one of mlx-vlm's functions gives to weights."""
+    return lambda names: sanitize(dict.fromkeys(names)).keys()

@@ -34,14 +34,16 @@ class Grey:
         self.prompts.append(prompt)
         return mx.array([[[float(prompt or 0)]]])
 
-    def noise_levels(self, steps: int, strength: float | None) -> Sequence[float]:
-        levels = [1 - step / steps for step in range(steps + 1)]
-        return levels if strength is None else levels[int(steps * (1 - strength)) :]
+    def noise_levels(self, wish: Wish) -> Sequence[float]:
+        levels = [1 - step / wish.steps for step in range(wish.steps + 1)]
+        return levels if wish.source is None or wish.source.mask is not None else levels[wish.steps // 2 :]
 
     def noise(self, seed: int, width: int, height: int) -> mx.array:
         return mx.full((1, 1, 1, height // 8, width // 8), float(seed))
 
-    def direction(self, latents: mx.array, level: float, text: mx.array, negative: Any, guidance: float) -> mx.array:
+    def direction(
+        self, latents: mx.array, level: float, text: mx.array, shown: Any, negative: Any, guidance: float
+    ) -> mx.array:
         self.batches.append(latents.shape[0])
         return (latents - text.item()) / level
 
@@ -120,7 +122,7 @@ def test_partial_steps_are_spread_and_never_the_last(steps: int, partials: int, 
 
 def test_a_changed_picture_begins_with_its_source() -> None:
     grey = Grey()
-    source = Source(np.full((16, 16, 3), 40, np.uint8), 0.5)
+    source = Source(np.full((16, 16, 3), 40, np.uint8))
     job = DrawingJob(grey, Wish("90", (200,), 16, 16, 4, 0.0, source=source))
     assert job.total_steps == 2
     [*_, [picture]] = run(job)
@@ -131,7 +133,7 @@ def test_a_mask_keeps_the_sources_own_pixels() -> None:
     pixels = np.arange(16 * 16 * 3, dtype=np.uint32).reshape(16, 16, 3).astype(np.uint8)
     mask = np.zeros((16, 16), np.bool_)
     mask[:4, :8] = True
-    wish = Wish("90", (200,), 16, 16, 4, 0.0, source=Source(pixels, 1.0, mask))
+    wish = Wish("90", (200,), 16, 16, 4, 0.0, source=Source(pixels, mask))
     [*_, [picture]] = run(DrawingJob(Grey(), wish))
     assert (picture.pixels[mask] == 90).all()
     assert (picture.pixels[~mask] == pixels[~mask]).all()

@@ -13,16 +13,13 @@ import pytest
 from mlx_vlm.generate.edit_image import edit_image, load_image_edit_model
 from mlx_vlm.generate.image import generate_image, load_image_generation_model
 from PIL import Image
+from support.drawn import ONE_LEVEL, difference, drawn
 
-from mlx_server.workers.engine.draw.job import DrawingJob, Picture
 from mlx_server.workers.engine.draw.loading import load
 from mlx_server.workers.engine.draw.wish import Source, Wish
 from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model
-
-ONE_LEVEL = 1
-"""The library pads prompts, and its sums differ in their last bits: now and then one of 256 levels."""
 
 
 def wide(model: Any) -> Any:
@@ -32,18 +29,6 @@ def wide(model: Any) -> Any:
     for part in (pipeline.text_encoder, pipeline.transformer, pipeline.vae):
         part.set_dtype(mx.float32)
     return model
-
-
-def drawn(family: Any, wish: Wish) -> list[np.ndarray]:
-    job = DrawingJob(family, wish)
-    pictures = []
-    while (items := job.advance()) is not None:
-        pictures += [item.pixels for item in items if isinstance(item, Picture)]
-    return pictures
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> int:
-    return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
 def test_a_picture_is_the_librarys(folder: Path, family: Any) -> None:
@@ -61,7 +46,7 @@ def test_a_changed_picture_is_the_librarys(folder: Path, family: Any, tmp_path: 
     Image.fromarray(pixels).save(tmp_path / "source.png")
     guidance = family.defaults.guidance
     theirs = edit_image(library, "a blue square", image_paths=[tmp_path / "source.png"], seed=3, steps=6, strength=0.6)
-    [ours] = drawn(family, Wish("a blue square", (3,), 64, 96, 6, guidance, source=Source(pixels, 0.6)))
+    [ours] = drawn(family, Wish("a blue square", (3,), 64, 96, 6, guidance, source=Source(pixels)))
     assert difference(ours, np.array(theirs.array)) <= ONE_LEVEL
 
 
