@@ -36,7 +36,6 @@ TEXT = ("completions", '{"prompt": "The capital of France is", "max_tokens": 16,
 EXAMPLES = {
     "embeddings": ("embeddings", '{"input": ["A cat sleeps.", "Rates rose."]}'),
     "audio": ("audio/speech", '{"input": "The rain in Spain stays mainly in the plain."}'),
-    "image": ("images/generations", '{"prompt": "a red circle", "response_format": "b64_json"}'),
     "rerank": ("rerank", '{"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]}'),
     "image": ("images/generations", '{"prompt": "a red circle at the top left"}'),
 }
