@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlx_server.workers.folders.model_files import CACHED, weight_files
+from mlx_server.workers.folders.model_files import CACHED, PIPELINE, weight_files
+from mlx_server.workers.folders.picture_types import PARTS
 
 MAIN = "refs/main"
 
@@ -35,7 +36,8 @@ def complete(repository: Path) -> Path | None:
     """The snapshot of the main branch, if all of it seems to be there."""
     try:
         folder = repository / "snapshots" / (repository / MAIN).read_text().strip()
-        whole = (folder / "config.json").is_file() and bool(weight_files(folder))
+        parts = [folder / part for part in PARTS] if (folder / PIPELINE).is_file() else [folder]
+        whole = all((part / "config.json").is_file() and weight_files(part) for part in parts)
         return folder if whole else None
     except (OSError, ValueError):
         return None

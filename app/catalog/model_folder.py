@@ -11,7 +11,7 @@ from mlx_server.app.catalog.gguf_header import read_header as read_gguf_header
 from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
 from mlx_server.workers.folders.context_length import context_length, longest_input, number
 from mlx_server.workers.folders.gguf_parts import MissingPartsError, is_later_part, parts_of
-from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, read_json, read_tensors, visible
+from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, is_described, read_json, read_tensors, visible
 from mlx_server.workers.folders.picture_memory import read_drawing_size
 from mlx_server.workers.folders.picture_types import draws, pipeline
 from mlx_server.workers.folders.safetensors_header import HeaderError, parameters
@@ -131,7 +131,7 @@ def candidates(root: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
     if (real := root.resolve()) in seen:
         return
     seen.add(real)
-    if any((root / name).is_file() for name in ("config.json", PIPELINE)):
+    if is_described(root):
         yield root
         return
     try:

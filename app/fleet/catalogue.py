@@ -13,6 +13,7 @@ from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
 from mlx_server.app.catalog.model_folder import find_models, is_gguf
 from mlx_server.app.config import names
 from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.workers.folders.model_files import is_described
 from mlx_server.workers.folders.model_path import HUB_ID
 
 Source = Literal["configured", "registry", "folder", "hub"]
@@ -91,7 +92,7 @@ def inside(folder: Path, name: str) -> Path | None:
             path = candidate.resolve()
             if not path.is_relative_to(root) or path == root:
                 continue
-            if (path / "config.json").is_file() or is_gguf(path):
+            if is_described(path) or is_gguf(path):
                 return path
     except (OSError, ValueError):
         return None

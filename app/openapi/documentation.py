@@ -184,10 +184,8 @@ DOCS["/v1/images/edits"] = Doc(
     "A picture that is changed as a prompt says",
     images.ImagesResponse,
     form=images.ImageEditForm,
-    files={
-        "image": "The picture: PNG, JPEG, WebP or GIF.",
-        "mask": "A PNG of the same size, transparent wherever the picture may change; the rest is kept.",
-    },
+    files={"image": "The picture: PNG, JPEG, WebP or GIF."},
+    optional_files={"mask": "A PNG of the same size, transparent wherever the picture may change; the rest is kept."},
     event=images.EditEvent,
     errors=GENERATES,
 )

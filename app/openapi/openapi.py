@@ -181,8 +181,11 @@ class Writer:
 
     def _form(self, doc: Doc) -> dict[str, Any]:
         """A form: its fields, and files beside them."""
-        files = {name: {"type": "string", "format": "binary", "description": text} for name, text in doc.files.items()}
-        beside = {"type": "object", "properties": files, "required": list(files)}
+        files = {
+            name: {"type": "string", "format": "binary", "description": text}
+            for name, text in {**doc.files, **doc.optional_files}.items()
+        }
+        beside = {"type": "object", "properties": files, "required": list(doc.files)}
         return {MULTIPART: {"schema": {"allOf": [self._schemas[doc.form], beside]}}}
 
     def _content(self, doc: Doc) -> dict[str, Any]:

@@ -19,10 +19,10 @@ GENERATES = (400, 413, 429, 500, 502, 503, 504)
 class Doc:
     """What a route takes and answers.
 
-    `form` is a msgspec type of a form's fields, `files` are those of its parts that are files, and what they are.
-    `request` and `answer` are msgspec types of JSON, `event` that of what each server-sent event of a stream holds.
-    An answer that is no JSON has a `media` type instead. `also` are answers with another status than 200. `errors`
-    are the statuses whose answer is an `error`.
+    `form` is a msgspec type of a form's fields, `files` are those of its parts that are files, and what they are;
+    `optional_files` may be left out. `request` and `answer` are msgspec types of JSON, `event` that of what each
+    server-sent event of a stream holds. An answer that is no JSON has a `media` type instead. `also` are answers with
+    another status than 200. `errors` are the statuses whose answer is an `error`.
     """
 
     summary: str
@@ -43,6 +43,7 @@ class Doc:
     """Headers that a request may have, and what they do."""
     form: Any = None
     files: Mapping[str, str] = field(default_factory=dict)
+    optional_files: Mapping[str, str] = field(default_factory=dict)
     example: Any = None
     """A body that any model of the right type can answer."""
     tells: tuple[str, ...] = ()

@@ -45,6 +45,11 @@ def visible(files: Iterable[Path]) -> list[Path]:
     return sorted(file for file in files if not file.name.startswith("._"))
 
 
+def is_described(folder: Path) -> bool:
+    """Whether there is a file that says what a model in this folder is."""
+    return any((folder / name).is_file() for name in ("config.json", PIPELINE))
+
+
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """A JSON object from a file of the folder. Raises NotAModel."""
     try:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mlx_server.workers.folders.gguf_parts import MissingPartsError, parts_of
-from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, without_config
+from mlx_server.workers.folders.model_files import NotAModel, is_described, without_config
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
@@ -20,7 +20,7 @@ def local_path(model_path: str) -> Path | None:
     try:
         path = Path(model_path).expanduser().absolute()
         if path.is_dir():
-            if not any((path / name).is_file() for name in ("config.json", PIPELINE)):
+            if not is_described(path):
                 raise ModelPathError(str(NotAModel(Path(model_path), without_config(path))))
             return path
         if path.is_file():

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_server.workers.folders.model_files import INDEX, read_json
-from mlx_server.workers.folders.picture_types import PARTS, weight_files
+from mlx_server.workers.folders.model_files import INDEX, read_json, weight_files
+from mlx_server.workers.folders.picture_types import PARTS
 from mlx_server.workers.folders.safetensors_header import parameters, read_header
 
 BYTES = 4

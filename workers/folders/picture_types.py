@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, read_json, visible
+from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, read_json, weight_files
 
 FAMILIES = {"Flux2KleinPipeline": "flux2", "ZImagePipeline": "z_image", "ZImageImg2ImgPipeline": "z_image"}
 """What is served, by the `_class_name` of the pipeline."""
@@ -43,8 +43,3 @@ def check_pictures(folder: Path) -> str:
     for name in FILES:
         read_json(folder, name)
     return family
-
-
-def weight_files(part: Path) -> list[Path]:
-    """The files with one network's weights."""
-    return visible(part.glob("*.safetensors"))

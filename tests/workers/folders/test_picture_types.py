@@ -51,7 +51,7 @@ def test_what_is_not_served_draws_nothing(tmp_path: Path, index: object) -> None
 
 def test_a_pipeline_that_is_not_served_is_named(folder: Path) -> None:
     write(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
-    with pytest.raises(NotAModel, match="names StableDiffusionPipeline, and those that draw here are ZImage"):
+    with pytest.raises(NotAModel, match="names StableDiffusionPipeline, and those that draw here are Flux2Klein"):
         check_pictures(folder)
 
 

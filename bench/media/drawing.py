@@ -1,4 +1,4 @@
-"""What drawing step by step costs, and what HTTP adds: `python bench/drawing.py [--model FOLDER] [--pairs 5]`.
+"""What drawing step by step costs, and what HTTP adds: `python bench/media/drawing.py [--pairs 5]`.
 
 Three sides draw the same pictures from the same seeds, in turns; who is first changes from round to round: mlx-vlm's
 own loop over all steps, the engine's jobs (both here, in a worker's environment, with the same weights in float32), and
@@ -19,6 +19,9 @@ from time import perf_counter
 from typing import Any
 
 import httpx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from lib.hardware import this_machine
 from lib.inside import become_a_worker
 from lib.others import OthersWatch
