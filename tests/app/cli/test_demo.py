@@ -11,8 +11,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mlx_server.app.cli.cli import DemoModel, app
-from mlx_server.app.cli.demo import Advance, ensure_demo_model
-from mlx_server.app.cli.demo_models import MINILM, SMOLLM2, SOURCES, WHISPER, WHISPER_TINY
+from mlx_server.app.cli.demo import Advance, download, ensure_demo_model
+from mlx_server.app.cli.demo_models import KOKORO, MINILM, SMOLLM2, SOURCES, WHISPER, WHISPER_TINY
 from mlx_server.app.cli.demo_packages import DemoModelError, DemoSource, Package
 
 _NOT_A_MODEL = b"not a model"
@@ -92,6 +92,31 @@ def test_demo_without_a_package_index_is_one_clear_line(tmp_path: Path, monkeypa
     assert [path.name for path in (tmp_path / "demo" / SMOLLM2.folder).parent.iterdir()] == [".lock"]
 
 
+def test_demo_without_npm_says_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DemoModelError, match=r"^Cannot download kokoro-js@1\.2\.1: no npm here .*Node\.js"):
+        download(KOKORO.packages[-1], tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("npm error code ECONNREFUSED\nnpm error A complete log is elsewhere", "code ECONNREFUSED"),
+        ("", "it left no package"),
+    ],
+    ids=["told", "silent"],
+)
+def test_demo_says_why_npm_failed(output: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm = tmp_path / "npm"
+    npm.write_text(f"#!/bin/sh\nprintf '{output}'\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    with pytest.raises(DemoModelError, match=f"^Cannot download kokoro-js@1.2.1 with npm: {reason} .*npm's index"):
+        download(KOKORO.packages[-1], downloads, print)
+
+
 @pytest.mark.model
 def test_demo_model_is_complete_and_names_its_source(smollm2: Path) -> None:
     assert json.loads((smollm2 / "config.json").read_text())["model_type"] == "llama"
@@ -124,3 +149,16 @@ def test_demo_model_that_hears_is_complete_and_names_its_source(whisper_tiny: Pa
     assert "openai/whisper-tiny.en" in (whisper_tiny / "MODEL_CARD.md").read_text()
     assert not [*whisper_tiny.parent.rglob("*.whl"), *whisper_tiny.parent.rglob("*.bin")]
     assert ensure_demo_model(whisper_tiny.parents[2], _console(), source=WHISPER_TINY, fetch=_never) == whisper_tiny
+
+
+@pytest.mark.model
+def test_demo_model_that_speaks_is_complete_and_names_its_source(kokoro_folder: Path) -> None:
+    assert {path.name for path in kokoro_folder.iterdir()} == {
+        "LICENSE",
+        "MODEL_CARD.md",
+        "config.json",
+        "model.safetensors",
+        "voices",
+    }
+    assert "hexgrad/Kokoro-82M" in (kokoro_folder / "MODEL_CARD.md").read_text()
+    assert ensure_demo_model(kokoro_folder.parents[2], _console(), source=KOKORO, fetch=_never) == kokoro_folder

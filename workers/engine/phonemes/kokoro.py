@@ -1,5 +1,5 @@
-"""English for Kokoro without misaki, which mlx-audio asks for: misaki needs spaCy with a model that no package index
-has, and a Python before 3.13."""
+"""English for Kokoro without misaki, which mlx-audio asks for: misaki needs spaCy, a model of English that spaCy loads
+from elsewhere, and a Python before 3.13."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Convolutions over one axis as products of matrices where MLX computes them one number at a time.
 
 MLX 0.32 does so on CPUs for those with gaps between their taps, and for transposed ones: a second of speech took 15
-seconds, and takes one this way. The functions have the signatures and the results of those whose place they take, and
-leave to the library whatever else there is.
+seconds, and takes one and a half this way. The functions have the signatures and the results of those whose place they
+take, and leave to the library whatever else there is, also what is not float32.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def conv1d(
 ) -> mx.array:
     """`mx.conv1d`: x [batch, length, inputs] and a weight [outputs, width, inputs] to [batch, shorter length, outputs],
     with a gap of `dilation` - 1 between its taps."""
-    if dilation == 1 or stride != 1 or groups != 1 or stream is not None:
+    ours = dilation > 1 and (stride, groups) == (1, 1) and x.dtype == weight.dtype == mx.float32
+    if not ours or stream is not None:
         return library_conv1d(x, weight, stride, padding, dilation, groups, stream=stream)
     width = weight.shape[1]
     x = mx.pad(x, [(0, 0), (padding, padding), (0, 0)])
@@ -60,8 +61,9 @@ def conv_transpose1d(
     """`mx.conv_transpose1d`: x [batch, length, inputs] and a weight [outputs, width, inputs] to [batch, longer length,
     outputs]: each step of x adds `width` outputs, `stride` after those of the step before."""
     outputs, width, inputs = weight.shape
-    whole = width % stride == 0 and (dilation, output_padding, groups) == (1, 0, 1)
-    if not whole or stream is not None:
+    ours = width % stride == 0 and (dilation, output_padding, groups) == (1, 0, 1)
+    ours = ours and x.dtype == weight.dtype == mx.float32
+    if not ours or stream is not None:
         return library_conv_transpose1d(x, weight, stride, padding, dilation, output_padding, groups, stream=stream)
     batch, length, _ = x.shape
     turns = width // stride
