@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.voices.repeat import hold_float32
 from support.voices.speech import SENTENCES, samples, word_error_rate
 
 from mlx_server.workers.engine.from_ctranslate2 import whisper
@@ -123,7 +124,8 @@ def test_whisper_hears_what_was_said(whisper_tiny: Path) -> None:
     from mlx_audio.stt import load
 
     model = load(whisper_tiny, strict=True)
-    heard = model.generate(samples(SENTENCES[0]), temperature=0.0)
+    hold_float32(model)
+    heard = model.generate(samples(SENTENCES[0]), temperature=0.0, fp16=False)
     assert word_error_rate(SENTENCES[0], heard.text) == 0
     assert heard.segments[0]["start"] == 0.0
     assert 2 < heard.segments[0]["end"] < 4
