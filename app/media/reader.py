@@ -14,7 +14,7 @@ from mlx_server.app.media.inline import decode
 from mlx_server.app.media.problem import MediaProblem, TooLarge
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media, Remote
-from mlx_server.schemas.internal.media import check_type
+from mlx_server.schemas.internal.media import NO_FILES, check_type
 
 if TYPE_CHECKING:
     from mlx_server.app.media.fetch import Fetcher
@@ -122,6 +122,8 @@ class MediaReader:
                 data = await to_thread.run_sync(read_file, self._access.directory, url, most)
             case "http" | "https":
                 return await self._fetch(url, most, budget)
+            case "file_id":
+                raise MediaProblem(NO_FILES)
             case _:
                 raise MediaProblem("only http, https, file and data URLs, and base64, are allowed")
         budget.spend(len(data))

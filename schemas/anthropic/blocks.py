@@ -11,7 +11,7 @@ from mlx_server.schemas.anthropic.answer import Block as AnswerBlock
 from mlx_server.schemas.internal.documents import frame
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media, Message, Remote
-from mlx_server.schemas.internal.media import MediaFields, MediaSource, check_fields, check_role, no_files, to_media
+from mlx_server.schemas.internal.media import MediaFields, MediaSource, check_fields, check_role, file_address, to_media
 from mlx_server.schemas.parsing.field_tree import fields_of
 
 CONTENT_FIELDS = {"text": ("text",), "image": ("source",), "document": ("source",), "search_result": ("source",)}
@@ -122,14 +122,15 @@ Content = str | Block | Sequence[Block] | None
 
 class ContentBuilder:
     """A text as it grows, with pictures and documents at their places in it; `ignored` takes the paths of what is left
-    out. Its methods raise InvalidRequest."""
+    out, `role` says whose text it is. Its methods raise InvalidRequest."""
 
-    def __init__(self, ignored: list[str]) -> None:
+    def __init__(self, ignored: list[str], role: str = "user") -> None:
         self.text = ""
         self.media: list[Media] = []
         self.documents: list[Document] = []
         self.marks: list[int] = []
         self._ignored = ignored
+        self._role = role
 
     def message(self, role: str, name: str | None = None, tool_call_id: str | None = None) -> Message:
         """The inside type."""
@@ -157,7 +158,7 @@ class ContentBuilder:
                 self.text += needed(block.text, f"{where}.text")
             case "image":
                 source = source_of(block, where)
-                self.media.append(to_media("image", MediaFields(source=source), len(self.text), where))
+                self.media.append(to_media("image", MediaFields(source=source), len(self.text), where, self._role))
             case "document":
                 self._document(block, where)
             case "search_result":
@@ -219,7 +220,8 @@ class ContentBuilder:
             case "base64" | "url":
                 self.documents.append(Document(remote(source, path), len(self.text), where))
             case "file":
-                raise no_files(path)
+                address = file_address(needed(source.file_id, f"{path}.file_id"), self._role, path)
+                self.documents.append(Document(Remote(address), len(self.text), path))
             case other:
                 message = f"`{path}.type`: {other[:64]!r} is not supported; allowed are {', '.join(SOURCE_FIELDS)}."
                 raise InvalidRequest(message, f"{path}.type")

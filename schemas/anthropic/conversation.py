@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import ClassVar
@@ -19,6 +18,7 @@ from mlx_server.schemas.anthropic.blocks import (
     check_type,
     needed,
 )
+from mlx_server.schemas.internal.billing_line import is_billing_line, without_billing_line
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_CALL, FunctionCall, Message
 from mlx_server.schemas.internal.media import check_fields
@@ -34,10 +34,6 @@ FAILED = "Error: "
 NO_RESULT = "No result of this call is known: it was interrupted."
 UNREAD = ("fallback", "mcp_tool_listing", "container_upload")
 """Blocks of an answer that say nothing to a model."""
-
-BILLING_LINE = re.compile(r"\s*x-anthropic-billing-header:[^\n]*(\n\s*|$)")
-"""What Claude Code tells Anthropic at the head of its system prompt. It is another one in every session: nothing that
-follows it would ever be known."""
 
 
 class MessageParam(msgspec.Struct, frozen=True):
@@ -79,7 +75,7 @@ def to_messages(given: list[MessageParam], system: str | list[TextParam] | None)
             conversation.settle()
         last_role = message.role
         if isinstance(message.content, str):
-            conversation.say(message.role, message.content)
+            conversation.say(message.role, message.content, path)
         elif message.role == "assistant":
             conversation.answer(message.content, f"{path}.content")
         else:
@@ -128,34 +124,36 @@ class Conversation:
         given = [TextParam("text", system)] if isinstance(system, str) else system or []
         builder = ContentBuilder(self._ignored)
         for i, block in enumerate(given):
-            text = to_text(block, f"system[{i}]")
-            rest = BILLING_LINE.sub("", text, count=1) if BILLING_LINE.match(text) else text
-            if text and not rest:
-                self._ignored.append("system" if isinstance(system, str) else f"system[{i}]")
-            elif rest:
-                builder.text += (BETWEEN_TURNS if builder.text else "") + rest
+            where = f"system[{i}]"
+            if text := self._of_system(to_text(block, where), "system" if isinstance(system, str) else where):
+                builder.text += (BETWEEN_TURNS if builder.text else "") + text
             builder.mark(block)
         if builder.text:
             self._add(builder.message("system"))
 
-    def say(self, role: str, text: str) -> None:
-        """Plain text of one speaker."""
-        self._add(Message(role, text))
+    def say(self, role: str, text: str, path: str = "") -> None:
+        """Plain text of one speaker; `path` is where it stands in the request."""
+        rest = self._of_system(text, path) if role == "system" else text
+        if rest or not text:
+            self._add(Message(role, rest))
 
     def take(self, role: str, blocks: list[BlockParam], path: str) -> None:
         """A turn of the user or the system: texts, pictures and documents, and results of tools. Raises
         InvalidRequest."""
-        builder, results = ContentBuilder(self._ignored), 0
+        builder, elsewhere = ContentBuilder(self._ignored), 0
         for i, block in enumerate(blocks):
             where = f"{path}[{i}]"
+            if role == "system" and block.type == "text" and block.text:
+                block = replace(block, text=self._of_system(block.text, where))
+                elsewhere += not block.text
             if role == "user" and is_result(block.type):
-                results += 1
+                elsewhere += 1
                 self._result(block, builder, where)
             else:
                 check_type(block.type, role, where)
                 builder.add(block, where)
                 builder.mark(block)
-        if builder.text or builder.media or not results:
+        if builder.text or builder.media or not elsewhere:
             self._add(builder.message(role))
 
     def answer(self, blocks: list[BlockParam], path: str) -> None:
@@ -206,6 +204,12 @@ class Conversation:
             raise InvalidRequest("`messages` has nothing but an empty turn of the assistant.", "messages")
         return Spoken(tuple(self._messages), tuple(self._ignored))
 
+    def _of_system(self, text: str, path: str) -> str:
+        """A text of the system without what Claude Code tells Anthropic there; it is named if there is nothing else."""
+        if is_billing_line(text):
+            self._ignored.append(path)
+        return without_billing_line(text)
+
     def _add(self, message: Message) -> None:
         last = self._messages[-1] if self._messages else None
         if last is not None and last.role == message.role != "tool":
@@ -238,7 +242,7 @@ class Conversation:
         """Have a result stand behind its call; one whose call is missing is noted in `builder`."""
         id_ = needed(block.tool_use_id, f"{where}.tool_use_id")
         name = self._waiting.pop(id_, None)
-        found = builder if name is None else ContentBuilder(self._ignored)
+        found = builder if name is None else ContentBuilder(self._ignored, "tool")
         if name is None:
             builder.add_line(NO_CALL)
         # Chat templates know no failed results: the text says it.

@@ -14,9 +14,6 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Tool, ToolUse
 from mlx_server.schemas.openai.tools import FunctionSpec, named_use, tuple_of_tools
 
-MAX_TOOLS = 1024
-"""Clients that search for tools send all they have."""
-
 SERVERS_TOOL = re.compile(r"[a-z0-9_]+_\d{8}|mcp_toolset")
 """Types of tools that Anthropic's servers run: with a version, or those of others' servers."""
 
@@ -87,9 +84,7 @@ def to_tools(given: list[ToolParam] | None) -> Offered:
         else:
             functions.append((function, path))
             ignored += [f"{path}.{name}" for name in without_effect(tool)]
-    return Offered(
-        tuple_of_tools(functions, "tools", MAX_TOOLS, schema="input_schema"), frozenset(left_out), tuple(ignored)
-    )
+    return Offered(tuple_of_tools(functions, "tools", "input_schema"), frozenset(left_out), tuple(ignored))
 
 
 def to_function(tool: ToolParam, path: str) -> FunctionSpec | None:

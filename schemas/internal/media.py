@@ -13,6 +13,9 @@ from mlx_server.schemas.internal.generation import Media, MediaKind, Remote
 MEDIA_ROLES = ("user", "tool", "function")
 """Whose messages may hold media: what a user shows, and what a tool gave."""
 
+FILE_ID = "file_id:"
+"""How the address of a file begins that another server keeps."""
+
 Detail = Literal["auto", "low", "high"]
 DETAILS: Mapping[str, Detail] = {"auto": "auto", "low": "low", "high": "high", "original": "high"}
 
@@ -27,6 +30,8 @@ PART_KINDS: dict[str, MediaKind] = {
 }
 """The parts that are media, and what they are."""
 
+NO_FILES = "this server keeps no files"
+
 MAX_DATA_HEAD = 256
 """Characters before the comma of a data URL."""
 
@@ -34,7 +39,7 @@ MAX_DATA_HEAD = 256
 PART_FIELDS: Mapping[str, Sequence[str]] = {
     "text": ("text",),
     "image_url": ("image_url", "detail"),
-    "input_image": ("image_url", "detail"),
+    "input_image": ("image_url", "file_id", "detail"),
     "image": ("image", "source", "detail"),
     "input_audio": ("input_audio",),
     "audio_url": ("audio_url",),
@@ -97,8 +102,8 @@ def check_role(role: str, where: str) -> None:
         raise InvalidRequest(message, where)
 
 
-def to_media(type_: str, part: MediaFields, at: int, where: str) -> Media:
-    """A part as the inside type; `where` names it. Raises InvalidRequest.
+def to_media(type_: str, part: MediaFields, at: int, where: str, role: str = "user") -> Media:
+    """A part as the inside type; `where` names it, `role` says whose it is. Raises InvalidRequest.
 
     Nothing is decoded here: what stands in the request itself becomes a data URL.
     """
@@ -110,34 +115,47 @@ def to_media(type_: str, part: MediaFields, at: int, where: str) -> Media:
     if type_ == "image" and part.source is not None:
         if part.image is not None:
             raise InvalidRequest(f"`{where}.image` and `source` can't both be given.", f"{where}.image")
-        return source_media(part.source, at, where)
+        return source_media(part.source, at, where, role)
+    if part.file_id is not None:
+        return media_by_id(kind, part, at, where, role)
     name = "image_url" if type_ == "input_image" else type_
     link: Link | None = getattr(part, name)
     if link is None:
         raise InvalidRequest(f"`{where}.{name}` is missing.", f"{where}.{name}")
-    url, own = read_link(link, f"{where}.{name}")
+    url, own = read_link(link, f"{where}.{name}", role)
     field = f"{where}.{name}.detail" if own else f"{where}.detail"
     return Media(kind, Remote(as_url(url)), at, where, to_detail(own or part.detail, field))
 
 
-def read_link(link: Link, where: str) -> tuple[str, str | None]:
-    """Its URL, and the detail that it asks for. Raises InvalidRequest."""
+def media_by_id(kind: MediaKind, part: MediaFields, at: int, where: str, role: str) -> Media:
+    """A part that another server keeps. Raises InvalidRequest."""
+    param = f"{where}.file_id"
+    if part.image_url is not None:
+        raise InvalidRequest(f"`{param}` and `image_url` can't both be given.", param)
+    return Media(kind, Remote(file_address(part.file_id or "", role, param)), at, param)
+
+
+def file_address(file_id: str, role: str, where: str) -> str:
+    """The address of a file that another server keeps, where a tool gave it: nobody can fetch it, and words will take
+    its place. Raises InvalidRequest for one that a user shows."""
+    if role not in ("tool", "function"):
+        raise InvalidRequest(f"`{where}`: {NO_FILES}; send what is in it, with the request.", where)
+    return f"{FILE_ID}{file_id}"
+
+
+def read_link(link: Link, where: str, role: str = "user") -> tuple[str, str | None]:
+    """Its URL, and the detail that it asks for; `role` says whose it is. Raises InvalidRequest."""
     if isinstance(link, str):
         return link, None
     if link.file_id is not None:
-        raise no_files(f"{where}.file_id")
+        return file_address(link.file_id, role, f"{where}.file_id"), link.detail
     if link.url is msgspec.UNSET:
         raise InvalidRequest(f"`{where}.url` is missing.", f"{where}.url")
     return link.url, link.detail
 
 
 def check_fields(part: msgspec.Struct, type_: str, fields: Mapping[str, Sequence[str]], where: str) -> None:
-    """Raise InvalidRequest for a field that counts in other types only: it would be ignored. `fields` has them all.
-
-    The id of a file counts nowhere.
-    """
-    if getattr(part, "file_id", None) is not None and "file_id" not in fields[type_]:
-        raise no_files(f"{where}.file_id")
+    """Raise InvalidRequest for a field that counts in other types only: it would be ignored. `fields` has them all."""
     for owner, names in fields.items():
         for name in names:
             if name not in fields[type_] and getattr(part, name, None) is not None:
@@ -145,7 +163,7 @@ def check_fields(part: msgspec.Struct, type_: str, fields: Mapping[str, Sequence
                 raise InvalidRequest(message, f"{where}.{name}")
 
 
-def source_media(source: MediaSource, at: int, where: str) -> Media:
+def source_media(source: MediaSource, at: int, where: str, role: str) -> Media:
     """A picture as Anthropic's API has it. Raises InvalidRequest."""
     if source.type in SOURCE_FIELDS:
         check_fields(source, source.type, SOURCE_FIELDS, f"{where}.source")
@@ -160,7 +178,8 @@ def source_media(source: MediaSource, at: int, where: str) -> Media:
                 field = f"{where}.source.url"
                 raise InvalidRequest(f"`{field}`: this is no URL; base64 has the type 'base64'.", field)
         case "file":
-            raise no_files(f"{where}.source")
+            path = f"{where}.source"
+            url = file_address(needed(source.file_id, f"{path}.file_id"), role, path)
         case other:
             message = f"`{where}.source.type`: {other[:64]!r} is not supported; 'base64' and 'url' are."
             raise InvalidRequest(message, f"{where}.source.type")
@@ -172,11 +191,6 @@ def needed(value: str | None, where: str) -> str:
     if value is None:
         raise InvalidRequest(f"`{where}` is missing.", where)
     return value
-
-
-def no_files(where: str) -> InvalidRequest:
-    """Why an uploaded file can't be named."""
-    return InvalidRequest(f"`{where}`: this server keeps no files; send what is in it, with the request.", where)
 
 
 def to_detail(given: str | None, where: str) -> Detail:

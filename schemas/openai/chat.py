@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec.structs import replace
 
+from mlx_server.schemas.internal.billing_line import is_billing_line, without_billing_line
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
     NO_CALL,
@@ -26,8 +27,8 @@ from mlx_server.schemas.internal.media import (
     MediaFields,
     check_fields,
     check_role,
+    file_address,
     needed,
-    no_files,
     to_media,
 )
 from mlx_server.schemas.internal.progress import PromptProgress
@@ -50,6 +51,7 @@ MAX_MESSAGES = 10_000
 MAX_TOP_LOGPROBS = 20
 MAX_TEMPLATE_CHARS = 1 << 17
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+SYSTEM_ROLES = ("system", "developer")
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -169,7 +171,7 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             use_cache=self.use_cache is not False,
             salt=self.cache_salt or "",
             conversation=self.conversation_id or "",
-            ignored=self.idle(reports=self.wants_logprobs()),
+            ignored=(*self.idle(reports=self.wants_logprobs()), *billing_lines(self.messages)),
             announce=self.continuous_usage(),
             progress=self.include_progress(),
         )
@@ -247,12 +249,16 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
 
 def to_messages(given: list[ChatMessage]) -> tuple[Message, ...]:
     """The inside messages. A result that names no call is the next one's that waits for one; of one whose call is not
-    there, as clients cut conversations, the user tells. Raises InvalidRequest."""
+    there, as clients cut conversations, the user tells. A message of `billing_lines` alone is none. Raises
+    InvalidRequest."""
     waiting: dict[str, None] = {}
     called: set[str] = set()
     messages = []
     for i, sent in enumerate(given):
-        message = to_message(sent, f"messages[{i}]")
+        heard = without_billing(sent)
+        message = to_message(heard, f"messages[{i}]")
+        if heard != sent and not (message.content or message.documents):
+            continue
         if sent.role == "tool":
             id_ = sent.tool_call_id or next(iter(waiting), None)
             message = replace(message, tool_call_id=id_) if id_ in called else without_call(message)
@@ -261,6 +267,31 @@ def to_messages(given: list[ChatMessage]) -> tuple[Message, ...]:
         waiting |= {call.id: None for call in message.tool_calls if call.id}
         called |= waiting.keys()
     return tuple(messages)
+
+
+def without_billing(sent: ChatMessage) -> ChatMessage:
+    """A message of the system without what Claude Code tells Anthropic in it, which proxies pass on."""
+    if sent.role not in SYSTEM_ROLES or sent.content is None:
+        return sent
+    if isinstance(sent.content, str):
+        return replace(sent, content=without_billing_line(sent.content))
+    parts = [replace(part, text=without_billing_line(part.text)) if part.text else part for part in sent.content]
+    return replace(sent, content=parts)
+
+
+def billing_lines(given: list[ChatMessage]) -> list[str]:
+    """The paths of the system's texts that are nothing else."""
+    paths = []
+    for i, sent in enumerate(given):
+        if sent.role not in SYSTEM_ROLES:
+            continue
+        path = f"messages[{i}].content"
+        if isinstance(sent.content, str):
+            texts = {path: sent.content}
+        else:
+            texts = {f"{path}[{j}]": part.text or "" for j, part in enumerate(sent.content or ())}
+        paths += [where for where, text in texts.items() if is_billing_line(text)]
+    return paths
 
 
 def without_call(result: Message) -> Message:
@@ -343,7 +374,7 @@ def to_content(
             check_fields(part, part.type, PART_FIELDS, where)
         if part.type in PART_KINDS:
             check_role(role, where)
-            media.append(to_media(part.type, part, len(text), where))
+            media.append(to_media(part.type, part, len(text), where, role))
         elif part.type == "file":
             text, document = to_document(part.file, text, role, where)
             documents.append(document)
@@ -365,7 +396,8 @@ def to_document(file: FileData | None, before: str, role: str, where: str) -> tu
     if file is None:
         raise InvalidRequest(f"`{where}.file` is missing.", f"{where}.file")
     if file.file_id is not None:
-        raise no_files(f"{where}.file.file_id")
+        path = f"{where}.file.file_id"
+        return document_of(file_address(file.file_id, role, path), file.filename, before, path)
     data = needed(file.file_data, f"{where}.file.file_data")
     return document_of(data, file.filename, before, f"{where}.file.file_data")
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.media import AudioData, MediaLink, check_fields, check_role, read_link
+from mlx_server.schemas.internal.media import AudioData, MediaLink, check_fields, check_role, file_address, read_link
 from mlx_server.schemas.internal.sealed import unsealed
 from mlx_server.schemas.openai.chat import MAX_MESSAGES
 from mlx_server.schemas.openai.responses_items import (
@@ -309,7 +309,7 @@ def to_input(parts: list[InputPart], role: str, path: str) -> list[InputContent]
 def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
     """One part of it. Raises InvalidRequest."""
     if part.type == "input_file":
-        return to_input_file(part, where)
+        return to_input_file(part, role, where)
     if part.type not in MEDIA:
         return InputText(text_of(part, where))
     check_role(role, where)
@@ -318,20 +318,39 @@ def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
         if part.input_audio is None:
             raise InvalidRequest(f"`{where}.input_audio` is missing.", f"{where}.input_audio")
         return InputAudio(part.input_audio)
+    check_single(part, ("image_url", "file_id"), where)
+    if part.file_id is not None:
+        file_address(part.file_id, role, f"{where}.file_id")
+        return InputImage(file_id=part.file_id, detail=part.detail or "auto")
     if part.image_url is None:
         raise InvalidRequest(f"`{where}.image_url` is missing.", f"{where}.image_url")
     url, detail = read_link(part.image_url, f"{where}.image_url")
-    return InputImage(url, detail or part.detail or "auto")
+    return InputImage(url, detail=detail or part.detail or "auto")
 
 
-def to_input_file(part: InputPart, where: str) -> InputFile:
+def to_input_file(part: InputPart, role: str, where: str) -> InputFile:
     """A file. Raises InvalidRequest for one that is not there."""
     check_fields(part, part.type, FIELDS, where)
-    if part.file_url is not None and part.file_data is not None:
-        raise InvalidRequest(f"`{where}.file_url` and `file_data` can't both be given.", f"{where}.file_url")
-    url = part.file_url or msgspec.UNSET
-    data = msgspec.UNSET if url else needed(part.file_data, f"{where}.file_data")
-    return InputFile(data, url, part.filename or msgspec.UNSET, part.detail or msgspec.UNSET)
+    check_single(part, ("file_url", "file_data", "file_id"), where)
+    if part.file_id is not None:
+        file_address(part.file_id, role, f"{where}.file_id")
+    elif part.file_url is None:
+        needed(part.file_data, f"{where}.file_data")
+    return InputFile(
+        part.file_data or msgspec.UNSET,
+        part.file_url or msgspec.UNSET,
+        part.file_id or msgspec.UNSET,
+        part.filename or msgspec.UNSET,
+        part.detail or msgspec.UNSET,
+    )
+
+
+def check_single(part: InputPart, names: Sequence[str], where: str) -> None:
+    """Raise InvalidRequest if more than one of these fields says where a file is."""
+    given = [name for name in names if getattr(part, name) is not None]
+    if len(given) > 1:
+        first, second = given[:2]
+        raise InvalidRequest(f"`{where}.{first}` and `{second}` can't both be given.", f"{where}.{first}")
 
 
 MEDIA = ("input_image", "input_audio")
@@ -339,9 +358,9 @@ TEXTS = ("input_text", "output_text", "reasoning_text", "summary_text")
 FIELDS = {
     **dict.fromkeys(TEXTS, ("text",)),
     "refusal": ("refusal",),
-    "input_image": ("image_url", "detail"),
+    "input_image": ("image_url", "file_id", "detail"),
     "input_audio": ("input_audio",),
-    "input_file": ("file_data", "file_url", "filename", "detail"),
+    "input_file": ("file_data", "file_url", "file_id", "filename", "detail"),
 }
 """By a part's type: the fields that count in it."""
 

@@ -23,9 +23,10 @@ class InputText(msgspec.Struct, frozen=True, tag="input_text", tag_field="type")
 
 
 class InputImage(msgspec.Struct, frozen=True, tag="input_image", tag_field="type"):
-    """A picture that a client showed; it is kept as it was sent."""
+    """A picture that a client showed, or the id of one that another server keeps; it is kept as it was sent."""
 
-    image_url: str
+    image_url: str | UnsetType = UNSET
+    file_id: str | UnsetType = UNSET
     detail: str = "auto"
 
 
@@ -36,10 +37,12 @@ class InputAudio(msgspec.Struct, frozen=True, tag="input_audio", tag_field="type
 
 
 class InputFile(msgspec.Struct, frozen=True, tag="input_file", tag_field="type"):
-    """A file in base64 or as a data URL, or the URL of one; it is kept as it was sent."""
+    """A file in base64 or as a data URL, its URL, or the id of one that another server keeps; it is kept as it was
+    sent."""
 
     file_data: str | UnsetType = UNSET
     file_url: str | UnsetType = UNSET
+    file_id: str | UnsetType = UNSET
     filename: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
 

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from mlx_server.schemas.internal.billing_line import is_billing_line, without_billing_line
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, FunctionCall, Media, Message
-from mlx_server.schemas.internal.media import MediaFields, as_url, to_media
+from mlx_server.schemas.internal.media import FILE_ID, MediaFields, as_url, to_media
 from mlx_server.schemas.internal.sealed import unsealed
 from mlx_server.schemas.openai.custom_tools import as_arguments
 from mlx_server.schemas.openai.files import document_of
@@ -43,6 +44,7 @@ from mlx_server.schemas.openai.responses_items import (
     OutputItem,
     ReasoningItem,
     Refusal,
+    Screenshot,
     ShellItem,
     ShellOutput,
     ShellOutputItem,
@@ -94,8 +96,10 @@ def to_messages(
     `earlier` was said before; `items` have their paths. Neighbouring thoughts, words and calls of the model are one
     message, and so are the system's at the beginning: templates expect them like that.
     """
-    turns = [Message("system", instructions)] if instructions else []
-    unread = []
+    instructions = instructions or ""
+    told = without_billing_line(instructions)
+    turns = [Message("system", told)] if told else []
+    unread = ["instructions"] if is_billing_line(instructions) else []
     for place, item in [*((None, item) for item in earlier), *items]:
         messages = as_messages(item, place, tools)
         for message in messages:
@@ -128,11 +132,14 @@ def unread_of(item: Item, place: str, messages: Sequence[Message]) -> list[str]:
     match item:
         case AdditionalToolsItem():
             return []
+        case MessageItem(role="system" | "developer"):
+            texts = [part.text if isinstance(part, InputText) else "" for part in item.content]
+            return [f"{place}.content[{i}]" for i, text in enumerate(texts) if is_billing_line(text)]
         case ReasoningItem(content=[], encrypted_content=str()):
             return [f"{place}.encrypted_content"]
         case ReasoningItem():
             return []
-        case ComputerOutputItem() if not item.output.image_url:
+        case ComputerOutputItem() if not (item.output.image_url or item.output.file_id):
             return [f"{place}.output"]
     return [] if messages else [f"{place}.{item.__struct_config__.tag}"]
 
@@ -140,10 +147,11 @@ def unread_of(item: Item, place: str, messages: Sequence[Message]) -> list[str]:
 def as_messages(item: Item, place: Place, tools: Toolbox) -> list[Message]:
     """One item alone; none for what no model can read. Raises InvalidRequest."""
     match item:
+        case MessageItem(role="system" | "developer"):
+            return of_system(item, place)
         case MessageItem():
-            role = "system" if item.role == "developer" else item.role
             text, media, documents = to_content(item.content, place and f"{place}.content")
-            return [Message(role, text, media=media, documents=documents)]
+            return [Message(item.role, text, media=media, documents=documents)]
         case ReasoningItem():
             thoughts = "".join(part.text for part in item.content) or "\n\n".join(part.text for part in item.summary)
             return [Message("assistant", "", reasoning=thoughts)] if thoughts else []
@@ -156,14 +164,25 @@ def as_messages(item: Item, place: Place, tools: Toolbox) -> list[Message]:
             call = item.action if isinstance(item.action, dict) else {"actions": item.actions or []}
             return [calling(item.call_id, "computer", call)]
         case ComputerOutputItem():
-            images = [InputImage(item.output.image_url)] if item.output.image_url else []
-            return [result(item.call_id, *to_content(images, place and f"{place}.output"))]
+            return [result(item.call_id, "", screenshot(item.output, place))]
         case _ if isinstance(item, CallItem):
             return [Message("assistant", "", tool_calls=call_of(item, tools))] if item.call_id else []
         case _ if isinstance(item, OutputItem):
             return output_of(item, place, tools)
         case _:
             return of_hosted(item, place, tools)
+
+
+def of_system(item: MessageItem, place: Place) -> list[Message]:
+    """What the system says, without what Claude Code tells Anthropic there, which proxies pass on. Raises
+    InvalidRequest."""
+    parts = [
+        replace(part, text=without_billing_line(part.text)) if isinstance(part, InputText) else part
+        for part in item.content
+    ]
+    text, _, documents = to_content(parts, place and f"{place}.content")
+    heard = text or documents or parts == item.content
+    return [Message("system", text, documents=documents)] if heard else []
 
 
 def refuse_strays(earlier: Iterable[Item], items: Iterable[tuple[str, Item]]) -> None:
@@ -294,6 +313,14 @@ def read(value: Any, type_: type[T], place: Place, field: str) -> T:
         raise InvalidRequest(f"`{path}`: {error}.", path) from None
 
 
+def screenshot(shown: Screenshot, place: Place) -> tuple[Media, ...]:
+    """What a computer's screen shows, if that was sent. Raises InvalidRequest."""
+    fields = MediaFields(image_url=shown.image_url or None, file_id=shown.file_id or None)
+    if fields == MediaFields():
+        return ()
+    return (to_media("input_image", fields, 0, f"{place}.output" if place else "previous_response_id", "tool"),)
+
+
 def to_content(parts: Sequence[Content], place: Place) -> Told:
     """The words of all parts, and what has its place in them. Raises InvalidRequest for what can't be read."""
     text, media, documents = "", [], []
@@ -301,20 +328,27 @@ def to_content(parts: Sequence[Content], place: Place) -> Told:
         where = f"{place}[{i}]" if place else "previous_response_id"
         match part:
             case InputImage():
-                fields = MediaFields(image_url=part.image_url, detail=part.detail)
-                media.append(to_media("input_image", fields, len(text), where))
+                fields = MediaFields(image_url=part.image_url or None, file_id=part.file_id or None, detail=part.detail)
+                media.append(to_media("input_image", fields, len(text), where, "tool"))
             case InputAudio():
                 media.append(to_media("input_audio", MediaFields(input_audio=part.input_audio), len(text), where))
             case InputFile():
-                field = "file_url" if part.file_url else "file_data"
+                field, address = address_of(part)
                 path = f"{where}.{field}" if place else where
-                text, document = document_of(part.file_url or part.file_data or "", part.filename or None, text, path)
+                text, document = document_of(address, part.filename or None, text, path)
                 documents.append(document)
             case Refusal():
                 text += part.refusal
             case _:
                 text += part.text
     return text, tuple(media), tuple(documents)
+
+
+def address_of(file: InputFile) -> tuple[str, str]:
+    """The field that says where a file is, and its URL or base64."""
+    if file.file_id:
+        return "file_id", f"{FILE_ID}{file.file_id}"
+    return ("file_url", file.file_url) if file.file_url else ("file_data", file.file_data or "")
 
 
 def continues(last: Message, message: Message) -> bool:

@@ -14,11 +14,9 @@ from msgspec.structs import replace
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Grammar, Tool, ToolUse
 from mlx_server.schemas.openai.custom_tools import object_of, text_parameters, to_grammar
-from mlx_server.schemas.openai.tools import check_given, check_name, use_by_word
+from mlx_server.schemas.openai.tools import MAX_TOOLS, check_given, check_name, use_by_word
 from mlx_server.schemas.parsing.json_schema_refs import check_references
 
-MAX_TOOLS = 512
-"""Functions and what stands for them, those of all namespaces together."""
 MAX_NAME = 128
 
 Kind = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]

@@ -13,7 +13,9 @@ from mlx_server.schemas.internal.generation import Tool, ToolUse
 from mlx_server.schemas.openai.custom_tools import text_parameters, to_grammar
 from mlx_server.schemas.parsing.json_schema_refs import check_references
 
-MAX_TOOLS = 128
+MAX_TOOLS = 1024
+"""Clients with many MCP servers send hundreds, more than the 128 that OpenAI takes; their tokens bound them, too."""
+
 NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 KINDS = ("function", "custom")
 
@@ -110,13 +112,11 @@ def to_functions(given: list[FunctionSpec] | None) -> tuple[Tool, ...]:
 def tuple_of_tools(
     given: Sequence[tuple[FunctionSpec | CustomSpec, str]],
     path: str,
-    most: int = MAX_TOOLS,
-    *,
     schema: str = "parameters",
 ) -> tuple[Tool, ...]:
     """Tools with their paths, checked; `schema` is what the API calls functions' schemas. Raises InvalidRequest."""
-    if len(given) > most:
-        raise InvalidRequest(f"`{path}`: at most {most} are allowed, got {len(given)}.", path)
+    if len(given) > MAX_TOOLS:
+        raise InvalidRequest(f"`{path}`: at most {MAX_TOOLS} are allowed, got {len(given)}.", path)
     names: set[str] = set()
     for spec, where in given:
         check_name(spec.name, f"{where}.name")

@@ -55,6 +55,10 @@ def test_every_source_is_read_once() -> None:
     beside(sized, scenario)
 
 
+def test_a_file_that_another_server_keeps_cannot_be_had() -> None:
+    assert refusal(media("file_id:file-1")).message == "`content[0]`: this server keeps no files."
+
+
 def test_files_are_counted() -> None:
     assert len(read(media("data:,a", "data:,b"), max_files=2)) == 2
     assert len(read(media("data:,a", "data:,a", "data:,a"), max_files=1)) == 1

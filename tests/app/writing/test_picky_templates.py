@@ -184,6 +184,31 @@ def test_a_document_from_a_tool_that_cannot_be_read_is_words(server: Server, pat
         assert server.post(f"{path}/count_tokens", counted).status_code == 200
 
 
+BY_ID = {
+    CHAT: {"type": "file", "file": {"file_id": "file-1"}},
+    MESSAGES: {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
+    RESPONSES: {"type": "input_file", "file_id": "file-1"},
+}
+PICTURES_BY_ID = {
+    CHAT: {"type": "input_image", "file_id": "file-1"},
+    MESSAGES: {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+    RESPONSES: {"type": "input_image", "file_id": "file-1"},
+}
+
+
+@pytest.mark.parametrize("parts", [BY_ID, PICTURES_BY_ID], ids=["document", "picture"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_file_that_another_server_keeps_is_words_from_a_tool_only(
+    server: Server, path: str, parts: dict[str, Any]
+) -> None:
+    named = ignored(server, path, [*HI, *result(path, parts[path])])
+    assert named is not None
+    assert named.startswith(WHERE[path])
+    refused = server.post(path, body(path, [{"role": "user", "content": [parts[path]]}]))
+    assert refused.status_code == 400
+    assert "keeps no files" in refused.json()["error"]["message"]
+
+
 def test_a_model_is_told_why_a_document_is_missing(server: Server) -> None:
     messages = [*HI, *result(CHAT, document(CHAT, PDFS["scanned"]))]
     tokens = server.post("/tokenize", {"messages": messages}).json()["tokens"]

@@ -281,6 +281,21 @@ def test_places_that_clients_mark_are_known() -> None:
     assert filled.messages[0].marks == (1, 30)
 
 
+BILLING = "x-anthropic-billing-header: cc_version=2.1.332.a; cch=36ee5;"
+
+
+@pytest.mark.parametrize("content", [f"{BILLING}\nBe brief.", [text(f"{BILLING}\nBe brief.")]], ids=type)
+def test_billing_line_of_a_later_system_turn_never_reaches_the_prompt(content: Any) -> None:
+    assert messages_of(HI, {"role": "system", "content": content})[1] == Message("system", "Be brief.")
+
+
+def test_system_turn_of_a_billing_line_alone_is_none_and_named() -> None:
+    for content, path in ((BILLING, "messages[1]"), ([text(BILLING)], "messages[1].content[0]")):
+        turn = {"role": "system", "content": content}
+        assert messages_of(HI, turn) == (Message("user", "hi"),)
+        assert ignored_in(messages=[HI, turn]) == (path,)
+
+
 def test_prompt_may_speak_of_the_billing_line() -> None:
     system = "What is\nx-anthropic-billing-header: 5?"
     assert messages_of(HI, system=system)[0] == Message("system", system)

@@ -56,6 +56,32 @@ def test_a_developer_is_a_system() -> None:
     assert _messages({"role": "developer", "content": "Be brief."}) == (Message("system", "Be brief."),)
 
 
+BILLING = "x-anthropic-billing-header: cc_version=2.1.332.a; cch=36ee5;"
+SENT = [
+    (f"{BILLING}\nBe brief.", []),
+    ([{"type": "text", "text": BILLING}, {"type": "text", "text": "Be brief."}], ["messages[0].content[0]"]),
+]
+
+
+@pytest.mark.parametrize(("content", "ignored"), SENT, ids=["string", "parts"])
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_billing_line_that_proxies_pass_on_never_reaches_the_prompt(
+    role: str, content: Any, ignored: list[str]
+) -> None:
+    body = {"messages": [{"role": role, "content": content}, {"role": "user", "content": BILLING}]}
+    request = parse(json.dumps(body).encode(), openai_chat.decoder, HARMLESS)[0].to_generation(8)
+    [prompt] = request.prompts
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.messages == (Message("system", "Be brief."), Message("user", BILLING))
+    assert request.ignored == tuple(ignored)
+
+
+def test_a_system_message_of_a_billing_line_alone_is_none() -> None:
+    user, empty = {"role": "user", "content": "Hi"}, {"role": "system", "content": ""}
+    assert _messages({"role": "system", "content": BILLING}, user) == (Message("user", "Hi"),)
+    assert _messages(empty, user) == (Message("system", ""), Message("user", "Hi"))
+
+
 @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
 def test_a_name_is_allowed_on_any_message(role: str) -> None:
     [message] = _messages({"role": role, "content": "a", "name": "Ann"})

@@ -233,6 +233,19 @@ def test_what_is_said_of_kept_prompts_is_taken_over() -> None:
     assert [generation(use_cache=given).use_cache for given in (None, True, False)] == [True, True, False]
 
 
+BILLING = "x-anthropic-billing-header: cc_version=2.1.332.a; cch=36ee5;"
+
+
+def test_billing_line_that_proxies_pass_on_never_reaches_the_prompt() -> None:
+    parts = [{"type": "input_text", "text": BILLING}, {"type": "input_text", "text": "Be brief."}]
+    user = {"role": "user", "content": "Hi"}
+    both = generation(instructions=BILLING, input=[{"role": "developer", "content": parts}, user])
+    assert both.ignored == ("instructions", "input[0].content[0]")
+    assert both.prompts == generation(instructions="Be brief.", input=[user]).prompts
+    alone = generation(instructions=f"{BILLING}\nBe brief.", input=[{"role": "system", "content": BILLING}, user])
+    assert (alone.prompts, alone.ignored) == (both.prompts, ("input[0].content[0]",))
+
+
 IDLY: list[tuple[dict[str, Any], list[str]]] = [
     ({"service_tier": "flex", "prompt_cache_retention": "24h"}, ["prompt_cache_retention", "service_tier"]),
     ({"client_metadata": {"a": "b"}, "moderation": {}, "image": {}}, ["client_metadata", "image", "moderation"]),

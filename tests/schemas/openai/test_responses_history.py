@@ -257,13 +257,29 @@ def test_pictures_of_tools_reach_the_model() -> None:
     ]
     assert [[one.param for one in message.media] for message in messages(*items)] == [
         ["input[1].output[1]"],
-        ["input[2].output[0]"],
+        ["input[2].output"],
         [],
         ["input[3].result[0]"],
     ]
     assert generation(*items).ignored == ()
-    lost = {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot", "file_id": "f"}}
+    lost = {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot"}}
     assert generation(lost).ignored == ("input[1].output",)
+
+
+BY_ID = [
+    ({"type": "function_call_output", "output": [{"type": "input_image", "file_id": "f"}]}, "output[0].file_id"),
+    ({"type": "custom_tool_call_output", "output": [{"type": "input_file", "file_id": "f"}]}, "output[0].file_id"),
+    ({"type": "computer_call_output", "output": {"type": "computer_screenshot", "file_id": "f"}}, "output.file_id"),
+]
+
+
+@pytest.mark.parametrize(("item", "field"), BY_ID)
+def test_files_that_another_server_keeps_have_no_address_to_fetch(item: dict[str, Any], field: str) -> None:
+    [message] = messages({**item, "call_id": "c"})
+    [shown] = [*message.media, *message.documents]
+    assert (shown.source, shown.param) == (Remote("file_id:f"), f"input[1].{field}")
+    [_, kept] = turn({**item, "call_id": "c"}).items
+    assert b'"file_id":"f"' in msgspec.json.encode(kept)
 
 
 STRAY: list[tuple[dict[str, Any], bool]] = [
@@ -345,6 +361,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"role": "user", "content": [{"type": "input_file", "file_url": "http://a", "file_data": "YQ=="}]},
         "input[1].content[0].file_url",
+    ),
+    (
+        {
+            "type": "function_call_output",
+            "call_id": "c",
+            "output": [{"type": "input_image", "image_url": PNG, "file_id": "f"}],
+        },
+        "input[1].output[0].image_url",
     ),
     ({"role": "assistant", "content": [{"type": "input_file", "file_data": "YQ=="}]}, "input[1].content[0]"),
     ({"role": "user", "content": [{"type": "input_text", "file_data": "YQ=="}]}, "input[1].content[0].file_data"),

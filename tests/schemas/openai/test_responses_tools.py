@@ -9,7 +9,8 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Grammar, ToolUse
 from mlx_server.schemas.openai import responses as openai_responses
 from mlx_server.schemas.openai.responses import HARMLESS, Turn
-from mlx_server.schemas.openai.responses_tools import MAX_TOOLS, without_secrets
+from mlx_server.schemas.openai.responses_tools import without_secrets
+from mlx_server.schemas.openai.tools import MAX_TOOLS
 from mlx_server.schemas.parsing.parse import parse
 
 EMPTY = {"type": "object", "properties": {}}
