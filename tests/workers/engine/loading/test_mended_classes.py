@@ -25,8 +25,8 @@ from mlx_server.workers.engine.loading.config_form import (
     suited,
 )
 from mlx_server.workers.engine.loading.loading import required
-from mlx_server.workers.engine.loading.mended_classes import NAMED, mended, with_output_layer
-from mlx_server.workers.engine.loading.rope import turning
+from mlx_server.workers.engine.loading.mended_classes import NAMED, RENAMED, mended, renamed, with_output_layer
+from mlx_server.workers.engine.loading.rope import put_right, turning
 
 pytestmark = pytest.mark.model
 
@@ -106,6 +106,21 @@ def test_a_class_that_knows_the_new_form_alone_gets_it(model_type: str, tmp_path
     parameters = config.pop("rope_parameters")
     old = {**config, "rope_theta": parameters.pop("rope_theta"), "rope_scaling": parameters}
     assert state(model_type, "yarn", tmp_path, old) == "equal"
+    with pytest.raises(TypeError, match="NoneType"):  # else mlx-lm has mended it: leave it out of BY_PARAMETERS
+        read_by_the_library(tmp_path, old, {"rope_parameters": None})
+
+
+def test_olmo_hybrids_convolutions_are_split_as_its_class_wants_them(tmp_path: Path) -> None:
+    config = folder_of("olmo_hybrid", "default", tmp_path)
+    assert state("olmo_hybrid", "default", tmp_path, config) == "equal"
+    saved = mx.load(str(tmp_path / "model.safetensors"))
+    lengths = {len(array) for name, array in saved.items() if "conv1d" in name}
+    # Else transformers has mended it: queries' and keys' kernels are no longer as many as those of values.
+    assert max(lengths) - min(lengths) <= 1
+    names = renamed(saved, RENAMED["olmo_hybrid"])
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), names, {"format": "pt"})
+    with pytest.raises(ValueError, match="conv1d"):  # else mlx-lm has mended it: it splits them by itself
+        read_by_the_library(tmp_path, config)
 
 
 def test_minicpm3_scales_its_last_hidden_states_where_they_are_tied_too(tmp_path: Path) -> None:
@@ -134,10 +149,23 @@ def test_nanochats_positions_are_scaled(tmp_path: Path) -> None:
     assert not np.allclose(-np.array(plain.layers[0].attn._rope_freqs), wanted.periods), "mlx-lm has mended it"
 
 
-def test_hunyuans_alpha_stretches_the_base() -> None:
-    found = turning({"rope_type": "dynamic", "rope_theta": 10_000.0, "alpha": 1000.0, "factor": 1.0}, 16, 512)
+HUNYUAN = "hunyuan_v1_dense"
+ALPHA = {"rope_type": "dynamic", "rope_theta": 10_000.0, "alpha": 1000.0, "factor": 1.0}
+
+
+def test_hunyuans_alpha_stretches_the_base(tmp_path: Path) -> None:
+    found = turning(ALPHA, 16, 512)
     assert found is not None
     assert np.allclose(found.periods, (10_000.0 * 1000.0 ** (16 / 14)) ** (np.arange(0, 16, 2) / 16))
+    config = folder_of(HUNYUAN, "default", tmp_path) | {"rope_parameters": ALPHA}
+    assert put_right(read_by_the_library(tmp_path, config), config) == []
+
+
+def test_hunyuans_class_refuses_other_scalings_and_they_are_computed(tmp_path: Path) -> None:
+    config = folder_of(HUNYUAN, "linear", tmp_path)
+    assert state(HUNYUAN, "linear", tmp_path, config) == "equal"
+    with pytest.raises(ValueError, match="must contain keys"):  # else mlx-lm has mended it: it needs no second try
+        read_by_the_library(tmp_path, config)
 
 
 def test_a_quantised_embedding_is_the_output_layer_with_its_scales() -> None:
