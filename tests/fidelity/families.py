@@ -188,7 +188,8 @@ FAMILIES: dict[str, Family] = {
     "paddleocr_vl": Family(
         {
             **IDS,
-            "text_config": {**TEXT, "model_type": "paddleocr_vl_text", **mrope(2, 3, 3)},
+            # mlx-vlm's class joins pictures to texts of this width alone.
+            "text_config": {**TEXT, "hidden_size": 1024, "model_type": "paddleocr_vl_text", **mrope(2, 3, 3)},
             "vision_config": {**TOWER, "model_type": "paddleocr_vl_vision", "spatial_merge_size": 2},
         },
         6,

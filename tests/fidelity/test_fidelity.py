@@ -40,8 +40,8 @@ def test_no_vector_and_no_score_differs_silently(kind: str, part: sentence_outco
 
 
 SEEING = """
-    aya_vision gemma3 glm4v idefics2 idefics3 llava llava_next mistral3 paligemma pixtral qwen2_5_vl qwen2_vl qwen3_5
-    qwen3_vl
+    aya_vision gemma3 glm4v glm4v_moe glm_ocr idefics2 idefics3 internvl lfm2_vl llava llava_next llava_onevision
+    mistral3 paddleocr_vl paligemma pixtral qwen2_5_vl qwen2_vl qwen3_5 qwen3_5_moe qwen3_vl qwen3_vl_moe smolvlm
     """.split()  # noqa: SIM905 - a list would have a line for each
 """Those of which something is computed; `make fidelity` takes all types."""
 

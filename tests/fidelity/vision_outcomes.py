@@ -21,6 +21,9 @@ from mlx_server.workers.engine.vision.prefill import begin
 from mlx_server.workers.errors import ModelLoadError
 
 CASES = ALL_CASES / "vision"
+BATCHED = ("paddleocr_vl",)
+"""Types whose processor in mlx-vlm gives pixels another axis, for prompts."""
+
 PROMPTS = ("with a picture", "text alone")
 
 
@@ -44,8 +47,7 @@ def outcome(
     (folder / "config.json").write_text(json.dumps(config))
     try:
         model, _, notes = read_seeing(folder, "float32")
-        seen = MediaInputs({name: mx.array(value) for name, value in arrays(case["given"]).items()}, 1, ())
-        found = [logits(model, seeing(case["picture"]), seen), logits(model, reading(), None)]
+        found = [logits(model, seeing(case["picture"]), shown(case)), logits(model, reading(), None)]
     except ModelLoadError as error:
         return "refused", str(error).partition("can't be loaded: ")[2]
     except Exception as error:  # noqa: BLE001 - anything may be wrong with it
@@ -58,6 +60,14 @@ def outcome(
     # What was put right explains no difference.
     differs = [note for note in notes if not note.startswith("rotary positions of")]
     return ("announced", "; ".join(differs)) if differs else ("silent", far)
+
+
+def shown(case: Mapping[str, Any]) -> MediaInputs:
+    """What stands beside the tokens of a prompt with a picture."""
+    found = {name: mx.array(value) for name, value in arrays(case["given"]).items()}
+    if case["config"]["model_type"] in BATCHED:
+        found["pixel_values"] = found["pixel_values"][None]
+    return MediaInputs(found, 1, ())
 
 
 def logits(model: Any, prompt: list[int], media: MediaInputs | None) -> np.ndarray:

@@ -32,7 +32,7 @@ MAMBA_NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
 LETTERS = ("exaone4",)
 """Classes that want the pattern as a letter for each layer, L or G."""
 
-FLAT = ("qwen2_vl", "qwen2_5_vl")
+FLAT = ("qwen2_vl", "qwen2_5_vl", "paddleocr_vl")
 """Models that see whose classes in mlx-vlm (0.7.10) look for what is about text beside what is about pictures."""
 
 TOWER_NAMES = {
@@ -44,7 +44,7 @@ TOWER_NAMES = {
 }
 """Encoders of pictures that transformers 5 calls otherwise."""
 
-WHOLE_ROPE = ("qwen3_5_text", "qwen3_5_moe_text")
+WHOLE_ROPE = ("qwen3_5_text", "qwen3_5_moe_text", "glm_ocr_text")
 """Types whose classes look for `rope_parameters` only."""
 
 TIES = "tie_word_embeddings"
@@ -66,6 +66,7 @@ DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {
     "apertus": {"mlp_bias": False, "post_norm": False, "qk_norm": True},
+    "glm4v_moe_text": {"use_qk_norm": False},
     "glm_moe_dsa": {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1},
     "granitemoehybrid": {"position_embedding_type": "nope"},
     "solar_open": {"first_k_dense_replace": 0, "intermediate_size": 0, "partial_rotary_factor": 1.0},

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlx_vlm import utils
 from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.models.cache import make_prompt_cache
 from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
 from mlx_server.schemas.internal.messages import CpuDtype
-from mlx_server.workers.engine.loading.config_form import suited
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file, tokenizer_in
 from mlx_server.workers.engine.loading.loading import window_notes
-from mlx_server.workers.engine.loading.rope import put_right, unscaled
+from mlx_server.workers.engine.loading.rope import put_right, understood, unscaled
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.vision.mended_configs import config_changed, fitting, text_part_of, unscaled_in
+from mlx_server.workers.engine.vision.mended_weights import weights_mended
+from mlx_server.workers.engine.vision.mrope import scalable, scaled
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.errors import ModelLoadError, one_line
-from mlx_server.workers.folders.model_files import NotAModel
+from mlx_server.workers.folders.model_files import NotAModel, read_tensors
 from mlx_server.workers.folders.unread_keys import note
 from mlx_server.workers.folders.unread_settings import GENERATION, settings
 
@@ -30,14 +30,12 @@ DIFFERS = {
     "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
     "gemma3": "it sees pictures otherwise, and its output layer is always the embedding",
     "glm4v": "it sees pictures otherwise",
+    "glm4v_moe": "it sees pictures otherwise",
     "idefics2": "it sees pictures otherwise",
     "paligemma": "not every token of a prompt sees all others",
     "llava_next": "it sees the parts of large pictures otherwise",
 }
 """By type, as seen with mlx-vlm 0.7.10 and transformers 5.24."""
-
-ENCLOSED = ("aya_vision", "cohere2_vision", "gemma3", "llava", "llava_next", "paligemma")
-TOWER_PART = re.compile(r"\bvision_tower\.(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)")
 
 ACTIVATIONS = {"pixtral": "silu"}
 """What mlx-vlm's encoders of pictures have built in, whatever a config says."""
@@ -60,8 +58,7 @@ def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any],
     if "model_file" in config:
         raise ModelLoadError(f"{folder} has its model's code in a file of its own, which is never run")
     try:
-        with remote_code_refused(), config_changed(suited(config)), names_before(str(config.get("model_type"))):
-            model = load_model(folder, lazy=True, trust_remote_code=False)
+        model = read_turned(folder, config)
     # An unsupported architecture is a ValueError, a broken file anything.
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
@@ -69,10 +66,36 @@ def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any],
         raise ModelLoadError(f"{folder} is a {config.get('model_type')}, which does not write text")
     if is_diffusion_model(model, {}):
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
-    turned = put_right(model.language_model, config)
+    turned = [*put_right(model.language_model, config), *scaled(model.language_model, config)]
+    if not scalable(model.language_model, config):
+        turned += unscaled(model.language_model, config)
     model, notes = platform.suit_weights(model, cpu_dtype)
     windows = window_notes(make_prompt_cache(model.language_model), config, "mlx-vlm")
-    return model, config, [*differing(config), *turned, *unscaled(model.language_model, config), *windows, *notes]
+    return model, config, [*differing(config), *turned, *windows, *notes]
+
+
+def read_turned(folder: Path, config: dict[str, Any]) -> Any:
+    """The model by itself. A class that refuses a scaling of rotary positions is made without one, if they can be
+    scaled afterwards. Raises anything."""
+    shapes = {name: tensor.shape for name, tensor in read_tensors(folder).items()}
+    changes = fitting(config, shapes)
+    try:
+        return read_changed(folder, config, changes, shapes)
+    except ValueError:
+        if plain := unscaled_in(config, changes):
+            model = read_changed(folder, config, plain, shapes)
+            if understood(model.language_model, config) or scalable(model.language_model, config):
+                return model
+        raise
+
+
+def read_changed(
+    folder: Path, config: dict[str, Any], changes: dict[str, Any], shapes: Mapping[str, Sequence[int]]
+) -> Any:
+    """The model by itself, with these keys in its config; `shapes` are those of its weights. Raises anything."""
+    mended = weights_mended(config | changes, shapes)
+    with remote_code_refused(), text_part_of(config), config_changed(changes), mended:
+        return load_model(folder, lazy=True, trust_remote_code=False)
 
 
 def differing(config: Mapping[str, Any]) -> list[str]:
@@ -86,32 +109,6 @@ def differing(config: Mapping[str, Any]) -> list[str]:
     if built_in is not None and tower.get("hidden_act", built_in) != built_in:
         reasons.append(f"its encoder of pictures has the activation {built_in}, not {tower['hidden_act']}")
     return [f"mlx-vlm computes this model differently from transformers: {reason}" for reason in reasons]
-
-
-@contextlib.contextmanager
-def config_changed(changes: Mapping[str, Any]) -> Iterator[None]:
-    """Within this, mlx-vlm's `load_model` finds other values in a config: it can't be given any (0.7.10)."""
-    found = utils.load_config
-    utils.load_config = lambda *args, **options: {**found(*args, **options), **changes}
-    try:
-        yield
-    finally:
-        utils.load_config = found
-
-
-@contextlib.contextmanager
-def names_before(model_type: str) -> Iterator[None]:
-    """Within this, mlx-vlm's `load_model` finds the weights of an encoder of pictures by the names that it knows:
-    transformers 5 leaves out `vision_model` where it saves them (mlx-vlm 0.7.10)."""
-    found = utils._load_safetensors
-    if model_type in ENCLOSED:
-        utils._load_safetensors = lambda path: {
-            TOWER_PART.sub(r"vision_tower.vision_model.", name): array for name, array in found(path).items()
-        }
-    try:
-        yield
-    finally:
-        utils._load_safetensors = found
 
 
 def read_config(folder: Path) -> dict[str, Any]:
