@@ -50,6 +50,7 @@ WORKERS_ORDER = (
     "workers/engine/decode",
     "workers/engine/embed/inputs",
     "workers/engine/embed",
+    "workers/engine/vision/mended",
     "workers/engine/vision",
     "workers/engine/embed/multimodal",
     "workers/engine/rerank",

@@ -17,9 +17,10 @@ from mlx_server.workers.engine.loading.file_tokenizers import like_its_file, tok
 from mlx_server.workers.engine.loading.loading import window_notes
 from mlx_server.workers.engine.loading.rope import put_right, understood, unscaled
 from mlx_server.workers.engine.runtime import platform
-from mlx_server.workers.engine.vision.mended_configs import config_changed, fitting, text_part_of, unscaled_in
-from mlx_server.workers.engine.vision.mended_weights import weights_mended
-from mlx_server.workers.engine.vision.mrope import scalable, scaled
+from mlx_server.workers.engine.vision.mended.configs import config_changed, fitting, text_part_of, unscaled_in
+from mlx_server.workers.engine.vision.mended.patch_positions import with_patch_positions
+from mlx_server.workers.engine.vision.mended.rotary import scalable, scaled
+from mlx_server.workers.engine.vision.mended.weights import weights_mended
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel, read_tensors
@@ -29,8 +30,6 @@ from mlx_server.workers.folders.unread_settings import GENERATION, settings
 DIFFERS = {
     "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
     "gemma3": "it sees pictures otherwise, and its output layer is always the embedding",
-    "glm4v": "it sees pictures otherwise",
-    "glm4v_moe": "it sees pictures otherwise",
     "idefics2": "it sees pictures otherwise",
     "paligemma": "not every token of a prompt sees all others",
     "llava_next": "it sees the parts of large pictures otherwise",
@@ -66,6 +65,7 @@ def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any],
         raise ModelLoadError(f"{folder} is a {config.get('model_type')}, which does not write text")
     if is_diffusion_model(model, {}):
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
+    with_patch_positions(model, str(config.get("model_type")))
     turned = [*put_right(model.language_model, config), *scaled(model.language_model, config)]
     if not scalable(model.language_model, config):
         turned += unscaled(model.language_model, config)

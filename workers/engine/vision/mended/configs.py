@@ -13,7 +13,7 @@ from mlx_vlm.models.qwen2.config import ModelConfig
 from mlx_vlm.models.qwen2.language import LanguageModel
 
 from mlx_server.workers.engine.loading.config_form import TIES, suited, text_of
-from mlx_server.workers.engine.vision.mended_weights import OUTPUT
+from mlx_server.workers.engine.vision.mended.weights import OUTPUT
 
 STRICT = ("glm_ocr",)
 """Types whose class takes no keys but those that it knows."""

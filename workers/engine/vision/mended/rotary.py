@@ -21,7 +21,8 @@ UNKNOWN = ("dynamic", "longrope")
 
 def rotary_modules(model: Any) -> list[Any]:
     """The modules of the part that writes text."""
-    return [module for _, module in model.named_modules() if hasattr(module, "attention_scaling")]
+    wanted = ("_inv_freq", "attention_scaling")
+    return [module for _, module in model.named_modules() if all(hasattr(module, name) for name in wanted)]
 
 
 def scaled(model: Any, config: Mapping[str, Any]) -> list[str]:
