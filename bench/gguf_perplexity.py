@@ -101,6 +101,8 @@ def main() -> None:
             {
                 "command": f"python bench/gguf_perplexity.py FOLDER {asked.gguf.name} --every {asked.every}",
                 "machine": asdict(machine),
+                "model": asked.gguf.name,
+                "most": MOST,
                 "llama_cpp": f"node-llama-cpp's {told['llama_cpp']}",
                 "tokens": sum(len(window["ids"]) for window in windows),
                 "places": sum(len(row) for row in rows),

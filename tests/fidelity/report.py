@@ -18,6 +18,7 @@ from fidelity import sentence_outcomes, vision_outcomes  # noqa: E402
 from fidelity.outcomes import CASES, Outcome, State, outcomes  # noqa: E402
 
 PAGE = TESTS.parent / "docs" / "models.md"
+RESULTS = TESTS.parent / "bench" / "results"
 STATES: tuple[State, ...] = ("equal", "announced", "refused", "silent")
 INTRODUCTION = """\
 # Models, compared
@@ -48,6 +49,16 @@ RERANKING = """\
 ## Rerankers
 
 The same for cross-encoders, with each activation that their scores may have.
+"""
+FIGURES = """\
+## Loading, and GGUF files
+
+As [measured](../bench/README.md#loading-and-gguf-files) on {cpu}:
+
+- {model} loads in {load} of the time that it takes without the look for keys that nobody reads (median of {pairs}
+  pairs, least to greatest). At most {most_load} is wanted. The look itself takes {look:.3f} s.
+- {gguf}: the perplexity of {tokens:,} tokens of this repository's pages is {here:.2f} here and {there:.2f} by
+  llama.cpp, a ratio of {ratio:.4f}. At most {most_gguf:.0%} off is wanted.
 """
 MOST = 160
 """Characters of a note."""
@@ -125,6 +136,26 @@ KINDS: dict[str, tuple[Callable[[], list[str]], Callable[[str, Path], Iterable[O
 }
 
 
+def figures() -> str:
+    """What was measured of loading."""
+    load, gguf = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("load_check", "gguf_perplexity"))
+    ratio, perplexity = load["summary"]["s"], gguf["perplexity"]
+    return FIGURES.format(
+        cpu=f"{load['machine']['cpu']}, {load['machine']['cores']} cores",
+        model=load["model"],
+        pairs=len(load["rows"]) // 2,
+        load=f"{ratio['median']:.3f} ({ratio['least']:.2f} to {ratio['greatest']:.2f})",
+        most_load=load["most"],
+        look=load["summary"]["check_s"]["median"],
+        gguf=gguf["model"],
+        tokens=gguf["tokens"],
+        here=perplexity["mlx-server"],
+        there=perplexity["llama.cpp"],
+        ratio=perplexity["ratio"],
+        most_gguf=gguf["most"],
+    )
+
+
 def versions(*libraries: str) -> str:
     """Their names and versions."""
     return ", ".join(f"{name} {version(name)}" for name in libraries)
@@ -140,6 +171,7 @@ def page() -> str:
             part(SEEING, vlm, computed("pictures")),
             part(EMBEDDING, sentences, computed("embeddings")),
             part(RERANKING, sentences, computed("rerankers")),
+            figures(),
         )
     )
 
