@@ -69,14 +69,14 @@ def without_unseen(given: WorkOrPrompt, kinds: Collection[MediaKind]) -> WorkOrP
 def unseen(prompt: Prompt, kinds: Collection[MediaKind]) -> list[Media]:
     """What tools gave that is of no such kind."""
     messages = prompt.messages if isinstance(prompt, ChatPrompt) else ()
-    return [one for message in messages if message.role == "tool" for one in message.media if one.kind not in kinds]
+    return [one for message in messages for one in message.media if message.of_tool(one) and one.kind not in kinds]
 
 
 def only_seen_results(message: Message, kinds: Collection[MediaKind]) -> Message:
-    """A tool's result with media of these kinds only."""
-    if message.role != "tool":
-        return message
-    return told_in_place(message, lambda one: None if one.kind in kinds else UNSEEN[one.kind])
+    """A message with media of these kinds only, of those that tools gave."""
+    return told_in_place(
+        message, lambda one: UNSEEN[one.kind] if message.of_tool(one) and one.kind not in kinds else None
+    )
 
 
 def told_in_place(message: Message, says: Callable[[Media], str | None]) -> Message:

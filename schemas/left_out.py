@@ -38,8 +38,8 @@ def files_of(given: Work | Prompt, of_tools: bool) -> list[File]:
     messages = given.messages if isinstance(given, ChatPrompt) else ()
     found: list[File] = []
     for message in messages:
-        if (message.role == "tool") == of_tools:
-            found += [*message.media, *message.documents]
+        files: list[File] = [*message.media, *message.documents]
+        found += [one for one in files if message.of_tool(one) == of_tools]
     return found
 
 
@@ -83,8 +83,7 @@ def without(given: WorkOrPrompt, words: Words) -> WorkOrPrompt:
 
 
 def with_words(message: Message, words: Words) -> Message:
-    """One message, if it is a tool's."""
-    if message.role != "tool":
-        return message
-    message = told_in_place(message, lambda one: words.get(one.source))
-    return filled(message, {one: words[one.source] for one in message.documents if one.source in words})
+    """One message, in so far as it is a tool's."""
+    message = told_in_place(message, lambda one: words.get(one.source) if message.of_tool(one) else None)
+    said = {one: words[one.source] for one in message.documents if message.of_tool(one) and one.source in words}
+    return filled(message, said)

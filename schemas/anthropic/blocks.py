@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from mlx_server.schemas.anthropic.answer import Block as AnswerBlock
 from mlx_server.schemas.internal.documents import frame
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import Document, Media, Message, Remote
+from mlx_server.schemas.internal.generation import NO_CALL, Document, Media, Message, Remote
 from mlx_server.schemas.internal.media import MediaFields, MediaSource, check_fields, check_role, file_address, to_media
 from mlx_server.schemas.parsing.field_tree import fields_of
 
@@ -192,6 +193,15 @@ class ContentBuilder:
                 self.add_line(msgspec.json.encode(fields).decode() if fields else "")
                 self.add_search_result(block.content, f"{where}.content")
                 self.add_search_result(block.tool_references, f"{where}.tool_references")
+
+    def add_stray(self, result: ContentBuilder) -> None:
+        """Take in what a tool gave whose call is not there."""
+        self.add_line(NO_CALL)
+        before = len(self.text)
+        self.text += f"{result.text}\n"
+        self.media += [replace(one, at=one.at + before, stray=True) for one in result.media]
+        self.documents += [replace(one, at=one.at + before, stray=True) for one in result.documents]
+        self.marks += [mark + before for mark in result.marks]
 
     def add_line(self, text: str) -> None:
         """Text that has lines of its own."""

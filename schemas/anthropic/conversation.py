@@ -20,7 +20,7 @@ from mlx_server.schemas.anthropic.blocks import (
 )
 from mlx_server.schemas.internal.billing_line import is_billing_line, without_billing_line
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import NO_CALL, FunctionCall, Message
+from mlx_server.schemas.internal.generation import FunctionCall, Message
 from mlx_server.schemas.internal.media import check_fields
 from mlx_server.schemas.internal.sealed import unsealed
 from mlx_server.schemas.parsing.field_tree import fields_of
@@ -242,9 +242,7 @@ class Conversation:
         """Have a result stand behind its call; one whose call is missing is noted in `builder`."""
         id_ = needed(block.tool_use_id, f"{where}.tool_use_id")
         name = self._waiting.pop(id_, None)
-        found = builder if name is None else ContentBuilder(self._ignored, "tool")
-        if name is None:
-            builder.add_line(NO_CALL)
+        found = ContentBuilder(self._ignored, "tool")
         # Chat templates know no failed results: the text says it.
         found.text += FAILED if block.is_error else ""
         if block.type == RESULT:
@@ -253,7 +251,7 @@ class Conversation:
             found.add_search_result(block.content, f"{where}.content")
         found.mark(block)
         if name is None:
-            builder.text += "\n"
+            builder.add_stray(found)
         else:
             self._insert(found.message("tool", name=name, tool_call_id=id_))
 

@@ -63,7 +63,7 @@ def filled(message: Message, texts: Texts) -> Message:
         text, pictures = (found, ()) if isinstance(found, str) else (found.text, found.pictures)
         media = (
             *(one for one in message.media if one.at <= at),
-            *(Media("image", picture, at + place, document.param) for place, picture in pictures),
+            *(Media("image", picture, at + place, document.param, stray=document.stray) for place, picture in pictures),
             *(replace(one, at=one.at + len(text)) for one in message.media if one.at > at),
         )
         marks = tuple(mark + len(text) if mark > at else mark for mark in message.marks)

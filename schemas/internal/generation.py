@@ -29,7 +29,7 @@ class Media(msgspec.Struct, frozen=True):
     """A picture, a sound or a film in a conversation: the bytes of its file, as they came.
 
     It stands before the character `at` of its message's text. `param` names it in a refusal. `low` detail asks for a
-    picture of at most 512 by 512 pixels.
+    picture of at most 512 by 512 pixels. `stray`: a tool gave it whose call is not there, so that the user shows it.
     """
 
     kind: MediaKind
@@ -37,15 +37,17 @@ class Media(msgspec.Struct, frozen=True):
     at: int
     param: str
     detail: Literal["auto", "low", "high"] = "auto"
+    stray: bool = False
 
 
 class Document(msgspec.Struct, frozen=True):
     """A file whose text is a part of its message's, before the character `at`. The front end puts it there: no worker
-    ever sees one. `param` names it in a refusal."""
+    ever sees one. `param` names it in a refusal, `stray` is as of media."""
 
     source: bytes | Remote
     at: int
     param: str
+    stray: bool = False
 
 
 NO_CALL = "The result of a tool's call that is not in this conversation:"
@@ -65,6 +67,10 @@ class Message(msgspec.Struct, frozen=True):
     media: tuple[Media, ...] = ()
     documents: tuple[Document, ...] = ()
     marks: tuple[int, ...] = ()
+
+    def of_tool(self, file: Media | Document) -> bool:
+        """Whether a tool gave this file of it."""
+        return self.role == "tool" or file.stray
 
 
 class Grammar(msgspec.Struct, frozen=True):

@@ -300,8 +300,8 @@ def without_call(result: Message) -> Message:
     return Message(
         "user",
         before + result.content,
-        media=tuple(replace(one, at=one.at + len(before)) for one in result.media),
-        documents=tuple(replace(one, at=one.at + len(before)) for one in result.documents),
+        media=tuple(replace(one, at=one.at + len(before), stray=True) for one in result.media),
+        documents=tuple(replace(one, at=one.at + len(before), stray=True) for one in result.documents),
     )
 
 

@@ -57,8 +57,8 @@ As [measured](../bench/README.md#loading-and-gguf-files) on {cpu}:
 
 - {model} loads in {load} of the time that it takes without the look for keys that nobody reads (median of {pairs}
   pairs, least to greatest). At most {most_load} is wanted. The look itself takes {look:.3f} s.
-- {gguf}: the perplexity of {tokens:,} tokens of this repository's pages is {here:.2f} here and {there:.2f} by
-  llama.cpp, a ratio of {ratio:.4f}. At most {most_gguf:.0%} off is wanted.
+- {gguf}: the perplexity of {places} of {tokens:,} tokens of this repository's pages is {here:.2f} here and {there:.2f}
+  by llama.cpp, a ratio of {ratio:.4f}. At most {most_gguf:.0%} off is wanted.
 """
 MOST = 160
 """Characters of a note."""
@@ -148,6 +148,7 @@ def figures() -> str:
         most_load=load["most"],
         look=load["summary"]["check_s"]["median"],
         gguf=gguf["model"],
+        places=gguf["places"],
         tokens=gguf["tokens"],
         here=perplexity["mlx-server"],
         there=perplexity["llama.cpp"],

@@ -46,6 +46,17 @@ def test_only_the_tools_own_is_told_where_a_user_shows_the_same() -> None:
     assert told.messages == (prompt.messages[0], Message("tool", "[gone]"))
 
 
+def test_what_a_tool_gave_whose_call_is_gone_is_told_in_the_users_message() -> None:
+    own, stray = Media("image", b"x", 0, "own"), Media("image", b"y", 1, "stray", stray=True)
+    letter = Document(b"z", 2, "letter", stray=True)
+    prompt = ChatPrompt((Message("user", "abc", media=(own, stray), documents=(letter,)),))
+    assert excuse(prompt, InvalidRequest("`own`: no.", "own")) == {}
+    words = excuse(prompt, InvalidRequest("`stray`: no.", "stray")) | {b"z": "[z]", b"x": "[x]"}
+    [told] = without(prompt, words).messages
+    assert told.content == "a[An image is here that can't be shown: no.]b[z]c"
+    assert (told.media, told.documents) == ((own,), ())
+
+
 def test_documents_and_pictures_keep_their_places_and_order() -> None:
     given = message("tool", "abc", (b"p", 2), documents=((b"d", 0), (b"e", 0), (b"f", 3)))
     [told] = without(ChatPrompt((given,)), {b"e": "[e]"}).messages

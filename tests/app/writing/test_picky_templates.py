@@ -209,6 +209,14 @@ def test_a_file_that_another_server_keeps_is_words_from_a_tool_only(
     assert "keeps no files" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_result_whose_call_was_cut_off_goes_on_without_its_files(server: Server, path: str) -> None:
+    picture, by_id = RESULTS[path][1], result(path, BY_ID[path])[1]
+    named = ignored(server, path, [*HI, picture, *HI, by_id])
+    assert named is not None
+    assert named.count(".content[0]" if path != RESPONSES else ".output[0]") >= 2
+
+
 def test_a_model_is_told_why_a_document_is_missing(server: Server) -> None:
     messages = [*HI, *result(CHAT, document(CHAT, PDFS["scanned"]))]
     tokens = server.post("/tokenize", {"messages": messages}).json()["tokens"]

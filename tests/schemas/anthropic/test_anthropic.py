@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from mlx_server.schemas.anthropic import requests as anthropic
-from mlx_server.schemas.anthropic.conversation import NO_CALL, NO_RESULT
+from mlx_server.schemas.anthropic.conversation import NO_RESULT
 from mlx_server.schemas.internal.documents import with_texts
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
+    NO_CALL,
     ChatPrompt,
     Document,
     FunctionCall,
