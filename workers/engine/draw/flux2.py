@@ -94,7 +94,7 @@ class Flux2:
         return width * height // PATCH**2
 
     def read_prompt(self, prompt: str) -> Text:
-        """The states of three layers side by side, padding included, which this model was trained with."""
+        """The states of three layers side by side, [1, T, D], padding included, which this model was trained with."""
         embeds, ids = encode_prompt(
             prompt=prompt or NO_PROMPT,
             tokenizer=self.tokenizer,

@@ -1,4 +1,4 @@
-"""What the server makes of recordings: `python bench/hearing.py [--rounds 3] [--only words,clients,memory]`.
+"""What the server makes of recordings: `python bench/media/hearing.py [--rounds 3] [--only words,clients,memory]`.
 
 words: 50 sentences spoken by espeak-ng, written down by this server and by mlx-audio's own `generate` with the same
 weights, in float32, with the same BLAS. The difference of their word error rates, at most 0.01.
@@ -29,6 +29,9 @@ from typing import Any
 import httpx
 import jiwer
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from lib.hardware import this_machine
 from lib.peer_servers import OURS, Command, Peer, Running, ours, with_blas
 from lib.processes import BENCH
