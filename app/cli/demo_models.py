@@ -123,8 +123,11 @@ KOKORO_PARTS = (
     (4, 17_675_703, "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87"),
 )
 
-KOKORO_VOICES = ("af_heart", "af_bella", "am_michael", "am_puck", "bf_emma", "bm_george")
-"""American and British, women's and men's."""
+KOKORO_VOICES = (
+    *("af_alloy", "af_bella", "af_heart", "af_nova", "am_echo", "am_michael", "am_onyx", "am_puck"),
+    *("bf_emma", "bm_fable", "bm_george"),
+)
+"""American and British, women's and men's, among them those that have names of OpenAI's voices."""
 
 KOKORO = DemoSource(
     name="Kokoro-82M",

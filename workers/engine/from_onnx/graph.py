@@ -38,7 +38,9 @@ class Graph:
     def named(self) -> dict[str, mx.array]:
         """What kept the names that it had before the export: biases, norms, embeddings, by these names."""
         kept = {name.removesuffix(QUANTISED) for name in self._stored if self._is_named(name)}
-        return {name: self._embedding(name) if name + QUANTISED in self._stored else self[name] for name in kept}
+        return {
+            name: self._embedding(name) if name + QUANTISED in self._stored else self[name] for name in sorted(kept)
+        }
 
     def weights(self) -> Iterator[Weight]:
         """What operations multiply with, each once."""

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from support.voices import repeat
 from support.voices.speech import SENTENCES, word_error_rate
 
+from mlx_server.app.cli.demo_models import KOKORO_VOICES
 from mlx_server.workers.engine.from_onnx import kokoro
 from mlx_server.workers.engine.from_onnx.graph import Graph, Weight, gates, module_of
 from mlx_server.workers.parent.environment import child_environment
@@ -89,9 +90,7 @@ def test_kokoro_is_complete_and_has_voices(kokoro_folder: Path) -> None:
     weights = mx.load(str(kokoro_folder / "model.safetensors"))
     assert {array.dtype for array in weights.values()} == {mx.float32}
     voices = {path.stem: mx.load(str(path))["voice"].shape for path in (kokoro_folder / "voices").iterdir()}
-    assert voices == dict.fromkeys(
-        ("af_bella", "af_heart", "am_michael", "am_puck", "bf_emma", "bm_george"), (510, 1, 256)
-    )
+    assert voices == dict.fromkeys(KOKORO_VOICES, (510, 1, 256))
     assert json.loads((kokoro_folder / "config.json").read_text())["model_type"] == "kokoro"
 
 
