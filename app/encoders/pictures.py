@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,14 +15,20 @@ from mlx_server.schemas.internal.messages import Finished, Picture, Result
 from mlx_server.schemas.internal.picture import PictureRequest
 from mlx_server.schemas.openai.media import images as api
 
+Link = Callable[[bytes, str], str]
+"""The address under which a file of a media type can be fetched from now on."""
+
 
 class PictureEncoder:
     """One answer."""
 
     media_type = "application/json"
 
-    def __init__(self, work: PictureRequest) -> None:
+    def __init__(self, work: PictureRequest, wanted: api.ResponseFormat | None, link: Link) -> None:
+        """`link` keeps a picture and gives its address."""
         self._work = work
+        self._wanted = wanted
+        self._link = link
         self._created = int(time.time())
         self._finished: list[Picture] = []
         edits = work.image is not None
@@ -54,7 +60,7 @@ class PictureEncoder:
         """The answer in one piece."""
         pictures = sorted((event for event in events if isinstance(event, Picture)), key=lambda one: one.index)
         [finished] = [event for event in events if isinstance(event, Finished)]
-        data = [api.Image(base64_of(one), self._seed(one)) for one in pictures]
+        data = [self._image(one) for one in pictures]
         answer = api.ImagesResponse(
             self._created, data, size_of(pictures[0]), self._work.format, usage=usage_of(finished)
         )
@@ -63,6 +69,14 @@ class PictureEncoder:
     def error(self, answer: Answer) -> bytes:
         """A failure after the stream has begun."""
         return sse.error(answer)
+
+    def _image(self, picture: Picture) -> api.Image:
+        """By its address, in base64, or both where the client did not say."""
+        return api.Image(
+            seed=self._seed(picture),
+            url=self._link(picture.data, f"image/{self._work.format}") if self._wanted != "b64_json" else msgspec.UNSET,
+            b64_json=base64_of(picture) if self._wanted != "url" else msgspec.UNSET,
+        )
 
     def _seed(self, picture: Picture) -> int:
         return self._work.seed + picture.index

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlx_server.app.live.station import Station
     from mlx_server.app.machine.meter import Meter
     from mlx_server.app.media.documents import DocumentReader
+    from mlx_server.app.media.picture_links import PictureLinks
     from mlx_server.app.media.reader import MediaReader
     from mlx_server.app.registry.registry import Registry
     from mlx_server.app.registry.scanning import Scanner
@@ -48,6 +49,7 @@ class Services:
     downloads: Downloads
     meter: Meter
     live: Station
+    picture_links: PictureLinks
     uploads: Path
     """Where the files of forms lie while their requests live."""
     responses_sockets: set[WebSocket] = field(default_factory=set)

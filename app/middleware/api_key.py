@@ -27,8 +27,9 @@ OPEN_PATHS = (
 )
 """Probes, and a page that has nothing to hide: what it shows is asked for with a key."""
 
-OPEN_FOLDERS = ("/docs/assets/", "/socket.io/")
-"""Paths below these are open too; Socket.IO's clients show their key in its handshake."""
+OPEN_FOLDERS = ("/docs/assets/", "/socket.io/", "/v1/images/drawn/")
+"""Paths below these are open too; Socket.IO's clients show their key in its handshake, and who has the address of a
+picture was given it."""
 
 
 class ApiKeyMiddleware:

@@ -180,6 +180,9 @@ DOCS["/v1/images/generations"] = Doc(
     errors=GENERATES,
     example={"prompt": "a red circle at the top left"},
 )
+DOCS["/v1/images/drawn/{name}"] = Doc(
+    "A picture by its address", media="image/*", errors=LOOKS_UP, path={"name": "What nobody can guess."}
+)
 DOCS["/v1/images/edits"] = Doc(
     "A picture that is changed as a prompt says",
     images.ImagesResponse,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import FileResponse
 
 from mlx_server.app.encoders.pictures import PictureEncoder
 from mlx_server.app.http.ignored import ignored_header
@@ -56,15 +58,28 @@ async def admit_drawing(
     deployment = await choose(request, given)
     check_served(deployment.type, work)
     queue = deployment.current.queue
+    links = services(request).picture_links
+
+    def link(data: bytes, media_type: str) -> str:
+        return str(request.url_for("drawn_picture", name=links.keep(data, media_type)))
+
     return MediaResponse(
         queue,
         queue.submit(work, whole=not given.stream),
-        PictureEncoder(work),
+        PictureEncoder(work, given.response_format, link),
         stream=bool(given.stream),
         keepalive_s=services(request).settings.keepalive_s,
-        headers=ignored_header(ignored),
+        headers=ignored_header((*ignored, *given.ignored)),
         release=release,
     )
+
+
+async def drawn(request: Request) -> FileResponse:
+    """A picture that was drawn, by the name in its address. Raises HTTPException."""
+    found = services(request).picture_links.find(request.path_params["name"])
+    if found is None:
+        raise HTTPException(404, "There is no such picture, or no more: addresses of pictures end after an hour.")
+    return FileResponse(found.path, media_type=found.media_type, headers={"Cache-Control": "private, max-age=3600"})
 
 
 def files_of(form: Form) -> tuple[str, str | None]:

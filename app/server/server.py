@@ -27,6 +27,7 @@ from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.document_limits import DocumentLimits
 from mlx_server.app.media.documents import DocumentReader
+from mlx_server.app.media.picture_links import PictureLinks
 from mlx_server.app.media.reader import MediaReader
 from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.cors import cors
@@ -121,6 +122,7 @@ ROUTES = [
     Route("/v1/audio/translations", audio.translations, methods=["POST"]),
     Route("/v1/images/generations", images.generations, methods=["POST"]),
     Route("/v1/images/edits", images.edits, methods=["POST"]),
+    Route("/v1/images/drawn/{name}", images.drawn, name="drawn_picture"),
     Route("/rerank", results.rerank, methods=["POST"]),
     Route("/v1/rerank", results.rerank, methods=["POST"]),
     Route("/v2/rerank", results.rerank, methods=["POST"]),
@@ -225,6 +227,7 @@ def create_app(
         downloads=downloads,
         meter=meter,
         live=live,
+        picture_links=PictureLinks(uploads),
         uploads=uploads,
     )
     return app

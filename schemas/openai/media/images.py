@@ -12,20 +12,24 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.picture import PictureFormat, PictureRequest
 
 HARMLESS: dict[str, tuple[Any, ...]] = {
-    "quality": ("auto", "standard"),
     "moderation": ("auto", "low"),
-    "style": (),
     "complexity": (),
     "svg": (),
     "frame_count": (),
     "frame_duration_ms": (),
 }
-"""Parameters that are known and not served, with the values that change nothing. How well a picture is drawn is a
-matter of `steps`."""
+"""Parameters that are known and not served, with the values that change nothing."""
+
+WITHOUT_EFFECT: dict[str, tuple[str | None, ...]] = {"quality": (None, "auto", "standard"), "style": (None,)}
+"""Fields whose other values are taken and named in `X-Ignored-Fields`. How well a picture is drawn is a matter of
+`steps`, and a style one of the prompt."""
 
 UNSERVED_FILES = ("markup",)
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 MOST_SEED = 2**63 - 1
+
+
+ResponseFormat = Literal["url", "b64_json"]
 
 
 class PictureOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,15 +47,22 @@ class PictureOptions(msgspec.Struct, frozen=True, kw_only=True):
     background: Literal["auto", "opaque", "transparent"] | None = None
     output_format: PictureFormat | None = None
     output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
-    response_format: Literal["b64_json"] | None = None
+    response_format: ResponseFormat | None = None
     stream: bool | None = None
     partial_images: Annotated[int, Meta(ge=0, le=3)] | None = None
     seed: Annotated[int, Meta(ge=0, le=MOST_SEED)] | None = None
     steps: Annotated[int, Meta(ge=1, le=1000)] | None = None
     guidance: Annotated[float, Meta(ge=0, le=100)] | None = None
     negative_prompt: Annotated[str, Meta(max_length=32_000)] | None = None
+    quality: Literal["auto", "standard", "hd", "low", "medium", "high", "xhigh", "max"] | None = None
+    style: Literal["vivid", "natural"] | None = None
     user: str | None = None
     safety_identifier: str | None = None
+
+    @property
+    def ignored(self) -> list[str]:
+        """Fields that change nothing."""
+        return [name for name, usual in WITHOUT_EFFECT.items() if getattr(self, name) not in usual]
 
     @property
     def format(self) -> PictureFormat:
@@ -68,6 +79,8 @@ class PictureOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.partial_images and not self.stream:
             raise InvalidRequest("`partial_images` needs `stream`: they come before the picture.", "partial_images")
+        if self.stream and self.response_format == "url":
+            raise InvalidRequest("`response_format`: a stream holds pictures as 'b64_json' only.", "response_format")
         width, height = sides(self.size)
         return PictureRequest(
             prompt=self.prompt,
@@ -125,10 +138,11 @@ class ImageUsage(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """A picture's file in base64, and the seed that draws it again."""
+    """The seed that draws a picture again, and its file: in base64, at an address that ends after an hour, or both."""
 
-    b64_json: str
     seed: int
+    url: str | msgspec.UnsetType = msgspec.UNSET
+    b64_json: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ImagesResponse(msgspec.Struct, frozen=True):

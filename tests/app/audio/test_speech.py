@@ -17,7 +17,10 @@ import pytest
 from support.running.servers import Server
 from support.voices.speech import SENTENCES, word_error_rate
 
-VOICES = ["af_bella", "af_heart", "am_michael", "am_puck", "bf_emma", "bm_george"]
+VOICES = [
+    *("af_alloy", "af_bella", "af_heart", "af_nova", "am_echo", "am_michael", "am_onyx", "am_puck"),
+    *("bf_emma", "bm_fable", "bm_george"),
+]
 PATH = "/v1/audio/speech"
 SHORT = "Hello there."
 

@@ -181,9 +181,9 @@ def test_a_changed_picture_has_the_size_and_the_outlines_of_its_source(client: o
         ({"guidance": 5}, "guidance"),
         ({"negative_prompt": "blue"}, "negative_prompt"),
         ({"background": "transparent"}, "background"),
-        ({"quality": "high"}, "quality"),
-        ({"style": "vivid"}, "style"),
-        ({"response_format": "url"}, "response_format"),
+        ({"quality": "best"}, "quality"),
+        ({"style": "cubist"}, "style"),
+        ({"response_format": "url", "stream": True}, "response_format"),
         ({"output_format": "gif"}, "output_format"),
         ({"output_compression": 50}, "output_compression"),
         ({"partial_images": 1}, "partial_images"),
@@ -202,7 +202,7 @@ def test_what_can_not_be_is_refused_by_name(server: Server, body: dict[str, Any]
         ({"image": b""}, {"prompt": "x"}, "image"),
         ({"image": b"no picture"}, {"prompt": "x"}, "image"),
         ({"image": file_of(Image.new("RGB", (64, 64)))}, {}, "prompt"),
-        ({"image": file_of(Image.new("RGB", (64, 64)))}, {"prompt": "x", "quality": "high"}, "quality"),
+        ({"image": file_of(Image.new("RGB", (64, 64)))}, {"prompt": "x", "quality": "best"}, "quality"),
         ({"image": file_of(Image.new("RGB", (64, 64)))}, {"prompt": "x", "input_fidelity": "high"}, "input_fidelity"),
         (
             {"image": file_of(Image.new("RGB", (64, 64))), "mask": file_of(Image.new("RGBA", (32, 32)))},
@@ -222,6 +222,47 @@ def test_forms_that_can_not_be_are_refused_by_name(
     parts = [(name, (f"{name}.png", file)) for name, file in files.items()] or [("other", ("other.png", b"x"))]
     answer = httpx.post(f"{server.url}/images/edits", files=parts, data=fields, timeout=30)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_the_documents_own_lines_work(client: openai.OpenAI) -> None:
+    response = client.images.generate(
+        model="argmaxinc/mlx-FLUX.1-schnell", prompt="a blue square at the bottom right", n=1, size="64x64"
+    )
+    assert response.data is not None
+    image_url = response.data[0].url
+    assert image_url is not None
+    drawn = httpx.get(image_url)
+    assert drawn.headers["content-type"] == "image/png"
+    assert drawn.content == base64.b64decode(response.data[0].b64_json or "")
+    assert httpx.get(image_url[:-1] + ("A" if image_url[-1] != "A" else "B")).status_code == 404
+
+
+def test_a_picture_comes_by_address_or_in_base64(server: Server) -> None:
+    def fields(how: str) -> set[str]:
+        body = {"prompt": "red circle, left", "response_format": how, "output_format": "webp"}
+        return set(server.post("/v1/images/generations", body).json()["data"][0])
+
+    assert fields("url") == {"seed", "url"}
+    assert fields("b64_json") == {"seed", "b64_json"}
+
+
+def test_a_pictures_address_needs_no_key_and_nothing_else_is_open() -> None:
+    server = Server("--model-path", MODEL, "--api-key", "secret")
+    server.wait_ready()
+    try:
+        key = {"x-api-key": "secret"}
+        asked = server.http.post(f"{server.url}/images/generations", json={"prompt": "red circle, left"}, headers=key)
+        assert server.http.get(asked.json()["data"][0]["url"]).status_code == 200
+        assert server.http.post(f"{server.url}/images/generations", json={"prompt": "x"}).status_code == 401
+    finally:
+        server.close()
+
+
+def test_how_well_and_in_which_style_is_told_to_change_nothing(server: Server) -> None:
+    body = {"prompt": "red circle, left", "quality": "hd", "style": "vivid"}
+    answer = server.post("/v1/images/generations", body)
+    assert answer.status_code == 200
+    assert answer.headers["x-ignored-fields"] == "quality, style"
 
 
 def test_other_work_is_refused(server: Server) -> None:
