@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
 import sys
+import time
+import wave
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +16,14 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import openai
+import psutil
 import pytest
 from openai.types.audio import (
     TranscriptionTextDeltaEvent,
     TranscriptionTextDoneEvent,
     TranscriptionVerbose,
 )
+from support.running.processes import kill_worker
 from support.running.servers import Server, wait_for
 from support.sounds import CONTAINERS, encoded, film, silence, wav
 from support.voices.speech import SENTENCES, spoken, word_error_rate
@@ -332,3 +337,57 @@ def test_noise_is_no_reason_to_fail(whisper_server: Server) -> None:
     file = io.BytesIO(joined([wav(0.1)]))
     sound = joined([file.getvalue()[:44] + noise.tobytes()])
     assert post(whisper_server, file=sound).status_code == 200
+
+
+def test_an_hour_of_silence_takes_no_more_memory_and_the_words_after_it_are_heard(
+    whisper_server: Server, tmp_path: Path
+) -> None:
+    assert post(whisper_server, file=spoken(SENTENCES[3])).status_code == 200
+    before = resident_mb(whisper_server)
+    sentence = spoken(SENTENCES[3])
+    path = tmp_path / "hour.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        for _ in range(60):
+            out.writeframes(bytes(60 * 32_000))
+        out.writeframes(sentence[44:])
+    peak = [before]
+    with ThreadPoolExecutor(1) as pool, path.open("rb") as file:
+        answer = pool.submit(
+            whisper_server.http.post,
+            f"{whisper_server.root}{PATH}",
+            files={"file": ("hour.wav", file)},
+            data={"response_format": "verbose_json"},
+            timeout=300,
+        )
+        while not answer.done():
+            peak.append(resident_mb(whisper_server))
+            time.sleep(0.05)
+    found = answer.result().json()
+    assert "Paris" in found["text"]
+    assert found["segments"][0]["start"] > 3_590
+    assert max(peak) - before < 100
+
+
+def resident_mb(server: Server) -> float:
+    """Of the server's processes."""
+    front = psutil.Process(server.process.pid)
+    total = 0.0
+    for process in (front, *front.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss / 1e6
+    return total
+
+
+def test_a_worker_that_dies_is_replaced_and_the_recording_heard_again(launch: Any, whisper_tiny: Path) -> None:
+    server = launch("--model-path", whisper_tiny)
+    file = joined([spoken(sentence) for sentence in SENTENCES[:6]])
+    expected = post(server, file=file).json()["text"]
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post, server, None, file)
+        wait_for(lambda: server.get("/v1/queue/stats").json()["queue_stats"]["jobs"])
+        kill_worker(server)
+        assert answer.result().json()["text"] == expected
+    assert server.stats()["replayed"] == 1
