@@ -124,6 +124,10 @@ def wrong_sound(folder: Path, config: Mapping[str, Any]) -> str | None:
         return f"this kind of model needs mlx-audio: {install_line('audio')}"
     if audio_kind(config, folder.name) is None:
         return unknown(str(config.get("model_type")), "mlx-audio")
+    # Many of mlx-audio's families load tokenizers with code that a folder brings or names.
+    for name in (TOKENIZER_CONFIG, "config.json", *PROCESSORS):
+        if (folder / name).is_file() and read_json(folder, name).get("auto_map"):
+            return f"the auto_map of its {name} names code of its own, which is never run"
     return None
 
 

@@ -160,7 +160,7 @@ BROKEN: dict[str, Broken] = {
     "a folder of a folder": Broken(folder_of_folder, ("The model lies in it: give ", "outer/inner")),
     "a repository of the hub's cache": Broken(repository, ("give its id, owner/name", "snapshots/abc")),
     "a folder with a .gguf file": Broken(gguf_inside, ("Give a .gguf file itself", "small.gguf")),
-    "a diffusion pipeline": Broken(pipeline, ("model_index.json", "diffusion pipeline")),
+    "a diffusion pipeline": Broken(pipeline, ("FluxPipeline", "ZImagePipeline")),
     "a part of a pipeline": Broken(with_file("config.json", '{"_class_name": "UNet"}'), ("part of a diffusion",), "lm"),
     "an adapter of PEFT's": Broken(peft_adapter, ("PEFT", "org/base", "merge it")),
     "an adapter of mlx-lm's": Broken(mlx_adapter, ("--adapter-path",)),
@@ -179,6 +179,12 @@ BROKEN: dict[str, Broken] = {
         "embeddings",
     ),
     "code of its own": Broken(config({**LLAMA, "model_file": "model.py"}), ("model_file", "never run")),
+    "code of a tokenizer's": Broken(
+        config({"model_type": "whisper", "auto_map": {"AutoTokenizer": "code.Tokenizer"}}),
+        ("auto_map", "never run"),
+        "audio",
+    ),
+    "a writer that shall speak": Broken(config(LLAMA), ("mlx-audio", "'llama'"), "audio"),
     "no weights": Broken(without("model.safetensors"), ("no weights (*.safetensors)", "download the model again")),
     "weights of PyTorch's": Broken(
         without("model.safetensors", "pytorch_model.bin"), ("pytorch_model.bin", "PyTorch's", "safetensors")
