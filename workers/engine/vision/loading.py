@@ -17,6 +17,7 @@ from mlx_server.workers.engine.loading.file_tokenizers import like_its_file, tok
 from mlx_server.workers.engine.loading.loading import window_notes
 from mlx_server.workers.engine.loading.rope import put_right, understood, unscaled
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.vision.mended.activations import with_activations
 from mlx_server.workers.engine.vision.mended.configs import config_changed, fitting, text_part_of, unscaled_in
 from mlx_server.workers.engine.vision.mended.patch_positions import with_patch_positions
 from mlx_server.workers.engine.vision.mended.rotary import scalable, scaled
@@ -30,7 +31,6 @@ from mlx_server.workers.folders.unread_settings import GENERATION, settings
 DIFFERS = {
     "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
     "gemma3": "it sees pictures otherwise, and its output layer is always the embedding",
-    "idefics2": "it sees pictures otherwise",
     "paligemma": "not every token of a prompt sees all others",
     "llava_next": "it sees the parts of large pictures otherwise",
 }
@@ -66,6 +66,7 @@ def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any],
     if is_diffusion_model(model, {}):
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
     with_patch_positions(model, str(config.get("model_type")))
+    with_activations(model, config)
     turned = [*put_right(model.language_model, config), *scaled(model.language_model, config)]
     if not scalable(model.language_model, config):
         turned += unscaled(model.language_model, config)

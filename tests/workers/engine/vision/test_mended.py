@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from fidelity.sight import seeing, seen_before
@@ -18,12 +19,21 @@ from safetensors.numpy import save_file
 
 from mlx_server.workers.engine.loading.config_form import FLAT, TIES, suited
 from mlx_server.workers.engine.vision.loading import ACTIVATIONS, DIFFERS, differing, read_seeing
+from mlx_server.workers.engine.vision.mended.activations import with_activations
 from mlx_server.workers.engine.vision.mended.configs import STRICT, WIDTHS, config_changed, fitting
-from mlx_server.workers.engine.vision.mended.patch_positions import TYPES
+from mlx_server.workers.engine.vision.mended.patch_positions import CUBIC, NEAREST
 from mlx_server.workers.engine.vision.mended.rotary import rotary_modules, scalable, scaled
 from mlx_server.workers.engine.vision.mended.weights import ENCLOSED, SWAPPED, UNTIED, weights_mended
 
 pytestmark = pytest.mark.model
+
+GELUS: dict[str, Callable[[Any], Any]] = {
+    "gelu": lambda x: [one / 2 * (1 + math.erf(one / math.sqrt(2))) for one in x],
+    "gelu_pytorch_tanh": lambda x: [
+        one / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (one + 0.044715 * one**3))) for one in x
+    ],
+    "quick_gelu": lambda x: [one / (1 + math.exp(-1.702 * one)) for one in x],
+}
 
 SHOWN = {"pixtral": "pixtral"}
 """By a kind of encoder of pictures, a model that has one."""
@@ -196,14 +206,28 @@ def test_metals_kernel_is_left_where_it_would_leave_out_a_factor(tmp_path: Path)
     assert all(module.attention_scaling == pytest.approx(factor) and not module.fused_apply for module in modules)
 
 
-@pytest.mark.parametrize("model_type", TYPES)
-def test_positions_of_patches_are_resampled_by_cubic_convolution(model_type: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model_type", [*CUBIC, *NEAREST])
+def test_positions_of_patches_are_those_of_transformers(model_type: str, tmp_path: Path) -> None:
     case = case_of(model_type, tmp_path)
     check_served(model_type, tmp_path, case)
     with config_changed(fitting(case["config"], case["shapes"])):
         model = load_model(tmp_path, lazy=True, trust_remote_code=False)
+    with_activations(model, case["config"])
     found = logits(model, seeing(case["picture"]), shown(case))
-    assert not np.allclose(found, case["wanted"][0], atol=1e-2), "mlx-vlm has mended it: leave it out of TYPES"
+    assert not np.allclose(found, case["wanted"][0], atol=1e-2), "mlx-vlm has mended it: leave it out of its list"
+
+
+def test_an_encoder_computes_the_gelu_that_its_config_names(tmp_path: Path) -> None:
+    case = case_of("idefics2", tmp_path)
+    built_in = load_model(tmp_path, lazy=True, trust_remote_code=False).vision_model.encoder.layers[0].mlp.activation_fn
+    for name in ("gelu_pytorch_tanh", "gelu", "quick_gelu", None):
+        tower = {**case["config"]["vision_config"], "hidden_act": name}
+        (tmp_path / "config.json").write_text(json.dumps({**case["config"], "vision_config": tower}))
+        model, _, _ = read_seeing(tmp_path, "float32")
+        found = model.vision_model.encoder.layers[0].mlp.activation_fn(mx.array([-1.0, 2.0]))
+        assert np.allclose(found, GELUS[name or "gelu_pytorch_tanh"]([-1.0, 2.0]), atol=1e-6)
+        if name is None:
+            assert not np.allclose(found, built_in(mx.array([-1.0, 2.0])), atol=1e-6), "mlx-vlm has mended it"
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)

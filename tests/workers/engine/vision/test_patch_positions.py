@@ -7,7 +7,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from mlx_server.workers.engine.vision.mended.patch_positions import PatchPositions, places, resampled, share
+from mlx_server.workers.engine.vision.mended.patch_positions import PatchPositions, parts, places, resampled, share
 
 SIDE, WIDTH = 5, 3
 TABLE = mx.array(np.random.default_rng(0).standard_normal((SIDE * SIDE, WIDTH)).astype(np.float32))
@@ -39,3 +39,15 @@ def test_every_frame_of_a_film_has_the_positions_of_a_picture() -> None:
     found = PatchPositions(learned)(mx.zeros((16, WIDTH)), [8, 8], mx.array([[2, 2, 4]]), rows, columns)
     once = PatchPositions(learned)(mx.zeros((8, WIDTH)), [8], mx.array([[1, 2, 4]]), rows[:8], columns[:8])
     assert np.allclose(found, mx.concatenate([once, once]))
+
+
+@pytest.mark.parametrize(
+    ("there", "side", "wanted"),
+    [(4, 4, [0, 1, 2, 3]), (2, 4, [0, 2]), (3, 4, [0, 1, 2]), (6, 3, [0, 0, 1, 1, 2, 2]), (1, 5, [0])],
+)
+def test_a_patch_has_the_position_of_the_part_in_which_it_begins(there: int, side: int, wanted: list[int]) -> None:
+    assert parts(np.ones(there, bool), side).tolist() == wanted
+
+
+def test_patches_beyond_a_picture_do_not_count() -> None:
+    assert parts(np.array([True, True, False, False]), 4)[:2].tolist() == [0, 2]

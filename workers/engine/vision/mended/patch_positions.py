@@ -1,5 +1,8 @@
-"""GLM-4V's learned positions of patches, for pictures of any size: mlx-vlm takes them from a square of them linearly,
-transformers by cubic convolution."""
+"""Learned positions of patches, for pictures of any size, as transformers takes them from a square of them.
+
+GLM-4V: by cubic convolution, in mlx-vlm's class linearly. Idefics 2: the one in whose part of the square a patch
+begins; mlx-vlm's class has other borders for these parts.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-TYPES = ("glm4v", "glm4v_moe")
+CUBIC = ("glm4v", "glm4v_moe")
+NEAREST = ("idefics2",)
+"""Types by how they do it."""
 
 SHARPNESS = -0.75
 """The free coefficient of cubic convolution (Keys, 1981), as torch has it."""
@@ -67,8 +72,34 @@ def share(distance: mx.array) -> mx.array:
     return mx.where(d <= 1, near, far)
 
 
+class NearestPositions(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
+    """Takes the place of the class's `embeddings`, and has its weights."""
+
+    def __init__(self, embeddings: Any) -> None:
+        super().__init__()
+        self.patch_embedding, self.position_embedding = embeddings.patch_embedding, embeddings.position_embedding
+
+    def __call__(self, pixels: mx.array, mask: mx.array) -> mx.array:
+        """Patches [B, N, C] of pictures [B, H, W, 3], with positions. `mask` bool [B, rows, columns]: which of them a
+        picture has."""
+        side = round(self.position_embedding.weight.shape[0] ** 0.5)
+        ids = [np.where(one, parts(one[:, 0], side)[:, None] * side + parts(one[0], side), 0) for one in np.array(mask)]
+        positions = self.position_embedding(mx.array(np.stack(ids).reshape(len(ids), -1)))
+        found: mx.array = positions + self.patch_embedding(pixels).flatten(1, 2)
+        return found
+
+
+def parts(there: np.ndarray, side: int) -> np.ndarray:
+    """In which of `side` equal parts of a picture's rows, or columns, each of them begins: int [N], of bool [N] that
+    says which there are."""
+    begins = np.minimum(np.arange(len(there)) / max(there.sum(), 1), 1 - 1e-6)
+    return np.asarray(np.digitize(begins, np.arange(1, side) / side))
+
+
 def with_patch_positions(model: Any, kind: str) -> None:
     """Have a model of such a type take its positions so."""
-    if kind in TYPES:
+    if kind in CUBIC:
         tower = model.vision_tower
         tower.embeddings = PatchPositions(tower.embeddings.position_embedding)
+    if kind in NEAREST:
+        model.vision_model.embeddings = NearestPositions(model.vision_model.embeddings)
