@@ -182,7 +182,7 @@ def measure_clients(peers: Sequence[Peer], folder: Path, spoken: Sequence[Spoken
     for peer in peers:  # a first one loads what is not there yet
         transcribe(peer, spoken[0].path)
     for number in range(rounds):
-        some = spoken[number * 12 : number * 12 + 12]
+        some = spoken[number * 8 : number * 8 + 8]
         order = list(peers) if number % 2 else list(reversed(peers))
         rates = {peer.name: at_once(lambda path, of=peer: transcribe(of, path), some, CLIENTS)[1] for peer in order}
         rates["bare float32"] = bare(folder, some)[1]

@@ -89,6 +89,11 @@ def test_bodies_that_the_page_fills_in_are_answered(scripted_server: Server) -> 
         if "example" in (content := operation.get("requestBody", {}).get("content", {}).get("application/json", {}))
     }
     assert {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"} <= bodies.keys()
+    drawn, said = (
+        bodies.pop("/v1/images/generations"),
+        bodies.pop("/v1/audio/speech"),
+    )  # models of their own answer them
+    assert (drawn.keys(), said.keys()) == ({"prompt"}, {"input"})
     for path, body in bodies.items():
         answer = scripted_server.post(path, body)
         assert (path, answer.status_code) == (path, 200), answer.text

@@ -15,7 +15,7 @@ from support.tiny.vectors import EMBEDDINGS, RERANK
 
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.registry.registry import FILE, Registry
-from mlx_server.app.routes.management.models import supported_parameters
+from mlx_server.app.routes.management.models import Abilities, supported_parameters
 from mlx_server.schemas.openai.common import HARMLESS
 
 EXIT_MODEL = 3
@@ -99,7 +99,7 @@ def test_every_supported_parameter_is_known_to_an_endpoint(server: Server) -> No
 def test_parameters_are_those_that_the_model_does_not_refuse(
     model_type: ModelType, embeds: bool, sees: bool, has: set[str], has_not: set[str]
 ) -> None:
-    names = set(supported_parameters(model_type, embeds, sees))
+    names = set(supported_parameters(model_type, Abilities(embeds, sees)))
     assert has <= names
     assert not has_not & names
 
