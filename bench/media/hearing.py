@@ -7,7 +7,8 @@ clients: seconds of recordings that four clients at once have written down in a 
 mlx-audio's `generate` in float32. Servers take turns; who is first changes. At least 1.5 times mlx_vlm.server's.
 memory: resident memory of the server's processes while an hour is written down, over a minute: at most 100 MB more.
 
-Raw rows go to bench/results/hearing.json. Exit code 0 when all targets were met, else 2.
+Raw rows go to bench/results/hearing.json, beside those of parts that ran before. Exit code 0 when all targets were met,
+else 2.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 import wave
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -210,7 +211,8 @@ def main() -> int:
     console = Console()
     folder = ensure_demo_model(default_cache_dir(), console, source=SOURCES[chosen.model])
     parts = chosen.only.split(",")
-    found: dict[str, Any] = {"machine": this_machine(), "model": chosen.model, "targets": TARGETS}
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found |= {"machine": asdict(this_machine()), "model": chosen.model, "targets": TARGETS}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         spoken = speak(sentences(SENTENCES), scratch)

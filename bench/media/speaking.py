@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -94,7 +95,7 @@ def main() -> int:
             rows.append({"first_sound_s": first, "first_sentence_alone_s": alone, "ratio": first / alone})
         heard = [hear(listener, speak(speaker, sentence)[0]) for sentence in SENTENCES]
     found: dict[str, Any] = {
-        "machine": this_machine(),
+        "machine": asdict(this_machine()),
         "targets": TARGETS,
         "rows": rows,
         "heard": heard,
