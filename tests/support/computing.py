@@ -58,9 +58,9 @@ class Computing:
         for ticket, request in enumerate(requests):
             [sequence] = self.prepare(ticket, request)
             tolds[sequence.key], answers[sequence.key] = Told(), self.handler.answer_stream(sequence)
-            self.handler.add(sequence)
-        while self.handler.busy:
-            for item in self.handler.step():
+            self.handler.engine.add(sequence)
+        while self.handler.engine.busy:
+            for item in self.handler.engine.step():
                 told = tolds[item.key]
                 assert told.finished is None
                 assert told.broken is None

@@ -71,11 +71,11 @@ class EngineThread:
 
     def add(self, sequence: Sequence) -> None:
         """Have a sequence taken in before the next step."""
-        self._commands.put(lambda: self._handler.add(sequence))
+        self._commands.put(lambda: self._handler.engine.add(sequence))
 
     def remove(self, key: Key) -> None:
         """Have a sequence dropped before the next step."""
-        self._commands.put(lambda: self._handler.remove(key))
+        self._commands.put(lambda: self._handler.engine.remove(key))
 
     def step_handled(self) -> None:
         """The loop has dealt with one step."""
@@ -107,7 +107,7 @@ class EngineThread:
             while self._obey() and self._turns.acquire():
                 began = time.monotonic()
                 with self._step:
-                    produced = self._handler.step()
+                    produced = self._handler.engine.step()
                 self._last_step_s = time.monotonic() - began
                 self.memory = self._handler.memory()
                 if self._turns.wanted:
@@ -132,8 +132,8 @@ class EngineThread:
 
     def _obey(self) -> bool:
         """Carry out what has been asked, waiting while there is nothing to step; False means stop."""
-        idle = not self._handler.busy
-        while not (self._commands.empty() and self._handler.busy):
+        idle = not self._handler.engine.busy
+        while not (self._commands.empty() and self._handler.engine.busy):
             if self._commands.empty():
                 self._end_turn()
                 self.memory = self._handler.memory()
@@ -141,7 +141,7 @@ class EngineThread:
             if command is None:
                 return False
             command()
-            if idle and self._handler.busy:
+            if idle and self._handler.engine.busy:
                 idle = False
                 time.sleep(min(GATHER_SHARE * self._last_step_s, LONGEST_GATHER_S))
         return True

@@ -43,11 +43,11 @@ class AudioHandler(WordlessHandler):
         config = read_json(folder, "config.json")
         if audio_kind(config, folder.name) == "stt":
             self._hearing, size, notes = read_hearing(folder, spec.cpu_dtype, report)
-            self._engine = self._hearing.engine
+            self.engine = self._hearing.engine
             self._reader = RecordingReader(spec.media_limits, DECODERS)
         else:
             self._speaking, size, notes = read_speaking(folder, spec.cpu_dtype, report)
-            self._engine = self._speaking.engine
+            self.engine = self._speaking.engine
         return self._facts(spec, config, size, notes)
 
     def open(self, request: Work, abandoned: IsCancelled = never) -> Work:

@@ -22,7 +22,8 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
-from mlx_server.workers.engine.sequence import Computed, Echoed, Key, Produced, Sequence, Token
+from mlx_server.workers.engine.engine import Engine
+from mlx_server.workers.engine.sequence import Computed, Echoed, Sequence, Token
 
 DECODERS = 2
 """How many requests have their files decoded at a time."""
@@ -91,17 +92,8 @@ class Handler(Protocol):
         """A stream for one sequence. Called on the event loop's thread."""
 
     @property
-    def busy(self) -> bool:
-        """Whether any sequence needs a step."""
-
-    def add(self, sequence: Sequence) -> None:
-        """Take a sequence in; the next steps work on it."""
-
-    def remove(self, key: Key) -> None:
-        """Drop a sequence at whatever stage it is; unknown keys are ignored."""
-
-    def step(self) -> list[Produced]:
-        """One decode step for all running sequences, and at most one chunk of prefill."""
+    def engine(self) -> Engine:
+        """What steps the sequences of a loaded model."""
 
     def settle(self) -> None:
         """Wait for what has been begun on the accelerator, so that another process may use it."""

@@ -15,11 +15,11 @@ from mlx_server.workers.engine.embed.computed import ComputedAnswer
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
 from mlx_server.workers.engine.sequence import Sequence
-from mlx_server.workers.handlers.stepping import SteppingHandler
+from mlx_server.workers.handlers.real_model import ModelHandler
 
 
-class ComputingHandler(SteppingHandler):
-    """Everything but loading and preparing, which set `_engine` and `_texts`."""
+class ComputingHandler(ModelHandler):
+    """Everything but loading and preparing, which set `engine` and `_texts`."""
 
     _texts: InputTexts
 
@@ -50,5 +50,5 @@ class ComputingHandler(SteppingHandler):
 
     def close(self) -> None:
         """Forget all requests; the memory goes with the process."""
-        self._engine.close()
+        self.engine.close()
         mx.synchronize()

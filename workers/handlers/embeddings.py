@@ -72,7 +72,7 @@ class EmbeddingsHandler(ComputingHandler):
             self._media = MediaDecoder(spec.media_limits, DECODERS, SAMPLE_RATE)
             inputs = found.read_inputs(self._texts)
             try_pictures(embedder, inputs.with_media, self._media)
-        self._engine = EmbeddingEngine(embedder, batch_budget(spec.batch_tokens))
+        self.engine = EmbeddingEngine(embedder, batch_budget(spec.batch_tokens))
         self._maker = EmbeddingMaker(self._texts, files.prompts, dimensions, inputs.with_media, inputs.frame)
         return ModelFacts(
             rows=spec.rows,

@@ -35,7 +35,7 @@ class ImageHandler(WordlessHandler):
         folder = resolve(spec.model_path, Path(spec.cache_dir), report, "image")
         model = load(folder, spec.cpu_dtype, report)
         self._family = model.family
-        self._engine = JobEngine()
+        self.engine = JobEngine()
         self._sources = SourceReader(spec.media_limits, DECODERS)
         return ModelFacts(
             rows=spec.rows,

@@ -79,7 +79,7 @@ class LanguageHandler(WritingHandler):
             room.max_model_len,
             min(spec.batch_tokens, spec.prefill_step_size),
         )
-        self._engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report, drafts)
+        self.engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report, drafts)
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(
             spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks
@@ -108,7 +108,7 @@ class LanguageHandler(WritingHandler):
     def _variant(self, adapter: str | None) -> str:
         """What the model would wear. Raises InvalidRequest."""
         try:
-            return self._engine.variant(adapter) if isinstance(self._engine, ClassedEngine) else ""
+            return self.engine.variant(adapter) if isinstance(self.engine, ClassedEngine) else ""
         except AdapterError as error:
             raise InvalidRequest(str(error), "adapters") from None
 

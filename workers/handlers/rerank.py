@@ -53,7 +53,7 @@ class RerankHandler(ComputingHandler):
         report(Loading("warming up", computes=True))
         compute = self._computing(model, config, tokenizer)
         compute([Item((0,))])
-        self._engine = EmbeddingEngine(compute, batch_budget(spec.batch_tokens))
+        self.engine = EmbeddingEngine(compute, batch_budget(spec.batch_tokens))
         return ModelFacts(
             rows=spec.rows,
             context_length=limit,

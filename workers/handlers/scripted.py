@@ -115,6 +115,11 @@ class ScriptedHandler:
         return ScriptedAnswer(as_scripted(sequence))
 
     @property
+    def engine(self) -> ScriptedHandler:
+        """Itself: a script has no model."""
+        return self
+
+    @property
     def busy(self) -> bool:
         """Whether any script is playing."""
         return bool(self._sequences)

@@ -98,7 +98,7 @@ class VisionHandler(WritingHandler):
             min(spec.batch_tokens, spec.prefill_step_size),
             shown_inputs(self._prompts, room.max_model_len),
         )
-        self._engine = embedding.engine
+        self.engine = embedding.engine
         if spec.warm_prompt is not None:
             notes.append(self._warm(spec.warm_prompt))
         return ModelFacts(

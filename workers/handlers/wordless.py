@@ -13,13 +13,13 @@ from mlx_server.schemas.internal.messages import Known, KnownOf
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.jobs import Job, JobAnswer
 from mlx_server.workers.engine.sequence import Sequence
-from mlx_server.workers.handlers.stepping import SteppingHandler
+from mlx_server.workers.handlers.real_model import ModelHandler
 
 NO_TOKENS = "This model takes no prompts of tokens."
 
 
-class WordlessHandler(SteppingHandler):
-    """Everything but loading and preparing, which sets `_engine`."""
+class WordlessHandler(ModelHandler):
+    """Everything but loading and preparing, which sets `engine`."""
 
     def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """As they are: they will be refused."""
@@ -48,5 +48,5 @@ class WordlessHandler(SteppingHandler):
 
     def close(self) -> None:
         """Forget all requests; the memory goes with the process."""
-        self._engine.close()
+        self.engine.close()
         mx.synchronize()

@@ -40,7 +40,7 @@ from mlx_server.workers.engine.sequence import Broken, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel, visible
 from mlx_server.workers.folders.unread_settings import GENERATION, generation_notes, settings, tokenizer_notes
-from mlx_server.workers.handlers.stepping import SteppingHandler
+from mlx_server.workers.handlers.real_model import ModelHandler
 
 NO_CHATS = (
     "it has no chat template, so /v1/chat/completions is refused unless a request sends one: give one with"
@@ -53,7 +53,7 @@ SUPPRESSED = -1e4
 log = logging.getLogger(__name__)
 
 
-class WritingHandler(SteppingHandler):
+class WritingHandler(ModelHandler):
     """Chat template and tokenizer before an engine. What is loaded fills in the attributes."""
 
     def __init__(self) -> None:
@@ -109,9 +109,9 @@ class WritingHandler(SteppingHandler):
             tokens = self._prompts.beginning_with(system)
         except InvalidRequest as error:
             raise ModelLoadError(f"--warm-prompt can't be used: {one_line(error)}") from None
-        self._engine.add(Sequence((-1, 0), tokens, 1, Sampling(temperature=0.0), tenant=EVERYBODY))
-        while self._engine.busy:
-            for item in self._engine.step():
+        self.engine.add(Sequence((-1, 0), tokens, 1, Sampling(temperature=0.0), tenant=EVERYBODY))
+        while self.engine.busy:
+            for item in self.engine.step():
                 if isinstance(item, Broken):
                     raise ModelLoadError(f"--warm-prompt can't be read: {item.message}")
         return f"{len(tokens)} tokens of --warm-prompt have been read"
@@ -175,7 +175,7 @@ class WritingHandler(SteppingHandler):
     def close(self) -> None:
         """Release the generator; the memory goes with the process."""
         self._prompts.close()
-        self._engine.close()
+        self.engine.close()
         mx.synchronize()
 
 

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -47,6 +49,10 @@ class FakeHandler:
 
     def answer_stream(self, sequence: Sequence) -> AnswerStream:
         raise NotImplementedError
+
+    @property
+    def engine(self) -> FakeHandler:
+        return self
 
     @property
     def busy(self) -> bool:

@@ -46,8 +46,8 @@ def request(prompt: str = "a red circle", **fields: object) -> PictureRequest:
 
 def steps_of(handler: ImageHandler) -> list[Computed]:
     steps = []
-    while handler.busy:
-        [step] = handler.step()
+    while handler.engine.busy:
+        [step] = handler.engine.step()
         assert isinstance(step, Computed), step
         steps.append(step)
     return steps
@@ -60,7 +60,7 @@ def pictures_of(steps: list[Computed], ticket: int) -> list[Picture]:
 def test_requests_take_turns_a_step_each(handler: ImageHandler) -> None:
     for ticket in (1, 2):
         [job] = handler.prepare(ticket, request(steps=4))
-        handler.add(job)
+        handler.engine.add(job)
     steps = steps_of(handler)
     assert [step.key[0] for step in steps] == [1, 2] * 5
     assert [step.progress for step in steps if step.key[0] == 1] == [(0, 3), (1, 3), (2, 3), (3, 3), (3, 3)]
@@ -72,18 +72,18 @@ def test_requests_take_turns_a_step_each(handler: ImageHandler) -> None:
 
 def test_a_removed_request_takes_no_more_steps(handler: ImageHandler) -> None:
     [job] = handler.prepare(1, request(steps=50))
-    handler.add(job)
-    handler.step()
-    handler.step()
-    handler.remove(job.key)
-    assert not handler.busy
+    handler.engine.add(job)
+    handler.engine.step()
+    handler.engine.step()
+    handler.engine.remove(job.key)
+    assert not handler.engine.busy
     assert job.done == 1
 
 
 def test_a_request_is_counted_in_tokens(handler: ImageHandler) -> None:
     [job] = handler.prepare(1, request(count=2))
     answer = handler.answer_stream(job)
-    handler.add(job)
+    handler.engine.add(job)
     for step in steps_of(handler):
         list(answer.add(step))
     finished = answer.finished()
@@ -95,7 +95,7 @@ def test_guidance_and_its_negative_prompt_change_the_picture(handler: ImageHandl
     files = []
     for more in ({}, {"guidance": 4.0}, {"guidance": 4.0, "negative_prompt": "blue"}):
         [job] = handler.prepare(1, request(**more))
-        handler.add(job)
+        handler.engine.add(job)
         [picture] = pictures_of(steps_of(handler), 1)
         files.append(picture.data)
     assert len(set(files)) == 3
@@ -132,7 +132,7 @@ def test_a_mask_is_what_may_change(handler: ImageHandler, tmp_path: Path) -> Non
     files = {"image": str(tmp_path / "image.png"), "mask": str(tmp_path / "mask.png")}
     opened = handler.open(request(width=None, height=None, **files))
     [job] = handler.prepare(1, opened)
-    handler.add(job)
+    handler.engine.add(job)
     [picture] = pictures_of(steps_of(handler), 1)
     drawn = np.asarray(Image.open(BytesIO(picture.data)))
     assert drawn.shape == pixels.shape

@@ -79,10 +79,10 @@ def test_a_request_goes_through_every_part_of_the_handler(tiny_model: Callable[[
     prompt = ChatPrompt((Message("user", "the quick brown fox"),))
     [sequence] = handler.prepare(1, GenerationRequest((prompt,), 8, sampling=Sampling(temperature=0.0)))
     answer = handler.answer_stream(sequence)
-    handler.add(sequence)
+    handler.engine.add(sequence)
     text = ""
-    while handler.busy:
-        for item in handler.step():
+    while handler.engine.busy:
+        for item in handler.engine.step():
             assert isinstance(item, Token)
             text += "".join(part.text for part in answer.add(item) if isinstance(part, Text))
     assert len(sequence.emitted) == answer.finished().completion_tokens == 8
@@ -301,8 +301,8 @@ def _written(folder: Path, sampling: Sampling) -> list[int]:
     _load(handler, folder)
     prompt = ChatPrompt((Message("user", "the quick brown fox"),))
     [sequence] = handler.prepare(1, GenerationRequest((prompt,), 8, sampling=sampling))
-    handler.add(sequence)
-    while handler.busy:
-        handler.step()
+    handler.engine.add(sequence)
+    while handler.engine.busy:
+        handler.engine.step()
     handler.close()
     return list(sequence.emitted)

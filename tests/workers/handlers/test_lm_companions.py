@@ -37,10 +37,10 @@ def _answer(handler: LanguageHandler, adapter: str | None = None, draft: Draft |
     )
     [sequence] = handler.prepare(1, request)
     stream = handler.answer_stream(sequence)
-    handler.add(sequence)
+    handler.engine.add(sequence)
     text = ""
-    while handler.busy:
-        for item in handler.step():
+    while handler.engine.busy:
+        for item in handler.engine.step():
             assert isinstance(item, Token)
             text += "".join(part.text for part in stream.add(item) if isinstance(part, Text))
     return text, stream.finished()

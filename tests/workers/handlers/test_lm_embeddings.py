@@ -79,12 +79,12 @@ def test_texts_are_embedded_between_the_steps_of_what_is_written(tiny_model: Cal
     handler = Computing(tiny_model("llama"), "lm", batch_tokens=16).handler
     request = GenerationRequest((TextPrompt("the quick brown fox"),), 12, sampling=Sampling(temperature=0.0))
     [alone] = handler.prepare(1, request)
-    handler.add(alone)
+    handler.engine.add(alone)
     expected = [item.token for item in _run(handler) if isinstance(item, Token)]
     [writing] = handler.prepare(2, request)
     [embeds] = handler.prepare(3, embedding(*(f"the quick brown fox {number}" for number in range(8))))
-    handler.add(writing)
-    handler.add(embeds)
+    handler.engine.add(writing)
+    handler.engine.add(embeds)
     produced = _run(handler)
     kinds = [type(item) for item in produced]
     assert [item.token for item in produced if isinstance(item, Token)] == expected
@@ -99,9 +99,9 @@ def test_embeddings_are_made_with_the_default_adapter_whatever_was_worn_before(t
     handler = Computing(folder, "lm", adapter_dir=str(tmp_path / "adapters")).handler
     [worn] = handler.prepare(1, GenerationRequest((TextPrompt("the fox"),), 3, adapter="one"))
     [embeds] = handler.prepare(2, embedding("the quick brown fox"))
-    handler.add(worn)
-    handler.step()
-    handler.add(embeds)
+    handler.engine.add(worn)
+    handler.engine.step()
+    handler.engine.add(embeds)
     [result] = [result for item in _run(handler) if isinstance(item, Computed) for result in item.results]
     assert isinstance(result, Vector)
     assert close(np.frombuffer(result.values, "<f4"), bare[0])
@@ -116,6 +116,6 @@ def _made(folder: Path) -> Path:
 
 def _run(handler: Handler) -> list[Produced]:
     produced: list[Produced] = []
-    while handler.busy:
-        produced += handler.step()
+    while handler.engine.busy:
+        produced += handler.engine.step()
     return produced

@@ -28,9 +28,9 @@ def _load(folder: Path, **more: Any) -> LanguageHandler:
 
 def _answer(handler: LanguageHandler, ticket: int) -> Sequence:
     [sequence] = handler.prepare(ticket, GenerationRequest((TEXT,), 8, sampling=Sampling(temperature=0.0)))
-    handler.add(sequence)
-    while handler.busy:
-        handler.step()
+    handler.engine.add(sequence)
+    while handler.engine.busy:
+        handler.engine.step()
     return sequence
 
 

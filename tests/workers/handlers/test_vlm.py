@@ -76,14 +76,14 @@ def _answer(handler: VisionHandler, *messages: Message, **how: Any) -> tuple[lis
 def _run(handler: VisionHandler, request: GenerationRequest) -> tuple[list[Part], Finished]:
     [sequence] = _prepare(handler, request)
     answer = handler.answer_stream(sequence)
-    handler.add(sequence)
+    handler.engine.add(sequence)
     parts: list[Part] = []
-    while handler.busy:
-        for item in handler.step():
+    while handler.engine.busy:
+        for item in handler.engine.step():
             assert isinstance(item, Token | Echoed)
             parts += answer.add(item)
             if answer.finish and not item.finish:
-                handler.remove(sequence.key)
+                handler.engine.remove(sequence.key)
     return parts, answer.finished()
 
 
@@ -376,9 +376,9 @@ def test_answers_end_with_the_tokens_of_generation_config(folder: Path) -> None:
     handler, _ = _load(folder)
     request = GenerationRequest((ChatPrompt((asked,)),), 24, sampling=GREEDY)
     [sequence] = _prepare(handler, request)
-    handler.add(sequence)
-    while handler.busy:
-        handler.step()
+    handler.engine.add(sequence)
+    while handler.engine.busy:
+        handler.engine.step()
     handler.close()
     first = sequence.emitted[0]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [first]}))
