@@ -34,7 +34,7 @@ class Drawing(SteppedJob):
     def step(self) -> list[Result]:
         """One step of the drawing."""
         drawn = self.drawing.advance() or []
-        self.done = self.drawing.steps_done
+        self.done, self.total = self.drawing.steps_done, self.drawing.total_steps
         return [self._file(one) for one in drawn if isinstance(one, Partial | Picture)]
 
     def _file(self, drawn: Partial | Picture) -> PictureFile:
@@ -57,7 +57,6 @@ def drawing_of(ticket: int, request: PictureRequest, family: Family) -> Drawing:
         check_length(family.prompt_ids(wish.negative_prompt), "negative_prompt", limits.most_prompt_tokens)
     drawing = DrawingJob(family, wish, request.partials)
     job = Drawing((ticket, 0), list(ids), 0, request=request, drawing=drawing, left=request.count)
-    job.total = drawing.total_steps
     job.tokens = request.count * family.picture_tokens(wish.width, wish.height)
     return job
 

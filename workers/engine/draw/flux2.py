@@ -7,9 +7,10 @@ to be changed is shown beside the one that is drawn, which begins with nothing b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlx.core as mx
@@ -59,6 +60,8 @@ class Flux2:
     text_encoder: Any
     transformer: Any
     vae: Any
+    tokenizing: Lock = field(default_factory=Lock)
+    """Two threads tokenise, and a tokenizer serves one at a time."""
 
     name = "flux2"
 
@@ -86,8 +89,11 @@ class Flux2:
         """As mlx-vlm has them, but for its padding."""
         tokenizer = self.tokenizer.tokenizer
         message = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-        return list(tokenizer(text)["input_ids"])
+        with self.tokenizing:
+            text = tokenizer.apply_chat_template(
+                message, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+            return list(tokenizer(text)["input_ids"])
 
     def picture_tokens(self, width: int, height: int) -> int:
         """Patches."""
@@ -95,12 +101,13 @@ class Flux2:
 
     def read_prompt(self, prompt: str) -> Text:
         """The states of three layers side by side, [1, T, D], padding included, which this model was trained with."""
-        embeds, ids = encode_prompt(
-            prompt=prompt or NO_PROMPT,
-            tokenizer=self.tokenizer,
-            text_encoder=self.text_encoder,
-            max_sequence_length=MOST_TOKENS,
-        )
+        with self.tokenizing:  # what is computed is only planned there
+            embeds, ids = encode_prompt(
+                prompt=prompt or NO_PROMPT,
+                tokenizer=self.tokenizer,
+                text_encoder=self.text_encoder,
+                max_sequence_length=MOST_TOKENS,
+            )
         mx.eval(embeds, ids)
         return embeds, ids
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mlx.core as mx
 import numpy as np
@@ -55,9 +56,8 @@ class DrawingJob:
         self._family = family
         self._wish = wish
         self._partials = partials
-        self._levels = family.noise_levels(wish)
-        self._groups = groups(wish)
-        self.total_steps = len(self._groups) * (len(self._levels) - 1)
+        self.total_steps = 0
+        """How many there are, known after the first `advance`."""
         self.steps_done = 0
         self._drawing = self._draw()
 
@@ -67,14 +67,16 @@ class DrawingJob:
 
     def _draw(self) -> Iterator[list[Drawn]]:
         wish = self._wish
+        together, levels = groups(wish), self._family.noise_levels(wish)
+        self.total_steps = len(together) * (len(levels) - 1)
         text = self._family.read_prompt(wish.prompt)
         negative = self._family.read_prompt(wish.negative_prompt) if wish.guidance > 1 else None
         yield [Progress(0, self.total_steps)]
         first = 0
-        for seeds in self._groups:
-            canvas = Canvas(self._family, wish, seeds, self._levels[0])
-            shown = partial_steps(len(self._levels) - 1, self._partials)
-            for step, (level, following) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
+        shown = partial_steps(len(levels) - 1, self._partials)
+        for seeds in together:
+            canvas = Canvas(self._family, wish, seeds, levels[0])
+            for step, (level, following) in enumerate(pairwise(levels)):
                 direction = self._family.direction(canvas.latents, level, text, canvas.source, negative, wish.guidance)
                 unfinished = canvas.latents - level * direction if step in shown else None
                 canvas.move(direction, level, following)

@@ -7,9 +7,10 @@ two. What is computed here is equal to it, except that prompts are read without 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlx.core as mx
@@ -55,6 +56,8 @@ class ZImage:
     transformer: Any
     vae: Any
     sample_size: int
+    tokenizing: Lock = field(default_factory=Lock)
+    """Two threads tokenise, and a tokenizer serves one at a time."""
 
     name = "z_image"
 
@@ -81,10 +84,11 @@ class ZImage:
     def prompt_ids(self, prompt: str) -> Sequence[int]:
         """As mlx-vlm has them, but for its padding."""
         message = [{"role": "user", "content": prompt}]
-        text = self.tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
-        return list(self.tokenizer(text)["input_ids"])
+        with self.tokenizing:
+            text = self.tokenizer.apply_chat_template(
+                message, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            )
+            return list(self.tokenizer(text)["input_ids"])
 
     def picture_tokens(self, width: int, height: int) -> int:
         """Patches."""

@@ -124,8 +124,8 @@ def test_a_changed_picture_begins_with_its_source() -> None:
     grey = Grey()
     source = Source(np.full((16, 16, 3), 40, np.uint8))
     job = DrawingJob(grey, Wish("90", (200,), 16, 16, 4, 0.0, source=source))
-    assert job.total_steps == 2
     [*_, [picture]] = run(job)
+    assert job.total_steps == 2
     assert (picture.pixels == 90).all()
 
 
