@@ -38,7 +38,7 @@ async def edits(request: Request) -> MediaResponse:
     form = await read_form(request, found.uploads, found.settings.max_upload_bytes)
     try:
         given, ignored = read_fields(form, strict=found.settings.strict_params)
-        image, mask = files_of(form)
+        image, mask = files_of(form, found.settings.media.max_bytes)
         return await admit_drawing(request, given, ignored, image, mask, form.close)
     except BaseException:
         form.close()
@@ -82,8 +82,8 @@ async def drawn(request: Request) -> FileResponse:
     return FileResponse(found.path, media_type=found.media_type, headers={"Cache-Control": "private, max-age=3600"})
 
 
-def files_of(form: Form) -> tuple[str, str | None]:
-    """Where the picture of a form lies, and its mask. Raises InvalidRequest."""
+def files_of(form: Form, most_bytes: int) -> tuple[str, str | None]:
+    """Where the picture of a form lies, and its mask. Raises InvalidRequest, also for one of more than `most_bytes`."""
     for name in form.files:
         if name.removesuffix("[]") in api.UNSERVED_FILES:
             raise InvalidRequest(f"`{name}` is not supported. Leave it out.", name, "unsupported_parameter")
@@ -95,6 +95,8 @@ def files_of(form: Form) -> tuple[str, str | None]:
     for name, upload in (("image", image), ("mask", mask)):
         if upload is not None and not upload.size:
             raise InvalidRequest(f"`{name}` is empty.", name)
+        if upload is not None and upload.size > most_bytes:
+            raise InvalidRequest(f"`{name}` is larger than {most_bytes} bytes (--max-media-mb).", name)
     return image.path, mask.path if mask is not None else None
 
 

@@ -26,7 +26,7 @@ MODEL = Path(__file__).parents[2] / "drawing" / "model"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server("--model-path", MODEL, "--model-name", "painter", "--max-concurrency", "2")
+    server = Server("--model-path", MODEL, "--model-name", "painter", "--max-concurrency", "2", "--max-media-mb", "1")
     server.wait_ready()
     yield server
     server.close()
@@ -201,6 +201,7 @@ def test_what_can_not_be_is_refused_by_name(server: Server, body: dict[str, Any]
         ({}, {"prompt": "x"}, "image"),
         ({"image": b""}, {"prompt": "x"}, "image"),
         ({"image": b"no picture"}, {"prompt": "x"}, "image"),
+        ({"image": bytes((1 << 20) + 1)}, {"prompt": "x"}, "image"),
         ({"image": file_of(Image.new("RGB", (64, 64)))}, {}, "prompt"),
         ({"image": file_of(Image.new("RGB", (64, 64)))}, {"prompt": "x", "quality": "best"}, "quality"),
         ({"image": file_of(Image.new("RGB", (64, 64)))}, {"prompt": "x", "input_fidelity": "high"}, "input_fidelity"),

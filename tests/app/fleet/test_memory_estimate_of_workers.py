@@ -81,3 +81,12 @@ def test_embedder_holds_less_than_its_estimate(launch: Launch, minilm: Path) -> 
     body = {"input": [f"{number} " + "word " * 100 for number in range(64)]}
     held = most_while(server, lambda: server.post("/v1/embeddings", body, timeout=60).raise_for_status())
     assert_bounds(need_on_this_machine(minilm, "embeddings", 256), held)
+
+
+@pytest.mark.model
+def test_painter_holds_less_than_its_estimate(launch: Launch) -> None:
+    path = Path(__file__).parents[2] / "drawing" / "model"
+    server = launch("--model-path", path)
+    body = {"prompt": "red circle, left", "n": 4}
+    held = most_while(server, lambda: server.post("/v1/images/generations", body).raise_for_status())
+    assert_bounds(need_on_this_machine(path, "image", 4), held)
