@@ -22,8 +22,8 @@ SAMPLE_SIZE = 1024
 BLOCK_COPIES = 6
 """How often a transformer's block holds its input's width at once: the residual, queries, keys, values, and outputs."""
 
-DECODER_COPIES = 4
-"""How often the autoencoder holds its widest layer of full size at once."""
+DECODER_COPIES = 6
+"""How often the autoencoder holds its widest layer of full size at once, where convolutions are not unfolded."""
 
 
 @dataclass(frozen=True)

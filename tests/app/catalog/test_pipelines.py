@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from mlx_server.workers.folders.model_files import NotAModel
 
 MODEL = Path(__file__).parents[2] / "drawing" / "model"
 CPU = Device("cpu", 64 << 30, 60 << 30)
+METAL = Device("metal", 64 << 30, 60 << 30)
 
 
 def test_a_pipeline_is_a_model_that_draws() -> None:
@@ -32,6 +34,12 @@ def test_a_step_counts_in_what_it_needs() -> None:
     need = estimate_of(model, Serving("image", 4), CPU)
     assert need.weights == 2 * model.weight_bytes
     assert need.overhead > model.step_bytes > 0
+
+
+def test_a_cpu_unfolds_convolutions() -> None:
+    model = replace(read_model(MODEL), step_bytes=1 << 30)
+    on_cpu, on_metal = (estimate_of(model, Serving("image", 4), device).overhead for device in (CPU, METAL))
+    assert on_cpu - on_metal > 2 << 30
 
 
 def test_a_pipeline_that_is_not_served_has_only_a_size(tmp_path: Path) -> None:
