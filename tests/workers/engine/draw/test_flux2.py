@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from drawing.folder import write_tokenizer
 from PIL import Image
 from support.drawn import ONE_LEVEL, difference, drawn
 from support.tiny.flux2 import make_flux2
 
 from mlx_server.workers.engine.draw.flux2 import text_encoder_names, transformer_names, vae_names
+from mlx_server.workers.engine.draw.loading import load
 from mlx_server.workers.engine.draw.wish import Source, Wish
+from mlx_server.workers.errors import ModelLoadError
 
 pytestmark = pytest.mark.model
 
@@ -62,3 +66,27 @@ def test_weights_are_called_as_the_library_calls_them() -> None:
         ["time_guidance_embed.timestep_embedder.linear_1.weight", "transformer_blocks.0.attn.to_out.0.weight"]
     ) == {"time_guidance_embed.linear_1.weight", "transformer_blocks.0.attn.to_out.weight"}
     assert vae_names(["decoder.mid_block.attentions.0.to_out.0.bias"]) == {"decoder.mid_block.attentions.0.to_out.bias"}
+
+
+def write_folder(folder: Path) -> Path:
+    """A folder of FLUX.2's whose networks have one weight each."""
+    folder.mkdir()
+    write_tokenizer(folder / "tokenizer")
+    (folder / "model_index.json").write_text('{"_class_name": "Flux2KleinPipeline"}')
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text("{}")
+    for part in ("text_encoder", "transformer", "vae"):
+        (folder / part).mkdir()
+        (folder / part / "config.json").write_text("{}")
+        mx.save_safetensors(str(folder / part / "model.safetensors"), {"model.norm.weight": mx.zeros((2560,))})
+    return folder
+
+
+def test_a_folder_of_no_known_variant_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="Could not infer Flux2 variant"):
+        load(write_folder(tmp_path / "model"), "auto", lambda _: None)
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"text_encoder is not whole: \S+ and \d+ more weights are missing"):
+        load(write_folder(tmp_path / "klein-4b"), "auto", lambda _: None)
