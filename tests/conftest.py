@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from support.running.servers import SCRIPTED, Server
+from support.running.servers import ROOT, SCRIPTED, Server
 from support.tiny.models import make_model
 
 from mlx_server.app.cli.demo import ensure_demo_model
 from mlx_server.app.cli.demo_models import KOKORO, MINILM, WHISPER_TINY
 from mlx_server.app.config.settings import default_cache_dir
+
+PAINTER = ROOT / "tests" / "drawing" / "model"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,6 +105,22 @@ def minilm_server(minilm: Path) -> Iterator[Server]:
 def whisper_server(whisper_tiny: Path) -> Iterator[Server]:
     """One server with the real model that hears, for all tests that only talk to it."""
     server = Server("--model-path", whisper_tiny)
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def studio_server(
+    whisper_tiny: Path, kokoro_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """One server with models that hear, speak and draw, under the names that OpenAI's have."""
+    config = tmp_path_factory.mktemp("studio") / "models.toml"
+    models = {"whisper-1": whisper_tiny, "tts-1": kokoro_folder, "gpt-image-1": PAINTER}
+    config.write_text(
+        "".join(f"[models.{json.dumps(name)}]\npath = {json.dumps(str(path))}\n" for name, path in models.items())
+    )
+    server = Server("--config", config)
     server.wait_ready()
     yield server
     server.close()
