@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,16 +110,10 @@ def whisper_server(whisper_tiny: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def studio_server(
-    whisper_tiny: Path, kokoro_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def studio_server(whisper_tiny: Path, kokoro_folder: Path) -> Iterator[Server]:
     """One server with models that hear, speak and draw, under the names that OpenAI's have."""
-    config = tmp_path_factory.mktemp("studio") / "models.toml"
     models = {"whisper-1": whisper_tiny, "tts-1": kokoro_folder, "gpt-image-1": PAINTER}
-    config.write_text(
-        "".join(f"[models.{json.dumps(name)}]\npath = {json.dumps(str(path))}\n" for name, path in models.items())
-    )
-    server = Server("--config", config)
+    server = Server(*(part for name, path in models.items() for part in ("--model", f"{name}={path}")))
     server.wait_ready()
     yield server
     server.close()

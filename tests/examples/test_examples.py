@@ -34,6 +34,10 @@ SHOWS = {
 }
 # They are tried beside this file.
 OF_OTHER_MODELS = {
+    "dictation.py",
+    "draw.py",
+    "podcast_to_srt.py",
+    "read_aloud.py",
     "semantic_search.py",
     "lm_embeddings_examples.ipynb",
     "rag_examples.ipynb",

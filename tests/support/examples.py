@@ -11,9 +11,9 @@ EXAMPLES = ROOT / "examples"
 NOTEBOOK_RUNNER = ROOT / "tests" / "clients" / "python" / "run_notebook.py"
 
 
-def run_script(name: str, server: Server) -> str:
+def run_script(name: str, server: Server, *arguments: object) -> str:
     """What a script prints."""
-    return sdks.outcome([sdks.python(), EXAMPLES / name, "--base-url", server.url])
+    return sdks.outcome([sdks.python(), EXAMPLES / name, "--base-url", server.url, *map(str, arguments)])
 
 
 def run_notebook(name: str, **servers: Server) -> str:
