@@ -39,6 +39,8 @@ OF_OTHER_MODELS = {
     "podcast_to_srt.py",
     "read_aloud.py",
     "semantic_search.py",
+    "audio_examples.ipynb",
+    "image_examples.ipynb",
     "lm_embeddings_examples.ipynb",
     "rag_examples.ipynb",
     "vision_examples.ipynb",

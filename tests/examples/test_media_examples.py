@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.examples import EXAMPLES, run_script
+from support.examples import EXAMPLES, run_notebook, run_script
 from support.running import sdks
 from support.running.servers import Server
 from support.voices.speech import SENTENCES, spoken, word_error_rate
@@ -55,3 +55,36 @@ def test_pictures_are_drawn_and_changed(studio_server: Server, tmp_path: Path) -
     for path in (drawn, changed):
         with Image.open(path) as picture:
             assert picture.size == (64, 64)
+
+
+def test_notebook_of_speech_hears_what_it_says(studio_server: Server) -> None:
+    shown = run_notebook("audio_examples.ipynb", AUDIO=studio_server)
+    for found in (
+        "Kind: audio/mpeg",
+        "Heard: We will meet at the station. The capital of France is Paris.",
+        "english, ",
+        "  station.",
+        "WEBVTT",
+        "Segment: We will meet",
+        "11 voices: af_alloy, ",
+        "Refused: voice - ",
+        "Refused: speed - ",
+    ):
+        assert found in shown, shown
+    assert shown.count("display.Audio object") == 2
+
+
+def test_notebook_of_pictures_draws_and_changes(studio_server: Server) -> None:
+    shown = run_notebook("image_examples.ipynb", IMAGE=studio_server)
+    for found in (
+        "Drawn: 64x64 png 16 tokens",
+        "Seeds: 7 8 9",
+        "The same: True",
+        "Address: /v1/ 96x64 webp",
+        "image_generation.partial_image: (64, 64)",
+        "image_generation.completed: (64, 64)",
+        "The left half is kept: True",
+        "Refused: size - ",
+        "Refused: background - ",
+    ):
+        assert found in shown, shown
