@@ -91,7 +91,7 @@ def files_of(form: Form, most_bytes: int) -> tuple[str, str | None]:
     if len(form.files.get(written, ())) > 1:
         raise InvalidRequest("`image`: models here change one picture at a time.", "image")
     image = form.file(written)
-    mask = form.file("mask") if "mask" in form.files else None
+    mask = form.file("mask") if "mask" in form.files or "mask" in form.fields else None
     for name, upload in (("image", image), ("mask", mask)):
         if upload is not None and not upload.size:
             raise InvalidRequest(f"`{name}` is empty.", name)

@@ -25,7 +25,7 @@ WITHOUT_EFFECT: dict[str, tuple[str | None, ...]] = {"quality": (None, "auto", "
 `steps`, and a style one of the prompt."""
 
 UNSERVED_FILES = ("markup",)
-SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 MOST_SEED = 2**63 - 1
 
 

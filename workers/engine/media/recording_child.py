@@ -55,11 +55,16 @@ class Decoder:
 
 
 def pieces(container: InputContainer, sample_rate: int) -> Iterator[bytes]:
-    """The first sound as 16-bit samples of one channel. What is broken in the middle is passed over."""
-    resampler = AudioResampler("s16", "mono", sample_rate)
+    """The first sound as 16-bit samples of one channel. What is broken in the middle is passed over; rate and channels
+    may change there, as they do where files were put in a row."""
+    resampler, kind = AudioResampler("s16", "mono", sample_rate), None
     for packet in container.demux(container.streams.audio[0]):
         with suppress(av.InvalidDataError):
             for frame in packet.decode():
+                before, kind = kind, (frame.format.name, frame.layout.name, frame.sample_rate)
+                if before not in (None, kind):
+                    yield from samples_of(resampler.resample(None))
+                    resampler = AudioResampler("s16", "mono", sample_rate)
                 yield from samples_of(resampler.resample(frame))
     yield from samples_of(resampler.resample(None))
 

@@ -26,7 +26,7 @@ def phonemes(text: str, language: str) -> str:
     library = _library()
     if library.espeak_SetVoiceByName(language.encode()) != 0:
         raise EspeakError(f"espeak-ng has no language {language}")
-    rest = ctypes.c_char_p(text.encode())
+    rest = ctypes.c_char_p(text.replace("\0", " ").encode())  # C's texts end at a zero
     mode = _IPA | _TIED | ord(TIE) << _SEPARATOR
     clauses = []
     while rest.value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pysbd
 
 LONGEST = 300
@@ -9,12 +11,23 @@ LONGEST = 300
 
 LANGUAGES = frozenset(pysbd.languages.LANGUAGE_CODES)
 
+SPOKEN = ("L", "N", "S")
+"""Unicode's categories of what is read aloud: letters, numbers and symbols."""
+
+SPOKEN_MARKS = frozenset("%&@#")
+"""Punctuation with a name that is read aloud."""
+
 
 def sentences(text: str, language: str) -> list[str]:
     """The sentences of a text, long ones cut at commas or words. Numbers and abbreviations stay whole."""
     segmenter = pysbd.Segmenter(language=language if language in LANGUAGES else "en", clean=False)
     found = (sentence.strip() for line in text.splitlines() if line.strip() for sentence in segmenter.segment(line))
     return [piece for sentence in found if sentence for piece in cut(sentence)]
+
+
+def is_spoken(text: str) -> bool:
+    """Whether there is anything in it that makes a sound: spaces, control characters and most punctuation make none."""
+    return any(unicodedata.category(one)[0] in SPOKEN or one in SPOKEN_MARKS for one in text)
 
 
 def cut(sentence: str) -> list[str]:

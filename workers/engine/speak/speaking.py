@@ -17,7 +17,7 @@ from mlx_server.schemas.internal.messages import Result, Sound
 from mlx_server.schemas.internal.sound import SoundFormat, SpeechRequest
 from mlx_server.workers.engine.jobs import JobEngine, SteppedJob, refuse
 from mlx_server.workers.engine.media.sounds import Samples
-from mlx_server.workers.engine.speak.sentences import sentences
+from mlx_server.workers.engine.speak.sentences import is_spoken, sentences
 from mlx_server.workers.engine.speak.sound_encoder import SoundEncoder
 from mlx_server.workers.engine.speak.voices import choose
 
@@ -54,9 +54,9 @@ class Speaking:
             options["lang_code"] = voice[0] if voice else ""
         if "stream" in self._takes:
             options |= {"stream": True, "streaming_interval": STREAM_S}
-        pieces = sentences(request.text, of_voice or "en")
-        if not pieces:
+        if not is_spoken(request.text):
             raise InvalidRequest("`input` has nothing in it that could be read aloud.", "input")
+        pieces = sentences(request.text, of_voice or "en")
         job = Speech((ticket, 0), [], 0, format=request.format, pieces=pieces, model=self._model, options=options)
         job.total = sum(map(len, pieces))
         return job

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.odd_sounds import SAMPLES, made
 from support.sounds import CONTAINERS, RATE, encoded, film, silence, wav
 
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -59,6 +60,11 @@ def test_any_rate_and_number_of_channels_is_one_channel_at_the_wanted_rate(
     check_tone(read(reader, tmp_path, encoded(wav(1.0, 48_000), "flac", rate, layout)), 1.0)
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_rare_samples_are_read(reader: RecordingReader, tmp_path: Path, name: str) -> None:
+    check_tone(read(reader, tmp_path, made(wav(1.0), *SAMPLES[name])), 1.0)
+
+
 def test_a_films_sound_is_read(reader: RecordingReader, tmp_path: Path) -> None:
     check_tone(read(reader, tmp_path, film(wav(1.0))), 1.0)
 
@@ -102,6 +108,11 @@ def test_what_is_no_sound_is_refused_and_the_next_is_read(reader: RecordingReade
 def test_what_is_broken_in_the_middle_is_passed_over(reader: RecordingReader, tmp_path: Path) -> None:
     broken = MP3[: len(MP3) // 2] + bytes(300) + MP3[len(MP3) // 2 :]
     assert 0.7 < read(reader, tmp_path, broken).duration_s < 1.3
+
+
+def test_rate_and_channels_may_change_in_the_middle(reader: RecordingReader, tmp_path: Path) -> None:
+    other = encoded(wav(1.0, 44_100), "mp3", 44_100, "stereo")
+    check_tone(read(reader, tmp_path, MP3 + other), 2.1)
 
 
 def test_a_recording_that_is_too_long_is_refused(reader: RecordingReader, tmp_path: Path) -> None:

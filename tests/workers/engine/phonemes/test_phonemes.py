@@ -77,3 +77,7 @@ def test_voices_are_those_of_the_folder(tmp_path: Path) -> None:
     for name in ("af_two", "../voices/af_one", str(tmp_path / "voices" / "af_one.safetensors")):
         with pytest.raises(UnknownVoiceError, match=r"it has af_one$"):
             list(pipeline("Go!", name))
+
+
+def test_a_zero_in_a_text_does_not_end_it() -> None:
+    assert phonemes("one\0two", "en-us") == phonemes("one two", "en-us")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlx_server.workers.engine.speak.sentences import LONGEST, sentences
+from mlx_server.workers.engine.speak.sentences import LONGEST, is_spoken, sentences
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ def test_other_languages_have_their_own_ends() -> None:
         "\u5f7c\u306f\u5148\u751f\u3067\u3059\u3002",
     ]
     assert sentences("Hello. You.", "a language that nobody knows") == ["Hello.", "You."]
+
+
+def test_some_texts_have_nothing_that_is_read_aloud() -> None:
+    assert all(map(is_spoken, ("a", "7", "%", "$", "\N{GRINNING FACE}", "\u79c1", "... a")))
+    assert not any(map(is_spoken, ("", " \n", "...!?", "\0\x01", "\u200b", "\N{EM DASH}")))
