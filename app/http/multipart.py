@@ -82,15 +82,15 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
         raise too_large(limit_bytes)
     form = Form()
     ended: list[bool] = []
-    parser = FormParser(
-        MULTIPART,
-        lambda one: add_field(form, one),
-        lambda one: add_file(form, one),
-        lambda: ended.append(True),
-        boundary,
-        config={"UPLOAD_DIR": str(folder), "MAX_MEMORY_FILE_SIZE": 0},
-    )
     try:
+        parser = FormParser(
+            MULTIPART,
+            lambda one: add_field(form, one),
+            lambda one: add_file(form, one),
+            lambda: ended.append(True),
+            boundary,
+            config={"UPLOAD_DIR": str(folder), "MAX_MEMORY_FILE_SIZE": 0},
+        )
         received = 0
         async for chunk in request.stream():
             received += len(chunk)

@@ -40,6 +40,7 @@ SPOKEN: dict[str, tuple[Any, str]] = {
     "true": ({"input": True}, "input"),
     "zero-width spaces": ({"input": "\u200b\u200b"}, "input"),
     "nothing that is spoken": ({"input": "...!?"}, "input"),
+    "a smile": ({"input": "\N{GRINNING FACE}"}, "input"),
     "a control character": ({"input": "\0\x01"}, "input"),
     "a voice's number": ({"voice": 5}, "voice"),
     "voices": ({"voice": ["alloy", "echo"]}, "voice"),
@@ -168,6 +169,12 @@ def test_picture_that_can_not_be_is_refused(server: Server, name: str) -> None:
     fields, param = DRAWN[name]
     body = fields if isinstance(fields, bytes) else {"model": "gpt-image-1", "prompt": "red circle", **fields}
     check_refused(server.post(PICTURES, body), param)
+
+
+@pytest.mark.parametrize("path", [HEAR, EDIT])
+def test_form_with_a_boundary_as_long_as_a_book_is_refused(server: Server, path: str) -> None:
+    kind = f"multipart/form-data; boundary={'y' * 5000}"
+    check_refused(server.http.post(f"{server.root}{path}", content=b"", headers={"Content-Type": kind}), None)
 
 
 @pytest.mark.parametrize("name", FORMS)

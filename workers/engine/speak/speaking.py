@@ -24,6 +24,8 @@ from mlx_server.workers.engine.speak.voices import choose
 INSTRUCTIONS = ("instruct", "instructions")
 """What the families call these, in mlx-audio 0.6; the first that a `generate` has is meant."""
 
+UNSPOKEN = "`input` has nothing in it that could be read aloud."
+
 STREAM_S = 2.0
 """How much speech a model that streams gives at a time, in seconds."""
 
@@ -55,7 +57,7 @@ class Speaking:
         if "stream" in self._takes:
             options |= {"stream": True, "streaming_interval": STREAM_S}
         if not is_spoken(request.text):
-            raise InvalidRequest("`input` has nothing in it that could be read aloud.", "input")
+            raise InvalidRequest(UNSPOKEN, "input")
         pieces = sentences(request.text, of_voice or "en")
         job = Speech((ticket, 0), [], 0, format=request.format, pieces=pieces, model=self._model, options=options)
         job.total = sum(map(len, pieces))
@@ -92,7 +94,7 @@ class Speech(SteppedJob):
         return self.number >= len(self.pieces)
 
     def step(self) -> list[Result]:
-        """Some of a sentence, or the end of one."""
+        """Some of a sentence, or the end of one. Raises InvalidRequest for a text that the model has no sound for."""
         # What models draw by lot depends on the sentence alone, and not on who speaks beside it.
         mx.random.seed(zlib.crc32(f"{self.pieces[self.number]} {self.given}".encode()))
         self.given += 1
@@ -101,6 +103,8 @@ class Speech(SteppedJob):
         given = next(self.speaking, None)
         if given is None:
             self._next()
+            if self.ended and self.encoder is None:
+                raise InvalidRequest(UNSPOKEN, "input")
             data = self.encoder.end() if self.ended and self.encoder is not None else b""
             return [Sound(*self.key, data)] if data else []
         samples = samples_of(given.audio)
