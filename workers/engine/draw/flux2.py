@@ -32,7 +32,7 @@ from mlx_vlm.models.flux2.weights import load_text_encoder, load_transformer, lo
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
 from mlx_server.workers.engine.draw.networks import Network, Networks, read_networks
-from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish
+from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish, most_pixels
 from mlx_server.workers.engine.runtime import platform
 
 PATCH = 16
@@ -72,7 +72,7 @@ class Flux2:
             multiple=PATCH,
             least_side=LEAST_SIDE,
             most_side=MOST_SIDE,
-            most_pixels=MOST_SIDE * MOST_SIDE,
+            most_pixels=most_pixels(MOST_SIDE, cpu=platform.on_cpu()),
             least_steps=1,
             most_steps=200,
             most_prompt_tokens=MOST_TOKENS,

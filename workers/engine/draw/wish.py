@@ -57,6 +57,19 @@ class Source:
     mask: Mask | None = None
 
 
+CPU_PIXELS = 1280 * 1280
+"""A CPU computes the decoder's attention over all latents as one array: 2.6 GB for a picture of so many pixels."""
+
+SCORES = 1 << 32
+"""Of attention, queries times keys: with so many MLX 0.32 was seen to end its process on a CPU."""
+
+
+def most_pixels(most_side: int, *, cpu: bool) -> int:
+    """Of one picture. Attention over latents, one for 64 pixels, stays below SCORES everywhere."""
+    bound = 64 * int(SCORES**0.5) - 1
+    return min(most_side * most_side, CPU_PIXELS if cpu else bound)
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """Pictures to draw, one for each seed; `negative_prompt` says what they shall not show, and has no effect without

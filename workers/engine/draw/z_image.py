@@ -25,7 +25,8 @@ from transformers import AutoTokenizer
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
 from mlx_server.workers.engine.draw.networks import Network, Networks, read_networks
-from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish
+from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish, most_pixels
+from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.folders.model_files import read_json
 
 PIXELS_PER_LATENT = 8
@@ -68,7 +69,7 @@ class ZImage:
             multiple=PATCH,
             least_side=4 * PATCH,
             most_side=MOST_SIDE,
-            most_pixels=MOST_SIDE * MOST_SIDE,
+            most_pixels=most_pixels(MOST_SIDE, cpu=platform.on_cpu()),
             least_steps=2,
             most_steps=200,
             most_prompt_tokens=MOST_TOKENS,

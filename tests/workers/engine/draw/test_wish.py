@@ -8,7 +8,7 @@ import pytest
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.picture import PictureRequest
-from mlx_server.workers.engine.draw.wish import SEEDS, Defaults, Limits, Wish, settle
+from mlx_server.workers.engine.draw.wish import CPU_PIXELS, SCORES, SEEDS, Defaults, Limits, Wish, most_pixels, settle
 
 DISTILLED = Limits(16, 64, 2048, 1 << 20, 2, 50, 512, guided=False)
 GUIDED = Limits(16, 64, 2048, 1 << 20, 2, 50, 512, guided=True)
@@ -56,3 +56,9 @@ def test_what_the_model_can_not_is_refused_by_name(
     with pytest.raises(InvalidRequest, match=says) as refused:
         settle(request(**fields), limits, DEFAULTS)
     assert refused.value.param == param
+
+
+def test_no_picture_has_more_places_than_attention_can_count() -> None:
+    assert most_pixels(1024, cpu=False) == 1024 * 1024
+    assert (most_pixels(1 << 20, cpu=False) // 64) ** 2 < SCORES
+    assert most_pixels(2048, cpu=True) == CPU_PIXELS < most_pixels(2048, cpu=False) < 2048 * 2048
