@@ -62,4 +62,4 @@ def handler_class(model_type: str) -> Callable[[], Handler]:
             return ScriptedHandler
         case _:
             served = "`lm`, `vlm`, `embeddings`, `rerank`, `audio` and `image`"
-            raise ModelLoadError(f"models of type {model_type!r} are not served yet; {served} are")
+            raise ModelLoadError(f"models of type {model_type!r} are not served; {served} are")

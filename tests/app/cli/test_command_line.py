@@ -122,7 +122,7 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--chat-template-args", "[]"], "--chat-template-args"),
     (["--chat-template-args", "foo"], "'foo' is no JSON object; write one such as '{\"enable_thinking\": false}'"),
     (["--chat-template-args", '{"x": 100000000000000000000}'], "64 bits"),
-    (["--model-type", "vln"], "'--model-type': 'vln' is not one of 'lm', 'vlm', 'embeddings', 'rerank'."),
+    (["--model-type", "vln"], "'vln' is not one of 'lm', 'vlm', 'embeddings', 'rerank', 'audio', 'image'."),
     (["--no-such-flag"], "--no-such-flag"),
     (["sur/plus"], "A model has a flag: --model-path sur/plus"),
 ]

@@ -138,7 +138,7 @@ CHAT_FIELDS = [
     chat("tools[0].function.parameters", "64 bits", tools=[tool(parameters={"maximum": 10**30})]),
     chat("tools[0].function.parameters", "leads back to itself", tools=[tool(parameters={"$ref": "#"})]),
     chat("tools[0].function.description", "got `int`", tools=[tool(description=1)]),
-    chat("tools", "at most 128", tools=[tool(f"f{number}") for number in range(129)]),
+    chat("tools", "at most 1024", tools=[tool(f"f{number}") for number in range(1025)]),
     chat("tool_choice", "only allowed when `tools` are given", tool_choice="required"),
     chat("tool_choice", "Invalid enum value 'any'", tools=[tool()], tool_choice="any"),
     chat("tool_choice.type", "Invalid enum value", tools=[tool()], tool_choice={"type": "mcp"}),

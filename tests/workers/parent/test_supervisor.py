@@ -240,7 +240,11 @@ def test_a_restart_waits_for_its_backoff() -> None:
     [
         ("scripted:fail", "scripted", "the script says that this model can't be loaded"),
         ("scripted:die", "scripted", "The worker process exited with code 3"),
-        ("any", "film", "models of type 'film' are not served yet; `lm`, `vlm`, `embeddings` and `rerank` are"),
+        (
+            "any",
+            "film",
+            "models of type 'film' are not served; `lm`, `vlm`, `embeddings`, `rerank`, `audio` and `image` are",
+        ),
     ],
 )
 def test_a_first_start_that_fails_is_an_error_of_one_line(model_path: str, model_type: str, message: str) -> None:
