@@ -468,7 +468,7 @@ def test_progress_is_reported_until_the_first_token_if_it_is_wanted() -> None:
             at = [i for i, event in enumerate(world.delivered) if isinstance(event, Progress)]
             reports = [world.delivered[i] for i in at]
             assert {report.ticket for report in reports} == {wanting.id}
-            tokens = [report.tokens for report in reports if isinstance(report, Progress)]
+            tokens = [report.done for report in reports if isinstance(report, Progress)]
             assert 2 <= len(tokens) <= 3
             assert 0 < tokens[0] < tokens[1] < 100
             first = next(i for i, e in enumerate(world.delivered) if isinstance(e, Text) and e.ticket == wanting.id)
