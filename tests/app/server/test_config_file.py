@@ -53,7 +53,7 @@ def test_a_wrong_value_is_refused_with_those_that_are_allowed(tmp_path: Path) ->
     file.write_text('[[model]]\npath = "x"\ntype = "lmm"\n')
     with pytest.raises(ConfigError) as refused:
         read_config(file)
-    allowed = "'embeddings', 'lm', 'rerank', 'vlm'"
+    allowed = "'audio', 'embeddings', 'image', 'lm', 'rerank', 'vlm'"
     assert str(refused.value) == f"{file}: `model[0].type`: Invalid enum value 'lmm'; allowed are {allowed}."
 
 
