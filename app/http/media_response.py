@@ -95,9 +95,9 @@ class MediaResponse(WatchedResponse):
             if failed is not None and not events and not self._has_head:
                 await errors.of_failure(failed).response(scope)(scope, receive, send)
                 return
-            if events:
+            if events and (data := self._encoder.events(events)):
                 self._ticket.sent = True
-                await self._send(send, self._encoder.events(events))
+                await self._send(send, data)
             if failed is not None:
                 answer = errors.of_failure(failed)
                 answer.note(scope)
