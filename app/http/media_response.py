@@ -92,10 +92,11 @@ class MediaResponse(WatchedResponse):
     async def _answer_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         while unread := await self._next(send):
             events, failed = results_of(unread)
-            if failed is not None and not events and not self._has_head:
+            data = self._encoder.events(events) if events else b""
+            if failed is not None and not data and not self._has_head:
                 await errors.of_failure(failed).response(scope)(scope, receive, send)
                 return
-            if events and (data := self._encoder.events(events)):
+            if data:
                 self._ticket.sent = True
                 await self._send(send, data)
             if failed is not None:

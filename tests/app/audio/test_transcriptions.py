@@ -393,3 +393,15 @@ def test_a_worker_that_dies_is_replaced_and_the_recording_heard_again(launch: An
         kill_worker(server)
         assert answer.result().json()["text"] == expected
     assert server.stats()["replayed"] == 1
+
+
+def test_a_stream_that_has_sent_nothing_is_heard_again_too(launch: Any, whisper_tiny: Path) -> None:
+    server = launch("--model-path", whisper_tiny)
+    file = joined([spoken(sentence) for sentence in SENTENCES[:6]])
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post, server, {"stream": "true"}, file)
+        wait_for(lambda: server.get("/v1/queue/stats").json()["queue_stats"]["jobs"])
+        kill_worker(server)
+        lines = [line[6:] for line in answer.result().text.splitlines() if line.startswith("data: ")]
+    assert json.loads(lines[-1])["type"] == "transcript.text.done"
+    assert server.stats()["replayed"] == 1
