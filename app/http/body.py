@@ -8,13 +8,23 @@ from starlette.requests import Request
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """All of it. Raises HTTPException 413 as soon as it is known to be larger than `limit_bytes`."""
-    declared = request.headers.get("content-length", "")
     body = bytearray()
-    if not (declared.isdigit() and int(declared) > limit_bytes):
+    if not declares_more(request, limit_bytes):
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit_bytes:
                 break
         else:
             return bytes(body)
-    raise HTTPException(413, f"The body is larger than {limit_bytes} bytes.", {"Connection": "close"})
+    raise too_large(limit_bytes)
+
+
+def declares_more(request: Request, limit_bytes: int) -> bool:
+    """Whether a request says of itself that its body is larger."""
+    declared = request.headers.get("content-length", "")
+    return declared.isdigit() and int(declared) > limit_bytes
+
+
+def too_large(limit_bytes: int) -> HTTPException:
+    """The refusal of a body."""
+    return HTTPException(413, f"The body is larger than {limit_bytes} bytes.", {"Connection": "close"})

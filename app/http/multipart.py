@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from mlx_server.app.http.body import declares_more, too_large
 from mlx_server.schemas.internal.errors import InvalidRequest
 
 MULTIPART = "multipart/form-data"
@@ -41,18 +39,10 @@ class Upload:
 
 @dataclass
 class Form:
-    """`fields` are texts by their names, in the order in which they came; the files are gone after the `with`."""
+    """`fields` are texts by their names, in the order in which they came; `close` it when its files are done with."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[Upload]] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def file(self, name: str) -> Upload:
         """The only file of this name. Raises InvalidRequest."""
@@ -77,8 +67,7 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind.decode("latin-1") != MULTIPART or not (boundary := options.get(b"boundary")):
         raise InvalidRequest(f"The body has to be a form with files: Content-Type: {MULTIPART}; boundary=…")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit_bytes:
+    if declares_more(request, limit_bytes):
         raise too_large(limit_bytes)
     form = Form()
     ended: list[bool] = []
@@ -136,8 +125,3 @@ def check_count(form: Form) -> None:
 def name_of(given: bytes | None) -> str:
     """A part's name."""
     return (given or b"").decode("utf-8", "replace")[:256]
-
-
-def too_large(limit_bytes: int) -> HTTPException:
-    """The refusal of a form."""
-    return HTTPException(413, f"The body is larger than {limit_bytes} bytes.", {"Connection": "close"})

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Sequence as Several
-
-import mlx.core as mx
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import Media, Prompt, ToolUse
+from mlx_server.schemas.internal.generation import Prompt, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf
-from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
@@ -22,10 +18,6 @@ class ComputingHandler(ModelHandler):
     """Everything but loading and preparing, which set `engine` and `_texts`."""
 
     _texts: InputTexts
-
-    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
-        """As they are: they will be refused."""
-        return media
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
         """The tokens of a text. Raises InvalidRequest."""
@@ -47,8 +39,3 @@ class ComputingHandler(ModelHandler):
         """A stream for one request."""
         assert isinstance(sequence, EmbeddingJob)
         return ComputedAnswer(sequence)
-
-    def close(self) -> None:
-        """Forget all requests; the memory goes with the process."""
-        self.engine.close()
-        mx.synchronize()

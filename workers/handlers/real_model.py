@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Several
 
-from mlx_server.schemas.internal.generation import MediaKind
+import mlx.core as mx
+
+from mlx_server.schemas.internal.generation import Media, MediaKind
 from mlx_server.schemas.internal.messages import MlxMemory
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
@@ -27,9 +29,18 @@ class ModelHandler:
         """Text only."""
         return ()
 
+    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
+        """As they are, for models that take none: they will be refused."""
+        return media
+
     def open(self, request: Work, abandoned: IsCancelled = never) -> Work:
         """As it is."""
         return request
+
+    def close(self) -> None:
+        """Forget all requests; the memory goes with the process."""
+        self.engine.close()
+        mx.synchronize()
 
     def settle(self) -> None:
         """Wait for MLX."""

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Sequence as Several
-
-import mlx.core as mx
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import Media, Prompt, ToolUse
+from mlx_server.schemas.internal.generation import Prompt, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf
-from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.jobs import Job, JobAnswer
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.handlers.real_model import ModelHandler
@@ -20,10 +16,6 @@ NO_TOKENS = "This model takes no prompts of tokens."
 
 class WordlessHandler(ModelHandler):
     """Everything but loading and preparing, which sets `engine`."""
-
-    def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
-        """As they are: they will be refused."""
-        return media
 
     def tokens(self, prompt: Prompt, tool_use: ToolUse, tenant: str | None = None) -> list[int]:
         """Raises InvalidRequest."""
@@ -45,8 +37,3 @@ class WordlessHandler(ModelHandler):
         """A stream for one request."""
         assert isinstance(sequence, Job)
         return JobAnswer(sequence)
-
-    def close(self) -> None:
-        """Forget all requests; the memory goes with the process."""
-        self.engine.close()
-        mx.synchronize()

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import msgspec
 
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
@@ -175,8 +174,7 @@ class WritingHandler(ModelHandler):
     def close(self) -> None:
         """Release the generator; the memory goes with the process."""
         self._prompts.close()
-        self.engine.close()
-        mx.synchronize()
+        super().close()
 
 
 def fingerprint(config: dict[str, Any], notes: list[str], parameter_bytes: int, library: str) -> str:

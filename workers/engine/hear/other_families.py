@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,8 @@ from mlx_server.schemas.internal.sound import TranscriptionRequest
 from mlx_server.workers.engine.hear.hearing import check_language
 from mlx_server.workers.engine.hear.transcription import SAMPLE_RATE, OpenedTranscription
 from mlx_server.workers.engine.jobs import JobEngine, SteppedJob, refuse
+from mlx_server.workers.engine.loading.audio_models import Parameters
+from mlx_server.workers.engine.media.recordings import is_silent
 from mlx_server.workers.engine.media.sounds import Samples
 
 LONGEST_S = 30
@@ -22,7 +23,6 @@ LONGEST_S = 30
 
 EARLIEST_S = 20
 QUIET_SAMPLES = SAMPLE_RATE // 10
-SILENT = 3 / 32768
 
 LANGUAGE = ("language", "source_lang", "source_language")
 CONTEXT = ("initial_prompt", "system_prompt", "context", "prompt")
@@ -34,8 +34,7 @@ class OtherFamily:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        named = inspect.signature(model.generate).parameters.values()
-        self._takes = frozenset(one.name for one in named if one.kind is not inspect.Parameter.VAR_KEYWORD)
+        self._takes = Parameters(model.generate)
         self.engine = JobEngine()
         self.languages: tuple[str, ...] = ()
 
@@ -43,8 +42,8 @@ class OtherFamily:
         """Raises InvalidRequest."""
         check_language(request.language, self.languages)
         refuse(request.translate, "model", "does not translate")
-        refuse(request.language is not None and not self._first(LANGUAGE), "language", "is not told the language")
-        refuse(request.prompt is not None and not self._first(CONTEXT), "prompt", "takes no prompt")
+        refuse(request.language is not None and not self._takes.first(LANGUAGE), "language", "is not told the language")
+        refuse(request.prompt is not None and not self._takes.first(CONTEXT), "prompt", "takes no prompt")
         refuse(bool(request.hotwords) and "hotwords" not in self._takes, "hotwords", "listens for no words")
         refuse(bool(request.temperature) and "temperature" not in self._takes, "temperature", "has no temperature")
         refuse(request.words, "timestamp_granularities", "does not tell when a word is said")
@@ -54,9 +53,9 @@ class OtherFamily:
         """A request's work."""
         options: dict[str, Any] = {}
         if request.language is not None:
-            options[self._first(LANGUAGE)] = request.language
+            options[self._takes.first(LANGUAGE)] = request.language
         if request.prompt is not None:
-            options[self._first(CONTEXT)] = request.prompt
+            options[self._takes.first(CONTEXT)] = request.prompt
         if request.hotwords:
             options["hotwords"] = list(request.hotwords)
         if request.temperature:
@@ -64,9 +63,6 @@ class OtherFamily:
         job = PieceByPiece((ticket, 0), [], 0, request=request, model=self._model, options=options)
         job.total = -(-request.recording.samples // SAMPLE_RATE)
         return job
-
-    def _first(self, names: tuple[str, ...]) -> str:
-        return next((name for name in names if name in self._takes), "")
 
 
 @dataclass(eq=False, slots=True)
@@ -93,7 +89,7 @@ class PieceByPiece(SteppedJob):
         begin_s, end_s = self.at / SAMPLE_RATE, (self.at + samples.size) / SAMPLE_RATE
         results: list[Result] = []
         language = ""
-        if np.abs(samples).max(initial=0.0) > SILENT:
+        if not is_silent(samples):
             found = self.model.generate(mx.array(samples), **self.options)
             mx.clear_cache()
             language = str(getattr(found, "language", None) or "")

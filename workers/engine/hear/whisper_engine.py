@@ -35,14 +35,12 @@ from mlx_server.workers.engine.hear.windows import (
 )
 from mlx_server.workers.engine.hear.words import token_logprobs, with_words
 from mlx_server.workers.engine.jobs import broken
+from mlx_server.workers.engine.media.recordings import is_silent
 from mlx_server.workers.engine.media.sounds import Samples
 from mlx_server.workers.engine.sequence import Computed, Key, Produced, Sequence
 
 MOST_WINDOWS = 8
 """Of a round: more gain little, and whoever comes meanwhile waits for it."""
-
-SILENT = 3 / 32768
-"""A window in which nothing is louder is not heard at all: Whisper finds words in silence."""
 
 
 @dataclass(eq=False, slots=True)
@@ -114,10 +112,10 @@ class WhisperEngine:
         produced: list[Produced] = []
         for job in jobs:
             samples = job.samples()
-            if np.abs(samples).max(initial=0.0) > SILENT:
-                heard.append((job, samples))
-            else:
+            if is_silent(samples):
                 produced.append(self._after(job, [], job.window_frames))
+            else:
+                heard.append((job, samples))
         if heard:
             try:
                 self._hear(heard)

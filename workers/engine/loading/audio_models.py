@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mlx_server.schemas.internal.messages import CpuDtype
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
 
 Loader = Callable[..., Any]
+
+
+class Parameters(frozenset[str]):
+    """The names of a function's parameters, without what it swallows as `**kwargs`."""
+
+    def __new__(cls, function: Callable[..., Any]) -> Self:
+        named = inspect.signature(function).parameters.values()
+        return super().__new__(cls, (one.name for one in named if one.kind is not inspect.Parameter.VAR_KEYWORD))
+
+    def first(self, names: Iterable[str]) -> str:
+        """The first of these that it has; empty if it has none."""
+        return next((name for name in names if name in self), "")
 
 
 def read_audio_model(load: Loader, folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:

@@ -28,6 +28,8 @@ FASTEST = 20
 UNREADABLE = "this is no sound that can be read (wav, mp3, flac, ogg, opus, m4a, aac, webm and films with sound can)"
 UNREAD = {"no sound": "this file holds no sound"}
 SCALE = 1 / 32768
+SILENT = 3 * SCALE
+"""Sound in which nothing is louder is silence: models find words in it all the same."""
 
 
 class Recording:
@@ -59,6 +61,11 @@ class Recording:
         """Samples from `start` on, float32 [n] from -1 to 1, n at most `count` and less at the end."""
         data = os.pread(self._descriptor, 2 * max(0, min(count, self.samples - start)), 2 * start)
         return np.frombuffer(data, "<i2").astype(np.float32) * np.float32(SCALE)
+
+
+def is_silent(samples: Samples) -> bool:
+    """Whether nothing is heard in a piece of a recording, float32 [samples]."""
+    return not np.abs(samples).max(initial=0.0) > SILENT
 
 
 class RecordingReader:

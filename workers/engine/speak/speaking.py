@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Result, Sound
 from mlx_server.schemas.internal.sound import SoundFormat, SpeechRequest
 from mlx_server.workers.engine.jobs import JobEngine, SteppedJob, refuse
+from mlx_server.workers.engine.loading.audio_models import Parameters
 from mlx_server.workers.engine.media.sounds import Samples
 from mlx_server.workers.engine.speak.sentences import is_spoken, sentences
 from mlx_server.workers.engine.speak.sound_encoder import SoundEncoder
@@ -35,14 +35,13 @@ class Speaking:
 
     def __init__(self, model: Any, voices: tuple[str, ...]) -> None:
         self._model = model
-        named = inspect.signature(model.generate).parameters.values()
-        self._takes = frozenset(one.name for one in named if one.kind is not inspect.Parameter.VAR_KEYWORD)
+        self._takes = Parameters(model.generate)
         self.voices = voices
         self.engine = JobEngine()
 
     def job(self, ticket: int, request: SpeechRequest) -> Speech:
         """A request's work. Raises InvalidRequest for what the model can't do."""
-        instructions = self._first(INSTRUCTIONS)
+        instructions = self._takes.first(INSTRUCTIONS)
         refuse(request.instructions is not None and not instructions, "instructions", "takes no instructions")
         refuse(request.speed != 1.0 and "speed" not in self._takes, "speed", "has one speed only")
         voice = choose(request.voice, self.voices)
@@ -51,20 +50,18 @@ class Speaking:
             options["speed"] = request.speed
         if request.instructions is not None:
             options[instructions] = request.instructions
-        of_voice = KOKORO.get(voice[0]) if voice is not None and KOKORO_VOICE.match(voice) else None
-        if of_voice is not None and "lang_code" in self._takes:
-            options["lang_code"] = voice[0] if voice else ""
+        letter = voice[0] if voice is not None and KOKORO_VOICE.match(voice) else ""
+        language = KOKORO.get(letter)
+        if language is not None and "lang_code" in self._takes:
+            options["lang_code"] = letter
         if "stream" in self._takes:
             options |= {"stream": True, "streaming_interval": STREAM_S}
         if not is_spoken(request.text):
             raise InvalidRequest(UNSPOKEN, "input")
-        pieces = sentences(request.text, of_voice or "en")
+        pieces = sentences(request.text, language or "en")
         job = Speech((ticket, 0), [], 0, format=request.format, pieces=pieces, model=self._model, options=options)
         job.total = sum(map(len, pieces))
         return job
-
-    def _first(self, names: tuple[str, ...]) -> str:
-        return next((name for name in names if name in self._takes), "")
 
 
 KOKORO = {"a": "en", "b": "en", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "en", "z": "zh"}
