@@ -22,6 +22,7 @@ from mlx_server.schemas.openai.media import transcriptions as api
 from mlx_server.schemas.openai.media.speech import Voice, VoiceList
 from mlx_server.schemas.openai.media.transcriptions import TranscriptionForm
 from mlx_server.schemas.parsing.forms import parse_form
+from mlx_server.schemas.parsing.unknown_fields import refuse_unknown
 
 
 async def transcriptions(request: Request) -> MediaResponse:
@@ -76,8 +77,8 @@ def read_fields(form: Form, *, strict: bool) -> tuple[TranscriptionForm, list[st
         if name in fields:
             raise InvalidRequest(f"`{name}` is not supported: {why}. Leave it out.", name, "unsupported_parameter")
     given, unknown = parse_form(fields, TranscriptionForm)
-    if unknown and strict:
-        raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
+    if strict:
+        refuse_unknown(unknown)
     if given.chunking_strategy is not None:
         unknown.append("chunking_strategy")
     return given, unknown

@@ -25,13 +25,13 @@ from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.attachments import with_attachments
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
-from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import NO_LIMIT, GenerationRequest
 from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.openai import chat as openai_chat
 from mlx_server.schemas.openai import completions as openai_completions
 from mlx_server.schemas.openai.common import HARMLESS
 from mlx_server.schemas.parsing.parse import parse
+from mlx_server.schemas.parsing.unknown_fields import refuse_unknown
 
 PERFORMANCE_HEADER = "X-Performance-Metrics"
 PROGRESS_HEADER = "X-Include-Progress"
@@ -91,8 +91,8 @@ async def read_request(
         given, unknown = await to_thread.run_sync(parse, body, decoder, harmless)
     else:
         given, unknown = parse(body, decoder, harmless)
-    if unknown and settings.strict_params:
-        raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
+    if settings.strict_params:
+        refuse_unknown(unknown)
     return given, unknown
 
 

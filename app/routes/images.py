@@ -20,6 +20,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.media import images as api
 from mlx_server.schemas.openai.media.images import ImageEditForm, PictureOptions
 from mlx_server.schemas.parsing.forms import parse_form
+from mlx_server.schemas.parsing.unknown_fields import refuse_unknown
 
 SEED_BITS = 32
 """Of a seed that no client names: short enough to be written down."""
@@ -115,6 +116,6 @@ def read_fields(form: Form, *, strict: bool) -> tuple[ImageEditForm, list[str]]:
                 f"`{name}` is not supported by this server. Leave it out{either}.", name, "unsupported_parameter"
             )
     given, unknown = parse_form(fields, ImageEditForm)
-    if unknown and strict:
-        raise InvalidRequest(f"`{unknown[0]}` is not a known parameter.", unknown[0], "unknown_parameter")
+    if strict:
+        refuse_unknown(unknown)
     return given, unknown

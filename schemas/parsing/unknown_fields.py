@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.parsing.bounds import check_json
 from mlx_server.schemas.parsing.field_tree import FieldTree
 
@@ -23,6 +24,12 @@ def text_of(path: Path) -> str:
         path, step = path
         steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
     return "".join(reversed(steps)).removeprefix(".")
+
+
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Raises InvalidRequest for the first field that nobody knows, if there is one."""
+    if names:
+        raise InvalidRequest(f"`{names[0]}` is not a known parameter.", names[0], "unknown_parameter")
 
 
 class UnknownFields:
