@@ -311,6 +311,7 @@ def test_the_turn_is_kept_from_step_to_step_and_given_back_when_there_is_nothing
             world.engine.add(sequence(1, 3))
             for _ in range(3):
                 await world.steps.get()
+            await world.turns.released.get()
         assert world.turns.told == ["taken before step 1", "given back after step 3, 1 times settled"]
 
     asyncio.run(scenario())
