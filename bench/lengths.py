@@ -36,6 +36,12 @@ def read(model: Any, tokens: list[int]) -> list[Any]:
     return cache
 
 
+def step(rows: Any) -> None:
+    """A token for every row."""
+    for batch in rows.batches:
+        batch.step()
+
+
 def measure(model: Any, own_cost: float, prompts: list[list[int]], caches: list[list[Any]], steps: int) -> list[float]:
     """Step the rows: the groups that they were in, seconds for each step, and the most bytes that were taken."""
     import mlx.core as mx
@@ -50,12 +56,12 @@ def measure(model: Any, own_cost: float, prompts: list[list[int]], caches: list[
     for number, (prompt, cache) in enumerate(zip(prompts, caches, strict=True)):
         one = Sequence((number, 0), prompt, 1 << 30, sampling, Limits(ignore_eos=True))
         rows.join([one], copy.deepcopy(cache), {})
-    rows.step()
-    rows.step()
+    for _ in range(2):
+        step(rows)
     mx.reset_peak_memory()
     began = perf_counter()
     for _ in range(steps):
-        rows.step()
+        step(rows)
     per_step = (perf_counter() - began) / steps
     return [len(rows.groups), per_step, mx.get_peak_memory() - before]
 

@@ -1,6 +1,7 @@
 """On the PYTHONPATH of a server whose HOPS_OUT names a folder: which files of ours its processes enter after SIGUSR2.
 
-Each process writes its own file: a line of JSON for each of our files that a thread entered, in order.
+Each process writes its own file: a line of JSON for each of our files that a thread entered, in order. What the model
+itself calls is not counted: on a CPU, some of its functions are ours.
 """
 
 from __future__ import annotations
@@ -31,13 +32,19 @@ class Tracer:
         """Files that the thread of the engine entered: before the first forward pass, and between any two of them."""
         self._entered: list[str] = []
         self._engine: int | None = None
+        self._forward: FrameType | None = None
+        """The forward pass that the engine's thread is in."""
 
     def arm(self, number: int, frame: FrameType | None) -> None:
         """From now on."""
         self._armed = True
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
-        if not self._armed or event != "call":
+        if not self._armed or event not in ("call", "return"):
+            return
+        if event == "return" or self._forward is not None:
+            if frame is self._forward:
+                self._forward = None
             return
         file = frame.f_code.co_filename
         if file.startswith(OURS):
@@ -49,7 +56,7 @@ class Tracer:
             elif self._engine == threading.get_ident():
                 self._seen[-1].add(file)
         elif FORWARD in file and frame.f_code.co_name == "__call__" and is_model(frame.f_locals):
-            self._engine = threading.get_ident()
+            self._engine, self._forward = threading.get_ident(), frame
             self._seen.append(set())
             self._write()
 

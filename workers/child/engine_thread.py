@@ -10,8 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from mlx_server.schemas.internal.messages import Load, Loading, MlxMemory, ModelFacts
-from mlx_server.workers.child.lease import Turns, Unshared
-from mlx_server.workers.child.stopwatch import Stopwatch
+from mlx_server.workers.child.lease import Turns
 from mlx_server.workers.engine.sequence import Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.base import Handler
@@ -31,7 +30,8 @@ class EngineThread:
     `on_step` is called on the loop with what a step produced and must be followed by `step_handled`;
     `on_crash` is called on the loop if the engine can't go on.
 
-    It computes only when it is its turn, and keeps the turn from step to step until another process wants it.
+    Where processes take turns it computes only when it is its turn, and keeps the turn from step to step until another
+    process wants it.
     """
 
     def __init__(
@@ -44,22 +44,27 @@ class EngineThread:
         self._handler = handler
         self._on_step = on_step
         self._on_crash = on_crash
-        self._turns = turns or Unshared()
+        self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlx")
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._unread = threading.Semaphore(UNREAD_STEPS)
-        self._step = Stopwatch()
+        self._since: float | None = None
+        """When the current step began, on the monotonic clock."""
         self._last_step_s = 0.0
         self._stepping: asyncio.Future[None] | None = None
-        self.memory: MlxMemory | None = None
-        """As it was after the last step."""
 
     @property
     def step_s(self) -> float:
         """How long the engine has been inside its current step, in seconds; 0 when it is in none, or waits for its
         turn."""
-        return self._step.seconds
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def memory(self) -> MlxMemory | None:
+        """What MLX holds; None before the model is loaded."""
+        return None if self._stepping is None else self._handler.memory()
 
     async def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Load the model, then start stepping. Raises ModelLoadError."""
@@ -85,38 +90,43 @@ class EngineThread:
         """End after the current step and wait until the model is released; a load is not waited for."""
         self._commands.put(None)
         self._unread.release()  # the thread may be waiting for a loop that has stopped reading
-        self._turns.stop()
+        if self._turns is not None:
+            self._turns.stop()
         if self._stepping is not None:
             await asyncio.wait([self._stepping])
 
     def _load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         def report_and_share(loading: Loading) -> None:
             self._loop.call_soon_threadsafe(report, loading)
-            if not loading.computes or self._turns.wanted:
+            turns = self._turns
+            if turns is None:
+                return
+            if not loading.computes or turns.wanted:
                 self._end_turn()
-            if loading.computes and not self._turns.acquire():
+            if loading.computes and not turns.acquire():
                 raise ModelLoadError("the worker was stopped while it loaded its model")
 
         facts = self._handler.load(spec, report_and_share)
         self._end_turn()
-        self.memory = self._handler.memory()
         return facts
 
     def _run(self) -> None:
+        engine, turns = self._handler.engine, self._turns
         try:
-            while self._obey() and self._turns.acquire():
-                began = time.monotonic()
-                with self._step:
-                    produced = self._handler.engine.step()
+            while self._obey() and (turns is None or turns.acquire()):
+                began = self._since = time.monotonic()
+                produced = engine.step()
+                self._since = None
                 self._last_step_s = time.monotonic() - began
-                self.memory = self._handler.memory()
-                if self._turns.wanted:
+                if turns is not None and turns.wanted:
                     self._end_turn()
                 if produced:
                     self._hand_over(produced)
         finally:
+            self._since = None
             self._handler.close()
-            self._turns.release()
+            if turns is not None:
+                turns.release()
 
     def _hand_over(self, produced: list[Produced]) -> None:
         if not self._unread.acquire(blocking=False):
@@ -125,9 +135,10 @@ class EngineThread:
         self._loop.call_soon_threadsafe(self._on_step, produced)
 
     def _end_turn(self) -> None:
-        if self._turns.held:
-            with self._step:
-                self._handler.settle()
+        if self._turns is not None and self._turns.held:
+            self._since = time.monotonic()
+            self._handler.settle()
+            self._since = None
             self._turns.release()
 
     def _obey(self) -> bool:
@@ -136,7 +147,6 @@ class EngineThread:
         while not (self._commands.empty() and self._handler.engine.busy):
             if self._commands.empty():
                 self._end_turn()
-                self.memory = self._handler.memory()
             command = self._commands.get()
             if command is None:
                 return False

@@ -37,23 +37,6 @@ class Turns(Protocol):
         """End the waiting, now and for ever. Any thread may call it."""
 
 
-class Unshared:
-    """Nobody takes turns: processes compute as they like."""
-
-    held = False
-    wanted = False
-
-    def acquire(self) -> bool:
-        """It is always one's turn."""
-        return True
-
-    def release(self) -> None:
-        """There is nothing to give back."""
-
-    def stop(self) -> None:
-        """Nobody waits."""
-
-
 class Lease:
     """An advisory lock on a file: the kernel gives it back when its holder dies, however it dies.
 
@@ -141,11 +124,12 @@ class Lease:
         self._turnstile, self._holder = open_locks(self._folder)
 
 
-def make_lease(use: LeaseUse, *, accelerated: bool) -> Turns:
-    """Turns as the operator wants them: `auto` takes them where computing is `accelerated`. Raises LeaseError."""
+def make_lease(use: LeaseUse, *, accelerated: bool) -> Turns | None:
+    """Turns as the operator wants them: `auto` takes them where computing is `accelerated`. None where processes
+    compute as they like. Raises LeaseError."""
     if use == "on" or (use == "auto" and accelerated):
         return Lease(machine_folder())
-    return Unshared()
+    return None
 
 
 def machine_folder() -> Path:

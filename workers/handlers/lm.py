@@ -17,10 +17,10 @@ from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.companions import accompanied, drafts_bytes
-from mlx_server.workers.engine.decode.echo import EchoingEngine
 from mlx_server.workers.engine.decode.kv_budget import share_out
 from mlx_server.workers.engine.decode.prefill import can_cut
 from mlx_server.workers.engine.decode.probe import Batching, probe
+from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
 from mlx_server.workers.engine.decode.warm_up import warm_up
 from mlx_server.workers.engine.embed.hidden import inner_states
@@ -33,6 +33,7 @@ from mlx_server.workers.engine.loading.loading import evaluate, read_model, read
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Sequence
+from mlx_server.workers.engine.side_by_side import SideBySide
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
@@ -72,14 +73,14 @@ class LanguageHandler(WritingHandler):
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
         self._embedding = embedding = embedding_beside(
-            EchoingEngine(model, engine, prefixes),
             inner_states(model),
             tokenizer._tokenizer,
             vocab_size,
             room.max_model_len,
             min(spec.batch_tokens, spec.prefill_step_size),
         )
-        self.engine, more_notes = accompanied(embedding.engine, model, tokenizer, prefixes, spec, report, drafts)
+        engines = SideBySide(engine, *embedding.engines, ScoringEngine(model, engine, prefixes))
+        self.engine, more_notes = accompanied(engines, model, tokenizer, prefixes, spec, report, drafts)
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(
             spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks

@@ -11,8 +11,8 @@ from mlx_server.schemas.internal.generation import Media, MediaKind
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Admission, footprint
-from mlx_server.workers.engine.decode.echo import EchoingEngine
 from mlx_server.workers.engine.decode.kv_budget import share_out
+from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.embed.multimodal.vision_hidden import seeing_states
 from mlx_server.workers.engine.embed.multimodal.vision_inputs import shown_inputs
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
@@ -20,6 +20,7 @@ from mlx_server.workers.engine.loading.loading import evaluate, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.media.media import MediaDecoder
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.side_by_side import SideBySide
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.capability_probe import Senses
 from mlx_server.workers.engine.vision.inputs import InputReader
@@ -90,7 +91,6 @@ class VisionHandler(WritingHandler):
             admission=Admission(size, room.running, grouped=False),
         )
         self._embedding = embedding = embedding_beside(
-            EchoingEngine(text_model, engine),
             seeing_states(model, tried.tower),
             tokenizer._tokenizer,
             vocab_size,
@@ -98,7 +98,7 @@ class VisionHandler(WritingHandler):
             min(spec.batch_tokens, spec.prefill_step_size),
             shown_inputs(self._prompts, room.max_model_len),
         )
-        self.engine = embedding.engine
+        self.engine = SideBySide(engine, *embedding.engines, ScoringEngine(text_model, engine))
         if spec.warm_prompt is not None:
             notes.append(self._warm(spec.warm_prompt))
         return ModelFacts(

@@ -416,7 +416,7 @@ def test_a_load_that_waits_for_its_turn_can_be_stopped() -> None:
     asyncio.run(scenario())
 
 
-def test_memory_is_read_after_each_step() -> None:
+def test_memory_is_what_it_is_now() -> None:
     async def scenario() -> None:
         world = World(FakeHandler())
         assert world.engine.memory is None

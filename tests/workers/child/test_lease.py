@@ -13,7 +13,7 @@ import support.running.lease_taker
 from support.running.lease_taker import COUNT, read_counts
 from support.running.servers import wait_for
 
-from mlx_server.workers.child.lease import Lease, LeaseError, Unshared, machine_folder, make_lease
+from mlx_server.workers.child.lease import Lease, LeaseError, machine_folder, make_lease
 
 TURN_S = 0.002
 
@@ -239,16 +239,7 @@ def test_a_file_that_is_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
 )
 def test_turns_are_taken_where_the_operator_or_the_machine_says_so(use: str, accelerated: bool, shared: bool) -> None:
     turns = make_lease(use, accelerated=accelerated)
-    assert isinstance(turns, Lease if shared else Unshared)
-
-
-def test_who_takes_no_turns_never_waits() -> None:
-    turns = Unshared()
-    assert turns.acquire()
-    assert (turns.held, turns.wanted) == (False, False)
-    turns.release()
-    turns.stop()
-    assert turns.acquire()
+    assert isinstance(turns, Lease) if shared else turns is None
 
 
 def test_the_lock_is_one_that_other_programs_can_see(folder: Path) -> None:

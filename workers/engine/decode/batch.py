@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.admission import Admission
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
-from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, LengthBuckets
+from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, REARRANGED_EVERY, WORTH_MOVING, LengthBuckets
 from mlx_server.workers.engine.decode.prefill import Prefiller, Read
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import ReplayingEngine
@@ -63,6 +63,8 @@ class BatchEngine(ReplayingEngine):
             context_length=context_length,
         )
         self._ends: dict[Key, set[int]] = {}
+        self._undisturbed = True
+        """Nothing was read in the step before, so that this one's time is that of decoding."""
 
     @property
     def groups(self) -> list[list[Key]]:
@@ -97,9 +99,10 @@ class BatchEngine(ReplayingEngine):
         self._reader.add(sequence, cache)
 
     def _advance(self) -> list[Token | Broken]:
-        began, running = time.monotonic(), len(self._rows)
-        produced: list[Token | Broken] = [*self._decode()]
-        if self._pace.may_read(running, waits=self._reader.busy):
+        began, running = time.monotonic(), len(self._running) - len(self._reader.readings)
+        produced: list[Token | Broken] = [*self._decode(running)] if running else []
+        self._undisturbed = not self._reader.readings or not self._pace.may_read(running)
+        if not self._undisturbed:
             for item in self._reader.step(running=running, since=began):
                 match item:
                     case Read(sequences, cache):
@@ -108,12 +111,14 @@ class BatchEngine(ReplayingEngine):
                         produced.append(item)
         return produced
 
-    def _decode(self) -> list[Token]:
-        if not self._rows:
-            return []
+    def _decode(self, running: int) -> list[Token]:
+        if self._steps % REARRANGED_EVERY == 0:
+            self._rows.arrange(WORTH_MOVING)
         began = time.monotonic()
-        drawn = self._rows.step()
-        self._pace.decoded(time.monotonic() - began, len(drawn))
+        drawn = [one for batch in self._rows.batches for one in batch.step()]
+        if self._undisturbed:
+            self._pace.steps.append((time.monotonic() - began, running))
+            self._pace.reads = 0
         reports = self._reports(drawn)
         none: tuple[None, tuple[()]] = (None, ())
         return [
@@ -123,7 +128,8 @@ class BatchEngine(ReplayingEngine):
     def _finish(self, key: Key, token: int) -> FinishReason | None:
         if token in self._ends[key]:
             return "stop"
-        return "length" if self._running[key].remaining <= 1 else None
+        sequence = self._running[key]
+        return "length" if len(sequence.emitted) + 1 >= sequence.max_tokens else None
 
     def _reports(self, drawn: list[Drawn]) -> dict[Key, Report]:
         """The reports of rows whose sequences asked for log-probabilities."""

@@ -11,13 +11,14 @@ import mlx.core as mx
 from mlx_server.schemas.internal.messages import Load, Loading
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.draft import DraftModel, trimmable
-from mlx_server.workers.engine.decode.echo import EchoingEngine
+from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.speculative import SpeculativeEngine
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
+from mlx_server.workers.engine.side_by_side import SideBySide
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input
 
@@ -52,7 +53,7 @@ def accompanied(
             prefixes=prefixes,
             draft_prefixes=PrefixStore(drafts_kept),
         )
-        speculative = EchoingEngine(model, proposing, prefixes)
+        speculative = SideBySide(proposing, ScoringEngine(model, proposing, prefixes))
         notes.append(f"{spec.draft_model} proposes tokens where a request asks for it")
     adapters = Adapters(model, *(Path(p) if p else None for p in (spec.adapter_path, spec.adapter_dir)))
     try:

@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, TokenBuffer
 
 from mlx_server.workers.engine.kvcache.flatten import flat
-from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers
+from mlx_server.workers.engine.sampling.batch_sampler import Draw, RowSamplers
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Key, Sequence
@@ -21,13 +21,15 @@ CLEAR_EVERY = 512
 
 @dataclass(eq=False, slots=True)
 class _Row:
-    """A row's state: `length` is the number of tokens in its cache; `fresh` until the last token of its prompt has been
-    read; `told` if its latest token has been returned already, as a first token is."""
+    """A row's state: `length` is the number of tokens in its cache, and `most` what that may be before its last token.
+    `fresh` until the last token of its prompt has been read; `told` if its latest token has been returned already, as a
+    first token is."""
 
     sequence: Sequence
     processors: Processors | None
     context: TokenBuffer | None
     length: int
+    most: int
     fresh: bool = True
     told: bool = False
     drawn: mx.array | None = None
@@ -62,6 +64,8 @@ class DecodeBatch:
         self._single = True
         self._next: mx.array
         self._samplers = RowSamplers()
+        self._draw: Draw | None = None
+        """Draws for the rows as they are; None since they changed."""
         self._steps = 0
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
@@ -70,7 +74,8 @@ class DecodeBatch:
         for sequence in sequences:
             key, context = sequence.key, sequence.context
             buffer = TokenBuffer(context[:-1]) if key in processors else None
-            self._rows[key] = _Row(sequence, processors.get(key), buffer, len(context) - 1)
+            most = len(sequence.prompt) + sequence.max_tokens - 1
+            self._rows[key] = _Row(sequence, processors.get(key), buffer, len(context) - 1, most)
             self._samplers.add(sequence)
         last = mx.array([sequence.context[-1] for sequence in sequences], mx.uint32)
         self._append([sequence.key for sequence in sequences], cache, last, single=len(sequences) == 1)
@@ -103,7 +108,7 @@ class DecodeBatch:
         """Decode one token for every row."""
         rows = [self._rows[key] for key in self.keys]
         before = self._next, [row.drawn for row in rows]
-        if any(row.fresh or row.told or row.sequence.remaining > 1 for row in rows):
+        if any(row.length < row.most for row in rows):
             self._feed(rows, self._next)
         drawn = self._tell(rows, *before) if any(not (row.fresh or row.told) for row in rows) else []
         for row in rows:
@@ -120,7 +125,7 @@ class DecodeBatch:
         for key in keys:
             self._rows.pop(key, None)
             self._samplers.remove(key)
-        self.keys = [self.keys[number] for number in staying]
+        self.keys, self._draw = [self.keys[number] for number in staying], None
         if not staying:
             self._cache, self._single = [], True
             return
@@ -167,7 +172,7 @@ class DecodeBatch:
                 layer.extend(other)
             self._next = mx.concatenate([self._next, last])
             self._single = False
-        self.keys += keys
+        self.keys, self._draw = self.keys + keys, None
 
     def _feed(self, rows: list[_Row], tokens: mx.array) -> None:
         """Start computing the tokens that follow `tokens` [B]."""
@@ -175,7 +180,8 @@ class DecodeBatch:
         contexts: list[mx.array] = []
         if any(row.processors is not None for row in rows):
             logits = processed(rows, tokens, logits, contexts)
-        self._next = self._samplers.draw(self.keys, logits)
+        self._draw = self._draw or self._samplers.drawing(self.keys)
+        self._next = self._draw(logits)
         for number, row in enumerate(rows):
             row.length += 1
             if row.sequence.logprobs is not None:

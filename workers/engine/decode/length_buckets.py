@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 ALL_TOGETHER = 1e18
 """The cost of another batch where there must be only one: finite, so that costs can be subtracted."""
 
-LOOK_EVERY = 64
+REARRANGED_EVERY = 64
 """Steps between two checks of rows that have grown."""
 
 WORTH_MOVING = 0.5
@@ -56,53 +56,43 @@ class LengthBuckets:
         """`own_cost` is the cost of one more batch in tokens of padding: each reads the model's weights once."""
         self._make_rows = make_rows
         self._own_cost = own_cost
-        self._batches: list[DecodeBatch] = []
-        self._steps = 0
-
-    def __len__(self) -> int:
-        return sum(len(batch.keys) for batch in self._batches)
+        self.batches: list[DecodeBatch] = []
+        """Each is stepped by itself."""
 
     @property
     def groups(self) -> list[list[Key]]:
         """The keys of each batch's rows."""
-        return [list(batch.keys) for batch in self._batches]
+        return [list(batch.keys) for batch in self.batches]
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Any]) -> None:
         """As `DecodeBatch.join`."""
         batch = self._make_rows()
         batch.join(sequences, cache, processors)
-        self._batches.append(batch)
-        self._arrange(0.0)
-
-    def step(self) -> list[Drawn]:
-        """The next token of every row that has read its prompt."""
-        self._steps += 1
-        if self._steps % LOOK_EVERY == 0:
-            self._arrange(WORTH_MOVING)
-        return [drawn for batch in self._batches for drawn in batch.step()]
+        self.batches.append(batch)
+        self.arrange(0.0)
 
     def leave(self, keys: Collection[Key]) -> None:
         """Remove rows; unknown keys are ignored."""
-        for batch in self._batches:
+        for batch in self.batches:
             batch.leave(keys)
-        before, self._batches = len(self._batches), [batch for batch in self._batches if batch.keys]
+        before, self.batches = len(self.batches), [batch for batch in self.batches if batch.keys]
         if before > 1:
-            self._arrange(WORTH_MOVING)
+            self.arrange(WORTH_MOVING)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
         """As `DecodeBatch.state`."""
-        return next((state for batch in self._batches if (state := batch.state(key)) is not None), None)
+        return next((state for batch in self.batches if (state := batch.state(key)) is not None), None)
 
-    def _arrange(self, least_gain: float) -> None:
+    def arrange(self, least_gain: float) -> None:
         """Move rows to others of similar length, if that gains more than `least_gain` times a batch's own cost."""
-        if len(self._batches) == 1 and not self._may_part(self._batches[0]):
+        if len(self.batches) == 1 and not self._may_part(self.batches[0]):
             return
-        lengths = {key: length for batch in self._batches for key, length in batch.lengths.items()}
-        now = sum(self._cost(batch.lengths.values()) for batch in self._batches)
+        lengths = {key: length for batch in self.batches for key, length in batch.lengths.items()}
+        now = sum(self._cost(batch.lengths.values()) for batch in self.batches)
         wanted = [set(keys) for keys in self._wanted(lengths)]
         best = sum(self._cost([lengths[key] for key in keys]) for keys in wanted)
         if now - best > least_gain * self._own_cost:
-            self._batches = [self._gathered(keys) for keys in wanted]
+            self.batches = [self._gathered(keys) for keys in wanted]
 
     def _may_part(self, batch: DecodeBatch) -> bool:
         """Whether a split could gain anything: the batch's padding costs more than another batch."""
@@ -120,7 +110,7 @@ class LengthBuckets:
 
     def _gathered(self, keys: set[Key]) -> DecodeBatch:
         """Exactly these rows in one batch, the one that has most of them. The other rows stay in their batches."""
-        batches = [batch for batch in self._batches if not keys.isdisjoint(batch.keys)]
+        batches = [batch for batch in self.batches if not keys.isdisjoint(batch.keys)]
         largest = max(batches, key=lambda batch: len(keys.intersection(batch.keys)))
         gathered = self._separated(largest, keys.intersection(largest.keys))
         for batch in batches:
@@ -134,5 +124,5 @@ class LengthBuckets:
         if len(others) > len(keys):
             return batch.part(keys)
         if others:
-            self._batches.append(batch.part(others))
+            self.batches.append(batch.part(others))
         return batch

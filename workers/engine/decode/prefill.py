@@ -31,7 +31,7 @@ WORTH_KEEPING = 64
 
 
 @dataclass(eq=False, slots=True)
-class _Reading:
+class Reading:
     """A prompt during prefill. `tokens` are all that are read here; the cache holds `done` of them."""
 
     sequence: Sequence
@@ -86,37 +86,33 @@ class Prefiller:
         self._marks = marks
         self._context_length = context_length
         self._can_cut = can_cut(self._empty())
-        self._readings: dict[Key, _Reading] = {}
-
-    @property
-    def busy(self) -> bool:
-        """Whether any prompt is being read."""
-        return bool(self._readings)
+        self.readings: dict[Key, Reading] = {}
+        """The prompts that are being read."""
 
     def add(self, sequence: Sequence, cache: list[Any] | None) -> None:
         """Take in a prompt; with a `cache` if another choice has read all but its last token."""
-        reading = _Reading(sequence, sequence.context[:-1])
+        reading = Reading(sequence, sequence.context[:-1])
         if cache is not None:
             reading.cache, reading.done = cache, len(reading.tokens)
-        self._readings[sequence.key] = reading
+        self.readings[sequence.key] = reading
 
     def remove(self, key: Key) -> None:
         """Drop a prompt and cache what was read of it; unknown keys are ignored."""
-        reading = self._readings.pop(key, None)
+        reading = self.readings.pop(key, None)
         if reading is not None and reading.cache is not None and reading.left:
             self._prefixes.keep(reading.sequence, reading.cache, reading.done)
 
     def clear(self) -> None:
         """Drop all prompts."""
-        self._readings.clear()
+        self.readings.clear()
 
     def step(self, *, running: int, since: float) -> list[Read | Broken]:
         """One turn: the prompts that it finished, and those that broke. `running` rows have waited for their next
         tokens since the time `since` of the monotonic clock."""
         beside = running > 0
-        for reading in self._readings.values():
+        for reading in self.readings.values():
             self._look_up(reading)
-        waiting = [reading for reading in self._readings.values() if reading.left]
+        waiting = [reading for reading in self.readings.values() if reading.left]
         if not waiting:
             return self._ready()
         chunk, together = self._pace.most, self._pace.most * self._rows
@@ -140,7 +136,7 @@ class Prefiller:
             one.passed += 1
         for one in chosen:
             one.passed = 0
-            self._readings[one.sequence.key] = self._readings.pop(one.sequence.key)
+            self.readings[one.sequence.key] = self.readings.pop(one.sequence.key)
         before = sum(one.left for one in chosen)
         try:
             read = self._advance(chosen, turn.tokens)
@@ -150,11 +146,11 @@ class Prefiller:
             log.error("%d prompts could not be read", len(chosen), exc_info=error)
             return self._start_over(chosen, error)
         for one in chosen if read else ():
-            del self._readings[one.sequence.key]
+            del self.readings[one.sequence.key]
         self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - since, beside=beside)
         return [*read, *self._ready()]
 
-    def _within_context(self, chosen: list[_Reading]) -> list[_Reading]:
+    def _within_context(self, chosen: list[Reading]) -> list[Reading]:
         """Those that can be padded to the longest of them; at least one."""
         if self._context_length is None:
             return chosen
@@ -165,7 +161,7 @@ class Prefiller:
         cache: list[Any] = make_prompt_cache(self._model)
         return cache
 
-    def _look_up(self, reading: _Reading) -> None:
+    def _look_up(self, reading: Reading) -> None:
         """Start from a cached prefix, which may be longer than at the last lookup."""
         if reading.failed or reading.looked == self._prefixes.version or not reading.left:
             return
@@ -187,14 +183,14 @@ class Prefiller:
             ended = sum(token in self._marks for token in sequence.prompt[:same])
             log.info("a conversation differs at token %d of %d that are kept, in message %d", same, known, ended)
 
-    def _checkpoints(self, reading: _Reading) -> list[int]:
+    def _checkpoints(self, reading: Reading) -> list[int]:
         """Lengths at which prefill stops for a checkpoint, where a cache can't be cut short later."""
         if self._can_cut or not (self._prefixes.keeps and reading.sequence.use_cache) or reading.left < WORTH_KEEPING:
             return []
         marks = {mark for mark in reading.sequence.marks if LEAST <= mark < len(reading.tokens)}
         return sorted({*ends_of_messages(reading.tokens, self._marks), *marks})
 
-    def _advance(self, chosen: list[_Reading], tokens: int) -> list[Read | Broken]:
+    def _advance(self, chosen: list[Reading], tokens: int) -> list[Read | Broken]:
         if len(chosen) == 1:
             self._read_alone(chosen[0], tokens)
             return []
@@ -207,7 +203,7 @@ class Prefiller:
                 self._finished(one, [layer.extract(number) for layer in cache])
         return [Read([one.sequence for one in chosen], cache)]
 
-    def _read_alone(self, reading: _Reading, tokens: int) -> None:
+    def _read_alone(self, reading: Reading, tokens: int) -> None:
         end = min(reading.done + tokens, len(reading.tokens), *reading.stops[:1])
         reading.cache = reading.cache or self._empty()
         with for_its_states(reading.cache):
@@ -222,15 +218,15 @@ class Prefiller:
     def _ready(self) -> list[Read | Broken]:
         """Prompts with nothing left to read, each by itself."""
         ready: list[Read | Broken] = []
-        for key, reading in list(self._readings.items()):
+        for key, reading in list(self.readings.items()):
             if not reading.left:
-                del self._readings[key]
+                del self.readings[key]
                 reading.cache = reading.cache or self._empty()
                 self._finished(reading, reading.cache)
                 ready.append(Read([reading.sequence], reading.cache))
         return ready
 
-    def _finished(self, reading: _Reading, cache: list[Any]) -> None:
+    def _finished(self, reading: Reading, cache: list[Any]) -> None:
         """Cache what other sequences may start from."""
         sequence = reading.sequence
         if leads(sequence) and sequence.prefix is not None:
@@ -239,15 +235,15 @@ class Prefiller:
         if reading.done >= WORTH_KEEPING and reading.done > sequence.cached_tokens:
             self._keep(reading, cache)
 
-    def _keep(self, reading: _Reading, cache: list[Any]) -> None:
+    def _keep(self, reading: Reading, cache: list[Any]) -> None:
         self._prefixes.keep(reading.sequence, forked(cache), reading.done)
         reading.looked = self._prefixes.version
 
-    def _start_over(self, chosen: list[_Reading], error: Exception) -> list[Read | Broken]:
+    def _start_over(self, chosen: list[Reading], error: Exception) -> list[Read | Broken]:
         broken: list[Read | Broken] = []
         for reading in chosen:
             if reading.failed:
-                del self._readings[reading.sequence.key]
+                del self.readings[reading.sequence.key]
                 broken.append(Broken(reading.sequence.key, describe(error)))
             reading.cache, reading.done, reading.stops, reading.failed = None, 0, (), True
             reading.begun = False

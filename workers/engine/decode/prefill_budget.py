@@ -49,25 +49,21 @@ class PrefillBudget:
         is."""
         self._gap_s = gap_s
         self._most = most
-        self._steps_s: deque[float] = deque(maxlen=STEPS_KNOWN)
+        self.steps: deque[tuple[float, int]] = deque(maxlen=STEPS_KNOWN)
+        """The latest decode steps that no prefill disturbed: seconds and rows. Whoever steps appends them."""
+        self.reads = 0
+        """Prefill chunks since the latest of these; whoever appends one sets it to 0."""
         self._tokens_per_s: deque[float] = deque(maxlen=CHUNKS_KNOWN)
         self._floor = SmallestChunk()
-        self._rows = 0
-        """Of the steps that were measured."""
-        self._reads = 0
-        """Since a step was measured."""
-        self._undisturbed = True
-        """Nothing was read in the step before, so that this one's time is that of decoding."""
 
     @property
     def exact(self) -> bool:
         """Whether there is a target for the gap between tokens."""
         return self._gap_s is not None
 
-    def may_read(self, rows: int, *, waits: bool) -> bool:
-        """Whether this step, with `rows` rows, includes a prefill chunk; `waits`: there is a prompt to read."""
-        self._undisturbed = not waits or (rows > 0 and self.wants_a_step(rows))
-        return not self._undisturbed
+    def may_read(self, rows: int) -> bool:
+        """Whether a step with `rows` rows may include a prefill chunk."""
+        return not (rows and self.wants_a_step(rows))
 
     def is_short(self, left: int) -> bool:
         """Whether a prompt with `left` tokens to read is read whole: the first few tokens cost as much as some more, so
@@ -76,19 +72,19 @@ class PrefillBudget:
 
     def wants_a_step(self, rows: int) -> bool:
         """Whether a step of `rows` rows without prefill should be measured before the next chunk."""
-        return self._reads >= MEASURED_EVERY or not self._like(rows)
+        return self.reads >= MEASURED_EVERY or not self._like(rows)
 
     @property
     def tokens(self) -> int:
         """The size in tokens of a prefill chunk beside running rows."""
-        tokens = readable(self._gap_s, middle(self._steps_s), middle(self._tokens_per_s), self._most)
+        tokens = readable(self._gap_s, self._step_s, middle(self._tokens_per_s), self._most)
         return tokens if self.exact else max(tokens, min(self._floor.tokens, self._most))
 
     def together(self, waiting: int, running: int) -> int:
         """How many tokens of short prompts may be read together: more where twice the `waiting` prompts exceed the
         `running` rows, unless there is a target."""
         times = 1.0 if self._gap_s is not None else max(1.0, 2 * waiting / max(running, 1))
-        step_s = middle(self._steps_s)
+        step_s = self._step_s
         return readable(self._gap_s or times * GAP_IN_STEPS * step_s, step_s, middle(self._tokens_per_s), 1 << 20)
 
     @property
@@ -96,27 +92,27 @@ class PrefillBudget:
         """The size in tokens of a prefill chunk while no row runs."""
         return self._most
 
-    def decoded(self, seconds: float, rows: int) -> None:
-        """Record a decode step of `rows` rows; it counts as a measurement if the step before had no prefill."""
-        if not self._undisturbed:
-            return
-        if not self._like(rows):
-            self._steps_s.clear()
-        self._rows = rows
-        self._steps_s.append(seconds)
-        self._reads = 0
-
     def read(self, tokens: int, seconds: float, *, beside: bool) -> None:
         """Record a prefill of `tokens` tokens in `seconds`, which include a decode step if one ran `beside` it."""
-        own = max(seconds - middle(self._steps_s), LEAST_SHARE * seconds) if beside else seconds
+        own = max(seconds - self._step_s, LEAST_SHARE * seconds) if beside else seconds
         self._tokens_per_s.append(tokens / max(own, 1e-6))
-        self._reads += beside
+        self.reads += beside
         if beside:
             self._floor.read(tokens, own)
 
+    @property
+    def _step_s(self) -> float:
+        """The median time of steps with about as many rows as the latest has; 0 where nothing was measured."""
+        return middle([seconds for seconds, rows in self.steps if alike(rows, self.steps[-1][1])])
+
     def _like(self, rows: int) -> bool:
-        """Whether a step of `rows` rows takes about as long as those measured."""
-        return self._rows / 1.5 <= rows <= self._rows * 1.5
+        """Whether a step of `rows` rows takes about as long as the one measured last."""
+        return bool(self.steps) and alike(rows, self.steps[-1][1])
+
+
+def alike(rows: int, others: int) -> bool:
+    """Whether steps of so many rows take about as long."""
+    return others / 1.5 <= rows <= others * 1.5
 
 
 def middle(measured: Collection[float]) -> float:

@@ -47,6 +47,10 @@ class EmbeddingEngine:
         """Whether any input is still to be computed."""
         return bool(self._waiting)
 
+    def takes(self, sequence: Sequence) -> bool:
+        """It is a request for embeddings."""
+        return isinstance(sequence, EmbeddingJob)
+
     def add(self, sequence: Sequence) -> None:
         """Take in a request; the next step computes some of its inputs."""
         assert isinstance(sequence, EmbeddingJob)

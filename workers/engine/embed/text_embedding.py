@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.workers.engine.embed.beside import EmbeddingBeside
 from mlx_server.workers.engine.embed.embedder import Embedder, HiddenStates
 from mlx_server.workers.engine.embed.engine import EmbeddingEngine
 from mlx_server.workers.engine.embed.hidden import batching_of
@@ -15,21 +14,23 @@ from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item
 from mlx_server.workers.engine.embed.pooling import l2_normalised
 from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
-from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.runtime import platform
 
 CPU_TOKENS_BESIDE = 64
 
 
 class TextEmbedding(NamedTuple):
-    """What a handler needs: the requests' maker, the engine that takes its work too, and the vectors' length.
+    """What a handler needs: the requests' maker, the engine for its work, and the vectors' length; all None where the
+    model makes no embeddings."""
 
-    The maker and the length are None where the model makes no embeddings.
-    """
+    maker: EmbeddingMaker | None = None
+    engine: EmbeddingEngine | None = None
+    dimensions: int | None = None
 
-    maker: EmbeddingMaker | None
-    engine: Engine
-    dimensions: int | None
+    @property
+    def engines(self) -> tuple[EmbeddingEngine, ...]:
+        """The engine, if there is one."""
+        return () if self.engine is None else (self.engine,)
 
     def prepare(self, ticket: int, request: EmbeddingRequest | ScoreRequest) -> EmbeddingJob:
         """The work for a request. Raises InvalidRequest. Tokenizer's thread only."""
@@ -41,7 +42,6 @@ class TextEmbedding(NamedTuple):
 
 
 def embedding_beside(
-    engine: Engine,
     hidden_states: HiddenStates | None,
     tokenizer: Any,
     vocab_size: int,
@@ -49,7 +49,7 @@ def embedding_beside(
     batch_tokens: int,
     with_media: WithMedia | None = None,
 ) -> TextEmbedding:
-    """Put embeddings beside an engine that writes; tries the model, so engine thread only.
+    """Embeddings beside an engine that writes; tries the model, so engine thread only.
 
     `tokenizer` is transformers' own, which must be a fast one. `batch_tokens` bounds a step, and with it how long
     what is being written has to wait; on a CPU that is long soon.
@@ -59,9 +59,9 @@ def embedding_beside(
         most = min(batch_tokens, CPU_TOKENS_BESIDE) if platform.on_cpu() else batch_tokens
         tokens = batching_of(hidden_states, vocab_size, most)
     if tokens is None or hidden_states is None:
-        return TextEmbedding(None, engine, None)
+        return TextEmbedding()
     embedder = Embedder(hidden_states, ("mean",), (l2_normalised,))
     dimensions = embedder([Item((0,))]).shape[-1]
     texts = InputTexts(tokenizer, vocab_size, context_length)
     maker = EmbeddingMaker(texts, InputPrompts(), dimensions, with_media)
-    return TextEmbedding(maker, EmbeddingBeside(engine, EmbeddingEngine(embedder, tokens)), dimensions)
+    return TextEmbedding(maker, EmbeddingEngine(embedder, tokens), dimensions)

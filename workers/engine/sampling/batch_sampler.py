@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import mlx.core as mx
@@ -22,6 +23,9 @@ from mlx_server.workers.engine.sequence import Key, Sequence
 
 Draw = Callable[[mx.array], mx.array]
 """Logits [B, V] to token ids uint32 [B]."""
+
+best: Draw = partial(mx.argmax, axis=-1)
+"""Greedy decoding: the ids of the largest logits."""
 
 
 @dataclass(slots=True)
@@ -51,7 +55,7 @@ class RowSamplers:
     def __init__(self) -> None:
         self._rows: dict[Key, _Row] = {}
         self._keys: list[Key] = []
-        self._groups: list[_Group] = []
+        self._draw: Draw = best
 
     def add(self, sequence: Sequence) -> None:
         """Add a row that draws as its sequence asks for."""
@@ -84,13 +88,21 @@ class RowSamplers:
         """The rows' next token ids uint32 [B], from their logits or log-probabilities [B, V], both in the order of
         `keys`."""
         if keys != self._keys:
-            self._keys = list(keys)
-            self._groups = grouped([self._rows[key] for key in keys])
-        if len(self._groups) == 1:
-            return self._groups[0].draw(logits)
-        drawn = mx.concatenate([group.draw(logits[mx.array(group.numbers)]) for group in self._groups])
-        order = list(chain.from_iterable(group.numbers for group in self._groups))
-        return drawn[mx.array([order.index(number) for number in range(len(order))])]
+            self._keys, self._draw = list(keys), self.drawing(keys)
+        return self._draw(logits)
+
+    def drawing(self, keys: list[Key]) -> Draw:
+        """What draws for rows in the order of `keys`, until a row changes."""
+        groups = grouped([self._rows[key] for key in keys])
+        if len(groups) == 1:
+            return groups[0].draw
+        order = list(chain.from_iterable(group.numbers for group in groups))
+        back = mx.array([order.index(number) for number in range(len(order))])
+
+        def draw(logits: mx.array) -> mx.array:
+            return mx.concatenate([group.draw(logits[mx.array(group.numbers)]) for group in groups])[back]
+
+        return draw
 
 
 def grouped(rows: list[_Row]) -> list[_Group]:
@@ -114,11 +126,6 @@ def draw_of(kind: str, rows: list[_Row]) -> Draw:
         # Neither rank nor distance to the best needs a sum over the vocabulary.
         return lambda logits: draw_freely(choices[0], logits)
     return lambda logits: mx.random.categorical(weights(logits))
-
-
-def best(logits: mx.array) -> mx.array:
-    """Greedy decoding: the ids uint32 [B] of the largest logits [B, V]."""
-    return mx.argmax(logits, axis=-1)
 
 
 def weights_of(choices: list[Choice]) -> Draw:

@@ -61,6 +61,8 @@ class VisionEngine(ReplayingEngine):
         self._prompts = PromptReader(model, self._pace, tower, self._prefixes)
         self._samplers = ReportingSamplers()
         self._batch = self._empty_batch()
+        self._undisturbed = True
+        """Nothing was read in the step before, so that this one's time is that of decoding."""
 
     def close(self) -> None:
         """Release all sequences."""
@@ -117,8 +119,8 @@ class VisionEngine(ReplayingEngine):
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._batch.uids)
         produced: list[Token | Broken] = [*self._decode()]
-        reads = self._pace.may_read(running, waits=self._prompts.busy)
-        match self._prompts.step(running=running, since=began) if reads else None:
+        self._undisturbed = not self._prompts.busy or not self._pace.may_read(running)
+        match None if self._undisturbed else self._prompts.step(running=running, since=began):
             case Read() as read:
                 self._join(read)
             case Broken() as broken:
@@ -130,7 +132,9 @@ class VisionEngine(ReplayingEngine):
             return []
         began, drawn = time.monotonic(), self._samplers.drawn()
         responses = self._batch.next()
-        self._pace.decoded(time.monotonic() - began, len(responses))
+        if self._undisturbed:
+            self._pace.steps.append((time.monotonic() - began, len(responses)))
+            self._pace.reads = 0
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
         reports = self._report({r.uid: r.token for r in responses}, drawn)

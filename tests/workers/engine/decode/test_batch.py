@@ -266,7 +266,7 @@ class PoisonedTurns(Prefiller):
     """Raises outside of what it does for one prompt."""
 
     def step(self, *, running: int, since: float) -> list[Read | Broken]:
-        if any(one.tokens[: len(POISON) - 1] == POISON[:-1] for one in self._readings.values()):
+        if any(one.tokens[: len(POISON) - 1] == POISON[:-1] for one in self.readings.values()):
             raise ValueError("poison")
         return super().step(running=running, since=since)
 

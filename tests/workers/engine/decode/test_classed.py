@@ -14,13 +14,14 @@ from mlx_server.schemas.internal.generation import Grammar
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.draft import DraftModel
-from mlx_server.workers.engine.decode.echo import EchoingEngine
+from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
 from mlx_server.workers.engine.decode.speculative import SpeculativeEngine
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import Adapters
 from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.engine.side_by_side import SideBySide
 
 pytestmark = pytest.mark.model
 NAMES = (None, "a", "b")
@@ -51,8 +52,8 @@ def engine(model: Any, adapters: Adapters, llama: Any) -> ClassedEngine:
     speculative = SpeculativeEngine(
         model, draft, {END}, prefill_step_size=8, prefixes=prefixes, draft_prefixes=PrefixStore(8 << 20)
     )
-    echoing = (EchoingEngine(model, one, prefixes) for one in (plain, speculative))
-    return ClassedEngine(*echoing, adapters)
+    engines = (SideBySide(one, ScoringEngine(model, one, prefixes)) for one in (plain, speculative))
+    return ClassedEngine(*engines, adapters)
 
 
 @pytest.fixture

@@ -21,11 +21,16 @@ def test_readable(gap_s: float | None, step_s: float, tokens_per_s: float, most:
     assert readable(gap_s, step_s, tokens_per_s, most) == tokens
 
 
+def decoded(pace: PrefillBudget, seconds: float, rows: int) -> None:
+    pace.steps.append((seconds, rows))
+    pace.reads = 0
+
+
 @pytest.mark.parametrize("rate", [100.0, 1000.0, 20_000.0])
 def test_pace_keeps_the_gap_on_a_machine_of_any_speed(rate: float) -> None:
     step_s, pace = 0.02, PrefillBudget(None, 512)
     for _ in range(5):
-        pace.decoded(step_s, 4)
+        decoded(pace, step_s, 4)
     for _ in range(40):
         pace.read(tokens := pace.tokens, step_s + tokens / rate, beside=True)
     gap = step_s + pace.tokens / rate
@@ -37,7 +42,7 @@ def test_a_step_is_measured_first_and_again_after_a_while() -> None:
     pace = PrefillBudget(None, 512)
     assert pace.wants_a_step(4)
     for _ in range(3):
-        pace.decoded(0.01, 4)
+        decoded(pace, 0.01, 4)
         for _ in range(MEASURED_EVERY):
             assert not pace.wants_a_step(5)
             pace.read(16, 0.02, beside=True)
@@ -48,7 +53,7 @@ def test_a_step_is_measured_first_and_again_after_a_while() -> None:
 def test_few_that_are_answered_wait_for_many_unless_there_is_a_target() -> None:
     pace, exact = PrefillBudget(None, 512), PrefillBudget(0.1, 512)
     for one in (pace, exact):
-        one.decoded(0.05, 4)
+        decoded(one, 0.05, 4)
         one.read(100, 1.0, beside=False)
     assert pace.together(1, 4) == pace.tokens
     assert pace.together(8, 1) > 8 * pace.tokens
@@ -58,7 +63,7 @@ def test_few_that_are_answered_wait_for_many_unless_there_is_a_target() -> None:
 def test_a_floor_that_any_chunk_takes_does_not_starve_the_reading() -> None:
     """A GPU takes as long for few tokens as for many."""
     step_s, pace = 0.01, PrefillBudget(None, 2048)
-    pace.decoded(step_s, 4)
+    decoded(pace, step_s, 4)
     for _ in range(40):
         pace.read(tokens := pace.tokens, step_s + max(0.008, tokens / 20_000), beside=True)
     assert 200 <= pace.tokens <= 320
@@ -76,7 +81,7 @@ def test_where_no_chunk_fits_as_many_are_read_as_take_hardly_longer(
     fixed_s: float, each_s: float, least: int, most: int
 ) -> None:
     step_s, pace = 0.01, PrefillBudget(None, 512)
-    pace.decoded(step_s, 4)
+    decoded(pace, step_s, 4)
     for _ in range(2 * PAUSE):
         pace.read(tokens := pace.tokens, step_s + fixed_s + each_s * tokens, beside=True)
     assert least <= pace.tokens <= most
@@ -84,7 +89,7 @@ def test_where_no_chunk_fits_as_many_are_read_as_take_hardly_longer(
 
 def test_a_target_is_not_passed_for_the_sake_of_speed() -> None:
     step_s, pace = 0.01, PrefillBudget(0.02, 512)
-    pace.decoded(step_s, 4)
+    decoded(pace, step_s, 4)
     for _ in range(2 * PAUSE):
         pace.read(pace.tokens, step_s + 0.03, beside=True)
     assert pace.tokens == LEAST_TOKENS

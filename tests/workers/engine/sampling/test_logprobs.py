@@ -9,12 +9,13 @@ from mlx_lm.generate import generate_step
 from support.engines import GREEDY, Player, alone, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.echo import EchoingEngine
+from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling.logprobs import report
 from mlx_server.workers.engine.sequence import Echoed, Token
+from mlx_server.workers.engine.side_by_side import SideBySide
 
 PROMPT = [5 + i % 90 for i in range(300)]
 
@@ -36,6 +37,10 @@ def test_report_without_alternatives_and_with_more_than_there_are() -> None:
 def test_report_is_in_float32_whatever_the_model_computes_in(dtype: mx.Dtype) -> None:
     [(value, top)] = report(mx.array([[-1.0, -2.0]], dtype), [0], 1)
     assert (value, top) == (-1.0, ((0, -1.0),))
+
+
+def _scored(model: Any, engine: Engine) -> Engine:
+    return SideBySide(engine, ScoringEngine(model, engine))
 
 
 def _batch(model: Any) -> Engine:
@@ -74,7 +79,7 @@ def test_only_who_asks_gets_reports_and_as_many_as_asked(llama: Any, make: Calla
 def test_an_echoed_prompt_has_the_log_probabilities_of_its_tokens(llama: Any) -> None:
     one = sequence(1, PROMPT, 3, GREEDY)
     one.logprobs, one.echo = 2, "text"
-    engine = EchoingEngine(llama, _batch(llama))
+    engine = _scored(llama, _batch(llama))
     engine.add(one)
     engine.add(sequence(2, [5, 6], 30, GREEDY))
     produced = []
@@ -110,7 +115,7 @@ def test_an_echoed_prompt_is_read_once(load_tiny: Callable[[str], Any], architec
 
     counting = Counting()
     plain = BatchEngine(counting, set(), rows=4, joint_prefill=False, prefill_step_size=16, prefixes=prefixes)
-    engine = EchoingEngine(counting, plain, prefixes)
+    engine = SideBySide(plain, ScoringEngine(counting, plain, prefixes))
     one = sequence(1, list(range(4, 84)), 5)
     one.logprobs, one.echo = 0, "text"
     player = Player(engine)
@@ -125,7 +130,7 @@ def test_an_echoed_prompt_is_read_once(load_tiny: Callable[[str], Any], architec
 def test_an_echo_alone_ends_the_sequence(llama: Any, logprobs: int | None) -> None:
     one = sequence(1, [5, 6, 7], 0, GREEDY)
     one.logprobs, one.echo = logprobs, "text"
-    engine = EchoingEngine(llama, _batch(llama))
+    engine = _scored(llama, _batch(llama))
     engine.add(one)
     [echoed] = engine.step()
     assert isinstance(echoed, Echoed)
@@ -138,7 +143,7 @@ def test_an_echo_can_be_dropped_at_any_time(llama: Any) -> None:
     for steps in range(4):
         one = sequence(1, PROMPT, 3, GREEDY)
         one.logprobs, one.echo = 0, "text"
-        engine = EchoingEngine(llama, _batch(llama))
+        engine = _scored(llama, _batch(llama))
         engine.add(one)
         for _ in range(steps):
             engine.step()

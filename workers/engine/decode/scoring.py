@@ -16,54 +16,49 @@ CHUNK = 128
 """Tokens scored in a step: each needs logits of the whole vocabulary, in float32."""
 
 
-class EchoingEngine:
-    """Echoes and scores prompts in front of another engine: one chunk of one prompt between two of its steps. Engine
-    thread only."""
+class ScoringEngine:
+    """Echoes and scores prompts, one chunk of one prompt in a step; another engine writes. Engine thread only."""
 
-    def __init__(self, model: Any, engine: Engine, prefixes: PrefixStore | None = None) -> None:
-        """`prefixes` is the engine's prefix cache: what was scored here is not read again there."""
+    def __init__(self, model: Any, writing: Engine, prefixes: PrefixStore | None = None) -> None:
+        """`prefixes` is the prefix cache of the engine for `writing`: what was scored here is not read again there."""
         self._model = model
-        self._engine = engine
+        self._writing = writing
         self._prefixes = prefixes
         self._waiting: dict[Key, Sequence] = {}
         self._scoring: _Scoring | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether any sequence needs a step."""
-        return bool(self._waiting) or self._engine.busy
+        """Whether any prompt is to be scored."""
+        return bool(self._waiting)
+
+    def takes(self, sequence: Sequence) -> bool:
+        """The answer contains its prompt, or reports on it."""
+        return sequence.echo is not None or sequence.scored is not None
 
     def add(self, sequence: Sequence) -> None:
         """Take in a sequence."""
-        if sequence.echo is not None or sequence.scored is not None:
-            self._waiting[sequence.key] = sequence
-        else:
-            self._engine.add(sequence)
+        self._waiting[sequence.key] = sequence
 
     def remove(self, key: Key) -> None:
-        """Drop a sequence, wherever it is; unknown keys are ignored."""
+        """Drop a sequence; unknown keys are ignored."""
         self._waiting.pop(key, None)
         if self._scoring is not None and self._scoring.sequence.key == key:
             self._scoring = None
-        self._engine.remove(key)
 
     def step(self) -> list[Produced]:
-        """Score one chunk of a prompt, if any waits for it, and step the engine."""
-        produced: list[Produced] = []
-        if self._waiting:
-            sequence = next(iter(self._waiting.values()))
-            try:
-                produced += self._advance(sequence)
-            except Exception as error:  # noqa: BLE001 - whatever a model raises ends this sequence only
-                self.remove(sequence.key)
-                produced.append(Broken(sequence.key, f"{type(error).__name__}: {error}"))
-        return produced + (self._engine.step() if self._engine.busy else [])
+        """Score one chunk of a prompt."""
+        sequence = next(iter(self._waiting.values()))
+        try:
+            return self._advance(sequence)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises ends this sequence only
+            self.remove(sequence.key)
+            return [Broken(sequence.key, f"{type(error).__name__}: {error}")]
 
     def close(self) -> None:
         """Release all sequences."""
         self._waiting.clear()
         self._scoring = None
-        self._engine.close()
 
     def _advance(self, sequence: Sequence) -> list[Produced]:
         if self._scoring is None or self._scoring.sequence is not sequence:
@@ -76,7 +71,7 @@ class EchoingEngine:
         self._scoring = None
         del self._waiting[sequence.key]
         if sequence.max_tokens:
-            self._engine.add(sequence)
+            self._writing.add(sequence)
         return [Echoed(sequence.key, reports, None if sequence.max_tokens else "length", ranks)]
 
 
