@@ -51,7 +51,7 @@ def measure(model: Any, own_cost: float, prompts: list[list[int]], caches: list[
     from mlx_server.workers.engine.decode.length_buckets import LengthBuckets
     from mlx_server.workers.engine.sequence import Sequence
 
-    rows, sampling = LengthBuckets(lambda: DecodeBatch(model), own_cost), Sampling(temperature=0.0)
+    rows, sampling = LengthBuckets(lambda: DecodeBatch(model, set()), own_cost), Sampling(temperature=0.0)
     before = mx.get_active_memory()
     for number, (prompt, cache) in enumerate(zip(prompts, caches, strict=True)):
         one = Sequence((number, 0), prompt, 1 << 30, sampling, Limits(ignore_eos=True))

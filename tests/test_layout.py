@@ -48,6 +48,7 @@ WORKERS_ORDER = (
     "workers/engine/prompt",
     "workers/engine/sampling",
     "workers/engine/decode",
+    "workers/engine/propose",
     "workers/engine/embed/inputs",
     "workers/engine/embed",
     "workers/engine/vision/mended",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.companions import accompanied, drafts_bytes
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.decode.kv_budget import share_out
 from mlx_server.workers.engine.decode.prefill import can_cut
 from mlx_server.workers.engine.decode.probe import Batching, probe
@@ -26,11 +28,14 @@ from mlx_server.workers.engine.decode.warm_up import warm_up
 from mlx_server.workers.engine.embed.hidden import inner_states
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.engine import Engine
+from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
+from mlx_server.workers.engine.propose.batch import ProposingBatch
+from mlx_server.workers.engine.propose.worth import Worth
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Sequence
 from mlx_server.workers.engine.side_by_side import SideBySide
@@ -147,6 +152,7 @@ def make_engine(
         gap_s=spec.max_gap_s,
         admission=admission,
         context_length=context_length,
+        make_rows=partial(ProposingBatch, worth=Worth()) if is_cuttable(make_prompt_cache(model)) else DecodeBatch,
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import mlx.core as mx
 
-from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.decode.admission import Admission
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
 from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, REARRANGED_EVERY, WORTH_MOVING, LengthBuckets
@@ -18,7 +17,7 @@ from mlx_server.workers.engine.decode.replayable import ReplayingEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import joins_prefix
 from mlx_server.workers.engine.sampling.logprobs import Report, report
-from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors
+from mlx_server.workers.engine.sampling.sampling import make_processors
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 
 
@@ -40,7 +39,7 @@ class BatchEngine(ReplayingEngine):
         gap_s: float | None = None,
         admission: Admission | None = None,
         context_length: int | None = None,
-        make_rows: Callable[[Any], DecodeBatch] = DecodeBatch,
+        make_rows: Callable[[Any, set[int]], DecodeBatch] = DecodeBatch,
         make_reader: Callable[..., Prefiller] = Prefiller,
     ) -> None:
         """`prefixes` is the prefix cache, `gap_s` the longest time between two tokens to aim for during prefill,
@@ -62,7 +61,6 @@ class BatchEngine(ReplayingEngine):
             marks=frozenset(stop_tokens),
             context_length=context_length,
         )
-        self._ends: dict[Key, set[int]] = {}
         self._undisturbed = True
         """Nothing was read in the step before, so that this one's time is that of decoding."""
 
@@ -95,7 +93,6 @@ class BatchEngine(ReplayingEngine):
             raise EmptyPrompt
         if processors := make_processors(sequence, self._stop_tokens):
             self._processors[key] = processors
-        self._ends[key] = end_tokens(sequence, self._stop_tokens)
         self._reader.add(sequence, cache)
 
     def _advance(self) -> list[Token | Broken]:
@@ -120,26 +117,17 @@ class BatchEngine(ReplayingEngine):
             self._pace.steps.append((time.monotonic() - began, running))
             self._pace.reads = 0
         reports = self._reports(drawn)
-        none: tuple[None, tuple[()]] = (None, ())
-        return [
-            Token(one.key, one.token, self._finish(one.key, one.token), *reports.get(one.key, none)) for one in drawn
-        ]
+        return [Token(one.key, one.token, one.finish, *reported) for one, reported in zip(drawn, reports, strict=True)]
 
-    def _finish(self, key: Key, token: int) -> FinishReason | None:
-        if token in self._ends[key]:
-            return "stop"
-        sequence = self._running[key]
-        return "length" if len(sequence.emitted) + 1 >= sequence.max_tokens else None
-
-    def _reports(self, drawn: list[Drawn]) -> dict[Key, Report]:
-        """The reports of rows whose sequences asked for log-probabilities."""
-        told = [one for one in drawn if one.logprobs is not None]
-        if not told:
-            return {}
-        wanted = {one.key: self._running[one.key].logprobs or 0 for one in told}
-        rows = mx.concatenate([one.logprobs for one in told if one.logprobs is not None])
-        reports = report(rows, [one.token for one in told], max(wanted.values()))
-        return {key: (own, top[:most]) for (key, most), (own, top) in zip(wanted.items(), reports, strict=True)}
+    def _reports(self, drawn: list[Drawn]) -> Iterable[Report | tuple[()]]:
+        """A report on each token, which is empty where its sequence asked for no log-probabilities."""
+        rows = [one.logprobs for one in drawn if one.logprobs is not None]
+        if not rows:
+            return [()] * len(drawn)
+        wanted = [(one.token, self._running[one.key].logprobs or 0) for one in drawn if one.logprobs is not None]
+        reports = report(mx.concatenate(rows), [token for token, _ in wanted], max(most for _, most in wanted))
+        cut = iter([(own, top[:most]) for (own, top), (_, most) in zip(reports, wanted, strict=True)])
+        return [() if one.logprobs is None else next(cut) for one in drawn]
 
     def _take_out(self, keys: Collection[Key]) -> None:
         for key in keys:
@@ -151,15 +139,11 @@ class BatchEngine(ReplayingEngine):
 
     def _empty_rows(self) -> LengthBuckets:
         own_cost = ALL_TOGETHER if self._admission is None else self._admission.own_cost
-        return LengthBuckets(lambda: self._make_rows(self._model), own_cost)
+        return LengthBuckets(lambda: self._make_rows(self._model, self._stop_tokens), own_cost)
 
     def _discard(self) -> None:
         self._reader.clear()
         self._rows = self._empty_rows()
-
-    def _forget(self, key: Key) -> None:
-        super()._forget(key)
-        self._ends.pop(key, None)
 
 
 class EmptyPrompt(Exception):  # noqa: N818 - named for what it says

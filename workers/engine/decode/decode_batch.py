@@ -9,10 +9,11 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, TokenBuffer
 
+from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.sampling.batch_sampler import Draw, RowSamplers
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
-from mlx_server.workers.engine.sampling.sampling import Processors
+from mlx_server.workers.engine.sampling.sampling import Processors, end_tokens
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 CLEAR_EVERY = 512
@@ -20,16 +21,17 @@ CLEAR_EVERY = 512
 
 
 @dataclass(eq=False, slots=True)
-class _Row:
-    """A row's state: `length` is the number of tokens in its cache, and `most` what that may be before its last token.
-    `fresh` until the last token of its prompt has been read; `told` if its latest token has been returned already, as a
-    first token is."""
+class Row:
+    """A row's state: `length` is the number of tokens in its cache, `left` that of tokens still to be returned. `fresh`
+    until the last token of its prompt has been read; `told` if its latest token has been returned already, as a first
+    token is."""
 
     sequence: Sequence
     processors: Processors | None
     context: TokenBuffer | None
+    ends: set[int]
     length: int
-    most: int
+    left: int
     fresh: bool = True
     told: bool = False
     drawn: mx.array | None = None
@@ -38,11 +40,12 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A row's new token, and the log-probabilities [1, V] in nats that it was drawn from, if its sequence reports
-    them."""
+    """A row's new token, the last one with `finish`, and the log-probabilities [1, V] in nats that it was drawn from, if
+    its sequence reports them."""
 
     key: Key
     token: int
+    finish: FinishReason | None
     logprobs: mx.array | None
 
 
@@ -55,11 +58,13 @@ class DecodeBatch:
     and padding.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, stop_tokens: set[int]) -> None:
+        """`stop_tokens` end an answer."""
+        self._stop_tokens = stop_tokens
         self.keys: list[Key] = []
         """The keys of the rows' sequences, in the order of rows."""
         self._model = model
-        self._rows: dict[Key, _Row] = {}
+        self._rows: dict[Key, Row] = {}
         self._cache: list[Any] = []
         self._single = True
         self._next: mx.array
@@ -74,8 +79,8 @@ class DecodeBatch:
         for sequence in sequences:
             key, context = sequence.key, sequence.context
             buffer = TokenBuffer(context[:-1]) if key in processors else None
-            most = len(sequence.prompt) + sequence.max_tokens - 1
-            self._rows[key] = _Row(sequence, processors.get(key), buffer, len(context) - 1, most)
+            ends, length = end_tokens(sequence, self._stop_tokens), len(context) - 1
+            self._rows[key] = Row(sequence, processors.get(key), buffer, ends, length, sequence.remaining)
             self._samplers.add(sequence)
         last = mx.array([sequence.context[-1] for sequence in sequences], mx.uint32)
         self._append([sequence.key for sequence in sequences], cache, last, single=len(sequences) == 1)
@@ -88,7 +93,7 @@ class DecodeBatch:
 
     def part(self, keys: Collection[Key]) -> DecodeBatch:
         """Move the rows with these keys into a new batch."""
-        other = type(self)(self._model)
+        other = type(self)(self._model, self._stop_tokens)
         numbers = [number for number, key in enumerate(self.keys) if key in keys]
         other._rows = {key: self._rows[key] for key in keys}
         other._samplers = self._samplers.part(keys)
@@ -108,7 +113,7 @@ class DecodeBatch:
         """Decode one token for every row."""
         rows = [self._rows[key] for key in self.keys]
         before = self._next, [row.drawn for row in rows]
-        if any(row.length < row.most for row in rows):
+        if any(row.left > 1 or ((row.fresh or row.told) and row.left) for row in rows):
             self._feed(rows, self._next)
         drawn = self._tell(rows, *before) if any(not (row.fresh or row.told) for row in rows) else []
         for row in rows:
@@ -144,23 +149,23 @@ class DecodeBatch:
         cache = self._cache if self._single else [own(layer.extract(number)) for layer in self._cache]
         return cache, self._rows[key].length
 
-    def _tell(self, rows: list[_Row], tokens: mx.array, reports: list[mx.array | None]) -> list[Drawn]:
+    def _tell(self, rows: list[Row], tokens: mx.array, reports: list[mx.array | None]) -> list[Drawn]:
         """The tokens [B] of the previous step, fetched while the next step is being computed."""
         known: list[int] = tokens.tolist()  # type: ignore[assignment]
         return [
-            Drawn(row.sequence.key, token, report)
+            told(row, token, report)
             for row, token, report in zip(rows, known, reports, strict=True)
             if not (row.fresh or row.told)
         ]
 
-    def _tell_first(self, rows: list[_Row]) -> list[Drawn]:
+    def _tell_first(self, rows: list[Row]) -> list[Drawn]:
         """The first tokens of rows that have just joined, fetched at once: a client waits for them."""
         known: list[int] = self._next.tolist()  # type: ignore[assignment]
         drawn = []
         for row, token in zip(rows, known, strict=True):
             if row.fresh:
                 row.fresh, row.told = False, True
-                drawn.append(Drawn(row.sequence.key, token, row.drawn))
+                drawn.append(told(row, token, row.drawn))
         return drawn
 
     def _append(self, keys: list[Key], cache: list[Any], last: mx.array, *, single: bool) -> None:
@@ -174,7 +179,7 @@ class DecodeBatch:
             self._single = False
         self.keys, self._draw = self.keys + keys, None
 
-    def _feed(self, rows: list[_Row], tokens: mx.array) -> None:
+    def _feed(self, rows: list[Row], tokens: mx.array) -> None:
         """Start computing the tokens that follow `tokens` [B]."""
         logits = self._model(tokens[:, None], cache=self._cache)[:, -1, :]
         contexts: list[mx.array] = []
@@ -191,6 +196,13 @@ class DecodeBatch:
         self._steps += 1
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
+
+
+def told(row: Row, token: int, logprobs: mx.array | None) -> Drawn:
+    """A row's token as it is returned, which counts it. `logprobs` [1, V] are what it was drawn from, in nats."""
+    row.left = 0 if token in row.ends else row.left - 1
+    finish: FinishReason | None = "stop" if token in row.ends else None if row.left else "length"
+    return Drawn(row.sequence.key, token, finish, logprobs)
 
 
 def batched(cache: list[Any]) -> list[Any]:
@@ -211,7 +223,7 @@ def own(layer: Any) -> Any:
     return layer
 
 
-def processed(rows: list[_Row], tokens: mx.array, logits: mx.array, contexts: list[mx.array]) -> mx.array:
+def processed(rows: list[Row], tokens: mx.array, logits: mx.array, contexts: list[mx.array]) -> mx.array:
     """The logits [B, V] of rows, after the processors of those that have any; `tokens` [B] are the ids just read, and
     each such row's context [T] is added to `contexts`."""
     pieces, start = [], 0

@@ -73,6 +73,14 @@ class RowSamplers:
         self._rows.clear()
         self._keys = []
 
+    def places(self, keys: list[Key]) -> list[int]:
+        """The place in its answer of each row's next draw."""
+        return [self._rows[key].position for key in keys]
+
+    def go_to(self, key: Key, place: int) -> None:
+        """Have a row's next draw be that of another place."""
+        self._rows[key].position = place
+
     def absorb(self, other: RowSamplers) -> None:
         """Add the rows of another batch."""
         self._rows |= other._rows

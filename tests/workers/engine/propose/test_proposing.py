@@ -1,0 +1,93 @@
+"""Steps of several tokens: answers are what they are without guesses, whoever joins and leaves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import pytest
+from mlx_lm.models.cache import make_prompt_cache
+from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_prompt, sequence
+
+from mlx_server.workers.engine.decode.admission import Admission, Footprint
+from mlx_server.workers.engine.decode.batch import BatchEngine
+from mlx_server.workers.engine.kvcache.holes import is_cuttable
+from mlx_server.workers.engine.propose.batch import ProposingBatch
+from mlx_server.workers.engine.propose.lookup import Lookup
+from mlx_server.workers.engine.propose.worth import MOST, Worth
+from mlx_server.workers.engine.sequence import Key, Sequence
+
+
+class Whims(Worth):
+    """Steps of any width, whatever they cost."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._random = random.Random(seed)
+
+    def width(self, rows: int, guesses: Any) -> int:
+        return self._random.randint(1, 1 + MOST)
+
+
+class Prophet(Lookup):
+    """Guesses what mlx-lm says to a prompt alone, with mistakes."""
+
+    said: ClassVar[dict[tuple[int, ...], list[int]]] = {}
+    """By the prompt: it, and what follows it."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        super().__init__(tokens)
+        self._random = random.Random(len(tokens))
+        self._whole = next((w for prompt, w in self.said.items() if tuple(tokens[: len(prompt)]) == prompt), tokens)
+
+    def guess(self, most: int) -> list[int]:
+        tokens = self._whole[len(self._tokens) : len(self._tokens) + most]
+        return [token if self._random.random() < 0.8 else 5 for token in tokens]
+
+
+def engine_of(model: Any, worth: Worth, *, rows: int = 8, own_cost: float = 1e9) -> BatchEngine:
+    admission = Admission(Footprint(1.0, 0.0), 1e9)
+    admission.own_cost = own_cost
+    return BatchEngine(
+        model,
+        set(),
+        rows=rows,
+        joint_prefill=True,
+        prefill_step_size=64,
+        admission=admission,
+        make_rows=partial(ProposingBatch, worth=worth, make_lookup=Prophet),
+    )
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+@pytest.mark.parametrize("own_cost", [30, 1e9])
+def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(
+    load_tiny: Callable[[str], Any], architecture: str, own_cost: float
+) -> None:
+    model, rng = load_tiny(architecture), random.Random(architecture)
+    assert is_cuttable(make_prompt_cache(model))
+    player = Player(engine := engine_of(model, Whims(1), own_cost=own_cost))
+    sequences: dict[Key, Sequence] = {}
+    expected: dict[Key, Outcome] = {}
+    left: set[Key] = set()
+    while len(sequences) < 24 or engine.busy:
+        running = [key for key, outcome in player.outcomes.items() if outcome.end is None and key not in left]
+        if len(sequences) < 24 and len(running) < 8 and rng.random() < 0.5:
+            prompt = random_prompt(rng, model, rng.choice([10, 40, 200]))
+            sampling = rng.choice([GREEDY, GREEDY, SEEDED])
+            one = sequence(len(sequences), prompt, rng.choice([1, 2, 20, 60]), sampling)
+            sequences[one.key], expected[one.key] = one, alone(model, prompt, one.max_tokens)
+            Prophet.said[tuple(prompt)] = prompt + expected[one.key].tokens
+            player.add(one)
+        if running and rng.random() < 0.05:
+            left.add(leaving := rng.choice(running))
+            engine.remove(leaving)
+        if engine.busy:
+            player.step()
+    for key, one in sequences.items():
+        if one.sampling is GREEDY:
+            assert one.emitted == expected[key].tokens[: len(one.emitted)]
+            assert key in left or player.outcomes[key] == expected[key]
+    assert sum(one.accepted for one in sequences.values()) > 30
