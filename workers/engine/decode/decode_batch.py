@@ -40,8 +40,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A row's new token, the last one with `finish`, and the log-probabilities [1, V] in nats that it was drawn from, if
-    its sequence reports them."""
+    """A row's new token, the last one with `finish`, and the log-probabilities [1, V] in nats that it was drawn from,
+    if its sequence reports them."""
 
     key: Key
     token: int

@@ -44,6 +44,7 @@ class Matcher(Protocol):
     """What is used of llguidance's matchers."""
 
     def compute_bitmask(self) -> bytes: ...
+    def compute_ff_tokens(self) -> list[int]: ...
     def consume_token(self, token: int) -> bool: ...
     def is_stopped(self) -> bool: ...
     def is_accepting(self) -> bool: ...
@@ -96,6 +97,10 @@ class DistinctMatcher:
     def deep_copy(self) -> DistinctMatcher:
         """One that goes on by itself."""
         return DistinctMatcher(self._matcher.deep_copy(), self._watch.copied(), self._words)
+
+    def compute_ff_tokens(self) -> list[int]:
+        """As llguidance's."""
+        return self._matcher.compute_ff_tokens()
 
     def is_stopped(self) -> bool:
         """As llguidance's."""

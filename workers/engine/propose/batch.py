@@ -17,7 +17,7 @@ import mlx.core as mx
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn, Row, told
 from mlx_server.workers.engine.kvcache.holes import closed, cut
 from mlx_server.workers.engine.propose.lookup import Lookup
-from mlx_server.workers.engine.propose.worth import MOST, Worth
+from mlx_server.workers.engine.propose.worth import MOST, SUREST, Worth
 from mlx_server.workers.engine.sampling.batch_sampler import best
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import Processors
@@ -90,7 +90,7 @@ class ProposingBatch(DecodeBatch):
         if self._may_propose(rows):
             known: list[int] = self._next.tolist()  # type: ignore[assignment]
             drawn = self._fetch(rows, known)
-            fetched, guesses = time.monotonic(), self._guesses(rows)
+            fetched, guesses = time.monotonic(), self._guesses(rows, known)
             if any(guesses):
                 drawn += self._check(rows, known, guesses)
                 self._worth.took(len(rows), 1 + max(map(len, guesses)), time.monotonic() - fetched)
@@ -106,9 +106,13 @@ class ProposingBatch(DecodeBatch):
         """Whether guesses seem worth waiting for the latest tokens."""
         if any(row.fresh for row in rows):
             return False
+        if any(row.processors is not None and row.processors.may_force for row in rows):
+            return True  # they wait for them in any case
         found = []
         for row in rows:
             lookup, unknown = self._lookups[row.sequence.key], 0 if row.told else 1
+            if lookup.source is None:
+                continue
             count = min(len(lookup.guess(MOST + unknown)), row.left) - unknown
             if count > 0:
                 found.append((count, lookup.odds))
@@ -124,13 +128,19 @@ class ProposingBatch(DecodeBatch):
                 self._lookups[row.sequence.key].follow(token)
         return drawn
 
-    def _guesses(self, rows: list[Row]) -> list[list[int]]:
+    def _guesses(self, rows: list[Row], known: list[int]) -> list[list[int]]:
         """What may follow each row's latest token, as much of it as is worth a check."""
-        lookups = [self._lookups[row.sequence.key] for row in rows]
-        guesses = [lookup.guess(max(0, min(MOST, row.left - 1))) for row, lookup in zip(rows, lookups, strict=True)]
-        found = [(len(guess), lookup.odds) for guess, lookup in zip(guesses, lookups, strict=True) if guess]
-        width = self._worth.width(len(rows), found) if found else 1
-        return [guess[: width - 1] for guess in guesses]
+        found = [self._guess(row, token) for row, token in zip(rows, known, strict=True)]
+        width = self._worth.width(len(rows), [(len(guess), odds) for guess, odds in found if guess])
+        return [guess[: width - 1] for guess, _ in found]
+
+    def _guess(self, row: Row, token: int) -> tuple[list[int], float]:
+        """What may follow a row's latest token, and the odds of each to be right."""
+        most = max(0, min(MOST, row.left - 1))
+        if most and row.processors is not None and (forced := row.processors.forced(token)):
+            return forced[:most], SUREST
+        lookup = self._lookups[row.sequence.key]
+        return lookup.guess(most), lookup.odds
 
     def _check(self, rows: list[Row], known: list[int], guesses: list[list[int]]) -> list[Drawn]:
         """Read each row's latest token and its guesses; the guesses that were right, and the token after them."""

@@ -23,7 +23,7 @@ class Lookup:
         grams = zip(*(tokens[start:] for start in range(GRAM)), strict=False)
         self._after: dict[tuple[int, ...], int] = dict(zip(grams, range(GRAM, len(tokens)), strict=False))
         """Where the latest occurrence of a gram went on."""
-        self._source: int | None = None
+        self.source: int | None = None
         """Where the sequence goes on, if it goes on as it did."""
         self._left: tuple[int, int] | None = None
         """Where it was when it went another way, and how many tokens there were then."""
@@ -33,11 +33,11 @@ class Lookup:
 
     def guess(self, most: int) -> list[int]:
         """At most `most` tokens that may come next."""
-        return [] if self._source is None else self._tokens[self._source : self._source + most]
+        return [] if self.source is None else self._tokens[self.source : self.source + most]
 
     def follow(self, token: int) -> None:
         """Take in the next token."""
-        source = self._source
+        source = self.source
         right = source is not None and self._tokens[source] == token
         if source is not None:
             self.odds += LEARNS * (right - self.odds)
@@ -45,10 +45,10 @@ class Lookup:
             self._after[tuple(self._tokens[-GRAM:])] = len(self._tokens)
         self._tokens.append(token)
         if source is not None and right:
-            self._source = source + 1
+            self.source = source + 1
             return
         if source is not None:
-            self._left, self._source = (source, len(self._tokens)), None
+            self._left, self.source = (source, len(self._tokens)), None
         self._find()
 
     def _find(self) -> None:
@@ -59,11 +59,11 @@ class Lookup:
             end = start
             while end := index(tokens, tokens[-1], end + 1, min(start + RESUMES_WITHIN, len(tokens) - 1)):
                 if tokens[end - 1] == tokens[-2]:
-                    self._source, self._left = end + 1, None
+                    self.source, self._left = end + 1, None
                     return
             if len(tokens) - length > RESUMES_WITHIN:
                 self._left = None
-        self._source = self._after.get(tuple(tokens[-GRAM:]))
+        self.source = self._after.get(tuple(tokens[-GRAM:]))
 
 
 def index(tokens: list[int], token: int, start: int, stop: int) -> int:

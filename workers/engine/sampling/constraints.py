@@ -67,6 +67,15 @@ class GrammarMask(Follower):
             allowed[..., mx.array(thinking.opening[:1])] = True
         return mx.where(allowed, logits, mx.array(-mx.inf, logits.dtype))
 
+    def forced(self, token: int) -> list[int]:
+        """The ids that must follow `token`, the row's latest, as the tokenizer writes their text; none where the model
+        has a choice."""
+        thinking = self._thinking
+        if self._matcher.is_stopped() or (thinking is not None and (thinking.thinks or thinking.may_think)):
+            return []
+        ahead = self._matcher.deep_copy()
+        return ahead.compute_ff_tokens() if ahead.consume_token(token) else []
+
     def _allowed(self, vocab_size: int) -> mx.array:
         """The tokens that may come next: bool [1, V]."""
         if self._matcher.is_stopped():
@@ -95,6 +104,12 @@ class ThinkingBudget(Follower):
         self._thinking.feed(token)
         if not self._thinking.thinks:
             self._closing = 0
+
+    def forced(self, token: int) -> list[int]:
+        """The ids of the end mark that are still to follow `token`, the row's latest, once the budget is spent."""
+        if not self._thinking.thinks or self._thinking.tokens + 1 < self._budget:
+            return []
+        return list(self._end[self._closing + 1 if token == self._end[self._closing] else 0 :])
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """Logits [1, V] after the context `tokens` [T], same dtype: once the budget is spent, the end mark's next token

@@ -133,7 +133,17 @@ class Processors:
 
     def __init__(self, processors: list[Processor]) -> None:
         self._processors = processors
+        self._forcing = [one for one in processors if isinstance(one, GrammarMask | ThinkingBudget)]
         self.error: Exception | None = None
+
+    @property
+    def may_force(self) -> bool:
+        """Whether some tokens may be forced."""
+        return bool(self._forcing)
+
+    def forced(self, token: int) -> list[int]:
+        """The ids that must follow `token`, the row's latest."""
+        return next((ids for one in self._forcing if (ids := one.forced(token))), [])
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """The logits [1, V] of one row after all processors, same dtype, given its token ids [T] so far; unchanged once

@@ -39,8 +39,11 @@ class Prophet(Lookup):
 
     def __init__(self, tokens: list[int]) -> None:
         super().__init__(tokens)
-        self._random = random.Random(len(tokens))
+        self.source, self._random = 0, random.Random(len(tokens))
         self._whole = next((w for prompt, w in self.said.items() if tuple(tokens[: len(prompt)]) == prompt), tokens)
+
+    def follow(self, token: int) -> None:
+        self._tokens.append(token)
 
     def guess(self, most: int) -> list[int]:
         tokens = self._whole[len(self._tokens) : len(self._tokens) + most]
