@@ -63,6 +63,7 @@ class LaunchFlags:
     adapter_dir: options.AdapterDir = None
     draft_model: options.DraftModel = None
     num_draft_tokens: options.NumDraftTokens = 3
+    speculate: options.Speculate = options.SpeculateMode.AUTO
     media_urls: options.MediaUrls = True
     private_media_urls: options.PrivateMediaUrls = False
     allowed_media_dir: options.AllowedMediaDir = None

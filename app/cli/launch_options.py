@@ -74,6 +74,14 @@ class StoreKind(StrEnum):
     OFF = "off"
 
 
+class SpeculateMode(StrEnum):
+    """Whether tokens are guessed from a text's own repetitions."""
+
+    OFF = "off"
+    NGRAM = "ngram"
+    AUTO = "auto"
+
+
 class CpuWeights(StrEnum):
     """How weights are held on a CPU."""
 
@@ -422,6 +430,14 @@ DraftModel = Annotated[
         "A small model that proposes tokens to requests that ask for it (speculative decoding): folder, .gguf file or"
         " hub id.",
         COMPANIONS,
+    ),
+]
+Speculate = Annotated[
+    SpeculateMode,
+    option(
+        "Guess tokens from what the prompt and the answer have said before, and check several in one step; answers stay"
+        " the same. auto: where it is faster, as measured; ngram: whenever there is a guess.",
+        COMPUTING,
     ),
 ]
 NumDraftTokens = Annotated[int, option("Tokens that the draft model proposes at a time.", COMPANIONS, min=1, max=64)]

@@ -126,6 +126,7 @@ def defaults_of(flags: LaunchFlags) -> ModelSettings:
         prompt_cache_bytes=flags.prompt_cache_mb << 20,
         kv_bytes=None if flags.kv_memory_mb is None else flags.kv_memory_mb << 20,
         kv_bits=flags.kv_bits,
+        speculate=flags.speculate.value,
         warm_prompt=None if flags.warm_prompt is None else flags.warm_prompt.read_text(),
     )
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from mlx_server.app.config.names import NAME_RULE, index, is_name
 from mlx_server.app.config.settings import ORIGIN, ModelSettings, ModelType, Settings
+from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.parsing.parse import explain
 from mlx_server.workers.folders.model_path import ModelPathError, local_path
 
@@ -51,6 +52,7 @@ class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
     adapter_dir: str | None = None
     draft_model: str | None = None
     num_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
+    speculate: Speculate | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0)] | None = None

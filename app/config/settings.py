@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.internal.messages import CpuDtype, LeaseUse, MediaLimits
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.parent.supervisor import Patience
@@ -91,6 +92,7 @@ class ModelSettings:
     adapter_dir: Path | None = None
     draft_model: str | None = None
     num_draft_tokens: int = 3
+    speculate: Speculate = "auto"
     feature_cache_bytes: int = 256 << 20
     prefix_cache_bytes: int | None = None
     batch_tokens: int = 4096

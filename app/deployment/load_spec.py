@@ -42,6 +42,7 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         kv_bytes=settings.kv_bytes,
         warm_prompt=settings.warm_prompt,
         kv_bits=settings.kv_bits,
+        speculate=settings.speculate,
         threads=tuning.threads(usable_cores()),
         cpu_dtype=settings.cpu_dtype,
         lease=server.lease,

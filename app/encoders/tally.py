@@ -12,7 +12,7 @@ class Tally:
     """Adds up what finished sequences cost."""
 
     def __init__(self) -> None:
-        self._prompt = self._cached = self._completion = self._reasoning = 0
+        self._prompt = self._cached = self._completion = self._reasoning = self._proposed = self._accepted = 0
 
     def add(self, event: Finished) -> None:
         """Count one sequence."""
@@ -20,10 +20,13 @@ class Tally:
         self._cached += event.cached_tokens
         self._completion += event.completion_tokens
         self._reasoning += event.reasoning_tokens
+        self._proposed += event.drafted_tokens
+        self._accepted += event.accepted_tokens
 
     def usage(self) -> Usage:
         """OpenAI's usage object."""
-        return usage_of(self._prompt, self._cached, self._completion, self._reasoning)
+        counts = self._prompt, self._cached, self._completion, self._reasoning
+        return usage_of(*counts, self._accepted, self._proposed - self._accepted)
 
 
 class SoFar:
@@ -53,12 +56,12 @@ class SoFar:
         return usage_of(self._prompt, self._cached, sum(self._written.values()), sum(self._thought.values()))
 
 
-def usage_of(prompt: int, cached: int, completion: int, reasoning: int) -> Usage:
-    """OpenAI's usage object, of tokens."""
+def usage_of(prompt: int, cached: int, completion: int, reasoning: int, accepted: int = 0, rejected: int = 0) -> Usage:
+    """OpenAI's usage object, of tokens; some that were proposed were `accepted`, others `rejected`."""
     return Usage(
         prompt,
         completion,
         prompt + completion,
         PromptTokensDetails(cached),
-        CompletionTokensDetails(reasoning),
+        CompletionTokensDetails(reasoning, accepted, rejected),
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.internal.generation import MediaKind, Prompt, Sampling, ToolUse
+from mlx_server.schemas.internal.generation import MediaKind, Prompt, Sampling, Speculate, ToolUse
 from mlx_server.schemas.internal.work import Work
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -178,7 +178,7 @@ class Finished(msgspec.Struct, frozen=True, tag="f", array_like=True):
     """The one end of a sequence that worked. Counts are in tokens; a prompt that several choices share counts once.
 
     `stop` is the stop string or the token's text that ended it, if the client named one. `mean_logprob` is in nats
-    per token, 0 where it was not asked for. A draft model proposed `drafted_tokens`, of which the answer has
+    per token, 0 where it was not asked for. `drafted_tokens` were proposed, of which the answer has
     `accepted_tokens`. `encoded_media` counts the pictures and sounds that the model's encoders had to
     look at, `cached_media` those whose features were known.
     """
@@ -366,6 +366,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     kv_bytes: int | None = None
     warm_prompt: str | None = None
     kv_bits: int | None = None
+    speculate: Speculate = "auto"
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):

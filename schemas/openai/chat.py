@@ -168,6 +168,8 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             budget_param="thinking_budget" if self.thinking_token_budget is None else "thinking_token_budget",
             adapter=self.adapters,
             draft=self.draft(),
+            speculate=self.speculate,
+            prediction=self.predicted(),
             use_cache=self.use_cache is not False,
             salt=self.cache_salt or "",
             conversation=self.conversation_id or "",

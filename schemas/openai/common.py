@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import Draft, Grammar, Limits, Sampling
+from mlx_server.schemas.internal.generation import Draft, Grammar, Limits, Sampling, Speculate
 from mlx_server.schemas.openai.structured import ResponseFormat, StructuredOutputs, only_grammar
 
 MAX_STOPS = 16
@@ -27,7 +27,6 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
     "audio": (),
-    "prediction": (),
     "verbosity": ("medium",),
     "web_search_options": (),
     "moderation": (),
@@ -97,6 +96,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     adapters: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     draft_model: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     num_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
+    speculate: Speculate | None = None
     conversation_id: Annotated[str, Meta(max_length=256)] | None = None
     use_cache: bool | None = None
     cache_salt: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
@@ -174,13 +174,32 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         return self.stream_options or StreamOptions()
 
 
+class PredictedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A piece of a predicted text."""
+
+    text: str
+    type: Literal["text"] = "text"
+
+
+class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What much of the answer will be: a file that is to be written again with few changes. It makes the answer faster
+    and changes nothing else."""
+
+    content: str | list[PredictedPart]
+    type: Literal["content"] = "content"
+
+    def text(self) -> str:
+        """All of it."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
 class CompletionFields(SamplingFields, frozen=True, kw_only=True):
     """What chat and text completions have beside what they share with responses: fields that change nothing here."""
 
     service_tier: str | None = None
     store: bool | None = None
     audio: Any = None
-    prediction: Any = None
+    prediction: Prediction | None = None
     verbosity: str | None = None
     web_search_options: Any = None
     moderation: Any = None
@@ -194,6 +213,10 @@ class CompletionFields(SamplingFields, frozen=True, kw_only=True):
         unused = IDLE_STREAM if self.continuous_usage() else {**IDLE_STREAM, **IDLE_USAGE}
         known = (*idle(self, IDLE), *idle(self.stream_options, unused, "stream_options."))
         return (*known, *idle(self, nameless))
+
+    def predicted(self) -> str:
+        """What the client thinks that the answer will be."""
+        return "" if self.prediction is None else self.prediction.text()
 
     def prompt_alternatives(self) -> int | None:
         """How many alternatives are reported for each token of the prompt; None for no report. Raises InvalidRequest in
@@ -227,9 +250,12 @@ class PromptTokensDetails(msgspec.Struct, frozen=True):
 
 
 class CompletionTokensDetails(msgspec.Struct, frozen=True):
-    """How many of the answer's tokens were reasoning."""
+    """How many of the answer's tokens were reasoning, how many were proposed and right (by a draft model, by what the
+    client predicts or by what was said before), and how many were proposed in vain."""
 
     reasoning_tokens: int
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True):

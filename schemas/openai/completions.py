@@ -68,6 +68,8 @@ class CompletionRequest(CompletionFields, frozen=True, kw_only=True):
             grammar=self.constraint(),
             adapter=self.adapters,
             draft=self.draft(),
+            speculate=self.speculate,
+            prediction=self.predicted(),
             use_cache=self.use_cache is not False,
             salt=self.cache_salt or "",
             conversation=self.conversation_id or "",

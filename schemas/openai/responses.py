@@ -235,6 +235,7 @@ class Turn:
             thinking_budget=given.thinking_budget,
             adapter=given.adapters,
             draft=given.draft(),
+            speculate=given.speculate,
             use_cache=given.use_cache is not False,
             salt=given.cache_salt or "",
             conversation=given.prompt_cache_key or "",

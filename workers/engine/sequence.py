@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mlx_server.schemas.internal.generation import Limits, Sampling
+from mlx_server.schemas.internal.generation import Limits, Sampling, Speculate
 from mlx_server.schemas.internal.messages import FinishReason, Result
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class Sequence:
     """The name of its adapter in the request; None for the server's default."""
     draft_tokens: int = 0
     """How many tokens a draft model proposes at a time; 0 for no draft model."""
+    speculate: Speculate = "off"
+    """Whether tokens are guessed from what it says."""
+    predicted: list[int] = field(default_factory=list, repr=False)
+    """The tokens of what its client thinks that it will say."""
     drafted: int = 0
     accepted: int = 0
     """How many of the `drafted` tokens were emitted."""

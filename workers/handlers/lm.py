@@ -74,6 +74,8 @@ class LanguageHandler(WritingHandler):
             model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
         )
         admission = Admission(size, room.running)
+        if batching is not Batching.NONE and is_cuttable(make_prompt_cache(model)):
+            self._speculate = spec.speculate
         engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest)
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)

@@ -16,7 +16,7 @@ import msgspec
 
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import GenerationRequest, Media, Prompt, Sampling, ToolUse
+from mlx_server.schemas.internal.generation import GenerationRequest, Media, Prompt, Sampling, Speculate, ToolUse
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
@@ -61,6 +61,8 @@ class WritingHandler(ModelHandler):
         self._embedding: TextEmbedding
         self._prefixes: PrefixStore
         self._size: Footprint
+        self._speculate: Speculate | None = None
+        """How tokens are guessed where a request does not say; None if the engine guesses none."""
 
     def _speak(
         self,
@@ -122,8 +124,15 @@ class WritingHandler(ModelHandler):
         if not isinstance(request, GenerationRequest):
             raise InvalidRequest("This model writes text.", "model")
         sequences = self._prompts.sequences(ticket, request)
+        speculate = request.speculate or self._speculate or "off"
+        guesses = self._speculate is not None and speculate != "off"
+        predicted = self._prompts.ids_of(request.prediction) if guesses else []
         for sequence in sequences:
             sequence.unkept = self._unkept(sequence)
+            if guesses:
+                sequence.speculate, sequence.predicted = speculate, predicted
+            else:
+                sequence.ignored += unused_guesses(request)
         return sequences
 
     def _unkept(self, sequence: Sequence) -> tuple[int, int] | None:
@@ -175,6 +184,12 @@ class WritingHandler(ModelHandler):
         """Release the generator; the memory goes with the process."""
         self._prompts.close()
         super().close()
+
+
+def unused_guesses(request: GenerationRequest) -> tuple[str, ...]:
+    """The paths of what a request says of guesses, where there are none."""
+    asked = request.speculate not in (None, "off")
+    return (*(("speculate",) if asked else ()), *(("prediction",) if request.prediction else ()))
 
 
 def fingerprint(config: dict[str, Any], notes: list[str], parameter_bytes: int, library: str) -> str:

@@ -17,6 +17,7 @@ COMMON: dict[str, Any] = {
 }
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "qwen3": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
     "gemma2": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
     "gemma3_text": {
         **COMMON,

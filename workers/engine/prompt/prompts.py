@@ -168,6 +168,10 @@ class PromptMaker:
         just_closed = self._tokenizer.rfind_think_end(tokens[-len(self._marks.end_ids) - NEAR_END :]) >= 0
         return ThinkingStart(self._marks, thinks=thinks, may_think=not thinks and not just_closed)
 
+    def ids_of(self, text: str) -> list[int]:
+        """A text's token ids, as they stand in an answer."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+
     def _text(self, prompt: Prompt, tokens: list[int]) -> str:
         if isinstance(prompt, TextPrompt):
             return prompt.text

@@ -33,6 +33,11 @@ class Choices:
     logits: mx.array
 
 
+def lookup_of(sequence: Sequence) -> Lookup:
+    """What a sequence may repeat: itself, and at its beginning what its client thinks that it will say."""
+    return Lookup(sequence.context, [] if sequence.emitted else sequence.predicted)
+
+
 class ProposingBatch(DecodeBatch):
     """Decodes its rows together. A step is one token for each, or, where guesses are worth a wider step, the tokens
     that were guessed right and one more. Engine thread only."""
@@ -42,9 +47,9 @@ class ProposingBatch(DecodeBatch):
         model: Any,
         stop_tokens: set[int],
         worth: Worth | None = None,
-        make_lookup: Callable[[list[int]], Lookup] = Lookup,
+        make_lookup: Callable[[Sequence], Lookup] = lookup_of,
     ) -> None:
-        """`worth` is the same for all batches of an engine; `make_lookup` gets all tokens of a sequence that joins."""
+        """`worth` is the same for all batches of an engine; `make_lookup` is for sequences that join."""
         super().__init__(model, stop_tokens)
         self._worth = worth or Worth()
         self._make_lookup = make_lookup
@@ -52,7 +57,7 @@ class ProposingBatch(DecodeBatch):
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
         """As `DecodeBatch.join`."""
-        self._lookups |= {sequence.key: self._make_lookup(sequence.context) for sequence in sequences}
+        self._lookups |= {one.key: self._make_lookup(one) for one in sequences if one.speculate != "off"}
         super().join(sequences, cache, processors)
 
     def absorb(self, other: DecodeBatch) -> None:
@@ -65,7 +70,7 @@ class ProposingBatch(DecodeBatch):
     def part(self, keys: Collection[Key]) -> ProposingBatch:
         """As `DecodeBatch.part`."""
         self._close()
-        lookups = {key: self._lookups[key] for key in keys}
+        lookups = {key: lookup for key, lookup in self._lookups.items() if key in keys}
         other = super().part(keys)
         assert isinstance(other, ProposingBatch)
         other._lookups, other._worth, other._make_lookup = lookups, self._worth, self._make_lookup
@@ -73,8 +78,10 @@ class ProposingBatch(DecodeBatch):
 
     def leave(self, keys: Collection[Key]) -> None:
         """As `DecodeBatch.leave`."""
-        if any(self._lookups.pop(key, None) for key in keys):
+        if not self._rows.keys().isdisjoint(keys):
             self._close()
+        for key in keys:
+            self._lookups.pop(key, None)
         super().leave(keys)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
@@ -96,26 +103,30 @@ class ProposingBatch(DecodeBatch):
                 self._worth.took(len(rows), 1 + max(map(len, guesses)), time.monotonic() - fetched)
                 return drawn
         new = super().step()
-        for one in new:
-            self._lookups[one.key].follow(one.token)
+        self._follow(new)
         if steady:
             self._worth.took(len(rows), 1, time.monotonic() - began)
         return drawn + new
 
     def _may_propose(self, rows: list[Row]) -> bool:
         """Whether guesses seem worth waiting for the latest tokens."""
-        if any(row.fresh for row in rows):
+        if not self._lookups or any(row.fresh for row in rows):
             return False
-        if any(row.processors is not None and row.processors.may_force for row in rows):
-            return True  # they wait for them in any case
         found = []
         for row in rows:
-            lookup, unknown = self._lookups[row.sequence.key], 0 if row.told else 1
+            lookup = self._lookups.get(row.sequence.key)
+            if lookup is None:
+                continue
+            if row.processors is not None and row.processors.may_force:
+                return True  # it waits for them in any case
             if lookup.source is None:
                 continue
+            unknown = 0 if row.told else 1
             count = min(len(lookup.guess(MOST + unknown)), row.left) - unknown
             if count > 0:
                 found.append((count, lookup.odds))
+                if row.sequence.speculate == "ngram":
+                    return True
         return bool(found) and self._worth.width(len(rows), found) > 1
 
     def _fetch(self, rows: list[Row], known: list[int]) -> list[Drawn]:
@@ -125,21 +136,28 @@ class ProposingBatch(DecodeBatch):
             if not row.told:
                 row.told = True
                 drawn.append(told(row, token, row.drawn))
-                self._lookups[row.sequence.key].follow(token)
+        self._follow(drawn)
         return drawn
+
+    def _follow(self, drawn: list[Drawn]) -> None:
+        for one in drawn:
+            if (lookup := self._lookups.get(one.key)) is not None:
+                lookup.follow(one.token)
 
     def _guesses(self, rows: list[Row], known: list[int]) -> list[list[int]]:
         """What may follow each row's latest token, as much of it as is worth a check."""
         found = [self._guess(row, token) for row, token in zip(rows, known, strict=True)]
-        width = self._worth.width(len(rows), [(len(guess), odds) for guess, odds in found if guess])
-        return [guess[: width - 1] for guess, _ in found]
+        most = self._worth.width(len(rows), [(len(guess), odds) for guess, odds in found if guess]) - 1
+        always = [row.sequence.speculate == "ngram" for row in rows]
+        return [guess[: MOST if all_ else most] for (guess, _), all_ in zip(found, always, strict=True)]
 
     def _guess(self, row: Row, token: int) -> tuple[list[int], float]:
         """What may follow a row's latest token, and the odds of each to be right."""
-        most = max(0, min(MOST, row.left - 1))
-        if most and row.processors is not None and (forced := row.processors.forced(token)):
+        lookup, most = self._lookups.get(row.sequence.key), min(MOST, row.left - 1)
+        if lookup is None or most < 1:
+            return [], 0.0
+        if row.processors is not None and (forced := row.processors.forced(token)):
             return forced[:most], SUREST
-        lookup = self._lookups[row.sequence.key]
         return lookup.guess(most), lookup.odds
 
     def _check(self, rows: list[Row], known: list[int], guesses: list[list[int]]) -> list[Drawn]:
@@ -155,7 +173,7 @@ class ProposingBatch(DecodeBatch):
             while row.left and len(new) < len(chosen.tokens):
                 report = None if row.sequence.logprobs is None else log_softmax(chosen.logits[len(new)][None])
                 new.append(told(row, chosen.tokens[len(new)], report))
-                self._lookups[row.sequence.key].follow(new[-1].token)
+            self._follow(new)
             right = min(len(new), max(0, len(chosen.tokens) - 1))
             row.length += 1 + right
             row.sequence.drafted += len(guess)

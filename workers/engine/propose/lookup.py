@@ -18,8 +18,10 @@ FIRST_ODDS = 0.5
 class Lookup:
     """The tokens of a sequence and, where they repeat what came before, how that went on."""
 
-    def __init__(self, tokens: list[int]) -> None:
-        self._tokens = list(tokens)
+    def __init__(self, tokens: list[int], predicted: list[int] | None = None) -> None:
+        """`predicted`: what is likely to follow."""
+        tokens = [*(predicted or ()), *tokens]
+        self._tokens = tokens
         grams = zip(*(tokens[start:] for start in range(GRAM)), strict=False)
         self._after: dict[tuple[int, ...], int] = dict(zip(grams, range(GRAM, len(tokens)), strict=False))
         """Where the latest occurrence of a gram went on."""
@@ -29,7 +31,10 @@ class Lookup:
         """Where it was when it went another way, and how many tokens there were then."""
         self.odds = FIRST_ODDS
         """How often a guess was right of late, from 0 to 1."""
-        self._find()
+        if predicted:
+            self.source = 0
+        else:
+            self._find()
 
     def guess(self, most: int) -> list[int]:
         """At most `most` tokens that may come next."""
