@@ -265,6 +265,12 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     ignored: tuple[str, ...] = ()
 
     @property
+    def guessing(self) -> tuple[str, ...]:
+        """The paths of what it says of guesses, which are of no use where there are none."""
+        asked = self.speculate not in (None, "off")
+        return (*(("speculate",) if asked else ()), *(("prediction",) if self.prediction else ()))
+
+    @property
     def rows(self) -> int:
         """How many rows of a batch this request needs in all; they may run in turns."""
         return len(self.prompts) * self.n

@@ -174,7 +174,8 @@ def written(ticket: int, request: GenerationRequest) -> list[Sequence]:
         limit = min(script.tokens, request.max_tokens)
         for _ in range(request.n):
             tokens = tokens_of(prompt) * script.prompt_tokens
-            sequences.append(ScriptedSequence((ticket, len(sequences)), tokens, limit, script=script))
+            key = ticket, len(sequences)
+            sequences.append(ScriptedSequence(key, tokens, limit, script=script, ignored=request.guessing))
     return sequences
 
 

@@ -132,7 +132,7 @@ class WritingHandler(ModelHandler):
             if guesses:
                 sequence.speculate, sequence.predicted = speculate, predicted
             else:
-                sequence.ignored += unused_guesses(request)
+                sequence.ignored += request.guessing
         return sequences
 
     def _unkept(self, sequence: Sequence) -> tuple[int, int] | None:
@@ -184,12 +184,6 @@ class WritingHandler(ModelHandler):
         """Release the generator; the memory goes with the process."""
         self._prompts.close()
         super().close()
-
-
-def unused_guesses(request: GenerationRequest) -> tuple[str, ...]:
-    """The paths of what a request says of guesses, where there are none."""
-    asked = request.speculate not in (None, "off")
-    return (*(("speculate",) if asked else ()), *(("prediction",) if request.prediction else ()))
 
 
 def fingerprint(config: dict[str, Any], notes: list[str], parameter_bytes: int, library: str) -> str:

@@ -55,7 +55,8 @@ def test_unsupported_parameter_is_refused_by_name(server: Server, endpoint: str,
 @pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
 def test_parameters_that_change_nothing_here_are_served_and_named(server: Server, endpoint: str) -> None:
     given = {"messages": MESSAGES} if endpoint == CHAT else {"prompt": "hi"}
-    idle = {"store": True, "audio": {"voice": "x"}, "verbosity": "low", "service_tier": "flex", "prediction": {}}
+    idle: dict[str, Any] = {"store": True, "audio": {"voice": "x"}, "verbosity": "low", "service_tier": "flex"}
+    idle["prediction"] = {"type": "content", "content": "hello"}
     options = {"stream": True, "stream_options": {"include_obfuscation": True}}
     usual = {"modalities": ["text"], "moderation": None}
     response = server.post(endpoint, {**given, **idle, **options, **usual, "web_search_options": {}})

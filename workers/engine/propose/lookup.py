@@ -37,8 +37,11 @@ class Lookup:
             self._find()
 
     def guess(self, most: int) -> list[int]:
-        """At most `most` tokens that may come next."""
-        return [] if self.source is None else self._tokens[self.source : self.source + most]
+        """At most `most` tokens that may come next: as it went on, over and over where that was just now."""
+        if self.source is None:
+            return []
+        found = self._tokens[self.source : self.source + most]
+        return (found * (1 + most // len(found)))[:most] if len(found) < most else found
 
     def follow(self, token: int) -> None:
         """Take in the next token."""

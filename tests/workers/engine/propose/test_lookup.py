@@ -21,7 +21,8 @@ def followed(lookup: Lookup, tokens: list[int]) -> Lookup:
         pytest.param([*SAID, 100, 101, 102], [103, 104, 105], id="as-it-went-on"),
         pytest.param([*SAID, 100, 101], [], id="too-short-to-tell"),
         pytest.param([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3], [5, 1, 2], id="as-it-went-on-lately"),
-        pytest.param([7, 7, 7, 7], [7], id="what-overlaps"),
+        pytest.param([7, 7, 7, 7], [7, 7, 7], id="over-and-over"),
+        pytest.param([1, 2, 3, 4, 1, 2, 3], [4, 1, 2], id="over-and-over-some"),
         pytest.param([1, 2], [], id="nothing"),
     ],
 )
