@@ -35,6 +35,7 @@ from mlx_server.workers.engine.loading.adapters import AdapterError
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
+from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.worth import Worth
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Sequence
@@ -154,7 +155,9 @@ def make_engine(
         gap_s=spec.max_gap_s,
         admission=admission,
         context_length=context_length,
-        make_rows=partial(ProposingBatch, worth=Worth()) if is_cuttable(make_prompt_cache(model)) else DecodeBatch,
+        make_rows=partial(ProposingBatch, worth=Worth(), memory=Memory())
+        if is_cuttable(make_prompt_cache(model))
+        else DecodeBatch,
     )
 
 

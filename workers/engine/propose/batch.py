@@ -8,7 +8,7 @@ to rounding: several tokens in one step round differently from one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import mlx.core as mx
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn, Row, told
 from mlx_server.workers.engine.kvcache.holes import closed, cut
 from mlx_server.workers.engine.propose.lookup import Lookup
+from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.worth import MOST, SUREST, Worth
 from mlx_server.workers.engine.sampling.batch_sampler import best
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
@@ -33,11 +34,6 @@ class Choices:
     logits: mx.array
 
 
-def lookup_of(sequence: Sequence) -> Lookup:
-    """What a sequence may repeat: itself, and at its beginning what its client thinks that it will say."""
-    return Lookup(sequence.context, [] if sequence.emitted else sequence.predicted)
-
-
 class ProposingBatch(DecodeBatch):
     """Decodes its rows together. A step is one token for each, or, where guesses are worth a wider step, the tokens
     that were guessed right and one more. Engine thread only."""
@@ -47,17 +43,17 @@ class ProposingBatch(DecodeBatch):
         model: Any,
         stop_tokens: set[int],
         worth: Worth | None = None,
-        make_lookup: Callable[[Sequence], Lookup] = lookup_of,
+        memory: Memory | None = None,
     ) -> None:
-        """`worth` is the same for all batches of an engine; `make_lookup` is for sequences that join."""
+        """`worth` and `memory` are the same for all batches of an engine."""
         super().__init__(model, stop_tokens)
         self._worth = worth or Worth()
-        self._make_lookup = make_lookup
+        self._memory = memory or Memory()
         self._lookups: dict[Key, Lookup] = {}
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
         """As `DecodeBatch.join`."""
-        self._lookups |= {one.key: self._make_lookup(one) for one in sequences if one.speculate != "off"}
+        self._lookups |= {one.key: self._memory.lookup(one) for one in sequences if one.speculate != "off"}
         super().join(sequences, cache, processors)
 
     def absorb(self, other: DecodeBatch) -> None:
@@ -73,7 +69,7 @@ class ProposingBatch(DecodeBatch):
         lookups = {key: lookup for key, lookup in self._lookups.items() if key in keys}
         other = super().part(keys)
         assert isinstance(other, ProposingBatch)
-        other._lookups, other._worth, other._make_lookup = lookups, self._worth, self._make_lookup
+        other._lookups, other._worth, other._memory = lookups, self._worth, self._memory
         return other
 
     def leave(self, keys: Collection[Key]) -> None:
@@ -81,7 +77,8 @@ class ProposingBatch(DecodeBatch):
         if not self._rows.keys().isdisjoint(keys):
             self._close()
         for key in keys:
-            self._lookups.pop(key, None)
+            if self._lookups.pop(key, None) is not None:
+                self._memory.ended(self._rows[key].sequence)
         super().leave(keys)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:

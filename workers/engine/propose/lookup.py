@@ -18,9 +18,9 @@ FIRST_ODDS = 0.5
 class Lookup:
     """The tokens of a sequence and, where they repeat what came before, how that went on."""
 
-    def __init__(self, tokens: list[int], predicted: list[int] | None = None) -> None:
-        """`predicted`: what is likely to follow."""
-        tokens = [*(predicted or ()), *tokens]
+    def __init__(self, earlier: list[int], predicted: list[int], tokens: list[int]) -> None:
+        """`tokens` are the sequence's, `predicted` is likely to follow them, `earlier` is what else may come again."""
+        tokens = [*earlier, *predicted, *tokens]
         self._tokens = tokens
         grams = zip(*(tokens[start:] for start in range(GRAM)), strict=False)
         self._after: dict[tuple[int, ...], int] = dict(zip(grams, range(GRAM, len(tokens)), strict=False))
@@ -32,7 +32,7 @@ class Lookup:
         self.odds = FIRST_ODDS
         """How often a guess was right of late, from 0 to 1."""
         if predicted:
-            self.source = 0
+            self.source = len(earlier)
         else:
             self._find()
 

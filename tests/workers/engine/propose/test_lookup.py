@@ -9,6 +9,10 @@ from mlx_server.workers.engine.propose.lookup import RESUMES_WITHIN, Lookup
 SAID = list(range(100, 140))
 
 
+def lookup_in(tokens: list[int]) -> Lookup:
+    return Lookup([], [], tokens)
+
+
 def followed(lookup: Lookup, tokens: list[int]) -> Lookup:
     for token in tokens:
         lookup.follow(token)
@@ -27,8 +31,8 @@ def followed(lookup: Lookup, tokens: list[int]) -> Lookup:
     ],
 )
 def test_what_has_been_said_goes_on_as_it_did(tokens: list[int], guess: list[int]) -> None:
-    assert Lookup(tokens).guess(3) == guess
-    assert followed(Lookup(tokens[:1]), tokens[1:]).guess(3) == guess, "token by token"
+    assert lookup_in(tokens).guess(3) == guess
+    assert followed(lookup_in(tokens[:1]), tokens[1:]).guess(3) == guess, "token by token"
 
 
 @pytest.mark.parametrize(
@@ -41,11 +45,11 @@ def test_what_has_been_said_goes_on_as_it_did(tokens: list[int], guess: list[int
     ],
 )
 def test_a_copy_with_a_difference_goes_on_behind_it(written: list[int], guess: list[int]) -> None:
-    assert followed(Lookup([*SAID, 5]), written).guess(2) == guess
+    assert followed(lookup_in([*SAID, 5]), written).guess(2) == guess
 
 
 def test_what_was_left_long_ago_is_no_place_to_go_on() -> None:
-    lookup = followed(Lookup([*SAID, 5]), [100, 101, 102, 103, *[9, 8] * RESUMES_WITHIN])
+    lookup = followed(lookup_in([*SAID, 5]), [100, 101, 102, 103, *[9, 8] * RESUMES_WITHIN])
     followed(lookup, [1, 110, 111])
     assert lookup.guess(2) == [], "two tokens are enough only near by"
     followed(lookup, [112])
@@ -53,15 +57,15 @@ def test_what_was_left_long_ago_is_no_place_to_go_on() -> None:
 
 
 def test_a_prediction_is_the_first_guess() -> None:
-    lookup = Lookup([1, 2, 3], SAID)
+    lookup = Lookup([1], SAID, [1, 2, 3])
     assert lookup.guess(2) == [100, 101]
     followed(lookup, [100, 101, 9, 103, 104])
     assert lookup.guess(2) == [105, 106]
 
 
 def test_odds_follow_what_comes() -> None:
-    right = followed(Lookup([*SAID, 100, 101, 102]), SAID[3:])
+    right = followed(lookup_in([*SAID, 100, 101, 102]), SAID[3:])
     rng = random.Random(1)
-    chance = followed(Lookup([]), [rng.randrange(6) for _ in range(3000)])
+    chance = followed(lookup_in([]), [rng.randrange(6) for _ in range(3000)])
     assert right.odds > 0.95
     assert chance.odds < 0.4

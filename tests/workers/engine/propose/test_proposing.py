@@ -16,6 +16,7 @@ from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.lookup import Lookup
+from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.worth import MOST, Worth
 from mlx_server.workers.engine.sequence import Key, Sequence
 
@@ -37,9 +38,8 @@ class Prophet(Lookup):
     said: ClassVar[dict[tuple[int, ...], list[int]]] = {}
     """By the prompt: it, and what follows it."""
 
-    def __init__(self, sequence: Sequence) -> None:
-        tokens = sequence.context
-        super().__init__(tokens)
+    def __init__(self, tokens: list[int]) -> None:
+        super().__init__([], [], tokens)
         self.source, self._random = 0, random.Random(len(tokens))
         self._whole = next((w for prompt, w in self.said.items() if tuple(tokens[: len(prompt)]) == prompt), tokens)
 
@@ -49,6 +49,13 @@ class Prophet(Lookup):
     def guess(self, most: int) -> list[int]:
         tokens = self._whole[len(self._tokens) : len(self._tokens) + most]
         return [token if self._random.random() < 0.8 else 5 for token in tokens]
+
+
+class Prophecies(Memory):
+    """Prophets for all sequences."""
+
+    def lookup(self, sequence: Sequence) -> Lookup:
+        return Prophet(sequence.context)
 
 
 def engine_of(model: Any, worth: Worth, *, rows: int = 8, own_cost: float = 1e9) -> BatchEngine:
@@ -61,7 +68,7 @@ def engine_of(model: Any, worth: Worth, *, rows: int = 8, own_cost: float = 1e9)
         joint_prefill=True,
         prefill_step_size=64,
         admission=admission,
-        make_rows=partial(ProposingBatch, worth=worth, make_lookup=Prophet),
+        make_rows=partial(ProposingBatch, worth=worth, memory=Prophecies()),
     )
 
 
@@ -96,3 +103,21 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(
             assert one.emitted == expected[key].tokens[: len(one.emitted)]
             assert key in left or player.outcomes[key] == expected[key]
     assert sum(one.accepted for one in sequences.values()) > 30
+
+
+def test_an_answer_that_was_given_before_is_guessed_for_the_same_client_only(load_tiny: Callable[[str], Any]) -> None:
+    model, rng = load_tiny("llama"), random.Random(3)
+    make_rows = partial(ProposingBatch, memory=Memory())
+    player = Player(BatchEngine(model, set(), rows=2, joint_prefill=True, prefill_step_size=64, make_rows=make_rows))
+    prompt = random_prompt(rng, model, 20)
+    accepted = []
+    for number, (tenant, use_cache) in enumerate([("a", True), ("a", True), ("b", True), ("a", False)]):
+        one = sequence(number, prompt, 40)
+        one.speculate, one.tenant, one.use_cache = "ngram", tenant, use_cache
+        player.add(one)
+        player.run()
+        accepted.append(one.accepted)
+        assert one.emitted == player.outcomes[0, 0].tokens
+    first, again, another, without = accepted
+    assert again > first + 20
+    assert (another, without) == (first, first)

@@ -1,0 +1,219 @@
+"""What guesses save: `python bench/grounded.py --against CHECKOUT [--pairs 4] [--clients 1 8] [--tiny]`.
+
+Two servers with the same model, in turns: this one, and another checkout's with an environment in its .venv (without
+`--against`, this one with `--speculate off`). Grounded work repeats what it is given: a file with one change, facts as
+JSON, a quotation, a second change of a file that was written before; prose has nothing to copy. Answers are greedy and
+must be equal, apart from rounding: how many are is counted. Each pair has prompts of its own, with as many requests of
+each kind as there are clients, five at least. Raw rows go to bench/results/grounded.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import httpx
+from lib.hardware import this_machine
+from lib.others import OthersWatch
+from lib.pairs import spread
+from lib.peer_servers import Command, Peer, Running, ours
+from lib.processes import BENCH
+from lib.prompts import prompt_texts
+from rich.console import Console
+from rich.table import Table
+from run import demo_folder, tiny_folder
+
+RESULTS = BENCH / "results" / "grounded.json"
+SERVER = [sys.executable, "-m", "mlx_server.app"]
+LEAST_REQUESTS = 5
+"""Of each kind in a pair."""
+
+MOST_TOKENS = 160
+PIECE = 1100
+"""Characters of a file that is to be written again."""
+
+FACTS = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "name_of_the_ship": {"type": "string", "maxLength": 40},
+        "name_of_the_captain": {"type": "string", "maxLength": 40},
+        "port_of_departure": {"type": "string", "maxLength": 40},
+        "number_of_sailors": {"type": "integer", "minimum": 0, "maximum": 9999},
+        "cargo": {"type": "array", "items": {"type": "string", "maxLength": 20}, "minItems": 2, "maxItems": 3},
+    },
+    "required": ["name_of_the_ship", "name_of_the_captain", "port_of_departure", "number_of_sailors", "cargo"],
+}
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One side's answers to the requests of one kind in one pair."""
+
+    server: str
+    kind: str
+    clients: int
+    pair: int
+    seconds: float
+    tokens: int
+    accepted: int
+    rejected: int
+    texts: list[str]
+    others_cores: float
+
+
+def files() -> Iterator[str]:
+    """Pieces of this repository's code, always the same."""
+    for path in sorted((BENCH.parent / "workers" / "engine").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        starts = [at for at in range(len(text)) if text.startswith("\ndef ", at) or text.startswith("\nclass ", at)]
+        yield from (text[start:end][:PIECE].strip() for start, end in pairwise(starts) if end - start > PIECE // 2)
+
+
+def chat(*said: str, **more: Any) -> Body:
+    """A conversation, the client's turn first."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[place % 2], "content": text} for place, text in enumerate(said)]
+    return {"messages": messages, "temperature": 0, "max_tokens": MOST_TOKENS, **more}
+
+
+def requests(kind: str, first: int, count: int) -> list[Body]:
+    """The requests of one kind from the one with number `first` on."""
+    pieces = list(files())
+    return [request(kind, pieces[number % len(pieces)], number) for number in range(first, first + count)]
+
+
+def request(kind: str, piece: str, number: int) -> Body:
+    """One request."""
+    match kind:
+        case "rewrite":
+            return chat(f"Change the name `self` to `this_{number}` and write the whole file again:\n\n{piece}")
+        case "facts":
+            ship, captain, port = (
+                f"Sea Rose {number}",
+                f"Ada Smith the {number}th",
+                ("Bergen", "Lima", "Kobe")[number % 3],
+            )
+            text = (
+                f"The {ship} left {port} with {20 + number} sailors, tea, copper and wool; {captain} was its captain."
+            )
+            schema = {"name": "facts", "strict": True, "schema": FACTS}
+            how = {"type": "json_schema", "json_schema": schema}
+            return chat(f"Extract the facts of this text as JSON: {text}", response_format=how)
+        case "quote":
+            return chat(f"{piece}\n\nQuote the first ten lines of this text word for word, then say what they do.")
+        case "second edit":
+            return chat(
+                f"Write file {number}.", f"```python\n{piece}\n```", "Add a comment to its first line, and show all."
+            )
+        case _:
+            return chat(prompt_texts(1, number)[0])
+
+
+KINDS = ("rewrite", "facts", "quote", "second edit", "prose")
+
+
+def ask(client: httpx.Client, peer: Peer, kind: str, clients: int, pair: int) -> Answers:
+    """A closed loop of so many clients."""
+    count = max(LEAST_REQUESTS, clients)
+    bodies = requests(kind, pair * count, count)
+
+    def one(body: Body) -> tuple[str, dict[str, Any]]:
+        answer = client.post(f"{peer.url}/chat/completions", json=body).raise_for_status().json()
+        return answer["choices"][0]["message"]["content"], answer["usage"]
+
+    with OthersWatch() as watch, ThreadPoolExecutor(clients) as pool:
+        began = perf_counter()
+        found = list(pool.map(one, bodies))
+        seconds = perf_counter() - began
+    details = [usage["completion_tokens_details"] for _, usage in found]
+    return Answers(
+        peer.name,
+        kind,
+        clients,
+        pair,
+        seconds,
+        sum(usage["completion_tokens"] for _, usage in found),
+        sum(each.get("accepted_prediction_tokens", 0) for each in details),
+        sum(each.get("rejected_prediction_tokens", 0) for each in details),
+        [text for text, _ in found],
+        watch.cores,
+    )
+
+
+def before(folder: Path, rows: int, checkout: Path | None) -> Command:
+    """The other side."""
+    words = ours(folder, rows).words
+    if checkout is None:
+        return Command("without", (*words, "--speculate", "off"), None, "/health/ready")
+    home = ("env", f"HOME={folder.parent}")
+    python = str(checkout.resolve() / ".venv" / "bin" / "python")
+    return Command("before", (*home, python, *words[1:]), None, "/health/ready")
+
+
+def table(rows: list[Answers]) -> Table:
+    """Ratios by kind and clients."""
+    shown = Table("kind", "clients", "tokens/s over before (median, spread)", "proposals right", "answers equal")
+    for clients in sorted({row.clients for row in rows}):
+        for kind in KINDS:
+            own = [row for row in rows if (row.kind, row.clients) == (kind, clients)]
+            sides = [[row for row in own if (row.server == "mlx-server") is ours_] for ours_ in (True, False)]
+            pairs = [(new, old) for new in sides[0] for old in sides[1] if new.pair == old.pair]
+            if not pairs:
+                continue
+            ratio = spread([(new.tokens / new.seconds) / (old.tokens / old.seconds) for new, old in pairs])
+            right, wrong = sum(row.accepted for row in sides[0]), sum(row.rejected for row in sides[0])
+            same = [a == b for new, old in pairs for a, b in zip(new.texts, old.texts, strict=True)]
+            share = f"{right} of {right + wrong}"
+            shown.add_row(
+                kind,
+                str(clients),
+                f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+                share,
+                f"{sum(same)} of {len(same)}",
+            )
+    return shown
+
+
+def main() -> None:
+    """Measure, print a table, keep the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", type=Path, help="another checkout, with an environment in its .venv")
+    parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--tiny", action="store_true", help="a tiny random llama, whose steps cost next to nothing")
+    given = parser.parse_args()
+    rows: list[Answers] = []
+    console = Console(soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch, httpx.Client(timeout=3000) as client:
+        folder = demo_folder(SERVER)
+        folder = tiny_folder(folder, Path(scratch, "tiny")) if given.tiny else folder
+        most = max(given.clients)
+        with Running([ours(folder, most), before(folder, most, given.against)], Path(scratch)) as running:
+            for clients in given.clients:
+                for kind in given.kinds:
+                    for pair in range(given.pairs + 1):  # the first one warms up
+                        for peer in running.peers if pair % 2 else reversed(running.peers):
+                            found = ask(client, peer, kind, clients, pair)
+                            if pair:
+                                rows.append(found)
+                    console.print(f"{clients} clients, {kind}: done")
+    console.print(table(rows))
+    raw = {"machine": asdict(this_machine()), "command": " ".join(["python", *sys.argv])}
+    target = RESULTS.with_stem("grounded_tiny") if given.tiny else RESULTS
+    target.write_text(json.dumps({**raw, "rows": [asdict(row) for row in rows]}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
