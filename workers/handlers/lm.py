@@ -15,7 +15,7 @@ from mlx_server.schemas.internal.generation import GenerationRequest, Sampling
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.decode.admission import Admission, footprint
-from mlx_server.workers.engine.decode.batch import BatchEngine
+from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.companions import accompanied, drafts_bytes
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
@@ -75,9 +75,12 @@ class LanguageHandler(WritingHandler):
             model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
         )
         admission = Admission(size, room.running)
+        make_rows: MakeRows = DecodeBatch
         if batching is not Batching.NONE and is_cuttable(make_prompt_cache(model)):
-            self._speculate = spec.speculate
-        engine = make_engine(model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest)
+            make_rows, self._speculate = partial(ProposingBatch, worth=Worth(), memory=Memory()), spec.speculate
+        engine = make_engine(
+            model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows
+        )
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
         self._embedding = embedding = embedding_beside(
@@ -139,6 +142,7 @@ def make_engine(
     prefixes: PrefixStore,
     admission: Admission,
     context_length: int | None,
+    make_rows: MakeRows,
 ) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
@@ -155,9 +159,7 @@ def make_engine(
         gap_s=spec.max_gap_s,
         admission=admission,
         context_length=context_length,
-        make_rows=partial(ProposingBatch, worth=Worth(), memory=Memory())
-        if is_cuttable(make_prompt_cache(model))
-        else DecodeBatch,
+        make_rows=make_rows,
     )
 
 

@@ -20,6 +20,9 @@ from mlx_server.workers.engine.sampling.logprobs import Report, report
 from mlx_server.workers.engine.sampling.sampling import make_processors
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 
+MakeRows = Callable[[Any, set[int]], DecodeBatch]
+"""Makes an empty batch for a model and the tokens that end its answers."""
+
 
 class BatchEngine(ReplayingEngine):
     """Steps up to `rows` sequences together. Engine thread only.
@@ -39,7 +42,7 @@ class BatchEngine(ReplayingEngine):
         gap_s: float | None = None,
         admission: Admission | None = None,
         context_length: int | None = None,
-        make_rows: Callable[[Any, set[int]], DecodeBatch] = DecodeBatch,
+        make_rows: MakeRows = DecodeBatch,
         make_reader: Callable[..., Prefiller] = Prefiller,
     ) -> None:
         """`prefixes` is the prefix cache, `gap_s` the longest time between two tokens to aim for during prefill,
