@@ -1,4 +1,4 @@
-"""What guesses save: `python bench/grounded.py --against CHECKOUT [--pairs 4] [--clients 1 8] [--tiny]`.
+"""What guesses save: `python bench/speculation/grounded.py --against CHECKOUT [--pairs 4] [--clients 1 8] [--tiny]`.
 
 Two servers with the same model, in turns: this one, and another checkout's with an environment in its .venv (without
 `--against`, this one with `--speculate off`). Grounded work repeats what it is given: a file with one change, facts as
@@ -22,6 +22,9 @@ from time import perf_counter
 from typing import Any
 
 import httpx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from lib.hardware import this_machine
 from lib.others import OthersWatch
 from lib.pairs import spread

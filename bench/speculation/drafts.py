@@ -1,11 +1,12 @@
 """What a draft model gains or costs: speed, acceptance and equality of the answers, with it and without.
 
-`python bench/speculative.py MODEL [--draft PATH]...`. Without `--draft` the model is its own draft (always right, and
+`python bench/speculation/drafts.py MODEL [--draft PATH]...`. Without `--draft` the model is its own draft (always right, and
 as slow as the model: what a draft can't do better than in acceptance), and so is a tiny random llama with the model's
 tokenizer (nearly always wrong, nearly free: what a useless draft costs). Plain decoding and each draft take turns.
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lib.inside import become_a_worker
 from lib.prompts import prompt_texts
