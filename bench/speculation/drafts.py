@@ -1,8 +1,9 @@
 """What a draft model gains or costs: speed, acceptance and equality of the answers, with it and without.
 
-`python bench/speculation/drafts.py MODEL [--draft PATH]...`. Without `--draft` the model is its own draft (always right, and
-as slow as the model: what a draft can't do better than in acceptance), and so is a tiny random llama with the model's
-tokenizer (nearly always wrong, nearly free: what a useless draft costs). Plain decoding and each draft take turns.
+`python bench/speculation/drafts.py MODEL [--draft PATH]...`. Without `--draft` the model is its own draft (always
+right, and as slow as the model: what a draft can't do better than in acceptance), and so is a tiny random llama with
+the model's tokenizer (nearly always wrong, nearly free: what a useless draft costs). Plain decoding and each draft
+take turns.
 """
 
 import argparse
