@@ -46,12 +46,16 @@ PYTHON_WORDS = {"null": "None", "true": "True", "false": "False"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Callee:
-    """A function that may be called: what is enforced of its arguments, as llguidance takes it, and of its text."""
+    """A function that may be called: what is enforced of its arguments, as llguidance takes it, and of its text.
+
+    `quoted` is a Lark grammar of that text as it stands in a JSON string, where there is one.
+    """
 
     index: int
     tool: Tool
     schema: Schema
     text: Grammar | None = None
+    quoted: Grammar | None = None
 
 
 def example(text: str) -> str:
@@ -166,9 +170,7 @@ class CallForm:
             if watches(self._schema):
                 head = example(head)
             self.watched = example(head).encode()
-            if callee.text is not None and callee.text.kind != "regex":
-                self.left_out = callee.text
-            body = self._json(self._with_text())
+            body = self._object()
         self._rule(f"call_{callee.index}", f"{lark(head, special)} {body} {lark(foot, special)}")
 
     def _rule(self, name: str, body: str) -> str:
@@ -182,6 +184,24 @@ class CallForm:
     def _json(self, schema: Schema) -> str:
         definitions = {"$defs": self._schema["$defs"]} if "$defs" in self._schema else {}
         return f"%json {json.dumps({**definitions, **schema, 'x-guidance': JSON_STYLE})}"
+
+    def _object(self) -> str:
+        """All arguments as one JSON object."""
+        keys = list(self._schema.get("properties", {}))
+        if (string := self._string()) is None or len(keys) != 1:
+            return self._json(self._with_text())
+        return f"{literal('{' + json.dumps(keys[0]) + ': ')} {string} {literal('}')}"
+
+    def _string(self) -> str | None:
+        """A text of a Lark grammar as a JSON string; None if it has another one, or can't be held to it."""
+        text = self._callee.text
+        if text is None or text.kind == "regex":
+            return None
+        if self._callee.quoted is None:
+            self.left_out = text
+            return None
+        quote = literal('"')
+        return f"{quote} {self._text_value(self._callee.quoted)} {quote}"
 
     def _with_text(self) -> Schema:
         """The arguments' schema; a text that must match an expression does so in its string."""
@@ -223,9 +243,8 @@ class CallForm:
                 values = self._braced(schema) if text is None else [self._braced_text(text)]
                 choices = [f"{literal(opening(self._writing, key, '', text=True))} ({' | '.join(values)})"]
             case _:
-                if text is not None and text.kind != "regex":
-                    self.left_out = text
-                values = self._python(schema if text is None else self._with_text()["properties"][key])
+                string = self._string()
+                values = [string] if string else self._python(self._with_text()["properties"][key])
                 choices = [f"{literal(key + '=')} ({' | '.join(values)})"]
         return self._rule(self._name("item"), " | ".join(choices))
 

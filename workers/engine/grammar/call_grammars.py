@@ -7,6 +7,7 @@ import json
 from collections.abc import Hashable
 from typing import Any
 
+import msgspec
 from llguidance import LLMatcher
 
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -14,6 +15,7 @@ from mlx_server.schemas.internal.generation import Grammar, Tool, ToolUse
 from mlx_server.workers.engine.grammar.call_forms import Callee, Special
 from mlx_server.workers.engine.grammar.distinct import Matcher
 from mlx_server.workers.engine.grammar.json_schema import Enforceable
+from mlx_server.workers.engine.grammar.texts_in_json import in_json
 from mlx_server.workers.engine.grammar.tool_grammar import (
     CallsGrammar,
     callable_tools,
@@ -95,7 +97,10 @@ class CallGrammars:
         *,
         named: bool = False,
     ) -> tuple[LLMatcher, CallsGrammar]:
-        callees = [Callee(index, tool, self._enforced(index, tool).schema, texts[index]) for index, tool in callable_]
+        callees = [
+            Callee(index, tool, self._enforced(index, tool).schema, text, self._quoted(text))
+            for (index, tool), text in zip(callable_, texts.values(), strict=True)
+        ]
         source = self._vocabulary.source
         made = tool_grammar(native, callees, tool_use, content, self._special, source, named=named)
         return self._vocabulary.matcher(made.source, "tools"), made
@@ -110,6 +115,13 @@ class CallGrammars:
                 return text
         ignored.append(path_of(text))
         return None
+
+    def _quoted(self, text: Grammar | None) -> Grammar | None:
+        """The grammar of a function's text in a JSON string, if it has a Lark grammar that can be said so."""
+        if text is None or text.kind != "lark" or (source := in_json(text.text)) is None:
+            return None
+        quoted = msgspec.structs.replace(text, text=source)
+        return quoted if self._vocabulary.objection(self._vocabulary.source(quoted)) is None else None
 
     def _enforced(self, index: int, tool: Tool) -> Enforceable:
         return self._arguments.get(key_of(index, tool), lambda: enforced_arguments(index, tool))

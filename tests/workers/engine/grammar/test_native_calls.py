@@ -270,10 +270,9 @@ def test_a_custom_tools_text_is_what_its_grammar_allows(
         good, bad = (each if exact else json.dumps(each)[1:-1] for each in (good, bad))
         for special in (True, False):
             matcher, ignored = walks[special].matcher(format_, custom(text), ToolUse())
-            relaxed = text is PATCH and not exact
-            assert ignored == (("tools[1].format",) if relaxed else ())
+            assert ignored == ()
             assert walks[special].takes(matcher, call.format(good))
-            assert walks[special].takes(matcher, call.format(bad)) == relaxed
+            assert not walks[special].takes(matcher, call.format(bad))
             assert walks[special].takes(matcher, "Just text.")
         got = through(
             OutputFormat(format_).markup(Speech(custom(text), ToolUse(), hermes=False), starts_thinking=False),
@@ -282,7 +281,13 @@ def test_a_custom_tools_text_is_what_its_grammar_allows(
         assert json.loads(got.calls[0][1]) == {"input": good if exact else json.loads(f'"{good}"')}
 
 
-def test_a_custom_tools_grammar_that_can_not_be_used_is_told(walks: dict[bool, CallWalks]) -> None:
-    broken = Grammar("lark", "start: gone", "tools[1].format.definition")
-    _, ignored = walks[True].matcher(FAMILIES["qwen3_coder"][0], custom(broken), ToolUse())
+@pytest.mark.parametrize(
+    ("family", "definition"),
+    [("qwen3_coder", "start: gone"), ("hermes", "start: gone"), ("hermes", 'start: A\nA: /[a-z]+/ & ~"end"')],
+)
+def test_a_custom_tools_grammar_that_can_not_be_used_is_told(
+    walks: dict[bool, CallWalks], family: str, definition: str
+) -> None:
+    grammar = Grammar("lark", definition, "tools[1].format.definition")
+    _, ignored = walks[True].matcher(FAMILIES[family][0], custom(grammar), ToolUse())
     assert ignored == ("tools[1].format",)
