@@ -28,7 +28,7 @@ from mlx_server.schemas.parsing.field_tree import fields_of
 BETWEEN_TURNS = "\n\n"
 """What stands between turns of one speaker that are made one, and between the texts of `system`."""
 
-ROLES = ("user", "assistant", "system")
+ROLES = ("user", "assistant", "system", "developer")
 RESULT = "tool_result"
 FAILED = "Error: "
 NO_RESULT = "No result of this call is known: it was interrupted."
@@ -71,15 +71,17 @@ def to_messages(given: list[MessageParam], system: str | list[TextParam] | None)
                 f"`{path}.role`: {message.role[:64]!r} is not supported; allowed are {', '.join(ROLES)}.",
                 f"{path}.role",
             )
-        if message.role == "assistant" != last_role:
+        # As proxies pass on what OpenAI's clients say.
+        role = "system" if message.role == "developer" else message.role
+        if role == "assistant" != last_role:
             conversation.settle()
-        last_role = message.role
+        last_role = role
         if isinstance(message.content, str):
-            conversation.say(message.role, message.content, path)
-        elif message.role == "assistant":
+            conversation.say(role, message.content, path)
+        elif role == "assistant":
             conversation.answer(message.content, f"{path}.content")
         else:
-            conversation.take(message.role, message.content, f"{path}.content")
+            conversation.take(role, message.content, f"{path}.content")
     return conversation.end()
 
 

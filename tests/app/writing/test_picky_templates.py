@@ -51,7 +51,7 @@ def test_one_conversation_is_one_prompt_on_every_api(server: Server, late: str) 
     more = [{"role": late, "content": "x"}, {"role": "user", "content": "b"}, {"role": "user", "content": "c"}]
     answer = {"role": "assistant", "content": "d"}
     chat = [said, said, *HI, *more, answer, more[0]]
-    claude = [{**one, "role": one["role"].replace("developer", "system")} for one in chat[2:]]
+    claude = chat[2:]
     two = [{"type": "text", "text": "a"}] * 2
     usage = [server.post(path, body(path, chat)).json()["usage"] for path in (CHAT, RESPONSES)]
     claudes = server.post(MESSAGES, body(MESSAGES, claude, system=two)).json()["usage"]

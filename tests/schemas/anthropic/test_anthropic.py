@@ -302,6 +302,11 @@ def test_prompt_may_speak_of_the_billing_line() -> None:
     assert messages_of(HI, system=system)[0] == Message("system", system)
 
 
+def test_developer_is_the_system() -> None:
+    for content in ("Be brief.", [text("Be brief.")]):
+        assert messages_of(HI, {"role": "developer", "content": content})[1] == Message("system", "Be brief.")
+
+
 def test_system_may_speak_in_the_middle_and_again() -> None:
     middle = {"role": "system", "content": [text("# Agents", **CACHED)]}
     given = [HI, middle, said(text("Hello")), HI, {"role": "system", "content": "again"}]
