@@ -12,7 +12,8 @@ import typer
 from mlx_server.app.cli.ps_cli import DEFAULT_URL, EXIT_SERVER
 
 if TYPE_CHECKING:
-    from mlx_server.app.connect.clients import Setup
+    from mlx_server.app.connect.clients import Client, Setup
+    from mlx_server.app.connect.target import Target
 
 EXIT_FILE = 1
 
@@ -48,10 +49,11 @@ def connect(
     if client not in CLIENTS:
         raise typer.BadParameter(f"{client!r} is none of {', '.join(CLIENTS)}.", param_hint="CLIENT")
     try:
-        setup = CLIENTS[client].setup(find_target(url, model, api_key, timeout))
+        target = find_target(url, model, api_key, timeout)
     except ServerProblem as problem:
         typer.echo(f"mlx-server: {problem}", err=True)
         raise typer.Exit(EXIT_SERVER) from None
+    setup = CLIENTS[client].setup(target)
     try:
         if write:
             write_files(setup, Path.home(), ask=not yes)
@@ -61,6 +63,16 @@ def connect(
         typer.echo(f"mlx-server: {problem}", err=True)
         raise typer.Exit(EXIT_FILE) from None
     show_rest(setup)
+    if not CLIENTS[client].fits(target):
+        typer.echo(too_short(CLIENTS[client], target), err=True)
+
+
+def too_short(client: Client, target: Target) -> str:
+    """What is said of a context in which a client can't even begin."""
+    return (
+        f"mlx-server: a request may have {target.context:,} tokens with {target.model}, but {client.title} begins with"
+        f" about {client.prompt:,} and wants up to {target.output:,} for an answer: it needs a longer context."
+    )
 
 
 def show_files(setup: Setup) -> None:

@@ -35,11 +35,19 @@ class Setup:
 
 @dataclass(frozen=True)
 class Client:
-    """A client by the name that `connect` knows it by."""
+    """A client by the name that `connect` knows it by.
+
+    `prompt`: about how many tokens its first request has, where it has many, by SmolLM2's tokenizer.
+    """
 
     name: str
     title: str
     setup: Callable[[Target], Setup]
+    prompt: int = 0
+
+    def fits(self, target: Target) -> bool:
+        """Whether its first request and an answer fit into the context."""
+        return self.prompt + target.output <= target.context
 
 
 def codex(target: Target) -> Setup:
@@ -284,15 +292,15 @@ def key_environment(target: Target) -> dict[str, str]:
 CLIENTS = {
     client.name: client
     for client in (
-        Client("codex", "Codex CLI", codex),
-        Client("claude-code", "Claude Code", claude_code),
-        Client("opencode", "OpenCode", opencode),
+        Client("codex", "Codex CLI", codex, 10_500),
+        Client("claude-code", "Claude Code", claude_code, 14_200),
+        Client("opencode", "OpenCode", opencode, 8_900),
         Client("aider", "Aider", aider),
-        Client("cline", "Cline", cline),
-        Client("continue", "Continue", continue_),
-        Client("qwen-code", "Qwen Code", qwen_code),
+        Client("cline", "Cline", cline, 6_300),
+        Client("continue", "Continue", continue_, 2_300),
+        Client("qwen-code", "Qwen Code", qwen_code, 21_500),
         Client("crush", "Crush", crush),
-        Client("pi", "pi", pi),
+        Client("pi", "pi", pi, 1_700),
         Client("mini-swe-agent", "mini-swe-agent", mini_swe_agent),
         Client("gptme", "gptme", gptme),
         Client("zed", "Zed", zed),

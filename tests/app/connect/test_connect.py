@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +74,14 @@ def test_configuration_is_printed_and_nothing_is_written(server: Server, tmp_pat
     assert settings["env"]["ANTHROPIC_MODEL"] == "writer"
     assert command.strip() == "claude"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_context_that_is_too_short_is_told(launch: Callable[..., Server], tmp_path: Path) -> None:
+    server = launch(*SCRIPTED, "--context-length", 8192, "--default-max-tokens", 512)
+    codex, cline = (connect(name, "--url", server.url, home=tmp_path) for name in ("codex", "cline"))
+    assert "8,192 tokens with scripted, but Codex CLI begins with about 10,500" in codex.stderr
+    assert "model_context_window = 8192" in codex.stdout
+    assert (codex.returncode, cline.returncode, cline.stderr) == (0, 0, "")
 
 
 @pytest.mark.parametrize(

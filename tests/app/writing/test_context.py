@@ -55,6 +55,13 @@ def test_prompt_beyond_it_is_refused_with_both_numbers(server: Server) -> None:
     assert {str(LIMIT), str(LIMIT + 1)} <= set(error["message"].replace(",", "").replace(".", " ").split())
 
 
+def test_prompt_beyond_the_models_own_context_alarms_nobody(smollm2_server: Server) -> None:
+    """transformers would say that it results in indexing errors."""
+    answer = smollm2_server.complete("a " * 9000)
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert "indexing errors" not in smollm2_server.output()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_prompt_that_cannot_be_kept_is_told_in_the_head(server: Server, stream: bool) -> None:
     longer, shorter = 3000, (1 << 20) // BYTES_PER_TOKEN
