@@ -46,6 +46,10 @@ PART_FIELDS: Mapping[str, Sequence[str]] = {
     "video_url": ("video_url",),
     "video": ("video",),
     "file": ("file",),
+    "input_text": ("text",),
+    "output_text": ("text",),
+    "refusal": ("refusal",),
+    "thinking": ("thinking",),
 }
 """By the type of a part of a chat's message: the fields that count in it."""
 

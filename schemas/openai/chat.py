@@ -52,6 +52,8 @@ MAX_TOP_LOGPROBS = 20
 MAX_TEMPLATE_CHARS = 1 << 17
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 SYSTEM_ROLES = ("system", "developer")
+OF_ANSWERS = ("refusal", "thinking")
+"""Parts that only an assistant's message has."""
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -65,12 +67,15 @@ class FileData(msgspec.Struct, frozen=True):
 
 
 class ContentPart(MediaFields, frozen=True, kw_only=True):
-    """One part of a message's content: text, or a picture, a sound, a film or a file."""
+    """One part of a message's content: text, or a picture, a sound, a film or a file; of an answer that is sent back,
+    also a refusal or a thought. Texts may have the names that responses give them."""
 
-    passed_over: ClassVar = frozenset({"annotations", "citations", "logprobs"})
+    passed_over: ClassVar = frozenset({"annotations", "citations", "logprobs", "signature"})
 
     type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PART_TYPES)})]
     text: str | None = None
+    refusal: str | None = None
+    thinking: str | None = None
     file: FileData | None = None
 
 
@@ -96,7 +101,7 @@ class ToolCallObject(msgspec.Struct):
     passed_over: ClassVar = frozenset({"caller", "index", "status"})
 
     id: str
-    type: Literal["function", "custom"]
+    type: Literal["function", "custom"] = "function"
     function: FunctionBody | msgspec.UnsetType = msgspec.UNSET
     custom: CustomBody | msgspec.UnsetType = msgspec.UNSET
 
@@ -330,7 +335,7 @@ def to_message(message: ChatMessage, path: str) -> Message:
         role={"developer": "system", "function": "tool"}.get(message.role, message.role),
         content=text,
         name=message.name,
-        reasoning=message.reasoning_content or message.reasoning,
+        reasoning=message.reasoning_content or message.reasoning or thoughts_in(message.content),
         tool_calls=calls_of(message, path),
         tool_call_id=message.tool_call_id,
         media=media,
@@ -380,15 +385,28 @@ def to_content(
         elif part.type == "file":
             text, document = to_document(part.file, text, role, where)
             documents.append(document)
-        elif part.type != "text":
-            allowed = ", ".join(PART_TYPES)
-            message = f"`{where}.type`: {part.type[:64]!r} is not supported; allowed are {allowed}."
-            raise InvalidRequest(message, f"{where}.type")
-        elif part.text is None:
-            raise InvalidRequest(f"`{where}.text` is missing.", f"{where}.text")
         else:
-            text += part.text
+            text += said_in(part, role, where)
     return text, tuple(media), tuple(documents)
+
+
+def said_in(part: ContentPart, role: str, where: str) -> str:
+    """The text of a part; a thought is none. Raises InvalidRequest for what has none, or is not the role's."""
+    if part.type not in PART_FIELDS or (part.type in OF_ANSWERS and role != "assistant"):
+        allowed = ", ".join(kind for kind in PART_TYPES if kind not in OF_ANSWERS or role == "assistant")
+        message = f"`{where}.type`: {part.type[:64]!r} is not supported; allowed are {allowed}."
+        raise InvalidRequest(message, f"{where}.type")
+    [field] = PART_FIELDS[part.type]
+    text: str | None = getattr(part, field)
+    if text is None:
+        raise InvalidRequest(f"`{where}.{field}` is missing.", f"{where}.{field}")
+    return "" if part.type == "thinking" else text
+
+
+def thoughts_in(content: str | list[ContentPart] | None) -> str | None:
+    """The thoughts that stand among the parts of an answer; None without any."""
+    parts = content if isinstance(content, list) else []
+    return "\n\n".join(part.thinking for part in parts if part.type == "thinking" and part.thinking) or None
 
 
 def to_document(file: FileData | None, before: str, role: str, where: str) -> tuple[str, Document]:

@@ -78,9 +78,9 @@ class AllowedTools(msgspec.Struct, frozen=True):
 
 
 class NamedChoice(msgspec.Struct, frozen=True):
-    """The one tool to call, or the few that may be."""
+    """The one tool to call, or the few that may be; some clients put a word of `ToolChoice` here, too."""
 
-    type: Literal["function", "custom", "allowed_tools"]
+    type: Literal["function", "custom", "allowed_tools", "none", "auto", "required"]
     function: FunctionName | None = None
     custom: FunctionName | None = None
     allowed_tools: AllowedTools | None = None
@@ -163,6 +163,8 @@ def to_tool_use(
     many = parallel is not False
     if not isinstance(choice, NamedChoice):
         return use_by_word(choice, many, given), names
+    if choice.type in ("none", "auto", "required"):
+        return use_by_word(choice.type, many, given), names
     check_given(given)
     for other in ("function", "custom", "allowed_tools"):
         if other != choice.type and getattr(choice, other) is not None:

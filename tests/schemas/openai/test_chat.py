@@ -178,6 +178,30 @@ def test_a_deprecated_function_call_can_be_sent_back() -> None:
     ) == (Message("assistant", "", tool_calls=(FunctionCall("", "f", "{}"),)), Message("tool", "2", "f"))
 
 
+def test_what_was_said_is_text_by_the_names_of_responses_too() -> None:
+    parts = [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b", "annotations": []}]
+    assert _messages({"role": "user", "content": parts}) == (Message("user", "ab"),)
+
+
+def test_refusals_and_thoughts_among_an_answers_parts_are_read() -> None:
+    parts = [
+        {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+        {"type": "refusal", "refusal": "No. "},
+        {"type": "text", "text": "Sorry."},
+    ]
+    assert _messages({"role": "assistant", "content": parts}) == (Message("assistant", "No. Sorry.", reasoning="Hm."),)
+    for part in parts[:2]:
+        assert _refusal({"role": "user", "content": [part]}).param == "messages[0].content[0].type"
+    assert _refusal({"role": "assistant", "content": [{"type": "refusal"}]}).param == "messages[0].content[0].refusal"
+
+
+def test_a_call_without_a_type_is_a_functions() -> None:
+    [message] = _messages(
+        {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}
+    )
+    assert message.tool_calls == (FunctionCall("1", "f", "{}"),)
+
+
 def test_reasoning_is_kept_under_either_name() -> None:
     for name in ("reasoning", "reasoning_content"):
         assert _messages({"role": "assistant", "content": "4", name: "2 + 2"}) == (

@@ -79,6 +79,8 @@ def test_no_tools_are_no_tools(fields: dict[str, Any]) -> None:
         ({"tool_choice": None}, ToolUse("auto"), "fg"),
         ({"tool_choice": "none"}, ToolUse("none"), "fg"),
         ({"tool_choice": "required"}, ToolUse("required"), "fg"),
+        ({"tool_choice": {"type": "auto"}}, ToolUse("auto"), "fg"),
+        ({"tool_choice": {"type": "required"}}, ToolUse("required"), "fg"),
         ({"tool_choice": _named("g")}, ToolUse("named", "g", False), "fg"),
         ({"tool_choice": _allowed("auto", "g")}, ToolUse("auto"), "g"),
         ({"tool_choice": _allowed("required", "g", "f")}, ToolUse("required"), "fg"),
