@@ -44,8 +44,6 @@ AGENTS = ("qwen-code", "opencode", "cline")
 """Those that speak chat completions, which all servers know."""
 
 AGAINST = "before"
-AGAIN = 40
-
 NOTHING = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8}
 """The config of a model that computes next to nothing."""
 
@@ -155,13 +153,13 @@ def ask(client: httpx.Client, peer: Peer, body: dict[str, Any]) -> tuple[int, in
     return usage["prompt_tokens"], (usage.get("prompt_tokens_details") or {}).get("cached_tokens"), seconds
 
 
-def overheads(client: httpx.Client, peers: Sequence[Peer]) -> dict[str, list[float]]:
+def overheads(client: httpx.Client, peers: Sequence[Peer], times: int) -> dict[str, list[float]]:
     """Seconds for a long prompt when all but its last message is known, by server, in turns."""
     body = long_prompt()
     for peer in peers:
         ask(client, peer, body)
     found: dict[str, list[float]] = {peer.name: [] for peer in peers}
-    for number in range(AGAIN):
+    for number in range(times):
         for peer in peers if number % 2 else reversed(peers):
             # A little is new each time, as in an agent's next turn.
             asked = {**body, "messages": [*body["messages"], {"role": "user", "content": f"Go on: {number}"}]}
@@ -215,6 +213,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vllm-mlx", type=Path, metavar="PROGRAM", help="vllm-mlx, in an environment of its own")
     parser.add_argument("--against", type=Path, help="another checkout, with an environment in its .venv")
+    parser.add_argument("--again", type=int, default=200, help="how often the long prompt is sent to each")
     parser.add_argument("--out", type=Path, default=BENCH / "results" / "agents", help="stem of the results")
     options = parser.parse_args()
     console = Console(soft_wrap=True)
@@ -236,7 +235,7 @@ def main() -> int:
         if options.against:
             folder = make_folder(source, Path(scratch) / "nothing", "llama", **NOTHING)
             with Running([ours(folder, 4), *earlier(folder, options.against)], Path(scratch)) as running:
-                late = overheads(client, running.peers)
+                late = overheads(client, running.peers, options.again)
     shown = table(turns, late)
     command = " ".join(["python", *sys.argv])
     options.out.with_suffix(".md").write_text(f"{machine.line()}\n\n`{command}`\n\n{shown}\n")

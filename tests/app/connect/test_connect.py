@@ -143,7 +143,10 @@ def test_client_is_documented_with_its_files(name: str) -> None:
 
 
 def test_documented_versions_are_those_that_are_tried() -> None:
-    npm = json.loads((ROOT / "tests" / "agents" / "package.json").read_text())
-    tried = [version for package, version in npm["dependencies"].items() if package != "node"]
-    documented = re.findall(r"tried with ([\d.]+)", DOCS.read_text())
-    assert set(tried) <= set(documented)
+    npm = json.loads((ROOT / "tests" / "agents" / "package.json").read_text())["dependencies"]
+    driven = (ROOT / "tests" / "agents" / "agents.py").read_text()
+    pypi = dict(re.findall(r'"([\w-]+)(?:\[\w+\])?==([\d.]+)"', driven))
+    tried = {package: version for package, version in (npm | pypi).items() if package != "node"}
+    assert set(tried.values()) <= set(re.findall(r"(?:tried with|smolagents|SDK) ([\d.]+\d)", DOCS.read_text()))
+    table = (ROOT / "docs" / "clients.md").read_text()
+    assert dict(re.findall(r"\| (?:npm|PyPI) `(.+?)` \| ([\d.]+) \|", table)) == tried
