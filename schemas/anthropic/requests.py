@@ -11,6 +11,7 @@ from msgspec import Meta
 from mlx_server.schemas.anthropic.blocks import CacheControl, TextParam
 from mlx_server.schemas.anthropic.conversation import MessageParam, to_messages
 from mlx_server.schemas.anthropic.tools import ToolChoice, ToolParam, to_tool_use, to_tools
+from mlx_server.schemas.internal.efforts import Effort, known_effort
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
@@ -45,7 +46,6 @@ WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
 }
 """Parameters that change nothing here, with the values that ask for what is so anyway."""
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 DISPLAYS = ("summarized", "omitted")
 KEEPS_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
 
@@ -65,9 +65,6 @@ class OutputFormat(msgspec.Struct, frozen=True):
 
     type: Literal["json_schema"]
     schema: dict[str, Any]
-
-
-Effort = Annotated[str, Meta(extra_json_schema={"examples": list(EFFORTS)})]
 
 
 class OutputConfig(msgspec.Struct, frozen=True):
@@ -127,11 +124,10 @@ class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
         offered = to_tools(self.tools)
         tool_use, about_choice = to_tool_use(self.tool_choice, offered)
         effort, param = self.effort()
-        known = effort if effort in EFFORTS else None
+        known, about_effort = known_effort(effort, param)
         template = Template(effort=known, thinking=self.wants_thinking(), effort_param=param)
         continues = spoken.messages[-1].role == "assistant"
         prompt = ChatPrompt(spoken.messages, offered.tools, template, continues_last=continues)
-        about_effort = () if known == effort else (param,)
         ignored = (*spoken.ignored, *offered.ignored, *about_choice, *about_effort, *self.without_effect())
         return Asked(prompt, tool_use, ignored)
 

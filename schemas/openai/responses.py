@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from mlx_server.schemas.internal.efforts import Effort, known_effort
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Grammar, Limits, Template
-from mlx_server.schemas.openai.chat import MAX_TOP_LOGPROBS, Effort
+from mlx_server.schemas.openai.chat import MAX_TOP_LOGPROBS
 from mlx_server.schemas.openai.common import IDLE_STREAM, IDLE_USAGE, Count, SamplingFields, idle
 from mlx_server.schemas.openai.responses_input import Id, Input, to_items, unknown_in
 from mlx_server.schemas.openai.responses_items import AdditionalToolsItem, Item, ToolSearchOutputItem
@@ -217,8 +218,9 @@ class Turn:
         tools, tool_use, no_choices = self.tools.chosen(
             given.tool_choice, parallel=given.parallel_tool_calls is not False
         )
-        effort = given.reasoning.effort if given.reasoning else None
-        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param="reasoning.effort")
+        asked, param = given.reasoning.effort if given.reasoning else None, "reasoning.effort"
+        effort, unknown = known_effort(asked, param)
+        template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param=param)
         most = given.max_output_tokens or default_max_tokens
         messages, unread = to_messages(given.instructions, self.earlier, self._placed, self.tools)
         if not any(message.role != "system" for message in messages) and (unread or self._unknown or not self._placed):
@@ -239,7 +241,7 @@ class Turn:
             use_cache=given.use_cache is not False,
             salt=given.cache_salt or "",
             conversation=given.prompt_cache_key or "",
-            ignored=(*given.idle(), *self.tools.ignored, *no_choices, *self._unknown, *unread)[:MAX_UNKNOWN],
+            ignored=(*given.idle(), *unknown, *self.tools.ignored, *no_choices, *self._unknown, *unread)[:MAX_UNKNOWN],
             progress=given.include_progress(),
         )
 

@@ -79,6 +79,8 @@ def test_one_conversation_is_one_prompt_on_every_api(server: Server, late: str) 
     [
         (CHAT, {"reasoning_effort": "medium"}, "reasoning_effort"),
         (CHAT, {"reasoning_effort": "none"}, None),
+        (CHAT, {"reasoning_effort": "immense"}, "reasoning_effort"),
+        (RESPONSES, {"reasoning": {"effort": "immense"}}, "reasoning.effort"),
         (CHAT, {"thinking_budget": 5}, "thinking_budget"),
         (RESPONSES, {"reasoning": {"effort": "xhigh"}}, "reasoning.effort"),
         (MESSAGES, {"output_config": {"effort": "high"}}, "output_config.effort"),
@@ -92,7 +94,7 @@ def test_one_conversation_is_one_prompt_on_every_api(server: Server, late: str) 
         ),
         (CHAT, {"chat_template_kwargs": {"enable_thinking": False}}, None),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_switches_that_the_template_does_not_have_are_served_and_named(
     server: Server, path: str, fields: dict[str, Any], named: str | None

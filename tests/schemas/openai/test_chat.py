@@ -363,7 +363,7 @@ TEXT = "x" * (openai_chat.MAX_TEMPLATE_CHARS + 1)
         ({"n": 0}, "n"),
         ({"n": 17}, "n"),
         ({"thinking_budget": -1}, "thinking_budget"),
-        ({"reasoning_effort": "much"}, "reasoning_effort"),
+        ({"reasoning_effort": 3}, "reasoning_effort"),
         ({"chat_template": ""}, "chat_template"),
         ({"chat_template": TEXT}, "chat_template"),
         ({"chat_template": "a", "role_mapping": {}}, "role_mapping"),

@@ -282,7 +282,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
     ({"text": {"format": {"type": "text", "schema": {}}}}, "text.format.schema"),
     ({"text": {"format": {"type": "json_object"}}, "regex": "a"}, "regex"),
-    ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
     ({"metadata": {"a": 1}}, "metadata.a"),
     ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
     ({"stream_options": {"include_obfuscation": True}}, "stream_options"),

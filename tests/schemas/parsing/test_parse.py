@@ -201,7 +201,7 @@ def test_parse_names_the_first_of_several_unsupported_parameters() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
-        ("reasoning_effort", {"reasoning_effort": "extreme"}, "allowed are 'high', 'low', 'max', 'medium', 'minimal'"),
+        ("function_call", {"function_call": "extreme"}, "allowed are 'auto', 'none'"),
         ("tool_choice.type", {"tool_choice": {"type": "mcp"}}, "allowed are 'allowed_tools'"),
     ],
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""All that clients ask for, from the least to the most."""
+from mlx_server.schemas.internal.efforts import EFFORTS
 
 COMPARED = re.compile(r"""reasoning_effort\s*[=!]=\s*(["'])(\w+)\1""")
 LISTED = re.compile(r"""reasoning_effort\s+(?:not\s+)?in\s*[\[(]([^\])]*)[\])]""")
