@@ -123,24 +123,34 @@ def with_rules(tokens: list[Token]) -> list[Token]:
     if any(token.kind == "ignore" for token in tokens) and any(token.changed for token in tokens):
         raise UnsayableError
     bodies = terminals_of(tokens)
-    lines = {
-        name for name, body in bodies.items() if [token.changed for token in body] == [True] and not body[0].spread
-    }
-    spread: set[str] = set()
-    while found := {
+    # Such as a line break: one escape, and nothing else.
+    escapes = {name for name, body in bodies.items() if len(body) == 1 and body[0].changed and not body[0].spread}
+    names = {token.text for token in tokens}
+    renamed = {}
+    for name in spread_terminals(bodies, escapes):
+        check_ends(bodies[name], escapes)
+        renamed[name] = fresh(name, names)
+    return [replace(token, text=renamed.get(token.text, token.text)) for token in tokens]
+
+
+def spread_terminals(bodies: dict[str, list[Token]], escapes: set[str]) -> list[str]:
+    """The terminals that hold escapes beside other things, in their own words or in those of others."""
+    found: set[str] = set()
+    while more := {
         name
         for name, body in bodies.items()
-        if name not in spread | lines and any(token.changed or token.text in spread | lines for token in body)
+        if name not in found | escapes and any(token.changed or token.text in found | escapes for token in body)
     }:
-        spread |= found
-    for name in spread:
-        for token, after in zip(bodies[name], [*bodies[name][1:], Token("mark", "|")], strict=True):
-            ends = after.text in ("|", ")") or after.text in lines or (after.kind == "string" and after.changed)
-            if token.spread and not ends:  # it would take what follows for a part of itself
-                raise UnsayableError
-    names = {token.text for token in tokens}
-    renamed = {name: fresh(name, names) for name in sorted(spread)}
-    return [replace(token, text=renamed.get(token.text, token.text)) for token in tokens]
+        found |= more
+    return sorted(found)
+
+
+def check_ends(body: list[Token], escapes: set[str]) -> None:
+    """Raise UnsayableError for a run that could take what follows it in its terminal for a part of itself."""
+    for token, after in zip(body, [*body[1:], Token("mark", "|")], strict=True):
+        escape = after.text in escapes or after.text.startswith('"\\\\')
+        if token.spread and not escape and after.text not in ("|", ")"):
+            raise UnsayableError
 
 
 def terminals_of(tokens: list[Token]) -> dict[str, list[Token]]:

@@ -106,6 +106,7 @@ def test_texts_are_allowed_in_json_as_they_are_alone(
         'start: %json {"type": "string"}',
         'start: " ".."~"',
         'start: A\nA: /.*/ "x"',
+        'start: A\nA: /.*/ "x\\n"',
         "start: /a.*b/",
         'start: /(a|"b)+/',
         "start: /[a-z]*.*/",
