@@ -13,10 +13,11 @@ SPECIAL = ('"', "\\", *map(chr, range(0x20)))
 NOT_SPECIAL = r'["\\\x00-\x1f]'
 
 ATOM = r"\[\^?(?:\\.|[^][\\])+\]|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\[^xupPUbBAzZ0-9]|[^][\\(){}*+?|]"
-ITEM = re.compile(rf"(?P<atom>{ATOM})(?P<often>[*+?]|\{{\d+(?:,\d*)?\}})?(?![*+?{{])", re.DOTALL)
+GROUP = r"\((?:\?:)?(?:\\.|[^\\()])*\)"
+ITEM = re.compile(rf"(?P<atom>{ATOM}|{GROUP})(?P<often>[*+?]|\{{\d+(?:,\d*)?\}})?(?![*+?{{])", re.DOTALL)
 PIECE = re.compile(rf"(?P<atom>{ATOM})|\(\?:|[()|*+?]|\{{\d+(?:,\d*)?\}}", re.DOTALL)
 WHOLE_GROUP = re.compile(r"\((?:\?:)?((?:\\.|[^\\()|])*)\)", re.DOTALL)
-OPEN = re.compile(r"\[\^|\\[SDW]|\.")
+OPEN = re.compile(r"\[\^|\\[SDW]|\.|\(")
 TRIED = tuple(map(chr, range(0x20, 0x250)))
 
 
@@ -26,7 +27,7 @@ class UnsayableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One character of an expression, and how often it may stand there."""
+    """One character of an expression, or a group without what JSON escapes, and how often it may stand there."""
 
     atom: str
     often: str
@@ -123,7 +124,7 @@ def atoms_of(expression: str) -> list[str]:
 
 
 def items_of(expression: str, flags: str) -> list[Item]:
-    """An expression without groups and alternatives, item by item. Raises UnsayableError for any other."""
+    """An expression item by item. Raises UnsayableError for alternatives, and groups of what JSON escapes."""
     if group := WHOLE_GROUP.fullmatch(expression):
         expression = group[1]
     found, at = [], 0
@@ -131,6 +132,9 @@ def items_of(expression: str, flags: str) -> list[Item]:
         item = ITEM.match(expression, at)
         if item is None:
             raise UnsayableError
-        at = item.end()
-        found.append(Item(item["atom"], item["often"] or "", specials_of(item["atom"], flags)))
+        at, atom = item.end(), item["atom"]
+        grouped = atom.startswith("(")
+        if grouped and any(specials_of(one, flags) for one in atoms_of(atom)):
+            raise UnsayableError
+        found.append(Item(atom, item["often"] or "", () if grouped else specials_of(atom, flags)))
     return found

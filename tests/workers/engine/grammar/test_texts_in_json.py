@@ -54,6 +54,8 @@ TOLD = [
     ('start: "é\\"" /\\S{1,3}/', ['é""\\a'], ['é"', 'é"a b', 'é"abcd']),
     ('start: /x[a-c"]+/i', ['XaB"'], ["xd"]),
     ('start: "AB"i ("," /\\d/)*', ["aB,1,2"], ["ab,"]),
+    ('start: A | B\nA: /(foo|ba?r){1,2}\\n/\nB: "x" | "y\\n"', ["foobr\n", "x", "y\n"], ["foo", "y", "\n"]),
+    ("start: /(?:ab)+ .*/", ['abab "'], ["ab", ' "']),
     ("start: /SELECT [^;]+;/", ['SELECT "a"\nfrom b;'], ["SELECT ;", "SELECT a"]),
     ('start: x ("," x)*\nx: /[a-z]+/ | "\\n"', ["a,\n,bc"], ["a,", "A"]),
     ('start: ("a" NEWLINE)+ /\\n*/\n%import common (NEWLINE, INT)', ["a\n\na\r\n\n"], ["a", "aa\n"]),
