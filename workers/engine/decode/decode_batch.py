@@ -193,6 +193,9 @@ class DecodeBatch:
                 row.drawn = log_softmax(logits[number : number + 1])
         wanted = [row.drawn for row in rows if row.drawn is not None]
         mx.async_eval(self._next, wanted, contexts)
+        self._count_step()
+
+    def _count_step(self) -> None:
         self._steps += 1
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()

@@ -25,6 +25,10 @@ from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 
+UNASKED = 7
+"""Guesses of one row in a step where nobody asks what they cost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choices:
     """The model's own tokens in one row's step, up to the first that was not guessed, and what they were drawn from:
@@ -66,7 +70,7 @@ class ProposingBatch(DecodeBatch):
     def part(self, keys: Collection[Key]) -> ProposingBatch:
         """As `DecodeBatch.part`."""
         self._close()
-        lookups = {key: lookup for key, lookup in self._lookups.items() if key in keys}
+        lookups = {key: self._lookups.pop(key) for key in keys if key in self._lookups}
         other = super().part(keys)
         assert isinstance(other, ProposingBatch)
         other._lookups, other._worth, other._memory = lookups, self._worth, self._memory
@@ -83,7 +87,8 @@ class ProposingBatch(DecodeBatch):
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
         """As `DecodeBatch.state`."""
-        self._close()
+        if key in self._rows:
+            self._close()
         return super().state(key)
 
     def step(self) -> list[Drawn]:
@@ -146,7 +151,7 @@ class ProposingBatch(DecodeBatch):
         found = [self._guess(row, token) for row, token in zip(rows, known, strict=True)]
         most = self._worth.width(len(rows), [(len(guess), odds) for guess, odds in found if guess]) - 1
         always = [row.sequence.speculate == "ngram" for row in rows]
-        return [guess[: MOST if all_ else most] for (guess, _), all_ in zip(found, always, strict=True)]
+        return [guess[: max(most, UNASKED) if all_ else most] for (guess, _), all_ in zip(found, always, strict=True)]
 
     def _guess(self, row: Row, token: int) -> tuple[list[int], float]:
         """What may follow a row's latest token, and the odds of each to be right."""
@@ -179,6 +184,7 @@ class ProposingBatch(DecodeBatch):
             last.append(new[-1].token if new else before)
             drawn += new
         self._cut(surplus)
+        self._count_step()
         self._next = mx.array(last, mx.uint32)
         return drawn
 
