@@ -24,7 +24,6 @@ from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Key, Sequence
 
-
 UNASKED = 7
 """Guesses of one row in a step where nobody asks what they cost."""
 

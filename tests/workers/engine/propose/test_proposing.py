@@ -12,13 +12,14 @@ from mlx_lm.models.cache import make_prompt_cache
 from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_prompt, sequence
 
 from mlx_server.workers.engine.decode.admission import Admission, Footprint
-from mlx_server.workers.engine.decode.batch import BatchEngine
+from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.lookup import Lookup
 from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.worth import MOST, Worth
-from mlx_server.workers.engine.sequence import Key, Sequence
+from mlx_server.workers.engine.sequence import Key, Sequence, Token
 
 
 class Whims(Worth):
@@ -121,3 +122,61 @@ def test_an_answer_that_was_given_before_is_guessed_for_the_same_client_only(loa
     first, again, another, without = accepted
     assert again > first + 20
     assert (another, without) == (first, first)
+
+
+def run(model: Any, make_rows: MakeRows, sequences: list[Sequence]) -> list[Token]:
+    player = Player(BatchEngine(model, set(), rows=4, joint_prefill=True, prefill_step_size=64, make_rows=make_rows))
+    player.add(*sequences)
+    produced: list[Token] = []
+    while player.engine.busy:
+        produced += [item for item in player.step() if isinstance(item, Token)]
+    return produced
+
+
+def known(model: Any, count: int) -> list[Sequence]:
+    """Sequences whose answers are prophesied, with reports on their tokens."""
+    rng, made = random.Random(7), []
+    for number in range(count):
+        one = sequence(number, random_prompt(rng, model, 30), 40)
+        one.logprobs, one.speculate = 2, "auto"
+        Prophet.said[tuple(one.prompt)] = one.prompt + alone(model, one.prompt, 40).tokens
+        made.append(one)
+    return made
+
+
+def test_reports_are_those_of_single_steps(load_tiny: Callable[[str], Any]) -> None:
+    model = load_tiny("llama")
+    guessing = partial(ProposingBatch, worth=Whims(2), memory=Prophecies())
+    plain, guessed = (run(model, rows, known(model, 3)) for rows in (DecodeBatch, guessing))
+    for key in {token.key for token in plain}:
+        ours, theirs = ([token for token in side if token.key == key] for side in (guessed, plain))
+        assert [(t.token, t.finish) for t in ours] == [(t.token, t.finish) for t in theirs]
+        assert [t.logprob for t in ours] == pytest.approx([t.logprob for t in theirs], abs=1e-4)
+        assert [[token for token, _ in t.top] for t in ours] == [[token for token, _ in t.top] for t in theirs]
+
+
+def test_answers_survive_a_wide_step_that_fails(load_tiny: Callable[[str], Any]) -> None:
+    model = load_tiny("llama")
+    failures = [2, 5]
+
+    class Failing:
+        """The model, which fails in some wide steps after it has read."""
+
+        def __init__(self) -> None:
+            self.wide = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def __call__(self, tokens: Any, **more: Any) -> Any:
+            logits = model(tokens, **more)
+            self.wide += 1 < tokens.shape[1] <= 1 + MOST and tokens.shape[0] > 1
+            if failures and self.wide == failures[0]:
+                failures.pop(0)
+                raise ValueError("a wide step fails")
+            return logits
+
+    sequences = known(model, 3)
+    run(Failing(), partial(ProposingBatch, worth=Whims(4), memory=Prophecies()), sequences)
+    assert not failures
+    assert [one.emitted for one in sequences] == [alone(model, one.prompt, 40).tokens for one in sequences]
