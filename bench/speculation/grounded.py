@@ -2,9 +2,10 @@
 
 Two servers with the same model, in turns: this one, and another checkout's with an environment in its .venv (without
 `--against`, this one with `--speculate off`). Grounded work repeats what it is given: a file with one change, facts as
-JSON, a quotation, a second change of a file that was written before; prose has nothing to copy. Answers are greedy and
-must be equal, apart from rounding: how many are is counted. Each pair has prompts of its own, with as many requests of
-each kind as there are clients, five at least. Raw rows go to bench/results/grounded.json.
+JSON, a quotation, a second change of a file that was written before; schemas leave few choices; prose has nothing to
+copy. Answers are greedy and must be equal, apart from rounding: how many are is counted. Each pair has prompts of its
+own, with as many requests of each kind as there are clients, five at least. Raw rows go to
+bench/results/grounded.json.
 """
 
 from __future__ import annotations
@@ -35,10 +36,17 @@ from rich.console import Console
 from rich.table import Table
 from run import demo_folder, tiny_folder
 
+sys.path.insert(0, str(BENCH.parent / "tests"))
+
+from support.inputs.schemas import schemas
+
 RESULTS = BENCH / "results" / "grounded.json"
 SERVER = [sys.executable, "-m", "mlx_server.app"]
 LEAST_REQUESTS = 5
 """Of each kind in a pair."""
+
+SCHEMAS = 15
+"""Documents of as many schemas in a pair."""
 
 MOST_TOKENS = 160
 PIECE = 1100
@@ -119,16 +127,21 @@ def request(kind: str, piece: str, number: int) -> Body:
             return chat(
                 f"Write file {number}.", f"```python\n{piece}\n```", "Add a comment to its first line, and show all."
             )
+        case "schemas":
+            named = sorted(schemas().items())
+            schema = {"name": "answer", "schema": named[number % len(named)][1]}
+            how = {"type": "json_schema", "json_schema": schema}
+            return chat("Describe a person, a shape and a day in a few words.", response_format=how)
         case _:
             return chat(prompt_texts(1, number)[0])
 
 
-KINDS = ("rewrite", "facts", "quote", "second edit", "prose")
+KINDS = ("rewrite", "facts", "quote", "second edit", "schemas", "prose")
 
 
 def ask(client: httpx.Client, peer: Peer, kind: str, clients: int, pair: int) -> Answers:
     """A closed loop of so many clients."""
-    count = max(LEAST_REQUESTS, clients)
+    count = SCHEMAS if kind == "schemas" else max(LEAST_REQUESTS, clients)
     bodies = requests(kind, pair * count, count)
 
     def one(body: Body) -> tuple[str, dict[str, Any]]:
