@@ -108,6 +108,8 @@ class Deployment:
         self.queries = QueryQueue(
             limit=settings.queue_size + rows * settings.replicas, timeout_s=settings.queue_timeout_s
         )
+        self._queues = self.queue, self.queries
+        """Both end in the same way."""
         self._running: asyncio.Future[list[None]] | None = None
         self._settled = asyncio.Event()  # a load has come to its end
 
@@ -229,16 +231,16 @@ class Deployment:
 
     def fail_all(self, kind: FailureKind, message: str) -> None:
         """End all requests that live, and go on taking others."""
-        self.queue.fail_all(kind, message)
-        self.queries.fail_all(kind, message)
+        for queue in self._queues:
+            queue.fail_all(kind, message)
 
     async def drain(self) -> None:
         """Take no more work, end what waits, give what runs its drain time, then end that too."""
         self._close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._server.drain_timeout_s):
-                await self.queue.idle.wait()
-                await self.queries.idle.wait()
+                for queue in self._queues:
+                    await queue.idle.wait()
         self.abort()
 
     def retire(self) -> None:
@@ -262,8 +264,8 @@ class Deployment:
             self._move(ModelState.UNLOADED)
 
     def _close(self) -> None:
-        self.queue.close(*self._ending)
-        self.queries.close(*self._ending)
+        for queue in self._queues:
+            queue.close(*self._ending)
 
     async def _end_workers(self) -> None:
         """No process is left after this, even if whoever calls is cancelled."""
