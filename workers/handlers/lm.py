@@ -28,7 +28,6 @@ from mlx_server.workers.engine.decode.warm_up import warm_up
 from mlx_server.workers.engine.embed.hidden import inner_states
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.engine import Engine
-from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError
@@ -36,6 +35,7 @@ from mlx_server.workers.engine.loading.loading import evaluate, read_model, read
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.memory import Memory
+from mlx_server.workers.engine.propose.trial import objection
 from mlx_server.workers.engine.propose.worth import Worth
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Sequence
@@ -76,7 +76,7 @@ class LanguageHandler(WritingHandler):
         )
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
-        if batching is not Batching.NONE and is_cuttable(make_prompt_cache(model)):
+        if batching is not Batching.NONE and objection(model, vocab_size) is None:
             make_rows, self._speculate = partial(ProposingBatch, worth=Worth(), memory=Memory()), spec.speculate
         engine = make_engine(
             model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows

@@ -1,0 +1,63 @@
+"""Whether a model reads several tokens of each row at once as it reads them one by one: tried, not looked up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.workers.engine.decode.decode_batch import merged
+from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
+from mlx_server.workers.engine.kvcache.holes import cut, is_cuttable
+from mlx_server.workers.engine.sampling.logprobs import log_softmax
+
+LENGTHS = (11, 3, 5)
+"""Tokens of the rows, unlike the usual numbers of heads, which would hide a wrong broadcast."""
+
+WIDE = 4
+SURPLUS = (0, 3, 1)
+"""Of the tokens of a wide step, those that are cut off each row."""
+
+NEXT = 2
+
+
+def objection(model: Any, vocab_size: int) -> str | None:
+    """Why a model can't check guesses; None if it can. Engine thread only."""
+    if not is_cuttable(make_prompt_cache(model)):
+        return "its cache can't forget single tokens"
+    try:
+        distance = max(*difference(model, vocab_size, LENGTHS, SURPLUS), *difference(model, vocab_size, (7,), (2,)))
+    except Exception as error:  # noqa: BLE001 - a model that can't do it may raise anything
+        return f"{type(error).__name__}: {error}"
+    dtype = model(mx.array([[1]])).dtype
+    if distance <= TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE):
+        return None
+    return f"its log-probabilities differ by {distance:.2g} after several tokens at once"
+
+
+def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: tuple[int, ...]) -> list[float]:
+    """How far the log-probabilities of likely tokens are off in each row, in nats, after a wide step that was cut."""
+    rows = [[(7 * i + 3 * k) % min(97, vocab_size - 1) + 1 for i in range(n)] for k, n in enumerate(lengths)]
+    caches = [make_prompt_cache(model) for _ in rows]
+    for row, cache in zip(rows, caches, strict=True):
+        model(mx.array([row]), cache=cache)
+    single = len(rows) == 1
+    together = caches[0] if single else merged(caches)
+    wide = [[(5 * i + k) % min(89, vocab_size - 1) + 1 for i in range(WIDE)] for k in range(len(rows))]
+    model(mx.array(wide), cache=together)
+    if single:
+        for layer in together:
+            layer.trim(surplus[0])
+    else:
+        together = cut(together, list(surplus))
+    after = [[(3 * i + k) % min(83, vocab_size - 1) + 1 for i in range(NEXT)] for k in range(len(rows))]
+    logits = model(mx.array(after), cache=together)[:, -1]
+    worst = []
+    for number, row in enumerate(rows):
+        whole = [*row, *wide[number][: WIDE - surplus[number]], *after[number]]
+        alone = log_softmax(model(mx.array([whole]))[:, -1])[0]
+        own = log_softmax(logits[number : number + 1])[0]
+        likely = alone > mx.max(alone) - 5
+        worst.append(float(mx.where(likely, mx.abs(alone - own), 0).max().item()))  # type: ignore[arg-type]
+    return worst
