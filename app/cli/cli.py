@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from mlx_server.app import __version__
-from mlx_server.app.cli import connect_cli, doctor_cli, models_cli, ps_cli
+from mlx_server.app.cli import connect_cli, doctor_cli, hub_cli, models_cli, ps_cli, run_cli
 from mlx_server.app.cli import launch_options as options
 from mlx_server.app.cli.commands import Command, Commands, Launch
 from mlx_server.app.cli.launch_flags import LaunchFlags, takes_flags
@@ -35,6 +35,10 @@ app.add_typer(models_cli.app, name="models")
 app.command()(doctor_cli.doctor)
 app.command()(ps_cli.ps)
 app.command()(connect_cli.connect)
+app.command()(run_cli.run)
+hub_cli.add_to(app)
+app.command("list")(models_cli.list_models)
+app.command()(models_cli.show)
 stderr = Console(stderr=True)
 
 

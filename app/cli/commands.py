@@ -7,22 +7,13 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-MODELS = {
-    "pull": "pull ID",
-    "download": "pull ID",
-    "install": "pull ID",
-    "list": "list",
-    "ls": "list",
-    "rm": "rm NAME",
-    "remove": "rm NAME",
-    "delete": "rm NAME",
-    "show": "show NAME",
-    "search": "search WORDS",
-}
 MEANT = {
-    **{name: f"mlx-server models {what}" for name, what in MODELS.items()},
-    **dict.fromkeys(("run", "serve", "start", "server"), "mlx-server launch --model-path MODEL"),
-    **dict.fromkeys(("chat", "generate"), "mlx-server launch --model-path MODEL, and any client of OpenAI's API"),
+    **dict.fromkeys(("download", "install", "get"), "mlx-server pull ID"),
+    "ls": "mlx-server list",
+    **dict.fromkeys(("remove", "delete"), "mlx-server rm NAME"),
+    "info": "mlx-server show NAME",
+    **dict.fromkeys(("serve", "start", "server"), "mlx-server launch MODEL"),
+    **dict.fromkeys(("chat", "generate"), "mlx-server run MODEL"),
 }
 """What people ask for who know other programs, and what it is here."""
 
@@ -56,11 +47,17 @@ class Command(TyperCommand):
 
 
 class Launch(Command):
-    """Says what was meant by a word that stands without a flag. Extra arguments have to be allowed."""
+    """Takes a word without a flag for a model. Extra arguments have to be allowed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Called by typer."""
         rest = super().parse_args(ctx, args)
+        if ctx.args and ctx.params.get("model_path") is None:
+            ctx.params["model_path"] = ctx.args.pop(0)
         if ctx.args:
-            ctx.fail(f"Got an unexpected argument, {ctx.args[0]!r}. A model has a flag: --model-path {ctx.args[0]}")
+            ctx.fail(f"Got an unexpected argument, {ctx.args[0]!r}. More models have a flag: --model {ctx.args[0]}")
         return rest
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Called by typer."""
+        return [*super().collect_usage_pieces(ctx), "[MODEL]"]

@@ -24,6 +24,10 @@ class ServerProblem(Exception):  # noqa: N818 - named for the fact
     """Raised when a server can't be asked; the message is one line and says what to do."""
 
 
+class NoServer(ServerProblem):
+    """Raised when nothing listens there."""
+
+
 class LoadedModel(msgspec.Struct, frozen=True):
     """A model in the manager's status."""
 
@@ -138,7 +142,7 @@ def get(url: str, api_key: str | None, timeout_s: float, answer: type[T]) -> T:
         raise ServerProblem(f"{url} answered something else: is it an mlx-server?") from None
     except OSError as error:
         root = root_of(url)
-        raise ServerProblem(
+        raise NoServer(
             f"no server answers at {root} ({reason_of(error)}). Start one with `mlx-server launch`, or name another"
             " with --url."
         ) from None

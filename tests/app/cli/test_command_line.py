@@ -124,7 +124,7 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--chat-template-args", '{"x": 100000000000000000000}'], "64 bits"),
     (["--model-type", "vln"], "'vln' is not one of 'lm', 'vlm', 'embeddings', 'rerank', 'audio', 'image'."),
     (["--no-such-flag"], "--no-such-flag"),
-    (["sur/plus"], "A model has a flag: --model-path sur/plus"),
+    (["sur/plus"], "More models have a flag: --model sur/plus"),
 ]
 
 
@@ -140,12 +140,11 @@ def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object],
 @pytest.mark.parametrize(
     ("command", "meant"),
     [
-        ("pull", "mlx-server models pull"),
-        ("list", "mlx-server models list"),
-        ("rm", "mlx-server models rm"),
-        ("run", "mlx-server launch --model-path"),
-        ("serve", "mlx-server launch --model-path"),
-        ("chat", "mlx-server launch --model-path"),
+        ("download", "mlx-server pull ID"),
+        ("ls", "mlx-server list"),
+        ("remove", "mlx-server rm NAME"),
+        ("serve", "mlx-server launch MODEL"),
+        ("chat", "mlx-server run MODEL"),
     ],
 )
 def test_command_of_another_program_is_told_what_it_is_here(command: str, meant: str) -> None:

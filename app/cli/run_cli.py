@@ -1,0 +1,161 @@
+"""`mlx-server run`: a chat with a model in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mlx_server.app.cli.ps_cli import DEFAULT_URL, fail
+
+if TYPE_CHECKING:
+    from mlx_server.app.connect.chat import Chat, Piece
+
+HELP = """/image FILE   show a picture with the next message
+/system TEXT  say who the model is (nothing: no more)
+/save FILE    write the conversation as Markdown
+/clear        forget the conversation
+/bye          end (so does Ctrl-D); Ctrl-C ends an answer"""
+REDRAWN_PER_SECOND = 8
+
+
+def run(
+    model: Annotated[str, typer.Argument(help="A model's name on a running server, its folder, .gguf file or hub id.")],
+    prompt: Annotated[list[str] | None, typer.Argument(help="What to say; without it a conversation begins.")] = None,
+    system: Annotated[str, typer.Option(help="Who the model is.")] = "",
+    image: Annotated[list[Path] | None, typer.Option(help="A picture to show first; repeat it for several.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.", min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 for the likeliest words.", min=0, max=2)] = None,
+    url: Annotated[
+        str, typer.Option(help="A server that may run already.", envvar="MLX_SERVER_URL", show_envvar=True)
+    ] = DEFAULT_URL,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="A key of the server's, if it needs one.", envvar="MLX_SERVER_API_KEY", show_envvar=True),
+    ] = None,
+) -> None:
+    """Chat with a model in the terminal. A server that serves it is used; else one is started, and ended with the chat.
+
+    Example: cat report.txt | mlx-server run mlx-community/Qwen3-0.6B-4bit "Summarise this."
+    """
+    from mlx_server.app.connect.chat import Chat
+    from mlx_server.app.connect.own_server import own_server, served
+    from mlx_server.app.connect.running_server import ServerProblem, root_of
+
+    options = {"max_tokens": max_tokens, "temperature": temperature}
+    words = " ".join(prompt or ())
+    piped = "" if sys.stdin.isatty() else sys.stdin.read()
+    try:
+        with ExitStack() as stack:
+            root = root_of(url)
+            name = served(root, api_key, 2.0, model)
+            if name is None:
+                with Console(stderr=True).status(f"Loading {model} …"):
+                    root = stack.enter_context(own_server(model, []))
+                name = model
+            chat = Chat(root, name, api_key, {key: value for key, value in options.items() if value is not None})
+            chat.instruct(system)
+            for picture in image or ():
+                chat.attach(picture)
+            if words or piped:
+                answer(chat, "\n\n".join(part for part in (words, piped) if part))
+            else:
+                converse(chat)
+    except (ServerProblem, OSError) as error:
+        fail(str(error))
+
+
+def converse(chat: Chat) -> None:
+    """Turn by turn, until the person ends it."""
+    from mlx_server.app.connect.running_server import ServerProblem
+
+    console = Console()
+    console.print("Write a message, or /help.", style="dim", highlight=False)
+    for line in lines(console):
+        word, _, rest = line.partition(" ")
+        try:
+            if not word.startswith("/"):
+                answer(chat, line)
+            elif word in ("/bye", "/exit", "/quit"):
+                return
+            else:
+                console.print(command(chat, word, rest.strip()), style="dim", markup=False, highlight=False)
+        except (ServerProblem, OSError) as error:
+            console.print(str(error), style="red", markup=False, highlight=False)
+
+
+def command(chat: Chat, word: str, rest: str) -> str:
+    """Carry out what begins with a slash; what there is to say about it. Raises OSError."""
+    match word:
+        case "/image" if rest:
+            chat.attach(Path(rest).expanduser())
+            return "It is shown with the next message."
+        case "/system":
+            chat.instruct(rest)
+            return "The model is told." if rest else "The model is told nothing."
+        case "/save" if rest:
+            chat.save(Path(rest).expanduser())
+            return f"Written to {rest}."
+        case "/clear":
+            chat.clear()
+            return "All is forgotten."
+        case _:
+            return HELP
+
+
+def lines(console: Console) -> Iterator[str]:
+    """What the person writes, line by line."""
+    if sys.stdin.isatty():
+        import readline  # noqa: F401 - lines can be edited, and come again, where it is imported
+    while True:
+        try:
+            line = console.input("[bold]> [/bold]").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if line:
+            yield line
+
+
+def answer(chat: Chat, text: str) -> None:
+    """Say something, and print what comes back as it comes: as Markdown to a person, as it is to a program. Raises
+    ServerProblem."""
+    from rich.live import Live
+    from rich.markdown import Markdown
+    from rich.text import Text
+
+    if not sys.stdout.isatty():
+        for piece in chat.say(text):
+            if not piece.thought:
+                typer.echo(piece.text, nl=False)
+        typer.echo()
+        return
+    began = perf_counter()
+    console = Console()
+    said = thoughts = ""
+    pieces = chat.say(text)
+    try:
+        with Live(console=console, refresh_per_second=REDRAWN_PER_SECOND, vertical_overflow="visible") as live:
+            for piece in pieces:
+                said, thoughts = added(piece, said, thoughts)
+                live.update(Markdown(said) if said else Text(thoughts, style="dim italic"))
+    except KeyboardInterrupt:
+        pieces.close()  # type: ignore[attr-defined]
+    console.print(footer(chat, perf_counter() - began), style="dim", highlight=False)
+
+
+def added(piece: Piece, said: str, thoughts: str) -> tuple[str, str]:
+    """The answer and the thoughts before it, with a piece more."""
+    return (said, thoughts + piece.text) if piece.thought else (said + piece.text, thoughts)
+
+
+def footer(chat: Chat, seconds: float) -> str:
+    """What an answer cost."""
+    usage: Any = chat.usage
+    rate = usage.completion / max(seconds, 1e-6)
+    return f"{usage.completion} tokens, {rate:.0f} per second; {usage.cached} of {usage.prompt} were known"

@@ -1,0 +1,81 @@
+"""A server for one command: started where none runs that serves the model, and ended with the command."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from mlx_server.app.connect.running_server import NoServer, ServerProblem, get
+
+LOOK_S = 0.1
+ENDS_WITHIN_S = 30.0
+
+
+class ModelId(msgspec.Struct, frozen=True):
+    """A model in a server's list."""
+
+    id: str
+
+
+class ModelIds(msgspec.Struct, frozen=True):
+    """What `/v1/models` says."""
+
+    data: tuple[ModelId, ...]
+
+
+def served(root: str, api_key: str | None, timeout_s: float, model: str) -> str | None:
+    """What a running server calls a model; None if it does not serve it, or none runs there. Raises ServerProblem if it
+    refuses to tell."""
+    try:
+        names = [one.id for one in get(f"{root}/v1/models", api_key, timeout_s, ModelIds).data]
+    except NoServer:
+        return None
+    short = model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+    return next((name for name in names if name in (model, short)), None)
+
+
+@contextmanager
+def own_server(model: str, more: list[str]) -> Iterator[str]:
+    """The address of a server of a model, with `more` flags, while it is needed. Raises ServerProblem, with what the
+    server said, if it can't serve it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlx_server.app", "launch", "--model-path", model, "--port", str(port), *more]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+        try:
+            root = f"http://127.0.0.1:{port}"
+            while not is_ready(root):
+                if process.poll() is not None:
+                    log.seek(0)
+                    lines = log.read().decode(errors="replace").strip().splitlines()
+                    raise ServerProblem(lines[-1].removeprefix("Error: ") if lines else "the server ended at once")
+                time.sleep(LOOK_S)
+            yield root
+        finally:
+            process.terminate()
+            try:
+                process.wait(ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def is_ready(root: str) -> bool:
+    """Whether a server answers requests."""
+    try:
+        get(f"{root}/health/ready", None, 1.0, dict[str, Any])
+    except ServerProblem:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""`mlx-server run`, as a person and as a pipe use it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from support.running.servers import ROOT, SCRIPTED, Server
+
+COMMAND = (sys.executable, "-m", "mlx_server.app")
+
+
+def piped(*arguments: object, said: str = "") -> subprocess.CompletedProcess[str]:
+    words = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(words, input=said, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+class Person:
+    """Somebody at a terminal."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.seen = ""
+        self._here, there = pty.openpty()
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+        words = [*COMMAND, *map(str, arguments)]
+        self.process = subprocess.Popen(words, stdin=there, stdout=there, stderr=there, cwd=ROOT, env=environment)
+        os.close(there)
+
+    def sees(self, text: str, within_s: float = 60.0) -> None:
+        ends = time.monotonic() + within_s
+        while text not in self.seen:
+            assert time.monotonic() < ends, self.seen
+            if select.select([self._here], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self._here, 65536).decode(errors="replace")
+                except OSError:  # the other end is closed
+                    assert text in self.seen, self.seen
+
+    def types(self, text: str) -> None:
+        self.seen = ""
+        os.write(self._here, text.encode() + b"\n")
+
+
+@pytest.fixture
+def scripted(launch: Callable[..., Server]) -> Server:
+    return launch(*SCRIPTED, "--model-name", "parrot")
+
+
+def test_a_prompt_and_a_pipe_make_one_message_and_words_alone_come_out(scripted: Server) -> None:
+    done = piped("run", "parrot", "Say", "this.", "--url", scripted.url, said="and that")
+    assert done.returncode == 0, done.stderr
+    asked = scripted.chat("Say this.\n\nand that").json()["choices"][0]["message"]["content"]
+    assert done.stdout == f"{asked}\n"
+    assert done.stderr == ""
+
+
+def test_a_conversation(scripted: Server, tmp_path: Path) -> None:
+    person = Person("run", "parrot", "--url", scripted.url)
+    person.sees("/help")
+    person.types("/help")
+    person.sees("Ctrl-D")
+    person.types("/system Be brief.")
+    person.sees("The model is told.")
+    person.types("Good morning")
+    person.sees("per second")
+    person.types("/image /no/such/picture.png")
+    person.sees("there is no file")
+    person.types(f"/save {tmp_path / 'talk.md'}")
+    person.sees("Written to")
+    person.types("/bye")
+    assert person.process.wait(20) == 0
+    saved = (tmp_path / "talk.md").read_text()
+    assert saved.startswith("## system\n\nBe brief.\n\n## user\n\nGood morning\n\n## assistant\n\n")
+
+
+@pytest.mark.model
+def test_a_server_of_ones_own_is_started_and_ended(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tiny_model("llama")
+    done = piped("run", folder, "hi", "--max-tokens", 5, "--url", "http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    left = [p.pid for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())]
+    assert left == []
+
+
+@pytest.mark.model
+def test_a_model_that_can_not_be_served_is_told_of(tmp_path: Path) -> None:
+    done = piped("run", tmp_path, "hi", "--url", "http://127.0.0.1:9")
+    assert done.returncode != 0
+    assert "config.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_key_is_told_of(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--model-name", "parrot", "--api-key", "right")
+    done = piped("run", "parrot", "hi", "--url", server.url, "--api-key", "wrong")
+    assert done.returncode != 0
+    assert "needs another key" in done.stderr
+
+
+def test_what_other_programs_call_at_the_top_is_there(tmp_path: Path) -> None:
+    listed = piped("list", "--no-hub", "--data-dir", tmp_path, "--json")
+    assert (listed.returncode, listed.stdout.strip()) == (0, "[]")
+    for command in ("pull", "rm", "show", "search"):
+        assert f"mlx_server.app {command}" in piped(command, "--help").stdout
+
+
+def test_launch_takes_a_model_without_a_flag(tmp_path: Path) -> None:
+    done = piped("launch", tmp_path / "nothing")
+    assert done.returncode == 3
+    assert "nothing" in done.stderr
