@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from fidelity.explained import Place, State, judged
 from fidelity.tiny import COLUMNS, as_before, ids, kept, positions, weights
 from mlx_lm.models.cache import make_prompt_cache
 from safetensors.numpy import save_file
@@ -23,8 +24,6 @@ CHUNK = 100
 
 EQUAL = 1e-3
 """Of the largest logit."""
-
-State = Literal["equal", "announced", "refused", "silent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,8 @@ def outcome(folder: Path, config: Mapping[str, Any], prompt: np.ndarray, wanted:
     except Exception as error:  # noqa: BLE001 - anything may be wrong with it
         return "refused", f"{type(error).__name__} when it is tried: {' '.join(str(error).split())}"
     off = np.abs(found - wanted).max(axis=1) / np.abs(wanted).max()
-    told = "; ".join(notes)
-    if off.max() < EQUAL:
-        return "equal", told
-    far = ", ".join(f"{part:.4f} at {position}" for position, part in zip(positions(prompt), off, strict=True))
-    return ("announced", told) if notes else ("silent", far)
+    places = [Place(position, len(prompt), f"at {position}") for position in positions(prompt)]
+    return judged(notes, zip(places, off.tolist(), strict=True), EQUAL)
 
 
 def logits(model: Any, prompt: np.ndarray) -> np.ndarray:

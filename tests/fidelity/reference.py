@@ -73,6 +73,8 @@ def variants(usual: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "sliding", {"sliding_window": WINDOW}
     if "use_sliding_window" in usual:
         yield "sliding", {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 2}
+    if usual.get("rope_interleave"):
+        yield "halves", {"rope_interleave": False}
     yield "tied", {"tie_word_embeddings": True}
     yield "untied", {"tie_word_embeddings": False}
     yield "ties unsaid", {"tie_word_embeddings": None}

@@ -15,7 +15,8 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
 from fidelity import sentence_outcomes, vision_outcomes  # noqa: E402
-from fidelity.outcomes import CASES, Outcome, State, outcomes  # noqa: E402
+from fidelity.explained import State  # noqa: E402
+from fidelity.outcomes import CASES, Outcome, outcomes  # noqa: E402
 
 PAGE = TESTS.parent / "docs" / "models.md"
 RESULTS = TESTS.parent / "bench" / "results"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from fidelity.explained import Place, State, judged
 from fidelity.outcomes import CASES as ALL_CASES
-from fidelity.outcomes import EQUAL, Outcome, State
-from fidelity.sentences import COLUMNS, PAIRS, TEXTS, file_weights, write_files
+from fidelity.outcomes import EQUAL, Outcome
+from fidelity.sentences import COLUMNS, LENGTHS, PAIRS, TEXTS, file_weights, write_files
 from safetensors.numpy import save_file
 from support.computing import Computing
 
@@ -42,15 +43,13 @@ def outcome(folder: Path, part: Part, variant: Mapping[str, Any]) -> tuple[State
         computing = Computing(folder, "embeddings" if part == "embeddings" else "rerank", cpu_dtype="float32")
     except ModelLoadError as error:
         return "refused", str(error).replace(str(folder), "the folder")
-    notes = "; ".join(computing.facts.notes)
     if part == "embeddings":
         wanted, found = np.array(variant["vectors"]), computing.vectors(*TEXTS)[:, :COLUMNS]
     else:
         wanted, found = np.array(variant["scores"]), np.array(computing.scores(*PAIRS))[:, None]
-    far = np.abs(found - wanted).max() / (np.abs(wanted).max() or 1)
-    if far < EQUAL:
-        return "equal", notes
-    return ("announced", notes) if notes else ("silent", f"off by {far:.4f}")
+    off = np.abs(found - wanted).max(axis=1) / (np.abs(wanted).max() or 1)
+    places = [Place(words, words, f"of {words} words") for words in LENGTHS]
+    return judged(computing.facts.notes, zip(places, off.tolist(), strict=True), EQUAL)
 
 
 def kinds() -> list[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from fidelity.explained import Place, State, judged
 from fidelity.outcomes import CASES as ALL_CASES
-from fidelity.outcomes import CHUNK, EQUAL, Outcome, State
+from fidelity.outcomes import CHUNK, EQUAL, Outcome
 from fidelity.sight import arrays, positions, reading, seeing, seen_before
 from fidelity.tiny import COLUMNS, kept, weights
 from safetensors.numpy import save_file
@@ -47,19 +48,20 @@ def outcome(
     (folder / "config.json").write_text(json.dumps(config))
     try:
         model, _, notes = read_seeing(folder, "float32")
-        found = [logits(model, seeing(case["picture"]), shown(case)), logits(model, reading(), None)]
+        prompts = [(seeing(case["picture"]), shown(case)), (reading(), None)]
+        found = [logits(model, prompt, media) for prompt, media in prompts]
     except ModelLoadError as error:
         return "refused", str(error).partition("can't be loaded: ")[2]
     except Exception as error:  # noqa: BLE001 - anything may be wrong with it
         return "refused", f"{type(error).__name__} when it is tried: {' '.join(str(error).split())}"
-    off = [float(np.abs(one - other).max() / np.abs(other).max()) for one, other in zip(found, wanted, strict=True)]
-    told = "; ".join(notes)
-    if max(off) < EQUAL:
-        return "equal", told
-    far = ", ".join(f"{part:.4f} {prompt}" for prompt, part in zip(PROMPTS, off, strict=True))
-    # What was put right explains no difference.
-    differs = [note for note in notes if not note.startswith("rotary positions of")]
-    return ("announced", "; ".join(differs)) if differs else ("silent", far)
+    off = []
+    for name, (prompt, _), one, other in zip(PROMPTS, prompts, found, wanted, strict=True):
+        parts = np.abs(one - other).max(axis=1) / np.abs(other).max()
+        off += [
+            (Place(place, len(prompt), f"{name}, at {place}"), float(part))
+            for place, part in zip(positions(prompt), parts, strict=True)
+        ]
+    return judged(notes, off, EQUAL)
 
 
 def shown(case: Mapping[str, Any]) -> MediaInputs:

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 
 from mlx_server.workers.engine.loading.config_form import TIES, rope_by_type
-from mlx_server.workers.engine.loading.rope import turning
+from mlx_server.workers.engine.loading.turning import turning
 
 Weights = dict[str, mx.array]
 """Arrays by the names that a file or a class has for them."""

@@ -6,7 +6,6 @@ YaRN. What differs is put right in the modules themselves, and told.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,40 +19,28 @@ from mlx_lm.models.hunyuan_v1_dense import DynamicNTKAlphaRoPE
 from mlx_lm.models.rope_utils import Llama3RoPE, SuScaledRoPE, YarnRoPE
 
 from mlx_server.workers.engine.loading.config_form import rope_by_type, text_of
+from mlx_server.workers.engine.loading.turning import NEEDED, Turning, plain, turning
 from mlx_server.workers.folders.context_length import ORIGINAL
 
 LAYERS_OWN = "layer_rope_theta"
 """The key of configs that give each layer its base."""
 
-EQUAL = 1e-4
-"""Relative; float32 powers of other orders differ by less."""
+TRADITIONAL = "traditional"
+"""What mlx's modules call turning neighbouring dimensions together."""
+
+INDEXER_INTERLEAVED = "indexer_rope_interleave"
+INTERLEAVED = {
+    "deepseek_v3": "rope_interleave",
+    "deepseek_v32": "",
+    "glm4_moe_lite": "rope_interleave",
+    "glm_moe_dsa": "",
+    "longcat_flash": "",
+}
+"""Types that do so unless this key says otherwise. mlx-lm's classes never look at it, and its longrope knows no
+neighbours."""
 
 LAYER = re.compile(r"\b(?:layers|h)\.(\d+)\.")
-NEEDED = {
-    "default": (),
-    "linear": ("factor",),
-    "dynamic": (),
-    "llama3": ("factor", ORIGINAL),
-    "yarn": ("factor", ORIGINAL),
-    "longrope": ("long_factor", ORIGINAL),
-}
-"""What parameters must say, by their kind. Kinds of one family are not here."""
-
 Rotary = nn.RoPE | Llama3RoPE | YarnRoPE | SuScaledRoPE | DeepseekV2YarnRotaryEmbedding | DynamicNTKAlphaRoPE
-
-
-@dataclass(frozen=True, slots=True)
-class Turning:
-    """How queries and keys are turned: `periods` [dims / 2] are the positions that one radian takes, `scale` is what
-    both are multiplied by."""
-
-    periods: np.ndarray
-    scale: float = 1.0
-
-    def is_like(self, other: Turning) -> bool:
-        """Whether nobody would see a difference."""
-        same = self.periods.shape == other.periods.shape and np.allclose(self.periods, other.periods, rtol=EQUAL)
-        return bool(same) and math.isclose(self.scale, other.scale, rel_tol=EQUAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +80,9 @@ def put_right(model: Any, config: Mapping[str, Any]) -> list[str]:
             wanted = turning(parameters, dims, longest)
             if wanted is None:
                 continue
-            if not turning_of(place.module).is_like(wanted):
-                setattr(place.parent, place.name, replacement(place.module, dims, wanted))
+            neighbours = interleaved(place, config)
+            if not turning_of(place.module).is_like(wanted) or neighbours != getattr(place.module, TRADITIONAL, False):
+                setattr(place.parent, place.name, replacement(place.module, dims, wanted, neighbours))
                 mended += 1
     return [note for note in (mended_note(mended), short_note(short)) if note]
 
@@ -151,6 +139,15 @@ def follows(places: list[Place], config: Mapping[str, Any]) -> bool:
     return LAYERS_OWN not in config and all(turning_of(place.module).is_like(first) for place in places)
 
 
+def interleaved(place: Place, config: Mapping[str, Any]) -> bool:
+    """Whether neighbouring dimensions are turned together, not those of two halves."""
+    kind = str(config.get("model_type"))
+    if kind not in INTERLEAVED:
+        return bool(getattr(place.module, TRADITIONAL, False))
+    name = INDEXER_INTERLEAVED if ".indexer." in place.path else INTERLEAVED[kind]
+    return bool(config.get(name, name != INDEXER_INTERLEAVED or kind == "glm_moe_dsa"))
+
+
 def turned(dims: int, parameters: Mapping[str, Any], config: Mapping[str, Any]) -> int:
     """How many dimensions of a head are to be turned, where a module turns `dims`: a class may not know that it is a
     part of them."""
@@ -170,85 +167,11 @@ def turning_of(module: Any) -> Turning:
     return Turning(np.array(module._freqs), float(scale))
 
 
-def plain(base: float, dims: int) -> np.ndarray:
-    """Periods float64 [dims / 2] without scaling, in positions per radian."""
-    return np.asarray(float(base) ** (np.arange(0, dims, 2) / dims))
-
-
-def turning(parameters: Mapping[str, Any], dims: int, longest: int | None) -> Turning | None:
-    """What parameters ask for in `dims` dimensions of a model for `longest` tokens, as transformers computes it; None
-    where that is not known here. What depends on a text's length is that of a long one that the model still can read.
-    """
-    base, needed = parameters.get("rope_theta"), NEEDED.get(parameters["rope_type"])
-    if not isinstance(base, int | float) or needed is None or not all(name in parameters for name in needed):
-        return None
-    periods = plain(base, dims)
-    match parameters["rope_type"]:
-        case "linear":
-            return Turning(periods * parameters["factor"])
-        case "llama3":
-            return Turning(llama3(periods, parameters))
-        case "yarn":
-            return Turning(yarn(periods, parameters), yarn_scale(parameters))
-        case "dynamic" if parameters.get("alpha"):  # Hunyuan's, which does not depend on a text's length
-            return Turning(plain(base * parameters["alpha"] ** (dims / (dims - 2)), dims))
-        case "longrope":
-            factors = np.broadcast_to(np.asarray(parameters["long_factor"], dtype=float), periods.shape)
-            return Turning(periods * factors, longrope_scale(parameters, longest))
-        case _:
-            return Turning(periods)
-
-
-def llama3(periods: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
-    """Periods float64 [dims / 2], in positions per radian, scaled as in Llama 3.1: long ones by `factor`, short ones
-    not, and those between gradually."""
-    turns = parameters[ORIGINAL] / (2 * np.pi * periods)
-    low, high = parameters.get("low_freq_factor", 1.0), parameters.get("high_freq_factor", 4.0)
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
-    return np.asarray(periods / ((1 - smooth) / parameters["factor"] + smooth))
-
-
-def yarn(periods: np.ndarray, parameters: Mapping[str, Any]) -> np.ndarray:
-    """Periods float64 [dims / 2], in positions per radian, scaled by NTK by parts (Peng et al., 2023); the ramp's ends
-    are whole numbers unless `truncate` is false."""
-    dims, base = 2 * len(periods), parameters["rope_theta"]
-
-    def dimension(turns: float) -> float:
-        return dims * math.log(parameters[ORIGINAL] / (turns * 2 * math.pi)) / (2 * math.log(base))
-
-    low, high = dimension(parameters.get("beta_fast") or 32), dimension(parameters.get("beta_slow") or 1)
-    if parameters.get("truncate", True):
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, dims - 1)
-    ramp = np.clip((np.arange(len(periods)) - low) / ((high - low) or 0.001), 0, 1)
-    return np.asarray(periods / (ramp / parameters["factor"] + 1 - ramp))
-
-
-def yarn_scale(parameters: Mapping[str, Any]) -> float:
-    """What cosines and sines are multiplied by."""
-    given, log = parameters.get("attention_factor"), math.log(max(parameters["factor"], 1))
-    if given is not None:
-        return float(given)
-    mscale, of_all = parameters.get("mscale"), parameters.get("mscale_all_dim")
-    if mscale and of_all:
-        return float((0.1 * mscale * log + 1) / (0.1 * of_all * log + 1))
-    return 0.1 * log + 1
-
-
-def longrope_scale(parameters: Mapping[str, Any], longest: int | None) -> float:
-    """What cosines and sines are multiplied by."""
-    original, given = parameters[ORIGINAL], parameters.get("attention_factor")
-    factor = parameters.get("factor") or (longest or original) / original
-    if given is not None:
-        return float(given)
-    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-
-
-def replacement(module: Any, dims: int, wanted: Turning) -> Any:
-    """A module that turns as wanted."""
+def replacement(module: Any, dims: int, wanted: Turning, neighbours: bool) -> Any:
+    """A module that turns as wanted, neighbouring dimensions or those of two halves."""
     if isinstance(module, DeepseekV2YarnRotaryEmbedding):
         module._freqs, module.mscale = mx.array(wanted.periods, mx.float32), wanted.scale
         return module
-    made = YarnRoPE(dims, traditional=getattr(module, "traditional", False))
+    made = YarnRoPE(dims, traditional=neighbours)
     made._freqs, made.mscale = mx.array(wanted.periods, mx.float32), wanted.scale
     return made

@@ -26,7 +26,8 @@ from mlx_server.workers.engine.loading.config_form import (
 )
 from mlx_server.workers.engine.loading.loading import required
 from mlx_server.workers.engine.loading.mended_classes import NAMED, RENAMED, mended, renamed, with_output_layer
-from mlx_server.workers.engine.loading.rope import put_right, turning
+from mlx_server.workers.engine.loading.rope import put_right
+from mlx_server.workers.engine.loading.turning import turning
 
 pytestmark = pytest.mark.model
 

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_server.workers.engine.loading.config_form import rope_by_type, text_of
-from mlx_server.workers.engine.loading.rope import Turning, turning
+from mlx_server.workers.engine.loading.turning import Turning, turning
 
 UNKNOWN = ("dynamic", "longrope")
 """Kinds of scaling that depend on a text's length in transformers."""
