@@ -110,6 +110,15 @@ GEMMA3 = {
     "query_pre_attn_scalar": 16,
     "num_hidden_layers": 6,
 }
+GEMMA4 = {
+    **TEXT,
+    "model_type": "gemma4_text",
+    "sliding_window": 48,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "global_head_dim": 32,
+    "hidden_size_per_layer_input": 16,
+    "vocab_size_per_layer_input": VOCABULARY,
+}
 PIXTRAL = {**TOWER, "model_type": "pixtral", "head_dim": 8, "image_size": 64, "hidden_act": "silu"}
 IDEFICS = {"pixel_attention_mask": [[[[1] * 32] * 32]]}
 
@@ -199,6 +208,18 @@ FAMILIES: dict[str, Family] = {
         {"text_config": GEMMA3, "vision_config": SIGLIP, "mm_tokens_per_image": 4, "boi_token_index": START}
         | {"eoi_token_index": END},
         4,
+    ),
+    "gemma4": square(
+        {
+            "text_config": GEMMA4,
+            "vision_config": {**TOWER, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8}
+            | {"pooling_kernel_size": 2, "position_embedding_size": 64},
+            "audio_config": None,
+            "video_token_id": 6,
+        },
+        4,
+        (1, 16, 192),
+        image_position_ids=[[[place % 4, place // 4] for place in range(16)]],
     ),
     "paligemma": square(
         {

@@ -157,8 +157,16 @@ def variant(
     save_file(kept(now, made_up), folder / "model.safetensors", {"format": "pt"})
     expected = logits(folder, now, prompt)
     old = as_before(now)
-    same = old is not None and bool(np.allclose(logits(folder, old, prompt), expected, atol=1e-4))
+    same = old is not None and means_the_same(folder, old, prompt, expected)
     return {"set": differs, "missing": missing, "before": same, "logits": rounded(expected)}
+
+
+def means_the_same(folder: Path, old: Mapping[str, Any], prompt: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether transformers computes the same by version 4's form of a config. It can't read that form of all types."""
+    try:
+        return bool(np.allclose(logits(folder, old, prompt), expected, atol=1e-4))
+    except Exception:  # noqa: BLE001 - anything may be wrong with it
+        return False
 
 
 def rounded(expected: np.ndarray) -> list[list[float]]:

@@ -108,12 +108,18 @@ def variant(
     save_file(kept(now, made_up), folder / "model.safetensors", {"format": "pt"})
     expected = logits(folder, now, family)
     old = seen_before(now)
-    same = False
-    if old is not None:
-        pairs = zip(logits(folder, old, family), expected, strict=True)
-        same = all(np.allclose(one, other, atol=1e-4) for one, other in pairs)
+    same = old is not None and means_the_same(folder, old, family, expected)
     differs = {name: value for name, value in now.items() if usual.get(name) != value}
-    return {"set": differs, "before": bool(same), "logits": [rounded(one) for one in expected]}
+    return {"set": differs, "before": same, "logits": [rounded(one) for one in expected]}
+
+
+def means_the_same(folder: Path, old: Mapping[str, Any], family: Family, expected: list[np.ndarray]) -> bool:
+    """Whether transformers computes the same by version 4's form of a config. It can't read that form of all types."""
+    try:
+        found = logits(folder, old, family)
+    except Exception:  # noqa: BLE001 - anything may be wrong with it
+        return False
+    return all(np.allclose(one, other, atol=1e-4) for one, other in zip(found, expected, strict=True))
 
 
 def main(types: list[str]) -> None:

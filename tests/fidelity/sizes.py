@@ -8,13 +8,13 @@ from tiny import VOCABULARY
 
 WINDOW = 48
 TYPES = """
-    afmoe apertus cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5 ernie4_5_moe exaone4
-    exaone_moe falcon_h1 gemma gemma2 gemma3_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa
-    gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid helium hunyuan_v1_dense jamba lfm2
-    lfm2_moe llama llama4_text longcat_flash mamba mamba2 minicpm3 minimax ministral3 mistral
-     mixtral  nanochat nemotron nemotron_h olmo2 olmo3 olmo_hybrid olmoe phi phi3 phimoe qwen2
-    qwen2_moe qwen3 qwen3_moe qwen3_next recurrent_gemma seed_oss smollm3 solar_open
-    stablelm starcoder2
+    afmoe apertus bailing_hybrid bitnet cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5
+    ernie4_5_moe exaone exaone4 exaone_moe falcon_h1 gemma gemma2 gemma3_text gemma3n_text gemma4_text glm glm4
+    glm4_moe glm4_moe_lite glm_moe_dsa gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid
+    helium hunyuan_v1_dense internlm3 jamba kimi_linear laguna lfm2 lfm2_moe llama llama4_text longcat_flash mamba
+    mamba2 mellum mimo_v2_flash minicpm3 minimax ministral3 mistral mixtral nanochat nemotron nemotron_h olmo olmo2
+    olmo3 olmo_hybrid olmoe phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next
+    recurrent_gemma seed_oss smollm3 solar_open stablelm starcoder2
     """.split()  # noqa: SIM905 - a list would have a line for each
 """Those that both libraries have."""
 
@@ -86,15 +86,47 @@ SIZES: dict[str, Any] = {
 }
 """Set where a config has them."""
 
+FULL, SLIDING = "full_attention", "sliding_attention"
 SAME_HEADS: dict[str, Any] = {"num_key_value_heads": 4}
 
 OWN: dict[str, dict[str, Any]] = {
+    "bailing_hybrid": {
+        "layer_types": ["linear_attention", FULL] * 2,
+        "layer_group_size": 2,
+        "mlp_layer_types": ["dense", *["sparse"] * 3],
+        "num_expert_group": 1,
+        "num_key_value_heads": 4,
+    },
     "deepseek_v2": {**SAME_HEADS, "n_routed_experts": 4, "num_experts_per_tok": 2},
     "deepseek_v3": SAME_HEADS,
     "deepseek_v32": SAME_HEADS,
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
     "falcon_h1": {"head_dim": 16},
     "gemma3_text": {"num_hidden_layers": 6},
+    "gemma3n_text": {
+        "num_hidden_layers": 6,
+        "layer_types": [SLIDING, SLIDING, SLIDING, FULL, SLIDING, FULL],
+        "num_kv_shared_layers": 2,
+        "intermediate_size": 96,
+        "laurel_rank": 8,
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": VOCABULARY,
+        "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0, 0.0, 0.0],
+    },
+    "gemma4_text": {
+        "layer_types": [SLIDING, FULL] * 2,
+        "global_head_dim": 32,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": VOCABULARY,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 32,
+    },
     "glm4_moe_lite": SAME_HEADS,
     "glm_moe_dsa": SAME_HEADS,
     "gpt_neox": {"intermediate_size": 256},
@@ -103,12 +135,22 @@ OWN: dict[str, dict[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
+    "laguna": {
+        "layer_types": [FULL, SLIDING, SLIDING, FULL],
+        "mlp_layer_types": ["dense", *["sparse"] * 3],
+        "num_attention_heads_per_layer": [4] * 4,
+    },
     "longcat_flash": {**SAME_HEADS, "num_layers": 2},
     "mamba2": {"num_heads": 8, "head_dim": 16},
+    "mellum": {"layer_types": [FULL, SLIDING, SLIDING, FULL], "mlp_layer_types": ["sparse"] * 4},
+    "mimo_v2_flash": {
+        "layer_types": [FULL, SLIDING, SLIDING, FULL],
+        "mlp_layer_types": ["dense", *["sparse"] * 3],
+    },
     "minicpm3": SAME_HEADS,
     "mixtral": {"head_dim": 16},
     "minimax": {"head_dim": 16},
-    "nemotron": {"head_dim": 16},
+    "nemotron": {"head_dim": 16, "num_key_value_heads": 2},
     "recurrent_gemma": {"num_key_value_heads": 1},
 }
 """What single types need beside."""

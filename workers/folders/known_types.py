@@ -19,6 +19,10 @@ PLACES: dict[Library, tuple[str, ...]] = {"mlx_lm": ("models",), "mlx_vlm": ("mo
 REMAPPING = "MODEL_REMAPPING"
 """What both call the types that a module of another name stands for, in their `utils`."""
 
+TEXT_PARTS = {"gemma3n_text": "gemma3n", "qwen3_5_text": "qwen3_5", "qwen3_5_moe_text": "qwen3_5_moe"}
+"""The parts of models that see or hear which write text, as transformers 5 saves them by themselves, and the modules of
+mlx-lm (0.32.2) that compute them."""
+
 
 def installed(library: Library | Literal["mlx_audio"]) -> bool:
     """Whether it is there."""
@@ -30,8 +34,14 @@ def knows(library: Library, config: Mapping[str, Any]) -> bool:
     name = str(config.get("model_type"))
     if library == "mlx_vlm":
         name = name.lower()
-    name = remapping(library).get(name, name)
+    name = module_of(library, name)
     return name in modules(library) or hooked(library, name)
+
+
+def module_of(library: Library, model_type: str) -> str:
+    """The name of the module that computes a type, if there is one."""
+    parts = TEXT_PARTS if library == "mlx_lm" else {}
+    return {**parts, **remapping(library)}.get(model_type, model_type)
 
 
 def hooked(library: Library, name: str) -> bool:

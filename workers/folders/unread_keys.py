@@ -14,7 +14,7 @@ from typing import Any
 
 from mlx_server.workers.folders.context_length import text_config
 from mlx_server.workers.folders.harmless_keys import HARMLESS, HARMLESS_PARTS, READ_HERE
-from mlx_server.workers.folders.known_types import Library, folders, remapping
+from mlx_server.workers.folders.known_types import Library, folders, module_of
 
 LONGEST = 40
 """Characters of a value that are shown."""
@@ -118,7 +118,7 @@ def mentioned(library: Library, model_type: str) -> frozenset[str]:
 
 def sources(library: Library, model_type: str) -> Iterator[frozenset[str]]:
     """The same by file, its own first."""
-    name = remapping(library).get(model_type, model_type)
+    name = module_of(library, model_type)
     starts = [folder / "models" / name for folder in folders(library)]
     first = [file for start in starts for file in (start.with_suffix(".py"), *start.glob("*.py"))]
     seen: set[Path] = set()

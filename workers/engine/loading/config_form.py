@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mlx_server.workers.engine.loading.saved_form import global_layers
 from mlx_server.workers.folders.context_length import ORIGINAL
 
 NAMES = ("rope_theta", "rotary_emb_base", "global_rope_theta", "rope_global_base_freq")
@@ -54,8 +55,10 @@ STRETCHED = ("yarn", "llama3", "longrope")
 
 DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "head_dim": lambda config: config["hidden_size"] // config["num_attention_heads"],
+    "layer_norm_epsilon": lambda config: config["rms_norm_eps"],
     "n_ctx": lambda config: config["n_positions"],
     "n_inner": lambda config: 4 * config["n_embd"],
+    "num_layers": lambda config: config["num_hidden_layers"],
     "block_dim": lambda config: config["hidden_size"],
     "intermediate_size": lambda config: config["expand"] * config["hidden_size"],
     "num_experts": lambda config: config["num_local_experts"],
@@ -65,6 +68,7 @@ DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 """What follows from other keys, as transformers derives it."""
 
 TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {
+    "gemma4_text": {"final_logit_softcapping": None},
     "apertus": {"mlp_bias": False, "post_norm": False, "qk_norm": True},
     "glm4v_moe_text": {"use_qk_norm": False},
     "glm_moe_dsa": {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1},
@@ -114,6 +118,7 @@ def text_as_before(config: Mapping[str, Any], text: Mapping[str, Any]) -> dict[s
     found = {name: config[name] for name in (TIES, "mm_tokens_per_image") if name in config and name not in text}
     if "num_local_experts" in text and "num_experts" not in text:
         found["num_experts"] = text["num_local_experts"]
+    found |= global_layers(text)
     by_type = rope_by_type(text)
     if text.get("model_type") in WHOLE_ROPE and "rope_parameters" not in text and "" in by_type:
         found["rope_parameters"] = by_type[""]
@@ -149,7 +154,8 @@ def legacy(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(config.get("rope_parameters"), Mapping) and by_type:
         most = by_type.get("full_attention") or next(iter(by_type.values()))
         found |= dict.fromkeys(NAMES, most["rope_theta"]) if "rope_theta" in most else {}
-        found |= dict.fromkeys(PARTIAL_NAMES, most["partial_rotary_factor"]) if "partial_rotary_factor" in most else {}
+        shares = {one.get("partial_rotary_factor") for one in by_type.values()}
+        found |= dict.fromkeys(PARTIAL_NAMES, shares.pop()) if len(shares) == 1 and None not in shares else {}
         found["rope_scaling"] = scaling_of(most)
         found |= {ORIGINAL: most[ORIGINAL]} if ORIGINAL in most else {}
         local = by_type.get("sliding_attention", {})

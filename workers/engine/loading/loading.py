@@ -17,6 +17,7 @@ from mlx_server.workers.engine.loading.conversion_notes import read_notes
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file
 from mlx_server.workers.engine.loading.mended_classes import mended
 from mlx_server.workers.engine.loading.rope import put_right, understood
+from mlx_server.workers.engine.loading.saved_form import as_known
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import read_tensors
@@ -41,12 +42,14 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
         raise ModelLoadError(f"{folder} is not a model: it has no config.json")
     try:
         config = load_config(folder)
-        changes = suited(config) | untied(folder, config)
-        changes |= derived(config, required(config))
+        changes = as_known(config)
+        changes |= suited(config | changes) | untied(folder, config)
+        changes |= derived(config, required(config | changes))
         model, turned = read_turned(folder, config, changes)
     # An unsupported architecture is a ValueError, a broken file anything; one architecture calls sys.exit.
     except (Exception, SystemExit) as error:
-        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
+        reason = lacking(config) if isinstance(error, TypeError) else ""
+        raise ModelLoadError(f"{folder} can't be loaded: {reason or one_line(error)}") from error
     model, notes = platform.suit_weights(model, cpu_dtype)
     return (
         model,
@@ -85,6 +88,14 @@ def differing(config: dict[str, Any]) -> list[str]:
     """What mlx-lm's class of a type computes differently from transformers', whatever the config."""
     told = DIFFERS.get(str(text_of(config).get("model_type")))
     return [f"mlx-lm computes this type differently from transformers: {told}"] if told else []
+
+
+def lacking(config: dict[str, Any]) -> str:
+    """What a config leaves out without which its class can't be made; "" if nothing."""
+    known = config | as_known(config)
+    known |= suited(known)
+    left = [name for name in required(known) if name not in known | derived(known, [name])]
+    return f"its config.json lacks what mlx-lm's class of this type needs: {', '.join(left)}" if left else ""
 
 
 def required(config: dict[str, Any]) -> list[str]:

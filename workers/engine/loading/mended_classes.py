@@ -21,6 +21,7 @@ Weights = dict[str, mx.array]
 """Arrays by the names that a file or a class has for them."""
 
 RENAMED: dict[str, Mapping[str, str]] = {
+    "gemma3n": {r"^model\.(?!language_model|vision|audio|embed_vision|embed_audio)": "model.language_model."},
     "gpt2": {r"^transformer\.": ""},
     "nanochat": {
         r"^model\.embed_tokens\.": "transformer.wte.",
@@ -40,7 +41,7 @@ RENAMED: dict[str, Mapping[str, str]] = {
 OPTIONAL_BIASES = {"phimoe": {"attention_bias": ".self_attn.", "lm_head_bias": "lm_head."}}
 """By type, the keys that say that parts have no biases, and the parts, whose class always wants them."""
 
-NAMED = frozenset({*RENAMED, *OPTIONAL_BIASES, "gpt_oss"})
+NAMED = frozenset({*RENAMED, *OPTIONAL_BIASES, "gpt_oss", "qwen3_5_moe"})
 """The types whose files are read otherwise."""
 
 OUTPUTS = ("lm_head", "model.embed_out")
@@ -71,12 +72,16 @@ def reading(base: Any, kind: str, config: Mapping[str, Any]) -> type:
             weights = renamed(weights, RENAMED.get(kind, {}))
             if kind == "gpt_oss":
                 weights = with_named_experts(weights)
+            if kind == "qwen3_5_moe":
+                weights = with_joined_experts(weights)
             if kind == "olmo_hybrid":
                 weights = with_whole_convolutions(weights, wanted)
             if hasattr(base, "sanitize"):
                 weights = super().sanitize(weights)
                 wanted = dict(tree_flatten(self.parameters()))  # some drop their output layer there
             weights = without_biases(weights, wanted, kind, config)
+            if kind == "gemma3n":
+                weights = with_shared_keys(weights, wanted, config)
             return with_output_layer(weights, wanted) if config.get(TIES) else weights
 
     return Reading
@@ -105,6 +110,19 @@ def with_named_experts(weights: Weights) -> Weights:
     }
 
 
+def with_joined_experts(weights: Weights) -> Weights:
+    """Experts that stand one by one in a file, as one array [experts, out, in]. The class knows them joined only."""
+    one = re.compile(r"^(.*\.mlp)\.experts\.(\d+)\.(gate_proj|up_proj|down_proj)\.(\w+)$")
+    parts: dict[str, dict[int, mx.array]] = {}
+    rest = {}
+    for name, array in weights.items():
+        if found := one.match(name):
+            parts.setdefault(f"{found[1]}.switch_mlp.{found[3]}.{found[4]}", {})[int(found[2])] = array
+        else:
+            rest[name] = array
+    return {**rest, **{name: mx.stack([some[n] for n in sorted(some)]) for name, some in parts.items()}}
+
+
 def with_whole_convolutions(weights: Weights, wanted: Weights) -> Weights:
     """OLMo Hybrid's kernels, which transformers computes as one and saves in three equal parts."""
     found = dict(weights)
@@ -121,6 +139,16 @@ def without_biases(weights: Weights, wanted: Weights, kind: str, config: Mapping
     """Zeros where a config says that there is no bias."""
     parts = [part for key, part in OPTIONAL_BIASES.get(kind, {}).items() if not config.get(key)]
     absent = [name for name in wanted if name.endswith(".bias") and any(part in name for part in parts)]
+    return {**{name: mx.zeros_like(wanted[name]) for name in absent}, **weights}
+
+
+def with_shared_keys(weights: Weights, wanted: Weights, config: Mapping[str, Any]) -> Weights:
+    """Zeros for Gemma 3n's last layers, which take keys and values from others: transformers 5 does not save what the
+    class has there and never looks at."""
+    text = config["text_config"]
+    first = text["num_hidden_layers"] - text.get("num_kv_shared_layers", 0)
+    unused = re.compile(r"\.layers\.(\d+)\.self_attn\.(?:k_proj|v_proj|k_norm)\.weight$")
+    absent = [name for name in wanted if (found := unused.search(name)) and int(found[1]) >= first]
     return {**{name: mx.zeros_like(wanted[name]) for name in absent}, **weights}
 
 

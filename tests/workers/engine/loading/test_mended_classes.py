@@ -27,15 +27,20 @@ from mlx_server.workers.engine.loading.config_form import (
 from mlx_server.workers.engine.loading.loading import required
 from mlx_server.workers.engine.loading.mended_classes import NAMED, RENAMED, mended, renamed, with_output_layer
 from mlx_server.workers.engine.loading.rope import put_right
+from mlx_server.workers.engine.loading.saved_form import as_known
 from mlx_server.workers.engine.loading.turning import turning
+from mlx_server.workers.folders.known_types import TEXT_PARTS
 
 pytestmark = pytest.mark.model
 
 TIED = ("deepseek_v3", "glm4", "gpt_neox", "gptj", "helium", "phi", "qwen2_moe", "stablelm")
 """Types whose class always has an output layer, under each of the names that there are."""
 
-GRANTED = sorted(set(TAKEN_FOR_GRANTED) - {"granitemoehybrid", "glm4v_moe_text"})
-"""The last is a part of a model that sees, and tried among those."""
+SAVED_AS = {module: part for part, module in TEXT_PARTS.items()}
+"""What folders of parts that write text are called, by the modules that compute them."""
+
+GRANTED = sorted(set(TAKEN_FOR_GRANTED) - {"gemma4_text", "granitemoehybrid", "glm4v_moe_text"})
+"""The first has a default of its own; the last is a part of a model that sees, and tried among those."""
 
 
 def folder_of(model_type: str, variant: str, folder: Path) -> dict[str, Any]:
@@ -57,13 +62,14 @@ def state(model_type: str, variant: str, folder: Path, config: Mapping[str, Any]
 
 def read_by_the_library(folder: Path, config: dict[str, Any], left_out: Mapping[str, Any] | None = None) -> Any:
     """The model by mlx-lm's own class, with a config that suits it, but for some keys. Raises anything."""
-    changes = {name: value for name, value in suited(config).items() if name not in (left_out or {})}
-    changes |= derived(config, required(config))
+    changes = as_known(config)
+    changes |= {name: value for name, value in suited(config | changes).items() if name not in (left_out or {})}
+    changes |= derived(config, required(config | changes))
     model, _ = load_model(folder, lazy=True, model_config=changes)
     return model
 
 
-@pytest.mark.parametrize("model_type", sorted(NAMED))
+@pytest.mark.parametrize("model_type", [SAVED_AS.get(name, name) for name in sorted(NAMED)])
 def test_files_that_a_class_can_not_read_are_computed(model_type: str, tmp_path: Path) -> None:
     config = folder_of(model_type, "default", tmp_path)
     assert state(model_type, "default", tmp_path, config) == "equal"
@@ -91,6 +97,13 @@ def test_what_transformers_takes_for_granted_is_given_to_a_class(model_type: str
     assert state(model_type, "default", tmp_path, config) == "equal"
     with pytest.raises(TypeError, match="required positional"):  # else mlx-lm has mended it: it knows by itself
         read_by_the_library(tmp_path, config, TAKEN_FOR_GRANTED[model_type])
+
+
+def test_gemma4_caps_its_logits_only_where_a_config_says_so(tmp_path: Path) -> None:
+    config = folder_of("gemma4_text", "default", tmp_path)
+    assert "final_logit_softcapping" not in config
+    assert state("gemma4_text", "default", tmp_path, config) == "equal"
+    assert _get_classes(config)[1].final_logit_softcapping is not None  # else mlx-lm has mended it
 
 
 @pytest.mark.parametrize("model_type", SCALED)
