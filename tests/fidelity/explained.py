@@ -34,7 +34,13 @@ def within(number: int, place: Place) -> bool:
     return place.length <= number
 
 
+def seeing(number: int, place: Place) -> bool:
+    """Of notes on pictures."""
+    return place.name.startswith("with a picture")
+
+
 EXPLANATIONS: dict[str, Callable[[int, Place], bool]] = {
+    r"mlx-vlm computes this model differently from transformers: (?:a picture's|it sees) ": seeing,
     r"mlx-(?:lm|vlm) computes this (?:type|model) differently from transformers: ": everywhere,
     r"does not compute the sliding window of (\d+) tokens that config.json names: ": beyond,
     r"texts of up to (\d+) tokens are computed with the factors of longer ones ": within,

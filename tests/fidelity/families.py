@@ -221,6 +221,19 @@ FAMILIES: dict[str, Family] = {
         (1, 16, 192),
         image_position_ids=[[[place % 4, place // 4] for place in range(16)]],
     ),
+    "gemma4_both_ways": square(
+        {
+            "model_type": "gemma4",
+            "text_config": {**GEMMA4, "use_bidirectional_attention": "vision"},
+            "vision_config": {**TOWER, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8}
+            | {"pooling_kernel_size": 2, "position_embedding_size": 64},
+            "audio_config": None,
+            "video_token_id": 6,
+        },
+        4,
+        (1, 16, 192),
+        image_position_ids=[[[place % 4, place // 4] for place in range(16)]],
+    ),
     "paligemma": square(
         {
             "text_config": {**TEXT, "model_type": "gemma", "num_image_tokens": 16},

@@ -12,7 +12,7 @@ import numpy as np
 from fidelity.explained import Place, State, judged
 from fidelity.outcomes import CASES as ALL_CASES
 from fidelity.outcomes import CHUNK, EQUAL, Outcome
-from fidelity.sight import arrays, positions, reading, seeing, seen_before
+from fidelity.sight import PICTURE, arrays, positions, reading, seeing, seen_before
 from fidelity.tiny import COLUMNS, kept, weights
 from safetensors.numpy import save_file
 
@@ -24,6 +24,9 @@ from mlx_server.workers.errors import ModelLoadError
 CASES = ALL_CASES / "vision"
 BATCHED = ("paddleocr_vl",)
 """Types whose processor in mlx-vlm gives pixels another axis, for prompts."""
+
+TYPED = ("gemma4",)
+"""Types whose processor tells tokens of pictures from others."""
 
 PROMPTS = ("with a picture", "text alone")
 
@@ -69,6 +72,8 @@ def shown(case: Mapping[str, Any]) -> MediaInputs:
     found = {name: mx.array(value) for name, value in arrays(case["given"]).items()}
     if case["config"]["model_type"] in BATCHED:
         found["pixel_values"] = found["pixel_values"][None]
+    if case["config"]["model_type"] in TYPED:
+        found["mm_token_type_ids"] = (mx.array([seeing(case["picture"])]) == PICTURE).astype(mx.int32)
     return MediaInputs(found, 1, ())
 
 

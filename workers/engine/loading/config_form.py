@@ -36,6 +36,10 @@ LETTERS = ("exaone4",)
 FLAT = ("qwen2_vl", "qwen2_5_vl", "paddleocr_vl")
 """Models that see whose classes in mlx-vlm (0.7.10) look for what is about text beside what is about pictures."""
 
+WIDE_AS_TEXT = ("gemma3", "paligemma")
+"""Models that see whose classes divide pictures' vectors by the root of a `hidden_size` beside the parts, which no
+config has or which is another's: it is that of the text."""
+
 TOWER_NAMES = {
     "qwen2_vl_vision": "qwen2_vl",
     "qwen2_5_vl_vision": "qwen2_5_vl",
@@ -106,6 +110,8 @@ def seen_as_before(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind in FLAT:
         inner = {**text, **suited(text)}
         changes |= {name: value for name, value in inner.items() if name not in config and name != "model_type"}
+    if kind in WIDE_AS_TEXT and "hidden_size" in text:
+        changes["hidden_size"] = text["hidden_size"]
     if kind == "llava" and tower.get("model_type") == "pixtral":
         changes["model_type"] = "pixtral"
     if tower.get("model_type") in TOWER_NAMES:

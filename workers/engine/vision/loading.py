@@ -13,6 +13,7 @@ from mlx_vlm.models.cache import make_prompt_cache
 from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
 from mlx_server.schemas.internal.messages import CpuDtype
+from mlx_server.workers.engine.loading.config_form import TIES, text_of
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file, tokenizer_in
 from mlx_server.workers.engine.loading.loading import window_notes
 from mlx_server.workers.engine.loading.rope import put_right, understood, unscaled
@@ -28,13 +29,19 @@ from mlx_server.workers.folders.model_files import NotAModel, read_tensors
 from mlx_server.workers.folders.unread_keys import note
 from mlx_server.workers.folders.unread_settings import GENERATION, settings
 
+BOTH_WAYS = "a picture's tokens do not see those of the same picture behind them"
+"""Pictures would have to be read in one piece; mlx-vlm can for Gemma 4 alone, and does it in layers that should not."""
+
 DIFFERS = {
     "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
-    "gemma3": "it sees pictures otherwise, and its output layer is always the embedding",
+    "gemma3": BOTH_WAYS,
     "paligemma": "not every token of a prompt sees all others",
     "llava_next": "it sees the parts of large pictures otherwise",
 }
 """By type, as seen with mlx-vlm 0.7.10 and transformers 5.24."""
+
+ALWAYS_TIED = ("gemma3",)
+"""Types whose output layer is the embedding, whatever a config says."""
 
 ACTIVATIONS = {"pixtral": "silu"}
 """What mlx-vlm's encoders of pictures have built in, whatever a config says."""
@@ -104,6 +111,10 @@ def differing(config: Mapping[str, Any]) -> list[str]:
     reasons = []
     if str(config.get("model_type")) in DIFFERS:
         reasons.append(DIFFERS[str(config["model_type"])])
+    if text_of(config).get("use_bidirectional_attention") == "vision":
+        reasons.append(BOTH_WAYS)
+    if config.get("model_type") in ALWAYS_TIED and (text_of(config).get(TIES) or config.get(TIES)) is False:
+        reasons.append(f"its output layer is the embedding ({TIES})")
     tower = config.get("vision_config")
     tower = tower if isinstance(tower, Mapping) else {}
     built_in = ACTIVATIONS.get(str(tower.get("model_type")))

@@ -1,10 +1,11 @@
 """Folders that transformers 5 saves under other types or keys than mlx-lm knows."""
 
+from importlib import import_module
 from typing import Any
 
 import pytest
 
-from mlx_server.workers.engine.loading.config_form import suited
+from mlx_server.workers.engine.loading.config_form import WIDE_AS_TEXT, suited
 from mlx_server.workers.engine.loading.saved_form import BY_LAYER, GLOBAL_NAMES, as_known, global_layers
 from mlx_server.workers.folders.known_types import TEXT_PARTS, knows, modules
 from mlx_server.workers.folders.unread_keys import mentioned
@@ -46,3 +47,11 @@ def test_library_still_knows_no_part_by_itself_and_no_layers_of_their_own() -> N
     names = mentioned("mlx_lm", "gemma4_text")
     assert BY_LAYER not in names
     assert GLOBAL_NAMES.keys() | set(GLOBAL_NAMES.values()) <= names
+
+
+@pytest.mark.parametrize("model_type", WIDE_AS_TEXT)
+def test_pictures_vectors_are_as_large_as_the_texts(model_type: str) -> None:
+    parts = {"text_config": {"hidden_size": 2560}, "vision_config": {"hidden_size": 1152}}
+    assert suited({"model_type": model_type, **parts})["hidden_size"] == 2560
+    config = import_module(f"mlx_vlm.models.{model_type}.config")
+    assert config.ModelConfig.hidden_size == 2048  # else mlx-vlm has mended it: it goes by the text's
