@@ -47,8 +47,13 @@ def saying(config: Mapping[str, Any], library: Library) -> dict[str, Any]:
         f"{path}{name}": value
         for path, part in {"": config, **parts}.items()
         for name, value in part.items()
-        if says_something(value) and not is_harmless(name) and name not in PARTS
+        if says_something(value) and not is_harmless(name) and name not in PARTS and name != replaced(part)
     }
+
+
+def replaced(part: Mapping[str, Any]) -> str | None:
+    """The key of a config that Gemma's later classes do not look at where the other one says the same."""
+    return "hidden_act" if part.get("hidden_activation") else None
 
 
 def unmentioned(keys: Mapping[str, Any], library: Library, model_type: str) -> dict[str, Any]:

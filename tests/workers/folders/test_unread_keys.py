@@ -50,6 +50,12 @@ def test_the_part_that_writes_text_counts_too() -> None:
     assert unusual(config, "mlx_lm") == {"text_config.hidden_act": "relu"}
 
 
+def test_an_activation_under_its_earlier_name_is_no_matter_beside_the_later_one() -> None:
+    config = {"model_type": "gemma3_text", "hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh"}
+    assert unusual(config, "mlx_lm") == {}
+    assert unusual({**config, "hidden_activation": "relu"}, "mlx_lm") == {"hidden_activation": "relu"}
+
+
 @pytest.mark.parametrize(("library", "model_type"), [("mlx_lm", "mistral"), ("mlx_vlm", "gemma3")])
 def test_a_types_source_is_found_under_its_class(library: Library, model_type: str) -> None:
     assert "num_hidden_layers" in mentioned(library, model_type)
