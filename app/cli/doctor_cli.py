@@ -53,7 +53,7 @@ def doctor(
         from mlx_server.app.cli.models_cli import model_named
         from mlx_server.app.doctor.model_findings import examine_model
 
-        findings += examine_model(model_named(model, data_dir))
+        findings += examine_model(model_named(model, data_dir), cache_dir or default_cache_dir())
     if as_json:
         Console(soft_wrap=True).print_json(data=[asdict(finding) for finding in findings])
     else:

@@ -95,13 +95,17 @@ def check_model(row: ModelRow) -> None:
 def show_unread(model: ModelRow, *, as_json: bool) -> None:
     """What nobody looks at in a model's settings, beside what would be usual for its type."""
     from mlx_server.app.cli.console import table_console
+    from mlx_server.app.config.settings import default_cache_dir
+    from mlx_server.app.doctor.model_findings import NOT_CONVERTED
     from mlx_server.app.doctor.unread import unread_of
     from mlx_server.workers.folders.model_files import NotAModel
 
     try:
-        rows = unread_of(model)
+        rows = unread_of(model, default_cache_dir())
     except NotAModel as error:
         fail(str(error))
+    if rows is None:
+        fail(f"{NOT_CONVERTED}: load it once, and look again.")
     if as_json:
         typer.echo(json.dumps([vars(row) for row in rows], indent=2))
     elif rows:

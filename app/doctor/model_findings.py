@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.model_facts import MODEL_TYPES
@@ -13,12 +14,14 @@ from mlx_server.app.doctor.unread import UnreadKey, unread_of
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.workers.folders.model_files import NotAModel
 
+NOT_CONVERTED = "what of a .gguf file nobody looks at is known when it has been converted, at its first load"
 SERVED = "served with --model-type"
 
 
-def examine_model(row: ModelRow) -> list[Finding]:
-    """Whether it can be served, and what of its settings nobody looks at."""
-    return [*served(row), *unread(row)]
+def examine_model(row: ModelRow, cache_dir: Path) -> list[Finding]:
+    """Whether it can be served, and what of its settings nobody looks at; .gguf files are converted into `cache_dir`
+    when they are first loaded."""
+    return [*served(row), *unread(row, cache_dir)]
 
 
 def served(row: ModelRow) -> Iterator[Finding]:
@@ -38,12 +41,15 @@ def served(row: ModelRow) -> Iterator[Finding]:
             yield Finding("model", Verdict.GOOD, f"{row.architecture}, {SERVED} {MODEL_TYPES[row.type]}")
 
 
-def unread(row: ModelRow) -> Iterator[Finding]:
+def unread(row: ModelRow, cache_dir: Path) -> Iterator[Finding]:
     """Keys with values that are not the usual ones for the type, each by itself."""
     try:
-        keys = unread_of(row) if row.path is not None else []
+        keys = unread_of(row, cache_dir) if row.path is not None else []
     except NotAModel as error:
         yield Finding("model", Verdict.BAD, str(error))
+        return
+    if keys is None:
+        yield Finding("model", Verdict.NOTICE, NOT_CONVERTED, "Load it once, and look again.")
         return
     odd = [key for key in keys if key.value != key.usual]
     for key in odd:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_server.app.catalog.gguf_header import GgufHeaderError, read_header
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.registry.rows import ModelRow
+from mlx_server.workers.folders.conversion_notes import unread_metadata
+from mlx_server.workers.folders.gguf import GgufError, converted
 from mlx_server.workers.folders.known_types import Library
 from mlx_server.workers.folders.model_files import NotAModel, read_json
 from mlx_server.workers.folders.unread_keys import at, unread_keys, usual_config
@@ -37,10 +40,33 @@ class UnreadKey:
     usual: Any
 
 
-def unread_of(model: ModelRow) -> list[UnreadKey]:
-    """The keys of the files of a model in a folder. Raises NotAModel."""
-    folder = Path(model.path or "")
-    library = LIBRARIES.get(model.type)
+def unread_of(model: ModelRow, cache_dir: Path) -> list[UnreadKey] | None:
+    """The keys of the files of a model; None for a .gguf file that has not been converted yet into `cache_dir`, before
+    which nobody knows. Raises NotAModel."""
+    path = Path(model.path or "")
+    if path.suffix == ".gguf" and path.is_file():
+        return unread_of_gguf(path, cache_dir)
+    return unread_of_folder(path, LIBRARIES.get(model.type))
+
+
+def unread_of_gguf(path: Path, cache_dir: Path) -> list[UnreadKey] | None:
+    """The keys of a .gguf file's metadata, and of what was made of it."""
+    try:
+        folder = converted(path, cache_dir)
+        metadata = read_header(path).metadata
+    except (GgufError, GgufHeaderError) as error:
+        raise NotAModel(path, str(error)) from None
+    if folder is None:
+        return None
+    keys = unread_metadata(folder)
+    return [
+        *(UnreadKey(path.name, key, metadata.get(key), None) for key in keys),
+        *unread_of_folder(folder, "mlx_lm"),
+    ]
+
+
+def unread_of_folder(folder: Path, library: Library | None) -> list[UnreadKey]:
+    """The same of a folder whose model a library computes. Raises NotAModel."""
     if library is None or not folder.is_dir():
         return []
     config = read_json(folder, "config.json")

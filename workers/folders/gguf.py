@@ -58,6 +58,15 @@ def convert_gguf(path: Path, cache_dir: Path, report: Callable[[str], None], dty
         raise GgufError(path, str(error)) from error
 
 
+def converted(path: Path, cache_dir: Path, dtype: DType | None = None) -> Path | None:
+    """The folder that `path` has been converted to, if it has. Raises `GgufError`."""
+    try:
+        folder = cache_dir / "converted" / _cache_name(parts_of(path.absolute()), dtype or default_dtype())
+    except (MissingPartsError, OSError) as error:
+        raise GgufError(path, str(error)) from None
+    return folder if folder.is_dir() else None
+
+
 def _check_magic(path: Path) -> None:
     try:
         with path.open("rb") as handle:

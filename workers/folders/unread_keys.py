@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -71,6 +72,7 @@ def unmentioned(keys: Mapping[str, Any], library: Library, model_type: str) -> d
 @cache
 def usual_config(model_type: str) -> Mapping[str, Any]:
     """A type's config where nothing is said."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no PyTorch
     from transformers import CONFIG_MAPPING
 
     if model_type not in CONFIG_MAPPING:

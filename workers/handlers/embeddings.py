@@ -22,7 +22,6 @@ from mlx_server.workers.engine.embed.multimodal.embedding_models import read_emb
 from mlx_server.workers.engine.embed.multimodal.family import SightedInputs
 from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
 from mlx_server.workers.engine.embed.sentence_files import read_sentence_files
-from mlx_server.workers.engine.loading.conversion_notes import read_notes
 from mlx_server.workers.engine.loading.loading import evaluate
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.media.media import MediaDecoder, check_kinds
@@ -31,6 +30,7 @@ from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input, shortest
+from mlx_server.workers.folders.conversion_notes import read_notes
 from mlx_server.workers.folders.encoder_types import model_type
 from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.computing import ComputingHandler

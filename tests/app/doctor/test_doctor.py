@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import pytest
 import typer
 from rich.console import Console
+from support.tiny.gguf_files import write_gguf
 
 from mlx_server.app.cli.doctor_cli import offer_wired_limit, table_of
 from mlx_server.app.doctor.facts import ask_mlx, free_bytes, gather, write_problem
 from mlx_server.app.doctor.findings import Finding, Verdict
+from mlx_server.app.doctor.model_findings import NOT_CONVERTED
+from mlx_server.workers.folders.gguf import convert_gguf
 from mlx_server.workers.parent.environment import child_environment, usable_cores
 
 
@@ -109,3 +112,14 @@ def test_a_model_is_looked_at_too(tiny_model: Callable[[str], Path], tmp_path: P
     [(what, verdict, why)] = [row for row in found(folder) if row[0] == "model"]
     assert (what, verdict) == ("model", "bad")
     assert "tokenizer" in why
+
+
+@pytest.mark.model
+def test_metadata_of_a_gguf_file_is_looked_at_once_it_is_converted(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "odd.gguf", metadata={"llama.attention.clamp_kqv": 8.0})
+    cache = tmp_path / "cache"
+    before = run("--json", "--cache-dir", cache, path)
+    assert any(row["found"] == NOT_CONVERTED for row in json.loads(before.stdout))
+    convert_gguf(path, cache, lambda step: None)
+    [row] = [row for row in json.loads(run("--json", "--cache-dir", cache, path).stdout) if row["what"] == path.name]
+    assert (row["verdict"], row["found"]) == ("notice", "llama.attention.clamp_kqv is 8.0, and nobody looks at it")

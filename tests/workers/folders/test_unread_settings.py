@@ -106,11 +106,11 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 def test_a_folders_files_are_looked_at_together(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model("llama"), folder)
-    assert unread_of(model_in_folder(folder)) == []
+    assert unread_of(model_in_folder(folder), tmp_path) == []
     settings = json.loads((folder / TOKENIZER).read_text())
     (folder / TOKENIZER).write_text(json.dumps({**settings, "add_bos_token": True}))
     (folder / GENERATION).write_text(json.dumps({"num_beams": 4}))
-    assert unread_of(model_in_folder(folder)) == [
+    assert unread_of(model_in_folder(folder), tmp_path) == [
         UnreadKey(GENERATION, "num_beams", 4, 1),
         UnreadKey(TOKENIZER, "add_bos_token", True, None),
     ]

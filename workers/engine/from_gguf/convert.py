@@ -15,9 +15,9 @@ from mlx_server.workers.engine.from_gguf.library import convert_weights
 from mlx_server.workers.engine.from_gguf.model_config import OWN_CODE, completed
 from mlx_server.workers.engine.from_gguf.source import Metadata, SourceError, WholeReader, open_source
 from mlx_server.workers.engine.from_gguf.unread import unread, unread_notes
-from mlx_server.workers.engine.loading.conversion_notes import write_notes
 from mlx_server.workers.engine.loading.loading import read_model
 from mlx_server.workers.errors import ModelLoadError, one_line
+from mlx_server.workers.folders.conversion_notes import write_notes
 
 
 def convert(parts: list[Path], output: Path, dtype: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mlx_server.workers.folders.conversion_notes import UNREAD
+
 HARMLESS = (
     ".vocab_size",
     ".tensor_data_layout",
@@ -52,4 +54,4 @@ def is_nothing(value: Any) -> bool:
 
 def unread_notes(keys: Sequence[str]) -> list[str]:
     """What to say of them."""
-    return [f"the GGUF file says what nothing here reads, so answers may be worse: {', '.join(keys)}"] if keys else []
+    return [f"{UNREAD}{', '.join(keys)}"] if keys else []

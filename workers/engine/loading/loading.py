@@ -13,13 +13,13 @@ from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
 from mlx_server.workers.engine.loading.config_form import TIES, derived, needed, suited, text_of
-from mlx_server.workers.engine.loading.conversion_notes import read_notes
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file
 from mlx_server.workers.engine.loading.mended_classes import mended
 from mlx_server.workers.engine.loading.rope import put_right, understood
 from mlx_server.workers.engine.loading.saved_form import as_known
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
+from mlx_server.workers.folders.conversion_notes import read_notes
 from mlx_server.workers.folders.model_files import read_tensors
 from mlx_server.workers.folders.unread_keys import note
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 NAME = "conversion_notes.json"
+UNREAD = "the GGUF file says what nothing here reads, so answers may be worse: "
+"""How the note on the keys of a GGUF file begins that nobody has read."""
 
 
 def write_notes(folder: Path, notes: list[str]) -> None:
@@ -20,3 +22,8 @@ def read_notes(folder: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     return [note for note in found if isinstance(note, str)] if isinstance(found, list) else []
+
+
+def unread_metadata(folder: Path) -> list[str]:
+    """The keys of the GGUF file that a folder was made of which nobody has read."""
+    return [key for note in read_notes(folder) if note.startswith(UNREAD) for key in note[len(UNREAD) :].split(", ")]
