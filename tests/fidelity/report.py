@@ -61,6 +61,22 @@ As [measured](../bench/README.md#loading-and-gguf-files) on {cpu}:
 - {gguf}: the perplexity of {places} of {tokens:,} tokens of this repository's pages is {here:.2f} here and {there:.2f}
   by llama.cpp, a ratio of {ratio:.4f}. At most {most_gguf:.0%} off is wanted.
 """
+REAL = """\
+## Real models
+
+What packages carry, computed by this server and by transformers on one text (the README; of vectors, its paragraphs):
+`{command}`. transformers reads a .gguf file itself. *Off* is the largest difference as a part of
+the largest logit or number; at most {most_off} is wanted, and {most_perplexity:.1%} between the perplexity of a model and
+that of the same model saved by transformers 5.
+
+| model | compared | off | perplexity | by transformers | saved by transformers 5 |
+| --- | --- | --- | --- | --- | --- |
+"""
+ROUNDED = """
+\\* {model}: embeddings are multiplied by the root of their width, which mlx-lm rounds to bfloat16, in which
+Gemma was trained, and transformers to the type of the weights. Rounded as here, transformers is {off:.1e} off with a
+perplexity of {perplexity:.3f}; in float32, {before:.1e} with {perplexity_before:.3f}.
+"""
 MOST = 160
 """Characters of a note."""
 
@@ -158,6 +174,30 @@ def figures() -> str:
     )
 
 
+def real() -> str:
+    """What was found of real models."""
+    found = json.loads((RESULTS / "checkpoints.json").read_text())
+    lines, remarks = [REAL.format(**found)], []
+    for one in found["rows"]:
+        best = one.get("off_with_a_scale_in_bfloat16", one["off"])
+        if best != one["off"]:
+            remarks.append(
+                ROUNDED.format(
+                    model=one["model"],
+                    off=best,
+                    before=one["off"],
+                    perplexity=one["perplexity_of_transformers_with_a_scale_in_bfloat16"],
+                    perplexity_before=one["perplexity_of_transformers"],
+                )
+            )
+        compared = f"{one['tokens']} tokens" if "tokens" in one else f"{one['texts']} vectors"
+        names = ("perplexity", "perplexity_of_transformers", "perplexity_saved_by_transformers_5")
+        perplexities = " | ".join(f"{one[name]:.3f}" if name in one else "" for name in names)
+        mark = "" if best == one["off"] else r"\*"
+        lines.append(f"| {one['model']} | {compared} | {best:.1e}{mark} | {perplexities} |\n")
+    return "".join([*lines, *remarks])
+
+
 def versions(*libraries: str) -> str:
     """Their names and versions."""
     return ", ".join(f"{name} {version(name)}" for name in libraries)
@@ -173,6 +213,7 @@ def page() -> str:
             part(SEEING, vlm, computed("pictures")),
             part(EMBEDDING, sentences, computed("embeddings")),
             part(RERANKING, sentences, computed("rerankers")),
+            real(),
             figures(),
         )
     )
