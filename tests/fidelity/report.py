@@ -66,8 +66,8 @@ REAL = """\
 
 What packages carry, computed by this server and by transformers on one text (the README; of vectors, its paragraphs):
 `{command}`. transformers reads a .gguf file itself. *Off* is the largest difference as a part of
-the largest logit or number; at most {most_off} is wanted, and {most_perplexity:.1%} between the perplexity of a model and
-that of the same model saved by transformers 5.
+the largest logit or number; at most {most_off} is wanted, and {most_perplexity:.1%} between the perplexity of a
+model and that of the same model saved by transformers 5.
 
 | model | compared | off | perplexity | by transformers | saved by transformers 5 |
 | --- | --- | --- | --- | --- | --- |
