@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fidelity.texts import TEXTS
+from support.running.servers import Server
 from support.tokenizer_files import ALL_FILES
 from tokenizers import Tokenizer
 
@@ -72,3 +74,19 @@ def test_inputs_of_embeddings_have_the_files_tokens(files: Path, file: str) -> N
     for text in TEXTS:
         assert texts.prompt(TextPrompt(text)) == whole.encode(text).ids, text
     assert notes == []
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Callable[[str], Path]) -> Iterator[Server]:
+    server = Server("--model-path", tiny_model("llama"))
+    server.wait_ready()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_clients_get_the_files_tokens(server: Server, tiny_model: Callable[[str], Path], special: bool) -> None:
+    file = Tokenizer.from_file(str(tiny_model("llama") / "tokenizer.json"))
+    for text in TEXTS:
+        answer = server.post("/tokenize", {"prompt": text, "add_special_tokens": special}).json()
+        assert answer["tokens"] == file.encode(text, add_special_tokens=special).ids, text
