@@ -25,7 +25,6 @@ from mlx_server.workers.folders.unread_keys import note
 
 DIFFERS = {
     "ernie4_5_moe": "experts are chosen without the correction that the weights hold",
-    "jamba": "the shares of the chosen experts are made to add up to one",
 }
 """By type, as seen with mlx-lm 0.32.2 and transformers 5.24."""
 

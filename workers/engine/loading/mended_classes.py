@@ -60,6 +60,8 @@ def mended(config: dict[str, Any]) -> tuple[type, type]:
         base = minicpm3(base)
     if kind == "nanochat":
         base = nanochat(base, config)
+    if kind == "jamba":
+        base = jamba(base)
     return base, arguments
 
 
@@ -195,3 +197,26 @@ def nanochat(base: Any, config: Mapping[str, Any]) -> type:
                     layer.attn._rope_freqs = -mx.array(wanted.periods, mx.float32)
 
     return Turned
+
+
+def jamba(base: Any) -> type:
+    """The class weighs the chosen experts so that their shares add up to one; they are shares of all experts'."""
+    from mlx_lm.models.jamba import JambaSparseMoeBlock
+
+    class Block(JambaSparseMoeBlock):  # type: ignore[misc]
+        def __call__(self, x: mx.array) -> mx.array:
+            shares = mx.softmax(self.router(x), axis=-1, precise=True)
+            count = self.num_experts_per_tok
+            chosen = mx.stop_gradient(mx.argpartition(-shares, kth=count - 1, axis=-1)[..., :count])
+            weights = mx.take_along_axis(shares, chosen, axis=-1)
+            found: mx.array = (self.switch_mlp(x, chosen) * weights[..., None].astype(x.dtype)).sum(axis=-2)
+            return found
+
+    class Weighed(base):  # type: ignore[misc]
+        def __init__(self, args: Any) -> None:
+            super().__init__(args)
+            for layer in self.layers:
+                if isinstance(layer.feed_forward, JambaSparseMoeBlock):
+                    layer.feed_forward = Block(args)
+
+    return Weighed

@@ -24,7 +24,7 @@ from mlx_server.workers.engine.loading.config_form import (
     derived,
     suited,
 )
-from mlx_server.workers.engine.loading.loading import required
+from mlx_server.workers.engine.loading.loading import read_model, required
 from mlx_server.workers.engine.loading.mended_classes import NAMED, RENAMED, mended, renamed, with_output_layer
 from mlx_server.workers.engine.loading.rope import put_right
 from mlx_server.workers.engine.loading.saved_form import as_known
@@ -136,6 +136,15 @@ def test_olmo_hybrids_convolutions_are_split_as_its_class_wants_them(tmp_path: P
     mx.save_safetensors(str(tmp_path / "model.safetensors"), names, {"format": "pt"})
     with pytest.raises(ValueError, match="conv1d"):  # else mlx-lm has mended it: it splits them by itself
         read_by_the_library(tmp_path, config)
+
+
+def test_jambas_experts_have_their_shares_of_all(tmp_path: Path) -> None:
+    config = folder_of("jamba", "default", tmp_path)
+    model, _, notes = read_model(tmp_path, "float32")
+    assert state("jamba", "default", tmp_path, config) == "equal"
+    assert not any("differently" in note for note in notes)
+    prompt, alone = mx.array([[3, 4, 5]]), read_by_the_library(tmp_path, config)
+    assert not mx.allclose(model(prompt), alone(prompt), atol=1e-2)  # else mlx-lm has mended it
 
 
 def test_minicpm3_scales_its_last_hidden_states_where_they_are_tied_too(tmp_path: Path) -> None:
