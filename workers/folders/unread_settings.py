@@ -86,6 +86,9 @@ TOKENIZER_HARMLESS = frozenset(
 """Read by transformers or mlx-lm, or about how texts are split: those that tokenizer.json splits otherwise are told of
 by themselves. Inputs are neither cut nor padded as a tokenizer would."""
 
+TOKENIZER_NOTES = ("_", "gguf_")
+"""How private notes begin, gguf2mlx's of what it has converted among them."""
+
 TOKENIZER_HARMLESS_ENDS = ("_token", "_tokens", "_token_id", "_even_though_it_will_corrupt_output")
 """Special tokens of all kinds, and a key too long for a table."""
 
@@ -113,7 +116,7 @@ def unread_tokenizer(folder: Path, encode: Callable[[str], Sequence[int]]) -> di
         if says_something(value)
         and name not in TOKENIZER_HARMLESS
         and name not in TOKENIZER_ADDS
-        and not name.startswith("_")
+        and not name.startswith(TOKENIZER_NOTES)
         and not name.endswith(TOKENIZER_HARMLESS_ENDS)
     }
     return unread | ignored_additions(found, encode)

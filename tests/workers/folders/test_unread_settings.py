@@ -77,8 +77,9 @@ def test_every_key_that_transformers_has_is_judged() -> None:
         ({"bos_token": "<s>", "image_token": "<i>", "model_max_length": 9, "tokenizer_class": "X"}, plain, []),
         ({"backwards": True}, plain, ["backwards"]),
         ({"backwards": False}, plain, []),
+        ({"gguf_tokenizer_pre": "default", "_note": 1}, plain, []),
     ],
-    ids=["begins", "begins and ends", "added by the file", "read", "nobody knows it", "switched off"],
+    ids=["begins", "begins and ends", "added by the file", "read", "nobody knows it", "switched off", "private notes"],
 )
 def test_what_texts_are_not_split_by_is_listed(
     tmp_path: Path, given: dict[str, Any], encode: Callable[[str], list[int]], unread: list[str]
