@@ -1,4 +1,5 @@
-"""The one thread that touches the model: it takes commands between steps and steps while there is work."""
+"""The one thread that touches the model: it takes commands between steps and steps while there is work. What a step's
+results still take without the model, such as files of pixels, another thread does meanwhile."""
 
 from __future__ import annotations
 
@@ -7,11 +8,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from mlx_server.schemas.internal.messages import Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.child.lease import Turns
-from mlx_server.workers.engine.sequence import Key, Produced, Sequence
+from mlx_server.workers.engine.jobs import completed
+from mlx_server.workers.engine.sequence import Computed, Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.base import Handler
 
@@ -30,8 +32,8 @@ class EngineThread:
     `on_step` is called on the loop with what a step produced and must be followed by `step_handled`;
     `on_crash` is called on the loop if the engine can't go on.
 
-    Where processes take turns it computes only when it is its turn, and keeps the turn from step to step until another
-    process wants it.
+    `sleep` waits so many seconds for requests that may come nearly together. Where processes take turns it computes
+    only when it is its turn, and keeps the turn from step to step until another process wants it.
     """
 
     def __init__(
@@ -40,13 +42,17 @@ class EngineThread:
         on_step: Callable[[list[Produced]], None],
         on_crash: Callable[[BaseException], None],
         turns: Turns | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._handler = handler
         self._on_step = on_step
         self._on_crash = on_crash
         self._turns = turns
+        self._sleep = sleep
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlx")
+        self._completer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="results")
+        self._completing: Future[None] | None = None
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._unread = threading.Semaphore(UNREAD_STEPS)
         self._since: float | None = None
@@ -76,7 +82,7 @@ class EngineThread:
 
     def add(self, sequence: Sequence) -> None:
         """Have a sequence taken in before the next step."""
-        self._commands.put(lambda: self._handler.engine.add(sequence))
+        self._commands.put(lambda: self._take_in(sequence))
 
     def remove(self, key: Key) -> None:
         """Have a sequence dropped before the next step."""
@@ -132,7 +138,18 @@ class EngineThread:
         if not self._unread.acquire(blocking=False):
             self._end_turn()
             self._unread.acquire()
-        self._loop.call_soon_threadsafe(self._on_step, produced)
+        if any(isinstance(item, Computed) and item.later for item in produced) or not self._all_completed:
+            self._completing = self._completer.submit(self._complete, produced)
+        else:
+            self._loop.call_soon_threadsafe(self._on_step, produced)
+
+    @property
+    def _all_completed(self) -> bool:
+        """The loop has all steps so far, and in their order."""
+        return self._completing is None or self._completing.done()
+
+    def _complete(self, produced: list[Produced]) -> None:
+        self._loop.call_soon_threadsafe(self._on_step, [completed(item) for item in produced])
 
     def _end_turn(self) -> None:
         if self._turns is not None and self._turns.held:
@@ -143,7 +160,6 @@ class EngineThread:
 
     def _obey(self) -> bool:
         """Carry out what has been asked, waiting while there is nothing to step; False means stop."""
-        idle = not self._handler.engine.busy
         while not (self._commands.empty() and self._handler.engine.busy):
             if self._commands.empty():
                 self._end_turn()
@@ -151,10 +167,13 @@ class EngineThread:
             if command is None:
                 return False
             command()
-            if idle and self._handler.engine.busy:
-                idle = False
-                time.sleep(min(GATHER_SHARE * self._last_step_s, LONGEST_GATHER_S))
         return True
+
+    def _take_in(self, sequence: Sequence) -> None:
+        idle = not self._handler.engine.busy
+        self._handler.engine.add(sequence)
+        if idle and sequence.gathers:
+            self._sleep(min(GATHER_SHARE * self._last_step_s, LONGEST_GATHER_S))
 
     def _ended(self, future: asyncio.Future[None]) -> None:
         error = None if future.cancelled() else future.exception()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Finished, FinishReason, Result, Started
-from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
+from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Later, Produced, Sequence, Token
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,12 @@ class Job(Sequence):
 class SteppedJob(Job):
     """A job that has its own steps."""
 
+    gathers: ClassVar[bool] = False
+
     @abstractmethod
-    def step(self) -> list[Result]:
-        """Do a little, and say what has come of it. Raises InvalidRequest for what the model can't do, or anything."""
+    def step(self) -> list[Result] | Later:
+        """Do a little, and say what has come of it, or how that is made without MLX. Raises InvalidRequest for what the
+        model can't do, or anything."""
 
     @property
     @abstractmethod
@@ -67,16 +71,27 @@ class JobEngine:
         key, job = next(iter(self._waiting.items()))
         del self._waiting[key]
         try:
-            results = tuple(job.step())
+            found = job.step()
         except Exception as error:  # noqa: BLE001 - whatever a model raises ends the guilty request only
             return [broken(key, error)]
         if not job.ended:
             self._waiting[key] = job
-        return [Computed(key, results, "stop" if job.ended else None, job.progress)]
+        results, later = ((), found) if callable(found) else (tuple(found), None)
+        return [Computed(key, results, "stop" if job.ended else None, job.progress, later)]
 
     def close(self) -> None:
         """Release all jobs."""
         self._waiting.clear()
+
+
+def completed(item: Produced) -> Produced:
+    """The same with its results made, or the end of its request. For any thread but those of MLX and the event loop."""
+    if not isinstance(item, Computed) or item.later is None:
+        return item
+    try:
+        return replace(item, results=item.later(), later=None)
+    except Exception as error:  # noqa: BLE001 - what makes a file ends the guilty request only
+        return broken(item.key, error)
 
 
 def broken(key: Key, error: Exception) -> Broken:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ Key = tuple[int, int]
 @dataclass(eq=False, slots=True)
 class Sequence:
     """A prompt (token ids), the limits of what may follow it, and what has followed so far."""
+
+    gathers: ClassVar[bool] = True
+    """Whether it is computed together with others, so that an idle engine does well to wait a little for them."""
 
     key: Key
     prompt: list[int]
@@ -153,17 +157,23 @@ class Broken:
     param: str | None = None
 
 
+Later = Callable[[], tuple[Result, ...]]
+"""Makes results of what a step has computed, without MLX: files of pixels. Called once, on a thread of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Computed:
     """One step's results for a sequence that produces no text. With `finish` nothing follows.
 
     `progress`: how much is done, of how much, in units of its kind; None where that is not told.
+    `later`: makes the results, where that takes time; the event loop gets them made.
     """
 
     key: Key
     results: tuple[Result, ...]
     finish: FinishReason | None = None
     progress: tuple[int, int] | None = None
+    later: Later | None = None
 
 
 Produced = Token | Echoed | Computed | Broken

@@ -4,18 +4,28 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
 
 from mlx_server.schemas.internal.generation import GenerationRequest
-from mlx_server.schemas.internal.messages import Load, Loading, MlxMemory, ModelFacts
+from mlx_server.schemas.internal.messages import FinishReason, Load, Loading, MlxMemory, ModelFacts, Score
 from mlx_server.workers.child.engine_thread import UNREAD_STEPS, EngineThread
-from mlx_server.workers.engine.sequence import Key, Produced, Sequence, Token
+from mlx_server.workers.engine.jobs import Job
+from mlx_server.workers.engine.sequence import Broken, Computed, Key, Later, Produced, Sequence, Token
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.base import AnswerStream
 
 SPEC = Load("fake", "fake", 4, 512, "/nowhere")
 FACTS = ModelFacts(4, None, 10, 0, "fake", "none")
+
+
+@dataclass(eq=False)
+class Drawn(Job):
+    """A sequence some of whose steps have results that are made later."""
+
+    gathers = False
+    later: dict[int, Later] = field(default_factory=dict)
 
 
 class FakeHandler:
@@ -77,7 +87,9 @@ class FakeHandler:
         produced: list[Produced] = []
         for key, sequence in list(self.sequences.items()):
             sequence.emitted.append(self.steps)
-            produced.append(Token(key, self.steps, None if sequence.remaining else "length"))
+            finish: FinishReason | None = None if sequence.remaining else "length"
+            later = sequence.later.get(self.steps) if isinstance(sequence, Drawn) else None
+            produced.append(Computed(key, (), finish, later=later) if later else Token(key, self.steps, finish))
             if not sequence.remaining:
                 del self.sequences[key]
         return produced
@@ -146,8 +158,9 @@ class World:
         self.crashes: asyncio.Queue[BaseException] = asyncio.Queue()
         self.loadings: list[Loading] = []
         self.handles = handles
+        self.slept: list[float] = []
         self._turns = turns
-        self.engine = EngineThread(handler, self._on_step, self.crashes.put_nowait, turns)
+        self.engine = EngineThread(handler, self._on_step, self.crashes.put_nowait, turns, self.slept.append)
 
     @property
     def turns(self) -> FakeTurns:
@@ -427,5 +440,50 @@ def test_memory_is_what_it_is_now() -> None:
             await world.steps.get()
         assert world.engine.memory == MlxMemory(3, 3, 0, True)
         await world.engine.stop()
+
+    asyncio.run(scenario())
+
+
+def test_the_next_step_does_not_wait_for_results_that_are_made_later_and_nothing_overtakes_them() -> None:
+    async def scenario() -> None:
+        async with loaded() as world:
+            go_on = threading.Event()
+            score = Score(1, 0, 0.5)
+
+            def slowly() -> tuple[Score]:
+                assert go_on.wait(10)
+                return (score,)
+
+            world.engine.add(Drawn((1, 0), [0], 3, later={1: slowly}))
+            for step in (1, 2, 3):
+                assert await world.handler.entered.get() == step
+            assert world.steps.empty()
+            go_on.set()
+            assert await world.steps.get() == [Computed((1, 0), (score,))]
+            assert [await world.steps.get() for _ in range(2)] == [[Token((1, 0), 2)], [Token((1, 0), 3, "length")]]
+
+    asyncio.run(scenario())
+
+
+def test_results_that_can_not_be_made_end_their_request() -> None:
+    async def scenario() -> None:
+        async with loaded() as world:
+
+            def full() -> tuple[Score]:
+                raise OSError("the disk is full")
+
+            world.engine.add(Drawn((1, 0), [0], 1, later={1: full}))
+            assert await world.steps.get() == [Broken((1, 0), "OSError: the disk is full")]
+
+    asyncio.run(scenario())
+
+
+def test_only_what_is_computed_with_others_is_waited_for() -> None:
+    async def scenario() -> None:
+        async with loaded() as world:
+            for made, waits in ((sequence(1, 1), 1), (Drawn((2, 0), [0], 1), 1), (sequence(3, 1), 2)):
+                world.engine.add(made)
+                await world.steps.get()
+                assert len(world.slept) == waits
 
     asyncio.run(scenario())

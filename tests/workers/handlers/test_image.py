@@ -15,6 +15,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Load, MediaLimits, Picture
 from mlx_server.schemas.internal.picture import PictureRequest
+from mlx_server.workers.engine.jobs import completed
 from mlx_server.workers.engine.sequence import Computed
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers import make_handler
@@ -47,7 +48,8 @@ def request(prompt: str = "a red circle", **fields: object) -> PictureRequest:
 def steps_of(handler: ImageHandler) -> list[Computed]:
     steps = []
     while handler.engine.busy:
-        [step] = handler.engine.step()
+        [made] = handler.engine.step()
+        step = completed(made)
         assert isinstance(step, Computed), step
         steps.append(step)
     return steps

