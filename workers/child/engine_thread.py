@@ -30,10 +30,11 @@ class EngineThread:
     """Runs a handler on a thread of its own. The methods are for the event loop's thread.
 
     `on_step` is called on the loop with what a step produced and must be followed by `step_handled`;
-    `on_crash` is called on the loop if the engine can't go on.
+    `on_crash` is called on the loop if the engine can't go on. `sleep` waits, in seconds, for requests that come nearly
+    together.
 
-    `sleep` waits so many seconds for requests that may come nearly together. Where processes take turns it computes
-    only when it is its turn, and keeps the turn from step to step until another process wants it.
+    Where processes take turns it computes only when it is its turn, and keeps the turn from step to step until another
+    process wants it.
     """
 
     def __init__(

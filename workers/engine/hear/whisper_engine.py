@@ -201,6 +201,7 @@ class WhisperEngine:
         """Only these rows of the round go on."""
         if not at:
             self._rows, self._decoder, self._logits = [], None, None
+            mx.clear_cache()  # every round has shapes of its own, and MLX would keep memory for all of them
         elif len(at) < len(self._rows) and self._decoder is not None and self._logits is not None:
             self._rows = [self._rows[place] for place in at]
             self._decoder.keep(at)
