@@ -46,8 +46,6 @@ class Form:
 
     def file(self, name: str) -> Upload:
         """The only file of this name. Raises InvalidRequest."""
-        if name in self.fields:
-            raise InvalidRequest(f"`{name}` has to be a file of the form, with a filename.", name)
         if len(found := self.files.get(name, [])) != 1:
             raise InvalidRequest(f"`{name}` is missing." if not found else f"`{name}`: only one is allowed.", name)
         return found[0]
@@ -123,5 +121,5 @@ def check_count(form: Form) -> None:
 
 
 def name_of(given: bytes | None) -> str:
-    """A part's name."""
-    return (given or b"").decode("utf-8", "replace")[:256]
+    """A part's name, without the brackets that some clients write behind those of lists."""
+    return (given or b"").decode("utf-8", "replace")[:256].removesuffix("[]")

@@ -6,7 +6,7 @@ clients: seconds of recordings that four clients at once have written down in a 
 `mlx_vlm.server`'s endpoint (mlx-audio in float16, as it has it) and, to tell the two causes apart, of a bare loop over
 mlx-audio's `generate` in float32. Servers take turns; who is first changes. At least 1.5 times mlx_vlm.server's.
 memory: the most resident memory of the server's processes, sampled five times a second, while an hour (115 MB, uploaded
-whole) is written down, over a minute: at most 100 MB more. A sentence every 23 seconds, with silence between, so that all
+whole) is written down, over a minute: at most 100 MB more. A sentence every 23 seconds, silence between, so that all
 windows of the hour are heard. It takes minutes.
 
 Raw rows go to bench/results/hearing.json, beside those of parts that ran before. Exit code 0 when all targets were met,

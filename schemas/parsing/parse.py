@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -66,14 +67,18 @@ def refuse_unsupported(fields: RawFields, harmless: dict[str, tuple[Any, ...]]) 
             value = msgspec.json.decode(fields[name])
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"`{name}`: {error}.", name) from None
-        if value is None or any(value == v and type(value) is type(v) for v in harmless[name]):
-            continue
-        allowed = " or ".join(msgspec.json.encode(v).decode() for v in (*harmless[name], None))
-        raise InvalidRequest(
-            f"`{name}` is not supported by this server. Leave it out, or set it to {allowed}.",
-            name,
-            "unsupported_parameter",
-        )
+        check_harmless(name, value, (*harmless[name], None))
+
+
+def check_harmless(name: str, value: Any, harmless: Sequence[Any]) -> None:
+    """Raises InvalidRequest for a parameter that this server does not serve, but with values that change nothing."""
+    if any(value == one and type(value) is type(one) for one in harmless):
+        return
+    allowed = " or ".join(msgspec.json.encode(one).decode() for one in harmless)
+    either = f", or set it to {allowed}" if allowed else ""
+    raise InvalidRequest(
+        f"`{name}` is not supported by this server. Leave it out{either}.", name, "unsupported_parameter"
+    )
 
 
 FOR_TESTS = "scripted"

@@ -10,9 +10,11 @@ from msgspec import Meta
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.picture import PictureFormat, PictureRequest
+from mlx_server.schemas.parsing.forms import FormDecoder
 
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "moderation": ("auto", "low"),
+    "markup": (),
     "complexity": (),
     "svg": (),
     "frame_count": (),
@@ -24,7 +26,6 @@ WITHOUT_EFFECT: dict[str, tuple[str | None, ...]] = {"quality": (None, "auto", "
 """Fields whose other values are taken and named in `X-Ignored-Fields`. How well a picture is drawn is a matter of
 `steps`, and a style one of the prompt."""
 
-UNSERVED_FILES = ("markup",)
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 MOST_SEED = 2**63 - 1
 
@@ -202,3 +203,4 @@ ImageEvent = ImagePartial | ImageCompleted
 EditEvent = EditPartial | EditCompleted
 
 decoder = msgspec.json.Decoder(ImageRequest)
+edit_decoder = FormDecoder(ImageEditForm, ("image", "mask"), harmless=HARMLESS)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.sound import TranscriptionRequest
+from mlx_server.schemas.parsing.forms import FormDecoder
 
 TranscriptFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 Hint = Annotated[str, Meta(max_length=256)]
 
-UNSERVED: dict[str, str] = {
-    "known_speaker_names": "no model here tells speakers apart",
-    "known_speaker_references": "no model here tells speakers apart",
-}
-"""Fields that would change the answer, and why they can't."""
+HARMLESS: dict[str, tuple[str, ...]] = {"known_speaker_names": (), "known_speaker_references": ()}
+"""Parameters that are known and not served, whatever they say: no model here tells speakers apart."""
 
 ENGLISH = "english"
 
 
 class TranscriptionForm(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a form beside its `file`. Lists are repeated fields, with or without `[]` after their names.
+    """The fields of a form beside its `file`. Lists are repeated fields.
 
     `keywords` and `hotwords` are words to listen for. `chunking_strategy` may only be `auto`: the model finds by itself
     where to cut.
@@ -42,6 +40,11 @@ class TranscriptionForm(msgspec.Struct, frozen=True, kw_only=True):
     hotwords: Annotated[list[Hint], Meta(max_length=1000)] = []
     keywords: Annotated[list[Hint], Meta(max_length=1000)] = []
     user: str | None = None
+
+    @property
+    def ignored(self) -> list[str]:
+        """Fields that change nothing."""
+        return [] if self.chunking_strategy is None else ["chunking_strategy"]
 
     @property
     def format(self) -> TranscriptFormat:
@@ -163,18 +166,4 @@ class TranscriptDone(msgspec.Struct, frozen=True, tag="transcript.text.done", ta
 TranscriptEvent = TranscriptDelta | TranscriptDone
 
 LISTS = ("timestamp_granularities", "include", "hotwords", "keywords", "languages")
-"""Fields that may be repeated."""
-
-
-def to_plain(fields: dict[str, list[str]]) -> dict[str, Any]:
-    """A form's fields under their plain names. Raises InvalidRequest for one that is given twice."""
-    plain: dict[str, Any] = {}
-    for written, values in fields.items():
-        name = written.removesuffix("[]")
-        if name in LISTS:
-            plain.setdefault(name, []).extend(values)
-        elif len(values) > 1 or name in plain:
-            raise InvalidRequest(f"`{name}` is given more than once.", name)
-        else:
-            plain[name] = values[0]
-    return plain
+decoder = FormDecoder(TranscriptionForm, ("file",), LISTS, HARMLESS)
