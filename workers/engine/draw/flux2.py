@@ -32,15 +32,10 @@ from mlx_vlm.models.flux2.weights import load_text_encoder, load_transformer, lo
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
 from mlx_server.workers.engine.draw.networks import Network, Networks, read_networks
-from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish, most_pixels
+from mlx_server.workers.engine.draw.wish import MOST_TOKENS, PATCH, Defaults, Limits, Pixels, Wish, limits_of
 from mlx_server.workers.engine.runtime import platform
 
-PATCH = 16
-"""Pixels to a side of what the transformer takes as one token."""
-
-MOST_TOKENS = 512
-LEAST_SIDE, MOST_SIDE = 256, 2048
-USUAL_SIDE = 1024
+LEAST_SIDE, USUAL_SIDE = 256, 1024
 REFERENCE_TIME = 10
 """Where the first picture that is shown stands in time, for the rotary positions; what is drawn stands at 0."""
 
@@ -68,16 +63,12 @@ class Flux2:
     @property
     def limits(self) -> Limits:
         """The distilled variants know no guidance; one was trained to look at pictures in a way of its own."""
-        return Limits(
-            multiple=PATCH,
+        return limits_of(
             least_side=LEAST_SIDE,
-            most_side=MOST_SIDE,
-            most_pixels=most_pixels(MOST_SIDE, cpu=platform.on_cpu()),
             least_steps=1,
-            most_steps=200,
-            most_prompt_tokens=MOST_TOKENS,
             guided=self.variant.default_guidance > 1,
             changes=self.variant.supports_edit and not self.variant.uses_reference_kv_cache,
+            cpu=platform.on_cpu(),
         )
 
     @property

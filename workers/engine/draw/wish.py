@@ -13,6 +13,15 @@ from mlx_server.schemas.internal.picture import PictureRequest
 SEEDS = 2**64
 """How many there are; after the last comes 0."""
 
+PATCH = 16
+"""Pixels to a side of what a transformer takes as one token."""
+
+MOST_TOKENS = 512
+"""Of a prompt with its template."""
+
+MOST_SIDE = 2048
+MOST_STEPS = 200
+
 Pixels = npt.NDArray[np.uint8]
 """A picture in RGB, uint8 [H, W, 3]."""
 
@@ -68,6 +77,12 @@ def most_pixels(most_side: int, *, cpu: bool) -> int:
     """Of one picture. Attention over latents, one for 64 pixels, stays below SCORES everywhere."""
     bound = 64 * int(SCORES**0.5) - 1
     return min(most_side * most_side, CPU_PIXELS if cpu else bound)
+
+
+def limits_of(*, least_side: int, least_steps: int, guided: bool, changes: bool = True, cpu: bool) -> Limits:
+    """What models have in common whose tokens of a picture are PATCH squared and whose encoder reads MOST_TOKENS."""
+    pixels = most_pixels(MOST_SIDE, cpu=cpu)
+    return Limits(PATCH, least_side, MOST_SIDE, pixels, least_steps, MOST_STEPS, MOST_TOKENS, guided, changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,18 +25,11 @@ from transformers import AutoTokenizer
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
 from mlx_server.workers.engine.draw.networks import Network, Networks, read_networks
-from mlx_server.workers.engine.draw.wish import Defaults, Limits, Pixels, Wish, most_pixels
+from mlx_server.workers.engine.draw.wish import MOST_TOKENS, PATCH, Defaults, Limits, Pixels, Wish, limits_of
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.folders.model_files import read_json
 
 PIXELS_PER_LATENT = 8
-PATCH = 2 * PIXELS_PER_LATENT
-"""Pixels to a side of what the transformer takes as one token."""
-
-MOST_TOKENS = 512
-"""Of a prompt with its template."""
-
-MOST_SIDE = 2048
 SAMPLE_SIZE = 1024
 """The pictures' sides that the published models were trained with; `sample_size` of the autoencoder names others."""
 
@@ -65,16 +58,8 @@ class ZImage:
     @property
     def limits(self) -> Limits:
         """Its distilled variant, Turbo, knows no guidance."""
-        return Limits(
-            multiple=PATCH,
-            least_side=4 * PATCH,
-            most_side=MOST_SIDE,
-            most_pixels=most_pixels(MOST_SIDE, cpu=platform.on_cpu()),
-            least_steps=2,
-            most_steps=200,
-            most_prompt_tokens=MOST_TOKENS,
-            guided=self.config.variant != "turbo",
-        )
+        guided = self.config.variant != "turbo"
+        return limits_of(least_side=4 * PATCH, least_steps=2, guided=guided, cpu=platform.on_cpu())
 
     @property
     def defaults(self) -> Defaults:
