@@ -125,6 +125,13 @@ class Fleet:
         """Tell of all that models do; the function that is returned ends that."""
         return self._watchers.add(callback)
 
+    async def known(self, name: str) -> Deployment:
+        """The deployment that a request with this name would be for, as it is: it is not loaded for that.
+
+        Raises InvalidRequest, ModelNotFound, NotServable, HubError or QueueClosed.
+        """
+        return (await self._directory.named(name)).deployment
+
     async def choose(self, name: str | None) -> Deployment:
         """The deployment that a request is for; it is loaded if need be, which is not waited for.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.catalog.voices import voices_of
 from mlx_server.app.encoders.speech import SoundEncoder, SpeechEventsEncoder
 from mlx_server.app.encoders.transcripts import TranscriptEncoder
 from mlx_server.app.http.json_answer import json_answer
@@ -15,7 +17,6 @@ from mlx_server.app.routes.generation import read_request
 from mlx_server.app.routes.media import admit_media, answer_form
 from mlx_server.app.routes.query import query_of
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.messages import ModelFacts
 from mlx_server.schemas.openai.media import speech as speech_api
 from mlx_server.schemas.openai.media import transcriptions as api
 from mlx_server.schemas.openai.media.speech import Voice, VoiceList
@@ -57,14 +58,14 @@ async def speech(request: Request) -> MediaResponse:
 
 
 async def voices(request: Request) -> Response:
-    """The voices of the models that speak and are loaded; of one model, if the query names it."""
+    """The voices of all models that may be named, loaded or not; of one model, if the query names it."""
     query = query_of(request, ("model",))
     fleet = services(request).fleet
-    found = [await fleet.choose(query["model"])] if "model" in query else fleet.deployments
-    named = [Voice(voice, voice, one.name) for one in found if one.facts is not None for voice in voices_of(one.facts)]
+    known = [await fleet.known(query["model"])] if "model" in query else await fleet.available()
+    speakers = [(one.name, one.settings) for one in known]
+
+    def found() -> list[Voice]:
+        return [Voice(voice, voice, name) for name, settings in speakers for voice in voices_of(settings)]
+
+    named = await to_thread.run_sync(found)
     return json_answer(VoiceList(named, [*dict.fromkeys(voice.id for voice in named)]))
-
-
-def voices_of(facts: ModelFacts) -> tuple[str, ...]:
-    """Its own, 'default' for the only one of a model that names none."""
-    return (facts.voices or ("default",)) if facts.speaks else ()

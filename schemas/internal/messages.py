@@ -267,8 +267,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     may hold beside text. `dimensions` is the length of its embeddings, None if it makes none; `scoring` how it scores
     pairs of texts. `sampling` is what its authors recommend.
 
-    `transcribes`: it writes down what is said, in one of these `languages` if it names any. `speaks`: it reads aloud,
-    with one of its `voices` if it names any. `draws`: it makes pictures.
+    `transcribes`: it writes down what is said, in one of these `languages` if it names any. `speaks`: it reads aloud.
+    `draws`: it makes pictures.
     """
 
     rows: int
@@ -291,7 +291,6 @@ class ModelFacts(msgspec.Struct, frozen=True):
     transcribes: bool = False
     languages: tuple[str, ...] = ()
     speaks: bool = False
-    voices: tuple[str, ...] = ()
     draws: bool = False
 
 

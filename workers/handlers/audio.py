@@ -87,5 +87,4 @@ class AudioHandler(WordlessHandler):
             transcribes=self._hearing is not None,
             languages=self._hearing.languages if self._hearing is not None else (),
             speaks=self._speaking is not None,
-            voices=self._speaking.voices if self._speaking is not None else (),
         )

@@ -94,7 +94,7 @@ class Voice(msgspec.Struct, frozen=True):
 
 
 class VoiceList(msgspec.Struct, frozen=True):
-    """`voices` are those of the models that are loaded; the names are what `voice` may be."""
+    """Those of the models that may be named, loaded or not; `voices` are the names that `voice` may be."""
 
     data: list[Voice]
     voices: list[str]

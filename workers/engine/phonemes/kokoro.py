@@ -12,12 +12,10 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.workers.engine.phonemes.espeak import TIE, phonemes
+from mlx_server.workers.folders.voices import KOKORO_ENGLISH
 
 LONGEST = 510
 """Phonemes that the model reads at once."""
-
-LANGUAGES = {"a": "en-us", "b": "en"}
-"""Kokoro's letters of languages, with which the names of voices begin, and espeak-ng's names."""
 
 ABBREVIATIONS = "".join(rf"(?<!\b{word})" for word in ("Dr", "Mr", "Mrs", "Ms", "St", "Prof", "vs"))
 MARKS = re.compile(rf'(?:{ABBREVIATIONS}\.|[;:,!?…])+["”’)\]]*(?=\s|$)|\s*—\s*')
@@ -101,7 +99,7 @@ class EnglishPipeline:
 
 def speak_english(model: Any, folder: Path) -> None:
     """Have a Kokoro of mlx-audio's (0.6) read English by espeak-ng. `folder` has its voices."""
-    for letter, language in LANGUAGES.items():
+    for letter, language in KOKORO_ENGLISH.items():
         model._pipelines[letter] = EnglishPipeline(model, language, folder)
 
 
@@ -145,6 +143,6 @@ def to_kokoro(ipa: str, language: str) -> str:
     """espeak-ng's phonemes in Kokoro's letters."""
     for written, letters in (*SOUNDS.items(), (TIE, "")):
         ipa = ipa.replace(written, letters)
-    for written, letters in (AMERICAN if language == LANGUAGES["a"] else BRITISH).items():
+    for written, letters in (AMERICAN if language == KOKORO_ENGLISH["a"] else BRITISH).items():
         ipa = ipa.replace(written, letters)
     return ipa

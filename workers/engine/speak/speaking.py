@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from mlx_server.workers.engine.media.sounds import Samples
 from mlx_server.workers.engine.speak.sentences import is_spoken, sentences
 from mlx_server.workers.engine.speak.sound_encoder import SoundEncoder
 from mlx_server.workers.engine.speak.voices import choose
+from mlx_server.workers.folders.voices import KOKORO_VOICE
 
 INSTRUCTIONS = ("instruct", "instructions")
 """What the families call these, in mlx-audio 0.6; the first that a `generate` has is meant."""
@@ -66,8 +66,6 @@ class Speaking:
 
 KOKORO = {"a": "en", "b": "en", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "en", "z": "zh"}
 """The first letter of a voice of Kokoro's says its language, and whose rules say where a sentence ends."""
-
-KOKORO_VOICE = re.compile(r"[a-z][fm]_")
 
 
 @dataclass(eq=False, slots=True)

@@ -1,14 +1,10 @@
-"""Which voices a model has, and which one a client means."""
+"""Which of a model's voices a client means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.workers.engine.phonemes.kokoro import LANGUAGES
 
 OPENAI = (
     "alloy",
@@ -26,24 +22,6 @@ OPENAI = (
     "cedar",
 )
 """OpenAI's voices: every model takes their names."""
-
-VOICE_ENDS = (".safetensors", ".pt", ".npy", ".json")
-
-
-def voices_of(folder: Path, config: Mapping[str, Any], model: Any) -> tuple[str, ...]:
-    """The names of a model's voices: files in its folder `voices`, or speakers that its configuration or its class
-    names. None where it has one voice without a name."""
-    if (speakers := getattr(model, "supported_speakers", None)) is not None:
-        return tuple(map(str, speakers))
-    places = (folder / "voices", folder / "embeddings")
-    files = {file.stem for place in places if place.is_dir() for file in place.iterdir() if file.suffix in VOICE_ENDS}
-    named = config.get("voices") or config.get("voice_names") or ()
-    return tuple(sorted(files | set(map(str, named))))
-
-
-def spoken_here(voices: Sequence[str]) -> tuple[str, ...]:
-    """Those of Kokoro's voices whose language can be read: English, and others where misaki is installed."""
-    return tuple(voice for voice in voices if voice[0] in LANGUAGES or find_spec("misaki") is not None)
 
 
 def choose(wanted: str | None, voices: Sequence[str]) -> str | None:

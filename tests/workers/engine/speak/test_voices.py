@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.workers.engine.speak.voices import OPENAI, choose, voices_of
+from mlx_server.workers.engine.speak.voices import OPENAI, choose
 
 VOICES = ("af_heart", "af_nova", "am_onyx")
 
@@ -34,12 +31,3 @@ def test_an_unknown_voice_is_refused_with_the_list(wanted: str) -> None:
     assert "af_heart, af_nova, am_onyx" in caught.value.message
     with pytest.raises(InvalidRequest, match="one voice"):
         choose(wanted, ())
-
-
-def test_voices_are_files_or_named(tmp_path: Path) -> None:
-    assert voices_of(tmp_path, {}, SimpleNamespace()) == ()
-    (tmp_path / "voices").mkdir()
-    for name in ("b.safetensors", "a.safetensors", "README.md"):
-        (tmp_path / "voices" / name).touch()
-    assert voices_of(tmp_path, {}, SimpleNamespace()) == ("a", "b")
-    assert voices_of(tmp_path, {}, SimpleNamespace(supported_speakers=["Ann"])) == ("Ann",)
