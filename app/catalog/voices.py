@@ -21,6 +21,7 @@ def voices_of(settings: ModelSettings) -> tuple[str, ...]:
         config = read_json(folder, "config.json")
     except NotAModel:
         return ()
-    if audio_kind(config, folder.name) != "tts":
+    kind = audio_kind(config, folder.name)
+    if kind == "stt" or (kind is None and settings.type is None):
         return ()
     return voices.voices_of(folder, config) or (ONLY,)

@@ -9,8 +9,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Recording, Result, Segment
 from mlx_server.schemas.internal.sound import TranscriptionRequest
+from mlx_server.workers.engine.hear.family_languages import languages_of, name_of
 from mlx_server.workers.engine.hear.hearing import check_language
 from mlx_server.workers.engine.hear.transcription import SAMPLE_RATE, OpenedTranscription
 from mlx_server.workers.engine.jobs import JobEngine, SteppedJob, refuse
@@ -24,9 +26,17 @@ LONGEST_S = 30
 EARLIEST_S = 20
 QUIET_SAMPLES = SAMPLE_RATE // 10
 
+ENGLISH = "en"
 LANGUAGE = ("language", "source_lang", "source_language")
-CONTEXT = ("initial_prompt", "system_prompt", "context", "prompt")
-"""What the families call these, in mlx-audio 0.6; the first that a `generate` has is meant."""
+CONTEXT = ("initial_prompt", "system_prompt", "context")
+"""What the families call these, in mlx-audio 0.6; the first that a `generate` has is meant. Their `prompt` is an order,
+without which they would not transcribe."""
+
+TARGET = "target_lang"
+"""What the language of the transcript is called where it may be another than what is spoken."""
+
+LEAST_TOKENS, MOST_TOKENS = 448, 1024
+"""Of a piece: some families would stop sooner than people do, and one that repeats itself has to end."""
 
 
 class OtherFamily:
@@ -36,12 +46,15 @@ class OtherFamily:
         self._model = model
         self._takes = Parameters(model.generate)
         self.engine = JobEngine()
-        self.languages: tuple[str, ...] = ()
+        self._languages = languages_of(model)
+        self.languages = tuple(self._languages)
 
     def check(self, request: TranscriptionRequest) -> None:
         """Raises InvalidRequest."""
         check_language(request.language, self.languages)
-        refuse(request.translate, "model", "does not translate")
+        refuse(request.translate and TARGET not in self._takes, "model", "does not translate")
+        if request.translate and request.language is None:
+            raise InvalidRequest("`language`: this model has to be told what is spoken, to translate it.", "language")
         refuse(request.language is not None and not self._takes.first(LANGUAGE), "language", "is not told the language")
         refuse(request.prompt is not None and not self._takes.first(CONTEXT), "prompt", "takes no prompt")
         refuse(bool(request.hotwords) and "hotwords" not in self._takes, "hotwords", "listens for no words")
@@ -53,13 +66,18 @@ class OtherFamily:
         """A request's work."""
         options: dict[str, Any] = {}
         if request.language is not None:
-            options[self._takes.first(LANGUAGE)] = request.language
+            own = self._languages.get(request.language, request.language)
+            options[self._takes.first(LANGUAGE)] = own
+            if TARGET in self._takes:
+                options[TARGET] = ENGLISH if request.translate else own
         if request.prompt is not None:
             options[self._takes.first(CONTEXT)] = request.prompt
         if request.hotwords:
             options["hotwords"] = list(request.hotwords)
         if request.temperature:
             options["temperature"] = request.temperature
+        if isinstance(usual := self._takes.get("max_tokens"), int):
+            options["max_tokens"] = min(max(usual, LEAST_TOKENS), MOST_TOKENS)
         job = PieceByPiece((ticket, 0), [], 0, request=request, model=self._model, options=options)
         job.total = -(-request.recording.samples // SAMPLE_RATE)
         return job
@@ -92,7 +110,7 @@ class PieceByPiece(SteppedJob):
         if not is_silent(samples):
             found = self.model.generate(mx.array(samples), **self.options)
             mx.clear_cache()
-            language = str(getattr(found, "language", None) or "")
+            language = name_of(getattr(found, "language", None))
             self.tokens += int(getattr(found, "generation_tokens", 0) or 0)
             results += [self._segment(one, begin_s, end_s) for one in parts_of(found)]
         self.at += samples.size
@@ -105,11 +123,13 @@ class PieceByPiece(SteppedJob):
 
     def _segment(self, part: tuple[str, float | None, float | None], begin_s: float, end_s: float) -> Segment:
         text, start, end = part
+        if not end:  # some families say 0 where they don't know
+            end = end_s - begin_s
         return Segment(
             *self.key,
             text=f" {text.strip()}",
             start_s=begin_s + (start or 0.0),
-            end_s=end_s if end is None else min(begin_s + end, end_s),
+            end_s=min(begin_s + end, end_s),
             seek=self.at * 100 // SAMPLE_RATE,
         )
 

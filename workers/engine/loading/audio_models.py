@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from mlx_server.schemas.internal.messages import CpuDtype
 from mlx_server.workers.engine.runtime import platform
@@ -15,12 +15,12 @@ from mlx_server.workers.errors import ModelLoadError, one_line
 Loader = Callable[..., Any]
 
 
-class Parameters(frozenset[str]):
-    """The names of a function's parameters, without what it swallows as `**kwargs`."""
+class Parameters(dict[str, Any]):
+    """The names of a function's parameters and what they are by default, without what it swallows as `**kwargs`."""
 
-    def __new__(cls, function: Callable[..., Any]) -> Self:
+    def __init__(self, function: Callable[..., Any]) -> None:
         named = inspect.signature(function).parameters.values()
-        return super().__new__(cls, (one.name for one in named if one.kind is not inspect.Parameter.VAR_KEYWORD))
+        super().__init__((one.name, one.default) for one in named if one.kind is not inspect.Parameter.VAR_KEYWORD)
 
     def first(self, names: Iterable[str]) -> str:
         """The first of these that it has; empty if it has none."""
