@@ -19,7 +19,7 @@ def languages_of(model: Any) -> dict[str, str]:
     if names is not None:
         own = {code: name.title() for code, name in LANGUAGES.items()}
         return {code: name for code, name in own.items() if name in names or not names}
-    codes: Iterable[str] = getattr(config, "supported_languages", None) or getattr(model, "lid_dict", ())
+    codes: Iterable[str] = getattr(config, "supported_languages", None) or getattr(model, "lid_dict", None) or ()
     return {code: code for code in codes if code in LANGUAGES}
 
 
