@@ -89,7 +89,6 @@ SHARED: list[tuple[str, Any, str]] = [
     ("service_tier", 1, "got `int`"),
     ("store", 0, "got `int`"),
     ("verbosity", ["high"], "got `array`"),
-    ("prediction", {"a": nested(200)}, "at most 64 levels"),
     ("prediction.content", {"type": "content"}, "is missing"),
     ("prediction.type", {"type": "url", "content": "x"}, "Invalid enum value"),
     ("speculate", "always", "Invalid enum value"),
