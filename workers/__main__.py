@@ -1,4 +1,4 @@
-"""`python -m mlx_server.workers FD LOG_LEVEL`: a worker process that talks over an inherited socket."""
+"""`python -m mlx_server.workers FD LOG_LEVEL MODEL_TYPE`: a worker process that talks over an inherited socket."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ EXIT_GRACE_S = 1.0
 """How long a step that is under way may take to end; after that the process goes without: nothing is lost by it."""
 
 
-async def serve(sock: socket.socket) -> int:
+async def serve(sock: socket.socket, model_type: str) -> int:
     """Work until told to stop or until the parent is gone; returns the exit code."""
-    worker = WorkerProcess()
+    worker = WorkerProcess(model_type)
     channel = Channel(messages.decode_to_worker, worker.on_message, lambda: worker.end(0), worker.on_writable)
     worker.attach(channel)
     await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
@@ -53,7 +53,7 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    code = asyncio.run(serve(sock))
+    code = asyncio.run(serve(sock, sys.argv[3]))
     logging.shutdown()
     # An engine thread that hangs must not keep the process: nothing is left to save.
     os._exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,7 +19,8 @@ from mlx_server.app.cli.commands import Command, Commands, Launch
 from mlx_server.app.cli.launch_flags import LaunchFlags, takes_flags
 from mlx_server.app.config.settings import Settings, default_cache_dir
 from mlx_server.workers.folders.model_path import ModelPathError
-from mlx_server.workers.parent.environment import backend_problem, mlx_backends
+from mlx_server.workers.parent.environment import backend_problem, mlx_backends, usable_cores
+from mlx_server.workers.parent.starts import Wanted, WorkerStarts
 
 EXIT_USAGE = 2
 EXIT_MODEL = 3
@@ -129,6 +131,22 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
 
     `reread` gives the settings as they are later.
     """
+    with WorkerStarts() as starts:
+        start_ahead(starts, settings)
+        serve_with(starts, settings, reread)
+
+
+def start_ahead(starts: WorkerStarts, settings: Settings) -> None:
+    """Have the first model's worker import what it needs while this process does the same."""
+    first = min(settings.models, key=lambda model: not model.pinned, default=None)
+    if first is None or first.type == "scripted":
+        return
+    with contextlib.suppress(OSError):  # which is told when it can't be started either
+        starts.ahead(Wanted(usable_cores(), settings.log_level), first.type or "lm")
+
+
+def serve_with(starts: WorkerStarts, settings: Settings, reread: Callable[[], Settings]) -> None:
+    """The same with workers from `starts`."""
     import logging
 
     import uvloop
@@ -150,7 +168,7 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
         fail(str(error), EXIT_ADDRESS)
     if not settings.api_keys and settings.host not in ("127.0.0.1", "localhost", "::1"):
         stderr.print(f"Warning: anyone who reaches {settings.host} may use this server: there is no --api-key.")
-    problem = uvloop.run(run(settings, sock, stderr, reread))
+    problem = uvloop.run(run(settings, sock, stderr, reread, starts))
     if problem:
         fail(problem, EXIT_MODEL)
 

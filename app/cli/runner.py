@@ -22,6 +22,7 @@ from mlx_server.app.http.services import Services
 from mlx_server.app.server.server import create_app
 from mlx_server.app.server.uvicorn_protocol import HttpProtocol
 from mlx_server.app.storage.database import StoreError
+from mlx_server.workers.parent.starts import WorkerStarts
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that none is closed under a request."""
@@ -101,7 +102,11 @@ class Listening:
 
 
 async def run(
-    settings: Settings, sock: socket.socket, console: Console, reread: Callable[[], Settings] | None = None
+    settings: Settings,
+    sock: socket.socket,
+    console: Console,
+    reread: Callable[[], Settings] | None = None,
+    starts: WorkerStarts | None = None,
 ) -> str | None:
     """Serve until a signal comes; returns why the model could not be served, or None.
 
@@ -109,7 +114,7 @@ async def run(
     """
     display = StartDisplay(console, url_of(sock), names=settings.sole is None)
     try:
-        app = create_app(settings, display.of, reread)
+        app = create_app(settings, display.of, reread, starts)
     except (StoreError, FleetError, ValueError) as error:
         return str(error)
     shared: Services = app.state.services

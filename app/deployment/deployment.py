@@ -24,6 +24,7 @@ from mlx_server.app.deployment.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.schemas.internal.generation import GenerationRequest, Sampling, in_force
 from mlx_server.schemas.internal.messages import FailureKind, Load, Loading, ModelFacts
+from mlx_server.workers.parent.starts import WorkerStarts
 from mlx_server.workers.parent.supervisor import WorkerState
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
@@ -56,6 +57,7 @@ class Deployment:
         changed: Changed | None = None,
         tuning: Tuning | None = None,
         before: Deployment | None = None,
+        starts: WorkerStarts | None = None,
     ) -> None:
         self.name = settings.public_name
         self.settings = settings
@@ -94,6 +96,7 @@ class Deployment:
         self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
         self._tuning = tuning or Tuning()
         self._server = server
+        self._starts = starts
         self._observer = observer
         self._changed = changed
         rows = settings.rows(model_type)
@@ -192,7 +195,7 @@ class Deployment:
         self._move(ModelState.LOADING)
         spec = self.loaded_as = self.loads_as()
         self.replicas = [
-            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log_level)
+            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log_level, self._starts)
             for _ in range(self.settings.replicas)
         ]
         self._running = asyncio.gather(*(replica.run() for replica in self.replicas))

@@ -10,6 +10,7 @@ from mlx_server.app.deployment.query_queue import Answer, QueryQueue
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.worker_slots import WorkerSlots
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
+from mlx_server.workers.parent.starts import WorkerStarts
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor, WorkerState
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,19 @@ class Replica:
     """Joins a worker and its slots: the queue's work goes to the worker, the worker's events to the queue."""
 
     def __init__(
-        self, spec: Load, owner: Owner, queue: Dispatcher, queries: QueryQueue, patience: Patience, log_level: str
+        self,
+        spec: Load,
+        owner: Owner,
+        queue: Dispatcher,
+        queries: QueryQueue,
+        patience: Patience,
+        log_level: str,
+        starts: WorkerStarts | None = None,
     ) -> None:
         self._owner = owner
         self._queue = queue
         self._queries = queries
-        self.worker = Supervisor(spec, self, patience, log_level=log_level)
+        self.worker = Supervisor(spec, self, patience, log_level, starts)
         self._slots: WorkerSlots | None = queue.add_slots(self.worker)
         self._granted = 0
 

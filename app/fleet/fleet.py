@@ -32,6 +32,7 @@ from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.registry.registry import Registry
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.internal.messages import FailureKind
+from mlx_server.workers.parent.starts import WorkerStarts
 
 Observe = Callable[[str, ModelType], Observer]
 """Makes the observer of a model, by its name and type."""
@@ -48,7 +49,9 @@ class Fleet:
         observe: Observe | None = None,
         reread: Callable[[], Settings] | None = None,
         registry: Registry | None = None,
+        starts: WorkerStarts | None = None,
     ) -> None:
+        self._starts = starts or WorkerStarts()
         self._reread = reread
         self._registry_sync = RegistrySync(registry, settings.defaults) if registry is not None else None
         self._directory = Directory(settings, self._registry_sync, self._add)
@@ -302,7 +305,9 @@ class Fleet:
     def _add(self, model: ModelSettings, model_type: ModelType, before: Deployment | None = None) -> Lifecycle:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
-        deployment = Deployment(model, model_type, self.settings, observer, self._moved, self.tuning, before)
+        deployment = Deployment(
+            model, model_type, self.settings, observer, self._moved, self.tuning, before, self._starts
+        )
         lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._gate)
         return lifecycle
 

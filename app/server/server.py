@@ -68,6 +68,7 @@ from mlx_server.app.routes.management import (
     system,
 )
 from mlx_server.app.views.metrics import make_registry, metrics
+from mlx_server.workers.parent.starts import WorkerStarts
 
 ROUTES = [
     Route("/", system.root),
@@ -153,15 +154,21 @@ ROUTES = [
 
 
 def create_app(
-    settings: Settings, observe: Observe | None = None, reread: Callable[[], Settings] | None = None
+    settings: Settings,
+    observe: Observe | None = None,
+    reread: Callable[[], Settings] | None = None,
+    starts: WorkerStarts | None = None,
 ) -> Starlette:
-    """An application with models that start and stop with it. Raises StoreError, NotServable or ValueError."""
+    """An application with models that start and stop with it; `starts` may have begun with the first.
+
+    Raises StoreError, NotServable or ValueError.
+    """
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
     scanner = Scanner(registry, [settings.models_dir] if settings.models_dir else [])
-    fleet = Fleet(settings, observe, reread, registry)
+    fleet = Fleet(settings, observe, reread, registry, starts)
     installer = Installer(registry)
 
     async def installed(download: Download) -> None:

@@ -45,7 +45,7 @@ from mlx_server.workers.child.queries import Queries
 from mlx_server.workers.child.reports import Reports
 from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.errors import ModelLoadError
-from mlx_server.workers.handlers import make_handler
+from mlx_server.workers.handlers import import_handler, make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler
 
 HEARTBEAT_S = 1.0
@@ -90,8 +90,10 @@ class Job:
 class WorkerProcess:
     """One worker's life, from the first message to the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected_type: str) -> None:
+        """What a model of the type that is expected needs is imported from now on."""
         self._loop = asyncio.get_running_loop()
+        self._imported = self._loop.run_in_executor(None, import_handler, expected_type)
         self._channel: Channel[ToWorker]
         self._handler: Handler
         self._engine: EngineThread | None = None
@@ -170,6 +172,7 @@ class WorkerProcess:
         self._spawn(self._beat())
         try:
             self.send(Loading("importing"))
+            await self._imported
             self._handler = await self._loop.run_in_executor(None, make_handler, spec.model_type)
             turns = make_lease(spec.lease, accelerated=self._handler.accelerated)
             self._engine = EngineThread(self._handler, self._on_step, self._on_crash, turns)

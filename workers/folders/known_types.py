@@ -34,6 +34,8 @@ def knows(library: Library, config: Mapping[str, Any]) -> bool:
     name = str(config.get("model_type"))
     if library == "mlx_vlm":
         name = name.lower()
+    if name in modules(library):
+        return True
     name = module_of(library, name)
     return name in modules(library) or hooked(library, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from mlx_server.workers.engine.runtime.file_limits import file_limits_kept
@@ -27,6 +28,12 @@ def make_handler(model_type: str) -> Handler:
         raise ModelLoadError(
             f"this kind of model needs the package {package!r}, which is not installed: {install_line(extra)}"
         ) from None
+
+
+def import_handler(model_type: str) -> None:
+    """Import what a kind of model needs; making its handler says what is missing."""
+    with file_limits_kept(), contextlib.suppress(ModuleNotFoundError, ModelLoadError):
+        handler_class(model_type)
 
 
 def handler_class(model_type: str) -> Callable[[], Handler]:

@@ -21,7 +21,7 @@ from mlx_server.workers.engine.decode.companions import accompanied, drafts_byte
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.decode.kv_budget import share_out
 from mlx_server.workers.engine.decode.prefill import can_cut
-from mlx_server.workers.engine.decode.probe import Batching, probe
+from mlx_server.workers.engine.decode.probe import Batching, batching_of
 from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
 from mlx_server.workers.engine.decode.warm_up import warm_up
@@ -31,6 +31,7 @@ from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError
+from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
@@ -56,11 +57,13 @@ class LanguageHandler(WritingHandler):
         model, config, notes = read_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
+        files_print = weights_print(folder)
+        kept = KeptTrials.of(Path(spec.cache_dir), model_print, files_print)
         tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
         notes = [*notes, *tokenizer_notes]
         report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
-        batching, reason = probe(model, spec.rows, vocab_size)
+        batching, reason = batching_of(model, spec.rows, vocab_size, kept)
         if spec.kv_bits is not None:
             check_quantises(model, spec)
             batching, reason = Batching.NONE, f"--kv-bits {spec.kv_bits} can't be batched"
@@ -71,9 +74,7 @@ class LanguageHandler(WritingHandler):
         longest = longest_input(folder, config, encodes=False)
         room = share_out(spec, longest, size, platform.free_bytes())
         drafts = drafts_bytes(spec, room.kept)
-        self._prefixes = prefixes = make_prefixes(
-            model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
-        )
+        self._prefixes = prefixes = make_prefixes(model, spec, f"{model_print}-{files_print}", room.kept - drafts)
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
         if batching is not Batching.NONE and objection(model, vocab_size) is None:
@@ -89,12 +90,13 @@ class LanguageHandler(WritingHandler):
             vocab_size,
             room.max_model_len,
             min(spec.batch_tokens, spec.prefill_step_size),
+            kept=kept,
         )
         engines = SideBySide(engine, *embedding.engines, ScoringEngine(model, engine, prefixes))
         self.engine, more_notes = accompanied(engines, model, tokenizer, prefixes, spec, report, drafts)
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(
-            spec, folder, tokenizer, vocab_size, room.max_model_len, None, finds_marks=finds_marks
+            spec, folder, tokenizer, vocab_size, room.max_model_len, None, kept, finds_marks=finds_marks
         )
         if spec.warm_prompt is not None:
             more_notes = [*more_notes, self._warm(spec.warm_prompt)]

@@ -16,6 +16,7 @@ from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.embed.multimodal.vision_hidden import seeing_states
 from mlx_server.workers.engine.embed.multimodal.vision_inputs import shown_inputs
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
+from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.loading.loading import evaluate, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.media.media import MediaDecoder
@@ -31,7 +32,7 @@ from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.base import DECODERS
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
 
 
 class VisionHandler(WritingHandler):
@@ -54,6 +55,7 @@ class VisionHandler(WritingHandler):
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-vlm")
+        kept = KeptTrials.of(Path(spec.cache_dir), model_print, weights_print(folder))
         tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
         notes += [note for note in tokenizer_notes if note not in notes]
         report(Loading("warming up", computes=True))
@@ -64,7 +66,9 @@ class VisionHandler(WritingHandler):
         room = share_out(spec, longest, size, platform.free_bytes(), spec.feature_cache_bytes)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
-        output_format, template_notes = self._speak(spec, folder, tokenizer, vocab_size, room.max_model_len, inputs)
+        output_format, template_notes = self._speak(
+            spec, folder, tokenizer, vocab_size, room.max_model_len, inputs, kept
+        )
         notes += template_notes
         with ExitStack() as unless_it_works:
             unless_it_works.callback(self._media.close)
@@ -97,6 +101,7 @@ class VisionHandler(WritingHandler):
             room.max_model_len,
             min(spec.batch_tokens, spec.prefill_step_size),
             shown_inputs(self._prompts, room.max_model_len),
+            kept=kept,
         )
         self.engine = SideBySide(engine, *embedding.engines, ScoringEngine(text_model, engine))
         if spec.warm_prompt is not None:

@@ -27,6 +27,7 @@ from mlx_server.workers.engine.embed.text_embedding import TextEmbedding
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, as_ids
 from mlx_server.workers.engine.kvcache.prefix_store import EVERYBODY, PrefixStore, owner_of
+from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.output.answer import Answer
 from mlx_server.workers.engine.output.output_format import OutputFormat
 from mlx_server.workers.engine.prompt.answer_factory import AnswerFactory
@@ -72,15 +73,20 @@ class WritingHandler(ModelHandler):
         vocab_size: int,
         length: int | None,
         media: MediaSupport | None,
+        kept: KeptTrials,
         *,
         finds_marks: bool = False,
     ) -> tuple[OutputFormat, list[str]]:
         """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens, and
-        `finds_marks` is the prompt maker's. Returns how the model speaks, and notes.
+        `finds_marks` is the prompt maker's. Whether grammars can be made of its vocabulary may be `kept`. Returns how
+        the model speaks, and notes.
 
         Raises ModelLoadError for templates that the operator got wrong.
         """
         vocabulary, output_format = Vocabulary(tokenizer, vocab_size), OutputFormat.of(tokenizer)
+        if not kept.get("vocabulary", bool):
+            vocabulary.prepare()
+            kept.put("vocabulary", True)
         self._answers = AnswerFactory(tokenizer, vocab_size, vocabulary, output_format)
         self._prompts = PromptMaker(
             copy.deepcopy(tokenizer),

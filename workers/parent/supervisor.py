@@ -11,8 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-import socket
-import sys
+import subprocess
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, assert_never
@@ -45,15 +44,12 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
-from mlx_server.workers.parent.environment import child_environment
+from mlx_server.workers.parent.starts import Wanted, WorkerStarts
 
 log = logging.getLogger(__name__)
 
 OVERSLEPT_S = 2.0
 """A check that comes later than this was not late by itself: the machine slept, or this process was stopped."""
-
-STDERR = 2
-"""What models' code prints goes where the log goes."""
 
 
 class StartError(Exception):
@@ -119,14 +115,20 @@ class Supervisor:
     """Keeps one worker process alive. `run` returns after `stop`, or when it has given up."""
 
     def __init__(
-        self, spec: Load, listener: Listener, patience: Patience | None = None, log_level: str = "info"
+        self,
+        spec: Load,
+        listener: Listener,
+        patience: Patience | None = None,
+        log_level: str = "info",
+        starts: WorkerStarts | None = None,
     ) -> None:
         self._spec = spec
+        self._starts = starts or WorkerStarts()
         self._log_level = log_level
         self._listener = listener
         self._patience = patience or Patience()
         self._channel: Channel[FromWorker] | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._closed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._heard_at = 0.0
@@ -142,7 +144,7 @@ class Supervisor:
     def pid(self) -> int | None:
         """The worker's process id, None while there is none."""
         process = self._process
-        return int(process.pid) if process and process.returncode is None else None
+        return process.pid if process and process.poll() is None else None
 
     @property
     def silence_s(self) -> float | None:
@@ -238,23 +240,8 @@ class Supervisor:
         return self._load_error or self._obituary()
 
     async def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "mlx_server.workers",
-                str(theirs.fileno()),
-                self._log_level,
-                pass_fds=(theirs.fileno(),),
-                env=child_environment(threads=self._spec.threads),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=STDERR,
-                # Ctrl-C in a terminal is for the parent, which drains first.
-                start_new_session=True,
-            )
+        wanted = Wanted(self._spec.threads, self._log_level)
+        self._process, ours = self._starts.start(wanted, self._spec.model_type)
         channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
@@ -298,7 +285,7 @@ class Supervisor:
                 self._kill(f"was silent for more than {self._patience.heartbeat_s:g} s")
 
     def _kill(self, reason: str) -> None:
-        if self._process is not None and self._process.returncode is None and self._killed_for is None:
+        if self._process is not None and self._process.poll() is None and self._killed_for is None:
             self._killed_for = reason
             self._process.kill()
 
@@ -313,16 +300,16 @@ class Supervisor:
             return
         patience_s = self._patience.stop_s if self._stopping.is_set() else self._patience.exit_s
         try:
-            await asyncio.wait_for(process.wait(), patience_s)
+            await asyncio.wait_for(asyncio.to_thread(process.wait), patience_s)
         except TimeoutError:
             process.kill()
-            await process.wait()
+            await asyncio.to_thread(process.wait)
         # What it started itself (a conversion) goes with it: it leads a session of its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
     def _obituary(self) -> str:
-        code = self._process.returncode if self._process else None
+        code = self._process.poll() if self._process else None
         if self._killed_for:
             return f"The worker process {self._killed_for} and was killed"
         if code is not None and code < 0:

@@ -38,6 +38,7 @@ class BareWorker:
             "mlx_server.workers",
             str(self._theirs.fileno()),
             "error",
+            self._spec.model_type,
             pass_fds=(self._theirs.fileno(),),
             env=child_environment(),
         )

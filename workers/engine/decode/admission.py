@@ -95,10 +95,10 @@ def room(sequence: Sequence) -> int:
 
 
 def footprint(model: Any, weights: float = 0.0, kv_bits: int | None = None) -> Footprint:
-    """The memory that a model's cache takes, measured after one token; `weights` is the size of the model's weights in
-    bytes. Engine thread only."""
+    """The memory that a model's cache takes after one token, as its arrays' shapes say: nothing is computed. `weights`
+    is the size of the model's weights in bytes. Engine thread only."""
     cache = make_prompt_cache(model)
-    mx.eval(model(mx.array([[0]]), cache=cache))
+    model(mx.array([[0]]), cache=cache)
     quantise(cache, kv_bits)
     layers = list(flat(cache))
     growing = [layer for layer in layers if getattr(layer, "keys", None) is not None]

@@ -16,6 +16,8 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_server.workers.engine.loading.kept_trials import KeptTrials
+
 log = logging.getLogger(__name__)
 
 TOKENS = 5
@@ -41,6 +43,17 @@ class Trace:
 
     tokens: list[int]
     logprobs: list[mx.array]
+
+
+def batching_of(model: Any, rows: int, vocab_size: int, kept: KeptTrials) -> tuple[Batching, str]:
+    """What `probe` says, which is not asked again of a model that it found nothing wrong with. Engine thread only."""
+    trial = f"batching of {min(rows, len(PROMPT_LENGTHS))} rows"
+    if kept.get(trial, Batching) is Batching.JOINT:
+        return Batching.JOINT, ""
+    batching, reason = probe(model, rows, vocab_size)
+    if batching is Batching.JOINT:
+        kept.put(trial, batching)
+    return batching, reason
 
 
 def probe(model: Any, rows: int, vocab_size: int) -> tuple[Batching, str]:

@@ -14,9 +14,17 @@ from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item
 from mlx_server.workers.engine.embed.pooling import l2_normalised
 from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
+from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.runtime import platform
 
 CPU_TOKENS_BESIDE = 64
+
+
+class Embeds(NamedTuple):
+    """What a trial has shown: how many tokens are computed together, and the vectors' length."""
+
+    tokens: int
+    dimensions: int
 
 
 class TextEmbedding(NamedTuple):
@@ -48,20 +56,24 @@ def embedding_beside(
     context_length: int | None,
     batch_tokens: int,
     with_media: WithMedia | None = None,
+    *,
+    kept: KeptTrials,
 ) -> TextEmbedding:
-    """Embeddings beside an engine that writes; tries the model, so engine thread only.
+    """Embeddings beside an engine that writes; tries the model, unless that is `kept`, so engine thread only.
 
     `tokenizer` is transformers' own, which must be a fast one. `batch_tokens` bounds a step, and with it how long
     what is being written has to wait; on a CPU that is long soon.
     """
-    tokens = None
-    if hidden_states is not None and hasattr(tokenizer, "backend_tokenizer"):
-        most = min(batch_tokens, CPU_TOKENS_BESIDE) if platform.on_cpu() else batch_tokens
-        tokens = batching_of(hidden_states, vocab_size, most)
-    if tokens is None or hidden_states is None:
+    if hidden_states is None or not hasattr(tokenizer, "backend_tokenizer"):
         return TextEmbedding()
+    most = min(batch_tokens, CPU_TOKENS_BESIDE) if platform.on_cpu() else batch_tokens
     embedder = Embedder(hidden_states, ("mean",), (l2_normalised,))
-    dimensions = embedder([Item((0,))]).shape[-1]
+    trial = f"embeddings of {most} tokens"
+    if (embeds := kept.get(trial, Embeds)) is None:
+        if (tokens := batching_of(hidden_states, vocab_size, most)) is None:
+            return TextEmbedding()
+        embeds = Embeds(tokens, embedder([Item((0,))]).shape[-1])
+        kept.put(trial, embeds)
     texts = InputTexts(tokenizer, vocab_size, context_length)
-    maker = EmbeddingMaker(texts, InputPrompts(), dimensions, with_media)
-    return TextEmbedding(maker, EmbeddingEngine(embedder, tokens), dimensions)
+    maker = EmbeddingMaker(texts, InputPrompts(), embeds.dimensions, with_media)
+    return TextEmbedding(maker, EmbeddingEngine(embedder, embeds.tokens), embeds.dimensions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import cached_property, partial
 from typing import Any
 
 import llguidance
@@ -27,23 +28,34 @@ KEPT_OBJECTIONS = 256
 
 
 class Vocabulary:
-    """Built once for a model, from mlx-lm's tokenizer; `vocab_size` is the width of the model's logits."""
+    """Made once for a model, from mlx-lm's tokenizer; `vocab_size` is the width of the model's logits. `prepare` it
+    before `describe` is called on a thread that must not wait."""
 
     def __init__(self, tokenizer: Any, vocab_size: int) -> None:
         self._special = frozenset(tokenizer.all_special_ids)
         self._names = tokenizer.convert_ids_to_tokens
         self._size = len(tokenizer)
-        n_vocab, eos = max(vocab_size, len(tokenizer)), sorted(tokenizer.eos_token_ids)
-        self.tokens: LLTokenizer = llguidance.hf.from_tokenizer(tokenizer._tokenizer, n_vocab=n_vocab, eos_token=eos)
-        self._guard = GrammarGuard(tokenizer_json(tokenizer._tokenizer), n_vocab, eos)
+        self._n_vocab, self._eos = max(vocab_size, len(tokenizer)), sorted(tokenizer.eos_token_ids)
+        self._tokenizer = tokenizer._tokenizer
+        self._guard: GrammarGuard | None = None
         self._compiled = Recent[str, LLMatcher](KEPT_GRAMMARS)
         self._schemas = Recent[Grammar, Enforceable](KEPT_SCHEMAS)
         self._words: Words | None = None
         self._objections = Recent[str, str | None](KEPT_OBJECTIONS)
 
+    @cached_property
+    def tokens(self) -> LLTokenizer:
+        """llguidance's own form of it, made when it is first wanted: that takes half a second."""
+        return llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._n_vocab, eos_token=self._eos)
+
+    def prepare(self) -> None:
+        """Have `tokens` made, so that nobody waits for them afterwards."""
+        _ = self.tokens
+
     def close(self) -> None:
         """End what was started for clients' grammars. Idempotent; from any thread."""
-        self._guard.close()
+        if self._guard is not None:
+            self._guard.close()
 
     def describe(self, token: int, logprob: float | None) -> TokenLogprob:
         """A token with its own bytes; special ones have their name."""
@@ -95,7 +107,9 @@ class Vocabulary:
 
     def objection(self, source: str) -> str | None:
         """Why a grammar can't be used; None if it can. It is tried in a process of its own, once."""
-        reason = self._objections.get(source, lambda: self._guard.objection(source))
+        if self._guard is None:
+            self._guard = GrammarGuard(tokenizer_json(self._tokenizer), self._n_vocab, self._eos)
+        reason = self._objections.get(source, partial(self._guard.objection, source))
         if reason is not None and reason.startswith(COMPLEX):  # which depends on what else the machine does
             self._objections.drop(source)
         return reason

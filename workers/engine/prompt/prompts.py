@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -90,15 +91,21 @@ class PromptMaker:
         """`finds_marks`: the engine makes use of the places that clients mark."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
-        self._longest_token = max(map(len, tokenizer.get_vocab()))
         self._context_length = context_length
         self.model_defaults = model_defaults
         self._vocabulary = vocabulary
         self._format = output_format.format
         self._marks = output_format.thinking
         self._finds_marks = finds_marks
-        self._calls = CallGrammars(vocabulary, special_tokens(tokenizer, vocabulary))
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self._tokenizer.get_vocab()))
+
+    @cached_property
+    def _calls(self) -> CallGrammars:
+        return CallGrammars(self._vocabulary, special_tokens(self._tokenizer, self._vocabulary))
 
     def close(self) -> None:
         """End what was started for clients' templates and grammars. Idempotent; from any thread."""
@@ -110,6 +117,8 @@ class PromptMaker:
         sampling = in_force(request.sampling, self.model_defaults)
         self._check_ids(sampling.logit_bias, "logit_bias")
         self._check_ids(request.limits.stop_token_ids, "stop_token_ids")
+        if request.logprobs is not None or request.prompt_logprobs is not None:
+            self._vocabulary.prepare()
         sequences: list[Sequence] = []
         owner = request.tenant if request.use_cache else None
         for prompt in request.prompts:
@@ -243,8 +252,9 @@ class PromptMaker:
 
     def _check_length(self, characters: int, field: str) -> None:
         """Refuse what can't fit before it is tokenised, which takes seconds for megabytes."""
-        tokens = characters // self._longest_token
-        if self._context_length is not None and tokens > self._context_length:
+        if self._context_length is None or characters <= self._context_length:
+            return
+        if (tokens := characters // self._longest_token) > self._context_length:
             raise too_long(tokens, self._context_length, field, " or more")
 
     def _check_ids(self, ids: Collection[int], field: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from mlx_server.schemas.internal.embedding import PER_DOCUMENT, Pair, Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, Prompt, TextPrompt
 from mlx_server.workers.engine.embed.inputs.framed_text import FramedText, owners
-from mlx_server.workers.engine.embed.inputs.input_lengths import lengths_of, too_long
+from mlx_server.workers.engine.embed.inputs.input_lengths import InputLengths, lengths_of, too_long
 from mlx_server.workers.engine.embed.inputs.job import Item
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file
 from mlx_server.workers.engine.loading.json_file import read_json
@@ -45,12 +46,20 @@ class InputTexts:
         self, tokenizer: Any, vocab_size: int, limit: int | None, *, lower_case: bool = False, types: bool = False
     ) -> None:
         self._tokenizer = tokenizer
-        self._backend = backend_of(tokenizer)
-        self.lengths = lengths_of(tokenizer)
         self._vocab_size = vocab_size
         self._lower_case = lower_case
         self._types = types
         self.limit = limit
+
+    @cached_property
+    def _backend(self) -> Any:
+        """A copy of the tokenizer, made for the first text."""
+        return backend_of(self._tokenizer)
+
+    @cached_property
+    def lengths(self) -> InputLengths:
+        """Made for the first text, from the whole vocabulary."""
+        return lengths_of(self._tokenizer)
 
     def texts(self, texts: Sequence[FramedText], fields: Sequence[str], truncation: Truncation | None) -> list[Item]:
         """Each text with the tokens that begin and end it. `fields` name them in refusals. Raises InvalidRequest."""

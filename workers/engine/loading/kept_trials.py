@@ -1,0 +1,85 @@
+"""What trying a model has shown, kept on this machine from one load to the next.
+
+A file for each model as it is now: another one takes its place once a weight, the config, a library or the device is
+another. Only what came out well is kept; what failed is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from mlx_server.workers.engine.runtime.machine_probe import preloaded_openblas
+from mlx_server.workers.errors import one_line
+
+FOLDER = "trials"
+EDITION = 1
+"""Of the trials: to be raised when one of them looks at something else."""
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class KeptTrials:
+    """What is kept of one model, by the names of the trials. `file` None: nothing is. Engine thread only."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._found = read(file) if file is not None else {}
+
+    @classmethod
+    def of(cls, cache_dir: Path, *prints: str) -> KeptTrials:
+        """Of the model, its files and the device that `prints` name, with the libraries that are installed."""
+        libraries = [version(name) for name in ("mlx", "mlx-lm", "mlx-server", "numpy", "transformers")]
+        facts = [EDITION, *prints, *libraries, preloaded_openblas()]
+        name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+        return cls(cache_dir / FOLDER / f"{name}.json")
+
+    def get(self, trial: str, kind: type[T]) -> T | None:
+        """What a trial has shown; None if that is not known."""
+        try:
+            return msgspec.convert(self._found[trial], kind)
+        except (KeyError, msgspec.ValidationError):
+            return None
+
+    def put(self, trial: str, shown: Any) -> None:
+        """Keep what a trial has shown. Where the folder can't be written, the next load tries again."""
+        self._found[trial] = msgspec.to_builtins(shown)
+        if self._file is None:
+            return
+        try:
+            write(self._file, self._found)
+        except OSError as error:
+            log.debug("what was tried is not kept: %s", one_line(error))
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A file's trials; none if it is not there, or damaged."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def write(file: Path, found: dict[str, Any]) -> None:
+    """Put a file in its place, whole or not at all. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=".scratch-")
+    try:
+        with open(handle, "wb") as out:
+            out.write(msgspec.json.encode(found))
+        os.replace(scratch, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise
