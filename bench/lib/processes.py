@@ -37,7 +37,7 @@ class ServerProcess:
     """
 
     def __init__(self, command: Sequence[str], log: Path, ready_path: str = "/health/ready") -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self._command = [*command, "--port", str(self._port)]
         self.log = log
         self._ready_path = ready_path
@@ -61,7 +61,7 @@ class ServerProcess:
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL only when that does not end it in time."""
-        self.exit_code = _stop(self._process)
+        self.exit_code = stop(self._process)
 
     @property
     def pid(self) -> int:
@@ -115,14 +115,14 @@ class EngineProcess:
         try:
             self.facts = self._read()
         except BaseException:
-            _stop(self._process)
+            stop(self._process)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        _stop(self._process)
+        stop(self._process)
 
     def ask(self, command: str, *numbers: int) -> Any:
         """Sends one command of the line protocol and returns the decoded answer."""
@@ -143,7 +143,7 @@ def troubles(log: Path) -> list[str]:
     return [line for line in log.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
 
 
-def _stop(process: "subprocess.Popen[Any]") -> int:
+def stop(process: "subprocess.Popen[Any]") -> int:
     if process.poll() is None:
         process.terminate()
     try:
@@ -166,7 +166,7 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
