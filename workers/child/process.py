@@ -11,6 +11,7 @@ import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, assert_never
 
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -90,10 +91,10 @@ class Job:
 class WorkerProcess:
     """One worker's life, from the first message to the last."""
 
-    def __init__(self, expected_type: str) -> None:
+    def __init__(self, expected_type: str, cache_dir: Path) -> None:
         """What a model of the type that is expected needs is imported from now on."""
         self._loop = asyncio.get_running_loop()
-        self._imported = self._loop.run_in_executor(None, import_handler, expected_type)
+        self._imported = self._loop.run_in_executor(None, import_handler, expected_type, cache_dir)
         self._channel: Channel[ToWorker]
         self._handler: Handler
         self._engine: EngineThread | None = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
+from mlx_server.workers.engine.runtime import quick_transformers
 from mlx_server.workers.engine.runtime.file_limits import file_limits_kept
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.extras import Extra, install_line
@@ -30,8 +32,9 @@ def make_handler(model_type: str) -> Handler:
         ) from None
 
 
-def import_handler(model_type: str) -> None:
+def import_handler(model_type: str, cache_dir: Path) -> None:
     """Import what a kind of model needs; making its handler says what is missing."""
+    quick_transformers.quicken(cache_dir)
     with file_limits_kept(), contextlib.suppress(ModuleNotFoundError, ModelLoadError):
         handler_class(model_type)
 

@@ -22,10 +22,12 @@ class Started(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is settled when a process starts: the cores that it computes on (None: all), how much it logs."""
+    """What is settled when a process starts: the cores that it computes on (None: all), how much it logs, and where it
+    keeps what it has found out."""
 
     threads: int | None
     log_level: str
+    cache_dir: str
 
 
 class WorkerStarts:
@@ -65,10 +67,10 @@ def start(wanted: Wanted, model_type: str) -> Started:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
-        descriptor = theirs.fileno()
+        words, descriptor = (sys.executable, "-P", "-m", "mlx_server.workers"), theirs.fileno()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-P", "-m", "mlx_server.workers", str(descriptor), wanted.log_level, model_type],
+                [*words, str(descriptor), wanted.log_level, model_type, wanted.cache_dir],
                 pass_fds=(descriptor,),
                 env=child_environment(threads=wanted.threads),
                 stdin=subprocess.DEVNULL,

@@ -240,7 +240,7 @@ class Supervisor:
         return self._load_error or self._obituary()
 
     async def _spawn(self) -> None:
-        wanted = Wanted(self._spec.threads, self._log_level)
+        wanted = Wanted(self._spec.threads, self._log_level, self._spec.cache_dir)
         self._process, ours = self._starts.start(wanted, self._spec.model_type)
         channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
         loop = asyncio.get_running_loop()

@@ -39,6 +39,7 @@ class BareWorker:
             str(self._theirs.fileno()),
             "error",
             self._spec.model_type,
+            self._spec.cache_dir,
             pass_fds=(self._theirs.fileno(),),
             env=child_environment(),
         )

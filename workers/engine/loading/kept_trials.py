@@ -6,12 +6,9 @@ another. Only what came out well is kept; what failed is tried again.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +17,7 @@ import msgspec
 
 from mlx_server.workers.engine.runtime.machine_probe import preloaded_openblas
 from mlx_server.workers.errors import one_line
+from mlx_server.workers.folders.kept_file import read_kept, write_kept
 
 FOLDER = "trials"
 EDITION = 1
@@ -35,7 +33,7 @@ class KeptTrials:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._found = read(file) if file is not None else {}
+        self._found = (read_kept(file, dict[str, Any]) or {}) if file is not None else {}
 
     @classmethod
     def of(cls, cache_dir: Path, *prints: str) -> KeptTrials:
@@ -58,28 +56,6 @@ class KeptTrials:
         if self._file is None:
             return
         try:
-            write(self._file, self._found)
+            write_kept(self._file, self._found)
         except OSError as error:
             log.debug("what was tried is not kept: %s", one_line(error))
-
-
-def read(file: Path) -> dict[str, Any]:
-    """A file's trials; none if it is not there, or damaged."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError):
-        return {}
-
-
-def write(file: Path, found: dict[str, Any]) -> None:
-    """Put a file in its place, whole or not at all. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=file.parent, prefix=".scratch-")
-    try:
-        with open(handle, "wb") as out:
-            out.write(msgspec.json.encode(found))
-        os.replace(scratch, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
-        raise
