@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,13 @@ class LanguageHandler(WritingHandler):
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report, "lm")
         model, config, notes = read_model(folder, spec.cpu_dtype)
-        parameter_bytes = evaluate(model, report)
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)
+            parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
         files_print = weights_print(folder)
         kept = KeptTrials.of(Path(spec.cache_dir), model_print, files_print)
-        tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
+        tokenizer, tokenizer_notes = reading.result()
         notes = [*notes, *tokenizer_notes]
         report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])

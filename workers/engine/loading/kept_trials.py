@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,9 @@ FOLDER = "trials"
 EDITION = 1
 """Of the trials: to be raised when one of them looks at something else."""
 
+LIBRARIES = ("mlx", "mlx-lm", "mlx-server", "numpy", "transformers")
+"""A trial may end otherwise with another version of one of these."""
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -36,9 +40,9 @@ class KeptTrials:
         self._found = (read_kept(file, dict[str, Any]) or {}) if file is not None else {}
 
     @classmethod
-    def of(cls, cache_dir: Path, *prints: str) -> KeptTrials:
+    def of(cls, cache_dir: Path, *prints: str, version_of: Callable[[str], str] = version) -> KeptTrials:
         """Of the model, its files and the device that `prints` name, with the libraries that are installed."""
-        libraries = [version(name) for name in ("mlx", "mlx-lm", "mlx-server", "numpy", "transformers")]
+        libraries = [version_of(name) for name in LIBRARIES]
         facts = [EDITION, *prints, *libraries, preloaded_openblas()]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
         return cls(cache_dir / FOLDER / f"{name}.json")
