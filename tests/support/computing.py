@@ -46,7 +46,9 @@ class Computing:
     def __init__(self, folder: Path, model_type: str = "embeddings", **load: Any) -> None:
         self.folder = folder
         self.handler = make_handler(model_type)
-        self.facts: ModelFacts = self.handler.load(Load(str(folder), model_type, 8, 512, "/nowhere", **load), print)
+        self.facts: ModelFacts = self.handler.load(
+            Load(str(folder), model_type, 8, 512, "/dev/null/nowhere", **load), print
+        )
 
     def prepare(self, ticket: int, request: Any) -> list[Any]:
         """The sequences of a request, once its files are decoded."""

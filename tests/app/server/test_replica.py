@@ -26,7 +26,7 @@ class World:
         self.running: list[asyncio.Task[None]] = []
 
     def start(self, path: str = "scripted") -> Replica:
-        spec = Load(path, "scripted", 2, 512, "/nowhere")
+        spec = Load(path, "scripted", 2, 512, "/dev/null/nowhere")
         replica = Replica(spec, self, self.queue, self.queries, Patience(), "error")
         self.running.append(asyncio.ensure_future(replica.run()))
         return replica

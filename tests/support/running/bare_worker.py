@@ -17,7 +17,7 @@ from mlx_server.schemas.internal.messages import FromWorker, Load, Ready
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.parent.environment import child_environment
 
-SPEC = Load("scripted", "scripted", 4, 512, "/nowhere")
+SPEC = Load("scripted", "scripted", 4, 512, "/dev/null/nowhere")
 M = TypeVar("M")
 
 

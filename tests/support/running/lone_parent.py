@@ -22,7 +22,7 @@ class LoneParent:
         self._request = GenerationRequest((TextPrompt(script),), 1 << 30)
         self._deaf = deaf
         self._told = False
-        self.worker = Supervisor(Load("scripted", "scripted", 1, 512, "/nowhere"), self, log_level="error")
+        self.worker = Supervisor(Load("scripted", "scripted", 1, 512, "/dev/null/nowhere"), self, log_level="error")
 
     def loading(self, loading: Any) -> None:
         if self._request.prompts[0] == TextPrompt("while loading"):

@@ -51,7 +51,7 @@ class Supervised:
         self.delivered: list[StepEvent] = []
         self._news = asyncio.Condition()
         self._wait_ready = wait_ready
-        self.worker = Supervisor(Load(model_path, model_type, rows, 512, "/nowhere"), self, patience, "error")
+        self.worker = Supervisor(Load(model_path, model_type, rows, 512, "/dev/null/nowhere"), self, patience, "error")
         self.queue = Dispatcher(asyncio.get_running_loop(), queue_size=100, concurrency=rows, timeout_s=SCENARIO_S)
         self._slots = self.queue.add_slots(self.worker)
         self.running: asyncio.Task[None]

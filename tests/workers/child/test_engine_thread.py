@@ -16,7 +16,7 @@ from mlx_server.workers.engine.sequence import Broken, Computed, Key, Later, Pro
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers.base import AnswerStream
 
-SPEC = Load("fake", "fake", 4, 512, "/nowhere")
+SPEC = Load("fake", "fake", 4, 512, "/dev/null/nowhere")
 FACTS = ModelFacts(4, None, 10, 0, "fake", "none")
 
 

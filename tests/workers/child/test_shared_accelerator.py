@@ -126,7 +126,7 @@ def test_a_worker_without_mlx_says_nothing_of_its_memory() -> None:
 @pytest.mark.model
 def test_a_worker_tells_what_mlx_holds(tiny_model: Callable[[str], Path]) -> None:
     async def scenario() -> None:
-        async with BareWorker(Load(str(tiny_model("llama")), "lm", 4, 512, "/nowhere")) as worker:
+        async with BareWorker(Load(str(tiny_model("llama")), "lm", 4, 512, "/dev/null/nowhere")) as worker:
             facts = (await worker.receives(Ready)).facts
             while (memory := (await worker.receives(Heartbeat)).memory) is None:
                 pass

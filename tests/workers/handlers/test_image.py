@@ -29,7 +29,7 @@ SMALL = MediaLimits(image_pixels=10_000)
 def handler_of(folder: Path) -> ImageHandler:
     handler = make_handler("image")
     assert isinstance(handler, ImageHandler)
-    handler.load(Load(str(folder), "image", 4, 512, "/nowhere", media_limits=SMALL), print)
+    handler.load(Load(str(folder), "image", 4, 512, "/dev/null/nowhere", media_limits=SMALL), print)
     return handler
 
 

@@ -22,7 +22,7 @@ TOKEN_BYTES = 2 * 2 * 2 * 16 * 4
 
 def _load(handler: LanguageHandler, folder: Path | str, rows: int = 4) -> tuple[ModelFacts, list[Loading]]:
     reports: list[Loading] = []
-    facts = handler.load(Load(str(folder), "lm", rows, 512, "/nowhere"), reports.append)
+    facts = handler.load(Load(str(folder), "lm", rows, 512, "/dev/null/nowhere"), reports.append)
     return facts, reports
 
 
@@ -66,7 +66,7 @@ def test_memory_says_how_long_a_request_may_be_and_what_is_kept(
     tiny_model: Callable[[str], Path], how: dict[str, Any], longest: int, kept: int
 ) -> None:
     handler = LanguageHandler()
-    facts = handler.load(Load(str(tiny_model("llama")), "lm", 4, 512, "/nowhere", **how), lambda _: None)
+    facts = handler.load(Load(str(tiny_model("llama")), "lm", 4, 512, "/dev/null/nowhere", **how), lambda _: None)
     assert (facts.context_length, facts.max_model_len, handler._prefixes.limit_bytes) == (512, longest, kept)
     assert any("may have 300 of 512 tokens" in note for note in facts.notes) is (longest == 300)
     handler.close()
@@ -100,7 +100,7 @@ def test_a_model_without_a_chat_template_says_so_unless_there_is_a_default(
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     handler = LanguageHandler()
     facts = handler.load(
-        Load(str(folder), "lm", 4, 512, "/nowhere", use_default_chat_template=default), lambda report: None
+        Load(str(folder), "lm", 4, 512, "/dev/null/nowhere", use_default_chat_template=default), lambda report: None
     )
     handler.close()
     assert any("no chat template" in note for note in facts.notes) is not default
@@ -159,7 +159,7 @@ def test_a_folder_with_a_damaged_file_is_refused(
 
 
 def _with_flags(folder: Path, **flags: Any) -> Load:
-    return Load(str(folder), "lm", 4, 512, "/nowhere", **flags)
+    return Load(str(folder), "lm", 4, 512, "/dev/null/nowhere", **flags)
 
 
 def _prompt(handler: LanguageHandler) -> str:

@@ -19,7 +19,7 @@ Tiny = Callable[[str], Path]
 
 
 def _load(handler: LanguageHandler, folder: Path, **more: Any) -> ModelFacts:
-    spec = Load(str(folder), "lm", 4, 512, "/nowhere", **{name: str(value) for name, value in more.items()})
+    spec = Load(str(folder), "lm", 4, 512, "/dev/null/nowhere", **{name: str(value) for name, value in more.items()})
     return handler.load(spec, lambda _: None)
 
 

@@ -20,7 +20,7 @@ TEXT = TextPrompt("The capital of France is Paris, that of Spain is Madrid, and 
 
 def _load(folder: Path, **more: Any) -> LanguageHandler:
     handler = LanguageHandler()
-    facts = handler.load(Load(str(folder), "lm", 4, 512, "/nowhere", kv_bits=8, **more), lambda _: None)
+    facts = handler.load(Load(str(folder), "lm", 4, 512, "/dev/null/nowhere", kv_bits=8, **more), lambda _: None)
     assert facts.rows == 1
     assert any("--kv-bits" in note for note in facts.notes)
     return handler

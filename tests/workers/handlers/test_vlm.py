@@ -47,7 +47,7 @@ SCHEMA = (
 
 def _load(folder: Path, **flags: Any) -> tuple[VisionHandler, ModelFacts]:
     handler = VisionHandler()
-    spec = msgspec.structs.replace(Load(str(folder), "vlm", 4, 32, "/nowhere"), **flags)
+    spec = msgspec.structs.replace(Load(str(folder), "vlm", 4, 32, "/dev/null/nowhere"), **flags)
     return handler, handler.load(spec, lambda _: None)
 
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore:At least one
 
 def _load(folder: Path) -> tuple[VisionHandler, ModelFacts]:
     handler = VisionHandler()
-    return handler, handler.load(Load(str(folder), "vlm", 4, 32, "/nowhere"), lambda _: None)
+    return handler, handler.load(Load(str(folder), "vlm", 4, 32, "/dev/null/nowhere"), lambda _: None)
 
 
 @pytest.fixture(scope="module")

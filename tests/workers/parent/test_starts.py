@@ -3,7 +3,7 @@ from support.running.processes import lives
 
 from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts
 
-WANTED = Wanted(1, "error", "/nowhere")
+WANTED = Wanted(1, "error", "/dev/null/nowhere")
 
 
 def _end(started: Started) -> None:
@@ -25,7 +25,7 @@ def test_the_process_that_was_started_ahead_is_used_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [Wanted(2, "error", "/nowhere"), Wanted(1, "info", "/nowhere"), Wanted(1, "error", "/")]
+    "other", [Wanted(2, "error", "/dev/null/nowhere"), Wanted(1, "info", "/dev/null/nowhere"), Wanted(1, "error", "/")]
 )
 def test_one_that_was_started_otherwise_is_not_used_and_ends(other: Wanted) -> None:
     with WorkerStarts() as starts:

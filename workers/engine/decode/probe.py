@@ -51,6 +51,7 @@ def batching_of(model: Any, rows: int, vocab_size: int, kept: KeptTrials) -> tup
     if kept.get(trial, Batching) is Batching.JOINT:
         return Batching.JOINT, ""
     batching, reason = probe(model, rows, vocab_size)
+    mx.clear_cache()  # or what it took would stay beside all that is yet to be loaded
     if batching is Batching.JOINT:
         kept.put(trial, batching)
     return batching, reason
