@@ -32,7 +32,6 @@ from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
@@ -44,7 +43,7 @@ from mlx_server.workers.engine.sequence import Broken, Sequence
 from mlx_server.workers.engine.side_by_side import SideBySide
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, kept_trials, weights_print
 
 
 class LanguageHandler(WritingHandler):
@@ -60,8 +59,7 @@ class LanguageHandler(WritingHandler):
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)
             parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
-        files_print = weights_print(folder)
-        kept = KeptTrials.of(Path(spec.cache_dir), model_print, files_print)
+        kept = kept_trials(spec, folder, model_print)
         tokenizer, tokenizer_notes = reading.result()
         notes = [*notes, *tokenizer_notes]
         report(Loading("warming up", computes=True))
@@ -77,7 +75,9 @@ class LanguageHandler(WritingHandler):
         longest = longest_input(folder, config, encodes=False)
         room = share_out(spec, longest, size, platform.free_bytes())
         drafts = drafts_bytes(spec, room.kept)
-        self._prefixes = prefixes = make_prefixes(model, spec, f"{model_print}-{files_print}", room.kept - drafts)
+        self._prefixes = prefixes = make_prefixes(
+            model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
+        )
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
         if batching is not Batching.NONE and objection(model, vocab_size) is None:

@@ -16,7 +16,6 @@ from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.embed.multimodal.vision_hidden import seeing_states
 from mlx_server.workers.engine.embed.multimodal.vision_inputs import shown_inputs
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.loading.loading import evaluate, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.media.media import MediaDecoder
@@ -32,7 +31,7 @@ from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.base import DECODERS
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, weights_print
+from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, kept_trials
 
 
 class VisionHandler(WritingHandler):
@@ -55,7 +54,7 @@ class VisionHandler(WritingHandler):
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-vlm")
-        kept = KeptTrials.of(Path(spec.cache_dir), model_print, weights_print(folder))
+        kept = kept_trials(spec, folder, model_print)
         tokenizer, tokenizer_notes = read_tokenizer(folder, config, spec.chat_template)
         notes += [note for note in tokenizer_notes if note not in notes]
         report(Loading("warming up", computes=True))

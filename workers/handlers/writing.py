@@ -199,10 +199,22 @@ def fingerprint(config: dict[str, Any], notes: list[str], parameter_bytes: int, 
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
+def kept_trials(spec: Load, folder: Path, model_print: str) -> KeptTrials:
+    """What is kept of the model with this fingerprint, with the weights and the tokenizer that it has now."""
+    return KeptTrials.of(
+        Path(spec.cache_dir), model_print, weights_print(folder), files_print(folder, "*token*"), spec.cpu_dtype
+    )
+
+
 def weights_print(folder: Path) -> str:
     """Names the weights' files as they are now: files that change are another model's."""
+    return files_print(folder, "*.safetensors")
+
+
+def files_print(folder: Path, pattern: str) -> str:
+    """Names those files of a folder that match, by their sizes and times."""
     files = sorted(
-        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in visible(folder.glob("*.safetensors"))
+        (path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in visible(folder.glob(pattern))
     )
     return hashlib.sha256(repr(files).encode()).hexdigest()[:10]
 

@@ -63,12 +63,16 @@ def _touch_weights(folder: Path) -> None:
     os.utime(weights, ns=(1, 1))
 
 
+def _touch_tokenizer(folder: Path) -> None:
+    os.utime(folder / "tokenizer.json", ns=(1, 1))
+
+
 def _change_config(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 300}))
 
 
-@pytest.mark.parametrize("change", [_touch_weights, _change_config])
+@pytest.mark.parametrize("change", [_touch_weights, _touch_tokenizer, _change_config])
 def test_a_change_of_the_model_has_it_tried_again(folder: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
     _served(folder, tmp_path / "cache")
     change(folder)
