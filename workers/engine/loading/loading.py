@@ -31,6 +31,9 @@ DIFFERS = {
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 """A warning that transformers gives once."""
 
+PART_READ = 0.02
+"""Of the weights, that is read at a time: what is converted needs its memory twice meanwhile."""
+
 SLIDING = ("sliding_attention",)
 """The layers of configs that name none."""
 
@@ -152,15 +155,18 @@ def evaluate(model: Any, report: Callable[[Loading], None]) -> int:
     """Read the weights, telling how far it is; returns their size in bytes. Raises ModelLoadError."""
     parameters = [array for _, array in tree_flatten(model.parameters())]
     total = int(sum(array.nbytes for array in parameters))
-    done = told = 0
+    done = waiting = 0
+    together: list[mx.array] = []
     report(Loading("loading weights", done, total, computes=True))
     try:
-        for array in parameters:
-            mx.eval(array)
-            done += array.nbytes
-            if done - told > total / 100 or done == total:
+        for at, array in enumerate(parameters, 1):
+            together.append(array)
+            waiting += array.nbytes
+            if waiting > total * PART_READ or at == len(parameters):
+                mx.eval(together)
+                done, waiting = done + waiting, 0
+                together.clear()
                 report(Loading("loading weights", done, total, computes=True))
-                told = done
     except RuntimeError as error:
         raise ModelLoadError(f"the weights can't be read: {one_line(error)}") from error
     return total
