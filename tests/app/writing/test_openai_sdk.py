@@ -111,12 +111,12 @@ def test_usage_comes_last_in_a_stream_that_asks_for_it(client: openai.OpenAI) ->
     assert 0 <= (last.usage.prompt_tokens_details.cached_tokens or 0) < last.usage.prompt_tokens
 
 
-@pytest.mark.model
 def counts(usage: Any) -> tuple[int, int, int]:
     """What an answer counts, however many of its tokens were guessed."""
     return usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
 
 
+@pytest.mark.model
 def test_text_completion_answers_whole_and_streamed(client: openai.OpenAI) -> None:
     prompt = "The capital of France is"
     whole = client.completions.create(model=MODEL, prompt=prompt, temperature=0, max_tokens=5)
