@@ -36,7 +36,7 @@ from mlx_server.workers.engine.loading.loading import evaluate, read_model, read
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.memory import Memory
-from mlx_server.workers.engine.propose.trial import objection
+from mlx_server.workers.engine.propose.trial import may_guess
 from mlx_server.workers.engine.propose.worth import Worth
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Sequence
@@ -80,7 +80,7 @@ class LanguageHandler(WritingHandler):
         )
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
-        if batching is not Batching.NONE and objection(model, vocab_size) is None:
+        if batching is not Batching.NONE and may_guess(model, vocab_size, kept):
             make_rows, self._speculate = partial(ProposingBatch, worth=Worth(), memory=Memory()), spec.speculate
         engine = make_engine(
             model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows

@@ -16,7 +16,7 @@ from mlx_server.workers.handlers.lm import LanguageHandler
 
 pytestmark = pytest.mark.model
 
-TRIALS = {"batching of 3 rows", "embeddings of 64 tokens", "vocabulary"}
+TRIALS = {"batching of 3 rows", "embeddings of 64 tokens", "guesses", "vocabulary"}
 """Of a model that passes all."""
 
 

@@ -10,7 +10,10 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
 from mlx_server.workers.engine.kvcache.holes import cut, is_cuttable
+from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
+
+TRIAL = "guesses"
 
 LENGTHS = (11, 3, 5)
 """Tokens of the rows, unlike the usual numbers of heads, which would hide a wrong broadcast."""
@@ -20,6 +23,17 @@ SURPLUS = (0, 3, 1)
 """Of the tokens of a wide step, those that are cut off each row."""
 
 NEXT = 2
+
+
+def may_guess(model: Any, vocab_size: int, kept: KeptTrials) -> bool:
+    """Whether a model can check guesses, which is not tried again where it could. Engine thread only."""
+    if kept.get(TRIAL, bool):
+        return True
+    can = objection(model, vocab_size) is None
+    mx.clear_cache()
+    if can:
+        kept.put(TRIAL, can)
+    return can
 
 
 def objection(model: Any, vocab_size: int) -> str | None:
