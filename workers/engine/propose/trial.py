@@ -51,7 +51,8 @@ def objection(model: Any, vocab_size: int) -> str | None:
 
 
 def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: tuple[int, ...]) -> list[float]:
-    """How far the log-probabilities of likely tokens are off in each row, in nats, after a wide step that was cut."""
+    """How far the log-probabilities of likely tokens are off in each row, in nats: at the first place of a wide step,
+    and after it was cut."""
     rows = [[(7 * i + 3 * k) % min(97, vocab_size - 1) + 1 for i in range(n)] for k, n in enumerate(lengths)]
     caches = [make_prompt_cache(model) for _ in rows]
     for row, cache in zip(rows, caches, strict=True):
@@ -59,7 +60,7 @@ def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: t
     single = len(rows) == 1
     together = caches[0] if single else merged(caches)
     wide = [[(5 * i + k) % min(89, vocab_size - 1) + 1 for i in range(WIDE)] for k in range(len(rows))]
-    model(mx.array(wide), cache=together)
+    first = model(mx.array(wide), cache=together)[:, 0]
     if single:
         for layer in together:
             layer.trim(surplus[0])
@@ -69,9 +70,9 @@ def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: t
     logits = model(mx.array(after), cache=together)[:, -1]
     worst = []
     for number, row in enumerate(rows):
-        whole = [*row, *wide[number][: WIDE - surplus[number]], *after[number]]
-        alone = log_softmax(model(mx.array([whole]))[:, -1])[0]
-        own = log_softmax(logits[number : number + 1])[0]
-        likely = alone > mx.max(alone) - 5
-        worst.append(float(mx.where(likely, mx.abs(alone - own), 0).max().item()))  # type: ignore[arg-type]
+        cut_off = [*row, *wide[number][: WIDE - surplus[number]], *after[number]]
+        for whole, own in (([*row, wide[number][0]], first[number]), (cut_off, logits[number])):
+            alone, ours = log_softmax(model(mx.array([whole]))[:, -1])[0], log_softmax(own[None])[0]
+            likely = alone > mx.max(alone) - 5
+            worst.append(float(mx.where(likely, mx.abs(alone - ours), 0).max().item()))  # type: ignore[arg-type]
     return worst

@@ -24,6 +24,22 @@ def test_others_may_not(load_tiny: Callable[[str], Any], architecture: str, why:
     assert why in (objection(load_tiny(architecture), 300) or "")
 
 
+def test_a_model_that_tells_the_last_place_only_may_not(load_tiny: Callable[[str], Any]) -> None:
+    model = load_tiny("llama")
+
+    class Last:
+        """Has nothing to say of all other places."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def __call__(self, tokens: mx.array, cache: Any = None) -> mx.array:
+            logits: mx.array = model(tokens, cache=cache)
+            return mx.concatenate([mx.zeros_like(logits[:, :-1]), logits[:, -1:]], axis=1)
+
+    assert "differ by" in (objection(Last(), 300) or "")
+
+
 def test_a_model_that_is_off_after_a_cut_may_not(load_tiny: Callable[[str], Any]) -> None:
     model = load_tiny("llama")
 
