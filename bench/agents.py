@@ -36,8 +36,8 @@ from rich.console import Console  # noqa: E402
 from support.running.oracles import CONTEXT, add_marks, write_template  # noqa: E402
 from support.tiny.models import make_model  # noqa: E402
 
-from mlx_server.app.cli.demo import ensure_demo_model  # noqa: E402
 from mlx_server.app.config.settings import default_cache_dir  # noqa: E402
+from mlx_server.app.demo.demo import ensure_demo_model  # noqa: E402
 
 KINDS = {"plain": "llama", "sliding window": "gemma3_text", "recurrent": "qwen3_next"}
 AGENTS = ("qwen-code", "opencode", "cline")

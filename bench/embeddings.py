@@ -189,9 +189,9 @@ def main() -> int:
 
 def demo_folder() -> Path:
     """The embedding model's folder, fetched when needed."""
-    from mlx_server.app.cli.demo import ensure_demo_model
-    from mlx_server.app.cli.demo_models import MINILM
     from mlx_server.app.config.settings import default_cache_dir
+    from mlx_server.app.demo.demo import ensure_demo_model
+    from mlx_server.app.demo.models import MINILM
 
     return ensure_demo_model(default_cache_dir(), Console(stderr=True), source=MINILM)
 

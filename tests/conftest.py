@@ -11,9 +11,9 @@ from rich.console import Console
 from support.running.servers import ROOT, SCRIPTED, Server
 from support.tiny.models import make_model
 
-from mlx_server.app.cli.demo import ensure_demo_model
-from mlx_server.app.cli.demo_models import KOKORO, MINILM, WHISPER_TINY
 from mlx_server.app.config.settings import default_cache_dir
+from mlx_server.app.demo.demo import ensure_demo_model
+from mlx_server.app.demo.models import KOKORO, MINILM, WHISPER_TINY
 
 PAINTER = ROOT / "tests" / "drawing" / "model"
 

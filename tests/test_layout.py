@@ -29,6 +29,7 @@ MOST_FILES = 20
 WORKERS_ORDER = (
     "workers",
     "workers/folders",
+    "workers/folders/unread",
     "workers/hub",
     "workers/parent",
     "workers/engine",
@@ -84,6 +85,7 @@ APP_ORDER = (
     "app/openapi",
     "app/server",
     "app/connect",
+    "app/demo",
     "app/cli",
 )
 ORDERS = {"workers": WORKERS_ORDER, "app": APP_ORDER}

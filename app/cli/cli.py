@@ -115,9 +115,9 @@ def demo(
     ] = None,
 ) -> None:
     """Fetch a demo model, once, and print its folder."""
-    from mlx_server.app.cli.demo import ensure_demo_model
-    from mlx_server.app.cli.demo_models import SOURCES
-    from mlx_server.app.cli.demo_packages import DemoModelError
+    from mlx_server.app.demo.demo import ensure_demo_model
+    from mlx_server.app.demo.models import SOURCES
+    from mlx_server.app.demo.packages import DemoModelError
 
     try:
         folder = ensure_demo_model(cache_dir or default_cache_dir(), stderr, source=SOURCES[model])

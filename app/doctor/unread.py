@@ -14,8 +14,8 @@ from mlx_server.workers.folders.conversion_notes import unread_metadata
 from mlx_server.workers.folders.gguf import GgufError, converted
 from mlx_server.workers.folders.known_types import Library
 from mlx_server.workers.folders.model_files import NotAModel, read_json
-from mlx_server.workers.folders.unread_keys import at, unread_keys, usual_config
-from mlx_server.workers.folders.unread_settings import (
+from mlx_server.workers.folders.unread.keys import at, unread_keys, usual_config
+from mlx_server.workers.folders.unread.settings import (
     GENERATION,
     GENERATION_CHANGES,
     TOKENIZER,

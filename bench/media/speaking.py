@@ -28,9 +28,9 @@ from lib.processes import BENCH
 from rich.console import Console
 from rich.table import Table
 
-from mlx_server.app.cli.demo import ensure_demo_model
-from mlx_server.app.cli.demo_models import SOURCES
 from mlx_server.app.config.settings import default_cache_dir
+from mlx_server.app.demo.demo import ensure_demo_model
+from mlx_server.app.demo.models import SOURCES
 
 RESULTS = BENCH / "results" / "speaking.json"
 TARGETS = {"first_sound_ratio": 1.3, "word_error_rate": 0.1}

@@ -33,8 +33,8 @@ from support.running.oracles import ENVIRONMENT, make_oracle, script  # noqa: E4
 from support.running.servers import Server  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-from mlx_server.app.cli.demo import ensure_demo_model  # noqa: E402
 from mlx_server.app.config.settings import default_cache_dir  # noqa: E402
+from mlx_server.app.demo.demo import ensure_demo_model  # noqa: E402
 
 INSTALLED = ROOT / ".agents"
 TRACES = HERE / "traces"

@@ -28,8 +28,8 @@ from rich.table import Table  # noqa: E402
 from support.running.oracles import ENVIRONMENT, answer_with, make_oracle  # noqa: E402
 from support.running.servers import Server  # noqa: E402
 
-from mlx_server.app.cli.demo import ensure_demo_model  # noqa: E402
 from mlx_server.app.config.settings import default_cache_dir  # noqa: E402
+from mlx_server.app.demo.demo import ensure_demo_model  # noqa: E402
 
 INSTALLED = ROOT / ".conformance"
 BIN = INSTALLED / "python" / "bin"

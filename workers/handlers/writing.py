@@ -39,7 +39,7 @@ from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel, visible
-from mlx_server.workers.folders.unread_settings import GENERATION, generation_notes, settings, tokenizer_notes
+from mlx_server.workers.folders.unread.settings import GENERATION, generation_notes, settings, tokenizer_notes
 from mlx_server.workers.handlers.real_model import ModelHandler
 
 NO_CHATS = (

@@ -11,9 +11,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mlx_server.app.cli.cli import DemoModel, app
-from mlx_server.app.cli.demo import Advance, download, ensure_demo_model
-from mlx_server.app.cli.demo_models import KOKORO, MINILM, SMOLLM2, SOURCES, WHISPER, WHISPER_TINY
-from mlx_server.app.cli.demo_packages import DemoModelError, DemoSource, Package
+from mlx_server.app.demo.demo import Advance, download, ensure_demo_model
+from mlx_server.app.demo.models import KOKORO, MINILM, SMOLLM2, SOURCES, WHISPER, WHISPER_TINY
+from mlx_server.app.demo.packages import DemoModelError, DemoSource, Package
 
 _NOT_A_MODEL = b"not a model"
 

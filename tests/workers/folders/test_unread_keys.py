@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlx_server.workers.folders.known_types import Library
-from mlx_server.workers.folders.unread_keys import mentioned, note, unread_keys, unusual
+from mlx_server.workers.folders.unread.keys import mentioned, note, unread_keys, unusual
 
 LLAMA: dict[str, Any] = {"model_type": "llama", "hidden_size": 64, "hidden_act": "silu", "rms_norm_eps": 1e-5}
 

@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 from mlx_server.app.cli.models_cli import model_in_folder
 from mlx_server.app.doctor.unread import UnreadKey, unread_of
 from mlx_server.workers.folders.model_files import NotAModel
-from mlx_server.workers.folders.unread_settings import (
+from mlx_server.workers.folders.unread.settings import (
     GENERATION,
     GENERATION_CHANGES,
     GENERATION_HARMLESS,

@@ -21,7 +21,7 @@ from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.conversion_notes import read_notes
 from mlx_server.workers.folders.model_files import read_tensors
-from mlx_server.workers.folders.unread_keys import note
+from mlx_server.workers.folders.unread.keys import note
 
 DIFFERS = {
     "ernie4_5_moe": "experts are chosen without the correction that the weights hold",

@@ -26,8 +26,8 @@ from mlx_server.workers.engine.vision.mended.weights import weights_mended
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel, read_tensors
-from mlx_server.workers.folders.unread_keys import note
-from mlx_server.workers.folders.unread_settings import GENERATION, settings
+from mlx_server.workers.folders.unread.keys import note
+from mlx_server.workers.folders.unread.settings import GENERATION, settings
 
 BOTH_WAYS = "a picture's tokens do not see those of the same picture behind them"
 """Pictures would have to be read in one piece; mlx-vlm can for Gemma 4 alone, and does it in layers that should not."""

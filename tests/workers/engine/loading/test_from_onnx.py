@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from support.voices import repeat
 from support.voices.speech import SENTENCES, word_error_rate
 
-from mlx_server.app.cli.demo_models import KOKORO_VOICES
+from mlx_server.app.demo.models import KOKORO_VOICES
 from mlx_server.workers.engine.from_onnx import kokoro
 from mlx_server.workers.engine.from_onnx.graph import Graph, Weight, gates, module_of
 from mlx_server.workers.parent.environment import child_environment

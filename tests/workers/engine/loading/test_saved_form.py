@@ -8,7 +8,7 @@ import pytest
 from mlx_server.workers.engine.loading.config_form import WIDE_AS_TEXT, suited
 from mlx_server.workers.engine.loading.saved_form import BY_LAYER, GLOBAL_NAMES, as_known, global_layers
 from mlx_server.workers.folders.known_types import TEXT_PARTS, knows, modules
-from mlx_server.workers.folders.unread_keys import mentioned
+from mlx_server.workers.folders.unread.keys import mentioned
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_server.workers.folders.context_length import text_config
-from mlx_server.workers.folders.harmless_keys import HARMLESS, HARMLESS_PARTS, READ_HERE
 from mlx_server.workers.folders.known_types import Library, folders, module_of
+from mlx_server.workers.folders.unread.harmless_keys import HARMLESS, HARMLESS_PARTS, READ_HERE
 
 LONGEST = 40
 """Characters of a value that are shown."""

@@ -1,6 +1,6 @@
 """The models that the demo knows, and the packages that carry them."""
 
-from mlx_server.app.cli.demo_packages import LICENCE, DemoSource, Package
+from mlx_server.app.demo.packages import LICENCE, DemoSource, Package
 
 
 def _all_of(folder: str, *names: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_server.workers.folders.model_files import NotAModel, read_json
-from mlx_server.workers.folders.unread_keys import says_something, shown
+from mlx_server.workers.folders.unread.keys import says_something, shown
 
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer_config.json"

@@ -14,8 +14,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from mlx_server.app.cli.demo_models import SMOLLM2
-from mlx_server.app.cli.demo_packages import DemoModelError, DemoSource, Package, finish, unpack
+from mlx_server.app.demo.models import SMOLLM2
+from mlx_server.app.demo.packages import DemoModelError, DemoSource, Package, finish, unpack
 from mlx_server.workers.folders.cache_folder import make_once
 from mlx_server.workers.folders.converters import ConversionError
 from mlx_server.workers.folders.gguf import GgufError
