@@ -20,14 +20,16 @@ EXIT_SERVER = 5
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
+Url = Annotated[str, typer.Option(help="Where the server listens.", envvar="MLX_SERVER_URL", show_envvar=True)]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(help="A key of the server's, if it needs one.", envvar="MLX_SERVER_API_KEY", show_envvar=True),
+]
+
+
 def ps(
-    url: Annotated[
-        str, typer.Option(help="Where the server listens.", envvar="MLX_SERVER_URL", show_envvar=True)
-    ] = DEFAULT_URL,
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="A key of the server's, if it needs one.", envvar="MLX_SERVER_API_KEY", show_envvar=True),
-    ] = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.1, max=600)] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

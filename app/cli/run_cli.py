@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from mlx_server.app.cli.ps_cli import DEFAULT_URL, fail
+from mlx_server.app.cli.ps_cli import DEFAULT_URL, ApiKey, Url, fail
 
 if TYPE_CHECKING:
     from mlx_server.app.connect.chat import Chat, Piece
@@ -32,13 +32,8 @@ def run(
     image: Annotated[list[Path] | None, typer.Option(help="A picture to show first; repeat it for several.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.", min=1)] = None,
     temperature: Annotated[float | None, typer.Option(help="0 for the likeliest words.", min=0, max=2)] = None,
-    url: Annotated[
-        str, typer.Option(help="A server that may run already.", envvar="MLX_SERVER_URL", show_envvar=True)
-    ] = DEFAULT_URL,
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="A key of the server's, if it needs one.", envvar="MLX_SERVER_API_KEY", show_envvar=True),
-    ] = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
 ) -> None:
     """Chat with a model in the terminal. A server that serves it is used; else one is started, and ended with the chat.
 
