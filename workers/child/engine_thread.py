@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from mlx_server.schemas.internal.messages import Load, Loading, MlxMemory, ModelFacts
 from mlx_server.workers.child.lease import Turns
+from mlx_server.workers.child.stopwatch import Stopwatch
 from mlx_server.workers.engine.jobs import completed
 from mlx_server.workers.engine.sequence import Computed, Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
@@ -56,8 +57,7 @@ class EngineThread:
         self._completing: Future[None] | None = None
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._unread = threading.Semaphore(UNREAD_STEPS)
-        self._since: float | None = None
-        """When the current step began, on the monotonic clock."""
+        self._step = Stopwatch()
         self._last_step_s = 0.0
         self._stepping: asyncio.Future[None] | None = None
 
@@ -65,8 +65,7 @@ class EngineThread:
     def step_s(self) -> float:
         """How long the engine has been inside its current step, in seconds; 0 when it is in none, or waits for its
         turn."""
-        since = self._since
-        return 0.0 if since is None else time.monotonic() - since
+        return self._step.seconds
 
     @property
     def memory(self) -> MlxMemory | None:
@@ -121,16 +120,16 @@ class EngineThread:
         engine, turns = self._handler.engine, self._turns
         try:
             while self._obey() and (turns is None or turns.acquire()):
-                began = self._since = time.monotonic()
+                began = self._step.since = time.monotonic()
                 produced = engine.step()
-                self._since = None
+                self._step.since = None
                 self._last_step_s = time.monotonic() - began
                 if turns is not None and turns.wanted:
                     self._end_turn()
                 if produced:
                     self._hand_over(produced)
         finally:
-            self._since = None
+            self._step.since = None
             self._handler.close()
             if turns is not None:
                 turns.release()
@@ -154,9 +153,8 @@ class EngineThread:
 
     def _end_turn(self) -> None:
         if self._turns is not None and self._turns.held:
-            self._since = time.monotonic()
-            self._handler.settle()
-            self._since = None
+            with self._step:
+                self._handler.settle()
             self._turns.release()
 
     def _obey(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -16,6 +15,7 @@ from mlx_server.schemas.internal.picture import PictureRequest
 from mlx_server.schemas.internal.sound import TranscriptionRequest
 from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.left_out import excuse, without
+from mlx_server.workers.child.stopwatch import Stopwatch
 from mlx_server.workers.engine.cancellation import IsCancelled
 from mlx_server.workers.handlers.base import DECODERS, Handler
 
@@ -33,14 +33,12 @@ class Preprocessing:
     def __init__(self) -> None:
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
         self._decoders = ThreadPoolExecutor(max_workers=DECODERS, thread_name_prefix="decoder")
-        self._since: float | None = None
-        """When the tokenizer's thread began with its prompt, on the monotonic clock."""
+        self._tokenizing = Stopwatch()
 
     @property
     def seconds(self) -> float:
         """How long the tokenizer's thread has been at one prompt; decoding has a limit of its own."""
-        since = self._since
-        return 0.0 if since is None else time.monotonic() - since
+        return self._tokenizing.seconds
 
     async def decoded(self, given: Given, handler: Handler) -> Given:
         """The same with its files decoded, but for what tools gave that the model can't see, or that can't be read.
@@ -80,8 +78,5 @@ class Preprocessing:
         return await asyncio.wrap_future(self._tokenizer.submit(self._timed, work))
 
     def _timed(self, work: Callable[[], Result]) -> Result:
-        self._since = time.monotonic()
-        try:
+        with self._tokenizing:
             return work()
-        finally:
-            self._since = None

@@ -111,9 +111,14 @@ def difference(alone: Trace, batched: Trace) -> float:
     them."""
     worst = 0.0
     for i, expected in enumerate(alone.logprobs):
-        likely = expected > mx.max(expected) - 5
-        distance = float(mx.where(likely, mx.abs(expected - batched.logprobs[i]), 0).max().item())  # type: ignore[arg-type]
-        worst = max(worst, math.inf if math.isnan(distance) else distance)
+        worst = max(worst, distance(expected, batched.logprobs[i]))
         if alone.tokens[i] != batched.tokens[i]:
             break
     return worst
+
+
+def distance(expected: mx.array, found: mx.array) -> float:
+    """How far the log-probabilities [V] of likely tokens are off, in nats: infinitely far where they are no numbers."""
+    likely = expected > mx.max(expected) - 5
+    off = float(mx.where(likely, mx.abs(expected - found), 0).max().item())  # type: ignore[arg-type]
+    return math.inf if math.isnan(off) else off

@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.decode.decode_batch import merged
-from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
+from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE, distance
 from mlx_server.workers.engine.kvcache.holes import cut, is_cuttable
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
@@ -41,13 +41,13 @@ def objection(model: Any, vocab_size: int) -> str | None:
     if not is_cuttable(make_prompt_cache(model)):
         return "its cache can't forget single tokens"
     try:
-        distance = max(*difference(model, vocab_size, LENGTHS, SURPLUS), *difference(model, vocab_size, (7,), (2,)))
+        worst = max(*difference(model, vocab_size, LENGTHS, SURPLUS), *difference(model, vocab_size, (7,), (2,)))
     except Exception as error:  # noqa: BLE001 - a model that can't do it may raise anything
         return f"{type(error).__name__}: {error}"
     dtype = model(mx.array([[1]])).dtype
-    if distance <= TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE):
+    if worst <= TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE):
         return None
-    return f"its log-probabilities differ by {distance:.2g} after several tokens at once"
+    return f"its log-probabilities differ by {worst:.2g} after several tokens at once"
 
 
 def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: tuple[int, ...]) -> list[float]:
@@ -68,11 +68,10 @@ def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: t
         together = cut(together, list(surplus))
     after = [[(3 * i + k) % min(83, vocab_size - 1) + 1 for i in range(NEXT)] for k in range(len(rows))]
     logits = model(mx.array(after), cache=together)[:, -1]
-    worst = []
+    off = []
     for number, row in enumerate(rows):
         cut_off = [*row, *wide[number][: WIDE - surplus[number]], *after[number]]
         for whole, own in (([*row, wide[number][0]], first[number]), (cut_off, logits[number])):
             alone, ours = log_softmax(model(mx.array([whole]))[:, -1])[0], log_softmax(own[None])[0]
-            likely = alone > mx.max(alone) - 5
-            worst.append(float(mx.where(likely, mx.abs(alone - ours), 0).max().item()))  # type: ignore[arg-type]
-    return worst
+            off.append(distance(alone, ours))
+    return off
