@@ -119,6 +119,20 @@ GEMMA4 = {
     "hidden_size_per_layer_input": 16,
     "vocab_size_per_layer_input": VOCABULARY,
 }
+
+
+def gemma4(**more: Any) -> Family:
+    """Gemma 4 that sees, with `more` in its config."""
+    tower = {**TOWER, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8}
+    config = {
+        "vision_config": {**tower, "pooling_kernel_size": 2, "position_embedding_size": 64},
+        "audio_config": None,
+        "video_token_id": 6,
+    }
+    places = [[[place % 4, place // 4] for place in range(16)]]
+    return square({**config, **more}, 4, (1, 16, 192), image_position_ids=places)
+
+
 PIXTRAL = {**TOWER, "model_type": "pixtral", "head_dim": 8, "image_size": 64, "hidden_act": "silu"}
 IDEFICS = {"pixel_attention_mask": [[[[1] * 32] * 32]]}
 
@@ -209,31 +223,8 @@ FAMILIES: dict[str, Family] = {
         | {"eoi_token_index": END},
         4,
     ),
-    "gemma4": square(
-        {
-            "text_config": GEMMA4,
-            "vision_config": {**TOWER, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8}
-            | {"pooling_kernel_size": 2, "position_embedding_size": 64},
-            "audio_config": None,
-            "video_token_id": 6,
-        },
-        4,
-        (1, 16, 192),
-        image_position_ids=[[[place % 4, place // 4] for place in range(16)]],
-    ),
-    "gemma4_both_ways": square(
-        {
-            "model_type": "gemma4",
-            "text_config": {**GEMMA4, "use_bidirectional_attention": "vision"},
-            "vision_config": {**TOWER, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8}
-            | {"pooling_kernel_size": 2, "position_embedding_size": 64},
-            "audio_config": None,
-            "video_token_id": 6,
-        },
-        4,
-        (1, 16, 192),
-        image_position_ids=[[[place % 4, place // 4] for place in range(16)]],
-    ),
+    "gemma4": gemma4(text_config=GEMMA4),
+    "gemma4_both_ways": gemma4(model_type="gemma4", text_config={**GEMMA4, "use_bidirectional_attention": "vision"}),
     "paligemma": square(
         {
             "text_config": {**TEXT, "model_type": "gemma", "num_image_tokens": 16},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from support.tiny.sight import shown
 
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest, Pair, ScoreRequest
 from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Score, Vector
-from mlx_server.workers.engine.sequence import Broken, Computed
+from mlx_server.workers.engine.engine import Engine
+from mlx_server.workers.engine.sequence import Broken, Computed, Sequence
 from mlx_server.workers.handlers import make_handler
 
 
@@ -38,6 +39,19 @@ class Told:
         by_index = {result.index: result.score for result in self.results}
         assert sorted(by_index) == list(range(len(self.results)))
         return [by_index[index] for index in range(len(by_index))]
+
+
+def results_of(engine: Engine, job: Sequence) -> tuple[list[Any], Computed]:
+    """All results of one job that an engine does alone, and what it said last."""
+    engine.add(job)
+    results: list[Any] = []
+    last = None
+    while engine.busy:
+        [last] = engine.step()
+        assert isinstance(last, Computed), last
+        results += last.results
+    assert last is not None
+    return results, last
 
 
 class Computing:
@@ -110,7 +124,7 @@ def close(one: npt.ArrayLike, other: npt.ArrayLike, tolerance: float = 1e-5) -> 
     return bool(np.allclose(one, other, rtol=0, atol=tolerance))
 
 
-SENTENCES: Sequence[str] = (
+SENTENCES: Several[str] = (
     "A man is eating food.",
     "the cat sat on the mat and looked at the dog, which was asleep in front of the fire",
     "Paris is the capital of France.",

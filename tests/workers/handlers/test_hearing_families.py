@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.computing import results_of
 from support.sounds import wav
 from support.tiny.hearing import CONFIGS, make_hearing
 
@@ -15,7 +16,6 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Load, Recording, Segment
 from mlx_server.schemas.internal.sound import TranscriptionRequest
 from mlx_server.workers.engine.hear.family_languages import name_of
-from mlx_server.workers.engine.sequence import Computed
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.audio import AudioHandler
 
@@ -67,14 +67,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(handler: AudioHandler, recording: Path, **asked: Any) -> list[Recording | Segment]:
     """What a client is told."""
     [job] = handler.prepare(1, handler.open(TranscriptionRequest(path=str(recording), **asked)))
-    handler.engine.add(job)
-    results: list[Any] = []
-    last = None
-    while handler.engine.busy:
-        [last] = handler.engine.step()
-        assert isinstance(last, Computed), last
-        results += last.results
-    assert last is not None
+    results, last = results_of(handler.engine, job)
     assert (last.finish, last.progress) == ("stop", (35, 35))
     return results
 

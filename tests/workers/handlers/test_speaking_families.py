@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.computing import results_of
 from support.tiny.speaking import CONFIGS, make_speaking
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Load, Sound
 from mlx_server.schemas.internal.sound import SpeechRequest
 from mlx_server.workers.engine.phonemes.kitten import Phonemizer
-from mlx_server.workers.engine.sequence import Computed
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.model_files import read_json
 from mlx_server.workers.folders.voices import voices_of
@@ -50,14 +50,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def said(handler: AudioHandler, **asked: Any) -> bytes:
     """All of a sound's bytes."""
     [job] = handler.prepare(1, SpeechRequest(text=TEXT, **asked))
-    handler.engine.add(job)
-    results: list[Any] = []
-    last = None
-    while handler.engine.busy:
-        [last] = handler.engine.step()
-        assert isinstance(last, Computed), last
-        results += last.results
-    assert last is not None
+    results, last = results_of(handler.engine, job)
     assert (last.finish, last.progress) == ("stop", (len(TEXT) - 1,) * 2)
     assert {type(one) for one in results} == {Sound}
     return b"".join(one.data for one in results)
