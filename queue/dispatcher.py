@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 from typing import assert_never
 
 from mlx_server.queue import policy
+from mlx_server.queue.account import ANYBODY, Account, Priority
 from mlx_server.queue.clock import Clock, Handle
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.mailbox import Mailbox
@@ -123,27 +125,44 @@ class Dispatcher:
 
     @property
     def oldest_wait_s(self) -> float:
-        """How long the first of the queue has waited, in seconds."""
-        first = next(self._scheduler.waiting, None)
-        return self._clock.time() - first.submitted_at if first else 0.0
+        """The longest time that any request has waited, in seconds."""
+        now = self._clock.time()
+        return max((now - ticket.submitted_at for ticket in self._scheduler.waiting), default=0.0)
 
     def position(self, ticket: Ticket) -> int | None:
         """A request's position among those that have no row yet, 1 for the first; None if it has one."""
         return self._scheduler.position(ticket)
 
-    def check_capacity(self) -> None:
+    def check_capacity(self, account: Account = ANYBODY) -> None:
         """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one."""
         if self._closed is not None:
             raise QueueClosed(*self._closed)
-        if self.live >= self.capacity:
-            self.statistics.refused += 1
-            raise QueueFull(self._promise(self._clock.time()))
+        if self.live < self.capacity:
+            return
+        owners = Counter(ticket.account.owner for ticket in self._live.values())
+        if account.configured and policy.has_fair_place(owners[account.owner], len(owners), self.capacity):
+            return
+        self.statistics.refused += 1
+        raise QueueFull(self._promise(self._clock.time()))
 
-    def submit(self, request: Work, *, whole: bool) -> Ticket:
-        """Admit a request or raise QueueFull or QueueClosed, at once. `whole`: its reader wants it in one piece."""
-        self.check_capacity()
+    def submit(
+        self, request: Work, *, whole: bool, account: Account = ANYBODY, priority: Priority = Priority.NORMAL
+    ) -> Ticket:
+        """Admit a request or raise QueueFull, QueueClosed or LimitReached, at once. `whole`: its reader wants it in one
+        piece."""
+        self.check_capacity(account)
         now = self._clock.time()
-        ticket = Ticket(next(self._ids), request, Mailbox(whole=whole), now, self.timeout_s, self.limit_s)
+        account.admit(now)
+        ticket = Ticket(
+            next(self._ids),
+            request,
+            Mailbox(whole=whole),
+            now,
+            self.timeout_s,
+            self.limit_s,
+            account=account,
+            priority=priority,
+        )
         self._live[ticket.id] = ticket
         self._scheduler.add(ticket)
         self.idle.clear()
@@ -346,6 +365,7 @@ class Dispatcher:
         now = self._clock.time()
         self._scheduler.remove(ticket)
         ticket.move(state)
+        ticket.account.charge(now, ticket.tokens_read + ticket.tokens_written)
         del self._live[ticket.id]
         if not self._live:
             self.idle.set()

@@ -19,3 +19,12 @@ class QueueClosed(Exception):  # noqa: N818 - named for the fact
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class LimitReached(Exception):  # noqa: N818 - named for the fact
+    """Raised when a key has used what it may in a minute; `retry_after_s` is when one more fits, in whole seconds."""
+
+    def __init__(self, what: str, per_minute: int, retry_after_s: int) -> None:
+        limit = f"{per_minute} {what} a minute"
+        super().__init__(f"The limit of this key ({limit}) is reached: come again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s

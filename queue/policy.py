@@ -49,10 +49,19 @@ def conversation(request: Work) -> tuple[str, str] | None:
     return None
 
 
+def has_fair_place(own: int, owners: int, capacity: int) -> bool:
+    """Whether one of a full queue's owners, who has `own` requests there, may have another one: as many as were its
+    share if all had alike. `owners` are those who have any.
+
+    So nobody who came first keeps the others out. A queue with n keys holds capacity * (1 + 1/2 + … + 1/n) at most, but
+    one for each."""
+    return own < max(1, capacity // (owners + (own == 0)))
+
+
 def select_next(
     pending: Iterable[tuple[BatchClass, int]], running: BatchClass | None, patience: int
 ) -> Selection | None:
-    """Who may have free rows now: `pending` has each one's class and how many rows have overtaken it, first come first.
+    """Who may have free rows now: `pending` has each one's class and how many rows have overtaken it, in their order.
 
     The class changes when nothing runs, and then to the first one's. Until then others of the running class may
     join, past those of other classes, but past each of these with `patience` rows at most: so like runs with like,

@@ -1,4 +1,4 @@
-"""Who gets which rows: the tickets that want some, in order of arrival, and the workers that have some."""
+"""Who gets which rows: the tickets that want some, in their order, and the workers that have some."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from mlx_server.queue import policy
+from mlx_server.queue.pending import Pending
 from mlx_server.queue.statistics import Histogram
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.queue.worker_slots import WorkerSlots
@@ -19,7 +20,7 @@ MAX_AFFINITIES = 1024
 
 
 class Scheduler:
-    """First come, first served, on the worker with the most free rows; like with like (see policy.select_next).
+    """In the order of `Pending`, on the worker with the most free rows; like with like (see policy.select_next).
 
     A conversation goes on where it was, if a row is free there: that worker knows what has been said.
     A ticket stays on the worker that gave it its first row. One that is only prepared moves to where a row is free.
@@ -27,7 +28,7 @@ class Scheduler:
 
     def __init__(self, waits_s: Histogram) -> None:
         self._waits_s = waits_s
-        self._pending: dict[int, Ticket] = {}  # in order of arrival: those that still want rows
+        self._pending = Pending(self.rows_of)
         self._affinity: OrderedDict[tuple[str, str], WorkerSlots] = OrderedDict()
         """Where conversations were last."""
         self.all_slots: list[WorkerSlots] = []
@@ -42,10 +43,14 @@ class Scheduler:
         """Rows in use on all workers."""
         return sum(slots.rows_used for slots in self.all_slots)
 
+    def rows_of(self, owner: str) -> int:
+        """Rows that one key's tickets hold on all workers."""
+        return sum(slots.rows_by_owner[owner] for slots in self.all_slots)
+
     @property
     def waiting(self) -> Iterator[Ticket]:
-        """Those that have no row yet, first come first."""
-        return (ticket for ticket in self._pending.values() if ticket.state is TicketState.WAITING)
+        """Those that have no row yet, in their order."""
+        return (ticket for ticket in self._pending if ticket.state is TicketState.WAITING)
 
     def position(self, ticket: Ticket) -> int | None:
         """Its position among those that have no row yet, 1 for the first; None if it has one."""
@@ -53,15 +58,15 @@ class Scheduler:
 
     def add(self, ticket: Ticket) -> None:
         """Take in a new ticket."""
-        self._pending[ticket.id] = ticket
+        self._pending.add(ticket)
 
     def requeue(self, tickets: Iterable[Ticket]) -> None:
         """Tickets that start over take the places that they had."""
-        self._pending = dict(sorted((self._pending | {ticket.id: ticket for ticket in tickets}).items()))
+        self._pending.requeue(tickets)
 
     def remove(self, ticket: Ticket) -> None:
         """A ticket wants nothing any more: its worker gets everything back."""
-        self._pending.pop(ticket.id, None)
+        self._pending.remove(ticket)
         if ticket.slots is not None:
             ticket.slots.release(ticket)
 
@@ -95,7 +100,7 @@ class Scheduler:
         return sorted(free, key=lambda slots: (slots is not preferred, -slots.free_rows))
 
     def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
-        for ticket in itertools.islice(self._pending.values(), LOOK_AHEAD):
+        for ticket in itertools.islice(self._pending.servable(), LOOK_AHEAD):
             if ticket.state is TicketState.WAITING:
                 if not slots.closing:
                     yield ticket
@@ -109,7 +114,8 @@ class Scheduler:
         if selection is None:
             return False
         *overtaken, ticket = itertools.islice(self._candidates(slots), selection.position + 1)
-        rows = min(ticket.rows_missing, slots.free_rows, selection.most_rows or slots.credits)
+        limits = (selection.most_rows, self._pending.rows_left(ticket))
+        rows = min(ticket.rows_missing, slots.free_rows, *(limit for limit in limits if limit is not None))
         for other in overtaken:
             other.overtaken += rows
         if not ticket.starts:
@@ -118,11 +124,12 @@ class Scheduler:
             ticket.slots.cancel(ticket)
             ticket.slots.release(ticket)
         slots.run(ticket, rows, now)
+        self._pending.served(ticket)
         if ticket.conversation is not None:
             self._affinity[ticket.conversation] = slots
             self._affinity.move_to_end(ticket.conversation)
             if len(self._affinity) > MAX_AFFINITIES:
                 self._affinity.popitem(last=False)
         if not ticket.rows_missing:
-            del self._pending[ticket.id]
+            self._pending.remove(ticket)
         return True

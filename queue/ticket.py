@@ -6,6 +6,7 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from mlx_server.queue.account import ANYBODY, Account, Priority
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.policy import batch_class, conversation
 from mlx_server.schemas.internal.generation import GenerationRequest
@@ -45,11 +46,22 @@ class Ticket:
     """A request with k sequences that wait for rows, run on them (in turns if need be) and end once."""
 
     def __init__(
-        self, number: int, request: Work, mailbox: Mailbox, now: float, timeout_s: float, limit_s: float | None = None
+        self,
+        number: int,
+        request: Work,
+        mailbox: Mailbox,
+        now: float,
+        timeout_s: float,
+        limit_s: float | None = None,
+        *,
+        account: Account = ANYBODY,
+        priority: Priority = Priority.NORMAL,
     ) -> None:
         """It may take `timeout_s` until its first token or result and then for each next one, and `limit_s` in all."""
         self.id = number
         self.request = request
+        self.account = account
+        self.priority = priority
         self.batch_class = batch_class(request)
         self.conversation = conversation(request)
         self.overtaken = 0
@@ -131,6 +143,18 @@ class Ticket:
     def unkept(self) -> tuple[int, int] | None:
         """The bytes that its prompt needs to be kept and those that there are, where these are fewer."""
         return self.prepared.unkept if self.prepared else None
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens of its prompts, as far as they are known."""
+        if self.state is TicketState.SERVED or self.prepared is None:
+            return self.prompt_tokens
+        return self.prepared.prompt_tokens
+
+    @property
+    def tokens_written(self) -> int:
+        """Tokens of its answer so far."""
+        return self.completion_tokens if self.state is TicketState.SERVED else self.delivered_tokens
 
     @property
     def rows_missing(self) -> int:

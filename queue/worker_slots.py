@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Protocol
 
 from mlx_server.queue.policy import BatchClass
@@ -34,6 +35,8 @@ class WorkerSlots:
         self._class: BatchClass | None = None
         self.credits = 0
         self.rows_used = 0
+        self.rows_by_owner: Counter[str] = Counter()
+        """Rows that each key's tickets hold."""
         self.closing = False
         self.empty = asyncio.Event()
         """Set while no row is used."""
@@ -63,6 +66,7 @@ class WorkerSlots:
             self._take(ticket)
         self._class = ticket.batch_class
         self.rows_used += rows
+        self.rows_by_owner[ticket.account.owner] += rows
         self.empty.clear()
         ticket.grant(rows, now)
         if already_here:
@@ -73,7 +77,7 @@ class WorkerSlots:
     def finish_row(self, ticket: Ticket) -> None:
         """One of a ticket's sequences has come to its end."""
         ticket.rows_done += 1
-        self._free(1)
+        self._free(ticket, 1)
 
     def cancel(self, ticket: Ticket) -> None:
         """Have the worker stop a ticket that it knows."""
@@ -81,12 +85,16 @@ class WorkerSlots:
 
     def release(self, ticket: Ticket) -> None:
         """The ticket is here no longer, and its rows are free."""
-        self._free(ticket.rows_held)
+        self._free(ticket, ticket.rows_held)
         self.tickets -= 1
         ticket.slots = None
 
-    def _free(self, rows: int) -> None:
+    def _free(self, ticket: Ticket, rows: int) -> None:
         self.rows_used -= rows
+        owner = ticket.account.owner
+        self.rows_by_owner[owner] -= rows
+        if not self.rows_by_owner[owner]:
+            del self.rows_by_owner[owner]
         if not self.rows_used:
             self.empty.set()
 

@@ -15,6 +15,7 @@ from mlx_server.app.config import config_file
 from mlx_server.app.config.config_file import ConfigError
 from mlx_server.app.config.memory_limit import parse_memory_limit
 from mlx_server.app.config.settings import (
+    ApiKey,
     MediaAccess,
     ModelSettings,
     Settings,
@@ -76,7 +77,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         drain_timeout_s=flags.drain_timeout,
         max_body_bytes=flags.max_body_bytes,
         strict_params=flags.strict_params,
-        api_keys=tuple(flags.api_key or ()),
+        api_keys=tuple(map(ApiKey, flags.api_key or ())),
         cors_origins=tuple(flags.cors_origin or ()),
         rate_limit=flags.rate_limit,
         log_level=flags.log_level.value,

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.app.config.names import NAME_RULE, index, is_name
-from mlx_server.app.config.settings import ORIGIN, ModelSettings, ModelType, Settings
+from mlx_server.app.config.settings import ORIGIN, ApiKey, ModelSettings, ModelType, Settings
+from mlx_server.queue.account import KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.parsing.parse import explain
 from mlx_server.workers.folders.model_path import ModelPathError, local_path
@@ -76,15 +77,33 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     cors_origins: tuple[Annotated[str, Meta(pattern=ORIGIN)], ...] | None = None
 
 
+class KeyTable(msgspec.Struct, forbid_unknown_fields=True):
+    """An API key: itself, or a file with nothing else in it. What is not limited may be used as far as there is any."""
+
+    key: str | None = None
+    key_file: str | None = None
+    max_priority: Literal["low", "normal", "high"] = "normal"
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    max_rows: Count | None = None
+    operator: bool = False
+
+
 class ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
-    """The whole file: models in `[[model]]` tables, or in tables `[models.NAME]`."""
+    """The whole file: models in `[[model]]` tables, or in tables `[models.NAME]`, and API keys in `[keys.NAME]`."""
 
     server: ServerTable = msgspec.field(default_factory=ServerTable)
     model: list[ModelTable] = []
     models: dict[str, ModelTable] = {}
+    keys: dict[str, KeyTable] = {}
 
 
-TABLES: dict[str, type[msgspec.Struct]] = {"server": ServerTable, "model": ModelTable, "models": ModelTable}
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "server": ServerTable,
+    "model": ModelTable,
+    "models": ModelTable,
+    "keys": KeyTable,
+}
 
 
 def read_config(path: Path) -> ConfigFile:
@@ -164,6 +183,29 @@ def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelS
     return replace(defaults, path=model_path, name=name, **given)
 
 
+def keys_of(config: ConfigFile, path: Path) -> tuple[ApiKey, ...]:
+    """The API keys, in the order of the file. Raises ConfigError."""
+    try:
+        keys = tuple(key_of(name, table, path.parent) for name, table in config.keys.items())
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if len({key.key for key in keys}) < len(keys):
+        raise ConfigError(f"{path}: two tables in [keys] have the same key.")
+    return keys
+
+
+def key_of(name: str, table: KeyTable, folder: Path) -> ApiKey:
+    """One key. Raises ValueError or OSError."""
+    if (table.key is None) == (table.key_file is None):
+        raise ValueError(f"[keys.{name}] has to have either `key` or `key_file`.")
+    file = None if table.key_file is None else folder / Path(table.key_file).expanduser()
+    key = (table.key or "") if file is None else file.read_text(encoding="utf-8").strip()
+    if not key or not key.isprintable() or " " in key:
+        raise ValueError(f"[keys.{name}]: a key is not empty, and has neither spaces nor what can't be printed.")
+    limits = KeyLimits(table.requests_per_minute, table.tokens_per_minute, table.max_rows)
+    return ApiKey(key, name, Priority[table.max_priority.upper()], limits, table.operator)
+
+
 def plain(path: Path) -> Path:
     """The same place, absolute and without `..`. A link keeps its own name, after which its model is called."""
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
@@ -199,4 +241,5 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
             found["memory_limit_bytes"] = parse_memory_limit(str(server.memory_limit))
         except ValueError as error:
             raise ConfigError(f"{path}: `memory_limit` {error}") from None
-    return replace(settings, **{key: value for key, value in found.items() if value is not None and key not in given})
+    found = {key: value for key, value in found.items() if value is not None and key not in given}
+    return replace(settings, **found, api_keys=(*settings.api_keys, *keys_of(config, path)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlx_server.queue.account import UNLIMITED, KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.internal.messages import CpuDtype, LeaseUse, MediaLimits
 from mlx_server.workers.hub.access import HubAccess
@@ -58,6 +59,18 @@ class MediaAccess:
 
 DEFAULT_ROWS: dict[str, int] = {"embeddings": 256, "rerank": 256, "audio": 16, "image": 4}
 """Requests that are computed together or take turns, where that is not 8: these share out their steps by themselves."""
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key that clients may have. `name`: as the log calls it; `max_priority`: the most that its requests may ask for;
+    `operator`: it may also stop, load and delete what others use."""
+
+    key: str = field(repr=False)
+    name: str | None = None
+    max_priority: Priority = Priority.NORMAL
+    limits: KeyLimits = UNLIMITED
+    operator: bool = True
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,7 @@ class Settings:
     """Of a form with files, which lie on disk."""
     max_speech_characters: int = 4096
     strict_params: bool = False
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    api_keys: tuple[ApiKey, ...] = ()
     cors_origins: tuple[str, ...] = ()
     """Sites whose pages may use the server in a browser; `*` are all."""
     rate_limit: str | None = None

@@ -12,8 +12,10 @@ from mlx_server.app.fleet.reload import ReloadReport
 class Control:
     """Whoever runs the application says how it is stopped and where it listens; embedded, it can do neither."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, applied: Callable[[Settings], None]) -> None:
+        """`applied` is called with settings that were read again, for what is no model's."""
         self._fleet = fleet
+        self._applied = applied
         self.stop: Callable[[], None] | None = None
         """Begins the end; returns at once."""
         self.listen: Callable[[Settings], Awaitable[str | None]] | None = None
@@ -32,6 +34,7 @@ class Control:
         The new address is listened on before the old one is given up; open connections go on.
         """
         report = await self._fleet.reload(host=host, port=port)
+        self._applied(self._fleet.settings)
         if self.listen is not None and report.error is None and (problem := await self.listen(self._fleet.settings)):
             return report.failed(problem)
         return report

@@ -19,9 +19,11 @@ UNKNOWN_FIELD = "unknown_parameter"
 class AccessRecord:
     """What is found out about a request while it is answered."""
 
-    __slots__ = ("model", "reason", "status", "ticket")
+    __slots__ = ("key", "model", "reason", "status", "ticket")
 
     def __init__(self) -> None:
+        self.key: str | None = None
+        """The name that the configuration gives the API key."""
         self.model: str | None = None
         self.ticket: Ticket | None = None
         self.status: int | None = None
@@ -36,7 +38,8 @@ class AccessRecord:
 
     def details(self) -> str:
         """The end of the line in the log, with a space before each part."""
-        parts = [f"model={printable(self.model)}"] if self.model is not None else []
+        named = {"key": self.key, "model": self.model}
+        parts = [f"{what}={printable(name)}" for what, name in named.items() if name is not None]
         if self.ticket is not None:
             parts += spent(self.ticket)
         if self.reason:
@@ -55,12 +58,10 @@ def spent(ticket: Ticket) -> list[str]:
 
     The rate is that of writing, from the first token to the last, in tokens per second.
     """
-    served = ticket.state is TicketState.SERVED
-    read = ticket.prompt_tokens if served or ticket.prepared is None else ticket.prepared.prompt_tokens
-    parts = [f"in={read}"] if read else []
-    if served:
+    written = ticket.tokens_written
+    parts = [f"in={ticket.tokens_read}"] if ticket.tokens_read else []
+    if ticket.state is TicketState.SERVED:
         parts.append(f"cached={ticket.cached_tokens}")
-    written = ticket.completion_tokens if served else ticket.delivered_tokens
     if written:
         parts.append(f"out={written}")
     seconds = 0.0 if ticket.first_text_at is None else ticket.last_event_at - ticket.first_text_at

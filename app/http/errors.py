@@ -19,7 +19,7 @@ from mlx_server.app.http.access_record import record_of
 from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay, TooManyDownloads
 from mlx_server.app.hub.installer import NameTaken
 from mlx_server.app.registry.app_settings import SettingNotFound
-from mlx_server.queue.errors import QueueClosed, QueueFull
+from mlx_server.queue.errors import LimitReached, QueueClosed, QueueFull
 from mlx_server.schemas.internal.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
 from mlx_server.schemas.internal.messages import Failed, FailureKind, NoAnswer
 from mlx_server.workers.hub.errors import (
@@ -191,6 +191,9 @@ def of_exception(error: Exception) -> Answer:
             return Answer(400, INVALID, error.message, error.param, error.code)
         case QueueFull():
             return Answer(429, "rate_limit_error", str(error), None, "queue_full", retry_after(error.retry_after_s))
+        case LimitReached():
+            again = retry_after(error.retry_after_s)
+            return Answer(429, "rate_limit_error", str(error), None, "rate_limit_exceeded", again)
         case QueueClosed():
             status, kind, code = FAILURES[error.kind]
             return Answer(status, kind, str(error), None, code)
@@ -232,6 +235,15 @@ def explained(request: Request, error: HTTPException) -> HTTPException:
     return HTTPException(error.status_code, message, error.headers)
 
 
-EXPLAINED = (InvalidRequest, QueueFull, QueueClosed, Unanswered, HubError, fleet.FleetError, SettingNotFound)
+EXPLAINED = (
+    InvalidRequest,
+    QueueFull,
+    QueueClosed,
+    LimitReached,
+    Unanswered,
+    HubError,
+    fleet.FleetError,
+    SettingNotFound,
+)
 
 HANDLERS = dict.fromkeys((*EXPLAINED, HTTPException), handle)

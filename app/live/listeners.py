@@ -124,7 +124,8 @@ class Listeners:
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: object) -> None:
         scope = environ["asgi.scope"]
-        if not self._keys.lets_in((*keys_in(Headers(scope=scope)), *keys_of(scope["query_string"], auth))):
+        given = (*keys_in(Headers(scope=scope)), *keys_of(scope["query_string"], auth))
+        if self._keys.credential(given) is None:
             self._strangers[self._server.manager.eio_sid_from_sid(sid, NAMESPACE)] = PATIENCE
             raise Refused("The API key is missing or wrong: send `auth: {token: KEY}` or `Authorization: Bearer KEY`.")
         self._sids[sid] = None

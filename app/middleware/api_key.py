@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app.http import errors
-from mlx_server.app.http.keys import KeyRing, keys_in
+from mlx_server.app.http.access_record import record_of
+from mlx_server.app.http.keys import CREDENTIAL, KeyRing, keys_in
 
 OWNER = "mlx_server.owner"
 """Where a request's scope has a hash of the key it came with: whose the things are that are kept for it."""
@@ -44,9 +45,10 @@ class ApiKeyMiddleware:
         if scope["type"] not in ("http", "websocket") or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        keys = self._keys.accepted(keys_in(Headers(scope=scope)))
-        if keys or not self._keys.configured:
-            scope[OWNER] = hashlib.sha256(keys[0]).hexdigest() if keys else ""
+        if (credential := self._keys.credential(keys_in(Headers(scope=scope)))) is not None:
+            scope[CREDENTIAL], scope[OWNER] = credential, credential.account.owner
+            if credential.key is not None:
+                record_of(scope).key = credential.key.name
             await self._app(scope, receive, send)
             return
         message = "The API key is missing or wrong: send `Authorization: Bearer KEY` or `x-api-key: KEY`."

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_server.app.http.keys import credential_of
 from mlx_server.app.http.services import services
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -48,8 +49,7 @@ def own_pages_only(endpoint: Endpoint) -> Endpoint:
 
     @functools.wraps(endpoint)
     async def guarded(request: Request) -> Response:
-        settings = services(request).settings
-        if not settings.api_keys and is_foreign_page(request):
+        if credential_of(request).key is None and is_foreign_page(request):
             raise HTTPException(403, FOREIGN)
         return await endpoint(request)
 
@@ -58,18 +58,17 @@ def own_pages_only(endpoint: Endpoint) -> Endpoint:
 
 def problem_of(request: Request) -> str | None:
     """Why a request may not do what only the operator may; None if it may."""
-    settings = services(request).settings
     headers = request.headers
     if has_body(request) and headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         return f"A body here must come with `Content-Type: {JSON}`."
-    if settings.api_keys:  # which the request has shown, or it would not have come this far
-        return None
+    if (key := credential_of(request).key) is not None:
+        return None if key.operator else "This key may not do that: it is not the operator's."
     if not is_loopback(request.client.host if request.client else ""):
         return "Without an --api-key, only this machine itself may do that: start the server with a key, and send it."
     if any(name in headers for name in FORWARDED):
         return "Without an --api-key, nobody may do that through a proxy: start the server with a key, and send it."
     host = headers.get("host", "")
-    if not is_own_name(host, settings.host):
+    if not is_own_name(host, services(request).settings.host):
         return "The Host header must name this machine, as localhost or 127.0.0.1 do, or be the --host of the server."
     return FOREIGN if is_foreign_page(request) else None
 

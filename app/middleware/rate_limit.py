@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import math
 import time
@@ -107,9 +106,9 @@ def exempt(scope: Scope) -> bool:
 
 def client_of(scope: Scope, keys: KeyRing) -> str:
     """Who asks: a hash of a configured key, or an address; addresses of one IPv6 network are one client."""
-    accepted = keys.accepted(keys_in(Headers(scope=scope))) if keys.configured else []
-    if accepted:
-        return f"key {hashlib.sha256(accepted[0]).hexdigest()}"
+    credential = keys.credential(keys_in(Headers(scope=scope))) if keys.configured else None
+    if credential is not None:
+        return f"key {credential.account.owner}"
     host = scope["client"][0] if scope.get("client") else ""
     try:
         address = ipaddress.ip_address(host)

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
 from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
+from mlx_server.app.http.keys import PRIORITY_HEADER
 from mlx_server.app.http.multipart import MULTIPART
 from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
 from mlx_server.app.http.responder import DROPPED
@@ -73,6 +74,10 @@ TAGS: dict[str, tuple[str, ...]] = {
 """Groups of operations in the order in which they are shown, and the paths that they are at or below."""
 
 REST = "Server"
+
+
+PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said) or `low`: who gets free rows first."}
+"""What any request may say that waits in a queue."""
 
 
 def tag_of(path: str) -> str:
@@ -151,7 +156,8 @@ class Writer:
         """One method of a path."""
         parameters = [parameter(name, "path", doc.path[name]) for name in re.findall(r"{(\w+)}", path)]
         parameters += [parameter(name, "query", text) for name, text in doc.query.items()]
-        parameters += [parameter(name, "header", text) for name, text in doc.headers.items()]
+        headers = {**doc.headers, **(PRIORITY if 429 in doc.errors else {})}
+        parameters += [parameter(name, "header", text) for name, text in headers.items()]
         content = self._form(doc) if doc.form is not None else self._json(doc.request)
         if doc.example is not None:
             content[JSON]["example"] = doc.example

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.http.disconnect import cancel_on_disconnect
+from mlx_server.app.http.keys import credential_of
 from mlx_server.app.http.services import services
 from mlx_server.app.media.attach import Files, with_bytes
 from mlx_server.app.middleware.api_key import OWNER
@@ -33,7 +34,7 @@ async def with_attachments(request: Request, deployment: Deployment, work: Work)
     work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
     if media_of(work) or documents_of(work):
-        deployment.queue.check_capacity()
+        deployment.queue.check_capacity(credential_of(request).account)
     return await attach_or_excuse(request, deployment, work)
 
 

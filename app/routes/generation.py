@@ -17,6 +17,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.http.access_record import record_of
+from mlx_server.app.http.admission import enqueue
 from mlx_server.app.http.body import read_body
 from mlx_server.app.http.keepalive import Keepalive
 from mlx_server.app.http.responder import Encoder, GenerationResponse
@@ -146,7 +147,7 @@ async def submit(request: Request, deployment: Deployment, given: OutsideRequest
         return replace(generation, tenant=tenant_of(request, generation.salt), progress=progress)
 
     queue, attached = await settled(request, deployment, work)
-    return queue, queue.submit(attached, whole=not given.stream)
+    return queue, enqueue(request, queue, attached, whole=not given.stream)
 
 
 async def settled(

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
+from mlx_server.app.http.admission import enqueue
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.http.media_response import MediaEncoder, MediaResponse
 from mlx_server.app.http.multipart import Form, read_form
@@ -56,7 +57,7 @@ async def admit_media(
     queue = deployment.current.queue
     return MediaResponse(
         queue,
-        queue.submit(work, whole=not stream),
+        enqueue(request, queue, work, whole=not stream),
         encoder,
         stream=stream,
         as_events=as_events,

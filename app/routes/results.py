@@ -8,6 +8,7 @@ from starlette.requests import Request
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.openai_embeddings import EmbeddingsEncoder
 from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncoder
+from mlx_server.app.http.admission import enqueue
 from mlx_server.app.http.array_response import ResultsEncoder, ResultsResponse
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.middleware.api_key import OWNER
@@ -47,7 +48,7 @@ async def admit(
 ) -> ResultsResponse:
     """Queue a request and answer it. Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect."""
     queue, work_now = await settled(request, deployment, lambda _: work)
-    return ResultsResponse(queue, queue.submit(work_now, whole=True), encoder, ignored_header(ignored))
+    return ResultsResponse(queue, enqueue(request, queue, work_now, whole=True), encoder, ignored_header(ignored))
 
 
 def how_scored(deployment: Deployment) -> HowScored:

@@ -218,7 +218,7 @@ def create_app(
     app.state.services = Services(
         settings=settings,
         fleet=fleet,
-        control=Control(fleet),
+        control=Control(fleet, lambda applied: keys.update(applied.api_keys)),
         metrics=make_registry(fleet),
         media=MediaReader(settings.media, settings.max_body_bytes),
         documents=DocumentReader(

@@ -7,10 +7,10 @@ import pytest
 from starlette.testclient import TestClient
 from support.running.servers import Server
 
-from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.config.settings import ApiKey, ModelSettings, Settings
 from mlx_server.app.server.server import create_app
 
-SETTINGS = Settings(models=(ModelSettings("scripted", "scripted"),), response_store="memory", api_keys=("k",))
+SETTINGS = Settings(models=(ModelSettings("scripted", "scripted"),), response_store="memory", api_keys=(ApiKey("k"),))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from support.running.servers import SCRIPTED, Server
 
-from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.config.settings import ApiKey, ModelSettings, Settings
 from mlx_server.app.openapi.documentation import DOCS
 from mlx_server.app.openapi.openapi import MEANINGS, docs_of, document, path_of
 from mlx_server.app.openapi.route_doc import Doc
@@ -72,7 +72,7 @@ def test_errors_have_the_one_shape_and_a_meaning(given: dict[str, Any]) -> None:
 
 def test_a_generating_endpoint_documents_all_that_may_happen(given: dict[str, Any]) -> None:
     operation = given["paths"]["/v1/chat/completions"]["post"]
-    assert set(operation["responses"]) == {"200", *map(str, (400, 401, 413, 429, 500, 502, 503, 504))}
+    assert set(operation["responses"]) == {"200", *map(str, (400, 401, 403, 413, 429, 500, 502, 503, 504))}
     assert "Retry-After" in operation["responses"]["429"]["headers"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/ChatRequest"}
@@ -99,7 +99,7 @@ def test_every_field_of_a_request_is_in_its_schema(given: dict[str, Any]) -> Non
 
 
 def test_a_key_is_needed_where_one_is_configured() -> None:
-    for keys, security in (((), [{}, {"bearer": []}, {"key": []}]), (("k",), [{"bearer": []}, {"key": []}])):
+    for keys, security in (((), [{}, {"bearer": []}, {"key": []}]), ((ApiKey("k"),), [{"bearer": []}, {"key": []}])):
         client = TestClient(create_app(Settings(models=(ModelSettings("scripted", "scripted"),), api_keys=keys)))
         told = client.get("/openapi.json", headers={"x-api-key": "k"}).json()
         assert told["security"] == security

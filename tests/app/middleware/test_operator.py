@@ -1,17 +1,19 @@
 """What only the operator may do: not from elsewhere, not through a proxy, and never for a page in a browser."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from mlx_server.app.config.settings import Settings
+from mlx_server.app.config.settings import ApiKey, Settings
 from mlx_server.app.http import errors
+from mlx_server.app.http.keys import KeyRing
+from mlx_server.app.middleware.api_key import ApiKeyMiddleware
 from mlx_server.app.middleware.operator import is_loopback, is_own_name, operator_only
 
 BASE = "http://127.0.0.1:8000"
@@ -23,10 +25,17 @@ async def stop(request: Request) -> Response:
     return PlainTextResponse("stopped")
 
 
-def client(peer: str = "127.0.0.1", base: str = BASE, **settings: Any) -> TestClient:
-    app = Starlette(routes=[Route("/stop", stop, methods=["POST"])], exception_handlers=errors.HANDLERS)
-    app.state.services = SimpleNamespace(settings=Settings(**settings))
-    return TestClient(app, base, client=(peer, 5000))
+def client(peer: str = "127.0.0.1", base: str = BASE, *, key: ApiKey | None = None) -> TestClient:
+    """A client that shows the key, if one is configured."""
+    keys = [] if key is None else [key]
+    app = Starlette(
+        routes=[Route("/stop", stop, methods=["POST"])],
+        exception_handlers=errors.HANDLERS,
+        middleware=[Middleware(ApiKeyMiddleware, keys=KeyRing(keys))],
+    )
+    app.state.services = SimpleNamespace(settings=Settings())
+    headers = {} if key is None else {"x-api-key": key.key}
+    return TestClient(app, base, headers=headers, client=(peer, 5000))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,13 @@ def test_others_need_a_key(peer: str) -> None:
     error = refused.json()["error"]
     assert (error["type"], error["code"]) == ("permission_error", "forbidden")
     assert "--api-key" in error["message"]
-    assert client(peer, api_keys=("k",)).post("/stop").text == "stopped", "the key was checked before this"
+    assert client(peer, key=ApiKey("k")).post("/stop").text == "stopped", "the key was checked before this"
+
+
+def test_a_key_may_be_no_operators() -> None:
+    refused = client(key=ApiKey("k", operator=False)).post("/stop")
+    assert refused.status_code == 403
+    assert "operator" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
@@ -89,15 +104,13 @@ def test_pages_of_other_sites_are_refused(headers: dict[str, str]) -> None:
     assert "other sites" in refused.json()["detail"]
 
 
-@pytest.mark.parametrize("keys", [(), ("k",)])
+@pytest.mark.parametrize("key", [None, ApiKey("k")])
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-def test_body_that_a_form_could_send_is_refused(kind: str, keys: tuple[str, ...]) -> None:
-    refused = client(api_keys=keys).post("/stop", content=b"{}", headers={"Content-Type": kind})
+def test_body_that_a_form_could_send_is_refused(kind: str, key: ApiKey | None) -> None:
+    refused = client(key=key).post("/stop", content=b"{}", headers={"Content-Type": kind})
     assert refused.status_code == 403
     assert "application/json" in refused.json()["detail"]
-    accepted = client(api_keys=keys).post(
-        "/stop", content=b"{}", headers={"Content-Type": "Application/JSON; charset=utf-8"}
-    )
+    accepted = client(key=key).post("/stop", content=b"{}", headers={"Content-Type": "Application/JSON; charset=utf-8"})
     assert accepted.text == "stopped"
 
 

@@ -6,7 +6,7 @@ import pytest
 from support.running.servers import ROOT
 
 from mlx_server.app.config.config_file import ConfigError, models_of, read_config, server_of
-from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.config.settings import ApiKey, ModelSettings, Settings
 from mlx_server.app.fleet.reload import compare
 from mlx_server.app.registry.rows import check_path
 
@@ -75,3 +75,35 @@ def test_what_was_read_again_is_told_in_words() -> None:
     after = [ModelSettings("a", name="a"), ModelSettings("b2", name="b"), ModelSettings("d", name="d")]
     assert compare(before, after).summary() == "added d; removed c; changed b; unchanged a"
     assert compare([], []).summary() == "no models"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("[keys.a]\n", "[keys.a] has to have either `key` or `key_file`"),
+        ('[keys.a]\nkey = "x"\nkey_file = "x.key"\n', "[keys.a] has to have either `key` or `key_file`"),
+        ('[keys.a]\nkey = "x y"\n', "[keys.a]: a key is not empty, and has neither spaces"),
+        ('[keys.a]\nkey = "x"\n[keys.b]\nkey = "x"\n', "two tables in [keys] have the same key"),
+        ('[keys.a]\nkey_file = "none.key"\n', "none.key"),
+        ('[keys.a]\nkey = "x"\nmax_priority = "top"\n', "allowed are 'high', 'low', 'normal'"),
+        ('[keys.a]\nkey = "x"\nrows = 1\n', "`rows` in [keys] is not known; allowed are key, key_file, max_priority"),
+        ('[keys.a]\nkey = "x"\ntokens_per_minute = 0\n', "tokens_per_minute"),
+    ],
+)
+def test_keys_that_mean_nothing_are_refused(tmp_path: Path, lines: str, said: str) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(lines)
+    with pytest.raises(ConfigError) as refused:
+        server_of(read_config(file), file, Settings(), frozenset())
+    assert said in str(refused.value)
+
+
+def test_keys_of_the_file_stand_beside_those_of_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[keys.a]\nkey = "x"\nmax_rows = 2\n')
+    settings = server_of(read_config(file), file, Settings(api_keys=(ApiKey("flag"),)), frozenset())
+    assert [(one.key, one.name, one.operator, one.limits.rows) for one in settings.api_keys] == [
+        ("flag", None, True, None),
+        ("x", "a", False, 2),
+    ]
+    assert "flag" not in repr(settings)

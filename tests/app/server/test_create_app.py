@@ -12,7 +12,7 @@ from support.running.processes import lives
 from support.running.servers import chat_body, wait_for
 from support.running.streams import DONE, events
 
-from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.config.settings import ApiKey, ModelSettings, Settings
 from mlx_server.app.server.server import create_app
 from mlx_server.workers.parent.supervisor import Patience
 
@@ -60,7 +60,7 @@ def test_worker_lives_as_long_as_the_app() -> None:
 
 
 def test_apps_do_not_share_state() -> None:
-    named = replace(SETTINGS, models=(replace(MODEL, name="other"),), api_keys=("key",))
+    named = replace(SETTINGS, models=(replace(MODEL, name="other"),), api_keys=(ApiKey("key"),))
     with TestClient(create_app(SETTINGS)) as first, TestClient(create_app(named)) as second:
         wait_for(lambda: first.get("/health/ready").status_code == second.get("/health/ready").status_code == 200)
         with ThreadPoolExecutor(2) as pool:

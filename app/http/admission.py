@@ -1,0 +1,19 @@
+"""The one way from a request into a queue."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from mlx_server.app.http.keys import credential_of, priority_of
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.ticket import Ticket
+from mlx_server.schemas.internal.work import Work
+
+
+def enqueue(request: Request, queue: Dispatcher, work: Work, *, whole: bool) -> Ticket:
+    """Queue work at its client's cost and priority; `whole`: the answer is wanted in one piece.
+
+    Raises QueueFull, QueueClosed or LimitReached, and InvalidRequest or HTTPException for a priority that can't be had.
+    """
+    account = credential_of(request).account
+    return queue.submit(work, whole=whole, account=account, priority=priority_of(request))

@@ -1,0 +1,93 @@
+"""Tickets that want rows, in the order in which they are served."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+
+from mlx_server.queue.account import Priority
+from mlx_server.queue.ticket import Ticket
+
+MAX_TURNS = 1024
+"""Keys whose last turns are remembered."""
+
+Line = dict[int, Ticket]
+"""Tickets of one key and priority by number, so in order of arrival."""
+
+
+class Pending:
+    """The most urgent first; among these the keys that hold fewest rows, in turns; of one key, first come first.
+
+    `rows_of` says how many rows a key's owner holds. Who holds as many as its key may is passed over.
+    """
+
+    def __init__(self, rows_of: Callable[[str], int]) -> None:
+        self._rows_of = rows_of
+        self._lines: dict[tuple[Priority, str], Line] = {}
+        self._turns: OrderedDict[str, int] = OrderedDict()
+        """When each key was served last, as the number of a turn."""
+        self._numbers = itertools.count(1)
+
+    def add(self, ticket: Ticket) -> None:
+        """A ticket that came last."""
+        self._lines.setdefault(line_of(ticket), {})[ticket.id] = ticket
+
+    def requeue(self, tickets: Iterable[Ticket]) -> None:
+        """Tickets take the places that they had."""
+        for ticket in tickets:
+            self.add(ticket)
+            self._lines[line_of(ticket)] = dict(sorted(self._lines[line_of(ticket)].items()))
+
+    def remove(self, ticket: Ticket) -> None:
+        """A ticket wants no more rows; unknown ones are ignored."""
+        line = self._lines.get(line_of(ticket), {})
+        line.pop(ticket.id, None)
+        if not line:
+            self._lines.pop(line_of(ticket), None)
+
+    def served(self, ticket: Ticket) -> None:
+        """Its key has had its turn."""
+        self._turns[ticket.account.owner] = next(self._numbers)
+        self._turns.move_to_end(ticket.account.owner)
+        if len(self._turns) > MAX_TURNS:
+            self._turns.popitem(last=False)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        """All of them."""
+        return self._in_order(lambda _: False)
+
+    def servable(self) -> Iterator[Ticket]:
+        """Those whose keys may hold more rows."""
+        return self._in_order(lambda ticket: self.rows_left(ticket) == 0)
+
+    def rows_left(self, ticket: Ticket) -> int | None:
+        """How many more rows a ticket's key may hold; None: as many as there are."""
+        most = ticket.account.limits.rows
+        return None if most is None else max(0, most - self._rows_of(ticket.account.owner))
+
+    def _in_order(self, passed_over: Callable[[Ticket], bool]) -> Iterator[Ticket]:
+        by_priority = itertools.groupby(sorted(self._lines), key=lambda key: key[0])
+        for _, keys in by_priority:
+            # Each key's next ticket, behind as many of its own as would have got rows before it.
+            turns = []
+            for priority, owner in keys:
+                line = iter(self._lines[priority, owner].values())
+                first = next(line)
+                if not passed_over(first):
+                    turns.append((self._rows_of(owner), self._turns.get(owner, 0), first.id, first, line))
+            heapq.heapify(turns)
+            while turns:
+                rows, turn, _, ticket, line = turns[0]
+                yield ticket
+                following = next(line, None)
+                if following is None:
+                    heapq.heappop(turns)
+                else:
+                    heapq.heapreplace(turns, (rows + 1, turn, following.id, following, line))
+
+
+def line_of(ticket: Ticket) -> tuple[Priority, str]:
+    """Which line a ticket stands in."""
+    return ticket.priority, ticket.account.owner
