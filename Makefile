@@ -22,7 +22,7 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs agents conformance fidelity bench bench-peers format clean blas typed clients node
+.PHONY: help run test check docs audit agents conformance fidelity bench bench-peers format clean blas typed clients node
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engin
 
 bench-peers: $(VENV)/.installed-bench blas ## Compare with other servers on this machine; flags in ARGS=...
 	$(BIN)/python bench/peers.py $(ARGS)
+
+audit: $(VENV)/.installed-dev ## Look up known weaknesses of what is installed
+	$(BIN)/python -m pip_audit --local --progress-spinner off
 
 format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix .

@@ -121,7 +121,7 @@ class Ticket:
         """What its client is told after the deadline."""
         if self.used_up:
             return f"Request processing timed out after {self.limit_s:g} seconds in all (--request-timeout)"
-        awaited = "token" if isinstance(self.request, GenerationRequest) else "result"
+        awaited = "token" if self.writes else "result"
         return f"Request processing timed out after {self.timeout_s:g} seconds without a {awaited} (--queue-timeout)"
 
     @property
@@ -143,6 +143,11 @@ class Ticket:
     def unkept(self) -> tuple[int, int] | None:
         """The bytes that its prompt needs to be kept and those that there are, where these are fewer."""
         return self.prepared.unkept if self.prepared else None
+
+    @property
+    def writes(self) -> bool:
+        """Its answer is text."""
+        return isinstance(self.request, GenerationRequest)
 
     @property
     def tokens_read(self) -> int:

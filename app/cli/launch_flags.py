@@ -77,6 +77,7 @@ class LaunchFlags:
     max_speech_characters: options.MaxSpeechCharacters = 4096
     feature_cache_mb: options.FeatureCacheMb = 256
     log_level: options.LogLevel = options.LogLevelName.INFO
+    otlp_endpoint: options.OtlpEndpoint = None
     cache_dir: options.CacheDir = None
     data_dir: options.DataDir = None
     response_store: options.ResponseStore = options.StoreKind.DISK

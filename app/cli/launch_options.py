@@ -492,6 +492,15 @@ LogLevel = Annotated[
         envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"],
     ),
 ]
+OtlpEndpoint = Annotated[
+    str | None,
+    option(
+        "Send a trace of each request to this OpenTelemetry collector, by OTLP over HTTP (http://127.0.0.1:4318).",
+        FILES,
+        default="no traces",
+        envvar=[f"{ENV_PREFIX}_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+    ),
+]
 CacheDir = Annotated[
     Path | None,
     option("Where converted models are kept.", FILES, default="the user's cache folder", file_okay=False),

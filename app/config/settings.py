@@ -170,6 +170,8 @@ class Settings:
     rate_limit: str | None = None
     """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"
+    otlp_endpoint: str | None = None
+    """Where OpenTelemetry's collector listens for spans, by OTLP over HTTP; None: none are made."""
     cache_dir: Path = field(default_factory=default_cache_dir)
     data_dir: Path = field(default_factory=default_data_dir)
     response_store: Literal["disk", "memory", "off"] = "disk"

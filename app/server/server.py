@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -34,6 +35,7 @@ from mlx_server.app.middleware.cors import cors
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
+from mlx_server.app.middleware.tracing import TracingMiddleware, provider_for
 from mlx_server.app.openapi.openapi import openapi
 from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
 from mlx_server.app.registry.registry import Registry
@@ -161,8 +163,9 @@ def create_app(
 ) -> Starlette:
     """An application with models that start and stop with it; `starts` may have begun with the first.
 
-    Raises StoreError, NotServable or ValueError.
+    Raises StoreError, NotServable, TracingMissing or ValueError.
     """
+    tracing = None if settings.otlp_endpoint is None else provider_for(settings.otlp_endpoint)
     store = open_store(settings)
     runs = BackgroundRuns()
     keys = KeyRing(settings.api_keys)
@@ -202,11 +205,14 @@ def create_app(
             shutil.rmtree(uploads, ignore_errors=True)
             if store is not None:
                 store.close()
+            if tracing is not None:
+                await to_thread.run_sync(tracing.shutdown)
 
     app = Starlette(
         routes=[*ROUTES, WebSocketRoute("/v1/responses", responses_socket.converse), Mount("/socket.io", live)],
         middleware=[
             Middleware(RequestIdMiddleware),
+            *([Middleware(TracingMiddleware, provider=tracing)] if tracing is not None else []),
             *cors(settings.cors_origins),
             Middleware(LastResortMiddleware),
             *([Middleware(RateLimitMiddleware, keys=keys, rates=settings.rate_limit)] if settings.rate_limit else []),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
@@ -123,5 +123,6 @@ def make_registry(fleet: Fleet) -> CollectorRegistry:
 
 
 async def metrics(request: Request) -> Response:
-    """`GET /metrics`."""
-    return Response(generate_latest(services(request).metrics), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """`GET /metrics`: OpenMetrics for scrapers that ask for it, else Prometheus' own format."""
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(services(request).metrics), headers={"Content-Type": media_type, "Vary": "Accept"})
