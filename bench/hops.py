@@ -30,7 +30,9 @@ def main() -> None:
         out.mkdir()
         model = tiny_folder(demo_folder(SERVER), Path(scratch, "tiny"))
         traced = ["env", f"PYTHONPATH={BENCH / 'hops_trace'}", f"HOPS_OUT={out}", *SERVER]
-        with ServerProcess([*traced, "launch", "--model-path", str(model)], Path(scratch, "log")) as server:
+        with ServerProcess(
+            [*traced, "launch", "--no-standby", "--model-path", str(model)], Path(scratch, "log")
+        ) as server:
             ask(server.url)
             pids = [server.pid, *(child.pid for child in server.children() if "mlx_server.workers" in child.cmdline())]
             for pid in pids:

@@ -1,4 +1,4 @@
-"""`python -m mlx_server.workers FD LOG_LEVEL MODEL_TYPE CACHE_DIR`: a worker process that talks over a socket."""
+"""`python -m mlx_server.workers FD LOG_LEVEL CACHE_DIR MODEL_TYPE...`: a worker process that talks over a socket."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_server.schemas.internal import messages
@@ -29,9 +30,9 @@ EXIT_GRACE_S = 1.0
 """How long a step that is under way may take to end; after that the process goes without: nothing is lost by it."""
 
 
-async def serve(sock: socket.socket, model_type: str, cache_dir: Path) -> int:
+async def serve(sock: socket.socket, cache_dir: Path, model_types: Sequence[str]) -> int:
     """Work until told to stop or until the parent is gone; returns the exit code."""
-    worker = WorkerProcess(model_type, cache_dir)
+    worker = WorkerProcess(cache_dir, model_types)
     channel = Channel(messages.decode_to_worker, worker.on_message, lambda: worker.end(0), worker.on_writable)
     worker.attach(channel)
     await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
@@ -54,7 +55,7 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    code = asyncio.run(serve(sock, sys.argv[3], Path(sys.argv[4])))
+    code = asyncio.run(serve(sock, Path(sys.argv[3]), sys.argv[4:]))
     logging.shutdown()
     # An engine thread that hangs must not keep the process: nothing is left to save.
     os._exit(code)

@@ -29,6 +29,7 @@ class LaunchFlags:
     model_type: options.ModelType = None
     model_name: options.ModelName = None
     replicas: options.Replicas = 1
+    standby: options.Standby = True
     host: options.Host = "127.0.0.1"
     port: options.Port = 8000
     api_key: options.ApiKey = field(default=None, repr=False)

@@ -304,6 +304,14 @@ DrainTimeout = Annotated[
 StepTimeout = Annotated[
     float, option("Seconds after which a hanging step has its worker restarted.", QUEUE, min=1, max=MAX_SECONDS)
 ]
+Standby = Annotated[
+    bool,
+    option(
+        "Keep a worker process ready that has imported all but a model, so that a restart or another model takes only"
+        " its weights; about 100 MB, and none where memory is short.",
+        MODELS,
+    ),
+]
 DefaultMaxTokens = Annotated[
     int | None,
     option(

@@ -70,6 +70,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         idle_timeout_s=flags.idle_timeout * 60,
         auto_load=flags.auto_load,
         auto_download=flags.auto_download,
+        standby=flags.standby,
         lease=flags.accelerator_lease.value,
         host=flags.host,
         port=flags.port,

@@ -153,6 +153,8 @@ class Settings:
     idle_timeout_s: float = 1800.0
     auto_load: bool = True
     auto_download: bool = False
+    standby: bool = True
+    """A worker process is kept ready that has no model yet."""
     lease: LeaseUse = "auto"
     host: str = "127.0.0.1"
     port: int = 8000

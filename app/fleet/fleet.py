@@ -29,6 +29,7 @@ from mlx_server.app.fleet.load_order import WaitingLoad
 from mlx_server.app.fleet.maintenance import Maintenance
 from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.app.fleet.reload import ReloadReport, compare
+from mlx_server.app.fleet.standby import Standby
 from mlx_server.app.registry.registry import Registry
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.internal.messages import FailureKind
@@ -62,6 +63,7 @@ class Fleet:
         self.tuning = Tuning()
         self._observe = observe
         self._gate = LoadGate(settings, self._directory.lifecycles)
+        self.standby = Standby(self._starts, self._gate.ledger, self._directory, self.tuning)
         self._watchers = Watchers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -249,7 +251,7 @@ class Fleet:
         self._running = True
         for model in self.settings.models:
             self._directory.lifecycles[model.public_name].deployment.awaited = True
-        self._spawn(Maintenance(self._directory, self._gate, self._registry_sync, self._spawn).run())
+        self._spawn(Maintenance(self._directory, self._gate, self.standby, self._registry_sync, self._spawn).run())
         self._spawn(self._load_configured())
 
     async def drain(self) -> None:
@@ -272,6 +274,7 @@ class Fleet:
         await asyncio.gather(*(lifecycle.close() for lifecycle in self._everyone()))
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self.standby.close()
         if self._running and self._registry_sync is not None:
             await self._registry_sync.refresh()
         self._running = False

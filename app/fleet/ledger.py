@@ -81,6 +81,10 @@ class Ledger:
         """It holds nothing any more. Idempotent."""
         self._grants.pop(name, None)
 
+    def has_room(self, more_bytes: int) -> bool:
+        """Whether so much is left beside what is granted."""
+        return self._has_memory(self._grants, more_bytes)
+
     def plan(self, name: str, required_bytes: int, models: Sequence[LoadedModel], *, impatient: bool = False) -> Plan:
         """What has to happen before a model is loaded.
 

@@ -1,4 +1,4 @@
-"""What is looked after while the server runs: idle models, requests that were left without workers, memory."""
+"""What is looked after while the server runs: idle models, requests without workers, the standby, memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from anyio import to_thread
+
 from mlx_server.app.catalog.errors import ModelNotLoaded
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet import idle
@@ -14,6 +16,7 @@ from mlx_server.app.fleet.directory import Directory
 from mlx_server.app.fleet.lifecycle import Lifecycle
 from mlx_server.app.fleet.load_gate import LoadGate
 from mlx_server.app.fleet.registry_sync import RegistrySync
+from mlx_server.app.fleet.standby import Standby
 from mlx_server.schemas.internal.messages import FailureKind
 
 LOOK_S = 0.5
@@ -31,9 +34,17 @@ class Maintenance:
     `spawn` runs what takes its time.
     """
 
-    def __init__(self, directory: Directory, gate: LoadGate, registry_sync: RegistrySync | None, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        gate: LoadGate,
+        standby: Standby,
+        registry_sync: RegistrySync | None,
+        spawn: Spawn,
+    ) -> None:
         self._directory = directory
         self._gate = gate
+        self._standby = standby
         self._registry_sync = registry_sync
         self._spawn = spawn
 
@@ -47,8 +58,10 @@ class Maintenance:
                 self._look_at(lifecycle)
             for name in idle.overdue(map(self._idle_model, lifecycles), now):
                 self._spawn(self._directory.lifecycles[name].unload(only_idle=True))
+            self._standby.look()
             if number % MEASURE_EVERY == 0:
                 await self._gate.measure()
+                await to_thread.run_sync(self._standby.measure)
                 if self._registry_sync is not None:
                     await self._registry_sync.refresh()
 

@@ -85,6 +85,11 @@ class FleetCollector(Collector):
         yield states
         restarts = {one.name: float(one.restarts) for one in deployments}
         yield counter("worker_restarts", "Times a worker was started again.", restarts)
+        yield GaugeMetricFamily(
+            "mlx_server_standby_memory_bytes",
+            "What the standby worker, which has no model yet, occupies; 0 without one.",
+            self._fleet.standby.memory_bytes,
+        )
 
 
 def gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:

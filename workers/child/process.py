@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from mlx_server.workers.child.queries import Queries
 from mlx_server.workers.child.reports import Reports
 from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.errors import ModelLoadError
-from mlx_server.workers.handlers import import_handler, make_handler
+from mlx_server.workers.handlers import import_handlers, make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler
 
 HEARTBEAT_S = 1.0
@@ -91,10 +91,10 @@ class Job:
 class WorkerProcess:
     """One worker's life, from the first message to the last."""
 
-    def __init__(self, expected_type: str, cache_dir: Path) -> None:
-        """What a model of the type that is expected needs is imported from now on."""
+    def __init__(self, cache_dir: Path, expected_types: Iterable[str]) -> None:
+        """What models of the types that are expected need is imported from now on."""
         self._loop = asyncio.get_running_loop()
-        self._imported = self._loop.run_in_executor(None, import_handler, expected_type, cache_dir)
+        self._imported = self._loop.run_in_executor(None, import_handlers, cache_dir, expected_types)
         self._channel: Channel[ToWorker]
         self._handler: Handler
         self._engine: EngineThread | None = None

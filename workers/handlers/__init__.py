@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlx_server.workers.engine.runtime import quick_transformers
@@ -32,11 +32,12 @@ def make_handler(model_type: str) -> Handler:
         ) from None
 
 
-def import_handler(model_type: str, cache_dir: Path) -> None:
-    """Import what a kind of model needs; making its handler says what is missing."""
+def import_handlers(cache_dir: Path, model_types: Iterable[str]) -> None:
+    """Import what kinds of models need; making a handler says what is missing."""
     quick_transformers.quicken(cache_dir)
-    with file_limits_kept(), contextlib.suppress(ModuleNotFoundError, ModelLoadError):
-        handler_class(model_type)
+    for model_type in model_types:
+        with file_limits_kept(), contextlib.suppress(ModuleNotFoundError, ModelLoadError):
+            handler_class(model_type)
 
 
 def handler_class(model_type: str) -> Callable[[], Handler]:

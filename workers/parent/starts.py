@@ -1,4 +1,4 @@
-"""Starts worker processes; one of them ahead of its need, so that it imports what it will need meanwhile."""
+"""Starts worker processes; one of them, the standby, ahead of its need: it has imported what it will need by then."""
 
 from __future__ import annotations
 
@@ -31,46 +31,66 @@ class Wanted(NamedTuple):
 
 
 class WorkerStarts:
-    """In a `with` block. A process that was started ahead and never wanted ends with it."""
+    """In a `with` block. A standby that was never wanted ends with it, or with `close`; it also ends by itself, as any
+    worker does, when this process is gone."""
 
     def __init__(self) -> None:
-        self._ahead: tuple[Wanted, Started] | None = None
+        self._standby: tuple[Wanted, Started] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._drop()
+        self.close()
 
-    def ahead(self, wanted: Wanted, model_type: str) -> None:
-        """Start one now that will probably serve a model of this type. Raises OSError."""
-        self._drop()
-        self._ahead = wanted, start(wanted, model_type)
+    @property
+    def standby_pid(self) -> int | None:
+        """The process id of the standby; None where there is none that lives."""
+        if self._standby is None or self._standby[1].process.poll() is not None:
+            return None
+        return self._standby[1].process.pid
+
+    def ahead(self, wanted: Wanted, *model_types: str) -> None:
+        """Start a standby that will probably serve a model of one of these types. Raises OSError."""
+        self.close()
+        self._standby = wanted, start(wanted, *model_types)
+
+    def fits(self, wanted: Wanted) -> bool:
+        """Whether there is a standby that lives and is what is wanted."""
+        return self.standby_pid is not None and self._standby is not None and self._standby[0] == wanted
 
     def start(self, wanted: Wanted, model_type: str) -> Started:
-        """The process that was started ahead, if it is what is wanted and lives, else a new one. Raises OSError."""
-        if self._ahead is not None and self._ahead[0] == wanted and self._ahead[1].process.poll() is None:
-            started, self._ahead = self._ahead[1], None
+        """The standby if it fits, else a new process. Raises OSError."""
+        if self._standby is not None and self.fits(wanted):
+            started, self._standby = self._standby[1], None
             return started
         return start(wanted, model_type)
 
-    def _drop(self) -> None:
-        if self._ahead is not None:
-            (_, (process, ours)), self._ahead = self._ahead, None
+    def buried(self) -> bool:
+        """Whether there was a standby that died by itself; it is forgotten then."""
+        if self._standby is None or self.standby_pid is not None:
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """End the standby, if there is one."""
+        if self._standby is not None:
+            (_, (process, ours)), self._standby = self._standby, None
             ours.close()
             process.kill()
             process.wait()
 
 
-def start(wanted: Wanted, model_type: str) -> Started:
-    """A process that imports what models of this type need, and waits for its first message. Raises OSError."""
+def start(wanted: Wanted, *model_types: str) -> Started:
+    """A process that imports what models of these types need, and waits for its first message. Raises OSError."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
         words, descriptor = (sys.executable, "-P", "-m", "mlx_server.workers"), theirs.fileno()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [*words, str(descriptor), wanted.log_level, model_type, wanted.cache_dir],
+                [*words, str(descriptor), wanted.log_level, wanted.cache_dir, *model_types],
                 pass_fds=(descriptor,),
                 env=child_environment(threads=wanted.threads),
                 stdin=subprocess.DEVNULL,

@@ -80,13 +80,20 @@ class Patience:
     longest_backoff_s: float = 30.0
     deaths_in_a_row: int = 5
     healthy_after_s: float = 60.0
+    healthy_starts: float = 3.0
 
 
 def backoff_s(deaths: int, patience: Patience) -> float | None:
-    """How long to wait after so many deaths in a row before the next start; None means give up."""
+    """How long to wait after so many deaths in a row before the next start: not at all after one; None: give up."""
     if deaths >= patience.deaths_in_a_row:
         return None
-    return min(patience.longest_backoff_s, patience.first_backoff_s * 2.0 ** (deaths - 1))
+    return 0.0 if deaths < 2 else min(patience.longest_backoff_s, patience.first_backoff_s * 2.0 ** (deaths - 2))
+
+
+def was_healthy(served_s: float, start_s: float, patience: Patience) -> bool:
+    """Whether a worker took work for so long that its death has nothing to do with the one before: a while, or a few
+    times as long as its start took."""
+    return served_s > min(patience.healthy_after_s, patience.healthy_starts * start_s)
 
 
 class Listener(Protocol):
@@ -132,6 +139,7 @@ class Supervisor:
         self._closed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._heard_at = 0.0
+        self._started_at = 0.0
         self._ready_at: float | None = None
         self._load_error: str | None = None
         self._killed_for: str | None = None
@@ -216,8 +224,10 @@ class Supervisor:
             pass
 
     def _was_healthy(self) -> bool:
-        age_s = asyncio.get_running_loop().time() - self._ready_at if self._ready_at is not None else 0.0
-        return age_s > self._patience.healthy_after_s
+        if self._ready_at is None:
+            return False
+        served_s, start_s = asyncio.get_running_loop().time() - self._ready_at, self._ready_at - self._started_at
+        return was_healthy(served_s, start_s, self._patience)
 
     async def _live(self) -> str:
         """One life of the process, from its start to its end; returns why it ended, as a sentence."""
@@ -244,7 +254,7 @@ class Supervisor:
         self._process, ours = self._starts.start(wanted, self._spec.model_type)
         channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
         loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
+        self._heard_at = self._started_at = loop.time()
         await loop.create_connection(lambda: channel, sock=ours)
         self._channel = channel
 

@@ -8,7 +8,15 @@ from support.running.raw import RawClient
 from support.running.servers import SCRIPTED, Server, chat_body
 
 NAME = 'a "model"\\ with\nodd name'
-GAUGES = {"queue_depth", "queue_capacity", "requests_active", "rows_used", "rows_granted", "worker_state"}
+GAUGES = {
+    "queue_depth",
+    "queue_capacity",
+    "requests_active",
+    "rows_used",
+    "rows_granted",
+    "worker_state",
+    "standby_memory_bytes",
+}
 COUNTERS = {
     "requests",
     "requests_replayed",

@@ -38,8 +38,8 @@ class BareWorker:
             "mlx_server.workers",
             str(self._theirs.fileno()),
             "error",
-            self._spec.model_type,
             self._spec.cache_dir,
+            self._spec.model_type,
             pass_fds=(self._theirs.fileno(),),
             env=child_environment(),
         )

@@ -23,8 +23,8 @@ def scripted(name: str, path: str = "scripted", **more: Any) -> ModelSettings:
 
 
 def settings_of(*models: ModelSettings, **more: Any) -> Settings:
-    """A server with these models, which logs nothing but errors."""
-    return Settings(models=models, log_level="error", **more)
+    """A server with these models, which logs nothing but errors and keeps no standby."""
+    return Settings(models=models, log_level="error", **{"standby": False, **more})
 
 
 @asynccontextmanager

@@ -52,7 +52,8 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "MLX_SERVER_DATA_DIR": self._data.name, **(env or {})},
+            # A standby is for the tests that want one: it would be one more process to be told from the workers.
+            env={**os.environ, "MLX_SERVER_DATA_DIR": self._data.name, "MLX_SERVER_STANDBY": "false", **(env or {})},
         )
         self.root = ""
         # A connection for each request: the server is watched while it closes its connections.

@@ -1,5 +1,9 @@
+import os
+import signal
+
 import pytest
 from support.running.processes import lives
+from support.running.servers import wait_for
 
 from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts
 
@@ -15,10 +19,11 @@ def _end(started: Started) -> None:
 def test_the_process_that_was_started_ahead_is_used_once() -> None:
     with WorkerStarts() as starts:
         starts.ahead(WANTED, "scripted")
-        assert starts._ahead is not None
-        ahead = starts._ahead[1]
+        ahead = starts.standby_pid
+        assert starts.fits(WANTED)
         first, second = starts.start(WANTED, "scripted"), starts.start(WANTED, "scripted")
-        assert (first is ahead, second is ahead) == (True, False)
+        assert (first.process.pid == ahead, second.process.pid == ahead) == (True, False)
+        assert (starts.standby_pid, starts.fits(WANTED)) == (None, False)
     for started in (first, second):
         assert lives(started.process.pid)
         _end(started)
@@ -30,6 +35,7 @@ def test_the_process_that_was_started_ahead_is_used_once() -> None:
 def test_one_that_was_started_otherwise_is_not_used_and_ends(other: Wanted) -> None:
     with WorkerStarts() as starts:
         starts.ahead(WANTED, "scripted")
+        assert not starts.fits(other)
         started = starts.start(other, "scripted")
         _end(started)
         again = starts.start(WANTED, "scripted")
@@ -39,18 +45,18 @@ def test_one_that_was_started_otherwise_is_not_used_and_ends(other: Wanted) -> N
 def test_one_that_nobody_wanted_ends_with_the_block() -> None:
     with WorkerStarts() as starts:
         starts.ahead(WANTED, "scripted")
-        assert starts._ahead is not None
-        pid = starts._ahead[1].process.pid
+        pid = starts.standby_pid
+    assert pid is not None
     assert not lives(pid)
 
 
 def test_one_that_has_died_is_replaced() -> None:
     with WorkerStarts() as starts:
         starts.ahead(WANTED, "scripted")
-        assert starts._ahead is not None
-        dead = starts._ahead[1]
-        dead.process.kill()
-        dead.process.wait()
+        pid = starts.standby_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: starts.standby_pid is None)
         started = starts.start(WANTED, "scripted")
-        assert started.process.pid != dead.process.pid
+        assert started.process.pid != pid
         _end(started)

@@ -18,7 +18,7 @@ from support.running.supervised import QUICK, SCENARIO_S, Supervised, script
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.queue.ticket import TicketState
 from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished
-from mlx_server.workers.parent.supervisor import Patience, StartError, WorkerState, backoff_s
+from mlx_server.workers.parent.supervisor import Patience, StartError, WorkerState, backoff_s, was_healthy
 
 FOREVER = script(tokens=1 << 30, interval_s=0.01)
 
@@ -37,17 +37,26 @@ def _signal(world: Supervised, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deaths", "expected"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, None), (6, None), (100, None)]
+    ("deaths", "expected"), [(1, 0.0), (2, 0.5), (3, 1.0), (4, 2.0), (5, None), (6, None), (100, None)]
 )
-def test_backoff_doubles_and_then_gives_up(deaths: int, expected: float | None) -> None:
+def test_backoff_begins_with_the_second_death_doubles_and_then_gives_up(deaths: int, expected: float | None) -> None:
     assert backoff_s(deaths, Patience()) == expected
 
 
 def test_backoff_is_capped() -> None:
     patience = Patience(deaths_in_a_row=1000, first_backoff_s=0.5, longest_backoff_s=30.0)
     delays = [backoff_s(deaths, patience) for deaths in range(1, 1000)]
-    assert delays[:8] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert set(delays[8:]) == {30.0}
+    assert delays[:9] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert set(delays[9:]) == {30.0}
+
+
+@pytest.mark.parametrize(
+    ("served_s", "start_s", "expected"), [(1.0, 0.5, False), (1.6, 0.5, True), (59.0, 30.0, False), (61.0, 30.0, True)]
+)
+def test_a_worker_was_healthy_after_a_few_times_its_start_or_a_minute(
+    served_s: float, start_s: float, expected: bool
+) -> None:
+    assert was_healthy(served_s, start_s, Patience()) is expected
 
 
 def test_a_killed_worker_is_replaced_and_what_nobody_has_seen_is_replayed() -> None:
@@ -225,11 +234,13 @@ def test_a_restart_waits_for_its_backoff() -> None:
     async def scenario() -> None:
         async with Supervised(patience=replace(QUICK, first_backoff_s=0.4)) as world:
             loop = asyncio.get_running_loop()
-            _signal(world, signal.SIGKILL)
-            await world.hears("lost")
+            for life in (1, 2):
+                await world.hears("ready", life)
+                _signal(world, signal.SIGKILL)
+                await world.hears("lost", life)
             lost_at = loop.time()
             assert (world.worker.state, world.worker.pid) == (WorkerState.RESTARTING, None)
-            await world.hears("ready", 2)
+            await world.hears("ready", 3)
             assert loop.time() - lost_at >= 0.4
 
     run(scenario)
@@ -354,8 +365,10 @@ def test_stop_does_not_wait_for_a_load() -> None:
 def test_stop_does_not_wait_for_a_backoff() -> None:
     async def scenario() -> None:
         async with Supervised(patience=replace(QUICK, first_backoff_s=50.0)) as world:
-            _signal(world, signal.SIGKILL)
-            await world.hears("lost")
+            for life in (1, 2):
+                await world.hears("ready", life)
+                _signal(world, signal.SIGKILL)
+                await world.hears("lost", life)
             await world.worker.stop()
             await world.running
             assert world.worker.state is WorkerState.STOPPED
