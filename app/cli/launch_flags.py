@@ -44,6 +44,7 @@ class LaunchFlags:
     keepalive: options.Keepalive = 10.0
     drain_timeout: options.DrainTimeout = 30.0
     step_timeout: options.StepTimeout = 300.0
+    canary_interval: options.CanaryInterval = 60.0
     default_max_tokens: options.DefaultMaxTokens = None
     context_length: options.ContextLength = None
     chat_template: options.ChatTemplate = None

@@ -312,6 +312,15 @@ Standby = Annotated[
         MODELS,
     ),
 ]
+CanaryInterval = Annotated[
+    float,
+    option(
+        "Seconds without work after which a worker is asked for a token; one that gives none is restarted. 0: never.",
+        QUEUE,
+        min=0,
+        max=MAX_SECONDS,
+    ),
+]
 DefaultMaxTokens = Annotated[
     int | None,
     option(

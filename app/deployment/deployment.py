@@ -87,12 +87,14 @@ class Deployment:
         self.loaded_as: Load | None = None
         """What its workers were told."""
         self._restarts_before = 0
+        self._canaries_before: Counter[str] = Counter()
         self._successor: Deployment | None = None
         if before is not None:
             before._successor = self
             self.use_count = before.use_count
             self.last_used_at = before.last_used_at
             self._restarts_before = before.restarts
+            self._canaries_before = before.canaries
         self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
         self._tuning = tuning or Tuning()
         self._server = server
@@ -148,6 +150,11 @@ class Deployment:
     def restarts(self) -> int:
         """Times that a worker was started again."""
         return self._restarts_before + sum(replica.worker.restarts for replica in self.replicas)
+
+    @property
+    def canaries(self) -> Counter[str]:
+        """How many canaries of its workers came to which end."""
+        return sum((replica.worker.canaries for replica in self.replicas), self._canaries_before)
 
     @property
     def pids(self) -> list[int]:
@@ -274,6 +281,7 @@ class Deployment:
         """No process is left after this, even if whoever calls is cancelled."""
         replicas, self.replicas = self.replicas, []
         self._restarts_before += sum(replica.worker.restarts for replica in replicas)
+        self._canaries_before = sum((replica.worker.canaries for replica in replicas), self._canaries_before)
         running, self._running = self._running, None
         ending = asyncio.gather(*(replica.stop() for replica in replicas), *([running] if running else ()))
         try:

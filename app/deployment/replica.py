@@ -60,6 +60,11 @@ class Replica:
         """What the worker is doing."""
         return self.worker.state
 
+    @property
+    def idle(self) -> bool:
+        """No request is with its worker, and no question."""
+        return (self._slots is None or not self._slots.tickets) and self._queries.idle.is_set()
+
     def memory_bytes(self) -> int:
         """What its process and those that it started occupy; 0 while there is none."""
         pid = self.worker.pid

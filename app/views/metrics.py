@@ -15,6 +15,7 @@ from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.services import services
 from mlx_server.queue.statistics import Histogram
+from mlx_server.workers.parent import canary
 from mlx_server.workers.parent.supervisor import WorkerState
 
 OUTCOMES = ("served", "failed", "invalid", "timed_out", "cancelled", "refused")
@@ -85,6 +86,14 @@ class FleetCollector(Collector):
         yield states
         restarts = {one.name: float(one.restarts) for one in deployments}
         yield counter("worker_restarts", "Times a worker was started again.", restarts)
+        canaries = CounterMetricFamily(
+            "mlx_server_canaries", "Tokens that idle workers were asked for, by outcome.", labels=["model", "outcome"]
+        )
+        for one in deployments:
+            ended = one.canaries
+            for outcome in canary.OUTCOMES:
+                canaries.add_metric([one.name, outcome], ended[outcome])
+        yield canaries
         yield GaugeMetricFamily(
             "mlx_server_standby_memory_bytes",
             "What the standby worker, which has no model yet, occupies; 0 without one.",

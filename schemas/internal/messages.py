@@ -431,11 +431,15 @@ class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", array_like=True):
     number: int
 
 
+class Canary(msgspec.Struct, frozen=True, tag="canary", array_like=True):
+    """Decode one token, of nobody's request; answered by one `CanaryEnded`."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
     """Release the model and exit with code 0."""
 
 
-ToWorker = Load | Submit | Grant | Cancel | Ask | Withdraw | Stop
+ToWorker = Load | Submit | Grant | Cancel | Ask | Withdraw | Canary | Stop
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading", array_like=True):
@@ -514,6 +518,12 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
     answer: Tokens | Decoded | Known | NoAnswer
 
 
+class CanaryEnded(msgspec.Struct, frozen=True, tag="canaryended", array_like=True):
+    """How the last `Canary` ended: with a token, or with why there is none."""
+
+    error: str | None = None
+
+
 class MlxMemory(msgspec.Struct, frozen=True, array_like=True):
     """What MLX says of its memory, in bytes: what arrays have now, the most they ever had, and what is kept for reuse.
 
@@ -536,7 +546,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):
     memory: MlxMemory | None = None
 
 
-FromWorker = Loading | Ready | LoadFailed | Step | Answered | Heartbeat
+FromWorker = Loading | Ready | LoadFailed | Step | Answered | CanaryEnded | Heartbeat
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

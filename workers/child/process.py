@@ -18,6 +18,8 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import (
     Ask,
+    Canary,
+    CanaryEnded,
     Cancel,
     Failed,
     FailureKind,
@@ -50,6 +52,9 @@ from mlx_server.workers.handlers import import_handlers, make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler
 
 HEARTBEAT_S = 1.0
+
+CANARY: Key = (-1, 0)
+"""The key of the sequence that is nobody's: tickets are counted from 0."""
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +152,9 @@ class WorkerProcess:
                 self._spawn(self._questions.ask(message, self._handler))
             case Withdraw():
                 self._questions.withdraw(message.number)
+            case Canary():
+                if self._engine is not None:
+                    self._engine.add(self._handler.canary(CANARY))
             case Stop():
                 self.end(0)
             case _:
@@ -265,6 +273,9 @@ class WorkerProcess:
             answer = self._answers.get(item.key)
             if answer is not None:
                 self._on_produced(answer, item, events)
+            elif item.key == CANARY:
+                self._engine_remove(CANARY)
+                self.send(CanaryEnded(item.message if isinstance(item, Broken) else None))
         if events:
             self.send(Step(events))
         if self._writable and self._engine is not None:

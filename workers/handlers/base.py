@@ -23,7 +23,7 @@ from mlx_server.schemas.internal.messages import (
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.engine import Engine
-from mlx_server.workers.engine.sequence import Computed, Echoed, Sequence, Token
+from mlx_server.workers.engine.sequence import Computed, Echoed, Key, Sequence, Token
 
 DECODERS = 2
 """How many requests have their files decoded at a time."""
@@ -87,6 +87,10 @@ class Handler(Protocol):
 
     def known(self, question: KnownOf) -> Known:
         """What of a prompt is kept. Called on the tokenizer's thread. Raises InvalidRequest."""
+
+    def canary(self, key: Key) -> Sequence:
+        """A sequence of one token, which leaves nothing behind. Called on the event loop's thread, of models that
+        write."""
 
     def answer_stream(self, sequence: Sequence) -> AnswerStream:
         """A stream for one sequence. Called on the event loop's thread."""

@@ -12,6 +12,7 @@ from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.sequence import Key, Sequence
 
 
 class ModelHandler:
@@ -36,6 +37,10 @@ class ModelHandler:
     def open(self, request: Work, abandoned: IsCancelled = never) -> Work:
         """As it is."""
         return request
+
+    def canary(self, key: Key) -> Sequence:
+        """Asked of models that write, which say more."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Forget all requests; the memory goes with the process."""

@@ -22,7 +22,7 @@ from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import shortest
-from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, tokens_of
+from mlx_server.workers.handlers.script import Script, decoding_s, play_faults, prepared, read_script, tokens_of
 from mlx_server.workers.handlers.scripted_results import DIMENSIONS, embedding_sequence, score_sequence
 from mlx_server.workers.handlers.scripted_sequence import ScriptedAnswer, ScriptedSequence
 
@@ -38,12 +38,14 @@ class ScriptedHandler:
     def __init__(self) -> None:
         self._sequences: dict[Key, ScriptedSequence] = {}
         self._closed = threading.Event()
+        self._canary = Script()
 
     accelerated = False
     kinds: Several[MediaKind] = get_args(MediaKind)
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
-        """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`."""
+        """The model path may ask for a slow or a failing start: `scripted:load_s=2`, `…:fail`, `…:die`.
+        `…:canary={…}` is the canary's script."""
         _, _, how = spec.model_path.partition(":")
         report(Loading("loading weights", 1, 2, computes=True))
         if how.startswith("load_s="):
@@ -52,6 +54,8 @@ class ScriptedHandler:
             raise ModelLoadError("the script says that this model can't be loaded")
         elif how == "die":
             os._exit(3)
+        elif how.startswith("canary="):
+            self._canary = read_script(how.removeprefix("canary="), "model")
         report(Loading("loading weights", 2, 2, computes=True))
         return ModelFacts(
             spec.rows,
@@ -109,6 +113,10 @@ class ScriptedHandler:
     def known(self, question: KnownOf) -> Known:
         """Nothing is kept."""
         return Known(len(self.tokens(question.prompt, question.tool_use)))
+
+    def canary(self, key: Key) -> Sequence:
+        """The canary's script, one token of it."""
+        return ScriptedSequence(key, [0], 1, script=self._canary)
 
     def answer_stream(self, sequence: Sequence) -> ScriptedAnswer:
         """The text is the script's."""

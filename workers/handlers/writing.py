@@ -16,7 +16,15 @@ import msgspec
 
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import GenerationRequest, Media, Prompt, Sampling, Speculate, ToolUse
+from mlx_server.schemas.internal.generation import (
+    GenerationRequest,
+    Limits,
+    Media,
+    Prompt,
+    Sampling,
+    Speculate,
+    ToolUse,
+)
 from mlx_server.schemas.internal.messages import Known, KnownOf, Load
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
@@ -36,7 +44,7 @@ from mlx_server.workers.engine.prompt.media_support import MediaSupport
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 from mlx_server.workers.engine.prompt.render import ChatRenderer, TemplateDefaults
 from mlx_server.workers.engine.runtime import platform
-from mlx_server.workers.engine.sequence import Broken, Sequence
+from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel, visible
 from mlx_server.workers.folders.unread.settings import GENERATION, generation_notes, settings, tokenizer_notes
@@ -152,6 +160,10 @@ class WritingHandler(ModelHandler):
         if isinstance(sequence, EmbeddingJob):
             return ComputedAnswer(sequence)
         return self._answers.answer(sequence)
+
+    def canary(self, key: Key) -> Sequence:
+        """A sequence of one token, which leaves nothing behind."""
+        return Sequence(key, [0, 1], 1, Sampling(temperature=0.0), Limits(ignore_eos=True), use_cache=False)
 
     def decode(self, media: Several[Media], abandoned: IsCancelled = never) -> Several[Media]:
         """As they are: they will be refused."""

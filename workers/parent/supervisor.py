@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, assert_never
@@ -20,6 +21,7 @@ from mlx_server.schemas.internal import messages
 from mlx_server.schemas.internal.messages import (
     Answered,
     Ask,
+    CanaryEnded,
     Cancel,
     Decoded,
     FromWorker,
@@ -44,6 +46,7 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
+from mlx_server.workers.parent.canary import WRITING, Canary
 from mlx_server.workers.parent.starts import Wanted, WorkerStarts
 
 log = logging.getLogger(__name__)
@@ -79,6 +82,7 @@ class Patience:
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
     deaths_in_a_row: int = 5
+    canary_s: float = 60.0
     healthy_after_s: float = 60.0
     healthy_starts: float = 3.0
 
@@ -98,6 +102,10 @@ def was_healthy(served_s: float, start_s: float, patience: Patience) -> bool:
 
 class Listener(Protocol):
     """Who wants to know. All calls come on the event loop."""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing has been asked of the worker that is not answered."""
 
     def loading(self, loading: Loading) -> None:
         """The start goes on."""
@@ -143,6 +151,7 @@ class Supervisor:
         self._ready_at: float | None = None
         self._load_error: str | None = None
         self._killed_for: str | None = None
+        self._canary = Canary(self._patience.canary_s if spec.model_type in WRITING else 0.0, self._patience.step_s)
         self.state = WorkerState.STARTING
         self.restarts = 0
         self.memory: MlxMemory | None = None
@@ -153,6 +162,11 @@ class Supervisor:
         """The worker's process id, None while there is none."""
         process = self._process
         return process.pid if process and process.poll() is None else None
+
+    @property
+    def canaries(self) -> Counter[str]:
+        """How many canaries came to which end."""
+        return self._canary.outcomes
 
     @property
     def silence_s(self) -> float | None:
@@ -277,8 +291,13 @@ class Supervisor:
                 self._listener.loading(message)
             case Ready():
                 self._ready_at = self._heard_at
+                self._canary.begin(self._heard_at)
                 self.state = WorkerState.READY
                 self._listener.ready_with(message.facts)
+            case CanaryEnded():
+                self._canary.answered(self._heard_at, well=message.error is None)
+                if message.error is not None:
+                    self._kill(f"could not generate a token ({message.error})")
             case LoadFailed():
                 self._load_error = message.message
             case _:
@@ -291,8 +310,17 @@ class Supervisor:
             await asyncio.sleep(self._patience.check_s)
             if loop.time() - slept_from > self._patience.check_s + OVERSLEPT_S:
                 self._heard_at = loop.time()  # this process itself was stopped: nobody could have been heard
+                self._canary.overslept(self._heard_at)
+            if self.state is WorkerState.READY:
+                self._look_at_canary(loop.time())
             if loop.time() - self._heard_at > self._patience.heartbeat_s:
                 self._kill(f"was silent for more than {self._patience.heartbeat_s:g} s")
+
+    def _look_at_canary(self, now: float) -> None:
+        if self._canary.due(now, idle=self._listener.idle):
+            self._send(messages.Canary())
+        elif self._canary.overdue(now):
+            self._kill(f"did not generate a token in {self._patience.step_s:g} s")
 
     def _kill(self, reason: str) -> None:
         if self._process is not None and self._process.poll() is None and self._killed_for is None:

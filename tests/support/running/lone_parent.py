@@ -24,6 +24,10 @@ class LoneParent:
         self._told = False
         self.worker = Supervisor(Load("scripted", "scripted", 1, 512, "/dev/null/nowhere"), self, log_level="error")
 
+    @property
+    def idle(self) -> bool:
+        return False
+
     def loading(self, loading: Any) -> None:
         if self._request.prompts[0] == TextPrompt("while loading"):
             self._tell()

@@ -71,6 +71,10 @@ class Supervised:
         assert self.worker.pid is None
         assert not [pid for pid in self.pids if lives(pid)]
 
+    @property
+    def idle(self) -> bool:
+        return not self._slots.tickets
+
     def loading(self, loading: Loading) -> None:
         self._tell("loading", loading)
 
