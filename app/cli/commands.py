@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import typer
+from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
+
+from mlx_server.app.cli.launch_help import print_flags
 
 MEANT = {
     **dict.fromkeys(("download", "install", "get"), "mlx-server pull ID"),
@@ -57,6 +60,12 @@ class Launch(Command):
         if ctx.args:
             ctx.fail(f"Got an unexpected argument, {ctx.args[0]!r}. More models have a flag: --model {ctx.args[0]}")
         return rest
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Called by typer, whose own tables are too narrow for so many flags."""
+        console = Console()
+        console.print(self.get_usage(ctx), f"\n{self.help}\n", markup=False, highlight=False, sep="\n")
+        print_flags(console)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Called by typer."""

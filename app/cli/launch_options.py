@@ -16,8 +16,9 @@ MAX_SECONDS = 10_000_000.0
 MAX_MEGABYTES = 1_000_000
 AUTO = "auto"
 
+MOST_USED = "Most used"
 MODELS = "Models"
-ADDRESS = "Address and access"
+ADDRESS = "Access"
 QUEUE = "Queue and timeouts"
 PROMPTS = "Prompts and answers"
 KV_STATES = "KV states"
@@ -149,53 +150,27 @@ ModelPath = Annotated[
     option(
         "What to serve: an MLX model folder, a .gguf file (converted once and cached; of one in parts any of them), or"
         " a hub repository id.",
-        MODELS,
+        MOST_USED,
     ),
 ]
 Model = Annotated[
     list[str] | None,
-    option("Another model to serve: its path, or NAME=PATH. Repeat it for several.", MODELS, metavar="[NAME=]PATH"),
+    option("Another model to serve: its path, or NAME=PATH. Repeat it for several.", MOST_USED, metavar="[NAME=]PATH"),
 ]
 Config = Annotated[
     Path | None,
-    option("A TOML file with a table for each model. SIGHUP has it read again.", MODELS, dir_okay=False),
+    option("A TOML file with a table for each model. SIGHUP has it read again.", MOST_USED, dir_okay=False),
 ]
 ModelsDir = Annotated[
     Path | None,
-    option("Folder of models that requests may name by their paths in it.", MODELS, exists=True, file_okay=False),
+    option("Folder of models that requests may name by their paths in it.", MOST_USED, exists=True, file_okay=False),
 ]
-MaxModels = Annotated[
-    int | None, option("Most models that are loaded at a time.", MODELS, default="as many as fit", min=1)
-]
-MemoryLimit = Annotated[
-    str | None,
-    option(
-        "Memory that all models may have: GB, or a share of the machine's, such as 80%.",
-        MODELS,
-        default="80%, or Metal's working set",
-        metavar="GB|%",
-    ),
-]
-IdleTimeout = Annotated[
-    float,
-    option(
-        "Minutes without a request after which a model that was loaded on demand is unloaded; 0: never.", MODELS, min=0
-    ),
-]
-Pin = Annotated[
-    list[str] | None, option("A configured model that is never unloaded to make room; repeat it for several.", MODELS)
-]
-AutoLoad = Annotated[
-    bool,
-    option("Load a model when a request names it; otherwise a request for one that is not loaded gets a 400.", MODELS),
-]
-AutoDownload = Annotated[bool, option("Download models whose hub id a request names.", MODELS)]
 ModelType = Annotated[
     ModelKind | None,
     option(
         "What the model is served as: lm writes text, vlm also looks at pictures, embeddings makes vectors, rerank"
         " scores documents with a cross-encoder, audio hears or speaks, image draws.",
-        MODELS,
+        MOST_USED,
         default="what its files say",
         metavar="lm|vlm|embeddings|rerank|audio|image",
         parser=model_kind,
@@ -203,29 +178,45 @@ ModelType = Annotated[
 ]
 ModelName = Annotated[
     str | None,
-    option("The model's public name, in answers and in /v1/models.", MODELS, default="the folder's name or the hub id"),
+    option(
+        "The model's public name, in answers and in /v1/models.", MOST_USED, default="the folder's name or the hub id"
+    ),
 ]
-Replicas = Annotated[
-    int,
-    option("Worker processes that serve the model side by side, each with its own copy of it.", MODELS, min=1, max=64),
+AutoDownload = Annotated[bool, option("Download models whose hub id a request names.", MOST_USED)]
+MemoryLimit = Annotated[
+    str | None,
+    option(
+        "Memory that all models may have: GB, or a share of the machine's, such as 80%.",
+        MOST_USED,
+        default="80%, or Metal's working set",
+        metavar="GB|%",
+    ),
+]
+IdleTimeout = Annotated[
+    float,
+    option(
+        "Minutes without a request after which a model that was loaded on demand is unloaded; 0: never.",
+        MOST_USED,
+        min=0,
+    ),
 ]
 Host = Annotated[
     str,
     option(
         "Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.",
-        ADDRESS,
+        MOST_USED,
         envvar=[f"{ENV_PREFIX}_HOST", "MLX_GUI_HOST"],
     ),
 ]
 Port = Annotated[
     int,
-    option("Port; 0 takes a free one.", ADDRESS, min=0, max=65535, envvar=[f"{ENV_PREFIX}_PORT", "MLX_GUI_PORT"]),
+    option("Port; 0 takes a free one.", MOST_USED, min=0, max=65535, envvar=[f"{ENV_PREFIX}_PORT", "MLX_GUI_PORT"]),
 ]
 ApiKey = Annotated[
     list[str] | None,
     option(
         "A key that clients must send (Bearer or x-api-key); repeat it for several. None: any is accepted.",
-        ADDRESS,
+        MOST_USED,
         callback=checked_keys,
     ),
 ]
@@ -234,9 +225,73 @@ CorsOrigin = Annotated[
     option(
         "A site whose pages may use this server in a browser, such as http://localhost:3000; repeat it for several; *"
         " for all, without credentials.",
-        ADDRESS,
+        MOST_USED,
         callback=checked_origins,
     ),
+]
+MaxConcurrency = Annotated[
+    int | None,
+    option(
+        "Sequences that are computed together, as rows of a batch; 1 serves one after the other.",
+        MOST_USED,
+        default="8, or 256 requests for embeddings and rerank, 16 for audio, 4 for image",
+        min=1,
+        max=4096,
+    ),
+]
+QueueSize = Annotated[
+    int,
+    option("Requests that may wait beside those that run; more are refused with 429.", MOST_USED, min=0, max=100_000),
+]
+DefaultMaxTokens = Annotated[
+    int | None,
+    option(
+        "Most tokens of an answer to a request that sets no limit.",
+        MOST_USED,
+        default="what the context has room for",
+        min=1,
+    ),
+]
+ContextLength = Annotated[
+    int | None,
+    option(
+        "Most tokens that a prompt and its answer may have together.", MOST_USED, default="the model's context", min=16
+    ),
+]
+AdapterPath = Annotated[
+    Path | None,
+    option("Folder of a LoRA adapter, for all requests that name none.", MOST_USED, exists=True, file_okay=False),
+]
+DraftModel = Annotated[
+    str | None,
+    option(
+        "A small model that proposes tokens to requests that ask for it (speculative decoding): folder, .gguf file or"
+        " hub id.",
+        MOST_USED,
+    ),
+]
+LogLevel = Annotated[
+    LogLevelName,
+    option(
+        "How much is logged; prompts and answers never are.",
+        MOST_USED,
+        case_sensitive=False,
+        envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"],
+    ),
+]
+MaxModels = Annotated[
+    int | None, option("Most models that are loaded at a time.", MODELS, default="as many as fit", min=1)
+]
+Pin = Annotated[
+    list[str] | None, option("A configured model that is never unloaded to make room; repeat it for several.", MODELS)
+]
+AutoLoad = Annotated[
+    bool,
+    option("Load a model when a request names it; otherwise a request for one that is not loaded gets a 400.", MODELS),
+]
+Replicas = Annotated[
+    int,
+    option("Worker processes that serve the model side by side, each with its own copy of it.", MODELS, min=1, max=64),
 ]
 RateLimit = Annotated[
     str | None,
@@ -258,20 +313,6 @@ MaxBodyBytes = Annotated[
 ]
 StrictParams = Annotated[
     bool, option("Refuse requests with fields that nobody knows, instead of naming them in X-Ignored-Fields.", ADDRESS)
-]
-MaxConcurrency = Annotated[
-    int | None,
-    option(
-        "Sequences that are computed together, as rows of a batch; 1 serves one after the other.",
-        QUEUE,
-        default="8, or 256 requests for embeddings and rerank, 16 for audio, 4 for image",
-        min=1,
-        max=4096,
-    ),
-]
-QueueSize = Annotated[
-    int,
-    option("Requests that may wait beside those that run; more are refused with 429.", QUEUE, min=0, max=100_000),
 ]
 QueueTimeout = Annotated[
     float,
@@ -319,21 +360,6 @@ CanaryInterval = Annotated[
         QUEUE,
         min=0,
         max=MAX_SECONDS,
-    ),
-]
-DefaultMaxTokens = Annotated[
-    int | None,
-    option(
-        "Most tokens of an answer to a request that sets no limit.",
-        PROMPTS,
-        default="what the context has room for",
-        min=1,
-    ),
-]
-ContextLength = Annotated[
-    int | None,
-    option(
-        "Most tokens that a prompt and its answer may have together.", PROMPTS, default="the model's context", min=16
     ),
 ]
 ChatTemplate = Annotated[
@@ -433,22 +459,6 @@ CpuDtype = Annotated[
 AcceleratorLease = Annotated[
     LeaseMode, option("Whether worker processes take turns on the accelerator: auto does on Metal.", COMPUTING)
 ]
-AdapterPath = Annotated[
-    Path | None,
-    option("Folder of a LoRA adapter, for all requests that name none.", COMPANIONS, exists=True, file_okay=False),
-]
-AdapterDir = Annotated[
-    Path | None,
-    option("Folder of adapter folders that requests may name in `adapters`.", COMPANIONS, exists=True, file_okay=False),
-]
-DraftModel = Annotated[
-    str | None,
-    option(
-        "A small model that proposes tokens to requests that ask for it (speculative decoding): folder, .gguf file or"
-        " hub id.",
-        COMPANIONS,
-    ),
-]
 Speculate = Annotated[
     SpeculateMode,
     option(
@@ -456,6 +466,10 @@ Speculate = Annotated[
         " the same. auto: where it is faster, as measured; ngram: whenever there is a guess.",
         COMPUTING,
     ),
+]
+AdapterDir = Annotated[
+    Path | None,
+    option("Folder of adapter folders that requests may name in `adapters`.", COMPANIONS, exists=True, file_okay=False),
 ]
 NumDraftTokens = Annotated[int, option("Tokens that the draft model proposes at a time.", COMPANIONS, min=1, max=64)]
 MediaUrls = Annotated[
@@ -499,15 +513,6 @@ MaxSpeechCharacters = Annotated[
 FeatureCacheMb = Annotated[
     int,
     option("Memory for what a vision model has seen in pictures, in MB; 0 keeps none.", MEDIA, min=0, max=1_000_000),
-]
-LogLevel = Annotated[
-    LogLevelName,
-    option(
-        "How much is logged; prompts and answers never are.",
-        FILES,
-        case_sensitive=False,
-        envvar=[f"{ENV_PREFIX}_LOG_LEVEL", "MLX_OMNI_LOG_LEVEL"],
-    ),
 ]
 OtlpEndpoint = Annotated[
     str | None,

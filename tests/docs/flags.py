@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
-
-from typer.models import OptionInfo
 
 from mlx_server.app.cli import launch_options as options
-from mlx_server.app.cli.cli import launch
+from mlx_server.app.cli.launch_help import Flag, flags
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
 INTRODUCTION = """\
@@ -28,6 +22,7 @@ The command ends with code 0 when it was told to stop, 2 for a wrong flag, 3 if 
 address is taken.
 """
 READ_ON = {
+    options.MOST_USED: "[The README](../README.md#recipes) has some of them at work.",
     options.MODELS: "[management.md](management.md) says when models are loaded and unloaded.",
     options.ADDRESS: "[management.md](management.md#who-may-do-what) says who may do what.",
     options.QUEUE: "[api.md](api.md#long-waits) says what a client sees of a long wait.",
@@ -42,88 +37,20 @@ READ_ON = {
 """Where each panel's reader goes from there."""
 
 
-class Flag(NamedTuple):
-    """An option of `launch`, as it is declared."""
-
-    name: str
-    kind: type
-    default: Any
-    info: OptionInfo
-
-    @property
-    def spelling(self) -> str:
-        """Its flag, of a switch both."""
-        flag = self.name.replace("_", "-")
-        return f"`--{flag}`, `--no-{flag}`" if self.kind is bool else f"`--{flag}`"
-
-    @property
-    def variables(self) -> str:
-        """The environment variables that are looked at; of several the first that is set counts."""
-        named = self.info.envvar or f"{options.ENV_PREFIX}_{self.name.upper()}"
-        return ", ".join(f"`{variable}`" for variable in ([named] if isinstance(named, str) else named))
-
-    @property
-    def values(self) -> str:
-        """What it may be, in a word or two."""
-        info = self.info
-        if self.kind is bool:
-            return "on, off"
-        if info.metavar:
-            return alternatives(info.metavar.split("|"))
-        if issubclass(self.kind, StrEnum):
-            return alternatives(self.kind)
-        if info.min is not None:
-            return f"{info.min:,} or more" if info.max is None else f"{info.min:,} to {info.max:,.10g}"
-        if self.kind is Path:
-            return "folder" if info.dir_okay else "file"
-        return "text"
-
-    @property
-    def preset(self) -> str:
-        """What holds where nothing is given."""
-        if isinstance(self.info.show_default, str):
-            return self.info.show_default
-        if self.kind is bool:
-            return "on" if self.default else "off"
-        if self.default is None:
-            return "none"
-        return f"`{self.default:g}`" if isinstance(self.default, float) else f"`{self.default}`"
-
-    @property
-    def row(self) -> str:
-        """Its line of the table."""
-        cells = (f"{self.spelling}<br>{self.variables}", self.preset, self.values, str(self.info.help))
-        return f"| {' | '.join(cells)} |"
-
-
-def alternatives(words: Iterable[str]) -> str:
-    """Any of these."""
-    return " or ".join(f"`{word}`" for word in words)
-
-
-def flags() -> Iterator[Flag]:
-    """All of them, in their order."""
-    hints = get_type_hints(launch, include_extras=True)
-    for name, parameter in inspect.signature(launch).parameters.items():
-        declared, *more = get_args(hints[name]) or (None,)
-        if more and isinstance(more[0], OptionInfo):
-            yield Flag(name, scalar(declared), parameter.default, more[0])
-
-
-def scalar(declared: Any) -> type:
-    """The type of one value: of `list[str] | None` str."""
-    if isinstance(declared, type) and not get_args(declared):
-        return declared
-    return scalar(get_args(declared)[0])
+def row(flag: Flag) -> str:
+    """Its line of the table."""
+    spelling, variables = (", ".join(f"`{each}`" for each in named) for named in (flag.spellings, flag.variables))
+    cells = (f"{spelling}<br>{variables}", flag.preset, flag.values, str(flag.info.help))
+    return f"| {' | '.join(cells)} |"
 
 
 def page() -> str:
     """The whole."""
     lines = [INTRODUCTION]
-    for panel, members in groupby(flags(), key=lambda flag: str(flag.info.rich_help_panel)):
+    for panel, members in groupby(flags(), key=lambda flag: flag.panel):
         lines += [f"## {panel}", "", READ_ON[panel], ""]
         lines += ["| flag and variable | default | may be | what it does |", "| --- | --- | --- | --- |"]
-        lines += [*(flag.row for flag in members), ""]
+        lines += [*map(row, members), ""]
     return "\n".join(lines)
 
 

@@ -1,25 +1,44 @@
 """docs/flags.md: as the options are, and complete."""
 
-import os
+import io
 import re
-import subprocess
-import sys
 
-from docs.flags import PAGE, flags, page
-from support.running.servers import ROOT
+import pytest
+from docs.flags import PAGE, page
+from rich.console import Console
+
+from mlx_server.app.cli.launch_help import flags, print_flags
+from mlx_server.app.cli.launch_options import MOST_USED
+
+
+def printed(width: int) -> str:
+    """The flags as the help has them in a terminal of so many columns."""
+    console = Console(file=io.StringIO(), width=width)
+    print_flags(console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def test_page_is_what_the_options_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "make docs writes it anew"
 
 
-def test_page_has_every_flag_of_the_help() -> None:
-    env = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "mlx_server.app", "launch", "--help"]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=60).stdout
-    listed = re.findall(r"^\| `(--[a-z-]+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(listed) == len(set(listed))
-    assert set(listed) == set(re.findall(r"^\W*(--[a-z][a-z-]+)", told, re.MULTILINE)) - {"--help"}
+def test_page_has_every_flag() -> None:
+    listed = re.findall(r"^\| `--([a-z-]+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == [flag.name.replace("_", "-") for flag in flags()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_help_has_every_flag_whole(width: int) -> None:
+    listed = re.findall(r"^│ (--[a-z-]+) ", printed(width), re.MULTILINE)
+    assert listed == [spelling for flag in flags() for spelling in flag.spellings]
+
+
+def test_help_has_the_most_used_first_and_no_words_of_python() -> None:
+    text = printed(80)
+    assert [flag.panel for flag in flags()][:21].count(MOST_USED) == 20
+    assert text.index(MOST_USED) < text.index("Models") < text.index("Access")
+    for word in ("<", "bool", "int range", "…", "x>="):
+        assert word not in text, word
 
 
 def test_flags_tell_what_they_may_be() -> None:

@@ -85,13 +85,11 @@ def test_help_names_the_commands(command: tuple[object, ...]) -> None:
 
 
 @pytest.mark.parametrize("command", [(SCRIPT, "launch"), (*CHECKOUT, "launch")], ids=["script", "checkout"])
-def test_help_of_launch_has_every_flag_with_its_variable(command: tuple[object, ...]) -> None:
+def test_help_of_launch_has_every_flag(command: tuple[object, ...]) -> None:
     done = run(*command, "--help")
     assert done.returncode == 0
     assert set(re.findall(r"--[a-z][a-z-]+", done.stdout)) >= FLAGS
-    for flag in FLAGS:
-        assert f"MLX_SERVER_{flag.strip('-').upper().replace('-', '_')}" in done.stdout, flag
-    for part in ("lm|vlm|embeddings|rerank", "127.0.0.1", "8000", "300", "4096"):
+    for part in ("[MODEL]", "lm or vlm or embeddings or rerank", "127.0.0.1", "8000", "300", "4096", "MLX_SERVER_"):
         assert part in done.stdout, part
 
 
