@@ -9,7 +9,7 @@ from mlx_server.queue.clock import Handle
 
 
 class LoopClock:
-    """The running event loop's clock."""
+    """The clock of the event loop that runs when it is asked: deployments may be made before there is one."""
 
     def time(self) -> float:
         """Monotonic seconds."""

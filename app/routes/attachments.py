@@ -33,8 +33,9 @@ async def with_attachments(request: Request, deployment: Deployment, work: Work)
     """
     work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
-    if media_of(work) or documents_of(work):
-        deployment.queue.check_capacity(credential_of(request).account)
+    if not has_files(work):
+        return work
+    deployment.queue.check_capacity(credential_of(request).account)
     return await attach_or_excuse(request, deployment, work)
 
 
@@ -42,7 +43,14 @@ async def query_with_attachments(request: Request, deployment: Deployment, query
     """A query about a prompt with its files fetched. Raises InvalidRequest, or ClientDisconnect."""
     prompt = without_unseen(query.prompt, kinds_of(deployment.type, deployment.facts))
     check_sees(deployment.type, media_of(prompt))
-    return replace(query, prompt=await attach_or_excuse(request, deployment, prompt))
+    if has_files(prompt):
+        prompt = await attach_or_excuse(request, deployment, prompt)
+    return replace(query, prompt=prompt)
+
+
+def has_files(given: WorkOrPrompt) -> bool:
+    """There are files to fetch."""
+    return bool(media_of(given) or documents_of(given))
 
 
 async def attach_or_excuse(request: Request, deployment: Deployment, given: WorkOrPrompt) -> WorkOrPrompt:
@@ -63,9 +71,9 @@ async def attach_or_excuse(request: Request, deployment: Deployment, given: Work
 
 async def attach(request: Request, deployment: Deployment, given: WorkOrPrompt) -> WorkOrPrompt:
     """The same with its files fetched. Raises InvalidRequest, or ClientDisconnect."""
-    media, documents = media_of(given), documents_of(given)
-    if not (media or documents):
+    if not has_files(given):
         return given
+    media, documents = media_of(given), documents_of(given)
     files = await fetch_files(request, deployment, media, documents)
     seen = documents_of(given, ILLUSTRATED_ROLES) if "image" in kinds_of(deployment.type, deployment.facts) else []
     texts = await read_documents(request, documents, files, seen)

@@ -1,7 +1,9 @@
-"""On the PYTHONPATH of a server whose HOPS_OUT names a folder: which files of ours its processes enter after SIGUSR2.
+"""On the PYTHONPATH of a server whose HOPS_OUT names a folder: which functions its processes enter after SIGUSR2.
 
-Each process writes its own file: a line of JSON for each of our files that a thread entered, in order. What the model
-itself calls is not counted: on a CPU, some of its functions are ours.
+Each process writes its own file of JSON: `entered`, the functions that any thread entered on the way to the first
+forward pass, in order, and `steps`, those that the engine's thread entered from each forward pass to the next. A
+function is its file, its name and the number of its lines. What the model itself calls is not counted: on a CPU, some
+of its functions are ours.
 """
 
 from __future__ import annotations
@@ -11,15 +13,20 @@ import os
 import signal
 import sys
 import threading
+from inspect import CO_OPTIMIZED
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 ROOT = str(Path(__file__).resolve().parents[2]) + os.sep
 OURS = tuple(ROOT + folder + os.sep for folder in ("app", "queue", "schemas", "workers"))
-SEND = ("app" + os.sep, os.sep + "channel.py")
-"""A front end has begun with files below the first, and has passed a request on when it enters the second."""
+FRONT_END = ROOT + "app" + os.sep
+SENDING = os.sep + "channel.py"
+"""A front end has passed a request on when it enters this file."""
 FORWARD = "mlx_lm" + os.sep + "models" + os.sep
+
+Functions = dict[CodeType, None]
+"""A set in the order of entering."""
 
 
 class Tracer:
@@ -28,9 +35,8 @@ class Tracer:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._armed = False
-        self._seen: list[set[str]] = []
-        """Files that the thread of the engine entered: before the first forward pass, and between any two of them."""
-        self._entered: list[str] = []
+        self._entered: Functions = {}
+        self._steps: list[Functions] = []
         self._engine: int | None = None
         self._forward: FrameType | None = None
         """The forward pass that the engine's thread is in."""
@@ -46,24 +52,34 @@ class Tracer:
             if frame is self._forward:
                 self._forward = None
             return
-        file = frame.f_code.co_filename
-        if file.startswith(OURS):
-            if self._engine is None and file not in self._entered:
-                self._entered.append(file)
-                self._write()
-                if file.endswith(SEND[1]) and any(entered.startswith(ROOT + SEND[0]) for entered in self._entered):
+        code = frame.f_code
+        if code.co_filename.startswith(OURS):
+            if self._engine is None and code not in self._entered:
+                self._entered[code] = None
+                if code.co_filename.endswith(SENDING) and any(
+                    entered.co_filename.startswith(FRONT_END) for entered in self._entered
+                ):
                     self._armed = False
+                    self._write()
             elif self._engine == threading.get_ident():
-                self._seen[-1].add(file)
-        elif FORWARD in file and frame.f_code.co_name == "__call__" and is_model(frame.f_locals):
+                self._steps[-1][code] = None
+        elif FORWARD in code.co_filename and code.co_name == "__call__" and is_model(frame.f_locals):
             self._engine, self._forward = threading.get_ident(), frame
-            self._seen.append(set())
+            self._steps.append({})
             self._write()
 
     def _write(self) -> None:
-        steps = [sorted(step) for step in self._seen]
-        whole = {"entered": self._entered, "steps": steps}
-        self._out.write_text(json.dumps(whole).replace(ROOT, ""), encoding="utf-8")
+        whole = {"entered": facts(self._entered), "steps": [facts(step) for step in self._steps]}
+        self._out.write_text(json.dumps(whole), encoding="utf-8")
+
+
+def facts(functions: Functions) -> list[tuple[str, str, int]]:
+    """File, name and number of lines of each; no bodies of modules and classes, which run as they are imported."""
+    return [
+        (code.co_filename.removeprefix(ROOT), code.co_qualname, len({line for _, _, line in code.co_lines() if line}))
+        for code in functions
+        if code.co_flags & CO_OPTIMIZED
+    ]
 
 
 def is_model(given: dict[str, Any]) -> bool:
