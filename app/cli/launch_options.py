@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlx_server.app.config.settings import ORIGIN, USUAL_RATES
+from mlx_server.schemas.internal.state_bits import StateBits
 
 ENV_PREFIX = "MLX_SERVER"
 MAX_SECONDS = 10_000_000.0
@@ -98,6 +99,14 @@ def model_kind(given: str) -> ModelKind:
     except ValueError:
         kinds = ", ".join(repr(kind.value) for kind in ModelKind if kind is not ModelKind.SCRIPTED)
         raise typer.BadParameter(f"{given!r} is not one of {kinds}.") from None
+
+
+def state_bits(given: str) -> StateBits:
+    """Bits of KV states. Raises typer.BadParameter."""
+    try:
+        return StateBits.parse(given)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
 
 
 def checked_keys(keys: list[str] | None) -> list[str] | None:
@@ -416,13 +425,13 @@ KvMemoryMb = Annotated[
     ),
 ]
 KvBits = Annotated[
-    int | None,
+    StateBits | None,
     option(
-        "Quantise KV states of a model that writes text to so many bits, for long contexts. Excludes batching"
-        " (requests run one at a time), a draft model and --prompt-cache-dir.",
+        "Quantise KV states of a model that writes text to 4, 5, 6 or 8 bits, so that longer contexts fit. 4:8 takes 8"
+        " for the first and the last eighth of the layers, where errors do most harm, and 4 for the others.",
         KV_STATES,
-        min=4,
-        max=8,
+        metavar="BITS[:BITS]",
+        parser=state_bits,
     ),
 ]
 PrefillStepSize = Annotated[

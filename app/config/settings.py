@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mlx_server.queue.account import UNLIMITED, KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.internal.messages import CpuDtype, LeaseUse, MediaLimits
+from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.parent.supervisor import Patience
 
@@ -115,7 +116,7 @@ class ModelSettings:
     prompt_cache_bytes: int = 10 << 30
     kv_bytes: int | None = None
     warm_prompt: str | None = None
-    kv_bits: int | None = None
+    kv_bits: StateBits | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

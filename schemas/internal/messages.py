@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_server.schemas.internal.generation import MediaKind, Prompt, Sampling, Speculate, ToolUse
+from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.schemas.internal.work import Work
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -335,7 +336,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     While prompts are read, answers shall wait no longer than `max_gap_s` for a token; None: a few times as long as
     usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
     run together take no more than `kv_bytes`; None: most of what memory is left. `warm_prompt` is a text that is read
-    before anyone asks. With `kv_bits` KV states are quantised, and requests run one at a time.
+    before anyone asks. With `kv_bits` KV states are quantised.
     """
 
     model_path: str
@@ -364,7 +365,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     prompt_cache_bytes: int = 10 << 30
     kv_bytes: int | None = None
     warm_prompt: str | None = None
-    kv_bits: int | None = None
+    kv_bits: StateBits | None = None
     speculate: Speculate = "auto"
 
 

@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import GenerationRequest, Sampling
+from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.decode.admission import Admission, footprint
@@ -39,10 +39,11 @@ from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.trial import may_guess
 from mlx_server.workers.engine.propose.worth import Worth
 from mlx_server.workers.engine.runtime import platform
-from mlx_server.workers.engine.sequence import Broken, Sequence
+from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.side_by_side import SideBySide
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
+from mlx_server.workers.handlers.quantised_states import QuantisedStates
 from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, kept_trials, weights_print
 
 
@@ -58,6 +59,10 @@ class LanguageHandler(WritingHandler):
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)
             parameter_bytes = evaluate(model, report)
+        states = None
+        if spec.kv_bits is not None:
+            states = QuantisedStates(model, spec.kv_bits, packed=not platform.on_cpu())
+            notes = [*notes, states.note]
         model_print = fingerprint(config, notes, parameter_bytes, "mlx-lm")
         kept = kept_trials(spec, folder, model_print)
         tokenizer, tokenizer_notes = reading.result()
@@ -65,13 +70,13 @@ class LanguageHandler(WritingHandler):
         report(Loading("warming up", computes=True))
         vocab_size = int(model(mx.array([[0]])).shape[-1])
         batching, reason = batching_of(model, spec.rows, vocab_size, kept)
-        if spec.kv_bits is not None:
-            check_quantises(model, spec)
-            batching, reason = Batching.NONE, f"--kv-bits {spec.kv_bits} can't be batched"
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
+        guesses = batching is not Batching.NONE and may_guess(model, vocab_size, kept)
+        if states is not None:
+            states.hold()
         rows = 1 if batching is Batching.NONE else spec.rows
-        self._size = size = footprint(model, parameter_bytes, spec.kv_bits)
+        self._size = size = footprint(model, parameter_bytes)
         longest = longest_input(folder, config, encodes=False)
         room = share_out(spec, longest, size, platform.free_bytes())
         drafts = drafts_bytes(spec, room.kept)
@@ -80,7 +85,7 @@ class LanguageHandler(WritingHandler):
         )
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
-        if batching is not Batching.NONE and may_guess(model, vocab_size, kept):
+        if guesses:
             make_rows, self._speculate = partial(ProposingBatch, worth=Worth(), memory=Memory()), spec.speculate
         engine = make_engine(
             model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows
@@ -151,9 +156,7 @@ def make_engine(
 ) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
-        return SequentialEngine(
-            model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes, kv_bits=spec.kv_bits
-        )
+        return SequentialEngine(model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes)
     return BatchEngine(
         model,
         stop_tokens,
@@ -166,21 +169,6 @@ def make_engine(
         context_length=context_length,
         make_rows=make_rows,
     )
-
-
-def check_quantises(model: Any, spec: Load) -> None:
-    """Try whether a model's KV states can be quantised. Raises ModelLoadError."""
-    for flag, value in (("--draft-model", spec.draft_model), ("--prompt-cache-dir", spec.prompt_cache_dir)):
-        if value is not None:
-            raise ModelLoadError(f"--kv-bits and {flag} exclude each other")
-    if not any(hasattr(layer, "to_quantized") for layer in make_prompt_cache(model)):
-        raise ModelLoadError("--kv-bits: this model's cache has nothing that can be quantised")
-    engine = SequentialEngine(model, set(), prefill_step_size=2, kv_bits=spec.kv_bits)
-    engine.add(Sequence((-1, 0), [0, 0, 0], 2, Sampling(temperature=0.0)))
-    while engine.busy:
-        for item in engine.step():
-            if isinstance(item, Broken):
-                raise ModelLoadError(f"--kv-bits: this model's cache can't be quantised: {item.message}")
 
 
 def make_prefixes(model: Any, spec: Load, model_print: str, limit_bytes: int) -> PrefixStore:

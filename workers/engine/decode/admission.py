@@ -11,7 +11,6 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, padded
-from mlx_server.workers.engine.decode.sequential import quantise
 from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -94,15 +93,14 @@ def room(sequence: Sequence) -> int:
     return known + min(sequence.remaining, HEADROOM)
 
 
-def footprint(model: Any, weights: float = 0.0, kv_bits: int | None = None) -> Footprint:
+def footprint(model: Any, weights: float = 0.0) -> Footprint:
     """The memory that a model's cache takes after one token, as its arrays' shapes say: nothing is computed. `weights`
     is the size of the model's weights in bytes. Engine thread only."""
     cache = make_prompt_cache(model)
     model(mx.array([[0]]), cache=cache)
-    quantise(cache, kv_bits)
     layers = list(flat(cache))
     growing = [layer for layer in layers if getattr(layer, "keys", None) is not None]
-    per_token = [layer.nbytes / room_in(layer) for layer in growing]
+    per_token = [layer.nbytes / layer.keys.shape[2] for layer in growing]
     windows = [(getattr(layer, "max_size", None), size) for layer, size in zip(growing, per_token, strict=True)]
     return Footprint(
         sum(per_token),
@@ -110,9 +108,3 @@ def footprint(model: Any, weights: float = 0.0, kv_bits: int | None = None) -> F
         weights,
         tuple((window, size) for window, size in windows if window is not None),
     )
-
-
-def room_in(layer: Any) -> int:
-    """The number of tokens that a layer's cache has memory for."""
-    keys = layer.keys[0] if isinstance(layer.keys, tuple | list) else layer.keys
-    return int(keys.shape[2])

@@ -16,6 +16,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_server.workers.engine.kvcache.quantised import QuantisedKVCache
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ PROMPT_LENGTHS = (11, 3, 5)
 
 TOLERANCE = {mx.float32: 0.02}
 LOW_PRECISION_TOLERANCE = 0.25
-"""How far a log-probability may be off, in nats: rounding moves it, a wrong mask or state moves it by far more."""
+"""How far a log-probability may be off, in nats: rounding moves it, a wrong mask or state moves it by far more. In KV
+states of few bits, a number that rounds the other way is off by a whole step."""
 
 
 class Batching(Enum):
@@ -68,8 +70,7 @@ def probe(model: Any, rows: int, vocab_size: int) -> tuple[Batching, str]:
     alone = [trace_alone(model, prompt) for prompt in prompts]
     if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
         return Batching.NONE, "its cache can't be merged into a batch's"
-    tolerance = TOLERANCE.get(alone[0].logprobs[0].dtype, LOW_PRECISION_TOLERANCE)
-    reason = ""
+    most, reason = tolerance(model), ""
     for batching, together in ((Batching.JOINT, len(prompts)), (Batching.SINGLE_PREFILL, 1)):
         try:
             traces = trace_batched(model, prompts, together)
@@ -77,10 +78,17 @@ def probe(model: Any, rows: int, vocab_size: int) -> tuple[Batching, str]:
             reason = f"{type(error).__name__} in a batch: {error}"
             continue
         distance = max(map(difference, alone, traces))
-        if distance <= tolerance:
+        if distance <= most:
             return batching, reason
         reason = f"its log-probabilities differ by {distance:.2g} in a batch"
     return Batching.NONE, reason
+
+
+def tolerance(model: Any) -> float:
+    """How far a model's log-probabilities may be off in a trial, in nats."""
+    if any(isinstance(layer, QuantisedKVCache) for layer in make_prompt_cache(model)):
+        return LOW_PRECISION_TOLERANCE
+    return TOLERANCE.get(model(mx.array([[1]])).dtype, LOW_PRECISION_TOLERANCE)
 
 
 def trace_alone(model: Any, prompt: list[int]) -> Trace:

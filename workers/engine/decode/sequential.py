@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import maybe_quantize_kv_cache
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.messages import FinishReason
@@ -14,9 +13,6 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, report
 from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors, make_sampler
 from mlx_server.workers.engine.sequence import Sequence, Token
-
-GROUP = 64
-"""Numbers that share a scale when KV states are quantised."""
 
 
 class SequentialEngine(OneAtATimeEngine):
@@ -29,12 +25,11 @@ class SequentialEngine(OneAtATimeEngine):
         *,
         prefill_step_size: int,
         prefixes: PrefixStore | None = None,
-        kv_bits: int | None = None,
     ) -> None:
-        """`prefixes` is the prefix cache; KV states are quantised to `kv_bits`, or left as they are if that is None."""
+        """`prefixes` is the prefix cache."""
         self._prefixes = prefixes = prefixes or PrefixStore(0)
         super().__init__(
-            lambda sequence: _Run(model, sequence, stop_tokens, prefixes, kv_bits), prefill_step_size=prefill_step_size
+            lambda sequence: _Run(model, sequence, stop_tokens, prefixes), prefill_step_size=prefill_step_size
         )
 
     def close(self) -> None:
@@ -46,13 +41,10 @@ class SequentialEngine(OneAtATimeEngine):
 class _Run:
     """A sequence with its cache, the tokens still to feed, its sampler and its processors."""
 
-    def __init__(
-        self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore, kv_bits: int | None
-    ) -> None:
+    def __init__(self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore) -> None:
         self.sequence = sequence
         self._model = model
         self._prefixes = prefixes
-        self._kv_bits = kv_bits
         found: tuple[int, list[Any]] = prefixes.find(sequence) or (0, make_prompt_cache(model))
         self._read, self._cache = found
         self._left = sequence.context[self._read :]
@@ -68,14 +60,12 @@ class _Run:
             length = min(chunk, len(self._left) - 1)
             feed, self._left = self._left[:length], self._left[length:]
             self._model(mx.array([feed]), cache=self._cache)
-            quantise(self._cache, self._kv_bits)
             mx.eval([c.state for c in self._cache])
             mx.clear_cache()
             self._read += length
             self.sequence.read = self._read
             return []
         logits = self._model(mx.array([self._left]), cache=self._cache)[:, -1, :]
-        quantise(self._cache, self._kv_bits)
         if self._processors:
             logits = self._processors(mx.array(self.sequence.context), logits)
             if self._processors.error:
@@ -98,10 +88,3 @@ class _Run:
         if token in self._ends:
             return "stop"
         return None if self.sequence.remaining else "length"
-
-
-def quantise(cache: list[Any], bits: int | None) -> None:
-    """Quantise a cache's states to `bits` bits from here on; None leaves them as they are. Raises what MLX raises for a
-    cache that can't be quantised."""
-    if bits is not None:
-        maybe_quantize_kv_cache(cache, quantized_kv_start=0, kv_group_size=GROUP, kv_bits=bits)

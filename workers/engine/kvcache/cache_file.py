@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import mmap
 import os
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models import cache as caches
 
+from mlx_server.workers.engine.kvcache import quantised
+from mlx_server.workers.engine.kvcache.flatten import each
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning
 
 Bytes = npt.NDArray[np.uint8]
@@ -52,7 +55,7 @@ class Snapshot:
 def snapshot(cache: list[Any]) -> Snapshot:
     """What a cache holds now; its evaluation has begun. Engine thread only."""
     arrays, rest = {}, {}
-    for place, value in tree_flatten([state_of(layer) for layer in cache]):
+    for place, value in tree_flatten([each(layer, fitted).state for layer in cache]):
         if isinstance(value, mx.array):
             arrays[place] = mx.contiguous(value)
         else:
@@ -61,11 +64,17 @@ def snapshot(cache: list[Any]) -> Snapshot:
     return Snapshot(arrays, rest, [type(layer).__name__ for layer in cache])
 
 
-def state_of(layer: Any) -> Any:
-    """A layer's state, without the memory that it has for more tokens."""
+def fitted(layer: Any) -> Any:
+    """A layer's cache, or a copy of it without the memory that it has for more tokens."""
     if type(layer) is caches.KVCache and layer.keys is not None:
-        return layer.keys[..., : layer.offset, :], layer.values[..., : layer.offset, :], layer.offset
-    return layer.state
+        layer = copy.copy(layer)
+        layer.keys, layer.values = layer.keys_and_values()
+    return layer
+
+
+def class_of(name: str) -> Any:
+    """A class of caches by its name: mlx-lm's or ours. Raises AttributeError."""
+    return quantised.CLASSES.get(name) or getattr(caches, name)
 
 
 def write(path: Path, entry: Beginning, taken: Snapshot) -> None:
@@ -141,6 +150,6 @@ def read_cache(path: Path, classes: list[str]) -> list[Any]:
     arrays: dict[str, mx.array] = mx.load(str(path), format="safetensors")  # type: ignore[assignment]
     arrays.pop(IDS, None)
     states = tree_unflatten([*arrays.items(), *told["rest"].items()])
-    cache = [getattr(caches, name).from_state(state) for name, state in zip(classes, states, strict=True)]
+    cache = [class_of(name).from_state(state) for name, state in zip(classes, states, strict=True)]
     mx.eval(arrays)
     return cache

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
+from mlx_server.workers.engine.kvcache.flatten import each, flat
+from mlx_server.workers.engine.kvcache.quantised import QuantisedKVCache
+
 CLOSED_ABOVE = 64
 """Holes are closed up when there are more columns of them than this, and than one in WORTH_CLOSING of all."""
 
@@ -73,40 +76,43 @@ class HoledKVCache(BatchKVCache):  # type: ignore[misc]
 
 def is_cuttable(cache: list[Any]) -> bool:
     """Whether the rows of a cache, a single row's or a batch's, can be cut each by another number of tokens."""
-    return all(type(layer) in (KVCache, BatchKVCache, HoledKVCache) for layer in cache)
+    kinds = (KVCache, BatchKVCache, HoledKVCache)
+    return all(type(layer) in kinds or isinstance(layer, QuantisedKVCache) for layer in cache)
 
 
 def cut(cache: list[Any], tokens: list[int]) -> list[Any]:
     """A batch's cache without the last `tokens` of each row; an array of them is on none of the layers any more."""
     if not any(tokens):
         return cache
-    first = cache[0]
+    first = next(flat(cache))
     if min(tokens) == max(tokens) and not isinstance(first, HoledKVCache):
         for layer in cache:
             layer.trim(tokens[0])
         return cache
     if not isinstance(first, HoledKVCache):
         holes = Holes(first.left_padding.tolist(), first._idx)
-        cache = [HoledKVCache(layer, holes) for layer in cache]
-    holes = cache[0]._holes
-    holes.cut(first._idx, tokens)
+        cache = [each(layer, lambda one: HoledKVCache(one, holes)) for layer in cache]
+        first = next(flat(cache))
+    first._holes.cut(first._idx, tokens)
     surplus = mx.array(tokens)
-    for layer in cache:
+    for layer in flat(cache):
         layer.offset = layer.offset - surplus
-    return closed(cache) if holes.are_worth_closing(first._idx) else cache
+    return closed(cache) if first._holes.are_worth_closing(first._idx) else cache
 
 
 def closed(cache: list[Any]) -> list[Any]:
     """The same cache without holes."""
-    if not (cache and isinstance(cache[0], HoledKVCache)):
+    first = next(flat(cache), None)
+    if not isinstance(first, HoledKVCache):
         return cache
-    order, padding = cache[0]._holes.order(cache[0]._idx)
+    order, padding = first._holes.order(first._idx)
     columns = mx.array(order)[:, None, :, None]
-    closed = []
-    for layer in cache:
+
+    def close(layer: HoledKVCache) -> BatchKVCache:
         batch = BatchKVCache(padding)
         batch.keys = mx.take_along_axis(layer.keys, columns, axis=2)
         batch.values = mx.take_along_axis(layer.values, columns, axis=2)
         batch.offset, batch._idx = layer.offset, order.shape[1]
-        closed.append(batch)
-    return closed
+        return batch
+
+    return [each(layer, close) for layer in cache]

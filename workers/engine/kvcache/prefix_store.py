@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
+from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, PrefixIndex, alike, as_ids
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -277,6 +278,7 @@ def cut(cache: list[Any], tokens: int, length: int) -> list[Any] | None:
         return None
     for layer in cache:
         layer.state = layer.state
+    for layer in flat(cache):
         if surplus and type(layer).__name__ == "KVCache" and layer.keys is not None:
             # A long buffer would be copied for a short beginning, with the next token.
             layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]

@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.decode.decode_batch import merged
-from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE, distance
+from mlx_server.workers.engine.decode.probe import distance, tolerance
 from mlx_server.workers.engine.kvcache.holes import cut, is_cuttable
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
@@ -44,8 +44,7 @@ def objection(model: Any, vocab_size: int) -> str | None:
         worst = max(*difference(model, vocab_size, LENGTHS, SURPLUS), *difference(model, vocab_size, (7,), (2,)))
     except Exception as error:  # noqa: BLE001 - a model that can't do it may raise anything
         return f"{type(error).__name__}: {error}"
-    dtype = model(mx.array([[1]])).dtype
-    if worst <= TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE):
+    if worst <= tolerance(model):
         return None
     return f"its log-probabilities differ by {worst:.2g} after several tokens at once"
 
@@ -72,6 +71,6 @@ def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: t
     for number, row in enumerate(rows):
         cut_off = [*row, *wide[number][: WIDE - surplus[number]], *after[number]]
         for whole, own in (([*row, wide[number][0]], first[number]), (cut_off, logits[number])):
-            alone, ours = log_softmax(model(mx.array([whole]))[:, -1])[0], log_softmax(own[None])[0]
-            off.append(distance(alone, ours))
+            alone = model(mx.array([whole]), cache=make_prompt_cache(model))[0, -1]
+            off.append(distance(log_softmax(alone), log_softmax(own)))
     return off
