@@ -16,7 +16,11 @@ from mlx_lm.models.cache import make_prompt_cache
 from safetensors.numpy import save_file
 
 from mlx_server.workers.engine.loading.loading import read_model
+from mlx_server.workers.engine.vision.inputs import MediaInputs
+from mlx_server.workers.engine.vision.loading import read_seeing
+from mlx_server.workers.engine.vision.prefill import begin
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.known_types import knows
 
 CASES = Path(__file__).parent / "cases"
 CHUNK = 100
@@ -54,8 +58,12 @@ def outcome(folder: Path, config: Mapping[str, Any], prompt: np.ndarray, wanted:
     """How one goes."""
     (folder / "config.json").write_text(json.dumps(config))
     try:
-        model, _, notes = read_model(folder, "float32")
-        found = logits(model, prompt)
+        if knows("mlx_lm", config):
+            model, _, notes = read_model(folder, "float32")
+            found = logits(model, prompt)
+        else:
+            model, _, notes = read_seeing(folder, "float32")
+            found = seen_logits(model, prompt.tolist(), positions(prompt))
     except ModelLoadError as error:
         return "refused", str(error).partition("can't be loaded: ")[2]
     except Exception as error:  # noqa: BLE001 - anything may be wrong with it
@@ -72,6 +80,17 @@ def logits(model: Any, prompt: np.ndarray) -> np.ndarray:
         part = model(mx.array(prompt[start : start + CHUNK])[None], cache=cache)
         parts.append(np.array(part[0].astype(mx.float32)))
     return np.concatenate(parts)[positions(prompt), :COLUMNS]
+
+
+def seen_logits(model: Any, prompt: list[int], places: list[int], media: MediaInputs | None = None) -> np.ndarray:
+    """The logits [len(places), COLUMNS] of a model of mlx-vlm's, of which each prompt ends there."""
+    rows = []
+    for place in places:
+        prefill = begin(model, prompt[: place + 1], media)
+        while prefill.advance(model, CHUNK):
+            pass
+        rows.append(np.array(prefill.finish(model)[0, :COLUMNS].astype(mx.float32)))
+    return np.stack(rows)
 
 
 if __name__ == "__main__":

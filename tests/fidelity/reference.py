@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
-from sizes import OWN, SIZES, TYPES, WINDOW
+from sizes import BASE, LOCAL_BASE, OWN, SIZES, TYPES, WINDOW
 from tiny import COLUMNS, as_before, ids, kept, positions, weights
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.utils.logging import disable_progress_bar
 
 CASES = Path(__file__).parent / "cases"
 ORIGINAL = 128
-BASE, LOCAL_BASE = 31_337.0, 7_000.0
-"""Nobody's defaults."""
 
 SCALINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -49,6 +47,9 @@ SCALINGS: dict[str, dict[str, Any]] = {
     "longrope": {"factor": 4.0, "original_max_position_embeddings": ORIGINAL},
 }
 
+SCALED = ("full_attention", "compress")
+"""Layers whose positions are scaled, by their names in `rope_parameters`."""
+
 LENGTH_DEPENDENT = ("longrope",)
 """Scalings that turn differently while a text is shorter than those of the first training."""
 
@@ -58,6 +59,12 @@ def made(model_type: str, changes: Mapping[str, Any]) -> Any:
     usual = AutoConfig.for_model(model_type).to_dict()
     sizes = {name: value for name, value in SIZES.items() if usual.get(name) is not None}
     return AutoConfig.for_model(model_type, **{**sizes, **OWN.get(model_type, {}), **changes})
+
+
+def reads(config: Any) -> Any:
+    """The collection of classes that has a config's; some that write text alone are among those that see."""
+    known = type(config) in AutoModelForCausalLM._model_mapping
+    return AutoModelForCausalLM if known else AutoModelForImageTextToText
 
 
 def variants(usual: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -89,7 +96,7 @@ def scaled(usual: Mapping[str, Any], scaling: str) -> dict[str, Any]:
     if not any(isinstance(value, dict) for value in given.values()):
         return {**given, "rope_theta": BASE, **wanted}
     return {
-        kind: {**one, "rope_theta": BASE, **wanted} if kind == "full_attention" else {**one, "rope_theta": LOCAL_BASE}
+        kind: {**one, "rope_theta": BASE, **wanted} if kind in SCALED else {**one, "rope_theta": LOCAL_BASE}
         for kind, one in given.items()
         if isinstance(one, dict)
     }
@@ -97,9 +104,8 @@ def scaled(usual: Mapping[str, Any], scaling: str) -> dict[str, Any]:
 
 def factors(usual: Mapping[str, Any]) -> dict[str, list[float]]:
     """longrope's, for each pair of dimensions."""
-    dims = (
-        usual.get("qk_rope_head_dim") or usual.get("head_dim") or usual["hidden_size"] // usual["num_attention_heads"]
-    )
+    width, heads = (usual.get("hidden_size") or usual["d_model"], usual.get("num_attention_heads") or usual["n_heads"])
+    dims = usual.get("qk_rope_head_dim") or usual.get("head_dim") or width // heads
     share = usual["rope_parameters"].get("partial_rotary_factor") or usual.get("partial_rotary_factor") or 1
     pairs = range(int(dims * share) // 2)
     return {"short_factor": [1 + 0.05 * n for n in pairs], "long_factor": [1 + 0.5 * n for n in pairs]}
@@ -109,7 +115,11 @@ def factors(usual: Mapping[str, Any]) -> dict[str, list[float]]:
 def logits(folder: Path, config: Mapping[str, Any], prompt: np.ndarray) -> np.ndarray:
     """What the folder's model says with this config: [len(positions), vocabulary]."""
     (folder / "config.json").write_text(json.dumps(config))
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    model = (
+        reads(AutoConfig.from_pretrained(folder))
+        .from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+        .eval()
+    )
     said = model(torch.tensor(prompt)[None], use_cache=False).logits[0, positions(prompt)]
     return np.asarray(said.float())
 
@@ -126,10 +136,11 @@ def case(model_type: str, folder: Path) -> dict[str, Any]:
     """All of a type. Raises anything where transformers can't make a model of it."""
     torch.manual_seed(0)
     config = made(model_type, {})
-    AutoModelForCausalLM.from_config(made(model_type, {"tie_word_embeddings": False})).save_pretrained(folder)
+    classes = reads(config)
+    classes.from_config(made(model_type, {"tie_word_embeddings": False})).save_pretrained(folder)
     shapes = {name: list(array.shape) for name, array in load_file(folder / "model.safetensors").items()}
     made_up = weights(shapes)
-    usual = {**saved(config), "architectures": [AutoModelForCausalLM._model_mapping[type(config)].__name__]}
+    usual = {**saved(config), "architectures": [classes._model_mapping[type(config)].__name__]}
     found, refused = {}, {}
     for name, changes in variants(made(model_type, {}).to_dict()):
         try:

@@ -7,14 +7,18 @@ from typing import Any
 from tiny import VOCABULARY
 
 WINDOW = 48
+BASE, LOCAL_BASE = 31_337.0, 7_000.0
+"""Of rotary positions: nobody's defaults."""
+
 TYPES = """
-    afmoe apertus bailing_hybrid bitnet cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5
-    ernie4_5_moe exaone exaone4 exaone_moe falcon_h1 gemma gemma2 gemma3_text gemma3n_text gemma4_text glm glm4
-    glm4_moe glm4_moe_lite glm_moe_dsa gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid
-    helium hunyuan_v1_dense internlm3 jamba kimi_linear laguna lfm2 lfm2_moe llama llama4_text longcat_flash mamba
-    mamba2 mellum mimo_v2_flash minicpm3 minimax ministral3 mistral mixtral nanochat nemotron nemotron_h olmo olmo2
-    olmo3 olmo_hybrid olmoe phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next
-    recurrent_gemma seed_oss smollm3 solar_open stablelm starcoder2
+    afmoe apertus bailing_hybrid bitnet cohere cohere2 cohere2_moe dbrx deepseek_v2 deepseek_v3 deepseek_v32
+    deepseek_v4 dots1 ernie4_5 ernie4_5_moe exaone exaone4 exaone_moe falcon_h1 falcon_mamba flint gemma gemma2
+    gemma3_text gemma3n_text gemma4_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa gpt2 gpt_bigcode gpt_neox
+    gpt_oss gptj granite granitemoe granitemoehybrid helium hrm_text hunyuan_v1_dense hy_v4 internlm3 iquestcoder
+    jamba kimi_linear kolibri1 laguna lfm2 lfm2_moe llama llama4_text longcat_flash mamba mamba2 mellum
+    mimo_v2_flash minicpm3 minimax minimax_m2 ministral3 mistral mistral4 mixtral nanochat nemotron nemotron_h olmo
+    olmo2 olmo3 olmo_hybrid olmoe phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe
+    qwen3_next recurrent_gemma seed_oss smollm3 solar_open stablelm starcoder2 step3p5
     """.split()  # noqa: SIM905 - a list would have a line for each
 """Those that both libraries have."""
 
@@ -97,9 +101,28 @@ OWN: dict[str, dict[str, Any]] = {
         "num_expert_group": 1,
         "num_key_value_heads": 4,
     },
+    "dbrx": {
+        "max_seq_len": 512,
+        "attn_config": {"kv_n_heads": 2, "rope_theta": BASE, "clip_qkv": 8},
+        "rope_parameters": {"rope_theta": BASE, "rope_type": "default"},
+        "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
+    },
     "deepseek_v2": {**SAME_HEADS, "n_routed_experts": 4, "num_experts_per_tok": 2},
     "deepseek_v3": SAME_HEADS,
     "deepseek_v32": SAME_HEADS,
+    "deepseek_v4": {
+        "num_key_value_heads": 1,
+        "layer_types": [SLIDING, "heavily_compressed_attention", "compressed_sparse_attention", SLIDING],
+        "mlp_layer_types": ["hash_moe", "moe", "moe", "moe"],
+        "head_dim": 32,
+        "partial_rotary_factor": 0.5,
+        "o_groups": 2,
+        "o_lora_rank": 16,
+        "index_n_heads": 4,
+        "index_head_dim": 16,
+        "index_topk": 8,
+        "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128},
+    },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
     "falcon_h1": {"head_dim": 16},
     "gemma3_text": {"num_hidden_layers": 6},
@@ -148,8 +171,10 @@ OWN: dict[str, dict[str, Any]] = {
         "mlp_layer_types": ["dense", *["sparse"] * 3],
     },
     "minicpm3": SAME_HEADS,
+    "mistral4": {**SAME_HEADS, "head_dim": 32},
     "mixtral": {"head_dim": 16},
     "minimax": {"head_dim": 16},
+    "minimax_m2": {"partial_rotary_factor": 0.5},
     "nemotron": {"head_dim": 16, "num_key_value_heads": 2},
     "recurrent_gemma": {"num_key_value_heads": 1},
 }

@@ -17,6 +17,7 @@ COLUMNS = 16
 """Logits that are kept of each position."""
 
 VOCABULARY = 160
+EXPERTS = 4
 
 
 OUTPUT_LAYERS = ("lm_head.weight", "embed_out.weight", "output.weight")
@@ -46,7 +47,9 @@ def weights(shapes: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One of them: the same wherever it is made."""
+    """One of them: the same wherever it is made. Tables of numbers of experts are integers."""
+    if name.endswith("tid2eid"):
+        return np.random.default_rng(zlib.crc32(name.encode())).integers(0, EXPERTS, shape)
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
     if "A_log" in name:
         made = np.log(1 + 7 * np.abs(np.tanh(noise)))

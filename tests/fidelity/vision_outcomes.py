@@ -11,14 +11,13 @@ import mlx.core as mx
 import numpy as np
 from fidelity.explained import Place, State, judged
 from fidelity.outcomes import CASES as ALL_CASES
-from fidelity.outcomes import CHUNK, EQUAL, Outcome
+from fidelity.outcomes import EQUAL, Outcome, seen_logits
 from fidelity.sight import PICTURE, arrays, positions, reading, seeing, seen_before
-from fidelity.tiny import COLUMNS, kept, weights
+from fidelity.tiny import kept, weights
 from safetensors.numpy import save_file
 
 from mlx_server.workers.engine.vision.inputs import MediaInputs
 from mlx_server.workers.engine.vision.loading import read_seeing
-from mlx_server.workers.engine.vision.prefill import begin
 from mlx_server.workers.errors import ModelLoadError
 
 CASES = ALL_CASES / "vision"
@@ -52,7 +51,7 @@ def outcome(
     try:
         model, _, notes = read_seeing(folder, "float32")
         prompts = [(seeing(case["picture"]), shown(case)), (reading(), None)]
-        found = [logits(model, prompt, media) for prompt, media in prompts]
+        found = [seen_logits(model, prompt, positions(prompt), media) for prompt, media in prompts]
     except ModelLoadError as error:
         return "refused", str(error).partition("can't be loaded: ")[2]
     except Exception as error:  # noqa: BLE001 - anything may be wrong with it
@@ -75,17 +74,6 @@ def shown(case: Mapping[str, Any]) -> MediaInputs:
     if case["config"]["model_type"] in TYPED:
         found["mm_token_type_ids"] = (mx.array([seeing(case["picture"])]) == PICTURE).astype(mx.int32)
     return MediaInputs(found, 1, ())
-
-
-def logits(model: Any, prompt: list[int], media: MediaInputs | None) -> np.ndarray:
-    """The logits [positions, COLUMNS] of a prompt that is read in pieces, as the server reads it."""
-    rows = []
-    for position in positions(prompt):
-        prefill = begin(model, prompt[: position + 1], media)
-        while prefill.advance(model, CHUNK):
-            pass
-        rows.append(np.array(prefill.finish(model)[0, :COLUMNS].astype(mx.float32)))
-    return np.stack(rows)
 
 
 def types() -> list[str]:

@@ -18,8 +18,10 @@ import numpy as np
 
 from mlx_server.workers.engine.embed.half_masks import with_finite_masks
 from mlx_server.workers.engine.embed.inputs.job import Item
-from mlx_server.workers.engine.loading.config_form import derived, needed, period, rope_by_type, suited
+from mlx_server.workers.engine.loading.config_form import period, suited
 from mlx_server.workers.engine.loading.json_file import read_json
+from mlx_server.workers.engine.loading.left_out import derived, needed
+from mlx_server.workers.engine.loading.rope_form import rope_by_type
 from mlx_server.workers.engine.runtime.gelu import with_exact_gelu
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.extras import install_line

@@ -7,19 +7,13 @@ mlx-lm 0.32 know only what earlier versions wrote beside each other: `rope_theta
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from mlx_server.workers.engine.loading.left_out import full_layers, granted
+from mlx_server.workers.engine.loading.rope_form import LOCAL_NAMES, NAMES, rope_by_type, scaling_of
 from mlx_server.workers.engine.loading.saved_form import global_layers
 from mlx_server.workers.folders.context_length import ORIGINAL
-
-NAMES = ("rope_theta", "rotary_emb_base", "global_rope_theta", "rope_global_base_freq")
-"""What classes call the base of most layers."""
-
-LOCAL_NAMES = ("rope_local_base_freq", "swa_rope_theta", "rope_local_theta", "local_rope_theta")
-"""What they call that of layers with a sliding window."""
 
 PARTIAL_NAMES = ("partial_rotary_factor", "rotary_pct")
 
@@ -53,40 +47,13 @@ WHOLE_ROPE = ("qwen3_5_text", "qwen3_5_moe_text", "glm_ocr_text")
 """Types whose classes look for `rope_parameters` only."""
 
 TIES = "tie_word_embeddings"
-STRETCHED = ("yarn", "llama3", "longrope")
-"""Kinds of scaling that begin from the length of the first training."""
-
-
-DERIVED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "head_dim": lambda config: config["hidden_size"] // config["num_attention_heads"],
-    "layer_norm_epsilon": lambda config: config["rms_norm_eps"],
-    "n_ctx": lambda config: config["n_positions"],
-    "n_inner": lambda config: 4 * config["n_embd"],
-    "num_layers": lambda config: config["num_hidden_layers"],
-    "block_dim": lambda config: config["hidden_size"],
-    "intermediate_size": lambda config: config["expand"] * config["hidden_size"],
-    "num_experts": lambda config: config["num_local_experts"],
-    "rope_parameters": lambda config: rope_by_type(config)[""],
-    "is_moe_layer": lambda config: [kind == "sparse" for kind in config["mlp_layer_types"]],
-}
-"""What follows from other keys, as transformers derives it."""
-
-TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {
-    "gemma4_text": {"final_logit_softcapping": None},
-    "apertus": {"mlp_bias": False, "post_norm": False, "qk_norm": True},
-    "glm4v_moe_text": {"use_qk_norm": False},
-    "glm_moe_dsa": {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1},
-    "granitemoehybrid": {"position_embedding_type": "nope"},
-    "solar_open": {"first_k_dense_replace": 0, "intermediate_size": 0, "partial_rotary_factor": 1.0},
-}
-"""By type, what transformers takes where a config says nothing, and mlx-lm's class something else or nothing."""
 
 SCALED = ("deepseek_v2", "minicpm3")
 """Classes that look into `rope_scaling` whether there is one or not."""
 
 NO_SCALING = {"type": "default", "factor": 1.0}
 
-BY_PARAMETERS = ("ministral3",)
+BY_PARAMETERS = ("ministral3", "mistral4")
 """Classes that read `rope_parameters` alone."""
 
 
@@ -131,22 +98,6 @@ def text_as_before(config: Mapping[str, Any], text: Mapping[str, Any]) -> dict[s
     return found
 
 
-def derived(config: Mapping[str, Any], required: Iterable[str]) -> dict[str, Any]:
-    """What a class requires and a config leaves out because it follows from the rest."""
-    found = {}
-    for name in required:
-        if name in DERIVED and config.get(name) is None:
-            with contextlib.suppress(KeyError):
-                found[name] = DERIVED[name](config)
-    return found
-
-
-def needed(arguments: type) -> list[str]:
-    """The keys without which a config's class, a dataclass, can't be made."""
-    no = dataclasses.MISSING
-    return [one.name for one in dataclasses.fields(arguments) if one.default is no and one.default_factory is no]
-
-
 def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a config that is about the layers that write text."""
     text = config.get("text_config")
@@ -166,6 +117,9 @@ def legacy(config: Mapping[str, Any]) -> dict[str, Any]:
         found |= {ORIGINAL: most[ORIGINAL]} if ORIGINAL in most else {}
         local = by_type.get("sliding_attention", {})
         found |= dict.fromkeys(LOCAL_NAMES, local["rope_theta"]) if "rope_theta" in local else {}
+        if "compress" in by_type:
+            found["compress_rope_theta"] = by_type["compress"]["rope_theta"]
+            found["rope_scaling"] = scaling_of(by_type["compress"])
     elif isinstance(config.get("rope_scaling"), Mapping) and by_type:
         found["rope_scaling"] = scaling_of(by_type.get("full_attention") or next(iter(by_type.values())))
     if config.get("model_type") in SCALED and found.get("rope_scaling", config.get("rope_scaling")) is None:
@@ -184,53 +138,7 @@ def legacy(config: Mapping[str, Any]) -> dict[str, Any]:
             found["sliding_window_pattern"] = "".join("L" if kind == "sliding_attention" else "G" for kind in kinds)
         else:
             found |= {name: n for name, first in PATTERNS.items() if (n := period(kinds, first)) is not None}
-    granted = TAKEN_FOR_GRANTED.get(str(config.get("model_type")), {})
-    return found | {name: value for name, value in granted.items() if config.get(name) is None}
-
-
-def rope_by_type(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Rotary positions as transformers 5 reads them, by the type of a layer; `""` stands for all layers."""
-    given = config.get("rope_parameters")
-    if not isinstance(given, Mapping):
-        given = given_before(config)
-    inner = {name: value for name, value in given.items() if isinstance(value, Mapping)}
-    # transformers 5.24 looks for YaRN's `truncate` beside the types of layers, where it is not: true for all of them.
-    inner = {name: {**value, "truncate": True} for name, value in inner.items()}
-    filled = {name: filled_in(value, config) for name, value in (inner or {"": given}).items()}
-    return {name: value for name, value in filled.items() if "rope_theta" in value or value["rope_type"] != "default"}
-
-
-def given_before(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What transformers 4 wrote: where some layers have a base of their own, scaling is that of the others."""
-    scaling = config.get("rope_scaling")
-    scaling = scaling if isinstance(scaling, Mapping) else {}
-    local = next((config[name] for name in LOCAL_NAMES if config.get(name) is not None), None)
-    base = next((config[name] for name in NAMES if config.get(name) is not None), None)
-    if local is None or base is None or not isinstance(config.get("layer_types"), list):
-        return scaling
-    return {"full_attention": {**scaling, "rope_theta": base}, "sliding_attention": {"rope_theta": local}}
-
-
-def filled_in(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """One set of parameters with what transformers takes from elsewhere in the config."""
-    found = {**given, "rope_type": given.get("rope_type") or given.get("type") or "default"}
-    for name in ("rope_theta", "partial_rotary_factor"):
-        if found.get(name) is None and config.get(name) is not None:
-            found[name] = config[name]
-    if found["rope_type"] in STRETCHED:
-        first, longest = config.get(ORIGINAL), config.get("max_position_embeddings")
-        original = first or found.get(ORIGINAL) or longest
-        if original is not None:
-            found[ORIGINAL] = original
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def scaling_of(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`rope_scaling` of before, with its kind under both names; None for no scaling."""
-    if parameters["rope_type"] == "default" and "mrope_section" not in parameters:
-        return None
-    rest = {name: value for name, value in parameters.items() if name != "rope_theta"}
-    return {**rest, "type": parameters.get("type") or parameters["rope_type"]}
+    return found | granted(config)
 
 
 def period(kinds: list[str], first: bool) -> int | None:
@@ -238,7 +146,7 @@ def period(kinds: list[str], first: bool) -> int | None:
     such group, is one; None where they follow no such pattern."""
     if not set(kinds) <= {"sliding_attention", "full_attention"} or "full_attention" not in kinds:
         return None
-    full = [n for n, kind in enumerate(kinds) if kind == "full_attention"]
+    full = full_layers(kinds)
     size = (full[1] if len(full) > 1 else len(kinds)) if first else full[0] + 1
     at = 0 if first else size - 1
     return size if full == list(range(at, len(kinds), size)) else None

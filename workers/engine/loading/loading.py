@@ -12,8 +12,9 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
-from mlx_server.workers.engine.loading.config_form import TIES, derived, needed, suited, text_of
+from mlx_server.workers.engine.loading.config_form import TIES, suited, text_of
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file
+from mlx_server.workers.engine.loading.left_out import derived, needed
 from mlx_server.workers.engine.loading.mended_classes import mended
 from mlx_server.workers.engine.loading.rope import put_right, understood
 from mlx_server.workers.engine.loading.saved_form import as_known

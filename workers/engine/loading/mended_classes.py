@@ -14,7 +14,8 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 
-from mlx_server.workers.engine.loading.config_form import TIES, rope_by_type
+from mlx_server.workers.engine.loading.config_form import TIES
+from mlx_server.workers.engine.loading.rope_form import rope_by_type
 from mlx_server.workers.engine.loading.turning import turning
 
 Weights = dict[str, mx.array]

@@ -18,7 +18,8 @@ from mlx_lm.models.deepseek_v2 import DeepseekV2YarnRotaryEmbedding
 from mlx_lm.models.hunyuan_v1_dense import DynamicNTKAlphaRoPE
 from mlx_lm.models.rope_utils import Llama3RoPE, SuScaledRoPE, YarnRoPE
 
-from mlx_server.workers.engine.loading.config_form import rope_by_type, text_of
+from mlx_server.workers.engine.loading.config_form import text_of
+from mlx_server.workers.engine.loading.rope_form import rope_by_type
 from mlx_server.workers.engine.loading.turning import NEEDED, Turning, plain, turning
 from mlx_server.workers.folders.context_length import ORIGINAL
 
@@ -39,8 +40,15 @@ INTERLEAVED = {
 """Types that do so unless this key says otherwise. mlx-lm's classes never look at it, and its longrope knows no
 neighbours."""
 
-LAYER = re.compile(r"\b(?:layers|h)\.(\d+)\.")
+LAYER = re.compile(r"\b(?:layers|blocks|h)\.(\d+)\.")
 Rotary = nn.RoPE | Llama3RoPE | YarnRoPE | SuScaledRoPE | DeepseekV2YarnRotaryEmbedding | DynamicNTKAlphaRoPE
+
+TWO_SETS = "_long_freqs"
+NEITHER = Turning(np.empty(0))
+"""mlx-vlm's longrope turns the later tokens of a text otherwise than its first ones, which nobody asks for."""
+
+OF_MLX_VLM = ("Llama3RoPE", "SuScaledRoPE", "YarnRoPE")
+"""mlx-vlm has classes of its own by these names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Place:
     @property
     def dims(self) -> int:
         """How many dimensions of a head it turns."""
-        frequencies = getattr(self.module, "_freqs", None)
+        frequencies = getattr(self.module, "_freqs", getattr(self.module, TWO_SETS, None))
         return int(self.module.dims if frequencies is None else 2 * len(frequencies))
 
 
@@ -125,7 +133,7 @@ def placed(model: Any, config: Mapping[str, Any]) -> dict[str, list[Place]]:
     for path, parent in model.named_modules():
         layer = LAYER.search(f"{path}.")
         for name, module in parent.children().items():
-            if layer and isinstance(module, Rotary):
+            if layer and (isinstance(module, Rotary) or type(module).__name__ in OF_MLX_VLM):
                 number = int(layer[1])
                 kind = kinds[number] if isinstance(kinds, list) and number < len(kinds) else ""
                 found.setdefault(kind, []).append(Place(f"{path}.{name}", parent, name))
@@ -163,6 +171,8 @@ def turning_of(module: Any) -> Turning:
     """How a module turns."""
     if isinstance(module, nn.RoPE):
         return Turning(plain(module.base, module.dims) / module.scale)
+    if hasattr(module, TWO_SETS):
+        return NEITHER
     scale = module._scale if isinstance(module, SuScaledRoPE) else getattr(module, "mscale", 1.0)
     return Turning(np.array(module._freqs), float(scale))
 

@@ -19,7 +19,16 @@ def as_known(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind in TEXT_PARTS:
         return {"model_type": TEXT_PARTS[kind], "text_config": dict(config)}
-    return global_layers(config)
+    return global_layers(config) | base_inside(config)
+
+
+def base_inside(config: Mapping[str, Any]) -> dict[str, Any]:
+    """DBRX's base of rotary positions, which is inside `attn_config`: transformers 5.24 does not look there, and saves
+    its own default beside."""
+    inner, given = config.get("attn_config"), config.get("rope_parameters")
+    if not isinstance(inner, Mapping) or not isinstance(given, Mapping) or "rope_theta" not in inner:
+        return {}
+    return {"rope_parameters": {**given, "rope_theta": inner["rope_theta"]}}
 
 
 def global_layers(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,14 +16,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes, load_model
 from safetensors.numpy import save_file
 
-from mlx_server.workers.engine.loading.config_form import (
-    BY_PARAMETERS,
-    NO_SCALING,
-    SCALED,
-    TAKEN_FOR_GRANTED,
-    derived,
-    suited,
-)
+from mlx_server.workers.engine.loading.config_form import BY_PARAMETERS, NO_SCALING, SCALED, suited
+from mlx_server.workers.engine.loading.left_out import TAKEN_FOR_GRANTED, derived
 from mlx_server.workers.engine.loading.loading import read_model, required
 from mlx_server.workers.engine.loading.mended_classes import NAMED, RENAMED, mended, renamed, with_output_layer
 from mlx_server.workers.engine.loading.rope import put_right
@@ -122,7 +116,7 @@ def test_a_class_that_knows_the_new_form_alone_gets_it(model_type: str, tmp_path
     old = {**config, "rope_theta": parameters.pop("rope_theta"), "rope_scaling": parameters}
     assert state(model_type, "yarn", tmp_path, old) == "equal"
     with pytest.raises(TypeError, match="NoneType"):  # else mlx-lm has mended it: leave it out of BY_PARAMETERS
-        read_by_the_library(tmp_path, old, {"rope_parameters": None})
+        read_by_the_library(tmp_path, old, {"rope_parameters": None})(mx.array([[3, 4]]))
 
 
 def test_olmo_hybrids_convolutions_are_split_as_its_class_wants_them(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from support.tiny.models import make_model
 from transformers import AutoConfig
 
 from mlx_server.workers.engine.embed.encoder_models import read_encoder
-from mlx_server.workers.engine.loading.config_form import rope_by_type, suited
+from mlx_server.workers.engine.loading.config_form import suited
 from mlx_server.workers.engine.loading.loading import read_model
 from mlx_server.workers.engine.loading.rope import follows, placed, put_right, turning_of
+from mlx_server.workers.engine.loading.rope_form import rope_by_type
 from mlx_server.workers.engine.loading.turning import turning
 
 pytestmark = pytest.mark.model

@@ -11,9 +11,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from fidelity.sight import seeing, seen_before
+from fidelity.outcomes import seen_logits
+from fidelity.sight import positions, seeing, seen_before
 from fidelity.tiny import kept, weights
-from fidelity.vision_outcomes import CASES, logits, outcome, shown
+from fidelity.vision_outcomes import CASES, outcome, shown
 from mlx_vlm.utils import load_model
 from safetensors.numpy import save_file
 
@@ -58,6 +59,12 @@ def check_served(model_type: str, folder: Path, case: Mapping[str, Any]) -> None
     """Raise AssertionError unless the server computes what transformers does, or says that it differs."""
     state, told = outcome(folder, case["config"], case, case["wanted"])
     assert state == ("announced" if model_type in DIFFERS else "equal"), told
+
+
+def picture_logits(model: Any, case: Mapping[str, Any]) -> np.ndarray:
+    """The logits of a prompt with a picture."""
+    prompt = seeing(case["picture"])
+    return seen_logits(model, prompt, positions(prompt), shown(case))
 
 
 def read_by_the_library(folder: Path, changes: Mapping[str, Any]) -> None:
@@ -213,7 +220,7 @@ def test_positions_of_patches_are_those_of_transformers(model_type: str, tmp_pat
     with config_changed(fitting(case["config"], case["shapes"])):
         model = load_model(tmp_path, lazy=True, trust_remote_code=False)
     with_activations(model, case["config"])
-    found = logits(model, seeing(case["picture"]), shown(case))
+    found = picture_logits(model, case)
     assert not np.allclose(found, case["wanted"][0], atol=1e-2), "mlx-vlm has mended it: leave it out of its list"
 
 
@@ -245,4 +252,4 @@ def seen(folder: Path, config: Mapping[str, Any], case: Mapping[str, Any]) -> np
     """The logits of a prompt with a picture."""
     (folder / "config.json").write_text(json.dumps(config))
     model, _, _ = read_seeing(folder, "float32")
-    return logits(model, seeing(case["picture"]), shown(case))
+    return picture_logits(model, case)

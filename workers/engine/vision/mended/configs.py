@@ -13,6 +13,7 @@ from mlx_vlm.models.qwen2.config import ModelConfig
 from mlx_vlm.models.qwen2.language import LanguageModel
 
 from mlx_server.workers.engine.loading.config_form import TIES, suited, text_of
+from mlx_server.workers.engine.loading.left_out import derived, needed
 from mlx_server.workers.engine.vision.mended.weights import OUTPUT
 
 STRICT = ("glm_ocr",)
@@ -32,6 +33,9 @@ def fitting(config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]
     """The keys to set in a config; none where a class reads it as it is. `names` are those of the weights. Raises
     anything of an unknown type."""
     changes = suited(config)
+    if not config.get("text_config"):
+        classes, _ = utils.get_model_and_args(dict(config))
+        changes |= derived({**config, **changes}, needed(classes.ModelConfig))
     text = changes.get("text_config", config.get("text_config"))
     if isinstance(text, Mapping):
         inner = dict.fromkeys(WIDTHS.get(str(text.get("model_type")), ()), text.get("hidden_size"))

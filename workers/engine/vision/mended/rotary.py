@@ -12,7 +12,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlx_server.workers.engine.loading.config_form import rope_by_type, text_of
+from mlx_server.workers.engine.loading.config_form import text_of
+from mlx_server.workers.engine.loading.rope_form import rope_by_type
 from mlx_server.workers.engine.loading.turning import Turning, turning
 
 UNKNOWN = ("dynamic", "longrope")

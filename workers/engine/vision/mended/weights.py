@@ -14,12 +14,12 @@ from typing import Any
 from mlx_vlm import utils
 
 from mlx_server.workers.engine.loading.config_form import TIES, text_of
+from mlx_server.workers.engine.loading.mended_classes import renamed
 
 ENCLOSED = ("aya_vision", "cohere2_vision", "gemma3", "llava", "llava_next", "paligemma")
 """Types whose class has the encoder's weights in a `vision_model`."""
 
-TOWER_PART = re.compile(r"\bvision_tower\.(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)")
-
+ENCODER = {r"\bvision_tower\.(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)": "vision_tower.vision_model."}
 UNTIED = ("glm4v", "glm4v_moe", "glm_ocr", "idefics2", "idefics3", "llava_next", "paddleocr_vl", "pixtral", "smolvlm")
 """Types whose class always has an output layer."""
 
@@ -30,6 +30,12 @@ SWAPPED = ("qwen3_vl_moe",)
 """Types whose class wants experts' matrices as [experts, in, out], as their first files have them."""
 
 EXPERTS = (".experts.gate_up_proj", ".experts.down_proj")
+
+
+RENAMED = dict.fromkeys(ENCLOSED, ENCODER) | {
+    "deepseek_v4": {r"^model\.hc_head\.hc_": "hc_head_", r"\.attn\.norm\.": ".attn.kv_norm."}
+}
+"""By type, patterns in names of weights and what the class has instead."""
 
 
 @contextlib.contextmanager
@@ -43,8 +49,7 @@ def weights_mended(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]
 
     def load(path: str) -> dict[str, Any]:
         weights: dict[str, Any] = found(path)
-        if kind in ENCLOSED:
-            weights = by_names_before(weights)
+        weights = renamed(weights, RENAMED.get(kind, {}))
         if swapped:
             weights = in_first(weights)
         return {**weights, **output_layer(weights)} if lacks_output else weights
@@ -54,11 +59,6 @@ def weights_mended(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]
         yield
     finally:
         utils._load_safetensors = found
-
-
-def by_names_before(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of an encoder of pictures by their names of before."""
-    return {TOWER_PART.sub(r"vision_tower.vision_model.", name): array for name, array in weights.items()}
 
 
 def out_first(text: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> bool:
