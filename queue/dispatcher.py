@@ -146,10 +146,16 @@ class Dispatcher:
         raise QueueFull(self._promise(self._clock.time()))
 
     def submit(
-        self, request: Work, *, whole: bool, account: Account = ANYBODY, priority: Priority = Priority.NORMAL
+        self,
+        request: Work,
+        *,
+        whole: bool,
+        account: Account = ANYBODY,
+        priority: Priority = Priority.NORMAL,
+        request_id: str | None = None,
     ) -> Ticket:
         """Admit a request or raise QueueFull, QueueClosed or LimitReached, at once. `whole`: its reader wants it in one
-        piece."""
+        piece; `request_id` is for the log."""
         self.check_capacity(account)
         now = self._clock.time()
         account.admit(now)
@@ -162,6 +168,7 @@ class Dispatcher:
             self.limit_s,
             account=account,
             priority=priority,
+            request_id=request_id,
         )
         self._live[ticket.id] = ticket
         self._scheduler.add(ticket)

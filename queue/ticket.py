@@ -56,12 +56,14 @@ class Ticket:
         *,
         account: Account = ANYBODY,
         priority: Priority = Priority.NORMAL,
+        request_id: str | None = None,
     ) -> None:
         """It may take `timeout_s` until its first token or result and then for each next one, and `limit_s` in all."""
         self.id = number
         self.request = request
         self.account = account
         self.priority = priority
+        self.request_id = request_id
         self.batch_class = batch_class(request)
         self.conversation = conversation(request)
         self.overtaken = 0

@@ -14,8 +14,8 @@ from mlx_server.schemas.internal.work import Work
 class Backend(Protocol):
     """Whoever runs the requests. None of the calls waits or raises; lost messages are reported by `lost`."""
 
-    def submit(self, ticket: int, request: Work, rows: int) -> None:
-        """Prepare a request, and run it on `rows` rows (none yet if 0)."""
+    def submit(self, ticket: int, request: Work, rows: int, request_id: str | None) -> None:
+        """Prepare a request, and run it on `rows` rows (none yet if 0); the log knows it by its id."""
 
     def grant(self, ticket: int, rows: int) -> None:
         """Run more of its sequences."""
@@ -57,7 +57,7 @@ class WorkerSlots:
     def prepare(self, ticket: Ticket) -> None:
         """Have a ticket made ready that has no row yet."""
         self._take(ticket)
-        self._backend.submit(ticket.id, ticket.request, 0)
+        self._backend.submit(ticket.id, ticket.request, 0, ticket.request_id)
 
     def run(self, ticket: Ticket, rows: int, now: float) -> None:
         """Give a ticket that is here or nowhere `rows` more rows."""
@@ -72,7 +72,7 @@ class WorkerSlots:
         if already_here:
             self._backend.grant(ticket.id, rows)
         else:
-            self._backend.submit(ticket.id, ticket.request, rows)
+            self._backend.submit(ticket.id, ticket.request, rows, ticket.request_id)
 
     def finish_row(self, ticket: Ticket) -> None:
         """One of a ticket's sequences has come to its end."""

@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from mlx_server.schemas.internal import messages
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.process import WorkerProcess
+from mlx_server.workers.log_lines import LineFormatter, LogFormat, LogStyle
 
 SEND_BUFFER_BYTES = 1 << 13
 """Small, so that a front end that lags is noticed after some twenty steps and not after hundreds."""
@@ -30,9 +32,12 @@ EXIT_GRACE_S = 1.0
 """How long a step that is under way may take to end; after that the process goes without: nothing is lost by it."""
 
 
-async def serve(sock: socket.socket, cache_dir: Path, model_types: Sequence[str]) -> int:
+async def serve(sock: socket.socket, style: LogStyle, cache_dir: Path, model_types: Sequence[str]) -> int:
     """Work until told to stop or until the parent is gone; returns the exit code."""
     worker = WorkerProcess(cache_dir, model_types)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("worker", style.format, worker.request_id))
+    logging.basicConfig(level=style.level.upper(), handlers=[handler])
     channel = Channel(messages.decode_to_worker, worker.on_message, lambda: worker.end(0), worker.on_writable)
     worker.attach(channel)
     await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
@@ -48,14 +53,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.stack_size(WORKER_STACK_BYTES)
-    logging.basicConfig(
-        level=sys.argv[2].upper(),
-        format="%(asctime)s %(levelname)-7s worker %(message)s",
-    )
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    code = asyncio.run(serve(sock, Path(sys.argv[3]), sys.argv[4:]))
+    level, form, cache_dir, *model_types = sys.argv[2:]
+    code = asyncio.run(serve(sock, LogStyle(level, cast(LogFormat, form)), Path(cache_dir), model_types))
     logging.shutdown()
     # An engine thread that hangs must not keep the process: nothing is left to save.
     os._exit(code)

@@ -142,7 +142,7 @@ def start_ahead(starts: WorkerStarts, settings: Settings) -> None:
     if first is None or first.type == "scripted":
         return
     with contextlib.suppress(OSError):  # which is told when it can't be started either
-        starts.ahead(Wanted(usable_cores(), settings.log_level, str(settings.cache_dir)), first.type or "lm")
+        starts.ahead(Wanted(usable_cores(), settings.log, str(settings.cache_dir)), first.type or "lm")
 
 
 def serve_with(starts: WorkerStarts, settings: Settings, reread: Callable[[], Settings]) -> None:
@@ -153,12 +153,14 @@ def serve_with(starts: WorkerStarts, settings: Settings, reread: Callable[[], Se
 
     from mlx_server.app.cli.console import ConsoleHandler
     from mlx_server.app.cli.runner import AddressError, listen, run
+    from mlx_server.workers.log_lines import LineFormatter
 
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)-7s server %(message)s",
-        handlers=[ConsoleHandler(stderr)],
-    )
+    # Where programs read the log, they read all that is told to people there.
+    people = settings.log_format == "text"
+    handler = ConsoleHandler(stderr) if people else logging.StreamHandler()
+    handler.setFormatter(LineFormatter("server", settings.log_format))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    display = stderr if people else Console(stderr=True, quiet=True)
     # Its debug messages name the hosts of clients' URLs.
     for chatty in ("httpcore2", "python_multipart"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -167,8 +169,10 @@ def serve_with(starts: WorkerStarts, settings: Settings, reread: Callable[[], Se
     except AddressError as error:
         fail(str(error), EXIT_ADDRESS)
     if not settings.api_keys and settings.host not in ("127.0.0.1", "localhost", "::1"):
-        stderr.print(f"Warning: anyone who reaches {settings.host} may use this server: there is no --api-key.")
-    problem = uvloop.run(run(settings, sock, stderr, reread, starts))
+        logging.getLogger(__name__).warning(
+            "anyone who reaches %s may use this server: there is no --api-key", settings.host
+        )
+    problem = uvloop.run(run(settings, sock, display, reread, starts))
     if problem:
         fail(problem, EXIT_MODEL)
 

@@ -79,6 +79,7 @@ class LaunchFlags:
     max_recording_seconds: options.MaxRecordingSeconds = 14_400.0
     max_speech_characters: options.MaxSpeechCharacters = 4096
     feature_cache_mb: options.FeatureCacheMb = 256
+    log_format: options.LogFormat = options.LogFormatName.TEXT
     otlp_endpoint: options.OtlpEndpoint = None
     cache_dir: options.CacheDir = None
     data_dir: options.DataDir = None

@@ -60,6 +60,13 @@ class LogLevelName(StrEnum):
     ERROR = "error"
 
 
+class LogFormatName(StrEnum):
+    """What a line of the log is."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class LeaseMode(StrEnum):
     """Whether workers take turns."""
 
@@ -522,6 +529,10 @@ MaxSpeechCharacters = Annotated[
 FeatureCacheMb = Annotated[
     int,
     option("Memory for what a vision model has seen in pictures, in MB; 0 keeps none.", MEDIA, min=0, max=1_000_000),
+]
+LogFormat = Annotated[
+    LogFormatName,
+    option("Lines for people, or an object of JSON in each line.", FILES, case_sensitive=False),
 ]
 OtlpEndpoint = Annotated[
     str | None,

@@ -82,6 +82,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         cors_origins=tuple(flags.cors_origin or ()),
         rate_limit=flags.rate_limit,
         log_level=flags.log_level.value,
+        log_format=flags.log_format.value,
         otlp_endpoint=flags.otlp_endpoint,
         cache_dir=flags.cache_dir or default_cache_dir(),
         data_dir=flags.data_dir or default_data_dir(),

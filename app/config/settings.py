@@ -13,6 +13,7 @@ from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.internal.messages import CpuDtype, LeaseUse, MediaLimits
 from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.workers.hub.access import HubAccess
+from mlx_server.workers.log_lines import LogFormat, LogStyle
 from mlx_server.workers.parent.supervisor import Patience
 
 
@@ -173,6 +174,7 @@ class Settings:
     rate_limit: str | None = None
     """Requests that each client may make, `100/minute; 10/second`; None: as many as it likes."""
     log_level: str = "info"
+    log_format: LogFormat = "text"
     otlp_endpoint: str | None = None
     """Where OpenTelemetry's collector listens for spans, by OTLP over HTTP; None: none are made."""
     cache_dir: Path = field(default_factory=default_cache_dir)
@@ -184,6 +186,11 @@ class Settings:
     media_limits: MediaLimits = field(default_factory=MediaLimits)
     hub: HubAccess = field(default_factory=HubAccess.from_environment)
     patience: Patience = field(default_factory=Patience)
+
+    @property
+    def log(self) -> LogStyle:
+        """How much is logged, and how."""
+        return LogStyle(self.log_level, self.log_format)
 
     @property
     def sole(self) -> ModelSettings | None:

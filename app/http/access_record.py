@@ -36,15 +36,19 @@ class AccessRecord:
         field = FIELD.match(param) if param is not None and reason != UNKNOWN_FIELD else None
         self.reason = reason if field is None else f"{reason} param={field[0]}"
 
-    def details(self) -> str:
-        """The end of the line in the log, with a space before each part."""
-        named = {"key": self.key, "model": self.model}
-        parts = [f"{what}={printable(name)}" for what, name in named.items() if name is not None]
+    def facts(self) -> dict[str, str | int | float]:
+        """What there is to tell, by name; times are seconds."""
+        facts: dict[str, str | int | float] = {}
+        for what, name in (("key", self.key), ("model", self.model)):
+            if name is not None:
+                facts[what] = printable(name)
         if self.ticket is not None:
-            parts += spent(self.ticket)
-        if self.reason:
-            parts.append(f"error={self.reason}")
-        return "".join(f" {part}" for part in parts)
+            facts |= spent(self.ticket)
+        return facts | ({"error": self.reason} if self.reason else {})
+
+    def details(self) -> str:
+        """The same as the end of a line of text, with a space before each part."""
+        return "".join(f" {name}={value}" for name, value in self.facts().items())
 
 
 def record_of(scope: Scope) -> AccessRecord:
@@ -53,21 +57,27 @@ def record_of(scope: Scope) -> AccessRecord:
     return AccessRecord() if record is None else record
 
 
-def spent(ticket: Ticket) -> list[str]:
-    """Tokens read, those of them that were known, tokens written and how fast, as far as that is known.
+def spent(ticket: Ticket) -> dict[str, int | float]:
+    """Tokens read, those of them that were known, tokens written, and what took how long, as far as that is known.
 
-    The rate is that of writing, from the first token to the last, in tokens per second.
+    The rate is that of writing, from the first token to the last.
     """
+    facts: dict[str, int | float] = {}
     written = ticket.tokens_written
-    parts = [f"in={ticket.tokens_read}"] if ticket.tokens_read else []
+    if ticket.tokens_read:
+        facts["in"] = ticket.tokens_read
     if ticket.state is TicketState.SERVED:
-        parts.append(f"cached={ticket.cached_tokens}")
+        facts["cached"] = ticket.cached_tokens
     if written:
-        parts.append(f"out={written}")
-    seconds = 0.0 if ticket.first_text_at is None else ticket.last_event_at - ticket.first_text_at
-    if written > 1 and seconds > 0:
-        parts.append(f"tok/s={(written - 1) / seconds:.1f}")
-    return parts
+        facts["out"] = written
+    if ticket.started_at is not None:
+        facts["queue_s"] = round(ticket.started_at - ticket.submitted_at, 3)
+    if ticket.first_text_at is not None:
+        facts["first_token_s"] = round(ticket.first_text_at - ticket.submitted_at, 3)
+        seconds = ticket.last_event_at - ticket.first_text_at
+        if written > 1 and seconds > 0:
+            facts["tokens_per_s"] = round((written - 1) / seconds, 1)
+    return facts
 
 
 def printable(text: str) -> str:

@@ -15,5 +15,10 @@ def enqueue(request: Request, queue: Dispatcher, work: Work, *, whole: bool) -> 
 
     Raises QueueFull, QueueClosed or LimitReached, and InvalidRequest or HTTPException for a priority that can't be had.
     """
-    account = credential_of(request).account
-    return queue.submit(work, whole=whole, account=account, priority=priority_of(request))
+    return queue.submit(
+        work,
+        whole=whole,
+        account=credential_of(request).account,
+        priority=priority_of(request),
+        request_id=request.scope.get("request_id"),
+    )

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_server.app.http.access_record import RECORD, AccessRecord, printable
 from mlx_server.app.http.errors import speaks_anthropic
+from mlx_server.workers.log_lines import REQUEST_ID
 
 HEADER = "X-Request-Id"
 ANTHROPIC_HEADER = "Request-Id"
@@ -40,6 +41,7 @@ class RequestIdMiddleware:
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = request_id
+        REQUEST_ID.set(request_id)
         record = scope[RECORD] = AccessRecord()
         started = time.perf_counter()
         status, whole = 0, False
@@ -64,5 +66,6 @@ class RequestIdMiddleware:
             if log.isEnabledFor(level):
                 seconds = time.perf_counter() - started
                 end = record.status or (status if whole else LEFT)
+                head = {"method": scope["method"], "path": printable(path), "status": end, "seconds": round(seconds, 3)}
                 line = scope["method"], printable(path), end, seconds, request_id, record.details()
-                log.log(level, "%s %s %s %.3fs %s%s", *line)
+                log.log(level, "%s %s %s %.3fs %s%s", *line, extra={"facts": head | record.facts()})

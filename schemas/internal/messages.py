@@ -370,11 +370,13 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):
-    """A request to prepare now (template, tokenizer) and to run on `rows` rows, none yet if 0."""
+    """A request to prepare now (template, tokenizer) and to run on `rows` rows, none yet if 0; `request_id` is for the
+    log."""
 
     ticket: int
     request: Work
     rows: int
+    request_id: str | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, tag="grant", array_like=True):

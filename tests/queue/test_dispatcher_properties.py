@@ -42,7 +42,7 @@ class CheckingWorker:
     failing: set[int] = field(default_factory=set)
     """Tickets it has given up and whose rows it may still be granted: the messages cross."""
 
-    def submit(self, ticket: int, request: GenerationRequest, rows: int) -> None:
+    def submit(self, ticket: int, request: GenerationRequest, rows: int, request_id: str | None) -> None:
         assert ticket not in self.jobs
         self.jobs[ticket] = Job(request.rows)
         self.grant(ticket, rows)

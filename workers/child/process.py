@@ -50,6 +50,7 @@ from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Pr
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers import import_handlers, make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler
+from mlx_server.workers.log_lines import about
 
 HEARTBEAT_S = 1.0
 
@@ -86,6 +87,7 @@ class Job:
 
     granted: int
     preparing: asyncio.Task[list[Sequence]]
+    request_id: str | None
     writes: bool = False
     announced: bool = False
     reported: bool = False
@@ -160,6 +162,11 @@ class WorkerProcess:
             case _:
                 assert_never(message)
 
+    def request_id(self, ticket: int) -> str | None:
+        """What the log calls a ticket's request."""
+        job = self._jobs.get(ticket)
+        return None if job is None else job.request_id
+
     def on_writable(self, writable: bool) -> None:
         """Called by the channel: while the parent lags, the engine is not told that its steps were handled."""
         self._writable = writable
@@ -207,7 +214,7 @@ class WorkerProcess:
         ticket, request = message.ticket, message.request
         preparing = asyncio.ensure_future(self._sequences(ticket, request))
         writes = isinstance(request, GenerationRequest)
-        job = self._jobs[ticket] = Job(message.rows, preparing, writes)
+        job = self._jobs[ticket] = Job(message.rows, preparing, message.request_id, writes)
         if isinstance(request, GenerationRequest):
             job.announced, job.reported = request.announce, request.progress
         return self._prepare(ticket, job)
@@ -228,7 +235,7 @@ class WorkerProcess:
         except InvalidRequest as error:
             self._fail(Failed(ticket, FailureKind.INVALID, error.message, error.param, error.code))
         except Exception as error:  # noqa: BLE001 - a chat template is a model's own code and may raise anything
-            log.warning("a prompt could not be prepared: %s", type(error).__name__)
+            log.warning("a prompt could not be prepared: %s", type(error).__name__, extra=about([(ticket, 0)]))
             self._fail(Failed(ticket, FailureKind.ENGINE, generation_failed(error)))
 
     def _start(self, ticket: int, job: Job) -> None:
@@ -299,7 +306,7 @@ class WorkerProcess:
                 case Broken():
                     failed = failure(item)
         except Exception as error:  # noqa: BLE001 - a detokeniser may raise anything; the other sequences go on
-            log.warning("a token could not be made text: %s", type(error).__name__)
+            log.warning("a token could not be made text: %s", type(error).__name__, extra=about([item.key]))
             failed = failure(Broken(item.key, f"{type(error).__name__}: {error}"))
         self._forget(item.key[0])
         self._engine_remove(item.key)

@@ -11,6 +11,7 @@ from typing import ClassVar
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Finished, FinishReason, Result, Started
 from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Later, Produced, Sequence, Token
+from mlx_server.workers.log_lines import about
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def broken(key: Key, error: Exception) -> Broken:
     """The end of a request whose job raised."""
     if isinstance(error, InvalidRequest):
         return Broken(key, error.message, error.param)
-    log.warning("a request could not be computed: %s", type(error).__name__)
+    log.warning("a request could not be computed: %s", type(error).__name__, extra=about([key]))
     return Broken(key, f"{type(error).__name__}: {error}")
 
 

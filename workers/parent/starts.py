@@ -8,6 +8,7 @@ import sys
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.environment import child_environment
 
 STDERR = 2
@@ -26,7 +27,7 @@ class Wanted(NamedTuple):
     keeps what it has found out."""
 
     threads: int | None
-    log_level: str
+    log: LogStyle
     cache_dir: str
 
 
@@ -90,7 +91,7 @@ def start(wanted: Wanted, *model_types: str) -> Started:
         words, descriptor = (sys.executable, "-P", "-m", "mlx_server.workers"), theirs.fileno()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [*words, str(descriptor), wanted.log_level, wanted.cache_dir, *model_types],
+                [*words, str(descriptor), *wanted.log, wanted.cache_dir, *model_types],
                 pass_fds=(descriptor,),
                 env=child_environment(threads=wanted.threads),
                 stdin=subprocess.DEVNULL,

@@ -46,6 +46,7 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
+from mlx_server.workers.log_lines import USUAL_LOG, LogStyle
 from mlx_server.workers.parent.canary import WRITING, Canary
 from mlx_server.workers.parent.starts import Wanted, WorkerStarts
 
@@ -134,12 +135,12 @@ class Supervisor:
         spec: Load,
         listener: Listener,
         patience: Patience | None = None,
-        log_level: str = "info",
+        log: LogStyle = USUAL_LOG,
         starts: WorkerStarts | None = None,
     ) -> None:
         self._spec = spec
         self._starts = starts or WorkerStarts()
-        self._log_level = log_level
+        self._log = log
         self._listener = listener
         self._patience = patience or Patience()
         self._channel: Channel[FromWorker] | None = None
@@ -173,9 +174,9 @@ class Supervisor:
         """How long nothing was heard of the worker, in seconds; None without one."""
         return asyncio.get_running_loop().time() - self._heard_at if self.pid is not None else None
 
-    def submit(self, ticket: int, request: Work, rows: int) -> None:
+    def submit(self, ticket: int, request: Work, rows: int, request_id: str | None) -> None:
         """Prepare a request and run it on `rows` rows."""
-        self._send(Submit(ticket, request, rows))
+        self._send(Submit(ticket, request, rows, request_id))
 
     def grant(self, ticket: int, rows: int) -> None:
         """Run more of its sequences."""
@@ -264,7 +265,7 @@ class Supervisor:
         return self._load_error or self._obituary()
 
     async def _spawn(self) -> None:
-        wanted = Wanted(self._spec.threads, self._log_level, self._spec.cache_dir)
+        wanted = Wanted(self._spec.threads, self._log, self._spec.cache_dir)
         self._process, ours = self._starts.start(wanted, self._spec.model_type)
         channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
         loop = asyncio.get_running_loop()

@@ -234,7 +234,7 @@ def test_references_command_line_is_accepted(launch: Callable[..., Server]) -> N
 def test_open_address_without_a_key_is_warned_of(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED, "--host", "0.0.0.0", wait=False)
     server.wait_listening()
-    assert "Warning: anyone who reaches 0.0.0.0 may use this server: there is no --api-key." in server.output()
+    assert "WARNING server anyone who reaches 0.0.0.0 may use this server: there is no --api-key" in server.output()
 
 
 def test_server_on_ipv6_answers(launch: Callable[..., Server]) -> None:

@@ -24,6 +24,8 @@ from mlx_server.schemas.internal.generation import (
 from mlx_server.schemas.internal.messages import (
     Answered,
     Ask,
+    Canary,
+    CanaryEnded,
     Cancel,
     ChosenToken,
     Decoded,
@@ -115,7 +117,9 @@ TO_WORKER: list[ToWorker] = [
     Ask(1, TokensOf(CHAT.prompts[0], ToolUse("none"), "count")),
     Ask(2, TokensOf(TextPrompt("a", special=False), want="pieces")),
     Ask(3, TextOf((0, 2**31 - 1))),
+    Submit(1, REQUESTS[0], 1, "6f0c"),
     Withdraw(2**40),
+    Canary(),
     Stop(),
 ]
 A = TokenLogprob("Ã", b"\xc3\x83", -0.5)
@@ -146,6 +150,8 @@ FROM_WORKER: list[FromWorker] = [
     Ready(ModelFacts(8, 8192, 49152, 538_000_000, "llama", "cpu (x86_64)", "ab12", ("one note", "another"))),
     Ready(ModelFacts(1, None, 400, 1000, "mamba", "gpu")),
     LoadFailed("no such model"),
+    CanaryEnded(),
+    CanaryEnded("no token"),
     Step(EVENTS),
     Step([]),
     Step([Prepared(1, 10, ("a",)), Started(1, 0, 10, 4), Progress(1, 5), *EVENTS]),

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Load
+from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.supervisor import Supervisor
 
 
@@ -22,7 +23,7 @@ class LoneParent:
         self._request = GenerationRequest((TextPrompt(script),), 1 << 30)
         self._deaf = deaf
         self._told = False
-        self.worker = Supervisor(Load("scripted", "scripted", 1, 512, "/dev/null/nowhere"), self, log_level="error")
+        self.worker = Supervisor(Load("scripted", "scripted", 1, 512, "/dev/null/nowhere"), self, log=LogStyle("error"))
 
     @property
     def idle(self) -> bool:
@@ -33,7 +34,7 @@ class LoneParent:
             self._tell()
 
     def ready_with(self, facts: Any) -> None:
-        self.worker.submit(1, self._request, 1)
+        self.worker.submit(1, self._request, 1, None)
         if self._request.prompts[0] == TextPrompt(""):
             self._tell()
 

@@ -48,7 +48,7 @@ class RecordingWorker:
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def submit(self, ticket: int, request: GenerationRequest, rows: int) -> None:
+    def submit(self, ticket: int, request: GenerationRequest, rows: int, request_id: str | None) -> None:
         self.calls.append(("submit", ticket, rows))
 
     def grant(self, ticket: int, rows: int) -> None:
@@ -137,7 +137,7 @@ class TimedWorker:
         self.queue: Dispatcher
         self.slots: WorkerSlots
 
-    def submit(self, ticket: int, request: GenerationRequest, rows: int) -> None:
+    def submit(self, ticket: int, request: GenerationRequest, rows: int, request_id: str | None) -> None:
         self.grant(ticket, rows)
 
     def grant(self, ticket: int, rows: int) -> None:

@@ -24,6 +24,7 @@ from mlx_server.schemas.internal.messages import (
     StepEvent,
     Tokens,
 )
+from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor
 
 SCENARIO_S = 60.0
@@ -51,7 +52,8 @@ class Supervised:
         self.delivered: list[StepEvent] = []
         self._news = asyncio.Condition()
         self._wait_ready = wait_ready
-        self.worker = Supervisor(Load(model_path, model_type, rows, 512, "/dev/null/nowhere"), self, patience, "error")
+        spec = Load(model_path, model_type, rows, 512, "/dev/null/nowhere")
+        self.worker = Supervisor(spec, self, patience, LogStyle("error"))
         self.queue = Dispatcher(asyncio.get_running_loop(), queue_size=100, concurrency=rows, timeout_s=SCENARIO_S)
         self._slots = self.queue.add_slots(self.worker)
         self.running: asyncio.Task[None]

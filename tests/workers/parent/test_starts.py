@@ -5,9 +5,10 @@ import pytest
 from support.running.processes import lives
 from support.running.servers import wait_for
 
+from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts
 
-WANTED = Wanted(1, "error", "/dev/null/nowhere")
+WANTED = Wanted(1, LogStyle("error"), "/dev/null/nowhere")
 
 
 def _end(started: Started) -> None:
@@ -30,7 +31,12 @@ def test_the_process_that_was_started_ahead_is_used_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [Wanted(2, "error", "/dev/null/nowhere"), Wanted(1, "info", "/dev/null/nowhere"), Wanted(1, "error", "/")]
+    "other",
+    [
+        Wanted(2, LogStyle("error"), "/dev/null/nowhere"),
+        Wanted(1, LogStyle(), "/dev/null/nowhere"),
+        Wanted(1, LogStyle("error"), "/"),
+    ],
 )
 def test_one_that_was_started_otherwise_is_not_used_and_ends(other: Wanted) -> None:
     with WorkerStarts() as starts:

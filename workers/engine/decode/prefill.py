@@ -23,6 +23,7 @@ from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
 from mlx_server.workers.engine.runtime import vector_math
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
+from mlx_server.workers.log_lines import about
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,8 @@ class Prefiller:
             for one in chosen:
                 one.sequence.read = one.done
         except Exception as error:  # prompts that can't be read are nobody else's fault
-            log.error("%d prompts could not be read", len(chosen), exc_info=error)
+            whose = about(one.sequence.key for one in chosen)
+            log.error("%d prompts could not be read", len(chosen), exc_info=error, extra=whose)
             return self._start_over(chosen, error)
         for one in chosen if read else ():
             del self.readings[one.sequence.key]
@@ -181,7 +183,10 @@ class Prefiller:
         if diverged is not None:
             same, known = diverged
             ended = sum(token in self._marks for token in sequence.prompt[:same])
-            log.info("a conversation differs at token %d of %d that are kept, in message %d", same, known, ended)
+            whose = about([sequence.key])
+            log.info(
+                "a conversation differs at token %d of %d that are kept, in message %d", same, known, ended, extra=whose
+            )
 
     def _checkpoints(self, reading: Reading) -> list[int]:
         """Lengths at which prefill stops for a checkpoint, where a cache can't be cut short later."""

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from mlx_server.workers.engine.decode.admission import Admission
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, Token
+from mlx_server.workers.log_lines import about
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,8 @@ class ReplayingEngine(ABC):
         self._waiting |= running
 
     def _start_over(self, error: Exception) -> list[Produced]:
-        log.error("a step failed, %d sequences start over", len(self._running), exc_info=error)
+        running = len(self._running)
+        log.error("a step failed, %d sequences start over", running, exc_info=error, extra=about(self._running))
         self._discard()
         again: dict[Key, Sequence] = {}
         broken: list[Produced] = []

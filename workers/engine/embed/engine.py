@@ -12,6 +12,7 @@ from mlx_server.workers.engine.embed.fair_batch import next_batch
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item, Rows
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Computed, Key, Produced, Sequence
+from mlx_server.workers.log_lines import about
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ class EmbeddingEngine:
         except Exception as error:  # noqa: BLE001 - whatever a model raises ends the guilty request only
             if len(batch) == 1:
                 return [self._break(key, error) for key in batch]
-            log.warning("a batch could not be computed: %s; its requests are tried one by one", type(error).__name__)
+            what = "a batch could not be computed: %s; its requests are tried one by one"
+            log.warning(what, type(error).__name__, extra=about(batch))
             return [self._alone(key, numbers) for key, numbers in batch.items()]
         return [self._took(key, numbers, rows[key]) for key, numbers in batch.items()]
 

@@ -16,6 +16,7 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin, look_at
+from mlx_server.workers.log_lines import about
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class PromptReader:
         try:
             read = self._advance(reading, running)
         except Exception as error:  # a prompt that can't be read is nobody else's fault
-            log.error("a prompt could not be read", exc_info=error)
+            log.error("a prompt could not be read", exc_info=error, extra=about([key]))
             reading.prefill, reading.unseen = None, []
             if reading.failed:
                 return Broken(key, describe(error))
