@@ -31,7 +31,7 @@ from run import demo_folder
 RESULTS = BENCH / "results" / "kv_bits.json"
 CLIENTS = 8
 TOKENS = 64
-REQUESTS = 16
+REQUESTS = 8
 LEAST_SPEED = 0.9
 MOST_BYTES = 0.3
 

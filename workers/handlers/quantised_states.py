@@ -70,7 +70,7 @@ def last(model: Any) -> mx.array:
 
 
 def gives(model: Any, expected: mx.array) -> bool:
-    """Whether `last` gives what is expected, up to rounding."""
+    """Whether `last` gives the log-probabilities [V] that are expected, in nats, up to rounding."""
     try:
         return distance(expected, last(model)) <= tolerance(model)
     except Exception:  # noqa: BLE001 - as there

@@ -105,7 +105,7 @@ class PackedKVCache(QuantisedKVCache):
         return self._group
 
     def keys_and_values(self) -> tuple[Packed, Packed]:
-        """The keys and the values of all tokens."""
+        """The keys and the values [B, heads, T, size] of all tokens, packed."""
         return self._packed()
 
 
