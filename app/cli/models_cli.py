@@ -97,11 +97,12 @@ def show_unread(model: ModelRow, *, as_json: bool) -> None:
     from mlx_server.app.cli.console import table_console
     from mlx_server.app.config.settings import default_cache_dir
     from mlx_server.app.doctor.model_findings import NOT_CONVERTED
-    from mlx_server.app.doctor.unread import unread_of
+    from mlx_server.app.doctor.unread import comparison_of, unread_of
     from mlx_server.workers.folders.model_files import NotAModel
 
     try:
         rows = unread_of(model, default_cache_dir())
+        told = comparison_of(model, default_cache_dir())
     except NotAModel as error:
         fail(str(error))
     if rows is None:
@@ -115,6 +116,9 @@ def show_unread(model: ModelRow, *, as_json: bool) -> None:
         table_console().print(table)
     else:
         typer.echo("All that its files say is looked at, or known to change no answer.")
+    if not as_json:
+        for note in told:
+            typer.echo(f"Note: {note}")
 
 
 def registered_models(data_dir: Path | None) -> list[ModelRow]:

@@ -10,17 +10,18 @@ from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.model_facts import MODEL_TYPES
 from mlx_server.app.catalog.served_type import check, served_as
 from mlx_server.app.doctor.findings import Finding, Verdict
-from mlx_server.app.doctor.unread import UnreadKey, unread_of
+from mlx_server.app.doctor.unread import UnreadKey, comparison_of, unread_of
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.workers.folders.model_files import NotAModel
 
 NOT_CONVERTED = "what of a .gguf file nobody looks at is known when it has been converted, at its first load"
+MAY_DIFFER = "Its answers may differ from those it was trained to give."
 SERVED = "served with --model-type"
 
 
 def examine_model(row: ModelRow, cache_dir: Path) -> list[Finding]:
-    """Whether it can be served, and what of its settings nobody looks at; .gguf files are converted into `cache_dir`
-    when they are first loaded."""
+    """Whether it can be served, what of its settings nobody looks at, and whether its type was compared; .gguf files
+    are converted into `cache_dir` when they are first loaded."""
     return [*served(row), *unread(row, cache_dir)]
 
 
@@ -45,6 +46,7 @@ def unread(row: ModelRow, cache_dir: Path) -> Iterator[Finding]:
     """Keys with values that are not the usual ones for the type, each by itself."""
     try:
         keys = unread_of(row, cache_dir) if row.path is not None else []
+        told = comparison_of(row, cache_dir)
     except NotAModel as error:
         yield Finding("model", Verdict.BAD, str(error))
         return
@@ -53,9 +55,9 @@ def unread(row: ModelRow, cache_dir: Path) -> Iterator[Finding]:
         return
     odd = [key for key in keys if key.value != key.usual]
     for key in odd:
-        yield Finding(
-            key.file, Verdict.NOTICE, detail_of(key), "Its answers may differ from those it was trained to give."
-        )
+        yield Finding(key.file, Verdict.NOTICE, detail_of(key), MAY_DIFFER)
+    for note in told:
+        yield Finding("model", Verdict.NOTICE, note, MAY_DIFFER)
     if keys and not odd:
         yield Finding("config.json", Verdict.GOOD, "what nobody looks at has the values that are usual for its type")
 

@@ -11,9 +11,11 @@ from mlx_server.app.catalog.gguf_header import GgufHeaderError, read_header
 from mlx_server.app.catalog.model_facts import Kind
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.workers.folders.conversion_notes import unread_metadata
+from mlx_server.workers.folders.encoder_types import JUDGES, model_type
 from mlx_server.workers.folders.gguf import GgufError, converted
 from mlx_server.workers.folders.known_types import Library
 from mlx_server.workers.folders.model_files import NotAModel, read_json
+from mlx_server.workers.folders.unread.compared import Part, comparison_note
 from mlx_server.workers.folders.unread.keys import at, unread_keys, usual_config
 from mlx_server.workers.folders.unread.settings import (
     GENERATION,
@@ -25,6 +27,9 @@ from mlx_server.workers.folders.unread.settings import (
 
 LIBRARIES: dict[Kind, Library] = {Kind.LANGUAGE: "mlx_lm", Kind.VISION: "mlx_vlm"}
 """Whose classes compute models of a kind. Encoders are computed by classes of this server, which refuse the rest."""
+
+PARTS: dict[Kind, Part] = {**LIBRARIES, Kind.EMBEDDING: "embeddings", Kind.RERANKER: "rerankers"}
+"""The same for those that were compared with transformers. Language models that judge are computed as such."""
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -83,6 +88,21 @@ def unread_of_folder(folder: Path, library: Library | None) -> list[UnreadKey]:
             for key, value in sorted(unread_tokenizer(folder, encoding(folder)).items())
         ),
     ]
+
+
+def comparison_of(model: ModelRow, cache_dir: Path) -> list[str]:
+    """What to say of a model that was not compared with transformers; nothing of a .gguf file that has not been
+    converted yet. Raises NotAModel."""
+    path = Path(model.path or "")
+    try:
+        folder = converted(path, cache_dir) if path.suffix == ".gguf" else path
+    except GgufError as error:
+        raise NotAModel(path, str(error)) from None
+    if model.path is None or model.type not in PARTS or folder is None or not folder.is_dir():
+        return []
+    config = read_json(folder, "config.json")
+    judges = model.type is Kind.RERANKER and model_type(config) in JUDGES
+    return comparison_note(config, "mlx_lm" if judges else PARTS[model.type])
 
 
 def encoding(folder: Path) -> Callable[[str], list[int]]:

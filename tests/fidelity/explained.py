@@ -44,6 +44,7 @@ EXPLANATIONS: dict[str, Callable[[int, Place], bool]] = {
     r"mlx-(?:lm|vlm) computes this (?:type|model) differently from transformers: ": everywhere,
     r"does not compute the sliding window of (\d+) tokens that config.json names: ": beyond,
     r"texts of up to (\d+) tokens are computed with the factors of longer ones ": within,
+    r"mlx-vlm may not compute the scaled rotary positions that config.json asks for ": everywhere,
     r"tokens see those behind them, too, which config.json ": everywhere,
     r"inputs of more than (\d+) tokens see all of themselves in every layer": beyond,
     r"in inputs of more than (\d+) tokens, these see further than the window ": beyond,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,38 +54,41 @@ def outcomes(model_type: str, folder: Path) -> Iterator[Outcome]:
                 yield Outcome(name, form, state, note)
 
 
-def outcome(folder: Path, config: Mapping[str, Any], prompt: np.ndarray, wanted: np.ndarray) -> tuple[State, str]:
-    """How one goes."""
+def outcome(
+    folder: Path, config: Mapping[str, Any], prompt: np.ndarray, wanted: np.ndarray, at: Sequence[int] | None = None
+) -> tuple[State, str]:
+    """How one goes, by the logits at these positions, the usual ones if none are given."""
+    at = positions(prompt) if at is None else at
     (folder / "config.json").write_text(json.dumps(config))
     try:
         if knows("mlx_lm", config):
             model, _, notes = read_model(folder, "float32")
-            found = logits(model, prompt)
+            found = logits(model, prompt, at)
         else:
             model, _, notes = read_seeing(folder, "float32")
-            found = seen_logits(model, prompt.tolist(), positions(prompt))
+            found = seen_logits(model, prompt.tolist(), at)
     except ModelLoadError as error:
         return "refused", str(error).partition("can't be loaded: ")[2]
     except Exception as error:  # noqa: BLE001 - anything may be wrong with it
         return "refused", f"{type(error).__name__} when it is tried: {' '.join(str(error).split())}"
     off = np.abs(found - wanted).max(axis=1) / np.abs(wanted).max()
-    places = [Place(position, len(prompt), f"at {position}") for position in positions(prompt)]
+    places = [Place(position, len(prompt), f"at {position}") for position in at]
     return judged(notes, zip(places, off.tolist(), strict=True), EQUAL)
 
 
-def logits(model: Any, prompt: np.ndarray) -> np.ndarray:
-    """The logits [len(positions), COLUMNS] of a prompt that is read in pieces."""
+def logits(model: Any, prompt: np.ndarray, at: Sequence[int]) -> np.ndarray:
+    """The logits [len(at), COLUMNS] of a prompt that is read in pieces."""
     cache, parts = make_prompt_cache(model), []
     for start in range(0, len(prompt), CHUNK):
         part = model(mx.array(prompt[start : start + CHUNK])[None], cache=cache)
         parts.append(np.array(part[0].astype(mx.float32)))
-    return np.concatenate(parts)[positions(prompt), :COLUMNS]
+    return np.concatenate(parts)[list(at), :COLUMNS]
 
 
-def seen_logits(model: Any, prompt: list[int], places: list[int], media: MediaInputs | None = None) -> np.ndarray:
-    """The logits [len(places), COLUMNS] of a model of mlx-vlm's, of which each prompt ends there."""
+def seen_logits(model: Any, prompt: list[int], at: Sequence[int], media: MediaInputs | None = None) -> np.ndarray:
+    """The logits [len(at), COLUMNS] of a model of mlx-vlm's, of prompts that end there."""
     rows = []
-    for place in places:
+    for place in at:
         prefill = begin(model, prompt[: place + 1], media)
         while prefill.advance(model, CHUNK):
             pass

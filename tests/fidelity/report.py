@@ -15,8 +15,11 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
 from fidelity import sentence_outcomes, vision_outcomes  # noqa: E402
+from fidelity.compared import Found, written  # noqa: E402
 from fidelity.explained import State  # noqa: E402
 from fidelity.outcomes import CASES, Outcome, outcomes  # noqa: E402
+
+from mlx_server.workers.folders.unread.compared import FILE  # noqa: E402
 
 PAGE = TESTS.parent / "docs" / "models.md"
 RESULTS = TESTS.parent / "bench" / "results"
@@ -39,6 +42,11 @@ SEEING = """\
 
 Logits after a picture and of a text alone, computed of the same pixels: how files become pixels is not compared here.
 The scalings are linear, yarn and llama3.
+"""
+BLIND = """\
+## The same without their pictures
+
+As mlx-lm computes the text of those that it knows (`--model-type lm`).
 """
 EMBEDDING = """\
 ## Embeddings
@@ -109,9 +117,6 @@ def named(group: Iterable[Outcome]) -> str:
     return "; ".join(sorted({one.variant for one in group}))
 
 
-Found = dict[str, list[Outcome]]
-
-
 def part(introduction: str, versions: str, found: Found) -> str:
     """What is said of one kind of models. Something that differs silently is an error."""
     counts = Counter(outcome.state for some in found.values() for outcome in some)
@@ -148,6 +153,7 @@ def computed(kind: str) -> Found:
 KINDS: dict[str, tuple[Callable[[], list[str]], Callable[[str, Path], Iterable[Outcome]]]] = {
     "texts": (types, outcomes),
     "pictures": (vision_outcomes.types, vision_outcomes.outcomes),
+    "pictures left out": (vision_outcomes.blind_types, vision_outcomes.blind_outcomes),
     "embeddings": (sentence_outcomes.kinds, lambda one, folder: sentence_outcomes.outcomes(one, "embeddings", folder)),
     "rerankers": (sentence_outcomes.kinds, lambda one, folder: sentence_outcomes.outcomes(one, "rerankers", folder)),
 }
@@ -207,12 +213,16 @@ def page() -> str:
     """The whole, computed."""
     vlm = versions("mlx", "mlx-vlm", "transformers")
     sentences = f"{vlm}, sentence-transformers 6.2.0"
+    lm = versions("mlx", "mlx-lm", "transformers")
+    found = {kind: computed(kind) for kind in KINDS}
+    FILE.write_text(written(found))
     return "\n".join(
         (
-            part(INTRODUCTION, versions("mlx", "mlx-lm", "transformers"), computed("texts")),
-            part(SEEING, vlm, computed("pictures")),
-            part(EMBEDDING, sentences, computed("embeddings")),
-            part(RERANKING, sentences, computed("rerankers")),
+            part(INTRODUCTION, lm, found["texts"]),
+            part(SEEING, vlm, found["pictures"]),
+            part(BLIND, lm, found["pictures left out"]),
+            part(EMBEDDING, sentences, found["embeddings"]),
+            part(RERANKING, sentences, found["rerankers"]),
             real(),
             figures(),
         )

@@ -1,11 +1,15 @@
 """Models are computed as transformers computes them, or the server says what differs."""
 
+import json
 from pathlib import Path
 
 import pytest
 from fidelity import sentence_outcomes, vision_outcomes
+from fidelity.compared import told
 from fidelity.outcomes import outcomes
 from fidelity.report import PAGE, rest, row, types
+
+from mlx_server.workers.folders.unread.compared import FILE
 
 pytestmark = pytest.mark.model
 
@@ -52,6 +56,17 @@ def test_nothing_is_seen_differently_in_silence(model_type: str, tmp_path: Path)
     found = list(vision_outcomes.outcomes(model_type, tmp_path))
     assert [one for one in found if one.state == "silent"] == []
     assert {one.state for one in found} & {"equal", "announced"}
+    assert row(model_type, found) in PAGE.read_text()
+
+
+def test_the_server_knows_what_was_compared() -> None:
+    assert json.loads(FILE.read_text()) == told(PAGE.read_text())
+
+
+@pytest.mark.parametrize("model_type", ["gemma3", "llama4", "qwen3_vl_moe"])
+def test_nothing_differs_silently_without_pictures(model_type: str, tmp_path: Path) -> None:
+    found = list(vision_outcomes.blind_outcomes(model_type, tmp_path))
+    assert [one for one in found if one.state == "silent"] == []
     assert row(model_type, found) in PAGE.read_text()
 
 

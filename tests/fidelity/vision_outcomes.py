@@ -12,6 +12,7 @@ import numpy as np
 from fidelity.explained import Place, State, judged
 from fidelity.outcomes import CASES as ALL_CASES
 from fidelity.outcomes import EQUAL, Outcome, seen_logits
+from fidelity.outcomes import outcome as text_outcome
 from fidelity.sight import PICTURE, arrays, positions, reading, seeing, seen_before
 from fidelity.tiny import kept, weights
 from safetensors.numpy import save_file
@@ -19,19 +20,41 @@ from safetensors.numpy import save_file
 from mlx_server.workers.engine.vision.inputs import MediaInputs
 from mlx_server.workers.engine.vision.loading import read_seeing
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.known_types import knows
 
 CASES = ALL_CASES / "vision"
 BATCHED = ("paddleocr_vl",)
 """Types whose processor in mlx-vlm gives pixels another axis, for prompts."""
 
+WITHOUT_FRAMES = ("kimi_k25",)
+"""Types whose processor says how many rows and columns of patches a picture has by another name, and no frames."""
+
 TYPED = ("gemma4",)
 """Types whose processor tells tokens of pictures from others."""
 
+Config = dict[str, Any]
 PROMPTS = ("with a picture", "text alone")
 
 
 def outcomes(model_type: str, folder: Path) -> Iterator[Outcome]:
     """Of all variants of a type; the folder is for its files."""
+    for name, form, config, case, wanted in variants(model_type, folder):
+        state, note = outcome(folder, config, case, wanted)
+        yield Outcome(name, form, state, note)
+
+
+def blind_outcomes(model_type: str, folder: Path) -> Iterator[Outcome]:
+    """The same where mlx-lm computes the text alone, as it does with `--model-type lm`."""
+    for name, form, config, _, wanted in variants(model_type, folder):
+        state, note = text_outcome(folder, config, np.array(reading()), wanted[1], positions(reading()))
+        yield Outcome(name, form, state, note)
+
+
+def variants(
+    model_type: str, folder: Path
+) -> Iterator[tuple[str, int, dict[str, Any], dict[str, Any], list[np.ndarray]]]:
+    """The names, forms and configs of all variants of a type, with its case and the logits of both prompts; the weights
+    of each are in the folder meanwhile."""
     case = json.loads((CASES / f"{model_type}.json").read_text())
     made = weights(case["shapes"])
     for name, variant in case["variants"].items():
@@ -39,8 +62,7 @@ def outcomes(model_type: str, folder: Path) -> Iterator[Outcome]:
         save_file(kept(now, made), folder / "model.safetensors", {"format": "pt"})
         for form, config in ((5, now), (4, seen_before(now) if variant["before"] else None)):
             if config is not None:
-                state, note = outcome(folder, config, case, [np.array(one) for one in variant["logits"]])
-                yield Outcome(name, form, state, note)
+                yield name, form, config, case, [np.array(one) for one in variant["logits"]]
 
 
 def outcome(
@@ -69,6 +91,8 @@ def outcome(
 def shown(case: Mapping[str, Any]) -> MediaInputs:
     """What stands beside the tokens of a prompt with a picture."""
     found = {name: mx.array(value) for name, value in arrays(case["given"]).items()}
+    if case["config"]["model_type"] in WITHOUT_FRAMES:
+        found["image_grid_hws"] = found.pop("image_grid_thw")[:, 1:]
     if case["config"]["model_type"] in BATCHED:
         found["pixel_values"] = found["pixel_values"][None]
     if case["config"]["model_type"] in TYPED:
@@ -79,6 +103,17 @@ def shown(case: Mapping[str, Any]) -> MediaInputs:
 def types() -> list[str]:
     """Those that there are cases of."""
     return sorted(file.stem for file in CASES.glob("*.json"))
+
+
+def blind_types() -> list[str]:
+    """Those of which mlx-lm computes the text."""
+    return [one for one in types() if knows("mlx_lm", config_of(one))]
+
+
+def config_of(model_type: str) -> dict[str, Any]:
+    """A case's config."""
+    found: dict[str, Any] = json.loads((CASES / f"{model_type}.json").read_text())["config"]
+    return found
 
 
 if __name__ == "__main__":

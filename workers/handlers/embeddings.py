@@ -32,6 +32,7 @@ from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input, shortest
 from mlx_server.workers.folders.conversion_notes import read_notes
 from mlx_server.workers.folders.encoder_types import model_type
+from mlx_server.workers.folders.unread.compared import comparison_note
 from mlx_server.workers.handlers.base import DECODERS
 from mlx_server.workers.handlers.computing import ComputingHandler
 
@@ -82,7 +83,13 @@ class EmbeddingsHandler(ComputingHandler):
             parameter_bytes=parameter_bytes,
             architecture=model_type(config),
             device=platform.device_name(),
-            notes=(*read_notes(folder), *notes, *found.notes, *tokenizer_notes),
+            notes=(
+                *read_notes(folder),
+                *notes,
+                *found.notes,
+                *tokenizer_notes,
+                *comparison_note(config, "embeddings"),
+            ),
             media=() if inputs.with_media is None else ("image",),
             dimensions=dimensions,
             scoring="embedding_similarity",

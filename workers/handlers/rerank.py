@@ -26,6 +26,7 @@ from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input, shortest
 from mlx_server.workers.folders.encoder_types import ENCODERS, JUDGES, model_type, no_scores
+from mlx_server.workers.folders.unread.compared import comparison_note
 from mlx_server.workers.handlers.computing import ComputingHandler
 
 
@@ -84,7 +85,8 @@ class RerankHandler(ComputingHandler):
             model, _, notes = read_model(folder, cpu_dtype)
             return model, notes
         encoder = read_encoder(folder, config, "SequenceClassificationModel")
-        return platform.suit_weights(encoder, cpu_dtype)
+        model, notes = platform.suit_weights(encoder, cpu_dtype)
+        return model, [*notes, *comparison_note(config, "rerankers")]
 
     def _computing(self, model: Any, config: dict[str, Any], tokenizer: Any) -> Compute:
         if model_type(config) not in JUDGES:

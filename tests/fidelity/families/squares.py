@@ -69,4 +69,32 @@ SQUARES: dict[str, Family] = {
         },
         4,
     ),
+    "cohere2_vision": square(
+        {"text_config": {**TEXT, "model_type": "cohere2", "sliding_window": 48}, "vision_config": SIGLIP}
+        | {"downsample_factor": 2, "alignment_intermediate_size": 64},
+        4,
+    ),
+    "llama4": square(
+        {
+            "text_config": {
+                **TEXT,
+                "model_type": "llama4_text",
+                "intermediate_size_mlp": 96,
+                "num_local_experts": 4,
+                "attention_chunk_size": 48,
+                "floor_scale": 64,
+            },
+            "vision_config": {
+                **TOWER,
+                "model_type": "llama4_vision_model",
+                "intermediate_size": 128,
+                "vision_output_dim": 64,
+                "projector_input_dim": 64,
+                "projector_output_dim": 64,
+            },
+            "boi_token_index": START,
+            "eoi_token_index": END,
+        },
+        4,
+    ),
 }

@@ -20,9 +20,11 @@ PARTIAL_NAMES = ("partial_rotary_factor", "rotary_pct")
 PATTERNS = {"sliding_window_pattern": False, "global_attn_every_n_layers": True}
 """Numbers that said which layers have full attention, and whether the first has."""
 
-MAMBA_LAYERS = ("granitemoehybrid",)
-MAMBA_NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
-"""Types of layers whose names transformers 5 changed, and the classes that know them by those of before."""
+LAYER_NAMES = {
+    "granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"},
+    "qwen4_exp_text": {"indexed_attention": "qwen_sparse_attention"},
+}
+"""By type, kinds of layers whose names transformers 5 changed, and what classes call them."""
 
 LETTERS = ("exaone4",)
 """Classes that want the pattern as a letter for each layer, L or G."""
@@ -35,6 +37,8 @@ WIDE_AS_TEXT = ("gemma3", "paligemma")
 config has or which is another's: it is that of the text."""
 
 TOWER_NAMES = {
+    "hunyuan_vl_vision": "hunyuan_vl",
+    "kimi_k25_vision": "moonvit",
     "qwen2_vl_vision": "qwen2_vl",
     "qwen2_5_vl_vision": "qwen2_5_vl",
     "qwen3_vl_vision": "qwen3_vl",
@@ -43,7 +47,7 @@ TOWER_NAMES = {
 }
 """Encoders of pictures that transformers 5 calls otherwise."""
 
-WHOLE_ROPE = ("qwen3_5_text", "qwen3_5_moe_text", "glm_ocr_text")
+WHOLE_ROPE = ("qwen3_5_text", "qwen3_5_moe_text", "glm_ocr_text", "muse_glimmer_text")
 """Types whose classes look for `rope_parameters` only."""
 
 TIES = "tie_word_embeddings"
@@ -81,8 +85,9 @@ def seen_as_before(config: Mapping[str, Any]) -> dict[str, Any]:
         changes["hidden_size"] = text["hidden_size"]
     if kind == "llava" and tower.get("model_type") == "pixtral":
         changes["model_type"] = "pixtral"
-    if tower.get("model_type") in TOWER_NAMES:
-        changes["vision_config"] = {**tower, "model_type": TOWER_NAMES[tower["model_type"]]}
+    named = TOWER_NAMES.get(str(tower.get("model_type")))
+    if found := granted(tower) | ({"model_type": named} if named else {}):
+        changes["vision_config"] = {**tower, **found}
     return changes
 
 
@@ -132,8 +137,8 @@ def legacy(config: Mapping[str, Any]) -> dict[str, Any]:
         found = {name: config["rope_theta"] for name in NAMES if name not in config} | found
     kinds = config.get("layer_types")
     if isinstance(kinds, list):
-        if config.get("model_type") in MAMBA_LAYERS:
-            found["layer_types"] = [MAMBA_NAMES.get(kind, kind) for kind in kinds]
+        if names := LAYER_NAMES.get(str(config.get("model_type"))):
+            found["layer_types"] = [names.get(kind, kind) for kind in kinds]
         if config.get("model_type") in LETTERS:
             found["sliding_window_pattern"] = "".join("L" if kind == "sliding_attention" else "G" for kind in kinds)
         else:

@@ -33,7 +33,9 @@ TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {
     "glm4v_moe_text": {"use_qk_norm": False},
     "glm_moe_dsa": {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1},
     "granitemoehybrid": {"position_embedding_type": "nope"},
+    "llama4_vision_model": {"vision_feature_layer": -1},
     "minimax_m2": {"shared_intermediate_size": 0},
+    "qwen3_vl_moe_text": {"norm_topk_prob": True},
     "solar_open": {"first_k_dense_replace": 0, "intermediate_size": 0, "partial_rotary_factor": 1.0},
 }
 """By type, what transformers takes where a config says nothing, and mlx-lm's class something else or nothing."""
@@ -44,6 +46,16 @@ FOLLOWS: dict[str, dict[str, Callable[[Mapping[str, Any]], Any]]] = {
         "compress_ratios": lambda config: [config["compress_rates"].get(kind, 0) for kind in config["layer_types"]],
     },
     "flint": {"no_rope_layer_indices": lambda config: full_layers(config["layer_types"])},
+    "kimi_k25": {"image_token_index": lambda config: config["image_token_id"]},
+    "kimi_k25_vision": {
+        "depth": lambda config: config["num_hidden_layers"],
+        "embed_dim": lambda config: config["hidden_size"],
+        "num_heads": lambda config: config["num_attention_heads"],
+        "init_pos_emb_height": lambda config: config["pos_emb_height"],
+        "init_pos_emb_width": lambda config: config["pos_emb_width"],
+    },
+    "llama4_vision_model": {"rope_theta": lambda config: config["rope_parameters"]["rope_theta"]},
+    "qwen4_exp_text": {"output_gate_type": lambda config: config["hidden_act"]},
     "hrm_text": {"num_key_value_heads": lambda config: config["num_attention_heads"]},
 }
 """The same where it follows from other keys."""

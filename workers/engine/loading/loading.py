@@ -22,6 +22,7 @@ from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.conversion_notes import read_notes
 from mlx_server.workers.folders.model_files import read_tensors
+from mlx_server.workers.folders.unread.compared import comparison_note
 from mlx_server.workers.folders.unread.keys import note
 
 DIFFERS = {
@@ -63,6 +64,7 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
             *turned,
             *window_notes(make_prompt_cache(model), config, "mlx-lm"),
             *note(config, "mlx_lm"),
+            *comparison_note(config, "mlx_lm"),
             *notes,
         ],
     )

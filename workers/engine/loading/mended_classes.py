@@ -23,6 +23,11 @@ Weights = dict[str, mx.array]
 
 RENAMED: dict[str, Mapping[str, str]] = {
     "gemma3n": {r"^model\.(?!language_model|vision|audio|embed_vision|embed_audio)": "model.language_model."},
+    "kimi_k25": {
+        r"^language_model\.model\.blocks\.": "language_model.model.layers.",
+        r"^model\.mm_projector\.": "mm_projector.",
+    },
+    "muse_glimmer": {r"^model\.(?=vision_)": ""},
     "gpt2": {r"^transformer\.": ""},
     "nanochat": {
         r"^model\.embed_tokens\.": "transformer.wte.",
@@ -45,10 +50,16 @@ OPTIONAL_BIASES = {"phimoe": {"attention_bias": ".self_attn.", "lm_head_bias": "
 NAMED = frozenset({*RENAMED, *OPTIONAL_BIASES, "gpt_oss", "qwen3_5_moe"})
 """The types whose files are read otherwise."""
 
-OUTPUTS = ("lm_head", "model.embed_out")
+OUTPUTS = ("lm_head", "model.embed_out", "language_model.lm_head")
 """What classes call their output layers."""
 
-EMBEDDINGS = ("model.embed_tokens", "model.embed_in", "model.wte", "transformer.wte")
+EMBEDDINGS = (
+    "model.embed_tokens",
+    "model.embed_in",
+    "model.wte",
+    "transformer.wte",
+    "language_model.model.embed_tokens",
+)
 
 
 def mended(config: dict[str, Any]) -> tuple[type, type]:

@@ -144,7 +144,8 @@ def follows(places: list[Place], config: Mapping[str, Any]) -> bool:
     """Whether the config's parameters are meant for all these layers: some classes have rules of their own for which
     layers turn how."""
     first = turning_of(places[0].module)
-    return LAYERS_OWN not in config and all(turning_of(place.module).is_like(first) for place in places)
+    own = {base for base in config.get(LAYERS_OWN) or () if base}
+    return len(own) < 2 and all(turning_of(place.module).is_like(first) for place in places)
 
 
 def interleaved(place: Place, config: Mapping[str, Any]) -> bool:

@@ -13,6 +13,9 @@ NAMES = ("rope_theta", "rotary_emb_base", "global_rope_theta", "rope_global_base
 LOCAL_NAMES = ("rope_local_base_freq", "swa_rope_theta", "rope_local_theta", "local_rope_theta")
 """What they call that of layers with a sliding window."""
 
+AXES, HUNYUANS_AXES = "mrope_section", "xdrope_section"
+"""How many dimensions turn by each of several positions, as transformers calls it, and as HunYuan did before."""
+
 STRETCHED = ("yarn", "llama3", "longrope")
 """Kinds of scaling that begin from the length of the first training."""
 
@@ -56,7 +59,9 @@ def filled_in(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, 
 
 def scaling_of(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
     """`rope_scaling` of before, with its kind under both names; None for no scaling."""
-    if parameters["rope_type"] == "default" and "mrope_section" not in parameters:
+    if parameters["rope_type"] == "default" and AXES not in parameters:
         return None
     rest = {name: value for name, value in parameters.items() if name != "rope_theta"}
+    if AXES in rest:
+        rest[HUNYUANS_AXES] = rest[AXES]
     return {**rest, "type": parameters.get("type") or parameters["rope_type"]}

@@ -14,12 +14,20 @@ GLOBAL_NAMES = {"head_dim": "global_head_dim", "num_key_value_heads": "num_globa
 """What mlx-lm's and mlx-vlm's Gemma 4 call what layers with full attention have of their own."""
 
 
+OUTER_VOCABULARY = ("gemma3", "gemma4")
+"""Types whose classes look for the size of the vocabulary beside the part that writes text, or take Google's."""
+
+
 def as_known(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys to set so that a class is found, and finds what it looks for."""
     kind = config.get("model_type")
     if kind in TEXT_PARTS:
         return {"model_type": TEXT_PARTS[kind], "text_config": dict(config)}
-    return global_layers(config) | base_inside(config)
+    found = global_layers(config) | base_inside(config)
+    text = config.get("text_config")
+    if kind in OUTER_VOCABULARY and isinstance(text, Mapping) and "vocab_size" not in config and "vocab_size" in text:
+        found["vocab_size"] = text["vocab_size"]
+    return found
 
 
 def base_inside(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,22 +20,29 @@ from mlx_server.workers.engine.loading.rope import put_right, understood, unscal
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.vision.mended.activations import with_activations
 from mlx_server.workers.engine.vision.mended.configs import config_changed, fitting, text_part_of, unscaled_in
+from mlx_server.workers.engine.vision.mended.last_norm import with_last_norm
 from mlx_server.workers.engine.vision.mended.patch_positions import with_patch_positions
 from mlx_server.workers.engine.vision.mended.rotary import scalable, scaled
 from mlx_server.workers.engine.vision.mended.weights import weights_mended
 from mlx_server.workers.engine.vision.remote_code import remote_code_refused
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel, read_tensors
+from mlx_server.workers.folders.unread.compared import comparison_note
 from mlx_server.workers.folders.unread.keys import note
 from mlx_server.workers.folders.unread.settings import GENERATION, settings
 
 BOTH_WAYS = "a picture's tokens do not see those of the same picture behind them"
 """Pictures would have to be read in one piece; mlx-vlm can for Gemma 4 alone, and does it in layers that should not."""
 
+SCALED_LOGITS = "its logits are scaled (logit_scale), and transformers' are not"
+
 DIFFERS = {
-    "aya_vision": "its logits are scaled (logit_scale), and transformers' are not",
+    "aya_vision": SCALED_LOGITS,
+    "cohere2_vision": SCALED_LOGITS,
+    "deepseek_v4": "its logits were seen to differ, and why is not known",
     "gemma3": BOTH_WAYS,
     "paligemma": "not every token of a prompt sees all others",
+    "hunyuan_vl": "it sees pictures otherwise, and why is not known",
     "llava_next": "it sees the parts of large pictures otherwise",
 }
 """By type, as seen with mlx-vlm 0.7.10 and transformers 5.24."""
@@ -55,7 +62,8 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
             processor, unlike = read_processor(folder, model)
     except (Exception, SystemExit) as error:
         raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
-    return model, processor, config, [*notes, *unlike, *note(config, "mlx_vlm")]
+    told = [*notes, *unlike, *note(config, "mlx_vlm"), *comparison_note(config, "mlx_vlm")]
+    return model, processor, config, told
 
 
 def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], list[str]]:
@@ -73,6 +81,7 @@ def read_seeing(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any],
     if is_diffusion_model(model, {}):
         raise ModelLoadError(f"{folder} writes text by diffusion, which is not served")
     with_patch_positions(model, str(config.get("model_type")))
+    with_last_norm(model, str(config.get("model_type")))
     with_activations(model, config)
     turned = [*put_right(model.language_model, config), *scaled(model.language_model, config)]
     if not scalable(model.language_model, config):

@@ -14,12 +14,12 @@ from mlx_vlm.models.qwen2.language import LanguageModel
 
 from mlx_server.workers.engine.loading.config_form import TIES, suited, text_of
 from mlx_server.workers.engine.loading.left_out import derived, needed
+from mlx_server.workers.engine.loading.rope_form import AXES
 from mlx_server.workers.engine.vision.mended.weights import OUTPUT
 
 STRICT = ("glm_ocr",)
 """Types whose class takes no keys but those that it knows."""
 
-AXES = "mrope_section"
 NO_SCALING = {"type": "default", "rope_type": "default"}
 
 PARTS = {"text_config": "TextConfig", "vision_config": "VisionConfig"}

@@ -1,7 +1,8 @@
 """Learned positions of patches, for pictures of any size, as transformers takes them from a square of them.
 
 GLM-4V: by cubic convolution, in mlx-vlm's class linearly. Idefics 2: the one in whose part of the square a patch
-begins; mlx-vlm's class has other borders for these parts.
+begins; mlx-vlm's class has other borders for these parts. Muse Glimmer: counted along columns, as it was trained;
+mlx-vlm's class counts along rows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import mlx.nn as nn
 import numpy as np
 
 CUBIC = ("glm4v", "glm4v_moe")
+CUBIC_SQUARE = ("kimi_k25",)
 NEAREST = ("idefics2",)
+ALONG_COLUMNS = ("muse_glimmer",)
 """Types by how they do it."""
 
 SHARPNESS = -0.75
@@ -42,7 +45,7 @@ class PatchPositions(nn.Module):  # type: ignore[misc]  # mlx.nn is untyped
         return patches + found.astype(table.dtype)
 
 
-def places(coordinates: mx.array, extent: mx.array, side: int) -> mx.array:
+def places(coordinates: mx.array, extent: mx.array | int, side: int) -> mx.array:
     """Where in a row of `side` positions the middles of patches are, of which a picture has `extent` [N] in a row:
     float32 [N]."""
     return (coordinates.astype(mx.float32) + 0.5) / extent * side - 0.5
@@ -96,10 +99,55 @@ def parts(there: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(np.digitize(begins, np.arange(1, side) / side))
 
 
+class SquareOfPositions(nn.Module):  # type: ignore[misc]
+    """Takes the place of the class's `pos_emb`, and has its weights [side, side, C]. Films stay as they are."""
+
+    def __init__(self, embedding: Any) -> None:
+        super().__init__()
+        self.weight, self._of_films = embedding.weight, embedding
+
+    def __call__(self, patches: mx.array, grid: mx.array) -> mx.array:
+        """Patches [N, C] with their positions; `grid` int [pictures, 2] are the rows and columns of each picture, or
+        [films, 3] with the frames before them."""
+        if grid.shape[-1] == 3:
+            of_films: mx.array = self._of_films(patches, grid)
+            return of_films
+        side = self.weight.shape[0]
+        table = self.weight.flatten(end_axis=1)
+        found = []
+        for high, wide in np.array(grid).tolist():
+            rows, columns = (mx.array(one.ravel()) for one in np.indices((high, wide)))
+            found.append(resampled(table, places(rows, high, side), places(columns, wide, side)))
+        return patches + mx.concatenate(found).astype(patches.dtype)
+
+
+class PositionsAlongColumns(nn.Module):  # type: ignore[misc]
+    """Takes the place of the class's `patch_embedder`, and has its weights."""
+
+    def __init__(self, embedder: Any) -> None:
+        super().__init__()
+        self.patch_embedding = embedder.patch_embedding
+        self.position_embedding_table = embedder.position_embedding_table
+        self._positions = type(embedder)._position_embeddings
+        self.num_grid_per_side = embedder.num_grid_per_side
+
+    def __call__(self, patches: mx.array, grid: list[list[int]]) -> mx.array:
+        """Patches [N, C] with their positions; `grid` are the frames, rows and columns of each picture."""
+        found: mx.array = self.patch_embedding(patches)
+        turned = [[frames, wide, high] for frames, high, wide in grid]
+        positions: mx.array = self._positions(self, turned)
+        return found + positions.astype(found.dtype)
+
+
 def with_patch_positions(model: Any, kind: str) -> None:
     """Have a model of such a type take its positions so."""
     if kind in CUBIC:
         tower = model.vision_tower
         tower.embeddings = PatchPositions(tower.embeddings.position_embedding)
+    if kind in CUBIC_SQUARE:
+        embedder = model.vision_tower.patch_embed
+        embedder.pos_emb = SquareOfPositions(embedder.pos_emb)
+    if kind in ALONG_COLUMNS:
+        model.vision_tower.patch_embedder = PositionsAlongColumns(model.vision_tower.patch_embedder)
     if kind in NEAREST:
         model.vision_model.embeddings = NearestPositions(model.vision_model.embeddings)

@@ -20,7 +20,20 @@ ENCLOSED = ("aya_vision", "cohere2_vision", "gemma3", "llava", "llava_next", "pa
 """Types whose class has the encoder's weights in a `vision_model`."""
 
 ENCODER = {r"\bvision_tower\.(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)": "vision_tower.vision_model."}
-UNTIED = ("glm4v", "glm4v_moe", "glm_ocr", "idefics2", "idefics3", "llava_next", "paddleocr_vl", "pixtral", "smolvlm")
+UNTIED = (
+    "glm4v",
+    "glm4v_moe",
+    "glm_ocr",
+    "idefics2",
+    "idefics3",
+    "kimi_k25",
+    "llama4",
+    "llava_next",
+    "muse_glimmer",
+    "paddleocr_vl",
+    "pixtral",
+    "smolvlm",
+)
 """Types whose class always has an output layer."""
 
 EMBEDDING = re.compile(r"^(?P<before>language_model\.)?.*\bembed_tokens\.(?P<part>weight|scales|biases)$")
@@ -33,7 +46,11 @@ EXPERTS = (".experts.gate_up_proj", ".experts.down_proj")
 
 
 RENAMED = dict.fromkeys(ENCLOSED, ENCODER) | {
-    "deepseek_v4": {r"^model\.hc_head\.hc_": "hc_head_", r"\.attn\.norm\.": ".attn.kv_norm."}
+    "deepseek_v4": {r"^model\.hc_head\.hc_": "hc_head_", r"\.attn\.norm\.": ".attn.kv_norm."},
+    "kimi_k25": {
+        r"^language_model\.model\.blocks\.": "language_model.model.layers.",
+        r"^model\.mm_projector\.": "mm_projector.",
+    },
 }
 """By type, patterns in names of weights and what the class has instead."""
 
