@@ -7,6 +7,8 @@ class ModelLoadError(Exception):
 
 def one_line(error: BaseException) -> str:
     """An exception's message on one line of at most 500 characters; its class's name where it has none."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     if isinstance(error, SystemExit) and not isinstance(error.code, str):
         return "a library ended the process: most often a package that it wants is not installed (see the log)"
     return " ".join(str(error).split())[:500] or type(error).__name__

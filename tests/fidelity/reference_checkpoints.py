@@ -18,6 +18,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+ROWS = 100
+"""Positions of which probabilities are computed together: in float64, they need much memory."""
+
 
 @torch.no_grad()
 def language(asked: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -54,8 +57,9 @@ def savable(model: Any) -> Any:
 def said(model: Any, ids: list[int], every: int) -> dict[str, np.ndarray]:
     """Logits at some places, and logarithms of probabilities at all but the first."""
     logits = model(torch.tensor([ids]), use_cache=False).logits[0].float()
-    logprobs = torch.log_softmax(logits[:-1], dim=-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
-    return {"logits": logits[::every].numpy(), "logprobs": logprobs.numpy()}
+    blocks = zip(logits[:-1].split(ROWS), torch.tensor(ids[1:]).split(ROWS), strict=True)
+    logprobs = [torch.log_softmax(rows.double(), dim=-1)[torch.arange(len(rows)), chosen] for rows, chosen in blocks]
+    return {"logits": logits[::every].numpy(), "logprobs": torch.cat(logprobs).numpy()}
 
 
 def vectors(asked: dict[str, Any]) -> dict[str, np.ndarray]:

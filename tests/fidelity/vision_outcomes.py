@@ -21,6 +21,7 @@ from mlx_server.workers.engine.vision.inputs import MediaInputs
 from mlx_server.workers.engine.vision.loading import read_seeing
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.known_types import knows
+from mlx_server.workers.folders.servable import wrong_type
 
 CASES = ALL_CASES / "vision"
 BATCHED = ("paddleocr_vl",)
@@ -70,6 +71,8 @@ def outcome(
 ) -> tuple[State, str]:
     """How one goes."""
     (folder / "config.json").write_text(json.dumps(config))
+    if reason := wrong_type(folder, config, "vlm"):
+        return "refused", reason
     try:
         model, _, notes = read_seeing(folder, "float32")
         prompts = [(seeing(case["picture"]), shown(case)), (reading(), None)]

@@ -28,6 +28,10 @@ TOKENIZER_ENDS = (".tiktoken", ".model", ".spm")
 VISION_PARTS = ("vision_config", "vision_tower", "mm_vision_tower", "vit_config", "vision_encoder")
 """Keys that only the configuration of a model that sees has."""
 
+CROSS_ATTENTION = ("florence2", "mllama", "nemotron_parse")
+"""Types of mlx-vlm's whose layers look at what their encoder has made of a picture whenever they compute a token; the
+server keeps keys and values of tokens alone."""
+
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "image_processor_config.json")
 """What says how pictures become numbers; one of them is enough."""
 
@@ -109,6 +113,8 @@ def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str |
             return unknown(kind, "mlx-lm")
         case "vlm" if not knows("mlx_vlm", config):
             return unknown(kind, "mlx-vlm") + blind
+        case "vlm" if kind in CROSS_ATTENTION:
+            return f"it is of type {kind!r}, which attends to its encoder in every step: such models are not served"
         case "embeddings":
             reason = no_embeddings(config)
         case "rerank":

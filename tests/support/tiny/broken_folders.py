@@ -169,6 +169,7 @@ BROKEN: dict[str, Broken] = {
     "a config that is a pointer": Broken(with_file("config.json", POINTER), ("config.json", "git lfs pull")),
     "no model type": Broken(with_file("config.json", '{"hidden_size": 4}'), ("config.json names no model_type",)),
     "an unknown type": Broken(config({"model_type": "opera"}), ("mlx-lm", "'opera'", "pip install -U mlx-lm")),
+    "a type with cross-attention": Broken(config({**VISION, "model_type": "mllama"}), ("'mllama'", "its encoder")),
     "an unknown type that sees": Broken(config({**VISION, "model_type": "opera"}), ("mlx-vlm", "'opera'")),
     "an encoder as lm": Broken(sentence_transformers, ("'bert'", "--model-type embeddings"), "lm"),
     "a model for pictures as lm": Broken(config({"model_type": "idefics3"}), ("'idefics3'", "--model-type vlm"), "lm"),

@@ -35,7 +35,6 @@ TAKEN_FOR_GRANTED: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"position_embedding_type": "nope"},
     "llama4_vision_model": {"vision_feature_layer": -1},
     "minimax_m2": {"shared_intermediate_size": 0},
-    "qwen3_vl_moe_text": {"norm_topk_prob": True},
     "solar_open": {"first_k_dense_replace": 0, "intermediate_size": 0, "partial_rotary_factor": 1.0},
 }
 """By type, what transformers takes where a config says nothing, and mlx-lm's class something else or nothing."""

@@ -22,7 +22,7 @@ from mlx_server.workers.engine.loading.config_form import FLAT, TIES, suited
 from mlx_server.workers.engine.vision.loading import ACTIVATIONS, DIFFERS, differing, read_seeing
 from mlx_server.workers.engine.vision.mended.activations import with_activations
 from mlx_server.workers.engine.vision.mended.configs import STRICT, WIDTHS, config_changed, fitting
-from mlx_server.workers.engine.vision.mended.patch_positions import CUBIC, NEAREST
+from mlx_server.workers.engine.vision.mended.patch_positions import ALONG_COLUMNS, CUBIC, CUBIC_SQUARE, NEAREST
 from mlx_server.workers.engine.vision.mended.rotary import rotary_modules, scalable, scaled
 from mlx_server.workers.engine.vision.mended.weights import ENCLOSED, SWAPPED, UNTIED, weights_mended
 
@@ -88,7 +88,7 @@ def test_weights_of_an_encoder_are_found_by_their_new_names(model_type: str, tmp
 def test_the_embedding_is_the_output_layer_of_a_tied_model(model_type: str, tmp_path: Path) -> None:
     case = case_of(model_type, tmp_path, "tied")
     check_served(model_type, tmp_path, case)
-    with pytest.raises(ValueError, match=r"lm_head|vision_tower"):  # else mlx-vlm has mended it: out of UNTIED
+    with pytest.raises(ValueError, match=r"lm_head|vision_tower|blocks"):  # else mlx-vlm has mended it: out of UNTIED
         read_by_the_library(tmp_path, fitting(case["config"], case["shapes"]))
 
 
@@ -213,15 +213,34 @@ def test_metals_kernel_is_left_where_it_would_leave_out_a_factor(tmp_path: Path)
     assert all(module.attention_scaling == pytest.approx(factor) and not module.fused_apply for module in modules)
 
 
-@pytest.mark.parametrize("model_type", [*CUBIC, *NEAREST])
+@pytest.mark.parametrize("model_type", [*CUBIC, *CUBIC_SQUARE, *NEAREST, *ALONG_COLUMNS])
 def test_positions_of_patches_are_those_of_transformers(model_type: str, tmp_path: Path) -> None:
     case = case_of(model_type, tmp_path)
     check_served(model_type, tmp_path, case)
-    with config_changed(fitting(case["config"], case["shapes"])):
+    changes = fitting(case["config"], case["shapes"])
+    with config_changed(changes), weights_mended(case["config"] | changes, case["shapes"]):
         model = load_model(tmp_path, lazy=True, trust_remote_code=False)
     with_activations(model, case["config"])
     found = picture_logits(model, case)
     assert not np.allclose(found, case["wanted"][0], atol=1e-2), "mlx-vlm has mended it: leave it out of its list"
+
+
+def test_an_encoders_last_states_are_normalised_and_only_the_scale_differs(tmp_path: Path) -> None:
+    case = case_of("cohere2_vision", tmp_path)
+    wanted = case["wanted"][0] * case["config"]["text_config"]["logit_scale"]
+    model, _, _ = read_seeing(tmp_path, "float32")
+    assert np.allclose(picture_logits(model, case), wanted, atol=1e-3 * np.abs(wanted).max())
+    model.multi_modal_projector = model.multi_modal_projector.projector
+    found = picture_logits(model, case)
+    assert not np.allclose(found, wanted, atol=1e-2 * np.abs(wanted).max()), "mlx-vlm has mended it: NORMED can go"
+
+
+@pytest.mark.parametrize("model_type", ["llama4", "kimi_k25", "hunyuan_vl"])
+def test_what_follows_from_other_keys_is_given_to_a_class(model_type: str, tmp_path: Path) -> None:
+    case = case_of(model_type, tmp_path)
+    check_served(model_type, tmp_path, case)
+    with pytest.raises((TypeError, ValueError)):  # else mlx-vlm has mended it: leave it out of FOLLOWS, TOWER_NAMES
+        read_by_the_library(tmp_path, {})
 
 
 def test_an_encoder_computes_the_gelu_that_its_config_names(tmp_path: Path) -> None:
