@@ -39,15 +39,22 @@ def wait_for(true: Callable[[], Any], timeout_s: float = READY_S, what: Callable
 
 
 class Server:
-    """The command in a process of its own; its output is kept in a file. Use `url` with any client."""
+    """The command in a process of its own; its output is kept in a file. Use `url` with any client.
+
+    `python`: the interpreter of another environment.
+    """
 
     def __init__(
-        self, *arguments: object, command: Sequence[str] = LAUNCH, env: Mapping[str, str] | None = None
+        self,
+        *arguments: object,
+        command: Sequence[str] = LAUNCH,
+        env: Mapping[str, str] | None = None,
+        python: str | Path = sys.executable,
     ) -> None:
         self._output = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115 - lives as long as the server
         self._data = tempfile.TemporaryDirectory()
         self.process = subprocess.Popen(
-            [sys.executable, *command, *map(str, arguments)],
+            [python, *command, *map(str, arguments)],
             stdout=self._output,
             stderr=subprocess.STDOUT,
             text=True,
