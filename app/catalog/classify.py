@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.workers.folders.audio_types import audio_kind
 from mlx_server.workers.folders.context_length import number, text_config
 from mlx_server.workers.folders.encoder_types import is_classifier

@@ -62,4 +62,4 @@ class LoadFailed(FleetError):  # noqa: N818 - named for the fact
 
 
 class NotServable(FleetError):  # noqa: N818 - named for the fact
-    """Raised when a model is of a kind that is not served, or is no model; the message says which."""
+    """Raised when a model can't be served, or is no model; the message says why."""

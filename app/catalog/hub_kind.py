@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlx_server.app.catalog.classify import classify
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.catalog.model_folder import POOLING
 from mlx_server.workers.folders.model_files import NotAModel, read_json
 from mlx_server.workers.hub.access import HubAccess, check_hub_id

@@ -3,37 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
-from mlx_server.app.config.settings import ModelType
-
-
-class Kind(StrEnum):
-    """What a model is for."""
-
-    LANGUAGE = "language"
-    VISION = "vision"
-    EMBEDDING = "embedding"
-    RERANKER = "reranker"
-    AUDIO = "audio"
-    IMAGE = "image"
-
-    @property
-    def public(self) -> str:
-        """What clients call it."""
-        return "text" if self is Kind.LANGUAGE else self.value
-
-
-MODEL_TYPES: dict[Kind, ModelType] = {
-    Kind.LANGUAGE: "lm",
-    Kind.VISION: "vlm",
-    Kind.EMBEDDING: "embeddings",
-    Kind.RERANKER: "rerank",
-    Kind.AUDIO: "audio",
-    Kind.IMAGE: "image",
-}
-"""How each kind is served, in the words of `--model-type`."""
+from mlx_server.app.catalog.kinds import Kind
 
 
 @dataclass(frozen=True)

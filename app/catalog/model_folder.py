@@ -8,7 +8,8 @@ from pathlib import Path
 from mlx_server.app.catalog import classify
 from mlx_server.app.catalog.gguf_header import GgufHeaderError
 from mlx_server.app.catalog.gguf_header import read_header as read_gguf_header
-from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.app.catalog.kinds import Kind
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.workers.folders.context_length import context_length, longest_input, number
 from mlx_server.workers.folders.gguf_parts import MissingPartsError, is_later_part, parts_of
 from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, is_described, read_json, read_tensors, visible

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.hub_cache import snapshot
 from mlx_server.app.catalog.hub_kind import kind_on_hub
-from mlx_server.app.catalog.model_facts import MODEL_TYPES, Kind, ModelOnDisk
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.workers.folders.model_files import NotAModel
@@ -83,19 +83,12 @@ def lacking(path: str, error: NotAModel) -> None:
 
 
 def type_of(settings: ModelSettings, found: ModelOnDisk | None) -> ModelType:
-    """What it is served as: what was asked for, else what its files say, else text. Raises NotServable."""
+    """What it is served as: what was asked for, else what its files say, else text."""
     if settings.type is not None:
         return settings.type
     if found is None:
         return "lm"
-    return served_as(found.path.name, found.kind)
-
-
-def served_as(name: str, kind: Kind) -> ModelType:
-    """What a model of this kind is served as. Raises NotServable."""
-    if kind not in MODEL_TYPES:
-        raise NotServable(f"{name} is a model for {kind.value}, which is not served.")
-    return MODEL_TYPES[kind]
+    return found.kind.model_type
 
 
 def resolve(settings: ModelSettings, hub: HubAccess) -> ModelType:
@@ -108,7 +101,7 @@ def resolve(settings: ModelSettings, hub: HubAccess) -> ModelType:
     if settings.draft_model is not None:
         check(settings.draft_model, "lm")
     if (found := read(settings)) is None:
-        return settings.type or served_as(settings.path, kind_on_hub(settings.path, hub))
+        return settings.type or kind_on_hub(settings.path, hub).model_type
     model_type = type_of(settings, found)
     check(settings.path, model_type)
     return model_type

@@ -80,14 +80,13 @@ def show(
 
 
 def check_model(row: ModelRow) -> None:
-    """Ends the command for a model that is of a kind that is served, and can't be."""
+    """Ends the command for a model on this machine that can't be served."""
     from mlx_server.app.catalog.errors import NotServable
-    from mlx_server.app.catalog.model_facts import MODEL_TYPES
-    from mlx_server.app.catalog.served_type import check, served_as
+    from mlx_server.app.catalog.served_type import check
 
-    if row.path is not None and row.type in MODEL_TYPES:
+    if row.path is not None:
         try:
-            check(row.path, served_as(row.name, row.type))
+            check(row.path, row.type.model_type)
         except NotServable as error:
             fail(str(error))
 

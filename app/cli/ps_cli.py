@@ -58,12 +58,12 @@ def table_of(lines: Sequence[ModelLine]) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE)
-    for column in ("model", "kind", "state", "processes", "memory", "running", "waiting", "up", "idle"):
+    for column in ("model", "type", "state", "processes", "memory", "running", "waiting", "up", "idle"):
         table.add_column(column, overflow="fold")
     for line in lines:
         cells = (
             line.name,
-            line.kind or "-",
+            line.type or "-",
             line.state,
             " ".join(map(str, line.pids)) or "-",
             "-" if line.memory_gb is None else f"{line.memory_gb:.2f} GB",
@@ -80,7 +80,7 @@ def object_of(line: ModelLine) -> dict[str, Any]:
     """The same for programs; `…_s` are seconds."""
     return {
         "model": line.name,
-        "type": line.kind,
+        "type": line.type,
         "state": line.state,
         "pids": list(line.pids),
         "replicas": line.replicas,

@@ -9,7 +9,6 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from mlx_server.app.catalog.model_facts import MODEL_TYPES
 from mlx_server.app.config.sizes import people_count, size
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow
 
@@ -17,12 +16,12 @@ from mlx_server.app.registry.rows import KV_BYTES, ModelRow
 def table_of(models: Iterable[ModelRow]) -> Table:
     """A line for each."""
     table = Table(box=SIMPLE)
-    for column in ("name", "kind", "architecture", "weights", "parameters", "held as", "context", "used", "where"):
+    for column in ("name", "type", "architecture", "weights", "parameters", "held as", "context", "used", "where"):
         table.add_column(column, overflow="fold")
     for model in models:
         cells = (
             ", ".join((model.name, *model.aliases)),
-            model.type.value,
+            model.type.model_type,
             model.architecture or "-",
             size(model.weight_bytes) if model.weight_bytes else "-",
             people_count(model.parameters) if model.parameters else "-",
@@ -38,13 +37,11 @@ def table_of(models: Iterable[ModelRow]) -> Table:
 def lines_of(model: ModelRow) -> list[tuple[str, str]]:
     """All that is known of one model, and how it would be served."""
     kv = model.metadata.get(KV_BYTES)
-    served = MODEL_TYPES.get(model.type)
     details = [
         ("name", ", ".join((model.name, *model.aliases))),
         ("path", model.path or "not on this machine"),
         ("hub id", f"{model.hub_id} at {model.version or 'an unknown version'}" if model.hub_id else "-"),
-        ("kind", model.type.value),
-        ("served with", f"--model-type {served}" if served else "nothing: this kind is not served"),
+        ("type", model.type.model_type),
         ("architecture", model.architecture or "-"),
         ("weights", size(model.weight_bytes)),
         ("parameters", people_count(model.parameters) if model.parameters else "-"),
@@ -66,8 +63,7 @@ def object_of(model: ModelRow) -> dict[str, Any]:
     return {
         "name": model.name,
         "aliases": list(model.aliases),
-        "type": model.type.value,
-        "served_as": MODEL_TYPES.get(model.type),
+        "type": model.type.model_type,
         "path": model.path,
         "hub_id": model.hub_id,
         "version": model.version,

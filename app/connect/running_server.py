@@ -13,9 +13,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mlx_server.app.catalog.kinds import model_type_of
+
 STATUS = "/v1/manager/status"
 STATS = "/v1/queue/stats"
 MOST_BYTES = 16 << 20
+NOTHING = msgspec.Raw(b"null")
 
 T = TypeVar("T")
 
@@ -64,7 +67,7 @@ class ModelLine(msgspec.Struct, frozen=True):
     """A model of a running server. `up_s` and `idle_s` are seconds since it was loaded and since it was last used."""
 
     name: str
-    kind: str | None
+    type: str | None
     state: str
     pids: tuple[int, ...]
     replicas: int
@@ -93,10 +96,10 @@ def line_of(name: str, model: LoadedModel | None, requests: Requests | None, now
     """One model; None is what is not told of it."""
     model = model or LoadedModel(state="not loaded", replicas=0)
     requests = requests or Requests()
-    kind = model.config.get("model_type")
+    pipeline = model.config.get("model_type", NOTHING)
     return ModelLine(
         name=name,
-        kind=None if kind is None else msgspec.json.decode(kind, type=str | None),
+        type=model_type_of(msgspec.json.decode(pipeline, type=str | None)),
         state=model.state,
         pids=model.pids or ((model.pid,) if model.pid is not None else ()),
         replicas=model.replicas,

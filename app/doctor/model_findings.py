@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_server.app.catalog.errors import NotServable
-from mlx_server.app.catalog.model_facts import MODEL_TYPES
-from mlx_server.app.catalog.served_type import check, served_as
+from mlx_server.app.catalog.served_type import check
 from mlx_server.app.doctor.findings import Finding, Verdict
 from mlx_server.app.doctor.unread import UnreadKey, comparison_of, unread_of
 from mlx_server.app.registry.rows import ModelRow
@@ -31,15 +30,13 @@ def served(row: ModelRow) -> Iterator[Finding]:
         yield Finding(
             "model", Verdict.NOTICE, f"{row.name} is not on this machine", "It is fetched when it is first used."
         )
-    elif row.type not in MODEL_TYPES:
-        yield Finding("model", Verdict.BAD, f"{row.name} is of the kind {row.type.value}, which is not served")
     else:
         try:
-            check(row.path, served_as(row.name, row.type))
+            check(row.path, row.type.model_type)
         except NotServable as error:
             yield Finding("model", Verdict.BAD, str(error))
         else:
-            yield Finding("model", Verdict.GOOD, f"{row.architecture}, {SERVED} {MODEL_TYPES[row.type]}")
+            yield Finding("model", Verdict.GOOD, f"{row.architecture}, {SERVED} {row.type.model_type}")
 
 
 def unread(row: ModelRow, cache_dir: Path) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_server.app.catalog.gguf_header import GgufHeaderError, read_header
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.workers.folders.conversion_notes import unread_metadata
 from mlx_server.workers.folders.encoder_types import JUDGES, model_type

@@ -9,7 +9,7 @@ from typing import Literal
 
 from mlx_server.app.catalog import hub_cache
 from mlx_server.app.catalog.errors import ModelNotFound
-from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import find_models, is_gguf
 from mlx_server.app.config import names
 from mlx_server.app.config.settings import ModelSettings, Settings
@@ -76,7 +76,7 @@ class Catalogue:
         if folder is not None:
             root = folder.resolve()
             for model in find_models(root):
-                if model.kind in MODEL_TYPES and model.path.resolve().is_relative_to(root) and model.path != root:
+                if model.path.resolve().is_relative_to(root) and model.path != root:
                     settings = self.by_path(model.path, "")
                     yield ModelEntry(settings.public_name, settings, "folder", model)
         if self.searched:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_server.app.catalog.classify import classify, quantisation
+from mlx_server.app.catalog.kinds import MLX_GUI_TYPES
 from mlx_server.app.hub.model import HubModel
 from mlx_server.workers.hub.files import needed
 
@@ -78,7 +79,7 @@ def model_of(info: Any, mlx_repo_id: str | None = None) -> HubModel:
 
 def model_type(pipeline_tag: str | None, config: Mapping[str, Any]) -> str:
     """What a model is for: its author's word, else its configuration's."""
-    return TYPES.get(pipeline_tag or "") or classify(config).public
+    return TYPES.get(pipeline_tag or "") or MLX_GUI_TYPES[classify(config).model_type]
 
 
 def held_as(repo_id: str, config: Mapping[str, Any], tags: Sequence[str]) -> tuple[str | None, int | None]:

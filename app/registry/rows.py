@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.app.catalog.kinds import Kind
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.config.names import NAME_RULE, is_name
 from mlx_server.schemas.internal.errors import InvalidRequest, shortened
 from mlx_server.workers.folders.model_path import HUB_ID

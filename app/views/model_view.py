@@ -10,9 +10,10 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from mlx_server.app.catalog.errors import ModelNotFound
-from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
+from mlx_server.app.catalog.kinds import MLX_GUI_TYPES
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.served_type import files_of
-from mlx_server.app.config.settings import ModelSettings, ModelType
+from mlx_server.app.config.settings import ModelSettings
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.catalogue import ModelEntry
@@ -23,15 +24,6 @@ from mlx_server.app.machine.device import Device
 from mlx_server.app.registry.rows import ModelRow, on_disk
 
 GIGABYTE = 1 << 30
-SERVED: dict[ModelType, str] = {
-    "lm": "text",
-    "vlm": "vision",
-    "embeddings": "embedding",
-    "rerank": "reranker",
-    "audio": "audio",
-    "image": "image",
-    "scripted": "text",
-}
 
 
 def gigabytes(count: int | None) -> float | None:
@@ -53,10 +45,10 @@ class ModelView:
     def type(self) -> str:
         """In MLX-GUI's words; text where nobody has looked yet."""
         if self.deployment is not None:
-            return SERVED[self.deployment.type]
+            return MLX_GUI_TYPES[self.deployment.type]
         if self.settings.type is not None:
-            return SERVED[self.settings.type]
-        return self.found.kind.public if self.found else "text"
+            return MLX_GUI_TYPES[self.settings.type]
+        return MLX_GUI_TYPES[self.found.kind.model_type if self.found else "lm"]
 
     @property
     def status(self) -> str:
@@ -99,9 +91,9 @@ class ModelView:
         """What it needs when it is loaded; None where its files are not known."""
         if self.settings.type == "scripted":
             return scripted_estimate(self.settings.replicas).total
-        if self.found is None or self.found.kind not in MODEL_TYPES:
+        if self.found is None:
             return None
-        model_type = self.settings.type or MODEL_TYPES[self.found.kind]
+        model_type = self.settings.type or self.found.kind.model_type
         return estimate_of(self.found, serving_of(self.settings, model_type), device, limit_bytes).total
 
 

@@ -6,7 +6,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.config.settings import ModelType
+from mlx_server.app.catalog.kinds import PIPELINES
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.fleet.fleet import Fleet
@@ -26,17 +26,6 @@ from mlx_server.schemas.mlx_gui.managed_models import (
     QueuedLoad,
     priority_decoder,
 )
-
-PIPELINES: dict[ModelType, str] = {
-    "lm": "text-generation",
-    "vlm": "image-text-to-text",
-    "embeddings": "feature-extraction",
-    "rerank": "text-ranking",
-    "audio": "audio-to-audio",
-    "image": "text-to-image",
-    "scripted": "text-generation",
-}
-"""What the hub calls what a model does."""
 
 LOADED = (ModelState.LOADED, ModelState.RESTARTING)
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.catalog.model_facts import MODEL_TYPES, ModelOnDisk
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.http.json_answer import json_answer
@@ -185,7 +185,7 @@ def describe_view(view: ModelView) -> Model:
 
 def served_as(model: ModelView) -> ModelType:
     """What its files say, else text: nobody has looked at what lies in the hub's cache."""
-    return MODEL_TYPES.get(model.found.kind, "lm") if model.found else "lm"
+    return model.found.kind.model_type if model.found else "lm"
 
 
 async def list_models(request: Request) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlx_server.app.catalog.classify import classify, kv_bytes_per_token, quantisation
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 
 LLAMA = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
 

@@ -11,7 +11,7 @@ from gguf import GGUFWriter
 from support.tiny.folders import make, make_gguf
 from support.tiny.gguf_files import spread, write_gguf
 
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.catalog.model_folder import find_models, read_model
 from mlx_server.workers.folders.model_files import NotAModel
 

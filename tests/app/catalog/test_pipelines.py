@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_server.app.catalog.hub_cache import complete
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.catalog.model_folder import find_models, read_model
 from mlx_server.app.fleet.memory_estimate import Serving, estimate_of
 from mlx_server.app.machine.device import Device

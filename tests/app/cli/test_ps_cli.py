@@ -55,7 +55,7 @@ def test_line_has_what_both_answers_say() -> None:
     status = msgspec.json.decode(json.dumps({"loaded_models": {"m": LOADED}}), type=ManagerStatus)
     queues = msgspec.convert({"models": {"m": {"running_requests": 2, "waiting_requests": 3}}}, QueueState)
     [line] = lines_of(status, queues, NOW)
-    assert line == ModelLine("m", "text-generation", "restarting", (12, 13), 2, 8.5, 2, 3, 7200.0, 60.0)
+    assert line == ModelLine("m", "lm", "restarting", (12, 13), 2, 8.5, 2, 3, 7200.0, 60.0)
 
 
 def test_model_that_requests_wait_for_is_shown_before_it_is_loaded() -> None:

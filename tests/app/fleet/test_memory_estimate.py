@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.catalog.memory_verdict import fits_message
-from mlx_server.app.catalog.model_facts import Kind, ModelOnDisk
+from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.config.settings import ModelSettings, ModelType
 from mlx_server.app.fleet import memory_estimate
 from mlx_server.app.fleet.memory import serving_of

@@ -11,7 +11,7 @@ import pytest
 from support.running.hub import LocalHub, Repo, running
 
 from mlx_server.app.catalog.hub_kind import kind_on_hub
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubDenied, HubNotFound, HubOffline, NothingToServe
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.registry.app_settings import SettingNotFound
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import DownloadRow, ModelRow

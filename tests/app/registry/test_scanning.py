@@ -13,7 +13,7 @@ import pytest
 from support.running.servers import Server
 from support.tiny.folders import LLAMA, make, make_gguf, make_snapshot
 
-from mlx_server.app.catalog.model_facts import Kind
+from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.catalog.model_folder import read_model
 from mlx_server.app.registry.registry import FILE, Registry
 from mlx_server.app.registry.rows import ModelRow, on_disk
