@@ -49,7 +49,8 @@ class Catalogue:
         """A model that is not configured. Raises ModelNotFound, which says how to get it."""
         settings = self.settings
         if not names.is_name(name) and not (settings.models_dir and name.startswith("/")):
-            raise ModelNotFound(name, f"Names have {names.NAME_RULE}.")
+            hint = " Paths may be named of models in --models-dir." if name.startswith("/") else ""
+            raise ModelNotFound(name, f"Names have {names.NAME_RULE}.{hint}")
         if settings.models_dir is not None and (found := inside(settings.models_dir, name)) is not None:
             return self.by_path(found, name)
         if HUB_ID.fullmatch(name):

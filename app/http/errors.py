@@ -91,7 +91,8 @@ class Answer:
     def api_body(self) -> bytes:
         """The same as it is below `/api/`."""
         error = ErrorObject(self.message, self.type, self.param, self.code)
-        details = [f"{self.param}: {self.message}"] if self.param else [self.message]
+        message = self.message.removeprefix(f"`{self.param}`: ")
+        details = [f"{self.param}: {message}"] if self.param else [message]
         return msgspec.json.encode(ApiErrorBody(error, self.message, details, datetime.now(UTC).isoformat()))
 
     def note(self, scope: Scope) -> None:

@@ -17,11 +17,15 @@ from mlx_server.workers.folders.known_types import installed, knows
 from mlx_server.workers.folders.model_files import AGAIN, NotAModel, check_pointer, read_json, read_tensors, visible
 from mlx_server.workers.folders.picture_types import check_pictures
 
+TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 COMPLETE = ("tokenizer.", "tekken.")
 """How the names of files begin that are a whole tokenizer; with others that file has to say what they are for."""
 
 TOKENIZERS = (*COMPLETE, "vocab.", "spiece.", "sentencepiece.", "merges.")
+BEGINNING = 256
+"""Bytes of a file in which its first character is."""
+
 TOKENIZER_ENDS = (".tiktoken", ".model", ".spm")
 """How the names of files that hold a tokenizer's vocabulary begin or end."""
 
@@ -166,6 +170,13 @@ def wrong_weights(config: Mapping[str, Any], tensors: Iterable[str], served_as: 
     return None
 
 
+def check_object(folder: Path, name: str) -> None:
+    """Refuse a large file of JSON that does not begin like an object. Raises NotAModel or OSError."""
+    with (folder / name).open("rb") as file:
+        if not file.read(BEGINNING).lstrip().startswith(b"{"):
+            raise NotAModel(folder, f"{name} is no JSON object: {AGAIN}")
+
+
 def check_tokenizer(folder: Path) -> None:
     """Refuse a model without a tokenizer's vocabulary. Raises NotAModel."""
     names = [
@@ -175,10 +186,12 @@ def check_tokenizer(folder: Path) -> None:
     ]
     described = (folder / TOKENIZER_CONFIG).is_file()
     if not names or not (described or any(name.startswith(COMPLETE) for name in names)):
-        raise NotAModel(folder, f"it has no tokenizer (tokenizer.json): {AGAIN}, or copy it from the original model")
+        raise NotAModel(folder, f"it has no tokenizer ({TOKENIZER}): {AGAIN}, or copy it from the original model")
     for name in names:
         try:
             check_pointer(folder, name)
+            if name == TOKENIZER:
+                check_object(folder, name)
         except OSError as error:
             raise NotAModel(folder, f"{name} can't be read ({error.strerror or error}): {AGAIN}") from None
     if described:

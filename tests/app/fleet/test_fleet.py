@@ -215,6 +215,12 @@ async def test_only_model_has_all_names_but_those_of_models_that_were_taken_in(
     registry.close()
 
 
+async def test_path_in_the_place_of_a_name_is_told_where_paths_may_be_named() -> None:
+    fleet = Fleet(settings_of(scripted("a"), scripted("b")))
+    with pytest.raises(ModelNotFound, match="Paths may be named of models in --models-dir"):
+        await fleet.choose("/models/a")
+
+
 async def test_server_without_models_says_how_to_get_one(tmp_path: Path) -> None:
     fleet = Fleet(settings_of(models_dir=tmp_path))
     with pytest.raises(InvalidRequest, match=r"has no model: install one .* or start it with --model-path"):

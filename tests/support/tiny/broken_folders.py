@@ -205,6 +205,7 @@ BROKEN: dict[str, Broken] = {
     "no tokenizer": Broken(without("tokenizer.json"), ("no tokenizer (tokenizer.json)",)),
     "a vocabulary without its kind": Broken(without("tokenizer.json", "vocab.json"), ("no tokenizer",)),
     "a tokenizer that is a pointer": Broken(with_file("tokenizer.json", POINTER), ("tokenizer.json", "git lfs pull")),
+    "a tokenizer that is no JSON": Broken(with_file("tokenizer.json", "not JSON"), ("tokenizer.json is no JSON",)),
     "a tokenizer's config that is no JSON": Broken(with_file("tokenizer_config.json", "{"), ("tokenizer_config.json",)),
     "no processor": Broken(without("preprocessor_config.json", found=VISION), ("no preprocessor_config.json",)),
     "bitsandbytes": Broken(quantised({"load_in_4bit": True}), ("bitsandbytes", "mlx-community")),

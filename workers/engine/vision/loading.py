@@ -61,7 +61,7 @@ def read_vision_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, Any, dict
         with remote_code_refused():
             processor, unlike = read_processor(folder, model)
     except (Exception, SystemExit) as error:
-        raise ModelLoadError(f"{folder} can't be loaded: {one_line(error)}") from error
+        raise ModelLoadError(f"{folder}: its processor can't be loaded: {one_line(error)}") from error
     told = [*notes, *unlike, *note(config, "mlx_vlm"), *comparison_note(config, "mlx_vlm")]
     return model, processor, config, told
 
