@@ -140,7 +140,7 @@ def get(url: str, api_key: str | None, timeout_s: float, answer: type[T]) -> T:
             return msgspec.json.decode(response.read(MOST_BYTES), type=answer)
     except urllib.error.HTTPError as error:
         error.close()
-        raise ServerProblem(refused(url, error.code)) from None
+        raise ServerProblem(refused(url, error.code, keyed=bool(api_key))) from None
     except (msgspec.MsgspecError, HTTPException):
         raise ServerProblem(f"{url} answered something else: is it an mlx-server?") from None
     except OSError as error:
@@ -151,10 +151,10 @@ def get(url: str, api_key: str | None, timeout_s: float, answer: type[T]) -> T:
         ) from None
 
 
-def refused(url: str, status: int) -> str:
-    """Why the server did not tell, in a line."""
+def refused(url: str, status: int, *, keyed: bool) -> str:
+    """Why the server did not answer the question, in a line; `keyed`: a key was sent."""
     if status == 401:
-        return f"{root_of(url)} needs another key: give one of its own with --api-key."
+        return f"{root_of(url)} needs {'another' if keyed else 'a'} key: give one of its own with --api-key."
     if status == 404:
         return f"{url} is not there: the server is another program, or older than this command."
     return f"{url} answered with status {status}."

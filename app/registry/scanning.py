@@ -31,11 +31,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """What may be a model: where it lies, what it would be called, and its hub id if it is the hub's."""
+    """What may be a model: where it lies, what it would be called, and its hub id if it is the hub's. `outside`: a link
+    leads out of the folder that was looked through."""
 
     path: Path
     name: str
     hub_id: str | None = None
+    outside: bool = False
 
 
 @dataclass
@@ -107,9 +109,14 @@ def look(
     scan = Scan()
     taken = {row.name for row in registered}
     same = RowIndex(registered)
-    for candidate in found_in(folders, hub=hub, links=links):
+    for candidate in found_in(folders, hub=hub):
         if stop():
             break
+        if candidate.outside and not links:
+            scan.unreadable.append(
+                f"{candidate.path} leads out of its folder and is not served: name it with --model {candidate.path}"
+            )
+            continue
         rows = same.rows_of(candidate)
         try:
             check_path(str(candidate.path))
@@ -133,15 +140,15 @@ def look(
     return scan
 
 
-def found_in(folders: Sequence[Path], *, hub: bool, links: bool) -> Iterator[Candidate]:
+def found_in(folders: Sequence[Path], *, hub: bool) -> Iterator[Candidate]:
     """All that may be models, each once."""
     seen: set[Path] = set()
     for folder in folders:
         root = folder.resolve()
         for path in sorted(candidates(root, DEEPEST, seen)):
-            if links or path.resolve().is_relative_to(root):
-                own = path.relative_to(root.parent if path == root else root)
-                yield Candidate(path, own.as_posix().removesuffix(".gguf"))
+            own = path.relative_to(root.parent if path == root else root)
+            outside = not path.resolve().is_relative_to(root)
+            yield Candidate(path, own.as_posix().removesuffix(".gguf"), outside=outside)
     for hub_id, path in hub_cache.snapshots() if hub else ():
         if path.resolve() not in seen:
             yield Candidate(path.absolute(), hub_id, hub_id)

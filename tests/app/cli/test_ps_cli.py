@@ -138,6 +138,7 @@ def test_command_says_that_a_key_is_needed(launch: Callable[..., Server]) -> Non
     done = ps("--url", server.url, MLX_SERVER_API_KEY="wrong")
     assert (done.returncode, done.stdout) == (5, "")
     assert f"{server.root} needs another key: give one of its own with --api-key." in done.stderr
+    assert f"{server.root} needs a key: give one of its own with --api-key." in ps("--url", server.url).stderr
 
 
 Answering = Callable[[dict[str, tuple[int, bytes]]], str]

@@ -161,7 +161,7 @@ def test_name_that_became_anothers_during_the_scan_is_left_to_it(registry: Regis
     assert (rows(registry)["m"].path, rows(registry)["m"].architecture) == ("/one", None)
 
 
-def test_what_is_outside_of_the_folder_is_not_found(
+def test_what_is_outside_of_the_folder_is_named_and_not_found(
     registry: Registry, models: Path, tmp_path: Path, scan: Callable[[], Scan]
 ) -> None:
     outside = make(tmp_path / "outside")
@@ -169,7 +169,11 @@ def test_what_is_outside_of_the_folder_is_not_found(
     make_gguf(tmp_path / "other.gguf")
     (models / "other.gguf").symlink_to(tmp_path / "other.gguf")
     make(models / "m")
-    scan()
+    problems = scan().unreadable
+    assert [problem.partition(" leads out of")[0] for problem in problems] == [
+        str(models / "link"),
+        str(models / "other.gguf"),
+    ]
     assert list(rows(registry)) == ["m"]
     assert sorted(row.name for row in look([], [models], hub=False, links=True).found) == ["link", "m", "other"]
 
