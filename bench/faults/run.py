@@ -19,9 +19,9 @@ import json
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ BEFORE, AFTER = 8, 8
 
 @dataclass
 class Result:
-    """What became of one fault. `again_s`: until a request that was sent right after it was answered well."""
+    """What became of one fault. `silent_s`: the longest time in which no answer ended well."""
 
     fault: str
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Result:
     neighbour: dict[str, int] = field(default_factory=dict)
     replayed: int = 0
     restarts: int = 0
-    again_s: float = 0.0
+    silent_s: float = 0.0
     leaked: dict[str, int] = field(default_factory=dict)
     details: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -78,13 +78,13 @@ async def inflict(world: World, name: str, fault: Fault, seed: int) -> Result:
     before, standing = figures(world), await asyncio.to_thread(world.standing)
     async with Load(world, seed) as load:
         await load.until_ok(BEFORE)
-        began = time.perf_counter()
         beside = await fault(world, load)
         await world.answers()
-        result.again_s = round(time.perf_counter() - began, 3)
         await load.until_ok(AFTER)
     after = figures(world)
     result.rows = load.rows
+    ends = sorted(row.started_s + row.took_s for row in load.rows if (row.model, row.outcome) == (MODEL, OK))
+    result.silent_s = round(max(later - earlier for earlier, later in pairwise(ends)), 3)
     result.outcomes, result.neighbour = dict(load.outcomes()), dict(load.outcomes(NEIGHBOUR))
     result.beside = [row.outcome for row in beside]
     result.details = sorted({f"{row.status} {row.detail}" for row in [*load.rows, *beside] if row.outcome != OK})
@@ -113,7 +113,7 @@ def run_faults(world: World, only: list[str], *, full_disk: bool, console: Conso
 
 
 def table(results: list[Result]) -> Table:
-    columns = ("fault", "well", "error", "replayed", "hung", "wrong", "dishonest", "beside", "again after", "leaks")
+    columns = ("fault", "well", "error", "replayed", "hung", "wrong", "dishonest", "beside", "longest silence", "leaks")
     drawn = Table(
         *(Column(name, no_wrap=True) for name in columns),
         title=f"{CLIENTS} clients, and one of a neighbour that must notice nothing",
@@ -123,7 +123,7 @@ def table(results: list[Result]) -> Table:
         bad = [str(one.outcomes.get(kind, 0)) for kind in (HUNG, WRONG, DISHONEST)]
         leaks = ", ".join(f"{count} {name}" for name, count in one.leaked.items()) or "none"
         beside = ", ".join(sorted(set(one.beside))) or "-"
-        drawn.add_row(one.fault, *counts, str(one.replayed), *bad, beside, f"{one.again_s:.2f} s", leaks)
+        drawn.add_row(one.fault, *counts, str(one.replayed), *bad, beside, f"{one.silent_s:.2f} s", leaks)
     return drawn
 
 

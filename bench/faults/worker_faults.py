@@ -20,7 +20,6 @@ ENGINE = "mlx_server.workers.engine"
 VICTIM_SEED = 666
 """Of a request that is to fail alone."""
 
-HEADROOM_BYTES = 24 << 20
 STOPPED_S = 3.0
 DEATHS = 5
 """In a row, after which a worker is given up."""
@@ -82,15 +81,15 @@ async def kill_anew(world: World, *, deaths: int) -> None:
 
 
 async def out_of_memory(world: World, load: Load) -> list[Row]:
-    """Its address space may grow no further than a little, and a long prompt comes."""
+    """Its address space may grow no further, and long prompts come."""
     process = world.worker()
-    limit = process.memory_info().vms + HEADROOM_BYTES
+    limit = process.memory_info().vms
     process.rlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    long = "all work and no play " * 1200
-    rows = [await ask(world.url, chat(MODEL, long, max_tokens=16), None)]
+    longs = [f"{number}: {'all work and no play ' * 1200}" for number in range(6)]
+    rows = await asyncio.gather(*(ask(world.url, chat(MODEL, long, max_tokens=16), None) for long in longs))
     with contextlib.suppress(psutil.NoSuchProcess):
         process.rlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    return rows
+    return list(rows)
 
 
 async def full_disk(world: World, load: Load) -> list[Row]:
