@@ -80,6 +80,12 @@ class ResponsesEncoder:
         self.end()
         return msgspec.json.encode(self.response)
 
+    def unkept(self, last: bytes = b"") -> bytes:
+        """The response could not be kept, and says so; its last bytes as they are then."""
+        told = msgspec.json.encode(self.response)
+        self.response = msgspec.structs.replace(self.response, store=False)
+        return last.replace(told, msgspec.json.encode(self.response))
+
     def error(self, answer: Answer) -> bytes:
         """A failure after the stream has begun, or of a response without a client: as an event, and in the response.
 

@@ -82,8 +82,8 @@ class GenerationResponse(WatchedResponse):
     Nothing is sent before the first event, so that a refusal is a status code and a lost worker can be replaced: but
     a stream with `keepalive` begins when a keep-alive is due, and a refusal after that is an event of it. Keep-alives
     hold no part of an answer, so a worker that is lost meanwhile is replaced all the same. `ignored` are the fields
-    that nobody knows. `keep` is awaited before the answer's last byte is sent: who has all of it can count on what
-    `keep` does.
+    that nobody knows. `keep` is given the answer's last bytes before they are sent, and returns them as they are to be
+    sent: who has all of the answer can count on what `keep` does.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class GenerationResponse(WatchedResponse):
         keepalive: Keepalive | None,
         *,
         ignored: Sequence[str] = (),
-        keep: Callable[[], Awaitable[None]] | None = None,
+        keep: Callable[[bytes], Awaitable[bytes]] | None = None,
     ) -> None:
         """`keepalive` is None for an answer in one piece."""
         self._queue = queue
@@ -121,8 +121,7 @@ class GenerationResponse(WatchedResponse):
         elif keepalive is not None:
             await self._send_stream(scope, send, keepalive, events, failed)
         else:
-            body = self._encoder.whole(events)
-            await self._before_last_byte()
+            body = await self._kept(self._encoder.whole(events))
             await send(start_of("application/json", {"Content-Length": str(len(body)), **self._headers()}))
             await send({"type": "http.response.body", "body": body})
 
@@ -153,17 +152,14 @@ class GenerationResponse(WatchedResponse):
             await self._send(send, part)
             unread = await self._ticket.mailbox.get()
             if not unread:
-                part = self._encoder.end()
-                await self._before_last_byte()
-                await self._send(send, part, more=False)
+                await self._send(send, await self._kept(self._encoder.end()), more=False)
                 return
             events, failed = sort(unread)
             part = self._encoder.events(events)
         # The status line is long gone: an error event, and no [DONE], is the honest end.
         answer = errors.of_failure(failed)
         answer.note(scope)
-        part += self._encoder.error(answer)
-        await self._before_last_byte()
+        part += await self._kept(self._encoder.error(answer))
         await self._send(send, part, more=False)
 
     def _beginning(self, *, counted: bool = False) -> bytes:
@@ -192,9 +188,8 @@ class GenerationResponse(WatchedResponse):
         ignored = ignored_header((*self._ignored, *self._ticket.ignored))
         return ignored | dropped_header | prompt_cache_header(self._ticket.unkept)
 
-    async def _before_last_byte(self) -> None:
-        if self._keep is not None:
-            await self._keep()
+    async def _kept(self, last: bytes) -> bytes:
+        return last if self._keep is None else await self._keep(last)
 
 
 async def within(seconds: float | None, read: Callable[[], Awaitable[list[Event]]]) -> list[Event] | None:

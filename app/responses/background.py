@@ -62,15 +62,19 @@ class Run:
         """Make it, from the first event to the store."""
         try:
             self._record(self._encoder.begin())
-            await self._saver.save(self._encoder.response)
+            await self._save()
             self.saved.set()
             await self._read()
         finally:
             self._queue.cancel(self._ticket)
-            await self._saver.save(self._encoder.response, b"".join(self.events))
+            await self._save(b"".join(self.events))
             self.saved.set()
             self.ended.set()
             self._record(b"")
+
+    async def _save(self, events: bytes = b"") -> None:
+        if not await self._saver.save(self._encoder.response, events):
+            self._encoder.unkept()
 
     async def _read(self) -> None:
         while unread := await self._ticket.mailbox.get():

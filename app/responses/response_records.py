@@ -36,13 +36,14 @@ class ResponseSaver:
     memory: ResponseMemory | None
     stored: bool
 
-    async def save(self, response: answer.Response, events: bytes = b"") -> None:
-        """Keep a response as it is now. What has been answered stays answered: a full disk is a line in the log."""
+    async def save(self, response: answer.Response, events: bytes = b"") -> bool:
+        """Keep a response as it is now; False if it could not be kept. What has been answered stays answered: a full
+        disk is a line in the log."""
         whole = response.status in ("completed", "incomplete")
         if self.memory is not None and whole and response.conversation is None:
             self.memory.remember(response.id, (*self.turn.earlier, *self.turn.items, *response.output))
         if self.store is None:
-            return
+            return True
         try:
             if self.stored:
                 await self.store.put(self._record(response, events))
@@ -51,6 +52,8 @@ class ResponseSaver:
                 await self.store.conversations.add(response.conversation.id, self.owner, said)
         except sqlite3.Error as error:
             log.error("a response could not be kept: %s", error)
+            return False
+        return True
 
     def _record(self, response: answer.Response, events: bytes) -> Record:
         encoded = msgspec.json.encode(response), msgspec.json.encode(self.turn.items)

@@ -62,7 +62,7 @@ class OutsideRequest(Named, Protocol):
 
 Outside = TypeVar("Outside", bound=OutsideRequest)
 Body = TypeVar("Body")
-Keep = Callable[[], Awaitable[None]]
+Keep = Callable[[bytes], Awaitable[bytes]]
 Endpoint = Callable[[Request], Awaitable[GenerationResponse]]
 
 
@@ -130,7 +130,7 @@ async def admit(
     ignored: list[str],
     keep: Keep | None = None,
 ) -> GenerationResponse:
-    """Queue a request and answer it; `keep` is awaited at the end. Raises InvalidRequest, QueueFull or QueueClosed."""
+    """Queue a request and answer it; `keep` is the responder's. Raises InvalidRequest, QueueFull or QueueClosed."""
     queue, ticket = await submit(request, deployment, given)
     settings = services(request).settings
     keepalive = Keepalive(queue, ticket, settings.keepalive_s) if given.stream else None

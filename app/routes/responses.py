@@ -60,8 +60,12 @@ async def create(request: Request) -> ASGIApp:
     encoder_class = WarmUpEncoder if isinstance(turn, WarmUp) else ResponsesEncoder
     encoder = encoder_class(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
     saver = ResponseSaver(store, owner_of(request), turn, memory_of(request), stored=stored)
+
+    async def keep(last: bytes) -> bytes:
+        return last if await saver.save(encoder.response) else encoder.unkept(last)
+
     if not given.background:
-        return await admit(request, deployment, turn, encoder, ignored, lambda: saver.save(encoder.response))
+        return await admit(request, deployment, turn, encoder, ignored, keep)
     queue, ticket = await submit(request, deployment, turn)
     run = Run(queue, ticket, encoder, saver, streamed=bool(given.stream))
     headers = ignored_header((*ignored, *ticket.ignored))

@@ -14,7 +14,7 @@ from rich.console import Console
 from world import CLIENTS, MODEL, NEIGHBOUR, Load, World
 
 EARLIEST_S, LATEST_S = 0.3, 2.0
-"""After it serves again the next kill comes somewhere between these, the later one plus five times the time that the
+"""After it serves again the next kill comes somewhere between these, the later one plus three times the time that the
 last recovery took: a busy machine must not make a row of deaths of it."""
 
 
@@ -26,7 +26,7 @@ async def kill_at_random(world: World, kills: int, console: Console) -> tuple[di
     async with Load(world, kills) as load:
         await load.until_ok(CLIENTS)
         for number in range(kills):
-            await asyncio.sleep(choose.uniform(EARLIEST_S, LATEST_S + 5 * (again_s[-1] if again_s else 0.0)))
+            await asyncio.sleep(choose.uniform(EARLIEST_S, LATEST_S + 3 * (again_s[-1] if again_s else 0.0)))
             worker = await asyncio.to_thread(world.worker)
             began = time.perf_counter()
             worker.kill()

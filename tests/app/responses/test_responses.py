@@ -1,7 +1,9 @@
 """OpenAI's SDK on `/v1/responses`: answers, streams, and what is kept of them."""
 
+import contextlib
 import json
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -290,8 +292,7 @@ def test_what_is_kept_survives_a_kill_and_a_restart(launch: Callable[..., Server
 def test_server_that_keeps_nothing_says_so(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED, "--response-store", "off")
     with sdk(server) as client:
-        answer = ask(client)
-        assert answer.store is False
+        assert ask(client).store is False
         assert ask(client, store=False).output_text == "token token "
         for given in ({"store": True}, {"background": True}, {"previous_response_id": answer.id}):
             with pytest.raises(openai.BadRequestError, match="keeps no responses") as caught:
@@ -307,6 +308,19 @@ def test_server_in_memory_leaves_no_file(launch: Callable[..., Server], tmp_path
         answer = ask(client)
         assert client.responses.retrieve(answer.id) == answer
     assert list(tmp_path.glob("responses*")) == []
+
+
+def test_response_that_cannot_be_kept_says_so(launch: Callable[..., Server], tmp_path: Path) -> None:
+    server = launch(*SCRIPTED, "--data-dir", tmp_path)
+    other = sqlite3.connect(tmp_path / "responses.sqlite3", isolation_level=None)
+    with contextlib.closing(other), sdk(server) as client:
+        other.execute("BEGIN IMMEDIATE")  # another process writes, and comes to no end
+        assert ask(client).store is False
+        *_, last = ask(client, stream=True)
+        assert (last.type, last.response.store) == ("response.incomplete", False)
+        other.execute("ROLLBACK")
+        assert ask(client).store is True
+    assert server.output().count("a response could not be kept: database is locked") == 2
 
 
 def test_store_that_cannot_be_opened_ends_the_command_with_one_line(
