@@ -292,7 +292,8 @@ def test_what_is_kept_survives_a_kill_and_a_restart(launch: Callable[..., Server
 def test_server_that_keeps_nothing_says_so(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED, "--response-store", "off")
     with sdk(server) as client:
-        assert ask(client).store is False
+        answer = ask(client)
+        assert answer.store is False
         assert ask(client, store=False).output_text == "token token "
         for given in ({"store": True}, {"background": True}, {"previous_response_id": answer.id}):
             with pytest.raises(openai.BadRequestError, match="keeps no responses") as caught:
