@@ -11,14 +11,18 @@ import pytest
 from support.running.clock import FakeClock
 from support.running.queues import read, request
 
+from mlx_server.queue.account import ANYBODY, Account, KeyLimits, Priority
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
+from mlx_server.queue.pending import line_of
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.queue.worker_slots import WorkerSlots
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, Text
 
 OPERATIONS = 2000
+KEYS = (("few", 2), ("many", None))
+"""Keys by name, and how many rows each may hold."""
 
 
 @dataclass
@@ -80,9 +84,11 @@ class Client:
 
 
 class World:
-    def __init__(self, seed: int, *, classes: bool, workers: int) -> None:
+    def __init__(self, seed: int, *, classes: bool, workers: int, keys: bool = False) -> None:
         self.random = random.Random(seed)
         self.classes = classes
+        self.keys = keys
+        self.accounts = [ANYBODY, *(Account(name, KeyLimits(rows=rows), configured=True) for name, rows in KEYS)]
         self.overtaken: dict[int, int] = {}
         """Rows that later requests got while a request had had none, by ticket."""
         self.clock = FakeClock()
@@ -117,13 +123,15 @@ class World:
         if self.classes:
             adapter, alone = self.random.choice((None, None, "a", "b")), self.random.random() < 0.2
             work = request(work.rows, adapter, alone=alone)
-        if full:
-            with pytest.raises(QueueFull) as caught:
-                self.queue.submit(work, whole=whole)
-            assert caught.value.retry_after_s >= 1
+        account = self.random.choice(self.accounts) if self.keys else ANYBODY
+        priority = self.random.choice(list(Priority)) if self.keys else Priority.NORMAL
+        try:
+            ticket = self.queue.submit(work, whole=whole, account=account, priority=priority)
+        except QueueFull:
+            assert full
             self.refused += 1
         else:
-            ticket = self.queue.submit(work, whole=whole)
+            assert not full or account.configured
             self.clients[ticket.id] = Client(ticket, whole)
 
     def cancel(self) -> None:
@@ -198,7 +206,11 @@ class World:
 
     def check(self) -> None:
         queue, live = self.queue, [client.ticket for client in self.live]
-        assert queue.live == len(live) <= queue.queue_size + queue.concurrency * len(self.workers)
+        places = queue.queue_size + queue.concurrency * len(self.workers)
+        assert queue.live == len(live) <= places + self.keys * sum(max(1, places // n) for n in (2, 3))
+        for account in self.accounts:
+            held = sum(ticket.rows_held for ticket in live if ticket.account is account)
+            assert account.limits.rows is None or held <= account.limits.rows
         assert queue.waiting + queue.running == queue.live
         assert queue.idle.is_set() == (not live)
         assert self.clock.pending == len(live)
@@ -223,20 +235,28 @@ class World:
         wanting = [
             ticket
             for ticket in live
-            if ticket.rows_missing and (ticket.slots is slots or ticket.state is TicketState.WAITING)
+            if ticket.rows_missing
+            and (ticket.slots is slots or ticket.state is TicketState.WAITING)
+            and self.may_have_more(ticket, live)
         ]
         if wanting and slots.credits and not alone and classes <= {wanting[0].batch_class}:
             room = slots.credits if slots.rows_used or not wanting[0].batch_class.alone else 1
             assert slots.rows_used == room, "rows lie idle while requests want them"
 
+    def may_have_more(self, ticket: Ticket, live: list[Ticket]) -> bool:
+        most = ticket.account.limits.rows
+        return most is None or sum(one.rows_held for one in live if one.account is ticket.account) < most
+
     def check_order(self, live: list[Ticket]) -> None:
-        """Nobody jumps the line, but over those of other classes, who let as many rows pass as there are."""
+        """Nobody jumps the line of a key and priority, but over those of other classes, who let as many rows pass as
+        there are."""
         waiting = [ticket for ticket in live if ticket.state is TicketState.WAITING]
         for worker in self.workers.values():
             for number, rows in worker.granted:
+                served = self.clients[number].ticket
                 for ticket in waiting:
-                    if ticket.id < number:
-                        assert ticket.batch_class != self.clients[number].ticket.batch_class, "somebody jumped the line"
+                    if ticket.id < number and line_of(ticket) == line_of(served):
+                        assert ticket.batch_class != served.batch_class, "somebody jumped the line"
                         self.overtaken[ticket.id] = self.overtaken.get(ticket.id, 0) + rows
             worker.granted.clear()
         assert all(rows <= self.queue.concurrency for rows in self.overtaken.values())
@@ -266,10 +286,11 @@ class World:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("classes", [False, True], ids=["one-class", "classes"])
+@pytest.mark.parametrize("kind", ["one-class", "classes", "keys"])
 @pytest.mark.parametrize("seed", range(4))
-def test_dispatcher_keeps_its_promises_whatever_happens(seed: int, classes: bool, workers: int) -> None:
-    world = World(seed, classes=classes, workers=workers)
+def test_dispatcher_keeps_its_promises_whatever_happens(seed: int, kind: str, workers: int) -> None:
+    classes = kind == "classes"
+    world = World(seed, classes=classes, workers=workers, keys=kind == "keys")
     operations = {
         world.submit: 30,
         world.deliver: 25,
