@@ -434,10 +434,10 @@ KvMemoryMb = Annotated[
 KvBits = Annotated[
     StateBits | None,
     option(
-        "Quantise KV states of a model that writes text to 4, 5, 6 or 8 bits, so that longer contexts fit. 4:8 takes 8"
-        " for the first and the last eighth of the layers, where errors do most harm, and 4 for the others.",
+        "Quantise KV states of a model that writes text to 4, 5, 6 or 8 bits, so that longer contexts fit."
+        " 4*12,8*6,4*12 takes 4 bits for the first 12 layers, 8 for the next 6, and 4 for the last 12.",
         KV_STATES,
-        metavar="BITS[:BITS]",
+        metavar="BITS|BITS*LAYERS,...",
         parser=state_bits,
     ),
 ]

@@ -20,7 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib.inside import become_a_worker
 
 ROOT = Path(__file__).resolve().parents[2]
-VARIANTS = (None, "8", "4", "4:8")
+VARIANTS = (None, "8", "4", "8*3,4*24,8*3", "4*12,8*6,4*12")
+"""Of SmolLM2's 30 layers: the last two have 8 bits for six of them, at the ends or in the middle."""
+
 CHUNK = 512
 NEEDLES = {"Bergen": "48213", "Lima": "90657", "Kobe": "31874", "Accra": "75029"}
 """Told in this order, one in each part of the text."""

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import msgspec
 
-WIDTHS = (4, 5, 6, 8)
+WIDTHS = ("4", "5", "6", "8")
 """What MLX quantises to with little loss."""
 
-SHARE_OF_ENDS = 8
-"""One layer in this many, at least one, is counted to the first layers, and as many to the last."""
+MOST_LAYERS = 1000
+"""More than any model has."""
 
 
 class StateBits(msgspec.Struct, frozen=True, array_like=True):
-    """Bits of each number in the KV states of `most` layers, and of the first and last ones, the `ends`: an error there
-    does most harm."""
+    """Bits of each number in KV states: one width for all layers, or one for each."""
 
-    most: int
-    ends: int
+    widths: tuple[int, ...]
 
     @classmethod
     def parse(cls, given: str) -> StateBits:
-        """From '8', or '4:8' with those of the ends. Raises ValueError, whose text says what is allowed."""
-        most, _, ends = given.partition(":")
-        widths = [str(width) for width in WIDTHS]
-        if most not in widths or (ends or most) not in widths or given.endswith(":"):
-            raise ValueError(f"{given!r} is none of {', '.join(widths)}, nor two of them such as 4:8")
-        return cls(int(most), int(ends or most))
+        """From '8', or '4*12,8*6,4*12' for 12 layers of 4 bits, 6 of 8 and 12 of 4. Raises ValueError, whose text says
+        what is allowed."""
+        widths: list[int] = []
+        for run in given.split(","):
+            width, star, layers = run.partition("*")
+            count = int(layers) if layers.isdecimal() else 0 if star else 1
+            if width not in WIDTHS or not count or len(widths) + count > MOST_LAYERS:
+                raise ValueError(f"{given!r} is none of {', '.join(WIDTHS)}, nor bits of layers such as 4*12,8*6,4*12")
+            widths += [int(width)] * count
+        return cls(tuple(widths))
 
-    def of_layers(self, count: int) -> list[int]:
-        """The bits of each of `count` layers."""
-        share = max(1, count // SHARE_OF_ENDS)
-        return [self.ends if min(number, count - 1 - number) < share else self.most for number in range(count)]
+    def of_layers(self, count: int) -> tuple[int, ...]:
+        """The bits of each of `count` layers. Raises ValueError if they are for another number of layers."""
+        if len(self.widths) == 1:
+            return self.widths * count
+        if len(self.widths) != count:
+            raise ValueError(f"{self} is for {len(self.widths)} layers, and this model has {count} to be quantised")
+        return self.widths
 
     def __str__(self) -> str:
-        return str(self.most) if self.most == self.ends else f"{self.most}:{self.ends}"
+        runs = [(width, len(list(same))) for width, same in groupby(self.widths)]
+        return ",".join(str(width) if layers == 1 else f"{width}*{layers}" for width, layers in runs)

@@ -14,7 +14,7 @@ from mlx_server.workers.engine.kvcache.quantised import PackedKVCache, Quantised
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.errors import ModelLoadError, one_line
 
-TRIED = StateBits(8, 8)
+TRIED = StateBits((8,))
 """Bits while a model is tried: fewer make more of rounding, so that a trial would show little else."""
 
 PASSES = (11, 1, 1)
@@ -33,11 +33,15 @@ class QuantisedStates:
         count = sum(type(layer) is KVCache for layer in plain)
         if not count:
             raise ModelLoadError("--kv-bits: this model's cache has nothing that can be quantised")
-        self._model, self._count, self._bits, self._kind = model, count, bits, QuantisedKVCache
+        try:
+            self._widths = bits.of_layers(count)
+        except ValueError as error:
+            raise ModelLoadError(f"--kv-bits {error}") from None
+        self._model, self._kind = model, QuantisedKVCache
         others = f"; {len(plain) - count} layers of another kind stay as they are" if count < len(plain) else ""
         self.note = f"--kv-bits {bits}: KV states of {count} layers are quantised{others}"
         self._make_plain: Callable[[], list[Any]] = getattr(model, "make_cache", lambda: [KVCache() for _ in plain])
-        self._make(TRIED)
+        self._make(TRIED.of_layers(count))
         try:
             expected = last(model)
         except Exception as error:  # noqa: BLE001 - a model that can't read such a cache may raise anything
@@ -49,11 +53,9 @@ class QuantisedStates:
 
     def hold(self) -> None:
         """Have caches hold their states in as many bits as was asked for, from now on."""
-        self._make(self._bits)
+        self._make(self._widths)
 
-    def _make(self, bits: StateBits) -> None:
-        widths = bits.of_layers(self._count)
-
+    def _make(self, widths: tuple[int, ...]) -> None:
         def make_cache() -> list[Any]:
             left = iter(widths)
             return [self._kind(next(left)) if type(layer) is KVCache else layer for layer in self._make_plain()]

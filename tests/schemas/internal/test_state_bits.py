@@ -8,20 +8,23 @@ from mlx_server.schemas.internal.state_bits import StateBits
 @pytest.mark.parametrize(
     ("given", "count", "layers"),
     [
-        ("8", 3, [8, 8, 8]),
-        ("4:8", 1, [8]),
-        ("4:8", 4, [8, 4, 4, 8]),
-        ("4:8", 16, [8, 8, *[4] * 12, 8, 8]),
-        ("8:4", 9, [4, *[8] * 7, 4]),
+        ("8", 3, (8, 8, 8)),
+        ("4,8*2", 3, (4, 8, 8)),
+        ("4*2,8,6*2", 5, (4, 4, 8, 6, 6)),
     ],
 )
-def test_a_word_gives_each_layer_its_bits(given: str, count: int, layers: list[int]) -> None:
+def test_a_word_gives_each_layer_its_bits(given: str, count: int, layers: tuple[int, ...]) -> None:
     bits = StateBits.parse(given)
     assert bits.of_layers(count) == layers
     assert str(bits) == given
 
 
-@pytest.mark.parametrize("given", ["", "7", "3", "32", "4:", ":8", "4:7", "4:6:8", "4,8", "eight", "-4", "08"])
+@pytest.mark.parametrize("given", ["", "7", "32", "4*", "*3", "4*0", "4*x", "4*-1", "4,", "4,,8", "08", "8*1001"])
 def test_other_words_are_refused_with_those_that_mean_something(given: str) -> None:
-    with pytest.raises(ValueError, match=r"is none of 4, 5, 6, 8, nor two of them such as 4:8"):
+    with pytest.raises(ValueError, match=r"is none of 4, 5, 6, 8, nor bits of layers such as 4\*12,8\*6,4\*12"):
         StateBits.parse(given)
+
+
+def test_bits_of_other_layers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"4\*3,8 is for 4 layers, and this model has 5 to be quantised"):
+        StateBits.parse("4*3,8").of_layers(5)

@@ -63,11 +63,16 @@ def test_a_draft_model_proposes_beside_them(tmp_path: Path) -> None:
 
 
 def test_layers_that_can_not_be_quantised_are_counted(tmp_path: Path) -> None:
-    handler, facts = _load(make_model(tmp_path, "qwen3_next", head_dim=32, num_hidden_layers=4), "4:8")
+    handler, facts = _load(make_model(tmp_path, "qwen3_next", head_dim=32, num_hidden_layers=4), "4,8")
     handler.close()
     assert (
-        "--kv-bits 4:8: KV states of 2 layers are quantised; 2 layers of another kind stay as they are" in facts.notes
+        "--kv-bits 4,8: KV states of 2 layers are quantised; 2 layers of another kind stay as they are" in facts.notes
     )
+
+
+def test_bits_of_another_number_of_layers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"--kv-bits 4\*3,8 is for 4 layers, and this model has 2 to be quantised"):
+        _load(make_model(tmp_path, "qwen3_next", head_dim=32, num_hidden_layers=4), "4*3,8")
 
 
 @pytest.mark.parametrize(

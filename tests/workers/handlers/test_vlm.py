@@ -330,7 +330,7 @@ def test_what_does_not_work_with_pictures_is_said_at_the_start(flag: str) -> Non
 
 def test_flags_that_cannot_hold_for_pictures_are_said_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="--kv-bits"):
-        _load(SHAPES, kv_bits=StateBits(8, 8))
+        _load(SHAPES, kv_bits=StateBits((8,)))
     with pytest.raises(ModelLoadError, match="--warm-prompt needs room"):
         _load(SHAPES, warm_prompt="Answer briefly.", prefix_cache_bytes=0)
     handler, facts = _load(SHAPES, prompt_cache_dir=str(tmp_path))
