@@ -142,9 +142,9 @@ class Ticket:
         return self.prepared.dropped if self.prepared else 0
 
     @property
-    def unkept(self) -> tuple[int, int] | None:
+    def prefix_shortage(self) -> tuple[int, int] | None:
         """The bytes that its prompt needs to be kept and those that there are, where these are fewer."""
-        return self.prepared.unkept if self.prepared else None
+        return self.prepared.prefix_shortage if self.prepared else None
 
     @property
     def writes(self) -> bool:

@@ -74,12 +74,12 @@ def unseen(prompt: Prompt, kinds: Collection[MediaKind]) -> list[Media]:
 
 def only_seen_results(message: Message, kinds: Collection[MediaKind]) -> Message:
     """A message with media of these kinds only, of those that tools gave."""
-    return told_in_place(
+    return replace_media(
         message, lambda one: UNSEEN[one.kind] if message.of_tool(one) and one.kind not in kinds else None
     )
 
 
-def told_in_place(message: Message, says: Callable[[Media], str | None]) -> Message:
+def replace_media(message: Message, says: Callable[[Media], str | None]) -> Message:
     """The message with texts in the place of the media that have one; what else has a place keeps it."""
     text, media, done = "", [], 0
     added: list[tuple[int, int]] = []

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mlx_server.schemas.internal.messages import Known, KnownOf
+from mlx_server.schemas.internal.messages import KeptPrefix, PrefixOf
 from mlx_server.schemas.tokens import TokenizeRequest
 
 
@@ -17,10 +17,10 @@ class ExplainRequest(TokenizeRequest, frozen=True, kw_only=True):
     adapters: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     cache_salt: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
 
-    def known_of(self, tenant: str) -> KnownOf:
+    def prefix_of(self, tenant: str) -> PrefixOf:
         """The inside type. Raises InvalidRequest."""
         question = self.question()
-        return KnownOf(question.prompt, question.tool_use, tenant, self.adapters)
+        return PrefixOf(question.prompt, question.tool_use, tenant, self.adapters)
 
 
 class Nearest(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     diverged_at: Divergence | None
 
 
-def explanation(known: Known) -> Explanation:
+def explanation(known: KeptPrefix) -> Explanation:
     """The outside type."""
     diverged = known.alike < min(known.count, known.nearest)
     return Explanation(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from mlx_server.schemas.attachments import told_in_place
+from mlx_server.schemas.attachments import replace_media
 from mlx_server.schemas.internal.documents import WorkOrPrompt, filled
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
@@ -84,6 +84,6 @@ def without(given: WorkOrPrompt, words: Words) -> WorkOrPrompt:
 
 def with_words(message: Message, words: Words) -> Message:
     """One message, in so far as it is a tool's."""
-    message = told_in_place(message, lambda one: words.get(one.source) if message.of_tool(one) else None)
+    message = replace_media(message, lambda one: words.get(one.source) if message.of_tool(one) else None)
     said = {one: words[one.source] for one in message.documents if message.of_tool(one) and one.source in words}
     return filled(message, said)

@@ -81,7 +81,7 @@ class ConsoleHandler(logging.StreamHandler[IO[str]]):
 
 
 class BytesColumn(ProgressColumn):
-    """How much of how much, for phases that can tell."""
+    """Bytes done of bytes in all, for phases that count them."""
 
     def render(self, task: Task) -> Text:
         """Part of rich."""
@@ -97,7 +97,7 @@ def table_console() -> Console:
 
 
 class StartDisplay:
-    """What is said while models load: a bar for each on a terminal, plain lines elsewhere; then how to try them."""
+    """Progress of models that load: a bar for each on a terminal, plain lines elsewhere; then a request to try."""
 
     def __init__(self, console: Console, url: str, *, names: bool = False) -> None:
         """`names`: requests have to name the model."""

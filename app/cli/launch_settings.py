@@ -51,7 +51,7 @@ def check_companions(kind: options.ModelKind | None, companions: dict[str, objec
 
 
 def settings_of_flags(flags: LaunchFlags) -> Settings:
-    """What the flags say, with the models that they name; the configuration file is not read.
+    """The settings of the flags, with the models that they name; the configuration file is not read.
 
     Raises typer.BadParameter or ModelPathError.
     """
@@ -107,7 +107,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
 
 
 def defaults_of(flags: LaunchFlags) -> ModelSettings:
-    """How each model is served that says nothing of its own. Raises typer.BadParameter."""
+    """The settings of models that set none of their own. Raises typer.BadParameter."""
     return ModelSettings(
         path="",
         max_concurrency=flags.max_concurrency,

@@ -186,7 +186,7 @@ def spare_the_collector() -> None:
 
 
 async def drain(fleet: Fleet, hurry: asyncio.Event, console: Console, most_s: float) -> None:
-    """Let what runs come to its end, `most_s` seconds at most; a second signal cuts it short."""
+    """Let running requests finish, for `most_s` seconds at most; a second signal cuts that short."""
     queues = [deployment.queue for deployment in fleet.deployments]
     if any(queue.live for queue in queues):
         running = sum(queue.running for queue in queues)
@@ -199,6 +199,6 @@ async def drain(fleet: Fleet, hurry: asyncio.Event, console: Console, most_s: fl
 
 
 def stopping_line(running: int, most_s: float) -> str:
-    """What a person at the terminal is told while running requests finish."""
+    """The line for the terminal while running requests finish."""
     requests = "1 running request" if running == 1 else f"{running} running requests"
     return f"Stopping: {requests} may take up to {most_s:g} s to finish (--drain-timeout; Ctrl-C again: at once)."

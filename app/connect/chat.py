@@ -73,7 +73,7 @@ class Chat:
         answer is not. Raises ServerProblem."""
         content: Any = text
         if self._pictures:
-            content = [{"type": "text", "text": text}, *map(shown, self._pictures)]
+            content = [{"type": "text", "text": text}, *map(picture_part, self._pictures)]
         self.messages.append({"role": "user", "content": content})
         said: list[str] = []
         try:
@@ -121,7 +121,7 @@ class Chat:
                 yield Piece(text)
 
 
-def shown(picture: Path) -> dict[str, Any]:
+def picture_part(picture: Path) -> dict[str, Any]:
     """A file as a part of a message. Raises OSError."""
     kind = mimetypes.guess_type(picture.name)[0] or "image/png"
     data = base64.b64encode(picture.read_bytes()).decode()

@@ -1,4 +1,4 @@
-"""A model that is served: its settings, its queue, what is known of it, and the workers that come and go."""
+"""A served model: its settings, its queue, its facts, and the workers that come and go."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Deployment:
 
     @property
     def current(self) -> Deployment:
-        """The one that serves its model now: itself, until another takes its place."""
+        """The model's current deployment: this one, until another takes its place."""
         return self if self._successor is None else self._successor.current
 
     @property
@@ -163,7 +163,7 @@ class Deployment:
 
     @property
     def busy(self) -> bool:
-        """Requests or questions live."""
+        """Whether requests or queries are in flight or waiting."""
         return bool(self.queue.live) or not self.queries.idle.is_set()
 
     def memory_bytes(self) -> int:
@@ -171,7 +171,7 @@ class Deployment:
         return sum(replica.memory_bytes() for replica in self.replicas)
 
     def loads_as(self) -> Load:
-        """What its workers would be told now."""
+        """The load message that its workers would get now."""
         spec = load_of(self.settings, self.type, self._server, self._tuning)
         return replace(spec, cpu_dtype=self.cpu_dtype, prefix_most=self.prefix_most)
 
@@ -185,7 +185,7 @@ class Deployment:
         return self.sampling.fill(self.variants.settle(request))
 
     def sampling_in_force(self, given: Sampling) -> Sampling | None:
-        """How a request that asks for `given` is sampled; None while its model is not known."""
+        """The sampling for a request that asks for `given`; None before the model has been loaded."""
         return in_force(self.sampling.filled(given), self.facts.sampling) if self.facts is not None else None
 
     def used(self) -> None:
@@ -233,19 +233,19 @@ class Deployment:
         self._move(ModelState.UNLOADED)
 
     def fail(self, message: str, kind: FailureKind = FailureKind.UNAVAILABLE) -> None:
-        """It can't be served: remember why, and say so to all that live."""
+        """Mark the model as failed: remember why, and end all requests with that."""
         self.error_message = message
         self._move(ModelState.FAILED)
         reason = f"{CANNOT_BE_SERVED}: {message}" if kind is FailureKind.UNAVAILABLE else message
         self.fail_all(kind, reason)
 
     def fail_all(self, kind: FailureKind, message: str) -> None:
-        """End all requests that live, and go on taking others."""
+        """End all requests, and go on taking others."""
         for queue in self._queues:
             queue.fail_all(kind, message)
 
     async def drain(self) -> None:
-        """Take no more work, end what waits, give what runs its drain time, then end that too."""
+        """Take no more work, end waiting requests now and running ones after the drain time."""
         self._close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._server.drain_timeout_s):
@@ -259,13 +259,13 @@ class Deployment:
         self._close()
 
     def abort(self) -> None:
-        """Take no more work, and end what lives. Idempotent."""
+        """Take no more work, and end all requests. Idempotent."""
         self._close()
         kind, message = self._ending
         self.fail_all(kind, CUT_SHORT if kind is FailureKind.SHUTTING_DOWN else message)
 
     async def stop(self) -> None:
-        """End everything that lives and the worker processes. Idempotent; the last that is called."""
+        """End all requests and the worker processes. Idempotent; the last call."""
         self.abort()
         await self._end_workers()
         if self.state in HAS_WORKERS:

@@ -1,4 +1,4 @@
-"""What a worker is told to load."""
+"""The message that tells a worker what to load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is doing, and how one thing follows another."""
+"""The states of a model, and the moves between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who shows a person how a model's start goes."""
+"""Shows a person the progress of a model's start."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ class Observer(Protocol):
         """The model answers."""
 
     def ended(self) -> None:
-        """The start has come to an end, whichever."""
+        """The start has ended, well or not."""

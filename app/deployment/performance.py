@@ -12,7 +12,7 @@ LEAST_CHUNK = 16
 
 
 class Mode(StrEnum):
-    """What is asked for."""
+    """The modes that a client may set."""
 
     EFFICIENCY = "efficiency"
     BALANCED = "balanced"
@@ -42,14 +42,14 @@ PROFILES = MappingProxyType(
 
 
 class Tuning:
-    """The mode that models are served in, for all who have to know it."""
+    """The mode that models are served in, shared by all of them."""
 
     def __init__(self) -> None:
         self.mode = Mode.BALANCED
 
     @property
     def profile(self) -> Profile:
-        """What it does."""
+        """The mode's shares of what is configured."""
         return PROFILES[self.mode]
 
     def rows(self, granted: int) -> int:

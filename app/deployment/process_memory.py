@@ -1,4 +1,4 @@
-"""What processes really occupy."""
+"""Memory that processes occupy."""
 
 from __future__ import annotations
 

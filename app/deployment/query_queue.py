@@ -1,4 +1,4 @@
-"""Questions to a worker that need its tokenizer and no row: how many tokens, which, what text."""
+"""The queue of queries: questions to a worker that need its tokenizer and no row."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlx_server.queue.errors import QueueClosed, QueueFull
-from mlx_server.schemas.internal.messages import Decoded, FailureKind, Known, NoAnswer, Question, Tokens
+from mlx_server.schemas.internal.messages import Decoded, FailureKind, KeptPrefix, NoAnswer, Question, Tokens
 
 RETRY_AFTER_S = 1
 """Answers take milliseconds, once the model is there."""
 
-Answer = Tokens | Decoded | Known
+Answer = Tokens | Decoded | KeptPrefix
 
 
 class Unanswered(Exception):  # noqa: N818 - named for the fact
-    """Raised when a question that was taken has no answer; `why` says it to the client."""
+    """Raised when an accepted query has no answer; `why` tells the client."""
 
     def __init__(self, why: NoAnswer) -> None:
         super().__init__(why.message)
@@ -25,7 +25,7 @@ class Unanswered(Exception):  # noqa: N818 - named for the fact
 
 
 class Oracle(Protocol):
-    """Whoever answers. None of the calls waits or raises."""
+    """Answers queries. None of the calls waits or raises."""
 
     def ask(self, number: int, question: Question) -> None:
         """Have a question answered."""
@@ -36,7 +36,7 @@ class Oracle(Protocol):
 
 @dataclass(slots=True)
 class Query:
-    """A question that lives; `oracle` has it, None while it waits for one."""
+    """A query in flight at `oracle`; None while it waits for one."""
 
     question: Question
     future: asyncio.Future[Answer]
@@ -44,9 +44,9 @@ class Query:
 
 
 class QueryQueue:
-    """At most `limit` questions live; they wait until there is a worker, and none waits for more than `timeout_s`.
+    """Holds at most `limit` queries; they wait for a worker, each for at most `timeout_s`.
 
-    Of several workers that are ready the one is asked that has the fewest questions open.
+    Of several ready workers, the one with the fewest open queries gets the next.
     """
 
     def __init__(self, *, limit: int, timeout_s: float) -> None:
@@ -84,19 +84,19 @@ class QueryQueue:
                 self.idle.set()
 
     def worker_ready(self, oracle: Oracle) -> None:
-        """A worker answers: ask what has waited for one."""
+        """A worker is ready: give it the waiting queries."""
         self._open[oracle] = 0
         for number, query in self._live.items():
             self._assign(number, query)
 
     def worker_lost(self, oracle: Oracle, message: str) -> None:
-        """What a worker was asked has no answer; what comes now is for the others, or waits for the next."""
+        """A worker died: its queries have no answer; later ones go to other workers, or wait for one."""
         if self._open.pop(oracle, None) is not None:
             lost = [number for number, query in self._live.items() if query.oracle is oracle]
             self._end(lost, NoAnswer(FailureKind.WORKER_LOST, message))
 
     def worker_left(self, oracle: Oracle) -> None:
-        """A worker is ended by us: what it was asked is asked again elsewhere, or waits for the next."""
+        """A worker is stopped: its queries go to other workers, or wait for one."""
         self._open.pop(oracle, None)
         for number, query in self._live.items():
             if query.oracle is oracle:
@@ -105,21 +105,21 @@ class QueryQueue:
                 self._assign(number, query)
 
     def close(self, kind: FailureKind, message: str) -> None:
-        """Take nothing more, and end what waits for a worker; what was asked may still be answered."""
+        """Take no more queries, and end the waiting ones; those in flight may still be answered."""
         self._closed = NoAnswer(kind, message)
         self._end([number for number, query in self._live.items() if query.oracle is None], self._closed)
 
     def abort(self, kind: FailureKind, message: str) -> None:
-        """Close, and end what was asked too."""
+        """Close, and end queries in flight, too."""
         self.close(kind, message)
         self.fail_all(kind, message)
 
     def fail_all(self, kind: FailureKind, message: str) -> None:
-        """End all that live, and go on taking questions."""
+        """End all queries, and go on taking others."""
         self._end(list(self._live), NoAnswer(kind, message))
 
     def answered(self, number: int, answer: Answer | NoAnswer) -> None:
-        """What a worker says; nobody may be left to hear it."""
+        """A worker's answer; its client may have left."""
         query = self._forget(number)
         if query is None or query.future.done():
             return

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Owner(Protocol):
-    """Who has the replicas and wants to know how they fare."""
+    """The deployment, as its replicas report to it."""
 
     def rows_of(self, granted: int) -> int:
         """How many of the rows that a worker grants are used."""
@@ -67,7 +67,7 @@ class Replica:
         return (self._slots is None or not self._slots.tickets) and self._queries.idle.is_set()
 
     def memory_bytes(self) -> int:
-        """What its process and those that it started occupy; 0 while there is none."""
+        """Memory of its process and of those that it started; 0 while there is none."""
         pid = self.worker.pid
         return 0 if pid is None else occupied_bytes(resident_bytes(pid), self.worker.memory)
 
@@ -83,12 +83,12 @@ class Replica:
             self.given_up(f"{type(error).__name__}: {error}")
 
     def retune(self) -> None:
-        """Use as many rows as its owner wants now; those that run more go on to their ends."""
+        """Use as many rows as its owner wants now; surplus running requests go on to their ends."""
         if self._slots is not None and self._slots.credits:
             self._queue.worker_ready(self._slots, self._owner.rows_of(self._granted))
 
     async def drained(self) -> None:
-        """Take no new work; returns once nothing runs any more."""
+        """Take no new work; returns once no request runs."""
         if self._slots is not None:
             await self._queue.drain_slots(self._slots)
 

@@ -1,4 +1,4 @@
-"""How a model's texts are sampled where a request does not say."""
+"""A model's defaults for sampling parameters that a request leaves open."""
 
 from __future__ import annotations
 

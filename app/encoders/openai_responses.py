@@ -24,7 +24,7 @@ from mlx_server.schemas.openai.responses_answer import (
     Response,
     ResponseError,
     ResponseStatus,
-    shown_reasoning,
+    echoed_reasoning,
     usage_of,
 )
 from mlx_server.schemas.openai.responses_tools import without_secrets
@@ -168,7 +168,7 @@ def describe(head: Head, turn: Turn, sampling: Sampling, *, store: bool) -> Resp
         presence_penalty=sampling.presence_penalty,
         previous_response_id=given.previous_response_id,
         prompt_cache_key=given.prompt_cache_key,
-        reasoning=shown_reasoning(given.reasoning),
+        reasoning=echoed_reasoning(given.reasoning),
         safety_identifier=given.safety_identifier,
         store=store,
         temperature=sampling.temperature,

@@ -1,4 +1,4 @@
-"""Whom a name means: the models that are configured, and those that are found on this machine when they are named."""
+"""Resolves models' names: configured models, and models found on this machine when they are named."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Directory:
 
     @property
     def deployments(self) -> Sequence[Deployment]:
-        """Those that are configured, and those that have been named since."""
+        """Deployments of configured models, and of models that have been named since."""
         return [lifecycle.deployment for lifecycle in self.lifecycles.values()]
 
     def apply_settings(self, settings: Settings) -> None:
-        """Go by other settings from now on."""
+        """Replace the settings."""
         self.settings, self.catalogue = settings, Catalogue(settings)
         if self._registry_sync is not None:
             self._registry_sync.defaults = settings.defaults
@@ -69,7 +69,7 @@ class Directory:
         return first_of_each((*await self._found(), *(self._registry_sync.available if self._registry_sync else ())))
 
     def drop(self, name: str) -> None:
-        """A model was deleted."""
+        """Forget a deleted model."""
         self.lifecycles.pop(name, None)
         self._installed.discard(name)
 

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """The deployments by their models' names, and what moves them."""
+    """All deployments by their models' names, and their loading and unloading."""
 
     def __init__(
         self,
@@ -73,17 +73,17 @@ class Fleet:
 
     @property
     def settings(self) -> Settings:
-        """Those in force."""
+        """The settings in force."""
         return self._directory.settings
 
     @property
     def deployments(self) -> Sequence[Deployment]:
-        """Those that are configured, and those that have been named since."""
+        """Deployments of configured models, and of models that have been named since."""
         return self._directory.deployments
 
     @property
     def ledger(self) -> Ledger:
-        """Who holds how much memory."""
+        """The account of memory by model."""
         return self._gate.ledger
 
     @property
@@ -127,18 +127,18 @@ class Fleet:
         self._directory.add_installed(name)
 
     def watch(self, callback: Watcher) -> Callable[[], None]:
-        """Tell of all that models do; the function that is returned ends that."""
+        """Subscribe to the events of all models; returns a function that unsubscribes."""
         return self._watchers.add(callback)
 
-    async def known(self, name: str) -> Deployment:
-        """The deployment that a request with this name would be for, as it is: it is not loaded for that.
+    async def deployment_of(self, name: str) -> Deployment:
+        """The deployment of this name, without having it loaded.
 
         Raises InvalidRequest, ModelNotFound, NotServable, HubError or QueueClosed.
         """
         return (await self._directory.named(name)).deployment
 
     async def choose(self, name: str | None) -> Deployment:
-        """The deployment that a request is for; it is loaded if need be, which is not waited for.
+        """The deployment for a request; if need be its load is begun, and not awaited.
 
         Raises InvalidRequest, ModelNotFound, ModelNotLoaded, NotServable, or QueueClosed soon after it has failed.
         """
@@ -210,7 +210,7 @@ class Fleet:
         return True
 
     def apply_settings(self, settings: Settings) -> None:
-        """Go by other settings from now on; the models that are configured must be the same."""
+        """Replace the settings; the configured models must be the same."""
         self._directory.apply_settings(settings)
         self._gate.apply_settings(settings)
 
@@ -255,18 +255,18 @@ class Fleet:
         self._spawn(self._load_configured())
 
     async def drain(self) -> None:
-        """Take no more work, give what runs its drain time, then end it."""
+        """Take no more work, and end running requests after the drain time."""
         self._directory.closing = True
         await asyncio.gather(*(lifecycle.deployment.drain() for lifecycle in self._everyone()))
 
     def abort(self) -> None:
-        """Take no more work, and end what lives. Idempotent."""
+        """Take no more work, and end all requests. Idempotent."""
         self._directory.closing = True
         for lifecycle in self._everyone():
             lifecycle.deployment.abort()
 
     async def stop(self) -> None:
-        """End everything that lives and all worker processes. Idempotent."""
+        """End all requests and worker processes. Idempotent."""
         self.abort()
         self._gate.queue.close()
         for task in self._tasks:

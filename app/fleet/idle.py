@@ -1,4 +1,4 @@
-"""Which models have had nothing to do for too long. Pure."""
+"""Which models have been idle for too long. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who holds how much memory, and who goes when another needs it. Pure decisions: no clock, no process."""
+"""The account of memory by model, and which models are evicted for another. Pure decisions: no clock, no process."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class Ledger:
         self._grants[name] = required_bytes
 
     def measured(self, name: str, used_bytes: int) -> None:
-        """Note what a loaded model really holds, if that is more."""
+        """Note a loaded model's measured memory, if that is more."""
         if name in self._grants:
             self._grants[name] = max(self._grants[name], used_bytes)
 
     def release(self, name: str) -> None:
-        """It holds nothing any more. Idempotent."""
+        """Free a model's memory. Idempotent."""
         self._grants.pop(name, None)
 
     def has_room(self, more_bytes: int) -> bool:
@@ -86,7 +86,7 @@ class Ledger:
         return self._has_memory(self._grants, more_bytes)
 
     def plan(self, name: str, required_bytes: int, models: Sequence[LoadedModel], *, impatient: bool = False) -> Plan:
-        """What has to happen before a model is loaded.
+        """The decision on a load.
 
         Idle ones go, the least recently used first, and none that needn't. `impatient`: busy ones may go too, after
         all idle ones; whoever unloads them lets their requests end. What `name` itself holds doesn't count.
@@ -120,7 +120,7 @@ class Ledger:
     def _candidates(
         self, grants: Mapping[str, int], models: Sequence[LoadedModel], *, impatient: bool = False
     ) -> list[LoadedModel]:
-        """Who may go, in the order of going."""
+        """Models that may be evicted, in their order."""
         able = [one for one in models if one.name in grants and not one.pinned and (one.idle or impatient)]
         return sorted(able, key=lambda model: (not model.idle, model.last_used))
 

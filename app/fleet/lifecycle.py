@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class Gate(Protocol):
-    """Who says when a model fits into memory."""
+    """Decides when a model fits into memory."""
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
         """Wait until it may be loaded. Raises InsufficientMemory or ModelLimitReached."""
 
     def release(self, deployment: Deployment) -> None:
-        """It holds no memory any more."""
+        """Free the deployment's memory."""
 
 
 def retry_after_s(failures: int) -> float:
@@ -101,7 +101,7 @@ class Lifecycle:
         self._retry_at = asyncio.get_running_loop().time() + retry_after_s(self._failures)
 
     async def close(self) -> None:
-        """End everything; nothing is asked of it afterwards."""
+        """End everything; the last call."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])

@@ -1,4 +1,4 @@
-"""The gate that loads pass: how much a model needs, who holds memory now, and whom the ledger has go."""
+"""The gate for loads: how much memory a model needs, which models hold memory now, and which ones go for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LoadGate:
         self._lifecycles = lifecycles
 
     def apply_settings(self, settings: Settings) -> None:
-        """Go by other settings from now on."""
+        """Replace the settings."""
         self.settings = settings
         self.ledger.limit_bytes = settings.memory_limit_bytes or self.device.limit_bytes
         self.ledger.max_models = settings.max_models
@@ -58,11 +58,11 @@ class LoadGate:
         await self.queue.admit(deployment.name, await self.required_bytes(deployment), priority)
 
     def release(self, deployment: Deployment) -> None:
-        """A model holds no memory any more."""
+        """Free a model's memory."""
         self.queue.release(deployment.name)
 
     def seen(self, name: str) -> None:
-        """A model has work."""
+        """Note that a model is in use."""
         self.active_at[name] = asyncio.get_running_loop().time()
 
     async def measure(self) -> None:

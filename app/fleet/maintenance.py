@@ -1,4 +1,4 @@
-"""What is looked after while the server runs: idle models, requests without workers, the standby, memory."""
+"""Periodic upkeep: idle models, requests that were left without workers, the standby, memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class Maintenance:
-    """Unloads whom nobody uses, and loads who was left with requests, until it is cancelled.
+    """Unloads idle models, and loads those with requests but no workers, until it is cancelled.
 
     `spawn` runs what takes its time.
     """

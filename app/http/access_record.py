@@ -1,4 +1,4 @@
-"""What the log says of a request beside its path and status. Nothing of it is a client's text."""
+"""The facts that the access log has of a request beside its path and status; never a client's text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def record_of(scope: Scope) -> AccessRecord:
 
 
 def spent(ticket: Ticket) -> dict[str, int | float]:
-    """Tokens read, those of them that were known, tokens written, and what took how long, as far as that is known.
+    """Tokens of the prompt, those of them that were cached, generated tokens, and what took how long, as far as known.
 
     The rate is that of writing, from the first token to the last.
     """

@@ -1,4 +1,4 @@
-"""Answers that hold what was computed: embeddings and scores. They come whole, and a large one is sent in pieces."""
+"""Responses with embeddings or scores: complete, and sent in pieces where they are large."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlx_server.schemas.internal.messages import Failed, Finished, Score, Vector
 
 
 class ResultsEncoder(Protocol):
-    """An API's way to tell results."""
+    """Writes results in one API's words."""
 
     def pieces(self, results: list[Vector | Score], finished: Finished) -> Iterator[bytes]:
         """The answer as JSON, of results in the order of the request. Making one piece takes about a millisecond."""

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """All of it. Raises HTTPException 413 as soon as it is known to be larger than `limit_bytes`."""
+    """The whole body. Raises HTTPException 413 as soon as it is known to be larger than `limit_bytes`."""
     body = bytearray()
     if not declares_more(request, limit_bytes):
         async for chunk in request.stream():
@@ -20,7 +20,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
 
 def declares_more(request: Request, limit_bytes: int) -> bool:
-    """Whether a request says of itself that its body is larger."""
+    """Whether `Content-Length` announces a larger body."""
     declared = request.headers.get("content-length", "")
     return declared.isdigit() and int(declared) > limit_bytes
 

@@ -1,4 +1,4 @@
-"""Clients leave; what only they waited for ends then."""
+"""Ends work when the only client that waits for it has left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table from what can go wrong to what a client is told: as a response, or as an event in a stream."""
+"""One table from failures to what clients get: an error response, or an error event in a stream."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Answer:
             body = self.anthropic_body(scope.get("request_id"))
         else:
             body = self.api_body() if below(path, API_ROOT) else self.body()
-        # What is in the way stays there, however often it is tried.
+        # A retry would meet the same obstacle.
         headers = NEVER_AGAIN | self.headers if self.status == CONFLICT else self.headers
         return Response(body, self.status, headers, "application/json")
 
@@ -170,7 +170,7 @@ STATUSES: dict[int, tuple[str, str | None]] = {
 
 
 def of_failure(failed: Failed | NoAnswer) -> Answer:
-    """A request that was admitted and failed, or a question that was taken and has no answer."""
+    """The error for an admitted request that failed, or for a query without an answer."""
     status, kind, code = FAILURES[failed.kind]
     headers: dict[str, str] = {}
     if isinstance(failed, Failed) and failed.retry_after_s is not None:
@@ -181,12 +181,12 @@ def of_failure(failed: Failed | NoAnswer) -> Answer:
 
 
 def retry_after(seconds: int) -> dict[str, str]:
-    """The header that says when to come again."""
+    """The `Retry-After` header."""
     return {"Retry-After": str(seconds)}
 
 
 def of_exception(error: Exception) -> Answer:
-    """A request that was not admitted."""
+    """The error for a request that was not admitted."""
     match error:
         case InvalidRequest():
             return Answer(400, INVALID, error.message, error.param, error.code)

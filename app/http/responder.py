@@ -1,4 +1,4 @@
-"""The one loop that answers: it reads a ticket's mailbox and lets an encoder say it in an API's words."""
+"""The one loop that answers: it reads a ticket's mailbox and has an encoder write the events in an API's words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DROPPED = "X-Dropped-Messages"
 
 
 class Encoder(Protocol):
-    """An API's way to say what happens. `begin`, `events` and `end` make a stream, `whole` makes one answer."""
+    """Writes events in one API's words. `begin`, `events` and `end` make a stream, `whole` makes one answer."""
 
     def begin(self, started: Started | None = None) -> bytes:
         """What comes before the first text; `started` if the request wanted it."""
@@ -58,7 +58,7 @@ class WatchedResponse:
         """Send all of it; cancelled when the client has left."""
 
     def leave(self) -> None:
-        """Called at the end, whatever it was."""
+        """Called once at the end, on success and on failure."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as an ASGI application."""
@@ -146,7 +146,7 @@ class GenerationResponse(WatchedResponse):
         while failed is None:
             if part:
                 keepalive.sent()
-            elif keepalive.due:  # tokens come, but nothing of them can be shown yet
+            elif keepalive.due:  # tokens arrive, but none of their text can be sent yet
                 part = self._encoder.alive(None)
                 keepalive.sent()
             await self._send(send, part)
@@ -182,18 +182,18 @@ class GenerationResponse(WatchedResponse):
         await send({"type": "http.response.body", "body": data, "more_body": more})
 
     def _headers(self) -> dict[str, str]:
-        """What of the request changed nothing, was left out of it or can't be kept, as far as that is known by now."""
+        """Headers for ignored fields, dropped messages and a prompt too large to be cached, as far as known by now."""
         dropped = self._ticket.dropped_messages
         dropped_header = {DROPPED: str(dropped)} if dropped else {}
         ignored = ignored_header((*self._ignored, *self._ticket.ignored))
-        return ignored | dropped_header | prompt_cache_header(self._ticket.unkept)
+        return ignored | dropped_header | prompt_cache_header(self._ticket.prefix_shortage)
 
     async def _kept(self, last: bytes) -> bytes:
         return last if self._keep is None else await self._keep(last)
 
 
 async def within(seconds: float | None, read: Callable[[], Awaitable[list[Event]]]) -> list[Event] | None:
-    """What is read, None if it takes longer than so many seconds."""
+    """The events that were read; None after a timeout in seconds."""
     if seconds is None:
         return await read()
     with anyio.move_on_after(seconds):

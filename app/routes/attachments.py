@@ -19,11 +19,11 @@ from mlx_server.schemas.attachments import media_of, with_media, without_unseen
 from mlx_server.schemas.internal.documents import ILLUSTRATED_ROLES, Illustrated, WorkOrPrompt, documents_of, with_texts
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media
-from mlx_server.schemas.internal.messages import KnownOf, TokensOf
+from mlx_server.schemas.internal.messages import PrefixOf, TokensOf
 from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.left_out import excuse, over_limit, without
 
-PromptQuery = TypeVar("PromptQuery", TokensOf, KnownOf)
+PromptQuery = TypeVar("PromptQuery", TokensOf, PrefixOf)
 
 
 async def with_attachments(request: Request, deployment: Deployment, work: Work) -> Work:

@@ -61,7 +61,7 @@ async def voices(request: Request) -> Response:
     """The voices of all models that may be named, loaded or not; of one model, if the query names it."""
     query = query_of(request, ("model",))
     fleet = services(request).fleet
-    known = [await fleet.known(query["model"])] if "model" in query else await fleet.available()
+    known = [await fleet.deployment_of(query["model"])] if "model" in query else await fleet.available()
     speakers = [(one.name, one.settings) for one in known]
 
     def found() -> list[Voice]:

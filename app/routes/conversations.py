@@ -1,4 +1,4 @@
-"""`/v1/conversations`: what was said, kept under one id; its owner alone can read it."""
+"""`/v1/conversations`: items stored under one id, which their owner alone can read."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Named(Protocol):
 
 
 class OutsideRequest(Named, Protocol):
-    """What every API's request for text says of itself."""
+    """A client's request for text, in any API."""
 
     @property
     def stream(self) -> bool | None:
@@ -106,7 +106,7 @@ async def choose(request: Request, given: Named) -> Deployment:
 
 
 def make_head(request: Request, deployment: Deployment, given: Named) -> Head:
-    """What the answer will say of itself."""
+    """The id, time and model that the answer will carry."""
     return Head(
         uuid.uuid4().hex,
         int(time.time()),
@@ -153,7 +153,7 @@ async def submit(request: Request, deployment: Deployment, given: OutsideRequest
 async def settled(
     request: Request, deployment: Deployment, work: Callable[[Deployment], Work]
 ) -> tuple[Dispatcher, Work]:
-    """The queue of the model that serves now, and what is to be queued there at once: as it is with that model.
+    """The queue of the model's current deployment, and the work as this deployment settles it, to be queued at once.
 
     Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
     """

@@ -147,7 +147,7 @@ async def cancel(request: Request) -> Response:
 
 
 async def input_items(request: Request) -> Response:
-    """What a response was made of: a page of the items of its whole conversation, the newest first."""
+    """A response's input: a page of the items of its whole conversation, the newest first."""
     query = query_of(request, ("limit", "order", "after"))
     page = page_of(query)
     items = list(items_of(await records_of(request), all_outputs=False))
@@ -162,7 +162,7 @@ async def input_items(request: Request) -> Response:
 
 
 class FollowingResponse(WatchedResponse):
-    """A stream of what is made in the background, from event `first` on. Its client may leave: the work goes on."""
+    """Streams a background response from event `first` on. Its client may leave: the response goes on."""
 
     def __init__(self, run: Run, first: int, headers: dict[str, str]) -> None:
         self._run = run
@@ -181,7 +181,7 @@ class FollowingResponse(WatchedResponse):
 
 
 def how_sampled(deployment: Deployment) -> HowSampled:
-    """What will tell the numbers in force: the model that decides them may still be loading."""
+    """A function that gives the sampling in force: the model that decides it may still be loading."""
 
     def sampling(given: Sampling) -> Sampling | None:
         return deployment.current.sampling_in_force(given)
@@ -190,18 +190,18 @@ def how_sampled(deployment: Deployment) -> HowSampled:
 
 
 def unheeded(given: ResponsesRequest) -> list[str]:
-    """What of a request changes nothing where no response is made: there is nothing to stream or to keep."""
+    """The fields that change nothing where no response is made: there is nothing to stream or to store."""
     return [name for name in ("background", "store", "stream") if getattr(given, name)]
 
 
 async def turn_of(request: Request, given: ResponsesRequest, kind: type[Kind]) -> Kind:
-    """A request with all that it goes on from. Raises InvalidRequest, or HTTPException 404 for what is not there."""
+    """A request with the conversation that it continues. Raises InvalidRequest, or HTTPException 404."""
     given.check()
     return kind(given, await earlier_items(request, given), await referred_to(request, given.input or []))
 
 
 async def earlier_items(request: Request, given: ResponsesRequest) -> tuple[Item, ...]:
-    """What was said before. Raises InvalidRequest, or HTTPException 404."""
+    """The items of the conversation so far. Raises InvalidRequest, or HTTPException 404."""
     settings = services(request).settings
     owner, previous, conversation = owner_of(request), given.previous_response_id, given.conversation_ref
     if conversation is not None and previous is None:
@@ -220,7 +220,7 @@ async def earlier_items(request: Request, given: ResponsesRequest) -> tuple[Item
 
 
 def memory_of(request: Request) -> ResponseMemory | None:
-    """What the connection remembers, if it remembers anything."""
+    """The connection's own memory of responses, if it has one."""
     memory: ResponseMemory | None = request.scope.get(MEMORY)
     return memory
 
@@ -255,5 +255,5 @@ async def records_of(request: Request) -> list[Record]:
 
 
 def unknown(id_: str) -> HTTPException:
-    """The same answer for what never was, what is gone, and what is another's."""
+    """One error for responses that never existed, were deleted, or belong to another key."""
     return HTTPException(404, f"There is no response {id_[:200]!r}; it may have been deleted, or not stored.")

@@ -52,7 +52,7 @@ async def admit(
 
 
 def how_scored(deployment: Deployment) -> HowScored:
-    """What will tell how the model scores: it may still be loading."""
+    """A function that gives the model's way of scoring: it may still be loading."""
 
     def method() -> scores.Method:
         facts = deployment.current.facts

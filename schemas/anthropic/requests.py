@@ -11,7 +11,7 @@ from msgspec import Meta
 from mlx_server.schemas.anthropic.blocks import CacheControl, TextParam
 from mlx_server.schemas.anthropic.conversation import MessageParam, to_messages
 from mlx_server.schemas.anthropic.tools import ToolChoice, ToolParam, to_tool_use, to_tools
-from mlx_server.schemas.internal.efforts import Effort, known_effort
+from mlx_server.schemas.internal.efforts import Effort, checked_effort
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
@@ -124,7 +124,7 @@ class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
         offered = to_tools(self.tools)
         tool_use, about_choice = to_tool_use(self.tool_choice, offered)
         effort, param = self.effort()
-        known, about_effort = known_effort(effort, param)
+        known, about_effort = checked_effort(effort, param)
         template = Template(effort=known, thinking=self.wants_thinking(), effort_param=param)
         continues = spoken.messages[-1].role == "assistant"
         prompt = ChatPrompt(spoken.messages, offered.tools, template, continues_last=continues)

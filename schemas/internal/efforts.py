@@ -12,6 +12,6 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 Effort = Annotated[str, Meta(extra_json_schema={"examples": list(EFFORTS)})]
 
 
-def known_effort(asked: str | None, param: str) -> tuple[str | None, tuple[str, ...]]:
+def checked_effort(asked: str | None, param: str) -> tuple[str | None, tuple[str, ...]]:
     """The effort that is asked for, if there is such a one; else its path, as of what changes nothing."""
     return (asked, ()) if asked is None or asked in EFFORTS else (None, (param,))

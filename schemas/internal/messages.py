@@ -236,13 +236,13 @@ class Started(msgspec.Struct, frozen=True, tag="s", array_like=True):
 class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
     """A request for text has become tokens, `prompt_tokens` in all, and may wait for rows. `ignored` are the paths of
     its fields that change nothing with this model; `dropped` is how many messages were left out, as it allows.
-    `unkept`: its longest prompt needs so many bytes to be kept for the next turn, more than there are."""
+    `prefix_shortage`: its longest prompt needs so many bytes to be kept for the next turn, more than there are."""
 
     ticket: int
     prompt_tokens: int
     ignored: tuple[str, ...] = ()
     dropped: int = 0
-    unkept: tuple[int, int] | None = None
+    prefix_shortage: tuple[int, int] | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, tag="g", array_like=True):
@@ -408,7 +408,7 @@ class TextOf(msgspec.Struct, frozen=True, tag="textof"):
     ids: tuple[int, ...]
 
 
-class KnownOf(msgspec.Struct, frozen=True, tag="knownof"):
+class PrefixOf(msgspec.Struct, frozen=True, tag="prefixof"):
     """How much of a prompt is kept from earlier ones of the same tenant that were read with the same adapter."""
 
     prompt: Prompt
@@ -417,7 +417,7 @@ class KnownOf(msgspec.Struct, frozen=True, tag="knownof"):
     adapter: str | None = None
 
 
-Question = TokensOf | TextOf | KnownOf
+Question = TokensOf | TextOf | PrefixOf
 """What can be said without a step of the model."""
 
 
@@ -489,7 +489,7 @@ class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
     text: str
 
 
-class Known(msgspec.Struct, frozen=True, tag="known"):
+class KeptPrefix(msgspec.Struct, frozen=True, tag="keptprefix"):
     """What is kept that a prompt of `count` tokens begins with.
 
     `cached` of its tokens would not be computed again. Of what is kept and most alike, `nearest` tokens in all, the
@@ -518,7 +518,7 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", array_like=True):
     """The answer to an `Ask`."""
 
     number: int
-    answer: Tokens | Decoded | Known | NoAnswer
+    answer: Tokens | Decoded | KeptPrefix | NoAnswer
 
 
 class CanaryEnded(msgspec.Struct, frozen=True, tag="canaryended", array_like=True):

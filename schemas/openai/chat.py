@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlx_server.schemas.internal.billing_line import is_billing_line, without_billing_line
-from mlx_server.schemas.internal.efforts import Effort, known_effort
+from mlx_server.schemas.internal.efforts import Effort, checked_effort
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import (
     NO_CALL,
@@ -156,7 +156,7 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
                 "`max_tokens` is the old name of `max_completion_tokens`: give one of them, or the same number.",
                 "max_tokens",
             )
-        _, unknown = known_effort(self.reasoning_effort, "reasoning_effort")
+        _, unknown = checked_effort(self.reasoning_effort, "reasoning_effort")
         most = self.max_completion_tokens or self.max_tokens or default_max_tokens
         return GenerationRequest(
             prompts=(prompt,),
@@ -249,7 +249,7 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
         if self.role_mapping is not None and self.chat_template is not None:
             raise InvalidRequest("`role_mapping` takes a template's place: leave `chat_template` out.", "role_mapping")
         arguments = {**(self.chat_template_args or {}), **(self.chat_template_kwargs or {})}
-        effort, _ = known_effort(self.reasoning_effort, "reasoning_effort")
+        effort, _ = checked_effort(self.reasoning_effort, "reasoning_effort")
         return Template(self.chat_template, self.role_mapping, self.use_default_chat_template, arguments, effort)
 
 

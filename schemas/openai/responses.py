@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.internal.efforts import Effort, known_effort
+from mlx_server.schemas.internal.efforts import Effort, checked_effort
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Grammar, Limits, Template
 from mlx_server.schemas.openai.chat import MAX_TOP_LOGPROBS
@@ -219,7 +219,7 @@ class Turn:
             given.tool_choice, parallel=given.parallel_tool_calls is not False
         )
         asked, param = given.reasoning.effort if given.reasoning else None, "reasoning.effort"
-        effort, unknown = known_effort(asked, param)
+        effort, unknown = checked_effort(asked, param)
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param=param)
         most = given.max_output_tokens or default_max_tokens
         messages, unread = to_messages(given.instructions, self.earlier, self._placed, self.tools)

@@ -51,7 +51,7 @@ class IncompleteDetails(msgspec.Struct, frozen=True):
     reason: Literal["max_output_tokens"]
 
 
-class ShownReasoning(msgspec.Struct, frozen=True):
+class EchoedReasoning(msgspec.Struct, frozen=True):
     """The request's `reasoning`."""
 
     effort: str | None = None
@@ -84,7 +84,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     previous_response_id: str | None
     prompt_cache_key: str | None
-    reasoning: ShownReasoning
+    reasoning: EchoedReasoning
     safety_identifier: str | None
     service_tier: Literal["default"] = "default"
     store: bool
@@ -114,9 +114,9 @@ class InputTokens(msgspec.Struct, frozen=True):
     object: Literal["response.input_tokens"] = "response.input_tokens"
 
 
-def shown_reasoning(given: ReasoningConfig | None) -> ShownReasoning:
+def echoed_reasoning(given: ReasoningConfig | None) -> EchoedReasoning:
     """What the request said of reasoning."""
-    return ShownReasoning(given.effort, given.summary or given.generate_summary) if given else ShownReasoning()
+    return EchoedReasoning(given.effort, given.summary or given.generate_summary) if given else EchoedReasoning()
 
 
 def usage_of(usage: Usage) -> ResponseUsage:

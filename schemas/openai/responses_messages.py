@@ -75,7 +75,7 @@ class WebAction(msgspec.Struct, frozen=True):
     sources: list[Source] | None = None
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundFile(msgspec.Struct, frozen=True):
     """What a search of files found."""
 
     text: str | None = None
@@ -259,7 +259,7 @@ def of_hosted(item: HostedItem, place: Place, tools: Toolbox) -> list[Message]:
             found = "\n".join(source.url for source in action.sources or ())
             return pair(item.id, "web_search", {"query": action.query or action.url or ""}, found)
         case FileSearchItem():
-            results = read(item.results or [], list[Found], place, "results")
+            results = read(item.results or [], list[FoundFile], place, "results")
             found = "\n\n".join(f"{one.filename or ''}\n{one.text}".strip() for one in results if one.text)
             return pair(item.id, "file_search", {"queries": item.queries}, found)
         case CodeInterpreterItem():

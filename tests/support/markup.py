@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mlx_server.schemas.internal.generation import Tool, ToolUse
 from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
 from mlx_server.workers.engine.output.thinking import ThinkMarks
-from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Said, Thought
+from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Thought, VisibleText
 
 THINK = ThinkMarks("<think>", "</think>", (1,), (2,))
 
@@ -42,7 +42,7 @@ def gathered(pieces: Iterable[Piece]) -> Read:
     read = Read()
     for piece in pieces:
         match piece:
-            case Said(text):
+            case VisibleText(text):
                 read.said += text
                 kind = "s"
             case Thought(text):

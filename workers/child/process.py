@@ -77,8 +77,10 @@ def prepared(ticket: int, sequences: list[Sequence]) -> Prepared:
     ignored = dict.fromkeys(name for sequence in sequences for name in sequence.ignored)
     own = [each for each in sequences if not each.follows]
     tokens, dropped = sum(len(each.prompt) for each in own), sum(each.dropped_messages for each in own)
-    unkept = max((each.unkept for each in sequences if each.unkept is not None), default=None)
-    return Prepared(ticket, tokens, tuple(ignored), dropped, unkept)
+    prefix_shortage = max(
+        (each.prefix_shortage for each in sequences if each.prefix_shortage is not None), default=None
+    )
+    return Prepared(ticket, tokens, tuple(ignored), dropped, prefix_shortage)
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from mlx_server.schemas.internal.messages import (
     Ask,
     Decoded,
     FailureKind,
-    Known,
-    KnownOf,
+    KeptPrefix,
     NoAnswer,
+    PrefixOf,
     Question,
     TextOf,
     Tokens,
@@ -29,7 +29,7 @@ from mlx_server.workers.handlers.base import Handler
 
 log = logging.getLogger(__name__)
 
-Answer = Tokens | Decoded | Known | NoAnswer
+Answer = Tokens | Decoded | KeptPrefix | NoAnswer
 
 
 class Queries:
@@ -61,7 +61,7 @@ class Queries:
 
     async def _answer(self, handler: Handler, question: Question) -> Answer:
         try:
-            if isinstance(question, TokensOf | KnownOf):
+            if isinstance(question, TokensOf | PrefixOf):
                 question = replace(question, prompt=await self._preparing.decoded(question.prompt, handler))
             return await self._preparing.tokenized(partial(answer_to, question, handler))
         except InvalidRequest as error:
@@ -71,7 +71,7 @@ class Queries:
             return NoAnswer(FailureKind.ENGINE, f"{type(error).__name__}: {error}")
 
 
-def answer_to(question: Question, handler: Handler) -> Tokens | Decoded | Known:
+def answer_to(question: Question, handler: Handler) -> Tokens | Decoded | KeptPrefix:
     """Only what was asked for. Raises InvalidRequest."""
     match question:
         case TokensOf():
@@ -81,7 +81,7 @@ def answer_to(question: Question, handler: Handler) -> Tokens | Decoded | Known:
             return Tokens(len(ids), ids, tuple(handler.pieces(ids)) if question.want == "pieces" else ())
         case TextOf():
             return Decoded(handler.text(question.ids))
-        case KnownOf():
-            return handler.known(question)
+        case PrefixOf():
+            return handler.kept_prefix(question)
         case _:
             assert_never(question)

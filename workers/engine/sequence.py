@@ -75,7 +75,7 @@ class Sequence:
     """The paths of the request's fields that have no effect with this model."""
     dropped_messages: int = 0
     """How many of its conversation's oldest messages were left out."""
-    unkept: tuple[int, int] | None = None
+    prefix_shortage: tuple[int, int] | None = None
     """If the prefix cache is too small for its prompt: the bytes that it would take, and those of the cache."""
     media: MediaInputs | None = field(default=None, repr=False)
     """The pictures that its prompt has places for."""

@@ -10,13 +10,13 @@ from mlx_server.schemas.internal.generation import Media, MediaKind, Prompt, Too
 from mlx_server.schemas.internal.messages import (
     Finished,
     FinishReason,
-    Known,
-    KnownOf,
+    KeptPrefix,
     Load,
     Loading,
     MlxMemory,
     ModelFacts,
     Part,
+    PrefixOf,
     Result,
     Started,
 )
@@ -85,7 +85,7 @@ class Handler(Protocol):
     def text(self, ids: Iterable[int]) -> str:
         """The text of tokens. Called on the tokenizer's thread. Raises InvalidRequest for ids that are none."""
 
-    def known(self, question: KnownOf) -> Known:
+    def kept_prefix(self, question: PrefixOf) -> KeptPrefix:
         """What of a prompt is kept. Called on the tokenizer's thread. Raises InvalidRequest."""
 
     def canary(self, key: Key) -> Sequence:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Prompt, ToolUse
-from mlx_server.schemas.internal.messages import Known, KnownOf
+from mlx_server.schemas.internal.messages import KeptPrefix, PrefixOf
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
@@ -31,7 +31,7 @@ class ComputingHandler(ModelHandler):
         """Their text. Raises InvalidRequest."""
         return self._texts.text(ids)
 
-    def known(self, question: KnownOf) -> Known:
+    def kept_prefix(self, question: PrefixOf) -> KeptPrefix:
         """Raises InvalidRequest: nothing is kept of texts."""
         raise InvalidRequest("This model writes no text, and nothing is kept of its inputs.", "model")
 

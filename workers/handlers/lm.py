@@ -44,7 +44,7 @@ from mlx_server.workers.engine.side_by_side import SideBySide
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.quantised_states import QuantisedStates
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, kept_trials, weights_print
+from mlx_server.workers.handlers.writing import WritingHandler, check_fits, fingerprint, kept_trials, weights_print
 
 
 class LanguageHandler(WritingHandler):
@@ -52,7 +52,7 @@ class LanguageHandler(WritingHandler):
 
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
-        check_room(spec)
+        check_fits(spec)
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report, "lm")
         model, config, notes = read_model(folder, spec.cpu_dtype)

@@ -16,7 +16,7 @@ from typing import get_args
 from mlx_server.schemas.internal.embedding import EmbeddingRequest, ScoreRequest
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest, Media, MediaKind, Prompt, ToolUse
-from mlx_server.schemas.internal.messages import Known, KnownOf, Load, Loading, MlxMemory, ModelFacts
+from mlx_server.schemas.internal.messages import KeptPrefix, Load, Loading, MlxMemory, ModelFacts, PrefixOf
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
@@ -110,9 +110,9 @@ class ScriptedHandler:
         """All tokens are alike."""
         return "".join(self.pieces(ids))
 
-    def known(self, question: KnownOf) -> Known:
+    def kept_prefix(self, question: PrefixOf) -> KeptPrefix:
         """Nothing is kept."""
-        return Known(len(self.tokens(question.prompt, question.tool_use)))
+        return KeptPrefix(len(self.tokens(question.prompt, question.tool_use)))
 
     def canary(self, key: Key) -> Sequence:
         """The canary's script, one token of it."""

@@ -14,7 +14,7 @@ from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.kv_budget import share_out
 from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.embed.multimodal.vision_hidden import seeing_states
-from mlx_server.workers.engine.embed.multimodal.vision_inputs import shown_inputs
+from mlx_server.workers.engine.embed.multimodal.vision_inputs import conversation_inputs
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.loading.loading import evaluate, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
@@ -31,7 +31,7 @@ from mlx_server.workers.engine.vision.trial import try_model
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.base import DECODERS
-from mlx_server.workers.handlers.writing import WritingHandler, check_room, fingerprint, kept_trials
+from mlx_server.workers.handlers.writing import WritingHandler, check_fits, fingerprint, kept_trials
 
 
 class VisionHandler(WritingHandler):
@@ -48,7 +48,7 @@ class VisionHandler(WritingHandler):
             raise ModelLoadError("models that look at pictures take neither adapters nor a draft model")
         if spec.kv_bits is not None:
             raise ModelLoadError("--kv-bits: KV states of models that look at pictures can't be quantised")
-        check_room(spec)
+        check_fits(spec)
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report, "vlm")
         model, processor, config, notes = read_vision_model(folder, spec.cpu_dtype)
@@ -99,7 +99,7 @@ class VisionHandler(WritingHandler):
             vocab_size,
             room.max_model_len,
             min(spec.batch_tokens, spec.prefill_step_size),
-            shown_inputs(self._prompts, room.max_model_len),
+            conversation_inputs(self._prompts, room.max_model_len),
             kept=kept,
         )
         self.engine = SideBySide(engine, *embedding.engines, ScoringEngine(text_model, engine))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Prompt, ToolUse
-from mlx_server.schemas.internal.messages import Known, KnownOf
+from mlx_server.schemas.internal.messages import KeptPrefix, PrefixOf
 from mlx_server.workers.engine.jobs import Job, JobAnswer
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.handlers.real_model import ModelHandler
@@ -29,7 +29,7 @@ class WordlessHandler(ModelHandler):
         """Raises InvalidRequest."""
         raise InvalidRequest(NO_TOKENS, "model")
 
-    def known(self, question: KnownOf) -> Known:
+    def kept_prefix(self, question: PrefixOf) -> KeptPrefix:
         """Raises InvalidRequest."""
         raise InvalidRequest(NO_TOKENS, "model")
 

@@ -25,7 +25,7 @@ from mlx_server.schemas.internal.generation import (
     Speculate,
     ToolUse,
 )
-from mlx_server.schemas.internal.messages import Known, KnownOf, Load
+from mlx_server.schemas.internal.messages import KeptPrefix, Load, PrefixOf
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Footprint
@@ -142,14 +142,14 @@ class WritingHandler(ModelHandler):
         guesses = self._speculate is not None and speculate != "off"
         predicted = self._prompts.ids_of(request.prediction) if guesses else []
         for sequence in sequences:
-            sequence.unkept = self._unkept(sequence)
+            sequence.prefix_shortage = self._prefix_shortage(sequence)
             if guesses:
                 sequence.speculate, sequence.predicted = speculate, predicted
             else:
                 sequence.ignored += request.guessing
         return sequences
 
-    def _unkept(self, sequence: Sequence) -> tuple[int, int] | None:
+    def _prefix_shortage(self, sequence: Sequence) -> tuple[int, int] | None:
         """The bytes that a prompt takes and those that there are, where it can't be kept for the next turn."""
         room, needed = self._prefixes.limit_bytes, int(self._size.bytes_of(len(sequence.prompt)))
         keeps = self._prefixes.keeps and sequence.use_cache
@@ -181,7 +181,7 @@ class WritingHandler(ModelHandler):
         """Their text. Raises InvalidRequest."""
         return self._prompts.text(ids)
 
-    def known(self, question: KnownOf) -> Known:
+    def kept_prefix(self, question: PrefixOf) -> KeptPrefix:
         """What is kept, and where the prompt differs from what is most alike. Raises InvalidRequest."""
         read = self._prompts.read(question.prompt, question.tool_use, question.tenant)
         places = () if read.media is None else read.media.places
@@ -190,9 +190,9 @@ class WritingHandler(ModelHandler):
         found = self._prefixes.nearest(*(Beginning(owner, as_ids(read.tokens), places) for owner in owners))
         count, alike = len(read.tokens), found.alike
         if not found.of or alike >= min(count, found.of):
-            return Known(count, found.usable, alike, found.of)
+            return KeptPrefix(count, found.usable, alike, found.of)
         message = message_at(self._prompts, question, read.tokens, alike)
-        return Known(count, found.usable, alike, found.of, message, self.pieces([read.tokens[alike]])[0])
+        return KeptPrefix(count, found.usable, alike, found.of, message, self.pieces([read.tokens[alike]])[0])
 
     def _variant(self, adapter: str | None) -> str:
         """What the model would wear. Raises InvalidRequest."""
@@ -231,7 +231,7 @@ def files_print(folder: Path, pattern: str) -> str:
     return hashlib.sha256(repr(files).encode()).hexdigest()[:10]
 
 
-def check_room(spec: Load) -> None:
+def check_fits(spec: Load) -> None:
     """Raise ModelLoadError if there is a prompt to be kept, and no room to keep any."""
     if spec.warm_prompt is not None and spec.prefix_cache_bytes == 0:
         raise ModelLoadError("--warm-prompt needs room to be kept in: --prefix-cache-mb is 0")

@@ -70,7 +70,7 @@ def fetch(
             with hub_errors(repo_id):
                 info = access.api().model_info(repo_id, files_metadata=True)
         except HubOffline:
-            folder = kept(repo_id, access)
+            folder = cached_snapshot(repo_id, access)
             if force or folder is None:
                 raise
             return folder
@@ -87,7 +87,7 @@ def fetch(
             raise HubError(f"{repo_id} can't be kept in {access.cache}: {error.strerror}") from None
 
 
-def kept(repo_id: str, access: HubAccess) -> Path | None:
+def cached_snapshot(repo_id: str, access: HubAccess) -> Path | None:
     """The folder of an earlier time, if there is one that is whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

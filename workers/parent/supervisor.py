@@ -27,7 +27,7 @@ from mlx_server.schemas.internal.messages import (
     FromWorker,
     Grant,
     Heartbeat,
-    Known,
+    KeptPrefix,
     Load,
     LoadFailed,
     Loading,
@@ -117,7 +117,7 @@ class Listener(Protocol):
     def deliver(self, events: list[StepEvent]) -> None:
         """One step's events."""
 
-    def answered(self, number: int, answer: Tokens | Decoded | Known | NoAnswer) -> None:
+    def answered(self, number: int, answer: Tokens | Decoded | KeptPrefix | NoAnswer) -> None:
         """The answer to a question."""
 
     def lost(self, message: str) -> None:

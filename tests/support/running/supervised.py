@@ -16,7 +16,7 @@ from mlx_server.schemas.internal.messages import (
     Decoded,
     Event,
     FailureKind,
-    Known,
+    KeptPrefix,
     Load,
     Loading,
     ModelFacts,
@@ -89,7 +89,7 @@ class Supervised:
         self.queue.deliver(self._slots, events)
         self._tell("step", events)
 
-    def answered(self, number: int, answer: Tokens | Decoded | Known | NoAnswer) -> None:
+    def answered(self, number: int, answer: Tokens | Decoded | KeptPrefix | NoAnswer) -> None:
         self._tell("answered", (number, answer))
 
     def lost(self, message: str) -> None:

@@ -20,7 +20,7 @@ from mlx_server.schemas.internal.messages import (
     ToolCall,
 )
 from mlx_server.workers.engine.output.detokenize import DetokenizedText, StopScanner
-from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Said, Thought
+from mlx_server.workers.engine.output.tool_calls.markup import Called, Markup, Piece, Thought, VisibleText
 from mlx_server.workers.engine.sequence import Computed, Echoed, Sequence, Token
 
 Describe = Callable[[int, float | None], TokenLogprob]
@@ -158,7 +158,7 @@ class Answer:
         if self._stops.met is not None:
             return None
         match piece:
-            case Said(text):
+            case VisibleText(text):
                 self._said += len(text)
                 early = self._tokens < self._sequence.limits.min_tokens
                 shown = text if early else self._stops.feed(text)

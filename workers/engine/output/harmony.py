@@ -14,7 +14,7 @@ from enum import Enum, auto
 from mlx_server.workers.engine.output.tool_calls.calls import NO_ARGUMENTS, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.loose_json import LooseJson, plain_arguments
 from mlx_server.workers.engine.output.tool_calls.marker_matcher import MarkerMatcher
-from mlx_server.workers.engine.output.tool_calls.markup import Piece, Said, Thought
+from mlx_server.workers.engine.output.tool_calls.markup import Piece, Thought, VisibleText
 
 START, CHANNEL, MESSAGE, CONSTRAIN = "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>")
@@ -98,12 +98,12 @@ class HarmonyText:
             elif self._in is In.CALL:
                 self._end_call()
             elif self._in is In.HEADER and not self._messages and CHANNEL not in self._header:
-                self._calls.pieces.append(Said(self._header))
+                self._calls.pieces.append(VisibleText(self._header))
         return self._taken()
 
     def _taken(self) -> list[Piece]:
         pieces, self._calls.pieces = self._calls.pieces, []
-        return [piece for piece in pieces if not isinstance(piece, Said) or piece.text]
+        return [piece for piece in pieces if not isinstance(piece, VisibleText) or piece.text]
 
     def _show(self, text: str) -> None:
         match self._in:
@@ -112,7 +112,7 @@ class HarmonyText:
             case In.REASONING if text:
                 self._calls.pieces.append(Thought(text))
             case In.ANSWER:
-                self._calls.pieces.append(Said(text))
+                self._calls.pieces.append(VisibleText(text))
             case In.CALL:
                 self._argue(text)
 

@@ -6,7 +6,7 @@ from mlx_server.workers.engine.output.marker_table import NORMAL, REASONING, TOO
 from mlx_server.workers.engine.output.quoted_code import QuotedCode
 from mlx_server.workers.engine.output.tool_calls.call_block import Block
 from mlx_server.workers.engine.output.tool_calls.calls import Rest, ToolCalls
-from mlx_server.workers.engine.output.tool_calls.markup import Piece, Said, Thought
+from mlx_server.workers.engine.output.tool_calls.markup import Piece, Thought, VisibleText
 
 
 class MarkerParser:
@@ -68,9 +68,9 @@ class MarkerParser:
         if not self.complete:
             self._show(self._held)
             if self._space and not self._marked:
-                self._calls.pieces.append(Said(self._space))
+                self._calls.pieces.append(VisibleText(self._space))
             if self._unseen and self._state == self._states.initial and not self._left:
-                self._calls.pieces.append(Said(self._unseen))
+                self._calls.pieces.append(VisibleText(self._unseen))
         return self._taken()
 
     def _taken(self) -> list[Piece]:
@@ -166,7 +166,7 @@ class MarkerParser:
             self._space = text[len(visible) :]
             if visible:
                 first = self._marked and not self._said
-                self._calls.pieces.append(Said(visible.lstrip() if first else visible))
+                self._calls.pieces.append(VisibleText(visible.lstrip() if first else visible))
                 self._said, self._marked = True, False
         elif self._state == REASONING:
             text = self._thought_space + text

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt
-from mlx_server.schemas.internal.messages import KnownOf
+from mlx_server.schemas.internal.messages import PrefixOf
 from mlx_server.workers.engine.prompt.marked import common
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 
 
-def message_at(prompts: PromptMaker, question: KnownOf, tokens: list[int], place: int) -> int | None:
+def message_at(prompts: PromptMaker, question: PrefixOf, tokens: list[int], place: int) -> int | None:
     """The index of the message that the token at `place` is of, found by rendering fewer messages; None where the
     prompt has none, shows pictures, or can't be rendered without its end. Tokenizer's thread only."""
     prompt = question.prompt

@@ -59,7 +59,7 @@ ROOM_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class TokenisedPrompt:
     """A prompt's tokens, the format that the model is asked to make calls in, and what the prompt's pictures became.
     `one_call`: the answer may make no second one, for which the chat template would have no place. `ignored` are the
     paths of the request's fields that change nothing with this model, `dropped` is how many messages were left out."""
@@ -207,19 +207,21 @@ class PromptMaker:
         self._check_ids(ids, "tokens")
         return str(self._tokenizer.decode(ids))
 
-    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS, owner: str | None = None) -> Read:
+    def read(self, prompt: Prompt, tool_use: ToolUse = NO_TOOLS, owner: str | None = None) -> TokenisedPrompt:
         """A prompt's tokens, none of them beyond the vocabulary, and what it shows. What `owner` has sent before is
         not tokenised again; for None nothing is kept. Raises InvalidRequest."""
         match prompt:
             case ChatPrompt():
                 (rendered, dropped), field = self._fitting(prompt, tool_use, owner), prompt.param
                 format_ = HERMES if rendered.described_tools else self._format
-                read = Read(rendered.tokens, format_, rendered.one_call, rendered.media, rendered.ignored, dropped)
+                read = TokenisedPrompt(
+                    rendered.tokens, format_, rendered.one_call, rendered.media, rendered.ignored, dropped
+                )
             case TextPrompt():
                 self._check_length(len(prompt.text) + len(prompt.suffix or ""), "prompt")
-                read, field = Read(self._encode(prompt), self._format), "prompt"
+                read, field = TokenisedPrompt(self._encode(prompt), self._format), "prompt"
             case _:
-                read, field = Read(list(prompt.ids), self._format), "prompt"
+                read, field = TokenisedPrompt(list(prompt.ids), self._format), "prompt"
         self._check_ids(read.tokens, field)
         return read
 
@@ -287,7 +289,7 @@ class PromptMaker:
         return min(wanted, self._context_length - prompt_tokens)
 
 
-def check_scored(request: GenerationRequest, read: Read) -> None:
+def check_scored(request: GenerationRequest, read: TokenisedPrompt) -> None:
     """Refuse to score what is read as tokens only. Raises InvalidRequest."""
     if request.prompt_logprobs is not None and read.media is not None:
         message = "`prompt_logprobs` can't be had for a prompt with pictures, sounds or films: leave it out."

@@ -17,11 +17,11 @@ from mlx_server.workers.engine.prompt.templates.arguments import KWARGS, Argumen
 from mlx_server.workers.engine.prompt.templates.content import ContentForm
 from mlx_server.workers.engine.prompt.templates.conversation import (
     Stray,
+    calls_as_text,
     linked,
     media_after_results,
     parsed_arguments,
     to_dicts,
-    told,
 )
 from mlx_server.workers.engine.prompt.templates.folding import NONE_TAKEN, fold
 from mlx_server.workers.engine.prompt.templates.habits import Habits
@@ -237,7 +237,7 @@ def given_messages(
     habits: Habits, messages: Sequence[Message], tools: list[dict[str, Any]] | None, knows: Knowledge
 ) -> list[Message]:
     """The messages with what the template has no place for said in words, or shown elsewhere."""
-    given = told(linked(messages), knows)
+    given = calls_as_text(linked(messages), knows)
     if any(message.media and message.role == "tool" for message in given):
         given = media_after_results(given, habits.media_in_results)
     return with_description(given, describe(tools)) if tools and not knows.tools else given

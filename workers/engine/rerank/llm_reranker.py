@@ -16,7 +16,7 @@ from mlx_server.schemas.internal.embedding import Pair, Truncation
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.workers.engine.embed.embedder import HiddenStates
 from mlx_server.workers.engine.embed.engine import Compute
-from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts, Room, kept_of_document
+from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts, PairLimits, document_share
 from mlx_server.workers.engine.embed.inputs.job import Item, Rows
 from mlx_server.workers.engine.embed.pooling import last
 from mlx_server.workers.errors import ModelLoadError
@@ -41,17 +41,17 @@ class JudgedPairs:
 
     def items(self, pairs: Several[Pair], truncation: Truncation | None, instruction: str | None) -> list[Item]:
         """Each pair as a conversation that is to be answered. Raises InvalidRequest."""
-        room = self._texts.room(truncation)
-        readable = (self._texts.readable(pair, room, truncation) for pair in pairs)
-        return [self._item(pair, room, truncation, instruction or INSTRUCTION) for pair in readable]
+        limits = self._texts.pair_limits(truncation)
+        readable = (self._texts.readable(pair, limits, truncation) for pair in pairs)
+        return [self._item(pair, limits, truncation, instruction or INSTRUCTION) for pair in readable]
 
-    def _item(self, pair: Pair, room: Room, truncation: Truncation | None, instruction: str) -> Item:
+    def _item(self, pair: Pair, limits: PairLimits, truncation: Truncation | None, instruction: str) -> Item:
         question = f"<Instruct>: {instruction}\n<Query>: {pair.query}\n<Document>: "
         encoding = self._encode(question + pair.document)
         ids = list(encoding.ids)
         asked = sum(1 for start, end in encoding.offsets if end <= len(question))
         own, taken = len(ids) - asked, len(self._before) + asked + len(self._after)
-        stays = kept_of_document(own, taken, room, truncation, pair)
+        stays = document_share(own, taken, limits, truncation, pair)
         if stays < own:
             document = ids[asked:]
             cuts_end = truncation is None or truncation.keep == "start"

@@ -84,13 +84,13 @@ def keeping(library: Callable[[Any], Structure], models: Path, cache_dir: Path) 
         if Path(folder) != models:
             return library(path)
         if not found:
-            found.append(kept_structure(library, models, cache_dir))
+            found.append(cached_structure(library, models, cache_dir))
         return found[0]
 
     return structure
 
 
-def kept_structure(library: Callable[[Any], Structure], models: Path, cache_dir: Path) -> Structure:
+def cached_structure(library: Callable[[Any], Structure], models: Path, cache_dir: Path) -> Structure:
     """The structure that is kept of this folder as it is now, else what `library` finds, which is kept then."""
     facts = (version("transformers"), str(models), models.stat().st_mtime_ns)
     file = cache_dir / FOLDER / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"

@@ -22,7 +22,7 @@ from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 from mlx_server.workers.engine.vision.batch_sampler import ReportingSamplers
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.prefill import Prefill
-from mlx_server.workers.engine.vision.prefill_queue import PromptReader, Read
+from mlx_server.workers.engine.vision.prefill_queue import PrefilledPrompt, PromptReader
 
 CLEAR_EVERY = 256
 """Steps after which memory that nobody uses goes back, as in mlx-vlm's own loop."""
@@ -121,7 +121,7 @@ class VisionEngine(ReplayingEngine):
         produced: list[Token | Broken] = [*self._decode()]
         self._undisturbed = not self._prompts.busy or not self._pace.may_read(running)
         match None if self._undisturbed else self._prompts.step(running=running, since=began):
-            case Read() as read:
+            case PrefilledPrompt() as read:
                 self._join(read)
             case Broken() as broken:
                 produced.append(broken)
@@ -156,7 +156,7 @@ class VisionEngine(ReplayingEngine):
         reports = report(rows, [tokens[key] for key in wanted], max(wanted.values()))
         return {key: (own, top[: wanted[key]]) for key, (own, top) in zip(wanted, reports, strict=True)}
 
-    def _join(self, read: Read) -> None:
+    def _join(self, read: PrefilledPrompt) -> None:
         """Draw a prompt's first token and have its row decode with the others."""
         sequence, prefill = read.sequence, read.prefill
         key, processors = sequence.key, self._processors.get(sequence.key)

@@ -34,7 +34,7 @@ class _Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class PrefilledPrompt:
     """A prompt that has been read, and the logits [1, V] of its next token."""
 
     sequence: Sequence
@@ -76,7 +76,7 @@ class PromptReader:
         """Drop all prompts."""
         self._readings.clear()
 
-    def step(self, *, running: int, since: float) -> Read | Broken | None:
+    def step(self, *, running: int, since: float) -> PrefilledPrompt | Broken | None:
         """One chunk of the next prompt in turn; the prompt, once nothing is left of it. `running` rows have waited for
         their next tokens `since` then, on the monotonic clock."""
         key = next(iter(self._readings))
@@ -101,7 +101,7 @@ class PromptReader:
             del self._readings[key]
         return read
 
-    def _advance(self, reading: _Reading, running: int) -> Read | None:
+    def _advance(self, reading: _Reading, running: int) -> PrefilledPrompt | None:
         sequence = reading.sequence
         if reading.prefill is None and self._look(reading):
             return None
@@ -115,7 +115,7 @@ class PromptReader:
             prefix.keep(copy.deepcopy(prefill))
         logits = prefill.finish(self._model)
         mx.eval(logits, [layer.state for layer in prefill.cache])
-        return Read(sequence, prefill, logits)
+        return PrefilledPrompt(sequence, prefill, logits)
 
     def _chunk(self, running: int) -> int:
         """How many tokens may be read beside so many rows: more where many prompts wait."""

@@ -94,10 +94,10 @@ def note(config: Mapping[str, Any], library: Library) -> list[str]:
     found = unusual(config, library)
     if not found:
         return []
-    return [f"config.json says what {library} does not look at, so answers may differ ({shown(found)})"]
+    return [f"config.json says what {library} does not look at, so answers may differ ({abridged(found)})"]
 
 
-def shown(found: Mapping[str, Any]) -> str:
+def abridged(found: Mapping[str, Any]) -> str:
     """Keys and values in one line."""
     return ", ".join(f"{name}: {short(value)}" for name, value in sorted(found.items()))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_server.workers.folders.model_files import NotAModel, read_json
-from mlx_server.workers.folders.unread.keys import says_something, shown
+from mlx_server.workers.folders.unread.keys import abridged, says_something
 
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer_config.json"
@@ -145,7 +145,7 @@ def generation_notes(folder: Path) -> list[str]:
     except NotAModel:
         return []  # told where its sampling is read
     found = {name: value for name, value in unread.items() if name in GENERATION_CHANGES}
-    return [f"{GENERATION} asks for what this server does not do ({shown(found)})"] if found else []
+    return [f"{GENERATION} asks for what this server does not do ({abridged(found)})"] if found else []
 
 
 def tokenizer_notes(folder: Path, encode: Callable[[str], Sequence[int]]) -> list[str]:
@@ -155,5 +155,6 @@ def tokenizer_notes(folder: Path, encode: Callable[[str], Sequence[int]]) -> lis
         return []
     places = " or ".join(TOKENIZER_ADDS[name] for name in found)
     return [
-        f"{TOKENIZER} has {shown(found)}, but tokenizer.json adds no token at the {places} of a text, so none is added"
+        f"{TOKENIZER} has {abridged(found)}, but tokenizer.json adds no token at the {places} of a text,"
+        " so none is added"
     ]

@@ -10,7 +10,7 @@ from mlx_server.schemas.internal.generation import Limits
 from mlx_server.schemas.internal.messages import Part, PromptReport, Reasoning, Text, TokenLogprob, ToolCall
 from mlx_server.workers.engine.output.answer import Answer
 from mlx_server.workers.engine.output.detokenize import DetokenizedText
-from mlx_server.workers.engine.output.tool_calls.markup import Called, Piece, PlainText, Said, Thought
+from mlx_server.workers.engine.output.tool_calls.markup import Called, Piece, PlainText, Thought, VisibleText
 from mlx_server.workers.engine.sequence import Echoed, Sequence, Token
 
 pytestmark = pytest.mark.model
@@ -166,7 +166,7 @@ class Marked:
 
 
 def test_reasoning_is_apart_counted_and_never_scanned_for_stops(tokenizer: Any) -> None:
-    markup = Marked(Thought("let me stop"), Thought(" and think"), Said("fine"), complete_after=-1)
+    markup = Marked(Thought("let me stop"), Thought(" and think"), VisibleText("fine"), complete_after=-1)
     answer = _answer(tokenizer, Limits(stop=("stop",)), markup, logprobs=0)
     parts = _say(answer, tokenizer.encode("one two three"), logprobs=True)
     assert [type(part) for part in parts] == [Reasoning, Reasoning, Text]
@@ -194,7 +194,7 @@ def test_calls_that_are_cut_off_end_as_length(tokenizer: Any) -> None:
 
 
 def test_the_one_call_that_is_allowed_ends_the_answer(tokenizer: Any) -> None:
-    answer = _answer(tokenizer, markup=Marked(Called(0, "{}", "f"), Said("more"), calls=1, complete_after=1))
+    answer = _answer(tokenizer, markup=Marked(Called(0, "{}", "f"), VisibleText("more"), calls=1, complete_after=1))
     parts = answer.add(Token((1, 0), tokenizer.encode("one")[0]))
     assert (answer.finish, len(parts)) == ("tool_calls", 1)
 
@@ -223,7 +223,7 @@ def test_a_scored_prompt_is_told_before_its_answer(tokenizer: Any) -> None:
 
 
 def test_where_ids_are_told_each_has_its_report_and_its_place(tokenizer: Any) -> None:
-    markup = Marked(Thought("let me "), Said("fine"), Called(0, "{}", "f"), complete_after=-1)
+    markup = Marked(Thought("let me "), VisibleText("fine"), Called(0, "{}", "f"), complete_after=-1)
     answer = _answer(tokenizer, markup=markup, logprobs=0, token_ids=True)
     tokens = [*tokenizer.encode("one two three"), 2]
     parts = _say(answer, tokens, end="stop", logprobs=True)

@@ -14,7 +14,7 @@ from support.markup import THINK, TOOLS, Read, read
 from mlx_server.schemas.internal.generation import ToolUse
 from mlx_server.workers.engine.output.marker_table import ResponseFormat
 from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
-from mlx_server.workers.engine.output.tool_calls.markup import Called, Said
+from mlx_server.workers.engine.output.tool_calls.markup import Called, VisibleText
 from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     COHERE,
     DEEPSEEK,
@@ -325,4 +325,4 @@ def test_special_tokens_inside_marks_are_named() -> None:
 def test_text_between_pieces_of_calls_keeps_its_order() -> None:
     markup = OutputFormat(library("pythonic")).markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
     pieces = markup.feed("A<|tool_call_start|>[get_time()]<|tool_call_end|>B")
-    assert pieces == [Said("A"), Called(0, "", "get_time"), Called(0, "{}"), Said("B")]
+    assert pieces == [VisibleText("A"), Called(0, "", "get_time"), Called(0, "{}"), VisibleText("B")]

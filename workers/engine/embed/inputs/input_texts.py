@@ -28,7 +28,7 @@ TOGETHER = 64
 QUERY_TOO_LONG = "Shorten it: the document needs a place too."
 
 
-class Room(NamedTuple):
+class PairLimits(NamedTuple):
     """How many tokens a pair may have with all that stands in it, and how many its document; None: any number."""
 
     pair: int | None
@@ -85,30 +85,30 @@ class InputTexts:
 
     def pairs(self, pairs: Sequence[Pair], truncation: Truncation | None) -> list[Item]:
         """Each query with its document, of which the document may be cut. Raises InvalidRequest."""
-        room = self.room(truncation)
+        limits = self.pair_limits(truncation)
         items = []
         for start in range(0, len(pairs), TOGETHER):
-            some = [self.readable(pair, room, truncation) for pair in pairs[start : start + TOGETHER]]
+            some = [self.readable(pair, limits, truncation) for pair in pairs[start : start + TOGETHER]]
             encodings = self._backend.encode_batch([(pair.query, pair.document) for pair in some])
             for encoding, pair in zip(encodings, some, strict=True):
-                places = places_of_pair(encoding.sequence_ids, room, truncation, pair)
+                places = places_of_pair(encoding.sequence_ids, limits, truncation, pair)
                 ids = self.checked([encoding.ids[at] for at in places], pair.document_param)
                 items.append(Item(ids, tuple(encoding.type_ids[at] for at in places) if self._types else None))
         return items
 
-    def readable(self, pair: Pair, room: Room, truncation: Truncation | None) -> Pair:
+    def readable(self, pair: Pair, limits: PairLimits, truncation: Truncation | None) -> Pair:
         """What of a pair is worth tokenising. Raises InvalidRequest for what can't fit."""
-        self.lengths.check(pair.query, pair.query_param, room.pair, truncation, QUERY_TOO_LONG)
+        self.lengths.check(pair.query, pair.query_param, limits.pair, truncation, QUERY_TOO_LONG)
         if truncation is None:
-            self.lengths.check(pair.document, pair.document_param, room.pair, truncation)
+            self.lengths.check(pair.document, pair.document_param, limits.pair, truncation)
             return pair
-        return replace(pair, document=self.lengths.part(pair.document, shortest(*room), truncation.keep))
+        return replace(pair, document=self.lengths.part(pair.document, shortest(*limits), truncation.keep))
 
-    def room(self, truncation: Truncation | None) -> Room:
+    def pair_limits(self, truncation: Truncation | None) -> PairLimits:
         """What pairs may have. Raises InvalidRequest if more is wanted than the model takes."""
         if truncation is not None and truncation.param == PER_DOCUMENT:
-            return Room(self.limit, truncation.tokens)
-        return Room(self.most(truncation), None)
+            return PairLimits(self.limit, truncation.tokens)
+        return PairLimits(self.most(truncation), None)
 
     def most(self, truncation: Truncation | None) -> int | None:
         """The tokens that an input may have. Raises InvalidRequest if more are wanted than the model takes.
@@ -174,7 +174,7 @@ def places_of_text(
         return range(count)
     if truncation is None:
         raise too_long(field, count, most)
-    places = kept(whose, count - most, 0, truncation.keep)
+    places = places_left(whose, count - most, 0, truncation.keep)
     if places is None:
         raise InvalidRequest(
             f"`{truncation.param}` must be larger than {whose.count(None)}, the number of tokens that this model adds.",
@@ -183,35 +183,39 @@ def places_of_text(
     return places
 
 
-def places_of_pair(whose: Sequence[int | None], room: Room, truncation: Truncation | None, pair: Pair) -> Sequence[int]:
+def places_of_pair(
+    whose: Sequence[int | None], limits: PairLimits, truncation: Truncation | None, pair: Pair
+) -> Sequence[int]:
     """The same for a query (0) and a document (1), which alone may be cut. Raises InvalidRequest."""
     own = whose.count(1)
-    stays = kept_of_document(own, len(whose) - own, room, truncation, pair)
+    stays = document_share(own, len(whose) - own, limits, truncation, pair)
     if stays == own:
         return range(len(whose))
     assert truncation is not None, "nothing is cut that may not be"
-    places = kept(whose, own - stays, 1, truncation.keep)
+    places = places_left(whose, own - stays, 1, truncation.keep)
     assert places is not None, "there is room for a part of the document"
     return places
 
 
-def kept_of_document(own: int, taken: int, room: Room, truncation: Truncation | None, pair: Pair) -> int:
+def document_share(own: int, taken: int, limits: PairLimits, truncation: Truncation | None, pair: Pair) -> int:
     """How many of a document's `own` tokens stay beside the `taken` ones round it. Raises InvalidRequest."""
-    if room.pair is not None and taken + own > room.pair:
-        check_room(taken, room.pair, truncation, pair)
+    if limits.pair is not None and taken + own > limits.pair:
+        check_fits(taken, limits.pair, truncation, pair)
         if truncation is None:
-            raise too_long(pair.document_param, taken + own, room.pair)
-        own = room.pair - taken
-    return own if room.document is None else min(own, room.document)
+            raise too_long(pair.document_param, taken + own, limits.pair)
+        own = limits.pair - taken
+    return own if limits.document is None else min(own, limits.document)
 
 
-def check_room(taken: int, most: int, truncation: Truncation | None, pair: Pair) -> None:
+def check_fits(taken: int, most: int, truncation: Truncation | None, pair: Pair) -> None:
     """With so many tokens round a document, one of its own must fit. Raises InvalidRequest, which names the query."""
     if taken >= most:
         raise too_long(pair.query_param, taken, most, truncation, QUERY_TOO_LONG)
 
 
-def kept(owners: Sequence[int | None], excess: int, cuttable: int, keep: Literal["start", "end"]) -> list[int] | None:
+def places_left(
+    owners: Sequence[int | None], excess: int, cuttable: int, keep: Literal["start", "end"]
+) -> list[int] | None:
     """Which places stay when `excess` tokens of one text go, at its end or at its start; None if that takes all.
 
     `owners` has for each token the text that it is of, None for special ones.

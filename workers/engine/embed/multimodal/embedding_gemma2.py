@@ -16,7 +16,7 @@ from mlx_server.workers.engine.embed.embedder import HiddenStates
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.multimodal.building import build
 from mlx_server.workers.engine.embed.multimodal.family import Family, SightedInputs
-from mlx_server.workers.engine.embed.multimodal.image_inputs import blaming, pictures_of, shown_inputs
+from mlx_server.workers.engine.embed.multimodal.image_inputs import blaming, picture_inputs, pictures_of
 from mlx_server.workers.engine.embed.multimodal.states import mixed_states
 from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.engine.vision.inputs import MediaInputs
@@ -48,7 +48,7 @@ def read_inputs(folder: Path, model: Any, texts: InputTexts) -> SightedInputs:
         arrays = {name: mx.array(value) for name, value in made.items()}
         return texts.prompt(TextPrompt(f"{before}{shown}{text}")), MediaInputs(arrays, len(given.media), ())
 
-    return SightedInputs(shown_inputs(read, texts, {config.audio_token_id, config.video_token_id}))
+    return SightedInputs(picture_inputs(read, texts, {config.audio_token_id, config.video_token_id}))
 
 
 def read_image_processor(folder: Path) -> EmbeddingGemma2ImageProcessor:

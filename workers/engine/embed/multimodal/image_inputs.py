@@ -18,14 +18,14 @@ from mlx_server.workers.errors import one_line
 
 NOT_CUT = "What has pictures is not cut."
 
-Read = Callable[[EmbeddingInput, str, str], tuple[Sequence[int], MediaInputs]]
+ReadInput = Callable[[EmbeddingInput, str, str], tuple[Sequence[int], MediaInputs]]
 """An input, the prompt before its text, and the text, to token ids and what the model takes beside them.
 
 Raises InvalidRequest.
 """
 
 
-def shown_inputs(read: Read, texts: InputTexts, not_sent: Collection[int] = ()) -> WithMedia:
+def picture_inputs(read: ReadInput, texts: InputTexts, not_sent: Collection[int] = ()) -> WithMedia:
     """What has pictures is never cut. `not_sent` are ids that stand for media which no request has."""
 
     def with_media(given: EmbeddingInput, before: str, truncation: Truncation | None) -> Item:

@@ -17,7 +17,7 @@ from mlx_server.workers.engine.embed.inputs.framed_text import FramedText
 from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.multimodal.building import build
 from mlx_server.workers.engine.embed.multimodal.family import Family, SightedInputs
-from mlx_server.workers.engine.embed.multimodal.image_inputs import shown_inputs
+from mlx_server.workers.engine.embed.multimodal.image_inputs import picture_inputs
 from mlx_server.workers.engine.embed.multimodal.processors import read_processor
 from mlx_server.workers.engine.embed.multimodal.states import mixed_states
 from mlx_server.workers.engine.vision.inputs import InputReader, MediaInputs
@@ -103,7 +103,7 @@ def read_inputs(folder: Path, model: Any, texts: InputTexts) -> SightedInputs:
         whole = conversation.show(before, text, len(given.media))
         return reader.read(whole, given.media, special=True, param=given.param)
 
-    return SightedInputs(shown_inputs(read, texts), conversation.frame)
+    return SightedInputs(picture_inputs(read, texts), conversation.frame)
 
 
 QWEN3_VL = Family(build_model, hidden_states, read_inputs, pooling="lasttoken")

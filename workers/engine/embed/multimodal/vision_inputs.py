@@ -11,7 +11,7 @@ from mlx_server.workers.engine.embed.requests import WithMedia
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 
 
-def shown_inputs(prompts: PromptMaker, limit: int | None) -> WithMedia:
+def conversation_inputs(prompts: PromptMaker, limit: int | None) -> WithMedia:
     """Pictures with a text are what a user says in a conversation: so the model has learned to see them."""
 
     def with_media(given: EmbeddingInput, before: str, truncation: Truncation | None) -> Item:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mlx_server.schemas.internal.generation import Tool
 from mlx_server.workers.engine.output.tool_calls.argument_types import Parameters
 from mlx_server.workers.engine.output.tool_calls.loose_json import plain_arguments
-from mlx_server.workers.engine.output.tool_calls.markup import Called, Piece, Said
+from mlx_server.workers.engine.output.tool_calls.markup import Called, Piece, VisibleText
 
 NO_ARGUMENTS = "{}"
 NAME = re.compile(r"[\w.:/@-]{1,200}")
@@ -97,7 +97,7 @@ class ToolCalls:
     def say(self, text: str) -> None:
         """Add text between calls that is no call."""
         if text.strip():
-            self.pieces.append(Said(text.strip()))
+            self.pieces.append(VisibleText(text.strip()))
 
 
 def regular(parsed: Any) -> list[tuple[str, str]]:

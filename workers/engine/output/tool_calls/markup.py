@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class VisibleText:
     """Visible text."""
 
     text: str
@@ -29,7 +29,7 @@ class Called:
     name: str | None = None
 
 
-Piece = Said | Thought | Called
+Piece = VisibleText | Thought | Called
 
 
 class Markup(Protocol):
@@ -63,7 +63,7 @@ class PlainText:
 
     def feed(self, text: str) -> list[Piece]:
         """The text as it is."""
-        return [Said(text)] if text else []
+        return [VisibleText(text)] if text else []
 
     def flush(self, *, cut: bool = False) -> list[Piece]:
         """Nothing is held back."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlx_server.schemas.attachments import told_in_place
+from mlx_server.schemas.attachments import replace_media
 from mlx_server.schemas.internal.generation import FunctionCall, Media, MediaKind, Message
 from mlx_server.workers.engine.prompt.templates.content import ContentForm, appended, wrapped
 from mlx_server.workers.engine.prompt.templates.tools import Knowledge
@@ -51,7 +51,7 @@ def latest(names: dict[str, str], name: str | None) -> str | None:
     return next((id_ for id_, called in reversed(names.items()) if name in (None, called)), None)
 
 
-def told(messages: Sequence[Message], knows: Knowledge) -> list[Message]:
+def calls_as_text(messages: Sequence[Message], knows: Knowledge) -> list[Message]:
     """The messages with calls and results that a template knows nothing of as text: the assistant's, and the user's."""
     made: list[Message] = []
     answering = False
@@ -80,7 +80,7 @@ def media_after_results(messages: Sequence[Message], shown: Collection[MediaKind
         if message.role == "tool":
             hidden = [one for one in message.media if one.kind not in shown]
             waiting += tuple(msgspec.structs.replace(one, at=0) for one in hidden)
-            message = told_in_place(message, lambda one: None if one.kind in shown else SHOWN_AFTER[one.kind])
+            message = replace_media(message, lambda one: None if one.kind in shown else SHOWN_AFTER[one.kind])
         elif waiting:
             made.append(Message("user", "", media=waiting))
             waiting = ()

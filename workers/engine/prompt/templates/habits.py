@@ -9,7 +9,7 @@ from typing import Any
 from mlx_server.schemas.internal.generation import MediaKind
 from mlx_server.workers.engine.prompt.templates.content import ContentForm, Marked
 from mlx_server.workers.engine.prompt.templates.kinds import ChatTemplate, RolePrefixes
-from mlx_server.workers.engine.prompt.templates.seeing import probe_content, shown_in_results
+from mlx_server.workers.engine.prompt.templates.seeing import kinds_in_results, probe_content
 from mlx_server.workers.engine.prompt.templates.taken import ProbedTurns
 from mlx_server.workers.engine.prompt.templates.tools import Knowledge, probe
 
@@ -42,4 +42,4 @@ class Habits:
     @cached_property
     def media_in_results(self) -> frozenset[MediaKind]:
         """What it shows in tools' results."""
-        return shown_in_results(self.template, self._arguments, self.knows, self.form)
+        return kinds_in_results(self.template, self._arguments, self.knows, self.form)

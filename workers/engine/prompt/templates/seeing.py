@@ -21,7 +21,7 @@ def probe_content(template: ChatTemplate, arguments: Mapping[str, Any], marked: 
     """How to write what messages say. `marked` is for media that the template does not show; None: it is shown all."""
 
     def shown(content: Content) -> str:
-        return shown_words(template, arguments, [{"role": "user", "content": content}])
+        return rendered_words(template, arguments, [{"role": "user", "content": content}])
 
     plain = shown(PROBE)
     if plain and marked is None:
@@ -40,18 +40,18 @@ def roles_in_lists(template: ChatTemplate, arguments: Mapping[str, Any]) -> froz
         "system": [{"role": "system", "content": PROBE}, user],
         "assistant": [user, {"role": "assistant", "content": PROBE}, user],
     }
-    texts = {role for role, messages in others.items() if shown_words(template, arguments, messages)}
+    texts = {role for role, messages in others.items() if rendered_words(template, arguments, messages)}
     return frozenset({"user", "tool", *others} - texts)
 
 
-def shown_words(template: ChatTemplate, arguments: Mapping[str, Any], messages: list[dict[str, Any]]) -> str:
+def rendered_words(template: ChatTemplate, arguments: Mapping[str, Any], messages: list[dict[str, Any]]) -> str:
     """The prompt; nothing where PROBE is not shown in it."""
     text = tried(template, Conversation(messages, None, arguments))
     # A template that expects text prints a list as Python does.
     return "" if "{'type'" in text or PROBE not in text else text
 
 
-def shown_in_results(
+def kinds_in_results(
     template: ChatTemplate, arguments: Mapping[str, Any], knows: Knowledge, form: ContentForm
 ) -> frozenset[MediaKind]:
     """The media that it shows in tools' results."""
@@ -59,7 +59,7 @@ def shown_in_results(
     before = [*to_dicts([USER], knows, form=form), call]
 
     def shown(content: Content) -> str:
-        return shown_words(template, arguments, [*before, {**result, "content": content}])
+        return rendered_words(template, arguments, [*before, {**result, "content": content}])
 
     listed = shown([TEXT])
     return frozenset(kind for kind in KINDS if shown([{"type": kind}, TEXT]) not in ("", listed))

@@ -61,7 +61,7 @@ FORMS = tuple(
 
 def probe(template: ChatTemplate, arguments: Mapping[str, Any], form: ContentForm) -> Knowledge:
     """Find out by rendering conversations and looking at what is left of them; a refusal is a no."""
-    user, rule = said("user", "probe", form), said("system", PROBE_RULE, form)
+    user, rule = probe_message("user", "probe", form), probe_message("system", PROBE_RULE, form)
     tools = openai_tools((Tool(PROBE, "probe"),))
     shown = PROBE in tried(template, Conversation([user], tools, arguments))
     by_system = not shown and PROBE in tried(template, Conversation([rule, user], tools, arguments))
@@ -79,7 +79,7 @@ def probe(template: ChatTemplate, arguments: Mapping[str, Any], form: ContentFor
     return calls_only or knows
 
 
-def said(role: str, text: str, form: ContentForm) -> dict[str, Any]:
+def probe_message(role: str, text: str, form: ContentForm) -> dict[str, Any]:
     """A message as the template reads it."""
     return {"role": role, "content": form.of(Message(role, text))}
 
@@ -89,10 +89,10 @@ def probe_call(way: Knowledge, form: ContentForm) -> list[dict[str, Any]]:
     values, id_ = {"probe_name": PROBE_ARGUMENT}, SHORT_ID if way.short_ids else LONG_ID
     function = {"name": PROBE, "arguments": values if way.arguments == "object" else json.dumps(values)}
     calls = [{"id": id_, "type": "function", "function": function}]
-    content = None if way.null_content else said("assistant", "", form)["content"]
+    content = None if way.null_content else probe_message("assistant", "", form)["content"]
     return [
         {"role": "assistant", "content": content, "tool_calls": calls},
-        {**said("tool", PROBE_RESULT, form), "tool_call_id": id_, "name": PROBE},
+        {**probe_message("tool", PROBE_RESULT, form), "tool_call_id": id_, "name": PROBE},
     ]
 
 
