@@ -22,10 +22,11 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs audit agents conformance fidelity bench bench-peers format clean blas typed clients node
+.PHONY: help run test check docs audit agents conformance fidelity bench bench-peers bench-faults format clean blas typed \
+	clients node
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # The demo model babbles: its answers are cut short where a request sets no limit.
 run: $(VENV)/.installed blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
@@ -63,6 +64,9 @@ bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engin
 
 bench-peers: $(VENV)/.installed-bench blas ## Compare with other servers on this machine; flags in ARGS=...
 	$(BIN)/python bench/peers.py $(ARGS)
+
+bench-faults: $(VENV)/.installed-dev blas ## Kill, stop, starve and leave a server under load; flags in ARGS=...
+	$(BIN)/python bench/faults/run.py $(ARGS)
 
 audit: $(VENV)/.installed-dev ## Look up known weaknesses of what is installed
 	$(BIN)/python -m pip_audit --local --progress-spinner off

@@ -17,7 +17,7 @@ from rich.console import Console
 
 MODELS = ("a", "b")
 REST_S = 4.0
-"""Between two rounds: the time in which a standby is made, and no worker dies in a row."""
+"""Before a fault: the time in which a standby is made."""
 
 RESTARTED_S, RESTARTED, SWITCHED = 1.5, 1 / 3, 0.5
 """Targets: seconds with a standby; of the time without one; of the time of the other checkout."""
@@ -31,21 +31,30 @@ def recover(
     commands = {"standby": (*ours, "launch"), "without": (*ours, "launch", "--no-standby")}
     if against is not None:
         commands["against"] = (str(against / ".venv/bin/python"), "-m", "mlx_server.app", "launch")
-    times: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in commands} for kind in ("restart", "switch")}
+    restarts: dict[str, list[float]] = {name: [] for name in commands}
+    switches: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            # A server's first death: later ones may count as a row, which waits longer and longer.
+            with ServerProcess([*command, f"--model-path={model}"], scratch / f"restart-{name}.log") as server:
+                answered_after(server, MODELS[0])
+                time.sleep(REST_S)
+                restarts[name].append(restarted_after(server))
     named = [f"--model={name}={model}" for name in MODELS]
-    arguments = {"restart": [f"--model-path={model}"], "switch": [*named, "--max-models=1"]}
-    for kind, by_server in times.items():
-        with contextlib.ExitStack() as stack:
-            servers = {
-                name: stack.enter_context(ServerProcess([*command, *arguments[kind]], scratch / f"{kind}-{name}.log"))
-                for name, command in commands.items()
-            }
-            for number in range(-1, rounds):
-                for name, server in servers.items():
-                    time.sleep(REST_S / len(servers))
-                    took = timed(server, kind, MODELS[number % 2])
-                    if number >= 0:
-                        by_server[name].append(round(took, 3))
+    with contextlib.ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(
+                ServerProcess([*command, *named, "--max-models=1"], scratch / f"switch-{name}.log")
+            )
+            for name, command in commands.items()
+        }
+        for number in range(-len(MODELS), rounds):
+            time.sleep(REST_S)
+            for name, server in servers.items():
+                took = answered_after(server, MODELS[number % 2])
+                if number >= 0:
+                    switches[name].append(took)
+    times = {"restart": restarts, "switch": switches}
     medians = {kind: {name: median(each) for name, each in found.items()} for kind, found in times.items()}
     figures = {"medians_s": medians, "seconds": times}
     base = "against" if against is not None else "without"
@@ -55,10 +64,14 @@ def recover(
     return figures, good and switch["standby"] <= SWITCHED * switch[base]
 
 
-def timed(server: ServerProcess, kind: str, name: str) -> float:
-    """Seconds until an answer of one token, of a model whose worker was just killed, or that was not loaded."""
-    if kind == "restart":
-        holder(server).kill()
+def restarted_after(server: ServerProcess) -> float:
+    """Seconds until an answer after the worker was killed."""
+    holder(server).kill()
+    return answered_after(server, MODELS[0])
+
+
+def answered_after(server: ServerProcess, name: str) -> float:
+    """Seconds until a model's answer of one token, whether it is loaded or not."""
     began = time.perf_counter()
     body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
     request = urllib.request.Request(
@@ -66,7 +79,7 @@ def timed(server: ServerProcess, kind: str, name: str) -> float:
     )
     with urllib.request.urlopen(request, timeout=120) as answer:
         answer.read()
-    return time.perf_counter() - began
+    return round(time.perf_counter() - began, 3)
 
 
 def holder(server: ServerProcess) -> psutil.Process:

@@ -1,0 +1,41 @@
+"""The short form of `make bench-faults`: a few of each kind of fault, done to a real server under eight clients."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.running.servers import ROOT
+
+pytestmark = pytest.mark.model
+
+
+def _rows(part: str, out: Path, *arguments: str) -> Any:
+    """What a part of the benchmark found."""
+    command = [sys.executable, str(ROOT / "bench" / "faults" / "run.py"), *arguments, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode in (0, 2), done.stdout + done.stderr
+    return json.loads(out.read_text())[part]["rows"]
+
+
+def test_faults_end_each_request_once_and_honestly_and_leave_nothing(tmp_path: Path) -> None:
+    only = "SIGKILL,sampler,detokeniser,half a frame,socket buffer,clients leave,slow heads"
+    found = _rows("faults", tmp_path / "out.json", "--only", only)
+    assert len(found) == len(only.split(","))
+    for one in found:
+        assert set(one["outcomes"]) <= {"ok", "error"}, one
+        assert set(one["beside"]) <= {"ok", "error"}, one
+        assert (set(one["neighbour"]), one["leaked"]) == ({"ok"}, {}), one
+
+
+def test_kills_at_random_moments_hang_nothing_and_change_no_answer(tmp_path: Path) -> None:
+    found = _rows("kills", tmp_path / "out.json", "--kills", "3")
+    assert set(found["outcomes"]) <= {"ok", "error"}
+    assert (set(found["neighbour"]), found["leaked"]) == ({"ok"}, {})
+
+
+def test_slots_come_back_whenever_their_clients_leave(tmp_path: Path) -> None:
+    found = _rows("leave", tmp_path / "out.json", "--leave", "40")
+    assert (found["leavers"], found["leaked"]) == (40, {})
