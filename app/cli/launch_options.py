@@ -95,6 +95,7 @@ class CpuWeights(StrEnum):
     """How weights are held on a CPU."""
 
     AUTO = "auto"
+    PACKED = "packed"
     FLOAT32 = "float32"
     NATIVE = "native"
 
@@ -467,8 +468,9 @@ BatchTokens = Annotated[
 CpuDtype = Annotated[
     CpuWeights,
     option(
-        "How weights are held where MLX computes on a CPU: auto makes them float32 if memory allows, float32 in any"
-        " case, native leaves them as they are stored.",
+        "How weights are held where MLX computes on a CPU: auto leaves quantised ones packed where that is faster"
+        " and makes all others float32 if memory allows; packed leaves them so in any case, float32 dequantises them,"
+        " native leaves all as they are stored, which is slow.",
         COMPUTING,
     ),
 ]

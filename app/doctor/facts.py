@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from mlx_server.schemas.internal.machine import MlxFacts
-from mlx_server.workers.parent.environment import child_environment, mlx_backends, openblas, usable_cores
+from mlx_server.workers.parent.environment import child_environment, is_installed, mlx_backends, openblas, usable_cores
 
 PROBE_S = 60.0
 WIRED_LIMIT, WIRED_LOW = "iogpu.wired_limit_mb", "iogpu.wired_lwm_mb"
@@ -25,7 +25,8 @@ class Facts:
     """One machine. Bytes are bytes; `mlx` is what a worker's MLX says, or `mlx_error` why it says nothing.
 
     `wired_limit_mb` is macOS' own setting (0: the system decides), None elsewhere. `native_arm`: on a Mac, whether
-    Python is built for Apple silicon. `data_dir` and `cache_dir` are writable if their problem is None.
+    Python is built for Apple silicon. `packs`: what compiles products with packed weights is
+    there. `data_dir` and `cache_dir` are writable if their problem is None.
     """
 
     system: str
@@ -34,6 +35,7 @@ class Facts:
     backends: frozenset[str]
     openblas: str | None
     threads: str
+    packs: bool
     cores: int
     memory_bytes: int
     available_bytes: int
@@ -57,6 +59,7 @@ def gather(cache_dir: Path, data_dir: Path) -> Facts:
         backends=frozenset(mlx_backends()),
         openblas=openblas(),
         threads=environment.get("OPENBLAS_NUM_THREADS", ""),
+        packs=is_installed("numba"),
         cores=usable_cores(),
         memory_bytes=memory.total,
         available_bytes=memory.available,

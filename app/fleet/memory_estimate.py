@@ -43,6 +43,12 @@ UNFOLDED = 3.5
 FULL_PRECISION = 4
 """Bytes of a number in float32."""
 
+PACKED = ("2-bit", "4-bit", "8-bit")
+"""Quantised weights that a CPU can multiply with as they are."""
+
+PACKED_SHARE = 1.25
+"""Of the bytes that are stored: what is not packed, as scales, becomes float32."""
+
 HALF_PRECISION = 2
 """Bytes of a number in float16."""
 
@@ -83,10 +89,15 @@ class MemoryEstimate:
 
 
 def estimate_of(model: ModelOnDisk, serving: Serving, device: Device, limit_bytes: int | None = None) -> MemoryEstimate:
-    """What a model needs. Where a CPU's float32 would break the limit, weights are taken to stay as they are stored."""
+    """What a model needs. On a CPU that packs, weights are taken to stay packed. Where float32 would break the limit,
+    they have to, or to stay as they are stored."""
     found = estimate(model, serving, device, serving.cpu_dtype)
-    if device.kind == "cpu" and serving.cpu_dtype == "auto" and limit_bytes is not None and found.total > limit_bytes:
-        found = estimate(model, serving, device, "native")
+    if device.kind == "cpu" and serving.cpu_dtype == "auto":
+        breaks = limit_bytes is not None and found.total > limit_bytes
+        if device.packs and model.quantisation in PACKED:
+            found = replace(estimate(model, serving, device, "packed"), cpu_dtype="packed" if breaks else "auto")
+        elif breaks:
+            found = estimate(model, serving, device, "native")
     if not serving.auto_prefixes:
         return found
     prefixes = prefix_cache_bytes(model, serving, device, found, limit_bytes)
@@ -115,7 +126,7 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
     """What a model needs with its weights held so."""
     wide = device.kind == "cpu" and cpu_dtype != "native"
     models = (model, *serving.drafts)
-    weights = sum(weight_bytes(one, device, wide=wide) for one in models)
+    weights = sum(weight_bytes(one, device, cpu_dtype) for one in models)
     writes = serving.type in ("lm", "vlm")
     cache = sum(cache_bytes(one, serving.rows, wide=wide) for one in models) if writes else 0
     step = int((model.step_bytes or 0) * (UNFOLDED if device.kind == "cpu" else 1))
@@ -128,11 +139,13 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
     )
 
 
-def weight_bytes(model: ModelOnDisk, device: Device, *, wide: bool) -> int:
-    """A model's weights in memory; `wide`: as float32."""
+def weight_bytes(model: ModelOnDisk, device: Device, cpu_dtype: CpuDtype) -> int:
+    """A model's weights in memory."""
     converted = model.path.suffix == ".gguf"  # to float16 on Metal, to float32 elsewhere, before it is loaded
-    if not (wide or converted):
+    if not converted and (device.kind != "cpu" or cpu_dtype == "native"):
         return model.weight_bytes
+    if not converted and cpu_dtype == "packed" and model.quantisation in PACKED:
+        return int(PACKED_SHARE * model.weight_bytes)
     size = HALF_PRECISION if converted and device.kind == "metal" else FULL_PRECISION
     return size * (model.parameters if model.parameters is not None else model.weight_bytes)
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mlx_server.app.machine import apple, nvidia
 from mlx_server.app.machine.memory import memory
-from mlx_server.workers.parent.environment import mlx_backends
+from mlx_server.workers.parent.environment import is_installed, mlx_backends
 
 SHARE = 0.8
 """Of a machine's or container's memory, or of a graphics card's own; the rest is for everybody else."""
@@ -19,12 +19,14 @@ LARGE_MAC_BYTES = 36 << 30
 
 @dataclass(frozen=True)
 class Device:
-    """Bytes. `total_bytes` and `available_bytes` are of the memory that weights are held in."""
+    """Bytes. `total_bytes` and `available_bytes` are of the memory that weights are held in. `packs`: a CPU multiplies
+    with quantised weights as they are."""
 
     kind: Literal["cpu", "metal", "cuda"]
     total_bytes: int
     available_bytes: int
     wired_limit_bytes: int | None = None
+    packs: bool = False
 
     @property
     def limit_bytes(self) -> int:
@@ -47,4 +49,4 @@ def find_device() -> Device:
     if "cuda" in mlx_backends() and (card := next(iter(nvidia.cards()), None)) and card.memory_total_mb:
         total, used = (int(mb * (1 << 20)) for mb in (card.memory_total_mb, card.memory_used_mb or 0.0))
         return Device("cuda", total, max(0, total - used))
-    return Device("cpu", here.total_bytes, here.available_bytes)
+    return Device("cpu", here.total_bytes, here.available_bytes, packs=is_installed("numba"))

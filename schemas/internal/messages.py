@@ -16,7 +16,7 @@ from mlx_server.schemas.internal.work import Work
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
-CpuDtype = Literal["auto", "float32", "native"]
+CpuDtype = Literal["auto", "packed", "float32", "native"]
 """How weights are held on a CPU."""
 
 

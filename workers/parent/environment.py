@@ -78,14 +78,17 @@ def child_environment(base: Mapping[str, str] = os.environ, threads: int | None 
     """The parent's environment plus what a worker needs.
 
     MLX's CPU wheel carries an unoptimised single-threaded BLAS: OpenBLAS, preloaded, replaces its symbols. It knows
-    nothing of quotas, and with more threads than cores it is slower than with one. `threads`: how many it gets, all
-    cores that there are if None.
+    nothing of quotas, and with more threads than cores it is slower than with one. `threads`: how many it and numba
+    get, all cores that there are if None.
     """
     env = dict(base)
     env["TOKENIZERS_PARALLELISM"] = "false"
-    library = openblas()
-    if library and mlx_backends() == {"cpu"}:
+    if mlx_backends() != {"cpu"}:
+        return env
+    cores = str(threads or usable_cores())
+    env.setdefault("NUMBA_NUM_THREADS", cores)
+    if library := openblas():
         if library not in env.get("LD_PRELOAD", ""):
             env["LD_PRELOAD"] = " ".join(filter(None, [library, env.get("LD_PRELOAD")]))
-        env.setdefault("OPENBLAS_NUM_THREADS", str(threads or usable_cores()))
+        env.setdefault("OPENBLAS_NUM_THREADS", cores)
     return env

@@ -18,6 +18,7 @@ LINUX = Facts(
     backends=frozenset({"cpu"}),
     openblas="libopenblas.so.0",
     threads="2",
+    packs=True,
     cores=2,
     memory_bytes=24 * GB,
     available_bytes=20 * GB,
@@ -47,7 +48,7 @@ def findings(facts: Facts) -> dict[str, tuple[Verdict, str | None]]:
 
 def test_good_machine_has_nothing_to_do() -> None:
     found = findings(LINUX)
-    assert set(found) == {"Python", "MLX", "BLAS", "memory", "cache folder", "data folder"}
+    assert set(found) == {"Python", "MLX", "BLAS", "packing", "memory", "cache folder", "data folder"}
     assert set(found.values()) == {(Verdict.GOOD, None)}
 
 
@@ -56,6 +57,7 @@ def test_good_machine_has_nothing_to_do() -> None:
     [
         (replace(LINUX, openblas=None), "BLAS", Verdict.BAD, "apt-get install libopenblas0-pthread"),
         (replace(LINUX, mlx=WITHOUT_BLAS), "BLAS", Verdict.NOTICE, "LD_PRELOAD"),
+        (replace(LINUX, packs=False), "packing", Verdict.NOTICE, "pip install 'mlx[cpu]>="),
         (replace(LINUX, backends=frozenset(), mlx=None, mlx_error="x"), "MLX", Verdict.BAD, "'mlx[cpu]>="),
         (replace(LINUX, mlx=None, mlx_error="no library"), "MLX", Verdict.BAD, "Install mlx-server anew"),
         (replace(LINUX, available_bytes=GB), "memory", Verdict.NOTICE, "small model"),

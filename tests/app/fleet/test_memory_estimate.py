@@ -18,6 +18,7 @@ from mlx_server.app.machine.device import Device
 
 GB = 1 << 30
 CPU = Device("cpu", 64 * GB, 60 * GB)
+PACKING = replace(CPU, packs=True)
 METAL = Device("metal", 64 * GB, 60 * GB)
 CUDA = Device("cuda", 80 * GB, 80 * GB)
 
@@ -30,9 +31,12 @@ DRAFT = replace(QUANTISED, weight_bytes=50, parameters=100, kv_bytes_per_token=1
     ("model", "device", "weights"),
     [
         (QUANTISED, CPU, 4000),
+        (QUANTISED, PACKING, 625),
+        (replace(QUANTISED, quantisation="3-bit"), PACKING, 4000),
         (QUANTISED, METAL, 500),
         (QUANTISED, CUDA, 500),
         (GGUF, CPU, 4000),
+        (GGUF, PACKING, 4000),
         (GGUF, METAL, 2000),
         (GGUF, CUDA, 4000),
         # Nothing is known but the file's size, of which a byte may stand for two numbers at most.
@@ -57,6 +61,23 @@ def test_weights_stay_as_stored_where_float32_would_break_the_limit(
     dtype: memory_estimate.CpuDtype, limit: int | None, expected: str
 ) -> None:
     assert estimate_of(QUANTISED, Serving("lm", 1, cpu_dtype=dtype), CPU, limit).cpu_dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limit", "expected", "weights"),
+    [
+        ("auto", 2**40, "auto", 625),
+        ("auto", 1, "packed", 625),
+        ("packed", 1, "packed", 625),
+        ("float32", 1, "float32", 4000),
+        ("native", 1, "native", 500),
+    ],
+)
+def test_weights_stay_packed_on_a_cpu_that_can(
+    dtype: memory_estimate.CpuDtype, limit: int, expected: str, weights: int
+) -> None:
+    found = estimate_of(QUANTISED, Serving("lm", 1, cpu_dtype=dtype), PACKING, limit)
+    assert (found.cpu_dtype, found.weights) == (expected, weights)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, assert_never
+from typing import Any
 
 import mlx.core as mx
 import psutil
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.generate import generation_stream
 from mlx_lm.utils import dequantize_model
 
 from mlx_server.schemas.internal.messages import CpuDtype, MlxMemory
-from mlx_server.workers.engine.runtime import convolutions, gated_delta, vector_math
+from mlx_server.workers.engine.runtime import convolutions, gated_delta, packing, vector_math
+from mlx_server.workers.errors import ModelLoadError
 
 REUSED_BYTES = 1 << 30
 """Memory that MLX keeps for reuse: as much as passes over whole batches need, and no more.
@@ -77,31 +78,38 @@ def free_bytes() -> int:
 
 
 def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:
-    """On a CPU hold weights as `cpu_dtype` says: its kernels for anything but float32 are far slower.
+    """On a CPU hold weights as `cpu_dtype` says: its own kernels for anything but float32 are far slower.
 
-    `auto` dequantises where memory allows, `float32` always, `native` leaves all as it is stored. Nothing is evaluated.
-    Returns the model and what there is to say about it.
+    `auto` keeps quantised ones packed where that is faster here, and dequantises others where memory allows; `packed`
+    keeps them so where there is a kernel, `float32` dequantises all, `native` leaves all as it is stored. Nothing of
+    the model is evaluated. Returns the model and what there is to say about it. Raises ModelLoadError.
     """
     if not on_cpu():
         return model, []
-    match cpu_dtype:
-        case "native":
-            return model, ["weights stay as they are stored, which a CPU computes slowly"]
-        case "auto" | "float32":
-            pass
-        case _:
-            assert_never(cpu_dtype)
+    if cpu_dtype == "native":
+        return model, ["weights stay as they are stored, which a CPU computes slowly"]
     notes = []
-    if any(hasattr(module, "bits") for module in model.modules()):
-        need = 4 * float_parameters(model)
-        available = psutil.virtual_memory().available
-        if cpu_dtype == "auto" and need > 0.8 * available:
+    if quantised := sum(hasattr(module, "bits") for module in model.modules()):
+        need, available = 4 * float_parameters(model), psutil.virtual_memory().available
+        room = need <= 0.8 * available
+        packed = []
+        if packing.kernels_are_installed() and cpu_dtype != "float32":
+            packed = packing.packed_layers(model, tried=cpu_dtype == "auto" and room)
+        elif cpu_dtype == "packed":
+            raise ModelLoadError(f"--cpu-dtype packed: {packing.missing_kernels()}")
+        elif cpu_dtype == "auto":
+            notes.append(packing.missing_kernels())
+        if cpu_dtype == "auto" and not packed and not room:
             notes.append(
                 f"weights stay quantised: float32 needs {need / 1e9:.1f} GB, {available / 1e9:.1f} GB are free"
             )
             return model, notes
         model = dequantize_model(model)
-        notes.append("quantised weights were dequantised to float32, which a CPU computes faster")
+        model.update_modules(tree_unflatten(packed))
+        if packed:
+            notes.append(f"quantised weights stay packed in {len(packed)} of {quantised} layers")
+        if len(packed) < quantised:
+            notes.append("quantised weights were dequantised to float32, which a CPU computes faster")
     model.set_dtype(mx.float32)
     return model, notes
 

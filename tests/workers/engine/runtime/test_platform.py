@@ -10,10 +10,10 @@ from mlx.utils import tree_flatten
 from mlx_server.workers.engine.runtime.platform import large_for, on_cpu, size_notes, suit_weights
 
 
-def quantised() -> Any:
+def quantised(bits: int) -> Any:
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
     model.set_dtype(mx.float16)
-    nn.quantize(model, group_size=32, bits=4)
+    nn.quantize(model, group_size=32, bits=bits)
     return model
 
 
@@ -22,16 +22,18 @@ def dtypes(model: Any) -> set[Any]:
 
 
 @pytest.mark.parametrize(
-    ("cpu_dtype", "expected", "part"),
+    ("cpu_dtype", "bits", "expected", "part"),
     [
-        ("auto", {mx.float32}, "dequantised to float32"),
-        ("float32", {mx.float32}, "dequantised to float32"),
-        ("native", {mx.uint32, mx.float16}, "as they are stored"),
+        ("auto", 3, {mx.float32}, "dequantised to float32"),
+        ("packed", 4, {mx.uint32, mx.float32}, "stay packed in 2 of 2 layers"),
+        ("packed", 3, {mx.float32}, "dequantised to float32"),
+        ("float32", 4, {mx.float32}, "dequantised to float32"),
+        ("native", 4, {mx.uint32, mx.float16}, "as they are stored"),
     ],
 )
-def test_weights_on_a_cpu_are_held_as_was_asked(cpu_dtype: Any, expected: set[Any], part: str) -> None:
+def test_weights_on_a_cpu_are_held_as_was_asked(cpu_dtype: Any, bits: int, expected: set[Any], part: str) -> None:
     assert on_cpu()
-    model, [note] = suit_weights(quantised(), cpu_dtype)
+    model, [note] = suit_weights(quantised(bits), cpu_dtype)
     assert dtypes(model) == expected
     assert part in note
 

@@ -1,0 +1,112 @@
+"""Products with weights that stay packed, beside those with the same weights dequantised to float32."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+
+from mlx_server.workers.engine.runtime import vector_math
+from mlx_server.workers.engine.runtime.packed_layers import PackedLinear, fits, packed_layer
+
+AFFINE = [("affine", bits, group_size) for bits in (4, 8) for group_size in (32, 64, 128)]
+FORMS = [*AFFINE, ("mxfp4", 4, 32)]
+
+NEAR = 1e-5
+"""As a share of the largest number of a result."""
+
+
+def dequantised(layer: Any) -> mx.array:
+    """Weights [..., outputs, inputs] in float32."""
+    biases = layer.get("biases")
+    weight = mx.dequantize(layer.weight, layer.scales, biases, layer.group_size, layer.bits, layer.mode)
+    return weight.astype(mx.float32)
+
+
+def assert_near(found: mx.array, expected: mx.array) -> None:
+    assert found.shape == expected.shape
+    assert found.dtype == mx.float32
+    assert mx.abs(found - expected).max().item() <= NEAR * mx.abs(expected).max().item()
+
+
+@pytest.mark.parametrize(("mode", "bits", "group_size"), FORMS)
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_linear_layer_is_that_of_its_dequantised_weights(mode: str, bits: int, group_size: int, rows: int) -> None:
+    mx.random.seed(rows)
+    layer = nn.QuantizedLinear(384, 37, True, group_size, bits, mode)
+    layer.bias = mx.random.normal((37,))
+    x = mx.random.normal((1, rows, 384))
+    assert_near(packed_layer(layer)(x), x @ dequantised(layer).T + layer.bias)
+
+
+def test_embedding_as_output_layer_is_that_of_its_dequantised_weights() -> None:
+    mx.random.seed(0)
+    layer = nn.QuantizedEmbedding(101, 64, 64, 4)
+    packed, x = packed_layer(layer), mx.random.normal((2, 3, 64))
+    assert_near(packed.as_linear(x), x @ dequantised(layer).T)
+    assert_near(packed(mx.array([[5, 100]])), dequantised(layer)[mx.array([[5, 100]])])
+
+
+@pytest.mark.parametrize(("mode", "bits", "group_size"), [("affine", 4, 64), ("mxfp4", 4, 32)])
+def test_experts_are_those_of_their_dequantised_weights(mode: str, bits: int, group_size: int) -> None:
+    mx.random.seed(0)
+    layer = QuantizedSwitchLinear(128, 24, 5, True, group_size, bits, mode)
+    plain = SwitchLinear(128, 24, 5)
+    plain.weight, plain.bias = dequantised(layer), mx.random.normal((5, 24))
+    layer.bias = plain.bias
+    x, experts = mx.random.normal((2, 3, 1, 1, 128)), mx.array(np.arange(12).reshape(2, 3, 2) % 5)
+    assert_near(packed_layer(layer)(x, experts), plain(x, experts))
+
+
+def test_half_precision_and_views_are_multiplied_as_float32() -> None:
+    mx.random.seed(0)
+    layer = nn.QuantizedLinear(64, 8, False, 64, 4)
+    x = mx.random.normal((64, 2)).astype(mx.float16)
+    assert_near(packed_layer(layer)(x.T), x.T.astype(mx.float32) @ dequantised(layer).T)
+
+
+def test_weights_that_were_replaced_are_read_anew() -> None:
+    mx.random.seed(0)
+    packed, other, x = (
+        packed_layer(nn.QuantizedLinear(64, 8, False, 64, 4)),
+        nn.QuantizedLinear(64, 8, False, 64, 4),
+        mx.random.normal((1, 64)),
+    )
+    packed(x)
+    packed.update(other.parameters())
+    assert_near(packed(x), x @ dequantised(other).T)
+
+
+def test_nothing_is_computed_that_nobody_asks_for() -> None:
+    packed = packed_layer(nn.QuantizedLinear(64, 8, False, 64, 4))
+    before = vector_math.lazy.set(True)
+    try:
+        packed(mx.ones((1, 64)))
+    finally:
+        vector_math.lazy.reset(before)
+    assert packed._packed is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (nn.QuantizedLinear(64, 8, False, 32, 4), True),
+        (nn.QuantizedLinear(64, 8, False, 32, 3), False),
+        (nn.QuantizedLinear(64, 8, False, 16, 4, "nvfp4"), False),
+        (nn.Linear(64, 8), False),
+    ],
+    ids=["4 bits", "codes cross bytes", "another float", "not quantised"],
+)
+def test_layers_without_a_kernel_do_not_fit(layer: Any, expected: bool) -> None:
+    assert fits(layer) == expected
+
+
+def test_packed_layer_is_one_of_the_library_with_the_same_arrays() -> None:
+    layer = nn.QuantizedLinear(64, 8, True, 32, 4)
+    packed = packed_layer(layer)
+    assert isinstance(packed, PackedLinear)
+    assert isinstance(packed, nn.QuantizedLinear)
+    assert packed.weight is layer.weight
+    assert packed.parameters().keys() == layer.parameters().keys()

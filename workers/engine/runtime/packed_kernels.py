@@ -1,0 +1,123 @@
+"""Products with quantised weights that stay packed, compiled by numba for the processor that is here.
+
+They are read in MLX's layout. A few weights of a row that follow each other are read as one word, and 16 such words
+lie in one group: the compiler makes vectors of them, and the product of two vectors is one of 16 weights. What was
+compiled is kept for the next start, beside this file or in the user's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+# Threads that wait sleep, and need no library that numba's wheel lacks. It takes one thread's calls: the engine's.
+numba.config.THREADING_LAYER = "workqueue"
+
+LANES = 16
+"""Words that are read together: as many as the widest vectors hold numbers."""
+
+LINES = 4
+"""Rows of weights that a thread takes at a time: x is read once for them."""
+
+WORDS: dict[int, type[np.unsignedinteger[Any]]] = {8: np.uint8, 16: np.uint16, 32: np.uint32}
+
+MODES = ("affine", "mxfp4")
+"""MLX's names of those that can be read."""
+
+Kernel = Callable[
+    [NDArray[Any], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], None
+]
+"""What `kernel` makes: of words [outputs, words] and so on."""
+
+
+def decoded(code: Any, floats: bool) -> Any:
+    """What a weight's code stands for: itself, or a 4-bit float (e2m1 of the OCP Microscaling formats), which is 0,
+    0.5, 1, 1.5, 2, 3, 4 or 6, and a sign."""
+    if not floats:
+        return np.float32(code)
+    number = np.float32(code & 7)
+    more = max(number - np.float32(4), np.float32(0)) + np.float32(2) * max(number - np.float32(6), np.float32(0))
+    return np.float32(-0.5 if code & 8 else 0.5) * (number + more)
+
+
+value = numba.njit(inline="always")(decoded)
+
+
+def weights_in_word(mode: str, bits: int, group_size: int) -> int | None:
+    """How many weights the kernel reads as one word; None if it can't read them.
+
+    A code must not cross bytes, and a group must be whole words of all lanes.
+    """
+    if mode not in MODES:
+        return None
+    fitting = [count for count in (2, 4, 8) if count * bits in WORDS and group_size % (count * LANES) == 0]
+    return max(fitting, default=None)
+
+
+@cache
+def kernel(mode: str, bits: int, together: int, several: int) -> Kernel:
+    """The function that multiplies rows of x, `several` at a time, with weights of which a word holds `together`.
+
+    It takes the words [outputs, words], float32 scales and biases [outputs, groups] (biases [outputs, 0]: none), x
+    float32 [rows, inputs] in C order, and the result float32 [rows, outputs], which it writes.
+    """
+    # Only plain values may be closed over: by them numba finds what it has kept.
+    floats, mask = mode == "mxfp4", (1 << bits) - 1
+
+    def multiply(weight: Any, scales: Any, biases: Any, x: Any, result: Any) -> None:
+        outputs, words = weight.shape
+        rows, inputs = x.shape
+        groups, biased = scales.shape[1], biases.shape[1]
+        steps, turns = words // LANES, (rows + several - 1) // several
+        size = inputs // groups
+        # In the order in which words are read: for each place in a word, the numbers of all lanes.
+        spread = np.empty((turns, steps, several, together, LANES), np.float32)
+        sums = np.zeros((turns * several, biased), np.float32)
+        for turn in numba.prange(turns):
+            for number in range(several):
+                row = min(turn * several + number, rows - 1)
+                for step in range(steps):
+                    for lane in range(LANES):
+                        for place in range(together):
+                            spread[turn, step, number, place, lane] = x[row, (step * LANES + lane) * together + place]
+                for group in range(biased):
+                    for at in range(group * size, (group + 1) * size):
+                        sums[turn * several + number, group] += x[row, at]
+        for block in numba.prange((outputs + LINES - 1) // LINES):
+            totals = np.empty((LINES, several, LANES), np.float32)
+            for turn in range(turns):
+                totals[:] = 0
+                for step in range(steps):
+                    group = step * groups // steps
+                    for line in range(LINES):
+                        output = min(block * LINES + line, outputs - 1)
+                        scale = scales[output, group]
+                        for lane in range(LANES):
+                            word = np.int32(weight[output, step * LANES + lane])
+                            for number in range(several):
+                                total = np.float32(0)
+                                for place in range(together):
+                                    code = (word >> (bits * place)) & mask
+                                    total += value(code, floats) * spread[turn, step, number, place, lane]
+                                totals[line, number, lane] += scale * total
+                for line in range(LINES):
+                    output = min(block * LINES + line, outputs - 1)
+                    for number in range(min(several, rows - turn * several)):
+                        total = np.float32(0)
+                        for group in range(biased):
+                            total += biases[output, group] * sums[turn * several + number, group]
+                        for lane in range(LANES):
+                            total += totals[line, number, lane]
+                        result[turn * several + number, output] = total
+
+    compiled: Kernel
+    try:
+        compiled = numba.njit(parallel=True, fastmath=True, cache=True)(multiply)
+    except RuntimeError:  # there is no folder in which it could be kept
+        compiled = numba.njit(parallel=True, fastmath=True)(multiply)
+    return compiled
