@@ -86,6 +86,7 @@ APP_ORDER = (
     "app/server",
     "app/connect",
     "app/demo",
+    "app/service",
     "app/cli",
 )
 ORDERS = {"workers": WORKERS_ORDER, "app": APP_ORDER}

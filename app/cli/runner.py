@@ -19,6 +19,7 @@ from mlx_server.app.config.settings import Settings
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.reload import ReloadReport
 from mlx_server.app.http.services import Services
+from mlx_server.app.machine.notify import notify
 from mlx_server.app.server.server import create_app
 from mlx_server.app.server.uvicorn_protocol import HttpProtocol
 from mlx_server.app.storage.database import StoreError
@@ -32,6 +33,9 @@ NO_MODEL = (
     "\nNo model is configured. Requests may name those that GET /v1/models lists; `mlx-server models pull ID` brings"
     " more, and --model-path PATH serves one under any name."
 )
+
+LOOK_S = 0.2
+"""How often it is looked whether all models are there."""
 
 CLOSE_S = 2
 """How long clients get to read the end of their answers once nothing runs any more, in seconds."""
@@ -158,9 +162,12 @@ async def run(
         display.listening(NO_MODEL)
     spare_the_collector()
     serving = loop.create_task(server.serve(sockets=[sock]))
+    telling = loop.create_task(tell_when_ready(fleet))
     tasks = {loop.create_task(stopping.wait()), loop.create_task(fleet.start_error.wait()), serving}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     display.close()
+    telling.cancel()
+    notify("STOPPING=1")
     if stopping.is_set():
         await drain(fleet, hurry, console, settings.drain_timeout_s)
     await shared.live.close()
@@ -172,6 +179,14 @@ async def run(
     for task in tasks:
         task.cancel()
     return fleet.start_error_message or None
+
+
+async def tell_when_ready(fleet: Fleet) -> None:
+    """Tell the service manager once every model that is loaded at the start has been loaded, or can't be."""
+    while waiting := [one.name for one in fleet.deployments if one.awaited]:
+        notify(f"STATUS=loading {', '.join(waiting)}")
+        await asyncio.sleep(LOOK_S)
+    notify("READY=1\nSTATUS=serving")
 
 
 def spare_the_collector() -> None:

@@ -46,7 +46,7 @@ def test_flags_tell_what_they_may_be() -> None:
     assert told["port"] == ("`8000`", "0 to 65,535")
     kinds = "`lm` or `vlm` or `embeddings` or `rerank` or `audio` or `image`"
     assert told["model_type"] == ("what its files say", kinds)
-    assert told["cpu_dtype"] == ("`auto`", "`auto` or `float32` or `native`")
+    assert told["cpu_dtype"] == ("`auto`", "`auto` or `packed` or `float32` or `native`")
     assert told["auto_load"] == ("on", "on, off")
     assert told["queue_timeout"] == ("`300`", "0.001 to 10,000,000")
     assert told["chat_template"] == ("the model's own", "file")

@@ -1,0 +1,102 @@
+"""Installs, removes and asks for the service with the operating system's own programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_server.app.service.units import Service, launchd_plist, systemd_unit
+
+OWN = 0o600
+"""A command may have an API key in it."""
+
+
+class ServiceError(Exception):
+    """Raised when the operating system refuses; one line says what it said and what to do."""
+
+
+@dataclass(frozen=True)
+class Manager:
+    """What one operating system takes for a service: where its file lies, and which commands do what."""
+
+    file: Path
+    content: bytes
+    install: tuple[tuple[str, ...], ...]
+    remove: tuple[tuple[str, ...], ...]
+    status: tuple[str, ...]
+    logs: tuple[str, ...]
+
+    def write(self) -> None:
+        """Put the file in its place, readable by its owner only. Raises ServiceError."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.unlink(missing_ok=True)
+            with open(os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as out:
+                out.write(self.content)
+        except OSError as error:
+            raise ServiceError(f"{self.file} can't be written: {error.strerror or error}") from None
+
+    def started(self) -> None:
+        """Have the service start now and from now on. Raises ServiceError."""
+        for command in self.install:
+            run(command)
+
+    def removed(self) -> bool:
+        """Stop the service and delete its file; whether there was one. Raises ServiceError."""
+        if not self.file.exists():
+            return False
+        for command in self.remove[:-1]:
+            run(command)
+        self.file.unlink()
+        run(self.remove[-1])
+        return True
+
+
+def manager_of(service: Service, *, system: bool, home: Path, platform: str = sys.platform) -> Manager:
+    """The operating system's. `system` is for systemd only: started with the machine, by root."""
+    return launchd(service, home) if platform == "darwin" else systemd(service, home, system=system)
+
+
+def systemd(service: Service, home: Path, *, system: bool) -> Manager:
+    """A unit of systemd."""
+    unit = f"{service.name}.service"
+    folder = Path("/etc/systemd/system") if system else home / ".config" / "systemd" / "user"
+    control = ("systemctl",) if system else ("systemctl", "--user")
+    return Manager(
+        folder / unit,
+        systemd_unit(service, system=system).encode(),
+        install=((*control, "daemon-reload"), (*control, "enable", unit), (*control, "restart", unit)),
+        remove=((*control, "disable", "--now", unit), (*control, "daemon-reload")),
+        status=(*control, "status", "--no-pager", unit),
+        logs=("journalctl", *(() if system else ("--user",)), "--unit", unit, "--lines", "200"),
+    )
+
+
+def launchd(service: Service, home: Path) -> Manager:
+    """An agent of launchd."""
+    domain = f"gui/{os.getuid()}"
+    target = f"{domain}/{service.name}"
+    file = home / "Library" / "LaunchAgents" / f"{service.name}.plist"
+    return Manager(
+        file,
+        launchd_plist(service),
+        install=(("launchctl", "bootstrap", domain, str(file)),),
+        remove=(("launchctl", "bootout", target), ("launchctl", "print-disabled", domain)),
+        status=("launchctl", "print", target),
+        logs=("tail", "-n", "200", str(service.log)),
+    )
+
+
+def run(command: Sequence[str]) -> None:
+    """Run one of the operating system's programs. Raises ServiceError with what it says."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    except OSError as error:
+        raise ServiceError(f"{command[0]} can't be run: {error.strerror or error}") from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
+        raise ServiceError(f"`{' '.join(command)}` failed: {said}")

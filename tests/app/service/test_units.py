@@ -1,0 +1,76 @@
+"""What the operating system is told of a service: read by its own programs."""
+
+import os
+import plistlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlx_server.app.service.manager import Manager, ServiceError, manager_of, run
+from mlx_server.app.service.units import Service, launchd_plist, quoted, systemd_unit
+
+ODD = 'a "b" $HOME 50% \\ é'
+SERVICE = Service("mlx-test", (sys.executable, "-m", "mlx_server.app", "launch", "--model-name", ODD), Path("/"))
+
+
+def manager(home: Path, platform: str, *, system: bool = False) -> Manager:
+    return manager_of(SERVICE, system=system, home=home, platform=platform)
+
+
+@pytest.mark.parametrize("system", [False, True])
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has no systemd")
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, system: bool) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.fail("systemd-analyze is not here (Debian's package systemd)")
+    file = tmp_path / "mlx-test.service"
+    file.write_text(systemd_unit(SERVICE, system=system))
+    scope = () if system else ("--user",)
+    command, environment = [program, *scope, "verify", str(file)], os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (told.returncode, "mlx-test.service" in told.stderr) == (0, False), told.stderr
+
+
+def test_words_of_the_command_are_read_back_as_they_are() -> None:
+    assert quoted(ODD) == '"a \\"b\\" $$HOME 50%% \\\\ é"'
+    assert f'--model-name" {quoted(ODD)}' in systemd_unit(SERVICE, system=False)
+
+
+def test_launchd_gets_the_command_and_starts_it_again_when_it_fails() -> None:
+    told = plistlib.loads(launchd_plist(SERVICE))
+    assert told["ProgramArguments"] == list(SERVICE.command)
+    assert (told["KeepAlive"], told["RunAtLoad"], told["ExitTimeOut"]) == ({"SuccessfulExit": False}, True, 45)
+
+
+@pytest.mark.parametrize(
+    ("platform", "system", "file", "first"),
+    [
+        ("linux", False, ".config/systemd/user/mlx-test.service", ("systemctl", "--user", "daemon-reload")),
+        ("linux", True, "/etc/systemd/system/mlx-test.service", ("systemctl", "daemon-reload")),
+        ("darwin", False, "Library/LaunchAgents/mlx-test.plist", ("launchctl", "bootstrap")),
+    ],
+)
+def test_each_system_has_its_file_and_its_commands(
+    tmp_path: Path, platform: str, system: bool, file: str, first: tuple[str, ...]
+) -> None:
+    found = manager(tmp_path, platform, system=system)
+    assert found.file == tmp_path / file
+    assert found.install[0][: len(first)] == first
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    found = manager(tmp_path, "linux")
+    found.write()
+    found.write()
+    assert found.file.read_bytes() == found.content
+    assert found.file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_program_says_is_told() -> None:
+    with pytest.raises(ServiceError, match=r"`ls --nothing` failed: .*--nothing"):
+        run(("ls", "--nothing"))
+    with pytest.raises(ServiceError, match="mlx-no-such can't be run"):
+        run(("mlx-no-such",))
