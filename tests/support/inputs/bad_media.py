@@ -6,7 +6,7 @@ from typing import Any
 
 from support.inputs.bad_input import Bad, messages, user
 
-VISION = "Vision requests are not supported with text-only models. Use a VLM model type instead."
+VISION = "Vision requests are not supported with text-only models. Use a VLM model type instead (--model-type vlm)."
 AUDIO = "Audio input is not supported with text-only models."
 PART = "messages[0].content[0]"
 
