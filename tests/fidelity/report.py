@@ -31,7 +31,8 @@ Made by `make fidelity`: tiny models with random weights, as transformers saves 
 this server's engine, logits compared near a prompt's beginning, in its midst and beyond the length of the first
 training. Each type is tried with the config as transformers 5 and as transformers 4 write it, with every scaling of
 rotary positions that transformers takes for it, with a sliding window, and with an output layer of its own, a tied one
-and one that the config says nothing of.
+and one that the config says nothing of. Types that mlx-lm does not know are computed by mlx-vlm. A model of a type that
+is not here, or refused in all its variants, is told of when it loads: nobody knows whether it is computed alike.
 
 *Equal* is within a thousandth of the largest logit. *Announced*: computed differently, and the server says so when the
 model loads. *Refused*: it does not start, with the reason. Nothing differs silently: a test keeps that so.

@@ -18,7 +18,7 @@ TYPES = """
     jamba kimi_linear kolibri1 laguna lfm2 lfm2_moe llama llama4_text longcat_flash mamba mamba2 mellum
     mimo_v2_flash minicpm3 minimax minimax_m2 ministral3 mistral mistral4 mixtral nanochat nemotron nemotron_h olmo
     olmo2 olmo3 olmo_hybrid olmoe phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe
-    qwen3_next recurrent_gemma seed_oss smollm3 solar_open stablelm starcoder2 step3p5
+    qwen3_next recurrent_gemma seed_oss smollm3 solar_open stablelm starcoder2
     """.split()  # noqa: SIM905 - a list would have a line for each
 """Those that both libraries have."""
 

@@ -22,7 +22,6 @@ PATTERNS = {"sliding_window_pattern": False, "global_attn_every_n_layers": True}
 
 LAYER_NAMES = {
     "granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"},
-    "qwen4_exp_text": {"indexed_attention": "qwen_sparse_attention"},
 }
 """By type, kinds of layers whose names transformers 5 changed, and what classes call them."""
 

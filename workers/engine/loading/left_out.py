@@ -54,7 +54,6 @@ FOLLOWS: dict[str, dict[str, Callable[[Mapping[str, Any]], Any]]] = {
         "init_pos_emb_width": lambda config: config["pos_emb_width"],
     },
     "llama4_vision_model": {"rope_theta": lambda config: config["rope_parameters"]["rope_theta"]},
-    "qwen4_exp_text": {"output_gate_type": lambda config: config["hidden_act"]},
     "hrm_text": {"num_key_value_heads": lambda config: config["num_attention_heads"]},
 }
 """The same where it follows from other keys."""
@@ -63,10 +62,12 @@ FOLLOWS: dict[str, dict[str, Callable[[Mapping[str, Any]], Any]]] = {
 def granted(config: Mapping[str, Any]) -> dict[str, Any]:
     """What transformers takes where a config says nothing, and its class would not."""
     kind = str(config.get("model_type"))
-    found = {**TAKEN_FOR_GRANTED.get(kind, {})}
-    with contextlib.suppress(KeyError):
-        found |= {name: follows(config) for name, follows in FOLLOWS.get(kind, {}).items()}
-    return {name: value for name, value in found.items() if config.get(name) is None}
+    found = {name: value for name, value in TAKEN_FOR_GRANTED.get(kind, {}).items() if config.get(name) is None}
+    for name, follows in FOLLOWS.get(kind, {}).items():
+        if config.get(name) is None:
+            with contextlib.suppress(KeyError):
+                found[name] = follows(config)
+    return found
 
 
 def full_layers(kinds: Iterable[str]) -> list[int]:
