@@ -24,6 +24,7 @@ from lib.peer_servers import ours
 from lib.processes import BENCH, ServerProcess
 from lib.prompts import prompt_texts
 from load import LoadSpec, measure
+from quality import FULL, VARIANTS
 from rich.console import Console
 from rich.table import Table
 from run import demo_folder
@@ -67,7 +68,7 @@ def speed(folder: Path, given: argparse.Namespace, console: Console) -> tuple[di
     for name, values in ratios.items():
         ratio = spread(values)
         console.print(f"8 bits over float32 by {name}: {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})")
-    return {"ratios": ratios, "rows": [asdict(pair) for pair in pairs]}, spread(
+    return {"command": command_line(), "ratios": ratios, "rows": [asdict(pair) for pair in pairs]}, spread(
         ratios["tokens/s"]
     ).median >= LEAST_SPEED
 
@@ -79,19 +80,29 @@ def processor_ratio(pair: Pair) -> float:
 
 
 def quality(folder: Path, given: argparse.Namespace, console: Console) -> tuple[dict[str, Any], bool]:
-    """What `quality.py` says, and whether 8 bits are as few bytes as is asked."""
+    """What `quality.py` says by bits, and whether 8 bits are as few bytes as is asked."""
     script = Path(__file__).with_name("quality.py")
-    command = [sys.executable, str(script), str(folder), "--needle", str(given.needle)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(told)
-    shown = Table("bits", "bytes over float32", "perplexity", f"told again at {given.needle} tokens", "loss of that")
-    for bits, one in found.items():
-        share, needles = one["bytes"] / found["float32"]["bytes"], one["needles"]
-        hits, losses = sum(each["found"] for each in needles), [each["loss"] for each in needles]
-        loss = f"{sum(losses) / len(losses):.3f}" if losses else ""
-        shown.add_row(bits, f"{share:.3f}", f"{one['perplexity']:.3f}", f"{hits} of {len(needles)}", loss)
+    command = [sys.executable, str(script), str(folder), "--needle", str(given.needle), "--bits", *given.bits]
+    shown = Table("bits", "bytes of a token", "perplexity", f"told again at {given.needle} tokens", "loss of that")
+    found: dict[str, Any] = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            one = json.loads(line)
+            console.print(one)
+            found[one["bits"]] = {"command": command_line(), **one}
+            hits, losses = [each["found"] for each in one["needles"]], [each["loss"] for each in one["needles"]]
+            loss = f"{sum(losses) / len(losses):.3f}" if losses else ""
+            shown.add_row(
+                one["bits"], f"{one['bytes']:.0f}", f"{one['perplexity']:.3f}", f"{sum(hits)} of {len(hits)}", loss
+            )
     console.print(shown)
-    return found, found["8"]["bytes"] <= MOST_BYTES * found["float32"]["bytes"]
+    size = {bits: one["bytes"] for bits, one in found.items()}
+    return found, "8" not in size or FULL not in size or size["8"] <= MOST_BYTES * size[FULL]
+
+
+def command_line() -> str:
+    """How this was called."""
+    return " ".join(["python", *sys.argv])
 
 
 PARTS = {"speed": speed, "quality": quality}
@@ -104,6 +115,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--words", type=int, default=0)
     parser.add_argument("--needle", type=int, default=8000)
+    parser.add_argument("--bits", nargs="+", default=VARIANTS)
     given = parser.parse_args()
     folder = demo_folder([sys.executable, "-m", "mlx_server.app"])
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -112,8 +124,7 @@ def main() -> None:
         if given.only in (None, name):
             found, well = part(folder, given, Console(soft_wrap=True))
             reached = reached and well
-            how = {"command": " ".join(["python", *sys.argv]), "machine": asdict(this_machine())}
-            kept[name] = {**how, "found": found}
+            kept[name] = {**kept.get(name, {}), **found, "machine": asdict(this_machine())}
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     raise SystemExit(0 if reached else 2)
 

@@ -1,6 +1,7 @@
-"""What KV states of few bits hold and lose: `python bench/kv/quality.py MODEL [--needle 8000]` prints it as JSON.
+"""What KV states of few bits hold and lose: `python bench/kv/quality.py MODEL [--needle 8000]` prints JSON, a line for
+each number of bits.
 
-By bits: bytes of the states of a token, perplexity of the README's text, and what becomes of numbers that are told once
+That is: bytes of the states of a token, perplexity of the README's text, and what becomes of numbers that are told once
 in a text of so many tokens and asked for at its end: whether the model says them, and their loss in nats per token.
 """
 
@@ -20,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib.inside import become_a_worker
 
 ROOT = Path(__file__).resolve().parents[2]
-VARIANTS = (None, "8", "4", "8*3,4*24,8*3", "4*12,8*6,4*12")
+FULL = "float32"
+VARIANTS = (FULL, "8", "4", "8*3,4*24,8*3", "4*12,8*6,4*12")
 """Of SmolLM2's 30 layers: the last two have 8 bits for six of them, at the ends or in the middle."""
 
 CHUNK = 512
@@ -89,10 +91,11 @@ def needles(model: Any, tokenizer: Any, tokens: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print a JSON object with an entry for each variant."""
+    """Print a line for each variant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--needle", type=int, default=8000)
+    parser.add_argument("--bits", nargs="+", default=VARIANTS)
     given = parser.parse_args()
     become_a_worker()
     from mlx_server.schemas.internal.state_bits import StateBits
@@ -102,20 +105,19 @@ def main() -> None:
     from mlx_server.workers.handlers.quantised_states import QuantisedStates
 
     platform.configure()
-    found = {}
-    for bits in VARIANTS:
+    for bits in given.bits:
         model, config, _ = read_model(given.model, "auto")
         tokenizer, _ = read_tokenizer(given.model, config)
-        if bits is not None:
+        if bits != FULL:
             QuantisedStates(model, StateBits.parse(bits), packed=not platform.on_cpu()).hold()
         text = tokenizer.encode((ROOT / "README.md").read_text(encoding="utf-8"))
-        found[bits or "float32"] = {
+        found = {
+            "bits": bits,
             "bytes": footprint(model).per_token,
             "perplexity": perplexity(model, text),
             "needles": needles(model, tokenizer, given.needle) if given.needle else [],
         }
-        print(bits, found[bits or "float32"], file=sys.stderr, flush=True)
-    print(json.dumps(found))
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
