@@ -64,12 +64,11 @@ class Standby:
             log.warning("the standby worker died; there is another one in %.0f s", RETRY_S)
             self._not_before = now + RETRY_S
         allowed = self._directory.settings.standby and bool(types) and self._ledger.has_room(self._bytes)
-        if self._starts.fits(wanted) and allowed:
+        if self._unsettled() or (allowed and self._starts.fits(wanted)):
             self._missing_since = None
             return
         self._starts.close()
-        if not allowed or now < self._not_before or self._unsettled():
-            self._missing_since = None
+        if not allowed or now < self._not_before:
             return
         self._missing_since = since = now if self._missing_since is None else self._missing_since
         busy = any(one.busy for one in self._deployments())
@@ -102,7 +101,8 @@ class Standby:
         return sorted({one.type for one in self._deployments()} - {"scripted"})
 
     def _unsettled(self) -> bool:
-        """Models are being loaded, which takes the cores that imports would take; or this server ends."""
+        """Models are being loaded or will be, which takes the standby, and the cores that imports would take; or this
+        server ends."""
         return self._directory.closing or any(
-            replica.state in UNSETTLED for one in self._deployments() for replica in one.replicas
+            one.awaited or any(replica.state in UNSETTLED for replica in one.replicas) for one in self._deployments()
         )

@@ -157,8 +157,8 @@ class WorkerProcess:
             case Withdraw():
                 self._questions.withdraw(message.number)
             case Canary():
-                if self._engine is not None:
-                    self._engine.add(self._handler.canary(CANARY))
+                if self._engine is not None and (sequence := self._handler.canary(CANARY)) is not None:
+                    self._engine.add(sequence)
             case Stop():
                 self.end(0)
             case _:

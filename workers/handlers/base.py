@@ -88,9 +88,9 @@ class Handler(Protocol):
     def kept_prefix(self, question: PrefixOf) -> KeptPrefix:
         """What of a prompt is kept. Called on the tokenizer's thread. Raises InvalidRequest."""
 
-    def canary(self, key: Key) -> Sequence:
-        """A sequence of one token, which leaves nothing behind. Called on the event loop's thread, of models that
-        write."""
+    def canary(self, key: Key) -> Sequence | None:
+        """A sequence of one token, which leaves nothing behind; None of a model that writes no text. Called on the
+        event loop's thread."""
 
     def answer_stream(self, sequence: Sequence) -> AnswerStream:
         """A stream for one sequence. Called on the event loop's thread."""

@@ -38,9 +38,9 @@ class ModelHandler:
         """As it is."""
         return request
 
-    def canary(self, key: Key) -> Sequence:
-        """Asked of models that write, which say more."""
-        raise NotImplementedError
+    def canary(self, key: Key) -> Sequence | None:
+        """None: only models that write are asked."""
+        return None
 
     def close(self) -> None:
         """Forget all requests; the memory goes with the process."""
