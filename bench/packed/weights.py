@@ -137,34 +137,39 @@ def main() -> None:
     if given.side is not None:
         hold(given.side, given.model)
         return
-    machine = this_machine()
-    holders = {side: Holder(side, given.model) for side in SIDES}
-    rows: list[dict[str, Any]] = []
+    machine, holders = this_machine(), {side: Holder(side, given.model) for side in SIDES}
+    memory = {side: holder.loaded for side, holder in holders.items()}
+    shares = {what: memory["packed"][what] / memory["float32"][what] for what in ("weights", "process")}
+    print(shares, flush=True)
+    results, rows = BENCH / "results" / f"{given.name}.json", list[dict[str, Any]]()
     for pair in range(given.pairs):
         for clients in (*map(int, given.clients.split(",")), 0):
-            told = {}
-            for side in SIDES[:: -1 if pair % 2 else 1]:
-                with OthersWatch() as others:
-                    told[side] = holders[side].measure(clients, given.steps)
-                told[side]["others_cores"] = others.cores
-            tokens = [told[side].pop("tokens") for side in SIDES]
-            ratio = told["packed"]["tokens_per_s"] / told["float32"]["tokens_per_s"]
-            rows.append({"pair": pair, "clients": clients, "ratio": ratio, "equal": tokens[0] == tokens[1], **told})
+            rows.append(measured(holders, pair, clients, given.steps))
             print(rows[-1], flush=True)
-    memory = {side: holder.loaded for side, holder in holders.items()}
+        found = {"model": given.model.name, "machine": asdict(machine), "summary": summed_up(rows), "shares": shares}
+        results.write_text(json.dumps({**found, "memory": memory, "rows": rows}, indent=1) + "\n")
+    print(summed_up(rows))
     for holder in holders.values():
         holder.close()
-    summary = {
-        "reading" if not clients else f"{clients} clients": asdict(
-            spread([row["ratio"] for row in rows if row["clients"] == clients])
-        )
-        for clients in sorted({row["clients"] for row in rows})
-    }
-    shares = {what: memory["packed"][what] / memory["float32"][what] for what in ("weights", "process")}
-    print(summary, shares)
-    found = {"model": given.model.name, "machine": asdict(machine), "summary": summary, "shares": shares}
-    results = BENCH / "results" / f"{given.name}.json"
-    results.write_text(json.dumps({**found, "memory": memory, "rows": rows}, indent=1) + "\n")
+
+
+def measured(holders: dict[str, Holder], pair: int, clients: int, steps: int) -> dict[str, Any]:
+    """One pair: who goes first alternates."""
+    told = {}
+    for side in SIDES[:: -1 if pair % 2 else 1]:
+        with OthersWatch() as others:
+            told[side] = holders[side].measure(clients, steps)
+        told[side]["others_cores"] = others.cores
+    tokens = [told[side].pop("tokens") for side in SIDES]
+    ratio = told["packed"]["tokens_per_s"] / told["float32"]["tokens_per_s"]
+    return {"pair": pair, "clients": clients, "ratio": ratio, "equal": tokens[0] == tokens[1], **told}
+
+
+def summed_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ratios by the number of clients."""
+    counts = sorted({row["clients"] for row in rows})
+    of = {count: spread([row["ratio"] for row in rows if row["clients"] == count]) for count in counts}
+    return {f"{count} clients" if count else "reading": asdict(found) for count, found in of.items()}
 
 
 if __name__ == "__main__":

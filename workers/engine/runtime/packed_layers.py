@@ -1,6 +1,7 @@
 """Layers whose quantised weights stay packed while a CPU multiplies with them.
 
-They are mlx's and mlx-lm's layers with the same arrays. What is bound for nobody, or being traced, is left to MLX.
+They are MLX's and mlx-lm's layers with the same arrays. The kernels compute at once: where that may be for nobody, as
+an output layer's numbers for a whole prompt, MLX is left to do it when it is asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ Floats = NDArray[np.float32]
 
 POWERS = (np.arange(256, dtype=np.uint32) << 23).view(np.float32)
 """What an 8-bit scale (e8m0 of the OCP Microscaling formats) stands for: a float32's exponent, the least being 0."""
+
+ASKED = 32
+"""Tokens of a row for which an output layer is asked at once, guesses among them; with more it is a prompt."""
 
 
 class Packed:
@@ -61,6 +65,9 @@ def several(rows: int, together: int) -> int:
 class Multiplying:
     """What the layers share."""
 
+    output = False
+    """It is a model's output layer."""
+
     _packed: Packed | None = None
 
     def packed(self) -> Packed:
@@ -69,45 +76,48 @@ class Multiplying:
             self._packed = Packed(self)
         return self._packed
 
-    def times(self, x: mx.array) -> mx.array | None:
-        """x [..., inputs] to [..., outputs]; None for what is left to MLX."""
-        numbers = numbers_of(x)
+    def times(self, x: mx.array) -> mx.array:
+        """x [..., inputs] to [..., outputs], at once or, where it may be for nobody, when it is asked for."""
+        prompt = self.output and x.ndim > 2 and x.shape[-2] > ASKED
+        numbers = None if prompt else numbers_of(x)
         if numbers is None:
-            return None
+            return x @ dequantised(self).T
         packed = self.packed()
         return mx.array(packed.times(numbers.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], packed.outputs))
 
 
 def numbers_of(x: mx.array) -> Floats | None:
-    """x [...] as float32; None if it is left to MLX."""
+    """x [...] as float32; None if nobody may ask for what comes of it, or it is being traced."""
     return None if vector_math.lazy.get() else vector_math.numbers_of(x.astype(mx.float32))
 
 
-class PackedLinear(Multiplying, nn.QuantizedLinear):  # type: ignore[misc]
+def dequantised(layer: Any) -> mx.array:
+    """A layer's weights [..., outputs, inputs] in float32."""
+    biases = layer.get("biases")
+    weight = mx.dequantize(layer.weight, layer.scales, biases, layer.group_size, layer.bits, layer.mode)
+    return weight.astype(mx.float32)
+
+
+class PackedLinear(Multiplying, nn.QuantizedLinear):  # type: ignore[misc]  # mlx.nn is untyped
     """A linear layer."""
 
     def __call__(self, x: mx.array) -> mx.array:
         """x [..., inputs] to [..., outputs]."""
         result = self.times(x)
-        if result is None:
-            result = super().__call__(x)
-        elif "bias" in self:
-            result += self["bias"]
-        return result
+        return result + self["bias"] if "bias" in self else result
 
 
-class PackedEmbedding(Multiplying, nn.QuantizedEmbedding):  # type: ignore[misc]
+class PackedEmbedding(Multiplying, nn.QuantizedEmbedding):  # type: ignore[misc]  # mlx.nn is untyped
     """An embedding, which may be the output layer, too."""
+
+    output = True
 
     def as_linear(self, x: mx.array) -> mx.array:
         """x [..., inputs] to [..., tokens]."""
-        result = self.times(x)
-        if result is None:
-            result = super().as_linear(x)
-        return result
+        return self.times(x)
 
 
-class PackedSwitchLinear(Multiplying, QuantizedSwitchLinear):  # type: ignore[misc]
+class PackedSwitchLinear(Multiplying, QuantizedSwitchLinear):  # type: ignore[misc]  # mlx.nn is untyped
     """Linear layers of experts, of which every row of x has its own."""
 
     def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
@@ -138,10 +148,11 @@ def fits(layer: Any) -> bool:
     return type(layer) in KINDS and weights_in_word(layer.mode, layer.bits, layer.group_size) is not None
 
 
-def packed_layer(layer: Any) -> Any:
-    """A layer that `fits`, with the same arrays, that multiplies with them as they are."""
+def packed_layer(layer: Any, name: str = "") -> Any:
+    """A layer that `fits`, by its name in a model: with the same arrays, it multiplies with them as they are."""
     kind = KINDS[type(layer)]
     packed: Any = kind.__new__(kind)
     vars(packed).update(vars(layer))
     dict.update(packed, layer)
+    packed.output = packed.output or name.endswith("lm_head")
     return packed

@@ -39,7 +39,7 @@ def packed_layers(model: nn.Module, *, tried: bool) -> list[tuple[str, Any]]:
     fitting = [(name, layer) for name, layer in model.named_modules() if fits(layer)]
     forms = {form_of(layer) for _, layer in fitting}
     chosen = {form for form in forms if not tried or is_faster(*form)}
-    return [(name, packed_layer(layer)) for name, layer in fitting if form_of(layer) in chosen]
+    return [(name, packed_layer(layer, name)) for name, layer in fitting if form_of(layer) in chosen]
 
 
 def form_of(layer: Any) -> tuple[int, int, str]:

@@ -9,20 +9,13 @@ import pytest
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from mlx_server.workers.engine.runtime import vector_math
-from mlx_server.workers.engine.runtime.packed_layers import PackedLinear, fits, packed_layer
+from mlx_server.workers.engine.runtime.packed_layers import ASKED, PackedLinear, dequantised, fits, packed_layer
 
 AFFINE = [("affine", bits, group_size) for bits in (4, 8) for group_size in (32, 64, 128)]
 FORMS = [*AFFINE, ("mxfp4", 4, 32)]
 
 NEAR = 1e-5
 """As a share of the largest number of a result."""
-
-
-def dequantised(layer: Any) -> mx.array:
-    """Weights [..., outputs, inputs] in float32."""
-    biases = layer.get("biases")
-    weight = mx.dequantize(layer.weight, layer.scales, biases, layer.group_size, layer.bits, layer.mode)
-    return weight.astype(mx.float32)
 
 
 def assert_near(found: mx.array, expected: mx.array) -> None:
@@ -87,6 +80,17 @@ def test_nothing_is_computed_that_nobody_asks_for() -> None:
     finally:
         vector_math.lazy.reset(before)
     assert packed._packed is None
+
+
+def test_output_layer_computes_a_prompt_once_it_is_asked_for() -> None:
+    mx.random.seed(0)
+    layer = nn.QuantizedLinear(64, 8, False, 64, 4)
+    packed, x = packed_layer(layer, "model.lm_head"), mx.random.normal((1, ASKED + 1, 64))
+    product = packed(x)
+    assert packed._packed is None
+    assert_near(product, x @ dequantised(layer).T)
+    assert_near(packed(x[:, :ASKED]), product[:, :ASKED])
+    assert packed._packed is not None
 
 
 @pytest.mark.parametrize(
