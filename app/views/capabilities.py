@@ -15,7 +15,9 @@ from mlx_server.schemas.internal.picture import PictureRequest
 from mlx_server.schemas.internal.sound import SpeechRequest, TranscriptionRequest
 from mlx_server.schemas.internal.work import Work
 
-VISION_ON_TEXT = "Vision requests are not supported with text-only models. Use a VLM model type instead (--model-type vlm)."
+VISION_ON_TEXT = (
+    "Vision requests are not supported with text-only models. Use a VLM model type instead (--model-type vlm)."
+)
 MEDIA_ON_TEXT = {
     "image": VISION_ON_TEXT,
     "audio": "Audio input is not supported with text-only models.",
