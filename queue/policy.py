@@ -21,10 +21,9 @@ LONGEST_PROMISE_S = 7200.0
 
 @dataclass(frozen=True, slots=True)
 class BatchClass:
-    """What sequences must have in common to be computed together. `alone`: nothing runs beside one of them."""
+    """What sequences must have in common to be computed together."""
 
     adapter: str | None
-    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +35,8 @@ class Selection:
 
 
 def batch_class(request: Work) -> BatchClass:
-    """One adapter is on the model at a time; speculative decoding has the model for itself."""
-    if isinstance(request, GenerationRequest):
-        return BatchClass(request.adapter, request.draft is not None)
-    return BatchClass(None, False)
+    """One adapter is on the model at a time."""
+    return BatchClass(request.adapter if isinstance(request, GenerationRequest) else None)
 
 
 def conversation(request: Work) -> tuple[str, str] | None:
@@ -70,9 +67,7 @@ def select_next(
     spare = patience
     for position, (own, overtaken) in enumerate(pending):
         if running is None:
-            return Selection(position, 1 if own.alone else None)
-        if running.alone:
-            return None
+            return Selection(position, None)
         if own == running:
             return Selection(position, spare if position else None)
         spare = min(spare, patience - overtaken)

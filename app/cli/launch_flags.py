@@ -66,7 +66,7 @@ class LaunchFlags:
     accelerator_lease: options.AcceleratorLease = options.LeaseMode.AUTO
     speculate: options.Speculate = options.SpeculateMode.AUTO
     adapter_dir: options.AdapterDir = None
-    num_draft_tokens: options.NumDraftTokens = 3
+    num_draft_tokens: options.NumDraftTokens = 8
     media_urls: options.MediaUrls = True
     private_media_urls: options.PrivateMediaUrls = False
     allowed_media_dir: options.AllowedMediaDir = None

@@ -282,8 +282,7 @@ AdapterPath = Annotated[
 DraftModel = Annotated[
     str | None,
     option(
-        "A small model that proposes tokens to requests that ask for it (speculative decoding): folder, .gguf file or"
-        " hub id.",
+        "A small model that proposes tokens where that is faster (speculative decoding): folder, .gguf file or hub id.",
         MOST_USED,
     ),
 ]
@@ -480,8 +479,9 @@ AcceleratorLease = Annotated[
 Speculate = Annotated[
     SpeculateMode,
     option(
-        "Guess tokens from what the prompt and the answer have said before, and check several in one step; answers stay"
-        " the same. auto: where it is faster, as measured; ngram: whenever there is a guess.",
+        "Guess tokens from what the prompt and the answer have said before, or with a --draft-model, and check several"
+        " in one step; answers stay the same. auto: where it is faster, as measured; ngram: whenever something has been"
+        " said before.",
         COMPUTING,
     ),
 ]
@@ -489,7 +489,15 @@ AdapterDir = Annotated[
     Path | None,
     option("Folder of adapter folders that requests may name in `adapters`.", COMPANIONS, exists=True, file_okay=False),
 ]
-NumDraftTokens = Annotated[int, option("Tokens that the draft model proposes at a time.", COMPANIONS, min=1, max=64)]
+NumDraftTokens = Annotated[
+    int,
+    option(
+        "Tokens that the draft model proposes at a time, at most; how many of them pay is measured.",
+        COMPANIONS,
+        min=1,
+        max=64,
+    ),
+]
 MediaUrls = Annotated[
     bool,
     option(

@@ -106,7 +106,7 @@ class ModelSettings:
     adapter_path: Path | None = None
     adapter_dir: Path | None = None
     draft_model: str | None = None
-    num_draft_tokens: int = 3
+    num_draft_tokens: int = 8
     speculate: Speculate = "auto"
     feature_cache_bytes: int = 256 << 20
     prefix_cache_bytes: int | None = None

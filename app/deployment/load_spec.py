@@ -27,6 +27,7 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         adapter_path=absolute(settings.adapter_path),
         adapter_dir=absolute(settings.adapter_dir),
         draft_model=settings.draft_model,
+        draft_tokens=settings.num_draft_tokens,
         chat_template=settings.chat_template,
         chat_template_args=settings.chat_template_args,
         use_default_chat_template=settings.use_default_chat_template,

@@ -1,4 +1,4 @@
-"""Which variant of the model a request runs on: its adapter, and whether a draft model takes part."""
+"""Which variant of the model a request runs on: its adapter, and what a draft model has to do with it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import msgspec
 
 from mlx_server.app.config.settings import ModelSettings
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import Draft, GenerationRequest
+from mlx_server.schemas.internal.generation import Draft, GenerationRequest, Speculate
 from mlx_server.workers.folders.adapter_folder import NO_ADAPTER, find_adapter, list_adapters
 
 NO_DRAFT = "none"
-"""The name that asks for plain decoding, where a draft takes part by default."""
+"""The name that asks for guesses without the draft model."""
 
 DEFAULT_DRAFT = "default_model"
 """What mlx-lm's server calls the draft that it was started with."""
@@ -25,12 +25,11 @@ class Variants:
         self._has_default_adapter = settings.adapter_path is not None
         self._adapter_dir = settings.adapter_dir
         self._draft_model = settings.draft_model
-        self._draft_tokens = settings.num_draft_tokens
-        self._drafts_by_default = settings.draft_model is not None and settings.max_concurrency == 1
 
     def settle(self, request: GenerationRequest) -> GenerationRequest:
-        """The request with its adapter's name and the draft's settings as they will be used. Raises InvalidRequest."""
-        adapter, draft = self._adapter(request.adapter), self._draft(request.draft)
+        """The request with its adapter's name and what it says of the draft as they will be used. Raises
+        InvalidRequest."""
+        adapter, draft = self._adapter(request.adapter), self._draft(request.draft, request.speculate)
         if (adapter, draft) == (request.adapter, request.draft):
             return request
         return msgspec.structs.replace(request, adapter=adapter, draft=draft)
@@ -56,16 +55,16 @@ class Variants:
             )
         return folder.name
 
-    def _draft(self, given: Draft | None) -> Draft | None:
+    def _draft(self, given: Draft | None, speculate: Speculate | None) -> Draft | None:
         if given is None:
-            return Draft(None, self._draft_tokens) if self._drafts_by_default else None
+            return None
         if given.model == NO_DRAFT:
             if given.tokens is not None:
                 raise InvalidRequest(
                     f"`num_draft_tokens` means nothing when `draft_model` is {NO_DRAFT!r}: leave one out.",
                     "num_draft_tokens",
                 )
-            return None
+            return given
         field = "num_draft_tokens" if given.model is None else "draft_model"
         if self._draft_model is None:
             raise InvalidRequest(f"`{field}`: this server was started without --draft-model.", field)
@@ -73,4 +72,6 @@ class Variants:
         if given.model is not None and given.model not in names:
             allowed = ", ".join(map(repr, sorted(names | {NO_DRAFT})))
             raise InvalidRequest(f"`draft_model`: allowed are {allowed}, got {given.model[:100]!r}.", field)
-        return Draft(None, given.tokens or self._draft_tokens)
+        if speculate not in (None, "auto"):
+            raise InvalidRequest(f"`{field}` means nothing when `speculate` is {speculate!r}: leave one out.", field)
+        return Draft(None, given.tokens)

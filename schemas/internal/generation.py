@@ -213,7 +213,8 @@ guess, or where that is faster as measured."""
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """Speculative decoding: `model` proposes `tokens` tokens at a time (None: the server's own draft and number)."""
+    """What a request says of draft models: which one proposes (None: the server's own, "none": none), and how many
+    `tokens` at a time, whatever they cost (None: as many as pay)."""
 
     model: str | None = None
     tokens: int | None = None
@@ -227,16 +228,16 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     """One ticket's work: `n` choices for each prompt, all with the same sampling and limits.
 
     A sequence's index is `prompt * n + choice`. `logprobs` is how many alternatives are reported for each token,
-    None for no report at all; `prompt_logprobs` is the same for the tokens of the prompts. `token_ids` asks for the ids
-    of all tokens. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
-    reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights, `draft`
-    asks for speculative decoding. `speculate`: how tokens are guessed without a draft model, None for the server's
-    own way; `prediction` is what the client thinks that the answer will be. `announce` asks for a `Started` event,
-    `progress` for `Progress` events. `tenant` is whose request it is: what is kept of one tenant's prompts is not
-    used for another's, and of one tenant's only what has the same `salt`. `use_cache`: what is kept of earlier
-    prompts may be used for this one, and this one may be kept. `conversation` is what the client calls the
-    conversation that this belongs to. `ignored` are the paths of its fields that are known and change nothing here:
-    the answer tells them.
+    None for no report at all; `prompt_logprobs` is the same for the tokens of the prompts. `token_ids` asks for the
+    ids of all tokens. `echo` answers with the prompt in front. `thinking_budget` bounds the tokens of the
+    reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights.
+    `speculate`: how tokens are guessed, None for the server's own way; `draft`: what a draft model has to do with
+    it, None for what the server does by default; `prediction` is what the client thinks that the answer will be.
+    `announce` asks for a `Started` event, `progress` for `Progress` events. `tenant` is whose request it is: what
+    is kept of one tenant's prompts is not used for another's, and of one tenant's only what has the same `salt`.
+    `use_cache`: what is kept of earlier prompts may be used for this one, and this one may be kept. `conversation`
+    is what the client calls the conversation that this belongs to. `ignored` are the paths of its fields that are
+    known and change nothing here: the answer tells them.
     """
 
     prompts: tuple[Prompt, ...]

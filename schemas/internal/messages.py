@@ -320,7 +320,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     gives none; `use_default_chat_template` helps a model that has no template.
 
     `adapter_path` is the folder of the adapter for requests that name none, `adapter_dir` the folder of those that
-    requests may name.
+    requests may name. `draft_model` proposes tokens, at most `draft_tokens` at a time.
 
     `context_length` bounds what prompt and answer may have together, in tokens; None: only the model does, and memory.
 
@@ -350,6 +350,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     adapter_path: str | None = None
     adapter_dir: str | None = None
     draft_model: str | None = None
+    draft_tokens: int = 8
     media_limits: MediaLimits = MediaLimits()
     context_length: int | None = None
     feature_cache_bytes: int = 256 << 20

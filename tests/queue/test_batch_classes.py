@@ -1,4 +1,4 @@
-"""Requests with different adapters, and with draft models, in one queue."""
+"""Requests with different adapters in one queue."""
 
 from support.running.queues import Harness
 
@@ -31,38 +31,6 @@ def test_a_request_that_waits_for_its_class_is_prepared_meanwhile() -> None:
     assert harness.worker.take() == [("submit", first.id, 1), ("submit", other.id, 0)]
     harness.queue.cancel(first)
     assert harness.worker.take() == [("cancel", first.id), ("grant", other.id, 1)]
-
-
-def test_requests_with_a_draft_run_one_at_a_time() -> None:
-    harness = Harness(concurrency=4)
-    tickets = [harness.submit(alone=True) for _ in range(3)]
-    for first in range(3):
-        assert _running(*tickets) == [number == first for number in range(3)]
-        harness.finish(tickets[first])
-    assert harness.queue.live == 0
-
-
-def test_a_request_with_a_draft_runs_its_rows_in_turns() -> None:
-    harness = Harness(concurrency=4)
-    large, next_one = harness.submit(3, alone=True), harness.submit(alone=True)
-    for index in range(3):
-        assert (harness.queue.rows_used, large.rows_held, next_one.rows_held) == (1, 1, 0)
-        harness.finish(large, index)
-    assert (large.state, next_one.state) == (TicketState.SERVED, TicketState.RUNNING)
-
-
-def test_a_draft_and_a_batch_take_turns() -> None:
-    harness = Harness(concurrency=4)
-    batch = [harness.submit() for _ in range(2)]
-    alone = harness.submit(alone=True)
-    assert _running(*batch, alone) == [True, True, False]
-    harness.finish(batch[0])
-    assert _running(alone) == [False]
-    harness.finish(batch[1])
-    later = harness.submit()
-    assert _running(alone, later) == [True, False]
-    harness.finish(alone)
-    assert _running(later) == [True]
 
 
 def test_alternating_adapters_still_fill_the_batch() -> None:

@@ -121,8 +121,7 @@ class World:
         full = len(self.live) >= self.queue.capacity
         work = request(self.random.choice((1, 1, 1, 2, 5)))
         if self.classes:
-            adapter, alone = self.random.choice((None, None, "a", "b")), self.random.random() < 0.2
-            work = request(work.rows, adapter, alone=alone)
+            work = request(work.rows, self.random.choice((None, None, "a", "b")))
         account = self.random.choice(self.accounts) if self.keys else ANYBODY
         priority = self.random.choice(list(Priority)) if self.keys else Priority.NORMAL
         try:
@@ -230,8 +229,6 @@ class World:
         assert 0 <= slots.rows_used <= slots.credits
         classes = {ticket.batch_class for ticket in here if ticket.rows_held}
         assert len(classes) <= 1, "two classes run together"
-        alone = any(own.alone for own in classes)
-        assert not alone or slots.rows_used == 1
         wanting = [
             ticket
             for ticket in live
@@ -239,9 +236,8 @@ class World:
             and (ticket.slots is slots or ticket.state is TicketState.WAITING)
             and self.may_have_more(ticket, live)
         ]
-        if wanting and slots.credits and not alone and classes <= {wanting[0].batch_class}:
-            room = slots.credits if slots.rows_used or not wanting[0].batch_class.alone else 1
-            assert slots.rows_used == room, "rows lie idle while requests want them"
+        if wanting and slots.credits and classes <= {wanting[0].batch_class}:
+            assert slots.rows_used == slots.credits, "rows lie idle while requests want them"
 
     def may_have_more(self, ticket: Ticket, live: list[Ticket]) -> bool:
         most = ticket.account.limits.rows

@@ -7,7 +7,7 @@ from mlx_server.queue import policy
 from mlx_server.queue.policy import UNMEASURED_SERVICE_S, BatchClass, Selection
 from mlx_server.schemas.internal.generation import GenerationRequest
 
-A, B, ALONE = BatchClass("a", False), BatchClass("b", False), BatchClass("a", True)
+A, B = BatchClass("a"), BatchClass("b")
 
 
 @pytest.mark.parametrize(
@@ -82,18 +82,13 @@ def test_may_replay_is_once_and_unseen(sent: bool, replays: int, expected: bool)
         pytest.param([], A, None, id="nobody-waits-while-some-run"),
         pytest.param([(A, 0), (B, 0)], None, Selection(0, None), id="the-first-begins"),
         pytest.param([(A, 9), (B, 0)], None, Selection(0, None), id="the-first-begins-however-long-it-has-waited"),
-        pytest.param([(ALONE, 0), (A, 0)], None, Selection(0, 1), id="one-row-for-whoever-runs-alone"),
         pytest.param([(A, 0), (A, 0)], A, Selection(0, None), id="the-first-joins-its-like"),
         pytest.param([(B, 0), (A, 0)], A, Selection(1, 4), id="the-second-joins-past-the-first"),
         pytest.param([(B, 3), (A, 0)], A, Selection(1, 1), id="as-far-as-the-first-is-patient"),
         pytest.param([(B, 4), (A, 0)], A, None, id="the-first-has-lost-patience"),
         pytest.param([(B, 4), (B, 0), (A, 0)], A, None, id="the-first-has-lost-patience-with-all"),
-        pytest.param([(B, 1), (ALONE, 2), (B, 0), (A, 0)], A, Selection(3, 2), id="the-least-patient-of-those-passed"),
+        pytest.param([(B, 1), (B, 2), (B, 0), (A, 0)], A, Selection(3, 2), id="the-least-patient-of-those-passed"),
         pytest.param([(B, 0), (B, 0)], A, None, id="none-of-the-class"),
-        pytest.param([(ALONE, 0)], A, None, id="alone-waits-for-a-batch-of-the-same-adapter"),
-        pytest.param([(ALONE, 0)], ALONE, None, id="alone-waits-for-its-like"),
-        pytest.param([(A, 0)], ALONE, None, id="nobody-joins-one-that-is-alone"),
-        pytest.param([(B, 0), (ALONE, 0)], ALONE, None, id="alone-passes-nobody"),
     ],
 )
 def test_select_next_keeps_like_with_like_and_lets_nobody_wait_for_ever(
@@ -109,9 +104,6 @@ def test_select_next_keeps_like_with_like_and_lets_nobody_wait_for_ever(
         (request(1, "a"), request(1, "a"), True),
         (request(1, "a"), request(1), False),
         (request(1, "a"), request(1, "b"), False),
-        (request(1), request(1, alone=True), False),
-        (request(1, alone=True), request(2, alone=True), True),
-        (request(1, "a", alone=True), request(1, alone=True), False),
     ],
 )
 def test_batch_class_tells_what_may_run_together(one: GenerationRequest, other: GenerationRequest, same: bool) -> None:

@@ -116,19 +116,19 @@ def test_a_request_with_several_sequences_stays_on_one_worker() -> None:
 
 def test_each_worker_runs_a_class_of_its_own() -> None:
     harness = Harness(concurrency=2, workers=2)
-    first, other, companion, alone = (
+    first, other, companion, bare = (
         harness.submit(1, "a"),
         harness.submit(1, "b"),
         harness.submit(1, "a"),
-        harness.submit(alone=True),
+        harness.submit(),
     )
     assert harness.where(first, other, companion) == [0, 1, 0]
-    assert alone.state is TicketState.WAITING
+    assert bare.state is TicketState.WAITING
     harness.finish(other)
-    assert (harness.where(alone), alone.state) == ([1], TicketState.RUNNING)
+    assert (harness.where(bare), bare.state) == ([1], TicketState.RUNNING)
     waiting = harness.submit(1, "a")
     assert waiting.state is TicketState.WAITING
-    harness.finish(alone)
+    harness.finish(bare)
     assert (harness.where(waiting), waiting.state) == ([1], TicketState.RUNNING)
 
 
@@ -221,7 +221,7 @@ def test_a_request_that_kills_two_workers_ends() -> None:
 
 def test_a_worker_that_is_taken_away_is_told_to_stop_and_its_requests_go_elsewhere() -> None:
     harness = Harness(queue_size=0, concurrency=2, workers=2)
-    running, seen, prepared = harness.submit(), harness.submit(), harness.submit(alone=True)
+    running, seen, prepared = harness.submit(), harness.submit(), harness.submit(1, "a")
     assert harness.where(running, seen, prepared) == [0, 1, 0]
     seen.sent = True
     for worker in harness.workers:

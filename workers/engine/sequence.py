@@ -60,8 +60,8 @@ class Sequence:
     """The prompt's token ids, int32 [T], once they are needed as an array."""
     adapter: str | None = None
     """The name of its adapter in the request; None for the server's default."""
-    draft_tokens: int = 0
-    """How many tokens a draft model proposes at a time; 0 for no draft model."""
+    draft_tokens: int | None = None
+    """How many tokens a draft model proposes at a time; None for as many as pay, 0 for none."""
     speculate: Speculate = "off"
     """Whether tokens are guessed from what it says."""
     predicted: list[int] = field(default_factory=list, repr=False)

@@ -18,10 +18,10 @@ from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
 from mlx_server.workers.engine.decode.classed import ClassedEngine
-from mlx_server.workers.engine.decode.companions import accompanied, drafts_bytes
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.decode.kv_budget import share_out
 from mlx_server.workers.engine.decode.prefill import can_cut
+from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.probe import Batching, batching_of
 from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
@@ -31,12 +31,14 @@ from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.loading.adapters import AdapterError
+from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
+from mlx_server.workers.engine.propose.draft_model import DraftModel, load_draft
+from mlx_server.workers.engine.propose.drafter import Drafter
 from mlx_server.workers.engine.propose.memory import Memory
-from mlx_server.workers.engine.propose.trial import may_guess
+from mlx_server.workers.engine.propose.trial import may_guess, objection
 from mlx_server.workers.engine.propose.worth import Worth
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Sequence
@@ -45,6 +47,9 @@ from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.quantised_states import QuantisedStates
 from mlx_server.workers.handlers.writing import WritingHandler, check_fits, fingerprint, kept_trials, weights_print
+
+DRAFTS_SHARE = 8
+"""One part in this many of the prefix cache's memory is for the draft model's KV states."""
 
 
 class LanguageHandler(WritingHandler):
@@ -77,16 +82,23 @@ class LanguageHandler(WritingHandler):
             states.hold()
         rows = 1 if batching is Batching.NONE else spec.rows
         self._size = size = footprint(model, parameter_bytes)
+        draft = None
+        if spec.draft_model is not None:
+            if not guesses:
+                raise ModelLoadError(no_draft(model, vocab_size, batching))
+            draft = load_draft(spec, spec.draft_model, vocab_size, tokenizer, report)
+            size = size.beside(footprint(draft.model))
+            notes.append(f"{spec.draft_model} proposes tokens where that is faster")
         longest = longest_input(folder, config, encodes=False)
         room = share_out(spec, longest, size, platform.free_bytes())
-        drafts = drafts_bytes(spec, room.kept)
+        drafts = room.kept // DRAFTS_SHARE if draft else 0
         self._prefixes = prefixes = make_prefixes(
             model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
         )
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
         if guesses:
-            make_rows, self._speculate = partial(ProposingBatch, worth=Worth(), memory=Memory()), spec.speculate
+            make_rows, self._speculate = proposing(draft, parameter_bytes, spec, drafts), spec.speculate
         engine = make_engine(
             model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows
         )
@@ -101,13 +113,12 @@ class LanguageHandler(WritingHandler):
             kept=kept,
         )
         engines = SideBySide(engine, *embedding.engines, ScoringEngine(model, engine, prefixes))
-        self.engine, more_notes = accompanied(engines, model, tokenizer, prefixes, spec, report, drafts)
+        self.engine = classed(engines, model, spec) if spec.adapter_path or spec.adapter_dir else engines
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(
             spec, folder, tokenizer, vocab_size, room.max_model_len, None, kept, finds_marks=finds_marks
         )
-        if spec.warm_prompt is not None:
-            more_notes = [*more_notes, self._warm(spec.warm_prompt)]
+        warm_notes = [] if spec.warm_prompt is None else [self._warm(spec.warm_prompt)]
         return ModelFacts(
             rows=rows,
             context_length=longest,
@@ -117,7 +128,7 @@ class LanguageHandler(WritingHandler):
             architecture=str(config.get("model_type")),
             device=platform.device_name(),
             fingerprint=model_print,
-            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *template_notes, *more_notes),
+            notes=(*notes, *room.notes, *platform.size_notes(parameter_bytes), *template_notes, *warm_notes),
             reasoning=output_format.thinking is not None,
             chats=self._chats,
             tools=output_format.format.name,
@@ -140,7 +151,8 @@ class LanguageHandler(WritingHandler):
         if isinstance(request, GenerationRequest):
             for sequence in sequences:
                 sequence.adapter = request.adapter
-                sequence.draft_tokens = (request.draft.tokens or 0) if request.draft else 0
+                if request.draft is not None:
+                    sequence.draft_tokens = request.draft.tokens if request.draft.model is None else 0
         return sequences
 
 
@@ -169,6 +181,31 @@ def make_engine(
         context_length=context_length,
         make_rows=make_rows,
     )
+
+
+def proposing(draft: DraftModel | None, parameter_bytes: int, spec: Load, drafts_kept: int) -> MakeRows:
+    """What makes batches of rows that guess. The draft model, if there is one, keeps prompts in `drafts_kept` bytes."""
+    if draft is None:
+        return partial(ProposingBatch, worth=Worth(), memory=Memory())
+    pace = PrefillBudget(spec.max_gap_s, spec.prefill_step_size)
+    drafter = Drafter(draft, spec.draft_tokens, pace, PrefixStore(drafts_kept))
+    return partial(ProposingBatch, worth=Worth(draft.nbytes / parameter_bytes), memory=Memory(), drafter=drafter)
+
+
+def no_draft(model: Any, vocab_size: int, batching: Batching) -> str:
+    """Why a draft model is of no use to a model."""
+    reason = batching.value if batching is Batching.NONE else objection(model, vocab_size)
+    return f"--draft-model is no use here: {reason}"
+
+
+def classed(engine: Engine, model: Any, spec: Load) -> ClassedEngine:
+    """An engine for sequences with adapters. Raises ModelLoadError if the default one can't be used."""
+    adapters = Adapters(model, *(Path(path) if path else None for path in (spec.adapter_path, spec.adapter_dir)))
+    try:
+        adapters.use(None)
+    except AdapterError as error:
+        raise ModelLoadError(str(error)) from None
+    return ClassedEngine(engine, adapters)
 
 
 def make_prefixes(model: Any, spec: Load, model_print: str, limit_bytes: int) -> PrefixStore:

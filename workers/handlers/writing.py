@@ -138,7 +138,8 @@ class WritingHandler(ModelHandler):
         if not isinstance(request, GenerationRequest):
             raise InvalidRequest("This model writes text.", "model")
         sequences = self._prompts.sequences(ticket, request)
-        speculate = request.speculate or self._speculate or "off"
+        drafted = request.draft is not None and request.draft.model is None
+        speculate = request.speculate or ("auto" if drafted else self._speculate) or "off"
         guesses = self._speculate is not None and speculate != "off"
         predicted = self._prompts.ids_of(request.prediction) if guesses else []
         for sequence in sequences:

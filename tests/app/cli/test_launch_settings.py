@@ -27,7 +27,7 @@ def test_companions_are_of_the_model_that_is_named_and_not_of_others(tmp_path: P
     settings = settings_of_flags(replace(SCRIPTED, adapter_path=tmp_path, num_draft_tokens=7))
     [model] = settings.models
     assert (model.adapter_path, model.num_draft_tokens) == (tmp_path, 7)
-    assert (settings.defaults.adapter_path, settings.defaults.num_draft_tokens) == (None, 3)
+    assert (settings.defaults.adapter_path, settings.defaults.num_draft_tokens) == (None, 8)
 
 
 def test_companions_mean_nothing_for_models_that_write_no_texts(tmp_path: Path) -> None:

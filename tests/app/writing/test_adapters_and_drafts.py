@@ -1,5 +1,6 @@
 """Adapters and speculative decoding through real servers: the same answers in any company, and honest refusals."""
 
+import json
 import random
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import support.tiny.adapters
 from support.running.metrics import value
 from support.running.raw import RawClient
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import Server, chat_body
 
 from mlx_server.workers.parent.environment import child_environment
 
@@ -35,7 +36,7 @@ def adapters(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(smollm2: Path, adapters: Path) -> Iterator[Server]:
     """SmolLM2 with itself as its draft, and adapters to name."""
     flags = ("--adapter-dir", adapters, "--draft-model", smollm2)
-    server = Server("--model-path", smollm2, "--max-concurrency", 4, *flags)
+    server = Server("--model-path", smollm2, "--max-concurrency", 8, *flags)
     server.wait_ready()
     yield server
     server.close()
@@ -45,6 +46,13 @@ def say(server: Server, text: str, **more: Any) -> str:
     answer = server.chat(text, max_tokens=10, temperature=0, **more)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def streamed(server: Server, text: str, **more: Any) -> str:
+    answer = server.chat(text, max_tokens=24, temperature=0, stream=True, **more)
+    assert answer.status_code == 200, answer.text
+    chunks = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
 @pytest.mark.model
@@ -81,11 +89,24 @@ def test_a_draft_proposes_and_is_counted(server: Server) -> None:
     names = ("draft_tokens_total", "accepted_draft_tokens_total")
     before = [value(server, name) for name in names]
     plain = say(server, PROMPTS[1], speculate="off")
-    assert say(server, PROMPTS[1], draft_model="default_model", adapters="none") == plain
+    assert say(server, PROMPTS[1], num_draft_tokens=4, adapters="none") == plain
     drafted, accepted = (value(server, name) - was for name, was in zip(names, before, strict=True))
     assert 0.9 * drafted < accepted <= drafted, "the draft is the model itself"
     assert accepted >= 6
     assert server.stats()["draft_tokens"] >= drafted
+
+
+@pytest.mark.model
+def test_eight_streams_say_with_a_draft_what_each_says_without(server: Server) -> None:
+    asked = [f"{prompt} {more}" for prompt in PROMPTS for more in ("Please.", "Be brief.")]
+    alone = [streamed(server, text, speculate="off") for text in asked]
+    before = value(server, "accepted_draft_tokens_total")
+    with ThreadPoolExecutor(len(asked)) as clients, RawClient(server, chat_body("Tell me a story.")) as leaving:
+        together = clients.map(lambda text: streamed(server, text, num_draft_tokens=3), asked)
+        leaving.leave()
+        assert list(together) == alone
+    assert value(server, "accepted_draft_tokens_total") > before + 40
+    server.wait_stats(active_requests=0, rows_used=0)
 
 
 @pytest.mark.model
@@ -96,7 +117,7 @@ def test_sampled_answers_are_the_same_with_a_draft(server: Server, more: dict[st
         assert answer.status_code == 200, answer.text
         return [choice["message"]["content"] for choice in answer.json()["choices"]]
 
-    assert texts(num_draft_tokens=3) == texts()
+    assert texts(num_draft_tokens=3) == texts(speculate="off")
 
 
 @pytest.mark.model
@@ -132,18 +153,3 @@ def test_what_is_not_there_is_refused_by_name(server: Server, more: dict[str, An
     answer = server.chat("hi", **more)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert says in answer.json()["error"]["message"]
-
-
-def test_requests_with_a_draft_take_turns_and_batches_wait_for_them(
-    launch: Callable[..., Server], adapters: Path
-) -> None:
-    server = launch(*SCRIPTED, "--draft-model", adapters / "a", "--max-concurrency", 4)
-    drafting = [RawClient(server, chat_body({"first_token_s": 60}, num_draft_tokens=2)) for _ in range(2)]
-    server.wait_stats(running_requests=1, waiting_requests=1, rows_used=1)
-    with ThreadPoolExecutor(1) as pool:
-        plain = pool.submit(server.chat, "hi")
-        server.wait_stats(waiting_requests=2)
-        for client in drafting:
-            client.leave()
-        assert plain.result().status_code == 200
-    server.wait_stats(active_requests=0, rows_used=0)

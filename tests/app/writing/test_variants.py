@@ -6,7 +6,7 @@ import pytest
 from mlx_server.app.config.settings import ModelSettings
 from mlx_server.app.deployment.variants import Variants
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.generation import Draft, GenerationRequest, TextPrompt
+from mlx_server.schemas.internal.generation import Draft, GenerationRequest, Speculate, TextPrompt
 
 REQUEST = GenerationRequest((TextPrompt("x"),), 8)
 
@@ -69,29 +69,24 @@ def test_without_a_folder_no_adapter_may_be_named(folder: Path) -> None:
     assert "--adapter-dir" in refusal.message
 
 
-DRAFT = {"draft_model": "/models/small", "num_draft_tokens": 5}
+DRAFT = {"draft_model": "/models/small"}
 
 
 @pytest.mark.parametrize(
     ("settings", "given", "expected"),
     [
         ({}, None, None),
-        ({}, Draft("none"), None),
+        ({}, Draft("none"), Draft("none")),
         (DRAFT, None, None),
-        (DRAFT, Draft("/models/small"), Draft(None, 5)),
-        (DRAFT, Draft("small"), Draft(None, 5)),
-        (DRAFT, Draft("default_model"), Draft(None, 5)),
+        (DRAFT, Draft("/models/small"), Draft()),
+        (DRAFT, Draft("small"), Draft()),
+        (DRAFT, Draft("default_model"), Draft()),
         (DRAFT, Draft("small", 2), Draft(None, 2)),
         (DRAFT, Draft(None, 2), Draft(None, 2)),
-        (DRAFT, Draft("none"), None),
-        ({**DRAFT, "max_concurrency": 1}, None, Draft(None, 5)),
-        ({**DRAFT, "max_concurrency": 1}, Draft("none"), None),
-        ({"max_concurrency": 1}, None, None),
+        (DRAFT, Draft("none"), Draft("none")),
     ],
 )
-def test_a_draft_takes_part_where_it_is_asked_for_or_costs_nothing(
-    settings: dict[str, Any], given: Draft | None, expected: Draft | None
-) -> None:
+def test_a_draft_has_one_name(settings: dict[str, Any], given: Draft | None, expected: Draft | None) -> None:
     assert _settle(settings, draft=given).draft == expected
 
 
@@ -111,3 +106,10 @@ def test_a_draft_that_is_not_there_is_refused(settings: dict[str, Any], given: D
     assert refusal.param == param
     assert f"`{param}`" in refusal.message
     assert says in refusal.message
+
+
+@pytest.mark.parametrize("speculate", ["off", "ngram"])
+def test_a_draft_without_guesses_of_its_kind_is_refused(speculate: Speculate) -> None:
+    request = GenerationRequest((TextPrompt("x"),), 8, draft=Draft(None, 3), speculate=speculate)
+    with pytest.raises(InvalidRequest, match=f"`num_draft_tokens` means nothing when `speculate` is {speculate!r}"):
+        Variants(ModelSettings("model", **DRAFT)).settle(request)

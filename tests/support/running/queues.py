@@ -12,14 +12,14 @@ from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import Ticket
 from mlx_server.queue.worker_slots import WorkerSlots
-from mlx_server.schemas.internal.generation import Draft, GenerationRequest, TextPrompt
+from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Event, Failed, FailureKind, Finished, StepEvent, Text
 
 
-def request(rows: int = 1, adapter: str | None = None, *, alone: bool = False) -> GenerationRequest:
-    """A request for `rows` sequences with an adapter; `alone`: they run one at a time, with a draft model."""
+def request(rows: int = 1, adapter: str | None = None) -> GenerationRequest:
+    """A request for `rows` sequences with an adapter."""
     prompts = tuple(TextPrompt(f"prompt {index}") for index in range(rows))
-    return GenerationRequest(prompts, max_tokens=8, adapter=adapter, draft=Draft(None, 3) if alone else None)
+    return GenerationRequest(prompts, max_tokens=8, adapter=adapter)
 
 
 def read(mailbox: Mailbox) -> list[Event]:
@@ -103,9 +103,9 @@ class Harness:
         """A worker's step produced this."""
         self.queue.deliver(self.all_slots[worker], events)
 
-    def submit(self, rows: int = 1, adapter: str | None = None, *, alone: bool = False, whole: bool = False) -> Ticket:
+    def submit(self, rows: int = 1, adapter: str | None = None, *, whole: bool = False) -> Ticket:
         """Admit a request for `rows` sequences."""
-        return self.queue.submit(request(rows, adapter, alone=alone), whole=whole)
+        return self.queue.submit(request(rows, adapter), whole=whole)
 
     def where(self, *tickets: Ticket) -> list[int | None]:
         """Which worker has each ticket, prepared or running."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -47,6 +47,11 @@ class Footprint:
         """Bytes of the KV states of one sequence of `tokens` tokens."""
         beyond = sum(max(0, tokens - window) * per_token for window, per_token in self.windows)
         return self.fixed + self.per_token * tokens - beyond
+
+    def beside(self, other: Footprint) -> Footprint:
+        """That of this model and of another one that reads the same."""
+        per_token, fixed = self.per_token + other.per_token, self.fixed + other.fixed
+        return replace(self, per_token=per_token, fixed=fixed, windows=(*self.windows, *other.windows))
 
     def tokens_in(self, limit_bytes: float, most: int = LONGEST) -> int:
         """The most tokens, up to `most`, that one sequence may have in `limit_bytes`."""

@@ -1,4 +1,4 @@
-"""One model, several classes of sequences: with or without an adapter, with or without a draft model."""
+"""One model, several classes of sequences: each has its adapter, or none."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence
 
 
 class ClassedEngine:
-    """Gives sequences to the engine of their class, one class at a time. Engine thread only.
+    """Gives sequences to an engine, those of one class at a time. Engine thread only.
 
     The queue keeps classes apart; should two meet, the later one waits here.
     """
 
-    def __init__(self, plain: Engine, speculative: Engine | None, adapters: Adapters) -> None:
-        self._plain = plain
-        self._speculative = speculative
+    def __init__(self, engine: Engine, adapters: Adapters) -> None:
+        self._engine = engine
         self._adapters = adapters
         self._waiting: dict[Key, Sequence] = {}
-        self._engine = plain
         self._adapter: str | None = None
 
     def variant(self, adapter: str | None) -> str:
@@ -40,34 +38,28 @@ class ClassedEngine:
         self._engine.remove(key)
 
     def step(self) -> list[Produced]:
-        """One step of the engine whose turn it is."""
+        """One step of the class whose turn it is."""
         broken = self._admit()
         return broken + self._engine.step() if self._engine.busy else broken
 
     def close(self) -> None:
         """Release all sequences."""
         self._waiting.clear()
-        self._plain.close()
-        if self._speculative is not None:
-            self._speculative.close()
+        self._engine.close()
 
     def _admit(self) -> list[Produced]:
         """Admit sequences of the running class; when none runs, the first one's class is next."""
         broken: list[Produced] = []
         for key, sequence in list(self._waiting.items()):
-            engine = self._engine_of(sequence)
-            if self._engine.busy and (engine is not self._engine or sequence.adapter != self._adapter):
+            if self._engine.busy and sequence.adapter != self._adapter:
                 break
             del self._waiting[key]
             try:
                 if not self._engine.busy:
                     self._adapters.use(sequence.adapter)
-                self._engine, self._adapter = engine, sequence.adapter
+                self._adapter = sequence.adapter
                 sequence.variant = self._adapters.worn
-                engine.add(sequence)
+                self._engine.add(sequence)
             except AdapterError as error:
                 broken.append(Broken(key, str(error), "adapters" if error.requested else None))
         return broken
-
-    def _engine_of(self, sequence: Sequence) -> Engine:
-        return self._speculative if sequence.draft_tokens and self._speculative is not None else self._plain

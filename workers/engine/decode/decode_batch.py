@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, TokenBuffer
@@ -91,9 +91,9 @@ class DecodeBatch:
         self._samplers.absorb(other._samplers)
         self._append(other.keys, other._cache, other._next, single=other._single)
 
-    def part(self, keys: Collection[Key]) -> DecodeBatch:
+    def part(self, keys: Collection[Key]) -> Self:
         """Move the rows with these keys into a new batch."""
-        other = type(self)(self._model, self._stop_tokens)
+        other = self._empty()
         numbers = [number for number, key in enumerate(self.keys) if key in keys]
         other._rows = {key: self._rows[key] for key in keys}
         other._samplers = self._samplers.part(keys)
@@ -148,6 +148,10 @@ class DecodeBatch:
         number = self.keys.index(key)
         cache = self._cache if self._single else [own(layer.extract(number)) for layer in self._cache]
         return cache, self._rows[key].length
+
+    def _empty(self) -> Self:
+        """A batch like this one, without rows."""
+        return type(self)(self._model, self._stop_tokens)
 
     def _tell(self, rows: list[Row], tokens: mx.array, reports: list[mx.array | None]) -> list[Drawn]:
         """The tokens [B] of the previous step, fetched while the next step is being computed."""

@@ -82,13 +82,13 @@ def is_cuttable(cache: list[Any]) -> bool:
 
 def cut(cache: list[Any], tokens: list[int]) -> list[Any]:
     """A batch's cache without the last `tokens` of each row; an array of them is on none of the layers any more."""
+    if least := min(tokens):
+        for layer in cache:
+            layer.trim(least)
+        return cut(cache, [count - least for count in tokens])
     if not any(tokens):
         return cache
     first = next(flat(cache))
-    if min(tokens) == max(tokens) and not isinstance(first, HoledKVCache):
-        for layer in cache:
-            layer.trim(tokens[0])
-        return cache
     if not isinstance(first, HoledKVCache):
         holes = Holes(first.left_padding.tolist(), first._idx)
         cache = [each(layer, lambda one: HoledKVCache(one, holes)) for layer in cache]

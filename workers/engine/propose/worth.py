@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 """How many tokens of each row a step may read: its last one, and proposals."""
@@ -19,7 +20,12 @@ MEASURED = 5
 """How many of the latest steps of a width are remembered."""
 
 FORGOTTEN_AFTER = 400
-"""Steps after which a measurement counts no more: what was too slow once may not be now."""
+"""Steps after which a wider one's measurement counts no more: what was too slow once may not be now."""
+
+DRAFTS_FORGOTTEN_AFTER = 4000
+"""The same of a draft model's steps: before it is tried again, it has to read all that it has missed."""
+
+NEVER = 1 << 62
 
 SUREST = 0.99
 """Odds are never better."""
@@ -27,14 +33,41 @@ SUREST = 0.99
 LEAST_GAIN = 1.05
 """A wider step must give so many times the tokens per second: it has to wait for the last token, too."""
 
+Times = deque[tuple[int, float]]
+"""The latest measurements: the number of the step, and the seconds."""
+
+
+class Guess(NamedTuple):
+    """What may follow a row's latest token, the odds of each token to be right, and how many are checked whatever they
+    cost."""
+
+    tokens: list[int]
+    odds: float
+    asked: int = 0
+
+
+NOTHING = Guess([], 0.0)
+
+
+class Plan(NamedTuple):
+    """The width of a step, and how many tokens a second it should give."""
+
+    width: int
+    rate: float
+
 
 class Worth:
     """The times of steps of several widths: medians, since others use the machine too. Engine thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, draft_share: float = 0.0) -> None:
+        """`draft_share`: a draft model's step takes about so much of the model's, as long as nothing has been
+        measured."""
         self._steps = 0
-        self._seconds: dict[int, dict[int, deque[tuple[int, float]]]] = {}
-        """Of steps, by their rows and their width: the number of the step, and how long it took."""
+        self._draft_share = draft_share
+        self._seconds: dict[int, dict[int, Times]] = {}
+        """Of steps, by their rows and their width."""
+        self._drafts: dict[int, Times] = {}
+        """Of a draft model's steps, by their rows."""
 
     def took(self, rows: int, width: int, seconds: float) -> None:
         """Record a step."""
@@ -42,25 +75,46 @@ class Worth:
         latest = self._seconds.setdefault(rows, {}).setdefault(width, deque(maxlen=MEASURED))
         latest.append((self._steps, seconds))
 
-    def width(self, rows: int, guesses: Sequence[tuple[int, float]]) -> int:
-        """The width of the next step of `rows` rows: 1 for none of the guesses.
+    def drafted(self, rows: int, tokens: int, seconds: float) -> None:
+        """Record that a draft model proposed `tokens` tokens for each of `rows` rows."""
+        self._drafts.setdefault(rows, deque(maxlen=MEASURED)).append((self._steps, seconds / tokens))
 
-        `guesses`: of rows that have any, how many tokens and the odds of each to be right, from 0 to 1.
+    def best(self, rows: int, guesses: Sequence[tuple[int, float]], drafting: int = 0) -> Plan:
+        """The next step of `rows` rows: one of width 1 for none of the guesses.
+
+        `guesses`: of rows that have any, how many tokens and the odds of each to be right, from 0 to 1. A draft model
+        has yet to make those of `drafting` rows.
         """
-        if not guesses:
-            return 1
         measured = self._measured(rows)
-        rates = {width: (rows + gained(guesses, width - 1)) / expected(measured, rows, width) for width in WIDTHS}
-        best = max(rates, key=rates.__getitem__)
-        return best if rates[best] > LEAST_GAIN * rates[1] else 1
+        plain_s = expected(measured, rows, 1)
+        draft_s = self._draft_s(drafting, plain_s, measured=bool(measured)) if drafting else 0.0
+        plain = Plan(1, rows / plain_s)
+        if not guesses:
+            return plain
+        plans = [
+            Plan(width, (rows + gained(guesses, width - 1)) / (expected(measured, rows, width) + draft_s * (width - 1)))
+            for width in WIDTHS
+        ]
+        best = max(plans, key=lambda plan: plan.rate)
+        return best if best.rate > LEAST_GAIN * plain.rate else plain
 
     def _measured(self, rows: int) -> dict[int, float]:
         """The seconds of steps by their widths."""
-        found = {}
-        for width, latest in self._seconds.get(rows, {}).items():
-            if seconds := [took for step, took in latest if self._steps - step < FORGOTTEN_AFTER]:
-                found[width] = statistics.median(seconds)
-        return found
+        found = {
+            width: self._middle(latest, FORGOTTEN_AFTER if width > 1 else NEVER)
+            for width, latest in self._seconds.get(rows, {}).items()
+        }
+        return {width: seconds for width, seconds in found.items() if seconds is not None}
+
+    def _draft_s(self, rows: int, plain_s: float, *, measured: bool) -> float:
+        """What a draft model's step takes, in the unit of a plain one's `plain_s`: seconds if that was measured."""
+        found = self._middle(self._drafts.get(rows, ()), DRAFTS_FORGOTTEN_AFTER) if measured else None
+        return self._draft_share * plain_s if found is None else found
+
+    def _middle(self, latest: Sequence[tuple[int, float]], forgotten_after: int) -> float | None:
+        """The median of what has not been forgotten; None if all has."""
+        seconds = [took for step, took in latest if self._steps - step < forgotten_after]
+        return statistics.median(seconds) if seconds else None
 
 
 def expected(measured: Mapping[int, float], rows: int, width: int) -> float:

@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from support.tiny.adapters import make_adapter
 from mlx_server.schemas.internal.generation import Grammar
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.classed import ClassedEngine
-from mlx_server.workers.engine.decode.draft import DraftModel
+from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
-from mlx_server.workers.engine.decode.speculative import SpeculativeEngine
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import Adapters
+from mlx_server.workers.engine.propose.batch import ProposingBatch
+from mlx_server.workers.engine.propose.draft_model import DraftModel
+from mlx_server.workers.engine.propose.drafter import Drafter
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.side_by_side import SideBySide
 
@@ -47,13 +50,18 @@ def adapters(model: Any, tiny_model: Callable[[str], Path], tmp_path: Path) -> A
 def engine(model: Any, adapters: Adapters, llama: Any) -> ClassedEngine:
     """It keeps prompts, too."""
     prefixes = PrefixStore(64 << 20, checkpoints=True)
-    plain = BatchEngine(model, {END}, rows=4, joint_prefill=True, prefill_step_size=8, prefixes=prefixes)
-    draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None)
-    speculative = SpeculativeEngine(
-        model, draft, {END}, prefill_step_size=8, prefixes=prefixes, draft_prefixes=PrefixStore(8 << 20)
+    draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None, 0)
+    drafter = Drafter(draft, 8, PrefillBudget(None, 8), PrefixStore(8 << 20))
+    writing = BatchEngine(
+        model,
+        {END},
+        rows=4,
+        joint_prefill=True,
+        prefill_step_size=8,
+        prefixes=prefixes,
+        make_rows=partial(ProposingBatch, drafter=drafter),
     )
-    engines = (SideBySide(one, ScoringEngine(model, one, prefixes)) for one in (plain, speculative))
-    return ClassedEngine(*engines, adapters)
+    return ClassedEngine(SideBySide(writing, ScoringEngine(model, writing, prefixes)), adapters)
 
 
 @pytest.fixture
@@ -67,7 +75,7 @@ def vocabulary(tiny_model: Callable[[str], Path], llama: Any) -> Iterator[Vocabu
 
 def classed(number: int, prompt: list[int], adapter: str | None, draft_tokens: int = 0) -> Sequence:
     one = sequence(number, prompt, 10)
-    one.adapter, one.draft_tokens = adapter, draft_tokens
+    one.adapter, one.draft_tokens, one.speculate = adapter, draft_tokens, "auto"
     return one
 
 
@@ -98,7 +106,6 @@ def test_mixed_classes_each_say_what_they_say_alone(
     assert player.run() == answers
     assert sum(one.cached_tokens for one in sequences) >= 2 * len(beginning)
     assert sum(one.drafted for one in sequences if one.draft_tokens) > 0
-    assert not any(one.drafted for one in sequences if not one.draft_tokens)
 
 
 def test_those_of_one_class_run_together_and_others_wait(engine: ClassedEngine) -> None:

@@ -18,7 +18,7 @@ from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.lookup import Lookup
 from mlx_server.workers.engine.propose.memory import Memory
-from mlx_server.workers.engine.propose.worth import MOST, Worth
+from mlx_server.workers.engine.propose.worth import MOST, Plan, Worth
 from mlx_server.workers.engine.sequence import Key, Sequence, Token
 
 
@@ -29,8 +29,8 @@ class Whims(Worth):
         super().__init__()
         self._random = random.Random(seed)
 
-    def width(self, rows: int, guesses: Any) -> int:
-        return self._random.randint(1, 1 + MOST)
+    def best(self, rows: int, guesses: Any, drafting: int = 0) -> Plan:
+        return Plan(self._random.randint(1, 1 + MOST), self._random.random())
 
 
 class Prophet(Lookup):

@@ -29,15 +29,15 @@ def measured(rows: int, step_s: float, token_s: float) -> Worth:
 def test_a_step_is_as_wide_as_pays(
     rows: int, token_s: float, guesses: list[tuple[int, float]], least: int, most: int
 ) -> None:
-    assert least <= measured(rows, 1.0, token_s).width(rows, guesses) <= most
+    assert least <= measured(rows, 1.0, token_s).best(rows, guesses).width <= most
 
 
 def test_one_slow_step_is_not_held_against_its_width() -> None:
     worth = measured(1, 1.0, 0.0)
-    before = worth.width(1, [(MOST, 0.9)])
+    before = worth.best(1, [(MOST, 0.9)]).width
     worth.took(1, before, 100.0)
     worth.took(1, before, 1.0)
-    assert worth.width(1, [(MOST, 0.9)]) == before
+    assert worth.best(1, [(MOST, 0.9)]).width == before
 
 
 def test_what_was_too_slow_is_tried_again_after_a_while() -> None:
@@ -45,10 +45,10 @@ def test_what_was_too_slow_is_tried_again_after_a_while() -> None:
     worth.took(1, 1, 1.0)
     for width in WIDTHS[1:]:
         worth.took(1, width, 1000.0)
-    assert worth.width(1, [(MOST, 0.95)]) == 1
+    assert worth.best(1, [(MOST, 0.95)]).width == 1
     for _ in range(FORGOTTEN_AFTER):
         worth.took(1, 1, 1.0)
-    assert worth.width(1, [(MOST, 0.95)]) > 1
+    assert worth.best(1, [(MOST, 0.95)]).width > 1
 
 
 def test_a_wider_step_never_seems_to_take_less() -> None:
