@@ -1,127 +1,193 @@
-"""What a draft model gains or costs: speed, acceptance and equality of the answers, with it and without.
+"""What a draft model gains or costs in the batch: speed, steps, acceptance and equality of the answers.
 
-`python bench/speculation/drafts.py MODEL [--draft PATH]...`. Without `--draft` the model is its own draft (always
-right, and as slow as the model: what a draft can't do better than in acceptance), and so is a tiny random llama with
-the model's tokenizer (nearly always wrong, nearly free: what a useless draft costs). Plain decoding and each draft
-take turns.
+`python bench/speculation/drafts.py MODEL [--draft PATH]... [--clients 1 8] [--pairs 5]`. Without `--draft` there are
+three: the model itself (always right, and as slow as the model), a tiny random llama with the model's tokenizer (nearly
+always wrong, nearly free), and the model as the draft of a copy of it with `--idle` times as many layers more that
+change nothing (always right, at a part of the cost: what a good draft gains). The engine with the draft and the one
+without it take turns over the same prompts.
 """
 
 import argparse
+import copy
 import sys
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lib.inside import become_a_worker
+from lib.pairs import Pair, Side, interleave, spread
 from lib.prompts import prompt_texts
 
 PREFILL_STEP_SIZE = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One prompt's answer: its tokens, how long they took in seconds, and what the draft proposed and got right."""
-
-    tokens: list[int]
-    seconds: float
-    drafted: int
-    accepted: int
-
-
-@dataclass(frozen=True, slots=True)
 class Case:
-    """An engine under a name; `proposals` at a time, 0 for plain decoding."""
+    """A model's engines without a draft and with one."""
 
     name: str
-    engine: Any
-    proposals: int
+    without: Any
+    with_: Any
 
 
-def measure(case: Case, prompt: list[int], max_tokens: int) -> Run:
-    """Decode one prompt greedily to `max_tokens`."""
+def measure(engine: Any, prompts: list[list[int]], max_tokens: int) -> Side:
+    """Decode prompts together, greedily and to `max_tokens` each."""
     from mlx_server.schemas.internal.generation import Limits, Sampling
     from mlx_server.workers.engine.sequence import Sequence, Token
 
-    sequence = Sequence((0, 0), prompt, max_tokens, Sampling(temperature=0.0), Limits(ignore_eos=True))
-    sequence.draft_tokens = case.proposals
-    case.engine.add(sequence)
+    sequences = [
+        Sequence((number, 0), prompt, max_tokens, Sampling(temperature=0.0), Limits(ignore_eos=True))
+        for number, prompt in enumerate(prompts)
+    ]
     started_s = perf_counter()
-    while case.engine.busy:
-        for item in case.engine.step():
+    for one in sequences:
+        one.speculate, one.use_cache = "auto", False
+        engine.add(one)
+    steps = 0
+    while engine.busy:
+        for item in engine.step():
             assert isinstance(item, Token), item
-    return Run(sequence.emitted, perf_counter() - started_s, sequence.drafted, sequence.accepted)
+        steps += 1
+    seconds = perf_counter() - started_s
+    tokens = sum(len(one.emitted) for one in sequences)
+    counts = {"drafted": sum(one.drafted for one in sequences), "accepted": sum(one.accepted for one in sequences)}
+    return Side(tokens, tokens / seconds, {**counts, "steps": steps, "answers": [one.emitted for one in sequences]})
 
 
-def make_cases(model_path: Path, draft_paths: Iterable[Path], proposals: list[int]) -> tuple[list[Case], Any]:
-    """Plain decoding first, then each draft with each number of proposals; and the tokenizer."""
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Has an engine answer each pair's prompts."""
+
+    tokenizer: Any
+    engine: Any
+    clients: int
+    max_tokens: int
+
+    def __call__(self, pair: int) -> Side:
+        texts = prompt_texts(self.clients, pair * self.clients)
+        said = [[{"role": "user", "content": text}] for text in texts]
+        prompts = [list(self.tokenizer.apply_chat_template(one, add_generation_prompt=True)) for one in said]
+        return measure(self.engine, prompts, self.max_tokens)
+
+
+def deepened(model: Any, times: int) -> Any:
+    """A copy of a llama with `times` as many layers more, which add nothing to what passes them."""
+    import mlx.core as mx
+
+    deeper = copy.deepcopy(model)
+    for layer in model.model.layers * times:
+        idle = copy.deepcopy(layer)
+        for last in (idle.self_attn.o_proj, idle.mlp.down_proj):
+            last.weight = mx.zeros_like(last.weight)
+        deeper.model.layers.append(idle)
+    mx.eval(deeper.parameters())
+    return deeper
+
+
+def make_engine(model: Any, tokenizer: Any, model_path: Path, draft_path: Path | None, rows: int) -> Any:
+    """An engine as the server makes it, with a draft or without."""
     from mlx_server.schemas.internal.messages import Load
-    from mlx_server.workers.engine.decode.companions import load_draft
-    from mlx_server.workers.engine.decode.sequential import SequentialEngine
-    from mlx_server.workers.engine.decode.speculative import SpeculativeEngine
+    from mlx_server.workers.engine.decode.batch import BatchEngine
+    from mlx_server.workers.engine.propose.draft_model import load_draft
+    from mlx_server.workers.handlers.lm import proposing
+
+    spec = Load(str(model_path), "lm", rows, PREFILL_STEP_SIZE, str(model_path.parent))
+    draft = load_draft(spec, str(draft_path), model.args.vocab_size, tokenizer, lambda _: None) if draft_path else None
+    return BatchEngine(
+        model,
+        set(),
+        rows=rows,
+        joint_prefill=True,
+        prefill_step_size=PREFILL_STEP_SIZE,
+        make_rows=proposing(draft, spec, 0),
+    )
+
+
+def make_cases(options: argparse.Namespace, folder: Path, rows: int) -> tuple[list[Case], Any]:
+    """A case for each draft, with engines that have measured nothing yet; and the tokenizer."""
+    from make_tiny import make_tiny
+
     from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
     from mlx_server.workers.engine.runtime import platform
 
     platform.configure()
-    model, config, _ = read_model(model_path, "auto")
+    model, config, _ = read_model(options.model, "auto")
     evaluate(model, lambda _: None)
-    tokenizer, _ = read_tokenizer(model_path, config)
-    cases = [Case("plain", SequentialEngine(model, set(), prefill_step_size=PREFILL_STEP_SIZE), 0)]
-    for path in draft_paths:
-        spec = Load(str(model_path), "lm", 1, PREFILL_STEP_SIZE, str(path))
-        draft = load_draft(str(path), spec, model, tokenizer, lambda _: None)
-        engine = SpeculativeEngine(model, draft, set(), prefill_step_size=PREFILL_STEP_SIZE)
-        cases += [Case(f"{path.name}, {count}", engine, count) for count in proposals]
+    tokenizer, _ = read_tokenizer(options.model, config)
+    if options.draft:
+        served = [(path.name, model, path) for path in options.draft]
+    else:
+        random_draft = folder / "random"
+        served = [
+            ("itself", model, options.model),
+            (
+                "tiny random llama",
+                model,
+                random_draft if random_draft.exists() else make_tiny(options.model, random_draft),
+            ),
+            (f"itself, of {1 + options.idle} times its layers", deepened(model, options.idle), options.model),
+        ]
+    cases = [
+        Case(name, *(make_engine(model, tokenizer, options.model, path, rows) for path in (None, draft)))
+        for name, model, draft in served
+    ]
     return cases, tokenizer
 
 
-def table(cases: list[Case], runs: dict[str, list[Run]]) -> str:
-    """One line per case, ratios against plain decoding of the same prompt."""
-    plain = runs["plain"]
-    lines = ["| draft, proposals | tok/s | speed-up | accepted | equal answers |", "| --- | --- | --- | --- | --- |"]
-    for case in cases:
-        own = runs[case.name]
-        rate = sum(len(run.tokens) for run in own) / sum(run.seconds for run in own)
-        ratios = sorted(before.seconds / run.seconds for before, run in zip(plain, own, strict=True))
-        drafted = sum(run.drafted for run in own)
-        accepted = f"{sum(run.accepted for run in own) / drafted:.0%}" if drafted else "-"
-        equal = sum(before.tokens == run.tokens for before, run in zip(plain, own, strict=True))
-        speed_up = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        lines.append(f"| {case.name} | {rate:.1f} | {speed_up} | {accepted} | {equal} of {len(own)} |")
-    return "\n".join(lines)
+def line(name: str, clients: int, pairs: list[Pair]) -> str:
+    """One line of the table: ratios of each pair, medians with their spread."""
+    rate, steps = (
+        spread(values)
+        for values in (
+            [pair.ratio for pair in pairs],
+            [pair.server.detail["steps"] / pair.baseline.detail["steps"] for pair in pairs],
+        )
+    )
+    drafted, accepted = (sum(pair.server.detail[what] for pair in pairs) for what in ("drafted", "accepted"))
+    share = f"{accepted} of {drafted}" if drafted else "-"
+    answers = [
+        one == other
+        for pair in pairs
+        for one, other in zip(pair.baseline.detail["answers"], pair.server.detail["answers"], strict=True)
+    ]
+    cells = (
+        f"{name}, {clients}",
+        f"{rate.median:.2f} ({rate.low:.2f} to {rate.high:.2f})",
+        f"{steps.median:.2f} ({steps.low:.2f} to {steps.high:.2f})",
+        share,
+        f"{sum(answers)} of {len(answers)}",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def run(options: argparse.Namespace) -> None:
+    print("| draft, clients | tokens/s over without | steps over without | proposals right | answers equal |")
+    print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        drafts = options.draft
-        if not drafts:
-            from make_tiny import make_tiny
-
-            drafts = [options.model, make_tiny(options.model, Path(folder) / "random")]
-        cases, tokenizer = make_cases(options.model, drafts, options.proposals)
-        runs: dict[str, list[Run]] = {case.name: [] for case in cases}
-        texts = prompt_texts(options.prompts + 1)
-        for number, text in enumerate(texts):
-            prompt = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
+        for clients in options.clients:
+            cases, tokenizer = make_cases(options, Path(folder), clients)
             for case in cases:
-                measured = measure(case, list(prompt), options.max_tokens)
-                if number:  # the first prompt is the warm-up
-                    runs[case.name].append(measured)
-        print(table(cases, runs))
+                sides = [
+                    Asking(tokenizer, engine, clients, options.max_tokens) for engine in (case.without, case.with_)
+                ]
+                for side in sides:
+                    side(options.pairs)  # warms up, and has it measure
+                pairs = interleave(options.pairs, *sides, lambda _: None)
+                print(line(case.name, clients, pairs), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="MLX folder")
     parser.add_argument("--draft", type=Path, action="append", help="MLX folder of a draft; repeat it for several")
-    parser.add_argument("--proposals", type=int, nargs="+", default=[1, 3, 5])
-    parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--idle", type=int, default=3, help="layers more, in times, of the model with a good draft")
     options = parser.parse_args()
     become_a_worker()
     run(options)

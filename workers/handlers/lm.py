@@ -98,7 +98,7 @@ class LanguageHandler(WritingHandler):
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
         if guesses:
-            make_rows, self._speculate = proposing(draft, parameter_bytes, spec, drafts), spec.speculate
+            make_rows, self._speculate = proposing(draft, spec, drafts), spec.speculate
         engine = make_engine(
             model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows
         )
@@ -183,13 +183,13 @@ def make_engine(
     )
 
 
-def proposing(draft: DraftModel | None, parameter_bytes: int, spec: Load, drafts_kept: int) -> MakeRows:
+def proposing(draft: DraftModel | None, spec: Load, drafts_kept: int) -> MakeRows:
     """What makes batches of rows that guess. The draft model, if there is one, keeps prompts in `drafts_kept` bytes."""
-    if draft is None:
-        return partial(ProposingBatch, worth=Worth(), memory=Memory())
-    pace = PrefillBudget(spec.max_gap_s, spec.prefill_step_size)
-    drafter = Drafter(draft, spec.draft_tokens, pace, PrefixStore(drafts_kept))
-    return partial(ProposingBatch, worth=Worth(draft.nbytes / parameter_bytes), memory=Memory(), drafter=drafter)
+    drafter = None
+    if draft is not None:
+        pace = PrefillBudget(spec.max_gap_s, spec.prefill_step_size)
+        drafter = Drafter(draft, spec.draft_tokens, pace, PrefixStore(drafts_kept))
+    return partial(ProposingBatch, worth=Worth(), memory=Memory(), drafter=drafter)
 
 
 def no_draft(model: Any, vocab_size: int, batching: Batching) -> str:

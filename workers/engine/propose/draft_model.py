@@ -19,12 +19,11 @@ from mlx_server.workers.folders.context_length import longest_input
 class DraftModel:
     """A model whose logits are as wide as those of the model that it proposes to. Engine thread only."""
 
-    def __init__(self, model: Any, vocab_size: int, width: int, context_length: int | None, nbytes: int) -> None:
+    def __init__(self, model: Any, vocab_size: int, width: int, context_length: int | None) -> None:
         """`vocab_size` is the width of its own logits, `width` that of the other model's; `context_length` is in
-        tokens, None where its config does not say; `nbytes` is the size of its weights."""
+        tokens, None where its config does not say."""
         self.model = model
         self.context_length = context_length
-        self.nbytes = nbytes
         self._vocab_size = vocab_size
         self._width = width
 
@@ -38,7 +37,7 @@ def load_draft(spec: Load, path: str, width: int, tokenizer: Any, report: Callab
     """Load a draft model for a model with logits of this `width`, and try it. Raises ModelLoadError."""
     folder = resolve(path, Path(spec.cache_dir), report, "lm")
     draft, config, _ = read_model(folder, spec.cpu_dtype)
-    nbytes = evaluate(draft, report)
+    evaluate(draft, report)
     draft_tokenizer, _ = read_tokenizer(folder, config)
     if (other := difference(draft_tokenizer.get_vocab(), tokenizer.get_vocab())) is not None:
         raise ModelLoadError(f"{path} can't be this model's draft: their vocabularies differ ({other})")
@@ -46,7 +45,7 @@ def load_draft(spec: Load, path: str, width: int, tokenizer: Any, report: Callab
     if (reason := objection(draft, vocab_size)) is not None:
         raise ModelLoadError(f"{path} can't be a draft model: {reason}")
     mx.clear_cache()
-    return DraftModel(draft, vocab_size, width, longest_input(folder, config, encodes=False), nbytes)
+    return DraftModel(draft, vocab_size, width, longest_input(folder, config, encodes=False))
 
 
 def difference(theirs: dict[str, int], ours: dict[str, int]) -> str | None:

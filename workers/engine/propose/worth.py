@@ -16,6 +16,10 @@ MOST = WIDTHS[-1] - 1
 TOKEN_COSTS = 0.06
 """What a token more costs, in steps of one row, as long as nothing has been measured."""
 
+DRAFTS_COST = 0.1
+"""What a draft model's step costs, in the model's own steps, as long as nothing has been measured: little, so that it
+is tried."""
+
 MEASURED = 5
 """How many of the latest steps of a width are remembered."""
 
@@ -59,11 +63,8 @@ class Plan(NamedTuple):
 class Worth:
     """The times of steps of several widths: medians, since others use the machine too. Engine thread only."""
 
-    def __init__(self, draft_share: float = 0.0) -> None:
-        """`draft_share`: a draft model's step takes about so much of the model's, as long as nothing has been
-        measured."""
+    def __init__(self) -> None:
         self._steps = 0
-        self._draft_share = draft_share
         self._seconds: dict[int, dict[int, Times]] = {}
         """Of steps, by their rows and their width."""
         self._drafts: dict[int, Times] = {}
@@ -107,9 +108,11 @@ class Worth:
         return {width: seconds for width, seconds in found.items() if seconds is not None}
 
     def _draft_s(self, rows: int, plain_s: float, *, measured: bool) -> float:
-        """What a draft model's step takes, in the unit of a plain one's `plain_s`: seconds if that was measured."""
-        found = self._middle(self._drafts.get(rows, ()), DRAFTS_FORGOTTEN_AFTER) if measured else None
-        return self._draft_share * plain_s if found is None else found
+        """What a draft model's step of about so many rows takes, in the unit of a plain one's `plain_s`: seconds if
+        that was measured."""
+        nearest = min(self._drafts, key=lambda known: abs(known - rows), default=rows)
+        found = self._middle(self._drafts.get(nearest, ()), DRAFTS_FORGOTTEN_AFTER) if measured else None
+        return DRAFTS_COST * plain_s if found is None else found
 
     def _middle(self, latest: Sequence[tuple[int, float]], forgotten_after: int) -> float | None:
         """The median of what has not been forgotten; None if all has."""

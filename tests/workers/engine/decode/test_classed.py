@@ -50,7 +50,7 @@ def adapters(model: Any, tiny_model: Callable[[str], Path], tmp_path: Path) -> A
 def engine(model: Any, adapters: Adapters, llama: Any) -> ClassedEngine:
     """It keeps prompts, too."""
     prefixes = PrefixStore(64 << 20, checkpoints=True)
-    draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None, 0)
+    draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None)
     drafter = Drafter(draft, 8, PrefillBudget(None, 8), PrefixStore(8 << 20))
     writing = BatchEngine(
         model,

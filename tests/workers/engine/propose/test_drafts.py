@@ -56,7 +56,7 @@ def perturbed(tiny_model: Callable[[str], Path]) -> Any:
 def drafter_of(
     draft: Any, model: Any, *, context_length: int | None = None, prefixes: PrefixStore | None = None
 ) -> Drafter:
-    proposing = DraftModel(draft, draft.args.vocab_size, model.args.vocab_size, context_length, 0)
+    proposing = DraftModel(draft, draft.args.vocab_size, model.args.vocab_size, context_length)
     return Drafter(proposing, 8, PrefillBudget(None, 64), prefixes or PrefixStore(0))
 
 
@@ -150,7 +150,7 @@ def test_a_draft_that_is_never_right_is_given_up(llama: Any, tmp_path: Path) -> 
     stranger = load_model(make_model(tmp_path, "llama", seed=9))[0]
     drafter = drafter_of(stranger, llama)
     sequences = [drafted(sequence(n, [5, 6, 7, 8 + n], 200)) for n in range(4)]
-    assert play(engine_of(llama, drafter, Worth(0.01)), *sequences) == [alone(llama, s.prompt, 200) for s in sequences]
+    assert play(engine_of(llama, drafter, Worth()), *sequences) == [alone(llama, s.prompt, 200) for s in sequences]
     assert sum(one.drafted for one in sequences) < 160
 
 
@@ -180,9 +180,9 @@ def test_unseeded_tokens_are_drawn_from_the_models_own_distribution(llama: Any, 
 
     prompt, draws = [5, 6, 7], 600
     sequences = [drafted(sequence(n, prompt, 3, Sampling(temperature=1.0, top_k=2)), 1) for n in range(draws)]
-    outcomes = play(engine_of(llama, drafter_of(perturbed, llama)), *sequences)
+    outcomes = play(engine_of(llama, drafter_of(perturbed, llama), rows=2), *sequences)
     counts = Counter(tuple(outcome.tokens) for outcome in outcomes)
-    assert 0.05 * draws < sum(one.accepted for one in sequences) < draws
+    assert 0.2 * draws < sum(one.accepted for one in sequences) < draws
 
     def top2(context: tuple[int, ...]) -> dict[int, float]:
         logits = llama(mx.array([[*prompt, *context]]))[0, -1]

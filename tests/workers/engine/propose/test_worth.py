@@ -60,3 +60,30 @@ def test_a_wider_step_never_seems_to_take_less() -> None:
 def test_a_proposal_counts_only_behind_right_ones() -> None:
     assert gained([(2, 0.5)], 8) == pytest.approx(0.5 + 0.25)
     assert gained([(8, 0.5), (8, 0.5)], 1) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("draft_s", "odds", "least", "most"),
+    [
+        pytest.param(None, 0.5, 2, 4, id="tried-where-nothing-was-measured"),
+        pytest.param(0.01, 0.95, 8, 24, id="cheap-and-right"),
+        pytest.param(0.3, 0.7, 2, 4, id="dear-and-often-right"),
+        pytest.param(0.01, 0.03, 1, 1, id="cheap-and-wrong"),
+        pytest.param(1.0, 0.99, 1, 1, id="as-slow-as-the-model"),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_draft_model_proposes_as_much_as_its_own_steps_are_worth(
+    rows: int, draft_s: float | None, odds: float, least: int, most: int
+) -> None:
+    worth = measured(rows, 1.0, 0.002)
+    if draft_s is not None:
+        worth.drafted(rows, 4, 4 * draft_s)
+    assert least <= worth.best(rows, [(MOST, odds)] * rows, rows).width <= most
+
+
+def test_a_draft_models_step_is_thought_to_take_what_it_takes_for_about_as_many_rows() -> None:
+    worth = measured(8, 1.0, 0.0)
+    worth.drafted(7, 1, 1.0)
+    worth.drafted(1, 1, 0.01)
+    assert worth.best(8, [(MOST, 0.9)] * 8, 8).width == 1
