@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 Library = Literal["mlx_lm", "mlx_vlm"]
 
-PLACES: dict[Library, tuple[str, ...]] = {"mlx_lm": ("models",), "mlx_vlm": ("models", "speculative/drafters")}
+DRAFTERS = "speculative/drafters"
+"""Where mlx-vlm has parts that draft for one model from the hidden states of its layers: MTP heads, EAGLE-3, DFlash."""
+
+PLACES: dict[Library, tuple[str, ...]] = {"mlx_lm": ("models",), "mlx_vlm": ("models", DRAFTERS)}
 """Where each has them: a module for an architecture."""
 
 REMAPPING = "MODEL_REMAPPING"
@@ -38,6 +41,12 @@ def knows(library: Library, config: Mapping[str, Any]) -> bool:
         return True
     name = module_of(library, name)
     return name in modules(library) or hooked(library, name)
+
+
+def drafts(config: Mapping[str, Any]) -> bool:
+    """Whether the architecture that a configuration names is a part that drafts for one model."""
+    paths = [str(folder / DRAFTERS) for folder in folders("mlx_vlm")]
+    return str(config.get("model_type")).lower() in {module.name for module in iter_modules(paths)}
 
 
 def module_of(library: Library, model_type: str) -> str:

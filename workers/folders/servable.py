@@ -13,7 +13,7 @@ from mlx_server.workers.extras import install_line
 from mlx_server.workers.folders.audio_types import audio_kind
 from mlx_server.workers.folders.context_length import text_config
 from mlx_server.workers.folders.encoder_types import ENCODERS, model_type, no_embeddings, no_scores
-from mlx_server.workers.folders.known_types import installed, knows
+from mlx_server.workers.folders.known_types import drafts, installed, knows
 from mlx_server.workers.folders.model_files import AGAIN, NotAModel, check_pointer, read_json, read_tensors, visible
 from mlx_server.workers.folders.picture_types import check_pictures
 
@@ -52,6 +52,10 @@ PACKED_BITS = 4
 """Of weights that AWQ or GPTQ has made."""
 
 BLIND = "serve it without pictures (--model-type lm)"
+DRAFTER = (
+    "it drafts for one model from the hidden states of its layers, which is not done here: take a small model of the"
+    " same vocabulary as --draft-model"
+)
 IN_MLX = "take its original, or a version that is quantised for MLX (mlx-community has many)"
 
 
@@ -105,6 +109,8 @@ def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str |
     kind = str(config["model_type"])
     if served_as in ("lm", "vlm") and config.get("model_file"):
         return "its model_file names code of its own, which is never run"
+    if served_as in ("lm", "vlm") and drafts(config):
+        return DRAFTER
     blind = f", or {BLIND}" if served_as == "vlm" and knows("mlx_lm", config) else ""
     if served_as != "lm" and not installed("mlx_vlm"):
         return f"this kind of model needs mlx-vlm: {install_line('vlm')}{blind}"

@@ -171,6 +171,7 @@ BROKEN: dict[str, Broken] = {
     "an unknown type": Broken(config({"model_type": "opera"}), ("mlx-lm", "'opera'", "pip install -U mlx-lm")),
     "a type with cross-attention": Broken(config({**VISION, "model_type": "mllama"}), ("'mllama'", "its encoder")),
     "an unknown type that sees": Broken(config({**VISION, "model_type": "opera"}), ("mlx-vlm", "'opera'")),
+    "a part that drafts": Broken(config({"model_type": "eagle3"}), ("hidden states", "--draft-model"), "lm"),
     "an encoder as lm": Broken(sentence_transformers, ("'bert'", "--model-type embeddings"), "lm"),
     "a model for pictures as lm": Broken(config({"model_type": "idefics3"}), ("'idefics3'", "--model-type vlm"), "lm"),
     "a writer as reranker": Broken(config(LLAMA), ("'llama'", "no reranker"), "rerank"),

@@ -48,8 +48,8 @@ class ProposingBatch(RaggedBatch):
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
         """As `DecodeBatch.join`."""
         self._lookups |= {one.key: self._memory.lookup(one) for one in sequences if one.speculate != "off"}
-        if self._drafter is not None:
-            self._drafter.expect(one for one in sequences if one.speculate != "off")
+        if self._drafts is not None:
+            self._drafts.expect(one for one in sequences if one.speculate != "off")
         super().join(sequences, cache, processors)
 
     def absorb(self, other: DecodeBatch) -> None:

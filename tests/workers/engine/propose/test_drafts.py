@@ -126,7 +126,6 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(llama: Any, perturbed:
             assert key in left or player.outcomes[key] == expected[key]
         assert one.drafted == 0 or one.draft_tokens != 0
     assert sum(one.accepted for one in sequences.values()) > 30
-    assert drafter.odds == {}
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 8])
