@@ -14,11 +14,14 @@ from mlx_server.workers.engine.decode.prefill import WORTH_KEEPING, for_its_stat
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.propose.draft_model import DraftModel
-from mlx_server.workers.engine.propose.lookup import FIRST_ODDS, LEARNS
+from mlx_server.workers.engine.propose.lookup import LEARNS
 from mlx_server.workers.engine.sequence import Sequence
 
 CATCHES_UP = 32
 """Tokens of a row that it reads together with its proposal, at most; more are read before."""
+
+FIRST_ODDS = 0.9
+"""Better than most draft models', so that each is tried in a batch of many rows, too."""
 
 LEARNS_OF_ALL = LEARNS / 2
 """How much one row's latest proposal counts in what is expected of the next rows."""

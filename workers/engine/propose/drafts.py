@@ -17,8 +17,8 @@ import msgspec
 
 from mlx_server.schemas.internal.generation import NO_LIMIT
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn, Row
-from mlx_server.workers.engine.propose.drafter import CATCHES_UP, Drafter, State
-from mlx_server.workers.engine.propose.lookup import FIRST_ODDS, LEARNS
+from mlx_server.workers.engine.propose.drafter import CATCHES_UP, FIRST_ODDS, Drafter, State
+from mlx_server.workers.engine.propose.lookup import LEARNS
 from mlx_server.workers.engine.propose.ragged import RaggedBatch
 from mlx_server.workers.engine.propose.worth import SUREST, Guess, Plan, Worth
 from mlx_server.workers.engine.sequence import Key, Sequence
@@ -26,7 +26,7 @@ from mlx_server.workers.engine.sequence import Key, Sequence
 PAUSE = 16
 """Steps for which nothing is proposed where it does not pay."""
 
-RECOVERS = 1 / 256
+RECOVERS = 1 / 1024
 """How far odds go back to FIRST_ODDS with each pause: another passage may be easier."""
 
 
