@@ -26,7 +26,7 @@ MEASURED = 5
 FORGOTTEN_AFTER = 400
 """Steps after which a wider one's measurement counts no more: what was too slow once may not be now."""
 
-DRAFTS_FORGOTTEN_AFTER = 4000
+DRAFTS_FORGOTTEN_AFTER = 2000
 """The same of a draft model's steps: before it is tried again, it has to read all that it has missed."""
 
 NEVER = 1 << 62

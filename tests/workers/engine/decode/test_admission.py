@@ -81,6 +81,12 @@ def test_footprint_tells_what_a_long_sequence_takes(load_tiny: Callable[[str], A
     assert footprint(model).bytes_of(256) == sum(layer.nbytes for layer in flat(cache))
 
 
+def test_a_draft_model_beside_it_takes_its_own_part() -> None:
+    both = Footprint(4.0, 8.0, 100.0, ((10, 2.0),)).beside(Footprint(1.0, 2.0, 50.0))
+    assert both == Footprint(5.0, 10.0, 100.0, ((10, 2.0),))
+    assert both.bytes_of(20) == 10 + 5 * 20 - 2 * 10
+
+
 def test_what_does_not_fit_waits_and_what_grows_too_large_goes_on_later(llama: Any) -> None:
     """All answers are what they would be alone, and no more run than fit."""
     size = footprint(llama)
