@@ -12,7 +12,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
-from support.running.servers import Server
+from support.running.servers import ROOT, Server
 
 PROMPTS = ("the quick brown fox", "one two three", "a", "pack my box with five dozen jugs")
 
@@ -27,9 +27,9 @@ def quantised(source: Path, folder: Path, **quantization: Any) -> Path:
     return folder
 
 
-def served(folder: Path, cpu_dtype: str) -> tuple[list[str], str]:
+def served(folder: Path, cpu_dtype: str, **env: str) -> tuple[list[str], str]:
     """Greedy answers to all prompts at once and to each alone, and what was printed."""
-    server = Server("--model-path", folder, "--cpu-dtype", cpu_dtype)
+    server = Server("--model-path", folder, "--cpu-dtype", cpu_dtype, env=env)
 
     def say(prompt: str) -> str:
         answer = server.complete(prompt, max_tokens=24, temperature=0)
@@ -59,3 +59,14 @@ def test_packed_weights_write_what_their_float32_copies_write(
     assert packed[0] == plain[0]
     assert "stay packed" in packed[1]
     assert "dequantised to float32" in plain[1]
+
+
+@pytest.mark.model
+def test_without_a_compiler_of_kernels_weights_become_float32_and_it_is_said(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = quantised(tiny_model("llama"), tmp_path / "model", group_size=32, bits=4)
+    without = str(ROOT / "tests" / "support" / "without")
+    _, printed = served(folder, "auto", PYTHONPATH=without, WITHOUT_PACKAGES="numba")
+    assert "can stay packed on a CPU, and are faster so, with: pip install" in printed
+    assert "dequantised to float32" in printed

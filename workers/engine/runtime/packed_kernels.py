@@ -116,8 +116,9 @@ def kernel(mode: str, bits: int, together: int, several: int) -> Kernel:
                         result[turn * several + number, output] = total
 
     compiled: Kernel
+    options = {"parallel": True, "fastmath": True, "nogil": True}
     try:
-        compiled = numba.njit(parallel=True, fastmath=True, cache=True)(multiply)
+        compiled = numba.njit(cache=True, **options)(multiply)
     except RuntimeError:  # there is no folder in which it could be kept
-        compiled = numba.njit(parallel=True, fastmath=True)(multiply)
+        compiled = numba.njit(**options)(multiply)
     return compiled

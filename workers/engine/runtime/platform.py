@@ -88,30 +88,41 @@ def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:
         return model, []
     if cpu_dtype == "native":
         return model, ["weights stay as they are stored, which a CPU computes slowly"]
-    notes = []
-    if quantised := sum(hasattr(module, "bits") for module in model.modules()):
+    notes: list[str] = []
+    if any(hasattr(module, "bits") for module in model.modules()):
         need, available = 4 * float_parameters(model), psutil.virtual_memory().available
-        room = need <= 0.8 * available
-        packed = []
-        if packing.kernels_are_installed() and cpu_dtype != "float32":
-            packed = packing.packed_layers(model, tried=cpu_dtype == "auto" and room)
-        elif cpu_dtype == "packed":
-            raise ModelLoadError(f"--cpu-dtype packed: {packing.missing_kernels()}")
-        elif cpu_dtype == "auto":
-            notes.append(packing.missing_kernels())
-        if cpu_dtype == "auto" and not packed and not room:
-            notes.append(
-                f"weights stay quantised: float32 needs {need / 1e9:.1f} GB, {available / 1e9:.1f} GB are free"
-            )
-            return model, notes
-        model = dequantize_model(model)
-        model.update_modules(tree_unflatten(packed))
+        scarce = cpu_dtype == "auto" and need > 0.8 * available
+        packed = may_pack(model, cpu_dtype, scarce, notes)
+        left = sum(hasattr(module, "bits") for module in model.modules()) - len(packed)
         if packed:
-            notes.append(f"quantised weights stay packed in {len(packed)} of {quantised} layers")
-        if len(packed) < quantised:
-            notes.append("quantised weights were dequantised to float32, which a CPU computes faster")
+            notes.append(f"quantised weights of {len(packed)} layers stay packed")
+        if left and scarce:
+            notes.append(
+                f"weights of {left} layers stay quantised, which is slow: float32 needs {need / 1e9:.1f} GB,"
+                f" {available / 1e9:.1f} GB are free"
+            )
+            if not packed:
+                return model, notes
+        elif left:
+            notes.append(f"quantised weights of {left} layers were dequantised to float32, which a CPU computes faster")
+        if not scarce:
+            model = dequantize_model(model)
+        model.update_modules(tree_unflatten(packed))
     model.set_dtype(mx.float32)
     return model, notes
+
+
+def may_pack(model: Any, cpu_dtype: CpuDtype, scarce: bool, notes: list[str]) -> list[tuple[str, Any]]:
+    """By name, layers that take the place of a model's and keep their weights packed; `scarce`: there is no room for
+    float32, so that they need not be faster. Adds to the notes. Raises ModelLoadError."""
+    if cpu_dtype == "float32":
+        return []
+    if packing.kernels_are_installed():
+        return packing.packed_layers(model, tried=cpu_dtype == "auto" and not scarce)
+    if cpu_dtype == "packed":
+        raise ModelLoadError(f"--cpu-dtype packed: {packing.missing_kernels()}")
+    notes.append(packing.missing_kernels())
+    return []
 
 
 def size_notes(parameter_bytes: int) -> list[str]:

@@ -25,7 +25,7 @@ def dtypes(model: Any) -> set[Any]:
     ("cpu_dtype", "bits", "expected", "part"),
     [
         ("auto", 3, {mx.float32}, "dequantised to float32"),
-        ("packed", 4, {mx.uint32, mx.float32}, "stay packed in 2 of 2 layers"),
+        ("packed", 4, {mx.uint32, mx.float32}, "2 layers stay packed"),
         ("packed", 3, {mx.float32}, "dequantised to float32"),
         ("float32", 4, {mx.float32}, "dequantised to float32"),
         ("native", 4, {mx.uint32, mx.float16}, "as they are stored"),
