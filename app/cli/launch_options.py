@@ -435,9 +435,9 @@ KvBits = Annotated[
     StateBits | None,
     option(
         "Quantise KV states of a model that writes text to 4, 5, 6 or 8 bits, so that longer contexts fit."
-        " 4*12,8*6,4*12 takes 4 bits for the first 12 layers, 8 for the next 6, and 4 for the last 12.",
+        " 4x12,8x6,4x12 takes 4 bits for the first 12 layers, 8 for the next 6, and 4 for the last 12.",
         KV_STATES,
-        metavar="BITS|BITS*LAYERS,...",
+        metavar="BITS|BITSxLAYERS,...",
         parser=state_bits,
     ),
 ]

@@ -95,6 +95,8 @@ def quality(folder: Path, given: argparse.Namespace, console: Console) -> tuple[
             shown.add_row(
                 one["bits"], f"{one['bytes']:.0f}", f"{one['perplexity']:.3f}", f"{sum(hits)} of {len(hits)}", loss
             )
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     console.print(shown)
     size = {bits: one["bytes"] for bits, one in found.items()}
     return found, "8" not in size or FULL not in size or size["8"] <= MOST_BYTES * size[FULL]

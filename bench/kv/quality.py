@@ -22,7 +22,7 @@ from lib.inside import become_a_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = "float32"
-VARIANTS = (FULL, "8", "4", "8*3,4*24,8*3", "4*12,8*6,4*12")
+VARIANTS = (FULL, "8", "4", "8x3,4x24,8x3", "4x12,8x6,4x12")
 """Of SmolLM2's 30 layers: the last two have 8 bits for six of them, at the ends or in the middle."""
 
 CHUNK = 512

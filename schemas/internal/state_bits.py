@@ -20,14 +20,14 @@ class StateBits(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def parse(cls, given: str) -> StateBits:
-        """From '8', or '4*12,8*6,4*12' for 12 layers of 4 bits, 6 of 8 and 12 of 4. Raises ValueError, whose text says
+        """From '8', or '4x12,8x6,4x12' for 12 layers of 4 bits, 6 of 8 and 12 of 4. Raises ValueError, whose text says
         what is allowed."""
         widths: list[int] = []
         for run in given.split(","):
-            width, star, layers = run.partition("*")
-            count = int(layers) if layers.isdecimal() else 0 if star else 1
+            width, times, layers = run.partition("x")
+            count = int(layers) if layers.isdecimal() else 0 if times else 1
             if width not in WIDTHS or not count or len(widths) + count > MOST_LAYERS:
-                raise ValueError(f"{given!r} is none of {', '.join(WIDTHS)}, nor bits of layers such as 4*12,8*6,4*12")
+                raise ValueError(f"{given!r} is none of {', '.join(WIDTHS)}, nor bits of layers such as 4x12,8x6,4x12")
             widths += [int(width)] * count
         return cls(tuple(widths))
 
@@ -41,4 +41,4 @@ class StateBits(msgspec.Struct, frozen=True, array_like=True):
 
     def __str__(self) -> str:
         runs = [(width, len(list(same))) for width, same in groupby(self.widths)]
-        return ",".join(str(width) if layers == 1 else f"{width}*{layers}" for width, layers in runs)
+        return ",".join(str(width) if layers == 1 else f"{width}x{layers}" for width, layers in runs)

@@ -120,7 +120,7 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--chat-template-args", "[]"], "--chat-template-args"),
     (["--chat-template-args", "foo"], "'foo' is no JSON object; write one such as '{\"enable_thinking\": false}'"),
     (["--chat-template-args", '{"x": 100000000000000000000}'], "64 bits"),
-    (["--kv-bits", "7"], "'7' is none of 4, 5, 6, 8, nor bits of layers such as 4*12,8*6,4*12."),
+    (["--kv-bits", "7"], "'7' is none of 4, 5, 6, 8, nor bits of layers such as 4x12,8x6,4x12."),
     (["--model-type", "vln"], "'vln' is not one of 'lm', 'vlm', 'embeddings', 'rerank', 'audio', 'image'."),
     (["--no-such-flag"], "--no-such-flag"),
     (["sur/plus"], "More models have a flag: --model sur/plus"),

@@ -71,8 +71,8 @@ def test_layers_that_can_not_be_quantised_are_counted(tmp_path: Path) -> None:
 
 
 def test_bits_of_another_number_of_layers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"--kv-bits 4\*3,8 is for 4 layers, and this model has 2 to be quantised"):
-        _load(make_model(tmp_path, "qwen3_next", head_dim=32, num_hidden_layers=4), "4*3,8")
+    with pytest.raises(ModelLoadError, match=r"--kv-bits 4x3,8 is for 4 layers, and this model has 2 to be quantised"):
+        _load(make_model(tmp_path, "qwen3_next", head_dim=32, num_hidden_layers=4), "4x3,8")
 
 
 @pytest.mark.parametrize(
