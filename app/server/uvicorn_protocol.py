@@ -24,7 +24,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 COMMENT = b"3\r\n:\n\n\r\n"
 """Says nothing either, as a chunk between two events of a stream."""
 
-FIRST_PROBE_S = 0.1
+FIRST_PROBE_S = 0.02
 LONGEST_PROBE_S = 10.0
 """How long after the first thing that was said to a silent client the next is, and how long it is at most."""
 

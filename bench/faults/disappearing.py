@@ -23,7 +23,7 @@ QUEUED = "queued"
 def disappear(model: Path, scratch: Path, count: int, console: Console) -> tuple[dict[str, Any], bool]:
     """Milliseconds by moment, and whether the 95th percentile of all is below the target and all came back."""
     with World(model, scratch, "--max-concurrency", str(ROWS)) as world:
-        world.settle()
+        asyncio.run(world.settle())
         before = world.standing()
         times = asyncio.run(leave_one_by_one(world, count))
         leaked = world.leaked(before)

@@ -21,7 +21,7 @@ last recovery took: a busy machine must not make a row of deaths of it."""
 async def kill_at_random(world: World, kills: int, console: Console) -> tuple[dict[str, Any], bool]:
     """Figures, and whether nothing was hung, wrong or dishonest, the neighbour noticed nothing, and nothing leaked."""
     choose, again_s = random.Random(kills), list[float]()
-    await asyncio.to_thread(world.settle)
+    await world.settle()
     before = await asyncio.to_thread(world.standing)
     async with Load(world, kills) as load:
         await load.until_ok(CLIENTS)

@@ -74,7 +74,7 @@ class Result:
 async def inflict(world: World, name: str, fault: Fault, seed: int) -> Result:
     """One fault, under load."""
     result = Result(name)
-    await asyncio.to_thread(world.settle)
+    await world.settle()
     before, standing = figures(world), await asyncio.to_thread(world.standing)
     async with Load(world, seed) as load:
         await load.until_ok(BEFORE)

@@ -146,7 +146,7 @@ FAULTS: dict[str, Fault] = {
     "exception in one request's grammar": partial(
         raise_in, f"{ENGINE}.sampling.constraints:GrammarMask.__call__", times=1 << 30, **GRAMMAR
     ),
-    "exception in a detokeniser": partial(raise_in, f"{ENGINE}.output.answer:Answer.add"),
+    "exception in a detokeniser": partial(raise_in, f"{ENGINE}.output.answer:Answer.add", times=3),
     "half a frame, then gone": cut_frame,
     "killed again while loading": kill_while_loading,
     "crash loop": crash_loop,

@@ -56,8 +56,6 @@ class World:
                 row = asyncio.run(ask(self.url, chat(name, prompt, max_tokens=TOKENS), None))
                 assert row.outcome == OK, row
                 assert self.references.setdefault(prompt, row.text) == row.text
-        # The process that checks clients' grammars stays from its first one on.
-        asyncio.run(ask(self.url, chat(MODEL, PROMPTS[0], max_tokens=1, **GRAMMAR), None))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
@@ -110,8 +108,13 @@ class World:
                 raise TimeoutError
             time.sleep(0.05)
 
-    def settle(self) -> None:
+    async def settle(self) -> None:
         """Wait until all workers take work, and a standby waits for the next fault."""
+        await asyncio.to_thread(self._settled)
+        # The process that checks clients' grammars stays from a worker's first one on.
+        await ask(self.url, chat(MODEL, PROMPTS[0], max_tokens=1, **GRAMMAR), None)
+
+    def _settled(self) -> None:
         self.wait(lambda: all(self.state(name) == {"ready": 1} for name in (MODEL, NEIGHBOUR)))
         self.wait(lambda: len(self.workers()) == 1 + len((MODEL, NEIGHBOUR)))
 
