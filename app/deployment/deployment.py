@@ -170,6 +170,14 @@ class Deployment:
         """What the workers occupy together, 0 without any. Takes milliseconds: not for each request."""
         return sum(replica.memory_bytes() for replica in self.replicas)
 
+    def memory_by_purpose(self) -> Counter[str]:
+        """What the workers' memory is for, in bytes."""
+        weights = 0 if self.facts is None else self.facts.parameter_bytes
+        found: Counter[str] = Counter()
+        for replica in self.replicas:
+            found.update(replica.memory_by_purpose(weights))
+        return found
+
     def loads_as(self) -> Load:
         """The load message that its workers would get now."""
         spec = load_of(self.settings, self.type, self._server, self._tuning)

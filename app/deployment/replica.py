@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Protocol
 
-from mlx_server.app.deployment.process_memory import occupied_bytes, resident_bytes
+from mlx_server.app.deployment.process_memory import by_purpose, occupied_bytes, resident_bytes
 from mlx_server.app.deployment.query_queue import Answer, QueryQueue
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.worker_slots import WorkerSlots
@@ -70,6 +71,11 @@ class Replica:
         """Memory of its process and of those that it started; 0 while there is none."""
         pid = self.worker.pid
         return 0 if pid is None else occupied_bytes(resident_bytes(pid), self.worker.memory)
+
+    def memory_by_purpose(self, weights: int) -> Mapping[str, int]:
+        """What its worker's memory is for, in bytes, of which so many are weights; nothing where it has no model."""
+        pid, mlx = self.worker.pid, self.worker.memory
+        return {} if pid is None or mlx is None else by_purpose(pid, mlx, weights)
 
     async def run(self) -> None:
         """Keep the worker alive until it is stopped or given up; its owner is told of the latter."""

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.deployment.process_memory import PURPOSES
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.services import services
 from mlx_server.queue.statistics import Histogram
@@ -94,6 +95,14 @@ class FleetCollector(Collector):
             for outcome in canary.OUTCOMES:
                 canaries.add_metric([one.name, outcome], ended[outcome])
         yield canaries
+        memory = GaugeMetricFamily(
+            "mlx_server_worker_memory_bytes", "What workers' memory is for.", labels=["model", "purpose"]
+        )
+        for one in deployments:
+            used = one.memory_by_purpose()
+            for purpose in PURPOSES:
+                memory.add_metric([one.name, purpose], used[purpose])
+        yield memory
         yield GaugeMetricFamily(
             "mlx_server_standby_memory_bytes",
             "What the standby worker, which has no model yet, occupies; 0 without one.",

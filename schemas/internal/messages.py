@@ -531,13 +531,16 @@ class CanaryEnded(msgspec.Struct, frozen=True, tag="canaryended", array_like=Tru
 class MlxMemory(msgspec.Struct, frozen=True, array_like=True):
     """What MLX says of its memory, in bytes: what arrays have now, the most they ever had, and what is kept for reuse.
 
-    `unified`: it is the machine's own memory, not an accelerator's.
+    `unified`: it is the machine's own memory, not an accelerator's. Of what arrays have, `prompts` are KV states that
+    are kept for later requests, and `features` those of pictures.
     """
 
     active: int
     peak: int
     cache: int
     unified: bool
+    prompts: int = 0
+    features: int = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="beat", array_like=True):

@@ -81,6 +81,7 @@ class VisionHandler(WritingHandler):
             )
             unless_it_works.pop_all()
         self._prefixes = tried.prefixes
+        self._features = None if tried.tower is None else tried.tower.memory
         if spec.prompt_cache_dir is not None:
             notes.append("--prompt-cache-dir is for models of text: this one's prompts are kept in memory only")
         engine = VisionEngine(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Several
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,7 +25,7 @@ from mlx_server.schemas.internal.generation import (
     Speculate,
     ToolUse,
 )
-from mlx_server.schemas.internal.messages import KeptPrefix, Load, PrefixOf
+from mlx_server.schemas.internal.messages import KeptPrefix, Load, MlxMemory, PrefixOf
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Footprint
@@ -58,6 +58,9 @@ NO_CHATS = (
 SUPPRESSED = -1e4
 """What is added to the logits of tokens that are never to be written: finite in half precision, and sure."""
 
+if TYPE_CHECKING:
+    from mlx_server.workers.engine.vision.features import FeatureMemory
+
 log = logging.getLogger(__name__)
 
 
@@ -69,9 +72,15 @@ class WritingHandler(ModelHandler):
         self._prompts: PromptMaker
         self._embedding: TextEmbedding
         self._prefixes: PrefixStore
+        self._features: FeatureMemory | None = None
         self._size: Footprint
         self._speculate: Speculate | None = None
         """How tokens are guessed where a request does not say; None if the engine guesses none."""
+
+    def memory(self) -> MlxMemory:
+        """MLX's counters, and what of it is kept for later requests."""
+        features = 0 if self._features is None else self._features.nbytes
+        return msgspec.structs.replace(super().memory(), prompts=self._prefixes.nbytes, features=features)
 
     def _speak(
         self,

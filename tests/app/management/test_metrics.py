@@ -7,6 +7,8 @@ from support.running.metrics import PREFIX, families, value
 from support.running.raw import RawClient
 from support.running.servers import SCRIPTED, Server, chat_body
 
+from mlx_server.app.deployment.process_memory import PURPOSES
+
 NAME = 'a "model"\\ with\nodd name'
 GAUGES = {
     "queue_depth",
@@ -16,6 +18,7 @@ GAUGES = {
     "rows_granted",
     "worker_state",
     "standby_memory_bytes",
+    "worker_memory_bytes",
 }
 COUNTERS = {
     "requests",
@@ -60,7 +63,7 @@ def test_families_have_names_types_and_help(server: Server) -> None:
 def test_labels_are_closed_sets(server: Server) -> None:
     server.chat("hi", model="the client's model", user="the client's name")
     server.get("/the-clients-path")
-    allowed = {"outcome": OUTCOMES | {"passed", "failed"}, "state": STATES, "model": {NAME}}
+    allowed = {"outcome": OUTCOMES | {"passed", "failed"}, "state": STATES, "model": {NAME}, "purpose": set(PURPOSES)}
     for family in families(server).values():
         for sample in family.samples:
             labels = {key: text for key, text in sample.labels.items() if key != "le"}

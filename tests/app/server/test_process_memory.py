@@ -1,6 +1,7 @@
 """What worker processes occupy, as the server counts it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from support.running.fleets import settings_of, started
 
 from mlx_server.app.config.settings import ModelSettings
-from mlx_server.app.deployment.process_memory import occupied_bytes, resident_bytes
+from mlx_server.app.deployment.process_memory import PURPOSES, by_purpose, occupied_bytes, resident_bytes
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.schemas.internal.messages import MlxMemory
 
@@ -60,3 +61,17 @@ def test_a_deployment_occupies_what_its_workers_do(tiny_model: Callable[[str], P
         assert (deployment.pids, deployment.memory_bytes()) == ([], 0)
 
     asyncio.run(scenario())
+
+
+def test_a_workers_memory_is_told_by_purpose() -> None:
+    mlx = MlxMemory(active=1000, peak=2000, cache=50, unified=True, prompts=200, features=30)
+    found = by_purpose(os.getpid(), mlx, 600)
+    assert found.keys() == set(PURPOSES)
+    rest = found.pop("rest")
+    assert found == {"weights": 600, "prompts": 200, "features": 30, "running": 170, "mlx_cache": 50}
+    assert 1 << 20 < rest <= resident_bytes(os.getpid())
+
+
+def test_a_gpus_memory_is_no_part_of_the_process() -> None:
+    mlx = MlxMemory(active=1 << 50, peak=1 << 50, cache=1 << 50, unified=False)
+    assert by_purpose(os.getpid(), mlx, 1 << 49)["rest"] > 1 << 20

@@ -9,6 +9,8 @@ import pytest
 from support.running.metrics import value
 from support.running.servers import Server, wait_for
 
+from mlx_server.app.deployment.process_memory import PURPOSES
+
 pytestmark = pytest.mark.model
 
 SYSTEM = {"role": "system", "content": "the quick brown fox jumps over the lazy dog " * 12}
@@ -106,6 +108,15 @@ def test_the_metrics_count_what_was_known(server: Server) -> None:
         answer = _chat(server, "counted", key="metrics")
     assert value(server, "cached_prompts_total") == before[0] + 1
     assert value(server, "cached_prompt_tokens_total") == before[1] + _cached(answer)
+
+
+def test_the_metrics_say_what_the_workers_memory_is_for(server: Server) -> None:
+    _chat(server, "a prompt that is kept", key="memory")
+    server.wait_until(lambda: value(server, "worker_memory_bytes", purpose="prompts") > 0)
+    used = {purpose: value(server, "worker_memory_bytes", purpose=purpose) for purpose in PURPOSES}
+    assert used["weights"] > 0
+    assert used["rest"] > 10 << 20
+    assert used["features"] == 0
 
 
 def test_other_keys_prompts_and_unwilling_requests_share_nothing(server: Server) -> None:

@@ -33,6 +33,11 @@ class FeatureMemory:
         self._kept: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all features."""
+        return self._bytes
+
     def get(self, key: bytes) -> Any:
         """The features under a key; None if there are none."""
         if key not in self._kept:
@@ -64,7 +69,7 @@ class RememberingTower:
 
     def __init__(self, tower: Any, memory: FeatureMemory) -> None:
         self._tower = tower
-        self._memory = memory
+        self.memory = memory
         self.separately = True
         self.tenant = ""
         """Whose pictures come next: what is remembered of one tenant's is not used for another's."""
@@ -85,7 +90,7 @@ class RememberingTower:
         """Evict all features."""
         self.separately = separately
         self.looks = Looks()
-        self._memory.clear()
+        self.memory.clear()
 
     def counted(self, pictures: int) -> tuple[int, int]:
         """How many of `pictures` pictures have been computed since the last call, and how many were remembered."""
@@ -96,14 +101,14 @@ class RememberingTower:
 
     def _look(self, call: Call) -> Any:
         key = key_of(call, self.tenant)
-        features = None if key is None else self._memory.get(key)
+        features = None if key is None else self.memory.get(key)
         if features is not None:
             self.looks.remembered += 1
             return features
         self.looks.computed += 1
         features = self._tower(*call.args, **call.kwargs)
         if key is not None:
-            self._memory.put(key, features)
+            self.memory.put(key, features)
         return features
 
 
