@@ -12,13 +12,19 @@ from mlx.utils import tree_map
 
 from mlx_server.workers.extras import install_line
 
-SIDE = 4096
-"""Of the weights that are tried: as float32 they are more than a processor's cache holds, as a model's are."""
+TRIED_BYTES = 64 << 20
+"""Of the weights that are tried, as float32: more than a processor's cache holds, as a model's are."""
 
 ROWS = (1, 8)
 """How many are multiplied in a trial: one for each kernel, which is compiled on this occasion."""
 
 TRIES = 5
+
+WORTHWHILE = 0.8
+"""The share of float32's time below which it pays: in a model, what is not multiplied waits for what is."""
+
+Form = tuple[int, int, int, int, str]
+"""How a layer's weights are packed: outputs, inputs, the size of a group, bits, and MLX's name of the mode."""
 
 
 def kernels_are_installed() -> bool:
@@ -43,29 +49,35 @@ def packed_layers(model: nn.Module, *, tried: bool) -> list[tuple[str, Any]]:
     return [(name, packed_layer(layer, name)) for name, layer in fitting if form_of(layer) in chosen]
 
 
-def form_of(layer: Any) -> tuple[int, int, str]:
-    """How a layer's weights are packed: the size of a group, bits, and MLX's name of the mode."""
-    return layer.group_size, layer.bits, layer.mode
+def form_of(layer: Any) -> Form:
+    """The form of a layer that fits."""
+    outputs, groups = layer.scales.shape[-2:]
+    return outputs, groups * layer.group_size, layer.group_size, layer.bits, layer.mode
 
 
-def is_faster(group_size: int, bits: int, mode: str) -> bool:
-    """Whether weights packed so are multiplied faster than the same in float32, tried with one row and with several."""
+def is_faster(outputs: int, inputs: int, group_size: int, bits: int, mode: str) -> bool:
+    """Whether weights packed so are multiplied faster than the same in float32, tried with one row and with several.
+
+    Small ones are not: each product waits for the one before it to be computed.
+    """
     from mlx_server.workers.engine.runtime.packed_layers import packed_layer
 
-    packed = packed_layer(nn.QuantizedLinear(SIDE, SIDE, False, group_size, bits, mode))
-    plain = nn.Linear(SIDE, SIDE, bias=False)
-    for layer in (packed, plain):
+    count = max(1, TRIED_BYTES // (4 * outputs * inputs))
+    packed = [packed_layer(nn.QuantizedLinear(inputs, outputs, False, group_size, bits, mode)) for _ in range(count)]
+    plain = [nn.Linear(inputs, outputs, bias=False) for _ in range(count)]
+    for layer in (*packed, *plain):
         layer.update(tree_map(mx.zeros_like, layer.parameters()))
         mx.eval(layer.parameters())
-    return all(seconds(packed, rows) < seconds(plain, rows) for rows in ROWS)
+    return all(seconds(packed, inputs, rows) < WORTHWHILE * seconds(plain, inputs, rows) for rows in ROWS)
 
 
-def seconds(layer: Any, rows: int) -> float:
-    """Of a product with so many rows: the fastest of a few, after one that may have something compiled."""
-    x = mx.ones((rows, SIDE))
+def seconds(layers: list[Any], inputs: int, rows: int) -> float:
+    """Of a product by each layer with so many rows, which are computed for it: the fastest of a few, after one that may
+    have something compiled."""
+    x = mx.ones((rows, inputs))
     taken = []
     for _ in range(1 + TRIES):
         began = perf_counter()
-        mx.eval(layer(x))
+        mx.eval([layer(x + number) for number, layer in enumerate(layers)])
         taken.append(perf_counter() - began)
     return min(taken[1:])

@@ -10,6 +10,7 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from mlx_server.workers.engine.runtime import vector_math
 from mlx_server.workers.engine.runtime.packed_layers import ASKED, PackedLinear, dequantised, fits, packed_layer
+from mlx_server.workers.engine.runtime.packing import form_of, packed_layers
 
 AFFINE = [("affine", bits, group_size) for bits in (4, 8) for group_size in (32, 64, 128)]
 FORMS = [*AFFINE, ("mxfp4", 4, 32)]
@@ -114,3 +115,17 @@ def test_packed_layer_is_one_of_the_library_with_the_same_arrays() -> None:
     assert isinstance(packed, nn.QuantizedLinear)
     assert packed.weight is layer.weight
     assert packed.parameters().keys() == layer.parameters().keys()
+
+
+def test_weights_are_tried_by_shape() -> None:
+    small, wide = nn.QuantizedLinear(128, 64, False, 64, 4), nn.QuantizedLinear(128, 512, False, 64, 4)
+    assert [form_of(layer) for layer in (small, wide)] == [(64, 128, 64, 4, "affine"), (512, 128, 64, 4, "affine")]
+    experts = QuantizedSwitchLinear(128, 64, 3, False, 32, 8)
+    assert form_of(experts) == (64, 128, 32, 8, "affine")
+
+
+def test_small_weights_are_not_packed_where_that_is_tried() -> None:
+    # Each product of so little waits longer for its turn than it takes.
+    model = nn.Sequential(*(nn.QuantizedLinear(64, 64, False, 64, 4) for _ in range(2)))
+    assert packed_layers(model, tried=True) == []
+    assert len(packed_layers(model, tried=False)) == 2
