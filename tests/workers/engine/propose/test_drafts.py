@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_prompt, sequence
+from support.engines import GREEDY, Outcome, Player, alone, random_prompt, sequence
+from support.guesses import Whims, check_all_say_what_they_say_alone
 
 from mlx_server.schemas.internal.generation import Grammar, Limits, Sampling
 from mlx_server.workers.engine.decode.admission import Admission, Footprint
@@ -23,21 +24,10 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.draft_model import DraftModel
 from mlx_server.workers.engine.propose.drafter import Drafter
-from mlx_server.workers.engine.propose.worth import MOST, Plan, Worth
-from mlx_server.workers.engine.sequence import Key, Sequence, Token
+from mlx_server.workers.engine.propose.worth import Worth
+from mlx_server.workers.engine.sequence import Sequence, Token
 
 pytestmark = pytest.mark.model
-
-
-class Whims(Worth):
-    """Steps of any width, with proposals or without, whatever they cost."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._random = random.Random(seed)
-
-    def best(self, rows: int, guesses: Any, drafting: int = 0) -> Plan:
-        return Plan(self._random.randint(1, 1 + MOST), self._random.random())
 
 
 @pytest.fixture(scope="module")
@@ -101,31 +91,12 @@ def play(engine: Any, *sequences: Sequence) -> list[Outcome]:
 def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(llama: Any, perturbed: Any, own_cost: float) -> None:
     rng = random.Random(own_cost)
     drafter = drafter_of(perturbed, llama, prefixes=PrefixStore(64 << 20))
-    player = Player(engine := engine_of(llama, drafter, Whims(1), own_cost=own_cost))
-    sequences: dict[Key, Sequence] = {}
-    expected: dict[Key, Outcome] = {}
-    left: set[Key] = set()
-    while len(sequences) < 40 or engine.busy:
-        running = [key for key, outcome in player.outcomes.items() if outcome.end is None and key not in left]
-        if len(sequences) < 40 and len(running) < 8 and rng.random() < 0.5:
-            prompt = random_prompt(rng, llama, rng.choice([10, 40, 200]))
-            one = sequence(len(sequences), prompt, rng.choice([1, 2, 20, 60]), rng.choice([GREEDY, GREEDY, SEEDED]))
-            sequences[one.key], expected[one.key] = (
-                drafted(one, rng.choice([None, 1, 3, 0])),
-                alone(llama, prompt, one.max_tokens),
-            )
-            player.add(one)
-        if running and rng.random() < 0.05:
-            left.add(leaving := rng.choice(running))
-            engine.remove(leaving)
-        if engine.busy:
-            player.step()
-    for key, one in sequences.items():
-        if one.sampling is GREEDY:
-            assert one.emitted == expected[key].tokens[: len(one.emitted)]
-            assert key in left or player.outcomes[key] == expected[key]
-        assert one.drafted == 0 or one.draft_tokens != 0
-    assert sum(one.accepted for one in sequences.values()) > 30
+    engine = engine_of(llama, drafter, Whims(1), own_cost=own_cost)
+    came = check_all_say_what_they_say_alone(
+        engine, llama, rng, 40, lambda one, _: drafted(one, rng.choice([None, 1, 3, 0]))
+    )
+    assert all(one.drafted == 0 or one.draft_tokens != 0 for one in came)
+    assert sum(one.accepted for one in came) > 30
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 8])

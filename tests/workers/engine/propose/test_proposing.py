@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
-from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_prompt, sequence
+from support.engines import Player, alone, random_prompt, sequence
+from support.guesses import Whims, check_all_say_what_they_say_alone
 
 from mlx_server.workers.engine.decode.admission import Admission, Footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
@@ -18,19 +19,8 @@ from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.lookup import Lookup
 from mlx_server.workers.engine.propose.memory import Memory
-from mlx_server.workers.engine.propose.worth import MOST, Plan, Worth
-from mlx_server.workers.engine.sequence import Key, Sequence, Token
-
-
-class Whims(Worth):
-    """Steps of any width, whatever they cost."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._random = random.Random(seed)
-
-    def best(self, rows: int, guesses: Any, drafting: int = 0) -> Plan:
-        return Plan(self._random.randint(1, 1 + MOST), self._random.random())
+from mlx_server.workers.engine.propose.worth import MOST, Worth
+from mlx_server.workers.engine.sequence import Sequence, Token
 
 
 class Prophet(Lookup):
@@ -80,30 +70,13 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(
 ) -> None:
     model, rng = load_tiny(architecture), random.Random(architecture)
     assert is_cuttable(make_prompt_cache(model))
-    player = Player(engine := engine_of(model, Whims(1), own_cost=own_cost))
-    sequences: dict[Key, Sequence] = {}
-    expected: dict[Key, Outcome] = {}
-    left: set[Key] = set()
-    while len(sequences) < 24 or engine.busy:
-        running = [key for key, outcome in player.outcomes.items() if outcome.end is None and key not in left]
-        if len(sequences) < 24 and len(running) < 8 and rng.random() < 0.5:
-            prompt = random_prompt(rng, model, rng.choice([10, 40, 200]))
-            sampling = rng.choice([GREEDY, GREEDY, SEEDED])
-            one = sequence(len(sequences), prompt, rng.choice([1, 2, 20, 60]), sampling)
-            one.speculate = "auto"
-            sequences[one.key], expected[one.key] = one, alone(model, prompt, one.max_tokens)
-            Prophet.said[tuple(prompt)] = prompt + expected[one.key].tokens
-            player.add(one)
-        if running and rng.random() < 0.05:
-            left.add(leaving := rng.choice(running))
-            engine.remove(leaving)
-        if engine.busy:
-            player.step()
-    for key, one in sequences.items():
-        if one.sampling is GREEDY:
-            assert one.emitted == expected[key].tokens[: len(one.emitted)]
-            assert key in left or player.outcomes[key] == expected[key]
-    assert sum(one.accepted for one in sequences.values()) > 30
+
+    def prophesy(one: Sequence, says: list[int]) -> None:
+        one.speculate = "auto"
+        Prophet.said[tuple(one.prompt)] = one.prompt + says
+
+    engine = engine_of(model, Whims(1), own_cost=own_cost)
+    assert sum(one.accepted for one in check_all_say_what_they_say_alone(engine, model, rng, 24, prophesy)) > 30
 
 
 def test_an_answer_that_was_given_before_is_guessed_for_the_same_client_only(load_tiny: Callable[[str], Any]) -> None:
