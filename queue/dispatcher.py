@@ -126,8 +126,8 @@ class Dispatcher:
     @property
     def oldest_wait_s(self) -> float:
         """The longest time that any request has waited, in seconds."""
-        now = self._clock.time()
-        return max((now - ticket.submitted_at for ticket in self._scheduler.waiting), default=0.0)
+        first = next((ticket for ticket in self._live.values() if ticket.state is TicketState.WAITING), None)
+        return self._clock.time() - first.submitted_at if first else 0.0
 
     def position(self, ticket: Ticket) -> int | None:
         """A request's position among those that have no row yet, 1 for the first; None if it has one."""
@@ -139,9 +139,10 @@ class Dispatcher:
             raise QueueClosed(*self._closed)
         if self.live < self.capacity:
             return
-        owners = Counter(ticket.account.owner for ticket in self._live.values())
-        if account.configured and policy.has_fair_place(owners[account.owner], len(owners), self.capacity):
-            return
+        if account.configured:
+            owners = Counter(ticket.account.owner for ticket in self._live.values())
+            if policy.has_fair_place(owners[account.owner], len(owners), self.capacity):
+                return
         self.statistics.refused += 1
         raise QueueFull(self._promise(self._clock.time()))
 

@@ -26,9 +26,11 @@ class Manager:
     file: Path
     content: bytes
     install: tuple[tuple[str, ...], ...]
-    remove: tuple[tuple[str, ...], ...]
+    stop: tuple[str, ...]
     status: tuple[str, ...]
     logs: tuple[str, ...]
+    forget: tuple[tuple[str, ...], ...] = ()
+    """What has to be run once the file is gone."""
 
     def write(self) -> None:
         """Put the file in its place, readable by its owner only. Raises ServiceError."""
@@ -49,10 +51,10 @@ class Manager:
         """Stop the service and delete its file; whether there was one. Raises ServiceError."""
         if not self.file.exists():
             return False
-        for command in self.remove[:-1]:
-            run(command)
+        run(self.stop)
         self.file.unlink()
-        run(self.remove[-1])
+        for command in self.forget:
+            run(command)
         return True
 
 
@@ -70,9 +72,10 @@ def systemd(service: Service, home: Path, *, system: bool) -> Manager:
         folder / unit,
         systemd_unit(service, system=system).encode(),
         install=((*control, "daemon-reload"), (*control, "enable", unit), (*control, "restart", unit)),
-        remove=((*control, "disable", "--now", unit), (*control, "daemon-reload")),
+        stop=(*control, "disable", "--now", unit),
         status=(*control, "status", "--no-pager", unit),
         logs=("journalctl", *(() if system else ("--user",)), "--unit", unit, "--lines", "200"),
+        forget=((*control, "daemon-reload"),),
     )
 
 
@@ -85,7 +88,7 @@ def launchd(service: Service, home: Path) -> Manager:
         file,
         launchd_plist(service),
         install=(("launchctl", "bootstrap", domain, str(file)),),
-        remove=(("launchctl", "bootout", target), ("launchctl", "print-disabled", domain)),
+        stop=("launchctl", "bootout", target),
         status=("launchctl", "print", target),
         logs=("tail", "-n", "200", str(service.log)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import plistlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,12 +83,3 @@ def launchd_plist(service: Service) -> bytes:
             "StandardErrorPath": str(service.log),
         }
     )
-
-
-def shown(command: Sequence[str]) -> str:
-    """A command without what is secret in it, for people."""
-    words = list(command)
-    for at, word in enumerate(words[:-1]):
-        if word == "--api-key":
-            words[at + 1] = "…"
-    return " ".join(words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -70,39 +70,21 @@ class FleetCollector(Collector):
         deployments = self._fleet.deployments
         for name, text, read in GAUGES:
             yield gauge(name, text, {one.name: read(one) for one in deployments})
-        requests = CounterMetricFamily("mlx_server_requests", "Requests by outcome.", labels=["model", "outcome"])
-        for one in deployments:
-            for outcome in OUTCOMES:
-                requests.add_metric([one.name, outcome], getattr(one.queue.statistics, outcome))
-        yield requests
+        outcomes = {one.name: {end: getattr(one.queue.statistics, end) for end in OUTCOMES} for one in deployments}
+        yield counter_by("requests", "Requests by outcome.", "outcome", OUTCOMES, outcomes)
         for name, text, field in COUNTERS:
             yield counter(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
         for name, text, field in HISTOGRAMS:
             yield histogram(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
-        states = GaugeMetricFamily("mlx_server_worker_state", "Workers in each state.", labels=["model", "state"])
-        for one in deployments:
-            workers = one.worker_states
-            for state in WorkerState:
-                states.add_metric([one.name, state.value], workers.get(state.value, 0))
-        yield states
+        states = {one.name: one.worker_states for one in deployments}
+        yield gauge_by("worker_state", "Workers in each state.", "state", [one.value for one in WorkerState], states)
         restarts = {one.name: float(one.restarts) for one in deployments}
         yield counter("worker_restarts", "Times a worker was started again.", restarts)
-        canaries = CounterMetricFamily(
-            "mlx_server_canaries", "Tokens that idle workers were asked for, by outcome.", labels=["model", "outcome"]
-        )
-        for one in deployments:
-            ended = one.canaries
-            for outcome in canary.OUTCOMES:
-                canaries.add_metric([one.name, outcome], ended[outcome])
-        yield canaries
-        memory = GaugeMetricFamily(
-            "mlx_server_worker_memory_bytes", "What workers' memory is for.", labels=["model", "purpose"]
-        )
-        for one in deployments:
-            used = one.memory_by_purpose()
-            for purpose in PURPOSES:
-                memory.add_metric([one.name, purpose], used[purpose])
-        yield memory
+        canaries = {one.name: one.canaries for one in deployments}
+        text = "Tokens that idle workers were asked for, by outcome."
+        yield counter_by("canaries", text, "outcome", canary.OUTCOMES, canaries)
+        memory = {one.name: one.memory_by_purpose() for one in deployments}
+        yield gauge_by("worker_memory_bytes", "What workers' memory is for.", "purpose", PURPOSES, memory)
         yield GaugeMetricFamily(
             "mlx_server_standby_memory_bytes",
             "What the standby worker, which has no model yet, occupies; 0 without one.",
@@ -123,6 +105,31 @@ def counter(name: str, text: str, values: Mapping[str, float]) -> Metric:
     family = CounterMetricFamily(f"mlx_server_{name}", text, labels=["model"])
     for model, value in values.items():
         family.add_metric([model], value)
+    return family
+
+
+def gauge_by(
+    name: str, text: str, label: str, among: Iterable[str], values: Mapping[str, Mapping[str, float]]
+) -> Metric:
+    """A family with a value for each model and for each word that its second label may be."""
+    return by_label(GaugeMetricFamily(f"mlx_server_{name}", text, labels=["model", label]), among, values)
+
+
+def counter_by(
+    name: str, text: str, label: str, among: Iterable[str], values: Mapping[str, Mapping[str, float]]
+) -> Metric:
+    """A family with a value for each model and for each word that its second label may be."""
+    return by_label(CounterMetricFamily(f"mlx_server_{name}", text, labels=["model", label]), among, values)
+
+
+def by_label(
+    family: GaugeMetricFamily | CounterMetricFamily, among: Iterable[str], values: Mapping[str, Mapping[str, float]]
+) -> Metric:
+    """The family with its values; 0 for a word without one."""
+    words = list(among)
+    for model, own in values.items():
+        for word in words:
+            family.add_metric([model, word], own.get(word, 0))
     return family
 
 
