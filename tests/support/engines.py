@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -102,3 +104,45 @@ def alone(model: Any, prompt: list[int], max_tokens: int = 16, stop_tokens: froz
             return outcome
     outcome.end = "length"
     return outcome
+
+
+def check_all_say_what_they_say_alone(
+    engine: Engine,
+    model: Any,
+    rng: random.Random,
+    count: int,
+    *,
+    prompts: Several[int] = (10, 40, 200),
+    answers: Several[int] = (1, 2, 20, 60),
+    leaves: float = 0.05,
+    prepare: Callable[[Sequence, list[int]], object] = lambda one, says: None,
+    stepped: Callable[[], object] = lambda: None,
+) -> list[Sequence]:
+    """Have `count` sequences join, a few at a time, and some of them leave; greedy ones must say what they say alone.
+
+    Prompts are at most so long, answers just that. `prepare` gets each sequence with what it says alone, `stepped` is
+    called after each step. Gives all of them.
+    """
+    player = Player(engine)
+    sequences: dict[Key, Sequence] = {}
+    expected: dict[Key, Outcome] = {}
+    left: set[Key] = set()
+    while len(sequences) < count or engine.busy:
+        running = [key for key, outcome in player.outcomes.items() if outcome.end is None and key not in left]
+        if len(sequences) < count and len(running) < 8 and rng.random() < 0.5:
+            prompt = random_prompt(rng, model, rng.choice(prompts))
+            one = sequence(len(sequences), prompt, rng.choice(answers), rng.choice([GREEDY, GREEDY, SEEDED]))
+            sequences[one.key], expected[one.key] = one, alone(model, prompt, one.max_tokens)
+            prepare(one, expected[one.key].tokens)
+            player.add(one)
+        if running and rng.random() < leaves:
+            left.add(leaving := rng.choice(running))
+            engine.remove(leaving)
+        if engine.busy:
+            player.step()
+        stepped()
+    for key, one in sequences.items():
+        if one.sampling is GREEDY:
+            assert one.emitted == expected[key].tokens[: len(one.emitted)]
+            assert key in left or player.outcomes[key] == expected[key]
+    return list(sequences.values())

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.engines import GREEDY, SEEDED, Player, alone, random_prompt, sequence
+from support.engines import Player, check_all_say_what_they_say_alone, random_prompt, sequence
 
 from mlx_server.workers.engine.decode.admission import Admission, Footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, padded, partition
-from mlx_server.workers.engine.sequence import Key, Sequence
+from mlx_server.workers.engine.sequence import Key
 
 pytestmark = pytest.mark.model
 
@@ -68,29 +68,19 @@ def test_rows_that_change_their_batch_equal_mlx_lms_unbatched(
     load_tiny: Callable[[str], Any], architecture: str, joint: bool, seed: int
 ) -> None:
     model, rng = load_tiny(architecture), random.Random(seed)
-    player = Player(engine := _engine(model, rng.choice([30, 90]), joint=joint))
-    sequences: dict[Key, Sequence] = {}
-    left: set[Key] = set()
-    most = 0
-    while len(sequences) < 24 or engine.busy:
-        running = [key for key, outcome in player.outcomes.items() if outcome.end is None and key not in left]
-        if len(sequences) < 24 and len(running) < 8 and rng.random() < 0.5:
-            prompt = random_prompt(rng, model, rng.choice([10, 40, 300]))
-            one = sequence(len(sequences), prompt, rng.choice([3, 20, 120]), rng.choice([GREEDY, GREEDY, SEEDED]))
-            sequences[one.key] = one
-            player.add(one)
-        if running and rng.random() < 0.03:
-            left.add(leaving := rng.choice(running))
-            engine.remove(leaving)
-        if engine.busy:
-            player.step()
-        most = max(most, len(engine.groups))
-    for key, one in sequences.items():
-        if one.sampling is GREEDY:
-            expected = alone(model, one.prompt, one.max_tokens)
-            assert one.emitted == expected.tokens[: len(one.emitted)]
-            assert key in left or player.outcomes[key] == expected
-    assert most > 1
+    engine = _engine(model, rng.choice([30, 90]), joint=joint)
+    groups: list[int] = []
+    check_all_say_what_they_say_alone(
+        engine,
+        model,
+        rng,
+        24,
+        prompts=(10, 40, 300),
+        answers=(3, 20, 120),
+        leaves=0.03,
+        stepped=lambda: groups.append(len(engine.groups)),
+    )
+    assert max(groups) > 1
 
 
 def test_short_rows_take_no_memory_for_a_long_one(llama: Any) -> None:

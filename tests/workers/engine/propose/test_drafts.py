@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from support.engines import GREEDY, Outcome, Player, alone, random_prompt, sequence
-from support.guesses import Whims, check_all_say_what_they_say_alone
+from support.engines import GREEDY, Outcome, Player, alone, check_all_say_what_they_say_alone, random_prompt, sequence
+from support.guesses import Whims
 
 from mlx_server.schemas.internal.generation import Grammar, Limits, Sampling
 from mlx_server.workers.engine.decode.admission import Admission, Footprint
@@ -93,7 +93,7 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(llama: Any, perturbed:
     drafter = drafter_of(perturbed, llama, prefixes=PrefixStore(64 << 20))
     engine = engine_of(llama, drafter, Whims(1), own_cost=own_cost)
     came = check_all_say_what_they_say_alone(
-        engine, llama, rng, 40, lambda one, _: drafted(one, rng.choice([None, 1, 3, 0]))
+        engine, llama, rng, 40, prepare=lambda one, _: drafted(one, rng.choice([None, 1, 3, 0]))
     )
     assert all(one.drafted == 0 or one.draft_tokens != 0 for one in came)
     assert sum(one.accepted for one in came) > 30

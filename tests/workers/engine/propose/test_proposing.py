@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
-from support.engines import Player, alone, random_prompt, sequence
-from support.guesses import Whims, check_all_say_what_they_say_alone
+from support.engines import Player, alone, check_all_say_what_they_say_alone, random_prompt, sequence
+from support.guesses import Whims
 
 from mlx_server.workers.engine.decode.admission import Admission, Footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
@@ -76,7 +76,8 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(
         Prophet.said[tuple(one.prompt)] = one.prompt + says
 
     engine = engine_of(model, Whims(1), own_cost=own_cost)
-    assert sum(one.accepted for one in check_all_say_what_they_say_alone(engine, model, rng, 24, prophesy)) > 30
+    came = check_all_say_what_they_say_alone(engine, model, rng, 24, prepare=prophesy)
+    assert sum(one.accepted for one in came) > 30
 
 
 def test_an_answer_that_was_given_before_is_guessed_for_the_same_client_only(load_tiny: Callable[[str], Any]) -> None:
