@@ -352,6 +352,15 @@ Keepalive = Annotated[
         max=MAX_SECONDS,
     ),
 ]
+ResumeSeconds = Annotated[
+    float,
+    option(
+        "Seconds that an answer to a request with an Idempotency-Key is made without a client, and kept after its end.",
+        QUEUE,
+        min=0,
+        max=MAX_SECONDS,
+    ),
+]
 DrainTimeout = Annotated[
     float,
     option(

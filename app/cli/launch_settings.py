@@ -31,6 +31,7 @@ from mlx_server.workers.parent.supervisor import Patience
 FIELDS = {
     "idle_timeout": "idle_timeout_s",
     "keepalive": "keepalive_s",
+    "resume_seconds": "resume_s",
     "memory_limit": "memory_limit_bytes",
     "accelerator_lease": "lease",
     "cors_origin": "cors_origins",
@@ -75,6 +76,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         host=flags.host,
         port=flags.port,
         keepalive_s=flags.keepalive,
+        resume_s=flags.resume_seconds,
         drain_timeout_s=flags.drain_timeout,
         max_body_bytes=flags.max_body_bytes,
         strict_params=flags.strict_params,

@@ -162,6 +162,8 @@ class Settings:
     port: int = 8000
     keepalive_s: float = 10.0
     """How long a stream is silent before its first token; 0: for ever."""
+    resume_s: float = 60.0
+    """How long an answer with an idempotency key is made and kept without a client."""
     drain_timeout_s: float = 30.0
     max_body_bytes: int = 32 << 20
     max_upload_bytes: int = 1 << 30

@@ -19,12 +19,14 @@ UNKNOWN_FIELD = "unknown_parameter"
 class AccessRecord:
     """What is found out about a request while it is answered."""
 
-    __slots__ = ("key", "model", "reason", "status", "ticket")
+    __slots__ = ("joined", "key", "model", "reason", "status", "ticket")
 
     def __init__(self) -> None:
         self.key: str | None = None
         """The name that the configuration gives the API key."""
         self.model: str | None = None
+        self.joined = False
+        """It has the answer of an earlier request, whose line counts the tokens."""
         self.ticket: Ticket | None = None
         self.status: int | None = None
         """Of a refusal or a failure, also of one that came after the status line had been sent."""
@@ -36,12 +38,18 @@ class AccessRecord:
         field = FIELD.match(param) if param is not None and reason != UNKNOWN_FIELD else None
         self.reason = reason if field is None else f"{reason} param={field[0]}"
 
+    def joins(self, earlier: AccessRecord) -> None:
+        """It gets the answer that an earlier request has begun."""
+        self.model, self.joined = earlier.model, True
+
     def facts(self) -> dict[str, str | int | float]:
         """What there is to tell, by name; times are seconds."""
         facts: dict[str, str | int | float] = {}
         for what, name in (("key", self.key), ("model", self.model)):
             if name is not None:
                 facts[what] = printable(name)
+        if self.joined:
+            facts["joined"] = 1
         if self.ticket is not None:
             facts |= spent(self.ticket)
         return facts | ({"error": self.reason} if self.reason else {})

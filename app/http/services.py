@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlx_server.app.registry.registry import Registry
     from mlx_server.app.registry.scanning import Scanner
     from mlx_server.app.responses.background import BackgroundRuns
+    from mlx_server.app.responses.kept_answers import KeptAnswers
     from mlx_server.app.responses.response_store import ResponseStore
 
 
@@ -42,6 +43,7 @@ class Services:
     documents: DocumentReader
     response_store: ResponseStore | None
     background_runs: BackgroundRuns
+    kept_answers: KeptAnswers
     registry: Registry
     scanner: Scanner
     hub: Hub

@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 ANY = "*"
 EXPOSED = (
     ANY,
+    "Idempotent-Replayed",
     "Request-Id",
     "Retry-After",
     "X-Dropped-Messages",

@@ -5,6 +5,7 @@ A method that differs from the others of its path has a line of its own: `"DELET
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
@@ -12,6 +13,7 @@ from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.openapi.impetus_documentation import IMPETUS
 from mlx_server.app.openapi.mlx_gui_documentation import MANAGING, NAME
 from mlx_server.app.openapi.route_doc import ASKS, GENERATES, LOOKS_UP, Doc
+from mlx_server.app.routes.resumable import JOINED, KEY, LAST
 from mlx_server.schemas import cache, operations, scores, tokens
 from mlx_server.schemas.anthropic import answer as anthropic_answer
 from mlx_server.schemas.anthropic import requests as anthropic
@@ -44,6 +46,10 @@ FOLLOW = {
 DONE = ("[DONE]",)
 QUESTION = "What is the capital of France?"
 ASKED = [{"role": "user", "content": QUESTION}]
+RESUMES = {
+    KEY: "A name that you give the request. The same request with the same name joins its answer, for a while.",
+    LAST: "The id of the last event that you have of a stream with that name.",
+}
 METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the answer."}
 
 DOCS: dict[str, Doc] = {
@@ -221,3 +227,13 @@ for _path in ("/rerank", "/v1/rerank", "/v2/rerank"):
     )
 for _path in ("/score", "/v1/score"):
     DOCS[_path] = Doc("Relevance of pairs of texts", scores.ScoresAnswer, scores.ScoresRequest, errors=GENERATES)
+for _path in (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/embeddings",
+    *(f"{_version}{_results}" for _results in ("/rerank", "/score") for _version in ("", "/v1")),
+    "/v2/rerank",
+):
+    DOCS[_path] = replace(DOCS[_path], headers={**DOCS[_path].headers, **RESUMES}, tells=(*DOCS[_path].tells, JOINED))

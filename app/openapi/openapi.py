@@ -22,6 +22,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 from mlx_server.app.openapi.documentation import DOCS
 from mlx_server.app.openapi.route_doc import Doc
+from mlx_server.app.routes.resumable import JOINED
 
 SCHEMAS = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -47,6 +48,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     PROMPT_CACHE: {"description": "The prompt can't be kept for the next turn.", "schema": {"type": "string"}},
+    JOINED: {
+        "description": "`true`: the answer was begun for an earlier request.",
+        "schema": {"const": "true"},
+    },
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
     "X-Should-Retry": {
         "description": "`false` where the same request would fail again, or cost its work again: SDKs obey it.",

@@ -41,6 +41,7 @@ from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.scanning import Scanner
 from mlx_server.app.responses.background import BackgroundRuns
+from mlx_server.app.responses.kept_answers import KeptAnswers
 from mlx_server.app.responses.response_store import ResponseStore
 from mlx_server.app.routes import (
     anthropic,
@@ -69,6 +70,7 @@ from mlx_server.app.routes.management import (
     models,
     system,
 )
+from mlx_server.app.routes.resumable import RESUMABLE
 from mlx_server.app.views.metrics import make_registry, metrics
 from mlx_server.workers.parent.starts import WorkerStarts
 
@@ -116,9 +118,9 @@ ROUTES = [
     Route("/v1/system/shutdown", system.shutdown, methods=["POST"]),
     Route("/v1/system/restart", system.restart, methods=["POST"]),
     Route("/v1/queue/stats", queue_stats.queue_stats),
-    Route("/v1/chat/completions", generation.chat_completions, methods=["POST"]),
-    Route("/v1/completions", generation.completions, methods=["POST"]),
-    Route("/v1/embeddings", results.embeddings, methods=["POST"]),
+    Route("/v1/chat/completions", generation.chat_completions, methods=["POST"], middleware=RESUMABLE),
+    Route("/v1/completions", generation.completions, methods=["POST"], middleware=RESUMABLE),
+    Route("/v1/embeddings", results.embeddings, methods=["POST"], middleware=RESUMABLE),
     Route("/v1/audio/transcriptions", audio.transcriptions, methods=["POST"]),
     Route("/v1/audio/speech", audio.speech, methods=["POST"]),
     Route("/v1/audio/voices", audio.voices),
@@ -126,19 +128,19 @@ ROUTES = [
     Route("/v1/images/generations", images.generations, methods=["POST"]),
     Route("/v1/images/edits", images.edits, methods=["POST"]),
     Route("/v1/images/drawn/{name}", images.drawn, name="drawn_picture"),
-    Route("/rerank", results.rerank, methods=["POST"]),
-    Route("/v1/rerank", results.rerank, methods=["POST"]),
-    Route("/v2/rerank", results.rerank, methods=["POST"]),
-    Route("/score", results.score, methods=["POST"]),
-    Route("/v1/score", results.score, methods=["POST"]),
-    Route("/v1/messages", anthropic.messages, methods=["POST"]),
+    Route("/rerank", results.rerank, methods=["POST"], middleware=RESUMABLE),
+    Route("/v1/rerank", results.rerank, methods=["POST"], middleware=RESUMABLE),
+    Route("/v2/rerank", results.rerank, methods=["POST"], middleware=RESUMABLE),
+    Route("/score", results.score, methods=["POST"], middleware=RESUMABLE),
+    Route("/v1/score", results.score, methods=["POST"], middleware=RESUMABLE),
+    Route("/v1/messages", anthropic.messages, methods=["POST"], middleware=RESUMABLE),
     Route("/v1/messages/count_tokens", anthropic.count_tokens, methods=["POST"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/v1/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/cache/explain", cache.explain, methods=["POST"]),
-    Route("/v1/responses", responses.create, methods=["POST"]),
+    Route("/v1/responses", responses.create, methods=["POST"], middleware=RESUMABLE),
     Route("/v1/responses/compact", responses.compact, methods=["POST"]),
     Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
     Route("/v1/responses/{id}", responses.one, methods=["GET", "DELETE"]),
@@ -168,6 +170,7 @@ def create_app(
     tracing = None if settings.otlp_endpoint is None else provider_for(settings.otlp_endpoint)
     store = open_store(settings)
     runs = BackgroundRuns()
+    kept_answers = KeptAnswers(settings.resume_s)
     keys = KeyRing(settings.api_keys)
     registry = Registry.open(settings.data_dir / REGISTRY_FILE)
     scanner = Scanner(registry, [settings.models_dir] if settings.models_dir else [])
@@ -196,6 +199,7 @@ def create_app(
             yield
         finally:
             await live.close()
+            await kept_answers.close()
             await downloads.close()
             await auto_load.close()
             await fleet.stop()
@@ -233,6 +237,7 @@ def create_app(
         ),
         response_store=store,
         background_runs=runs,
+        kept_answers=kept_answers,
         registry=registry,
         scanner=scanner,
         hub=Hub(settings.hub),

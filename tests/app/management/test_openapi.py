@@ -86,7 +86,13 @@ def test_a_generating_endpoint_documents_all_that_may_happen(given: dict[str, An
 
 def test_headers_that_an_answer_may_have_are_told(given: dict[str, Any]) -> None:
     headers = given["paths"]["/v1/responses"]["post"]["responses"]["200"]["headers"]
-    assert headers.keys() == {"X-Request-Id", "X-Ignored-Fields", "X-Dropped-Messages", "X-Prompt-Cache"}
+    assert headers.keys() == {
+        "X-Request-Id",
+        "X-Ignored-Fields",
+        "X-Dropped-Messages",
+        "X-Prompt-Cache",
+        "Idempotent-Replayed",
+    }
     assert all(ref == {"$ref": f"#/components/headers/{name}"} for name, ref in headers.items())
     assert given["components"]["headers"].keys() >= headers.keys()
 
