@@ -19,6 +19,9 @@ MOST_BYTES = 4 << 20
 MOST_IDLE_BYTES = 64 << 20
 """Of all answers that are complete and not being read. Those that have rested for longest go first."""
 
+OWN_BYTES = 8 << 10
+"""What an answer takes beside its pieces, roughly."""
+
 
 class AnswerKey(NamedTuple):
     """Which answer a client means."""
@@ -42,8 +45,8 @@ class KeptAnswer:
         self.ended = self.complete = False
         """Nothing follows; and nothing is missing."""
         self.abandoned = asyncio.Event()
-        self.size = 0
-        """Bytes of the pieces that are kept."""
+        self.size = OWN_BYTES
+        """What is kept of it, in bytes."""
         self.readers = 0
         self.timer: asyncio.TimerHandle | None = None
         """Goes off when it has rested for too long."""
@@ -111,7 +114,7 @@ class KeptAnswer:
             self._add(sse.split(body) if self._is_stream else [body])
             self.complete = not message.get("more_body", False)
         self._tell()
-        while self.size > MOST_BYTES and self._first < self._last:
+        while self.size > OWN_BYTES + MOST_BYTES and self._first < self._last:
             if min(self._read_up_to.values(), default=self._first) < self._first:
                 await self._changed.wait()  # a slow reader has not had what would go
             else:
@@ -136,6 +139,9 @@ class KeptAnswers:
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s
         self._answers: dict[AnswerKey, KeptAnswer] = {}
+        self._resting: dict[AnswerKey, KeptAnswer] = {}
+        """Those that are complete and not being read, from the one that has rested for longest."""
+        self._resting_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def get(self, key: AnswerKey) -> KeptAnswer | None:
@@ -152,7 +158,7 @@ class KeptAnswers:
     @contextmanager
     def reading(self, key: AnswerKey, answer: KeptAnswer) -> Iterator[None]:
         """Somebody reads an answer meanwhile."""
-        self._wake(answer)
+        self._wake(key, answer)
         answer.readers += 1
         try:
             yield
@@ -177,24 +183,24 @@ class KeptAnswers:
     def _rest(self, key: AnswerKey, answer: KeptAnswer) -> None:
         if self._answers.get(key) is not answer or answer.readers:
             return
-        self._wake(answer)
+        self._wake(key, answer)
         answer.timer = asyncio.get_running_loop().call_later(self._rest_s, self._forget, key, answer)
-        self._answers[key] = self._answers.pop(key)  # behind those that have rested for longer
-        idle = [(key, answer) for key, answer in self._answers.items() if answer.ended and not answer.readers]
-        size = sum(answer.size for _, answer in idle)
-        for oldest in idle:
-            if size <= MOST_IDLE_BYTES:
-                break
-            size -= oldest[1].size
-            self._forget(*oldest)
+        if answer.ended:
+            self._resting[key] = answer
+            self._resting_bytes += answer.size
+            while self._resting_bytes > MOST_IDLE_BYTES:
+                self._forget(*next(iter(self._resting.items())))
 
-    def _wake(self, answer: KeptAnswer) -> None:
+    def _wake(self, key: AnswerKey, answer: KeptAnswer) -> None:
         if answer.timer is not None:
             answer.timer.cancel()
             answer.timer = None
+        if self._resting.get(key) is answer:
+            del self._resting[key]
+            self._resting_bytes -= answer.size
 
     def _forget(self, key: AnswerKey, answer: KeptAnswer) -> None:
-        self._wake(answer)
+        self._wake(key, answer)
         if self._answers.get(key) is answer:
             del self._answers[key]
         answer.abandoned.set()

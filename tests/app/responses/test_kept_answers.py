@@ -4,7 +4,14 @@ import asyncio
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlx_server.app.responses.kept_answers import MOST_BYTES, MOST_IDLE_BYTES, AnswerKey, KeptAnswer, KeptAnswers
+from mlx_server.app.responses.kept_answers import (
+    MOST_BYTES,
+    MOST_IDLE_BYTES,
+    OWN_BYTES,
+    AnswerKey,
+    KeptAnswer,
+    KeptAnswers,
+)
 
 EVENT = b"data: " + b"x" * (1 << 20) + b"\n\n"
 EVENTS = 10
@@ -35,7 +42,7 @@ def test_end_of_a_long_stream_is_kept() -> None:
         answer = one()
         await answer.make(STREAM)
         assert answer.complete
-        assert answer.size <= MOST_BYTES
+        assert answer.size <= OWN_BYTES + MOST_BYTES
         assert not answer.has_after(0)
         assert not answer.has_after(EVENTS - KEPT - 1)
         assert [piece async for piece in answer.after(EVENTS - KEPT)] == [
@@ -56,7 +63,7 @@ def test_nothing_goes_that_a_reader_lacks() -> None:
         for _ in range(100):
             await asyncio.sleep(0)
         assert not making.done()
-        assert answer.size <= MOST_BYTES + 2 * len(EVENT)
+        assert answer.size <= OWN_BYTES + MOST_BYTES + 2 * len(EVENT)
         assert [first, *[piece async for piece in pieces]] == [b"id: %d\n%b" % (n + 1, EVENT) for n in range(EVENTS)]
         await making
 
@@ -66,7 +73,7 @@ def test_nothing_goes_that_a_reader_lacks() -> None:
 def test_oldest_answers_make_room() -> None:
     async def scenario() -> None:
         kept = KeptAnswers(60)
-        keys = [AnswerKey("owner", "/path", str(number)) for number in range(MOST_IDLE_BYTES // MOST_BYTES + 2)]
+        keys = [AnswerKey("owner", "/path", str(number)) for number in range(MOST_IDLE_BYTES // MOST_BYTES + 1)]
         for key in keys:
             answer = one()
             kept.start(key, answer, said(b"application/json", [BODY]))
