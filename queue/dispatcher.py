@@ -39,7 +39,11 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 
-ENDS = {FailureKind.TIMEOUT: TicketState.TIMED_OUT, FailureKind.INVALID: TicketState.INVALID}
+ENDS = {
+    FailureKind.TIMEOUT: TicketState.TIMED_OUT,
+    FailureKind.INVALID: TicketState.INVALID,
+    FailureKind.CANCELLED: TicketState.CANCELLED,
+}
 """Failures that are counted by themselves."""
 
 
@@ -129,6 +133,18 @@ class Dispatcher:
         first = next((ticket for ticket in self._live.values() if ticket.state is TicketState.WAITING), None)
         return self._clock.time() - first.submitted_at if first else 0.0
 
+    @property
+    def line(self) -> Iterable[Ticket]:
+        """Requests that have no row yet, the next one first."""
+        return self._scheduler.waiting
+
+    @property
+    def service_rate(self) -> float:
+        """Requests per second that the workers finish, as far as can be told."""
+        now = self._clock.time()
+        ages = [now - t.started_at for t in self._live.values() if t.started_at is not None]
+        return policy.service_rate(self.statistics.mean_service_s, ages)
+
     def position(self, ticket: Ticket) -> int | None:
         """A request's position among those that have no row yet, 1 for the first; None if it has one."""
         return self._scheduler.position(ticket)
@@ -190,6 +206,12 @@ class Dispatcher:
         if not ticket.ended:
             self._stop(ticket)
             self._end(ticket, TicketState.CANCELLED)
+
+    def give_up(self, ticket: Ticket, message: str) -> None:
+        """Somebody else than its client wants its end: the client is told. Idempotent."""
+        if not ticket.ended:
+            self._stop(ticket)
+            self._fail(ticket, Failed(ticket.id, FailureKind.CANCELLED, message))
 
     def add_slots(self, backend: Backend) -> WorkerSlots:
         """A worker that will take work once it is ready."""
@@ -276,9 +298,7 @@ class Dispatcher:
                     assert_never(event)
 
     def _promise(self, now: float) -> int:
-        ages = [now - t.started_at for t in self._live.values() if t.started_at is not None]
-        rate = policy.service_rate(self.statistics.mean_service_s, ages)
-        self._last_promise = policy.promise(now, self._last_promise, rate, self.capacity)
+        self._last_promise = policy.promise(now, self._last_promise, self.service_rate, self.capacity)
         return policy.retry_after_s(now, self._last_promise)
 
     def _vacate(self, slots: WorkerSlots, message: str, *, died: bool) -> None:
@@ -312,9 +332,12 @@ class Dispatcher:
         statistics.completion_tokens += event.tokens
         last_text_at = ticket.last_text_at.get(event.index)
         if last_text_at is not None and event.tokens:
-            statistics.inter_token_s.observe((now - last_text_at) / event.tokens, event.tokens)
+            gap_s = (now - last_text_at) / event.tokens
+            statistics.inter_token_s.observe(gap_s, event.tokens)
+            statistics.recent_gaps_s.observe(now, gap_s, event.tokens)
         elif not ticket.last_text_at and ticket.starts == 1:
             statistics.first_token_s.observe(now - ticket.submitted_at)
+            statistics.recent_first_tokens_s.observe(now, now - ticket.submitted_at)
         if ticket.first_text_at is None:
             ticket.first_text_at = now
         ticket.delivered_tokens += event.tokens
@@ -333,6 +356,7 @@ class Dispatcher:
         self.statistics.prompt_tokens += event.prompt_tokens
         self.statistics.cached_tokens += event.cached_tokens
         self.statistics.cached_prompts += event.cached_tokens > 0
+        self.statistics.recent_prompts.observe(now, (event.cached_tokens, event.prompt_tokens))
         self.statistics.drafted_tokens += event.drafted_tokens
         self.statistics.accepted_tokens += event.accepted_tokens
         self.statistics.encoded_media += event.encoded_media

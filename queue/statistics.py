@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass, field
-from typing import assert_never
+from itertools import repeat
+from typing import Generic, TypeVar, assert_never
 
 from mlx_server.queue.ticket import TicketState
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
+
+RECENT = 2048
+"""Values that are kept one by one, of each kind."""
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """The last values that were observed, `RECENT` at most; times are seconds on the queue's clock."""
+
+    def __init__(self) -> None:
+        self._values: deque[tuple[float, T]] = deque(maxlen=RECENT)
+
+    def observe(self, now: float, value: T, times: int = 1) -> None:
+        """Keep one value, `times` times."""
+        self._values.extend(repeat((now, value), times))
+
+    def since(self, then: float) -> list[T]:
+        """Those that were observed after that time, the oldest first."""
+        return [value for at, value in self._values if at > then]
 
 
 class Histogram:
@@ -66,6 +88,10 @@ class Statistics:
     first_token_s: Histogram = field(default_factory=Histogram)
     inter_token_s: Histogram = field(default_factory=lambda: Histogram(GAP_SECONDS))
     request_s: Histogram = field(default_factory=Histogram)
+    recent_first_tokens_s: Recent[float] = field(default_factory=Recent)
+    recent_gaps_s: Recent[float] = field(default_factory=Recent)
+    recent_prompts: Recent[tuple[int, int]] = field(default_factory=Recent)
+    """Tokens of each prompt that were known, and all of its tokens."""
 
     def ended(self, state: TicketState) -> None:
         """Count one request by how it ended; one that lives counts as nothing."""

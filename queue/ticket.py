@@ -164,6 +164,13 @@ class Ticket:
         return self.completion_tokens if self.state is TicketState.SERVED else self.delivered_tokens
 
     @property
+    def tokens_per_s(self) -> float | None:
+        """How fast it writes, from the first token to the last; None before there are two."""
+        if self.first_text_at is None or self.tokens_written < 2 or self.last_event_at <= self.first_text_at:
+            return None
+        return (self.tokens_written - 1) / (self.last_event_at - self.first_text_at)
+
+    @property
     def rows_missing(self) -> int:
         """Sequences that have no row yet."""
         return self.request.rows - self.rows_granted

@@ -171,6 +171,7 @@ async def run(
     if stopping.is_set():
         await drain(fleet, hurry, console, settings.drain_timeout_s)
     await shared.live.close()
+    shared.feed.close()
     server.should_exit = True
     await asyncio.wait([serving], timeout=CLOSE_S)
     for connection in list(server.server_state.connections):

@@ -82,9 +82,8 @@ def spent(ticket: Ticket) -> dict[str, int | float]:
         facts["queue_s"] = round(ticket.started_at - ticket.submitted_at, 3)
     if ticket.first_text_at is not None:
         facts["first_token_s"] = round(ticket.first_text_at - ticket.submitted_at, 3)
-        seconds = ticket.last_event_at - ticket.first_text_at
-        if written > 1 and seconds > 0:
-            facts["tokens_per_s"] = round((written - 1) / seconds, 1)
+    if ticket.tokens_per_s is not None:
+        facts["tokens_per_s"] = round(ticket.tokens_per_s, 1)
     return facts
 
 

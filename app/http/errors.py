@@ -140,6 +140,7 @@ HUB: dict[type[HubError], tuple[int, str, str]] = {
 
 FAILURES: dict[FailureKind, tuple[int, str, str | None]] = {
     FailureKind.INVALID: (400, INVALID, None),
+    FailureKind.CANCELLED: (409, INVALID, "request_cancelled"),
     FailureKind.ENGINE: (500, SERVER, "engine_error"),
     FailureKind.WORKER_LOST: (502, SERVER, "worker_lost"),
     FailureKind.SHUTTING_DOWN: (503, SERVER, "shutting_down"),

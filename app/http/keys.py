@@ -39,11 +39,16 @@ class KeyRing:
     def update(self, keys: Iterable[ApiKey]) -> None:
         """Other keys from now on; what one has used that stays is not forgotten."""
         self._keys = list(keys)
+        self._names = {owner_of(one.key.encode()): one.name for one in self._keys}
         before, self._accounts = self._accounts, {}
         for one in self._keys:
             owner = owner_of(one.key.encode())
             account = self._accounts[owner] = before.get(owner) or Account(owner, configured=True)
             account.limits = one.limits
+
+    def name_of(self, owner: str) -> str | None:
+        """What the configuration calls the key that is behind an owner; None of one without a name."""
+        return self._names.get(owner)
 
     @property
     def configured(self) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlx_server.app.hub.discovery import Hub
     from mlx_server.app.hub.downloads import Downloads
     from mlx_server.app.hub.installer import Installer
+    from mlx_server.app.live.feed import Feed
     from mlx_server.app.live.station import Station
     from mlx_server.app.machine.meter import Meter
     from mlx_server.app.media.documents import DocumentReader
@@ -51,6 +52,7 @@ class Services:
     downloads: Downloads
     meter: Meter
     live: Station
+    feed: Feed
     picture_links: PictureLinks
     uploads: Path
     """Where the files of forms lie while their requests live."""

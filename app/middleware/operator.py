@@ -22,6 +22,9 @@ FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 OWN = ("same-origin", "none")
 """What browsers say in `Sec-Fetch-Site` of a page of this server, and of an address that was typed in."""
 
+NOBODY = "nobody"
+"""The owner of no request: who asks without a configured key can't be told from others who do."""
+
 JSON = "application/json"
 FOREIGN = "Pages of other sites may not do that."
 
@@ -71,6 +74,14 @@ def problem_of(request: Request) -> str | None:
     if not is_own_name(host, services(request).settings.host):
         return "The Host header must name this machine, as localhost or 127.0.0.1 do, or be the --host of the server."
     return FOREIGN if is_foreign_page(request) else None
+
+
+def viewer_of(request: Request) -> str | None:
+    """Whose requests it may see and end: an owner's, or with None everybody's, as the operator may."""
+    if problem_of(request) is None:
+        return None
+    credential = credential_of(request)
+    return NOBODY if credential.key is None else credential.account.owner
 
 
 def is_foreign_page(request: Request) -> bool:

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from collections import Counter
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,10 +29,14 @@ log = logging.getLogger("mlx_server.access")
 
 
 class RequestIdMiddleware:
-    """Takes the client's request id if it is a plain one, else makes one; `scope["request_id"]` has it."""
+    """Takes the client's request id if it is a plain one, else makes one; `scope["request_id"]` has it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `answered` counts answers by status.
+    """
+
+    def __init__(self, app: ASGIApp, answered: Counter[int]) -> None:
         self._app = app
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on everything but the head of the answer."""
@@ -62,6 +67,7 @@ class RequestIdMiddleware:
             await self._app(scope, receive, send_with_id)
         finally:
             path = scope["path"]
+            self._answered[record.status or status] += 1
             level = logging.DEBUG if path.startswith(QUIET) else logging.INFO
             if log.isEnabledFor(level):
                 seconds = time.perf_counter() - started

@@ -14,7 +14,7 @@ from mlx_server.app.openapi.impetus_documentation import IMPETUS
 from mlx_server.app.openapi.mlx_gui_documentation import MANAGING, NAME
 from mlx_server.app.openapi.route_doc import ASKS, GENERATES, LOOKS_UP, Doc
 from mlx_server.app.routes.resumable import JOINED, KEY, LAST
-from mlx_server.schemas import cache, operations, scores, tokens
+from mlx_server.schemas import cache, live, operations, scores, tokens
 from mlx_server.schemas.anthropic import answer as anthropic_answer
 from mlx_server.schemas.anthropic import requests as anthropic
 from mlx_server.schemas.internal.errors import AnthropicErrorBody
@@ -66,6 +66,15 @@ DOCS: dict[str, Doc] = {
     "/v1/models/{name}": Doc("One model", managed_models.ModelDetails, errors=LOOKS_UP, path=NAME),
     **MANAGING,
     "/v1/queue/stats": Doc("The queue's state now", operations.QueueReport),
+    "/v1/live": Doc(
+        "What the server does now, as server-sent events about once a second", event=live.LiveState, errors=(500, 503)
+    ),
+    "/v1/requests/{id}/cancel": Doc(
+        "End a request that waits or runs; its client gets a 409",
+        live.CancelledRequests,
+        errors=LOOKS_UP,
+        path={"id": "The request's `X-Request-Id`. A key that is not the operator's may end its own."},
+    ),
     "/v1/chat/completions": Doc(
         "Chat",
         ChatCompletion,

@@ -32,6 +32,7 @@ ALWAYS = (401,)
 MEANINGS = {
     400: "The request can't be served as it is; `param` names the field.",
     401: "A key is configured, and this is not it.",
+    409: "The model or the request is in no state for that, or the request was cancelled.",
     413: "The body is larger than the server's limit.",
     403: "Only the operator may do that, or the hub gives no access to that model.",
     429: "The queue is full, or a limit reached: come again after `Retry-After` seconds.",
@@ -200,6 +201,8 @@ class Writer:
         return {MULTIPART: {"schema": {"allOf": [self._schemas[doc.form], beside]}}}
 
     def _content(self, doc: Doc) -> dict[str, Any]:
+        if doc.answer is None and doc.event is not None:
+            return {EVENTS: {"schema": self._event(doc)}}
         if doc.answer is None:
             return {doc.media: {"schema": {"type": "string"}}}
         if doc.event is None:

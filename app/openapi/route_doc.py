@@ -11,7 +11,7 @@ from mlx_server.schemas.internal.errors import ErrorBody
 READS = (500,)
 LOOKS_UP = (404, 500)
 ASKS = (400, 404, 500)
-GENERATES = (400, 403, 413, 429, 500, 502, 503, 504)
+GENERATES = (400, 403, 409, 413, 429, 500, 502, 503, 504)
 """Statuses of errors by what a route does. A refused key's 401 goes without saying."""
 
 

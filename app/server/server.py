@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from mlx_server.app.hub.discovery import Hub
 from mlx_server.app.hub.download import Download
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installer import Installer
+from mlx_server.app.live.feed import Feed
 from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.document_limits import DocumentLimits
@@ -65,6 +67,7 @@ from mlx_server.app.routes.management import (
     impetus_health,
     impetus_loaded,
     impetus_models,
+    live,
     manager,
     model_management,
     models,
@@ -118,6 +121,8 @@ ROUTES = [
     Route("/v1/system/shutdown", system.shutdown, methods=["POST"]),
     Route("/v1/system/restart", system.restart, methods=["POST"]),
     Route("/v1/queue/stats", queue_stats.queue_stats),
+    Route("/v1/live", live.live),
+    Route("/v1/requests/{id:path}/cancel", live.cancel, methods=["POST"]),
     Route("/v1/chat/completions", generation.chat_completions, methods=["POST"], middleware=RESUMABLE),
     Route("/v1/completions", generation.completions, methods=["POST"], middleware=RESUMABLE),
     Route("/v1/embeddings", results.embeddings, methods=["POST"], middleware=RESUMABLE),
@@ -184,7 +189,9 @@ def create_app(
     downloads = Downloads(settings.hub, registry, installed=installed)
     meter = Meter()
     uploads = Path(mkdtemp(prefix="mlx-server-uploads-"))
-    live = make_station(keys, meter, fleet, downloads)
+    station = make_station(keys, meter, fleet, downloads)
+    answered: Counter[int] = Counter()
+    feed = Feed(fleet, keys, answered)
     auto_load = AutoLoad(fleet.load)
     downloads.watch(auto_load.changed)
 
@@ -198,7 +205,8 @@ def create_app(
         try:
             yield
         finally:
-            await live.close()
+            await station.close()
+            feed.close()
             await kept_answers.close()
             await downloads.close()
             await auto_load.close()
@@ -213,9 +221,9 @@ def create_app(
                 await to_thread.run_sync(tracing.shutdown)
 
     app = Starlette(
-        routes=[*ROUTES, WebSocketRoute("/v1/responses", responses_socket.converse), Mount("/socket.io", live)],
+        routes=[*ROUTES, WebSocketRoute("/v1/responses", responses_socket.converse), Mount("/socket.io", station)],
         middleware=[
-            Middleware(RequestIdMiddleware),
+            Middleware(RequestIdMiddleware, answered=answered),
             *([Middleware(TracingMiddleware, provider=tracing)] if tracing is not None else []),
             *cors(settings.cors_origins),
             Middleware(LastResortMiddleware),
@@ -244,7 +252,8 @@ def create_app(
         installer=installer,
         downloads=downloads,
         meter=meter,
-        live=live,
+        live=station,
+        feed=feed,
         picture_links=PictureLinks(uploads),
         uploads=uploads,
     )

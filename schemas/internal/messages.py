@@ -30,6 +30,7 @@ class FailureKind(StrEnum):
     SHUTTING_DOWN = "shutting_down"
     UNAVAILABLE = "unavailable"
     SLOW_READER = "slow_reader"
+    CANCELLED = "cancelled"
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -247,7 +248,7 @@ class Prepared(msgspec.Struct, frozen=True, tag="q", array_like=True):
 
 class Progress(msgspec.Struct, frozen=True, tag="g", array_like=True):
     """How far a request is. For text: how many of its prompt's tokens have been read, or were known; it comes now and
-    then, if the request wants it, until the first token. For other work `done` of `total`: seconds of a recording,
+    then until the first token. For other work `done` of `total`: seconds of a recording,
     characters of a text that is read aloud, steps of a picture."""
 
     ticket: int

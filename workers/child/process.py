@@ -92,7 +92,6 @@ class Job:
     request_id: str | None
     writes: bool = False
     announced: bool = False
-    reported: bool = False
     sequences: list[Sequence] | None = None
     started: int = 0
 
@@ -218,7 +217,7 @@ class WorkerProcess:
         writes = isinstance(request, GenerationRequest)
         job = self._jobs[ticket] = Job(message.rows, preparing, message.request_id, writes)
         if isinstance(request, GenerationRequest):
-            job.announced, job.reported = request.announce, request.progress
+            job.announced = request.announce
         return self._prepare(ticket, job)
 
     async def _sequences(self, ticket: int, request: Work) -> list[Sequence]:
@@ -244,7 +243,7 @@ class WorkerProcess:
         """Put as many of its sequences on rows as were granted."""
         if job.sequences is None or self._engine is None or ticket not in self._jobs:
             return
-        if job.reported and not job.started and job.granted:
+        if job.writes and not job.started and job.granted:
             self._reports.add(ticket, job.sequences)
         for sequence in job.sequences[job.started : job.granted]:
             self._answers[sequence.key] = self._handler.answer_stream(sequence)

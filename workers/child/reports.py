@@ -1,4 +1,4 @@
-"""Tells now and then how far prompts have been read, for clients that want to know."""
+"""Tells now and then how far prompts have been read, for those who watch."""
 
 from __future__ import annotations
 

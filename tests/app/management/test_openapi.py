@@ -72,7 +72,7 @@ def test_errors_have_the_one_shape_and_a_meaning(given: dict[str, Any]) -> None:
 
 def test_a_generating_endpoint_documents_all_that_may_happen(given: dict[str, Any]) -> None:
     operation = given["paths"]["/v1/chat/completions"]["post"]
-    assert set(operation["responses"]) == {"200", *map(str, (400, 401, 403, 413, 429, 500, 502, 503, 504))}
+    assert set(operation["responses"]) == {"200", *map(str, (400, 401, 403, 409, 413, 429, 500, 502, 503, 504))}
     assert "Retry-After" in operation["responses"]["429"]["headers"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/ChatRequest"}

@@ -1,0 +1,36 @@
+"""`GET /v1/live`, and the end of a request by its id."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.responder import WatchedResponse
+from mlx_server.app.http.services import services
+from mlx_server.app.middleware.operator import viewer_of
+from mlx_server.schemas.live import CancelledRequests
+
+CANCELLED = "The request was cancelled at /v1/requests."
+
+
+async def live(request: Request) -> WatchedResponse:
+    """What the server does now, as a stream."""
+    return services(request).feed.listen(viewer_of(request))
+
+
+async def cancel(request: Request) -> Response:
+    """End all requests with an id, of those that who asks may end; their clients are told."""
+    request_id, owner = request.path_params["id"], viewer_of(request)
+    found = [
+        (deployment.queue, ticket)
+        for deployment in services(request).fleet.deployments
+        for ticket in deployment.queue.tickets
+        if ticket.request_id == request_id and (owner is None or ticket.account.owner == owner)
+    ]
+    if not found:
+        raise HTTPException(404, "No request with this id waits or runs, or it is another key's.")
+    for queue, ticket in found:
+        queue.give_up(ticket, CANCELLED)
+    return json_answer(CancelledRequests(request_id, len(found)))

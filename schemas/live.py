@@ -1,0 +1,91 @@
+"""What the server does now, as `GET /v1/live` tells it about once a second. Times and rates are in seconds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from mlx_server.schemas.operations import JobProgress
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Of the last `count` times."""
+
+    count: int
+    p50: float
+    p95: float
+    p99: float
+
+
+class LiveRequest(msgspec.Struct, frozen=True):
+    """A request that waits, has its prompt read, or writes.
+
+    `id` is its `X-Request-Id`, `key` what the configuration calls its API key. `position` is 1 for who is next;
+    `eta_s` is when it may begin. Counts are in tokens; `job` is how far a recording, speech or picture is.
+    """
+
+    id: str | None
+    model: str
+    key: str | None
+    state: Literal["queued", "prefill", "running"]
+    age_s: float
+    position: int | None
+    eta_s: float | None
+    prompt_tokens: int | None
+    processed_tokens: int | None
+    tokens: int
+    tokens_per_s: float | None
+    job: JobProgress | None
+
+
+class LiveModel(msgspec.Struct, frozen=True):
+    """A model. Counts are since the start, but percentiles and `cache_hit_rate` (the share of prompts' tokens that were
+    known) are of the last minutes.
+
+    `tokens_per_s` is since the event before, null in the first. `workers`: how many are in which state. `memory_bytes`
+    is what its processes hold, `granted_bytes` what they may.
+    """
+
+    name: str
+    type: str
+    state: str
+    error: str | None
+    workers: dict[str, int]
+    restarts: int
+    pids: list[int]
+    waiting: int
+    running: int
+    rows_used: int
+    rows_granted: int
+    tokens: int
+    tokens_per_s: float | None
+    first_token_s: Percentiles | None
+    gap_s: Percentiles | None
+    cache_hit_rate: float | None
+    refused: int
+    memory_bytes: int
+    granted_bytes: int | None
+
+
+class LiveState(msgspec.Struct, frozen=True):
+    """All of it. `at` is ISO 8601, in UTC; `window_s` is how far back percentiles reach.
+
+    `requests` are at most 200, the running ones first, then who waits in their order; `more_requests` are the others.
+    A key that is not the operator's sees its own alone. `too_many_requests` counts answers with status 429.
+    """
+
+    at: str
+    window_s: float
+    memory_limit_bytes: int | None
+    too_many_requests: int
+    models: list[LiveModel]
+    requests: list[LiveRequest]
+    more_requests: int
+
+
+class CancelledRequests(msgspec.Struct, frozen=True):
+    """How many requests with this id were ended."""
+
+    id: str
+    cancelled: int

@@ -1,0 +1,184 @@
+"""The live feed: who waits and runs, told once a second to those who may know, and requests that are ended by id."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from support.running.raw import CHAT, RawClient, connect, http_request
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import DONE, events
+
+KEYED = """
+[[model]]
+path = "scripted"
+type = "scripted"
+max_concurrency = 1
+
+[keys.ops]
+key = "ops-key"
+operator = true
+
+[keys.ann]
+key = "ann-key"
+
+[keys.bob]
+key = "bob-key"
+"""
+LONG = {"first_token_s": 60}
+ENDLESS = {"tokens": 4000, "interval_s": 0.02}
+MOST_OF_A_CORE = 0.01
+
+
+@pytest.fixture
+def server(launch: Callable[..., Server]) -> Server:
+    return launch(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 2)
+
+
+@pytest.fixture
+def keyed(launch: Callable[..., Server], tmp_path: Path) -> Server:
+    (tmp_path / "models.toml").write_text(KEYED)
+    server = launch("--config", tmp_path / "models.toml", wait=False)
+    server.http.headers["x-api-key"] = "ops-key"
+    server.wait_ready()
+    return server
+
+
+@contextlib.contextmanager
+def listen(server: Server, **headers: str) -> Iterator[Iterator[Any]]:
+    with server.http.stream("GET", f"{server.root}/v1/live", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        yield events(answer.iter_lines())
+
+
+def until(states: Iterator[Any], true: Callable[[Any], bool]) -> Any:
+    return next(state for state in states if true(state))
+
+
+def ask(server: Server, name: str, script: Any, key: str | None = None, **more: Any) -> RawClient:
+    headers = {"X-Request-Id": name} | ({} if key is None else {"x-api-key": key})
+    sock = connect(server)
+    sock.sendall(http_request(CHAT, json.dumps(chat_body(script, **more)).encode(), headers))
+    return RawClient.of(sock)
+
+
+def cancel(server: Server, name: str, **headers: str) -> httpx.Response:
+    return server.post(f"/v1/requests/{name}/cancel", b"", headers=headers)
+
+
+def test_feed_tells_who_runs_and_who_waits(server: Server) -> None:
+    with listen(server) as states:
+        first = next(states)
+        assert first["requests"] == []
+        assert first["models"][0]["tokens_per_s"] is None
+        with ask(server, "writes", ENDLESS, stream=True), ask(server, "reads", LONG):
+            server.wait_stats(running_requests=2)
+            with ask(server, "next", "hi"), ask(server, "last", "hi"):
+                server.wait_stats(waiting_requests=2)
+                assert server.chat("hi").status_code == 429
+                state = until(states, lambda state: state["requests"] and state["requests"][0]["tokens"] > 40)
+    requests = {one["id"]: one for one in state["requests"]}
+    assert [*requests] == ["writes", "reads", "next", "last"]
+    states_and_places = [(one["state"], one["position"]) for one in requests.values()]
+    assert states_and_places == [("running", None), ("prefill", None), ("queued", 1), ("queued", 2)]
+    assert 0 < requests["next"]["eta_s"] < requests["last"]["eta_s"]
+    assert 10 < requests["writes"]["tokens_per_s"] < 60
+    assert requests["writes"]["key"] is None
+    assert (state["more_requests"], state["too_many_requests"]) == (0, 1)
+    [model] = state["models"]
+    assert (model["name"], model["state"], model["workers"], model["restarts"]) == (
+        "scripted",
+        "loaded",
+        {"ready": 1},
+        0,
+    )
+    assert (model["running"], model["waiting"], model["rows_used"], model["refused"]) == (2, 2, 2, 1)
+    assert model["tokens_per_s"] > 0
+    assert model["memory_bytes"] > 1 << 20
+    assert 0.01 < model["gap_s"]["p50"] <= model["gap_s"]["p95"] <= model["gap_s"]["p99"] < 1
+    assert model["first_token_s"]["count"] == 1
+
+
+def test_feed_tells_how_far_a_prompt_is_that_nobody_asked_about(server: Server) -> None:
+    script = {"first_token_s": 3, "prompt_tokens": 100}
+    with listen(server) as states, ask(server, "reads", script):
+        state = until(states, lambda state: any(one["processed_tokens"] for one in state["requests"]))
+    [request] = state["requests"]
+    assert (request["state"], request["prompt_tokens"]) == ("prefill", 100)
+    assert 0 < request["processed_tokens"] < 100
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_cancelled_request_ends_with_an_error_that_is_not_sent_again(server: Server, stream: bool) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        body = chat_body(ENDLESS, stream=stream)
+        answer = pool.submit(server.post, "/v1/chat/completions", body, headers={"X-Request-Id": "a/b"})
+        server.wait_until(lambda: server.stats()["rows_used"])
+        if stream:
+            server.wait_until(
+                lambda: server.get("/metrics").text.count('generated_tokens_total{model="scripted"} 0.0') == 0
+            )
+        assert cancel(server, "a/b").json() == {"id": "a/b", "cancelled": 1}
+        told = answer.result()
+    if stream:
+        *_, last = events(told.text.splitlines())
+        assert last != DONE
+        error = last["error"]
+    else:
+        assert (told.status_code, told.headers["x-should-retry"]) == (409, "false")
+        error = told.json()["error"]
+    assert (error["code"], error["type"]) == ("request_cancelled", "invalid_request_error")
+    server.wait_stats(cancelled=1, failed=0, rows_used=0)
+    unknown = cancel(server, "a/b")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_key_sees_and_ends_its_own_requests_alone(keyed: Server) -> None:
+    with ask(keyed, "anns", LONG, "ann-key"), ask(keyed, "bobs", LONG, "bob-key"):
+        keyed.wait_stats(active_requests=2)
+        for key, seen in (("ops-key", ["anns", "bobs"]), ("ann-key", ["anns"]), ("bob-key", ["bobs"])):
+            with listen(keyed, **{"x-api-key": key}) as states:
+                state = next(states)
+            assert [one["id"] for one in state["requests"]] == seen
+            assert state["models"][0]["running"] == 1
+        assert state["requests"][0]["key"] == "bob"
+        assert state["requests"][0]["position"] == 1
+        assert cancel(keyed, "anns", **{"x-api-key": "bob-key"}).status_code == 404
+        assert cancel(keyed, "anns", **{"x-api-key": "no-key"}).status_code == 401
+        assert cancel(keyed, "anns", **{"x-api-key": "ann-key"}).status_code == 200
+        assert cancel(keyed, "bobs", **{"x-api-key": "ops-key"}).status_code == 200
+        keyed.wait_stats(active_requests=0)
+
+
+def test_without_keys_a_page_of_another_site_sees_no_request(server: Server) -> None:
+    with ask(server, "mine", LONG):
+        server.wait_stats(running_requests=1)
+        with listen(server, origin="http://elsewhere.example") as states:
+            assert next(states)["requests"] == []
+        assert cancel(server, "mine", origin="http://elsewhere.example").status_code == 404
+
+
+def test_stream_ends_when_the_server_stops(server: Server) -> None:
+    with listen(server) as states:
+        next(states)
+        assert server.stop() == 0
+        assert len([*states]) < 5
+
+
+def test_listening_costs_less_than_a_hundredth_of_a_core(server: Server) -> None:
+    front_end = psutil.Process(server.process.pid)
+    with ask(server, "writes", {**ENDLESS, "interval_s": 1}, stream=True), listen(server) as states:
+        for _ in range(2):
+            next(states)
+        before = front_end.cpu_times()
+        for _ in range(10):
+            next(states)
+        after = front_end.cpu_times()
+    spent = after.user + after.system - before.user - before.system
+    assert spent / 10 < MOST_OF_A_CORE + 0.01, spent  # the clock's ticks are 0.01 s
