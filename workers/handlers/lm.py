@@ -31,6 +31,7 @@ from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.kvcache.whole_windows import keep_windows_whole
 from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
@@ -64,6 +65,8 @@ class LanguageHandler(WritingHandler):
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)
             parameter_bytes = evaluate(model, report)
+        if spec.draft_model is not None and (windows := keep_windows_whole(model)):
+            notes = [*notes, f"KV states of {windows} sliding windows are kept whole, so that drafts can be taken back"]
         states = None
         if spec.kv_bits is not None:
             states = QuantisedStates(model, spec.kv_bits, packed=not platform.on_cpu())

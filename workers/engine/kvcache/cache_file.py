@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models import cache as caches
 
-from mlx_server.workers.engine.kvcache import quantised
+from mlx_server.workers.engine.kvcache import quantised, whole_windows
 from mlx_server.workers.engine.kvcache.flatten import each
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning
 
@@ -27,6 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 FORMAT = "mlx-server prefix 1"
 IDS = "ids"
+OURS: dict[str, Any] = {**quantised.CLASSES, **whole_windows.CLASSES}
 DTYPES = {
     mx.float32: "F32",
     mx.float16: "F16",
@@ -66,7 +67,7 @@ def snapshot(cache: list[Any]) -> Snapshot:
 
 def fitted(layer: Any) -> Any:
     """A layer's cache, or a copy of it without the memory that it has for more tokens."""
-    if type(layer) is caches.KVCache and layer.keys is not None:
+    if isinstance(layer, caches.KVCache) and layer.keys is not None:
         layer = copy.copy(layer)
         layer.keys, layer.values = layer.keys_and_values()
     return layer
@@ -74,7 +75,7 @@ def fitted(layer: Any) -> Any:
 
 def class_of(name: str) -> Any:
     """A class of caches by its name: mlx-lm's or ours. Raises AttributeError."""
-    return quantised.CLASSES.get(name) or getattr(caches, name)
+    return OURS.get(name) or getattr(caches, name)
 
 
 def write(path: Path, entry: Beginning, taken: Snapshot) -> None:

@@ -11,6 +11,7 @@ from mlx_lm.models.cache import BatchKVCache, KVCache
 
 from mlx_server.workers.engine.kvcache.flatten import each, flat
 from mlx_server.workers.engine.kvcache.quantised import QuantisedKVCache
+from mlx_server.workers.engine.kvcache.whole_windows import BatchWindowKVCache, WindowKVCache
 
 CLOSED_ABOVE = 64
 """Holes are closed up when there are more columns of them than this, and than one in WORTH_CLOSING of all."""
@@ -61,6 +62,7 @@ class HoledKVCache(BatchKVCache):  # type: ignore[misc]
 
     def __init__(self, layer: BatchKVCache, holes: Holes) -> None:
         self.state = layer.state
+        self.window = layer.window if isinstance(layer, BatchWindowKVCache) else None
         self._right_padding = None
         self._holes = holes
 
@@ -69,14 +71,14 @@ class HoledKVCache(BatchKVCache):  # type: ignore[misc]
         places = self._holes.places(self._idx + N)[:, None, None, :]
         asking = places[..., -N:].swapaxes(2, 3)
         mask = (places != HOLE) & (places <= asking)
-        if window_size is not None:
-            mask &= asking < places + window_size
+        if (window := window_size or self.window) is not None:
+            mask &= asking < places + window
         return mx.array(mask)
 
 
 def is_cuttable(cache: list[Any]) -> bool:
     """Whether the rows of a cache, a single row's or a batch's, can be cut each by another number of tokens."""
-    kinds = (KVCache, BatchKVCache, HoledKVCache)
+    kinds = (KVCache, BatchKVCache, HoledKVCache, WindowKVCache, BatchWindowKVCache)
     return all(type(layer) in kinds or isinstance(layer, QuantisedKVCache) for layer in cache)
 
 
@@ -113,6 +115,6 @@ def closed(cache: list[Any]) -> list[Any]:
         batch.keys = mx.take_along_axis(layer.keys, columns, axis=2)
         batch.values = mx.take_along_axis(layer.values, columns, axis=2)
         batch.offset, batch._idx = layer.offset, order.shape[1]
-        return batch
+        return batch if layer.window is None else BatchWindowKVCache.of(batch, layer.window)
 
     return [each(layer, close) for layer in cache]

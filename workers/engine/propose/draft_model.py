@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_server.schemas.internal.messages import Load, Loading
+from mlx_server.workers.engine.kvcache.whole_windows import keep_windows_whole
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.trial import objection
@@ -38,6 +39,7 @@ def load_draft(spec: Load, path: str, width: int, tokenizer: Any, report: Callab
     folder = resolve(path, Path(spec.cache_dir), report, "lm")
     draft, config, _ = read_model(folder, spec.cpu_dtype)
     evaluate(draft, report)
+    keep_windows_whole(draft)
     draft_tokenizer, _ = read_tokenizer(folder, config)
     if (other := difference(draft_tokenizer.get_vocab(), tokenizer.get_vocab())) is not None:
         raise ModelLoadError(f"{path} can't be this model's draft: their vocabularies differ ({other})")

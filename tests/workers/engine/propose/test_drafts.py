@@ -6,26 +6,19 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from support.engines import GREEDY, Outcome, Player, alone, check_all_say_what_they_say_alone, random_prompt, sequence
-from support.guesses import Whims
+from support.engines import GREEDY, Player, alone, check_all_say_what_they_say_alone, random_prompt, sequence
+from support.guesses import Whims, drafted, drafter_of, engine_of, play, reports
 
 from mlx_server.schemas.internal.generation import Grammar, Limits, Sampling
-from mlx_server.workers.engine.decode.admission import Admission, Footprint
-from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
-from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.propose.batch import ProposingBatch
-from mlx_server.workers.engine.propose.draft_model import DraftModel
-from mlx_server.workers.engine.propose.drafter import Drafter
+from mlx_server.workers.engine.kvcache.whole_windows import keep_windows_whole
 from mlx_server.workers.engine.propose.worth import Worth
-from mlx_server.workers.engine.sequence import Sequence, Token
+from mlx_server.workers.engine.sequence import Sequence
 
 pytestmark = pytest.mark.model
 
@@ -41,50 +34,6 @@ def perturbed(tiny_model: Callable[[str], Path]) -> Any:
     mx.random.seed(7)
     model.update(tree_map(lambda array: array + 0.012 * mx.random.normal(array.shape), model.parameters()))
     return model
-
-
-def drafter_of(
-    draft: Any, model: Any, *, context_length: int | None = None, prefixes: PrefixStore | None = None
-) -> Drafter:
-    proposing = DraftModel(draft, draft.args.vocab_size, model.args.vocab_size, context_length)
-    return Drafter(proposing, 8, PrefillBudget(None, 64), prefixes or PrefixStore(0))
-
-
-def engine_of(
-    model: Any,
-    drafter: Drafter | None,
-    worth: Worth | None = None,
-    *,
-    rows: int = 8,
-    own_cost: float = 1e9,
-    stop_tokens: frozenset[int] = frozenset(),
-) -> BatchEngine:
-    admission = Admission(Footprint(1.0, 0.0), 1e9)
-    admission.own_cost = own_cost
-    make_rows = DecodeBatch if drafter is None else partial(ProposingBatch, worth=worth or Worth(), drafter=drafter)
-    return BatchEngine(
-        model,
-        set(stop_tokens),
-        rows=rows,
-        joint_prefill=True,
-        prefill_step_size=64,
-        admission=admission,
-        make_rows=make_rows,
-    )
-
-
-def drafted(one: Sequence, tokens: int | None = None) -> Sequence:
-    """A sequence to which a draft model proposes so many tokens at a time, or as many as pay."""
-    one.speculate, one.draft_tokens = "auto", tokens
-    return one
-
-
-def play(engine: Any, *sequences: Sequence) -> list[Outcome]:
-    player = Player(engine)
-    player.add(*sequences)
-    outcomes = player.run()
-    assert player.errors == {}
-    return [outcomes[one.key] for one in sequences]
 
 
 @pytest.mark.parametrize("own_cost", [30, 1e9], ids=["by-length", "together"])
@@ -111,6 +60,23 @@ def test_a_draft_that_is_the_model_itself_is_always_right_and_saves_steps(llama:
     assert [player.outcomes[one.key] for one in sequences] == [alone(llama, one.prompt, 41) for one in sequences]
     assert all(one.accepted == one.drafted > 0 for one in sequences)
     assert steps <= 41 // (1 + tokens) + 6
+
+
+def test_sliding_windows_are_cut_like_other_layers(
+    load_tiny: Callable[[str], Any], tiny_model: Callable[[str], Path]
+) -> None:
+    from mlx_lm.utils import load_model
+
+    whole = load_model(tiny_model("gemma3_text"))[0]
+    assert keep_windows_whole(whole)
+    came = check_all_say_what_they_say_alone(
+        engine_of(whole, drafter_of(whole, whole), Whims(3), own_cost=30),
+        load_tiny("gemma3_text"),
+        random.Random(3),
+        20,
+        prepare=lambda one, _: drafted(one, 3),
+    )
+    assert sum(one.accepted for one in came) > 30
 
 
 def test_a_draft_that_is_never_right_is_given_up(llama: Any, tmp_path: Path) -> None:
@@ -183,15 +149,6 @@ def test_stop_tokens_and_least_lengths_are_kept(llama: Any, perturbed: Any, limi
     drafter = drafter_of(perturbed, llama)
     ours = play(engine_of(llama, drafter, stop_tokens=stop), *asked())
     assert ours == play(engine_of(llama, None, stop_tokens=stop), *asked())
-
-
-def reports(engine: Any, sequences: list[Sequence]) -> list[Token]:
-    for one in sequences:
-        engine.add(one)
-    tokens: list[Token] = []
-    while engine.busy:
-        tokens += engine.step()
-    return sorted(tokens, key=lambda one: one.key)
 
 
 def test_reports_are_those_of_single_steps(llama: Any, perturbed: Any) -> None:
