@@ -149,6 +149,10 @@ class Dispatcher:
         """A request's position among those that have no row yet, 1 for the first; None if it has one."""
         return self._scheduler.position(ticket)
 
+    def eta_s(self, position: int) -> float | None:
+        """In how many seconds the request at this position should get a row; None while there is no worker."""
+        return round(position / self.service_rate, 1) if self.credits else None
+
     def check_capacity(self, account: Account = ANYBODY) -> None:
         """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one."""
         if self._closed is not None:

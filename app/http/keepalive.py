@@ -56,10 +56,11 @@ class Keepalive:
 def progress_of(queue: Dispatcher, ticket: Ticket) -> PromptProgress:
     """How far a request's prompt is."""
     prepared, progress = ticket.prepared, ticket.progress
-    waits = ticket.state is TicketState.WAITING
+    position = queue.position(ticket) if ticket.state is TicketState.WAITING else None
     return PromptProgress(
-        "queued" if waits else "prefill",
-        queue.position(ticket) if waits else None,
+        "prefill" if position is None else "queued",
+        position,
+        None if position is None else queue.eta_s(position),
         prepared.prompt_tokens if prepared else None,
         progress.done if progress else 0,
     )

@@ -80,7 +80,6 @@ def places_of(deployments: Iterable[Deployment], owner: str | None) -> list[Plac
 def describe_request(place: Place, now: float, name_of: NameOf) -> LiveRequest:
     """One request; nothing of what it says."""
     deployment, ticket, position = place
-    eta_s = position / deployment.queue.service_rate if position and deployment.queue.credits else None
     unit, progress = unit_of(ticket.request), ticket.progress
     begun = ticket.first_text_at is not None or not ticket.writes
     return LiveRequest(
@@ -90,7 +89,7 @@ def describe_request(place: Place, now: float, name_of: NameOf) -> LiveRequest:
         state="queued" if position else "running" if begun else "prefill",
         age_s=round(now - ticket.submitted_at, 1),
         position=position,
-        eta_s=None if eta_s is None else round(eta_s, 1),
+        eta_s=deployment.queue.eta_s(position) if position else None,
         prompt_tokens=ticket.prepared.prompt_tokens if ticket.prepared else None,
         processed_tokens=progress.done if progress and ticket.writes else None,
         tokens=ticket.tokens_written,

@@ -324,6 +324,7 @@ def test_place_in_the_queue_is_told(server: Server) -> None:
         told = [progress_in([next(stream), next(stream)]) for stream in streams]
         first.leave()
         assert [text_of(list(stream)) for stream in streams] == [TEXT, TEXT]
+    assert [one.pop("eta_s") > 0 for [one] in told] == [True, True]
     assert told == [
         [{"state": "queued", "queue_position": place, "prompt_tokens": 5, "processed_tokens": 0}] for place in (1, 2)
     ]
