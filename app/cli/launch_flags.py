@@ -87,6 +87,8 @@ class LaunchFlags:
     response_store: options.ResponseStore = options.StoreKind.DISK
     response_store_max_mb: options.ResponseStoreMaxMb = 256
     response_store_max_age: options.ResponseStoreMaxAge = 30.0
+    file_quota_mb: options.FileQuotaMb = 10_240
+    file_quota_count: options.FileQuotaCount = 10_000
 
     @property
     def companions(self) -> dict[str, object]:

@@ -585,3 +585,8 @@ ResponseStoreMaxAge = Annotated[
     float,
     option("Days that a response is kept after it was made or last continued.", FILES, min=0.001, max=100_000),
 ]
+FileQuotaMb = Annotated[
+    int,
+    option("Most that the files of one key may have together, in MB.", FILES, min=1, max=MAX_MEGABYTES),
+]
+FileQuotaCount = Annotated[int, option("Most files that one key may keep.", FILES, min=1, max=10_000_000)]

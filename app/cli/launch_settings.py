@@ -91,6 +91,8 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         response_store=flags.response_store.value,
         response_store_max_bytes=flags.response_store_max_mb << 20,
         response_store_max_age_s=flags.response_store_max_age * 86_400,
+        file_quota_bytes=flags.file_quota_mb << 20,
+        file_quota_count=flags.file_quota_count,
         patience=Patience(step_s=flags.step_timeout, canary_s=flags.canary_interval),
         media=MediaAccess(
             flags.media_urls,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 
 from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
@@ -19,11 +21,16 @@ MOST_FIELD_BYTES = 1 << 17
 
 
 class Upload:
-    """A file of a form, on disk under a name of ours until it is closed."""
+    """A file of a form, on disk under a name of ours until its form is closed."""
 
     def __init__(self, file: File) -> None:
         self._file = file
         self.size = file.size
+
+    @property
+    def name(self) -> str:
+        """What its client calls it."""
+        return (self._file.file_name or b"").decode("utf-8", "replace")
 
     @property
     def path(self) -> str:
@@ -33,14 +40,16 @@ class Upload:
         return name.decode()
 
     def close(self) -> None:
-        """Delete it. Idempotent."""
+        """Read and write it no more. Idempotent."""
         self._file.close()
 
 
 @dataclass
 class Form:
-    """`fields` are texts by their names, in the order in which they came; `close` it when its files are done with."""
+    """`fields` are texts by their names, in the order in which they came; `files` lie in a `folder` of their own.
+    `close` it when they are done with."""
 
+    folder: Path
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[Upload]] = field(default_factory=dict)
 
@@ -54,10 +63,12 @@ class Form:
         """Delete its files. Idempotent."""
         for upload in (one for several in self.files.values() for one in several):
             upload.close()
+        # With one that had only begun to come.
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
-    """A request's form, with its files in `folder`; the caller closes it.
+    """A request's form, with its files below `folder`; the caller closes it.
 
     Raises InvalidRequest for what is no form, HTTPException 413 as soon as it is known to be larger than `limit_bytes`,
     or ClientDisconnect.
@@ -67,7 +78,7 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
         raise InvalidRequest(f"The body has to be a form with files: Content-Type: {MULTIPART}; boundary=…")
     if declares_more(request, limit_bytes):
         raise too_large(limit_bytes)
-    form = Form()
+    form = Form(Path(mkdtemp(dir=folder)))
     ended: list[bool] = []
     try:
         parser = FormParser(
@@ -76,7 +87,7 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
             lambda one: add_file(form, one),
             lambda: ended.append(True),
             boundary,
-            config={"UPLOAD_DIR": str(folder), "MAX_MEMORY_FILE_SIZE": 0},
+            config={"UPLOAD_DIR": str(form.folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0},
         )
         received = 0
         async for chunk in request.stream():

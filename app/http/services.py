@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from mlx_server.app.config.settings import Settings
+    from mlx_server.app.files.file_store import FileStore
+    from mlx_server.app.files.upload_store import UploadStore
     from mlx_server.app.fleet.control import Control
     from mlx_server.app.fleet.fleet import Fleet
     from mlx_server.app.hub.discovery import Hub
@@ -54,6 +56,8 @@ class Services:
     live: Station
     feed: Feed
     picture_links: PictureLinks
+    files: FileStore
+    file_uploads: UploadStore
     uploads: Path
     """Where the files of forms lie while their requests live."""
     responses_sockets: set[WebSocket] = field(default_factory=set)

@@ -12,6 +12,7 @@ from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.openapi.impetus_documentation import IMPETUS
 from mlx_server.app.openapi.mlx_gui_documentation import MANAGING, NAME
+from mlx_server.app.openapi.offline_documentation import OFFLINE
 from mlx_server.app.openapi.route_doc import ASKS, GENERATES, LOOKS_UP, Doc
 from mlx_server.app.routes.resumable import JOINED, KEY, LAST
 from mlx_server.schemas import cache, live, operations, scores, tokens
@@ -54,6 +55,7 @@ METRICS = {"X-Performance-Metrics": "`true` adds `performance_metrics` to the an
 
 DOCS: dict[str, Doc] = {
     **IMPETUS,
+    **OFFLINE,
     "/health": Doc("Whether the model is served or will be", operations.Health, also={503: operations.Health}),
     "/health/live": Doc("Whether the front end lives", operations.Live),
     "/health/ready": Doc("Whether a worker takes work", operations.Readiness, also={503: operations.Readiness}),

@@ -72,6 +72,7 @@ TAGS: dict[str, tuple[str, ...]] = {
     "Embeddings and reranking": ("/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"),
     "Sound": ("/v1/audio",),
     "Pictures": ("/v1/images",),
+    "Files and batches": ("/v1/files", "/v1/uploads", "/v1/batches"),
     "Tokens and cache": ("/v1/tokenize", "/tokenize", "/v1/detokenize", "/detokenize", "/v1/cache"),
     "Models": ("/v1/models", "/v1/discover", "/v1/manager"),
     "Server": (),

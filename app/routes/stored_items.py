@@ -17,7 +17,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.responses_input import Input, references_in
 from mlx_server.schemas.openai.responses_items import Item, ItemList
 
-MAX_PAGE = 100
+USUAL_PAGE, MAX_PAGE = 20, 100
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Page:
         return InvalidRequest(f"`after`: there is no item {self.after!r}.", "after")
 
 
-def page_of(query: dict[str, str]) -> Page:
-    """The page that a query asks for. Raises InvalidRequest."""
-    limit = number(query.get("limit", "20"), "limit", 1, MAX_PAGE)
+def page_of(query: dict[str, str], usual: int = USUAL_PAGE, most: int = MAX_PAGE) -> Page:
+    """The page that a query asks for: of `usual` items where it does not say. Raises InvalidRequest."""
+    limit = number(query.get("limit", str(usual)), "limit", 1, most)
     if (order := query.get("order", "desc")) not in ("asc", "desc"):
         raise InvalidRequest(f"`order`: 'asc' or 'desc' is allowed, got {order!r}.", "order")
     return Page(limit, order == "asc", query.get("after"))

@@ -74,6 +74,7 @@ from mlx_server.app.routes.management import (
     system,
 )
 from mlx_server.app.routes.resumable import RESUMABLE
+from mlx_server.app.server import offline
 from mlx_server.app.views.metrics import make_registry, metrics
 from mlx_server.workers.parent.starts import WorkerStarts
 
@@ -155,6 +156,7 @@ ROUTES = [
     Route("/v1/conversations/{id}", conversations.one, methods=["GET", "POST", "DELETE"]),
     Route("/v1/conversations/{id}/items", conversations.items, methods=["GET", "POST"]),
     Route("/v1/conversations/{id}/items/{item}", conversations.one_item, methods=["GET", "DELETE"]),
+    *offline.ROUTES,
     Route("/api/models/discover", impetus_models.discover),
     Route("/api/models/download", impetus_models.download, methods=["POST"]),
     Route("/api/models/downloads", impetus_models.downloads),
@@ -174,6 +176,7 @@ def create_app(
     """
     tracing = None if settings.otlp_endpoint is None else provider_for(settings.otlp_endpoint)
     store = open_store(settings)
+    kept = offline.Offline.open(settings)
     runs = BackgroundRuns()
     kept_answers = KeptAnswers(settings.resume_s)
     keys = KeyRing(settings.api_keys)
@@ -200,6 +203,7 @@ def create_app(
         await hardware.restore_mode(registry, fleet.tuning)
         fleet.start()
         await downloads.open()
+        kept.start()
         if settings.sole is None:
             scanner.start()
         try:
@@ -213,6 +217,7 @@ def create_app(
             await fleet.stop()
             await runs.close()
             await scanner.close()
+            await kept.close()
             registry.close()
             shutil.rmtree(uploads, ignore_errors=True)
             if store is not None:
@@ -255,6 +260,8 @@ def create_app(
         live=station,
         feed=feed,
         picture_links=PictureLinks(uploads),
+        files=kept.files,
+        file_uploads=kept.uploads,
         uploads=uploads,
     )
     return app

@@ -53,6 +53,8 @@ class Server:
     ) -> None:
         self._output = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115 - lives as long as the server
         self._data = tempfile.TemporaryDirectory()
+        self.data_dir = Path((env or {}).get("MLX_SERVER_DATA_DIR", self._data.name))
+        """Where it keeps what clients asked to keep."""
         self.process = subprocess.Popen(
             [python, *command, *map(str, arguments)],
             stdout=self._output,

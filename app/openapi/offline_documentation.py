@@ -1,0 +1,43 @@
+"""What the routes of files, uploads and batches take and answer."""
+
+from __future__ import annotations
+
+from mlx_server.app.openapi.route_doc import Doc
+from mlx_server.schemas.openai.stored import files
+
+FILE = {"id": "The file's id."}
+UPLOAD = {"id": "The upload's id."}
+KEEPS = (400, 404, 413, 500)
+PAGE = {
+    "limit": "At most so many, 1 to 10000 (10000).",
+    "order": "`desc`, the newest first, or `asc`.",
+    "after": "The id of the file before the first one.",
+    "purpose": "Only files of this purpose.",
+}
+
+OFFLINE: dict[str, Doc] = {
+    "/v1/files": Doc("Files that are kept", files.FileList, errors=(400, 500), query=PAGE),
+    "POST /v1/files": Doc(
+        "Keep a file",
+        files.FileObject,
+        form=files.FileForm,
+        files={"file": "The file, of any type; one of purpose `batch` has a request in each line."},
+        errors=(400, 413, 500),
+    ),
+    "/v1/files/{id}": Doc("A file", files.FileObject, errors=(404, 500), path=FILE),
+    "DELETE /v1/files/{id}": Doc("Forget a file", files.FileDeleted, errors=(404, 500), path=FILE),
+    "/v1/files/{id}/content": Doc("What a file holds", media="application/octet-stream", errors=(404, 500), path=FILE),
+    "/v1/uploads": Doc("Announce a file that comes in parts", files.Upload, files.CreateUpload, errors=(400, 413, 500)),
+    "/v1/uploads/{id}/parts": Doc(
+        "Send a part",
+        files.UploadPart,
+        form=files.PartForm,
+        files={"data": "The part."},
+        errors=KEEPS,
+        path=UPLOAD,
+    ),
+    "/v1/uploads/{id}/complete": Doc(
+        "Make a file of the parts", files.Upload, files.CompleteUpload, errors=KEEPS, path=UPLOAD
+    ),
+    "/v1/uploads/{id}/cancel": Doc("Take an upload back", files.Upload, errors=(400, 404, 500), path=UPLOAD),
+}

@@ -1,0 +1,1 @@
+"""Files, and work on them that can wait."""
