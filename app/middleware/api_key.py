@@ -17,6 +17,7 @@ OWNER = "mlx_server.owner"
 """Where a request's scope has a hash of the key it came with: whose the things are that are kept for it."""
 
 OPEN_PATHS = (
+    "/",
     "/health",
     "/health/live",
     "/health/ready",
@@ -26,9 +27,9 @@ OPEN_PATHS = (
     "/docs",
     "/api/docs",
 )
-"""Probes, and a page that has nothing to hide: what it shows is asked for with a key."""
+"""Probes, and pages that have nothing to hide: what they show is asked for with a key."""
 
-OPEN_FOLDERS = ("/docs/assets/", "/socket.io/", "/v1/images/drawn/")
+OPEN_FOLDERS = ("/console/", "/docs/assets/", "/socket.io/", "/v1/images/drawn/")
 """Paths below these are open too; Socket.IO's clients show their key in its handshake, and who has the address of a
 picture was given it."""
 

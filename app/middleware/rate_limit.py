@@ -100,8 +100,11 @@ class RateLimitMiddleware:
 
 
 def exempt(scope: Scope) -> bool:
-    """Probes; and what goes on in a Socket.IO session, whose beginning was counted."""
-    return scope["path"] in EXEMPT or (scope["path"].startswith("/socket.io/") and b"sid=" in scope["query_string"])
+    """Probes, the console's files, and what goes on in a Socket.IO session, whose beginning was counted."""
+    path = scope["path"]
+    if path.startswith("/socket.io/"):
+        return b"sid=" in scope["query_string"]
+    return path in EXEMPT or path.startswith("/console/")
 
 
 def client_of(scope: Scope, keys: KeyRing) -> str:

@@ -19,8 +19,8 @@ HEADER = "X-Request-Id"
 ANTHROPIC_HEADER = "Request-Id"
 ACCEPTED = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
-QUIET = ("/health", "/metrics", "/v1/queue/stats", "/api/health", "/api/hardware/metrics", "/socket.io/")
-"""Paths that are polled: their lines are for debugging only."""
+QUIET = ("/health", "/metrics", "/v1/queue/stats", "/api/health", "/api/hardware/metrics", "/socket.io/", "/console/")
+"""Paths that are polled, and files of a page: their lines are for debugging only."""
 
 LEFT = "left"
 """Stands for the status of an answer whose client left before its end."""

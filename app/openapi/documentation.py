@@ -63,7 +63,7 @@ DOCS: dict[str, Doc] = {
     "/openapi.json": Doc("This document", dict[str, Any]),
     "/docs": Doc("This document, for people", media="text/html"),
     "/docs/assets/{name}": Doc("A file of that page", media="*/*", errors=LOOKS_UP, path={"name": "The file's name."}),
-    "/": Doc("What answers here; browsers are sent to `/docs`", system.Root, also={307: None}),
+    "/": Doc("What answers here; browsers get the console", system.Root),
     "/v1/models": Doc("All models that may be named", managed_models.AllModels),
     "/v1/models/{name}": Doc("One model", managed_models.ModelDetails, errors=LOOKS_UP, path=NAME),
     **MANAGING,

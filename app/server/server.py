@@ -49,6 +49,7 @@ from mlx_server.app.routes import (
     anthropic,
     audio,
     cache,
+    console,
     conversations,
     docs,
     generation,
@@ -226,7 +227,12 @@ def create_app(
                 await to_thread.run_sync(tracing.shutdown)
 
     app = Starlette(
-        routes=[*ROUTES, WebSocketRoute("/v1/responses", responses_socket.converse), Mount("/socket.io", station)],
+        routes=[
+            *ROUTES,
+            WebSocketRoute("/v1/responses", responses_socket.converse),
+            Mount("/console", console.ConsoleFiles()),
+            Mount("/socket.io", station),
+        ],
         middleware=[
             Middleware(RequestIdMiddleware, answered=answered),
             *([Middleware(TracingMiddleware, provider=tracing)] if tracing is not None else []),

@@ -7,7 +7,7 @@ import platform
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from mlx_server.app import __version__
 from mlx_server.app.http.json_answer import json_answer
@@ -15,6 +15,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.machine.info import hardware_info
 from mlx_server.app.middleware.operator import operator_only
+from mlx_server.app.routes import console
 from mlx_server.app.routes.management.manager import summary
 from mlx_server.app.views.model_view import GIGABYTE
 from mlx_server.schemas.impetus.hardware import HardwareInfo
@@ -26,10 +27,12 @@ EMBEDDED = "Whoever embeds this server has to do that: it has no process of its 
 
 
 async def root(request: Request) -> Response:
-    """What answers here; people are sent to the page that shows it."""
+    """What answers here; browsers get the console."""
     if "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse(DOCS)
-    return json_answer(schemas.Root("mlx-server", __version__, "running", DOCS))
+        return console.page()
+    answer = json_answer(schemas.Root("mlx-server", __version__, "running", DOCS))
+    answer.headers["Vary"] = "Accept"
+    return answer
 
 
 async def status(request: Request) -> Response:

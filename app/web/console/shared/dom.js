@@ -1,0 +1,72 @@
+/** Elements, made in one expression. */
+
+/**
+ * Make an element. A property that is a function listens (`onclick`), `value`, `checked`, `disabled`, `open`, `hidden`
+ * and `selected` are set on the element, anything else is an attribute; null, undefined and false are left out.
+ * @param {string} tag
+ * @param {Record<string, any>} [properties]
+ * @param {...(Node | string | number | null | undefined | false)} children
+ * @returns {HTMLElement & Record<string, any>}
+ */
+export function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (OWN.has(name)) /** @type {any} */ (element)[name] = value;
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...given(children));
+  return element;
+}
+
+const OWN = new Set(["value", "checked", "disabled", "open", "hidden", "selected"]);
+
+/**
+ * Put other content in the place of an element's.
+ * @param {Element} element
+ * @param {...(Node | string | number | null | undefined | false)} children
+ */
+export function fill(element, ...children) {
+  element.replaceChildren(...given(children));
+}
+
+/**
+ * An SVG element with attributes.
+ * @param {string} tag
+ * @param {Record<string, string | number>} attributes
+ * @param {...(Node | string)} children
+ */
+export function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
+
+/**
+ * A labelled field: the control stands in its label.
+ * @param {string} text
+ * @param {HTMLElement} control
+ * @param {string} [hint]
+ */
+export function field(text, control, hint) {
+  return h("label", { class: "field" }, h("span", {}, text), control, hint && h("small", {}, hint));
+}
+
+/**
+ * Say something at the edge of the page for some seconds.
+ * @param {string} text
+ */
+export function notice(text) {
+  const line = h("p", { class: "notice" }, text);
+  document.getElementById("notices")?.append(line);
+  setTimeout(() => line.remove(), 6000);
+}
+
+/** @param {(Node | string | number | null | undefined | false)[]} children */
+function given(children) {
+  return children.flatMap((one) =>
+    one === null || one === undefined || one === false ? [] : [typeof one === "number" ? String(one) : one],
+  );
+}
