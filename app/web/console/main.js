@@ -1,5 +1,6 @@
 /** The page: which views there are, and which of them is shown. */
 
+import { chatView } from "./chat/view.js";
 import { settingsView } from "./settings/view.js";
 import { h } from "./shared/dom.js";
 import { icon } from "./shared/icons.js";
@@ -12,7 +13,7 @@ import { icon } from "./shared/icons.js";
  */
 
 /** @type {View[]} */
-const VIEWS = [settingsView];
+const VIEWS = [chatView, settingsView];
 
 /** @type {Map<View, { place: HTMLElement, shown: Shown }>} */
 const made = new Map();

@@ -1,0 +1,99 @@
+/** Has an answer written or drawn, and fills a message with it as it comes. */
+
+import { ask, askJson, eventsOf, ServerError } from "../shared/api.js";
+
+/** @typedef {import("./conversation.js").Message} Message */
+/** @typedef {import("./conversation.js").Conversation} Conversation */
+
+/**
+ * Where the prompt is before the first token.
+ * @typedef {{ state: "queued" | "prefill", queue_position: number | null, prompt_tokens: number | null,
+ *   processed_tokens: number | null }} Progress
+ */
+
+/**
+ * Stream an answer into a message. Throws ServerError, or what `fetch` throws.
+ * @param {Record<string, any>} body of the chat completion
+ * @param {Message} message
+ * @param {AbortSignal} signal
+ * @param {(progress?: Progress) => void} changed
+ */
+export async function write(body, message, signal, changed) {
+  const began = performance.now();
+  let first = 0;
+  const options = { stream: true, stream_options: { include_usage: true, include_progress: true } };
+  const answer = await ask("/v1/chat/completions", { body: { ...body, ...options }, signal });
+  for await (const { data } of eventsOf(answer)) {
+    if (data === "[DONE]") break;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ServerError(500, chunk.error.message);
+    const choice = chunk.choices[0];
+    if (choice && add(message, choice.delta)) first ||= performance.now();
+    if (choice?.finish_reason) message.end = choice.finish_reason;
+    if (chunk.usage) message.figures = figuresOf(chunk.usage, began, first, performance.now());
+    changed(chunk.progress);
+  }
+}
+
+/**
+ * Add what a chunk says; true if it says anything.
+ * @param {Message} message
+ * @param {any} delta
+ */
+function add(message, delta) {
+  if (delta.content) message.text += delta.content;
+  if (delta.reasoning_content) message.reasoning = (message.reasoning ?? "") + delta.reasoning_content;
+  for (const { index, id, function: called } of delta.tool_calls ?? []) {
+    message.calls ??= [];
+    const call = (message.calls[index] ??= { id: "", name: "", arguments: "" });
+    call.id ||= id ?? "";
+    call.name += called?.name ?? "";
+    call.arguments += called?.arguments ?? "";
+  }
+  return Boolean(delta.content || delta.reasoning_content || delta.tool_calls?.length);
+}
+
+/**
+ * @param {any} usage
+ * @param {number} began in milliseconds, as the others
+ * @param {number} first 0 where no token came
+ * @param {number} ended
+ */
+function figuresOf(usage, began, first, ended) {
+  const tokens = usage.completion_tokens;
+  return {
+    rate: first && tokens > 1 && ended > first ? ((tokens - 1) * 1000) / (ended - first) : null,
+    firstS: first ? (first - began) / 1000 : null,
+    tokens,
+    promptTokens: usage.prompt_tokens,
+    cachedTokens: usage.prompt_tokens_details.cached_tokens,
+  };
+}
+
+/**
+ * Have a picture drawn of what a message says, or the picture changed that it shows. Throws ServerError.
+ * @param {Conversation} conversation
+ * @param {Message} asked
+ * @param {Message} message
+ * @param {AbortSignal} signal
+ */
+export async function draw(conversation, asked, message, signal) {
+  const body = { model: conversation.model, prompt: asked.text, response_format: "b64_json" };
+  const shown = asked.files?.find((file) => file.kind === "image");
+  const path = shown ? "/v1/images/edits" : "/v1/images/generations";
+  const { data } = await askJson(path, { body: shown ? await formOf(body, shown) : body, signal });
+  message.drawn = data.map((/** @type {any} */ one) => `data:image/png;base64,${one.b64_json}`);
+}
+
+/**
+ * @param {Record<string, string>} fields
+ * @param {import("./conversation.js").Attached} picture
+ */
+async function formOf(fields, picture) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  const [head, data] = (picture.url ?? "").split(",");
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  form.append("image", new Blob([bytes], { type: head.slice(5).split(";")[0] }), picture.name);
+  return form;
+}

@@ -1,0 +1,209 @@
+/** The conversations and what is done with them; the parts of the view only show and ask. */
+
+import { notice } from "../shared/dom.js";
+import { draws } from "../shared/models.js";
+import { draw, write } from "./answer.js";
+import { add, follow, newConversation, siblings } from "./conversation.js";
+import { bodyOf } from "./request.js";
+import { allConversations, forget, keep } from "./storage.js";
+
+/** @typedef {import("./conversation.js").Attached} Attached */
+/** @typedef {import("./conversation.js").Conversation} Conversation */
+/** @typedef {import("./conversation.js").Message} Message */
+/** @typedef {import("./answer.js").Progress} Progress */
+/** @typedef {import("../shared/models.js").Model} Model */
+
+const FRAME_MS = 60;
+/** How often an answer is drawn while it comes. */
+
+/**
+ * What shows the conversations: `all` when another one is open or its branch changes, `one` when a message grows.
+ * `waiting` says what there is to say before the first token; it is undefined once the answer has ended.
+ * @typedef {{ all: () => void, one: (message: Message, waiting?: string) => void }} Screen
+ */
+
+export class Chat {
+  /** @param {Screen} screen */
+  constructor(screen) {
+    this.screen = screen;
+    /** @type {Conversation[]} */
+    this.conversations = [];
+    /** @type {Model[]} */
+    this.models = [];
+    this.current = newConversation("");
+    /** @type {Map<string, AbortController>} answers that are being written, by their conversations */
+    this.running = new Map();
+  }
+
+  /** The model of the conversation that is open. */
+  get model() {
+    return this.models.find((one) => one.name === this.current.model) ?? this.models[0];
+  }
+
+  /** Read what this browser has kept. */
+  async restore() {
+    this.conversations = await allConversations();
+    if (this.conversations[0] && !this.current.leaf) this.current = this.conversations[0];
+    this.screen.all();
+  }
+
+  /** @param {Model[]} models those that write or draw */
+  serve(models) {
+    this.models = models;
+    if (!models.some((one) => one.name === this.current.model)) this.current.model = models[0]?.name ?? "";
+    this.screen.all();
+  }
+
+  start() {
+    this.current = newConversation(this.current.model, this.current);
+    this.screen.all();
+  }
+
+  /** @param {Conversation} conversation */
+  open(conversation) {
+    this.current = conversation;
+    this.serve(this.models);
+  }
+
+  /** @param {Conversation} conversation */
+  async remove(conversation) {
+    this.stop(conversation);
+    this.conversations = this.conversations.filter((one) => one !== conversation);
+    if (this.current === conversation) this.start();
+    this.screen.all();
+    await forget(conversation.id);
+  }
+
+  /** What was set of the conversation that is open. */
+  changed() {
+    this.keep(this.current);
+  }
+
+  /**
+   * @param {string} text
+   * @param {Attached[]} files
+   */
+  send(text, files) {
+    const { current } = this;
+    if (!this.conversations.includes(current)) this.conversations.unshift(current);
+    const asked = add(current, current.leaf, { role: "user", text, ...(files.length ? { files } : {}) });
+    return this.answer(current, asked);
+  }
+
+  /**
+   * Ask again with other words, on a branch of their own.
+   * @param {Message} message
+   * @param {string} text
+   */
+  edit(message, text) {
+    const asked = add(this.current, message.parent, { role: "user", text, files: message.files });
+    return this.answer(this.current, asked);
+  }
+
+  /** @param {Message} message an answer, beside which another one is written */
+  again(message) {
+    return this.answer(this.current, this.current.messages[message.parent ?? ""]);
+  }
+
+  /**
+   * @param {Message} message whose calls were made
+   * @param {string[]} results
+   */
+  results(message, results) {
+    let end = message;
+    (message.calls ?? []).forEach((call, at) => {
+      end = add(this.current, end.id, { role: "tool", callId: call.id, text: results[at] });
+    });
+    return this.answer(this.current, end);
+  }
+
+  /**
+   * @param {Message} message
+   * @param {number} by how many versions forward
+   */
+  turn(message, by) {
+    const all = siblings(this.current, message);
+    follow(this.current, all[all.indexOf(message) + by]);
+    this.screen.all();
+    this.changed();
+  }
+
+  stop(conversation = this.current) {
+    this.running.get(conversation.id)?.abort();
+  }
+
+  /**
+   * Have an answer written below a message.
+   * @param {Conversation} conversation
+   * @param {Message} asked
+   */
+  async answer(conversation, asked) {
+    this.stop(conversation);
+    const { model } = this;
+    const ending = new AbortController();
+    const body = bodyOf(conversation, asked.id);
+    const message = add(conversation, asked.id, { role: "assistant", text: "", model: model?.name });
+    this.running.set(conversation.id, ending);
+    this.screen.all();
+    const drawn = throttled((/** @type {Progress | undefined} */ progress) => this.show(message, progress));
+    drawn.call(undefined);
+    try {
+      if (model && draws(model)) await draw(conversation, asked, message, ending.signal);
+      else await write(body, message, ending.signal, drawn.call);
+    } catch (error) {
+      if (ending.signal.aborted) message.end = "stopped";
+      else message.problem = /** @type {Error} */ (error).message;
+    }
+    drawn.cancel();
+    if (this.running.get(conversation.id) === ending) this.running.delete(conversation.id);
+    this.screen.all();
+    if (this.conversations.includes(conversation)) await this.keep(conversation);
+  }
+
+  /**
+   * @param {Message} message
+   * @param {Progress} [progress]
+   */
+  show(message, progress) {
+    const begun = message.text || message.reasoning || message.calls;
+    this.screen.one(message, begun ? "" : waitingFor(progress));
+  }
+
+  /** @param {Conversation} conversation */
+  async keep(conversation) {
+    conversation.updated = Date.now();
+    if (!conversation.leaf) return;
+    try {
+      await keep(conversation);
+    } catch (error) {
+      notice(`This chat could not be kept: ${/** @type {Error} */ (error).message}`);
+    }
+  }
+}
+
+/** @param {Progress} [progress] */
+function waitingFor(progress) {
+  if (progress?.state === "queued") return progress.queue_position ? `Waiting, number ${progress.queue_position} in line` : "Waiting";
+  if (progress?.prompt_tokens) return `Reading the prompt, ${progress.processed_tokens ?? 0} of ${progress.prompt_tokens} tokens`;
+  return "Thinking";
+}
+
+/**
+ * The same function, called at most once a frame, with the latest argument.
+ * @template T
+ * @param {(value: T) => void} act
+ */
+function throttled(act) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  /** @type {T} */
+  let latest;
+  const call = (/** @type {T} */ value) => {
+    latest = value;
+    timer ??= setTimeout(() => {
+      timer = undefined;
+      act(latest);
+    }, FRAME_MS);
+  };
+  return { call, cancel: () => clearTimeout(timer) };
+}

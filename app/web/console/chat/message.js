@@ -1,0 +1,130 @@
+/** One message as it is shown. */
+
+import { copyButton } from "../shared/copy.js";
+import { fill, h } from "../shared/dom.js";
+import { duration, number } from "../shared/format.js";
+import { icon } from "../shared/icons.js";
+import { rendered } from "../shared/markdown.js";
+import { shownFile } from "./files.js";
+import { callsOf } from "./tool_calls.js";
+
+/** @typedef {import("./conversation.js").Message} Message */
+
+/**
+ * What can be done with messages.
+ * @typedef {{
+ *   again: (message: Message) => void, edit: (message: Message, text: string) => void,
+ *   turn: (message: Message, by: number) => void, results: (message: Message, results: string[]) => void,
+ *   speak?: (text: string, button: HTMLElement) => void,
+ * }} Actions `again` answers anew, `turn` shows another branch, `results` gives those of the calls
+ */
+
+/**
+ * A message; `update` draws it again while its answer comes.
+ * @param {Message} message
+ * @param {{ at: number, of: number, open: boolean }} place which of its siblings it is; open: its calls wait for results
+ * @param {Actions} actions
+ */
+export function makeMessage(message, place, actions) {
+  const body = h("div", { class: "body" });
+  const below = h("div", { class: "below" });
+  const who = { user: "You", assistant: message.model ?? "Assistant", tool: "Tool result" }[message.role];
+  const element = h("article", { class: `message ${message.role}`, "aria-label": who });
+  if (message.role === "assistant") element.append(h("p", { class: "who" }, who));
+  element.append(body, below);
+
+  /** @param {string} [waiting] what there is to say before the first token; null once it has ended */
+  function update(waiting) {
+    const opened = body.querySelector("details.reasoning")?.open ?? false;
+    fill(body, ...contents(message, opened, waiting), ...callsOf(message, place.open, actions.results));
+    fill(below, figures(message), waiting === undefined && buttons(message, place, actions, edit));
+  }
+
+  function edit() {
+    const text = h("textarea", { rows: 4, value: message.text, "aria-label": "Edited message" });
+    const form = h(
+      "form",
+      {
+        class: "stack editing",
+        onsubmit: (/** @type {Event} */ event) => {
+          event.preventDefault();
+          actions.edit(message, text.value.trim());
+        },
+        onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && update(),
+      },
+      text,
+      h("div", { class: "row" }, h("button", { class: "primary" }, "Send"), h("button", { type: "button", onclick: () => update() }, "Cancel")),
+    );
+    fill(body, form);
+    fill(below);
+    text.focus();
+  }
+  update();
+  return { element, update };
+}
+
+/**
+ * @param {Message} message
+ * @param {boolean} opened its reasoning was unfolded
+ * @param {string} [waiting]
+ */
+function contents(message, opened, waiting) {
+  const written = message.text || message.calls?.length || message.drawn?.length;
+  const text = h("div", { class: "text" });
+  if (message.role === "assistant") text.append(rendered(message.text));
+  else text.textContent = message.text;
+  return [
+    message.files?.length && h("div", { class: "files" }, ...message.files.map((file) => shownFile(file))),
+    message.reasoning &&
+      h("details", { class: "reasoning", open: opened }, h("summary", {}, written ? "Reasoning" : "Reasoning …"), h("div", { class: "text" }, rendered(message.reasoning))),
+    message.text && text,
+    ...(message.drawn ?? []).map((url) => h("img", { class: "drawn", src: url, alt: "The picture that was drawn" })),
+    waiting && h("p", { class: "waiting", role: "status" }, waiting),
+    message.problem && h("p", { class: "problem", role: "alert" }, message.problem),
+  ];
+}
+
+/** @param {Message} message */
+function figures({ figures: known, end }) {
+  if (!known) return null;
+  const parts = [
+    known.rate !== null && `${number(known.rate, 1)} tokens/s`,
+    known.firstS !== null && `first token ${duration(known.firstS)}`,
+    `${number(known.tokens)} tokens`,
+    `prompt ${number(known.promptTokens)}${known.cachedTokens ? `, ${number(known.cachedTokens)} known` : ""}`,
+    end === "length" && "cut at the longest length",
+  ];
+  return h("span", { class: "figures" }, parts.filter(Boolean).join(" · "));
+}
+
+/**
+ * @param {Message} message
+ * @param {{ at: number, of: number }} place
+ * @param {Actions} actions
+ * @param {() => void} edit
+ */
+function buttons(message, { at, of }, actions, edit) {
+  const { speak } = actions;
+  return h(
+    "span",
+    { class: "actions" },
+    of > 1 && button("left", "Earlier version", () => actions.turn(message, -1), at === 0),
+    of > 1 && h("span", { class: "versions" }, `${at + 1}/${of}`),
+    of > 1 && button("right", "Later version", () => actions.turn(message, 1), at === of - 1),
+    message.text && copyButton(() => message.text, "Copy message"),
+    message.role === "assistant" && message.text && speak && button("speak", "Read aloud", (made) => speak(message.text, made)),
+    message.role === "assistant" && button("redo", "Answer again", () => actions.again(message)),
+    message.role === "user" && button("edit", "Edit", edit),
+  );
+}
+
+/**
+ * @param {string} name
+ * @param {string} label
+ * @param {(made: HTMLElement) => void} act
+ * @param {boolean} [disabled]
+ */
+function button(name, label, act, disabled = false) {
+  const made = h("button", { class: "bare", type: "button", title: label, "aria-label": label, disabled, onclick: () => act(made) }, icon(name));
+  return made;
+}

@@ -1,0 +1,47 @@
+/** The messages of the branch that is shown, one below the other. */
+
+import { fill, h } from "../shared/dom.js";
+import { branch, siblings } from "./conversation.js";
+import { makeMessage } from "./message.js";
+
+/** @typedef {import("./conversation.js").Conversation} Conversation */
+
+const NEAR = 80;
+/** So many pixels from its end, the thread goes on being scrolled to it. */
+
+/** @param {import("./message.js").Actions} actions */
+export function makeThread(actions) {
+  const list = h("div", { class: "messages" });
+  const element = h("div", { class: "thread", tabindex: 0, role: "region", "aria-label": "Messages" }, list);
+  /** @type {Map<string, ReturnType<typeof makeMessage>>} */
+  let shown = new Map();
+
+  /**
+   * @param {Conversation} conversation
+   * @param {Node} empty what stands there while nothing has been said
+   */
+  function show(conversation, empty) {
+    const messages = branch(conversation);
+    shown = new Map(
+      messages.map((message) => {
+        const all = siblings(conversation, message);
+        const open = message.id === conversation.leaf;
+        return [message.id, makeMessage(message, { at: all.indexOf(message), of: all.length, open }, actions)];
+      }),
+    );
+    fill(list, ...(messages.length ? [...shown.values()].map((one) => one.element) : [empty]));
+    element.scrollTop = element.scrollHeight;
+  }
+
+  /**
+   * Draw a message again, if it is shown.
+   * @param {string} id
+   * @param {string} [waiting] what there is to say until its text comes, empty if nothing; undefined once it has ended
+   */
+  function update(id, waiting) {
+    const isAtEnd = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
+    shown.get(id)?.update(waiting);
+    if (isAtEnd) element.scrollTop = element.scrollHeight;
+  }
+  return { element, show, update };
+}

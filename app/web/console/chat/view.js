@@ -1,0 +1,142 @@
+/** The chat view: conversations at the left, messages in the middle, parameters at the right. */
+
+import { fill, h, notice } from "../shared/dom.js";
+import { icon } from "../shared/icons.js";
+import { draws, hears, listModels, writes } from "../shared/models.js";
+import { showAsCode } from "./as_code.js";
+import { Chat } from "./chat.js";
+import { makeComposer } from "./composer.js";
+import { makeParameters } from "./parameters.js";
+import { bodyOf } from "./request.js";
+import { makeSidebar } from "./sidebar.js";
+import { listVoices, speak } from "./speech.js";
+import { makeThread } from "./thread.js";
+
+/** @type {import("../main.js").View} */
+export const chatView = {
+  name: "chat",
+  title: "Chat",
+  icon: "chat",
+  make(place) {
+    const view = makeView(place);
+    return { enter: view.enter };
+  },
+};
+
+/** @param {HTMLElement} place */
+function makeView(place) {
+  /** @type {import("../shared/models.js").Model | undefined} */
+  let listener;
+  const chat = new Chat({ all: showAll, one: (message, waiting) => thread.update(message.id, waiting) });
+  const sidebar = makeSidebar({
+    start: () => leaveSidebar(() => chat.start()),
+    open: (one) => leaveSidebar(() => chat.open(one)),
+    remove: (one) => chat.remove(one),
+  });
+  /** @type {import("./message.js").Actions} */
+  const actions = {
+    again: (message) => chat.again(message),
+    edit: (message, text) => chat.edit(message, text),
+    turn: (message, by) => chat.turn(message, by),
+    results: (message, results) => chat.results(message, results),
+  };
+  const thread = makeThread(actions);
+  const composer = makeComposer({
+    send: (text, files) => chat.send(text, files),
+    stop: () => chat.stop(),
+    model: () => chat.model,
+    listener: () => listener,
+  });
+  const parameters = makeParameters(() => chat.changed(), toggleParameters);
+  const picker = h("select", { "aria-label": "Model", onchange: pick });
+  const toggle = tool("sliders", "Parameters", toggleParameters);
+  toggle.setAttribute("aria-expanded", "false");
+  const bar = h(
+    "header",
+    { class: "chat-bar" },
+    tool("menu", "Conversations", () => place.classList.toggle("listing")),
+    picker,
+    h("span", { class: "grow" }),
+    tool("code", "Copy as curl or Python", () => showAsCode(bodyOf(chat.current, chat.current.leaf))),
+    toggle,
+  );
+  bar.firstElementChild?.classList.add("only-narrow");
+  place.append(sidebar.element, h("div", { class: "talk" }, bar, thread.element, composer.element), parameters.element);
+  place.addEventListener("keydown", (event) => event.key === "Escape" && chat.stop());
+  place.addEventListener("dragover", (event) => event.preventDefault());
+  place.addEventListener("drop", (event) => {
+    event.preventDefault();
+    composer.take([...(event.dataTransfer?.files ?? [])]);
+  });
+
+  async function enter() {
+    if (!chat.conversations.length) await chat.restore();
+    try {
+      const models = await listModels();
+      listener = models.find(hears);
+      chat.serve(models.filter((one) => writes(one) || draws(one)));
+      await findVoice();
+    } catch (error) {
+      notice(/** @type {Error} */ (error).message);
+    }
+    composer.focus();
+  }
+
+  async function findVoice() {
+    const [voice] = await listVoices();
+    const before = Boolean(actions.speak);
+    actions.speak = voice && ((text, button) => speak(text, voice, button));
+    if (before !== Boolean(voice)) showAll();
+  }
+
+  function showAll() {
+    const { current, models } = chat;
+    sidebar.show(chat.conversations, current.id);
+    fill(picker, ...models.map((one) => h("option", { value: one.name, selected: one.name === current.model }, one.name)));
+    picker.hidden = !models.length;
+    thread.show(current, welcome());
+    if (chat.running.has(current.id) && current.leaf) chat.show(current.messages[current.leaf]);
+    composer.setRunning(chat.running.has(current.id));
+    parameters.show(current);
+  }
+
+  function welcome() {
+    const { model } = chat;
+    const able = model && [
+      draws(model) ? "It draws what you describe." : "Write a message to begin.",
+      model.takes.includes("image") && "It sees pictures: drop or paste them.",
+      model.takes.includes("audio") && "It hears sounds: drop them.",
+    ];
+    const text = model ? able?.filter(Boolean).join(" ") : "This server has no model that writes or draws. Get one in Models.";
+    return h("div", { class: "welcome" }, h("h1", {}, model ? model.name : "No model yet"), h("p", { class: "quiet" }, text ?? ""));
+  }
+
+  function pick() {
+    chat.current.model = picker.value;
+    chat.changed();
+    showAll();
+  }
+
+  function toggleParameters() {
+    parameters.element.hidden = !parameters.element.hidden;
+    toggle.setAttribute("aria-expanded", String(!parameters.element.hidden));
+    if (parameters.element.hidden) toggle.focus();
+  }
+
+  /** @param {() => void} act */
+  function leaveSidebar(act) {
+    place.classList.remove("listing");
+    act();
+    composer.focus();
+  }
+  return { enter };
+}
+
+/**
+ * @param {string} name
+ * @param {string} label
+ * @param {() => void} act
+ */
+function tool(name, label, act) {
+  return h("button", { class: "bare", type: "button", title: label, "aria-label": label, onclick: act }, icon(name));
+}

@@ -1,0 +1,46 @@
+/** What a model wrote, as elements: Markdown by marked, of which DOMPurify leaves only what does no harm. */
+
+import DOMPurify from "../libraries/purify.es.mjs";
+import { marked } from "../libraries/marked.esm.js";
+import { copyButton } from "./copy.js";
+import { h } from "./dom.js";
+
+const KEPT = {
+  FORBID_TAGS: ["style", "form", "button", "select", "textarea", "dialog", "audio", "video", "svg", "math"],
+  FORBID_ATTR: ["style", "id", "name"],
+  RETURN_DOM_FRAGMENT: true,
+};
+
+/**
+ * Markdown as a fragment of a document that runs nothing and loads nothing.
+ * @param {string} text
+ * @returns {DocumentFragment}
+ */
+export function rendered(text) {
+  const html = /** @type {string} */ (marked.parse(text, { gfm: true, breaks: true, async: false }));
+  const fragment = DOMPurify.sanitize(html, KEPT);
+  for (const link of fragment.querySelectorAll("a")) {
+    link.target = "_blank";
+    link.rel = "noopener noreferrer";
+  }
+  for (const picture of fragment.querySelectorAll("img")) {
+    if (!picture.src.startsWith("data:")) picture.replaceWith(`[${picture.alt || "picture"}: ${picture.src}]`);
+  }
+  for (const table of fragment.querySelectorAll("table")) {
+    const frame = h("div", { class: "scroll" });
+    table.replaceWith(frame);
+    frame.append(table);
+  }
+  for (const block of fragment.querySelectorAll("pre")) framed(block);
+  return fragment;
+}
+
+/** @param {HTMLElement} block a block of code, which gets its language and a button to copy it */
+function framed(block) {
+  const code = block.textContent ?? "";
+  const language = block.querySelector("code")?.className.replace("language-", "") ?? "";
+  const frame = h("div", { class: "code" }, h("div", { class: "code-head" }, language || "text", copyButton(() => code)));
+  block.tabIndex = 0;
+  block.replaceWith(frame);
+  frame.append(block);
+}

@@ -1,0 +1,46 @@
+/** What models the server has, as the views need to know them. */
+
+import { askJson } from "./api.js";
+
+/**
+ * `needsGb` is the memory that it takes when it is loaded, in 2**30 bytes; `takes` and `gives` are modalities.
+ * @typedef {{
+ *   name: string, type: string, status: string, context: number | null, needsGb: number | null, usedAt: string | null,
+ *   takes: string[], gives: string[], tools: boolean | null, reasoning: boolean | null,
+ * }} Model
+ */
+
+/**
+ * All models that requests may name.
+ * @returns {Promise<Model[]>}
+ */
+export async function listModels() {
+  const { data, models } = await askJson("/v1/models");
+  return data.map((/** @type {any} */ one, /** @type {number} */ at) => ({
+    name: one.id,
+    type: models[at].type,
+    status: one.status,
+    context: one.context_length,
+    needsGb: models[at].memory_required_gb,
+    usedAt: models[at].last_used_at,
+    takes: one.modalities.input,
+    gives: one.modalities.output,
+    tools: one.features.tools,
+    reasoning: one.features.reasoning,
+  }));
+}
+
+/** @param {Model} model */
+export function writes(model) {
+  return model.type === "text" || model.type === "vision";
+}
+
+/** @param {Model} model */
+export function draws(model) {
+  return model.type === "image";
+}
+
+/** @param {Model} model a model for sounds, which hears unless it is known not to */
+export function hears(model) {
+  return model.type === "audio" && model.gives.includes("text");
+}
