@@ -1,0 +1,72 @@
+"""The manifests are Kubernetes', and name what the server and its image have."""
+
+import re
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from support.running.servers import ROOT, Server
+
+FOLDER = ROOT / "examples" / "kubernetes"
+VERSION = "1.34"
+RESOURCES = list(yaml.safe_load_all((FOLDER / "mlx-server.yaml").read_text()))
+BY_KIND = {resource["kind"]: resource for resource in RESOURCES}
+POD = BY_KIND["Deployment"]["spec"]["template"]
+CONTAINER = POD["spec"]["containers"][0]
+IMAGE = (ROOT / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource["kind"])
+def test_kubernetes_knows_every_field(resource: dict[str, Any]) -> None:
+    kubernetes_validate.validate(resource, VERSION, strict=True)
+
+
+def test_a_field_that_nobody_knows_is_found() -> None:
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**BY_KIND["Service"], "ports": 80}, VERSION, strict=True)
+
+
+def test_the_server_has_the_flags_and_variables() -> None:
+    documented = (ROOT / "docs" / "flags.md").read_text()
+    command, *flags = CONTAINER["args"]
+    assert command == "launch"
+    for name in [*(flag.partition("=")[0] for flag in flags), *(variable["name"] for variable in CONTAINER["env"])]:
+        assert f"`{name}`" in documented
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
+def test_a_ready_server_passes(scripted_server: Server, probe: str) -> None:
+    assert scripted_server.get(CONTAINER[probe]["httpGet"]["path"]).status_code == 200
+
+
+def test_the_image_has_the_port_the_user_and_the_folders() -> None:
+    port = CONTAINER["ports"][0]["containerPort"]
+    assert f"EXPOSE {port}\n" in IMAGE
+    assert POD["metadata"]["annotations"]["prometheus.io/port"] == str(port)
+    assert f"USER {POD['spec']['securityContext']['runAsUser']}\n" in IMAGE
+    mounted = {mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
+    assert mounted - {"/tmp"} == set(yaml.safe_load(re.search(r"VOLUME (.*)", IMAGE)[1]))  # type: ignore[index]
+
+
+def test_a_pod_has_time_to_drain() -> None:
+    drain_s = next(int(flag.partition("=")[2]) for flag in CONTAINER["args"] if flag.startswith("--drain-timeout"))
+    wait_s = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert POD["spec"]["terminationGracePeriodSeconds"] > wait_s + drain_s
+
+
+def test_the_names_agree(scripted_server: Server) -> None:
+    labels = POD["metadata"]["labels"].items()
+    for selector in (
+        BY_KIND["Deployment"]["spec"]["selector"]["matchLabels"],
+        BY_KIND["Service"]["spec"]["selector"],
+        BY_KIND["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels
+    scaler = BY_KIND["HorizontalPodAutoscaler"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == BY_KIND["Deployment"]["metadata"]["name"]
+    metric = scaler["metrics"][0]["pods"]["metric"]["name"]
+    (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    assert rule["name"]["as"] == metric
+    assert all(query.count(metric) == 1 for query in (rule["seriesQuery"], rule["metricsQuery"]))
+    assert f"\n{metric}{{" in scripted_server.get("/metrics").text
