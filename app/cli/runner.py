@@ -29,6 +29,10 @@ KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that none is closed under a request."""
 
 BACKLOG = 2048
+ACCEPTORS = 8
+"""Descriptors of the one listening socket. uvloop takes a connection from each in one round of its loop, and a round
+takes milliseconds where many streams run: with a single one, those who come in a crowd wait long to be refused."""
+
 NO_MODEL = (
     "\nNo model is configured. Requests may name those that GET /v1/models lists; `mlx-server models pull ID` brings"
     " more, and --model-path PATH serves one under any name."
@@ -68,6 +72,11 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def acceptors(sock: socket.socket) -> list[socket.socket]:
+    """A listening socket as often as connections are to be taken from it in one round."""
+    return [sock, *(sock.dup() for _ in range(ACCEPTORS - 1))]
+
+
 def url_of(sock: socket.socket) -> str:
     """Where clients find it."""
     host, port = sock.getsockname()[:2]
@@ -96,8 +105,9 @@ class Listening:
         def connection() -> HttpProtocol:
             return HttpProtocol(server.config, server.server_state, server.lifespan.state)
 
-        listener = await asyncio.get_running_loop().create_server(connection, sock=sock, backlog=BACKLOG)
-        old, server.servers = server.servers, [listener]
+        loop = asyncio.get_running_loop()
+        listeners = [await loop.create_server(connection, sock=one, backlog=BACKLOG) for one in acceptors(sock)]
+        old, server.servers = server.servers, listeners
         for one in old:
             one.close()
         self._address = address
@@ -161,7 +171,7 @@ async def run(
     if not settings.models:
         display.listening(NO_MODEL)
     spare_the_collector()
-    serving = loop.create_task(server.serve(sockets=[sock]))
+    serving = loop.create_task(server.serve(sockets=acceptors(sock)))
     telling = loop.create_task(tell_when_ready(fleet))
     tasks = {loop.create_task(stopping.wait()), loop.create_task(fleet.start_error.wait()), serving}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

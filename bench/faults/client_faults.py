@@ -15,7 +15,7 @@ from world import MODEL, PROMPTS, Load, World
 
 LONG = "all work and no play makes a dull server " * 150
 ENDLESS_TOKENS = 6000
-LEAVERS, STALLED, SLOW, STORMERS, DROPPED = 40, 4, 30, 12, 3000
+LEAVERS, STALLED, SLOW, STORMERS, DROPPED = 40, 4, 30, 12, 10_000
 STALLED_S, DRIP_S = 4.0, 0.15
 DRIPS = 20
 RETRIES = 3

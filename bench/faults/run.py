@@ -3,6 +3,7 @@
     --only SIGKILL,SIGSTOP     these faults (a part of a name is enough)
     --kills 100                worker kills at random moments, instead
     --leave 1000               clients that leave at random moments, instead
+    --overload 60              twenty times the capacity, for so many seconds, instead
     --recovery 7 --against DIR restarts and switches with a standby, without one, and of another checkout, instead
 
 The model is the tiny llama; answers are greedy, and those that end well must equal what was said undisturbed. Rows go
@@ -33,6 +34,7 @@ from disappearing import disappear
 from kills import kill_at_random
 from lib.hardware import this_machine
 from lib.processes import BENCH
+from overload import overload
 from recovery import recover
 from rich.console import Console
 from rich.table import Column, Table
@@ -146,6 +148,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="parts of the names of faults, separated by commas")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--leave", type=int, default=0)
+    parser.add_argument("--overload", type=float, default=0.0)
     parser.add_argument("--recovery", type=int, default=0)
     parser.add_argument("--against", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -156,6 +159,9 @@ def main() -> int:
         if given.recovery:
             rows, good = recover(model, scratch, given.recovery, given.against, console)
             save(given.out, "recovery", rows)
+        elif given.overload:
+            rows, good = overload(model, scratch, given.overload, console)
+            save(given.out, "overload", rows)
         elif given.leave:
             rows, good = disappear(model, scratch, given.leave, console)
             save(given.out, "leave", rows)

@@ -39,3 +39,11 @@ def test_kills_at_random_moments_hang_nothing_and_change_no_answer(tmp_path: Pat
 def test_slots_come_back_whenever_their_clients_leave(tmp_path: Path) -> None:
     found = _rows("leave", tmp_path / "out.json", "--leave", "40")
     assert (found["leavers"], found["leaked"]) == (40, {})
+
+
+def test_who_is_refused_under_twenty_times_the_load_is_served_later(tmp_path: Path) -> None:
+    for name, found in _rows("overload", tmp_path / "out.json", "--overload", "2").items():
+        assert found["honest"], (name, found)
+        assert found["outcomes"]["http_429"] > found["outcomes"]["ok"] > 0, (name, found)
+        back = found["back_after_it"]
+        assert back["ok"] > back.get("http_429", 0), (name, found)
