@@ -1,5 +1,5 @@
-"""uvicorn's HTTP protocol with what it lacks: a limit on heads, refusals in the one error shape, an end of patience,
-and answers to those who have said all that they have to say."""
+"""uvicorn's HTTP protocol with what it lacks: a limit on heads, refusals in the one error shape, an end of patience
+with those who don't read or don't send, and answers to those who have said all that they have to say."""
 
 from __future__ import annotations
 
@@ -39,10 +39,13 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     # Slots, because one attribute more than 30 costs an instance the keys that it shares with others: 1.5 KB each.
-    __slots__ = ("_head_bytes", "_head_only", "_in_head", "_probe", "_stalled")
+    __slots__ = ("_awaited", "_head_bytes", "_head_only", "_heard_at", "_in_head", "_probe", "_stalled")
 
     STALL_S = 60.0
     """How long a client may read nothing from a full connection before it counts as gone, in seconds."""
+
+    SEND_S = 60.0
+    """How long a client may take to send a head, and how long it may send nothing of a body, in seconds."""
 
     def __init__(
         self,
@@ -58,6 +61,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_only = True
         self._stalled: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
+        # Runs while a request is not all here.
+        self._awaited: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the loop."""
+        super().connection_made(transport)
+        self._await_request()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's always closes
         """Called by the loop when the client will send nothing more. It may have left, or wait for its answer: the end
@@ -84,6 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self._forget_stall()
+        self._forget_request()
         if self._probe is not None:
             self._probe.cancel()
         super().connection_lost(exc)
@@ -102,16 +114,24 @@ class HttpProtocol(HttpToolsProtocol):
         """Called by the parser."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
+        self._await_request()
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._in_head = self._head_only = False
+        self._heard_at = self.loop.time()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser for a piece."""
+        self._heard_at = self.loop.time()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser; the next head may follow on the same connection."""
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
+        self._forget_request()
 
     def send_400_response(self, msg: str) -> None:
         """Called for what is no HTTP."""
@@ -128,6 +148,30 @@ class HttpProtocol(HttpToolsProtocol):
             elif cycle.chunked_encoding and cycle.scope.get(EVENTS):
                 self.transport.write(COMMENT)
         self._probe = self.loop.call_later(wait_s, self._look_whether_there, min(2 * wait_s, LONGEST_PROBE_S))
+
+    def _await_request(self) -> None:
+        self._forget_request()
+        self._heard_at = self.loop.time()
+        self._awaited = self.loop.call_later(self.SEND_S, self._look_for_request)
+
+    def _forget_request(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
+
+    def _look_for_request(self) -> None:
+        cycle = self.cycle
+        wait_s = self._heard_at + self.SEND_S - self.loop.time()
+        if self.flow.read_paused or (cycle is not None and not cycle.response_complete and not cycle.more_body):
+            wait_s = self.SEND_S  # it is not the client who is late, or an earlier request is not answered yet
+        said_nothing = cycle is None and not self._head_bytes
+        if wait_s > 0:
+            self._awaited = self.loop.call_later(wait_s, self._look_for_request)
+        elif said_nothing or (not self._in_head and cycle.response_started):
+            self.transport.close()
+        else:
+            part = "head" if self._in_head else "body"
+            self._refuse(408, f"The rest of the request's {part} did not come within {self.SEND_S:g} seconds.")
 
     def _watch(self) -> None:
         self._forget_stall()
@@ -160,6 +204,7 @@ class HttpProtocol(HttpToolsProtocol):
         from mlx_server.app.server.websocket import WebSocketProtocol
 
         self._forget_stall()
+        self._forget_request()
         self.ws_protocol_class = WebSocketProtocol
         super().handle_websocket_upgrade()
 
