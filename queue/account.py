@@ -12,11 +12,12 @@ MINUTE_S = 60.0
 
 
 class Priority(IntEnum):
-    """Which requests get free rows first."""
+    """Which requests get free rows first. Idle ones get those that nobody else wants, and give them back at once."""
 
     HIGH = 0
     NORMAL = 1
     LOW = 2
+    IDLE = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import assert_never
@@ -52,7 +53,8 @@ class Dispatcher:
 
     What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run on each
     worker. While there is no worker they wait. Each ends that gets no token or result for `timeout_s`, or that takes
-    `limit_s` in all. `statistics`: those of the queue that it replaces.
+    `limit_s` in all. Idle ones take nobody else's place, hold `idle_rows` at most while others live, and wait as long as
+    it takes. `statistics`: those of the queue that it replaces.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Dispatcher:
         concurrency: int,
         timeout_s: float,
         limit_s: float | None = None,
+        idle_rows: int = 0,
         statistics: Statistics | None = None,
     ) -> None:
         self._clock = clock
@@ -79,7 +82,7 @@ class Dispatcher:
         self.timeout_s = timeout_s
         self.limit_s = limit_s
         self.statistics = statistics or Statistics()
-        self._scheduler = Scheduler(self.statistics.queue_s)
+        self._scheduler = Scheduler(self.statistics.queue_s, idle_rows)
 
     @property
     def closed(self) -> bool:
@@ -119,7 +122,7 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """Requests that have no row yet."""
+        """Requests that have no row yet, or have made way."""
         return sum(1 for _ in self._scheduler.waiting)
 
     @property
@@ -142,7 +145,8 @@ class Dispatcher:
     def service_rate(self) -> float:
         """Requests per second that the workers finish, as far as can be told."""
         now = self._clock.time()
-        ages = [now - t.started_at for t in self._live.values() if t.started_at is not None]
+        urgent = (ticket for ticket in self._live.values() if ticket.priority is not Priority.IDLE)
+        ages = [now - ticket.started_at for ticket in urgent if ticket.started_at is not None]
         return policy.service_rate(self.statistics.mean_service_s, ages)
 
     def position(self, ticket: Ticket) -> int | None:
@@ -153,11 +157,11 @@ class Dispatcher:
         """In how many seconds the request at this position should get a row; None while there is no worker."""
         return round(position / self.service_rate, 1) if self.credits else None
 
-    def check_capacity(self, account: Account = ANYBODY) -> None:
+    def check_capacity(self, account: Account = ANYBODY, priority: Priority = Priority.NORMAL) -> None:
         """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one."""
         if self._closed is not None:
             raise QueueClosed(*self._closed)
-        if self.live < self.capacity:
+        if (self.live if priority is Priority.IDLE else self._scheduler.urgent) < self.capacity:
             return
         if account.configured:
             owners = Counter(ticket.account.owner for ticket in self._live.values())
@@ -177,7 +181,8 @@ class Dispatcher:
     ) -> Ticket:
         """Admit a request or raise QueueFull, QueueClosed or LimitReached, at once. `whole`: its reader wants it in one
         piece; `request_id` is for the log."""
-        self.check_capacity(account)
+        self.check_capacity(account, priority)
+        patient = priority is Priority.IDLE
         now = self._clock.time()
         account.admit(now)
         ticket = Ticket(
@@ -185,8 +190,8 @@ class Dispatcher:
             request,
             Mailbox(whole=whole),
             now,
-            self.timeout_s,
-            self.limit_s,
+            math.inf if patient else self.timeout_s,
+            None if patient else self.limit_s,
             account=account,
             priority=priority,
             request_id=request_id,
@@ -339,7 +344,7 @@ class Dispatcher:
             gap_s = (now - last_text_at) / event.tokens
             statistics.inter_token_s.observe(gap_s, event.tokens)
             statistics.recent_gaps_s.observe(now, gap_s, event.tokens)
-        elif not ticket.last_text_at and ticket.starts == 1:
+        elif not ticket.last_text_at and ticket.starts == 1 and ticket.priority is not Priority.IDLE:
             statistics.first_token_s.observe(now - ticket.submitted_at)
             statistics.recent_first_tokens_s.observe(now, now - ticket.submitted_at)
         if ticket.first_text_at is None:
@@ -374,7 +379,8 @@ class Dispatcher:
         ticket.slots.finish_row(ticket)
         if ticket.rows_done == ticket.request.rows:
             assert ticket.started_at is not None
-            self.statistics.record_service(now - ticket.started_at)
+            if ticket.priority is not Priority.IDLE:
+                self.statistics.record_service(now - ticket.started_at)
             self._end(ticket, TicketState.SERVED)
         else:
             self._scheduler.schedule(now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from mlx_server.queue.account import Priority
 from mlx_server.queue.ticket import Ticket
@@ -34,11 +34,10 @@ class Pending:
         """A ticket that came last."""
         self._lines.setdefault(line_of(ticket), {})[ticket.id] = ticket
 
-    def requeue(self, tickets: Iterable[Ticket]) -> None:
-        """Tickets take the places that they had."""
-        for ticket in tickets:
-            self.add(ticket)
-            self._lines[line_of(ticket)] = dict(sorted(self._lines[line_of(ticket)].items()))
+    def requeue(self, ticket: Ticket) -> None:
+        """A ticket takes the place that it had."""
+        self.add(ticket)
+        self._lines[line_of(ticket)] = dict(sorted(self._lines[line_of(ticket)].items()))
 
     def remove(self, ticket: Ticket) -> None:
         """A ticket wants no more rows; unknown ones are ignored."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from mlx_server.queue import policy
+from mlx_server.queue.account import Priority
 from mlx_server.queue.pending import Pending
 from mlx_server.queue.statistics import Histogram
 from mlx_server.queue.ticket import Ticket, TicketState
@@ -24,10 +26,17 @@ class Scheduler:
 
     A conversation goes on where it was, if a row is free there: that worker knows what has been said.
     A ticket stays on the worker that gave it its first row. One that is only prepared moves to where a row is free.
+
+    While any other ticket lives, idle ones hold `idle_rows` at most, on all workers together.
     """
 
-    def __init__(self, waits_s: Histogram) -> None:
+    def __init__(self, waits_s: Histogram, idle_rows: int = 0) -> None:
         self._waits_s = waits_s
+        self._idle_rows = idle_rows
+        self._parkable: dict[int, Ticket] = {}
+        """Idle tickets that run and may be parked, by number."""
+        self.urgent = 0
+        """Tickets that live and are not idle."""
         self._pending = Pending(self.rows_of)
         self._affinity: OrderedDict[tuple[str, str], WorkerSlots] = OrderedDict()
         """Where conversations were last."""
@@ -49,29 +58,38 @@ class Scheduler:
 
     @property
     def waiting(self) -> Iterator[Ticket]:
-        """Those that have no row yet, in their order."""
-        return (ticket for ticket in self._pending if ticket.state is TicketState.WAITING)
+        """Those that have no row yet, or have made way, in their order."""
+        return (ticket for ticket in self._pending if ticket.state is not TicketState.RUNNING)
 
     def position(self, ticket: Ticket) -> int | None:
-        """Its position among those that have no row yet, 1 for the first; None if it has one."""
+        """Its position among those that wait, 1 for the first; None if it has a row."""
         return next((position for position, other in enumerate(self.waiting, 1) if other is ticket), None)
 
     def add(self, ticket: Ticket) -> None:
         """Take in a new ticket."""
+        self.urgent += ticket.priority is not Priority.IDLE
         self._pending.add(ticket)
 
     def requeue(self, tickets: Iterable[Ticket]) -> None:
         """Tickets that start over take the places that they had."""
-        self._pending.requeue(tickets)
+        for ticket in tickets:
+            self._parkable.pop(ticket.id, None)
+            self._pending.requeue(ticket)
 
     def remove(self, ticket: Ticket) -> None:
         """A ticket wants nothing any more: its worker gets everything back."""
+        self.urgent -= ticket.priority is not Priority.IDLE
+        self._parkable.pop(ticket.id, None)
         self._pending.remove(ticket)
         if ticket.slots is not None:
             ticket.slots.release(ticket)
 
     def schedule(self, now: float) -> None:
-        """Grant free rows to those who are next."""
+        """Grant free rows to those who are next; idle tickets make way for the others."""
+        for ticket in reversed([ticket for ticket in self._parkable.values() if ticket.rows_held]):
+            if self._idle_rows_left >= 0:
+                break
+            self._park(ticket)
         while any(self._serve(slots, now) for slots in self._free_slots()):
             pass
 
@@ -91,6 +109,19 @@ class Scheduler:
         for ticket in self.waiting:
             self.announce(ticket)
 
+    @property
+    def _idle_rows_left(self) -> float:
+        """How many more rows idle tickets may hold; below 0 where they hold too many."""
+        if not self.urgent:
+            return math.inf
+        return self._idle_rows - sum(ticket.rows_held for ticket in self._parkable.values())
+
+    def _park(self, ticket: Ticket) -> None:
+        assert ticket.slots is not None
+        del self._parkable[ticket.id]
+        ticket.slots.park(ticket)
+        self._pending.requeue(ticket)
+
     def _free_slots(self) -> list[WorkerSlots]:
         free = [slots for slots in self.all_slots if slots.free_rows > 0]
         if len(free) < 2:
@@ -101,6 +132,8 @@ class Scheduler:
 
     def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
         for ticket in itertools.islice(self._pending.servable(), LOOK_AHEAD):
+            if ticket.priority is Priority.IDLE and self._idle_rows_left <= 0:
+                continue
             if ticket.state is TicketState.WAITING:
                 if not slots.closing:
                     yield ticket
@@ -116,14 +149,18 @@ class Scheduler:
         *overtaken, ticket = itertools.islice(self._candidates(slots), selection.position + 1)
         limits = (selection.most_rows, self._pending.rows_left(ticket))
         rows = min(ticket.rows_missing, slots.free_rows, *(limit for limit in limits if limit is not None))
+        if ticket.priority is Priority.IDLE:
+            rows = int(min(rows, self._idle_rows_left))
         for other in overtaken:
             other.overtaken += rows
-        if not ticket.starts:
+        if not ticket.starts and ticket.priority is not Priority.IDLE:
             self._waits_s.observe(now - ticket.submitted_at)
         if ticket.slots is not None and ticket.slots is not slots:
             ticket.slots.cancel(ticket)
             ticket.slots.release(ticket)
         slots.run(ticket, rows, now)
+        if ticket.may_park:
+            self._parkable[ticket.id] = ticket
         self._pending.served(ticket)
         if ticket.conversation is not None:
             self._affinity[ticket.conversation] = slots

@@ -106,7 +106,7 @@ class Statistics:
                 self.timed_out += 1
             case TicketState.CANCELLED:
                 self.cancelled += 1
-            case TicketState.WAITING | TicketState.RUNNING:
+            case TicketState.WAITING | TicketState.RUNNING | TicketState.PARKED:
                 pass
             case _:
                 assert_never(state)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class TicketState(Enum):
-    """Where a ticket is; all but the first two are ends."""
+    """Where a ticket is; all but the first three are ends. A parked one has made way, and its worker keeps it."""
 
     WAITING = "waiting"
     RUNNING = "running"
+    PARKED = "parked"
     SERVED = "served"
     FAILED = "failed"
     INVALID = "invalid"
@@ -29,11 +30,13 @@ class TicketState(Enum):
     CANCELLED = "cancelled"
 
 
-_ENDS = set(TicketState) - {TicketState.WAITING, TicketState.RUNNING}
+_LIVES = {TicketState.WAITING, TicketState.RUNNING, TicketState.PARKED}
+_ENDS = set(TicketState) - _LIVES
 
 TRANSITIONS: dict[TicketState, set[TicketState]] = {
     TicketState.WAITING: {TicketState.RUNNING, *_ENDS} - {TicketState.SERVED},
-    TicketState.RUNNING: {TicketState.WAITING, *_ENDS},
+    TicketState.RUNNING: {TicketState.WAITING, TicketState.PARKED, *_ENDS},
+    TicketState.PARKED: {TicketState.WAITING, TicketState.RUNNING, *_ENDS},
     **{end: set() for end in _ENDS},
 }
 
@@ -107,6 +110,13 @@ class Ticket:
     def ended(self) -> bool:
         """The ticket has come to its one end."""
         return self.state in _ENDS
+
+    @property
+    def may_park(self) -> bool:
+        """It runs on rows that nobody else wants, and can go on later where it was."""
+        request = self.request
+        resumes = isinstance(request, GenerationRequest) and not request.echo and request.prompt_logprobs is None
+        return self.priority is Priority.IDLE and resumes
 
     @property
     def deadline(self) -> float:
@@ -190,11 +200,21 @@ class Ticket:
 
     def grant(self, rows: int, now: float) -> None:
         """Give it `rows` more rows; the first ones start it."""
-        if self.state is TicketState.WAITING:
+        if self.state is not TicketState.RUNNING:
             self.move(TicketState.RUNNING)
             self.started_at = now
             self.starts += 1
         self.rows_granted += rows
+
+    def park(self) -> None:
+        """Give its rows back, and keep what it has said."""
+        self.move(TicketState.PARKED)
+        self.rows_granted = self.rows_done
+
+    def row_done(self) -> None:
+        """One of its sequences has come to its end; in passing, if it is parked."""
+        self.rows_done += 1
+        self.rows_granted = max(self.rows_granted, self.rows_done)
 
     def start_over(self, *, died: bool) -> None:
         """Back to waiting, with nothing done, after the worker was lost; `died`: it may be the ticket's fault."""

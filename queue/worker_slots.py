@@ -20,6 +20,9 @@ class Backend(Protocol):
     def grant(self, ticket: int, rows: int) -> None:
         """Run more of its sequences."""
 
+    def park(self, ticket: int) -> None:
+        """Stop it until it is granted rows again, and keep what it has said; its rows count as free at once."""
+
     def cancel(self, ticket: int) -> None:
         """Stop it; its rows count as free at once."""
 
@@ -76,8 +79,15 @@ class WorkerSlots:
 
     def finish_row(self, ticket: Ticket) -> None:
         """One of a ticket's sequences has come to its end."""
-        ticket.rows_done += 1
-        self._free(ticket, 1)
+        held = ticket.rows_held
+        ticket.row_done()
+        self._free(ticket, held - ticket.rows_held)
+
+    def park(self, ticket: Ticket) -> None:
+        """Have a ticket make way."""
+        self._backend.park(ticket.id)
+        self._free(ticket, ticket.rows_held)
+        ticket.park()
 
     def cancel(self, ticket: Ticket) -> None:
         """Have the worker stop a ticket that it knows."""

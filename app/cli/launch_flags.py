@@ -44,6 +44,7 @@ class LaunchFlags:
     rate_limit: options.RateLimit = None
     max_body_bytes: options.MaxBodyBytes = 32 << 20
     strict_params: options.StrictParams = False
+    idle_rows: options.IdleRows = 0
     queue_timeout: options.QueueTimeout = 300.0
     request_timeout: options.RequestTimeout = 0.0
     keepalive: options.Keepalive = 10.0

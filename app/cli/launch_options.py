@@ -260,6 +260,15 @@ QueueSize = Annotated[
     int,
     option("Requests that may wait beside those that run; more are refused with 429.", MOST_USED, min=0, max=100_000),
 ]
+IdleRows = Annotated[
+    int,
+    option(
+        "Rows that idle requests (X-Priority: idle, batches) may hold beside others; 0: they make way at once.",
+        QUEUE,
+        min=0,
+        max=4096,
+    ),
+]
 DefaultMaxTokens = Annotated[
     int | None,
     option(

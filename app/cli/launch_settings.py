@@ -117,6 +117,7 @@ def defaults_of(flags: LaunchFlags) -> ModelSettings:
         max_concurrency=flags.max_concurrency,
         replicas=flags.replicas,
         queue_size=flags.queue_size,
+        idle_rows=flags.idle_rows,
         queue_timeout_s=flags.queue_timeout,
         request_timeout_s=flags.request_timeout or None,
         default_max_tokens=flags.default_max_tokens,

@@ -38,6 +38,7 @@ class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
     aliases: tuple[str, ...] = ()
     max_concurrency: Annotated[int, Meta(ge=1, le=4096)] | None = None
     queue_size: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    idle_rows: Annotated[int, Meta(ge=0, le=4096)] | None = None
     queue_timeout: Seconds | None = None
     request_timeout: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
     pinned: bool | None = None

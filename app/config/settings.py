@@ -92,6 +92,7 @@ class ModelSettings:
     aliases: tuple[str, ...] = ()
     max_concurrency: int | None = None
     queue_size: int = 100
+    idle_rows: int = 0
     queue_timeout_s: float = 300.0
     request_timeout_s: float | None = None
     pinned: bool = False

@@ -108,6 +108,7 @@ class Deployment:
             concurrency=rows,
             timeout_s=settings.queue_timeout_s,
             limit_s=settings.request_timeout_s,
+            idle_rows=settings.idle_rows,
             statistics=before.queue.statistics if before else None,
         )
         self.queries = QueryQueue(

@@ -56,7 +56,7 @@ class Keepalive:
 def progress_of(queue: Dispatcher, ticket: Ticket) -> PromptProgress:
     """How far a request's prompt is."""
     prepared, progress = ticket.prepared, ticket.progress
-    position = queue.position(ticket) if ticket.state is TicketState.WAITING else None
+    position = queue.position(ticket) if ticket.state is not TicketState.RUNNING else None
     return PromptProgress(
         "prefill" if position is None else "queued",
         position,

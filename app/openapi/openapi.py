@@ -83,7 +83,7 @@ TAGS: dict[str, tuple[str, ...]] = {
 REST = "Server"
 
 
-PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said) or `low`: who gets free rows first."}
+PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said) , `low` or `idle`: who gets free rows first."}
 """What any request may say that waits in a queue."""
 
 

@@ -388,6 +388,12 @@ class Grant(msgspec.Struct, frozen=True, tag="grant", array_like=True):
     rows: int
 
 
+class Park(msgspec.Struct, frozen=True, tag="park", array_like=True):
+    """Stop a request whose rows are wanted, and keep what it has said: the next `Grant` lets it go on."""
+
+    ticket: int
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel", array_like=True):
     """Forget a request; whatever it runs on is free at once. No answer comes."""
 
@@ -444,7 +450,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
     """Release the model and exit with code 0."""
 
 
-ToWorker = Load | Submit | Grant | Cancel | Ask | Withdraw | Canary | Stop
+ToWorker = Load | Submit | Grant | Park | Cancel | Ask | Withdraw | Canary | Stop
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading", array_like=True):

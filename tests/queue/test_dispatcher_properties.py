@@ -30,10 +30,11 @@ class Job:
     rows: int
     granted: int = 0
     finished: set[int] = field(default_factory=set)
+    parked: list[int] = field(default_factory=list)
 
     @property
     def running(self) -> list[int]:
-        return [index for index in range(self.granted) if index not in self.finished]
+        return [index for index in range(self.granted) if index not in self.finished and index not in self.parked]
 
 
 @dataclass
@@ -55,9 +56,16 @@ class CheckingWorker:
         if ticket in self.failing:
             return
         job = self.jobs[ticket]
-        job.granted += rows
-        self.granted += [(ticket, rows)] if rows else []
+        resumed, job.parked = job.parked[:rows], job.parked[rows:]
+        job.granted += rows - len(resumed)
+        self.granted += [(ticket, rows)] if rows and not resumed else []
         assert job.granted <= job.rows
+
+    def park(self, ticket: int) -> None:
+        if ticket not in self.failing:
+            job = self.jobs[ticket]
+            assert job.running, "it had no row"
+            job.parked += job.running
 
     def cancel(self, ticket: int) -> None:
         self.jobs.pop(ticket, None)
@@ -118,12 +126,13 @@ class World:
 
     def submit(self) -> None:
         whole = self.random.random() < 0.5
-        full = len(self.live) >= self.queue.capacity
         work = request(self.random.choice((1, 1, 1, 2, 5)))
         if self.classes:
             work = request(work.rows, self.random.choice((None, None, "a", "b")))
         account = self.random.choice(self.accounts) if self.keys else ANYBODY
         priority = self.random.choice(list(Priority)) if self.keys else Priority.NORMAL
+        counted = [one for one in self.live if priority is Priority.IDLE or one.ticket.priority is not Priority.IDLE]
+        full = len(counted) >= self.queue.capacity
         try:
             ticket = self.queue.submit(work, whole=whole, account=account, priority=priority)
         except QueueFull:
@@ -155,6 +164,11 @@ class World:
                 if self.random.random() < 0.3:
                     events.append(Finished(number, index, "stop", 1, 0, 1))
                     job.finished.add(index)
+            for index in [index for index in job.parked if self.random.random() < 0.1]:
+                # It ended while it was told to make way.
+                events.append(Finished(number, index, "stop", 1, 0, 1))
+                job.finished.add(index)
+                job.parked.remove(index)
             if len(job.finished) == job.rows:
                 del worker.jobs[number]
         self.queue.deliver(slots, events)
@@ -206,7 +220,11 @@ class World:
     def check(self) -> None:
         queue, live = self.queue, [client.ticket for client in self.live]
         places = queue.queue_size + queue.concurrency * len(self.workers)
-        assert queue.live == len(live) <= places + self.keys * sum(max(1, places // n) for n in (2, 3))
+        idle = [ticket for ticket in live if ticket.priority is Priority.IDLE]
+        urgent = len(live) - len(idle)
+        assert queue.live == len(live)
+        assert max(urgent, len(idle)) <= places + self.keys * sum(max(1, places // n) for n in (2, 3))
+        assert not (urgent and any(ticket.rows_held for ticket in idle)), "somebody idle is in the way"
         for account in self.accounts:
             held = sum(ticket.rows_held for ticket in live if ticket.account is account)
             assert account.limits.rows is None or held <= account.limits.rows
@@ -214,7 +232,7 @@ class World:
         assert queue.idle.is_set() == (not live)
         assert self.clock.pending == len(live)
         now = self.clock.time()
-        assert all(now < ticket.deadline <= ticket.submitted_at + 40.0 for ticket in live)
+        assert all(now < ticket.deadline <= ticket.submitted_at + 40.0 for ticket in live if ticket not in idle)
         assert queue.rows_used == sum(ticket.rows_held for ticket in live)
         for slots, worker in self.workers.items():
             self.check_slots(slots, worker, live)
@@ -234,6 +252,7 @@ class World:
             for ticket in live
             if ticket.rows_missing
             and (ticket.slots is slots or ticket.state is TicketState.WAITING)
+            and (ticket.priority is not Priority.IDLE or all(one.priority is Priority.IDLE for one in live))
             and self.may_have_more(ticket, live)
         ]
         if wanting and slots.credits and classes <= {wanting[0].batch_class}:

@@ -51,8 +51,8 @@ def test_the_urgent_come_first_and_the_patient_last() -> None:
     harness = Harness(queue_size=20)
     account = key("one")
     [running] = submit(harness, account)
-    low, normal, high = (submit(harness, account, priority, count=2) for priority in reversed(Priority))
-    assert served(harness, [running, *low, *normal, *high]) == [running, *high, *normal, *low]
+    idle, low, normal, high = (submit(harness, account, priority, count=2) for priority in reversed(Priority))
+    assert served(harness, [running, *idle, *low, *normal, *high]) == [running, *high, *normal, *low, *idle]
     assert [harness.queue.position(ticket) for ticket in low] == [None, None]
 
 

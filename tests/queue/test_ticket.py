@@ -6,7 +6,7 @@ from support.running.queues import request
 from mlx_server.queue.mailbox import Mailbox
 from mlx_server.queue.ticket import IllegalMoveError, Ticket, TicketState
 
-WAITING, RUNNING = TicketState.WAITING, TicketState.RUNNING
+WAITING, RUNNING, PARKED = TicketState.WAITING, TicketState.RUNNING, TicketState.PARKED
 ENDS = (
     TicketState.SERVED,
     TicketState.FAILED,
@@ -21,11 +21,15 @@ LEGAL = {
     (WAITING, TicketState.TIMED_OUT),
     (WAITING, TicketState.CANCELLED),
     (RUNNING, WAITING),
-    *((RUNNING, end) for end in ENDS),
+    (RUNNING, PARKED),
+    (PARKED, WAITING),
+    (PARKED, RUNNING),
+    *((lives, end) for lives in (RUNNING, PARKED) for end in ENDS),
 }
 ROUTES: dict[TicketState, tuple[TicketState, ...]] = {
     WAITING: (),
     RUNNING: (RUNNING,),
+    PARKED: (RUNNING, PARKED),
     **{end: (RUNNING, end) for end in ENDS},
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
@@ -29,6 +29,7 @@ from mlx_server.schemas.internal.messages import (
     Load,
     LoadFailed,
     Loading,
+    Park,
     Prepared,
     Progress,
     Ready,
@@ -94,6 +95,7 @@ class Job:
     announced: bool = False
     sequences: list[Sequence] | None = None
     started: int = 0
+    parked: list[Sequence] = field(default_factory=list)
 
 
 class WorkerProcess:
@@ -147,8 +149,11 @@ class WorkerProcess:
                 self._spawn(self._take_in(message))
             case Grant():
                 if known := self._jobs.get(message.ticket):
-                    known.granted += message.rows
+                    known.granted += message.rows - self._resume(known, message.rows)
                     self._start(message.ticket, known)
+            case Park():
+                if known := self._jobs.get(message.ticket):
+                    self._park(known)
             case Cancel():
                 self._forget(message.ticket)
             case Ask():
@@ -251,6 +256,23 @@ class WorkerProcess:
                 self._unannounced.add(sequence.key)
             self._engine.add(sequence)
         job.started = min(job.granted, len(job.sequences))
+
+    def _park(self, job: Job) -> None:
+        """Take its sequences off their rows. What has been read of them is kept as a prefix, if there is room."""
+        job.parked = (job.sequences or [])[: job.started]
+        for sequence in job.parked:
+            self._engine_remove(sequence.key)
+        if job.sequences is None:
+            job.granted = 0
+
+    def _resume(self, job: Job, rows: int) -> int:
+        """Put parked sequences on `rows` rows, as far as they have not ended in passing. Returns how many those are."""
+        left = [sequence for sequence in job.parked if sequence.key in self._answers]
+        job.parked = left[rows:]
+        for sequence in left[:rows]:
+            if self._engine is not None:
+                self._engine.add(sequence)
+        return len(left[:rows])
 
     def _forget(self, ticket: int) -> None:
         self._reports.remove(ticket)

@@ -34,6 +34,7 @@ from mlx_server.schemas.internal.messages import (
     MlxMemory,
     ModelFacts,
     NoAnswer,
+    Park,
     Question,
     Ready,
     Step,
@@ -181,6 +182,10 @@ class Supervisor:
     def grant(self, ticket: int, rows: int) -> None:
         """Run more of its sequences."""
         self._send(Grant(ticket, rows))
+
+    def park(self, ticket: int) -> None:
+        """Stop it until it is granted rows again."""
+        self._send(Park(ticket))
 
     def cancel(self, ticket: int) -> None:
         """Stop it."""

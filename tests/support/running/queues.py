@@ -54,6 +54,9 @@ class RecordingWorker:
     def grant(self, ticket: int, rows: int) -> None:
         self.calls.append(("grant", ticket, rows))
 
+    def park(self, ticket: int) -> None:
+        self.calls.append(("park", ticket))
+
     def cancel(self, ticket: int) -> None:
         self.calls.append(("cancel", ticket))
 
@@ -143,6 +146,9 @@ class TimedWorker:
     def grant(self, ticket: int, rows: int) -> None:
         for _ in range(rows):
             self._clock.call_at(self._clock.time() + self._service_s(), self._finish, ticket)
+
+    def park(self, ticket: int) -> None:
+        pass
 
     def cancel(self, ticket: int) -> None:
         pass
