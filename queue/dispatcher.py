@@ -53,8 +53,8 @@ class Dispatcher:
 
     What is bounded is the number of live tickets: `queue_size` may wait beside the `concurrency` that may run on each
     worker. While there is no worker they wait. Each ends that gets no token or result for `timeout_s`, or that takes
-    `limit_s` in all. Idle ones take nobody else's place, hold `idle_rows` at most while others live, and wait as long as
-    it takes. `statistics`: those of the queue that it replaces.
+    `limit_s` in all. Idle ones take nobody else's place, hold `idle_rows` at most while others live, and wait without
+    end. `statistics`: those of the queue that it replaces.
     """
 
     def __init__(

@@ -202,7 +202,7 @@ class Ticket:
         """Give it `rows` more rows; the first ones start it."""
         if self.state is not TicketState.RUNNING:
             self.move(TicketState.RUNNING)
-            self.started_at = now
+            self.started_at = now if self.started_at is None else self.started_at
             self.starts += 1
         self.rows_granted += rows
 
