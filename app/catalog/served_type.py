@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.hub_cache import snapshot
@@ -63,8 +64,8 @@ def files_of(settings: ModelSettings) -> ModelOnDisk | None:
         return None
 
 
-def check(path: str, model_type: ModelType) -> None:
-    """Raises NotServable for a model on this machine that can't be served so."""
+def check(path: str, model_type: ModelType | Literal["draft"]) -> None:
+    """Raises NotServable for a model on this machine that can't be served so, or be another one's draft."""
     folder = folder_of(path)
     if folder is None or not folder.is_dir():
         return
@@ -99,7 +100,7 @@ def resolve(settings: ModelSettings, hub: HubAccess) -> ModelType:
     if settings.type == "scripted":
         return settings.type
     if settings.draft_model is not None:
-        check(settings.draft_model, "lm")
+        check(settings.draft_model, "draft")
     if (found := read(settings)) is None:
         return settings.type or kind_on_hub(settings.path, hub).model_type
     model_type = type_of(settings, found)

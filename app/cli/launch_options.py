@@ -291,7 +291,8 @@ AdapterPath = Annotated[
 DraftModel = Annotated[
     str | None,
     option(
-        "A small model that proposes tokens where that is faster (speculative decoding): folder, .gguf file or hub id.",
+        "A small model or a draft head that proposes tokens where that is faster (speculative decoding): folder, .gguf"
+        " file or hub id.",
         MOST_USED,
     ),
 ]

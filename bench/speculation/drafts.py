@@ -1,10 +1,13 @@
-"""What a draft model gains or costs in the batch: speed, steps, acceptance and equality of the answers.
+"""What a draft gains or costs in the batch: speed, steps, acceptance and equality of the answers.
 
-`python bench/speculation/drafts.py MODEL [--draft PATH]... [--clients 1 8] [--pairs 5]`. Without `--draft` there are
-three: the model itself (always right, and as slow as the model), a tiny random llama with the model's tokenizer (nearly
-always wrong, nearly free), and the model as the draft of a copy of it with `--idle` times as many layers more that
-change nothing (always right, at a part of the cost: what a good draft gains). The engine with the draft and the one
-without it take turns over the same prompts.
+`python bench/speculation/drafts.py MODEL [--draft PATH]... [--clients 1 8] [--pairs 5] [--ask 3]`. A draft is a small
+model, or a head that was trained for the model (MTP, EAGLE-3, DFlash). Without `--draft` there are six: the model
+itself (always right, and as slow as the model), a tiny random llama with the model's tokenizer (nearly always wrong,
+nearly free), the model as the draft of a copy of it with `--idle` times as many layers more that change nothing (always
+right, at a part of the cost: what a good draft gains), and a head of each kind for a tiny model, which takes the next
+token to follow from the latest alone (often right, and not much quicker than the model). How many tokens pay is
+measured; with `--ask` so many are proposed whatever they cost. The engine with the draft and the one without it take
+turns over the same prompts.
 """
 
 import argparse
@@ -17,10 +20,12 @@ from time import perf_counter
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from lib.inside import become_a_worker
 from lib.pairs import Pair, Side, interleave, spread
 from lib.prompts import prompt_texts
+from support.tiny.draft_heads import KINDS, make_easy, make_head
 
 PREFILL_STEP_SIZE = 512
 
@@ -32,10 +37,11 @@ class Case:
     name: str
     without: Any
     with_: Any
+    tokenizer: Any
 
 
-def measure(engine: Any, prompts: list[list[int]], max_tokens: int) -> Side:
-    """Decode prompts together, greedily and to `max_tokens` each."""
+def measure(engine: Any, prompts: list[list[int]], max_tokens: int, ask: int | None) -> Side:
+    """Decode prompts together, greedily and to `max_tokens` each; `ask` for so many proposals at a time."""
     from mlx_server.schemas.internal.generation import Limits, Sampling
     from mlx_server.workers.engine.sequence import Sequence, Token
 
@@ -45,7 +51,7 @@ def measure(engine: Any, prompts: list[list[int]], max_tokens: int) -> Side:
     ]
     started_s = perf_counter()
     for one in sequences:
-        one.speculate, one.use_cache = "auto", False
+        one.speculate, one.draft_tokens, one.use_cache = "auto", ask, False
         engine.add(one)
     steps = 0
     while engine.busy:
@@ -66,12 +72,13 @@ class Asking:
     engine: Any
     clients: int
     max_tokens: int
+    ask: int | None
 
     def __call__(self, pair: int) -> Side:
         texts = prompt_texts(self.clients, pair * self.clients)
         said = [[{"role": "user", "content": text}] for text in texts]
         prompts = [list(self.tokenizer.apply_chat_template(one, add_generation_prompt=True)) for one in said]
-        return measure(self.engine, prompts, self.max_tokens)
+        return measure(self.engine, prompts, self.max_tokens, self.ask)
 
 
 def deepened(model: Any, times: int) -> Any:
@@ -92,50 +99,69 @@ def make_engine(model: Any, tokenizer: Any, model_path: Path, draft_path: Path |
     """An engine as the server makes it, with a draft or without."""
     from mlx_server.schemas.internal.messages import Load
     from mlx_server.workers.engine.decode.batch import BatchEngine
-    from mlx_server.workers.engine.propose.draft_model import load_draft
-    from mlx_server.workers.handlers.lm import proposing
+    from mlx_server.workers.handlers.drafting import Draft, proposing
 
-    spec = Load(str(model_path), "lm", rows, PREFILL_STEP_SIZE, str(model_path.parent))
-    draft = load_draft(spec, str(draft_path), model.args.vocab_size, tokenizer, lambda _: None) if draft_path else None
+    draft_model = None if draft_path is None else str(draft_path)
+    spec = Load(str(model_path), "lm", rows, PREFILL_STEP_SIZE, str(model_path.parent), draft_model=draft_model)
+    draft, loaded = Draft.find(spec, lambda _: None), None
+    if draft is not None:
+        loaded = draft.load(spec, model, model.args.vocab_size, tokenizer, lambda _: None)
     return BatchEngine(
-        model,
+        loaded.model if loaded else model,
         set(),
         rows=rows,
         joint_prefill=True,
         prefill_step_size=PREFILL_STEP_SIZE,
-        make_rows=proposing(draft, spec, 0),
+        make_rows=proposing(loaded.proposes if loaded else None, spec, 0),
     )
 
 
-def make_cases(options: argparse.Namespace, folder: Path, rows: int) -> tuple[list[Case], Any]:
-    """A case for each draft, with engines that have measured nothing yet; and the tokenizer."""
+def read(folder: Path) -> tuple[Any, Any]:
+    """A folder's model, in memory, and its tokenizer."""
+    from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
+
+    model, config, _ = read_model(folder, "auto")
+    evaluate(model, lambda _: None)
+    return model, read_tokenizer(folder, config)[0]
+
+
+def make_cases(options: argparse.Namespace, folder: Path, rows: int) -> list[Case]:
+    """A case for each draft, with engines that have measured nothing yet."""
     from make_tiny import make_tiny
 
-    from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
     from mlx_server.workers.engine.runtime import platform
 
     platform.configure()
-    model, config, _ = read_model(options.model, "auto")
-    evaluate(model, lambda _: None)
-    tokenizer, _ = read_tokenizer(options.model, config)
+    model, tokenizer = read(options.model)
     if options.draft:
         served = [(path.name, model, path) for path in options.draft]
     else:
         random_draft = folder / "random"
+        if not random_draft.exists():
+            make_tiny(options.model, random_draft)
         served = [
             ("itself", model, options.model),
-            (
-                "tiny random llama",
-                model,
-                random_draft if random_draft.exists() else make_tiny(options.model, random_draft),
-            ),
+            ("tiny random llama", model, random_draft),
             (f"itself, of {1 + options.idle} times its layers", deepened(model, options.idle), options.model),
         ]
     cases = [
-        Case(name, *(make_engine(model, tokenizer, options.model, path, rows) for path in (None, draft)))
-        for name, model, draft in served
+        Case(name, *(make_engine(one, tokenizer, options.model, path, rows) for path in (None, draft)), tokenizer)
+        for name, one, draft in served
     ]
-    return cases, tokenizer
+    return cases if options.draft else [*cases, *head_cases(folder / "easy", rows)]
+
+
+def head_cases(folder: Path, rows: int) -> list[Case]:
+    """A tiny model with a head of each kind."""
+    folder.mkdir(exist_ok=True)
+    make_easy(folder)
+    cases = []
+    for kind in KINDS:
+        model, tokenizer = read(folder)
+        head = make_head(folder / kind, kind, folder)
+        engines = (make_engine(model, tokenizer, folder, path, rows) for path in (None, head))
+        cases.append(Case(f"{kind} of a tiny model", *engines, tokenizer))
+    return cases
 
 
 def line(name: str, clients: int, pairs: list[Pair]) -> str:
@@ -169,10 +195,10 @@ def run(options: argparse.Namespace) -> None:
     print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for clients in options.clients:
-            cases, tokenizer = make_cases(options, Path(folder), clients)
-            for case in cases:
+            for case in make_cases(options, Path(folder), clients):
                 sides = [
-                    Asking(tokenizer, engine, clients, options.max_tokens) for engine in (case.without, case.with_)
+                    Asking(case.tokenizer, engine, clients, options.max_tokens, options.ask)
+                    for engine in (case.without, case.with_)
                 ]
                 for side in sides:
                     side(options.pairs)  # warms up, and has it measure
@@ -183,9 +209,10 @@ def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="MLX folder")
-    parser.add_argument("--draft", type=Path, action="append", help="MLX folder of a draft; repeat it for several")
+    parser.add_argument("--draft", type=Path, action="append", help="folder of a draft; repeat it for several")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--ask", type=int, help="tokens to propose at a time, whatever they cost")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--idle", type=int, default=3, help="layers more, in times, of the model with a good draft")
     options = parser.parse_args()

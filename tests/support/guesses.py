@@ -16,6 +16,7 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.draft_model import DraftModel
 from mlx_server.workers.engine.propose.drafter import Drafter
+from mlx_server.workers.engine.propose.drafts import ModelDrafter
 from mlx_server.workers.engine.propose.worth import MOST, Plan, Worth
 from mlx_server.workers.engine.sequence import Sequence, Token
 
@@ -35,7 +36,7 @@ def drafter_of(
     draft: Any, model: Any, *, context_length: int | None = None, prefixes: PrefixStore | None = None
 ) -> Drafter:
     proposing = DraftModel(draft, draft.args.vocab_size, model.args.vocab_size, context_length)
-    return Drafter(proposing, 8, PrefillBudget(None, 64), prefixes or PrefixStore(0))
+    return ModelDrafter(proposing, 8, PrefillBudget(None, 64), prefixes or PrefixStore(0))
 
 
 def engine_of(

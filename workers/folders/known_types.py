@@ -44,9 +44,12 @@ def knows(library: Library, config: Mapping[str, Any]) -> bool:
 
 
 def drafts(config: Mapping[str, Any]) -> bool:
-    """Whether the architecture that a configuration names is a part that drafts for one model."""
+    """Whether a configuration is that of a part that drafts for one model."""
+    if config.get("dflash_config") is not None:
+        return True
     paths = [str(folder / DRAFTERS) for folder in folders("mlx_vlm")]
-    return str(config.get("model_type")).lower() in {module.name for module in iter_modules(paths)}
+    name = config.get("model_type") or config.get("speculators_model_type")
+    return str(name).lower() in {module.name for module in iter_modules(paths)}
 
 
 def module_of(library: Library, model_type: str) -> str:

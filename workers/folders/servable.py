@@ -52,10 +52,8 @@ PACKED_BITS = 4
 """Of weights that AWQ or GPTQ has made."""
 
 BLIND = "serve it without pictures (--model-type lm)"
-DRAFTER = (
-    "it drafts for one model from the hidden states of its layers, which is not done here: take a small model of the"
-    " same vocabulary as --draft-model"
-)
+OWN_CODE = "its model_file names code of its own, which is never run"
+DRAFTER = "it drafts for one model from the hidden states of its layers: serve that model, with this as --draft-model"
 IN_MLX = "take its original, or a version that is quantised for MLX (mlx-community has many)"
 
 
@@ -67,7 +65,8 @@ class NotServed(Exception):  # noqa: N818 - named for the fact
 
 
 def check_servable(folder: Path, served_as: str) -> None:
-    """Refuse what can't be served as this type of model (`lm`, `vlm`, `embeddings`, `rerank`, `audio` or `image`).
+    """Refuse what can't be served as this type of model (`lm`, `vlm`, `embeddings`, `rerank`, `audio` or `image`), or
+    be a model's draft (`draft`).
 
     Only some files' beginnings are read. Raises NotAModel or NotServed.
     """
@@ -77,6 +76,11 @@ def check_servable(folder: Path, served_as: str) -> None:
         check_pictures(folder)
         return
     config = read_json(folder, "config.json")
+    if served_as == "draft":
+        if drafts(config):
+            check_head(folder, config)
+            return
+        served_as = "lm"
     if not isinstance(config.get("model_type"), str) and served_as != "audio":
         part = " It is that of a part of a diffusion pipeline" if "_class_name" in config else f" {AGAIN.capitalize()}"
         raise NotAModel(folder, f"its config.json names no model_type.{part}")
@@ -97,6 +101,15 @@ def check_servable(folder: Path, served_as: str) -> None:
         )
 
 
+def check_head(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a part that can't draft for a model. Raises NotAModel or NotServed."""
+    if config.get("model_file"):
+        raise NotServed(folder, OWN_CODE)
+    if not installed("mlx_vlm"):
+        raise NotServed(folder, f"what drafts from hidden states needs mlx-vlm: {install_line('vlm')}")
+    read_tensors(folder)
+
+
 def sees(config: Mapping[str, Any]) -> bool:
     """Whether a model has a part that looks at pictures; those that have lost theirs may say null."""
     return any(config.get(part) is not None for part in VISION_PARTS)
@@ -108,7 +121,7 @@ def wrong_type(folder: Path, config: Mapping[str, Any], served_as: str) -> str |
         return wrong_sound(folder, config)
     kind = str(config["model_type"])
     if served_as in ("lm", "vlm") and config.get("model_file"):
-        return "its model_file names code of its own, which is never run"
+        return OWN_CODE
     if served_as in ("lm", "vlm") and drafts(config):
         return DRAFTER
     blind = f", or {BLIND}" if served_as == "vlm" and knows("mlx_lm", config) else ""

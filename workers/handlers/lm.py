@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.decode.kv_budget import share_out
 from mlx_server.workers.engine.decode.prefill import can_cut
-from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.probe import Batching, batching_of
 from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.decode.sequential import SequentialEngine
@@ -31,26 +29,18 @@ from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.kvcache.whole_windows import keep_windows_whole
 from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
-from mlx_server.workers.engine.propose.batch import ProposingBatch
-from mlx_server.workers.engine.propose.draft_model import DraftModel, load_draft
-from mlx_server.workers.engine.propose.drafter import Drafter
-from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.trial import may_guess, objection
-from mlx_server.workers.engine.propose.worth import Worth
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.side_by_side import SideBySide
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
+from mlx_server.workers.handlers.drafting import Draft, proposing
 from mlx_server.workers.handlers.quantised_states import QuantisedStates
 from mlx_server.workers.handlers.writing import WritingHandler, check_fits, fingerprint, kept_trials, weights_print
-
-DRAFTS_SHARE = 8
-"""One part in this many of the prefix cache's memory is for the draft model's KV states."""
 
 
 class LanguageHandler(WritingHandler):
@@ -65,8 +55,8 @@ class LanguageHandler(WritingHandler):
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)
             parameter_bytes = evaluate(model, report)
-        if spec.draft_model is not None and (windows := keep_windows_whole(model)):
-            notes = [*notes, f"KV states of {windows} sliding windows are kept whole, so that drafts can be taken back"]
+        if (draft := Draft.find(spec, report)) is not None:
+            notes = [*notes, *draft.suit(model)]
         states = None
         if spec.kv_bits is not None:
             states = QuantisedStates(model, spec.kv_bits, packed=not platform.on_cpu())
@@ -84,26 +74,28 @@ class LanguageHandler(WritingHandler):
         if states is not None:
             states.hold()
         rows = 1 if batching is Batching.NONE else spec.rows
-        self._size = size = footprint(model, parameter_bytes)
-        draft = None
-        if spec.draft_model is not None:
+        served, loaded = model, None
+        if draft is not None:
             if not guesses:
                 raise ModelLoadError(no_draft(model, vocab_size, batching))
-            draft = load_draft(spec, spec.draft_model, vocab_size, tokenizer, report)
-            size = size.beside(footprint(draft.model))
+            loaded = draft.load(spec, model, vocab_size, tokenizer, report)
+            served = loaded.model
             notes.append(f"{spec.draft_model} proposes tokens where that is faster")
+        self._size = size = footprint(served, parameter_bytes)
+        if loaded is not None:
+            size = size.beside(loaded.size)
         longest = longest_input(folder, config, encodes=False)
         room = share_out(spec, longest, size, platform.free_bytes())
-        drafts = room.kept // DRAFTS_SHARE if draft else 0
+        drafts = loaded.kept_bytes(room.kept) if loaded else 0
         self._prefixes = prefixes = make_prefixes(
-            model, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
+            served, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
         )
         admission = Admission(size, room.running)
         make_rows: MakeRows = DecodeBatch
         if guesses:
-            make_rows, self._speculate = proposing(draft, spec, drafts), spec.speculate
+            make_rows, self._speculate = proposing(loaded.proposes if loaded else None, spec, drafts), spec.speculate
         engine = make_engine(
-            model, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows
+            served, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows
         )
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
@@ -115,7 +107,7 @@ class LanguageHandler(WritingHandler):
             min(spec.batch_tokens, spec.prefill_step_size),
             kept=kept,
         )
-        engines = SideBySide(engine, *embedding.engines, ScoringEngine(model, engine, prefixes))
+        engines = SideBySide(engine, *embedding.engines, ScoringEngine(served, engine, prefixes))
         self.engine = classed(engines, model, spec) if spec.adapter_path or spec.adapter_dir else engines
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(
@@ -184,15 +176,6 @@ def make_engine(
         context_length=context_length,
         make_rows=make_rows,
     )
-
-
-def proposing(draft: DraftModel | None, spec: Load, drafts_kept: int) -> MakeRows:
-    """What makes batches of rows that guess. The draft model, if there is one, keeps prompts in `drafts_kept` bytes."""
-    drafter = None
-    if draft is not None:
-        pace = PrefillBudget(spec.max_gap_s, spec.prefill_step_size)
-        drafter = Drafter(draft, spec.draft_tokens, pace, PrefixStore(drafts_kept))
-    return partial(ProposingBatch, worth=Worth(), memory=Memory(), drafter=drafter)
 
 
 def no_draft(model: Any, vocab_size: int, batching: Batching) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.tiny.adapters import make_adapter
+from support.tiny.draft_heads import KINDS, Kind, make_easy, make_head
 
 from mlx_server.schemas.internal.generation import Draft, GenerationRequest, Sampling, TextPrompt
 from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Text
@@ -31,9 +32,14 @@ def _refusal(folder: Path, **more: Any) -> str:
     return message
 
 
-def _answer(handler: LanguageHandler, adapter: str | None = None, draft: Draft | None = None) -> tuple[str, Finished]:
+def _answer(
+    handler: LanguageHandler,
+    adapter: str | None = None,
+    draft: Draft | None = None,
+    prompt: str = "the quick brown",
+) -> tuple[str, Finished]:
     request = GenerationRequest(
-        (TextPrompt("the quick brown"),), 12, sampling=Sampling(temperature=0.0), adapter=adapter, draft=draft
+        (TextPrompt(prompt),), 12, sampling=Sampling(temperature=0.0), adapter=adapter, draft=draft
     )
     [sequence] = handler.prepare(1, request)
     stream = handler.answer_stream(sequence)
@@ -96,6 +102,34 @@ def test_a_model_with_sliding_windows_takes_a_draft_with_some(tiny_model: Tiny) 
     assert not any("windows" in note for note in _load(handler, tiny_model("gemma3_text")).notes)
     assert _answer(handler)[0] == text
     handler.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_goes_through_every_part_of_the_handler(tmp_path: Path, kind: Kind) -> None:
+    model = make_easy(tmp_path)
+    plain, handler = LanguageHandler(), LanguageHandler()
+    _load(plain, model)
+    facts = _load(handler, model, draft_model=make_head(tmp_path / kind, kind, model))
+    assert f"hidden states are kept beside KV states, for {kind}" in facts.notes
+    prompt = "the quick brown fox jumps over " * 20
+    for draft in (None, Draft(tokens=3), Draft("none")):
+        text, finished = _answer(handler, draft=draft, prompt=prompt)
+        assert text == _answer(plain, prompt=prompt)[0]
+        assert finished.drafted_tokens > 0 or draft is None or draft.model
+    assert finished.cached_tokens > 64
+    plain.close()
+    handler.close()
+
+
+def test_a_head_for_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    model = make_easy(tmp_path)
+    head = make_head(tmp_path / "head", "eagle3", model)
+    config = json.loads((head / "config.json").read_text())
+    (head / "config.json").write_text(json.dumps({**config, "target_layer_ids": [1, 2, 40]}))
+    assert _refusal(model, draft_model=head).startswith(f"{head} can't draft for this model: ")
+    (head / "config.json").write_text(json.dumps({**config, "model_file": "own.py"}))
+    says = "its model_file names code of its own, which is never run."
+    assert _refusal(model, draft_model=head) == f"{head} can't be served: {says}"
 
 
 def test_a_draft_with_another_vocabulary_is_refused_at_the_start(tiny_model: Tiny, smollm2: Path) -> None:

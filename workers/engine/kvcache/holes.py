@@ -102,6 +102,16 @@ def cut(cache: list[Any], tokens: list[int]) -> list[Any]:
     return closed(cache) if first._holes.are_worth_closing(first._idx) else cache
 
 
+def columns_of(layer: Any, row: int, start: int, stop: int) -> npt.NDArray[np.int32]:
+    """The columns int32 [T] of a layer, a row's own or a batch's, that hold the places of a row from `start` up to
+    `stop`."""
+    if isinstance(layer, HoledKVCache):
+        places = layer._holes.places(layer._idx)[row]
+        return np.flatnonzero((start <= places) & (places < stop)).astype(np.int32)
+    padding = layer.left_padding.tolist()[row] if isinstance(layer, BatchKVCache) else 0
+    return np.arange(start + padding, stop + padding, dtype=np.int32)
+
+
 def closed(cache: list[Any]) -> list[Any]:
     """The same cache without holes."""
     first = next(flat(cache), None)

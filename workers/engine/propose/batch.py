@@ -11,12 +11,15 @@ import time
 from collections.abc import Collection
 from typing import Any, Self
 
+import mlx.core as mx
+
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn, Row, told
 from mlx_server.workers.engine.propose.drafter import Drafter
-from mlx_server.workers.engine.propose.drafts import Drafts
 from mlx_server.workers.engine.propose.lookup import Lookup
 from mlx_server.workers.engine.propose.memory import Memory
+from mlx_server.workers.engine.propose.offers import Offers
 from mlx_server.workers.engine.propose.ragged import RaggedBatch
+from mlx_server.workers.engine.propose.telling import hidden_of
 from mlx_server.workers.engine.propose.worth import MOST, NOTHING, SUREST, Guess, Worth
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Key, Sequence
@@ -43,29 +46,29 @@ class ProposingBatch(RaggedBatch):
         self._memory = memory or Memory()
         self._lookups: dict[Key, Lookup] = {}
         self._drafter = drafter
-        self._drafts = None if drafter is None else Drafts(drafter, self._worth)
+        self._offers = None if drafter is None else Offers(drafter, self._worth)
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
         """As `DecodeBatch.join`."""
         self._lookups |= {one.key: self._memory.lookup(one) for one in sequences if one.speculate != "off"}
-        if self._drafts is not None:
-            self._drafts.expect(one for one in sequences if one.speculate != "off")
+        if self._offers is not None:
+            self._offers.expect(one for one in sequences if one.speculate != "off")
         super().join(sequences, cache, processors)
 
     def absorb(self, other: DecodeBatch) -> None:
         """As `DecodeBatch.absorb`."""
         assert isinstance(other, ProposingBatch)
         self._lookups |= other._lookups
-        if self._drafts is not None and other._drafts is not None:
-            self._drafts.absorb(other._drafts)
+        if self._offers is not None and other._offers is not None:
+            self._offers.absorb(other._offers)
         super().absorb(other)
 
     def part(self, keys: Collection[Key]) -> Self:
         """As `DecodeBatch.part`."""
         lookups = {key: self._lookups.pop(key) for key in keys if key in self._lookups}
-        drafts = None if self._drafts is None else self._drafts.part(keys)
+        offers = None if self._offers is None else self._offers.part(keys)
         other = super().part(keys)
-        other._lookups, other._drafts = lookups, drafts
+        other._lookups, other._offers = lookups, offers
         return other
 
     def leave(self, keys: Collection[Key]) -> None:
@@ -74,15 +77,15 @@ class ProposingBatch(RaggedBatch):
             if self._lookups.pop(key, None) is not None:
                 sequence = self._rows[key].sequence
                 self._memory.ended(sequence)
-                if self._drafts is not None:
-                    self._drafts.ended(sequence)
+                if self._offers is not None:
+                    self._offers.ended(sequence)
         super().leave(keys)
 
     def step(self) -> list[Drawn]:
         """The next token of every row, or several."""
         rows = [self._rows[key] for key in self.keys]
         steady = not any(row.fresh or row.told for row in rows)
-        drafting = self._drafts is not None and self._drafts.may_propose(rows)
+        drafting = self._offers is not None and self._offers.may_propose(rows, self._hidden)
         began, drawn = time.monotonic(), []
         if drafting or self._may_look_up(rows):
             known: list[int] = self._next.tolist()  # type: ignore[assignment]
@@ -93,8 +96,8 @@ class ProposingBatch(RaggedBatch):
                 new = self._check(rows, known, guesses)
                 self._worth.took(len(rows), 1 + max(map(len, guesses)), time.monotonic() - guessed)
                 self._follow(new)
-                if self._drafts is not None:
-                    self._drafts.follow(new)
+                if self._offers is not None:
+                    self._offers.follow(new)
                 return drawn + new
         new = super().step()
         self._follow(new)
@@ -107,6 +110,10 @@ class ProposingBatch(RaggedBatch):
 
     def _empty(self) -> Self:
         return type(self)(self._model, self._stop_tokens, self._worth, self._memory, self._drafter)
+
+    def _hidden(self, key: Key, start: int, stop: int) -> mx.array:
+        """The model's hidden states [1, T, D] at a row's places from `start` up to `stop`."""
+        return hidden_of(self._cache[-1], self.keys.index(key), start, stop)
 
     def _may_look_up(self, rows: list[Row]) -> bool:
         """Whether guesses seem worth waiting for the latest tokens."""
@@ -149,8 +156,8 @@ class ProposingBatch(RaggedBatch):
         """What may follow each row's latest token, as much of it as is worth a check."""
         found = [self._guess(row, token) for row, token in zip(rows, known, strict=True)]
         plan = self._worth.best(len(rows), [(len(one.tokens), one.odds) for one in found if one.tokens])
-        if drafting and self._drafts is not None:
-            found, plan = self._drafts.improve(rows, known, found, plan)
+        if drafting and self._offers is not None:
+            found, plan = self._offers.improve(rows, known, found, plan, self._hidden)
         return [one.tokens[: max(plan.width - 1, one.asked)] for one in found]
 
     def _guess(self, row: Row, token: int) -> Guess:

@@ -11,7 +11,6 @@ import mlx.core as mx
 from mlx_server.schemas.internal.messages import Load, Loading
 from mlx_server.workers.engine.kvcache.whole_windows import keep_windows_whole
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
-from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.trial import objection
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.folders.context_length import longest_input
@@ -34,18 +33,17 @@ class DraftModel:
         return fitted(self.model(mx.minimum(tokens, self._vocab_size - 1), cache=cache), self._width)
 
 
-def load_draft(spec: Load, path: str, width: int, tokenizer: Any, report: Callable[[Loading], None]) -> DraftModel:
+def load_draft(spec: Load, folder: Path, width: int, tokenizer: Any, report: Callable[[Loading], None]) -> DraftModel:
     """Load a draft model for a model with logits of this `width`, and try it. Raises ModelLoadError."""
-    folder = resolve(path, Path(spec.cache_dir), report, "lm")
     draft, config, _ = read_model(folder, spec.cpu_dtype)
     evaluate(draft, report)
     keep_windows_whole(draft)
     draft_tokenizer, _ = read_tokenizer(folder, config)
     if (other := difference(draft_tokenizer.get_vocab(), tokenizer.get_vocab())) is not None:
-        raise ModelLoadError(f"{path} can't be this model's draft: their vocabularies differ ({other})")
+        raise ModelLoadError(f"{folder} can't be this model's draft: their vocabularies differ ({other})")
     vocab_size = int(draft(mx.array([[0]])).shape[-1])
     if (reason := objection(draft, vocab_size)) is not None:
-        raise ModelLoadError(f"{path} can't be a draft model: {reason}")
+        raise ModelLoadError(f"{folder} can't be a draft model: {reason}")
     mx.clear_cache()
     return DraftModel(draft, vocab_size, width, longest_input(folder, config, encodes=False))
 

@@ -1,47 +1,69 @@
-"""A draft model, as all batches of an engine use it."""
+"""What proposes tokens to the rows of an engine, as all of its batches use it."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import Any, Protocol, Self
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.generation import NO_LIMIT
 from mlx_server.workers.engine.decode.decode_batch import Row
-from mlx_server.workers.engine.decode.prefill import WORTH_KEEPING, for_its_states, forked
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
-from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.propose.draft_model import DraftModel
 from mlx_server.workers.engine.propose.lookup import LEARNS
-from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.engine.sequence import Key, Sequence
 
 CATCHES_UP = 32
-"""Tokens of a row that it reads together with its proposal, at most; more are read before."""
+"""Tokens of a row that are read together with its proposal, at most; more are read before."""
 
 FIRST_ODDS = 0.9
-"""Better than most draft models', so that each is tried in a batch of many rows, too."""
+"""Better than most drafts', so that each is tried in a batch of many rows, too."""
 
 LEARNS_OF_ALL = LEARNS / 2
 """How much one row's latest proposal counts in what is expected of the next rows."""
 
-State = tuple[list[Any], int]
-"""A row's own cache, and how many tokens are in it."""
+Hidden = Callable[[Key, int, int], mx.array]
+"""The served model's hidden states [1, T, D] at the places of a row from one up to another, where they are kept."""
 
 
-class Drafter:
-    """Reads prompts for a draft model, and knows how often it is right. Engine thread only."""
+class Source(Protocol):
+    """Proposes tokens to the rows of one batch. Engine thread only."""
 
-    def __init__(self, model: DraftModel, most: int, pace: PrefillBudget, prefixes: PrefixStore) -> None:
-        """It proposes at most `most` tokens at a time where that is measured, reads prompts at its own `pace`, and
-        keeps them in `prefixes`."""
-        self.model = model
+    @property
+    def ready(self) -> Collection[Key]:
+        """The rows that it has nearly caught up with."""
+
+    def absorb(self, other: Any) -> None:
+        """Take over all rows of another one, which must not be used any more."""
+
+    def part(self, keys: Collection[Key]) -> Self:
+        """Move those of these rows that it has into a new one."""
+
+    def ended(self, sequence: Sequence) -> None:
+        """Part with a row that leaves the batch."""
+
+    def catch_up(self, wanted: list[Row], hidden: Hidden) -> None:
+        """Read on where it is behind with rows [B] that are to get proposals."""
+
+    def propose(self, rows: list[Row], known: list[int], count: int, hidden: Hidden) -> dict[Key, list[int]]:
+        """At most `count` tokens that may follow each row that is ready; `known` [B] are the latest tokens of `rows`,
+        which are all of the batch's."""
+
+
+class Drafter(ABC):
+    """What proposes, and how often it is right. Engine thread only."""
+
+    def __init__(self, most: int, pace: PrefillBudget) -> None:
+        """It proposes at most `most` tokens at a time where that is measured, and reads prompts at its own `pace`."""
         self.pace = pace
         self.odds = FIRST_ODDS
         """How often a proposal for a new row is right, from 0 to 1."""
         self._most = most
-        self._prefixes = prefixes
+
+    @abstractmethod
+    def rows(self) -> Source:
+        """What proposes to a batch that has no rows yet."""
 
     def learn(self, *, right: bool) -> None:
         """Take in whether a proposal was right."""
@@ -55,32 +77,12 @@ class Drafter:
         return max(0, min(asked, row.left - 1, self.room(row)))
 
     def room(self, row: Row) -> int:
-        """How many tokens more than a row's [T] its context takes."""
-        longest = self.model.context_length
-        return NO_LIMIT if longest is None else longest - row.length - CATCHES_UP
+        """How many tokens more than a row's [T] it can follow."""
+        return NO_LIMIT
 
-    def read(self, row: Row, state: State | None, most: int) -> State:
-        """Read `most` more of a row's tokens [T], all but the latest, or a short rest of them all."""
-        sequence = row.sequence
-        cache, length = state or self._begin(sequence)
-        most = max(most, row.length - length) if self.pace.is_short(row.length - length) else most
-        chunk = sequence.context[length : min(length + most, row.length)]
-        if not chunk:
-            return cache, length
-        began = time.monotonic()
-        with for_its_states(cache):
-            self.model(mx.array([chunk]), cache)
-        mx.eval([layer.state for layer in cache])
-        self.pace.read(len(chunk), time.monotonic() - began, beside=True)
-        read, prompt = length + len(chunk), len(sequence.prompt)
-        if length < prompt <= read and prompt >= WORTH_KEEPING:
-            self._prefixes.keep(sequence, forked(cache), read)
-        return cache, read
 
-    def keep(self, sequence: Sequence, state: State) -> None:
-        """Keep what was read of a sequence that has ended."""
-        self._prefixes.keep(sequence, *state)
-
-    def _begin(self, sequence: Sequence) -> State:
-        length, cache = self._prefixes.find(sequence) or (0, make_prompt_cache(self.model.model))
-        return cache, length
+def unread_of(row: Row, latest: int, start: int) -> list[int]:
+    """The tokens [T] of a row from place `start` on, the last of which is its `latest`."""
+    prompt, emitted = row.sequence.prompt, row.sequence.emitted
+    tokens = prompt[start:] + emitted if start < len(prompt) else emitted[start - len(prompt) :]
+    return [*tokens[: row.length - start], latest]

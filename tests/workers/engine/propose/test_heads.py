@@ -1,0 +1,150 @@
+"""Heads that draft from hidden states, in the batch: answers are what they are without them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.engines import check_all_say_what_they_say_alone, random_prompt, sequence
+from support.guesses import Whims, drafted, engine_of, play, reports
+from support.tiny.draft_heads import KINDS, Kind, make_easy, make_head
+
+from mlx_server.schemas.internal.generation import Grammar, Sampling
+from mlx_server.schemas.internal.messages import Load
+from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
+from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
+from mlx_server.workers.engine.propose.draft_head import load_head
+from mlx_server.workers.engine.propose.heads import HeadDrafter
+from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.errors import ModelLoadError
+
+pytestmark = pytest.mark.model
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A tiny model by itself, and another copy that a head drafts for."""
+
+    folder: Path
+    plain: Any
+    model: Any
+    head: Any
+
+    def drafter(self) -> Counting:
+        return Counting(self.head, 8, PrefillBudget(None, 64))
+
+
+class Counting(HeadDrafter):
+    """Counts proposals, and those that were right: not what was guessed from what was said."""
+
+    proposed = right = 0
+
+    def learn(self, *, right: bool) -> None:
+        self.proposed += 1
+        self.right += right
+        super().learn(right=right)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return pair_of(tmp_path_factory.mktemp("easy"), request.param)
+
+
+def pair_of(folder: Path, kind: Kind) -> Pair:
+    from mlx_lm.utils import load_model
+
+    make_easy(folder)
+    plain, served = load_model(folder)[0], load_model(folder)[0]
+    spec = Load(str(folder), "lm", 4, 512, str(folder))
+    head, telling = load_head(spec, make_head(folder / kind, kind, folder), served, lambda _: None)
+    return Pair(folder, plain, telling, head)
+
+
+@pytest.mark.parametrize("own_cost", [30, 1e9], ids=["by-length", "together"])
+def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(pair: Pair, own_cost: float) -> None:
+    rng = random.Random(own_cost)
+    engine = engine_of(pair.model, drafter := pair.drafter(), Whims(1), own_cost=own_cost)
+    check_all_say_what_they_say_alone(
+        engine, pair.plain, rng, 30, prepare=lambda one, _: drafted(one, rng.choice([None, 1, 3, 0]))
+    )
+    assert drafter.proposed > drafter.right > 5
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.9, seed=5),
+        Sampling(temperature=1.0, seed=8, top_k=20, repetition_penalty=1.2, presence_penalty=0.5),
+        Sampling(temperature=0.0, frequency_penalty=1.0, logit_bias={7: 2.0, 9: -9.0}),
+    ],
+    ids=["temperature", "penalties", "greedy"],
+)
+def test_a_seed_gives_the_same_answer_with_a_head_as_without(pair: Pair, sampling: Sampling) -> None:
+    prompts = [random_prompt(random.Random(number), pair.plain) for number in range(6)]
+
+    def asked() -> list[Sequence]:
+        return [drafted(sequence(number, prompt, 24, sampling), 3) for number, prompt in enumerate(prompts)]
+
+    drafter = pair.drafter()
+    assert play(engine_of(pair.model, drafter), *asked()) == play(engine_of(pair.plain, None), *asked())
+    assert drafter.proposed > 60
+
+
+def test_a_grammar_holds_and_reports_are_those_of_single_steps(pair: Pair) -> None:
+    from mlx_lm.utils import load_tokenizer
+
+    vocabulary = Vocabulary(load_tokenizer(pair.folder), pair.plain.args.vocab_size)
+
+    def asked() -> list[Sequence]:
+        made = [drafted(sequence(n, [5, 6, 7, 8 + n], 24), 3) for n in range(4)]
+        for one in made[::2]:
+            one.grammar = vocabulary.compile(Grammar("regex", "[a-z]{3,9}( [a-z]{2,5})*", "grammar"))
+        for number, one in enumerate(made):
+            one.logprobs = number or None
+        return made
+
+    stop = frozenset({2})
+    try:
+        ours = reports(engine_of(pair.model, pair.drafter(), stop_tokens=stop), sequences := asked())
+        theirs = reports(engine_of(pair.plain, None, stop_tokens=stop), asked())
+    finally:
+        vocabulary.close()
+    assert all(one.drafted for one in sequences)
+    assert [(one.token, one.finish) for one in ours] == [(one.token, one.finish) for one in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.logprob == (None if other.logprob is None else pytest.approx(other.logprob, abs=1e-4))
+        assert [token for token, _ in one.top] == [token for token, _ in other.top]
+
+
+def test_proposals_are_the_same_however_a_row_was_read(pair: Pair) -> None:
+    """In one piece, in pieces, and after proposals that were not taken."""
+    import mlx.core as mx
+
+    tokens = [*range(5, 45)]
+    cache = pair.model.make_cache()
+    pair.model(mx.array([tokens]), cache=cache)
+    hidden = mx.concatenate(cache[-1].keys_and_values(), axis=-1)[:, 0]
+    after = [*tokens[1:], 45]
+    found = []
+    for ends in ([40], [17, 30, 40], [*range(1, 41)]):
+        reading = pair.head.begin()
+        for end in ends:
+            reading.read(after[reading.length : end], hidden[:, reading.length : end], None)
+            found.append(reading.propose(after[end - 1], 4, None).tolist())
+    assert found[0] == found[3] == found[-1]
+
+
+def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
+    from mlx_lm.utils import load_model
+    from support.tiny.models import make_model
+
+    for kind in KINDS:
+        (tmp_path / kind).mkdir()
+        head = make_head(tmp_path / kind / "head", kind, make_easy(tmp_path / kind))
+        other = load_model(make_model(tmp_path / kind, "llama", hidden_size=96, num_hidden_layers=4))[0]
+        spec = Load(str(tmp_path), "lm", 4, 512, str(tmp_path))
+        with pytest.raises(ModelLoadError, match="can't draft for this model"):
+            load_head(spec, head, other, lambda _: None)
