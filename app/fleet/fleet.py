@@ -168,6 +168,12 @@ class Fleet:
         await lifecycle.load(priority, reload=force_reload)
         return lifecycle.deployment
 
+    async def pin(self, name: str, *, pinned: bool) -> Deployment:
+        """Whether a model stays loaded while others want its memory, from now on. Raises FleetError or QueueClosed."""
+        deployment = (await self._directory.find_or_add(name)).deployment
+        deployment.settings = replace(deployment.settings, pinned=pinned)
+        return deployment
+
     async def unload(self, name: str, *, force: bool = False) -> Deployment:
         """End a model's workers after what runs, or at once with `force`. Raises ModelNotFound."""
         lifecycle = self._directory.find(name)

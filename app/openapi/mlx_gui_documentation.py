@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlx_server.app.openapi.route_doc import GENERATES, LOOKS_UP, Doc
+from mlx_server.schemas import limits
 from mlx_server.schemas.mlx_gui import app_settings, discovered, generate, managed_models, system
 
 NAME = {"name": "The model's name or an alias of it. It may contain slashes, as they are or escaped."}
@@ -38,6 +39,15 @@ MANAGING: dict[str, Doc] = {
         managed_models.Moved,
         errors=(400, 403, 404, 500),
         path=NAME,
+    ),
+    "/v1/models/{name}/pin": Doc(
+        "Keep a model loaded whoever wants its memory, until the server ends",
+        managed_models.Pinned,
+        errors=(400, 403, 404, 500, 503),
+        path=NAME,
+    ),
+    "/v1/models/{name}/unpin": Doc(
+        "Let a model go again for others", managed_models.Pinned, errors=(400, 403, 404, 500, 503), path=NAME
     ),
     "/v1/models/{name}/health": Doc(
         "Whether a model takes work at once", managed_models.ModelHealth, errors=LOOKS_UP, path=NAME
@@ -85,6 +95,7 @@ MANAGING: dict[str, Doc] = {
         path={"key": "The setting's key."},
     ),
     "/v1/system/status": Doc("The machine and the models", system.SystemStatus),
+    "/v1/system/limits": Doc("What requests may ask for, and the keys that whoever asks may see", limits.ServerLimits),
     "/v1/system/shutdown": Doc("End the server after what runs", system.ShuttingDown, errors=(*OPERATES, 501)),
     "/v1/system/restart": Doc("Read the configuration again", system.Restarted, errors=OPERATES),
 }

@@ -87,6 +87,14 @@ class ModelView:
         path = Path(self.settings.path).expanduser()
         return str(path.absolute()) if path.exists() else None
 
+    @property
+    def size_bytes(self) -> int | None:
+        """What its weights take in their files, or else in memory; None where nobody has looked yet."""
+        if self.found is not None:
+            return self.found.weight_bytes
+        facts = self.deployment.facts if self.deployment else None
+        return facts.parameter_bytes if facts else None
+
     def required_bytes(self, device: Device, limit_bytes: int | None) -> int | None:
         """What it needs when it is loaded; None where its files are not known."""
         if self.settings.type == "scripted":

@@ -18,7 +18,8 @@ class ListedModel(msgspec.Struct, frozen=True):
     """A model that may be named.
 
     `id` is the registry's number, null for a model that it does not keep. `type` is text, vision, embedding, reranker,
-    audio or image; `status` is unloaded, loading, loaded, restarting, unloading or failed.
+    audio or image; `status` is unloaded, loading, loaded, restarting, unloading or failed. `size_gb` is of its weights;
+    a `pinned` one never goes for another.
     """
 
     id: int | None
@@ -29,6 +30,8 @@ class ListedModel(msgspec.Struct, frozen=True):
     use_count: int
     last_used_at: datetime | None
     created_at: datetime | None
+    size_gb: float | None
+    pinned: bool
 
 
 class AllModels(ModelList, frozen=True):
@@ -61,6 +64,13 @@ class Moved(msgspec.Struct, frozen=True):
 
     message: str
     status: str
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """Whether a model stays loaded while others want its memory."""
+
+    message: str
+    pinned: bool
 
 
 class DeletedModel(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from mlx_server.schemas.mlx_gui.managed_models import (
     Installed,
     ModelHealth,
     Moved,
+    Pinned,
     install_decoder,
 )
 from mlx_server.workers.folders.model_path import local_path
@@ -56,6 +57,25 @@ async def unload(request: Request) -> Response:
         fleet = services(request).fleet
         await fleet.unload(model.name)
     return json_answer(Moved(f"Model '{model.name}' unloaded successfully", ModelState.UNLOADED.value))
+
+
+@operator_only
+async def pin(request: Request) -> Response:
+    """Keep a model loaded whoever wants its memory, until the server ends."""
+    return await pinned(request, pinned=True)
+
+
+@operator_only
+async def unpin(request: Request) -> Response:
+    """Let a model go again for others."""
+    return await pinned(request, pinned=False)
+
+
+async def pinned(request: Request, *, pinned: bool) -> Response:
+    """Pin a model or not, and say so. Raises FleetError."""
+    query_of(request, ())
+    deployment = await services(request).fleet.pin(request.path_params["name"], pinned=pinned)
+    return json_answer(Pinned(f"Model '{deployment.name}' is {'' if pinned else 'not '}pinned", pinned))
 
 
 async def health(request: Request) -> Response:

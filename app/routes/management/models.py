@@ -49,7 +49,7 @@ CONTENTS: dict[Any, set[str]] = {
     TranscriptionForm: set(),
 }
 """Fields that say what is asked, not how."""
-VERBS = {"load": "POST", "unload": "POST", "generate": "POST", "health": "GET, HEAD"}
+VERBS = {"load": "POST", "unload": "POST", "pin": "POST", "unpin": "POST", "generate": "POST", "health": "GET, HEAD"}
 """Ends of the paths that are not models' names, and the methods that are allowed there."""
 
 OUTPUTS = {"embeddings": ["embedding"], "rerank": ["score"], "image": ["image"]}
@@ -257,4 +257,6 @@ def listed(model: ModelView, device: Device, limit_bytes: int | None) -> ListedM
         use_count=model.use_count,
         last_used_at=model.last_used_at,
         created_at=model.row.created_at if model.row else None,
+        size_gb=gigabytes(model.size_bytes),
+        pinned=model.settings.pinned,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
@@ -10,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_server.app import __version__
+from mlx_server.app.config.settings import ApiKey, Settings
 from mlx_server.app.http.json_answer import json_answer
+from mlx_server.app.http.keys import credential_of
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.machine.info import hardware_info
@@ -19,6 +22,7 @@ from mlx_server.app.routes import console
 from mlx_server.app.routes.management.manager import summary
 from mlx_server.app.views.model_view import GIGABYTE
 from mlx_server.schemas.impetus.hardware import HardwareInfo
+from mlx_server.schemas.limits import KeyView, ServerLimits
 from mlx_server.schemas.mlx_gui import system as schemas
 from mlx_server.workers.parent.environment import backend_problem, mlx_backends
 
@@ -62,6 +66,45 @@ def gpu_memory(name: str | None, device: Device) -> schemas.GpuMemory:
     total = device.limit_bytes if device.kind == "metal" else device.total_bytes
     available = min(total, device.available_bytes)
     return schemas.GpuMemory(round(total / GIGABYTE, 2), round(available / GIGABYTE, 2), name)
+
+
+async def limits(request: Request) -> Response:
+    """What the server allows; of the keys, the operator sees all, anybody else their own."""
+    settings = services(request).fleet.settings
+    own = credential_of(request).key
+    seen = settings.api_keys if own is None or own.operator else (own,)
+    return json_answer(describe_limits(settings, [(key, key == own) for key in seen]))
+
+
+def describe_limits(settings: Settings, keys: Sequence[tuple[ApiKey, bool]]) -> ServerLimits:
+    """The limits as clients read them; of each key, whether it is that of who asks."""
+    model = settings.defaults
+    return ServerLimits(
+        max_models=settings.max_models,
+        idle_timeout_s=settings.idle_timeout_s,
+        auto_load=settings.auto_load,
+        auto_download=settings.auto_download,
+        queue_size=model.queue_size,
+        queue_timeout_s=model.queue_timeout_s,
+        request_timeout_s=model.request_timeout_s,
+        default_max_tokens=model.default_max_tokens,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        rate_limit=settings.rate_limit,
+        cors_origins=list(settings.cors_origins),
+        keys=[
+            KeyView(
+                key.name,
+                own,
+                key.operator,
+                key.max_priority.name.lower(),
+                key.limits.requests_per_minute,
+                key.limits.tokens_per_minute,
+                key.limits.rows,
+            )
+            for key, own in keys
+        ],
+    )
 
 
 @operator_only

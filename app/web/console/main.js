@@ -1,6 +1,7 @@
 /** The page: which views there are, and which of them is shown. */
 
 import { chatView } from "./chat/view.js";
+import { modelsView } from "./models/view.js";
 import { settingsView } from "./settings/view.js";
 import { h } from "./shared/dom.js";
 import { icon } from "./shared/icons.js";
@@ -13,7 +14,7 @@ import { icon } from "./shared/icons.js";
  */
 
 /** @type {View[]} */
-const VIEWS = [chatView, settingsView];
+const VIEWS = [chatView, modelsView, settingsView];
 
 /** @type {Map<View, { place: HTMLElement, shown: Shown }>} */
 const made = new Map();

@@ -89,6 +89,8 @@ def test_list_speaks_both_languages(server: Server) -> None:
         "use_count": body["models"][0]["use_count"],
         "last_used_at": body["models"][0]["last_used_at"],
         "created_at": None,
+        "size_gb": 0.0,
+        "pinned": False,
     }
     assert body["models"][2]["status"] == "failed"
 
@@ -123,6 +125,14 @@ def test_model_is_unloaded_and_loaded_again(server: Server, name: str) -> None:
     health = server.get(f"/v1/models/{name}/health").json()
     assert is_time(health.pop("last_used"))
     assert health == {"model": plain, "status": "loaded", "healthy": True}
+
+
+def test_model_is_pinned_and_let_go_again(server: Server) -> None:
+    for verb, pinned in (("pin", True), ("unpin", False)):
+        answer = post(server, f"/v1/models/org/b/{verb}")
+        assert (answer.status_code, answer.json()["pinned"]) == (200, pinned)
+        assert listed(server)["org/b"]["pinned"] is pinned
+    assert server.get("/v1/models/org/b/pin").status_code == 405
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from starlette.testclient import TestClient
 from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app import __version__
-from mlx_server.app.config.settings import ModelSettings, Settings
+from mlx_server.app.config.settings import ApiKey, ModelSettings, Settings
 from mlx_server.app.machine.device import Device
 from mlx_server.app.routes.management.system import gpu_memory
 from mlx_server.app.server.server import create_app
+from mlx_server.queue.account import KeyLimits
 
 Launch = Callable[..., Server]
 FOREIGN = {"Origin": "https://example.com"}
@@ -49,6 +50,23 @@ def test_status_tells_of_this_machine(launch: Launch) -> None:
     assert manager["queue_size"] == 0
     assert 0 < manager["memory_usage_percent"] < 100
     assert 0 < manager["memory_limit_gb"] <= memory["total_gb"]
+
+
+def test_limits_name_keys_and_never_their_secrets(tmp_path: Path) -> None:
+    boss = ApiKey("secret-boss", "boss")
+    pupil = ApiKey("secret-pupil", "pupil", limits=KeyLimits(rows=2), operator=False)
+    models = (ModelSettings("scripted", "scripted", queue_size=7),)
+    settings = Settings(models, models[0], response_store="memory", data_dir=tmp_path, api_keys=(boss, pupil))
+    client = TestClient(create_app(settings))
+    told = [client.get("/v1/system/limits", headers={"x-api-key": key.key}) for key in (boss, pupil)]
+    assert not any("secret" in answer.text for answer in told)
+    assert told[0].json()["queue_size"] == 7
+    assert [[(key["name"], key["own"]) for key in answer.json()["keys"]] for answer in told] == [
+        [("boss", True), ("pupil", False)],
+        [("pupil", True)],
+    ]
+    assert told[1].json()["keys"][0]["max_rows"] == 2
+    assert client.get("/v1/system/limits").status_code == 401
 
 
 def test_graphics_memory_is_what_models_may_have() -> None:

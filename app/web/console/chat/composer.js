@@ -10,8 +10,8 @@ import { attached, shownFile } from "./files.js";
 /**
  * @param {{
  *   send: (text: string, files: Attached[]) => void, stop: () => void,
- *   model: () => Model | undefined, listener: () => Model | undefined,
- * }} chat `listener`: a model that writes down sounds
+ *   models: () => Promise<{ model?: Model, listener?: Model }>,
+ * }} chat `models`: that of the conversation, and one that writes down sounds
  */
 export function makeComposer(chat) {
   /** @type {Attached[]} */
@@ -79,10 +79,11 @@ export function makeComposer(chat) {
 
   /** @param {File[]} given */
   async function take(given) {
-    const model = chat.model();
-    for (const file of model ? given : []) {
+    if (!given.length) return;
+    const { model, listener } = await chat.models();
+    for (const file of given) {
       try {
-        files.push(await attached(file, /** @type {Model} */ (model), chat.listener()));
+        files.push(await attached(file, model, listener));
       } catch (error) {
         notice(/** @type {Error} */ (error).message);
       }

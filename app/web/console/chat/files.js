@@ -13,11 +13,12 @@ const MOST_TEXT = 1 << 20;
  * What a message may have of a file; a sound that the model can't hear is written down by one that can. Throws
  * ServerError, or an Error that says why it can't be had.
  * @param {File} file
- * @param {Model} model
+ * @param {Model | undefined} model
  * @param {Model | undefined} listener a model that writes down sounds
  * @returns {Promise<Attached>}
  */
 export async function attached(file, model, listener) {
+  if (!model) throw new Error("There is no model to show it to.");
   const kind = file.type.split("/")[0];
   if (kind === "image") {
     if (!model.takes.includes("image") && model.type !== "image") throw new Error(`${model.name} takes no pictures.`);

@@ -35,7 +35,7 @@ export function makeMessage(message, place, actions) {
 
   /** @param {string} [waiting] what there is to say before the first token; null once it has ended */
   function update(waiting) {
-    const opened = body.querySelector("details.reasoning")?.open ?? false;
+    const opened = Boolean(body.querySelector("details.reasoning[open]"));
     fill(body, ...contents(message, opened, waiting), ...callsOf(message, place.open, actions.results));
     fill(below, figures(message), waiting === undefined && buttons(message, place, actions, edit));
   }
@@ -79,20 +79,20 @@ function contents(message, opened, waiting) {
       h("details", { class: "reasoning", open: opened }, h("summary", {}, written ? "Reasoning" : "Reasoning …"), h("div", { class: "text" }, rendered(message.reasoning))),
     message.text && text,
     ...(message.drawn ?? []).map((url) => h("img", { class: "drawn", src: url, alt: "The picture that was drawn" })),
-    waiting && h("p", { class: "waiting", role: "status" }, waiting),
+    waiting && h("p", { class: "waiting" }, waiting),
     message.problem && h("p", { class: "problem", role: "alert" }, message.problem),
   ];
 }
 
 /** @param {Message} message */
 function figures({ figures: known, end }) {
-  if (!known) return null;
+  if (!known) return end === "stopped" && h("span", { class: "figures" }, "stopped");
   const parts = [
     known.rate !== null && `${number(known.rate, 1)} tokens/s`,
     known.firstS !== null && `first token ${duration(known.firstS)}`,
-    `${number(known.tokens)} tokens`,
+    `${number(known.tokens)} ${known.tokens === 1 ? "token" : "tokens"}`,
     `prompt ${number(known.promptTokens)}${known.cachedTokens ? `, ${number(known.cachedTokens)} known` : ""}`,
-    end === "length" && "cut at the longest length",
+    end === "length" && "cut off at the longest length",
   ];
   return h("span", { class: "figures" }, parts.filter(Boolean).join(" · "));
 }

@@ -36,7 +36,7 @@ export function makeSidebar(chat) {
   function draw() {
     const wanted = search.value.trim().toLowerCase();
     const found = all.filter((one) => one.leaf && matches(one, wanted));
-    search.hidden = all.length < 2;
+    search.hidden = all.length < 2 && !wanted;
     fill(list, ...found.map(line));
   }
 

@@ -27,6 +27,8 @@ export const chatView = {
 function makeView(place) {
   /** @type {import("../shared/models.js").Model | undefined} */
   let listener;
+  /** @type {Promise<void> | undefined} settled once it is known which models there are */
+  let entered;
   const chat = new Chat({ all: showAll, one: (message, waiting) => thread.update(message.id, waiting) });
   const sidebar = makeSidebar({
     start: () => leaveSidebar(() => chat.start()),
@@ -44,8 +46,10 @@ function makeView(place) {
   const composer = makeComposer({
     send: (text, files) => chat.send(text, files),
     stop: () => chat.stop(),
-    model: () => chat.model,
-    listener: () => listener,
+    models: async () => {
+      await entered;
+      return { model: chat.model, listener };
+    },
   });
   const parameters = makeParameters(() => chat.changed(), toggleParameters);
   const picker = h("select", { "aria-label": "Model", onchange: pick });
@@ -69,7 +73,11 @@ function makeView(place) {
     composer.take([...(event.dataTransfer?.files ?? [])]);
   });
 
-  async function enter() {
+  function enter() {
+    entered = refresh();
+  }
+
+  async function refresh() {
     if (!chat.conversations.length) await chat.restore();
     try {
       const models = await listModels();

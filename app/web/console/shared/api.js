@@ -58,7 +58,8 @@ export function inPath(name) {
  * @returns {AsyncGenerator<{ event: string, data: string }>}
  */
 export async function* eventsOf(answer) {
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (answer.body).pipeThrough(new TextDecoderStream()).getReader();
+  const body = /** @type {ReadableStream<BufferSource>} */ (answer.body);
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {

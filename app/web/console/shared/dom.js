@@ -13,22 +13,26 @@ export function h(tag, properties = {}, ...children) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
-    else if (OWN.has(name)) /** @type {any} */ (element)[name] = value;
+    else if (OWN.has(name) || (name === "value" && "value" in element)) /** @type {any} */ (element)[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(...given(children));
   return element;
 }
 
-const OWN = new Set(["value", "checked", "disabled", "open", "hidden", "selected"]);
+const OWN = new Set(["checked", "disabled", "hidden", "open", "selected"]);
 
 /**
- * Put other content in the place of an element's.
+ * Put other content in the place of an element's. What has the focus keeps it if the new content has an element of the
+ * same `data-keep`.
  * @param {Element} element
  * @param {...(Node | string | number | null | undefined | false)} children
  */
 export function fill(element, ...children) {
+  const active = document.activeElement;
+  const kept = active instanceof HTMLElement && element.contains(active) ? active.dataset.keep : undefined;
   element.replaceChildren(...given(children));
+  if (kept) /** @type {HTMLElement | null} */ (element.querySelector(`[data-keep="${CSS.escape(kept)}"]`))?.focus();
 }
 
 /**

@@ -24,6 +24,7 @@ export function bytes(count) {
  */
 export function memory(gb) {
   if (gb === null || gb === undefined) return "–";
+  if (gb < 0.01) return "< 10 MB";
   return gb < 1 ? `${number(gb * 1024)} MB` : `${number(gb, 1)} GB`;
 }
 

@@ -18,7 +18,7 @@ const KEPT = {
  */
 export function rendered(text) {
   const html = /** @type {string} */ (marked.parse(text, { gfm: true, breaks: true, async: false }));
-  const fragment = DOMPurify.sanitize(html, KEPT);
+  const fragment = /** @type {DocumentFragment} */ (/** @type {any} */ (DOMPurify).sanitize(html, KEPT));
   for (const link of fragment.querySelectorAll("a")) {
     link.target = "_blank";
     link.rel = "noopener noreferrer";

@@ -3,10 +3,11 @@
 import { askJson } from "./api.js";
 
 /**
- * `needsGb` is the memory that it takes when it is loaded, in 2**30 bytes; `takes` and `gives` are modalities.
+ * `sizeGb` is that of its weights, `needsGb` the memory that it takes when it is loaded, in 2**30 bytes; `takes` and
+ * `gives` are modalities.
  * @typedef {{
- *   name: string, type: string, status: string, context: number | null, needsGb: number | null, usedAt: string | null,
- *   takes: string[], gives: string[], tools: boolean | null, reasoning: boolean | null,
+ *   name: string, type: string, status: string, pinned: boolean, context: number | null, sizeGb: number | null,
+ *   needsGb: number | null, usedAt: string | null, takes: string[], gives: string[],
  * }} Model
  */
 
@@ -20,13 +21,13 @@ export async function listModels() {
     name: one.id,
     type: models[at].type,
     status: one.status,
+    pinned: models[at].pinned,
     context: one.context_length,
+    sizeGb: models[at].size_gb,
     needsGb: models[at].memory_required_gb,
     usedAt: models[at].last_used_at,
     takes: one.modalities.input,
     gives: one.modalities.output,
-    tools: one.features.tools,
-    reasoning: one.features.reasoning,
   }));
 }
 

@@ -1,0 +1,160 @@
+/** The models that are here: their state, size and memory, and what can be done with them. */
+
+import { askJson, inPath } from "../shared/api.js";
+import { confirmed } from "../shared/confirm.js";
+import { fill, h, notice } from "../shared/dom.js";
+import { ago, memory, tokens } from "../shared/format.js";
+import { icon } from "../shared/icons.js";
+import { listModels } from "../shared/models.js";
+import { polling } from "../shared/polling.js";
+import { table } from "../shared/table.js";
+
+/** @typedef {import("../shared/models.js").Model} Model */
+
+/**
+ * What models may take together and take now, in 2**30 bytes.
+ * @typedef {{ limitGb: number | null, held: Record<string, number> }} Ledger
+ */
+
+const HEADS = ["Model", "Type", "State", "Size", "Memory", "Context", "Used", "Actions"];
+const MOVING = new Set(["loading", "unloading", "restarting"]);
+const HELD = new Set(["loaded", "restarting"]);
+
+export function makeInstalled() {
+  const rows = h("tbody", {});
+  const room = h("div", { class: "room" });
+  const problem = h("p", { class: "problem", role: "alert" });
+  const element = h("section", { class: "card", "aria-label": "Models here" }, room, problem, table(HEADS, rows));
+  const poll = polling(refresh, { movingMs: 700, restingMs: 5000 });
+
+  async function refresh() {
+    try {
+      const [models, ledger] = await Promise.all([listModels(), readLedger()]);
+      fill(problem);
+      fill(room, ...memoryOf(ledger));
+      fill(rows, ...models.map((model) => row(model, ledger, act)));
+      if (!models.length) fill(rows, h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "No model yet: get one from the hub below.")));
+      return models.some((model) => MOVING.has(model.status));
+    } catch (error) {
+      fill(problem, /** @type {Error} */ (error).message);
+      return false;
+    }
+  }
+
+  /**
+   * Do something with a model; its row shows how it goes on meanwhile.
+   * @param {string} path
+   * @param {string} [method]
+   */
+  async function act(path, method = "POST") {
+    const done = askJson(path, { method });
+    setTimeout(poll.now, 150);
+    try {
+      await done;
+    } catch (error) {
+      notice(/** @type {Error} */ (error).message);
+    }
+    await poll.now();
+  }
+  return { element, refresh: poll.now, enter: poll.start, leave: poll.stop };
+}
+
+/** @returns {Promise<Ledger>} */
+async function readLedger() {
+  const { loaded_models: loaded, system_status: all } = await askJson("/v1/manager/status");
+  const held = Object.entries(loaded).map(([name, one]) => [
+    name,
+    Math.max(/** @type {any} */ (one).memory_usage_gb, /** @type {any} */ (one).config.estimated_memory_gb ?? 0),
+  ]);
+  return { limitGb: all.memory_limit_gb, held: Object.fromEntries(held) };
+}
+
+/** @param {Ledger} ledger */
+function memoryOf({ limitGb, held }) {
+  const used = Object.values(held).reduce((sum, one) => sum + one, 0);
+  if (limitGb === null) return [h("p", { class: "quiet" }, `Loaded models hold ${memory(used)}.`)];
+  const bar = h("div", { class: "bar", role: "img", "aria-label": `${memory(used)} of ${memory(limitGb)} are taken` });
+  for (const [name, gb] of Object.entries(held)) {
+    const part = h("span", { title: `${name}: ${memory(gb)}` });
+    part.style.width = `${(100 * gb) / limitGb}%`;
+    bar.append(part);
+  }
+  return [h("p", { class: "quiet" }, `Loaded models take ${memory(used)} of the ${memory(limitGb)} that they may have.`), bar];
+}
+
+/**
+ * @param {Model} model
+ * @param {Ledger} ledger
+ * @param {(path: string, method?: string) => void} act
+ */
+function row(model, ledger, act) {
+  return h(
+    "tr",
+    {},
+    h("th", { scope: "row", class: "name" }, model.name, model.pinned && h("span", { class: "tag" }, "pinned")),
+    h("td", {}, h("span", { class: "tag" }, model.type)),
+    h("td", {}, h("span", { class: `state ${model.status}` }, model.status)),
+    h("td", { class: "number" }, memory(model.sizeGb)),
+    h("td", { class: "number" }, need(model, ledger)),
+    h("td", { class: "number" }, tokens(model.context)),
+    h("td", { class: "quiet" }, ago(model.usedAt)),
+    h("td", {}, actions(model, act)),
+  );
+}
+
+/**
+ * @param {Model} model
+ * @param {Ledger} ledger
+ */
+function need({ name, needsGb, status }, { limitGb, held }) {
+  if (HELD.has(status)) return memory(held[name]);
+  if (needsGb === null || limitGb === null) return memory(needsGb);
+  const others = Object.values(held).reduce((sum, one) => sum + one, 0);
+  const verdict = needsGb > limitGb ? "too large" : needsGb > limitGb - others ? "fits once others go" : "fits";
+  return h("span", { title: `It needs ${memory(needsGb)}` }, `${memory(needsGb)} · `, h("span", { class: needsGb > limitGb && "problem" }, verdict));
+}
+
+/**
+ * @param {Model} model
+ * @param {(path: string, method?: string) => void} act
+ */
+function actions({ name, status, pinned }, act) {
+  const path = `/v1/models/${inPath(name)}`;
+  const isHeld = HELD.has(status);
+  const move = isHeld ? "unload" : "load";
+  const words = isHeld ? "Unload" : "Load";
+  const remove = async () => {
+    const text = `${name} is unloaded, and its files are removed if they lie where models are kept.`;
+    if (await confirmed(`Delete ${name}?`, text, "Delete")) act(path, "DELETE");
+  };
+  return h(
+    "div",
+    { class: "row tight" },
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-label": `${words} ${name}`,
+        "data-keep": `move ${name}`,
+        disabled: MOVING.has(status),
+        onclick: () => act(`${path}/${move}`),
+      },
+      words,
+    ),
+    button("pin", `${pinned ? "Unpin" : "Pin"} ${name}`, () => act(`${path}/${pinned ? "unpin" : "pin"}`), {
+      "aria-pressed": String(pinned),
+      "data-keep": `pin ${name}`,
+    }),
+    button("trash", `Delete ${name}`, remove, { "data-keep": `delete ${name}` }),
+  );
+}
+
+/**
+ * @param {string} picture
+ * @param {string} label
+ * @param {() => void} act
+ * @param {Record<string, string>} [more]
+ */
+function button(picture, label, act, more = {}) {
+  return h("button", { class: "bare", type: "button", title: label, "aria-label": label, onclick: act, ...more }, icon(picture));
+}

@@ -1,0 +1,34 @@
+/** The models view: what is here, what the hub has, and two models side by side. */
+
+import { h } from "../shared/dom.js";
+import { comparePart } from "./compare.js";
+import { makeDownloads } from "./downloads.js";
+import { makeHub } from "./hub.js";
+import { makeInstalled } from "./installed.js";
+
+/** @type {import("../main.js").View} */
+export const modelsView = {
+  name: "models",
+  title: "Models",
+  icon: "models",
+  make(place) {
+    const installed = makeInstalled();
+    const downloads = makeDownloads(() => installed.refresh());
+    const hub = makeHub((id) => downloads.start(id));
+    const compare = comparePart();
+    place.append(
+      h("div", { class: "page" }, h("h1", {}, "Models"), installed.element, downloads.element, hub.element, compare.element),
+    );
+    return {
+      enter() {
+        installed.enter();
+        downloads.enter();
+        compare.enter();
+      },
+      leave() {
+        installed.leave();
+        downloads.leave();
+      },
+    };
+  },
+};

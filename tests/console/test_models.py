@@ -1,0 +1,100 @@
+"""The models view in a real browser: loading, pinning, deleting, downloading and comparing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from support.running.hub import LocalHub, Repo, repo_of, running
+from support.running.servers import Server
+
+OpenPage = Callable[..., Page]
+TINY = "mlx-community/tiny-llama"
+HUGE = "mlx-community/huge-llama"
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_model: Callable[[str], Path]) -> Iterator[LocalHub]:
+    """One model that comes slowly, and one that fits nowhere."""
+    slow = repo_of(tiny_model("llama"), TINY, downloads=20, pause_s=0.3, parameters={"BF16": 10_000_000})
+    huge = Repo(HUGE, slow.files, downloads=10, parameters={"BF16": 10**13})
+    with running(LocalHub(slow, huge)) as local:
+        yield local
+
+
+@pytest.fixture(scope="module")
+def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path_factory.mktemp("hub")), "HF_TOKEN": ""}
+    server = Server("--model-type", "scripted", "--model", "first=scripted", "--model", "second=scripted", env=env)
+    server.wait_ready()
+    server.wait_until(lambda: all(one["status"] == "loaded" for one in server.get("/v1/models").json()["data"]))
+    yield server
+    server.close()
+
+
+def test_model_is_unloaded_and_loaded_by_the_keyboard(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models")
+    row = page.get_by_role("row", name="second")
+    expect(row).to_contain_text("loaded")
+    page.get_by_role("button", name="Unload second").focus()
+    page.keyboard.press("Enter")
+    load = page.get_by_role("button", name="Load second", exact=True)
+    expect(load).to_be_focused()
+    expect(row).to_contain_text("unloaded")
+    expect(row).to_contain_text("fits")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Unload second")).to_be_enabled()
+    expect(page.get_by_label(re.compile("are taken$"))).to_be_visible()
+
+
+def test_model_is_pinned_and_a_configured_one_can_not_be_deleted(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models")
+    page.get_by_role("button", name="Pin first").click()
+    expect(page.get_by_role("row", name="first")).to_contain_text("pinned")
+    page.get_by_role("button", name="Unpin first").click()
+    expect(page.get_by_role("button", name="Pin first")).to_be_visible()
+    page.get_by_role("button", name="Delete first").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator(".notice")).to_contain_text("first")
+    expect(page.get_by_role("row", name="first")).to_be_visible()
+
+
+def test_model_of_the_hub_is_found_downloaded_paused_and_resumed(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models")
+    page.get_by_label("Search the hub").fill("llama")
+    page.keyboard.press("Enter")
+    found = page.get_by_role("region", name="The hub").get_by_role("row")
+    expect(found.filter(has_text=HUGE)).to_contain_text("too large")
+    expect(found.filter(has_text=TINY)).to_contain_text("fits")
+    page.get_by_role("button", name=f"Download {TINY}").click()
+    going = page.get_by_role("region", name="Downloads").get_by_role("listitem")
+    expect(going).to_contain_text("downloading")
+    expect(going).to_contain_text(re.compile(r"[1-9][\d.]* %"))
+    page.get_by_role("button", name=f"Pause {TINY}").click()
+    expect(going).to_contain_text("paused")
+    page.get_by_role("button", name=f"Resume {TINY}").click()
+    expect(going.filter(has_text="complete")).to_be_visible()
+    expect(page.get_by_role("region", name="Models here").get_by_role("row", name=TINY)).to_be_visible()
+
+
+def test_two_models_answer_side_by_side(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models")
+    expect(page.get_by_label("Second model")).to_have_value("second")
+    page.get_by_label("Prompt for both").fill("one two three")
+    page.get_by_role("button", name="Compare").click()
+    answers = page.get_by_role("region", name="Compare").get_by_role("article")
+    expect(answers).to_have_count(2)
+    for name in ("first", "second"):
+        expect(answers.filter(has_text=name)).to_contain_text("3 tokens")
+
+
+def test_broken_hub_is_told(server: Server, open_page: OpenPage, hub: LocalHub) -> None:
+    page = open_page(server, "models")
+    hub.status = 500
+    page.get_by_label("Search the hub").fill("qwen")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="hub")).to_be_visible()
+    hub.status = 0
