@@ -89,6 +89,7 @@ APP_ORDER = (
     "app/connect",
     "app/demo",
     "app/service",
+    "app/terminal",
     "app/cli",
 )
 ORDERS = {"workers": WORKERS_ORDER, "app": APP_ORDER}

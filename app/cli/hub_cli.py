@@ -101,10 +101,10 @@ def pull(
 
 async def fetch_and_install(hub_id: str, name: str, data_dir: Path | None, *, force: bool) -> ModelRow:
     """Download a model and enter it into the registry. Raises HubError or InvalidRequest."""
-    from mlx_server.app.cli.hub_display import PullDisplay
     from mlx_server.app.hub.downloader import fetch
     from mlx_server.app.hub.installer import Installer
     from mlx_server.app.registry.rows import check_name
+    from mlx_server.app.terminal.download_display import PullDisplay
     from mlx_server.workers.hub.access import HubAccess, check_hub_id
 
     check_hub_id(hub_id)

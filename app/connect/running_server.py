@@ -7,7 +7,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from mlx_server.app.catalog.kinds import model_type_of
 STATUS = "/v1/manager/status"
 STATS = "/v1/queue/stats"
 MOST_BYTES = 16 << 20
+UNANSWERED = (OSError, HTTPException, msgspec.MsgspecError)
 NOTHING = msgspec.Raw(b"null")
 
 T = TypeVar("T")
@@ -132,23 +133,33 @@ def root_of(url: str) -> str:
 
 def get(url: str, api_key: str | None, timeout_s: float, answer: type[T]) -> T:
     """What the server answers. Raises ServerProblem."""
+    try:
+        with opened(url, api_key, timeout_s) as response:
+            return msgspec.json.decode(response.read(MOST_BYTES), type=answer)
+    except UNANSWERED as error:
+        raise problem_of(error, url, keyed=bool(api_key)) from None
+
+
+def opened(url: str, api_key: str | None, timeout_s: float) -> HTTPResponse:
+    """The answer, to be read and closed. Raises what is in `UNANSWERED`."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     # A proxy would be asked for this machine's own addresses, too.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:  # noqa: S310
-            return msgspec.json.decode(response.read(MOST_BYTES), type=answer)
-    except urllib.error.HTTPError as error:
+    response: HTTPResponse = opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s)  # noqa: S310
+    return response
+
+
+def problem_of(error: Exception, url: str, *, keyed: bool) -> ServerProblem:
+    """What to tell of an error in `UNANSWERED`; `keyed`: a key was sent."""
+    if isinstance(error, urllib.error.HTTPError):
         error.close()
-        raise ServerProblem(refused(url, error.code, keyed=bool(api_key))) from None
-    except (msgspec.MsgspecError, HTTPException):
-        raise ServerProblem(f"{url} answered something else: is it an mlx-server?") from None
-    except OSError as error:
-        root = root_of(url)
-        raise NoServer(
-            f"no server answers at {root} ({reason_of(error)}). Start one with `mlx-server launch`, or name another"
-            " with --url."
-        ) from None
+        return ServerProblem(refused(url, error.code, keyed=keyed))
+    if isinstance(error, OSError):
+        return NoServer(
+            f"no server answers at {root_of(url)} ({reason_of(error)}). Start one with `mlx-server launch`, or name"
+            " another with --url."
+        )
+    return ServerProblem(f"{url} answered something else: is it an mlx-server?")
 
 
 def refused(url: str, status: int, *, keyed: bool) -> str:

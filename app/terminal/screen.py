@@ -1,0 +1,144 @@
+"""The live feed as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from mlx_server.app.config.sizes import size
+from mlx_server.schemas.live import LiveModel, LiveRequest, LiveState, Percentiles
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+PLOTTED = 60
+"""Seconds whose speed is drawn."""
+
+USUAL_ROWS = 20
+MODEL_COLUMNS = ("model", "state", "rows", "wait", "tok/s", "first", "gap", "known", "memory", "restarts")
+REQUEST_COLUMNS = ("request", "key", "model", "state", "age", "place", "in", "prompt", "tokens", "tok/s")
+SHRINKING = ("model", "request", "memory", "key")
+"""Columns that are cut where a terminal is narrow."""
+
+
+class Screen:
+    """Remembers how fast the last seconds were."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._speeds: deque[float] = deque(maxlen=PLOTTED)
+
+    def draw(self, state: LiveState, rows: int = USUAL_ROWS) -> RenderableType:
+        """One state, with so many requests at most."""
+        self._speeds.append(speed_of(state))
+        parts: list[RenderableType] = [heading(self._root, state), Text(f"{plot(self._speeds)} tokens/s", style="cyan")]
+        parts.append(models_table(state.models) if state.models else Text("No models are loaded."))
+        shown = state.requests[:rows]
+        if shown:
+            parts.append(requests_table(shown))
+        more = len(state.requests) - len(shown) + state.more_requests
+        if more:
+            parts.append(Text(f"and {more} more requests", style="dim"))
+        return Group(*parts)
+
+
+def speed_of(state: LiveState) -> float:
+    """Tokens per second, of all models."""
+    return sum(model.tokens_per_s or 0.0 for model in state.models)
+
+
+def heading(root: str, state: LiveState) -> Text:
+    """All models together, in a line."""
+    held, limit = sum(model.memory_bytes for model in state.models), state.memory_limit_bytes
+    facts = (
+        f"{speed_of(state):.1f} tokens/s",
+        f"{sum(model.running for model in state.models)} running",
+        f"{sum(model.waiting for model in state.models)} waiting",
+        f"{state.too_many_requests} answers with 429",
+        f"{size(held)} of {size(limit)}" if limit is not None else size(held),
+    )
+    return Text.assemble((root, "bold"), "  ", "  ".join(facts))
+
+
+def plot(values: Sequence[float]) -> str:
+    """Values as bars; the highest fills its line."""
+    top = max(values, default=0.0) or 1.0
+    return "".join(BLOCKS[round(value / top * (len(BLOCKS) - 1))] for value in values)
+
+
+def models_table(models: Sequence[LiveModel]) -> Table:
+    """A line for each."""
+    table = table_with(MODEL_COLUMNS)
+    for model in models:
+        granted = "" if model.granted_bytes is None else f" of {size(model.granted_bytes)}"
+        cells = (
+            model.name,
+            model.state if model.error is None else f"{model.state}: {model.error}",
+            f"{model.rows_used}/{model.rows_granted}",
+            str(model.waiting),
+            number(model.tokens_per_s),
+            times(model.first_token_s),
+            times(model.gap_s),
+            "-" if model.cache_hit_rate is None else f"{model.cache_hit_rate:.0%}",
+            f"{size(model.memory_bytes)}{granted}",
+            str(model.restarts),
+        )
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def requests_table(requests: Sequence[LiveRequest]) -> Table:
+    """A line for each."""
+    table = table_with(REQUEST_COLUMNS)
+    for request in requests:
+        cells = (
+            request.id or "-",
+            request.key or "-",
+            request.model,
+            request.state,
+            f"{request.age_s:.0f} s",
+            number(request.position),
+            "-" if request.eta_s is None else f"{request.eta_s:.0f} s",
+            prompt_of(request),
+            str(request.tokens),
+            number(request.tokens_per_s),
+        )
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def table_with(columns: Sequence[str]) -> Table:
+    """An empty one."""
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=column not in SHRINKING, overflow="ellipsis")
+    return table
+
+
+def prompt_of(request: LiveRequest) -> str:
+    """How much of a prompt has been read, or of other work been done."""
+    if request.job is not None:
+        return f"{request.job.done}/{request.job.total} {request.job.unit}"
+    if request.prompt_tokens is None:
+        return "-"
+    if request.state == "prefill" and request.processed_tokens is not None:
+        return f"{request.processed_tokens}/{request.prompt_tokens}"
+    return str(request.prompt_tokens)
+
+
+def times(found: Percentiles | None) -> str:
+    """The median and the 95th percentile."""
+    return "-" if found is None else f"{milliseconds(found.p50)}/{milliseconds(found.p95)} ms"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits at least where there are any."""
+    return f"{1000 * seconds:.0f}" if seconds >= 0.01 else f"{1000 * seconds:.1f}"
+
+
+def number(value: float | None) -> str:
+    """A number, or a dash for none."""
+    return "-" if value is None else f"{value:g}"
