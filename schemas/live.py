@@ -89,3 +89,20 @@ class CancelledRequests(msgspec.Struct, frozen=True):
 
     id: str
     cancelled: int
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """A line of the server's log. `at` is ISO 8601, in UTC; `number` counts from 1."""
+
+    number: int
+    at: str
+    level: str
+    logger: str
+    text: str
+
+
+class LogLines(msgspec.Struct, frozen=True):
+    """Lines, the oldest first; `last` is the number of the last that there is: it begins anew with the server."""
+
+    lines: list[LogLine]
+    last: int

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlx_server.app.hub.downloads import Downloads
     from mlx_server.app.hub.installer import Installer
     from mlx_server.app.live.feed import Feed
+    from mlx_server.app.live.recent_logs import RecentLogs
     from mlx_server.app.live.station import Station
     from mlx_server.app.machine.meter import Meter
     from mlx_server.app.media.documents import DocumentReader
@@ -55,6 +56,7 @@ class Services:
     meter: Meter
     live: Station
     feed: Feed
+    recent_logs: RecentLogs
     picture_links: PictureLinks
     files: FileStore
     file_uploads: UploadStore

@@ -19,7 +19,16 @@ HEADER = "X-Request-Id"
 ANTHROPIC_HEADER = "Request-Id"
 ACCEPTED = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
-QUIET = ("/health", "/metrics", "/v1/queue/stats", "/api/health", "/api/hardware/metrics", "/socket.io/", "/console/")
+QUIET = (
+    "/health",
+    "/metrics",
+    "/v1/queue/stats",
+    "/v1/system/logs",
+    "/api/health",
+    "/api/hardware/metrics",
+    "/socket.io/",
+    "/console/",
+)
 """Paths that are polled, and files of a page: their lines are for debugging only."""
 
 LEFT = "left"

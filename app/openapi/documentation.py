@@ -71,6 +71,12 @@ DOCS: dict[str, Doc] = {
     "/v1/live": Doc(
         "What the server does now, as server-sent events about once a second", event=live.LiveState, errors=(500, 503)
     ),
+    "/v1/system/logs": Doc(
+        "The last lines of the server's log",
+        live.LogLines,
+        errors=(400, 403, 500),
+        query={"after": "The number of the last line that is known."},
+    ),
     "/v1/requests/{id}/cancel": Doc(
         "End a request that waits or runs; its client gets a 409",
         live.CancelledRequests,

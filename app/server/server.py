@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +27,7 @@ from mlx_server.app.hub.download import Download
 from mlx_server.app.hub.downloads import Downloads
 from mlx_server.app.hub.installer import Installer
 from mlx_server.app.live.feed import Feed
+from mlx_server.app.live.recent_logs import RecentLogs
 from mlx_server.app.live.sources import make_station
 from mlx_server.app.machine.meter import Meter
 from mlx_server.app.media.document_limits import DocumentLimits
@@ -123,6 +125,7 @@ ROUTES = [
     Route("/v1/settings/{key}", app_settings.change, methods=["PUT"]),
     Route("/v1/system/status", system.status),
     Route("/v1/system/limits", system.limits),
+    Route("/v1/system/logs", live.logs),
     Route("/v1/system/shutdown", system.shutdown, methods=["POST"]),
     Route("/v1/system/restart", system.restart, methods=["POST"]),
     Route("/v1/queue/stats", queue_stats.queue_stats),
@@ -199,11 +202,13 @@ def create_app(
     station = make_station(keys, meter, fleet, downloads)
     answered: Counter[int] = Counter()
     feed = Feed(fleet, keys, answered)
+    recent_logs = RecentLogs()
     auto_load = AutoLoad(fleet.load)
     downloads.watch(auto_load.changed)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        logging.getLogger().addHandler(recent_logs)
         await hardware.restore_mode(registry, fleet.tuning)
         fleet.start()
         await downloads.open()
@@ -213,6 +218,7 @@ def create_app(
         try:
             yield
         finally:
+            logging.getLogger().removeHandler(recent_logs)
             await station.close()
             feed.close()
             await kept_answers.close()
@@ -268,6 +274,7 @@ def create_app(
         meter=meter,
         live=station,
         feed=feed,
+        recent_logs=recent_logs,
         picture_links=PictureLinks(uploads),
         files=kept.files,
         file_uploads=kept.uploads,

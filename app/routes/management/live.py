@@ -1,4 +1,4 @@
-"""`GET /v1/live`, and the end of a request by its id."""
+"""`GET /v1/live`, the end of a request by its id, and the log's last lines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from starlette.responses import Response
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.responder import WatchedResponse
 from mlx_server.app.http.services import services
-from mlx_server.app.middleware.operator import viewer_of
-from mlx_server.schemas.live import CancelledRequests
+from mlx_server.app.middleware.operator import operator_only, viewer_of
+from mlx_server.app.routes.query import number, query_of
+from mlx_server.schemas.live import CancelledRequests, LogLines
 
+MOST_NUMBER = 10**10
 CANCELLED = "The request was cancelled at /v1/requests."
 
 
@@ -34,3 +36,11 @@ async def cancel(request: Request) -> Response:
     for queue, ticket in found:
         queue.give_up(ticket, CANCELLED)
     return json_answer(CancelledRequests(request_id, len(found)))
+
+
+@operator_only
+async def logs(request: Request) -> Response:
+    """The last lines of the log, or those after the one with a number."""
+    after = number(query_of(request, ("after",)).get("after", "0"), "after", 0, MOST_NUMBER)
+    recent = services(request).recent_logs
+    return json_answer(LogLines(recent.after(after), recent.last))

@@ -1,0 +1,39 @@
+"""The last lines of this process's log, for those who look at it from afar."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from datetime import UTC, datetime
+
+from mlx_server.schemas.live import LogLine
+
+MOST_LINES = 1000
+MOST_CHARACTERS = 4000
+"""Of a line; with what was raised, which is several lines of text."""
+
+
+class RecentLogs(logging.Handler):
+    """Keeps what is logged, from wherever it is logged in this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
+        self._numbers = itertools.count(1)
+        self._lines: deque[LogLine] = deque(maxlen=MOST_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Part of logging, which holds a lock meanwhile."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        text = self.format(record)[:MOST_CHARACTERS]
+        self._lines.append(LogLine(next(self._numbers), at, record.levelname.lower(), record.name, text))
+
+    @property
+    def last(self) -> int:
+        """The number of the last line, 0 before the first."""
+        return self._lines[-1].number if self._lines else 0
+
+    def after(self, number: int) -> list[LogLine]:
+        """Those that came after the line with this number, the oldest first; of too many, the last."""
+        return [line for line in list(self._lines) if line.number > number]
