@@ -80,6 +80,7 @@ APP_ORDER = (
     "app/middleware",
     "app/encoders",
     "app/responses",
+    "app/batches",
     "app/routes",
     "app/routes/management",
     "app/routes/offline",

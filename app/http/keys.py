@@ -65,6 +65,13 @@ class KeyRing:
         found = next((one for equal, one in same if equal), None)
         return None if found is None else Credential(self._accounts[owner_of(found.key.encode())], found)
 
+    def of_owner(self, owner: str) -> Credential | None:
+        """What a client is whose key `owner` stands for; None where its key is not configured, and has to be."""
+        if not self._keys:
+            return Credential(Account(owner)) if owner else Credential()
+        found = next((one for one in self._keys if owner_of(one.key.encode()) == owner), None)
+        return None if found is None else Credential(self._accounts[owner], found)
+
 
 def owner_of(key: bytes) -> str:
     """What stands for a key wherever it must not be kept itself."""

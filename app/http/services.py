@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.websockets import WebSocket
 
+    from mlx_server.app.batches.batch_store import BatchStore
+    from mlx_server.app.batches.runner import BatchRunner
     from mlx_server.app.config.settings import Settings
     from mlx_server.app.files.file_store import FileStore
     from mlx_server.app.files.upload_store import UploadStore
@@ -60,6 +62,8 @@ class Services:
     picture_links: PictureLinks
     files: FileStore
     file_uploads: UploadStore
+    batches: BatchStore
+    batch_runner: BatchRunner
     uploads: Path
     """Where the files of forms lie while their requests live."""
     responses_sockets: set[WebSocket] = field(default_factory=set)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from mlx_server.app.openapi.route_doc import Doc
-from mlx_server.schemas.openai.stored import files
+from mlx_server.schemas.openai.stored import batches, files
 
 FILE = {"id": "The file's id."}
+BATCH = {"id": "The batch's id."}
 UPLOAD = {"id": "The upload's id."}
 KEEPS = (400, 404, 413, 500)
 PAGE = {
@@ -13,6 +14,10 @@ PAGE = {
     "order": "`desc`, the newest first, or `asc`.",
     "after": "The id of the file before the first one.",
     "purpose": "Only files of this purpose.",
+}
+BATCHES = {
+    "limit": "At most so many, 1 to 100 (20), the newest first.",
+    "after": "The id of the batch before the first one.",
 }
 
 OFFLINE: dict[str, Doc] = {
@@ -27,6 +32,15 @@ OFFLINE: dict[str, Doc] = {
     "/v1/files/{id}": Doc("A file", files.FileObject, errors=(404, 500), path=FILE),
     "DELETE /v1/files/{id}": Doc("Forget a file", files.FileDeleted, errors=(404, 500), path=FILE),
     "/v1/files/{id}/content": Doc("What a file holds", media="application/octet-stream", errors=(404, 500), path=FILE),
+    "/v1/batches": Doc("Batches", batches.BatchList, errors=(400, 500), query=BATCHES),
+    "POST /v1/batches": Doc(
+        "Answer the requests of a file with the rows that nobody else wants",
+        batches.Batch,
+        batches.CreateBatch,
+        errors=KEEPS,
+    ),
+    "/v1/batches/{id}": Doc("A batch", batches.Batch, errors=(404, 500), path=BATCH),
+    "/v1/batches/{id}/cancel": Doc("End a batch", batches.Batch, errors=(404, 409, 500), path=BATCH),
     "/v1/uploads": Doc("Announce a file that comes in parts", files.Upload, files.CreateUpload, errors=(400, 413, 500)),
     "/v1/uploads/{id}/parts": Doc(
         "Send a part",

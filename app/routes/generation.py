@@ -19,6 +19,7 @@ from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.http.access_record import record_of
 from mlx_server.app.http.admission import enqueue
 from mlx_server.app.http.body import read_body
+from mlx_server.app.http.in_process import ANSWER_ID
 from mlx_server.app.http.keepalive import Keepalive
 from mlx_server.app.http.responder import Encoder, GenerationResponse
 from mlx_server.app.http.services import services
@@ -106,9 +107,9 @@ async def choose(request: Request, given: Named) -> Deployment:
 
 
 def make_head(request: Request, deployment: Deployment, given: Named) -> Head:
-    """The id, time and model that the answer will carry."""
+    """The id, time and model that the answer will carry; who asks again within this process may fix the id."""
     return Head(
-        uuid.uuid4().hex,
+        request.scope.get(ANSWER_ID) or uuid.uuid4().hex,
         int(time.time()),
         given.model or deployment.name,
         deployment,

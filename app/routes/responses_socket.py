@@ -12,12 +12,13 @@ import contextlib
 import anyio
 import msgspec
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mlx_server.app.encoders import sse
 from mlx_server.app.http.errors import INVALID, SERVER, Answer, of_exception
 from mlx_server.app.http.ignored import HEADER as IGNORED
+from mlx_server.app.http.in_process import request_body
 from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.services import services
 from mlx_server.app.middleware.operator import is_own_origin
@@ -146,20 +147,6 @@ def request_scope(handshake: Scope, more: Scope) -> Scope:
     names = ("asgi", "http_version", "server", "client", "root_path", "path", "raw_path", "query_string", "state")
     copied = {name: handshake[name] for name in names if name in handshake}
     return {**copied, "type": "http", "method": "POST", "scheme": "http", "headers": headers, **more}
-
-
-def request_body(body: bytes) -> Receive:
-    """The body of a request whose client stays: when it leaves, whoever reads this is cancelled."""
-    sent = False
-
-    async def receive() -> Message:
-        nonlocal sent
-        if sent:
-            await anyio.sleep_forever()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
 
 
 def data_of(event: bytes) -> bytes:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starlette.applications import Starlette
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 
+from mlx_server.app.batches.batch_store import BatchStore
+from mlx_server.app.batches.calls import LineCaller
+from mlx_server.app.batches.runner import BatchRunner
 from mlx_server.app.config.settings import Settings
 from mlx_server.app.files.file_store import FileStore, Quota
 from mlx_server.app.files.tables import MIGRATIONS
 from mlx_server.app.files.upkeep import Upkeep
 from mlx_server.app.files.upload_store import UploadStore
-from mlx_server.app.routes.offline import files, uploads
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http import errors
+from mlx_server.app.http.keys import KeyRing
+from mlx_server.app.middleware.last_resort import LastResortMiddleware
+from mlx_server.app.middleware.request_id import RequestIdMiddleware
+from mlx_server.app.routes.offline import batches, files, uploads
 from mlx_server.app.storage.database import Database, StoreError
 
 ROUTES = [
     Route("/v1/files", files.files, methods=["GET", "POST"]),
     Route("/v1/files/{id}", files.one, methods=["GET", "DELETE"]),
     Route("/v1/files/{id}/content", files.content),
+    Route("/v1/batches", batches.batches, methods=["GET", "POST"]),
+    Route("/v1/batches/{id}", batches.one),
+    Route("/v1/batches/{id}/cancel", batches.cancel, methods=["POST"]),
     Route("/v1/uploads", uploads.create, methods=["POST"]),
     Route("/v1/uploads/{id}/parts", uploads.add_part, methods=["POST"]),
     Route("/v1/uploads/{id}/complete", uploads.complete, methods=["POST"]),
@@ -32,6 +45,7 @@ class Offline:
     database: Database
     files: FileStore
     uploads: UploadStore
+    batches: BatchStore
     upkeep: Upkeep
 
     @classmethod
@@ -42,10 +56,11 @@ class Offline:
         try:
             files = FileStore(database, settings.data_dir / "files", quota)
             uploads = UploadStore(database, files)
+            batches = BatchStore(database, settings.data_dir / "batches", files)
         except OSError as error:
             database.close()
             raise StoreError(f"files can't be kept in {settings.data_dir}: {error}") from None
-        return cls(database, files, uploads, Upkeep(database, files, uploads))
+        return cls(database, files, uploads, batches, Upkeep(database, files, uploads))
 
     def start(self) -> None:
         """Begin to sweep."""
@@ -55,3 +70,10 @@ class Offline:
         """End it."""
         await self.upkeep.close()
         self.database.close()
+
+
+def runner_for(app: Starlette, kept: Offline, fleet: Fleet, keys: KeyRing) -> BatchRunner:
+    """What runs the batches of an application: their lines meet all that requests over HTTP meet but its doors."""
+    inside = RequestIdMiddleware(LastResortMiddleware(ExceptionMiddleware(app.router, handlers=errors.HANDLERS)))
+    call = LineCaller(inside, {"app": app})
+    return BatchRunner(kept.batches, fleet, call, keys.of_owner, fleet.settings.max_body_bytes)

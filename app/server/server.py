@@ -213,12 +213,14 @@ def create_app(
         fleet.start()
         await downloads.open()
         kept.start()
+        batch_runner.start()
         if settings.sole is None:
             scanner.start()
         try:
             yield
         finally:
             logging.getLogger().removeHandler(recent_logs)
+            await batch_runner.close()
             await station.close()
             feed.close()
             await kept_answers.close()
@@ -253,6 +255,7 @@ def create_app(
         exception_handlers=errors.HANDLERS,
         lifespan=lifespan,
     )
+    batch_runner = offline.runner_for(app, kept, fleet, keys)
     app.state.services = Services(
         settings=settings,
         fleet=fleet,
@@ -278,6 +281,8 @@ def create_app(
         picture_links=PictureLinks(uploads),
         files=kept.files,
         file_uploads=kept.uploads,
+        batches=kept.batches,
+        batch_runner=batch_runner,
         uploads=uploads,
     )
     return app

@@ -1,0 +1,247 @@
+"""One batch on its way: its file is looked through, its lines are run as there is room, its results become files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+from anyio import to_thread
+
+from mlx_server.app.batches.batch_store import INPUT, BatchStore
+from mlx_server.app.batches.calls import LineCaller, request_id
+from mlx_server.app.batches.input_lines import InputLines
+from mlx_server.app.batches.results import not_run, outcome_of
+from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
+from mlx_server.app.http.keys import Credential
+from mlx_server.schemas.openai.stored.batches import BatchError, line_decoder
+
+log = logging.getLogger(__name__)
+
+PAGE = 256
+"""Lines that are known ahead of their turn, at least."""
+
+AT_ONCE = 500
+"""Lines that are read, and kept, between two turns of others."""
+
+MOST_ERRORS = 100
+TROUBLE_S = 5.0
+"""After so long what the disk refused is tried again."""
+
+
+class BatchRun:
+    """Goes on from wherever an earlier process left it. `credential` gives what its owner is now, None for nobody.
+
+    `changed` is called whenever it might start more lines than before.
+    """
+
+    def __init__(
+        self,
+        batch: StoredBatch,
+        store: BatchStore,
+        call: LineCaller,
+        credential: Callable[[str], Credential | None],
+        changed: Callable[[], None],
+        most_line_bytes: int,
+    ) -> None:
+        self.batch = batch
+        self.on_their_way: dict[str, PendingLine] = {}
+        """Lines that are being answered, by their requests' ids."""
+        self._store = store
+        self._call = call
+        self._credential = credential
+        self._changed = changed
+        self._most_line_bytes = most_line_bytes
+        self._ahead: deque[PendingLine] = deque()
+        self._last: PendingLine | None = None
+        self._all_ahead = False
+        self._again: list[tuple[float, int, PendingLine]] = []
+        self._numbers = itertools.count()
+        self._attempts: dict[int, int] = {}
+        self._paused_until = 0.0
+        self._outcomes: list[Outcome] = []
+        self._keeping = False
+        self._committing: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()
+
+    def ready(self) -> PendingLine | None:
+        """The line that is to be started next, if one may be now."""
+        now = asyncio.get_running_loop().time()
+        if self.batch.status != "in_progress" or now < self._paused_until or len(self._committing) >= PAGE:
+            return None
+        while self._again and self._again[0][0] <= now:
+            self._ahead.appendleft(heapq.heappop(self._again)[2])
+        return self._ahead[0] if self._ahead else None
+
+    def start_next(self) -> None:
+        """Run the line that is ready."""
+        line = self._ahead.popleft()
+        self.on_their_way[request_id(self.batch, line)] = line
+        self._spawn(self._answer(line))
+
+    def refresh(self, batch: StoredBatch) -> None:
+        """Its row has changed."""
+        self.batch = batch
+        self._moved.set()
+
+    async def run(self) -> None:
+        """Bring it to its end. Raises sqlite3.Error or OSError where the disk refuses, and may be run again."""
+        try:
+            if self.batch.status == "validating":
+                await self._validate()
+            if self.batch.status == "in_progress":
+                await self._work()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            if self._outcomes:
+                await self._store.record(self.batch, self._outcomes)
+        self.batch = await self._store.fresh(self.batch)
+        await self._end()
+
+    async def _validate(self) -> None:
+        await self._store.forget_lines(self.batch)
+        with self._store.path(self.batch, INPUT).open("rb") as file:
+            lines = InputLines(file, self.batch.endpoint, self._most_line_bytes, mixed=self.batch.anthropic)
+            errors: list[BatchError] = []
+            model: str | None = None
+            while self.batch.status == "validating" and (read := await to_thread.run_sync(lines.take, AT_ONCE)):
+                good = [one for one in read if isinstance(one, PendingLine)]
+                model = model or next((one.model for one in good), None)
+                errors += [one for one in read if isinstance(one, BatchError)]
+                errors += await self._store.add_lines(self.batch, good)
+                if len(errors) >= MOST_ERRORS:
+                    break
+        if self.batch.status != "validating":
+            return
+        found = {"total": lines.count, "model": model}
+        if errors:
+            errors = sorted(errors[:MOST_ERRORS], key=lambda error: error.line or 0)
+            self.batch = await self._store.move(self.batch, "failed", errors=msgspec.json.encode(errors), **found)
+            return
+        await self._store.settle_order(self.batch)
+        self.batch = await self._store.move(self.batch, "in_progress", **found)
+
+    async def _work(self) -> None:
+        """Until all lines are done, or the batch is to end before that."""
+        while self.batch.status == "in_progress":
+            if len(self._ahead) < PAGE // 2 and not self._all_ahead:
+                await self._read_ahead()
+            if self._is_through:
+                self.batch = await self._store.move(self.batch, "finalizing")
+                return
+            left_s = self.batch.expires - self._store.files.clock()
+            if left_s <= 0:
+                now = int(self._store.files.clock())
+                self.batch = await self._store.move(self.batch, "finalizing", expired=now)
+                return
+            self._changed()
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, 1.0)):
+                    await self._moved.wait()
+
+    @property
+    def _is_through(self) -> bool:
+        known = self._ahead or self._again or self.on_their_way or self._committing
+        return self._all_ahead and not known
+
+    async def _end(self) -> None:
+        """From the state that it has now."""
+        batch = self.batch
+        if batch.status == "finalizing" and batch.expired is not None:
+            while rest := await self._store.to_do(batch, None, AT_ONCE):
+                await self._store.record(batch, [not_run(batch, line) for line in rest])
+        batch = self.batch = await self._store.fresh(batch)
+        match batch.status:
+            case "finalizing":
+                await self._store.finish(batch, "completed" if batch.expired is None else "expired")
+            case "cancelling":
+                await self._store.finish(batch, "cancelled")
+            case _:
+                await self._store.forget_work(batch)
+        log.info("batch %s has ended: %d of %d requests completed", batch.id, batch.done, batch.total)
+
+    async def _read_ahead(self) -> None:
+        lines = await self._store.to_do(self.batch, self._last, PAGE)
+        self._all_ahead = len(lines) < PAGE
+        self._last = lines[-1] if lines else self._last
+        self._ahead.extend(lines)
+
+    async def _answer(self, line: PendingLine) -> None:
+        try:
+            credential = self._credential(self.batch.owner)
+            if credential is None:
+                self._run_again(line, TROUBLE_S, pause=True)
+                return
+            body = await to_thread.run_sync(self._body_of, line)
+            answer = await self._call(self.batch, line, body, credential)
+            if answer.blames:
+                self._attempts[line.line] = self._attempts.get(line.line, 0) + 1
+            wait_s = answer.again_after_s(self._attempts.get(line.line, 0))
+            if wait_s is not None:
+                self._run_again(line, wait_s, pause=not answer.blames)
+                return
+            self._attempts.pop(line.line, None)
+            self._committing.add(line.line)
+            self._outcomes.append(outcome_of(self.batch, line, answer))
+        finally:
+            del self.on_their_way[request_id(self.batch, line)]
+            self._moved.set()
+            self._changed()
+        await self._commit()
+
+    def _run_again(self, line: PendingLine, after_s: float, *, pause: bool) -> None:
+        """Put a line back; where it is no line's fault, all others wait as long."""
+        at = asyncio.get_running_loop().time() + after_s
+        heapq.heappush(self._again, (at, next(self._numbers), line))
+        if pause:
+            self._paused_until = at
+
+    async def _commit(self) -> None:
+        """Keep all outcomes that there are, together, until the disk has them: they count from then on."""
+        if self._keeping:
+            return
+        self._keeping = True
+        try:
+            while outcomes := list(self._outcomes):
+                try:
+                    await self._store.record(self.batch, outcomes)
+                except (sqlite3.Error, OSError) as error:
+                    log.warning("results of batch %s can't be kept, and are tried again: %s", self.batch.id, error)
+                    await asyncio.sleep(TROUBLE_S)
+                    continue
+                del self._outcomes[: len(outcomes)]
+                self._committing.difference_update(one.line for one in outcomes)
+                self._moved.set()
+        finally:
+            self._keeping = False
+
+    def _body_of(self, line: PendingLine) -> bytes:
+        """A line's request, from the file."""
+        descriptor = os.open(self._store.path(self.batch, INPUT), os.O_RDONLY)
+        try:
+            return bytes(line_decoder.decode(os.pread(descriptor, line.size, line.at)).body)
+        finally:
+            os.close(descriptor)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a line of batch %s failed", self.batch.id, exc_info=error)

@@ -1,0 +1,104 @@
+"""A line of a batch as a request to the application: it takes the way of every other, at the lowest priority."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Scope
+
+from mlx_server.app.batches.rows import PendingLine, StoredBatch
+from mlx_server.app.http.access_record import record_of
+from mlx_server.app.http.in_process import ANSWER_ID, request_body
+from mlx_server.app.http.keys import CREDENTIAL, PRIORITY_HEADER, Credential
+from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.queue.account import Priority
+
+MOST_ATTEMPTS = 4
+"""Failures of the server after which a line is to blame for them."""
+
+WAITS = (429, 503)
+"""There is no room now, or the model can't be had: no line is to blame for that."""
+
+AGAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LineAnswer:
+    """What a line was answered with; `retry_after_s` if it says so, `ran`: it has held rows."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None
+    ran: bool
+
+    @property
+    def blames(self) -> bool:
+        """It is a failure that the line may be to blame for."""
+        return self.status >= 500 and self.status not in WAITS and (self.ran or self.status != 504)
+
+    def again_after_s(self, attempts: int) -> float | None:
+        """In how many seconds the line is run again that has been to blame so often; None: this is its answer."""
+        if self.status not in WAITS and (self.status < 500 or attempts >= MOST_ATTEMPTS):
+            return None
+        return self.retry_after_s or AGAIN_S
+
+
+class LineCaller:
+    """Has an application answer lines. `more` is what a request's scope has of the application."""
+
+    def __init__(self, app: ASGIApp, more: Scope) -> None:
+        self._app = app
+        self._more = more
+
+    async def __call__(self, batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+        """The answer to a line. Ends its work when cancelled."""
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "x-request-id": request_id(batch, line),
+            PRIORITY_HEADER.lower(): Priority.LOW.name.lower(),
+        }
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": batch.endpoint,
+            "raw_path": batch.endpoint.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "client": None,
+            "server": None,
+            OWNER: batch.owner,
+            CREDENTIAL: credential,
+            ANSWER_ID: key_of(batch, line),
+            **self._more,
+        }
+        status, retry_after, parts = 500, "", list[bytes]()
+
+        async def send(message: Message) -> None:
+            nonlocal status, retry_after
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                retry_after = Headers(raw=list(message["headers"])).get("retry-after", "")
+            else:
+                parts.append(message.get("body", b""))
+
+        await self._app(scope, request_body(body), send)
+        ticket = record_of(scope).ticket
+        wait_s = float(retry_after) if retry_after.isdigit() else None
+        return LineAnswer(status, b"".join(parts), wait_s, ticket is not None and ticket.started_at is not None)
+
+
+def request_id(batch: StoredBatch, line: PendingLine) -> str:
+    """What the log calls a line's request."""
+    return f"{batch.id}-{line.line}"
+
+
+def key_of(batch: StoredBatch, line: PendingLine) -> str:
+    """A line's own key, the same however often it is run: its answer has it as its id."""
+    return blake2b(request_id(batch, line).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,171 @@
+"""All batches of a server, from its start to its end; of several servers that share a data directory one runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
+from mlx_server.app.batches.batch_store import BatchStore
+from mlx_server.app.batches.calls import LineCaller
+from mlx_server.app.batches.room import deployment_of, free_places
+from mlx_server.app.batches.rows import StoredBatch
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.keys import Credential
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.05
+"""How often it is looked whether interactive requests have left rows."""
+
+LOCK_S = 1.0
+LOOK_FOR_S = 2.0
+KEPT_S = 30 * 86_400
+"""How long a batch that has ended is known."""
+
+
+class BatchRunner:
+    """Gives room to batches in turns, a line at a time. What is running at the end goes on with the next server."""
+
+    def __init__(
+        self,
+        store: BatchStore,
+        fleet: Fleet,
+        call: LineCaller,
+        credential: Callable[[str], Credential | None],
+        most_line_bytes: int,
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._call = call
+        self._credential = credential
+        self._most_line_bytes = most_line_bytes
+        self._runs: dict[int, BatchRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._lock: int | None = None
+
+    def start(self) -> None:
+        """Go on with what there is."""
+        self._spawn(self._run())
+
+    async def close(self) -> None:
+        """Leave all as it is: what has counted is kept."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if self._lock is not None:
+            os.close(self._lock)
+
+    async def look_at(self, batch: StoredBatch) -> None:
+        """A batch is new, or is to end."""
+        if (run := self._runs.get(batch.number)) is not None:
+            run.refresh(await self._store.fresh(batch))
+        elif self._lock is not None:
+            self._begin(batch)
+
+    async def _run(self) -> None:
+        while (lock := taken(self._store.folder / "lock")) is None:  # noqa: ASYNC110 - nothing tells of its end
+            await asyncio.sleep(LOCK_S)
+        self._lock = lock
+        await self._store.drop_old(self._store.files.clock() - KEPT_S)
+        self._spawn(self._look_for_work())
+        while True:
+            self._wake.clear()
+            waits = self._fill()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S if waits else LOCK_S):
+                    await self._wake.wait()
+
+    async def _look_for_work(self) -> None:
+        """Also what another server was asked for that shares the data directory."""
+        while True:
+            try:
+                for batch in await self._store.unfinished():
+                    await self.look_at(batch)
+            except sqlite3.Error as error:
+                log.warning("it can't be looked for batches: %s", error)
+            await asyncio.sleep(LOOK_FOR_S)
+
+    def _begin(self, batch: StoredBatch) -> None:
+        if batch.number not in self._runs:
+            self._runs[batch.number] = run = BatchRun(
+                batch, self._store, self._call, self._credential, self._wake.set, self._most_line_bytes
+            )
+            self._spawn(self._finish(run))
+
+    async def _finish(self, run: BatchRun) -> None:
+        try:
+            await run.run()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("batch %s is tried again: %s", run.batch.id, error)
+            await asyncio.sleep(TROUBLE_S)
+            del self._runs[run.batch.number]
+            self._begin(await self._store.fresh(run.batch))
+        else:
+            del self._runs[run.batch.number]
+
+    def _fill(self) -> bool:
+        """Start lines as far as there is room, each batch in its turn; tells whether some wait for it."""
+        ready = [run for run in self._runs.values() if run.ready() is not None]
+        ours = [id_ for run in self._runs.values() for id_ in run.on_their_way]
+        room: dict[str, int] = {}
+        waits = False
+        while ready:
+            for run in list(ready):
+                line = run.ready()
+                if line is None:
+                    ready.remove(run)
+                    continue
+                deployment = deployment_of(self._fleet, line.model)
+                name = deployment.name if deployment is not None else line.model or ""
+                if name not in room:
+                    room[name] = free_places(deployment, ours, self._on_their_way()[name])
+                if room[name] > 0:
+                    room[name] -= 1
+                    run.start_next()
+                    # The others come first the next time.
+                    self._runs[run.batch.number] = self._runs.pop(run.batch.number)
+                else:
+                    waits = True
+                    ready.remove(run)
+        return waits
+
+    def _on_their_way(self) -> Counter[str]:
+        """Lines that are being answered, by the names of their models' deployments."""
+        counts: Counter[str] = Counter()
+        for run in self._runs.values():
+            for line in run.on_their_way.values():
+                deployment = deployment_of(self._fleet, line.model)
+                counts[deployment.name if deployment is not None else line.model or ""] += 1
+        return counts
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a batch failed", exc_info=error)
+
+
+def taken(path: Path) -> int | None:
+    """A descriptor whose file is locked for this process alone, whatever becomes of it; None if another has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,34 @@
+"""The recipes of the page on batches run as they are written."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.running import sdks
+from support.running.servers import ROOT, Server
+
+PAGE = (ROOT / "docs" / "batches.md").read_text(encoding="utf-8")
+HERE = "http://127.0.0.1:8000"
+
+
+def recipe(part: str) -> str:
+    """The Python of the page that has the part."""
+    [found] = [code for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) if part in code]
+    return str(found)
+
+
+def said(code: str, server: Server, folder: Path) -> list[str]:
+    """The lines that a recipe prints in a folder, with this server in place of its own."""
+    assert HERE in code
+    command = [sdks.python(), "-c", code.replace(HERE, server.root)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.model
+def test_batch_of_questions_has_convincing_answers(smollm2_server: Server, tmp_path: Path) -> None:
+    first, *answers = said(recipe("client.batches"), smollm2_server, tmp_path)
+    assert first == "completed 3"
+    assert "Paris" in next(answer for answer in answers if answer.startswith("country-0"))
