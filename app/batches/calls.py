@@ -1,4 +1,4 @@
-"""A line of a batch as a request to the application: it takes the way of every other, at the lowest priority."""
+"""A line of a batch as a request to the application: it takes the way of every other, as an idle one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LineCaller:
             "content-type": "application/json",
             "content-length": str(len(body)),
             "x-request-id": request_id(batch, line),
-            PRIORITY_HEADER.lower(): Priority.LOW.name.lower(),
+            PRIORITY_HEADER.lower(): Priority.IDLE.name.lower(),
         }
         scope: Scope = {
             "type": "http",

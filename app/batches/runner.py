@@ -23,8 +23,8 @@ from mlx_server.app.http.keys import Credential
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.05
-"""How often it is looked whether interactive requests have left rows."""
+LOOK_S = 1.0
+"""How often it is looked for room that no line has left: a model has been loaded, or has more rows."""
 
 LOCK_S = 1.0
 LOOK_FOR_S = 2.0
@@ -81,9 +81,9 @@ class BatchRunner:
         self._spawn(self._look_for_work())
         while True:
             self._wake.clear()
-            waits = self._fill()
+            self._fill()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S if waits else LOCK_S):
+                async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
 
     async def _look_for_work(self) -> None:
@@ -114,12 +114,10 @@ class BatchRunner:
         else:
             del self._runs[run.batch.number]
 
-    def _fill(self) -> bool:
-        """Start lines as far as there is room, each batch in its turn; tells whether some wait for it."""
+    def _fill(self) -> None:
+        """Start lines as far as there is room, each batch in its turn."""
         ready = [run for run in self._runs.values() if run.ready() is not None]
-        ours = [id_ for run in self._runs.values() for id_ in run.on_their_way]
         room: dict[str, int] = {}
-        waits = False
         while ready:
             for run in list(ready):
                 line = run.ready()
@@ -129,16 +127,14 @@ class BatchRunner:
                 deployment = deployment_of(self._fleet, line.model)
                 name = deployment.name if deployment is not None else line.model or ""
                 if name not in room:
-                    room[name] = free_places(deployment, ours, self._on_their_way()[name])
+                    room[name] = free_places(deployment, self._on_their_way()[name])
                 if room[name] > 0:
                     room[name] -= 1
                     run.start_next()
                     # The others come first the next time.
                     self._runs[run.batch.number] = self._runs.pop(run.batch.number)
                 else:
-                    waits = True
                     ready.remove(run)
-        return waits
 
     def _on_their_way(self) -> Counter[str]:
         """Lines that are being answered, by the names of their models' deployments."""

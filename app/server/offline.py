@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -74,6 +75,7 @@ class Offline:
 
 def runner_for(app: Starlette, kept: Offline, fleet: Fleet, keys: KeyRing) -> BatchRunner:
     """What runs the batches of an application: their lines meet all that requests over HTTP meet but its doors."""
-    inside = RequestIdMiddleware(LastResortMiddleware(ExceptionMiddleware(app.router, handlers=errors.HANDLERS)))
+    routed = LastResortMiddleware(ExceptionMiddleware(app.router, handlers=errors.HANDLERS))
+    inside = RequestIdMiddleware(routed, answered=Counter())  # no client waits for these answers
     call = LineCaller(inside, {"app": app})
     return BatchRunner(kept.batches, fleet, call, keys.of_owner, fleet.settings.max_body_bytes)
