@@ -30,7 +30,7 @@ def in_background(work: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """Two rows, and two requests that may wait."""
-    server = Server(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 2, "--queue-timeout", 1)
+    server = Server(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 2)
     server.wait_ready()
     yield server
     server.close()
@@ -50,12 +50,13 @@ def test_an_idle_request_makes_way_and_goes_on(server: Server) -> None:
     assert answer.json()["usage"]["completion_tokens"] == 20
 
 
-def test_idle_requests_take_nobody_elses_place_and_never_time_out(server: Server) -> None:
+def test_idle_requests_take_nobody_elses_place_and_never_time_out(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--max-concurrency", 2, "--queue-size", 2, "--queue-timeout", 2)
     with ThreadPoolExecutor(8) as pool:
         patient = [pool.submit(idle, server, {"tokens": 1, "first_token_s": 0.3}) for _ in range(4)]
         server.wait_until(lambda: sum(server.stats()[name] for name in ("running_requests", "waiting_requests")) == 4)
         assert idle(server, {"tokens": 1}).status_code == 429
-        held = [pool.submit(server.chat, {"tokens": 14, "interval_s": 0.05}) for _ in range(4)]
+        held = [pool.submit(server.chat, {"tokens": 30, "interval_s": 0.05}) for _ in range(4)]
         assert [one.result().status_code for one in held] == [200] * 4, "each has a row, or a place to wait"
         assert [one.result().status_code for one in patient] == [200] * 4, (
             "though they waited longer than --queue-timeout"
@@ -107,7 +108,7 @@ def test_what_is_interrupted_says_the_same(
 ) -> None:
     """Of models whose states can be cut short, and of others; while prompts are read, and while answers are written."""
     server = launch("--model-path", tiny_model(architecture), "--max-concurrency", 8, "--prefill-step-size", 16)
-    bodies = [chat_body(f"{number} {TEXT}", max_tokens=40, **more) for number, more in enumerate(ASKED)]
+    bodies = [chat_body(f"{number} {TEXT}", max_tokens=100, **more) for number, more in enumerate(ASKED)]
 
     def says(body: dict[str, Any], headers: dict[str, str]) -> list[str]:
         answer = server.post(CHAT, body, headers=headers)
@@ -119,8 +120,8 @@ def test_what_is_interrupted_says_the_same(
         patient = [pool.submit(says, body, IDLE) for body in bodies]
         interrupted = 0
         while not all(one.done() for one in patient):
-            server.chat("Hi", max_tokens=2)
+            server.chat("Hi", max_tokens=1)
             interrupted += 1
             time.sleep(0.02)
-    assert interrupted > 3
+    assert interrupted > 1
     assert [one.result() for one in patient] == alone
