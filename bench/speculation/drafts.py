@@ -103,7 +103,7 @@ def make_engine(model: Any, tokenizer: Any, model_path: Path, draft_path: Path |
 
     draft_model = None if draft_path is None else str(draft_path)
     spec = Load(str(model_path), "lm", rows, PREFILL_STEP_SIZE, str(model_path.parent), draft_model=draft_model)
-    draft, loaded = Draft.find(spec, lambda _: None), None
+    draft, loaded = Draft.find(spec, model_path, lambda _: None), None
     if draft is not None:
         loaded = draft.load(spec, model, model.args.vocab_size, tokenizer, lambda _: None)
     return BatchEngine(

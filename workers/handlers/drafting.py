@@ -16,7 +16,7 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.kvcache.whole_windows import keep_windows_whole
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
-from mlx_server.workers.engine.propose.draft_head import DraftHead, load_head
+from mlx_server.workers.engine.propose.draft_head import DraftHead, has_own_head, load_head
 from mlx_server.workers.engine.propose.draft_model import DraftModel, load_draft
 from mlx_server.workers.engine.propose.drafter import Drafter
 from mlx_server.workers.engine.propose.drafts import ModelDrafter
@@ -38,12 +38,14 @@ class Draft:
     is_head: bool
 
     @classmethod
-    def find(cls, spec: Load, report: Callable[[Loading], None]) -> Draft | None:
-        """The one that is asked for, downloaded or converted if need be. Raises ModelLoadError."""
+    def find(cls, spec: Load, model_folder: Path, report: Callable[[Loading], None]) -> Draft | None:
+        """The one that is asked for, downloaded or converted if need be: of the model's own folder, its own head if it
+        has one. Raises ModelLoadError."""
         if spec.draft_model is None:
             return None
         folder = resolve(spec.draft_model, Path(spec.cache_dir), report, "draft")
-        return cls(folder, drafts(read_json(folder, "config.json")))
+        own = folder.resolve() == model_folder.resolve() and has_own_head(folder)
+        return cls(folder, own or drafts(read_json(folder, "config.json")))
 
     def suit(self, model: Any) -> list[str]:
         """Have a model's caches forget single tokens; notes on what its caches are now."""

@@ -55,7 +55,7 @@ class LanguageHandler(WritingHandler):
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)
             parameter_bytes = evaluate(model, report)
-        if (draft := Draft.find(spec, report)) is not None:
+        if (draft := Draft.find(spec, folder, report)) is not None:
             notes = [*notes, *draft.suit(model)]
         states = None
         if spec.kv_bits is not None:
@@ -70,7 +70,7 @@ class LanguageHandler(WritingHandler):
         batching, reason = batching_of(model, spec.rows, vocab_size, kept)
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
-        guesses = batching is not Batching.NONE and may_guess(model, vocab_size, kept)
+        guesses = batching is not Batching.NONE and may_guess(model, vocab_size, kept, rereads=draft is not None)
         if states is not None:
             states.hold()
         rows = 1 if batching is Batching.NONE else spec.rows
@@ -180,7 +180,7 @@ def make_engine(
 
 def no_draft(model: Any, vocab_size: int, batching: Batching) -> str:
     """Why a draft model is of no use to a model."""
-    reason = batching.value if batching is Batching.NONE else objection(model, vocab_size)
+    reason = batching.value if batching is Batching.NONE else objection(model, vocab_size, rereads=True)
     return f"--draft-model is no use here: {reason}"
 
 

@@ -34,23 +34,36 @@ def make_easy(folder: Path, architecture: str = "llama", **more: Any) -> Path:
 
     make_model(folder, architecture, num_hidden_layers=4, **more)
     weights = read(folder)
+    head = next(array for name, array in weights.items() if name.endswith("lm_head.weight"))
+    masks, often = (mx.arange(head.shape[0])[:, None] == token for token in (MASK, FAVOURITE))
     for name, array in weights.items():
         if name.endswith(("o_proj.weight", "down_proj.weight", "out_proj.weight")):
             weights[name] = 0.03 * array
-    head = weights["lm_head.weight"]
-    often = mx.arange(head.shape[0])[:, None] == FAVOURITE
-    weights["lm_head.weight"] = mx.where(often, 2 * head, head)
-    embedding = weights["model.embed_tokens.weight"]
-    masks = mx.arange(embedding.shape[0])[:, None] == MASK
-    weights["model.embed_tokens.weight"] = mx.where(masks, 4 * head[FAVOURITE], embedding)
+        if name.endswith("lm_head.weight"):
+            weights[name] = mx.where(often, 2 * head, head)
+        if name.endswith("embed_tokens.weight"):
+            weights[name] = mx.where(masks, 4 * head[FAVOURITE], array)
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    return folder
+
+
+def make_own_head(folder: Path) -> Path:
+    """Write such a model with an MTP head among its weights, as its makers publish it; returns its folder."""
+    import mlx.core as mx
+    from mlx_vlm.speculative.drafters.qwen3_5_mtp import Model, ModelConfig
+
+    make_easy(folder, "qwen3_5", mtp_num_hidden_layers=1)
+    config = json.loads((folder / "config.json").read_text())
+    own = head_weights(Model(ModelConfig.from_dict({"text_config": config})), "mtp", folder)
+    # Its norms are kept as what they differ from one by.
+    told = {f"mtp.{name}": array - 1 if array.ndim == 1 else array for name, array in own.items()}
+    mx.save_safetensors(str(folder / "model.safetensors"), read(folder) | told, {"format": "pt"})
     return folder
 
 
 def make_head(folder: Path, kind: Kind, target: Path) -> Path:
     """Write a head for such a model, which proposes what follows from the latest token; returns its folder."""
     import mlx.core as mx
-    from mlx.utils import tree_flatten
     from mlx_vlm.utils import get_model_and_args
 
     folder.mkdir(exist_ok=True)
@@ -58,7 +71,17 @@ def make_head(folder: Path, kind: Kind, target: Path) -> Path:
     config = config_of(kind, theirs)
     (folder / "config.json").write_text(json.dumps(config))
     library, _ = get_model_and_args(config)
-    own = dict(tree_flatten(library.Model(library.ModelConfig.from_dict(config)).parameters()))
+    own = head_weights(library.Model(library.ModelConfig.from_dict(config)), kind, target)
+    mx.save_safetensors(str(folder / "model.safetensors"), own, {"format": "mlx"})
+    return folder
+
+
+def head_weights(head: Any, kind: Kind, target: Path) -> dict[str, Any]:
+    """Weights of a head by name, with which it proposes what follows from the latest token."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    own = dict(tree_flatten(head.parameters()))
     same, nothing = mx.eye(SIZE), mx.zeros((SIZE, SIZE))
     for name, array in own.items():
         if array.ndim == 2 and not name.startswith(("embed_tokens", "lm_head")):
@@ -67,15 +90,12 @@ def make_head(folder: Path, kind: Kind, target: Path) -> Path:
         own["fc.weight"] = mx.concatenate([same, nothing], axis=1)
     if kind == "eagle3":
         weights, latest = read(target), mx.concatenate([same, nothing], axis=1)
-        own |= {
-            "embed_tokens.weight": weights["model.embed_tokens.weight"],
-            "lm_head.weight": weights["lm_head.weight"],
-        }
+        own["embed_tokens.weight"] = weights["model.embed_tokens.weight"]
+        own["lm_head.weight"] = weights["lm_head.weight"]
         attention = "layers.0.self_attn."
         own |= {attention + "q_proj.weight": 20 * latest, attention + "k_proj.weight": 20 * latest}
         own |= {attention + "v_proj.weight": latest, attention + "o_proj.weight": same}
-    mx.save_safetensors(str(folder / "model.safetensors"), own, {"format": "mlx"})
-    return folder
+    return own
 
 
 def config_of(kind: Kind, target: dict[str, Any]) -> dict[str, Any]:

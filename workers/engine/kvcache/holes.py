@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
-from mlx_lm.models.cache import BatchKVCache, KVCache
+from mlx_lm.models.cache import ArraysCache, BatchKVCache, KVCache
 
 from mlx_server.workers.engine.kvcache.flatten import each, flat
 from mlx_server.workers.engine.kvcache.quantised import QuantisedKVCache
@@ -83,21 +83,28 @@ def is_cuttable(cache: list[Any]) -> bool:
 
 
 def cut(cache: list[Any], tokens: list[int]) -> list[Any]:
-    """A batch's cache without the last `tokens` of each row; an array of them is on none of the layers any more."""
+    """A batch's cache without the last `tokens` of each row; an array of them is on none of the layers any more.
+    Recurrent layers stay as they are."""
+    layers = [layer for layer in flat(cache) if not isinstance(layer, ArraysCache)]
+    if not layers:
+        return cache
     if least := min(tokens):
-        for layer in cache:
+        for layer in layers:
             layer.trim(least)
         return cut(cache, [count - least for count in tokens])
     if not any(tokens):
         return cache
-    first = next(flat(cache))
+    first = layers[0]
     if not isinstance(first, HoledKVCache):
         holes = Holes(first.left_padding.tolist(), first._idx)
-        cache = [each(layer, lambda one: HoledKVCache(one, holes)) for layer in cache]
-        first = next(flat(cache))
+
+        def with_holes(layer: Any) -> Any:
+            return layer if isinstance(layer, ArraysCache) else HoledKVCache(layer, holes)
+
+        return cut([each(layer, with_holes) for layer in cache], tokens)
     first._holes.cut(first._idx, tokens)
     surplus = mx.array(tokens)
-    for layer in flat(cache):
+    for layer in layers:
         layer.offset = layer.offset - surplus
     return closed(cache) if first._holes.are_worth_closing(first._idx) else cache
 
@@ -114,13 +121,15 @@ def columns_of(layer: Any, row: int, start: int, stop: int) -> npt.NDArray[np.in
 
 def closed(cache: list[Any]) -> list[Any]:
     """The same cache without holes."""
-    first = next(flat(cache), None)
-    if not isinstance(first, HoledKVCache):
+    first = next((layer for layer in flat(cache) if isinstance(layer, HoledKVCache)), None)
+    if first is None:
         return cache
     order, padding = first._holes.order(first._idx)
     columns = mx.array(order)[:, None, :, None]
 
-    def close(layer: HoledKVCache) -> BatchKVCache:
+    def close(layer: Any) -> Any:
+        if not isinstance(layer, HoledKVCache):
+            return layer
         batch = BatchKVCache(padding)
         batch.keys = mx.take_along_axis(layer.keys, columns, axis=2)
         batch.values = mx.take_along_axis(layer.values, columns, axis=2)

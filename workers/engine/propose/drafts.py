@@ -19,6 +19,7 @@ from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.propose.draft_model import DraftModel
 from mlx_server.workers.engine.propose.drafter import CATCHES_UP, Drafter, Hidden, unread_of
+from mlx_server.workers.engine.propose.forgetting import shortened
 from mlx_server.workers.engine.propose.ragged import RaggedBatch
 from mlx_server.workers.engine.sequence import Key, Sequence
 
@@ -142,7 +143,7 @@ class DraftRows(RaggedBatch):
         longest = max(map(len, unread))
         ids = mx.array([[*tokens, *[0] * (longest - len(tokens))] for tokens in unread], mx.uint32)
         logits = self._model(ids, self._cache)
-        self._cut([longest - len(tokens) for tokens in unread])
+        self._cache = shortened(self._cache, [longest - len(tokens) for tokens in unread])
         for key, tokens in zip(self.keys, unread, strict=True):
             own = self._rows[key]
             own.length += len(tokens)
@@ -152,7 +153,7 @@ class DraftRows(RaggedBatch):
         proposed = [self._draw(logits[mx.arange(len(unread)), ends])]
         while len(proposed) < count:
             proposed.append(self._draw(self._model(proposed[-1][:, None], self._cache)[:, -1]))
-        self._cut([count - 1] * len(unread))
+        self._cache = shortened(self._cache, [count - 1] * len(unread))
         found: list[list[int]] = mx.stack(proposed, axis=1).tolist()  # type: ignore[assignment]
         return dict(zip(self.keys, found, strict=True))
 

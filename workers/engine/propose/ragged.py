@@ -9,7 +9,8 @@ from typing import Any, Self
 import mlx.core as mx
 
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn, Row, told
-from mlx_server.workers.engine.kvcache.holes import closed, cut
+from mlx_server.workers.engine.kvcache.holes import closed
+from mlx_server.workers.engine.propose.forgetting import forget, states_of
 from mlx_server.workers.engine.sampling.batch_sampler import best
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import Processors
@@ -55,6 +56,7 @@ class RaggedBatch(DecodeBatch):
         """Read each row's latest token and its guesses; the guesses that were right, and the token after them."""
         width = 1 + max(map(len, guesses))
         ids = [[last, *guess, *[0] * (width - 1 - len(guess))] for last, guess in zip(known, guesses, strict=True)]
+        states = states_of(self._cache)
         logits = self._model(mx.array(ids, mx.uint32), cache=self._cache)
         choices = self._choices(rows, known, guesses, logits)
         drawn: list[Drawn] = []
@@ -71,7 +73,7 @@ class RaggedBatch(DecodeBatch):
             surplus.append(width - 1 - right)
             last.append(new[-1].token if new else before)
             drawn += new
-        self._cut(surplus)
+        self._cache = forget(self._model, self._cache, states, ids, surplus)
         self._count_step()
         self._next = mx.array(last, mx.uint32)
         return drawn
@@ -111,14 +113,6 @@ class RaggedBatch(DecodeBatch):
             if tokens[-1] in row.ends or [tokens[-1]] != fed[place + 1 : place + 2]:
                 break
         return Choices(tokens, mx.concatenate(seen))
-
-    def _cut(self, surplus: list[int]) -> None:
-        """Forget the last tokens of each row's cache, so many of each."""
-        if self._single:
-            for layer in self._cache:
-                layer.trim(surplus[0])
-        else:
-            self._cache = cut(self._cache, surplus)
 
     def _append(self, keys: list[Key], cache: list[Any], last: mx.array, *, single: bool) -> None:
         self._close()

@@ -9,8 +9,9 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.decode.probe import distance, tolerance
-from mlx_server.workers.engine.kvcache.holes import cut, is_cuttable
+from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
+from mlx_server.workers.engine.propose.forgetting import can_forget, forget, states_of
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 
 TRIAL = "guesses"
@@ -25,20 +26,23 @@ SURPLUS = (0, 3, 1)
 NEXT = 2
 
 
-def may_guess(model: Any, vocab_size: int, kept: KeptTrials) -> bool:
-    """Whether a model can check guesses, which is not tried again where it could. Engine thread only."""
-    if kept.get(TRIAL, bool):
+def may_guess(model: Any, vocab_size: int, kept: KeptTrials, *, rereads: bool = False) -> bool:
+    """Whether there is no objection to guesses, which is not tried again where there was none. Engine thread only."""
+    trial = f"{TRIAL}, read again" if rereads else TRIAL
+    if kept.get(trial, bool):
         return True
-    can = objection(model, vocab_size) is None
+    can = objection(model, vocab_size, rereads=rereads) is None
     mx.clear_cache()
     if can:
-        kept.put(TRIAL, can)
+        kept.put(trial, can)
     return can
 
 
-def objection(model: Any, vocab_size: int) -> str | None:
-    """Why a model can't check guesses; None if it can. Engine thread only."""
-    if not is_cuttable(make_prompt_cache(model)):
+def objection(model: Any, vocab_size: int, *, rereads: bool = False) -> str | None:
+    """Why a model can't check guesses; None if it can. `rereads`: where its cache can't be cut, it may read tokens
+    again. Engine thread only."""
+    cache = make_prompt_cache(model)
+    if not (can_forget(cache) if rereads else is_cuttable(cache)):
         return "its cache can't forget single tokens"
     try:
         worst = max(*difference(model, vocab_size, LENGTHS, SURPLUS), *difference(model, vocab_size, (7,), (2,)))
@@ -59,12 +63,9 @@ def difference(model: Any, vocab_size: int, lengths: tuple[int, ...], surplus: t
     single = len(rows) == 1
     together = caches[0] if single else merged(caches)
     wide = [[(5 * i + k) % min(89, vocab_size - 1) + 1 for i in range(WIDE)] for k in range(len(rows))]
+    before = states_of(together)
     first = model(mx.array(wide), cache=together)[:, 0]
-    if single:
-        for layer in together:
-            layer.trim(surplus[0])
-    else:
-        together = cut(together, list(surplus))
+    together = forget(model, together, before, wide, list(surplus))
     after = [[(3 * i + k) % min(83, vocab_size - 1) + 1 for i in range(NEXT)] for k in range(len(rows))]
     logits = model(mx.array(after), cache=together)[:, -1]
     off = []

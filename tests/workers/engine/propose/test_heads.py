@@ -53,10 +53,10 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return pair_of(tmp_path_factory.mktemp("easy"), request.param)
 
 
-def pair_of(folder: Path, kind: Kind) -> Pair:
+def pair_of(folder: Path, kind: Kind, architecture: str = "llama") -> Pair:
     from mlx_lm.utils import load_model
 
-    make_easy(folder)
+    make_easy(folder, architecture)
     plain, served = load_model(folder)[0], load_model(folder)[0]
     spec = Load(str(folder), "lm", 4, 512, str(folder))
     head, telling = load_head(spec, make_head(folder / kind, kind, folder), served, lambda _: None)
@@ -71,6 +71,22 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(pair: Pair, own_cost: 
         engine, pair.plain, rng, 30, prepare=lambda one, _: drafted(one, rng.choice([None, 1, 3, 0]))
     )
     assert drafter.proposed > drafter.right > 5
+
+
+def test_recurrent_layers_go_back_and_read_again(tmp_path: Path) -> None:
+    pair = pair_of(tmp_path, "mtp", "qwen3_next")
+    engine = engine_of(pair.model, drafter := pair.drafter(), Whims(1), own_cost=30)
+    prompts, answers = (10, 60), (1, 2, 20, 40)
+    check_all_say_what_they_say_alone(
+        engine,
+        pair.plain,
+        random.Random(4),
+        16,
+        prompts=prompts,
+        answers=answers,
+        prepare=lambda one, _: drafted(one, 3),
+    )
+    assert drafter.proposed > drafter.right > 20
 
 
 @pytest.mark.parametrize(

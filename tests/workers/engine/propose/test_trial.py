@@ -24,6 +24,14 @@ def test_others_may_not(load_tiny: Callable[[str], Any], architecture: str, why:
     assert why in (objection(load_tiny(architecture), 300) or "")
 
 
+@pytest.mark.parametrize(("architecture", "why"), [("qwen3_next", ""), ("mamba", "differ by"), ("llama", "")])
+def test_recurrent_layers_may_where_they_read_padded_rows_alike(
+    load_tiny: Callable[[str], Any], architecture: str, why: str
+) -> None:
+    assert why in (found := objection(load_tiny(architecture), 300, rereads=True) or "")
+    assert bool(found) is bool(why)
+
+
 def test_a_model_that_tells_the_last_place_only_may_not(load_tiny: Callable[[str], Any]) -> None:
     model = load_tiny("llama")
 
