@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import read_model
@@ -15,7 +17,8 @@ from mlx_server.app.fleet.memory_estimate import (
     scripted_estimate,
 )
 from mlx_server.app.machine.device import Device
-from mlx_server.workers.folders.model_files import NotAModel
+from mlx_server.workers.folders.known_types import holds_head
+from mlx_server.workers.folders.model_files import NotAModel, read_json, read_tensors
 
 UNKNOWN = MemoryEstimate(0, 0, 0, prefixes=PREFIX_CACHE_BYTES)
 """Of what is not on this machine yet, or can't be read: the load itself says better what is wrong."""
@@ -55,11 +58,18 @@ def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
 
 
 def draft_of(settings: ModelSettings) -> ModelOnDisk | None:
-    """The draft model beside it; None if there is none, or none that can be read."""
+    """The draft model beside it; None if there is none, or none that can be read, or it is a part of the model."""
     if settings.draft_model is None:
         return None
     try:
         folder = folder_of(settings.draft_model)
-        return read_model(folder) if folder else None
+        if folder is None or (folder == folder_of(settings.path) and holds_its_head(folder)):
+            return None
+        return read_model(folder)
     except (NotServable, NotAModel):
         return None
+
+
+def holds_its_head(folder: Path) -> bool:
+    """Whether what drafts for a model is a part of its own weights. Raises NotAModel."""
+    return holds_head(read_json(folder, "config.json"), read_tensors(folder))

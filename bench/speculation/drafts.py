@@ -4,10 +4,10 @@
 model, or a head that was trained for the model (MTP, EAGLE-3, DFlash). Without `--draft` there are six: the model
 itself (always right, and as slow as the model), a tiny random llama with the model's tokenizer (nearly always wrong,
 nearly free), the model as the draft of a copy of it with `--idle` times as many layers more that change nothing (always
-right, at a part of the cost: what a good draft gains), and a head of each kind for a tiny model, which takes the next
-token to follow from the latest alone (often right, and not much quicker than the model). How many tokens pay is
-measured; with `--ask` so many are proposed whatever they cost. The engine with the draft and the one without it take
-turns over the same prompts.
+right, at a part of the cost: what a good draft gains), and a head of each kind for a tiny model with as many idle
+layers, which takes the next token to follow from the latest alone (MTP and EAGLE-3 are often right, at a part of the
+cost). How many tokens pay is measured; with `--ask` so many are proposed whatever they cost. The engine with the draft
+and the one without it take turns over the same prompts.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from lib.prompts import prompt_texts
 from support.tiny.draft_heads import KINDS, make_easy, make_head
 
 PREFILL_STEP_SIZE = 512
+TEMPERATURE = 0.8
+"""Of a tiny model with heads: greedily it would go round in circles, and repetition alone would be guess enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,20 @@ class Case:
     without: Any
     with_: Any
     tokenizer: Any
+    temperature: float = 0.0
 
 
-def measure(engine: Any, prompts: list[list[int]], max_tokens: int, ask: int | None) -> Side:
-    """Decode prompts together, greedily and to `max_tokens` each; `ask` for so many proposals at a time."""
+def measure(
+    engine: Any, prompts: list[list[int]], max_tokens: int, ask: int | None = None, temperature: float = 0.0
+) -> Side:
+    """Decode prompts together, to `max_tokens` each; `ask` for so many proposals at a time."""
     from mlx_server.schemas.internal.generation import Limits, Sampling
     from mlx_server.workers.engine.sequence import Sequence, Token
 
     sequences = [
-        Sequence((number, 0), prompt, max_tokens, Sampling(temperature=0.0), Limits(ignore_eos=True))
+        Sequence(
+            (number, 0), prompt, max_tokens, Sampling(temperature=temperature, seed=number), Limits(ignore_eos=True)
+        )
         for number, prompt in enumerate(prompts)
     ]
     started_s = perf_counter()
@@ -73,12 +80,13 @@ class Asking:
     clients: int
     max_tokens: int
     ask: int | None
+    temperature: float
 
     def __call__(self, pair: int) -> Side:
         texts = prompt_texts(self.clients, pair * self.clients)
         said = [[{"role": "user", "content": text}] for text in texts]
         prompts = [list(self.tokenizer.apply_chat_template(one, add_generation_prompt=True)) for one in said]
-        return measure(self.engine, prompts, self.max_tokens, self.ask)
+        return measure(self.engine, prompts, self.max_tokens, self.ask, self.temperature)
 
 
 def deepened(model: Any, times: int) -> Any:
@@ -148,19 +156,19 @@ def make_cases(options: argparse.Namespace, folder: Path, rows: int) -> list[Cas
         Case(name, *(make_engine(one, tokenizer, options.model, path, rows) for path in (None, draft)), tokenizer)
         for name, one, draft in served
     ]
-    return cases if options.draft else [*cases, *head_cases(folder / "easy", rows)]
+    return cases if options.draft else [*cases, *head_cases(folder / "easy", options.idle, rows)]
 
 
-def head_cases(folder: Path, rows: int) -> list[Case]:
-    """A tiny model with a head of each kind."""
+def head_cases(folder: Path, idle: int, rows: int) -> list[Case]:
+    """A tiny model of `idle` times as many layers more, with a head of each kind."""
     folder.mkdir(exist_ok=True)
     make_easy(folder)
     cases = []
     for kind in KINDS:
         model, tokenizer = read(folder)
-        head = make_head(folder / kind, kind, folder)
-        engines = (make_engine(model, tokenizer, folder, path, rows) for path in (None, head))
-        cases.append(Case(f"{kind} of a tiny model", *engines, tokenizer))
+        head, deeper = make_head(folder / kind, kind, folder), deepened(model, idle)
+        engines = (make_engine(deeper, tokenizer, folder, path, rows) for path in (None, head))
+        cases.append(Case(f"{kind} head, tiny model of {1 + idle} times its layers", *engines, tokenizer, TEMPERATURE))
     return cases
 
 
@@ -197,7 +205,7 @@ def run(options: argparse.Namespace) -> None:
         for clients in options.clients:
             for case in make_cases(options, Path(folder), clients):
                 sides = [
-                    Asking(case.tokenizer, engine, clients, options.max_tokens, options.ask)
+                    Asking(case.tokenizer, engine, clients, options.max_tokens, options.ask, case.temperature)
                     for engine in (case.without, case.with_)
                 ]
                 for side in sides:

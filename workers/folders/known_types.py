@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,9 @@ Library = Literal["mlx_lm", "mlx_vlm"]
 
 DRAFTERS = "speculative/drafters"
 """Where mlx-vlm has parts that draft for one model from the hidden states of its layers: MTP heads, EAGLE-3, DFlash."""
+
+HOLD_HEADS = ("qwen3_5", "qwen3_5_moe", "qwen3_next")
+"""Types whose makers publish an MTP head with the model, and mlx-vlm can take it out."""
 
 PLACES: dict[Library, tuple[str, ...]] = {"mlx_lm": ("models",), "mlx_vlm": ("models", DRAFTERS)}
 """Where each has them: a module for an architecture."""
@@ -50,6 +53,13 @@ def drafts(config: Mapping[str, Any]) -> bool:
     paths = [str(folder / DRAFTERS) for folder in folders("mlx_vlm")]
     name = config.get("model_type") or config.get("speculators_model_type")
     return str(name).lower() in {module.name for module in iter_modules(paths)}
+
+
+def holds_head(config: Mapping[str, Any], tensors: Iterable[str]) -> bool:
+    """Whether among a model's weights is a part that drafts for it."""
+    return module_of("mlx_lm", str(config.get("model_type"))) in HOLD_HEADS and any(
+        name.startswith("mtp.") for name in tensors
+    )
 
 
 def module_of(library: Library, model_type: str) -> str:

@@ -16,15 +16,15 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.kvcache.whole_windows import keep_windows_whole
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.batch import ProposingBatch
-from mlx_server.workers.engine.propose.draft_head import DraftHead, has_own_head, load_head
+from mlx_server.workers.engine.propose.draft_head import DraftHead, load_head
 from mlx_server.workers.engine.propose.draft_model import DraftModel, load_draft
 from mlx_server.workers.engine.propose.drafter import Drafter
 from mlx_server.workers.engine.propose.drafts import ModelDrafter
 from mlx_server.workers.engine.propose.heads import HeadDrafter
 from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.worth import Worth
-from mlx_server.workers.folders.known_types import drafts
-from mlx_server.workers.folders.model_files import read_json
+from mlx_server.workers.folders.known_types import drafts, holds_head
+from mlx_server.workers.folders.model_files import read_json, read_tensors
 
 DRAFTS_SHARE = 8
 """One part in this many of the prefix cache's memory is for a draft model's KV states."""
@@ -44,8 +44,8 @@ class Draft:
         if spec.draft_model is None:
             return None
         folder = resolve(spec.draft_model, Path(spec.cache_dir), report, "draft")
-        own = folder.resolve() == model_folder.resolve() and has_own_head(folder)
-        return cls(folder, own or drafts(read_json(folder, "config.json")))
+        config, same = read_json(folder, "config.json"), folder.resolve() == model_folder.resolve()
+        return cls(folder, drafts(config) or (same and holds_head(config, read_tensors(folder))))
 
     def suit(self, model: Any) -> list[str]:
         """Have a model's caches forget single tokens; notes on what its caches are now."""

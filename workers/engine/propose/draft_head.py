@@ -127,15 +127,6 @@ def sampler(draw: Draw) -> Draw:
     return lambda logits: mx.stack([draw(logits[:, place]) for place in range(logits.shape[1])], axis=1)
 
 
-def has_own_head(folder: Path) -> bool:
-    """Whether a model's folder holds an MTP head, too, which mlx-vlm can take out of it."""
-    try:
-        from mlx_vlm.speculative.drafters.mtp_split import detect_mtp_splitter
-    except ImportError:
-        return False
-    return detect_mtp_splitter(folder) is not None
-
-
 def load_head(
     spec: Load, folder: Path, model: Any, report: Callable[[Loading], None]
 ) -> tuple[DraftHead, TellingModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Self
 
@@ -62,16 +63,19 @@ class HeadRows:
 
     def catch_up(self, wanted: list[Row], hidden: Hidden) -> None:
         """As `Source.catch_up`, with rows [B]."""
-        left, ready = self._drafter.pace.tokens, []
+        pace, ready = self._drafter.pace, []
+        left = pace.tokens
         for row in wanted:
-            key, reading = row.sequence.key, self._reading(row.sequence)
+            reading = self._reading(row.sequence)
             behind = row.length - 1 - reading.length
             if behind > CATCHES_UP and left > 0:
-                most = min(left, behind)
+                began, most = time.monotonic(), behind if pace.is_short(behind) else min(left, behind)
                 self._read(row, reading, reading.length + most, None, None, hidden)
+                mx.eval([layer.state for layer in reading.cache])
+                pace.read(most, time.monotonic() - began, beside=True)
                 behind, left = behind - most, left - most
             if behind <= CATCHES_UP:
-                ready.append(key)
+                ready.append(row.sequence.key)
         self.ready = ready
 
     def propose(self, rows: list[Row], known: list[int], count: int, hidden: Hidden) -> dict[Key, list[int]]:
