@@ -47,6 +47,7 @@ WORKERS_ORDER = (
     "workers/engine/phonemes",
     "workers/engine/prompt/templates",
     "workers/engine/prompt",
+    "workers/engine/passes",
     "workers/engine/sampling",
     "workers/engine/decode",
     "workers/engine/propose",

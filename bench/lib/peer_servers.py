@@ -48,6 +48,13 @@ def ours(folder: Path, rows: int, *more: str) -> Command:
     return Command(OURS, (sys.executable, "-m", "mlx_server.app", *launch), None, "/health/ready")
 
 
+def earlier(folder: Path, rows: int, checkout: Path, *more: str) -> Command:
+    """The server of another checkout, with an environment in its .venv."""
+    words = ours(folder, rows, *more).words
+    python = str(checkout.resolve() / ".venv" / "bin" / "python")
+    return Command("before", ("env", f"HOME={folder.parent}", python, *words[1:]), None, "/health/ready")
+
+
 def others(folder: Path, *, embeddings: bool = False) -> list[Command]:
     """The other servers in this environment, as their READMEs start them. They stay off the hub."""
     python = ("env", "HF_HUB_OFFLINE=1", sys.executable, "-m")

@@ -117,7 +117,7 @@ def enter(model: Any, tokens: list[int], cache: list[Any]) -> None:
     """Have a cache hold what a prompt leaves there."""
     import mlx.core as mx
 
-    from mlx_server.workers.engine.decode.prefill import for_its_states
+    from mlx_server.workers.engine.passes.prompts import for_its_states
 
     with for_its_states(cache):
         model(mx.array([tokens]), cache=cache)

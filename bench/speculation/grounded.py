@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lib.hardware import this_machine
 from lib.others import OthersWatch
 from lib.pairs import spread
-from lib.peer_servers import Command, Peer, Running, ours
+from lib.peer_servers import Command, Peer, Running, earlier, ours
 from lib.processes import BENCH
 from lib.prompts import prompt_texts
 from rich.console import Console
@@ -169,12 +169,9 @@ def ask(client: httpx.Client, peer: Peer, kind: str, clients: int, pair: int) ->
 
 def before(folder: Path, rows: int, checkout: Path | None) -> Command:
     """The other side."""
-    words = ours(folder, rows).words
-    if checkout is None:
-        return Command("without", (*words, "--speculate", "off"), None, "/health/ready")
-    home = ("env", f"HOME={folder.parent}")
-    python = str(checkout.resolve() / ".venv" / "bin" / "python")
-    return Command("before", (*home, python, *words[1:]), None, "/health/ready")
+    if checkout is not None:
+        return earlier(folder, rows, checkout)
+    return Command("without", (*ours(folder, rows).words, "--speculate", "off"), None, "/health/ready")
 
 
 def table(rows: list[Answers]) -> Table:

@@ -18,6 +18,7 @@ from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
+from mlx_server.workers.engine.decode.joined_trial import may_join
 from mlx_server.workers.engine.decode.kv_budget import share_out
 from mlx_server.workers.engine.decode.prefill import can_cut
 from mlx_server.workers.engine.decode.probe import Batching, batching_of
@@ -71,6 +72,7 @@ class LanguageHandler(WritingHandler):
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
         guesses = batching is not Batching.NONE and may_guess(model, vocab_size, kept, rereads=draft is not None)
+        joins = batching is not Batching.NONE and states is None and may_join(model, vocab_size, kept)
         if states is not None:
             states.hold()
         rows = 1 if batching is Batching.NONE else spec.rows
@@ -95,7 +97,15 @@ class LanguageHandler(WritingHandler):
         if guesses:
             make_rows, self._speculate = proposing(loaded.proposes if loaded else None, spec, drafts), spec.speculate
         engine = make_engine(
-            served, set(tokenizer.eos_token_ids), batching, spec, prefixes, admission, longest, make_rows
+            served,
+            set(tokenizer.eos_token_ids),
+            batching,
+            spec,
+            prefixes,
+            admission,
+            longest,
+            make_rows,
+            joins=joins and served is model,
         )
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
@@ -160,6 +170,8 @@ def make_engine(
     admission: Admission,
     context_length: int | None,
     make_rows: MakeRows,
+    *,
+    joins: bool,
 ) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
@@ -175,6 +187,7 @@ def make_engine(
         admission=admission,
         context_length=context_length,
         make_rows=make_rows,
+        joins=joins,
     )
 
 

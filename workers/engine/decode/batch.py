@@ -16,6 +16,7 @@ from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import ReplayingEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import joins_prefix
+from mlx_server.workers.engine.passes.joined import JoinedModel
 from mlx_server.workers.engine.sampling.logprobs import Report, report
 from mlx_server.workers.engine.sampling.sampling import make_processors
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
@@ -44,10 +45,13 @@ class BatchEngine(ReplayingEngine):
         context_length: int | None = None,
         make_rows: MakeRows = DecodeBatch,
         make_reader: Callable[..., Prefiller] = Prefiller,
+        joins: bool = False,
     ) -> None:
         """`prefixes` is the prefix cache, `gap_s` the longest time between two tokens to aim for during prefill,
-        `admission` bounds the memory of what runs, `context_length` the positions, padding included."""
+        `admission` bounds the memory of what runs, `context_length` the positions, padding included; `joins`: a chunk
+        of a prompt and the rows' next tokens are read in one pass."""
         super().__init__(admission)
+        self._joined = JoinedModel(model) if joins else None
         self._model = model
         self._stop_tokens = stop_tokens
         self._row_count = rows
@@ -63,6 +67,7 @@ class BatchEngine(ReplayingEngine):
             prefixes=self._prefixes,
             marks=frozenset(stop_tokens),
             context_length=context_length,
+            joined=self._joined,
         )
         self._undisturbed = True
         """Nothing was read in the step before, so that this one's time is that of decoding."""
@@ -100,23 +105,24 @@ class BatchEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._running) - len(self._reader.readings)
-        produced: list[Token | Broken] = [*self._decode(running)] if running else []
-        self._undisturbed = not self._reader.readings or not self._pace.may_read(running)
-        if not self._undisturbed:
-            for item in self._reader.step(running=running, since=began):
-                match item:
-                    case Read(sequences, cache):
-                        self._rows.join(sequences, cache, self._processors)
-                    case Broken():
-                        produced.append(item)
+        reads = bool(self._reader.readings) and self._pace.may_read(running)
+        along = reads and self._reader.begin(running=running)
+        produced: list[Token | Broken] = [*self._decode(running, along=along)] if running else []
+        self._undisturbed = not reads
+        for item in self._reader.step(running=running, since=began) if reads else ():
+            match item:
+                case Read(sequences, cache):
+                    self._rows.join(sequences, cache, self._processors)
+                case Broken():
+                    produced.append(item)
         return produced
 
-    def _decode(self, running: int) -> list[Token]:
+    def _decode(self, running: int, *, along: bool) -> list[Token]:
         if self._steps % REARRANGED_EVERY == 0:
             self._rows.arrange(WORTH_MOVING)
-        began = time.monotonic()
+        began, measured = time.monotonic(), self._undisturbed and not along
         drawn = [one for batch in self._rows.batches for one in batch.step()]
-        if self._undisturbed:
+        if measured:
             self._pace.steps.append((time.monotonic() - began, running))
             self._pace.reads = 0
         reports = self._reports(drawn)
@@ -142,7 +148,8 @@ class BatchEngine(ReplayingEngine):
 
     def _empty_rows(self) -> LengthBuckets:
         own_cost = ALL_TOGETHER if self._admission is None else self._admission.own_cost
-        return LengthBuckets(lambda: self._make_rows(self._model, self._stop_tokens), own_cost)
+        model = self._joined or self._model
+        return LengthBuckets(lambda: self._make_rows(model, self._stop_tokens), own_cost)
 
     def _discard(self) -> None:
         self._reader.clear()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
@@ -21,7 +19,8 @@ from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS
 from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
-from mlx_server.workers.engine.runtime import vector_math
+from mlx_server.workers.engine.passes.joined import Call, JoinedModel, suited
+from mlx_server.workers.engine.passes.prompts import for_its_states, read_together
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 from mlx_server.workers.log_lines import about
 
@@ -61,6 +60,13 @@ class Read:
     cache: list[Any]
 
 
+class Chosen(NamedTuple):
+    """The prompts that a step reads, and the most tokens of each."""
+
+    readings: list[Reading]
+    tokens: int
+
+
 class Prefiller:
     """Reads prompts for rows that will decode. Engine thread only.
 
@@ -77,10 +83,15 @@ class Prefiller:
         prefixes: PrefixStore,
         marks: frozenset[int],
         context_length: int | None = None,
+        joined: JoinedModel | None = None,
     ) -> None:
         """`marks` are the tokens that end messages; `joint`: prompts may be read together. A model may have nothing
-        for positions from `context_length` on, so that padding must not stand there."""
+        for positions from `context_length` on, so that padding must not stand there. With a `joined` model chunks are
+        read along with running rows' next tokens."""
         self._model = model
+        self._joined = joined
+        self._turn: Chosen | None = None
+        self._goes_along = False
         self._rows = rows if joint else 1
         self._pace = pace
         self._prefixes = prefixes
@@ -106,19 +117,50 @@ class Prefiller:
     def clear(self) -> None:
         """Drop all prompts."""
         self.readings.clear()
+        if self._joined is not None:
+            self._joined.take_back()
 
-    def step(self, *, running: int, since: float) -> list[Read | Broken]:
-        """One turn: the prompts that it finished, and those that broke. `running` rows have waited for their next
-        tokens since the time `since` of the monotonic clock."""
-        beside = running > 0
+    def begin(self, *, running: int) -> bool:
+        """Choose what this step reads, beside so many `running` rows; whether their next tokens take it along."""
         for reading in self.readings.values():
             self._look_up(reading)
+        self._turn = turn = self._choose(running)
+        alone = turn is not None and len(turn.readings) == 1 and not turn.readings[0].failed
+        self._goes_along = bool(self._joined is not None and running and alone)
+        if self._joined is not None and turn is not None and self._goes_along:
+            self._joined.along(self._call(turn.readings[0], turn.tokens))
+        return self._goes_along
+
+    def step(self, *, running: int, since: float) -> list[Read | Broken]:
+        """Read what was chosen: the prompts that it finished, and those that broke. `running` rows have waited for
+        their next tokens since the time `since` of the monotonic clock."""
+        if self._turn is None:
+            return self._ready()
+        chosen, tokens = self._turn
+        before = sum(one.left for one in chosen)
+        try:
+            read = self._advance(chosen, tokens)
+            for one in chosen:
+                one.sequence.read = one.done
+        except Exception as error:  # prompts that can't be read are nobody else's fault
+            whose = about(one.sequence.key for one in chosen)
+            log.error("%d prompts could not be read", len(chosen), exc_info=error, extra=whose)
+            return self._start_over(chosen, error)
+        for one in chosen if read else ():
+            del self.readings[one.sequence.key]
+        self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - since, beside=running > 0)
+        return [*read, *self._ready()]
+
+    def _choose(self, running: int) -> Chosen | None:
+        """What is read next; None if nothing is left to read."""
+        beside = running > 0
         waiting = [reading for reading in self.readings.values() if reading.left]
         if not waiting:
-            return self._ready()
+            return None
         chunk, together = self._pace.most, self._pace.most * self._rows
         if beside:
             chunk, together = self._pace.tokens, self._pace.together(len(waiting), running)
+            chunk = chunk if self._joined is None else suited(chunk, running)
         turn = next_turn(
             [
                 Waiting(
@@ -138,19 +180,7 @@ class Prefiller:
         for one in chosen:
             one.passed = 0
             self.readings[one.sequence.key] = self.readings.pop(one.sequence.key)
-        before = sum(one.left for one in chosen)
-        try:
-            read = self._advance(chosen, turn.tokens)
-            for one in chosen:
-                one.sequence.read = one.done
-        except Exception as error:  # prompts that can't be read are nobody else's fault
-            whose = about(one.sequence.key for one in chosen)
-            log.error("%d prompts could not be read", len(chosen), exc_info=error, extra=whose)
-            return self._start_over(chosen, error)
-        for one in chosen if read else ():
-            del self.readings[one.sequence.key]
-        self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - since, beside=beside)
-        return [*read, *self._ready()]
+        return Chosen(chosen, turn.tokens)
 
     def _within_context(self, chosen: list[Reading]) -> list[Reading]:
         """Those that can be padded to the longest of them; at least one."""
@@ -208,17 +238,24 @@ class Prefiller:
                 self._finished(one, [layer.extract(number) for layer in cache])
         return [Read([one.sequence for one in chosen], cache)]
 
-    def _read_alone(self, reading: Reading, tokens: int) -> None:
+    def _call(self, reading: Reading, tokens: int) -> Call:
+        """The call that reads up to so many tokens more of a prompt."""
         end = min(reading.done + tokens, len(reading.tokens), *reading.stops[:1])
         reading.cache = reading.cache or self._empty()
-        with for_its_states(reading.cache):
-            self._model(mx.array([reading.tokens[reading.done : end]]), cache=reading.cache)
-        mx.eval([layer.state for layer in reading.cache])
+        return Call(mx.array([reading.tokens[reading.done : end]]), reading.cache)
+
+    def _read_alone(self, reading: Reading, tokens: int) -> None:
+        call = self._call(reading, tokens)
+        if self._joined is None or not self._goes_along or self._joined.take_back():
+            with for_its_states(call.cache):
+                self._model(call.ids, cache=call.cache)
+        mx.eval([layer.state for layer in call.cache])
         mx.clear_cache()
+        end = reading.done + call.ids.shape[1]
         reading.done, reading.begun = end, True
         if reading.stops[:1] == (end,):
             reading.stops = reading.stops[1:]
-            self._keep(reading, reading.cache)
+            self._keep(reading, call.cache)
 
     def _ready(self) -> list[Read | Broken]:
         """Prompts with nothing left to read, each by itself."""
@@ -269,48 +306,6 @@ def leads(sequence: Sequence) -> bool:
 def forked(cache: list[Any]) -> list[Any]:
     """A copy of a cache whose arrays are shared until they are written."""
     return copy.deepcopy(cache)
-
-
-@contextlib.contextmanager
-def for_its_states(cache: list[Any]) -> Iterator[None]:
-    """A context in which the model is called only for what it leaves in its cache: after the keys and values of its
-    last layer, nothing is computed that nobody asks for."""
-    last = cache[-1]
-    update = getattr(last, "update_and_fetch", None)
-    if update is None:
-        yield
-        return
-
-    def updated(*arguments: Any, **options: Any) -> Any:
-        found = update(*arguments, **options)
-        vector_math.lazy.set(True)
-        return found
-
-    before = vector_math.lazy.set(False)
-    last.update_and_fetch = updated
-    try:
-        yield
-    finally:
-        del last.update_and_fetch
-        vector_math.lazy.reset(before)
-
-
-def read_together(model: Any, rows: list[list[int]], cache: list[Any]) -> None:
-    """Read the rest of several prompts at once into their batch's cache; the shorter ones are padded on the right."""
-    lengths = [len(row) for row in rows]
-    longest = max(lengths)
-    padding = [longest - length for length in lengths]
-    if any(padding):
-        for layer in cache:
-            layer.prepare(lengths=lengths, right_padding=padding)
-    with for_its_states(cache):
-        model(mx.array([row + [0] * missing for row, missing in zip(rows, padding, strict=True)]), cache=cache)
-    mx.eval([layer.state for layer in cache])
-    if any(padding):
-        for layer in cache:
-            layer.finalize()
-        mx.eval([layer.state for layer in cache])
-    mx.clear_cache()
 
 
 def ends_of_messages(tokens: list[int], marks: frozenset[int]) -> list[int]:

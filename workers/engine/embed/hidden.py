@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence as Several
-from operator import attrgetter
 from typing import Any
 
 import mlx.core as mx
@@ -13,10 +12,8 @@ import numpy as np
 from mlx_server.workers.engine.embed.embedder import HiddenStates
 from mlx_server.workers.engine.embed.encoder_models import padded
 from mlx_server.workers.engine.embed.inputs.job import Item
+from mlx_server.workers.engine.passes.inner import inner_part
 from mlx_server.workers.errors import one_line
-
-INNER = ("model", "language_model.model", "backbone", "transformer")
-"""Where models keep all that comes before the output layer."""
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +23,7 @@ def inner_states(model: Any) -> HiddenStates | None:
 
     A token sees only those before it, so padding on the right changes nothing.
     """
-    inner = next((found for name in INNER if callable(found := look_up(model, name))), None)
+    inner = inner_part(model)
     if inner is None:
         return None
 
@@ -36,14 +33,6 @@ def inner_states(model: Any) -> HiddenStates | None:
         return inner(ids, None), mask
 
     return hidden_states
-
-
-def look_up(model: Any, name: str) -> Any:
-    """A part of a model by its path; None if there is none."""
-    try:
-        return attrgetter(name)(model)
-    except AttributeError:
-        return None
 
 
 def alike_in_batches(hidden_states: HiddenStates, vocab_size: int) -> bool:

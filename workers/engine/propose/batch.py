@@ -14,6 +14,7 @@ from typing import Any, Self
 import mlx.core as mx
 
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn, Row, told
+from mlx_server.workers.engine.passes.joined import JoinedModel
 from mlx_server.workers.engine.propose.drafter import Drafter
 from mlx_server.workers.engine.propose.lookup import Lookup
 from mlx_server.workers.engine.propose.memory import Memory
@@ -84,7 +85,8 @@ class ProposingBatch(RaggedBatch):
     def step(self) -> list[Drawn]:
         """The next token of every row, or several."""
         rows = [self._rows[key] for key in self.keys]
-        steady = not any(row.fresh or row.told for row in rows)
+        alone = not (isinstance(self._model, JoinedModel) and self._model.carries)
+        steady = alone and not any(row.fresh or row.told for row in rows)
         drafting = self._offers is not None and self._offers.may_propose(rows, self._hidden)
         began, drawn = time.monotonic(), []
         if drafting or self._may_look_up(rows):
@@ -94,7 +96,8 @@ class ProposingBatch(RaggedBatch):
             if any(guesses):
                 guessed = time.monotonic()
                 new = self._check(rows, known, guesses)
-                self._worth.took(len(rows), 1 + max(map(len, guesses)), time.monotonic() - guessed)
+                if alone:
+                    self._worth.took(len(rows), 1 + max(map(len, guesses)), time.monotonic() - guessed)
                 self._follow(new)
                 if self._offers is not None:
                     self._offers.follow(new)

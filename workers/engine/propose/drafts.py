@@ -14,9 +14,10 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.generation import NO_LIMIT
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Row
-from mlx_server.workers.engine.decode.prefill import WORTH_KEEPING, for_its_states, forked
+from mlx_server.workers.engine.decode.prefill import WORTH_KEEPING, forked
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.passes.prompts import for_its_states
 from mlx_server.workers.engine.propose.draft_model import DraftModel
 from mlx_server.workers.engine.propose.drafter import CATCHES_UP, Drafter, Hidden, unread_of
 from mlx_server.workers.engine.propose.forgetting import shortened

@@ -11,8 +11,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache
 
-from mlx_server.workers.engine.decode.prefill import for_its_states
 from mlx_server.workers.engine.kvcache.holes import cut, is_cuttable
+from mlx_server.workers.engine.passes.prompts import for_its_states
 
 States = list[list[Any]]
 """What each recurrent layer holds."""

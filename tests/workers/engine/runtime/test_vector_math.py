@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx_lm.models.cache import KVCache
 
-from mlx_server.workers.engine.decode.prefill import for_its_states
+from mlx_server.workers.engine.passes.prompts import for_its_states
 from mlx_server.workers.engine.runtime import platform, vector_math
 
 INF, NAN = float("inf"), float("nan")

@@ -1,0 +1,59 @@
+"""Which models read a chunk of a prompt along with rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mlx_server.workers.engine.decode.joined_trial import loss, may_join, objection
+from mlx_server.workers.engine.loading.kept_trials import KeptTrials
+
+pytestmark = pytest.mark.model
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_models_that_see_each_call_by_itself_may(load_tiny: Callable[[str], Any], architecture: str) -> None:
+    assert objection(load_tiny(architecture), 300) is None
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "gemma3_text"])
+def test_models_with_other_caches_may_not(load_tiny: Callable[[str], Any], architecture: str) -> None:
+    assert "of another kind" in (objection(load_tiny(architecture), 300) or "")
+
+
+class Changed:
+    """A model that is another one when it reads many rows."""
+
+    def __init__(self, model: Any, many: Callable[[mx.array], mx.array]) -> None:
+        self._model = model
+        self._many = many
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, ids: mx.array, cache: Any = None) -> mx.array:
+        logits: mx.array = self._model(ids, cache=cache)
+        return self._many(logits) if ids.shape[0] > 4 else logits
+
+
+def _raise(_: mx.array) -> mx.array:
+    raise ValueError("too many")
+
+
+@pytest.mark.parametrize(("many", "why"), [(lambda logits: logits[..., ::-1], "differ by"), (_raise, "too many")])
+def test_a_model_that_is_another_one_in_a_joined_pass_may_not(llama: Any, many: Any, why: str, tmp_path: Path) -> None:
+    kept = KeptTrials(tmp_path / "kept.json")
+    assert why in (objection(Changed(llama, many), 300) or "")
+    assert not may_join(Changed(llama, many), 300, kept)
+    assert not (tmp_path / "kept.json").exists()
+
+
+def test_a_pass_that_takes_longer_than_two_is_none(llama: Any) -> None:
+    def slow(logits: mx.array) -> mx.array:
+        for _ in range(40):
+            mx.eval(mx.random.normal((512, 512)) @ mx.random.normal((512, 512)))
+        return logits
+
+    assert "times as long" in (loss(Changed(llama, slow), 300) or "")

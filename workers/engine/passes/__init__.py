@@ -1,0 +1,1 @@
+"""What one pass over a model's weights computes. Engine thread only."""
