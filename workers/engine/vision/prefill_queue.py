@@ -10,6 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_server.workers.engine.decode.prefill import leads
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
@@ -108,11 +109,12 @@ class PromptReader:
         begins = reading.prefill is None
         reading.prefill = prefill = reading.prefill or self._begin(reading)
         chunk = self._pace.most if begins and self._pace.is_short(prefill.left) else self._chunk(running)
-        if prefill.advance(self._model, chunk) and prefill.left > 1:
+        # Other choices start from all but the last token; else the rest is read in one pass.
+        shared = sequence.prefix if leads(sequence) else None
+        if (shared or prefill.left > chunk) and prefill.advance(self._model, chunk) and prefill.left > 1:
             return None
-        prefix = sequence.prefix
-        if prefix is not None and prefix.leader == sequence.key and prefix.missing and prefix.cache is None:
-            prefix.keep(copy.deepcopy(prefill))
+        if shared is not None:
+            shared.keep(copy.deepcopy(prefill))
         logits = prefill.finish(self._model)
         mx.eval(logits, [layer.state for layer in prefill.cache])
         return PrefilledPrompt(sequence, prefill, logits)
