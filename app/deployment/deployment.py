@@ -72,6 +72,8 @@ class Deployment:
         """How its next workers hold weights on a CPU."""
         self.prefix_most: int | None = None
         """What was granted for its next workers' kept prompts, where they take what memory allows; None: no limit."""
+        self.memory_bound: int | None = None
+        """The most that each of its workers may hold, in bytes; None: what it wants."""
         self.state = ModelState.UNLOADED
         self.awaited = False
         """A load has been asked for, and has not come to its end."""
@@ -182,7 +184,13 @@ class Deployment:
     def loads_as(self) -> Load:
         """The load message that its workers would get now."""
         spec = load_of(self.settings, self.type, self._server, self._tuning)
-        return replace(spec, cpu_dtype=self.cpu_dtype, prefix_most=self.prefix_most)
+        return replace(spec, cpu_dtype=self.cpu_dtype, prefix_most=self.prefix_most, memory_bytes=self.memory_bound)
+
+    def bind(self, limit_bytes: int | None) -> None:
+        """Let all its workers together hold no more; None: what they want."""
+        self.memory_bound = None if limit_bytes is None else limit_bytes // self.settings.replicas
+        for replica in self.replicas:
+            replica.bind(self.memory_bound)
 
     def retune(self) -> None:
         """The tuning has changed: use as many rows as it says; the rest waits for the next load."""

@@ -93,6 +93,10 @@ class Replica:
         if self._slots is not None and self._slots.credits:
             self._queue.worker_ready(self._slots, self._owner.rows_of(self._granted))
 
+    def bind(self, limit_bytes: int | None) -> None:
+        """Let its worker hold no more; None: what it wants."""
+        self.worker.bind(limit_bytes)
+
     async def drained(self) -> None:
         """Take no new work; returns once no request runs."""
         if self._slots is not None:

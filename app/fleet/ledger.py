@@ -77,6 +77,17 @@ class Ledger:
         if name in self._grants:
             self._grants[name] = max(self._grants[name], used_bytes)
 
+    def bounds(self) -> Mapping[str, int]:
+        """The most that each model may hold, in bytes: its grant, and an equal share of what nobody was granted. If
+        more is held than there is, all get less. Empty without a limit."""
+        if self.limit_bytes is None:
+            return {}
+        held = sum(self._grants.values())
+        if held > self.limit_bytes:
+            return {name: grant * self.limit_bytes // held for name, grant in self._grants.items()}
+        left = self.limit_bytes - held
+        return {name: grant + left // len(self._grants) for name, grant in self._grants.items()}
+
     def release(self, name: str) -> None:
         """Free a model's memory. Idempotent."""
         self._grants.pop(name, None)

@@ -47,7 +47,7 @@ class LoadGate:
 
     async def required_bytes(self, deployment: Deployment) -> int:
         """The same in one number. A server's only model is loaded whatever it needs, unless a limit was set."""
-        alone = self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings
+        alone = self._is_free(deployment)
         estimate = await self.estimate(deployment)
         deployment.cpu_dtype = estimate.cpu_dtype
         deployment.prefix_most = None if alone else estimate.prefixes
@@ -56,10 +56,12 @@ class LoadGate:
     async def admit(self, deployment: Deployment, priority: int) -> None:
         """Wait for memory. Raises InsufficientMemory."""
         await self.queue.admit(deployment.name, await self.required_bytes(deployment), priority)
+        self._bind()
 
     def release(self, deployment: Deployment) -> None:
         """Free a model's memory."""
         self.queue.release(deployment.name)
+        self._bind()
 
     def seen(self, name: str) -> None:
         """Note that a model is in use."""
@@ -74,9 +76,20 @@ class LoadGate:
 
         for name, used in (await to_thread.run_sync(measured)).items():
             self.ledger.measured(name, used)
+        self._bind()
         for name in self.ledger.surplus(list(self._loaded_models())):
             log.info("%s is unloaded: models hold more memory than there is for them", name)
             await self._evict(name, only_idle=True)
+
+    def _bind(self) -> None:
+        """Tell all models how much they may hold now."""
+        bounds = self.ledger.bounds()
+        for one in self._deployments():
+            one.bind(None if self._is_free(one) else bounds.get(one.name))
+
+    def _is_free(self, deployment: Deployment) -> bool:
+        """It is the server's only model, and may take what it wants: no limit was set."""
+        return self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings
 
     def _deployments(self) -> Iterator[Deployment]:
         return (lifecycle.deployment for lifecycle in self._lifecycles.values())

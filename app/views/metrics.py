@@ -85,6 +85,8 @@ class FleetCollector(Collector):
         yield counter_by("canaries", text, "outcome", canary.OUTCOMES, canaries)
         memory = {one.name: one.memory_by_purpose() for one in deployments}
         yield gauge_by("worker_memory_bytes", "What workers' memory is for.", "purpose", PURPOSES, memory)
+        bounds = {one.name: float(one.memory_bound) for one in deployments if one.memory_bound is not None}
+        yield gauge("worker_memory_bound_bytes", "What each worker may hold, where it is bounded.", bounds)
         yield GaugeMetricFamily(
             "mlx_server_standby_memory_bytes",
             "What the standby worker, which has no model yet, occupies; 0 without one.",

@@ -338,6 +338,9 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
     run together take no more than `kv_bytes`; None: most of what memory is left. `warm_prompt` is a text that is read
     before anyone asks. With `kv_bits` KV states are quantised.
+
+    Its process holds no more than `memory_bytes`, None for what it wants: above that, kept prompts go, then new rows
+    wait.
     """
 
     model_path: str
@@ -369,6 +372,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     warm_prompt: str | None = None
     kv_bits: StateBits | None = None
     speculate: Speculate = "auto"
+    memory_bytes: int | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):
@@ -442,6 +446,12 @@ class Withdraw(msgspec.Struct, frozen=True, tag="withdraw", array_like=True):
     number: int
 
 
+class Bound(msgspec.Struct, frozen=True, tag="bound", array_like=True):
+    """The worker's process may hold no more than `limit_bytes` from now on; None: what it wants."""
+
+    limit_bytes: int | None = None
+
+
 class Canary(msgspec.Struct, frozen=True, tag="canary", array_like=True):
     """Decode one token, of nobody's request; answered by one `CanaryEnded`."""
 
@@ -450,7 +460,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
     """Release the model and exit with code 0."""
 
 
-ToWorker = Load | Submit | Grant | Park | Cancel | Ask | Withdraw | Canary | Stop
+ToWorker = Load | Submit | Grant | Park | Cancel | Ask | Withdraw | Bound | Canary | Stop
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading", array_like=True):
@@ -536,14 +546,13 @@ class CanaryEnded(msgspec.Struct, frozen=True, tag="canaryended", array_like=Tru
 
 
 class MlxMemory(msgspec.Struct, frozen=True, array_like=True):
-    """What MLX says of its memory, in bytes: what arrays have now, the most they ever had, and what is kept for reuse.
+    """What MLX says of its memory, in bytes: what arrays have now, and what is kept for reuse.
 
     `unified`: it is the machine's own memory, not an accelerator's. Of what arrays have, `prompts` are KV states that
     are kept for later requests, and `features` those of pictures.
     """
 
     active: int
-    peak: int
     cache: int
     unified: bool
     prompts: int = 0

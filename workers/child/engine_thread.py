@@ -88,6 +88,10 @@ class EngineThread:
         """Have a sequence dropped before the next step."""
         self._commands.put(lambda: self._handler.engine.remove(key))
 
+    def bind(self, limit_bytes: int | None) -> None:
+        """Have the process hold no more than that from the next step on; None: what it wants."""
+        self._commands.put(lambda: self._handler.bind(limit_bytes))
+
     def step_handled(self) -> None:
         """The loop has dealt with one step."""
         self._unread.release()
@@ -113,6 +117,7 @@ class EngineThread:
                 raise ModelLoadError("the worker was stopped while it loaded its model")
 
         facts = self._handler.load(spec, report_and_share)
+        self._handler.bind(spec.memory_bytes)
         self._end_turn()
         return facts
 

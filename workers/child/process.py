@@ -18,6 +18,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import (
     Ask,
+    Bound,
     Canary,
     CanaryEnded,
     Cancel,
@@ -158,6 +159,9 @@ class WorkerProcess:
                 self._forget(message.ticket)
             case Ask():
                 self._spawn(self._questions.ask(message, self._handler))
+            case Bound():
+                if self._engine is not None:
+                    self._engine.bind(message.limit_bytes)
             case Withdraw():
                 self._questions.withdraw(message.number)
             case Canary():

@@ -32,6 +32,7 @@ class AudioHandler(WordlessHandler):
     """One model, which does one of the two."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._hearing: Hearing | None = None
         self._speaking: Speaking | None = None
         self._reader: RecordingReader | None = None

@@ -102,6 +102,9 @@ class Handler(Protocol):
     def settle(self) -> None:
         """Wait for what has been begun on the accelerator, so that another process may use it."""
 
+    def bind(self, limit_bytes: int | None) -> None:
+        """Let the process hold no more from now on; None: what it wants."""
+
     def memory(self) -> MlxMemory | None:
         """What MLX says of its memory; does not wait for anything."""
 

@@ -44,6 +44,7 @@ class EmbeddingsHandler(ComputingHandler):
     """An embedding model: tokenizer, micro-batches, pooling."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._maker: EmbeddingMaker
         self._media: MediaDecoder | None = None
 

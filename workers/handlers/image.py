@@ -26,6 +26,7 @@ class ImageHandler(WordlessHandler):
     """One model. Requests take turns, a denoising step each."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._family: Family
         self._sources: SourceReader | None = None
 

@@ -19,7 +19,7 @@ from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
 from mlx_server.workers.engine.decode.classed import ClassedEngine
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.decode.joined_trial import may_join
-from mlx_server.workers.engine.decode.kv_budget import share_out
+from mlx_server.workers.engine.decode.kv_budget import share_out, usual_bytes
 from mlx_server.workers.engine.decode.prefill import can_cut
 from mlx_server.workers.engine.decode.probe import Batching, batching_of
 from mlx_server.workers.engine.decode.scoring import ScoringEngine
@@ -87,12 +87,13 @@ class LanguageHandler(WritingHandler):
         if loaded is not None:
             size = size.beside(loaded.size)
         longest = longest_input(folder, config, encodes=False)
-        room = share_out(spec, longest, size, platform.free_bytes())
+        self._bound.limit_bytes, usual = spec.memory_bytes, usual_bytes(longest, size)
+        room = share_out(spec, longest, size, self._bound.left(platform.free_bytes(), usual))
         drafts = loaded.kept_bytes(room.kept) if loaded else 0
         self._prefixes = prefixes = make_prefixes(
             served, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
         )
-        admission = Admission(size, room.running)
+        admission = Admission(size, room.running, self._bound)
         make_rows: MakeRows = DecodeBatch
         if guesses:
             make_rows, self._speculate = proposing(loaded.proposes if loaded else None, spec, drafts), spec.speculate
@@ -121,8 +122,17 @@ class LanguageHandler(WritingHandler):
         self.engine = classed(engines, model, spec) if spec.adapter_path or spec.adapter_dir else engines
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(
-            spec, folder, tokenizer, vocab_size, room.max_model_len, None, kept, finds_marks=finds_marks
+            spec,
+            folder,
+            tokenizer,
+            vocab_size,
+            room.max_model_len,
+            None,
+            kept,
+            finds_marks=finds_marks,
+            memory_bounds=room.memory_bounds,
         )
+        self._bound.loaded(prefixes, usual)
         warm_notes = [] if spec.warm_prompt is None else [self._warm(spec.warm_prompt)]
         return ModelFacts(
             rows=rows,
@@ -175,7 +185,9 @@ def make_engine(
 ) -> Engine:
     """The engine for what the model takes."""
     if batching is Batching.NONE:
-        return SequentialEngine(model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes)
+        return SequentialEngine(
+            model, stop_tokens, prefill_step_size=spec.prefill_step_size, prefixes=prefixes, admission=admission
+        )
     return BatchEngine(
         model,
         stop_tokens,

@@ -12,6 +12,7 @@ from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.runtime.memory_bound import MemoryBound
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 
@@ -19,6 +20,14 @@ class ModelHandler:
     """Loading sets `engine`."""
 
     engine: Engine
+
+    def __init__(self) -> None:
+        self._bound = MemoryBound()
+
+    def bind(self, limit_bytes: int | None) -> None:
+        """Let go of what is too much now."""
+        self._bound.limit_bytes = limit_bytes
+        self._bound.make_room()
 
     @property
     def accelerated(self) -> bool:

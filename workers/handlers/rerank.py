@@ -34,6 +34,7 @@ class RerankHandler(ComputingHandler):
     """A cross-encoder with a classifier, or a language model that says yes or no."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._judged: JudgedPairs | None = None
         self._activation: Activation
 

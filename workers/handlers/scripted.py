@@ -156,6 +156,9 @@ class ScriptedHandler:
     def settle(self) -> None:
         """Nothing is begun that a step doesn't end."""
 
+    def bind(self, limit_bytes: int | None) -> None:
+        """There is nothing to let go of."""
+
     def memory(self) -> MlxMemory | None:
         """There is no MLX."""
         return None

@@ -11,7 +11,7 @@ from mlx_server.schemas.internal.generation import Media, MediaKind
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Admission, footprint
-from mlx_server.workers.engine.decode.kv_budget import share_out
+from mlx_server.workers.engine.decode.kv_budget import share_out, usual_bytes
 from mlx_server.workers.engine.decode.scoring import ScoringEngine
 from mlx_server.workers.engine.embed.multimodal.vision_hidden import seeing_states
 from mlx_server.workers.engine.embed.multimodal.vision_inputs import conversation_inputs
@@ -62,11 +62,13 @@ class VisionHandler(WritingHandler):
         vocab_size = text_model.vocab_size()
         self._size = size = footprint(text_model)
         longest = longest_input(folder, config, encodes=False)
-        room = share_out(spec, longest, size, platform.free_bytes(), spec.feature_cache_bytes)
+        self._bound.limit_bytes, usual = spec.memory_bytes, usual_bytes(longest, size)
+        free = self._bound.left(platform.free_bytes(), usual)
+        room = share_out(spec, longest, size, free, spec.feature_cache_bytes)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
         output_format, template_notes = self._speak(
-            spec, folder, tokenizer, vocab_size, room.max_model_len, inputs, kept
+            spec, folder, tokenizer, vocab_size, room.max_model_len, inputs, kept, memory_bounds=room.memory_bounds
         )
         notes += template_notes
         with ExitStack() as unless_it_works:
@@ -92,7 +94,7 @@ class VisionHandler(WritingHandler):
             tower=tried.tower,
             prefixes=tried.prefixes,
             gap_s=spec.max_gap_s,
-            admission=Admission(size, room.running, grouped=False),
+            admission=Admission(size, room.running, self._bound, grouped=False),
         )
         self._embedding = embedding = embedding_beside(
             seeing_states(model, tried.tower),
@@ -104,6 +106,7 @@ class VisionHandler(WritingHandler):
             kept=kept,
         )
         self.engine = SideBySide(engine, *embedding.engines, ScoringEngine(text_model, engine))
+        self._bound.loaded(tried.prefixes, usual)
         if spec.warm_prompt is not None:
             notes.append(self._warm(spec.warm_prompt))
         return ModelFacts(

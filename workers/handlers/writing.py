@@ -68,6 +68,7 @@ class WritingHandler(ModelHandler):
     """Chat template and tokenizer before an engine. What is loaded fills in the attributes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._answers: AnswerFactory
         self._prompts: PromptMaker
         self._embedding: TextEmbedding
@@ -93,10 +94,11 @@ class WritingHandler(ModelHandler):
         kept: KeptTrials,
         *,
         finds_marks: bool = False,
+        memory_bounds: bool = False,
     ) -> tuple[OutputFormat, list[str]]:
         """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens, and
-        `finds_marks` is the prompt maker's. Whether grammars can be made of its vocabulary may be `kept`. Returns how
-        the model speaks, and notes.
+        `finds_marks` and `memory_bounds` are the prompt maker's. Whether grammars can be made of its vocabulary may be
+        `kept`. Returns how the model speaks, and notes.
 
         Raises ModelLoadError for templates that the operator got wrong.
         """
@@ -115,6 +117,7 @@ class WritingHandler(ModelHandler):
             TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
             media,
             finds_marks=finds_marks,
+            memory_bounds=memory_bounds,
         )
         check_templates(self._prompts, spec)
         asked = [*generation_notes(folder), *tokenizer_notes(folder, tokenizer.encode)]

@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, assert_never
 
+from msgspec.structs import replace
+
 from mlx_server.schemas.internal import messages
 from mlx_server.schemas.internal.messages import (
     Answered,
     Ask,
+    Bound,
     CanaryEnded,
     Cancel,
     Decoded,
@@ -190,6 +193,12 @@ class Supervisor:
     def cancel(self, ticket: int) -> None:
         """Stop it."""
         self._send(Cancel(ticket))
+
+    def bind(self, limit_bytes: int | None) -> None:
+        """Let its process, and each that takes its place, hold no more from now on; None: what it wants."""
+        if limit_bytes != self._spec.memory_bytes:
+            self._spec = replace(self._spec, memory_bytes=limit_bytes)
+            self._send(Bound(limit_bytes))
 
     def ask(self, number: int, question: Question) -> None:
         """Have a question answered."""

@@ -60,6 +60,21 @@ def test_plan_of_a_load(ledger: Ledger, need: int, models: Sequence[LoadedModel]
 
 
 @pytest.mark.parametrize(
+    ("ledger", "bounds"),
+    [
+        pytest.param(make(None, a=10), {}, id="no-limit"),
+        pytest.param(make(100), {}, id="no-models"),
+        pytest.param(make(100, a=60), {"a": 100}, id="all-of-it"),
+        pytest.param(make(100, a=50, b=20), {"a": 65, "b": 35}, id="what-is-left-is-shared"),
+        pytest.param(make(100, a=80, b=20), {"a": 80, "b": 20}, id="nothing-is-left"),
+        pytest.param(make(100, a=150, b=50), {"a": 75, "b": 25}, id="more-was-measured-than-there-is"),
+    ],
+)
+def test_what_models_may_hold_is_never_more_than_there_is(ledger: Ledger, bounds: dict[str, int]) -> None:
+    assert ledger.bounds() == bounds
+
+
+@pytest.mark.parametrize(
     ("models", "plan"),
     [
         ([busy("a", 1.0), busy("b", 2.0)], Evict(("a",))),

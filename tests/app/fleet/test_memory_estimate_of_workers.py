@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
+from support.running.processes import held_bytes, most_while
 from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app.catalog.model_folder import read_model
@@ -19,28 +18,6 @@ Launch = Callable[..., Server]
 
 TIMES = 6
 """How far above the truth an estimate may be for the smallest models, of which nearly all is a worker's own."""
-
-
-def held_bytes(server: Server) -> int:
-    return sum(psutil.Process(pid).memory_info().rss for pid in server.worker_pids())
-
-
-def most_while(server: Server, work: Callable[[], object]) -> int:
-    """The most that the workers were seen to hold during that."""
-    over, most = threading.Event(), [held_bytes(server)]
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            most.append(held_bytes(server))
-
-    with ThreadPoolExecutor(1) as pool:
-        watching = pool.submit(watch)
-        try:
-            work()
-        finally:
-            over.set()
-        watching.result()
-    return max(most)
 
 
 def need_on_this_machine(path: Path, model_type: str, rows: int) -> MemoryEstimate:

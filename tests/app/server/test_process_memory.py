@@ -37,9 +37,9 @@ def test_what_a_process_started_counts_as_its_own() -> None:
     ("mlx", "expected"),
     [
         (None, 100),
-        (MlxMemory(50, 500, 500, unified=True), 100),
-        (MlxMemory(300, 500, 500, unified=True), 300),
-        (MlxMemory(300, 500, 500, unified=False), 100),
+        (MlxMemory(50, 500, unified=True), 100),
+        (MlxMemory(300, 500, unified=True), 300),
+        (MlxMemory(300, 500, unified=False), 100),
     ],
 )
 def test_arrays_that_are_not_resident_count_where_they_take_the_machines_memory(
@@ -64,7 +64,7 @@ def test_a_deployment_occupies_what_its_workers_do(tiny_model: Callable[[str], P
 
 
 def test_a_workers_memory_is_told_by_purpose() -> None:
-    mlx = MlxMemory(active=1000, peak=2000, cache=50, unified=True, prompts=200, features=30)
+    mlx = MlxMemory(active=1000, cache=50, unified=True, prompts=200, features=30)
     found = by_purpose(os.getpid(), mlx, 600)
     assert found.keys() == set(PURPOSES)
     rest = found.pop("rest")
@@ -73,5 +73,5 @@ def test_a_workers_memory_is_told_by_purpose() -> None:
 
 
 def test_a_gpus_memory_is_no_part_of_the_process() -> None:
-    mlx = MlxMemory(active=1 << 50, peak=1 << 50, cache=1 << 50, unified=False)
+    mlx = MlxMemory(active=1 << 50, cache=1 << 50, unified=False)
     assert by_purpose(os.getpid(), mlx, 1 << 49)["rest"] > 1 << 20

@@ -24,6 +24,7 @@ from mlx_server.schemas.internal.generation import (
 from mlx_server.schemas.internal.messages import (
     Answered,
     Ask,
+    Bound,
     Canary,
     CanaryEnded,
     Cancel,
@@ -119,6 +120,8 @@ TO_WORKER: list[ToWorker] = [
     Ask(3, TextOf((0, 2**31 - 1))),
     Submit(1, REQUESTS[0], 1, "6f0c"),
     Withdraw(2**40),
+    Bound(2**40),
+    Bound(),
     Canary(),
     Stop(),
 ]
@@ -159,7 +162,7 @@ FROM_WORKER: list[FromWorker] = [
     Answered(2, Decoded("Größe 🙂")),
     Answered(3, NoAnswer(FailureKind.INVALID, "no such token", "tokens", "code")),
     Heartbeat(0.0),
-    Heartbeat(1.5, MlxMemory(10**12, 2 * 10**12, 0, True)),
+    Heartbeat(1.5, MlxMemory(10**12, 0, True)),
 ]
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import FinishReason, Load, Loading, MlxMemory, ModelFacts, Score
@@ -39,6 +40,7 @@ class FakeHandler:
         self.settled = 0
         self.loadings = [Loading("half", 1, 2)]
         self.fails_at = 0
+        self.limits: list[int | None] = []
         self.permits = threading.Semaphore(0) if gated else None
         self.entered: asyncio.Queue[int] = asyncio.Queue()
         self._load_error = load_error
@@ -98,8 +100,12 @@ class FakeHandler:
         self.threads.add(threading.get_ident())
         self.settled += 1
 
+    def bind(self, limit_bytes: int | None) -> None:
+        self.threads.add(threading.get_ident())
+        self.limits.append(limit_bytes)
+
     def memory(self) -> MlxMemory | None:
-        return MlxMemory(self.steps, self.steps, 0, True)
+        return MlxMemory(self.steps, 0, True)
 
     def close(self) -> None:
         self.threads.add(threading.get_ident())
@@ -429,16 +435,30 @@ def test_a_load_that_waits_for_its_turn_can_be_stopped() -> None:
     asyncio.run(scenario())
 
 
+def test_the_handler_is_told_how_much_it_may_hold_on_its_own_thread() -> None:
+    async def scenario() -> None:
+        handler = FakeHandler()
+        world = World(handler)
+        await world.engine.load(replace(SPEC, memory_bytes=1000), world.loadings.append)
+        world.engine.bind(500)
+        world.engine.add(sequence(1, 1))
+        await world.steps.get()
+        assert (handler.limits, len(handler.threads)) == ([1000, 500], 1)
+        await world.engine.stop()
+
+    asyncio.run(scenario())
+
+
 def test_memory_is_what_it_is_now() -> None:
     async def scenario() -> None:
         world = World(FakeHandler())
         assert world.engine.memory is None
         await world.engine.load(SPEC, world.loadings.append)
-        assert world.engine.memory == MlxMemory(0, 0, 0, True)
+        assert world.engine.memory == MlxMemory(0, 0, True)
         world.engine.add(sequence(1, 3))
         for _ in range(3):
             await world.steps.get()
-        assert world.engine.memory == MlxMemory(3, 3, 0, True)
+        assert world.engine.memory == MlxMemory(3, 0, True)
         await world.engine.stop()
 
     asyncio.run(scenario())

@@ -12,6 +12,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, padded
 from mlx_server.workers.engine.kvcache.flatten import flat
+from mlx_server.workers.engine.runtime.memory_bound import MemoryBound
 from mlx_server.workers.engine.sequence import Sequence
 
 HEADROOM = 256
@@ -67,24 +68,48 @@ class Footprint:
 
 
 class Admission:
-    """Admits sequences while their KV states fit into `limit_bytes`; a single one is always admitted."""
+    """Admits sequences while their KV states fit into `limit_bytes`, and all that the worker holds below its `bound`; a
+    single one is always admitted."""
 
-    def __init__(self, footprint: Footprint, limit_bytes: float, *, grouped: bool = True) -> None:
+    def __init__(
+        self, footprint: Footprint, limit_bytes: float, bound: MemoryBound | None = None, *, grouped: bool = True
+    ) -> None:
         """`grouped`: rows of similar length decode in batches of their own."""
         self._footprint = footprint
         self._limit = limit_bytes
+        self.bound = bound or MemoryBound()
         self.own_cost = footprint.own_cost(limit_bytes) if grouped else ALL_TOGETHER
         """The cost of one more batch, in tokens of padding."""
 
     def admits(self, sequence: Sequence, running: Collection[Sequence]) -> bool:
         """Whether a sequence may join the running ones."""
-        if not running:
-            return True
-        return self._fit([room(one) for one in (sequence, *running)])
+        together = (sequence, *running)
+        coming = sum(map(self._coming, together))
+        # Nothing is evicted for a sequence that has to wait all the same.
+        if running and not (self._fit([room(one) for one in together]) and self.bound.has_room(coming)):
+            return False
+        return self.bound.make_room(coming) or not running
 
     def outgrown(self, running: Collection[Sequence]) -> bool:
         """Whether the running sequences have grown past the limit."""
-        return not self._fit([len(one.prompt) + len(one.emitted) for one in running])
+        return not (self.bound.make_room() and self._fit([len(one.context) for one in running]))
+
+    def refusal(self, sequence: Sequence) -> str | None:
+        """Why a sequence can't run, not even alone; None if it can."""
+        needed = self._footprint.bytes_of(room(sequence))
+        if self.bound.holds_alone(needed):
+            return None
+        return (
+            f"this model's worker may hold {self.bound.limit_bytes or 0:,} bytes, too few for a prompt of"
+            f" {len(sequence.prompt):,} tokens: its KV states take {needed:,.0f}"
+        )
+
+    def _coming(self, sequence: Sequence) -> float:
+        """Bytes that its KV states are still to take soon. They are copied once: what joins a batch is kept, too."""
+        needed = self._footprint.bytes_of(room(sequence))
+        if sequence.emitted:
+            return needed - self._footprint.bytes_of(len(sequence.context))
+        return 2 * needed - self._footprint.bytes_of(sequence.read)
 
     def _fit(self, lengths: list[int]) -> bool:
         """Whether rows of these lengths fit, in buckets; together in one batch they never take less."""

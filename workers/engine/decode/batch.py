@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from mlx_server.workers.engine.decode.admission import Admission
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn
-from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, REARRANGED_EVERY, WORTH_MOVING, LengthBuckets
+from mlx_server.workers.engine.decode.length_buckets import REARRANGED_EVERY, WORTH_MOVING, LengthBuckets
 from mlx_server.workers.engine.decode.prefill import Prefiller, Read
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.replayable import ReplayingEngine
@@ -147,9 +147,8 @@ class BatchEngine(ReplayingEngine):
         self._rows.leave(keys)
 
     def _empty_rows(self) -> LengthBuckets:
-        own_cost = ALL_TOGETHER if self._admission is None else self._admission.own_cost
         model = self._joined or self._model
-        return LengthBuckets(lambda: self._make_rows(model, self._stop_tokens), own_cost)
+        return LengthBuckets(lambda: self._make_rows(model, self._stop_tokens), self._admission.own_cost)
 
     def _discard(self) -> None:
         self._reader.clear()

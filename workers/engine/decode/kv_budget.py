@@ -15,6 +15,10 @@ LEAST_RUNNING = 0.2
 """The least share of free memory for requests in flight, whatever is to be cached."""
 
 
+USUAL_TOKENS = 2048
+"""A request of so many has room beside a loaded model, however little the model was granted."""
+
+
 @dataclass(frozen=True, slots=True)
 class KVBudget:
     """Bytes for the KV states of requests in flight (`running`) and for the prefix cache (`kept`).
@@ -29,9 +33,14 @@ class KVBudget:
     max_model_len: int | None = None
 
     @property
+    def memory_bounds(self) -> bool:
+        """Memory allows one request less than the model does."""
+        return self.max_model_len != self.context_length
+
+    @property
     def notes(self) -> list[str]:
         """What the operator should know about it."""
-        if self.max_model_len == self.context_length:
+        if not self.memory_bounds:
             return []
         whole = f" of {self.context_length:,}" if self.context_length else ""
         return [f"one request may have {self.max_model_len:,}{whole} tokens: memory holds no more KV states"]
@@ -51,6 +60,11 @@ def share_out(spec: Load, length: int | None, size: Footprint, free: float, also
         kept = kept_of(spec, usable, size.bytes_of(length or 0))
     running = max(usable - kept, LEAST_RUNNING * free) if spec.kv_bytes is None else spec.kv_bytes
     return KVBudget(int(running), kept, length, longest(length, size, running))
+
+
+def usual_bytes(length: int | None, size: Footprint) -> float:
+    """Of free memory, what a usual request needs of a model with a context of `length` tokens."""
+    return size.bytes_of(min(USUAL_TOKENS, length or USUAL_TOKENS)) / USABLE
 
 
 def kept_of(spec: Load, usable: float, conversation: float) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from math import inf
 
-from mlx_server.workers.engine.decode.admission import Admission
+from mlx_server.workers.engine.decode.admission import Admission, Footprint
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, Token
 from mlx_server.workers.log_lines import about
@@ -30,7 +31,7 @@ class ReplayingEngine(ABC):
 
     def __init__(self, admission: Admission | None = None) -> None:
         """`admission` bounds the memory of running sequences."""
-        self._admission = admission
+        self._admission = admission or Admission(Footprint(0.0, 0.0), inf)
         self._steps = 0
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
@@ -72,10 +73,13 @@ class ReplayingEngine(ABC):
     def step(self) -> list[Produced]:
         """One decode step for all rows, and one prefill chunk."""
         try:
+            if refused := self._refused():
+                return refused
             for sequence in self._admissible():
                 self._insert(sequence)
             self._shrink()
-            advanced = self._advance()
+            with self._admission.bound.step():
+                advanced = self._advance()
         except Exception as error:  # noqa: BLE001 - whatever a step raises, the other sequences go on
             return self._start_over(error)
         failed = {key: p.error for key, p in self._processors.items() if p.error is not None}
@@ -115,8 +119,6 @@ class ReplayingEngine(ABC):
         """The sequences that may join now, first come, first served: smaller ones don't overtake one that does not fit
         yet."""
         candidates = self._unsuspected()
-        if self._admission is None:
-            return candidates
         chosen: list[Sequence] = []
         for sequence in candidates:
             if not self._admission.admits(sequence, [*self._running.values(), *chosen]):
@@ -124,13 +126,24 @@ class ReplayingEngine(ABC):
             chosen.append(sequence)
         return chosen
 
+    def _refused(self) -> list[Produced]:
+        """The next sequence, if it could not even run alone."""
+        if self._running or not (candidates := self._unsuspected()):
+            return []
+        sequence = candidates[0]
+        refusal = self._admission.refusal(sequence)
+        if refusal is None:
+            return []
+        self.remove(sequence.key)
+        return [Broken(sequence.key, refusal, "prompt" if sequence.speech is None else "messages")]
+
     def _shrink(self) -> None:
         """Have the latest sequence wait again, if the running ones have outgrown their memory; what it has read may be
         cached."""
         self._steps += 1
-        if self._admission is None or self._steps % CHECK_EVERY or len(self._running) < 2:
+        if self._steps % CHECK_EVERY or not self._running:
             return
-        if self._admission.outgrown(self._running.values()):
+        if self._admission.outgrown(self._running.values()) and len(self._running) > 1:
             key, sequence = list(self._running.items())[-1]
             self._leave([key])
             self._waiting = {key: sequence} | self._waiting

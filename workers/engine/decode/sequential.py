@@ -8,6 +8,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.messages import FinishReason
+from mlx_server.workers.engine.decode.admission import Admission
 from mlx_server.workers.engine.decode.one_at_a_time import OneAtATimeEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, report
@@ -25,12 +26,17 @@ class SequentialEngine(OneAtATimeEngine):
         *,
         prefill_step_size: int,
         prefixes: PrefixStore | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """`prefixes` is the prefix cache."""
+        """`prefixes` is the prefix cache, and `admission` makes room for a sequence."""
         self._prefixes = prefixes = prefixes or PrefixStore(0)
-        super().__init__(
-            lambda sequence: _Run(model, sequence, stop_tokens, prefixes), prefill_step_size=prefill_step_size
-        )
+
+        def start(sequence: Sequence) -> _Run:
+            if admission is not None:
+                admission.admits(sequence, ())
+            return _Run(model, sequence, stop_tokens, prefixes)
+
+        super().__init__(start, prefill_step_size=prefill_step_size)
 
     def close(self) -> None:
         """Release all sequences and the prefix cache."""

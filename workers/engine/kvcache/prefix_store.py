@@ -171,6 +171,12 @@ class PrefixStore:
         best = max(found, key=lambda one: one.alike)
         return Nearest(best.alike, best.of, max(one.usable for one in found))
 
+    def evict(self, nbytes: int) -> None:
+        """Evict the least recently used entries until so many bytes are free, or all are gone."""
+        most = self._bytes - nbytes
+        while self._kept and self._bytes > most:
+            self._drop(next(iter(self._kept)))
+
     def clear(self) -> None:
         """Evict all that is in memory."""
         for number in list(self._kept):

@@ -72,6 +72,9 @@ class TokenisedPrompt:
     dropped: int = 0
 
 
+MEMORY_BOUNDS = " The model would take more: the memory that it may have here does not hold more KV states."
+
+
 class PromptMaker:
     """Turns requests into sequences. `context_length` is None where the model does not say."""
 
@@ -87,8 +90,10 @@ class PromptMaker:
         media: MediaSupport | None = None,
         *,
         finds_marks: bool = False,
+        memory_bounds: bool = False,
     ) -> None:
-        """`finds_marks`: the engine makes use of the places that clients mark."""
+        """`finds_marks`: the engine makes use of the places that clients mark. `memory_bounds`: the model would take
+        longer contexts, but memory holds no more."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._context_length = context_length
@@ -97,6 +102,7 @@ class PromptMaker:
         self._format = output_format.format
         self._marks = output_format.thinking
         self._finds_marks = finds_marks
+        self._why = MEMORY_BOUNDS if memory_bounds else ""
         self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
 
     @cached_property
@@ -257,7 +263,7 @@ class PromptMaker:
         if self._context_length is None or characters <= self._context_length:
             return
         if (tokens := characters // self._longest_token) > self._context_length:
-            raise too_long(tokens, self._context_length, field, " or more")
+            raise too_long(tokens, self._context_length, field, " or more", self._why)
 
     def _check_ids(self, ids: Collection[int], field: str) -> None:
         """The model looks ids up without checking them. Raises InvalidRequest."""
@@ -285,7 +291,7 @@ class PromptMaker:
             return wanted if wanted < NO_LIMIT else UNKNOWN_CONTEXT
         if prompt_tokens >= self._context_length:
             field = prompt.param if isinstance(prompt, ChatPrompt) else "prompt"
-            raise too_long(prompt_tokens, self._context_length, field)
+            raise too_long(prompt_tokens, self._context_length, field, why=self._why)
         return min(wanted, self._context_length - prompt_tokens)
 
 
@@ -312,14 +318,15 @@ def choice_of(first: Sequence, choice: int) -> Sequence:
     return replace(first, key=key, sampling=sampling, prompt_logprobs=None, follows=True, emitted=[])
 
 
-def too_long(tokens: int, context_length: int, field: str, rest: str = "") -> InvalidRequest:
-    """The refusal of a prompt of so many tokens (`rest`: " or more"), which leaves no room for an answer.
+def too_long(tokens: int, context_length: int, field: str, rest: str = "", why: str = "") -> InvalidRequest:
+    """The refusal of a prompt of so many tokens (`rest`: " or more"), which leaves no room for an answer; `why` that is
+    too long.
 
     Programs look for these words, OpenAI's, vLLM's and Anthropic's, and shorten the conversation by themselves.
     """
     message = (
         f"This model's maximum context length is {context_length} tokens. However, your request has {tokens} input"
         f" tokens{rest}, and an answer needs one at least (prompt is too long: {tokens} tokens > {context_length - 1}"
-        " maximum). Please reduce the length of the messages."
+        f" maximum). Please reduce the length of the messages.{why}"
     )
     return InvalidRequest(message, field, "context_length_exceeded")

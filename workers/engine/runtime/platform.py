@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import secrets
 from typing import Any
 
@@ -66,7 +67,16 @@ def settle() -> None:
 def memory() -> MlxMemory:
     """MLX's counters, which need no computing to end. Only CUDA's memory is not the machine's own."""
     unified = on_cpu() or bool(mx.metal.is_available())
-    return MlxMemory(mx.get_active_memory(), mx.get_peak_memory(), mx.get_cache_memory(), unified)
+    return MlxMemory(mx.get_active_memory(), mx.get_cache_memory(), unified)
+
+
+def release() -> None:
+    """Give back to the system what MLX keeps for reuse, and what the C library keeps of memory that was freed: glibc
+    would hold on to most of it."""
+    mx.clear_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def free_bytes() -> int:
