@@ -47,3 +47,15 @@ def test_who_is_refused_under_twenty_times_the_load_is_served_later(tmp_path: Pa
         assert found["outcomes"]["http_429"] > found["outcomes"]["ok"] > 0, (name, found)
         back = found["back_after_it"]
         assert back["ok"] > back.get("http_429", 0), (name, found)
+
+
+def test_soak_samples_every_process_and_all_goes_back_to_what_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(ROOT / "bench" / "faults" / "soak.py"), "--minutes", "0.5", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode in (0, 2), done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    assert found["more_at_rest"] == []
+    assert {name.partition(" ")[0] for name in found["samples"]} >= {"front", "text", "sliding", "recurrent", "sighted"}
+    assert not [end for end in found["ends"] if end.partition(": ")[2] in ("wrong", "dishonest", "hung")]
+    assert {"refused: 400", "cancelled: left", "switch: ok"} <= found["ends"].keys()
