@@ -54,6 +54,7 @@ def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
         (draft,) if draft else (),
         settings.context_length,
         auto_prefixes=writes and settings.prefix_cache_bytes is None,
+        kv_bits=settings.kv_bits,
     )
 
 

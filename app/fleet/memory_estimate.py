@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.machine.device import Device
 from mlx_server.schemas.internal.messages import CpuDtype
+from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.workers.folders.context_length import shortest
 
 SEQUENCE_TOKENS = 2048
@@ -49,6 +50,14 @@ PACKED = ("2-bit", "4-bit", "8-bit")
 PACKED_SHARE = 1.25
 """Of the bytes that are stored: what is not packed, as scales, becomes float32."""
 
+PACKED_FROM = 1_200_000_000
+"""Numbers in the weights from which matrices are so wide (2,048 and more) that a CPU is faster with packed ones; those
+of smaller models mostly become float32."""
+
+STATE_GROUP_BITS = {False: 0.5, True: 1.0}
+"""Bits by which quantised KV states are more than their own: a scale and a bias for each group of 64, in half precision
+or, where computing is `wide`, in float32."""
+
 HALF_PRECISION = 2
 """Bytes of a number in float16."""
 
@@ -58,7 +67,7 @@ class Serving:
     """How a model is to be served. `rows` sequences at once in each of `replicas` workers; `drafts` sit beside it.
 
     `cache_limit_bytes` is what each worker may keep between requests: prefixes, features of pictures; `auto_prefixes`:
-    for prefixes it takes what suits the model. `context_length` bounds the model's own.
+    for prefixes it takes what suits the model. `context_length` bounds the model's own. `kv_bits` hold KV states.
     """
 
     type: str
@@ -69,6 +78,7 @@ class Serving:
     drafts: Sequence[ModelOnDisk] = ()
     context_length: int | None = None
     auto_prefixes: bool = False
+    kv_bits: StateBits | None = None
 
 
 @dataclass(frozen=True)
@@ -89,13 +99,14 @@ class MemoryEstimate:
 
 
 def estimate_of(model: ModelOnDisk, serving: Serving, device: Device, limit_bytes: int | None = None) -> MemoryEstimate:
-    """What a model needs. On a CPU that packs, weights are taken to stay packed. Where float32 would break the limit,
-    they have to, or to stay as they are stored."""
+    """What a model needs. On a CPU that packs, a large model's weights are taken to stay packed. Where float32 would
+    break the limit, they have to, or to stay as they are stored."""
     found = estimate(model, serving, device, serving.cpu_dtype)
     if device.kind == "cpu" and serving.cpu_dtype == "auto":
         breaks = limit_bytes is not None and found.total > limit_bytes
         if device.packs and model.quantisation in PACKED:
-            found = replace(estimate(model, serving, device, "packed"), cpu_dtype="packed" if breaks else "auto")
+            if breaks or (model.parameters or PACKED_FROM) >= PACKED_FROM:
+                found = replace(estimate(model, serving, device, "packed"), cpu_dtype="packed" if breaks else "auto")
         elif breaks:
             found = estimate(model, serving, device, "native")
     if not serving.auto_prefixes:
@@ -111,7 +122,7 @@ def prefix_cache_bytes(
     no more than a share of what the limit leaves."""
     wide = device.kind == "cpu" and base.cpu_dtype != "native"
     tokens = shortest(model.context_length, serving.context_length) or 0
-    wanted = max(PREFIX_CACHE_BYTES, token_bytes(model, wide=wide) * tokens)
+    wanted = max(PREFIX_CACHE_BYTES, token_bytes(model, wide=wide, bits=serving.kv_bits) * tokens)
     if limit_bytes is None:
         return wanted
     return min(wanted, int(PREFIX_CACHE_SHARE * max(0, limit_bytes - base.total)) // serving.replicas)
@@ -128,7 +139,8 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
     models = (model, *serving.drafts)
     weights = sum(weight_bytes(one, device, cpu_dtype) for one in models)
     writes = serving.type in ("lm", "vlm")
-    cache = sum(cache_bytes(one, serving.rows, wide=wide) for one in models) if writes else 0
+    held = [(model, serving.kv_bits), *((draft, None) for draft in serving.drafts)] if writes else []
+    cache = sum(cache_bytes(one, serving.rows, wide=wide, bits=bits) for one, bits in held)
     step = int((model.step_bytes or 0) * (UNFOLDED if device.kind == "cpu" else 1))
     process = SIGHTED_PROCESS_BYTES if serving.type in ("vlm", "image") else PROCESS_BYTES
     return MemoryEstimate(
@@ -150,12 +162,16 @@ def weight_bytes(model: ModelOnDisk, device: Device, cpu_dtype: CpuDtype) -> int
     return size * (model.parameters if model.parameters is not None else model.weight_bytes)
 
 
-def cache_bytes(model: ModelOnDisk, rows: int, *, wide: bool) -> int:
-    """Keys and values of as many sequences of a usual length; twice as large in float32 as in half precision."""
+def cache_bytes(model: ModelOnDisk, rows: int, *, wide: bool, bits: StateBits | None) -> int:
+    """Keys and values of as many sequences of a usual length."""
     tokens = min(SEQUENCE_TOKENS, model.context_length or SEQUENCE_TOKENS)
-    return token_bytes(model, wide=wide) * tokens * rows
+    return token_bytes(model, wide=wide, bits=bits) * tokens * rows
 
 
-def token_bytes(model: ModelOnDisk, *, wide: bool) -> int:
-    """Keys and values of a token."""
-    return (model.kv_bytes_per_token or 0) * (2 if wide else 1)
+def token_bytes(model: ModelOnDisk, *, wide: bool, bits: StateBits | None = None) -> int:
+    """Keys and values of a token: twice as large in float32 as in half precision, and less in few bits."""
+    half = model.kv_bytes_per_token or 0
+    if bits is None:
+        return half * (2 if wide else 1)
+    mean = sum(bits.widths) / len(bits.widths) + STATE_GROUP_BITS[wide]
+    return int(half * mean / (8 * HALF_PRECISION))

@@ -15,6 +15,7 @@ from mlx_server.app.fleet import memory_estimate
 from mlx_server.app.fleet.memory import serving_of
 from mlx_server.app.fleet.memory_estimate import Serving, estimate_of, scripted_estimate
 from mlx_server.app.machine.device import Device
+from mlx_server.schemas.internal.state_bits import StateBits
 
 GB = 1 << 30
 CPU = Device("cpu", 64 * GB, 60 * GB)
@@ -23,6 +24,7 @@ METAL = Device("metal", 64 * GB, 60 * GB)
 CUDA = Device("cuda", 80 * GB, 80 * GB)
 
 QUANTISED = ModelOnDisk(Path("m"), Kind.LANGUAGE, "llama", "4-bit", 500, 1000, 4096, 10)
+LARGE = replace(QUANTISED, parameters=memory_estimate.PACKED_FROM)
 GGUF = replace(QUANTISED, path=Path("m.gguf"))
 DRAFT = replace(QUANTISED, weight_bytes=50, parameters=100, kv_bytes_per_token=1)
 
@@ -31,7 +33,9 @@ DRAFT = replace(QUANTISED, weight_bytes=50, parameters=100, kv_bytes_per_token=1
     ("model", "device", "weights"),
     [
         (QUANTISED, CPU, 4000),
-        (QUANTISED, PACKING, 625),
+        (LARGE, PACKING, 625),
+        (QUANTISED, PACKING, 4000),
+        (replace(QUANTISED, parameters=None), PACKING, 625),
         (replace(QUANTISED, quantisation="3-bit"), PACKING, 4000),
         (QUANTISED, METAL, 500),
         (QUANTISED, CUDA, 500),
@@ -64,19 +68,20 @@ def test_weights_stay_as_stored_where_float32_would_break_the_limit(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "limit", "expected", "weights"),
+    ("model", "dtype", "limit", "expected", "weights"),
     [
-        ("auto", 2**40, "auto", 625),
-        ("auto", 1, "packed", 625),
-        ("packed", 1, "packed", 625),
-        ("float32", 1, "float32", 4000),
-        ("native", 1, "native", 500),
+        (LARGE, "auto", 2**40, "auto", 625),
+        (QUANTISED, "auto", 2**40, "auto", 4000),
+        (QUANTISED, "auto", 1, "packed", 625),
+        (QUANTISED, "packed", 1, "packed", 625),
+        (QUANTISED, "float32", 1, "float32", 4000),
+        (QUANTISED, "native", 1, "native", 500),
     ],
 )
-def test_weights_stay_packed_on_a_cpu_that_can(
-    dtype: memory_estimate.CpuDtype, limit: int, expected: str, weights: int
+def test_weights_stay_packed_on_a_cpu_that_can_where_that_is_faster_or_has_to_be(
+    model: ModelOnDisk, dtype: memory_estimate.CpuDtype, limit: int, expected: str, weights: int
 ) -> None:
-    found = estimate_of(QUANTISED, Serving("lm", 1, cpu_dtype=dtype), PACKING, limit)
+    found = estimate_of(model, Serving("lm", 1, cpu_dtype=dtype), PACKING, limit)
     assert (found.cpu_dtype, found.weights) == (expected, weights)
 
 
@@ -93,6 +98,22 @@ def test_weights_stay_packed_on_a_cpu_that_can(
 def test_cache_has_room_for_usual_sequences_in_all_rows(model: ModelOnDisk, device: Device, tokens_bytes: int) -> None:
     found = estimate_of(model, Serving("lm", 8, cache_limit_bytes=7), device)
     assert found.cache == int(memory_estimate.CACHE_COPIES * 8 * tokens_bytes) + 7
+
+
+@pytest.mark.parametrize(
+    ("bits", "device", "token_bytes"),
+    [
+        pytest.param("8", METAL, 10 * 8.5 / 16, id="half-precision"),
+        pytest.param("4", METAL, 10 * 4.5 / 16, id="four-bits"),
+        pytest.param("8", CPU, 10 * 9 / 16, id="scales-in-float32"),
+        pytest.param("4x2,8x2", METAL, 10 * 6.5 / 16, id="the-mean-of-layers"),
+    ],
+)
+def test_quantised_states_take_less(bits: str, device: Device, token_bytes: float) -> None:
+    model = replace(QUANTISED, kv_bytes_per_token=1600)
+    found = estimate_of(model, Serving("lm", 1, kv_bits=StateBits.parse(bits)), device)
+    tokens = memory_estimate.SEQUENCE_TOKENS
+    assert found.cache == int(memory_estimate.CACHE_COPIES * int(160 * token_bytes) * tokens)
 
 
 @pytest.mark.parametrize("model_type", ["embeddings", "rerank"])
