@@ -6,7 +6,9 @@ import heapq
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 
+from mlx_server.queue import policy
 from mlx_server.queue.account import Priority
 from mlx_server.queue.ticket import Ticket
 
@@ -20,18 +22,23 @@ Line = dict[int, Ticket]
 class Pending:
     """The most urgent first; among these the keys that hold fewest rows, in turns; of one key, first come first.
 
-    `rows_of` says how many rows a key's owner holds. Who holds as many as its key may is passed over.
+    Who waits becomes more urgent with time. `rows_of` says how many rows a key's owner holds. Who holds as many as its
+    key may is passed over.
     """
 
     def __init__(self, rows_of: Callable[[str], int]) -> None:
         self._rows_of = rows_of
         self._lines: dict[tuple[Priority, str], Line] = {}
         self._turns: OrderedDict[str, int] = OrderedDict()
-        """When each key was served last, as the number of a turn."""
-        self._numbers = itertools.count(1)
+        """When each key was served last, as the number of a turn; who is new stands before who has just been served."""
+        self._turn = 0
+        self.now = 0.0
+        """The time at which the order is looked at."""
 
     def add(self, ticket: Ticket) -> None:
         """A ticket that came last."""
+        if ticket.account.owner not in self._turns:
+            self._remember(ticket, self._turn - 1)
         self._lines.setdefault(line_of(ticket), {})[ticket.id] = ticket
 
     def requeue(self, ticket: Ticket) -> None:
@@ -48,10 +55,8 @@ class Pending:
 
     def served(self, ticket: Ticket) -> None:
         """Its key has had its turn."""
-        self._turns[ticket.account.owner] = next(self._numbers)
-        self._turns.move_to_end(ticket.account.owner)
-        if len(self._turns) > MAX_TURNS:
-            self._turns.popitem(last=False)
+        self._turn += 1
+        self._remember(ticket, self._turn)
 
     def __iter__(self) -> Iterator[Ticket]:
         """All of them."""
@@ -66,15 +71,19 @@ class Pending:
         most = ticket.account.limits.rows
         return None if most is None else max(0, most - self._rows_of(ticket.account.owner))
 
+    def _remember(self, ticket: Ticket, turn: int) -> None:
+        self._turns[ticket.account.owner] = turn
+        self._turns.move_to_end(ticket.account.owner)
+        if len(self._turns) > MAX_TURNS:
+            self._turns.popitem(last=False)
+
     def _in_order(self, passed_over: Callable[[Ticket], bool]) -> Iterator[Ticket]:
-        by_priority = itertools.groupby(sorted(self._lines), key=lambda key: key[0])
-        for _, keys in by_priority:
+        for urgency in Priority:
             # Each key's next ticket, behind as many of its own as would have got rows before it.
             turns = []
-            for priority, owner in keys:
-                line = iter(self._lines[priority, owner].values())
-                first = next(line)
-                if not passed_over(first):
+            for owner, line in self._lines_at(urgency).items():
+                first = next(line, None)
+                if first is not None and not passed_over(first):
                     turns.append((self._rows_of(owner), self._turns.get(owner, 0), first.id, first, line))
             heapq.heapify(turns)
             while turns:
@@ -85,6 +94,22 @@ class Pending:
                     heapq.heappop(turns)
                 else:
                     heapq.heapreplace(turns, (rows + 1, turn, following.id, following, line))
+
+    def _lines_at(self, urgency: Priority) -> dict[str, Iterator[Ticket]]:
+        """Each key's tickets that are as urgent as that by now, in order of arrival."""
+        found: dict[str, list[Iterator[Ticket]]] = {}
+        for (priority, owner), line in self._lines.items():
+            if priority >= urgency:
+                found.setdefault(owner, []).append(self._stretch(line, urgency))
+        return {owner: heapq.merge(*stretches, key=attrgetter("id")) for owner, stretches in found.items()}
+
+    def _stretch(self, line: Line, urgency: Priority) -> Iterator[Ticket]:
+        """The tickets of a line that are as urgent as that: the earlier one came, the more it is."""
+        later = itertools.dropwhile(lambda ticket: self._urgency(ticket) < urgency, line.values())
+        return itertools.takewhile(lambda ticket: self._urgency(ticket) == urgency, later)
+
+    def _urgency(self, ticket: Ticket) -> Priority:
+        return policy.urgency(ticket.priority, self.now - ticket.submitted_at)
 
 
 def line_of(ticket: Ticket) -> tuple[Priority, str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mlx_server.queue.account import Priority
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.work import Work
 
@@ -17,6 +18,10 @@ UTILISATION = 0.8
 
 LONGEST_PROMISE_S = 7200.0
 """Nobody is sent away for longer, however many have been before."""
+
+
+AGEING_S = 30.0
+"""After so long in the queue a request counts as one step more urgent, and then again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,14 @@ def has_fair_place(own: int, owners: int, capacity: int) -> bool:
     So nobody who came first keeps the others out. A queue with n keys holds capacity * (1 + 1/2 + … + 1/n) at most, but
     one for each."""
     return own < max(1, capacity // (owners + (own == 0)))
+
+
+def urgency(priority: Priority, waited_s: float) -> Priority:
+    """How urgent a request is by now: nobody waits for ever behind those that came later and are in more of a hurry. Idle
+    ones do: they asked for it."""
+    if priority is Priority.IDLE:
+        return priority
+    return Priority(max(Priority.HIGH, priority - int(waited_s // AGEING_S)))
 
 
 def select_next(

@@ -86,6 +86,7 @@ class Scheduler:
 
     def schedule(self, now: float) -> None:
         """Grant free rows to those who are next; idle tickets make way for the others."""
+        self._pending.now = now
         for ticket in reversed([ticket for ticket in self._parkable.values() if ticket.rows_held]):
             if self._idle_rows_left >= 0:
                 break
