@@ -61,8 +61,8 @@ def has_fair_place(own: int, owners: int, capacity: int) -> bool:
 
 
 def urgency(priority: Priority, waited_s: float) -> Priority:
-    """How urgent a request is by now: nobody waits for ever behind those that came later and are in more of a hurry. Idle
-    ones do: they asked for it."""
+    """How urgent a request is by now: nobody waits for ever behind those that came later and are in more of a hurry,
+    but idle ones, which ask for it."""
     if priority is Priority.IDLE:
         return priority
     return Priority(max(Priority.HIGH, priority - int(waited_s // AGEING_S)))
