@@ -4,6 +4,7 @@
     --kills 100                worker kills at random moments, instead
     --leave 1000               clients that leave at random moments, instead
     --overload 60              twenty times the capacity, for so many seconds, instead
+    --fuzz 10000 --seed 1      bodies that are nearly valid, instead
     --recovery 7 --against DIR restarts and switches with a standby, without one, and of another checkout, instead
 
 The model is the tiny llama; answers are greedy, and those that end well must equal what was said undisturbed. Rows go
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from asking import DISHONEST, ERROR, HUNG, OK, WRONG, Row
 from client_faults import CLIENT_FAULTS
 from disappearing import disappear
+from fuzz import fuzz
 from kills import kill_at_random
 from lib.hardware import this_machine
 from lib.processes import BENCH
@@ -149,6 +151,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--leave", type=int, default=0)
     parser.add_argument("--overload", type=float, default=0.0)
+    parser.add_argument("--fuzz", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--recovery", type=int, default=0)
     parser.add_argument("--against", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -162,6 +166,9 @@ def main() -> int:
         elif given.overload:
             rows, good = overload(model, scratch, given.overload, console)
             save(given.out, "overload", rows)
+        elif given.fuzz:
+            rows, good = fuzz(model, scratch, given.fuzz, given.seed, console)
+            save(given.out, "fuzz", rows)
         elif given.leave:
             rows, good = disappear(model, scratch, given.leave, console)
             save(given.out, "leave", rows)

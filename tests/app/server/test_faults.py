@@ -59,3 +59,9 @@ def test_soak_samples_every_process_and_all_goes_back_to_what_it_was(tmp_path: P
     assert {name.partition(" ")[0] for name in found["samples"]} >= {"front", "text", "sliding", "recurrent", "sighted"}
     assert not [end for end in found["ends"] if end.partition(": ")[2] in ("wrong", "dishonest", "hung")]
     assert {"refused: 400", "cancelled: left", "switch: ok"} <= found["ends"].keys()
+
+
+def test_bodies_that_are_nearly_valid_are_never_the_servers_fault(tmp_path: Path) -> None:
+    found = _rows("fuzz", tmp_path / "out.json", "--fuzz", "300", "--seed", "3")
+    assert (found["found"], found["troubles"], found["workers_kept"]) == ([], [], True)
+    assert found["statuses"]["200"] > 20, "some got through to the models"
