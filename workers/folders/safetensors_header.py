@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from math import prod
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 MAX_HEADER_BYTES = 100 << 20
 """The format's own bound."""
+
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class HeaderError(Exception):
@@ -20,8 +24,8 @@ class Tensor(msgspec.Struct, frozen=True):
     """One tensor: `dtype` as the format names it (`F16`, `U32`, ...), `data_offsets` are bytes after the header."""
 
     dtype: str
-    shape: list[int]
-    data_offsets: tuple[int, int]
+    shape: list[Count]
+    data_offsets: tuple[Count, Count]
 
     @property
     def size(self) -> int:
@@ -50,6 +54,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
         tensors = {name: msgspec.json.decode(raw, type=Tensor) for name, raw in found.items()}
     except msgspec.MsgspecError as error:
         raise HeaderError(f"{path.name} is no safetensors file: {error}") from None
+    if any(tensor.nbytes < 0 for tensor in tensors.values()):
+        raise HeaderError(f"{path.name} is no safetensors file: a tensor ends before it begins")
     end = 8 + size + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
     if end > whole:
         raise HeaderError(f"{path.name} is cut off: it has {whole} of {end} bytes")
