@@ -8,6 +8,8 @@ FOLDERS := app queue schemas workers
 CLIENTS := .venv-clients
 REFERENCE := .venv-reference
 NODE := tests/clients/node
+CONSOLE := tests/console/node
+CHROME := /Applications/Google Chrome.app/Contents/MacOS/Google Chrome
 
 # Which Python makes the environment: the first of these that fits, or the one named with PYTHON=...
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -23,7 +25,7 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check docs audit agents conformance fidelity bench bench-peers bench-faults format clean blas typed \
-	clients node
+	clients node browser
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +38,7 @@ run: $(VENV)/.installed blas ## Start the server with the demo model, or with MO
 	fi; \
 	exec $(BIN)/mlx-server launch --model-path "$$model" $(ARGS)
 
-test: $(VENV)/.installed-dev blas clients ## Run the tests, two files at a time; pytest's own flags in ARGS=...
+test: $(VENV)/.installed-dev blas clients browser ## Run the tests, two files at a time; pytest's own flags in ARGS=...
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev typed ## Lint, formatting and types
@@ -78,7 +80,7 @@ format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 clients: $(CLIENTS)/.installed node ## Install the client libraries that the tests and the notebooks use
 
 clean: ## Remove the environment and everything that was generated (cached models stay)
-	rm -rf $(VENV) $(CLIENTS) $(REFERENCE) .agents .conformance $(NODE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(REFERENCE) .agents .conformance $(NODE)/node_modules $(CONSOLE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:
@@ -135,13 +137,26 @@ node:
 		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nodejs npm || exit; \
 	fi; \
 	if command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'; then \
-		exec $(MAKE) --silent --no-print-directory $(NODE)/node_modules/.package-lock.json; \
+		exec $(MAKE) --silent --no-print-directory $(NODE)/node_modules/.package-lock.json \
+			$(CONSOLE)/node_modules/.package-lock.json; \
 	fi; \
-	echo "Without npm and Node 18 or newer, the tests of the Node clients are skipped." >&2
+	echo "Without npm and Node 18 or newer, tests of the Node clients and some of the console are skipped." >&2
 
-$(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json
-	cd $(NODE) && npm ci --no-audit --no-fund
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
 	@touch $@
+
+# Debian has a Chromium of its own; elsewhere Playwright brings one.
+browser: $(VENV)/.installed-dev ## Find or install the browser that the tests of the console drive
+	@for name in chromium chromium-browser google-chrome google-chrome-stable "$(CHROME)"; do \
+		if command -v "$$name" >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium && exit 0; \
+		$(BIN)/python -m playwright install --with-deps chromium; \
+	else \
+		$(BIN)/python -m playwright install chromium; \
+	fi
 
 # The BLAS inside MLX's Linux wheel is the unoptimised reference one; workers preload OpenBLAS where they find it.
 blas:

@@ -18,6 +18,11 @@ from mlx_server.app.demo.models import KOKORO, MINILM, WHISPER_TINY
 PAINTER = ROOT / "tests" / "drawing" / "model"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--screenshots`: those of the console's test go into the documentation."""
+    parser.addoption("--screenshots", action="store_true", help="write the console's screenshots into docs/console")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test writes to the user's data folder, whichever way it starts a server."""

@@ -1,0 +1,55 @@
+"""Every view, light and dark, wide and narrow: axe-core finds no serious fault, and all of it is in the window."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+from console.chatting import answers, say, script
+from console.node.libraries import MODULES
+from playwright.sync_api import Page, expect
+from support.running.servers import Server
+
+OpenPage = Callable[..., Page]
+AXE = MODULES / "axe-core" / "axe.min.js"
+SIZES = ((1280, 800), (390, 844))
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SERIOUS = ("serious", "critical")
+TEXT = "## A list\n\n- `code` and **more**\n\n```python\nprint(1)\n```\n\n| a | b |\n| - | - |\n| 1 | 2 |"
+
+
+def opened(server: Server, open_page: OpenPage, view: str) -> Page:
+    """The view with something in it."""
+    page = open_page(server, view)
+    if view == "chat":
+        say(page, script(tokens=1, text=TEXT))
+        expect(answers(page).locator(".figures")).to_be_visible()
+        page.get_by_role("button", name="Parameters").click()
+    elif view == "models":
+        expect(page.get_by_role("button", name="Unload scripted")).to_be_visible()
+    else:
+        page.get_by_role("button", name="Measure").click()
+        expect(page.locator("svg.bars").first).to_be_visible()
+    return page
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="npm is missing: `make node` says how to get it")
+@pytest.mark.parametrize("view", ["chat", "models", "settings"])
+def test_view_has_no_serious_fault(scripted_server: Server, open_page: OpenPage, view: str) -> None:
+    page = opened(scripted_server, open_page, view)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    faults = []
+    for theme, (width, height) in itertools.product(THEMES, SIZES):
+        page.emulate_media(color_scheme=theme)
+        page.set_viewport_size({"width": width, "height": height})
+        found = page.evaluate("axe.run()")["violations"]
+        faults += [
+            (theme, width, one["id"], node["html"], node["failureSummary"])
+            for one in found
+            if one["impact"] in SERIOUS
+            for node in one["nodes"]
+        ]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert faults == []
