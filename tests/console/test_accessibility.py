@@ -42,7 +42,7 @@ def test_view_has_no_serious_fault(scripted_server: Server, open_page: OpenPage,
     page.evaluate(AXE.read_text(encoding="utf-8"))
     faults = []
     for theme, (width, height) in itertools.product(THEMES, SIZES):
-        page.emulate_media(color_scheme=theme)
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         page.set_viewport_size({"width": width, "height": height})
         found = page.evaluate("axe.run()")["violations"]
         faults += [

@@ -93,6 +93,12 @@ def test_types_in_comments_hold() -> None:
     assert (lines, done.stderr) == ([], "")
 
 
+@npm
+def test_scripts_and_styles_are_formatted() -> None:
+    done = subprocess.run(["npm", "run", "--silent", "formatted"], cwd=HERE, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}run `npm run format` in {HERE}"
+
+
 def test_files_are_short() -> None:
     ours = [path for path in FOLDER.rglob("*") if path.suffix in (".js", ".css") and path.parent.name != "libraries"]
     assert {path.name: n for path in ours if (n := len(path.read_text(encoding="utf-8").splitlines())) > 250} == {}

@@ -70,7 +70,7 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 
 def test_readme_names_every_page() -> None:
-    assert {link for link in LINK.findall(README) if link.startswith("docs/")} == {
+    assert {link for link in LINK.findall(README) if re.fullmatch(r"docs/.*\.md", link)} == {
         f"docs/{page.name}" for page in PAGES if page.parent.name == "docs"
     }
 

@@ -39,7 +39,10 @@ function show() {
     VIEWS[at] === view ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current"),
   );
   if (!made.has(view)) {
-    const place = h("section", { class: `view ${view.name}`, "aria-label": view.title });
+    const place = h("section", {
+      class: `view ${view.name}`,
+      "aria-label": view.title,
+    });
     frame.append(place);
     made.set(view, { place, shown: view.make(place) });
   }

@@ -21,8 +21,14 @@ import { ask, askJson, eventsOf, ServerError } from "../shared/api.js";
 export async function write(body, message, signal, changed) {
   const began = performance.now();
   let first = 0;
-  const options = { stream: true, stream_options: { include_usage: true, include_progress: true } };
-  const answer = await ask("/v1/chat/completions", { body: { ...body, ...options }, signal });
+  const options = {
+    stream: true,
+    stream_options: { include_usage: true, include_progress: true },
+  };
+  const answer = await ask("/v1/chat/completions", {
+    body: { ...body, ...options },
+    signal,
+  });
   for await (const { data } of eventsOf(answer)) {
     if (data === "[DONE]") break;
     const chunk = JSON.parse(data);
@@ -78,10 +84,17 @@ function figuresOf(usage, began, first, ended) {
  * @param {AbortSignal} signal
  */
 export async function draw(conversation, asked, message, signal) {
-  const body = { model: conversation.model, prompt: asked.text, response_format: "b64_json" };
+  const body = {
+    model: conversation.model,
+    prompt: asked.text,
+    response_format: "b64_json",
+  };
   const shown = asked.files?.find((file) => file.kind === "image");
   const path = shown ? "/v1/images/edits" : "/v1/images/generations";
-  const { data } = await askJson(path, { body: shown ? await formOf(body, shown) : body, signal });
+  const { data } = await askJson(path, {
+    body: shown ? await formOf(body, shown) : body,
+    signal,
+  });
   message.drawn = data.map((/** @type {any} */ one) => `data:image/png;base64,${one.b64_json}`);
 }
 

@@ -15,12 +15,22 @@ export function showAsCode(body) {
     h(
       "form",
       { method: "dialog" },
-      h("header", { class: "row" }, h("h2", { id: "code-title", class: "grow" }, "This chat as code"), h("button", {}, "Close")),
+      h(
+        "header",
+        { class: "row" },
+        h("h2", { id: "code-title", class: "grow" }, "This chat as code"),
+        h("button", {}, "Close"),
+      ),
       ...Object.entries(parts).map(([name, text]) =>
         h(
           "div",
           { class: "code" },
-          h("div", { class: "code-head" }, name, copyButton(() => text, `Copy as ${name}`)),
+          h(
+            "div",
+            { class: "code-head" },
+            name,
+            copyButton(() => text, `Copy as ${name}`),
+          ),
           h("pre", { tabindex: 0 }, text.replace(LONG_DATA, "$1…")),
         ),
       ),

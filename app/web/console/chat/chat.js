@@ -86,7 +86,11 @@ export class Chat {
   send(text, files) {
     const { current } = this;
     if (!this.conversations.includes(current)) this.conversations.unshift(current);
-    const asked = add(current, current.leaf, { role: "user", text, ...(files.length ? { files } : {}) });
+    const asked = add(current, current.leaf, {
+      role: "user",
+      text,
+      ...(files.length ? { files } : {}),
+    });
     return this.answer(current, asked);
   }
 
@@ -96,7 +100,11 @@ export class Chat {
    * @param {string} text
    */
   edit(message, text) {
-    const asked = add(this.current, message.parent, { role: "user", text, files: message.files });
+    const asked = add(this.current, message.parent, {
+      role: "user",
+      text,
+      files: message.files,
+    });
     return this.answer(this.current, asked);
   }
 
@@ -112,7 +120,11 @@ export class Chat {
   results(message, results) {
     let end = message;
     (message.calls ?? []).forEach((call, at) => {
-      end = add(this.current, end.id, { role: "tool", callId: call.id, text: results[at] });
+      end = add(this.current, end.id, {
+        role: "tool",
+        callId: call.id,
+        text: results[at],
+      });
     });
     return this.answer(this.current, end);
   }
@@ -142,7 +154,11 @@ export class Chat {
     const { model } = this;
     const ending = new AbortController();
     const body = bodyOf(conversation, asked.id);
-    const message = add(conversation, asked.id, { role: "assistant", text: "", model: model?.name });
+    const message = add(conversation, asked.id, {
+      role: "assistant",
+      text: "",
+      model: model?.name,
+    });
     this.running.set(conversation.id, ending);
     this.screen.all();
     const drawn = throttled((/** @type {Progress | undefined} */ progress) => this.show(message, progress));
@@ -183,8 +199,10 @@ export class Chat {
 
 /** @param {Progress} [progress] */
 function waitingFor(progress) {
-  if (progress?.state === "queued") return progress.queue_position ? `Waiting, number ${progress.queue_position} in line` : "Waiting";
-  if (progress?.prompt_tokens) return `Reading the prompt, ${progress.processed_tokens ?? 0} of ${progress.prompt_tokens} tokens`;
+  if (progress?.state === "queued")
+    return progress.queue_position ? `Waiting, number ${progress.queue_position} in line` : "Waiting";
+  if (progress?.prompt_tokens)
+    return `Reading the prompt, ${progress.processed_tokens ?? 0} of ${progress.prompt_tokens} tokens`;
   return "Thinking";
 }
 

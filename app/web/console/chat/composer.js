@@ -35,13 +35,33 @@ export function makeComposer(chat) {
     },
   });
   const shown = h("div", { class: "files" });
-  const picker = h("input", { type: "file", multiple: true, hidden: true, onchange: chosen });
+  const picker = h("input", {
+    type: "file",
+    multiple: true,
+    hidden: true,
+    onchange: chosen,
+  });
   const attach = h(
     "button",
-    { class: "bare", type: "button", title: "Attach files", "aria-label": "Attach files", onclick: () => picker.click() },
+    {
+      class: "bare",
+      type: "button",
+      title: "Attach files",
+      "aria-label": "Attach files",
+      onclick: () => picker.click(),
+    },
     icon("attach"),
   );
-  const go = h("button", { class: "primary send", type: "submit", title: "Send", "aria-label": "Send" }, icon("send"));
+  const go = h(
+    "button",
+    {
+      class: "primary send",
+      type: "submit",
+      title: "Send",
+      "aria-label": "Send",
+    },
+    icon("send"),
+  );
   const form = h(
     "form",
     {

@@ -22,12 +22,20 @@ export async function attached(file, model, listener) {
   const kind = file.type.split("/")[0];
   if (kind === "image") {
     if (!model.takes.includes("image") && model.type !== "image") throw new Error(`${model.name} takes no pictures.`);
-    return { kind: "image", name: file.name || "picture.png", url: await dataUrl(file) };
+    return {
+      kind: "image",
+      name: file.name || "picture.png",
+      url: await dataUrl(file),
+    };
   }
   if (kind === "audio") {
     if (model.takes.includes("audio")) return { kind: "audio", name: file.name, url: await dataUrl(file) };
     if (!listener) throw new Error(`${model.name} takes no sounds, and no model that writes them down is served.`);
-    return { kind: "text", name: file.name, text: await writtenDown(file, listener) };
+    return {
+      kind: "text",
+      name: file.name,
+      text: await writtenDown(file, listener),
+    };
   }
   if (file.size > MOST_TEXT) throw new Error(`${file.name} is longer than 1 MB.`);
   const text = await file.text();
@@ -72,6 +80,16 @@ export function shownFile(file, remove) {
   }[file.kind]();
   const button =
     remove &&
-    h("button", { class: "bare", type: "button", title: "Remove", "aria-label": `Remove ${file.name}`, onclick: remove }, icon("cross"));
+    h(
+      "button",
+      {
+        class: "bare",
+        type: "button",
+        title: "Remove",
+        "aria-label": `Remove ${file.name}`,
+        onclick: remove,
+      },
+      icon("cross"),
+    );
   return h("span", { class: `file ${file.kind}` }, content, button);
 }

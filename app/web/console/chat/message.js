@@ -28,8 +28,15 @@ import { callsOf } from "./tool_calls.js";
 export function makeMessage(message, place, actions) {
   const body = h("div", { class: "body" });
   const below = h("div", { class: "below" });
-  const who = { user: "You", assistant: message.model ?? "Assistant", tool: "Tool result" }[message.role];
-  const element = h("article", { class: `message ${message.role}`, "aria-label": who });
+  const who = {
+    user: "You",
+    assistant: message.model ?? "Assistant",
+    tool: "Tool result",
+  }[message.role];
+  const element = h("article", {
+    class: `message ${message.role}`,
+    "aria-label": who,
+  });
   if (message.role === "assistant") element.append(h("p", { class: "who" }, who));
   element.append(body, below);
 
@@ -41,7 +48,11 @@ export function makeMessage(message, place, actions) {
   }
 
   function edit() {
-    const text = h("textarea", { rows: 4, value: message.text, "aria-label": "Edited message" });
+    const text = h("textarea", {
+      rows: 4,
+      value: message.text,
+      "aria-label": "Edited message",
+    });
     const form = h(
       "form",
       {
@@ -53,7 +64,12 @@ export function makeMessage(message, place, actions) {
         onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && update(),
       },
       text,
-      h("div", { class: "row" }, h("button", { class: "primary" }, "Send"), h("button", { type: "button", onclick: () => update() }, "Cancel")),
+      h(
+        "div",
+        { class: "row" },
+        h("button", { class: "primary" }, "Send"),
+        h("button", { type: "button", onclick: () => update() }, "Cancel"),
+      ),
     );
     fill(body, form);
     fill(below);
@@ -76,7 +92,12 @@ function contents(message, opened, waiting) {
   return [
     message.files?.length && h("div", { class: "files" }, ...message.files.map((file) => shownFile(file))),
     message.reasoning &&
-      h("details", { class: "reasoning", open: opened }, h("summary", {}, written ? "Reasoning" : "Reasoning …"), h("div", { class: "text" }, rendered(message.reasoning))),
+      h(
+        "details",
+        { class: "reasoning", open: opened },
+        h("summary", {}, written ? "Reasoning" : "Reasoning …"),
+        h("div", { class: "text" }, rendered(message.reasoning)),
+      ),
     message.text && text,
     ...(message.drawn ?? []).map((url) => h("img", { class: "drawn", src: url, alt: "The picture that was drawn" })),
     waiting && h("p", { class: "waiting" }, waiting),
@@ -112,7 +133,10 @@ function buttons(message, { at, of }, actions, edit) {
     of > 1 && h("span", { class: "versions" }, `${at + 1}/${of}`),
     of > 1 && button("right", "Later version", () => actions.turn(message, 1), at === of - 1),
     message.text && copyButton(() => message.text, "Copy message"),
-    message.role === "assistant" && message.text && speak && button("speak", "Read aloud", (made) => speak(message.text, made)),
+    message.role === "assistant" &&
+      message.text &&
+      speak &&
+      button("speak", "Read aloud", (made) => speak(message.text, made)),
     message.role === "assistant" && button("redo", "Answer again", () => actions.again(message)),
     message.role === "user" && button("edit", "Edit", edit),
   );
@@ -125,6 +149,17 @@ function buttons(message, { at, of }, actions, edit) {
  * @param {boolean} [disabled]
  */
 function button(name, label, act, disabled = false) {
-  const made = h("button", { class: "bare", type: "button", title: label, "aria-label": label, disabled, onclick: () => act(made) }, icon(name));
+  const made = h(
+    "button",
+    {
+      class: "bare",
+      type: "button",
+      title: label,
+      "aria-label": label,
+      disabled,
+      onclick: () => act(made),
+    },
+    icon(name),
+  );
   return made;
 }

@@ -7,20 +7,67 @@ import { icon } from "../shared/icons.js";
 
 /** What may be set, by the names of the API; what is left empty is the model's own. */
 const NUMBERS = [
-  { name: "temperature", text: "Temperature", min: 0, max: 2, step: 0.05, hint: "0 always takes the likeliest token." },
+  {
+    name: "temperature",
+    text: "Temperature",
+    min: 0,
+    max: 2,
+    step: 0.05,
+    hint: "0 always takes the likeliest token.",
+  },
   { name: "top_p", text: "Top p", min: 0, max: 1, step: 0.01 },
   { name: "top_k", text: "Top k", min: 0, max: 1000, step: 1 },
   { name: "min_p", text: "Min p", min: 0, max: 1, step: 0.01 },
-  { name: "max_tokens", text: "Longest answer", min: 1, max: 1000000, step: 1, hint: "In tokens." },
-  { name: "seed", text: "Seed", min: 0, max: 2 ** 53 - 1, step: 1, hint: "The same seed gives the same answer." },
-  { name: "repetition_penalty", text: "Repetition penalty", min: 0.01, max: 10, step: 0.01 },
-  { name: "presence_penalty", text: "Presence penalty", min: -2, max: 2, step: 0.1 },
-  { name: "frequency_penalty", text: "Frequency penalty", min: -2, max: 2, step: 0.1 },
+  {
+    name: "max_tokens",
+    text: "Longest answer",
+    min: 1,
+    max: 1000000,
+    step: 1,
+    hint: "In tokens.",
+  },
+  {
+    name: "seed",
+    text: "Seed",
+    min: 0,
+    max: 2 ** 53 - 1,
+    step: 1,
+    hint: "The same seed gives the same answer.",
+  },
+  {
+    name: "repetition_penalty",
+    text: "Repetition penalty",
+    min: 0.01,
+    max: 10,
+    step: 0.01,
+  },
+  {
+    name: "presence_penalty",
+    text: "Presence penalty",
+    min: -2,
+    max: 2,
+    step: 0.1,
+  },
+  {
+    name: "frequency_penalty",
+    text: "Frequency penalty",
+    min: -2,
+    max: 2,
+    step: 0.1,
+  },
 ];
 const EFFORTS = ["", "none", "minimal", "low", "medium", "high"];
 const JSONS = [
-  { name: "tools", text: "Tools", hint: "A list of functions, as in OpenAI's API." },
-  { name: "response_format", text: "Response format", hint: 'Such as {"type": "json_object"}.' },
+  {
+    name: "tools",
+    text: "Tools",
+    hint: "A list of functions, as in OpenAI's API.",
+  },
+  {
+    name: "response_format",
+    text: "Response format",
+    hint: 'Such as {"type": "json_object"}.',
+  },
 ];
 
 /**
@@ -29,7 +76,11 @@ const JSONS = [
  * @param {() => void} close
  */
 export function makeParameters(changed, close) {
-  const element = h("aside", { class: "parameters", "aria-label": "Parameters", hidden: true });
+  const element = h("aside", {
+    class: "parameters",
+    "aria-label": "Parameters",
+    hidden: true,
+  });
 
   /** @param {Conversation} conversation */
   function show(conversation) {
@@ -59,7 +110,17 @@ export function makeParameters(changed, close) {
 
 /** @param {() => void} close */
 function closeButton(close) {
-  return h("button", { class: "bare", type: "button", title: "Close", "aria-label": "Close", onclick: close }, icon("cross"));
+  return h(
+    "button",
+    {
+      class: "bare",
+      type: "button",
+      title: "Close",
+      "aria-label": "Close",
+      onclick: close,
+    },
+    icon("cross"),
+  );
 }
 
 /**
@@ -101,7 +162,9 @@ function numberField({ name, text, hint, ...bounds }, value, set) {
  * @param {(name: string, value: any) => void} set
  */
 function effort(value, set) {
-  const options = EFFORTS.map((one) => h("option", { value: one, selected: one === (value ?? "") }, one || "model's own"));
+  const options = EFFORTS.map((one) =>
+    h("option", { value: one, selected: one === (value ?? "") }, one || "model's own"),
+  );
   const select = h("select", { onchange: () => set("reasoning_effort", select.value) }, ...options);
   return select;
 }

@@ -27,14 +27,23 @@ export function bodyOf(conversation, end) {
  * @returns {Record<string, any>}
  */
 function messageOf(message) {
-  if (message.role === "tool") return { role: "tool", tool_call_id: message.callId, content: message.text };
+  if (message.role === "tool")
+    return {
+      role: "tool",
+      tool_call_id: message.callId,
+      content: message.text,
+    };
   if (message.role === "user") return { role: "user", content: contentOf(message) };
   const calls = message.calls?.map(({ id, name, arguments: given }) => ({
     id,
     type: "function",
     function: { name, arguments: given },
   }));
-  return { role: "assistant", content: message.text, ...(calls?.length ? { tool_calls: calls } : {}) };
+  return {
+    role: "assistant",
+    content: message.text,
+    ...(calls?.length ? { tool_calls: calls } : {}),
+  };
 }
 
 /** @param {Message} message */
@@ -44,7 +53,13 @@ function contentOf(message) {
     if (file.kind === "text") return { type: "text", text: `${file.name}:\n\n${file.text}\n\n` };
     const url = file.url ?? "";
     if (file.kind === "image") return { type: "image_url", image_url: { url } };
-    return { type: "input_audio", input_audio: { data: url.slice(url.indexOf(",") + 1), format: formatOf(file.name) } };
+    return {
+      type: "input_audio",
+      input_audio: {
+        data: url.slice(url.indexOf(",") + 1),
+        format: formatOf(file.name),
+      },
+    };
   });
   return message.text ? [...parts, { type: "text", text: message.text }] : parts;
 }
@@ -67,8 +82,18 @@ export function asCurl(body) {
 
 /** What OpenAI's Python library takes as arguments; the rest goes into `extra_body`. */
 const NAMED = new Set([
-  "model", "messages", "temperature", "top_p", "max_tokens", "stop", "seed", "presence_penalty", "frequency_penalty",
-  "reasoning_effort", "response_format", "tools",
+  "model",
+  "messages",
+  "temperature",
+  "top_p",
+  "max_tokens",
+  "stop",
+  "seed",
+  "presence_penalty",
+  "frequency_penalty",
+  "reasoning_effort",
+  "response_format",
+  "tools",
 ]);
 
 /**
@@ -105,5 +130,7 @@ function python(value, depth) {
     ? value.map((one) => python(one, depth + 1))
     : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${python(one, depth + 1)}`);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
-  return parts.length ? `${open}\n${parts.map((part) => `${inner}${part},`).join("\n")}\n${outer}${close}` : open + close;
+  return parts.length
+    ? `${open}\n${parts.map((part) => `${inner}${part},`).join("\n")}\n${outer}${close}`
+    : open + close;
 }

@@ -11,7 +11,12 @@ import { icon } from "../shared/icons.js";
  */
 export function makeSidebar(chat) {
   const list = h("ul", {});
-  const search = h("input", { type: "search", placeholder: "Search chats", "aria-label": "Search chats", oninput: draw });
+  const search = h("input", {
+    type: "search",
+    placeholder: "Search chats",
+    "aria-label": "Search chats",
+    oninput: draw,
+  });
   const element = h(
     "aside",
     { class: "sidebar", "aria-label": "Conversations" },
@@ -44,12 +49,27 @@ export function makeSidebar(chat) {
   function line(one) {
     const open = h(
       "button",
-      { class: "bare open", type: "button", "aria-current": one.id === current && "true", onclick: () => chat.open(one) },
+      {
+        class: "bare open",
+        type: "button",
+        "aria-current": one.id === current && "true",
+        onclick: () => chat.open(one),
+      },
       h("span", { class: "title" }, one.title),
       h("small", {}, ago(one.updated)),
     );
     const label = `Delete ${one.title}`;
-    const remove = h("button", { class: "bare remove", type: "button", title: "Delete", "aria-label": label, onclick: () => chat.remove(one) }, icon("trash"));
+    const remove = h(
+      "button",
+      {
+        class: "bare remove",
+        type: "button",
+        title: "Delete",
+        "aria-label": label,
+        onclick: () => chat.remove(one),
+      },
+      icon("trash"),
+    );
     return h("li", {}, open, remove);
   }
   return { element, show };

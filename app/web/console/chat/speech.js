@@ -31,7 +31,12 @@ export async function speak(text, voice, button) {
   mark(button, true);
   mine.signal.addEventListener("abort", () => mark(button, false));
   try {
-    const body = { model: voice.model, voice: voice.id, input: text, response_format: "mp3" };
+    const body = {
+      model: voice.model,
+      voice: voice.id,
+      input: text,
+      response_format: "mp3",
+    };
     const answer = await ask("/v1/audio/speech", { body, signal: mine.signal });
     URL.revokeObjectURL(sound.src);
     sound.src = URL.createObjectURL(await answer.blob());

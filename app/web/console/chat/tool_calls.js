@@ -13,16 +13,39 @@ import { h } from "../shared/dom.js";
  */
 export function callsOf(message, open, given) {
   const calls = message.calls ?? [];
-  const areas = calls.map((call) => h("textarea", { rows: 2, class: "mono", "aria-label": `Result of ${call.name}`, placeholder: "Its result" }));
+  const areas = calls.map((call) =>
+    h("textarea", {
+      rows: 2,
+      class: "mono",
+      "aria-label": `Result of ${call.name}`,
+      placeholder: "Its result",
+    }),
+  );
   const shown = calls.map((call, at) =>
-    h("div", { class: "call" }, h("p", {}, "calls ", h("code", {}, call.name)), h("pre", { tabindex: 0 }, pretty(call.arguments)), open && areas[at]),
+    h(
+      "div",
+      { class: "call" },
+      h("p", {}, "calls ", h("code", {}, call.name)),
+      h("pre", { tabindex: 0 }, pretty(call.arguments)),
+      open && areas[at],
+    ),
   );
   if (!calls.length || !open) return shown;
   const send = (/** @type {Event} */ event) => {
     event.preventDefault();
-    given(message, areas.map((area) => area.value));
+    given(
+      message,
+      areas.map((area) => area.value),
+    );
   };
-  return [h("form", { class: "stack", onsubmit: send }, ...shown, h("div", { class: "row" }, h("button", { class: "primary" }, "Give results")))];
+  return [
+    h(
+      "form",
+      { class: "stack", onsubmit: send },
+      ...shown,
+      h("div", { class: "row" }, h("button", { class: "primary" }, "Give results")),
+    ),
+  ];
 }
 
 /** @param {string} given arguments, which are JSON once they are whole */

@@ -29,7 +29,10 @@ function makeView(place) {
   let listener;
   /** @type {Promise<void> | undefined} settled once it is known which models there are */
   let entered;
-  const chat = new Chat({ all: showAll, one: (message, waiting) => thread.update(message.id, waiting) });
+  const chat = new Chat({
+    all: showAll,
+    one: (message, waiting) => thread.update(message.id, waiting),
+  });
   const sidebar = makeSidebar({
     start: () => leaveSidebar(() => chat.start()),
     open: (one) => leaveSidebar(() => chat.open(one)),
@@ -100,7 +103,10 @@ function makeView(place) {
   function showAll() {
     const { current, models } = chat;
     sidebar.show(chat.conversations, current.id);
-    fill(picker, ...models.map((one) => h("option", { value: one.name, selected: one.name === current.model }, one.name)));
+    fill(
+      picker,
+      ...models.map((one) => h("option", { value: one.name, selected: one.name === current.model }, one.name)),
+    );
     picker.hidden = !models.length;
     thread.show(current, welcome());
     if (chat.running.has(current.id) && current.leaf) chat.show(current.messages[current.leaf]);
@@ -115,8 +121,15 @@ function makeView(place) {
       model.takes.includes("image") && "It sees pictures: drop or paste them.",
       model.takes.includes("audio") && "It hears sounds: drop them.",
     ];
-    const text = model ? able?.filter(Boolean).join(" ") : "This server has no model that writes or draws. Get one in Models.";
-    return h("div", { class: "welcome" }, h("h1", {}, model ? model.name : "No model yet"), h("p", { class: "quiet" }, text ?? ""));
+    const text = model
+      ? able?.filter(Boolean).join(" ")
+      : "This server has no model that writes or draws. Get one in Models.";
+    return h(
+      "div",
+      { class: "welcome" },
+      h("h1", {}, model ? model.name : "No model yet"),
+      h("p", { class: "quiet" }, text ?? ""),
+    );
   }
 
   function pick() {
@@ -146,5 +159,15 @@ function makeView(place) {
  * @param {() => void} act
  */
 function tool(name, label, act) {
-  return h("button", { class: "bare", type: "button", title: label, "aria-label": label, onclick: act }, icon(name));
+  return h(
+    "button",
+    {
+      class: "bare",
+      type: "button",
+      title: label,
+      "aria-label": label,
+      onclick: act,
+    },
+    icon(name),
+  );
 }

@@ -10,14 +10,23 @@ const NO_ACTIONS = { again() {}, edit() {}, turn() {}, results() {} };
 
 export function comparePart() {
   const pickers = ["First model", "Second model"].map((label) => h("select", { "aria-label": label }));
-  const prompt = h("textarea", { rows: 2, "aria-label": "Prompt for both", placeholder: "One prompt for both" });
+  const prompt = h("textarea", {
+    rows: 2,
+    "aria-label": "Prompt for both",
+    placeholder: "One prompt for both",
+  });
   const go = h("button", { class: "primary" }, icon("compare"), "Compare");
   const places = pickers.map(() => h("div", { class: "answer" }));
   const element = h(
     "section",
     { class: "card", "aria-label": "Compare" },
     h("header", {}, h("h2", {}, "Compare two models")),
-    h("form", { class: "stack", onsubmit: submit }, prompt, h("div", { class: "row" }, ...pickers.map((one) => h("div", { class: "grow" }, one)), go)),
+    h(
+      "form",
+      { class: "stack", onsubmit: submit },
+      prompt,
+      h("div", { class: "row" }, ...pickers.map((one) => h("div", { class: "grow" }, one)), go),
+    ),
     h("div", { class: "side-by-side" }, ...places),
   );
   let ending = new AbortController();

@@ -17,7 +17,12 @@ const WORDS = { cancelled: "paused", completed: "complete" };
 /** @param {() => void} arrived called when a model has come */
 export function makeDownloads(arrived) {
   const list = h("ul", { class: "downloads" });
-  const element = h("section", { class: "card", "aria-label": "Downloads", hidden: true }, h("header", {}, h("h2", {}, "Downloads")), list);
+  const element = h(
+    "section",
+    { class: "card", "aria-label": "Downloads", hidden: true },
+    h("header", {}, h("h2", {}, "Downloads")),
+    list,
+  );
   const poll = polling(refresh, { movingMs: 500, restingMs: 10000 });
   /** @type {Set<string>} those that were seen on their way, which are still shown once they are complete */
   const followed = new Set();
@@ -74,17 +79,53 @@ function line(one, start, pause) {
       { class: "row" },
       h("strong", { class: "grow" }, model),
       h("span", { class: `state ${status}` }, word),
-      MOVING.has(status) && h("button", { type: "button", "data-keep": model, "aria-label": `Pause ${model}`, onclick: () => pause(one.download_id) }, "Pause"),
-      !MOVING.has(status) && status !== "completed" && h("button", { type: "button", "data-keep": model, "aria-label": `Resume ${model}`, onclick: () => start(model) }, "Resume"),
+      MOVING.has(status) &&
+        h(
+          "button",
+          {
+            type: "button",
+            "data-keep": model,
+            "aria-label": `Pause ${model}`,
+            onclick: () => pause(one.download_id),
+          },
+          "Pause",
+        ),
+      !MOVING.has(status) &&
+        status !== "completed" &&
+        h(
+          "button",
+          {
+            type: "button",
+            "data-keep": model,
+            "aria-label": `Resume ${model}`,
+            onclick: () => start(model),
+          },
+          "Resume",
+        ),
     ),
-    h("progress", { max: 100, value: one.progress_percent, "aria-label": `Progress of ${model}` }),
+    h("progress", {
+      max: 100,
+      value: one.progress_percent,
+      "aria-label": `Progress of ${model}`,
+    }),
     h("small", {}, figures(one)),
     one.error && h("p", { class: "problem" }, one.error),
   );
 }
 
 /** @param {Download} one */
-function figures({ progress_percent: percent, done_bytes: done, total_bytes: total, bytes_per_second: speed, eta_seconds: eta }) {
-  const parts = [`${percent} %`, `${bytes(done)} of ${bytes(total)}`, speed && `${bytes(speed)}/s`, eta !== null && `${duration(eta)} left`];
+function figures({
+  progress_percent: percent,
+  done_bytes: done,
+  total_bytes: total,
+  bytes_per_second: speed,
+  eta_seconds: eta,
+}) {
+  const parts = [
+    `${percent} %`,
+    `${bytes(done)} of ${bytes(total)}`,
+    speed && `${bytes(speed)}/s`,
+    eta !== null && `${duration(eta)} left`,
+  ];
   return parts.filter(Boolean).join(" · ");
 }

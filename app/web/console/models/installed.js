@@ -33,7 +33,11 @@ export function makeInstalled() {
       fill(problem);
       fill(room, ...memoryOf(ledger));
       fill(rows, ...models.map((model) => row(model, ledger, act)));
-      if (!models.length) fill(rows, h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "No model yet: get one from the hub below.")));
+      if (!models.length)
+        fill(
+          rows,
+          h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "No model yet: get one from the hub below.")),
+        );
       return models.some((model) => MOVING.has(model.status));
     } catch (error) {
       fill(problem, /** @type {Error} */ (error).message);
@@ -73,13 +77,20 @@ async function readLedger() {
 function memoryOf({ limitGb, held }) {
   const used = Object.values(held).reduce((sum, one) => sum + one, 0);
   if (limitGb === null) return [h("p", { class: "quiet" }, `Loaded models hold ${memory(used)}.`)];
-  const bar = h("div", { class: "bar", role: "img", "aria-label": `${memory(used)} of ${memory(limitGb)} are taken` });
+  const bar = h("div", {
+    class: "bar",
+    role: "img",
+    "aria-label": `${memory(used)} of ${memory(limitGb)} are taken`,
+  });
   for (const [name, gb] of Object.entries(held)) {
     const part = h("span", { title: `${name}: ${memory(gb)}` });
     part.style.width = `${(100 * gb) / limitGb}%`;
     bar.append(part);
   }
-  return [h("p", { class: "quiet" }, `Loaded models take ${memory(used)} of the ${memory(limitGb)} that they may have.`), bar];
+  return [
+    h("p", { class: "quiet" }, `Loaded models take ${memory(used)} of the ${memory(limitGb)} that they may have.`),
+    bar,
+  ];
 }
 
 /**
@@ -111,7 +122,12 @@ function need({ name, needsGb, status }, { limitGb, held }) {
   if (needsGb === null || limitGb === null) return memory(needsGb);
   const others = Object.values(held).reduce((sum, one) => sum + one, 0);
   const verdict = needsGb > limitGb ? "too large" : needsGb > limitGb - others ? "fits once others go" : "fits";
-  return h("span", { title: `It needs ${memory(needsGb)}` }, `${memory(needsGb)} · `, h("span", { class: needsGb > limitGb && "problem" }, verdict));
+  return h(
+    "span",
+    { title: `It needs ${memory(needsGb)}` },
+    `${memory(needsGb)} · `,
+    h("span", { class: needsGb > limitGb && "problem" }, verdict),
+  );
 }
 
 /**
@@ -145,7 +161,9 @@ function actions({ name, status, pinned }, act) {
       "aria-pressed": String(pinned),
       "data-keep": `pin ${name}`,
     }),
-    button("trash", `Delete ${name}`, remove, { "data-keep": `delete ${name}` }),
+    button("trash", `Delete ${name}`, remove, {
+      "data-keep": `delete ${name}`,
+    }),
   );
 }
 
@@ -156,5 +174,16 @@ function actions({ name, status, pinned }, act) {
  * @param {Record<string, string>} [more]
  */
 function button(picture, label, act, more = {}) {
-  return h("button", { class: "bare", type: "button", title: label, "aria-label": label, onclick: act, ...more }, icon(picture));
+  return h(
+    "button",
+    {
+      class: "bare",
+      type: "button",
+      title: label,
+      "aria-label": label,
+      onclick: act,
+      ...more,
+    },
+    icon(picture),
+  );
 }

@@ -17,7 +17,15 @@ export const modelsView = {
     const hub = makeHub((id) => downloads.start(id));
     const compare = comparePart();
     place.append(
-      h("div", { class: "page" }, h("h1", {}, "Models"), installed.element, downloads.element, hub.element, compare.element),
+      h(
+        "div",
+        { class: "page" },
+        h("h1", {}, "Models"),
+        installed.element,
+        downloads.element,
+        hub.element,
+        compare.element,
+      ),
     );
     return {
       enter() {

@@ -18,7 +18,17 @@ export function bars(title, values, text) {
   const parts = values.flatMap((value, at) => {
     const height = ((HEIGHT - FOOT - HEAD) * value) / most;
     const middle = step * (at + 0.5);
-    const bar = svg("rect", { x: middle - width / 2, y: HEIGHT - FOOT - height, width, height, rx: 3 }, svg("title", {}, text(value)));
+    const bar = svg(
+      "rect",
+      {
+        x: middle - width / 2,
+        y: HEIGHT - FOOT - height,
+        width,
+        height,
+        rx: 3,
+      },
+      svg("title", {}, text(value)),
+    );
     if (isCrowded) return [bar];
     return [
       bar,
@@ -27,5 +37,19 @@ export function bars(title, values, text) {
     ];
   });
   const label = `${title}: ${values.map(text).join(", ")}`;
-  return h("figure", {}, h("figcaption", {}, title), svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, class: "bars" }, ...parts));
+  return h(
+    "figure",
+    {},
+    h("figcaption", {}, title),
+    svg(
+      "svg",
+      {
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        role: "img",
+        "aria-label": label,
+        class: "bars",
+      },
+      ...parts,
+    ),
+  );
 }

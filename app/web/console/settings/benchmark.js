@@ -8,15 +8,34 @@ import { bars } from "./bars.js";
 
 export function makeBenchmark() {
   const model = h("select", {});
-  const samples = h("input", { type: "number", min: 1, max: 100, value: 5, required: true });
-  const length = h("input", { type: "number", min: 1, max: 4096, value: 64, required: true });
+  const samples = h("input", {
+    type: "number",
+    min: 1,
+    max: 100,
+    value: 5,
+    required: true,
+  });
+  const length = h("input", {
+    type: "number",
+    min: 1,
+    max: 4096,
+    value: 64,
+    required: true,
+  });
   const go = h("button", { class: "primary" }, "Measure");
   const result = h("div", { class: "result", "aria-live": "polite" });
   const element = h(
     "fieldset",
     { class: "card" },
     h("legend", {}, "Benchmark"),
-    h("form", { class: "fields", onsubmit: measure }, field("Model", model), field("Answers", samples), field("Tokens of each", length), go),
+    h(
+      "form",
+      { class: "fields", onsubmit: measure },
+      field("Model", model),
+      field("Answers", samples),
+      field("Tokens of each", length),
+      go,
+    ),
     result,
   );
 
@@ -33,8 +52,18 @@ export function makeBenchmark() {
     go.disabled = true;
     fill(result, h("p", { class: "waiting" }, "Measuring"));
     try {
-      const body = { num_samples: Number(samples.value), max_tokens: Number(length.value) };
-      fill(result, ...shown(await askJson(`/api/models/benchmark/${inPath(model.value)}`, { body })));
+      const body = {
+        num_samples: Number(samples.value),
+        max_tokens: Number(length.value),
+      };
+      fill(
+        result,
+        ...shown(
+          await askJson(`/api/models/benchmark/${inPath(model.value)}`, {
+            body,
+          }),
+        ),
+      );
     } catch (error) {
       fill(result, h("p", { class: "problem", role: "alert" }, /** @type {Error} */ (error).message));
     }
@@ -57,6 +86,11 @@ function shown(measured) {
   const firsts = measured.samples.map((/** @type {any} */ one) => one.first_token_latency_ms ?? 0);
   return [
     h("dl", { class: "facts" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    h("div", { class: "charts" }, bars("Tokens a second, answer by answer", rates, (value) => number(value, 1)), bars("Milliseconds until the first token", firsts, (value) => number(value))),
+    h(
+      "div",
+      { class: "charts" },
+      bars("Tokens a second, answer by answer", rates, (value) => number(value, 1)),
+      bars("Milliseconds until the first token", firsts, (value) => number(value)),
+    ),
   ];
 }

@@ -10,7 +10,11 @@ export function makeKey() {
 
   function show() {
     element.hidden = !keptKey();
-    fill(line, h("span", { class: "grow" }, "This tab sends a key with its requests."), h("button", { type: "button", onclick: forget }, "Forget it"));
+    fill(
+      line,
+      h("span", { class: "grow" }, "This tab sends a key with its requests."),
+      h("button", { type: "button", onclick: forget }, "Forget it"),
+    );
   }
 
   function forget() {

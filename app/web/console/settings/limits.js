@@ -19,8 +19,22 @@ export function makeLimits() {
 
   async function read() {
     const [limits, status] = await Promise.all([askJson("/v1/system/limits"), askJson("/v1/manager/status")]);
-    fill(facts, ...factsOf(limits, status.system_status).flatMap(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-    fill(keys, limits.keys.length ? keyTable(limits.keys) : h("p", { class: "quiet" }, "No key is configured: everybody who reaches this server may use it, and only this machine may look after it."));
+    fill(
+      facts,
+      ...factsOf(limits, status.system_status).flatMap(([name, value]) =>
+        h("div", {}, h("dt", {}, name), h("dd", {}, value)),
+      ),
+    );
+    fill(
+      keys,
+      limits.keys.length
+        ? keyTable(limits.keys)
+        : h(
+            "p",
+            { class: "quiet" },
+            "No key is configured: everybody who reaches this server may use it, and only this machine may look after it.",
+          ),
+    );
   }
   return { element, read };
 }
@@ -40,7 +54,10 @@ function factsOf(limits, status) {
     ["Waiting requests of a model", number(limits.queue_size)],
     ["Wait for a token", seconds(limits.queue_timeout_s)],
     ["Whole request", seconds(limits.request_timeout_s)],
-    ["Answers without a length", limits.default_max_tokens === null ? "as the context allows" : `${number(limits.default_max_tokens)} tokens`],
+    [
+      "Answers without a length",
+      limits.default_max_tokens === null ? "as the context allows" : `${number(limits.default_max_tokens)} tokens`,
+    ],
     ["Body of a request", memory(limits.max_body_bytes / GIGABYTE)],
     ["Uploads", memory(limits.max_upload_bytes / GIGABYTE)],
     ["Requests of a client", limits.rate_limit ?? "no limit"],
@@ -51,12 +68,18 @@ function factsOf(limits, status) {
 /** @param {any[]} keys */
 function keyTable(keys) {
   const heads = ["Name", "May operate", "Priority", "Requests a minute", "Tokens a minute", "Rows of a model"];
-  const most = (/** @type {number | null} */ value) => h("td", { class: "number" }, value === null ? "–" : number(value));
+  const most = (/** @type {number | null} */ value) =>
+    h("td", { class: "number" }, value === null ? "–" : number(value));
   const rows = keys.map((key) =>
     h(
       "tr",
       {},
-      h("th", { scope: "row", class: "name" }, key.name ?? "--api-key", key.own && h("span", { class: "tag" }, "this one")),
+      h(
+        "th",
+        { scope: "row", class: "name" },
+        key.name ?? "--api-key",
+        key.own && h("span", { class: "tag" }, "this one"),
+      ),
       h("td", {}, key.operator ? "yes" : "no"),
       h("td", {}, key.max_priority),
       most(key.requests_per_minute),

@@ -11,7 +11,13 @@ export function themePart() {
     h(
       "label",
       { class: "choice" },
-      h("input", { type: "radio", name: "theme", value, checked: value === now, onchange: () => choose(value) }),
+      h("input", {
+        type: "radio",
+        name: "theme",
+        value,
+        checked: value === now,
+        onchange: () => choose(value),
+      }),
       text,
     ),
   );

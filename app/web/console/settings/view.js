@@ -17,7 +17,15 @@ export const settingsView = {
     const key = makeKey();
     const parts = [makeServerSettings(), makeLimits(), makeBenchmark()];
     place.append(
-      h("div", { class: "page" }, h("h1", {}, "Settings"), problem, themePart(), key.element, ...parts.map((part) => part.element)),
+      h(
+        "div",
+        { class: "page" },
+        h("h1", {}, "Settings"),
+        problem,
+        themePart(),
+        key.element,
+        ...parts.map((part) => part.element),
+      ),
     );
     return {
       async enter() {

@@ -70,7 +70,11 @@ export async function* eventsOf(answer) {
       for (const block of blocks) {
         const lines = block.split("\n");
         const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
-        const event = lines.find((line) => line.startsWith("event:"))?.slice(6).trim() ?? "message";
+        const event =
+          lines
+            .find((line) => line.startsWith("event:"))
+            ?.slice(6)
+            .trim() ?? "message";
         if (data.length) yield { event, data: data.join("\n") };
       }
     }

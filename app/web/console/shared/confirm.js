@@ -25,7 +25,12 @@ export function confirmed(title, text, yes) {
         { method: "dialog" },
         h("h2", { id: "confirm-title" }, title),
         h("p", {}, text),
-        h("div", { class: "row" }, h("button", { value: "no" }, "Cancel"), h("button", { value: "yes", class: "danger" }, yes)),
+        h(
+          "div",
+          { class: "row" },
+          h("button", { value: "no" }, "Cancel"),
+          h("button", { value: "yes", class: "danger" }, yes),
+        ),
       ),
     );
     document.body.append(dialog);

@@ -9,7 +9,17 @@ import { icon } from "./icons.js";
  * @param {string} [label]
  */
 export function copyButton(text, label = "Copy") {
-  const button = h("button", { class: "bare", type: "button", title: label, "aria-label": label, onclick: copy }, icon("copy"));
+  const button = h(
+    "button",
+    {
+      class: "bare",
+      type: "button",
+      title: label,
+      "aria-label": label,
+      onclick: copy,
+    },
+    icon("copy"),
+  );
 
   async function copy() {
     await navigator.clipboard.writeText(text());

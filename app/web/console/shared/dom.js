@@ -13,7 +13,8 @@ export function h(tag, properties = {}, ...children) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
-    else if (OWN.has(name) || (name === "value" && "value" in element)) /** @type {any} */ (element)[name] = value;
+    else if (OWN.has(name) || (name === "value" && "value" in element))
+      /** @type {any} */ (element)[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(...given(children));
@@ -32,7 +33,8 @@ export function fill(element, ...children) {
   const active = document.activeElement;
   const kept = active instanceof HTMLElement && element.contains(active) ? active.dataset.keep : undefined;
   element.replaceChildren(...given(children));
-  if (kept) /** @type {HTMLElement | null} */ (element.querySelector(`[data-keep="${CSS.escape(kept)}"]`))?.focus();
+  if (kept)
+    /** @type {HTMLElement | null} */ (element.querySelector(`[data-keep="${CSS.escape(kept)}"]`))?.focus();
 }
 
 /**

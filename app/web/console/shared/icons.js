@@ -25,7 +25,8 @@ const PATHS = {
   right: "m10 6 6 6-6 6",
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14Zm5 12 5 5",
   send: "M12 20V5m0 0-6 6m6-6 6 6",
-  settings: "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6ZM10.5 3h3l.6 2.7 2 1.1 2.6-.9 1.5 2.6-2 1.8v2.400l2 1.8-1.5 2.6-2.6-.9-2 1.1-.6 2.7h-3l-.6-2.7-2-1.1-2.6.9-1.5-2.6 2-1.8v-2.400l-2-1.8 1.5-2.6 2.6.9 2-1.1.6-2.7Z",
+  settings:
+    "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6ZM10.5 3h3l.6 2.7 2 1.1 2.6-.9 1.5 2.6-2 1.8v2.400l2 1.8-1.5 2.6-2.6-.9-2 1.1-.6 2.7h-3l-.6-2.7-2-1.1-2.6.9-1.5-2.6 2-1.8v-2.400l-2-1.8 1.5-2.6 2.6.9 2-1.1.6-2.7Z",
   sliders: "M4 7h9m4 0h3M4 17h3m4 0h9M15 5v4M9 15v4",
   speak: "M4 10v4h3l5 4V6L7 10H4Zm12-1a4 4 0 0 1 0 6m2.5-8.5a8 8 0 0 1 0 11",
   stop: "M7 7h10v10H7z",
@@ -37,6 +38,8 @@ const PATHS = {
  * @param {string} name
  */
 export function icon(name) {
-  const path = svg("path", { d: PATHS[/** @type {keyof typeof PATHS} */ (name)] });
+  const path = svg("path", {
+    d: PATHS[/** @type {keyof typeof PATHS} */ (name)],
+  });
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, path);
 }

@@ -36,8 +36,16 @@ export function askKey(problem) {
  */
 function asked(problem) {
   return new Promise((resolve) => {
-    const input = h("input", { type: "password", autocomplete: "off", required: true, "aria-label": "API key" });
-    const dialog = h("dialog", { class: "key", "aria-labelledby": "key-title" });
+    const input = h("input", {
+      type: "password",
+      autocomplete: "off",
+      required: true,
+      "aria-label": "API key",
+    });
+    const dialog = h("dialog", {
+      class: "key",
+      "aria-labelledby": "key-title",
+    });
     const form = h(
       "form",
       {

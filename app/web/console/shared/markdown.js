@@ -39,7 +39,16 @@ export function rendered(text) {
 function framed(block) {
   const code = block.textContent ?? "";
   const language = block.querySelector("code")?.className.replace("language-", "") ?? "";
-  const frame = h("div", { class: "code" }, h("div", { class: "code-head" }, language || "text", copyButton(() => code)));
+  const frame = h(
+    "div",
+    { class: "code" },
+    h(
+      "div",
+      { class: "code-head" },
+      language || "text",
+      copyButton(() => code),
+    ),
+  );
   block.tabIndex = 0;
   block.replaceWith(frame);
   frame.append(block);

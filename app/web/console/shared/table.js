@@ -3,7 +3,15 @@
 import { h } from "./dom.js";
 
 /** Heads of columns of numbers, which stand at the right. */
-const NUMBERS = new Set(["Context", "Downloads", "Memory", "Requests a minute", "Rows of a model", "Size", "Tokens a minute"]);
+const NUMBERS = new Set([
+  "Context",
+  "Downloads",
+  "Memory",
+  "Requests a minute",
+  "Rows of a model",
+  "Size",
+  "Tokens a minute",
+]);
 const UNSEEN = "Actions";
 
 /**
@@ -13,7 +21,11 @@ const UNSEEN = "Actions";
  */
 export function table(heads, body) {
   const cells = heads.map((text) =>
-    h("th", { scope: "col", class: NUMBERS.has(text) && "number" }, text === UNSEEN ? h("span", { class: "unseen" }, text) : text),
+    h(
+      "th",
+      { scope: "col", class: NUMBERS.has(text) && "number" },
+      text === UNSEEN ? h("span", { class: "unseen" }, text) : text,
+    ),
   );
   return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ...cells)), body));
 }
