@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from console.pages import ELSEWHERE
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from support.running.servers import Server
 
@@ -30,9 +31,9 @@ def installed() -> str | None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, for the tests of one file: while it runs, no other event loop can."""
-    root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    flags = [f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=installed(), args=root)
+        found = playwright.chromium.launch(executable_path=installed(), args=flags)
         yield found
         found.close()
 
@@ -41,12 +42,14 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser) -> Iterator[OpenPage]:
     """Opens a server's console at a view, in a profile of its own; nothing may go wrong in the page unnoticed.
 
-    `blocked` are words of what the policy is expected to block.
+    `host` is by which name; `blocked` are words of what the policy is expected to block.
     """
     problems: list[str] = []
     contexts = []
 
-    def opened(server: Server, view: str = "chat", blocked: Sequence[str] = (), **how: Any) -> Page:
+    def opened(
+        server: Server, view: str = "chat", host: str = "127.0.0.1", blocked: Sequence[str] = (), **how: Any
+    ) -> Page:
         def note(message: ConsoleMessage) -> None:
             # The browser says so of every refusal; what the page makes of it is what the tests look at.
             known = ("Failed to load resource", *blocked)
@@ -59,7 +62,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         page = context.new_page()
         page.on("console", note)
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"{server.root}/#/{view}")
+        page.goto(f"{server.root.replace('127.0.0.1', host)}/#/{view}")
         return page
 
     yield opened

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from console.chatting import answers, say
+from console.pages import answers, say
 from playwright.sync_api import Page, expect
 from support.inputs.said import HERMES
 from support.running.parrot import make_parrot

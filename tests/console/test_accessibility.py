@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import pytest
-from console.chatting import answers, say, script
 from console.node.libraries import MODULES
+from console.pages import answers, say, script
 from playwright.sync_api import Page, expect
 from support.running.servers import Server
 

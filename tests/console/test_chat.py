@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from console.chatting import answers, say, script
+from console.pages import answers, say, script
 from playwright.sync_api import Page, expect
 from support.running.servers import Server
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from console.chatting import answers, say, script
+from console.pages import answers, say, script
 from playwright.sync_api import Page, expect
 from support.running.raw import RawClient
 from support.running.servers import SCRIPTED, Server, chat_body

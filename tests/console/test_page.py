@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from console.node.libraries import FILES, HERE, MODULES, PACKAGED
+from console.pages import ELSEWHERE, answers, say, script
 from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 from support.running.servers import ROOT, Server
@@ -111,3 +112,17 @@ def test_address_opens_a_view(scripted_server: Server, open_page: OpenPage, view
     expect(link).to_have_attribute("aria-current", "page")
     expect(page.get_by_role("region", name=view.capitalize(), exact=True)).to_be_visible()
     assert page.title() == f"{view.capitalize()} · mlx-server"
+
+
+def test_page_works_from_another_machine_without_https(scripted_server: Server, open_page: OpenPage) -> None:
+    page = open_page(scripted_server, host=ELSEWHERE)
+    assert page.evaluate("isSecureContext") is False
+    say(page, script(tokens=1, text="`copied`"))
+    expect(answers(page)).to_contain_text("copied")
+    answers(page).get_by_role("button", name="Copy message").click()
+    page.get_by_label("Message", exact=True).focus()
+    page.keyboard.press("Control+V")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("`copied`")
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("button", name="Pin scripted").click()
+    expect(page.locator(".notice")).to_contain_text("The Host header must name this machine")

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from console.chatting import answers, say
+from console.pages import answers, say
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize, expect
 from support.running.servers import ROOT, Server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from console.chatting import answers, say
+from console.pages import answers, say
 from playwright.sync_api import Page, expect
 from support.running.servers import SCRIPTED, Server
 

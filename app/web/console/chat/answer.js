@@ -8,7 +8,7 @@ import { ask, askJson, eventsOf, ServerError } from "../shared/api.js";
 /**
  * Where the prompt is before the first token.
  * @typedef {{ state: "queued" | "prefill", queue_position: number | null, prompt_tokens: number | null,
- *   processed_tokens: number | null }} Progress
+ *   processed_tokens: number | null, eta_s?: number | null }} Progress
  */
 
 /**

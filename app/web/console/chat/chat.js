@@ -1,6 +1,7 @@
 /** The conversations and what is done with them; the parts of the view only show and ask. */
 
 import { notice } from "../shared/dom.js";
+import { duration } from "../shared/format.js";
 import { draws } from "../shared/models.js";
 import { draw, write } from "./answer.js";
 import { add, follow, newConversation, siblings } from "./conversation.js";
@@ -40,9 +41,14 @@ export class Chat {
     return this.models.find((one) => one.name === this.current.model) ?? this.models[0];
   }
 
-  /** Read what this browser has kept. */
+  /** Read what this browser has kept, the first time. */
   async restore() {
-    this.conversations = await allConversations();
+    if (this.conversations.length) return;
+    try {
+      this.conversations = await allConversations();
+    } catch {
+      notice("This browser keeps no chats: they are gone with the page.");
+    }
     if (this.conversations[0] && !this.current.leaf) this.current = this.conversations[0];
     this.screen.all();
   }
@@ -161,6 +167,7 @@ export class Chat {
     });
     this.running.set(conversation.id, ending);
     this.screen.all();
+    this.keep(conversation);
     const drawn = throttled((/** @type {Progress | undefined} */ progress) => this.show(message, progress));
     drawn.call(undefined);
     try {
@@ -172,7 +179,7 @@ export class Chat {
     }
     drawn.cancel();
     if (this.running.get(conversation.id) === ending) this.running.delete(conversation.id);
-    this.screen.all();
+    if (conversation === this.current) this.screen.all();
     if (this.conversations.includes(conversation)) await this.keep(conversation);
   }
 
@@ -199,8 +206,10 @@ export class Chat {
 
 /** @param {Progress} [progress] */
 function waitingFor(progress) {
-  if (progress?.state === "queued")
-    return progress.queue_position ? `Waiting, number ${progress.queue_position} in line` : "Waiting";
+  if (progress?.state === "queued") {
+    const place = progress.queue_position ? `, number ${progress.queue_position} in line` : "";
+    return `Waiting${place}${progress.eta_s ? `, about ${duration(progress.eta_s)}` : ""}`;
+  }
   if (progress?.prompt_tokens)
     return `Reading the prompt, ${progress.processed_tokens ?? 0} of ${progress.prompt_tokens} tokens`;
   return "Thinking";

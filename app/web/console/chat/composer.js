@@ -1,7 +1,7 @@
 /** Where a message is written: text, files, and the button that sends it or stops the answer. */
 
 import { fill, h, notice } from "../shared/dom.js";
-import { icon } from "../shared/icons.js";
+import { icon, iconButton } from "../shared/icons.js";
 import { attached, shownFile } from "./files.js";
 
 /** @typedef {import("./conversation.js").Attached} Attached */
@@ -41,17 +41,7 @@ export function makeComposer(chat) {
     hidden: true,
     onchange: chosen,
   });
-  const attach = h(
-    "button",
-    {
-      class: "bare",
-      type: "button",
-      title: "Attach files",
-      "aria-label": "Attach files",
-      onclick: () => picker.click(),
-    },
-    icon("attach"),
-  );
+  const attach = iconButton("attach", "Attach files", () => picker.click());
   const go = h(
     "button",
     {

@@ -27,7 +27,7 @@
  */
 export function newConversation(model, like) {
   return {
-    id: crypto.randomUUID(),
+    id: newId(),
     title: "",
     model,
     system: like?.system ?? "",
@@ -46,7 +46,7 @@ export function newConversation(model, like) {
  * @returns {Message}
  */
 export function add(conversation, parent, said) {
-  const message = { ...said, id: crypto.randomUUID(), parent };
+  const message = { ...said, id: newId(), parent };
   conversation.messages[message.id] = message;
   conversation.leaf = message.id;
   conversation.updated = Date.now();
@@ -63,6 +63,15 @@ export function branch(conversation, end = conversation.leaf) {
   const found = [];
   for (let id = end; id; id = conversation.messages[id].parent) found.unshift(conversation.messages[id]);
   return found;
+}
+
+/**
+ * What the end of the branch answers, or the end itself where that has no answer yet.
+ * @param {Conversation} conversation
+ */
+export function lastAsked({ messages, leaf }) {
+  const end = leaf && messages[leaf];
+  return end && end.role === "assistant" ? end.parent : leaf;
 }
 
 /**
@@ -84,6 +93,11 @@ export function follow(conversation, message) {
   const last = children.at(-1);
   if (last) follow(conversation, last);
   else conversation.leaf = message.id;
+}
+
+/** Pages that come from other machines without HTTPS have no `crypto.randomUUID`. */
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16)).join("-");
 }
 
 /** @param {Message} message */

@@ -2,7 +2,7 @@
 
 import { ask } from "../shared/api.js";
 import { h } from "../shared/dom.js";
-import { icon } from "../shared/icons.js";
+import { iconButton } from "../shared/icons.js";
 
 /** @typedef {import("./conversation.js").Attached} Attached */
 /** @typedef {import("../shared/models.js").Model} Model */
@@ -78,18 +78,6 @@ export function shownFile(file, remove) {
     audio: () => h("audio", { src: file.url, controls: true, "aria-label": file.name }),
     text: () => h("span", { class: "tag" }, file.name),
   }[file.kind]();
-  const button =
-    remove &&
-    h(
-      "button",
-      {
-        class: "bare",
-        type: "button",
-        title: "Remove",
-        "aria-label": `Remove ${file.name}`,
-        onclick: remove,
-      },
-      icon("cross"),
-    );
+  const button = remove && iconButton("cross", `Remove ${file.name}`, remove);
   return h("span", { class: `file ${file.kind}` }, content, button);
 }

@@ -3,7 +3,7 @@
 import { copyButton } from "../shared/copy.js";
 import { fill, h } from "../shared/dom.js";
 import { duration, number } from "../shared/format.js";
-import { icon } from "../shared/icons.js";
+import { iconButton } from "../shared/icons.js";
 import { rendered } from "../shared/markdown.js";
 import { shownFile } from "./files.js";
 import { callsOf } from "./tool_calls.js";
@@ -11,11 +11,11 @@ import { callsOf } from "./tool_calls.js";
 /** @typedef {import("./conversation.js").Message} Message */
 
 /**
- * What can be done with messages.
+ * What can be done with messages, as far as it can.
  * @typedef {{
- *   again: (message: Message) => void, edit: (message: Message, text: string) => void,
- *   turn: (message: Message, by: number) => void, results: (message: Message, results: string[]) => void,
- *   speak?: (text: string, button: HTMLElement) => void,
+ *   again?: (message: Message) => void, edit?: (message: Message, text: string) => void,
+ *   turn?: (message: Message, by: number) => void, results?: (message: Message, results: string[]) => void,
+ *   speak?: (text: string, pressed: Event) => void,
  * }} Actions `again` answers anew, `turn` shows another branch, `results` gives those of the calls
  */
 
@@ -59,7 +59,7 @@ export function makeMessage(message, place, actions) {
         class: "stack editing",
         onsubmit: (/** @type {Event} */ event) => {
           event.preventDefault();
-          actions.edit(message, text.value.trim());
+          actions.edit?.(message, text.value.trim());
         },
         onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && update(),
       },
@@ -125,41 +125,21 @@ function figures({ figures: known, end }) {
  * @param {() => void} edit
  */
 function buttons(message, { at, of }, actions, edit) {
-  const { speak } = actions;
+  const { again, speak, turn } = actions;
+  const isAnswer = message.role === "assistant";
+  const versions = of > 1 &&
+    turn && [
+      iconButton("left", "Earlier version", () => turn(message, -1), { disabled: at === 0 }),
+      h("span", { class: "versions" }, `${at + 1}/${of}`),
+      iconButton("right", "Later version", () => turn(message, 1), { disabled: at === of - 1 }),
+    ];
   return h(
     "span",
     { class: "actions" },
-    of > 1 && button("left", "Earlier version", () => actions.turn(message, -1), at === 0),
-    of > 1 && h("span", { class: "versions" }, `${at + 1}/${of}`),
-    of > 1 && button("right", "Later version", () => actions.turn(message, 1), at === of - 1),
+    ...(versions || []),
     message.text && copyButton(() => message.text, "Copy message"),
-    message.role === "assistant" &&
-      message.text &&
-      speak &&
-      button("speak", "Read aloud", (made) => speak(message.text, made)),
-    message.role === "assistant" && button("redo", "Answer again", () => actions.again(message)),
-    message.role === "user" && button("edit", "Edit", edit),
+    isAnswer && message.text && speak && iconButton("speak", "Read aloud", (event) => speak(message.text, event)),
+    isAnswer && again && iconButton("redo", "Answer again", () => again(message)),
+    message.role === "user" && actions.edit && iconButton("edit", "Edit", edit),
   );
-}
-
-/**
- * @param {string} name
- * @param {string} label
- * @param {(made: HTMLElement) => void} act
- * @param {boolean} [disabled]
- */
-function button(name, label, act, disabled = false) {
-  const made = h(
-    "button",
-    {
-      class: "bare",
-      type: "button",
-      title: label,
-      "aria-label": label,
-      disabled,
-      onclick: () => act(made),
-    },
-    icon(name),
-  );
-  return made;
 }

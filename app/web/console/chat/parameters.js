@@ -1,7 +1,7 @@
 /** The system prompt and the parameters of a conversation, in a panel beside it. */
 
 import { field, fill, h } from "../shared/dom.js";
-import { icon } from "../shared/icons.js";
+import { iconButton } from "../shared/icons.js";
 
 /** @typedef {import("./conversation.js").Conversation} Conversation */
 
@@ -97,7 +97,7 @@ export function makeParameters(changed, close) {
     }
     fill(
       element,
-      h("header", { class: "row" }, h("h2", { class: "grow" }, "Parameters"), closeButton(close)),
+      h("header", { class: "row" }, h("h2", { class: "grow" }, "Parameters"), iconButton("cross", "Close", close)),
       field("System prompt", systemPrompt(conversation, changed)),
       h("div", { class: "pairs" }, ...NUMBERS.map((one) => numberField(one, given[one.name], set))),
       field("Reasoning effort", effort(given.reasoning_effort, set)),
@@ -106,21 +106,6 @@ export function makeParameters(changed, close) {
     );
   }
   return { element, show };
-}
-
-/** @param {() => void} close */
-function closeButton(close) {
-  return h(
-    "button",
-    {
-      class: "bare",
-      type: "button",
-      title: "Close",
-      "aria-label": "Close",
-      onclick: close,
-    },
-    icon("cross"),
-  );
 }
 
 /**

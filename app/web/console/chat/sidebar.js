@@ -2,7 +2,7 @@
 
 import { fill, h } from "../shared/dom.js";
 import { ago } from "../shared/format.js";
-import { icon } from "../shared/icons.js";
+import { icon, iconButton } from "../shared/icons.js";
 
 /** @typedef {import("./conversation.js").Conversation} Conversation */
 
@@ -58,18 +58,7 @@ export function makeSidebar(chat) {
       h("span", { class: "title" }, one.title),
       h("small", {}, ago(one.updated)),
     );
-    const label = `Delete ${one.title}`;
-    const remove = h(
-      "button",
-      {
-        class: "bare remove",
-        type: "button",
-        title: "Delete",
-        "aria-label": label,
-        onclick: () => chat.remove(one),
-      },
-      icon("trash"),
-    );
+    const remove = iconButton("trash", `Delete ${one.title}`, () => chat.remove(one), { class: "bare remove" });
     return h("li", {}, open, remove);
   }
   return { element, show };

@@ -20,9 +20,10 @@ let reading;
  * Read a text aloud, or fall silent where that is what the button's last press began.
  * @param {string} text
  * @param {Voice} voice
- * @param {HTMLElement} button
+ * @param {Event} pressed
  */
-export async function speak(text, voice, button) {
+export async function speak(text, voice, pressed) {
+  const button = /** @type {HTMLElement} */ (pressed.currentTarget);
   const began = button.dataset.reading === "true";
   reading?.abort();
   sound.pause();

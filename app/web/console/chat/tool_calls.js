@@ -8,7 +8,7 @@ import { h } from "../shared/dom.js";
  * A message's calls; below them a form for their results while the conversation waits for these.
  * @param {Message} message
  * @param {boolean} open
- * @param {(message: Message, results: string[]) => void} given
+ * @param {(message: Message, results: string[]) => void} [given]
  * @returns {HTMLElement[]}
  */
 export function callsOf(message, open, given) {
@@ -33,7 +33,7 @@ export function callsOf(message, open, given) {
   if (!calls.length || !open) return shown;
   const send = (/** @type {Event} */ event) => {
     event.preventDefault();
-    given(
+    given?.(
       message,
       areas.map((area) => area.value),
     );

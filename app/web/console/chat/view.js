@@ -1,11 +1,12 @@
 /** The chat view: conversations at the left, messages in the middle, parameters at the right. */
 
 import { fill, h, notice } from "../shared/dom.js";
-import { icon } from "../shared/icons.js";
+import { iconButton } from "../shared/icons.js";
 import { draws, hears, listModels, writes } from "../shared/models.js";
 import { showAsCode } from "./as_code.js";
 import { Chat } from "./chat.js";
 import { makeComposer } from "./composer.js";
+import { lastAsked } from "./conversation.js";
 import { makeParameters } from "./parameters.js";
 import { bodyOf } from "./request.js";
 import { makeSidebar } from "./sidebar.js";
@@ -56,20 +57,25 @@ function makeView(place) {
   });
   const parameters = makeParameters(() => chat.changed(), toggleParameters);
   const picker = h("select", { "aria-label": "Model", onchange: pick });
-  const toggle = tool("sliders", "Parameters", toggleParameters);
-  toggle.setAttribute("aria-expanded", "false");
+  const toggle = iconButton("sliders", "Parameters", toggleParameters, { "aria-expanded": "false" });
   const bar = h(
     "header",
     { class: "chat-bar" },
-    tool("menu", "Conversations", () => place.classList.toggle("listing")),
+    iconButton("menu", "Conversations", () => place.classList.add("listing"), { class: "bare only-narrow" }),
     picker,
     h("span", { class: "grow" }),
-    tool("code", "Copy as curl or Python", () => showAsCode(bodyOf(chat.current, chat.current.leaf))),
+    iconButton("code", "Copy as curl or Python", () => showAsCode(bodyOf(chat.current, lastAsked(chat.current)))),
     toggle,
   );
-  bar.firstElementChild?.classList.add("only-narrow");
   place.append(sidebar.element, h("div", { class: "talk" }, bar, thread.element, composer.element), parameters.element);
-  place.addEventListener("keydown", (event) => event.key === "Escape" && chat.stop());
+  for (const part of [bar, thread.element]) {
+    part.addEventListener("click", () => place.classList.remove("listing"), { capture: true });
+  }
+  place.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    if (place.classList.contains("listing")) place.classList.remove("listing");
+    else chat.stop();
+  });
   place.addEventListener("dragover", (event) => event.preventDefault());
   place.addEventListener("drop", (event) => {
     event.preventDefault();
@@ -81,8 +87,8 @@ function makeView(place) {
   }
 
   async function refresh() {
-    if (!chat.conversations.length) await chat.restore();
     try {
+      await chat.restore();
       const models = await listModels();
       listener = models.find(hears);
       chat.serve(models.filter((one) => writes(one) || draws(one)));
@@ -96,7 +102,7 @@ function makeView(place) {
   async function findVoice() {
     const [voice] = await listVoices();
     const before = Boolean(actions.speak);
-    actions.speak = voice && ((text, button) => speak(text, voice, button));
+    actions.speak = voice && ((text, pressed) => speak(text, voice, pressed));
     if (before !== Boolean(voice)) showAll();
   }
 
@@ -151,23 +157,4 @@ function makeView(place) {
     composer.focus();
   }
   return { enter };
-}
-
-/**
- * @param {string} name
- * @param {string} label
- * @param {() => void} act
- */
-function tool(name, label, act) {
-  return h(
-    "button",
-    {
-      class: "bare",
-      type: "button",
-      title: label,
-      "aria-label": label,
-      onclick: act,
-    },
-    icon(name),
-  );
 }

@@ -6,8 +6,6 @@ import { fill, h } from "../shared/dom.js";
 import { icon } from "../shared/icons.js";
 import { listModels, writes } from "../shared/models.js";
 
-const NO_ACTIONS = { again() {}, edit() {}, turn() {}, results() {} };
-
 export function comparePart() {
   const pickers = ["First model", "Second model"].map((label) => h("select", { "aria-label": label }));
   const prompt = h("textarea", {
@@ -61,7 +59,7 @@ export function comparePart() {
 async function answer(model, prompt, place, signal) {
   /** @type {import("../chat/conversation.js").Message} */
   const message = { id: "", parent: null, role: "assistant", text: "", model };
-  const shown = makeMessage(message, { at: 0, of: 1, open: false }, NO_ACTIONS);
+  const shown = makeMessage(message, { at: 0, of: 1, open: false }, {});
   fill(place, shown.element);
   shown.update("Thinking");
   const body = { model, messages: [{ role: "user", content: prompt }] };

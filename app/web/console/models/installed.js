@@ -4,7 +4,7 @@ import { askJson, inPath } from "../shared/api.js";
 import { confirmed } from "../shared/confirm.js";
 import { fill, h, notice } from "../shared/dom.js";
 import { ago, memory, tokens } from "../shared/format.js";
-import { icon } from "../shared/icons.js";
+import { iconButton } from "../shared/icons.js";
 import { listModels } from "../shared/models.js";
 import { polling } from "../shared/polling.js";
 import { table } from "../shared/table.js";
@@ -157,33 +157,12 @@ function actions({ name, status, pinned }, act) {
       },
       words,
     ),
-    button("pin", `${pinned ? "Unpin" : "Pin"} ${name}`, () => act(`${path}/${pinned ? "unpin" : "pin"}`), {
+    iconButton("pin", `${pinned ? "Unpin" : "Pin"} ${name}`, () => act(`${path}/${pinned ? "unpin" : "pin"}`), {
       "aria-pressed": String(pinned),
       "data-keep": `pin ${name}`,
     }),
-    button("trash", `Delete ${name}`, remove, {
+    iconButton("trash", `Delete ${name}`, remove, {
       "data-keep": `delete ${name}`,
     }),
-  );
-}
-
-/**
- * @param {string} picture
- * @param {string} label
- * @param {() => void} act
- * @param {Record<string, string>} [more]
- */
-function button(picture, label, act, more = {}) {
-  return h(
-    "button",
-    {
-      class: "bare",
-      type: "button",
-      title: label,
-      "aria-label": label,
-      onclick: act,
-      ...more,
-    },
-    icon(picture),
   );
 }

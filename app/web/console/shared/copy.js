@@ -1,7 +1,7 @@
 /** Copying to the clipboard. */
 
 import { fill, h } from "./dom.js";
-import { icon } from "./icons.js";
+import { icon, iconButton } from "./icons.js";
 
 /**
  * A button that copies a text and says so.
@@ -9,22 +9,26 @@ import { icon } from "./icons.js";
  * @param {string} [label]
  */
 export function copyButton(text, label = "Copy") {
-  const button = h(
-    "button",
-    {
-      class: "bare",
-      type: "button",
-      title: label,
-      "aria-label": label,
-      onclick: copy,
-    },
-    icon("copy"),
-  );
-
-  async function copy() {
-    await navigator.clipboard.writeText(text());
+  const button = iconButton("copy", label, async () => {
+    await copied(text(), button);
     fill(button, icon("check"));
     setTimeout(() => fill(button, icon("copy")), 1500);
-  }
+  });
   return button;
+}
+
+/**
+ * Copy a text. Pages that come from other machines without HTTPS have no `navigator.clipboard`: what is selected is
+ * copied there, in an element beside `place`.
+ * @param {string} text
+ * @param {HTMLElement} place
+ */
+async function copied(text, place) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = h("textarea", { value: text, class: "unseen", "aria-hidden": "true" });
+  place.after(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+  place.focus();
 }

@@ -1,6 +1,6 @@
 /** Small pictures of lines, drawn in the colour of the text around them. */
 
-import { svg } from "./dom.js";
+import { h, svg } from "./dom.js";
 
 /** Paths in a square of 24 by 24. */
 const PATHS = {
@@ -42,4 +42,16 @@ export function icon(name) {
     d: PATHS[/** @type {keyof typeof PATHS} */ (name)],
   });
   return svg("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, path);
+}
+
+/**
+ * A button that shows an icon; its label is what it is called, and what it says to who waits over it.
+ * @param {string} name
+ * @param {string} label
+ * @param {(event: Event) => void} act
+ * @param {Record<string, any>} [more] properties
+ */
+export function iconButton(name, label, act, more = {}) {
+  const named = { class: "bare", type: "button", title: label, "aria-label": label };
+  return h("button", { ...named, onclick: act, ...more }, icon(name));
 }

@@ -1,4 +1,4 @@
-"""What a user does in the chat."""
+"""What users do in the console, and by which names they reach it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 from playwright.sync_api import Locator, Page
+
+ELSEWHERE = "server.test"
+"""A name of this machine that the browser takes for another one's."""
 
 
 def script(**how: Any) -> str:
