@@ -45,8 +45,6 @@ FOLLOW = {
     "starting_after": "The number of the last event that is known.",
 }
 DONE = ("[DONE]",)
-QUESTION = "What is the capital of France?"
-ASKED = [{"role": "user", "content": QUESTION}]
 RESUMES = {
     KEY: "A name that you give the request. The same request with the same name joins its answer, for a while.",
     LAST: "The id of the last event that you have of a stream with that name.",
@@ -92,7 +90,6 @@ DOCS: dict[str, Doc] = {
         DONE,
         headers=METRICS,
         tells=(PROMPT_CACHE,),
-        example={"messages": ASKED, "max_tokens": 64},
     ),
     "/v1/completions": Doc(
         "Text completion",
@@ -103,14 +100,12 @@ DOCS: dict[str, Doc] = {
         DONE,
         headers=METRICS,
         tells=(PROMPT_CACHE,),
-        example={"prompt": "The capital of France is", "max_tokens": 16},
     ),
     "/v1/embeddings": Doc(
         "Vectors of texts",
         openai_embeddings.EmbeddingsAnswer,
         openai_embeddings.EmbeddingsRequest,
         errors=GENERATES,
-        example={"input": ["A cat sleeps.", "Rates rose."]},
     ),
     "/v1/responses": Doc(
         "A response",
@@ -119,7 +114,6 @@ DOCS: dict[str, Doc] = {
         Event,
         (*GENERATES, 404),
         tells=(DROPPED, PROMPT_CACHE),
-        example={"input": QUESTION, "max_output_tokens": 64},
     ),
     "/v1/responses/compact": Doc(
         "A conversation made shorter",
@@ -169,7 +163,6 @@ DOCS: dict[str, Doc] = {
         GENERATES,
         tells=(PROMPT_CACHE,),
         error=AnthropicErrorBody,
-        example={"model": "any", "messages": ASKED, "max_tokens": 64},
     ),
     "/v1/messages/count_tokens": Doc(
         "Tokens of a prompt of messages",
@@ -193,7 +186,6 @@ DOCS["/v1/audio/speech"] = Doc(
     request=speech.SpeechCreateRequest,
     media="audio/mpeg",
     errors=GENERATES,
-    example={"input": "The rain in Spain stays mainly in the plain."},
 )
 DOCS["/v1/images/generations"] = Doc(
     "Pictures of what a prompt says",
@@ -201,7 +193,6 @@ DOCS["/v1/images/generations"] = Doc(
     images.ImageRequest,
     event=images.ImageEvent,
     errors=GENERATES,
-    example={"prompt": "a red circle at the top left"},
 )
 DOCS["/v1/images/drawn/{name}"] = Doc(
     "A picture by its address", media="image/*", errors=LOOKS_UP, path={"name": "What nobody can guess."}
@@ -230,7 +221,6 @@ for _path in ("/tokenize", "/v1/tokenize"):
         tokens.TokenizeAnswer,
         tokens.TokenizeRequest,
         errors=GENERATES,
-        example={"prompt": QUESTION},
     )
 for _path in ("/detokenize", "/v1/detokenize"):
     DOCS[_path] = Doc("Text of tokens", tokens.DetokenizeAnswer, tokens.DetokenizeRequest, errors=GENERATES)
@@ -240,7 +230,6 @@ for _path in ("/rerank", "/v1/rerank", "/v2/rerank"):
         scores.RerankAnswer,
         scores.RerankRequest,
         errors=GENERATES,
-        example={"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]},
     )
 for _path in ("/score", "/v1/score"):
     DOCS[_path] = Doc("Relevance of pairs of texts", scores.ScoresAnswer, scores.ScoresRequest, errors=GENERATES)

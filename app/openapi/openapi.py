@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mlx_server.app import __version__
-from mlx_server.app.http.errors import ANTHROPIC_ROOT, below
 from mlx_server.app.http.keys import PRIORITY_HEADER
 from mlx_server.app.http.multipart import MULTIPART
 from mlx_server.app.http.prompt_cache import HEADER as PROMPT_CACHE
@@ -21,7 +20,9 @@ from mlx_server.app.http.responder import DROPPED
 from mlx_server.app.http.services import services
 from mlx_server.app.middleware.api_key import OPEN_FOLDERS, OPEN_PATHS
 from mlx_server.app.openapi.documentation import DOCS
+from mlx_server.app.openapi.examples import EXAMPLES
 from mlx_server.app.openapi.route_doc import Doc
+from mlx_server.app.openapi.tags import TAGS, tag_of
 from mlx_server.app.routes.resumable import JOINED
 
 SCHEMAS = "#/components/schemas/{name}"
@@ -65,31 +66,12 @@ KEYS = {
 }
 
 
-TAGS: dict[str, tuple[str, ...]] = {
-    "Chat and text": ("/v1/chat", "/v1/completions"),
-    "Responses": ("/v1/responses", "/v1/conversations"),
-    "Anthropic": (ANTHROPIC_ROOT,),
-    "Embeddings and reranking": ("/v1/embeddings", "/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"),
-    "Sound": ("/v1/audio",),
-    "Pictures": ("/v1/images",),
-    "Files and batches": ("/v1/files", "/v1/uploads", "/v1/batches"),
-    "Tokens and cache": ("/v1/tokenize", "/tokenize", "/v1/detokenize", "/detokenize", "/v1/cache"),
-    "Models": ("/v1/models", "/v1/discover", "/v1/manager"),
-    "Server": (),
-    "Impetus": ("/api",),
-}
-"""Groups of operations in the order in which they are shown, and the paths that they are at or below."""
-
-REST = "Server"
-
-
-PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said) , `low` or `idle`: who gets free rows first."}
+ABOUT = (
+    "MLX models over OpenAI's and Anthropic's APIs. An example without a `model` is for a server of one model; where"
+    " there are several, add one that `GET /v1/models` lists."
+)
+PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said), `low` or `idle`: who gets free rows first."}
 """What any request may say that waits in a queue."""
-
-
-def tag_of(path: str) -> str:
-    """The group of a path."""
-    return next((tag for tag, roots in TAGS.items() if any(below(path, root) for root in roots)), REST)
 
 
 async def openapi(request: Request) -> Response:
@@ -124,12 +106,12 @@ def document(
     required: list[dict[str, list[str]]] = [{name: []} for name in KEYS]
     return {
         "openapi": "3.1.0",
-        "info": {"title": "mlx-server", "version": __version__},
+        "info": {"title": "mlx-server", "version": __version__, "description": ABOUT},
         "paths": {
             path: {method.lower(): writer.operation(method, path, doc) for method, doc in item.items()}
-            for path, item in sorted(items.items(), key=lambda entry: list(TAGS).index(tag_of(entry[0])))
+            for path, item in sorted(items.items(), key=lambda entry: TAGS.index(tag_of(entry[0])))
         },
-        "tags": [{"name": name} for name in TAGS],
+        "tags": [{"name": tag.name, "description": tag.description} for tag in TAGS],
         "components": {"schemas": components, "headers": HEADERS, "securitySchemes": KEYS},
         "security": required if needs_key else [{}, *required],
     }
@@ -166,11 +148,12 @@ class Writer:
         headers = {**doc.headers, **(PRIORITY if 429 in doc.errors else {})}
         parameters += [parameter(name, "header", text) for name, text in headers.items()]
         content = self._form(doc) if doc.form is not None else self._json(doc.request)
-        if doc.example is not None:
-            content[JSON]["example"] = doc.example
+        if method == "POST" and path in EXAMPLES:
+            for media in content.values():
+                media["example"] = EXAMPLES[path]
         body = {"required": True, "content": content}
         return {
-            "tags": [tag_of(path)],
+            "tags": [tag_of(path).name],
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
             "summary": doc.summary,
             **({"parameters": parameters} if parameters else {}),

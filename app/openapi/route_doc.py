@@ -44,7 +44,5 @@ class Doc:
     form: Any = None
     files: Mapping[str, str] = field(default_factory=dict)
     optional_files: Mapping[str, str] = field(default_factory=dict)
-    example: Any = None
-    """A body that any model of the right type can answer."""
     tells: tuple[str, ...] = ()
     """Headers that only some answers with status 200 have."""
