@@ -29,6 +29,10 @@ def opened(server: Server, open_page: OpenPage, view: str) -> Page:
         page.get_by_role("button", name="Parameters").click()
     elif view == "models":
         expect(page.get_by_role("button", name="Unload scripted")).to_be_visible()
+    elif view == "now":
+        expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
+    elif view == "logs":
+        expect(page.get_by_role("list", name="Lines")).to_contain_text("scripted: loaded")
     else:
         page.get_by_role("button", name="Measure").click()
         expect(page.locator("svg.bars").first).to_be_visible()
@@ -36,7 +40,7 @@ def opened(server: Server, open_page: OpenPage, view: str) -> Page:
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="npm is missing: `make node` says how to get it")
-@pytest.mark.parametrize("view", ["chat", "models", "settings"])
+@pytest.mark.parametrize("view", ["chat", "now", "models", "logs", "settings"])
 def test_view_has_no_serious_fault(scripted_server: Server, open_page: OpenPage, view: str) -> None:
     page = opened(scripted_server, open_page, view)
     page.evaluate(AXE.read_text(encoding="utf-8"))

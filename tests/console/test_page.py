@@ -105,7 +105,7 @@ def test_files_are_short() -> None:
     assert {path.name: n for path in ours if (n := len(path.read_text(encoding="utf-8").splitlines())) > 250} == {}
 
 
-@pytest.mark.parametrize("view", ["chat", "models", "settings"])
+@pytest.mark.parametrize("view", ["chat", "now", "models", "logs", "settings"])
 def test_address_opens_a_view(scripted_server: Server, open_page: OpenPage, view: str) -> None:
     page = open_page(scripted_server, view)
     link = page.get_by_role("link", name=view.capitalize(), exact=True)

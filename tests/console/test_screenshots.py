@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from console.pages import answers, say
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize, expect
-from support.running.servers import ROOT, Server
+from support.running.raw import RawClient
+from support.running.servers import ROOT, Server, chat_body
 
 pytestmark = pytest.mark.model
 
@@ -19,6 +21,8 @@ WRITER = "SmolLM2-135M-Instruct"
 PHONE: ViewportSize = {"width": 390, "height": 700}
 COLOURS = 96
 MOST_BYTES = 100_000
+SECONDS = re.compile(r"(L[^L]*){12}")
+"""A line of so many."""
 
 
 @pytest.fixture
@@ -68,3 +72,10 @@ def test_views_look_as_the_documentation_shows_them(
     page.get_by_role("link", name="Models").click()
     expect(page.get_by_role("button", name="Unload shapes")).to_be_visible()
     picture(page, folder / "models.png")
+    page.get_by_role("link", name="Now").click()
+    busy = chat_body("Count to a hundred.", model=WRITER, max_tokens=2000, ignore_eos=True, stream=True)
+    with RawClient(server, busy), RawClient(server, busy):
+        speed = page.get_by_role("region", name="The last minutes").locator("path").first
+        expect(speed).to_have_attribute("d", SECONDS, timeout=60_000)
+        expect(page.get_by_role("region", name="Requests")).to_contain_text("2 running")
+        picture(page, folder / "now.png")

@@ -2,6 +2,8 @@
 
 import { chatView } from "./chat/view.js";
 import { modelsView } from "./models/view.js";
+import { logsView } from "./now/logs.js";
+import { nowView } from "./now/view.js";
 import { settingsView } from "./settings/view.js";
 import { h } from "./shared/dom.js";
 import { icon } from "./shared/icons.js";
@@ -14,7 +16,7 @@ import { icon } from "./shared/icons.js";
  */
 
 /** @type {View[]} */
-const VIEWS = [chatView, modelsView, settingsView];
+const VIEWS = [chatView, nowView, modelsView, logsView, settingsView];
 
 /** @type {Map<View, { place: HTMLElement, shown: Shown }>} */
 const made = new Map();

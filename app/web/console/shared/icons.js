@@ -14,6 +14,7 @@ const PATHS = {
   download: "M12 4v11m0 0-4-4m4 4 4-4M4 20h16",
   edit: "M4 20h4L20 8l-4-4L4 16v4Z",
   left: "m14 6-6 6 6 6",
+  logs: "M6 4h12v16H6zM9 9h6M9 13h6M9 17h3",
   menu: "M4 7h16M4 12h16M4 17h16",
   models: "m12 3 8 4.5v9L12 21l-8-4.5v-9L12 3Zm0 9 8-4.5M12 12v9M12 12 4 7.5",
   now: "M3 12h4l3-8 4 16 3-8h4",

@@ -4,13 +4,22 @@ import { h } from "./dom.js";
 
 /** Heads of columns of numbers, which stand at the right. */
 const NUMBERS = new Set([
+  "Age",
   "Context",
   "Downloads",
+  "First token",
+  "Gap",
+  "Known",
   "Memory",
+  "Prompt",
   "Requests a minute",
+  "Rows",
   "Rows of a model",
   "Size",
+  "Tokens",
   "Tokens a minute",
+  "Tokens/s",
+  "Waiting",
 ]);
 const UNSEEN = "Actions";
 
@@ -27,5 +36,5 @@ export function table(heads, body) {
       text === UNSEEN ? h("span", { class: "unseen" }, text) : text,
     ),
   );
-  return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ...cells)), body));
+  return h("div", { class: "scroll", tabindex: 0 }, h("table", {}, h("thead", {}, h("tr", {}, ...cells)), body));
 }

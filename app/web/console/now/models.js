@@ -1,0 +1,70 @@
+/** The models: their workers, their figures, and their memory beside what they were granted. */
+
+import { fill, h } from "../shared/dom.js";
+import { bytes, duration, number } from "../shared/format.js";
+import { table } from "../shared/table.js";
+
+/** @typedef {import("./feed.js").Model} Model */
+
+const HEADS = ["Model", "State", "Workers", "Rows", "Waiting", "Tokens/s", "First token", "Gap", "Known", "Memory"];
+
+export function makeModels() {
+  const rows = h("tbody", {});
+  const ledger = h("p", { class: "quiet" });
+  const element = h(
+    "section",
+    { class: "card", "aria-label": "Models" },
+    h("header", {}, h("h2", {}, "Models"), ledger),
+    table(HEADS, rows),
+  );
+
+  /** @param {import("./feed.js").State} state */
+  function show({ models, memory_limit_bytes: limit }) {
+    const held = models.reduce((total, model) => total + model.memory_bytes, 0);
+    fill(ledger, limit === null ? `${bytes(held)} in use` : `${bytes(held)} of ${bytes(limit)} in use`);
+    fill(rows, ...models.map(row));
+    if (!models.length)
+      fill(rows, h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "No model is loaded.")));
+  }
+  return { element, show };
+}
+
+/** @param {Model} model */
+function row(model) {
+  return h(
+    "tr",
+    {},
+    h("th", { class: "name", scope: "row" }, model.name),
+    h(
+      "td",
+      {},
+      h("span", { class: `state ${model.state}` }, model.state),
+      model.error && h("p", { class: "problem" }, model.error),
+    ),
+    h("td", {}, workers(model)),
+    h("td", { class: "number" }, `${model.rows_used}/${model.rows_granted}`),
+    h("td", { class: "number" }, model.waiting),
+    h("td", { class: "number" }, model.tokens_per_s === null ? "–" : number(model.tokens_per_s, 1)),
+    h("td", { class: "number" }, times(model.first_token_s)),
+    h("td", { class: "number" }, times(model.gap_s)),
+    h("td", { class: "number" }, model.cache_hit_rate === null ? "–" : `${number(100 * model.cache_hit_rate)} %`),
+    h("td", { class: "number" }, memory(model)),
+  );
+}
+
+/** @param {Model} model */
+function workers({ workers, restarts }) {
+  const states = Object.entries(workers).map(([state, count]) => `${count} ${state}`);
+  if (restarts) states.push(`${restarts} ${restarts === 1 ? "restart" : "restarts"}`);
+  return states.join(", ") || "none";
+}
+
+/** @param {import("./feed.js").Percentiles | null} found the median and the 95th percentile */
+function times(found) {
+  return found ? `${duration(found.p50)} / ${duration(found.p95)}` : "–";
+}
+
+/** @param {Model} model */
+function memory({ memory_bytes: held, granted_bytes: granted }) {
+  return granted === null ? bytes(held) : `${bytes(held)} of ${bytes(granted)}`;
+}

@@ -1,0 +1,118 @@
+"""The Now and Logs views in a real browser: what they show, end and leave out, with the server at work."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+from support.running.raw import RawClient
+from support.running.servers import SCRIPTED, Server, chat_body, wait_for
+
+OpenPage = Callable[..., Page]
+LONG = {"first_token_s": 60}
+ENDLESS = {"tokens": 4000, "interval_s": 0.02}
+QUEUED = 400
+
+
+@pytest.fixture
+def server(launch: Callable[..., Server]) -> Server:
+    return launch(*SCRIPTED, "--max-concurrency", 2, "--queue-size", QUEUED)
+
+
+def test_requests_and_rates_are_shown_as_they_change(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    requests = page.get_by_role("region", name="Requests")
+    expect(requests).to_contain_text("0 running, 0 waiting")
+    with RawClient(server, chat_body(ENDLESS, stream=True)), RawClient(server, chat_body(LONG)):
+        server.wait_stats(running_requests=2)
+        with RawClient(server, chat_body("hi")):
+            expect(requests).to_contain_text("2 running, 1 waiting")
+            expect(requests.get_by_role("row").nth(1)).to_contain_text("running")
+            expect(requests.get_by_role("row").nth(2)).to_contain_text("prefill")
+            expect(requests.get_by_role("row").nth(3)).to_contain_text("1. in the queue, in")
+        plots = page.get_by_role("region", name="The last minutes")
+        speed = plots.locator("figure").first
+        expect(speed.locator("strong")).to_have_text(re.compile(r"[1-9][\d.]+"))
+        expect(speed.locator("path")).to_have_attribute("d", re.compile(r"^M.*L"))
+        models = page.get_by_role("region", name="Models")
+        expect(models.get_by_role("row").nth(1)).to_contain_text("1 ready")
+        expect(models.get_by_role("row").nth(1)).to_contain_text("2/2")
+    expect(requests).to_contain_text("0 running, 0 waiting")
+
+
+def test_request_is_cancelled_by_the_keyboard(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    with RawClient(server, chat_body(ENDLESS, stream=True)) as client:
+        button = page.get_by_role("button", name=re.compile("Cancel"))
+        button.focus()
+        tokens = page.get_by_role("region", name="Requests").get_by_role("row").nth(1).locator("td").nth(6)
+        before = tokens.inner_text()
+        expect(tokens).not_to_have_text(before)
+        expect(button).to_be_focused()
+        page.keyboard.press("Enter")
+        assert b"request_cancelled" in client.read_until(b"request_cancelled")
+    expect(button).to_have_count(0)
+    server.wait_stats(cancelled=1, active_requests=0)
+
+
+def test_killed_worker_is_shown(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    models = page.get_by_role("region", name="Models")
+    expect(models).to_contain_text("1 ready")
+    [worker] = server.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    expect(models).to_contain_text("1 ready, 1 restart")
+
+
+def test_hundreds_that_wait_are_shown_and_counted(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    with contextlib.ExitStack() as clients:
+        for _ in range(QUEUED + 2):
+            clients.enter_context(RawClient(server, chat_body(LONG)))
+        server.wait_stats(active_requests=QUEUED + 2)
+        requests = page.get_by_role("region", name="Requests")
+        expect(requests).to_contain_text("2 running, 198 waiting, and 202 more")
+        expect(requests.get_by_role("row")).to_have_count(201)
+
+
+def test_feed_is_listened_to_only_while_it_is_looked_at(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
+    page.get_by_role("link", name="Settings").click()
+    wait_for(lambda: "GET /v1/live left" in server.output(), what=server.output)
+
+
+def test_server_that_is_gone_is_told_and_the_next_one_is_found(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now")
+    expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
+    server.stop()
+    expect(page.get_by_role("alert")).to_contain_text("The server")
+
+
+def test_narrow_page_scrolls_only_its_tables(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "now", viewport={"width": 390, "height": 800}, color_scheme="dark")
+    expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("link", name="Logs").click()
+    expect(page.get_by_role("list", name="Lines")).to_contain_text("info")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_log_is_filtered_and_goes_on(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "logs")
+    lines = page.get_by_role("list", name="Lines")
+    expect(lines).to_contain_text("GET / 200")
+    page.get_by_label("Filter").fill("chat/completions")
+    expect(lines).to_contain_text("No such line.")
+    assert server.chat("a secret").status_code == 200
+    expect(lines.get_by_role("listitem")).to_have_count(1)
+    expect(lines).to_contain_text("POST /v1/chat/completions 200")
+    assert "secret" not in json.dumps(lines.inner_text())
+    page.get_by_label("Level").select_option("error")
+    expect(lines).to_contain_text("No such line.")
