@@ -32,6 +32,7 @@ PAGE = 256
 AT_ONCE = 500
 """Lines that are read, and kept, between two turns of others."""
 
+SMALL_BYTES = 1 << 16
 MOST_ERRORS = 100
 TROUBLE_S = 5.0
 """After so long what the disk refused is tried again."""
@@ -96,7 +97,7 @@ class BatchRun:
     async def run(self) -> None:
         """Bring it to its end. Raises sqlite3.Error or OSError where the disk refuses, and may be run again."""
         try:
-            if self.batch.status == "validating":
+            if self.batch.in_progress is None:
                 await self._validate()
             if self.batch.status == "in_progress":
                 await self._work()
@@ -116,7 +117,9 @@ class BatchRun:
             lines = InputLines(file, self.batch.endpoint, self._most_line_bytes, mixed=self.batch.anthropic)
             errors: list[BatchError] = []
             model: str | None = None
-            while self.batch.status == "validating" and (read := await to_thread.run_sync(lines.take, AT_ONCE)):
+            while read := await to_thread.run_sync(lines.take, AT_ONCE):
+                if self.batch.status != "validating" and not self.batch.anthropic:
+                    return
                 good = [one for one in read if isinstance(one, PendingLine)]
                 model = model or next((one.model for one in good), None)
                 errors += [one for one in read if isinstance(one, BatchError)]
@@ -160,7 +163,7 @@ class BatchRun:
     async def _end(self) -> None:
         """From the state that it has now."""
         batch = self.batch
-        if batch.status == "finalizing" and batch.expired is not None:
+        if batch.expired is not None or batch.anthropic:
             while rest := await self._store.to_do(batch, None, AT_ONCE):
                 await self._store.record(batch, [not_run(batch, line) for line in rest])
         batch = self.batch = await self._store.fresh(batch)
@@ -185,7 +188,9 @@ class BatchRun:
             if credential is None:
                 self._run_again(line, TROUBLE_S, pause=True)
                 return
-            body = await to_thread.run_sync(self._body_of, line)
+            # Small ones at once: they reach the queue in their order.
+            small = line.size <= SMALL_BYTES
+            body = self._body_of(line) if small else await to_thread.run_sync(self._body_of, line)
             answer = await self._call(self.batch, line, body, credential)
             if answer.blames:
                 self._attempts[line.line] = self._attempts.get(line.line, 0) + 1

@@ -150,7 +150,8 @@ class BatchStore:
                 ends[index] += len(data)
         counts = {name: sum(getattr(one, name) for one in new) for name in COUNTED}
         done = sum(one.ok for one in new)
-        given = {**counts, "done": done, "wrong": len(new) - done, "number": batch.number}
+        wrong = sum(one.counted and not one.ok for one in new)
+        given = {**counts, "done": done, "wrong": wrong, "number": batch.number}
         connection.execute(COUNT, {**given, "output_bytes": ends[0], "error_bytes": ends[1]})
 
     async def finish(self, batch: StoredBatch, status: Status) -> None:

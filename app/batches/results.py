@@ -8,6 +8,7 @@ import msgspec
 
 from mlx_server.app.batches.calls import LineAnswer, key_of, request_id
 from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
+from mlx_server.schemas.anthropic import batches as anthropic
 from mlx_server.schemas.openai.stored import batches as schemas
 
 EXPIRED = schemas.LineError("batch_expired", "The completion window of the batch ended before this request was run.")
@@ -15,17 +16,23 @@ EXPIRED = schemas.LineError("batch_expired", "The completion window of the batch
 
 def outcome_of(batch: StoredBatch, line: PendingLine, answer: LineAnswer) -> Outcome:
     """What became of a line that was answered."""
-    read, known, written, thought = tokens_of(answer.body)
-    response = schemas.LineAnswer(answer.status, request_id(batch, line), msgspec.Raw(answer.body))
-    result = schemas.LineResult(result_id(batch, line), line.custom_id, response, None)
-    return Outcome(line.line, as_line(result), answer.status == 200, read, known, written, thought)
+    body, ok = msgspec.Raw(answer.body), answer.status == 200
+    result: msgspec.Struct
+    if batch.anthropic:
+        result = anthropic.MessageResult(line.custom_id, anthropic.Succeeded(body) if ok else anthropic.Errored(body))
+    else:
+        response = schemas.LineAnswer(answer.status, request_id(batch, line), body)
+        result = schemas.LineResult(result_id(batch, line), line.custom_id, response, None)
+    return Outcome(line.line, as_line(result), ok, True, *tokens_of(answer.body))
 
 
 def not_run(batch: StoredBatch, line: PendingLine) -> Outcome:
     """What became of a line whose batch ended before."""
-    return Outcome(
-        line.line, as_line(schemas.LineResult(result_id(batch, line), line.custom_id, None, EXPIRED)), ok=False
-    )
+    if batch.anthropic:
+        why = anthropic.NotRun("expired" if batch.cancelling is None else "canceled")
+        return Outcome(line.line, as_line(anthropic.MessageResult(line.custom_id, why)), ok=False, counted=False)
+    result = schemas.LineResult(result_id(batch, line), line.custom_id, None, EXPIRED)
+    return Outcome(line.line, as_line(result), ok=False)
 
 
 def result_id(batch: StoredBatch, line: PendingLine) -> str:

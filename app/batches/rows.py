@@ -64,11 +64,13 @@ class PendingLine(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of a line: what is written of it, whether it went well, and the tokens that it cost."""
+    """What became of a line: what is written of it, whether it went well, and the tokens that it cost. One that is not
+    `counted` neither did nor failed."""
 
     line: int
     written: bytes
     ok: bool
+    counted: bool = True
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0

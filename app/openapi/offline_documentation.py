@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mlx_server.app.openapi.route_doc import Doc
+from mlx_server.schemas.anthropic import batches as messages
+from mlx_server.schemas.internal.errors import AnthropicErrorBody
 from mlx_server.schemas.openai.stored import batches, files
 
 FILE = {"id": "The file's id."}
@@ -18,6 +20,11 @@ PAGE = {
 BATCHES = {
     "limit": "At most so many, 1 to 100 (20), the newest first.",
     "after": "The id of the batch before the first one.",
+}
+MESSAGE_BATCHES = {
+    "limit": "At most so many, 1 to 1000 (20), the newest first.",
+    "after_id": "The id of the batch before the first one.",
+    "before_id": "The id of the batch after the last one.",
 }
 
 OFFLINE: dict[str, Doc] = {
@@ -41,6 +48,40 @@ OFFLINE: dict[str, Doc] = {
     ),
     "/v1/batches/{id}": Doc("A batch", batches.Batch, errors=(404, 500), path=BATCH),
     "/v1/batches/{id}/cancel": Doc("End a batch", batches.Batch, errors=(404, 409, 500), path=BATCH),
+    "/v1/messages/batches": Doc(
+        "Batches of messages",
+        messages.MessageBatchList,
+        errors=(400, 500),
+        error=AnthropicErrorBody,
+        query=MESSAGE_BATCHES,
+    ),
+    "POST /v1/messages/batches": Doc(
+        "Answer requests with the rows that nobody else wants",
+        messages.MessageBatch,
+        messages.CreateMessageBatch,
+        errors=(400, 413, 500),
+        error=AnthropicErrorBody,
+    ),
+    "/v1/messages/batches/{id}": Doc(
+        "A batch of messages", messages.MessageBatch, errors=(404, 500), error=AnthropicErrorBody, path=BATCH
+    ),
+    "DELETE /v1/messages/batches/{id}": Doc(
+        "Forget a batch of messages that has ended",
+        messages.MessageBatchDeleted,
+        errors=(400, 404, 500),
+        error=AnthropicErrorBody,
+        path=BATCH,
+    ),
+    "/v1/messages/batches/{id}/cancel": Doc(
+        "End a batch of messages", messages.MessageBatch, errors=(400, 404, 500), error=AnthropicErrorBody, path=BATCH
+    ),
+    "/v1/messages/batches/{id}/results": Doc(
+        "What became of each request",
+        media="application/x-jsonl",
+        errors=(404, 500),
+        error=AnthropicErrorBody,
+        path=BATCH,
+    ),
     "/v1/uploads": Doc("Announce a file that comes in parts", files.Upload, files.CreateUpload, errors=(400, 413, 500)),
     "/v1/uploads/{id}/parts": Doc(
         "Send a part",

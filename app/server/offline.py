@@ -22,7 +22,7 @@ from mlx_server.app.http import errors
 from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
-from mlx_server.app.routes.offline import batches, files, uploads
+from mlx_server.app.routes.offline import batches, files, message_batches, uploads
 from mlx_server.app.storage.database import Database, StoreError
 
 ROUTES = [
@@ -32,6 +32,10 @@ ROUTES = [
     Route("/v1/batches", batches.batches, methods=["GET", "POST"]),
     Route("/v1/batches/{id}", batches.one),
     Route("/v1/batches/{id}/cancel", batches.cancel, methods=["POST"]),
+    Route("/v1/messages/batches", message_batches.batches, methods=["GET", "POST"]),
+    Route("/v1/messages/batches/{id}", message_batches.one, methods=["GET", "DELETE"]),
+    Route("/v1/messages/batches/{id}/cancel", message_batches.cancel, methods=["POST"]),
+    Route("/v1/messages/batches/{id}/results", message_batches.results, name=message_batches.RESULTS),
     Route("/v1/uploads", uploads.create, methods=["POST"]),
     Route("/v1/uploads/{id}/parts", uploads.add_part, methods=["POST"]),
     Route("/v1/uploads/{id}/complete", uploads.complete, methods=["POST"]),

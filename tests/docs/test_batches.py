@@ -32,3 +32,9 @@ def test_batch_of_questions_has_convincing_answers(smollm2_server: Server, tmp_p
     first, *answers = said(recipe("client.batches"), smollm2_server, tmp_path)
     assert first == "completed 3"
     assert "Paris" in next(answer for answer in answers if answer.startswith("country-0"))
+
+
+@pytest.mark.model
+def test_batch_of_messages_ends_with_a_result_for_each(smollm2_server: Server, tmp_path: Path) -> None:
+    lines = said(recipe("client.messages.batches"), smollm2_server, tmp_path)
+    assert sorted(lines) == ["colour-0 succeeded", "colour-1 succeeded"]
