@@ -13,7 +13,17 @@ import typer
 from rich.console import Console
 
 from mlx_server.app import __version__
-from mlx_server.app.cli import connect_cli, doctor_cli, hub_cli, models_cli, ps_cli, run_cli, service_cli, top_cli
+from mlx_server.app.cli import (
+    batch_cli,
+    connect_cli,
+    doctor_cli,
+    hub_cli,
+    models_cli,
+    ps_cli,
+    run_cli,
+    service_cli,
+    top_cli,
+)
 from mlx_server.app.cli import launch_options as options
 from mlx_server.app.cli.commands import Command, Commands, Launch
 from mlx_server.app.cli.launch_flags import LaunchFlags, takes_flags
@@ -35,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(models_cli.app, name="models")
 app.add_typer(service_cli.app, name="service")
+app.add_typer(batch_cli.app, name="batch")
 app.command()(doctor_cli.doctor)
 app.command()(ps_cli.ps)
 app.command()(top_cli.top)

@@ -39,7 +39,7 @@ def list_models(
     Example: mlx-server models list ~/models
     """
     from mlx_server.app.cli.console import table_console
-    from mlx_server.app.cli.tables import object_of, table_of
+    from mlx_server.app.terminal.model_tables import object_of, table_of
 
     models, scan = look_around(registered_models(data_dir), folders or [], hub=hub)
     if as_json:
@@ -61,7 +61,7 @@ def show(
 ) -> None:
     """Show what a model is, what it would need, and how it is served, or why it can't be."""
     from mlx_server.app.cli.console import table_console
-    from mlx_server.app.cli.tables import lines_of, object_of
+    from mlx_server.app.terminal.model_tables import lines_of, object_of
 
     found = model_named(model, data_dir)
     if unread:

@@ -1,7 +1,9 @@
 """The recipes of the page on batches run as they are written."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,14 @@ def test_batch_of_questions_has_convincing_answers(smollm2_server: Server, tmp_p
 def test_batch_of_messages_ends_with_a_result_for_each(smollm2_server: Server, tmp_path: Path) -> None:
     lines = said(recipe("client.messages.batches"), smollm2_server, tmp_path)
     assert sorted(lines) == ["colour-0 succeeded", "colour-1 succeeded"]
+
+
+@pytest.mark.model
+def test_recipe_of_the_command_line_answers_each_row(smollm2_server: Server, tmp_path: Path) -> None:
+    [commands] = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "MLX_SERVER_URL": smollm2_server.root}
+    subprocess.run(["bash", "-ec", commands], check=True, cwd=tmp_path, env=env, timeout=120)
+    results = (tmp_path / "results.jsonl").read_text()
+    assert '"custom_id":"first"' in results
+    assert '"custom_id":"second"' in results

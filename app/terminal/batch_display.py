@@ -1,0 +1,107 @@
+"""What a person at the terminal sees of a batch."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mlx_server.app.connect.batches import BatchState
+
+PLAIN_STEP = 0.1
+"""Without a terminal, it is told in tenths."""
+
+PACE_S = 30.0
+"""The pace is that of so many seconds."""
+
+
+class BatchDisplay:
+    """A bar of lines with tokens per second, the time that is left and errors; plain lines without a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]:.0f} tokens/s"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[failed]} errors"),
+        )
+        self._progress = Progress(
+            *columns, console=console, disable=not console.is_terminal, speed_estimate_period=PACE_S
+        )
+        self._task = self._progress.add_task("", total=None, pace=0.0, failed=0)
+        self._seen: deque[tuple[float, int]] = deque()
+        self._told = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, batch: BatchState) -> None:
+        """The batch as it is now."""
+        counts = batch.request_counts
+        pace = self._pace(batch.usage.output_tokens if batch.usage else 0)
+        self._progress.update(
+            self._task,
+            description=batch.status.replace("_", " "),
+            total=counts.total or None,
+            completed=counts.ended,
+            pace=pace,
+            failed=counts.failed,
+        )
+        if not self._console.is_terminal:
+            step = int(counts.ended / counts.total / PLAIN_STEP) if counts.total else 0
+            if self._told != (told := f"{batch.status} {step}"):
+                self._told = told
+                self._console.print(line_of(batch, pace), markup=False, highlight=False, soft_wrap=True)
+
+    def _pace(self, tokens: int) -> float:
+        """Tokens per second lately."""
+        now = time.monotonic()
+        self._seen.append((now, tokens))
+        while now - self._seen[0][0] > PACE_S:
+            self._seen.popleft()
+        begun, before = self._seen[0]
+        return (tokens - before) / (now - begun) if now > begun else 0.0
+
+
+def line_of(batch: BatchState, pace: float | None = None) -> str:
+    """A batch in a line."""
+    counts = batch.request_counts
+    rate = "" if pace is None else f", {pace:.0f} tokens/s"
+    return f"{batch.id}: {batch.status}, {counts.ended} of {counts.total} lines, {counts.failed} errors{rate}"
+
+
+def table_of(batches: list[BatchState]) -> Table:
+    """A line for each."""
+    table = Table(box=SIMPLE)
+    for column in ("batch", "status", "endpoint", "lines", "done", "errors", "tokens written", "made"):
+        table.add_column(column, overflow="fold")
+    for batch in batches:
+        counts, made = batch.request_counts, time.localtime(batch.created_at)
+        cells = (
+            batch.id,
+            batch.status,
+            batch.endpoint,
+            str(counts.total),
+            str(counts.ended),
+            str(counts.failed),
+            str(batch.usage.output_tokens if batch.usage else 0),
+            time.strftime("%Y-%m-%d %H:%M", made),
+        )
+        table.add_row(*map(escape, cells))
+    return table
