@@ -70,7 +70,7 @@ class HeadRows:
             behind = row.length - 1 - reading.length
             if behind > CATCHES_UP and left > 0:
                 began, most = time.monotonic(), behind if pace.is_short(behind) else min(left, behind)
-                self._read(row, reading, reading.length + most, None, None, hidden)
+                self._read(row, reading, reading.length + most, hidden)
                 mx.eval([layer.state for layer in reading.cache])
                 pace.read(most, time.monotonic() - began, beside=True)
                 behind, left = behind - most, left - most
@@ -84,7 +84,7 @@ class HeadRows:
         for row, latest in zip(rows, known, strict=True):
             if (key := row.sequence.key) in self.ready:
                 draw, reading = self._draw(row), self._readings[key]
-                self._read(row, reading, row.length, latest, draw, hidden)
+                self._read(row, reading, row.length, hidden, latest, draw)
                 found[key] = reading.propose(latest, count, draw)
         tokens: list[list[int]] = mx.concatenate(list(found.values())).tolist()  # type: ignore[assignment]
         return dict(zip(found, tokens, strict=True))
@@ -104,9 +104,9 @@ class HeadRows:
         return self._samplers.drawing([key])
 
     def _read(
-        self, row: Row, reading: Reading, stop: int, latest: int | None, draw: Draw | None, hidden: Hidden
+        self, row: Row, reading: Reading, stop: int, hidden: Hidden, latest: int = 0, draw: Draw | None = None
     ) -> None:
-        """Read up to place `stop` of a row, the token at which is its `latest`, or among those before that."""
+        """Read up to place `stop` of a row; if that is its end, the token at which is its `latest`."""
         start = reading.length
-        tokens = unread_of(row, latest or 0, start + 1)[: stop - start]
+        tokens = unread_of(row, latest, start + 1)[: stop - start]
         reading.read(tokens, hidden(row.sequence.key, start, stop), draw)
