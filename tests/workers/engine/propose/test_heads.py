@@ -16,7 +16,7 @@ from mlx_server.schemas.internal.generation import Grammar, Sampling
 from mlx_server.schemas.internal.messages import Load
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.propose.draft_head import load_head
+from mlx_server.workers.engine.propose.draft_head import best, load_head
 from mlx_server.workers.engine.propose.heads import HeadDrafter
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
@@ -135,22 +135,34 @@ def test_a_grammar_holds_and_reports_are_those_of_single_steps(pair: Pair) -> No
         assert [token for token, _ in one.top] == [token for token, _ in other.top]
 
 
-def test_proposals_are_the_same_however_a_row_was_read(pair: Pair) -> None:
-    """In one piece, in pieces, and after proposals that were not taken."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_proposals_are_mlx_vlms_own_however_a_row_was_read(tmp_path: Path, kind: Kind) -> None:
+    """In one piece, in pieces, and after proposals that were not taken; with weights that make all of it matter."""
     import mlx.core as mx
+    from mlx.utils import tree_map
 
-    tokens = [*range(5, 45)]
-    cache = pair.model.make_cache()
+    pair = pair_of(tmp_path, kind)
+    drafter = pair.head._drafter
+    mx.random.seed(3)
+    drafter.update(tree_map(lambda array: array + 0.3 * mx.random.normal(array.shape), drafter.parameters()))
+    drafter._fused_context_kv_weight = None
+    tokens, latest, cache = [*range(5, 45)], 45, pair.model.make_cache()
     pair.model(mx.array([tokens]), cache=cache)
     hidden = mx.concatenate(cache[-1].keys_and_values(), axis=-1)[:, 0]
-    after = [*tokens[1:], 45]
-    found = []
+    after, found = [*tokens[1:], latest], []
     for ends in ([40], [17, 30, 40], [*range(1, 41)]):
         reading = pair.head.begin()
         for end in ends:
             reading.read(after[reading.length : end], hidden[:, reading.length : end], None)
-            found.append(reading.propose(after[end - 1], 4, None).tolist())
-    assert found[0] == found[3] == found[-1]
+            proposed = reading.propose(after[end - 1], 4, None).tolist()
+        found.append(proposed)
+    own = drafter.reset(pair.model)
+    if kind == "dflash":
+        theirs = drafter.draft_block(latest, hidden, own, 5, best)
+    else:
+        drafter.prefill_from_target_hidden(mx.array([tokens]), hidden, latest, best)
+        theirs = drafter.draft_block(latest, hidden[:, -1:], own, 5, best)
+    assert found == [theirs.tolist()] * 3
 
 
 def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
