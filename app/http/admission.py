@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from mlx_server.app.http.keys import credential_of, priority_of
+from mlx_server.queue.account import Priority
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket
+from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.work import Work
 
 
@@ -15,10 +18,13 @@ def enqueue(request: Request, queue: Dispatcher, work: Work, *, whole: bool) -> 
 
     Raises QueueFull, QueueClosed or LimitReached, and InvalidRequest or HTTPException for a priority that can't be had.
     """
+    priority = priority_of(request)
+    if isinstance(work, GenerationRequest) and priority is Priority.IDLE:
+        work = replace(work, yields=True)
     return queue.submit(
         work,
         whole=whole,
         account=credential_of(request).account,
-        priority=priority_of(request),
+        priority=priority,
         request_id=request.scope.get("request_id"),
     )

@@ -233,11 +233,12 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     reasoning, and `budget_param` is what the client calls it. `adapter` names a folder of LoRA weights.
     `speculate`: how tokens are guessed, None for the server's own way; `draft`: what a draft model has to do with
     it, None for what the server does by default; `prediction` is what the client thinks that the answer will be.
-    `announce` asks for a `Started` event; with `progress` its client is told how far its prompt is. `tenant` is whose
-    request it is: what is kept of one tenant's prompts is not used for another's, and of one tenant's only what has the
-    same `salt`. `use_cache`: what is kept of earlier prompts may be used for this one, and this one may be kept.
-    `conversation` is what the client calls the conversation that this belongs to. `ignored` are the paths of its fields
-    that are known and change nothing here: the answer tells them.
+    `announce` asks for a `Started` event; with `progress` its client is told how far its prompt is. One that
+    `yields` may be stopped at any moment for others, and goes on later. `tenant` is whose request it is: what is
+    kept of one tenant's prompts is not used for another's, and of one tenant's only what has the same `salt`.
+    `use_cache`: what is kept of earlier prompts may be used for this one, and this one may be kept. `conversation`
+    is what the client calls the conversation that this belongs to. `ignored` are the paths of its fields that are
+    known and change nothing here: the answer tells them.
     """
 
     prompts: tuple[Prompt, ...]
@@ -259,6 +260,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, tag=True):
     prediction: str = ""
     announce: bool = False
     progress: bool = False
+    yields: bool = False
     tenant: str = ""
     salt: str = ""
     use_cache: bool = True

@@ -83,6 +83,8 @@ class Sequence:
     """Lengths of the prompt's prefixes that the client says will be used again."""
     use_cache: bool = True
     """Whether it may start from a cached prefix, and be cached."""
+    yields: bool = False
+    """Whether it makes way for others, so that its prompt is read in short steps."""
     conversation: str = ""
     """The client's name for its conversation; empty for none."""
     variant: str = ""

@@ -161,6 +161,8 @@ class Prefiller:
         if beside:
             chunk, together = self._pace.tokens, self._pace.together(len(waiting), running)
             chunk = chunk if self._joined is None else suited(chunk, running)
+        elif all(one.sequence.yields for one in waiting):
+            chunk = together = self._pace.yielding
         turn = next_turn(
             [
                 Waiting(

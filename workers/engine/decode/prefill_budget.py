@@ -24,6 +24,9 @@ MEASURED_EVERY = 64
 STEPS_KNOWN, CHUNKS_KNOWN = 15, 5
 """How many measurements of each are kept."""
 
+YIELDING_S, YIELDING_TOKENS = 0.2, 32
+"""How long a chunk of prompts that make way should take; but that many tokens are always read."""
+
 LEAST_SHARE = 0.25
 """Of the time of a prefill chunk and the decode step beside it, the least share that counts as the chunk's."""
 
@@ -86,6 +89,11 @@ class PrefillBudget:
         times = 1.0 if self._gap_s is not None else max(1.0, 2 * waiting / max(running, 1))
         step_s = self._step_s
         return readable(self._gap_s or times * GAP_IN_STEPS * step_s, step_s, middle(self._tokens_per_s), 1 << 20)
+
+    @property
+    def yielding(self) -> int:
+        """The size in tokens of a prefill chunk of prompts that make way: whoever comes waits for its end."""
+        return min(self._most, max(YIELDING_TOKENS, int(YIELDING_S * middle(self._tokens_per_s))))
 
     @property
     def most(self) -> int:

@@ -155,6 +155,7 @@ class PromptMaker:
                 tenant=request.tenant,
                 use_cache=request.use_cache,
                 conversation=request.conversation,
+                yields=request.yields,
                 ignored=(*request.ignored, *ignored, *relaxed),
                 dropped_messages=read.dropped,
                 media=read.media,

@@ -108,7 +108,7 @@ class PromptReader:
             return None
         begins = reading.prefill is None
         reading.prefill = prefill = reading.prefill or self._begin(reading)
-        chunk = self._pace.most if begins and self._pace.is_short(prefill.left) else self._chunk(running)
+        chunk = self._pace.most if begins and self._pace.is_short(prefill.left) else self._chunk(sequence, running)
         # Other choices start from all but the last token; else the rest is read in one pass.
         shared = sequence.prefix if leads(sequence) else None
         if (shared or prefill.left > chunk) and prefill.advance(self._model, chunk) and prefill.left > 1:
@@ -119,11 +119,11 @@ class PromptReader:
         mx.eval(logits, [layer.state for layer in prefill.cache])
         return PrefilledPrompt(sequence, prefill, logits)
 
-    def _chunk(self, running: int) -> int:
-        """How many tokens may be read beside so many rows: more where many prompts wait."""
+    def _chunk(self, sequence: Sequence, running: int) -> int:
+        """How many tokens of a prompt may be read beside so many rows: more where many prompts wait."""
         pace = self._pace
         if not running:
-            return pace.most
+            return pace.yielding if sequence.yields else pace.most
         return min(pace.most, max(pace.tokens, pace.together(len(self._readings), running)))
 
     def _look(self, reading: _Reading) -> bool:

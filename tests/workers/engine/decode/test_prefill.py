@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ from support.engines import Player, alone, random_prompt, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.prefill import ends_of_messages
+from mlx_server.workers.engine.decode.prefill_budget import YIELDING_TOKENS
 from mlx_server.workers.engine.sequence import Sequence, Token
 
 pytestmark = pytest.mark.model
@@ -40,6 +42,21 @@ def test_rows_get_a_token_in_every_step_while_a_long_prompt_is_read(llama: Any) 
     assert steps >= 400 // 32
     outcomes = player.run()
     assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in [*running, long])
+
+
+def test_a_prompt_that_makes_way_is_read_in_short_steps_where_nobody_runs(llama: Any) -> None:
+    player = Player(_engine(llama, chunk=512))
+    prompt = _long(llama, 9)
+    prompt.yields = True
+    player.add(prompt)
+    read = []
+    while not prompt.emitted:
+        player.step()
+        read.append(prompt.read)
+    chunks = [after - before for before, after in pairwise([0, *read]) if after > before]
+    assert chunks[0] == YIELDING_TOKENS
+    assert len(chunks) > 1
+    assert player.run()[prompt.key] == alone(llama, prompt.prompt, prompt.max_tokens)
 
 
 class Watched:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from mlx_server.workers.engine.decode.prefill_budget import GAP_IN_STEPS, MEASURED_EVERY, PrefillBudget, readable
+from mlx_server.workers.engine.decode.prefill_budget import (
+    GAP_IN_STEPS,
+    MEASURED_EVERY,
+    YIELDING_S,
+    YIELDING_TOKENS,
+    PrefillBudget,
+    readable,
+)
 from mlx_server.workers.engine.decode.smallest_chunk import LEAST_TOKENS, PAUSE
 
 
@@ -93,3 +100,16 @@ def test_a_target_is_not_passed_for_the_sake_of_speed() -> None:
     for _ in range(2 * PAUSE):
         pace.read(pace.tokens, step_s + 0.03, beside=True)
     assert pace.tokens == LEAST_TOKENS
+
+
+def test_a_chunk_of_what_makes_way_is_over_soon() -> None:
+    pace = PrefillBudget(None, 512)
+    assert pace.yielding == YIELDING_TOKENS
+    pace.read(512, 1.0, beside=False)
+    assert pace.yielding == int(512 * YIELDING_S)
+    for _ in range(5):
+        pace.read(512, 60.0, beside=False)
+    assert pace.yielding == YIELDING_TOKENS
+    for _ in range(5):
+        pace.read(512, 0.01, beside=False)
+    assert pace.yielding == 512
