@@ -44,7 +44,6 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(llama: Any, perturbed:
     came = check_all_say_what_they_say_alone(
         engine, llama, rng, 40, prepare=lambda one, _: drafted(one, rng.choice([None, 1, 3, 0]))
     )
-    assert all(one.drafted == 0 or one.draft_tokens != 0 for one in came)
     assert sum(one.accepted for one in came) > 30
 
 
