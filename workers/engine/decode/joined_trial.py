@@ -40,16 +40,19 @@ log = logging.getLogger(__name__)
 
 
 def may_join(model: Any, vocab_size: int, kept: KeptTrials) -> bool:
-    """Whether chunks go along with rows, which is not tried again where they do. Engine thread only."""
-    if kept.get(TRIAL, bool):
-        return True
-    reason = objection(model, vocab_size) or loss(model, vocab_size)
-    mx.clear_cache()
+    """Whether chunks go along with rows, which is measured once of a model that can read them so. Engine thread
+    only."""
+    if (pays := kept.get(TRIAL, bool)) is not None:
+        return pays
+    reason = objection(model, vocab_size)
     if reason is None:
-        kept.put(TRIAL, True)
-        return True
-    log.info("prompts are not read along with running rows: %s", reason)
-    return False
+        ratio = cost(model, vocab_size)
+        kept.put(TRIAL, ratio < 1)
+        reason = f"one pass takes {ratio:.2f} times as long as two" if ratio >= 1 else None
+    mx.clear_cache()
+    if reason is not None:
+        log.info("prompts are not read along with running rows: %s", reason)
+    return reason is None
 
 
 def objection(model: Any, vocab_size: int) -> str | None:
@@ -81,8 +84,8 @@ def difference(model: Any, vocab_size: int) -> float:
     return max(worst, distance(last(model, [*prompt, prompt[0]]), log_softmax(after)))
 
 
-def loss(model: Any, vocab_size: int) -> str | None:
-    """What is lost by one pass in the place of two, in words; None if it takes less time."""
+def cost(model: Any, vocab_size: int) -> float:
+    """The time of one pass over a chunk and rows, as a share of that of two."""
     joined, cache = JoinedModel(model), make_prompt_cache(model)
     batch = merged([read(model, tokens(LENGTHS[0], number, vocab_size)) for number in range(ROWS)])
     chunk, latest = mx.array([tokens(TOKENS, 0, vocab_size)]), mx.array([[1]] * ROWS)
@@ -100,8 +103,7 @@ def loss(model: Any, vocab_size: int) -> str | None:
     one()
     two()
     times = [(seconds(one), seconds(two)) for _ in range(PAIRS)]
-    ratio = statistics.median(together / apart for together, apart in times)
-    return None if ratio < 1 else f"one pass takes {ratio:.2f} times as long as two"
+    return statistics.median(together / apart for together, apart in times)
 
 
 def seconds(work: Callable[[], None]) -> float:

@@ -1,7 +1,7 @@
 """What trying a model has shown, kept on this machine from one load to the next.
 
 A file for each model as it is now: another one takes its place once a weight, the config, a library or the device is
-another. Only what came out well is kept; what failed is tried again.
+another. What came out well is kept, and what was measured; what failed is tried again.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_server.workers.engine.decode.joined_trial import loss, may_join, objection
+from mlx_server.workers.engine.decode.joined_trial import TRIAL, cost, may_join, objection
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 
 pytestmark = pytest.mark.model
@@ -50,10 +50,14 @@ def test_a_model_that_is_another_one_in_a_joined_pass_may_not(llama: Any, many: 
     assert not (tmp_path / "kept.json").exists()
 
 
-def test_a_pass_that_takes_longer_than_two_is_none(llama: Any) -> None:
+def test_what_one_pass_takes_is_measured_once(llama: Any, tmp_path: Path) -> None:
     def slow(logits: mx.array) -> mx.array:
         for _ in range(40):
             mx.eval(mx.random.normal((512, 512)) @ mx.random.normal((512, 512)))
         return logits
 
-    assert "times as long" in (loss(Changed(llama, slow), 300) or "")
+    assert cost(Changed(llama, slow), 300) > 1
+    kept = KeptTrials(tmp_path / "kept.json")
+    assert not may_join(Changed(llama, slow), 300, kept)
+    assert kept.get(TRIAL, bool) is False
+    assert not may_join(llama, 300, kept)
