@@ -5,15 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mlx_server.workers.cgroup import text_of
+
 CPUS = Path("/sys/devices/system/cpu")
-
-
-def text_of(path: Path) -> str:
-    """A small file's text; empty if it isn't there or may not be read."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def parse_brand(cpuinfo: str) -> str | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from mlx_server.app.machine.cgroup import Limit, memory_limit
 from mlx_server.schemas.impetus.hardware import MemoryInfo
+from mlx_server.workers.cgroup import Limit, memory_limit
 
 GIGABYTE = 1 << 30
 

@@ -23,6 +23,9 @@ LONGEST_GATHER_S = 0.05
 """An idle engine that gets work waits for more, for this share of a step's time and no longer than that: requests
 that come nearly together are then prefilled together."""
 
+RESTS_S = 1.0
+"""How long an engine has nothing to do before it gives memory back."""
+
 UNREAD_STEPS = 8
 """Steps the event loop may lag behind before the engine waits for it."""
 
@@ -167,11 +170,20 @@ class EngineThread:
         while not (self._commands.empty() and self._handler.engine.busy):
             if self._commands.empty():
                 self._end_turn()
-            command = self._commands.get()
+            command = self._next_command()
             if command is None:
                 return False
             command()
         return True
+
+    def _next_command(self) -> Callable[[], None] | None:
+        """The next one, waiting for it. Memory that was freed goes back to the system once none has come for a while:
+        giving it back takes a moment, which no request should wait for."""
+        try:
+            return self._commands.get(timeout=RESTS_S)
+        except queue.Empty:
+            self._handler.rest()
+            return self._commands.get()
 
     def _take_in(self, sequence: Sequence) -> None:
         idle = not self._handler.engine.busy

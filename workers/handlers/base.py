@@ -102,6 +102,9 @@ class Handler(Protocol):
     def settle(self) -> None:
         """Wait for what has been begun on the accelerator, so that another process may use it."""
 
+    def rest(self) -> None:
+        """There is nothing to do for a while: give back to the system what was freed."""
+
     def bind(self, limit_bytes: int | None) -> None:
         """Let the process hold no more from now on; None: what it wants."""
 

@@ -56,6 +56,10 @@ class ModelHandler:
         self.engine.close()
         mx.synchronize()
 
+    def rest(self) -> None:
+        """Give freed memory back."""
+        platform.release()
+
     def settle(self) -> None:
         """Wait for MLX."""
         platform.settle()

@@ -156,6 +156,9 @@ class ScriptedHandler:
     def settle(self) -> None:
         """Nothing is begun that a step doesn't end."""
 
+    def rest(self) -> None:
+        """There is nothing to give back."""
+
     def bind(self, limit_bytes: int | None) -> None:
         """There is nothing to let go of."""
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mlx_server.app.machine import cgroup, linux, nvidia
+from mlx_server.app.machine import linux, nvidia
 from mlx_server.app.machine.info import nvidia_gpu
 from mlx_server.app.machine.memory import Memory, within
+from mlx_server.workers import cgroup
 
 CPUINFO = """\
 processor\t: 0

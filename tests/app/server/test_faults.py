@@ -21,7 +21,7 @@ def _rows(part: str, out: Path, *arguments: str) -> Any:
 
 
 def test_faults_end_each_request_once_and_honestly_and_leave_nothing(tmp_path: Path) -> None:
-    only = "SIGKILL,sampler,detokeniser,half a frame,socket buffer,clients leave,slow heads"
+    only = "SIGKILL,sampler,detokeniser,half a frame,socket buffer,out of memory,clients leave,slow heads"
     found = _rows("faults", tmp_path / "out.json", "--only", only)
     assert len(found) == len(only.split(","))
     for one in found:

@@ -41,6 +41,7 @@ class FakeHandler:
         self.loadings = [Loading("half", 1, 2)]
         self.fails_at = 0
         self.limits: list[int | None] = []
+        self.rested = threading.Event()
         self.permits = threading.Semaphore(0) if gated else None
         self.entered: asyncio.Queue[int] = asyncio.Queue()
         self._load_error = load_error
@@ -99,6 +100,10 @@ class FakeHandler:
     def settle(self) -> None:
         self.threads.add(threading.get_ident())
         self.settled += 1
+
+    def rest(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.rested.set()
 
     def bind(self, limit_bytes: int | None) -> None:
         self.threads.add(threading.get_ident())
@@ -444,6 +449,19 @@ def test_the_handler_is_told_how_much_it_may_hold_on_its_own_thread() -> None:
         world.engine.add(sequence(1, 1))
         await world.steps.get()
         assert (handler.limits, len(handler.threads)) == ([1000, 500], 1)
+        await world.engine.stop()
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_with_nothing_to_do_gives_memory_back() -> None:
+    async def scenario() -> None:
+        handler = FakeHandler()
+        world = World(handler)
+        await world.engine.load(SPEC, world.loadings.append)
+        assert await asyncio.to_thread(handler.rested.wait, 30)
+        world.engine.add(sequence(1, 1))
+        await world.steps.get()
         await world.engine.stop()
 
     asyncio.run(scenario())

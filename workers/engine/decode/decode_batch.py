@@ -11,13 +11,14 @@ from mlx_lm.models.cache import ArraysCache, TokenBuffer
 
 from mlx_server.schemas.internal.messages import FinishReason
 from mlx_server.workers.engine.kvcache.flatten import flat
+from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sampling.batch_sampler import Draw, RowSamplers
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sampling.sampling import Processors, end_tokens
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 CLEAR_EVERY = 512
-"""Steps after which MLX's unused memory is released, as in mlx-lm's own loop."""
+"""Steps after which unused memory goes back to the system; mlx-lm's own loop has MLX release it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -202,7 +203,7 @@ class DecodeBatch:
     def _count_step(self) -> None:
         self._steps += 1
         if self._steps % CLEAR_EVERY == 0:
-            mx.clear_cache()
+            platform.release()
 
 
 def told(row: Row, token: int, logprobs: mx.array | None) -> Drawn:

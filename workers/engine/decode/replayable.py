@@ -173,7 +173,8 @@ class ReplayingEngine(ABC):
         for key, sequence in list(self._running.items()):
             self._forget(key)
             self._doubts[key] = self._doubts.get(key, 0) + 1
-            if self._doubts[key] > DOUBTS:
+            # What was alone would have no more memory the next time.
+            if self._doubts[key] > DOUBTS or (running == 1 and isinstance(error, MemoryError)):
                 del self._doubts[key]
                 broken.append(Broken(key, describe(error)))
             else:

@@ -11,10 +11,14 @@ from typing import Protocol
 import mlx.core as mx
 import psutil
 
+from mlx_server.workers.allowance import Allowance
 from mlx_server.workers.engine.runtime import platform
 
 FADES = 0.99
 """What of a step's memory is still expected after another step."""
+
+LEAST_LEFT = 48 << 20
+"""What the system has to leave before a step: threads, tokenizers and libraries take some meanwhile."""
 
 
 class Kept(Protocol):
@@ -29,15 +33,6 @@ class Kept(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Bytes of the `whole` worker, and what of them may go: MLX's memory for reuse, and kept prompts."""
-
-    whole: int
-    reusable: int = 0
-    prompts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Relief:
     """What goes, in bytes: MLX may have `reusable` for reuse, and of kept prompts `evicted` go. `fits`: there is room
     then."""
@@ -47,15 +42,24 @@ class Relief:
     fits: bool
 
 
-def relief(limit: int, held: Held, more: float) -> Relief:
-    """What has to go before `more` bytes are taken, if all together is to stay below `limit`."""
-    left = int(limit - (held.whole - held.reusable) - more)
-    evicted = min(max(0, -left), held.prompts)
-    return Relief(max(0, left), evicted, left + evicted >= 0)
+def relief(left: int, reusable: int, prompts: int, more: float) -> Relief:
+    """What has to go before `more` bytes are taken, of which `left` are free: MLX has `reusable` bytes for reuse, and
+    `prompts` are kept."""
+    over = int(left + reusable - more)
+    evicted = min(max(0, -over), prompts)
+    return Relief(max(0, over), evicted, over + evicted >= 0)
+
+
+class OutOfMemoryError(MemoryError):
+    """Raised when the system leaves too little for a step: MLX and its libraries die where they get nothing."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(f"the system leaves the worker {max(0, left) >> 20} MB, too few to compute with")
 
 
 class MemoryBound:
-    """Keeps a worker's own process below `limit_bytes`, None for no limit. Engine thread only.
+    """Keeps a worker's own process below `limit_bytes`, None for no limit, and below what the operating system allows.
+    Engine thread only.
 
     What counts is its resident memory, or MLX's arrays where they are more or are an accelerator's own; not what
     processes hold that it started. More is taken only by a step that needs more than any before it, while it lasts.
@@ -65,6 +69,7 @@ class MemoryBound:
         self.limit_bytes = limit_bytes
         self._kept: Kept | None = None
         self._process = psutil.Process()
+        self._allowance = Allowance()
         self._base = 0
         """What cannot go: the process with a loaded model."""
         self._usual = 0
@@ -76,42 +81,48 @@ class MemoryBound:
         """The model is loaded; `kept` may go for more. A usual request's `usual_bytes` are never refused."""
         platform.release()
         self._kept = kept
-        self._base, self._usual = self._held().whole, int(usual_bytes)
+        self._base, self._usual = self._held(), int(usual_bytes)
 
     def left(self, free: int, usual_bytes: float) -> float:
         """What of `free` bytes may be taken beside what is held now; a usual request's in any case."""
-        if self.limit_bytes is None:
-            return free
         platform.release()
-        return min(free, max(usual_bytes, self.limit_bytes - self._held().whole))
+        left = self._left()
+        return free if left is None else min(free, max(usual_bytes, left))
 
     def has_room(self, more: float) -> bool:
         """Whether `more` bytes could be taken, and a step, once all has gone that may go."""
-        return self.limit_bytes is None or relief(self._limit, self._held(), more + self._step).fits
+        found = self._relief(more)
+        return found is None or found.fits
 
     def make_room(self, more: float = 0.0) -> bool:
         """Let go of what has to, so that `more` bytes can be taken, and a step; whether they can."""
-        if self.limit_bytes is None:
+        found = self._relief(more)
+        if found is None:
             return True
-        found = relief(self._limit, self._held(), more + self._step)
         mx.set_cache_limit(min(found.reusable, platform.REUSED_BYTES))
         if self._kept is not None and found.evicted:
             self._kept.evict(found.evicted)
             platform.release()
             # What running rows share with it is still there.
-            return relief(self._limit, self._held(), more + self._step).fits
+            return self.has_room(more)
         if mx.get_cache_memory() > found.reusable:
             platform.release()
         return found.fits
 
     def holds_alone(self, more: float) -> bool:
-        """Whether `more` bytes could be taken if nothing ran and nothing were kept."""
+        """Whether `more` bytes could be taken below the limit if nothing ran and nothing were kept."""
         return self.limit_bytes is None or self._base + more + self._step <= self._limit
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """See what a step takes that it does not keep."""
-        if self.limit_bytes is None:
+        """See what a step takes that it does not keep. Raises OutOfMemoryError if the system has too little for it."""
+        left = self._allowance.left_bytes()
+        if left is not None and left < LEAST_LEFT + self._step:
+            self.make_room(LEAST_LEFT)
+            left = self._allowance.left_bytes()
+            if left is not None and left < LEAST_LEFT:
+                raise OutOfMemoryError(left)
+        elif left is None and self.limit_bytes is None:
             yield
             return
         before = mx.get_active_memory()
@@ -123,8 +134,19 @@ class MemoryBound:
     def _limit(self) -> int:
         return max(self.limit_bytes or 0, self._base + self._usual)
 
-    def _held(self) -> Held:
+    def _relief(self, more: float) -> Relief | None:
+        """None where there is no limit."""
+        left = self._left()
+        kept = 0 if self._kept is None else self._kept.nbytes
+        return None if left is None else relief(left, mx.get_cache_memory(), kept, more + self._step)
+
+    def _left(self) -> int | None:
+        """What may be taken now; None for what the machine has."""
+        left = [] if self.limit_bytes is None else [self._limit - self._held()]
+        allowed = self._allowance.left_bytes()
+        return min([*left, *([] if allowed is None else [allowed])], default=None)
+
+    def _held(self) -> int:
         found = platform.memory()
         resident = int(self._process.memory_info().rss) if found.unified else 0
-        whole = max(resident, found.active + found.cache)
-        return Held(whole, found.cache, 0 if self._kept is None else self._kept.nbytes)
+        return max(resident, found.active + found.cache)

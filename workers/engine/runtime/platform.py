@@ -13,6 +13,7 @@ from mlx_lm.generate import generation_stream
 from mlx_lm.utils import dequantize_model
 
 from mlx_server.schemas.internal.messages import CpuDtype, MlxMemory
+from mlx_server.workers.allowance import Allowance
 from mlx_server.workers.engine.runtime import convolutions, gated_delta, packing, vector_math
 from mlx_server.workers.errors import ModelLoadError
 
@@ -84,7 +85,9 @@ def free_bytes() -> int:
     whole = mx.device_info().get("max_recommended_working_set_size")
     if whole and not on_cpu():
         return max(0, int(whole) - mx.get_active_memory())
-    return int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
+    left = Allowance().left_bytes()
+    return available if left is None else min(available, left)
 
 
 def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:

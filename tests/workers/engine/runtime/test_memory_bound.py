@@ -14,7 +14,7 @@ from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.runtime import platform
-from mlx_server.workers.engine.runtime.memory_bound import Held, MemoryBound, Relief, relief
+from mlx_server.workers.engine.runtime.memory_bound import MemoryBound, Relief, relief
 
 MEGABYTE = 1 << 20
 SLACK = 16 * MEGABYTE
@@ -22,20 +22,20 @@ SLACK = 16 * MEGABYTE
 
 
 @pytest.mark.parametrize(
-    ("held", "more", "found"),
+    ("left", "reusable", "prompts", "more", "found"),
     [
-        pytest.param(Held(60), 30, Relief(10, 0, True), id="there-is-room"),
-        pytest.param(Held(60, reusable=20), 30, Relief(30, 0, True), id="and-more-for-reuse"),
-        pytest.param(Held(90, reusable=20), 30, Relief(0, 0, True), id="nothing-more-for-reuse"),
-        pytest.param(Held(90, reusable=20), 20, Relief(10, 0, True), id="less-for-reuse"),
-        pytest.param(Held(90, reusable=20, prompts=30), 50, Relief(0, 20, True), id="some-prompts-go"),
-        pytest.param(Held(90, reusable=20, prompts=30), 60, Relief(0, 30, True), id="all-prompts-go"),
-        pytest.param(Held(90, reusable=20, prompts=30), 61, Relief(0, 30, False), id="even-that-is-too-little"),
-        pytest.param(Held(110), 0, Relief(0, 0, False), id="more-than-granted"),
+        pytest.param(40, 0, 0, 30, Relief(10, 0, True), id="there-is-room"),
+        pytest.param(40, 20, 0, 30, Relief(30, 0, True), id="and-more-for-reuse"),
+        pytest.param(10, 20, 0, 30, Relief(0, 0, True), id="nothing-more-for-reuse"),
+        pytest.param(10, 20, 0, 20, Relief(10, 0, True), id="less-for-reuse"),
+        pytest.param(10, 20, 30, 50, Relief(0, 20, True), id="some-prompts-go"),
+        pytest.param(10, 20, 30, 60, Relief(0, 30, True), id="all-prompts-go"),
+        pytest.param(10, 20, 30, 61, Relief(0, 30, False), id="even-that-is-too-little"),
+        pytest.param(-10, 0, 0, 0, Relief(0, 0, False), id="more-than-granted"),
     ],
 )
-def test_what_goes_for_more(held: Held, more: float, found: Relief) -> None:
-    assert relief(100, held, more) == found
+def test_what_goes_for_more(left: int, reusable: int, prompts: int, more: float, found: Relief) -> None:
+    assert relief(left, reusable, prompts, more) == found
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_server.app.machine.linux import text_of
-
 ROOT = Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 60
 """Version 1 writes a huge number where nothing limits."""
@@ -51,6 +49,14 @@ def limit_of(folder: Path) -> Limit | None:
         if limit.isdigit() and used.isdigit() and int(limit) < UNLIMITED:
             return Limit(int(limit), max(0, int(used) - cached_bytes(text_of(folder / "memory.stat"))))
     return None
+
+
+def text_of(path: Path) -> str:
+    """A small file's text; empty if it isn't there or may not be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def cached_bytes(stat: str) -> int:
