@@ -210,7 +210,7 @@ def arguments_schema(index: int, tool: Tool) -> dict[str, Any]:
     properties = schema.get("properties")
     if isinstance(properties, dict) and not any(word in schema for word in COMPOSED):
         required = schema.get("required", [])
-        if isinstance(required, list) and all(name in properties for name in required):
+        if isinstance(required, list) and all(isinstance(name, str) and name in properties for name in required):
             schema["additionalProperties"] = False
     return schema
 

@@ -376,3 +376,9 @@ def test_random_schemas_give_valid_arguments(writer: Writer) -> None:
         assert (len(got.calls), got.whole) == (1, 1)
         jsonschema.validate(json.loads(got.calls[0][1]), tool.parameters)
     assert finished >= 8
+
+
+@pytest.mark.parametrize("required", [[{"type": "string"}], [["a"]], ["a", None], {"a": True}, "a", 5], ids=str)
+def test_names_that_are_none_ask_for_no_argument(required: Any) -> None:
+    parameters = {"type": "object", "properties": {"a": {"type": "string"}}, "required": required}
+    assert "required" not in enforced_arguments(0, Tool("f", parameters=parameters)).schema
