@@ -33,6 +33,14 @@ def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernels_are_kept() -> Iterator[None]:
+    """Nor does one compile anew what workers without a cache of their own would forget."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_CACHE_DIR", str(default_cache_dir() / "numba"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as an MLX folder."""

@@ -57,6 +57,8 @@ def main() -> None:
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     level, form, cache_dir, *model_types = sys.argv[2:]
+    # Its usual place is beside the source, where a worker does not write.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(cache_dir, "numba")))
     code = asyncio.run(serve(sock, LogStyle(level, cast(LogFormat, form)), Path(cache_dir), model_types))
     logging.shutdown()
     # An engine thread that hangs must not keep the process: nothing is left to save.

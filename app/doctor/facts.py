@@ -14,6 +14,7 @@ import msgspec
 import psutil
 
 from mlx_server.schemas.internal.machine import MlxFacts
+from mlx_server.workers.engine.sandbox import landlock, no_internet
 from mlx_server.workers.parent.environment import child_environment, is_installed, mlx_backends, openblas, usable_cores
 
 PROBE_S = 60.0
@@ -25,8 +26,9 @@ class Facts:
     """One machine. Bytes are bytes; `mlx` is what a worker's MLX says, or `mlx_error` why it says nothing.
 
     `wired_limit_mb` is macOS' own setting (0: the system decides), None elsewhere. `native_arm`: on a Mac, whether
-    Python is built for Apple silicon. `packs`: what compiles products with packed weights is
-    there. `data_dir` and `cache_dir` are writable if their problem is None.
+    Python is built for Apple silicon. `packs`: what compiles products with packed weights is there. `keeps_to_folders`
+    and `leaves_network`: what workers can give up here. `data_dir` and `cache_dir` are writable if their problem is
+    None.
     """
 
     system: str
@@ -36,6 +38,8 @@ class Facts:
     openblas: str | None
     threads: str
     packs: bool
+    keeps_to_folders: bool
+    leaves_network: bool
     cores: int
     memory_bytes: int
     available_bytes: int
@@ -60,6 +64,8 @@ def gather(cache_dir: Path, data_dir: Path) -> Facts:
         openblas=openblas(),
         threads=environment.get("OPENBLAS_NUM_THREADS", ""),
         packs=is_installed("numba"),
+        keeps_to_folders=landlock.version() >= landlock.LEAST_VERSION,
+        leaves_network=no_internet.is_possible(),
         cores=usable_cores(),
         memory_bytes=memory.total,
         available_bytes=memory.available,

@@ -38,7 +38,9 @@ class Finding:
 
 def examine(facts: Facts) -> list[Finding]:
     """All findings, in the order in which a person would mend them."""
-    return [finding for look in (python, backend, blas, packed, memory, wired, folders) for finding in look(facts)]
+    return [
+        finding for look in (python, backend, blas, packed, memory, wired, confined, folders) for finding in look(facts)
+    ]
 
 
 def python(facts: Facts) -> Iterator[Finding]:
@@ -116,6 +118,22 @@ def wired(facts: Facts) -> Iterator[Finding]:
     settings = " ".join(wired_settings(facts.memory_bytes))
     advice = f"For large models raise it: sudo sysctl {settings} (until the next start of the machine)."
     yield Finding("wired memory", Verdict.NOTICE, found, advice)
+
+
+def confined(facts: Facts) -> Iterator[Finding]:
+    """On Linux, what workers give up."""
+    if facts.system != "Linux":
+        return
+    if facts.keeps_to_folders and facts.leaves_network:
+        found = "write to their own folders only, and open no connections once their model is there"
+        yield Finding("workers", Verdict.GOOD, found)
+        return
+    given = [
+        *(["may write wherever this user may"] if not facts.keeps_to_folders else []),
+        *(["may open connections"] if not facts.leaves_network else []),
+    ]
+    advice = "They can be kept from it by Linux 5.19 or newer with Landlock, on x86-64 and ARM."
+    yield Finding("workers", Verdict.NOTICE, " and ".join(given), advice)
 
 
 def best_wired_limit_mb(memory_bytes: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
+from mlx_server.workers.child.confinement import keep_to_own_folders, leave_the_network
 from mlx_server.workers.child.engine_thread import EngineThread
 from mlx_server.workers.child.lease import LeaseError, make_lease
 from mlx_server.workers.child.preprocessing import Preprocessing
@@ -105,7 +107,8 @@ class WorkerProcess:
     def __init__(self, cache_dir: Path, expected_types: Iterable[str]) -> None:
         """What models of the types that are expected need is imported from now on."""
         self._loop = asyncio.get_running_loop()
-        self._imported = self._loop.run_in_executor(None, import_handlers, cache_dir, expected_types)
+        self._importing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="import")
+        self._imported = self._loop.run_in_executor(self._importing, import_handlers, cache_dir, expected_types)
         self._channel: Channel[ToWorker]
         self._handler: Handler
         self._engine: EngineThread | None = None
@@ -199,10 +202,13 @@ class WorkerProcess:
         try:
             self.send(Loading("importing"))
             await self._imported
-            self._handler = await self._loop.run_in_executor(None, make_handler, spec.model_type)
+            self._handler = await self._loop.run_in_executor(self._importing, make_handler, spec.model_type)
             turns = make_lease(spec.lease, accelerated=self._handler.accelerated)
+            self._importing.shutdown()
+            keep_to_own_folders(spec)
             self._engine = EngineThread(self._handler, self._on_step, self._on_crash, turns)
             facts = await self._engine.load(spec, self.send)
+            leave_the_network()
         except (ModelLoadError, LeaseError) as error:
             self.send(LoadFailed(str(error)))
             self.end(1)

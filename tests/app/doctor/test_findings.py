@@ -19,6 +19,8 @@ LINUX = Facts(
     openblas="libopenblas.so.0",
     threads="2",
     packs=True,
+    keeps_to_folders=True,
+    leaves_network=True,
     cores=2,
     memory_bytes=24 * GB,
     available_bytes=20 * GB,
@@ -48,7 +50,7 @@ def findings(facts: Facts) -> dict[str, tuple[Verdict, str | None]]:
 
 def test_good_machine_has_nothing_to_do() -> None:
     found = findings(LINUX)
-    assert set(found) == {"Python", "MLX", "BLAS", "packing", "memory", "cache folder", "data folder"}
+    assert set(found) == {"Python", "MLX", "BLAS", "packing", "memory", "workers", "cache folder", "data folder"}
     assert set(found.values()) == {(Verdict.GOOD, None)}
 
 
@@ -57,6 +59,8 @@ def test_good_machine_has_nothing_to_do() -> None:
     [
         (replace(LINUX, openblas=None), "BLAS", Verdict.BAD, "apt-get install libopenblas0-pthread"),
         (replace(LINUX, mlx=WITHOUT_BLAS), "BLAS", Verdict.NOTICE, "LD_PRELOAD"),
+        (replace(LINUX, keeps_to_folders=False), "workers", Verdict.NOTICE, "Landlock"),
+        (replace(LINUX, leaves_network=False), "workers", Verdict.NOTICE, "Landlock"),
         (replace(LINUX, packs=False), "packing", Verdict.NOTICE, "pip install 'mlx[cpu]>="),
         (replace(LINUX, backends=frozenset(), mlx=None, mlx_error="x"), "MLX", Verdict.BAD, "'mlx[cpu]>="),
         (replace(LINUX, mlx=None, mlx_error="no library"), "MLX", Verdict.BAD, "Install mlx-server anew"),
