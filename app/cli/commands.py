@@ -17,6 +17,8 @@ MEANT = {
     "info": "mlx-server show NAME",
     **dict.fromkeys(("serve", "start", "server"), "mlx-server launch MODEL"),
     **dict.fromkeys(("chat", "generate"), "mlx-server run MODEL"),
+    "status": "mlx-server ps",
+    **dict.fromkeys(("watch", "monitor"), "mlx-server top"),
 }
 """What people ask for who know other programs, and what it is here."""
 

@@ -144,6 +144,8 @@ def test_bad_value_is_refused_before_anything_is_loaded(arguments: list[object],
         ("remove", "mlx-server rm NAME"),
         ("serve", "mlx-server launch MODEL"),
         ("chat", "mlx-server run MODEL"),
+        ("status", "mlx-server ps"),
+        ("monitor", "mlx-server top"),
     ],
 )
 def test_command_of_another_program_is_told_what_it_is_here(command: str, meant: str) -> None:
