@@ -11,6 +11,7 @@ QUESTION = "What is the capital of France?"
 ASKED = [{"role": "user", "content": QUESTION}]
 ON_THE_HUB = "mlx-community/Qwen3-0.6B-4bit"
 A_MESSAGE = {"type": "message", "role": "user", "content": QUESTION}
+A_TURN = {"model": "any", "messages": ASKED, "max_tokens": 64}
 TEXT = {"prompt": QUESTION}
 TOKENS = {"tokens": [1, 2, 3]}
 RANKED = {"query": "a cat sleeps", "documents": ["A kitten naps.", "Rates rose."]}
@@ -25,7 +26,8 @@ EXAMPLES: dict[str, Any] = {
     "/v1/conversations": {"items": [A_MESSAGE], "metadata": {"topic": "capitals"}},
     "/v1/conversations/{id}": {"metadata": {"topic": "rivers"}},
     "/v1/conversations/{id}/items": {"items": [{**A_MESSAGE, "content": "And of Spain?"}]},
-    "/v1/messages": {"model": "any", "messages": ASKED, "max_tokens": 64},
+    "/v1/messages": A_TURN,
+    "/v1/messages/batches": {"requests": [{"custom_id": "1", "params": A_TURN}]},
     "/v1/messages/count_tokens": {"model": "any", "messages": ASKED},
     "/v1/embeddings": {"input": ["A cat sleeps.", "Rates rose."]},
     "/rerank": RANKED,

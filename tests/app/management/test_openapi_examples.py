@@ -106,6 +106,7 @@ FIRST: dict[str, Callable[[Server], dict[str, str]]] = {
     **{path: lambda server: {"id": made(server, "/v1/uploads")} for path in POSTS if "/uploads/{id}" in path},
     **{path: installed for path in POSTS if "{name}" in path or "{model_id}" in path},
     "/v1/batches/{id}/cancel": lambda server: {"id": send(server, "/v1/batches", **batch(server)).json()["id"]},
+    "/v1/messages/batches/{id}/cancel": lambda server: {"id": made(server, "/v1/messages/batches")},
     "/v1/responses/{id}/cancel": background,
     "/api/models/load": installed,
     "/api/models/unload": installed,
