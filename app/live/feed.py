@@ -119,7 +119,7 @@ class FeedResponse(WatchedResponse):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An event about once a second, until the server stops."""
         await send(start_of_stream({}))
-        more = True
+        more = scope["method"] != "HEAD"
         while more:
             event = sse.event(await self._feed.state(self._owner))
             await send({"type": "http.response.body", "body": event, "more_body": True})

@@ -164,6 +164,12 @@ def test_without_keys_a_page_of_another_site_sees_no_request(server: Server) -> 
         assert cancel(server, "mine", origin="http://elsewhere.example").status_code == 404
 
 
+def test_head_is_answered_at_once(server: Server) -> None:
+    with httpx.Client(base_url=server.root, timeout=10) as client:
+        assert client.head("/v1/live").headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert client.get("/health/live").status_code == 200, "over the same connection"
+
+
 def test_stream_ends_when_the_server_stops(server: Server) -> None:
     with listen(server) as states:
         next(states)
