@@ -11,12 +11,14 @@ from anyio import to_thread
 from mlx_server.app.config.settings import MediaAccess
 from mlx_server.app.media.files import read_file
 from mlx_server.app.media.inline import decode
+from mlx_server.app.media.kept_files import read_kept
 from mlx_server.app.media.problem import MediaProblem, TooLarge
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Document, Media, Remote
-from mlx_server.schemas.internal.media import NO_FILES, check_type
+from mlx_server.schemas.internal.media import check_type
 
 if TYPE_CHECKING:
+    from mlx_server.app.files.file_store import FileStore
     from mlx_server.app.media.fetch import Fetcher
 
 AT_ONCE = 4
@@ -50,18 +52,24 @@ def any_address(address: str) -> bool:
 
 
 class MediaReader:
-    """Reads files for requests. `most_bytes` is what all files of one request may have: what it may have itself."""
+    """Reads files for requests. `most_bytes` is what all files of one request may have: what it may have itself.
 
-    def __init__(self, access: MediaAccess, most_bytes: int, fetcher: Fetcher | None = None) -> None:
+    `files` are those that clients keep here, if they may.
+    """
+
+    def __init__(
+        self, access: MediaAccess, most_bytes: int, fetcher: Fetcher | None = None, files: FileStore | None = None
+    ) -> None:
         self._access = access
         self._most_bytes = most_bytes
         self._fetcher = fetcher
+        self._files = files
         self._semaphore = asyncio.Semaphore(AT_ONCE_IN_ALL)
 
-    async def read(self, media: Sequence[File]) -> dict[Remote, bytes]:
+    async def read(self, media: Sequence[File], owner: str = "") -> dict[Remote, bytes]:
         """The files, each of which is read once, but counts as often as it is shown: so it travels to the worker.
 
-        Raises InvalidRequest for the first that can't be had.
+        `owner` is whose kept files may be among them. Raises InvalidRequest for the first that can't be had.
         """
         access = self._access
         distinct: dict[Remote | bytes, File] = {}
@@ -82,7 +90,7 @@ class MediaReader:
         try:
             async with asyncio.TaskGroup() as group:
                 reading = {
-                    source: group.create_task(self._one(source.url, one, budget, semaphore, deadline))
+                    source: group.create_task(self._one(source.url, one, owner, budget, semaphore, deadline))
                     for source, one in by_source.items()
                 }
         except BaseExceptionGroup as failed:
@@ -100,18 +108,20 @@ class MediaReader:
             except MediaProblem as problem:
                 raise problem.about(one) from None
 
-    async def _one(self, url: str, media: File, budget: Budget, semaphore: asyncio.Semaphore, deadline: float) -> bytes:
+    async def _one(
+        self, url: str, media: File, owner: str, budget: Budget, semaphore: asyncio.Semaphore, deadline: float
+    ) -> bytes:
         """One file. Raises InvalidRequest."""
         try:
             async with asyncio.timeout_at(deadline), semaphore:
-                return await self._get(url, media, budget)
+                return await self._get(url, media, owner, budget)
         except TimeoutError:
             problem = MediaProblem(f"it took longer than {self._access.timeout_s:g} seconds (--media-timeout)")
             raise problem.about(media) from None
         except MediaProblem as problem:
             raise problem.about(media) from None
 
-    async def _get(self, url: str, media: File, budget: Budget) -> bytes:
+    async def _get(self, url: str, media: File, owner: str, budget: Budget) -> bytes:
         most = self._access.max_bytes
         match url[:8].partition(":")[0].lower():
             case "data":
@@ -123,7 +133,7 @@ class MediaReader:
             case "http" | "https":
                 return await self._fetch(url, most, budget)
             case "file_id":
-                raise MediaProblem(NO_FILES)
+                data = await read_kept(self._files, url.partition(":")[2], owner, most)
             case _:
                 raise MediaProblem("only http, https, file and data URLs, and base64, are allowed")
         budget.spend(len(data))

@@ -94,7 +94,7 @@ async def fetch_files(
     """The files by their addresses. Raises InvalidRequest, or ClientDisconnect."""
     check_kinds(deployment.facts, media)
     reader = services(request).media
-    return await cancel_on_disconnect(request, reader.read([*media, *documents]))
+    return await cancel_on_disconnect(request, reader.read([*media, *documents], request.scope[OWNER]))
 
 
 async def read_documents(

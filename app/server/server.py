@@ -261,7 +261,7 @@ def create_app(
         fleet=fleet,
         control=Control(fleet, lambda applied: keys.update(applied.api_keys)),
         metrics=make_registry(fleet),
-        media=MediaReader(settings.media, settings.max_body_bytes),
+        media=MediaReader(settings.media, settings.max_body_bytes, files=kept.files),
         documents=DocumentReader(
             settings.media_limits.decode_s,
             DocumentLimits(settings.media.max_files, settings.media_limits.image_pixels, settings.max_body_bytes),

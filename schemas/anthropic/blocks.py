@@ -123,15 +123,14 @@ Content = str | Block | Sequence[Block] | None
 
 class ContentBuilder:
     """A text as it grows, with pictures and documents at their places in it; `ignored` takes the paths of what is left
-    out, `role` says whose text it is. Its methods raise InvalidRequest."""
+    out. Its methods raise InvalidRequest."""
 
-    def __init__(self, ignored: list[str], role: str = "user") -> None:
+    def __init__(self, ignored: list[str]) -> None:
         self.text = ""
         self.media: list[Media] = []
         self.documents: list[Document] = []
         self.marks: list[int] = []
         self._ignored = ignored
-        self._role = role
 
     def message(self, role: str, name: str | None = None, tool_call_id: str | None = None) -> Message:
         """The inside type."""
@@ -159,7 +158,7 @@ class ContentBuilder:
                 self.text += needed(block.text, f"{where}.text")
             case "image":
                 source = source_of(block, where)
-                self.media.append(to_media("image", MediaFields(source=source), len(self.text), where, self._role))
+                self.media.append(to_media("image", MediaFields(source=source), len(self.text), where))
             case "document":
                 self._document(block, where)
             case "search_result":
@@ -230,7 +229,7 @@ class ContentBuilder:
             case "base64" | "url":
                 self.documents.append(Document(remote(source, path), len(self.text), where))
             case "file":
-                address = file_address(needed(source.file_id, f"{path}.file_id"), self._role, path)
+                address = file_address(needed(source.file_id, f"{path}.file_id"))
                 self.documents.append(Document(Remote(address), len(self.text), path))
             case other:
                 message = f"`{path}.type`: {other[:64]!r} is not supported; allowed are {', '.join(SOURCE_FIELDS)}."

@@ -244,7 +244,7 @@ class Conversation:
         """Have a result stand behind its call; one whose call is missing is noted in `builder`."""
         id_ = needed(block.tool_use_id, f"{where}.tool_use_id")
         name = self._waiting.pop(id_, None)
-        found = ContentBuilder(self._ignored, "tool")
+        found = ContentBuilder(self._ignored)
         # Chat templates know no failed results: the text says it.
         found.text += FAILED if block.is_error else ""
         if block.type == RESULT:

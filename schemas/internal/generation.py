@@ -19,8 +19,8 @@ MediaKind = Literal["image", "audio", "video"]
 
 
 class Remote(msgspec.Struct, frozen=True, tag=True):
-    """Where a file is: an http, https, file or data URL, or `file_id:` and the id of one that another server keeps and
-    nobody can fetch. The front end gets its bytes: no worker ever sees one."""
+    """Where a file is: an http, https, file or data URL, or `file_id:` and the id of one that its client keeps
+    here. The front end gets its bytes: no worker ever sees one."""
 
     url: str
 

@@ -14,7 +14,7 @@ MEDIA_ROLES = ("user", "tool", "function")
 """Whose messages may hold media: what a user shows, and what a tool gave."""
 
 FILE_ID = "file_id:"
-"""How the address of a file begins that another server keeps."""
+"""How the address of a file begins that its client keeps here."""
 
 Detail = Literal["auto", "low", "high"]
 DETAILS: Mapping[str, Detail] = {"auto": "auto", "low": "low", "high": "high", "original": "high"}
@@ -29,8 +29,6 @@ PART_KINDS: dict[str, MediaKind] = {
     "video": "video",
 }
 """The parts that are media, and what they are."""
-
-NO_FILES = "this server keeps no files"
 
 MAX_DATA_HEAD = 256
 """Characters before the comma of a data URL."""
@@ -106,8 +104,8 @@ def check_role(role: str, where: str) -> None:
         raise InvalidRequest(message, where)
 
 
-def to_media(type_: str, part: MediaFields, at: int, where: str, role: str = "user") -> Media:
-    """A part as the inside type; `where` names it, `role` says whose it is. Raises InvalidRequest.
+def to_media(type_: str, part: MediaFields, at: int, where: str) -> Media:
+    """A part as the inside type; `where` names it. Raises InvalidRequest.
 
     Nothing is decoded here: what stands in the request itself becomes a data URL.
     """
@@ -119,40 +117,37 @@ def to_media(type_: str, part: MediaFields, at: int, where: str, role: str = "us
     if type_ == "image" and part.source is not None:
         if part.image is not None:
             raise InvalidRequest(f"`{where}.image` and `source` can't both be given.", f"{where}.image")
-        return source_media(part.source, at, where, role)
+        return source_media(part.source, at, where)
     if part.file_id is not None:
-        return media_by_id(kind, part, at, where, role)
+        return media_by_id(kind, part, at, where)
     name = "image_url" if type_ == "input_image" else type_
     link: Link | None = getattr(part, name)
     if link is None:
         raise InvalidRequest(f"`{where}.{name}` is missing.", f"{where}.{name}")
-    url, own = read_link(link, f"{where}.{name}", role)
+    url, own = read_link(link, f"{where}.{name}")
     field = f"{where}.{name}.detail" if own else f"{where}.detail"
     return Media(kind, Remote(as_url(url)), at, where, to_detail(own or part.detail, field))
 
 
-def media_by_id(kind: MediaKind, part: MediaFields, at: int, where: str, role: str) -> Media:
-    """A part that another server keeps. Raises InvalidRequest."""
+def media_by_id(kind: MediaKind, part: MediaFields, at: int, where: str) -> Media:
+    """A part that its client keeps here. Raises InvalidRequest."""
     param = f"{where}.file_id"
     if part.image_url is not None:
         raise InvalidRequest(f"`{param}` and `image_url` can't both be given.", param)
-    return Media(kind, Remote(file_address(part.file_id or "", role, param)), at, param)
+    return Media(kind, Remote(file_address(part.file_id or "")), at, param)
 
 
-def file_address(file_id: str, role: str, where: str) -> str:
-    """The address of a file that another server keeps, where a tool gave it: nobody can fetch it, and words will take
-    its place. Raises InvalidRequest for one that a user shows."""
-    if role not in ("tool", "function"):
-        raise InvalidRequest(f"`{where}`: {NO_FILES}; send what is in it, with the request.", where)
+def file_address(file_id: str) -> str:
+    """The address of a file that its client keeps here."""
     return f"{FILE_ID}{file_id}"
 
 
-def read_link(link: Link, where: str, role: str = "user") -> tuple[str, str | None]:
-    """Its URL, and the detail that it asks for; `role` says whose it is. Raises InvalidRequest."""
+def read_link(link: Link, where: str) -> tuple[str, str | None]:
+    """Its URL, and the detail that it asks for. Raises InvalidRequest."""
     if isinstance(link, str):
         return link, None
     if link.file_id is not None:
-        return file_address(link.file_id, role, f"{where}.file_id"), link.detail
+        return file_address(link.file_id), link.detail
     if link.url is msgspec.UNSET:
         raise InvalidRequest(f"`{where}.url` is missing.", f"{where}.url")
     return link.url, link.detail
@@ -167,7 +162,7 @@ def check_fields(part: msgspec.Struct, type_: str, fields: Mapping[str, Sequence
                 raise InvalidRequest(message, f"{where}.{name}")
 
 
-def source_media(source: MediaSource, at: int, where: str, role: str) -> Media:
+def source_media(source: MediaSource, at: int, where: str) -> Media:
     """A picture as Anthropic's API has it. Raises InvalidRequest."""
     if source.type in SOURCE_FIELDS:
         check_fields(source, source.type, SOURCE_FIELDS, f"{where}.source")
@@ -182,8 +177,7 @@ def source_media(source: MediaSource, at: int, where: str, role: str) -> Media:
                 field = f"{where}.source.url"
                 raise InvalidRequest(f"`{field}`: this is no URL; base64 has the type 'base64'.", field)
         case "file":
-            path = f"{where}.source"
-            url = file_address(needed(source.file_id, f"{path}.file_id"), role, path)
+            url = file_address(needed(source.file_id, f"{where}.source.file_id"))
         case other:
             message = f"`{where}.source.type`: {other[:64]!r} is not supported; 'base64' and 'url' are."
             raise InvalidRequest(message, f"{where}.source.type")

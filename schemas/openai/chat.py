@@ -380,7 +380,7 @@ def to_content(
             check_fields(part, part.type, PART_FIELDS, where)
         if part.type in PART_KINDS:
             check_role(role, where)
-            media.append(to_media(part.type, part, len(text), where, role))
+            media.append(to_media(part.type, part, len(text), where))
         elif part.type == "file":
             text, document = to_document(part.file, text, role, where)
             documents.append(document)
@@ -416,7 +416,7 @@ def to_document(file: FileData | None, before: str, role: str, where: str) -> tu
         raise InvalidRequest(f"`{where}.file` is missing.", f"{where}.file")
     if file.file_id is not None:
         path = f"{where}.file.file_id"
-        return document_of(file_address(file.file_id, role, path), file.filename, before, path)
+        return document_of(file_address(file.file_id), file.filename, before, path)
     data = needed(file.file_data, f"{where}.file.file_data")
     return document_of(data, file.filename, before, f"{where}.file.file_data")
 

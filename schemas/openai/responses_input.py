@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.media import AudioData, MediaLink, check_fields, check_role, file_address, read_link
+from mlx_server.schemas.internal.media import AudioData, MediaLink, check_fields, check_role, read_link
 from mlx_server.schemas.internal.sealed import unsealed
 from mlx_server.schemas.openai.chat import MAX_MESSAGES
 from mlx_server.schemas.openai.responses_items import (
@@ -309,7 +309,7 @@ def to_input(parts: list[InputPart], role: str, path: str) -> list[InputContent]
 def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
     """One part of it. Raises InvalidRequest."""
     if part.type == "input_file":
-        return to_input_file(part, role, where)
+        return to_input_file(part, where)
     if part.type not in MEDIA:
         return InputText(text_of(part, where))
     check_role(role, where)
@@ -319,22 +319,20 @@ def to_input_part(part: InputPart, role: str, where: str) -> InputContent:
             raise InvalidRequest(f"`{where}.input_audio` is missing.", f"{where}.input_audio")
         return InputAudio(part.input_audio)
     check_single(part, ("image_url", "file_id"), where)
-    if part.file_id is not None:
-        file_address(part.file_id, role, f"{where}.file_id")
-        return InputImage(file_id=part.file_id, detail=part.detail or "auto")
+    file_id = part.image_url.file_id if isinstance(part.image_url, MediaLink) else part.file_id
+    if file_id is not None:
+        return InputImage(file_id=file_id, detail=part.detail or "auto")
     if part.image_url is None:
         raise InvalidRequest(f"`{where}.image_url` is missing.", f"{where}.image_url")
     url, detail = read_link(part.image_url, f"{where}.image_url")
     return InputImage(url, detail=detail or part.detail or "auto")
 
 
-def to_input_file(part: InputPart, role: str, where: str) -> InputFile:
+def to_input_file(part: InputPart, where: str) -> InputFile:
     """A file. Raises InvalidRequest for one that is not there."""
     check_fields(part, part.type, FIELDS, where)
     check_single(part, ("file_url", "file_data", "file_id"), where)
-    if part.file_id is not None:
-        file_address(part.file_id, role, f"{where}.file_id")
-    elif part.file_url is None:
+    if part.file_id is None and part.file_url is None:
         needed(part.file_data, f"{where}.file_data")
     return InputFile(
         part.file_data or msgspec.UNSET,

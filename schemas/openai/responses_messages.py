@@ -318,7 +318,7 @@ def screenshot(shown: Screenshot, place: Place) -> tuple[Media, ...]:
     fields = MediaFields(image_url=shown.image_url or None, file_id=shown.file_id or None)
     if fields == MediaFields():
         return ()
-    return (to_media("input_image", fields, 0, f"{place}.output" if place else "previous_response_id", "tool"),)
+    return (to_media("input_image", fields, 0, f"{place}.output" if place else "previous_response_id"),)
 
 
 def to_content(parts: Sequence[Content], place: Place) -> Told:
@@ -329,7 +329,7 @@ def to_content(parts: Sequence[Content], place: Place) -> Told:
         match part:
             case InputImage():
                 fields = MediaFields(image_url=part.image_url or None, file_id=part.file_id or None, detail=part.detail)
-                media.append(to_media("input_image", fields, len(text), where, "tool"))
+                media.append(to_media("input_image", fields, len(text), where))
             case InputAudio():
                 media.append(to_media("input_audio", MediaFields(input_audio=part.input_audio), len(text), where))
             case InputFile():

@@ -55,8 +55,8 @@ def test_every_source_is_read_once() -> None:
     beside(sized, scenario)
 
 
-def test_a_file_that_another_server_keeps_cannot_be_had() -> None:
-    assert refusal(media("file_id:file-1")).message == "`content[0]`: this server keeps no files."
+def test_a_file_that_nobody_keeps_cannot_be_had() -> None:
+    assert refusal(media("file_id:file-1")).message == "`content[0]`: there is no file 'file-1'."
 
 
 def test_files_are_counted() -> None:

@@ -543,11 +543,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "'image/...' is needed",
     ),
     (
-        {"messages": [told({"type": "image", "source": {"type": "file", "file_id": "file_1"}})]},
-        "messages[0].content[0].source",
-        "keeps no files",
-    ),
-    (
         {"messages": [told({"type": "image", "source": {"type": "ftp"}})]},
         "messages[0].content[0].source.type",
         "'base64' and 'url' are",
@@ -564,11 +559,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "allowed are 'text', 'image', 'document'",
     ),
     ({"messages": [HI, {"role": "system", "content": [PDF]}]}, "messages[1].content[0].type", "allowed are 'text'"),
-    (
-        {"messages": [told(document({"type": "file", "file_id": "file_1"}))]},
-        "messages[0].content[0].source",
-        "keeps no files",
-    ),
     (
         {"messages": [told(document({"type": "base64", "data": "AA"}))]},
         "messages[0].content[0].source.media_type",

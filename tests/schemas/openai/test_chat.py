@@ -159,7 +159,6 @@ FILE = {"file_data": "YQ=="}
     [
         ("user", {"type": "file"}, ".file"),
         ("user", {"type": "file", "file": {}}, ".file.file_data"),
-        ("user", {"type": "file", "file": {"file_id": "file-1"}}, ".file.file_id"),
         ("user", {"type": "text", "text": "a", "file": FILE}, ".file"),
         ("user", {"type": "file", "file": FILE, "text": "a"}, ".text"),
         ("assistant", {"type": "file", "file": FILE}, ""),

@@ -303,10 +303,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"type": "function_call", "name": "a", "arguments": ""}]}, "input[0].call_id"),
     ({"input": [CALL, {"type": "function_call_output", "call_id": "c1"}]}, "input[1].output"),
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].image_url"),
-    (
-        {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
-        "input[0].content[0].file_id",
-    ),
     ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0].input_audio"),
     ({"input": [{"role": "system", "content": [PICTURE]}]}, "input[0].content[0]"),
     ({"input": [{"role": "assistant", "content": [PICTURE]}]}, "input[0].content[0]"),

@@ -357,7 +357,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "mcp_call", "server_label": "s", "name": "f"}, "input[1].arguments"),
     ({"type": "web_search_call", "action": {"sources": 5}}, "input[1].action"),
     ({"role": "user", "content": [{"type": "input_file"}]}, "input[1].content[0].file_data"),
-    ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "input[1].content[0].file_id"),
     (
         {"role": "user", "content": [{"type": "input_file", "file_url": "http://a", "file_data": "YQ=="}]},
         "input[1].content[0].file_url",

@@ -37,7 +37,6 @@ MALFORMED_MEDIA = [
     shown(f"{PART}.image_url.url", "got `null`", type="image_url", image_url={"url": None}),
     shown(f"{PART}.image_url.detail", "auto, low, high", type="image_url", image_url={"url": "", "detail": "max"}),
     shown(f"{PART}.detail", "auto, low, high", type="input_image", image_url="", detail="x" * 500),
-    shown(f"{PART}.file_id", "keeps no files", type="input_image", file_id="file-1"),
     shown(f"{PART}.input_audio", "is missing", type="input_audio"),
     shown(f"{PART}.input_audio.data", "is missing", type="input_audio", input_audio={}),
     shown(f"{PART}.audio_url", "is missing", type="audio_url"),
@@ -48,12 +47,10 @@ MALFORMED_MEDIA = [
     shown(f"{PART}.image", "belongs to type 'image'", type="image_url", image_url="AAAA", image="AAAA"),
     shown(f"{PART}.detail", "belongs to type 'image_url'", type="audio_url", audio_url="AAAA", detail="low"),
     shown(f"{PART}.image", "can't both be given", type="image", image="AAAA", source={"type": "url", "url": "a:"}),
-    shown(f"{PART}.image_url.file_id", "keeps no files", type="image_url", image_url={"file_id": "a"}),
     shown(f"{PART}.source.url", "this is no URL", type="image", source={"type": "url", "url": "AAAA"}),
     shown(f"{PART}.source.data", "'base64'", type="image", source={"type": "url", "url": "a:", "data": "AAAA"}),
     shown(f"{PART}.source.type", "is missing", type="image", source={}),
     shown(f"{PART}.source.type", "'base64' and 'url' are", type="image", source={"type": "x" * 500}),
-    shown(f"{PART}.source", "keeps no files", type="image", source={"type": "file", "file_id": "f"}),
     *map(other, ("system", "developer", "assistant")),
 ]
 """What no model is asked to look at."""
@@ -69,6 +66,9 @@ UNSEEN = [
 """What a model that only reads is not shown."""
 
 NO_FILES = [
+    shown(f"{PART}.file_id", "there is no file 'file-1'", type="input_image", file_id="file-1"),
+    shown(PART, "there is no file 'a'", type="image_url", image_url={"file_id": "a"}),
+    shown(PART, "there is no file 'f'", type="image", source={"type": "file", "file_id": "f"}),
     picture("this is no data URL", "data:"),
     picture("this is no data URL", "data:image/png;base64"),
     picture("the file is empty", "data:image/png;base64,"),
