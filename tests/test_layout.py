@@ -39,6 +39,7 @@ WORKERS_ORDER = (
     "workers/engine/output/tool_calls",
     "workers/engine/output",
     "workers/engine/grammar",
+    "workers/engine/ranks",
     "workers/engine/kvcache",
     "workers/engine/loading",
     "workers/engine/from_gguf",

@@ -40,6 +40,8 @@ class LaunchFlags:
     pin: options.Pin = None
     auto_load: options.AutoLoad = True
     replicas: options.Replicas = 1
+    hosts: options.Hosts = None
+    backend: options.DistributedBackend = None
     standby: options.Standby = True
     rate_limit: options.RateLimit = None
     max_body_bytes: options.MaxBodyBytes = 32 << 20
@@ -93,11 +95,12 @@ class LaunchFlags:
 
     @property
     def companions(self) -> dict[str, object]:
-        """Adapters and draft models by their flags, those that were not given too."""
+        """Adapters, draft models and hosts by their flags, those that were not given too."""
         return {
             "--adapter-path": self.adapter_path,
             "--adapter-dir": self.adapter_dir,
             "--draft-model": self.draft_model,
+            "--hosts": self.hosts,
         }
 
 

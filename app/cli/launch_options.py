@@ -83,6 +83,15 @@ class StoreKind(StrEnum):
     OFF = "off"
 
 
+class BackendName(StrEnum):
+    """What MLX's processes talk over."""
+
+    RING = "ring"
+    JACCL = "jaccl"
+    JACCL_RING = "jaccl-ring"
+    NCCL = "nccl"
+
+
 class SpeculateMode(StrEnum):
     """Whether tokens are guessed from a text's own repetitions."""
 
@@ -318,6 +327,19 @@ AutoLoad = Annotated[
 Replicas = Annotated[
     int,
     option("Worker processes that serve the model side by side, each with its own copy of it.", MODELS, min=1, max=64),
+]
+Hosts = Annotated[
+    Path | None,
+    option(
+        "A host file of MLX's: the model is spread over its hosts, of which this machine is the first (docs/scale.md).",
+        MODELS,
+        exists=True,
+        dir_okay=False,
+    ),
+]
+DistributedBackend = Annotated[
+    BackendName | None,
+    option("What carries arrays between the hosts.", MODELS, default="the host file's, else ring, or nccl with CUDA"),
 ]
 RateLimit = Annotated[
     str | None,

@@ -13,6 +13,7 @@ from mlx_server.app.cli.model_flags import models_of_flags, pinned
 from mlx_server.app.cli.template_options import parse_arguments, read_template
 from mlx_server.app.config import config_file
 from mlx_server.app.config.config_file import ConfigError
+from mlx_server.app.config.hosts_file import HostsError, read_hosts
 from mlx_server.app.config.memory_limit import parse_memory_limit
 from mlx_server.app.config.settings import (
     ApiKey,
@@ -24,6 +25,7 @@ from mlx_server.app.config.settings import (
 )
 from mlx_server.app.registry.app_settings import with_stored
 from mlx_server.app.registry.stored import keys_of, read_stored
+from mlx_server.schemas.internal.hosts import Hosts
 from mlx_server.schemas.internal.messages import MediaLimits
 from mlx_server.workers.folders.model_path import local_path
 from mlx_server.workers.parent.supervisor import Patience
@@ -45,7 +47,8 @@ WITHOUT_COMPANIONS = tuple(
 
 
 def check_companions(kind: options.ModelKind | None, companions: dict[str, object]) -> None:
-    """Adapters and draft models, by their flags, are for models that write texts only. Raises typer.BadParameter."""
+    """Adapters, draft models and hosts, by their flags, are for models that write texts only. Raises
+    typer.BadParameter."""
     given = [flag for flag, value in companions.items() if value is not None]
     if given and kind is not None and kind in WITHOUT_COMPANIONS:
         raise typer.BadParameter(f"means nothing for --model-type {kind.value}.", param_hint=f"'{given[0]}'")
@@ -149,6 +152,7 @@ def models_of(flags: LaunchFlags, defaults: ModelSettings) -> tuple[ModelSetting
         adapter_dir=flags.adapter_dir,
         draft_model=flags.draft_model,
         num_draft_tokens=flags.num_draft_tokens,
+        hosts=hosts_of(flags),
     )
     if flags.draft_model is not None and flags.model_type is not options.ModelKind.SCRIPTED:
         local_path(flags.draft_model)
@@ -160,6 +164,20 @@ def models_of(flags: LaunchFlags, defaults: ModelSettings) -> tuple[ModelSetting
         models=flags.model or (),
         companions=companions,
     )
+
+
+def hosts_of(flags: LaunchFlags) -> Hosts | None:
+    """The hosts that the model is spread over, if it is. Raises typer.BadParameter."""
+    if flags.hosts is None:
+        if flags.backend is not None:
+            raise typer.BadParameter("is for a model on several --hosts.", param_hint="--backend")
+        return None
+    if flags.replicas > 1:
+        raise typer.BadParameter("a model on several hosts has one worker.", param_hint="--hosts / --replicas")
+    try:
+        return read_hosts(flags.hosts, flags.backend.value if flags.backend else None)
+    except HostsError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="--hosts") from None
 
 
 def given_fields(context: typer.Context) -> frozenset[str]:

@@ -36,7 +36,8 @@ def models_of_flags(
     found += [replace(defaults, path=path, type=given, name=name) for name, path in map(named, models)]
     if companions and len(found) > 1:
         raise typer.BadParameter(
-            "is for one model; give several theirs in a --config file.", param_hint="--adapter-path / --draft-model"
+            "is for one model; give several theirs in a --config file.",
+            param_hint="--adapter-path / --draft-model / --hosts",
         )
     for model in found:
         if model.type != "scripted":

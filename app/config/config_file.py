@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlx_server.app.config.hosts_file import read_hosts
 from mlx_server.app.config.names import NAME_RULE, index, is_name
 from mlx_server.app.config.settings import ORIGIN, ApiKey, ModelSettings, ModelType, Settings
 from mlx_server.queue.account import KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
+from mlx_server.schemas.internal.hosts import Backend, Hosts
 from mlx_server.schemas.parsing.parse import explain
 from mlx_server.workers.folders.model_path import ModelPathError, local_path
 
@@ -44,6 +46,8 @@ class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
     pinned: bool | None = None
     idle_timeout: Minutes | None = None
     replicas: Annotated[int, Meta(ge=1, le=64)] | None = None
+    hosts: str | None = None
+    backend: Backend | None = None
     default_max_tokens: Count | None = None
     context_length: Annotated[int, Meta(ge=16)] | None = None
     prefill_step_size: Annotated[int, Meta(ge=16, le=65536)] | None = None
@@ -164,7 +168,7 @@ def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelS
     given: dict[str, Any] = {
         key: value
         for key in table.__struct_fields__
-        if (value := getattr(table, key)) is not None and key not in ("path", "name", *PATHS)
+        if (value := getattr(table, key)) is not None and key not in ("path", "name", "hosts", "backend", *PATHS)
     }
     if "queue_timeout" in given:
         given["queue_timeout_s"] = given.pop("queue_timeout")
@@ -177,11 +181,23 @@ def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelS
             given[key] = folder_at(folder, value, key)
     if table.chat_template_file is not None:
         given["chat_template"] = (folder / table.chat_template_file).read_text(encoding="utf-8")
+    given |= hosts_of(table, folder)
     near = folder / table.path
     model_path = str(plain(near)) if near.exists() else table.path
     if table.type != "scripted":
         local_path(model_path)
     return replace(defaults, path=model_path, name=name, **given)
+
+
+def hosts_of(table: ModelTable, folder: Path) -> dict[str, Hosts]:
+    """The hosts that a model is spread over, if it is. Raises ValueError."""
+    if table.hosts is None:
+        if table.backend is not None:
+            raise ValueError("`backend` is for a model on several `hosts`.")
+        return {}
+    if (table.replicas or 1) > 1:
+        raise ValueError("`replicas`: a model on several `hosts` has one worker.")
+    return {"hosts": read_hosts(folder / Path(table.hosts).expanduser(), table.backend)}
 
 
 def keys_of(config: ConfigFile, path: Path) -> tuple[ApiKey, ...]:

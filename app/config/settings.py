@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mlx_server.queue.account import UNLIMITED, KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
+from mlx_server.schemas.internal.hosts import Hosts
 from mlx_server.schemas.internal.messages import CpuDtype, LeaseUse, MediaLimits
 from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.workers.hub.access import HubAccess
@@ -81,9 +82,9 @@ class ModelSettings:
 
     `type`: None means what its files say. `context_length`: None means the model's own. `prefix_cache_bytes`: None
     means what memory allows. `max_concurrency`: None means what suits the type. `idle_timeout_s`: None means the
-    server's, 0 that it is never unloaded for idleness. `queue_timeout_s` bounds a request's time without a token,
-    `request_timeout_s` all of its time. `default_max_tokens`: None means what the context has room for. Sampling: None
-    means the model's own default.
+    server's, 0 that it is never unloaded for idleness. `hosts` are those that the model is spread over.
+    `queue_timeout_s` bounds a request's time without a token, `request_timeout_s` all of its time.
+    `default_max_tokens`: None means what the context has room for. Sampling: None means the model's own default.
     """
 
     path: str
@@ -98,6 +99,7 @@ class ModelSettings:
     pinned: bool = False
     idle_timeout_s: float | None = None
     replicas: int = 1
+    hosts: Hosts | None = None
     default_max_tokens: int | None = None
     context_length: int | None = None
     prefill_step_size: int = 512

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
 from mlx_server.app.deployment.performance import Tuning
+from mlx_server.schemas.internal.hosts import sharing
 from mlx_server.schemas.internal.messages import PREFIX_SHARE, Load
 from mlx_server.workers.parent.environment import usable_cores
 
@@ -17,7 +20,9 @@ def absolute(path: Path | None) -> str | None:
 
 def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tuning: Tuning) -> Load:
     """The message for one model."""
-    settings = tuning.tuned(settings)
+    settings, hosts, ranks = tuning.tuned(settings), settings.hosts, 1
+    if hosts is not None:
+        hosts, ranks = replace(hosts, heartbeat_s=server.patience.heartbeat_s), sharing(hosts.hosts, 0)
     return Load(
         model_path=settings.path,
         model_type=model_type,
@@ -44,7 +49,8 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         warm_prompt=settings.warm_prompt,
         kv_bits=settings.kv_bits,
         speculate=settings.speculate,
-        threads=tuning.threads(usable_cores()),
+        threads=max(1, tuning.threads(usable_cores()) // ranks),
         cpu_dtype=settings.cpu_dtype,
         lease=server.lease,
+        hosts=hosts,
     )

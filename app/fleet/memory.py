@@ -14,9 +14,11 @@ from mlx_server.app.fleet.memory_estimate import (
     MemoryEstimate,
     Serving,
     estimate_of,
+    part_of,
     scripted_estimate,
 )
 from mlx_server.app.machine.device import Device
+from mlx_server.schemas.internal.hosts import sharing
 from mlx_server.workers.folders.known_types import holds_head
 from mlx_server.workers.folders.model_files import NotAModel, read_json, read_tensors
 
@@ -36,7 +38,12 @@ def estimate_here(
         return UNKNOWN
     if found is None:
         return UNKNOWN
-    return estimate_of(found, serving_of(settings, model_type), device, limit_bytes)
+    serving, hosts = serving_of(settings, model_type), settings.hosts
+    if hosts is None:
+        return estimate_of(found, serving, device, limit_bytes)
+    here, ranks = sharing(hosts.hosts, 0), len(hosts.hosts)
+    whole = estimate_of(found, serving, device, None if limit_bytes is None else limit_bytes * ranks // here)
+    return part_of(whole, here, ranks)
 
 
 def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
@@ -50,7 +57,7 @@ def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
         settings.rows(model_type),
         settings.replicas,
         cache_limit_bytes,
-        settings.cpu_dtype,
+        "float32" if settings.hosts and settings.cpu_dtype == "auto" else settings.cpu_dtype,
         (draft,) if draft else (),
         settings.context_length,
         auto_prefixes=writes and settings.prefix_cache_bytes is None,

@@ -128,6 +128,14 @@ def prefix_cache_bytes(
     return min(wanted, int(PREFIX_CACHE_SHARE * max(0, limit_bytes - base.total)) // serving.replicas)
 
 
+def part_of(whole: MemoryEstimate, here: int, ranks: int) -> MemoryEstimate:
+    """What a model takes of this machine's memory that has so many of its ranks `here`; each is a process."""
+    prefixes = None if whole.prefixes is None else whole.prefixes // ranks
+    return MemoryEstimate(
+        whole.weights * here // ranks, whole.cache * here // ranks, whole.overhead * here, whole.cpu_dtype, prefixes
+    )
+
+
 def scripted_estimate(replicas: int) -> MemoryEstimate:
     """The estimate of scripted models."""
     return MemoryEstimate(0, 0, replicas * SCRIPTED_BYTES)

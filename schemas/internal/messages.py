@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_server.schemas.internal.generation import MediaKind, Prompt, Sampling, Speculate, ToolUse
+from mlx_server.schemas.internal.hosts import Hosts
 from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.schemas.internal.work import Work
 
@@ -337,7 +338,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     While prompts are read, answers shall wait no longer than `max_gap_s` for a token; None: a few times as long as
     usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
     run together take no more than `kv_bytes`; None: most of what memory is left. `warm_prompt` is a text that is read
-    before anyone asks. With `kv_bits` KV states are quantised.
+    before anyone asks. With `kv_bits` KV states are quantised. With `hosts` the worker is the first of several ranks.
 
     Its process holds no more than `memory_bytes`, None for what it wants: above that, kept prompts go, then new rows
     wait.
@@ -373,6 +374,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     kv_bits: StateBits | None = None
     speculate: Speculate = "auto"
     memory_bytes: int | None = None
+    hosts: Hosts | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit", array_like=True):
@@ -482,7 +484,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="loadfailed", array_like=True):
-    """The model can't be served; the worker exits after this."""
+    """The model can't be served, or not any more; the worker exits after this."""
 
     message: str
 

@@ -49,6 +49,7 @@ from mlx_server.workers.child.engine_thread import EngineThread
 from mlx_server.workers.child.lease import LeaseError, make_lease
 from mlx_server.workers.child.preprocessing import Preprocessing
 from mlx_server.workers.child.queries import Queries
+from mlx_server.workers.child.ranks import Ranks
 from mlx_server.workers.child.reports import Reports
 from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
 from mlx_server.workers.errors import ModelLoadError
@@ -202,7 +203,8 @@ class WorkerProcess:
         try:
             self.send(Loading("importing"))
             await self._imported
-            self._handler = await self._loop.run_in_executor(self._importing, make_handler, spec.model_type)
+            ranks = () if spec.hosts is None else (await self._start_ranks(spec),)
+            self._handler = await self._loop.run_in_executor(self._importing, make_handler, spec.model_type, *ranks)
             turns = make_lease(spec.lease, accelerated=self._handler.accelerated)
             self._importing.shutdown()
             keep_to_own_folders(spec)
@@ -218,6 +220,12 @@ class WorkerProcess:
             self.end(1)
         else:
             self.send(Ready(facts))
+
+    async def _start_ranks(self, spec: Load) -> Ranks:
+        ranks = Ranks(spec, self._on_lost)
+        await ranks.meet()
+        self._spawn(ranks.watch())
+        return ranks
 
     async def _beat(self) -> None:
         while True:
@@ -358,6 +366,10 @@ class WorkerProcess:
         if job.started == len(sequences) and not any(s.key in self._answers for s in sequences):
             del self._jobs[ticket]
             self._reports.remove(ticket)
+
+    def _on_lost(self, reason: str) -> None:
+        self.send(LoadFailed(reason))
+        self.end(1)
 
     def _on_crash(self, error: BaseException) -> None:
         log.error("the engine can't go on", exc_info=error)

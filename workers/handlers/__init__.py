@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlx_server.workers.engine.runtime import quick_transformers
 from mlx_server.workers.engine.runtime.file_limits import file_limits_kept
@@ -12,16 +13,20 @@ from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.extras import Extra, install_line
 from mlx_server.workers.handlers.base import Handler
 
+if TYPE_CHECKING:
+    from mlx_server.workers.handlers.ranks import Leading
+
 OURS = __package__.partition(".")[0]
 EXTRAS: dict[str, Extra] = {"audio": "audio", "image": "image"}
 """What brings the packages of a kind of model, where that is not `vlm`."""
 
 
-def make_handler(model_type: str) -> Handler:
-    """The handler for a kind of model. Raises ModelLoadError for a kind that is not served, or not installed."""
+def make_handler(model_type: str, *ranks: Leading) -> Handler:
+    """The handler for a kind of model; with the other `ranks` of a language model that is on several hosts. Raises
+    ModelLoadError for a kind that is not served, or not installed."""
     try:
         with file_limits_kept():
-            return handler_class(model_type)()
+            return handler_class(model_type)(*ranks)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if model_type == "lm" or package in ("", OURS):
@@ -40,7 +45,7 @@ def import_handlers(cache_dir: Path, model_types: Iterable[str]) -> None:
             handler_class(model_type)
 
 
-def handler_class(model_type: str) -> Callable[[], Handler]:
+def handler_class(model_type: str) -> Callable[..., Handler]:
     """What makes the handler, imported now."""
     match model_type:
         case "lm":

@@ -34,6 +34,7 @@ from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.propose.trial import may_guess, objection
+from mlx_server.workers.engine.ranks.model import LeadingModel
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.side_by_side import SideBySide
@@ -41,21 +42,31 @@ from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.drafting import Draft, proposing
 from mlx_server.workers.handlers.quantised_states import QuantisedStates
+from mlx_server.workers.handlers.ranks import Leading, free_bytes, join
 from mlx_server.workers.handlers.writing import WritingHandler, check_fits, fingerprint, kept_trials, weights_print
 
 
 class LanguageHandler(WritingHandler):
     """A language model: chat template, tokenizer, batched decoding."""
 
+    def __init__(self, ranks: Leading | None = None) -> None:
+        """With `ranks` this process has a part of the model, and the others have the rest."""
+        super().__init__()
+        self._ranks = ranks
+
     def load(self, spec: Load, report: Callable[[Loading], None]) -> ModelFacts:
         """Find, read, adapt and try the model. Raises ModelLoadError."""
         check_fits(spec)
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report, "lm")
-        model, config, notes = read_model(folder, spec.cpu_dtype)
+        group = None if self._ranks is None else join(self._ranks)
+        model, config, notes = read_model(folder, spec.cpu_dtype, group)
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)
             parameter_bytes = evaluate(model, report)
+        if self._ranks is not None and group is not None:
+            model = LeadingModel(model, group, self._ranks)
+            notes.append("on several hosts a model makes no embeddings, and no tokens are guessed")
         if (draft := Draft.find(spec, folder, report)) is not None:
             notes = [*notes, *draft.suit(model)]
         states = None
@@ -71,8 +82,12 @@ class LanguageHandler(WritingHandler):
         batching, reason = batching_of(model, spec.rows, vocab_size, kept)
         if batching is not Batching.JOINT:
             notes.append(f"{batching.value}: {reason}")
-        guesses = batching is not Batching.NONE and may_guess(model, vocab_size, kept, rereads=draft is not None)
-        joins = batching is not Batching.NONE and states is None and may_join(model, vocab_size, kept)
+        guesses = (
+            group is None
+            and batching is not Batching.NONE
+            and may_guess(model, vocab_size, kept, rereads=draft is not None)
+        )
+        joins = group is None and batching is not Batching.NONE and states is None and may_join(model, vocab_size, kept)
         if states is not None:
             states.hold()
         rows = 1 if batching is Batching.NONE else spec.rows
@@ -88,7 +103,7 @@ class LanguageHandler(WritingHandler):
             size = size.beside(loaded.size)
         longest = longest_input(folder, config, encodes=False)
         self._bound.limit_bytes, usual = spec.memory_bytes, usual_bytes(longest, size)
-        room = share_out(spec, longest, size, self._bound.left(platform.free_bytes(), usual))
+        room = share_out(spec, longest, size, self._bound.left(free_bytes(model, spec), usual))
         drafts = loaded.kept_bytes(room.kept) if loaded else 0
         self._prefixes = prefixes = make_prefixes(
             served, spec, f"{model_print}-{weights_print(folder)}", room.kept - drafts
@@ -111,7 +126,7 @@ class LanguageHandler(WritingHandler):
         if not platform.on_cpu() and (failure := warm_up(engine, rows, spec.prefill_step_size)):
             notes.append(failure)
         self._embedding = embedding = embedding_beside(
-            inner_states(model),
+            None if group else inner_states(model),
             tokenizer._tokenizer,
             vocab_size,
             room.max_model_len,

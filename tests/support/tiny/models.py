@@ -18,6 +18,18 @@ COMMON: dict[str, Any] = {
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2},
     "qwen3": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+    "qwen2": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2},
+    "gpt_oss": {
+        **COMMON,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_hidden_layers": 4,
+    },
     "gemma2": {**COMMON, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
     "gemma3_text": {
         **COMMON,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import mlx.core as mx
-from mlx_lm.models.cache import ArraysCache, TokenBuffer
+from mlx_lm.models.cache import TokenBuffer
 
 from mlx_server.schemas.internal.messages import FinishReason
-from mlx_server.workers.engine.kvcache.flatten import flat
+from mlx_server.workers.engine.kvcache.layers import extend, extracted, keep, merged
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sampling.batch_sampler import Draw, RowSamplers
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
@@ -98,7 +98,7 @@ class DecodeBatch:
         numbers = [number for number, key in enumerate(self.keys) if key in keys]
         other._rows = {key: self._rows[key] for key in keys}
         other._samplers = self._samplers.part(keys)
-        caches = [[layer.extract(number) for layer in self._cache] for number in numbers]
+        caches = [extracted(self._cache, number) for number in numbers]
         single = len(caches) == 1
         cache = caches[0] if single else merged(caches)
         other._append([self.keys[n] for n in numbers], cache, self._next[mx.array(numbers)], single=single)
@@ -137,17 +137,16 @@ class DecodeBatch:
             return
         self._next = self._next[mx.array(staying)]
         if len(staying) == 1:
-            self._cache, self._single = [layer.extract(staying[0]) for layer in self._cache], True
+            self._cache, self._single = extracted(self._cache, staying[0]), True
             return
-        for layer in self._cache:
-            layer.filter(staying)
+        keep(self._cache, staying)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
         """The cache of a row that is about to leave, and the number of tokens in it; None for an unknown key."""
         if key not in self._rows:
             return None
         number = self.keys.index(key)
-        cache = self._cache if self._single else [own(layer.extract(number)) for layer in self._cache]
+        cache = self._cache if self._single else extracted(self._cache, number, own=True)
         return cache, self._rows[key].length
 
     def _empty(self) -> Self:
@@ -177,9 +176,8 @@ class DecodeBatch:
         if not self.keys:
             self._cache, self._next, self._single = cache, last, single
         else:
-            self._cache = batched(self._cache) if self._single else self._cache
-            for layer, other in zip(self._cache, batched(cache) if single else cache, strict=True):
-                layer.extend(other)
+            self._cache = merged([self._cache]) if self._single else self._cache
+            extend(self._cache, merged([cache]) if single else cache)
             self._next = mx.concatenate([self._next, last])
             self._single = False
         self.keys, self._draw = self.keys + keys, None
@@ -211,24 +209,6 @@ def told(row: Row, token: int, logprobs: mx.array | None) -> Drawn:
     row.left = 0 if token in row.ends else row.left - 1
     finish: FinishReason | None = "stop" if token in row.ends else None if row.left else "length"
     return Drawn(row.sequence.key, token, finish, logprobs)
-
-
-def batched(cache: list[Any]) -> list[Any]:
-    """One row's cache as a batch's."""
-    return [layer.merge([layer]) for layer in cache]
-
-
-def merged(caches: list[list[Any]]) -> list[Any]:
-    """The caches of several rows as one batch's."""
-    return [layers[0].merge(list(layers)) for layers in zip(*caches, strict=True)]
-
-
-def own(layer: Any) -> Any:
-    """A layer's cache, extracted from a batch, without the batch's buffers: recurrent states are slices of those."""
-    for one in flat([layer]):
-        if isinstance(one, ArraysCache):
-            one.filter([0])
-    return layer
 
 
 def processed(rows: list[Row], tokens: mx.array, logits: mx.array, contexts: list[mx.array]) -> mx.array:

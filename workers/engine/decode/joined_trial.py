@@ -12,9 +12,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.decode.probe import distance, tolerance
 from mlx_server.workers.engine.kvcache.holes import is_cuttable
+from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.passes.inner import inner_part
 from mlx_server.workers.engine.passes.joined import Call, JoinedModel, suited

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.prefill_policy import Waiting, next_turn
 from mlx_server.workers.engine.decode.replayable import describe
+from mlx_server.workers.engine.kvcache.layers import extracted, merged
 from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS
 from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
 from mlx_server.workers.engine.passes.joined import Call, JoinedModel, suited
-from mlx_server.workers.engine.passes.prompts import for_its_states, read_together
+from mlx_server.workers.engine.passes.prompts import read_into, read_together
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 from mlx_server.workers.log_lines import about
 
@@ -237,7 +237,7 @@ class Prefiller:
         for number, one in enumerate(chosen):
             one.done = len(one.tokens)
             if len(one.tokens) >= WORTH_KEEPING or leads(one.sequence):
-                self._finished(one, [layer.extract(number) for layer in cache])
+                self._finished(one, extracted(cache, number))
         return [Read([one.sequence for one in chosen], cache)]
 
     def _call(self, reading: Reading, tokens: int) -> Call:
@@ -249,8 +249,7 @@ class Prefiller:
     def _read_alone(self, reading: Reading, tokens: int) -> None:
         call = self._call(reading, tokens)
         if self._joined is None or not self._goes_along or self._joined.take_back():
-            with for_its_states(call.cache):
-                self._model(call.ids, cache=call.cache)
+            read_into(self._model, call.ids, call.cache)
         mx.eval([layer.state for layer in call.cache])
         mx.clear_cache()
         end = reading.done + call.ids.shape[1]

@@ -13,11 +13,16 @@ from enum import Enum
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, generate_step
+from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_server.schemas.internal.generation import Limits, Sampling
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
+from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.kvcache.quantised import QuantisedKVCache
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
+from mlx_server.workers.engine.passes.prompts import read_together
+from mlx_server.workers.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -97,21 +102,25 @@ def trace_alone(model: Any, prompt: list[int]) -> Trace:
     return Trace([int(token) for token, _ in steps], [logprobs for _, logprobs in steps])
 
 
-def trace_batched(model: Any, prompts: list[list[int]], prefill_batch_size: int) -> list[Trace]:
-    """Several prompts in one batch."""
-    generator = BatchGenerator(
-        model, prefill_batch_size=prefill_batch_size, completion_batch_size=len(prompts), prefill_step_size=8
-    )
-    try:
-        uids = generator.insert(prompts, max_tokens=[TOKENS] * len(prompts))
-        traces = {uid: Trace([], []) for uid in uids}
-        while responses := generator.next_generated():
-            for response in responses:
-                traces[response.uid].tokens.append(response.token)
-                traces[response.uid].logprobs.append(response.logprobs)
-    finally:
-        generator.close()
-    return [traces[uid] for uid in uids]
+def trace_batched(model: Any, prompts: list[list[int]], together: int) -> list[Trace]:
+    """Several prompts in one batch, as they are served: so many are read `together`."""
+    rows, traces = DecodeBatch(model, set()), [Trace([], []) for _ in prompts]
+    sequences = [
+        Sequence((-1, number), prompt, TOKENS, Sampling(temperature=0.0), Limits(ignore_eos=True), logprobs=0)
+        for number, prompt in enumerate(prompts)
+    ]
+    for start in range(0, len(sequences), together):
+        chosen = sequences[start : start + together]
+        caches = [make_prompt_cache(model) for _ in chosen]
+        cache = merged(caches) if len(chosen) > 1 else caches[0]
+        read_together(model, [one.prompt[:-1] for one in chosen], cache)
+        rows.join(chosen, cache, {})
+    while len(traces[-1].tokens) < TOKENS:
+        for drawn in rows.step():
+            assert drawn.logprobs is not None
+            traces[drawn.key[1]].tokens.append(drawn.token)
+            traces[drawn.key[1]].logprobs.append(drawn.logprobs[0])
+    return traces
 
 
 def difference(alone: Trace, batched: Trace) -> float:

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
-from mlx_server.workers.engine.kvcache.flatten import flat
+from mlx_server.workers.engine.kvcache.layers import shorten
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, PrefixIndex, alike, as_ids
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -278,14 +278,5 @@ def aligned(cache: list[Any], tokens: int) -> bool:
 
 def cut(cache: list[Any], tokens: int, length: int) -> list[Any] | None:
     """A copy of the cache of `tokens` tokens, cut to the first `length`; None where it can't be cut there."""
-    cache = copy.deepcopy(cache)
-    surplus = tokens - length
-    if surplus and any(layer.trim(surplus) != surplus for layer in cache):
-        return None
-    for layer in cache:
-        layer.state = layer.state
-    for layer in flat(cache):
-        if surplus and type(layer).__name__ == "KVCache" and layer.keys is not None:
-            # A long buffer would be copied for a short beginning, with the next token.
-            layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
-    return cache
+    fork = copy.deepcopy(cache)
+    return fork if shorten(fork, tokens, length) else None

@@ -18,6 +18,7 @@ from mlx_server.workers.engine.loading.left_out import derived, needed
 from mlx_server.workers.engine.loading.mended_classes import mended
 from mlx_server.workers.engine.loading.rope import put_right, understood
 from mlx_server.workers.engine.loading.saved_form import as_known
+from mlx_server.workers.engine.ranks.sharing import keep_part
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.conversion_notes import read_notes
@@ -40,8 +41,11 @@ SLIDING = ("sliding_attention",)
 """The layers of configs that name none."""
 
 
-def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], list[str]]:
-    """The model with its weights unread, its config, and notes. Raises ModelLoadError."""
+def read_model(
+    folder: Path, cpu_dtype: CpuDtype, group: mx.distributed.Group | None = None
+) -> tuple[Any, dict[str, Any], list[str]]:
+    """The model with its weights unread, its config, and notes. Of a model that a group of ranks computes it is this
+    rank's part; a CPU then holds it in float32 unless told to leave it as it is stored. Raises ModelLoadError."""
     if not (folder / "config.json").is_file():
         raise ModelLoadError(f"{folder} is not a model: it has no config.json")
     try:
@@ -54,7 +58,10 @@ def read_model(folder: Path, cpu_dtype: CpuDtype) -> tuple[Any, dict[str, Any], 
     except (Exception, SystemExit) as error:
         reason = lacking(config) if isinstance(error, TypeError) else ""
         raise ModelLoadError(f"{folder} can't be loaded: {reason or one_line(error)}") from error
-    model, notes = platform.suit_weights(model, cpu_dtype)
+    # mlx-lm knows how to divide its own layers only, not those that stay packed.
+    model, notes = platform.suit_weights(model, "float32" if group and cpu_dtype == "auto" else cpu_dtype)
+    if group is not None:
+        notes.append(keep_part(model, config, group))
     return (
         model,
         config,

@@ -8,6 +8,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_server.workers.engine.kvcache.layers import pad, unpad
+from mlx_server.workers.engine.ranks.model import states_only
 from mlx_server.workers.engine.runtime import vector_math
 
 
@@ -35,19 +37,26 @@ def for_its_states(cache: list[Any]) -> Iterator[None]:
         vector_math.lazy.reset(before)
 
 
+def read_into(model: Any, tokens: mx.array, cache: list[Any]) -> None:
+    """Have a model read tokens [B, T] into a cache."""
+    before = states_only.set(True)
+    try:
+        with for_its_states(cache):
+            model(tokens, cache=cache)
+    finally:
+        states_only.reset(before)
+    mx.eval([layer.state for layer in cache])
+
+
 def read_together(model: Any, rows: list[list[int]], cache: list[Any]) -> None:
     """Read the rest of several prompts at once into their batch's cache; the shorter ones are padded on the right."""
     lengths = [len(row) for row in rows]
     longest = max(lengths)
     padding = [longest - length for length in lengths]
     if any(padding):
-        for layer in cache:
-            layer.prepare(lengths=lengths, right_padding=padding)
-    with for_its_states(cache):
-        model(mx.array([row + [0] * missing for row, missing in zip(rows, padding, strict=True)]), cache=cache)
-    mx.eval([layer.state for layer in cache])
+        pad(cache, lengths, padding)
+    read_into(model, mx.array([row + [0] * missing for row, missing in zip(rows, padding, strict=True)]), cache)
     if any(padding):
-        for layer in cache:
-            layer.finalize()
+        unpad(cache)
         mx.eval([layer.state for layer in cache])
     mx.clear_cache()

@@ -10,8 +10,8 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.kvcache.holes import CLOSED_ABOVE, HoledKVCache, closed, cut, is_cuttable
+from mlx_server.workers.engine.kvcache.layers import merged
 
 LENGTHS = (9, 30, 17)
 

@@ -10,7 +10,7 @@ import pytest
 from mlx_lm.models.base import scaled_dot_product_attention
 from mlx_lm.models.cache import KVCache, QuantizedKVCache
 
-from mlx_server.workers.engine.decode.decode_batch import batched, merged
+from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.kvcache.quantised import PackedKVCache, QuantisedKVCache, numbers
 
 HEADS = 2
@@ -71,7 +71,7 @@ def test_rows_that_come_and_go_hold_what_each_holds_alone(seed: int, bits: int) 
             case "join" if len(rows) < 6:
                 new = begin(rng.randint(1, 2))
                 rows += new
-                batch.extend(merged([[row] for row in new])[0] if len(new) > 1 else batched([new[0]])[0])
+                batch.extend(merged([[row] for row in new])[0])
             case "leave" if len(rows) > 1:
                 staying = sorted(rng.sample(range(len(rows)), len(rows) - 1))
                 rows = [rows[number] for number in staying]

@@ -1,0 +1,108 @@
+"""One model on several ranks of this machine: the tokens are those of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support.running.supervised import Supervised
+from support.tiny.models import make_model
+
+from mlx_server.queue.ticket import Ticket
+from mlx_server.schemas.internal.generation import GenerationRequest, Grammar, Limits, Sampling, TextPrompt
+from mlx_server.schemas.internal.hosts import Host, Hosts
+from mlx_server.schemas.internal.messages import Finished, ModelFacts, Text
+
+pytestmark = pytest.mark.model
+
+TIME_S = 120.0
+GREEDY = Sampling(temperature=0.0)
+PENALISED = Sampling(
+    temperature=0.0, repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.4, logit_bias={70: 3.0}
+)
+ESSAY = "A long beginning that several of these share, which is kept. " * 3
+
+
+def seeded(seed: int) -> Sampling:
+    return Sampling(temperature=0.9, top_p=0.95, top_k=40, seed=seed)
+
+
+def asked(prompt: str, tokens: int, sampling: Sampling, **more: Any) -> GenerationRequest:
+    limits = more.pop("limits", Limits(ignore_eos="grammar" not in more))
+    return GenerationRequest((TextPrompt(prompt),), tokens, sampling=sampling, limits=limits, token_ids=True, **more)
+
+
+TOGETHER = (
+    asked("One", 40, GREEDY),
+    asked(ESSAY, 25, PENALISED),
+    asked("The third is short.", 6, seeded(3)),
+    asked("Several choices: ", 12, seeded(4), n=3),
+    asked("Numbers: ", 24, seeded(5), grammar=Grammar("regex", "[a-z]{3,9}( [a-z]{2,5})*", "grammar")),
+    asked("It stops: ", 30, seeded(6), limits=Limits(stop=("a", "e"), ignore_eos=True)),
+    asked("Left before it is done", 400, GREEDY),
+)
+"""More rows than there is room for: they join and leave at different steps."""
+
+AGAIN = asked(ESSAY + "And it goes on.", 20, GREEDY)
+
+
+class Choice(NamedTuple):
+    """What has to be the same however many processes computed it."""
+
+    ids: list[int]
+    text: str
+    end: str
+
+
+def hosts(ranks: int, heartbeat_s: float = 20.0) -> Hosts:
+    """This machine, so many times."""
+    return Hosts((Host("127.0.0.1", ("127.0.0.1",)),) * ranks, "ring", (), heartbeat_s)
+
+
+async def answered(world: Supervised, ticket: Ticket) -> tuple[list[Choice], int]:
+    """All choices, and how many tokens of the prompt were known."""
+    events = await world.answer(ticket)
+    choices, known = [], 0
+    for finished in sorted((one for one in events if isinstance(one, Finished)), key=lambda one: one.index):
+        texts = [one for one in events if isinstance(one, Text) and one.index == finished.index]
+        ids = [token for one in texts for token in one.ids]
+        choices.append(Choice(ids, "".join(one.text for one in texts), finished.reason))
+        known = finished.cached_tokens
+    return choices, known
+
+
+async def play(folder: Path, ranks: int) -> tuple[list[list[Choice]], int, ModelFacts]:
+    """All answers, the tokens of the last prompt that were known already, and what the model says of itself."""
+    spread = hosts(ranks) if ranks > 1 else None
+    async with asyncio.timeout(TIME_S), Supervised(str(folder), "lm", rows=4, hosts=spread) as world:
+        *tickets, leaving = [world.queue.submit(request, whole=True) for request in TOGETHER]
+        found = [choices for choices, _ in await asyncio.gather(*(answered(world, ticket) for ticket in tickets))]
+        world.queue.cancel(leaving)
+        again, known = await answered(world, world.queue.submit(AGAIN, whole=True))
+        assert world.all_told("lost") == []
+        return [*found, again], known, world.all_told("ready")[0]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "ranks", "heads", "note"),
+    [
+        ("llama", 2, 4, "tensor parallel"),
+        ("llama", 4, 4, "tensor parallel"),
+        ("qwen3", 2, 4, "tensor parallel"),
+        ("gpt_oss", 2, 4, "tensor parallel"),
+        ("qwen2", 2, 1, "pipeline parallel"),
+        ("qwen2", 4, 1, "pipeline parallel"),
+    ],
+)
+def test_ranks_give_the_tokens_of_one_process(
+    tmp_path: Path, architecture: str, ranks: int, heads: int, note: str
+) -> None:
+    folder = make_model(tmp_path, architecture, num_hidden_layers=4, num_key_value_heads=heads)
+    expected, _, whole = asyncio.run(play(folder, 1))
+    found, known, spread = asyncio.run(play(folder, ranks))
+    assert found == expected
+    assert known > 0
+    assert any(one.startswith(note) for one in spread.notes)
+    assert spread.rows == whole.rows

@@ -1,0 +1,51 @@
+"""Which part of a model a rank has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from mlx_server.workers.errors import ModelLoadError, one_line
+
+HEADS = ("num_attention_heads", "num_key_value_heads")
+
+
+def keep_part(model: Any, config: dict[str, Any], group: mx.distributed.Group) -> str:
+    """Leave of a model, whose weights are unread, what this rank computes; what there is to say about it.
+
+    A part of every layer where mlx-lm can do so and the heads come out even (tensor parallel), else some of the layers
+    (pipeline parallel). Raises ModelLoadError.
+    """
+    size = group.size()
+    heads = [count for name in HEADS if isinstance(count := config.get("text_config", config).get(name), int)]
+    even = all(count % size == 0 for count in heads)
+    inner: Any = getattr(model, "model", None)
+    try:
+        if hasattr(model, "shard") and even:
+            model.shard(group)
+            return f"tensor parallel: each of {size} ranks computes a part of every layer"
+        if hasattr(inner, "pipeline") and len(inner.layers) >= size:
+            keep_layers(model, inner, group)
+            return f"pipeline parallel: each of {size} ranks computes some of the layers"
+    except ValueError as error:
+        raise ModelLoadError(f"this model can't be spread over {size} ranks: {one_line(error)}") from None
+    if hasattr(model, "shard"):
+        counts = " and ".join(map(str, dict.fromkeys(heads)))
+        raise ModelLoadError(f"this model can't be spread over {size} ranks: its {counts} heads don't come out even")
+    raise ModelLoadError(f"mlx-lm can't spread models of this type ({model.model_type}) over {size} ranks")
+
+
+def keep_layers(model: Any, inner: Any, group: mx.distributed.Group) -> None:
+    """Leave a rank its layers. Raises ValueError where rank 0, which decides for all what can be done to a cache, would
+    not see every kind."""
+    everywhere = kinds(model)
+    inner.pipeline(group)
+    if kinds(model) != everywhere:
+        raise ValueError("its layers are of several kinds, and some rank would not have all of them")
+
+
+def kinds(model: Any) -> set[tuple[type, int | None]]:
+    """The kinds of a model's caches, with the sizes of their windows."""
+    return {(type(layer), getattr(layer, "max_size", None)) for layer in make_prompt_cache(model)}
