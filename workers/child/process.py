@@ -368,8 +368,9 @@ class WorkerProcess:
             self._reports.remove(ticket)
 
     def _on_lost(self, reason: str) -> None:
-        self.send(LoadFailed(reason))
-        self.end(1)
+        if not self.exit_code.done():
+            self.send(LoadFailed(reason))
+            self.end(1)
 
     def _on_crash(self, error: BaseException) -> None:
         log.error("the engine can't go on", exc_info=error)

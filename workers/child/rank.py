@@ -74,10 +74,10 @@ def read(source: BinaryIO) -> bytes | None:
 
 def compute(join: Join, orders: queue.SimpleQueue[list[Order]], speaker: Speaker) -> None:
     """The engine's thread."""
-    from mlx_server.workers.handlers.ranks import FollowingRank
+    from mlx_server.workers.handlers.ranks import follower
 
     try:
-        rank = FollowingRank(join)
+        rank = follower(join)
         while True:
             rank.follow(orders.get())
     except ModelLoadError as error:

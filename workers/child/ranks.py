@@ -44,6 +44,9 @@ STDERR = 2
 START_S = 60.0
 """How long a rank's process may take until it says hello: by ssh, with all its imports."""
 
+CAUSE_S = 0.5
+"""How long the end of a rank may take to be told here, after rank 0 has failed of it."""
+
 PACKAGES = ("mlx", "mlx-lm", "mlx-server")
 
 
@@ -161,8 +164,8 @@ class Ranks:
             process.send(encoded)
 
     def lost(self, reason: str) -> None:
-        """Have `on_lost` called."""
-        self._loop.call_soon_threadsafe(self._on_lost, reason)
+        """Have `on_lost` called; a rank whose end is the cause of this is told of first."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, CAUSE_S, self._on_lost, reason)
 
 
 def joins(load: Load, hosts: Hosts, ports: list[int]) -> list[Join]:

@@ -71,19 +71,16 @@ def join_group(join: Join) -> mx.distributed.Group:
             raise ModelLoadError(f"rank {join.rank} can't join the others by {backend}: {one_line(error)}") from None
 
 
-class FollowingRank:
-    """One of the ranks behind rank 0. All on one thread."""
+class Follower:
+    """One of the ranks behind rank 0: carries out its orders. All on one thread."""
 
-    def __init__(self, join: Join) -> None:
-        """Joins, and loads its part of the model. Raises ModelLoadError."""
-        load, hosts = join.load, hosts_of(join).hosts
-        folder = resolve(load.model_path, Path(load.cache_dir), lambda _: None, load.model_type)
-        self._group = join_group(join)
-        platform.configure()
-        self._sharing = sharing(hosts, join.rank)
-        self._model, _, _ = read_model(folder, load.cpu_dtype, self._group)
-        evaluate(self._model, lambda _: None)
-        self._caches: dict[int, list[Any]] = {}
+    def __init__(self, model: Any, group: mx.distributed.Group, sharing: int = 1) -> None:
+        """`model` is this rank's part; so many ranks are `sharing` its machine."""
+        self._model = model
+        self._group = group
+        self._sharing = sharing
+        self.caches: dict[int, list[Any]] = {}
+        """The counterparts of rank 0's caches, by their numbers."""
         self._calls = 0
 
     def follow(self, orders: Iterable[Order]) -> None:
@@ -92,7 +89,7 @@ class FollowingRank:
             self._carry_out(order)
 
     def _carry_out(self, order: Order) -> None:
-        caches = self._caches
+        caches = self.caches
         match order:
             case Forward(shape, cache, reads):
                 self._forward(shape, None if cache is None else caches[cache], reads=reads)
@@ -132,6 +129,17 @@ class FollowingRank:
             compute(self._model, tokens, cache, reads=False)
         if reads or self._calls % CLEAR_EVERY == 0:
             mx.clear_cache()
+
+
+def follower(join: Join) -> Follower:
+    """The rank that is to join, with its part of the model. Raises ModelLoadError."""
+    load = join.load
+    folder = resolve(load.model_path, Path(load.cache_dir), lambda _: None, load.model_type)
+    group = join_group(join)
+    platform.configure()
+    model, _, _ = read_model(folder, load.cpu_dtype, group)
+    evaluate(model, lambda _: None)
+    return Follower(model, group, sharing(hosts_of(join).hosts, join.rank))
 
 
 def hosts_of(join: Join) -> Hosts:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.generation import GenerationRequest, Grammar, Limits, Sampling, TextPrompt
 from mlx_server.schemas.internal.hosts import Host, Hosts
 from mlx_server.schemas.internal.messages import Finished, ModelFacts, Text
+from mlx_server.schemas.internal.state_bits import StateBits
+from mlx_server.workers.parent.supervisor import StartError
 
 pytestmark = pytest.mark.model
 
@@ -56,9 +60,12 @@ class Choice(NamedTuple):
     end: str
 
 
-def hosts(ranks: int, heartbeat_s: float = 20.0) -> Hosts:
+HERE = Host("127.0.0.1", ("127.0.0.1",))
+
+
+def hosts(ranks: int) -> Hosts:
     """This machine, so many times."""
-    return Hosts((Host("127.0.0.1", ("127.0.0.1",)),) * ranks, "ring", (), heartbeat_s)
+    return Hosts((HERE,) * ranks, "ring")
 
 
 async def answered(world: Supervised, ticket: Ticket) -> tuple[list[Choice], int]:
@@ -106,3 +113,46 @@ def test_ranks_give_the_tokens_of_one_process(
     assert known > 0
     assert any(one.startswith(note) for one in spread.notes)
     assert spread.rows == whole.rows
+
+
+def test_a_host_is_reached_by_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other machine is at hand: what stands for ssh has a shell run the words that would run there."""
+    folder = make_model(tmp_path, "llama", num_key_value_heads=4)
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/words\nfor last; do :; done\nexec sh -c "$last"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    spread = Hosts((HERE, Host("mac2.example", ("127.0.0.1",))), "ring", ("SAID=of all ranks",))
+
+    async def scenario() -> None:
+        async with asyncio.timeout(TIME_S), Supervised(str(folder), "lm", hosts=spread) as world:
+            [choice], _ = await answered(world, world.queue.submit(asked("One", 5, GREEDY), whole=True))
+            assert len(choice.ids) == 5
+
+    asyncio.run(scenario())
+    *options, host, command = (tmp_path / "words").read_text().splitlines()
+    assert "BatchMode=yes" in options
+    assert host == "mac2.example"
+    assert command.startswith("env 'SAID=of all ranks' ")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "ranks", "more", "why"),
+    [
+        ("llama", 3, {}, "its 4 and 2 heads don't come out even"),
+        ("mamba", 2, {}, "mlx-lm can't spread models of this type (mamba)"),
+        ("llama", 2, {"kv_bits": StateBits((8,))}, "can't have --kv-bits"),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(
+    tiny_model: Callable[[str], Path], architecture: str, ranks: int, more: dict[str, Any], why: str
+) -> None:
+    async def scenario() -> None:
+        folder = tiny_model(architecture)
+        async with Supervised(str(folder), "lm", wait_ready=False, hosts=hosts(ranks), **more) as world:
+            with pytest.raises(StartError) as caught:
+                await asyncio.wait_for(world.running, TIME_S)
+            assert why in str(caught.value)
+
+    asyncio.run(scenario())
