@@ -24,7 +24,7 @@ class HostFile(msgspec.Struct):
     envs: tuple[str, ...] = ()
 
 
-class HostsError(Exception):
+class HostsError(ValueError):
     """Raised when a host file can't be used; the message names it and says what is wrong, in one line."""
 
 

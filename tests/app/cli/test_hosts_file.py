@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from support.tiny.folders import make
 
+from mlx_server.app.cli.launch_flags import LaunchFlags
+from mlx_server.app.cli.launch_options import BackendName
+from mlx_server.app.cli.launch_settings import settings_of_flags
 from mlx_server.app.config.config_file import ConfigError, models_of, read_config
 from mlx_server.app.config.hosts_file import HostsError, read_hosts
 from mlx_server.app.config.settings import ModelSettings
+from mlx_server.app.fleet.memory_estimate import MemoryEstimate, part_of
 from mlx_server.schemas.internal.hosts import Host, Hosts, sharing
 
 HERE = {"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}
@@ -81,3 +87,23 @@ def test_a_models_table_names_its_hosts(tmp_path: Path, keys: str, why: str) -> 
     with pytest.raises(ConfigError) as caught:
         models_of(read_config(config), config, ModelSettings(""))
     assert why in str(caught.value)
+
+
+def test_flags_name_the_hosts_of_one_model(tmp_path: Path) -> None:
+    hosts, folder = _written(tmp_path, [HERE, HERE]), str(make(tmp_path / "llama"))
+    [model] = settings_of_flags(LaunchFlags(model_path=folder, hosts=hosts, backend=BackendName.RING)).models
+    assert model.hosts is not None
+    assert model.type == "lm"
+    for flags, why in (
+        (LaunchFlags(model_path=folder, backend=BackendName.RING), "several --hosts"),
+        (LaunchFlags(model_path=folder, hosts=hosts, replicas=2), "one worker"),
+        (LaunchFlags(model_path=folder, model=[folder], hosts=hosts), "for one model"),
+    ):
+        with pytest.raises(typer.BadParameter, match=why):
+            settings_of_flags(flags)
+
+
+def test_a_machine_needs_memory_for_its_own_ranks() -> None:
+    whole = MemoryEstimate(800, 400, 100, "float32", 80)
+    assert part_of(whole, here=1, ranks=4) == MemoryEstimate(200, 100, 100, "float32", 20)
+    assert part_of(whole, here=2, ranks=4) == MemoryEstimate(400, 200, 200, "float32", 20)

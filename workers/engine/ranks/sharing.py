@@ -29,7 +29,7 @@ def keep_part(model: Any, config: dict[str, Any], group: mx.distributed.Group) -
         if hasattr(inner, "pipeline") and len(inner.layers) >= size:
             keep_layers(model, inner, group)
             return f"pipeline parallel: each of {size} ranks computes some of the layers"
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:
         raise ModelLoadError(f"this model can't be spread over {size} ranks: {one_line(error)}") from None
     if hasattr(model, "shard"):
         counts = " and ".join(map(str, dict.fromkeys(heads)))
