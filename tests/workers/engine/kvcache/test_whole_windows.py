@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from mlx_lm.models.cache import RotatingKVCache, make_prompt_cache
 
-from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.decode.prefill import can_cut
 from mlx_server.workers.engine.kvcache.cache_file import read_cache, snapshot, write
 from mlx_server.workers.engine.kvcache.holes import HoledKVCache, closed, cut, is_cuttable
+from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning
 from mlx_server.workers.engine.kvcache.whole_windows import BatchWindowKVCache, WindowKVCache, keep_windows_whole
 

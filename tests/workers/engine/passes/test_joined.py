@@ -16,8 +16,9 @@ from support.engines import GREEDY, SEEDED, Outcome, Player, alone, check_all_sa
 from support.guesses import Whims
 
 from mlx_server.workers.engine.decode.batch import BatchEngine, MakeRows
-from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, merged
+from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.kvcache.holes import cut
+from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.passes.joined import Call, JoinedModel, suited
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.sequence import Key, Sequence

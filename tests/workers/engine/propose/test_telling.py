@@ -11,8 +11,8 @@ import mlx.core as mx
 import pytest
 from mlx_lm.models.base import create_attention_mask
 
-from mlx_server.workers.engine.decode.decode_batch import merged
 from mlx_server.workers.engine.kvcache.holes import HoledKVCache, closed, cut
+from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.propose.telling import TellingModel, hidden_of
 
 pytestmark = pytest.mark.model
