@@ -57,8 +57,8 @@ class ModelHandler:
         mx.synchronize()
 
     def rest(self) -> None:
-        """Give freed memory back."""
-        platform.release()
+        """Give freed memory back; what MLX keeps for reuse is for the next request."""
+        platform.trim()
 
     def settle(self) -> None:
         """Wait for MLX."""

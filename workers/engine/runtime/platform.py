@@ -72,12 +72,16 @@ def memory() -> MlxMemory:
 
 
 def release() -> None:
-    """Give back to the system what MLX keeps for reuse, and what the C library keeps of memory that was freed: glibc
-    would hold on to most of it."""
+    """Give back to the system what MLX keeps for reuse, and what was freed."""
     mx.clear_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Give back to the system what was freed: glibc would hold on to most of it."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def free_bytes() -> int:
