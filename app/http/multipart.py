@@ -80,15 +80,16 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
         raise too_large(limit_bytes)
     form = Form(Path(mkdtemp(dir=folder)))
     ended: list[bool] = []
-    parser = FormParser(
-        MULTIPART,
-        lambda one: add_field(form, one),
-        lambda one: add_file(form, one),
-        lambda: ended.append(True),
-        boundary,
-        config={"UPLOAD_DIR": str(form.folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0},
-    )
+    parser: FormParser | None = None
     try:
+        parser = FormParser(
+            MULTIPART,
+            lambda one: add_field(form, one),
+            lambda one: add_file(form, one),
+            lambda: ended.append(True),
+            boundary,
+            config={"UPLOAD_DIR": str(form.folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0},
+        )
         received = 0
         async for chunk in request.stream():
             received += len(chunk)
@@ -105,7 +106,8 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
         raise
     finally:
         # It and the file that it was writing hold each other, and nobody else can close that one.
-        parser.parser = None
+        if parser is not None:
+            parser.parser = None
     return form
 
 
