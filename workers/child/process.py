@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
@@ -32,7 +31,6 @@ from mlx_server.schemas.internal.messages import (
     LoadFailed,
     Loading,
     Park,
-    Prepared,
     Progress,
     Ready,
     Step,
@@ -46,6 +44,7 @@ from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.confinement import keep_to_own_folders, leave_the_network
 from mlx_server.workers.child.engine_thread import EngineThread
+from mlx_server.workers.child.job import Job, failure, generation_failed, prepared
 from mlx_server.workers.child.lease import LeaseError, make_lease
 from mlx_server.workers.child.preprocessing import Preprocessing
 from mlx_server.workers.child.queries import Queries
@@ -63,43 +62,6 @@ CANARY: Key = (-1, 0)
 """The key of the sequence that is nobody's: tickets are counted from 0."""
 
 log = logging.getLogger(__name__)
-
-
-def generation_failed(error: object) -> str:
-    """The reference's message for an error of the engine."""
-    return f"Failed to generate response: {error}"
-
-
-def failure(broken: Broken) -> Failed:
-    """The end of a ticket whose sequence broke: a refusal if something in the request is to blame."""
-    if broken.param is not None:
-        return Failed(broken.key[0], FailureKind.INVALID, broken.message, broken.param)
-    return Failed(broken.key[0], FailureKind.ENGINE, generation_failed(broken.message))
-
-
-def prepared(ticket: int, sequences: list[Sequence]) -> Prepared:
-    """What a request for text has become; a prompt that several choices share counts once."""
-    ignored = dict.fromkeys(name for sequence in sequences for name in sequence.ignored)
-    own = [each for each in sequences if not each.follows]
-    tokens, dropped = sum(len(each.prompt) for each in own), sum(each.dropped_messages for each in own)
-    prefix_shortage = max(
-        (each.prefix_shortage for each in sequences if each.prefix_shortage is not None), default=None
-    )
-    return Prepared(ticket, tokens, tuple(ignored), dropped, prefix_shortage)
-
-
-@dataclass(slots=True)
-class Job:
-    """A ticket as the worker knows it: sequences once prepared, rows as granted."""
-
-    granted: int
-    preparing: asyncio.Task[list[Sequence]]
-    request_id: str | None
-    writes: bool = False
-    announced: bool = False
-    sequences: list[Sequence] | None = None
-    started: int = 0
-    parked: list[Sequence] = field(default_factory=list)
 
 
 class WorkerProcess:
@@ -154,11 +116,13 @@ class WorkerProcess:
                 self._spawn(self._take_in(message))
             case Grant():
                 if known := self._jobs.get(message.ticket):
-                    known.granted += message.rows - self._resume(known, message.rows)
+                    for resumed in known.resume(message.rows, self._answers.keys()):
+                        self._engine_add(resumed)
                     self._start(message.ticket, known)
             case Park():
                 if known := self._jobs.get(message.ticket):
-                    self._park(known)
+                    for parked in known.park():
+                        self._engine_remove(parked.key)
             case Cancel():
                 self._forget(message.ticket)
             case Ask():
@@ -275,23 +239,6 @@ class WorkerProcess:
             self._engine.add(sequence)
         job.started = min(job.granted, len(job.sequences))
 
-    def _park(self, job: Job) -> None:
-        """Take its sequences off their rows. What has been read of them is kept as a prefix, if there is room."""
-        job.parked = (job.sequences or [])[: job.started]
-        for sequence in job.parked:
-            self._engine_remove(sequence.key)
-        if job.sequences is None:
-            job.granted = 0
-
-    def _resume(self, job: Job, rows: int) -> int:
-        """Put parked sequences on `rows` rows, as far as they have not ended in passing. Returns how many those are."""
-        left = [sequence for sequence in job.parked if sequence.key in self._answers]
-        job.parked = left[rows:]
-        for sequence in left[:rows]:
-            if self._engine is not None:
-                self._engine.add(sequence)
-        return len(left[:rows])
-
     def _forget(self, ticket: int) -> None:
         self._reports.remove(ticket)
         job = self._jobs.pop(ticket, None)
@@ -305,6 +252,10 @@ class WorkerProcess:
         self._unannounced.discard(key)
         if self._answers.pop(key, None):
             self._engine_remove(key)
+
+    def _engine_add(self, sequence: Sequence) -> None:
+        if self._engine is not None:
+            self._engine.add(sequence)
 
     def _engine_remove(self, key: Key) -> None:
         if self._engine is not None:

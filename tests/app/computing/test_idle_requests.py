@@ -65,7 +65,7 @@ def test_idle_requests_take_nobody_elses_place_and_never_time_out(launch: Callab
 
 def test_a_parked_stream_says_that_it_waits(server: Server) -> None:
     body = chat_body({"tokens": 4, "first_token_s": 0.4}, stream=True, stream_options={"include_progress": True})
-    with in_background(lambda: server.chat({"tokens": 12, "interval_s": 0.1})):
+    with in_background(lambda: server.chat({"tokens": 40, "interval_s": 0.1})):
         server.wait_stats(running_requests=1)
         text = server.post(CHAT, body, headers=IDLE).text
     assert '"state":"queued","queue_position":1' in text
