@@ -12,12 +12,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from mlx_server.schemas.internal import messages
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.process import WorkerProcess
-from mlx_server.workers.log_lines import LineFormatter, LogFormat, LogStyle
+from mlx_server.workers.log_lines import LineFormatter
 
 SEND_BUFFER_BYTES = 1 << 13
 """Small, so that a front end that lags is noticed after some twenty steps and not after hundreds."""
@@ -32,12 +31,12 @@ EXIT_GRACE_S = 1.0
 """How long a step that is under way may take to end; after that the process goes without: nothing is lost by it."""
 
 
-async def serve(sock: socket.socket, style: LogStyle, cache_dir: Path, model_types: Sequence[str]) -> int:
+async def serve(sock: socket.socket, log_level: str, cache_dir: Path, model_types: Sequence[str]) -> int:
     """Work until told to stop or until the parent is gone; returns the exit code."""
     worker = WorkerProcess(cache_dir, model_types)
     handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter("worker", style.format, worker.request_id))
-    logging.basicConfig(level=style.level.upper(), handlers=[handler])
+    handler.setFormatter(LineFormatter("worker", "json", worker.request_id))
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
     channel = Channel(messages.decode_to_worker, worker.on_message, lambda: worker.end(0), worker.on_writable)
     worker.attach(channel)
     await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
@@ -56,10 +55,10 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    level, form, cache_dir, *model_types = sys.argv[2:]
+    log_level, cache_dir, *model_types = sys.argv[2:]
     # Its usual place is beside the source, where a worker does not write.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(cache_dir, "numba")))
-    code = asyncio.run(serve(sock, LogStyle(level, cast(LogFormat, form)), Path(cache_dir), model_types))
+    code = asyncio.run(serve(sock, log_level, Path(cache_dir), model_types))
     logging.shutdown()
     # An engine thread that hangs must not keep the process: nothing is left to save.
     os._exit(code)

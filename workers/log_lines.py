@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,24 +16,16 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that is being worked on, where each has a task of its own."""
 
 
-class LogStyle(NamedTuple):
-    """How much is logged, and how."""
-
-    level: str = "info"
-    format: LogFormat = "text"
-
-
-USUAL_LOG = LogStyle()
-
-
 class LineFormatter(logging.Formatter):
     """A process' lines. What is logged with `extra=about(...)` or within a request's task tells whose it is.
 
-    `id_of` gives a ticket's request id, where the process knows it.
+    `id_of` gives a ticket's request id, where the process knows it. A record that another process has made names it
+    as `process_role`, and its requests as `request_ids`.
     """
 
     def __init__(self, process: str, form: LogFormat, id_of: Callable[[int], str | None] = lambda _: None) -> None:
-        super().__init__(f"%(asctime)s %(levelname)-7s {process} %(message)s")
+        defaults = {"process_role": process}
+        super().__init__("%(asctime)s %(levelname)-7s %(process_role)s %(message)s", defaults=defaults)
         self._process = process
         self._format = form
         self._id_of = id_of
@@ -51,17 +43,21 @@ class LineFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "process": self._process,
+            "process": getattr(record, "process_role", self._process),
             "message": record.getMessage(),
         }
         if ids := self._ids(record):
             line["request_id"] = ids[0] if len(ids) == 1 else ids
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            line["exception"] = record.exc_text
         return msgspec.json.encode(line | facts_of(record)).decode()
 
     def _ids(self, record: logging.LogRecord) -> list[str]:
         """Whose request a line is about."""
+        if known := getattr(record, "request_ids", None):
+            return list(known)
         found = dict.fromkeys(self._id_of(ticket) for ticket in getattr(record, "tickets", ()))
         return [one for one in found or (REQUEST_ID.get(),) if one]
 

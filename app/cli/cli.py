@@ -155,7 +155,7 @@ def start_ahead(starts: WorkerStarts, settings: Settings) -> None:
     if first is None or first.type == "scripted":
         return
     with contextlib.suppress(OSError):  # which is told when it can't be started either
-        starts.ahead(Wanted(usable_cores(), settings.log, str(settings.cache_dir)), first.type or "lm")
+        starts.ahead(Wanted(usable_cores(), settings.log_level, str(settings.cache_dir)), first.type or "lm")
 
 
 def serve_with(starts: WorkerStarts, settings: Settings, reread: Callable[[], Settings]) -> None:

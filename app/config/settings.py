@@ -14,7 +14,7 @@ from mlx_server.schemas.internal.hosts import Hosts
 from mlx_server.schemas.internal.messages import CpuDtype, LeaseUse, MediaLimits
 from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.workers.hub.access import HubAccess
-from mlx_server.workers.log_lines import LogFormat, LogStyle
+from mlx_server.workers.log_lines import LogFormat
 from mlx_server.workers.parent.supervisor import Patience
 
 
@@ -194,11 +194,6 @@ class Settings:
     media_limits: MediaLimits = field(default_factory=MediaLimits)
     hub: HubAccess = field(default_factory=HubAccess.from_environment)
     patience: Patience = field(default_factory=Patience)
-
-    @property
-    def log(self) -> LogStyle:
-        """How much is logged, and how."""
-        return LogStyle(self.log_level, self.log_format)
 
     @property
     def sole(self) -> ModelSettings | None:

@@ -219,7 +219,7 @@ class Deployment:
         self._move(ModelState.LOADING)
         spec = self.loaded_as = self.loads_as()
         self.replicas = [
-            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log, self._starts)
+            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log_level, self._starts)
             for _ in range(self.settings.replicas)
         ]
         self._running = asyncio.gather(*(replica.run() for replica in self.replicas))

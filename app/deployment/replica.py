@@ -11,7 +11,6 @@ from mlx_server.app.deployment.query_queue import Answer, QueryQueue
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.worker_slots import WorkerSlots
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
-from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.starts import WorkerStarts
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor, WorkerState
 
@@ -47,13 +46,13 @@ class Replica:
         queue: Dispatcher,
         queries: QueryQueue,
         patience: Patience,
-        log: LogStyle,
+        log_level: str,
         starts: WorkerStarts | None = None,
     ) -> None:
         self._owner = owner
         self._queue = queue
         self._queries = queries
-        self.worker = Supervisor(spec, self, patience, log, starts)
+        self.worker = Supervisor(spec, self, patience, log_level, starts)
         self._slots: WorkerSlots | None = queue.add_slots(self.worker)
         self._granted = 0
 

@@ -94,7 +94,7 @@ class Standby:
 
     def _wanted(self) -> Wanted:
         settings = self._directory.settings
-        return Wanted(self._tuning.threads(usable_cores()), settings.log, str(settings.cache_dir))
+        return Wanted(self._tuning.threads(usable_cores()), settings.log_level, str(settings.cache_dir))
 
     def _types(self) -> list[str]:
         """Of the models that are known; a scripted one needs nothing to be imported."""

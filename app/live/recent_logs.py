@@ -1,4 +1,4 @@
-"""The last lines of this process's log, for those who look at it from afar."""
+"""The last lines of this process's log and its workers', for those who look at it from afar."""
 
 from __future__ import annotations
 

@@ -8,15 +8,11 @@ import sys
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.environment import child_environment
-
-STDERR = 2
-"""What models' code prints goes where the log goes."""
 
 
 class Started(NamedTuple):
-    """A worker process, and our end of the socket that it talks over."""
+    """A worker process, whose output is a pipe, and our end of the socket that it talks over."""
 
     process: subprocess.Popen[bytes]
     socket: socket.socket
@@ -27,7 +23,7 @@ class Wanted(NamedTuple):
     keeps what it has found out."""
 
     threads: int | None
-    log: LogStyle
+    log_level: str
     cache_dir: str
 
 
@@ -80,7 +76,7 @@ class WorkerStarts:
             (_, (process, ours)), self._standby = self._standby, None
             ours.close()
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 def start(wanted: Wanted, *model_types: str) -> Started:
@@ -91,11 +87,12 @@ def start(wanted: Wanted, *model_types: str) -> Started:
         words, descriptor = (sys.executable, "-P", "-m", "mlx_server.workers"), theirs.fileno()
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [*words, str(descriptor), *wanted.log, wanted.cache_dir, *model_types],
+                [*words, str(descriptor), wanted.log_level, wanted.cache_dir, *model_types],
                 pass_fds=(descriptor,),
                 env=child_environment(threads=wanted.threads),
                 stdin=subprocess.DEVNULL,
-                stdout=STDERR,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 # Ctrl-C in a terminal is for the parent, which drains first.
                 start_new_session=True,
             )

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
@@ -50,14 +51,18 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
-from mlx_server.workers.log_lines import USUAL_LOG, LogStyle
 from mlx_server.workers.parent.canary import WRITING, Canary
+from mlx_server.workers.parent.printed import tell
 from mlx_server.workers.parent.starts import Wanted, WorkerStarts
 
 log = logging.getLogger(__name__)
 
 OVERSLEPT_S = 2.0
 """A check that comes later than this was not late by itself: the machine slept, or this process was stopped."""
+
+
+LAST_WORDS_S = 1.0
+"""How long to wait for the end of what a worker that is gone has printed: what it started may still hold the pipe."""
 
 
 class StartError(Exception):
@@ -139,16 +144,17 @@ class Supervisor:
         spec: Load,
         listener: Listener,
         patience: Patience | None = None,
-        log: LogStyle = USUAL_LOG,
+        log_level: str = "info",
         starts: WorkerStarts | None = None,
     ) -> None:
         self._spec = spec
         self._starts = starts or WorkerStarts()
-        self._log = log
+        self._log_level = log_level
         self._listener = listener
         self._patience = patience or Patience()
         self._channel: Channel[FromWorker] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._printed: threading.Thread | None = None
         self._closed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._heard_at = 0.0
@@ -279,8 +285,9 @@ class Supervisor:
         return self._load_error or self._obituary()
 
     async def _spawn(self) -> None:
-        wanted = Wanted(self._spec.threads, self._log, self._spec.cache_dir)
+        wanted = Wanted(self._spec.threads, self._log_level, self._spec.cache_dir)
         self._process, ours = self._starts.start(wanted, self._spec.model_type)
+        self._printed = tell(self._process)
         channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
         loop = asyncio.get_running_loop()
         self._heard_at = self._started_at = loop.time()
@@ -360,6 +367,8 @@ class Supervisor:
         # What it started itself (a conversion) goes with it: it leads a session of its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        if self._printed is not None:
+            await asyncio.to_thread(self._printed.join, LAST_WORDS_S)
 
     def _obituary(self) -> str:
         code = self._process.poll() if self._process else None

@@ -1,6 +1,7 @@
 """The log's last lines, for the operator alone."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_lines_are_read_on_and_have_nothing_of_what_requests_say(launch: Callabl
     )
     refused = server.get("/v1/system/logs?after=x")
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
+
+
+def test_workers_lines_are_there_too(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED)
+    server.chat({"text": "a secret", "crash_at": 1})
+
+    def found() -> list[dict[str, object]]:
+        lines = server.get("/v1/system/logs").json()["lines"]
+        return [line for line in lines if line["logger"] == "mlx_server.worker" and line["level"] == "error"]
+
+    server.wait_until(found)
+    assert "Traceback" in str(found())
+    assert "secret" not in str(found())
+    assert re.search(r"^\S+ \S+ ERROR   worker ", server.output(), re.MULTILINE)
 
 
 def test_lines_are_the_operators(launch: Callable[..., Server], tmp_path: Path) -> None:

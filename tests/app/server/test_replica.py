@@ -11,7 +11,6 @@ from mlx_server.app.deployment.replica import Replica
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import TicketState
 from mlx_server.schemas.internal.messages import FailureKind, Load
-from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.supervisor import Patience, WorkerState
 
 GONE = "it was taken away"
@@ -28,7 +27,7 @@ class World:
 
     def start(self, path: str = "scripted") -> Replica:
         spec = Load(path, "scripted", 2, 512, "/dev/null/nowhere")
-        replica = Replica(spec, self, self.queue, self.queries, Patience(), LogStyle("error"))
+        replica = Replica(spec, self, self.queue, self.queries, Patience(), "error")
         self.running.append(asyncio.ensure_future(replica.run()))
         return replica
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Load
-from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.supervisor import Supervisor
 
 
@@ -23,7 +22,7 @@ class LoneParent:
         self._request = GenerationRequest((TextPrompt(script),), 1 << 30)
         self._deaf = deaf
         self._told = False
-        self.worker = Supervisor(Load("scripted", "scripted", 1, 512, "/dev/null/nowhere"), self, log=LogStyle("error"))
+        self.worker = Supervisor(Load("scripted", "scripted", 1, 512, "/dev/null/nowhere"), self, log_level="error")
 
     @property
     def idle(self) -> bool:

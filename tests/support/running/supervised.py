@@ -24,7 +24,6 @@ from mlx_server.schemas.internal.messages import (
     StepEvent,
     Tokens,
 )
-from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor
 
 SCENARIO_S = 60.0
@@ -55,7 +54,7 @@ class Supervised:
         self._news = asyncio.Condition()
         self._wait_ready = wait_ready
         spec = Load(model_path, model_type, rows, 512, "/dev/null/nowhere", **load)
-        self.worker = Supervisor(spec, self, patience, LogStyle("error"))
+        self.worker = Supervisor(spec, self, patience, "error")
         self.queue = Dispatcher(asyncio.get_running_loop(), queue_size=100, concurrency=rows, timeout_s=SCENARIO_S)
         self._slots = self.queue.add_slots(self.worker)
         self.running: asyncio.Task[None]

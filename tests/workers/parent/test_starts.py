@@ -5,16 +5,16 @@ import pytest
 from support.running.processes import lives
 from support.running.servers import wait_for
 
-from mlx_server.workers.log_lines import LogStyle
 from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts
 
-WANTED = Wanted(1, LogStyle("error"), "/dev/null/nowhere")
+WANTED = Wanted(1, "error", "/dev/null/nowhere")
 
 
 def _end(started: Started) -> None:
     """A worker ends when its parent is gone."""
     started.socket.close()
-    assert started.process.wait(20) == 0
+    started.process.communicate(timeout=20)
+    assert started.process.returncode == 0
 
 
 def test_the_process_that_was_started_ahead_is_used_once() -> None:
@@ -33,9 +33,9 @@ def test_the_process_that_was_started_ahead_is_used_once() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Wanted(2, LogStyle("error"), "/dev/null/nowhere"),
-        Wanted(1, LogStyle(), "/dev/null/nowhere"),
-        Wanted(1, LogStyle("error"), "/"),
+        Wanted(2, "error", "/dev/null/nowhere"),
+        Wanted(1, "info", "/dev/null/nowhere"),
+        Wanted(1, "error", "/"),
     ],
 )
 def test_one_that_was_started_otherwise_is_not_used_and_ends(other: Wanted) -> None:
