@@ -79,6 +79,23 @@ def test_answers_and_edits_are_branches_that_a_reload_keeps(scripted_server: Ser
     expect(answers(page).locator(".text")).to_have_text("first")
 
 
+def test_edit_that_is_not_sent_is_kept_while_another_view_is_looked_at(
+    scripted_server: Server, open_page: OpenPage
+) -> None:
+    page = open_page(scripted_server)
+    say(page, script(tokens=1, text="first"))
+    expect(answers(page).locator(".text")).to_have_text("first")
+    page.locator("article.user").hover()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Edited message").fill("half a tho")
+    page.get_by_role("link", name="Now").click()
+    with page.expect_response("**/v1/audio/voices"):
+        page.get_by_role("link", name="Chat", exact=True).click()
+    expect(page.get_by_label("Edited message")).to_have_value("half a tho")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("article.user .text")).to_contain_text("first")
+
+
 def test_conversations_are_searched_and_deleted(scripted_server: Server, open_page: OpenPage) -> None:
     page = open_page(scripted_server)
     for word in ("apples", "pears"):

@@ -20,7 +20,7 @@ import { callsOf } from "./tool_calls.js";
  */
 
 /**
- * A message; `update` draws it again while its answer comes.
+ * A message; `update` draws it again while its answer comes, `isEdited` while other words for it are written.
  * @param {Message} message
  * @param {{ at: number, of: number, open: boolean }} place which of its siblings it is; open: its calls wait for results
  * @param {Actions} actions
@@ -39,15 +39,18 @@ export function makeMessage(message, place, actions) {
   });
   if (message.role === "assistant") element.append(h("p", { class: "who" }, who));
   element.append(body, below);
+  let editing = false;
 
-  /** @param {string} [waiting] what there is to say before the first token; null once it has ended */
+  /** @param {string} [waiting] what there is to say before the first token; undefined once it has ended */
   function update(waiting) {
+    editing = false;
     const opened = Boolean(body.querySelector("details.reasoning[open]"));
     fill(body, ...contents(message, opened, waiting), ...callsOf(message, place.open, actions.results));
     fill(below, figures(message), waiting === undefined && buttons(message, place, actions, edit));
   }
 
   function edit() {
+    editing = true;
     const text = h("textarea", {
       rows: 4,
       value: message.text,
@@ -59,6 +62,7 @@ export function makeMessage(message, place, actions) {
         class: "stack editing",
         onsubmit: (/** @type {Event} */ event) => {
           event.preventDefault();
+          editing = false;
           actions.edit?.(message, text.value.trim());
         },
         onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && update(),
@@ -76,7 +80,7 @@ export function makeMessage(message, place, actions) {
     text.focus();
   }
   update();
-  return { element, update };
+  return { element, update, isEdited: () => editing };
 }
 
 /**

@@ -24,6 +24,8 @@ export function makeThread(actions) {
     const messages = branch(conversation);
     shown = new Map(
       messages.map((message) => {
+        const before = shown.get(message.id);
+        if (before?.isEdited()) return [message.id, before];
         const all = siblings(conversation, message);
         const open = message.id === conversation.leaf;
         return [message.id, makeMessage(message, { at: all.indexOf(message), of: all.length, open }, actions)];
