@@ -50,6 +50,18 @@ def test_model_is_unloaded_and_loaded_by_the_keyboard(server: Server, open_page:
     expect(page.get_by_label(re.compile("are taken$"))).to_be_visible()
 
 
+def test_what_others_do_is_seen_without_asking_again_and_again(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models")
+    expect(page.get_by_role("row", name="second")).to_contain_text("loaded")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    assert server.post("/v1/models/second/unload", {}).status_code == 200
+    expect(page.get_by_role("button", name="Load second", exact=True)).to_be_visible()
+    assert server.post("/v1/models/second/load", {}).status_code == 200
+    expect(page.get_by_role("button", name="Unload second")).to_be_enabled()
+    assert len([url for url in asked if url.endswith("/v1/models")]) <= 5, "once for each move"
+
+
 def test_model_is_pinned_and_a_configured_one_can_not_be_deleted(server: Server, open_page: OpenPage) -> None:
     page = open_page(server, "models")
     page.get_by_role("button", name="Pin first").click()
@@ -62,7 +74,7 @@ def test_model_is_pinned_and_a_configured_one_can_not_be_deleted(server: Server,
     expect(page.get_by_role("row", name="first")).to_be_visible()
 
 
-def test_model_of_the_hub_is_found_downloaded_paused_and_resumed(server: Server, open_page: OpenPage) -> None:
+def test_model_of_the_hub_is_found_downloaded_paused_resumed_and_deleted(server: Server, open_page: OpenPage) -> None:
     page = open_page(server, "models")
     page.get_by_label("Search the hub").fill("llama")
     page.keyboard.press("Enter")
@@ -77,7 +89,12 @@ def test_model_of_the_hub_is_found_downloaded_paused_and_resumed(server: Server,
     expect(going).to_contain_text("paused")
     page.get_by_role("button", name=f"Resume {TINY}").click()
     expect(going.filter(has_text="complete")).to_be_visible()
-    expect(page.get_by_role("region", name="Models here").get_by_role("row", name=TINY)).to_be_visible()
+    row = page.get_by_role("region", name="Models here").get_by_role("row", name=TINY)
+    expect(row).to_be_visible()
+    page.get_by_role("button", name=f"Delete {TINY}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)
+    assert TINY not in [one["id"] for one in server.get("/v1/models").json()["data"]]
 
 
 def test_two_models_answer_side_by_side(server: Server, open_page: OpenPage) -> None:

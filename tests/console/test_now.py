@@ -88,11 +88,17 @@ def test_feed_is_listened_to_only_while_it_is_looked_at(server: Server, open_pag
     wait_for(lambda: "GET /v1/live left" in server.output(), what=server.output)
 
 
-def test_server_that_is_gone_is_told_and_the_next_one_is_found(server: Server, open_page: OpenPage) -> None:
+def test_server_that_is_gone_is_told_and_the_next_one_is_found(
+    server: Server, launch: Callable[..., Server], open_page: OpenPage
+) -> None:
     page = open_page(server, "now")
-    expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
+    models = page.get_by_role("region", name="Models")
+    expect(models).to_contain_text("1 ready")
     server.stop()
     expect(page.get_by_role("alert")).to_contain_text("The server")
+    launch(*SCRIPTED, "--port", server.root.rpartition(":")[2], "--max-concurrency", 3)
+    expect(models).to_contain_text("0/3")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_narrow_page_scrolls_only_its_tables(server: Server, open_page: OpenPage) -> None:

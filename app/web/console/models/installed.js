@@ -3,10 +3,10 @@
 import { askJson, inPath } from "../shared/api.js";
 import { confirmed } from "../shared/confirm.js";
 import { fill, h, notice } from "../shared/dom.js";
+import { listener } from "../shared/feed.js";
 import { ago, memory, tokens } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
 import { listModels } from "../shared/models.js";
-import { polling } from "../shared/polling.js";
 import { table } from "../shared/table.js";
 
 /** @typedef {import("../shared/models.js").Model} Model */
@@ -24,8 +24,17 @@ export function makeInstalled() {
   const rows = h("tbody", {});
   const room = h("div", { class: "room" });
   const problem = h("p", { class: "problem", role: "alert" });
-  const element = h("section", { class: "card", "aria-label": "Models here" }, room, problem, table(HEADS, rows));
-  const poll = polling(refresh, { movingMs: 700, restingMs: 5000 });
+  const gone = h("p", { class: "problem", role: "alert" });
+  const element = h("section", { class: "card", "aria-label": "Models here" }, room, gone, problem, table(HEADS, rows));
+  let known = "";
+  const feed = listener(
+    ({ models }) => {
+      const now = JSON.stringify(models.map(({ name, state, running }) => [name, state, running > 0]));
+      if (now !== known) refresh();
+      known = now;
+    },
+    (text) => fill(gone, text),
+  );
 
   async function refresh() {
     try {
@@ -38,29 +47,33 @@ export function makeInstalled() {
           rows,
           h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "No model yet: get one from the hub below.")),
         );
-      return models.some((model) => MOVING.has(model.status));
     } catch (error) {
       fill(problem, /** @type {Error} */ (error).message);
-      return false;
     }
   }
 
   /**
-   * Do something with a model; its row shows how it goes on meanwhile.
+   * Do something with a model; the feed says how it goes on meanwhile.
    * @param {string} path
    * @param {string} [method]
    */
   async function act(path, method = "POST") {
-    const done = askJson(path, { method });
-    setTimeout(poll.now, 150);
     try {
-      await done;
+      await askJson(path, { method });
     } catch (error) {
       notice(/** @type {Error} */ (error).message);
     }
-    await poll.now();
+    await refresh();
   }
-  return { element, refresh: poll.now, enter: poll.start, leave: poll.stop };
+  return {
+    element,
+    refresh,
+    enter() {
+      refresh();
+      feed.start();
+    },
+    leave: feed.stop,
+  };
 }
 
 /** @returns {Promise<Ledger>} */

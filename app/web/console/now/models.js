@@ -4,7 +4,7 @@ import { fill, h } from "../shared/dom.js";
 import { bytes, duration, number } from "../shared/format.js";
 import { table } from "../shared/table.js";
 
-/** @typedef {import("./feed.js").Model} Model */
+/** @typedef {import("../shared/feed.js").Model} Model */
 
 const HEADS = ["Model", "State", "Workers", "Rows", "Waiting", "Tokens/s", "First token", "Gap", "Known", "Memory"];
 
@@ -18,7 +18,7 @@ export function makeModels() {
     table(HEADS, rows),
   );
 
-  /** @param {import("./feed.js").State} state */
+  /** @param {import("../shared/feed.js").State} state */
   function show({ models, memory_limit_bytes: limit }) {
     const held = models.reduce((total, model) => total + model.memory_bytes, 0);
     fill(ledger, limit === null ? `${bytes(held)} in use` : `${bytes(held)} of ${bytes(limit)} in use`);
@@ -59,7 +59,7 @@ function workers({ workers, restarts }) {
   return states.join(", ") || "none";
 }
 
-/** @param {import("./feed.js").Percentiles | null} found the median and the 95th percentile */
+/** @param {import("../shared/feed.js").Percentiles | null} found the median and the 95th percentile */
 function times(found) {
   return found ? `${duration(found.p50)} / ${duration(found.p95)}` : "–";
 }

@@ -4,7 +4,7 @@ import { h } from "../shared/dom.js";
 import { duration, number } from "../shared/format.js";
 import { makePlot } from "./plot.js";
 
-/** @typedef {import("./feed.js").State} State */
+/** @typedef {import("../shared/feed.js").State} State */
 
 export function makePlots() {
   let refused = -1;
@@ -47,7 +47,7 @@ function most(values) {
 
 /**
  * Percentiles of several models can't be made one: those of the slowest are shown.
- * @param {(import("./feed.js").Percentiles | null)[]} found
+ * @param {(import("../shared/feed.js").Percentiles | null)[]} found
  */
 function slowest(found) {
   return [most(found.map((one) => one?.p50 ?? null)), most(found.map((one) => one?.p95 ?? null))];

@@ -6,7 +6,7 @@ import { duration, number } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
 import { table } from "../shared/table.js";
 
-/** @typedef {import("./feed.js").Request} Request */
+/** @typedef {import("../shared/feed.js").Request} Request */
 
 const HEADS = ["Request", "Key", "Model", "State", "Age", "Prompt", "Tokens", "Tokens/s", "Actions"];
 
@@ -22,7 +22,7 @@ export function makeRequests() {
     table(HEADS, body),
   );
 
-  /** @param {import("./feed.js").State} state */
+  /** @param {import("../shared/feed.js").State} state */
   function show({ requests, more_requests: more }) {
     const waiting = requests.filter((one) => one.state === "queued").length;
     fill(count, `${requests.length - waiting} running, ${waiting} waiting`, more > 0 && `, and ${number(more)} more`);

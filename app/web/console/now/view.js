@@ -1,7 +1,7 @@
 /** The view of what the server does now. */
 
 import { fill, h } from "../shared/dom.js";
-import { listener } from "./feed.js";
+import { listener } from "../shared/feed.js";
 import { makeModels } from "./models.js";
 import { makePlots } from "./plots.js";
 import { makeRequests } from "./requests.js";
@@ -18,7 +18,7 @@ export const nowView = {
       h("div", { class: "page" }, h("h1", {}, "Now"), problem, plots.element, models.element, requests.element),
     );
 
-    /** @param {import("./feed.js").State} state */
+    /** @param {import("../shared/feed.js").State} state */
     function show(state) {
       plots.add(state);
       models.show(state);

@@ -1,6 +1,6 @@
 /** The server's live feed, while somebody looks. */
 
-import { ask, eventsOf } from "../shared/api.js";
+import { ask, eventsOf } from "./api.js";
 
 /** How long to wait before the feed is asked for again, in milliseconds. */
 const AGAIN_MS = 3000;
