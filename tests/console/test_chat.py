@@ -28,6 +28,7 @@ def test_answer_is_markdown_that_does_no_harm(scripted_server: Server, open_page
     expect(answer.get_by_role("heading", name="Primes")).to_be_visible()
     expect(answer.locator(".code")).to_contain_text("primes = [2, 3, 5]")
     expect(answer.locator(".code-head")).to_contain_text("python")
+    expect(answer.locator(".code .hljs-number")).to_have_text(["2", "3", "5"])
     expect(answer.get_by_role("cell", name="no")).to_be_visible()
     expect(answer).to_contain_text("[far: https://example.com/x.png]")
     assert answer.locator("script, img, [style], [onclick], a[href^='javascript']").count() == 0

@@ -13,6 +13,8 @@ MODULES = HERE / "node_modules"
 PACKAGED = HERE.parents[2] / "app" / "web" / "console" / "libraries"
 FILES = {
     "dompurify.LICENSE": "dompurify/LICENSE",
+    "highlight.LICENSE": "@highlightjs/cdn-assets/LICENSE",
+    "highlight.min.js": "@highlightjs/cdn-assets/es/highlight.min.js",
     "marked.LICENSE": "marked/LICENSE",
     "marked.esm.js": "marked/lib/marked.esm.js",
     "purify.es.mjs": "dompurify/dist/purify.es.mjs",

@@ -1,9 +1,16 @@
-/** What a model wrote, as elements: Markdown by marked, of which DOMPurify leaves only what does no harm. */
+/**
+ * What a model wrote, as elements: Markdown by marked, code coloured by highlight.js, of which DOMPurify
+ * leaves only what does no harm.
+ */
 
+import highlighter from "../libraries/highlight.min.js";
 import DOMPurify from "../libraries/purify.es.mjs";
 import { marked } from "../libraries/marked.esm.js";
 import { copyButton } from "./copy.js";
 import { h } from "./dom.js";
+
+/** Longer code is shown as it is: it is coloured anew with every piece that comes. */
+const MOST_COLOURED = 20_000;
 
 const KEPT = {
   FORBID_TAGS: ["style", "form", "button", "select", "textarea", "dialog", "audio", "video", "svg", "math"],
@@ -17,8 +24,7 @@ const KEPT = {
  * @returns {DocumentFragment}
  */
 export function rendered(text) {
-  const html = /** @type {string} */ (marked.parse(text, { gfm: true, breaks: true, async: false }));
-  const fragment = /** @type {DocumentFragment} */ (/** @type {any} */ (DOMPurify).sanitize(html, KEPT));
+  const fragment = harmless(/** @type {string} */ (marked.parse(text, { gfm: true, breaks: true, async: false })));
   for (const link of fragment.querySelectorAll("a")) {
     link.target = "_blank";
     link.rel = "noopener noreferrer";
@@ -35,10 +41,22 @@ export function rendered(text) {
   return fragment;
 }
 
+/**
+ * @param {string} html
+ * @returns {DocumentFragment}
+ */
+function harmless(html) {
+  return /** @type {any} */ (DOMPurify).sanitize(html, KEPT);
+}
+
 /** @param {HTMLElement} block a block of code, which gets its language and a button to copy it */
 function framed(block) {
   const code = block.textContent ?? "";
-  const language = block.querySelector("code")?.className.replace("language-", "") ?? "";
+  const written = block.querySelector("code");
+  const language = written?.className.replace("language-", "") ?? "";
+  if (written && code.length <= MOST_COLOURED && highlighter.getLanguage(language)) {
+    written.replaceChildren(harmless(highlighter.highlight(code, { language, ignoreIllegals: true }).value));
+  }
   const frame = h(
     "div",
     { class: "code" },
