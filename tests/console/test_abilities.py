@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from console.pages import answers, say
+from console.pages import answers, say, script
 from playwright.sync_api import Page, expect
 from support.inputs.said import HERMES
 from support.running.parrot import make_parrot
@@ -117,6 +118,19 @@ def test_picture_is_drawn(server: Server, open_page: OpenPage) -> None:
     assert picture.evaluate("image => image.naturalWidth") > 0
 
 
+def test_picture_is_changed(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server)
+    page.get_by_label("Model", exact=True).select_option("painter")
+    page.locator("input[type=file]").set_input_files(CIRCLE)
+    expect(page.locator(".composer .file img")).to_be_visible()
+    with page.expect_response("**/v1/images/edits", timeout=60_000) as changed:
+        say(page, "a red circle at the top left")
+    assert changed.value.ok
+    picture = answers(page).get_by_alt_text("The picture that was drawn")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 0
+
+
 def test_answer_is_read_aloud(server: Server, open_page: OpenPage, said: tuple[Path, list[str]]) -> None:
     page = open_page(server)
     page.get_by_role("button", name="Parameters").click()
@@ -127,6 +141,17 @@ def test_answer_is_read_aloud(server: Server, open_page: OpenPage, said: tuple[P
         page.get_by_role("button", name="Read aloud").click()
     assert spoken.value.headers["content-type"] == "audio/mpeg"
     assert json.loads(spoken.value.request.post_data or "")["input"] == PLAIN
+
+
+def test_sound_is_heard_by_a_model_that_hears(scripted_server: Server, open_page: OpenPage) -> None:
+    page = open_page(scripted_server)
+    expect(page.get_by_text("It hears sounds")).to_be_visible()
+    sound = {"name": "tone.wav", "mimeType": "audio/wav", "buffer": wav(0.5)}
+    page.locator("input[type=file]").set_input_files(files=[sound])
+    expect(page.locator(".composer .file audio")).to_be_visible()
+    say(page, script(tokens=1, media=True))
+    [heard] = json.loads(answers(page).locator(".text").inner_text())
+    assert (heard["kind"], heard["sha256"]) == ("audio", hashlib.sha256(wav(0.5)).hexdigest())
 
 
 def test_sound_is_written_down_for_a_model_that_hears_nothing(server: Server, open_page: OpenPage) -> None:
