@@ -95,6 +95,11 @@ class Dispatcher:
         return len(self._live)
 
     @property
+    def urgent(self) -> int:
+        """The same without idle ones."""
+        return self._scheduler.urgent
+
+    @property
     def tickets(self) -> Iterable[Ticket]:
         """Requests waiting and running, in the order in which they came."""
         return self._live.values()
@@ -263,7 +268,14 @@ class Dispatcher:
 
     def fail_all(self, kind: FailureKind, message: str) -> None:
         """End all that lives, and go on taking requests."""
-        for ticket in sorted(self._live.values(), key=lambda ticket: ticket.state is not TicketState.WAITING):
+        self._fail_each(self._live.values(), kind, message)
+
+    def fail_idle(self, kind: FailureKind, message: str) -> None:
+        """The same with idle ones."""
+        self._fail_each((one for one in self._live.values() if one.priority is Priority.IDLE), kind, message)
+
+    def _fail_each(self, tickets: Iterable[Ticket], kind: FailureKind, message: str) -> None:
+        for ticket in sorted(tickets, key=lambda ticket: ticket.state is not TicketState.WAITING):
             self._stop(ticket)
             self._fail(ticket, Failed(ticket.id, kind, message))
 

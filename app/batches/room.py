@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import time
+
+from mlx_server.app.config.hours import Hours
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.fleet import Fleet
 
 AHEAD = 4
 """Lines beyond those that have rows, whose prompts are prepared meanwhile."""
+
+REST_S = 300.0
+"""A model that was used in the last so many seconds does not make way for lines of another one."""
+
+REST_IN_HOURS_S = 5.0
+"""The same at the hours that the settings name for batches."""
+
+
+def rest_s(hours: Hours | None, now: time) -> float | None:
+    """For how long a model has not been used that makes way for lines at this time of the day; None: no line runs."""
+    if hours is None:
+        return REST_S
+    return REST_IN_HOURS_S if hours.include(now) else None
 
 
 def most_at_once(rows: int, queue_size: int) -> int:

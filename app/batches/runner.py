@@ -10,14 +10,17 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
 from mlx_server.app.batches.batch_store import BatchStore
 from mlx_server.app.batches.calls import LineCaller
-from mlx_server.app.batches.room import deployment_of, free_places
+from mlx_server.app.batches.room import deployment_of, free_places, rest_s
 from mlx_server.app.batches.rows import StoredBatch
+from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import Credential
 
@@ -52,6 +55,8 @@ class BatchRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._lock: int | None = None
+        self._look_again: dict[str, float] = {}
+        """When it is looked again whether there is memory for a model, by the event loop's clock."""
 
     def start(self) -> None:
         """Go on with what there is."""
@@ -81,7 +86,7 @@ class BatchRunner:
         self._spawn(self._look_for_work())
         while True:
             self._wake.clear()
-            self._fill()
+            await self._fill()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
@@ -114,20 +119,24 @@ class BatchRunner:
         else:
             del self._runs[run.batch.number]
 
-    def _fill(self) -> None:
+    async def _fill(self) -> None:
         """Start lines as far as there is room, each batch in its turn."""
+        rest = rest_s(self._fleet.settings.batch_hours, datetime.now(UTC).astimezone().time())
+        if rest is None:
+            return
         ready = [run for run in self._runs.values() if run.ready() is not None]
         room: dict[str, int] = {}
         while ready:
             for run in list(ready):
                 line = run.ready()
-                if line is None:
+                if line is None or self._runs.get(run.batch.number) is not run:
                     ready.remove(run)
                     continue
                 deployment = deployment_of(self._fleet, line.model)
                 name = deployment.name if deployment is not None else line.model or ""
                 if name not in room:
-                    room[name] = free_places(deployment, self._on_their_way()[name])
+                    room[name] = await self._room_for(name, deployment, rest)
+                    continue
                 if room[name] > 0:
                     room[name] -= 1
                     run.start_next()
@@ -135,6 +144,19 @@ class BatchRunner:
                     self._runs[run.batch.number] = self._runs.pop(run.batch.number)
                 else:
                     ready.remove(run)
+
+    async def _room_for(self, name: str, deployment: Deployment | None, rest: float) -> int:
+        """How many more lines may be sent to a model, which the first has loaded once there is memory for it."""
+        places = free_places(deployment, self._on_their_way()[name])
+        if places <= 0 or (deployment is not None and deployment.state is ModelState.LOADED):
+            return places
+        now = asyncio.get_running_loop().time()
+        if now < self._look_again.get(name, 0.0):
+            return 0
+        if await self._fleet.has_spare(name, rest):
+            return places
+        self._look_again[name] = now + LOOK_S
+        return 0
 
     def _on_their_way(self) -> Counter[str]:
         """Lines that are being answered, by the names of their models' deployments."""

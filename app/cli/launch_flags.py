@@ -51,6 +51,7 @@ class LaunchFlags:
     request_timeout: options.RequestTimeout = 0.0
     keepalive: options.Keepalive = 10.0
     resume_seconds: options.ResumeSeconds = 60.0
+    batch_hours: options.BatchHours = None
     drain_timeout: options.DrainTimeout = 30.0
     step_timeout: options.StepTimeout = 300.0
     canary_interval: options.CanaryInterval = 60.0

@@ -393,6 +393,10 @@ ResumeSeconds = Annotated[
         max=MAX_SECONDS,
     ),
 ]
+BatchHours = Annotated[
+    str | None,
+    option("Hours at which batches run, by this machine's clock, such as 22:00-06:00.", QUEUE, default="at any time"),
+]
 DrainTimeout = Annotated[
     float,
     option(

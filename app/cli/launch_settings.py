@@ -14,6 +14,7 @@ from mlx_server.app.cli.template_options import parse_arguments, read_template
 from mlx_server.app.config import config_file
 from mlx_server.app.config.config_file import ConfigError
 from mlx_server.app.config.hosts_file import HostsError, read_hosts
+from mlx_server.app.config.hours import parse_hours
 from mlx_server.app.config.memory_limit import parse_memory_limit
 from mlx_server.app.config.settings import (
     ApiKey,
@@ -64,6 +65,10 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         limit_bytes = None if flags.memory_limit is None else parse_memory_limit(flags.memory_limit)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--memory-limit") from None
+    try:
+        hours = None if flags.batch_hours is None else parse_hours(flags.batch_hours)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--batch-hours") from None
     return Settings(
         models=models_of(flags, defaults),
         defaults=defaults,
@@ -80,6 +85,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         port=flags.port,
         keepalive_s=flags.keepalive,
         resume_s=flags.resume_seconds,
+        batch_hours=hours,
         drain_timeout_s=flags.drain_timeout,
         max_body_bytes=flags.max_body_bytes,
         strict_params=flags.strict_params,

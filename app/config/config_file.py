@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.app.config.hosts_file import read_hosts
+from mlx_server.app.config.hours import parse_hours
 from mlx_server.app.config.names import NAME_RULE, index, is_name
 from mlx_server.app.config.settings import ORIGIN, ApiKey, ModelSettings, ModelType, Settings
 from mlx_server.queue.account import KeyLimits, Priority
@@ -76,6 +77,7 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     memory_limit: str | Annotated[float, Meta(gt=0)] | None = None
     idle_timeout: Minutes | None = None
     keepalive: Annotated[float, Meta(ge=0, le=10_000_000)] | None = None
+    batch_hours: str | None = None
     auto_load: bool | None = None
     auto_download: bool | None = None
     accelerator_lease: Literal["auto", "on", "off"] | None = None
@@ -258,5 +260,10 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
             found["memory_limit_bytes"] = parse_memory_limit(str(server.memory_limit))
         except ValueError as error:
             raise ConfigError(f"{path}: `memory_limit` {error}") from None
+    if server.batch_hours is not None:
+        try:
+            found["batch_hours"] = parse_hours(server.batch_hours)
+        except ValueError as error:
+            raise ConfigError(f"{path}: `batch_hours` {error}") from None
     found = {key: value for key, value in found.items() if value is not None and key not in given}
     return replace(settings, **found, api_keys=(*settings.api_keys, *keys_of(config, path)))

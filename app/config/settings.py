@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlx_server.app.config.hours import Hours
 from mlx_server.queue.account import UNLIMITED, KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.internal.hosts import Hosts
@@ -167,6 +168,8 @@ class Settings:
     """How long a stream is silent before its first token; 0: for ever."""
     resume_s: float = 60.0
     """How long an answer with an idempotency key is made and kept without a client."""
+    batch_hours: Hours | None = None
+    """When lines of batches run, by the machine's clock; None: at any time."""
     drain_timeout_s: float = 30.0
     max_body_bytes: int = 32 << 20
     max_upload_bytes: int = 1 << 30

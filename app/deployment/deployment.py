@@ -169,6 +169,11 @@ class Deployment:
         """Whether requests or queries are in flight or waiting."""
         return bool(self.queue.live) or not self.queries.idle.is_set()
 
+    @property
+    def wanted(self) -> bool:
+        """The same, idle requests aside."""
+        return bool(self.queue.urgent) or not self.queries.idle.is_set()
+
     def memory_bytes(self) -> int:
         """What the workers occupy together, 0 without any. Takes milliseconds: not for each request."""
         return sum(replica.memory_bytes() for replica in self.replicas)
@@ -260,6 +265,10 @@ class Deployment:
         """End all requests, and go on taking others."""
         for queue in self._queues:
             queue.fail_all(kind, message)
+
+    def fail_idle(self, message: str) -> None:
+        """End all idle requests: they may be tried again."""
+        self.queue.fail_idle(FailureKind.UNAVAILABLE, message)
 
     async def drain(self) -> None:
         """Take no more work, end waiting requests now and running ones after the drain time."""

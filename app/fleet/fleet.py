@@ -32,7 +32,9 @@ from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.fleet.standby import Standby
 from mlx_server.app.registry.registry import Registry
 from mlx_server.queue.errors import QueueClosed
+from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import FailureKind
+from mlx_server.workers.hub.errors import HubError
 from mlx_server.workers.parent.starts import WorkerStarts
 
 Observe = Callable[[str, ModelType], Observer]
@@ -159,6 +161,19 @@ class Fleet:
         if self._running:
             self._gate.seen(deployment.name)
         return deployment
+
+    async def has_spare(self, name: str, rest_s: float) -> bool:
+        """Whether work that can wait may be sent to a model: it is loaded or about to be, or there is memory for it,
+        and none goes for it that is pinned or was used in the last `rest_s` seconds.
+
+        True also of what is no model, or can't be one: whoever names it is told why.
+        """
+        try:
+            lifecycle = await self._directory.named(name)
+        except (FleetError, HubError, InvalidRequest, QueueClosed):
+            return True
+        ready = lifecycle.deployment.state in SERVED or lifecycle.deployment.public_state is ModelState.LOADING
+        return ready or await self._gate.has_spare(lifecycle.deployment, rest_s)
 
     async def load(self, name: str, *, priority: int = 0, force_reload: bool = False) -> Deployment:
         """Load a model and wait until it takes work. Raises FleetError."""

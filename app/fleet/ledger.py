@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A loaded model. `last_used` are seconds on any clock, `idle`: no request of it lives."""
+    """A loaded model. `last_used` are seconds on any clock, `idle`: no request of it lives but idle ones."""
 
     name: str
     last_used: float
@@ -116,6 +116,17 @@ class Ledger:
             if self._fits(without(others, leaving), required_bytes):
                 return Evict(tuple(one.name for one in self._needed(leaving, others, required_bytes)))
         return Wait()
+
+    def has_spare(self, name: str, required_bytes: int, models: Sequence[LoadedModel], unused_since: float) -> bool:
+        """Whether a load that can wait may be done now: none goes for it that is pinned or was used since then.
+
+        One that will never fit may: it is refused, and says why.
+        """
+        spare = [
+            replace(model, pinned=False, idle=model.idle and not model.pinned and model.last_used < unused_since)
+            for model in models
+        ]
+        return not isinstance(self.plan(name, required_bytes, spare), Wait)
 
     def surplus(self, models: Sequence[LoadedModel]) -> tuple[str, ...]:
         """Idle models to unload since more has been measured than there is; never the one that was used last."""

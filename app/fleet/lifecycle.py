@@ -79,7 +79,8 @@ class Lifecycle:
         task.result()
 
     async def unload(self, *, force: bool = False, only_idle: bool = False) -> None:
-        """End its workers: after what runs, or at once. `only_idle`: not if it has got a request meanwhile.
+        """End its workers: after what runs, or at once. `only_idle`: not if it has got a request meanwhile that
+        is no idle one; those end.
 
         Returns once the processes are gone. Idempotent.
         """
@@ -90,8 +91,10 @@ class Lifecycle:
                 await asyncio.wait([self._loading])
             deployment.fail_all(FailureKind.UNAVAILABLE, f"Model {deployment.name!r} was unloaded.")
         async with self._lock:
-            if only_idle and deployment.busy:
+            if only_idle and deployment.wanted:
                 return
+            if only_idle:
+                deployment.fail_idle(f"Model {deployment.name!r} was unloaded.")
             await deployment.unload(force=force)
             self._gate.release(deployment)
 

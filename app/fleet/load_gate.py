@@ -58,6 +58,14 @@ class LoadGate:
         await self.queue.admit(deployment.name, await self.required_bytes(deployment), priority)
         self._bind()
 
+    async def has_spare(self, deployment: Deployment, rest_s: float) -> bool:
+        """Whether there is memory that nobody waits for, and that is no model's which is pinned or was used in the last
+        `rest_s` seconds."""
+        required_bytes = await self.required_bytes(deployment)
+        since = asyncio.get_running_loop().time() - rest_s
+        spare = self.ledger.has_spare(deployment.name, required_bytes, list(self._loaded_models()), since)
+        return spare and not self.queue.waiting
+
     def release(self, deployment: Deployment) -> None:
         """Free a model's memory."""
         self.queue.release(deployment.name)
@@ -97,7 +105,7 @@ class LoadGate:
     def _loaded_models(self) -> Iterable[LoadedModel]:
         for one in self._deployments():
             if one.state in SERVED:
-                yield LoadedModel(one.name, self.active_at.get(one.name, 0.0), not one.busy, one.settings.pinned)
+                yield LoadedModel(one.name, self.active_at.get(one.name, 0.0), not one.wanted, one.settings.pinned)
 
     async def _evict(self, name: str, only_idle: bool) -> None:
         lifecycle = self._lifecycles.get(name)

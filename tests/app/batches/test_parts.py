@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import time
 
 import pytest
 
@@ -9,8 +10,9 @@ from mlx_server.app.batches.calls import MOST_ATTEMPTS, LineAnswer
 from mlx_server.app.batches.input_lines import InputLines
 from mlx_server.app.batches.order import beginning_of
 from mlx_server.app.batches.results import tokens_of
-from mlx_server.app.batches.room import most_at_once
+from mlx_server.app.batches.room import REST_IN_HOURS_S, REST_S, most_at_once, rest_s
 from mlx_server.app.batches.rows import PendingLine
+from mlx_server.app.config.hours import parse_hours
 from mlx_server.schemas.openai.stored.batches import BatchError, window_s
 
 CHAT = "/v1/chat/completions"
@@ -61,6 +63,23 @@ def test_prompts_that_begin_alike_lie_side_by_side() -> None:
 def test_some_lines_wait_beside_those_that_run(rows: int, queue_size: int, most: int) -> None:
     assert most_at_once(rows, queue_size) == most
     assert most <= rows + queue_size
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "rest"),
+    [
+        (None, "12:00", REST_S),
+        ("22:00-06:00", "21:59", None),
+        ("22:00-06:00", "22:00", REST_IN_HOURS_S),
+        ("22:00-06:00", "05:59", REST_IN_HOURS_S),
+        ("22:00-06:00", "06:00", None),
+        ("1:30-2:00", "01:45", REST_IN_HOURS_S),
+        ("1:30-2:00", "02:00", None),
+        ("00:00-00:00", "12:00", REST_IN_HOURS_S),
+    ],
+)
+def test_lines_run_at_the_hours_that_are_named(hours: str | None, now: str, rest: float | None) -> None:
+    assert rest_s(None if hours is None else parse_hours(hours), time.fromisoformat(now)) == rest
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What flags mean, without a process: units, names, and what is read again."""
 
 from dataclasses import fields, replace
+from datetime import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mlx_server.app.cli import launch_options as options
 from mlx_server.app.cli.launch_flags import LaunchFlags
 from mlx_server.app.cli.launch_settings import SettingsSource, check_companions, settings_of_flags
 from mlx_server.app.config.config_file import ConfigError
+from mlx_server.app.config.hours import Hours
 
 SCRIPTED = LaunchFlags(model_type=options.ModelKind.SCRIPTED, model_path="scripted")
 
@@ -51,6 +53,19 @@ def test_source_reads_the_file_again_and_flags_win(tmp_path: Path) -> None:
     file.write_text("[server]\nport = 2222\n\n[[model]]\npath = 'other'\ntype = 'scripted'\n")
     assert source.read().port == 2222
     assert [model.path for model in source.read().models] == ["scripted", "other"]
+
+
+@pytest.mark.parametrize("hours", ["22-6", "22:00-24:00", "22:60-06:00", "22:00", ""])
+def test_hours_of_batches_are_times_of_the_day(hours: str, tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(f"[server]\nbatch_hours = {hours!r}\n")
+    source = SettingsSource(settings_of_flags(replace(SCRIPTED, config=file, data_dir=tmp_path)), frozenset(), ())
+    with pytest.raises(ConfigError, match=r"`batch_hours` must be two times of the day, such as 22:00-06:00"):
+        source.read()
+    with pytest.raises(typer.BadParameter, match="must be two times"):
+        settings_of_flags(replace(SCRIPTED, batch_hours=hours))
+    file.write_text("[server]\nbatch_hours = '22:00-06:00'\n")
+    assert source.read().batch_hours == Hours(time(22), time(6))
 
 
 def test_pin_of_no_model_is_an_error_of_the_file_that_lost_it(tmp_path: Path) -> None:

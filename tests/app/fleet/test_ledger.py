@@ -30,6 +30,28 @@ def make(limit_bytes: int | None, max_models: int | None = None, **grants: int) 
 
 
 @pytest.mark.parametrize(
+    ("ledger", "models", "spare"),
+    [
+        (make(100), [], True),
+        (make(100, a=60), [busy("a")], True),
+        (make(100, a=61), [busy("a")], False),
+        (make(100, a=61), [pinned("a")], False),
+        (make(100, a=61), [], False),
+        (make(100, a=61), [idle("a", last_used=9.0)], True),
+        (make(100, a=61), [idle("a", last_used=10.0)], False),
+        (make(100, a=40, b=40), [idle("a", last_used=9.0), busy("b")], True),
+        (make(39), [], True),
+        (make(100, 1, a=1), [busy("a")], False),
+        (make(100, 1, a=1), [pinned("a")], False),
+    ],
+)
+def test_load_that_can_wait_displaces_nobody_who_is_in_use(
+    ledger: Ledger, models: Sequence[LoadedModel], spare: bool
+) -> None:
+    assert ledger.has_spare("new", 40, models, unused_since=10.0) == spare
+
+
+@pytest.mark.parametrize(
     ("ledger", "need", "models", "plan"),
     [
         (make(100), 100, [], Fits()),
