@@ -41,6 +41,9 @@ from world import INJECT
 RESULTS = BENCH / "results" / "soak.json"
 TESTS = BENCH.parent / "tests"
 CLIENTS = 4
+KEPT_MB = 32
+"""Of prompts, for each model: so much is full before the samples count."""
+
 NOISE_MB = 0.5
 WARM_UP, LONGEST_WARM_UP_S = 0.2, 600.0
 SAMPLES = 360
@@ -193,7 +196,7 @@ def main() -> int:
         told.mkdir()
         env = ["env", f"PYTHONPATH={INJECT}", f"SOAK_TASKS={told}"]
         launch = [sys.executable, "-m", "mlx_server.app", "launch", f"--config={configuration(scratch)}"]
-        kept = [f"--{name}-dir={scratch / name}" for name in ("data", "cache")]
+        kept = [f"--prefix-cache-mb={KEPT_MB}", *(f"--{name}-dir={scratch / name}" for name in ("data", "cache"))]
         with ServerProcess([*env, *launch, *kept], scratch / "server.log") as server:
             watch, load, more = asyncio.run(soak(server, told, given.minutes * 60, console))
     found = {
