@@ -108,6 +108,12 @@ def test_two_models_answer_side_by_side(server: Server, open_page: OpenPage) -> 
         expect(page.get_by_role("article", name=name)).to_contain_text("3 tokens")
 
 
+def test_buttons_of_a_model_are_at_hand_on_a_phone(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server, "models", viewport={"width": 390, "height": 844})
+    for name in ("Unload first", "Pin first", "Delete first"):
+        expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+
+
 def test_broken_hub_is_told(server: Server, open_page: OpenPage, hub: LocalHub) -> None:
     page = open_page(server, "models")
     hub.status = 500

@@ -122,3 +122,6 @@ def test_log_is_filtered_and_goes_on(server: Server, open_page: OpenPage) -> Non
     assert "secret" not in json.dumps(lines.inner_text())
     page.get_by_label("Level").select_option("error")
     expect(lines).to_contain_text("No such line.")
+    page.get_by_label("Filter").fill("engine")
+    assert server.chat({"crash_at": 1}).status_code == 502
+    expect(lines).to_contain_text("worker the engine can't go on")

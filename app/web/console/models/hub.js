@@ -96,7 +96,7 @@ function row(model, limitGb, download) {
     h("td", { class: "number" }, number(model.downloads)),
     h(
       "td",
-      {},
+      { class: "acts" },
       h(
         "button",
         {

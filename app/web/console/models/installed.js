@@ -122,7 +122,7 @@ function row(model, ledger, act) {
     h("td", { class: "number" }, need(model, ledger)),
     h("td", { class: "number" }, tokens(model.context)),
     h("td", { class: "quiet" }, ago(model.usedAt)),
-    h("td", {}, actions(model, act)),
+    h("td", { class: "acts" }, actions(model, act)),
   );
 }
 

@@ -9,6 +9,7 @@ import { polling } from "../shared/polling.js";
 const LEVELS = ["debug", "info", "warning", "error", "critical"];
 const PAUSE_MS = 2000;
 const MOST_LINES = 1000;
+const WORKER = "mlx_server.worker";
 
 /** @type {import("../main.js").View} */
 export const logsView = {
@@ -76,6 +77,6 @@ function item(line) {
     { class: line.level },
     h("time", { datetime: line.at }, line.at.slice(11, 23)),
     h("b", {}, line.level),
-    h("span", {}, line.text),
+    h("span", {}, line.logger === WORKER && h("em", {}, "worker "), line.text),
   );
 }

@@ -70,7 +70,7 @@ function makeRow(made) {
     h("td", {}, made.key ?? "–"),
     h("td", {}, made.model),
     ...[state, age, prompt, tokens, speed],
-    h("td", { class: "number" }, made.id !== null && cancel),
+    h("td", { class: "number acts" }, made.id !== null && cancel),
   );
 
   async function end() {
