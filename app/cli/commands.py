@@ -22,12 +22,19 @@ MEANT = {
 }
 """What people ask for who know other programs, and what it is here."""
 
+FIRST = ("run", "launch", "pull", "list", "ps", "top")
+"""What the help names before all else."""
+
 PYDANTIC = "Value error, "
 """How typer's messages about enumerations begin."""
 
 
 class Commands(TyperGroup):
-    """Names the command that was meant where there is none of that name."""
+    """Names the command that was meant where there is none of that name, and the most used ones first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Called by typer."""
+        return sorted(super().list_commands(ctx), key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Called by typer."""
