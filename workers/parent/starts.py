@@ -75,8 +75,8 @@ class WorkerStarts:
         if self._standby is not None:
             (_, (process, ours)), self._standby = self._standby, None
             ours.close()
-            process.kill()
-            process.communicate()
+            with process:  # its end closes the pipe and waits
+                process.kill()
 
 
 def start(wanted: Wanted, *model_types: str) -> Started:
