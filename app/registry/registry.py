@@ -28,8 +28,8 @@ def now_utc() -> datetime:
 
 
 class Registry:
-    """Every call is done on one thread, in the order of the calls, as a whole or not at all; several servers may share
-    one file. What has returned survives a kill. `clock` gives times with a zone. Every method raises sqlite3.Error
+    """Every call is done as a whole or not at all, after what returned before; several servers may share one file.
+    What has returned survives a kill. `clock` gives times with a zone. Every method raises sqlite3.Error
     when the disk is full, or another server keeps the file locked for too long.
     """
 

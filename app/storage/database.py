@@ -1,4 +1,4 @@
-"""An embedded SQLite database on a thread of its own, which goes forward from version to version."""
+"""An embedded SQLite database on threads of its own, which goes forward from version to version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,25 +31,27 @@ class NewerVersionError(Exception):
 class Database:
     """A database in a file that only its user can read, or in memory where `path` is None.
 
-    Everything happens on its thread, in the order of the calls. Survives a kill; several servers may share one file.
+    One thread writes and another reads, each in the order of the calls: who reads does not wait for the disk, and finds
+    what was written before it asked. Survives a kill; several servers may share one file.
     `what` is what people call it. Its version is the number of `migrations`. Raises StoreError.
     """
 
     def __init__(self, path: Path | None, what: str, migrations: Sequence[Migration]) -> None:
         try:
-            self._connection = connect(path, migrations)
+            self._writer = connect(path, migrations)
+            self._reader = self._writer if path is None else opened(path)
         except NewerVersionError:
             raise StoreError(f"the {what} {path} was made by a newer version of this server") from None
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"the {what} {path} can't be opened: {error}") from None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=what)
+        if path is not None:
+            self._reader.execute("PRAGMA query_only = ON")
+        self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix=what)
+        self._reading = self._writing if path is None else ThreadPoolExecutor(1, f"{what}, reading")
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` finds, which must not be a cursor. Raises sqlite3.Error."""
-        found = await asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection)
-        # It would be taken apart on the caller's thread, while the statement that it shares runs here.
-        assert not isinstance(found, sqlite3.Cursor)
-        return found
+        return await self._done_on(self._reading, work, self._reader)
 
     async def change(self, statement: str, given: Sequence[Any] | Mapping[str, Any]) -> int:
         """Execute one statement; returns how many rows it changed. Raises sqlite3.Error."""
@@ -60,12 +62,21 @@ class Database:
 
         Once begun it goes on, whether or not the caller waits for it.
         """
-        return await self.read(lambda connection: in_transaction(connection, work))
+        return await self._done_on(self._writing, lambda connection: in_transaction(connection, work), self._writer)
 
     def close(self) -> None:
         """Finish what was asked for, and close the file. Idempotent."""
-        self._thread.shutdown()
-        self._connection.close()
+        for thread, connection in ((self._writing, self._writer), (self._reading, self._reader)):
+            thread.shutdown()
+            connection.close()
+
+    async def _done_on(
+        self, thread: Executor, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection
+    ) -> T:
+        found = await asyncio.get_running_loop().run_in_executor(thread, work, connection)
+        # It would be taken apart on the caller's thread, while the statement that it shares runs there.
+        assert not isinstance(found, sqlite3.Cursor)
+        return found
 
 
 def connect(path: Path | None, migrations: Sequence[Migration]) -> sqlite3.Connection:
@@ -75,9 +86,9 @@ def connect(path: Path | None, migrations: Sequence[Migration]) -> sqlite3.Conne
     """
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not while it has a connection: closing any descriptor of the file would give up that one's locks.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    # Transactions begin and end where `in_transaction` says so, and nowhere else.
-    connection = sqlite3.connect(path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = opened(path or ":memory:")
     try:
         if version_of(connection) > len(migrations):
             raise NewerVersionError
@@ -89,6 +100,12 @@ def connect(path: Path | None, migrations: Sequence[Migration]) -> sqlite3.Conne
         connection.close()
         raise
     return connection
+
+
+def opened(path: Path | str) -> sqlite3.Connection:
+    """A connection for one thread at a time. Raises sqlite3.Error."""
+    # Transactions begin and end where `in_transaction` says so, and nowhere else.
+    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
 
 
 def go_forward(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:

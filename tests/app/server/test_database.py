@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,34 @@ def test_work_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     database.close()
 
 
+def test_reading_does_not_wait_for_who_writes_and_changes_nothing(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d", "store", [FIRST])
+    goes_on = threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO things VALUES ('a')")
+        assert goes_on.wait(60)
+
+    async def both() -> None:
+        writing = asyncio.create_task(database.write(slow))
+        await asyncio.sleep(0)
+        assert await database.read(names) == []
+        goes_on.set()
+        await writing
+        assert await database.read(names) == [("a",)]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            await database.read(lambda connection: connection.execute("DELETE FROM things").fetchall())
+
+    def names(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+        return connection.execute("SELECT name FROM things").fetchall()
+
+    asyncio.run(both())
+    database.close()
+
+
 def test_full_file_is_an_error_and_the_next_work_goes_on(tmp_path: Path) -> None:
     database = Database(tmp_path / "d", "store", [FIRST])
-    rows(database, "PRAGMA max_page_count = 4")
+    asyncio.run(database.change("PRAGMA max_page_count = 4", ()))
     for _ in range(2):
         with pytest.raises(sqlite3.OperationalError, match="full"):
             asyncio.run(database.change("INSERT INTO things VALUES (zeroblob(?))", [100_000]))
