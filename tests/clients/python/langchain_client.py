@@ -42,6 +42,15 @@ def stream(url: str) -> None:
     assert "".join(chunk.text for chunk in model(url).stream(QUESTION)) == ANSWER
 
 
+def batch(url: str) -> None:
+    """Several prompts at once, in the order of the prompts and in that of the answers."""
+    prompts = [QUESTION, WEATHER, QUESTION, QUESTION]
+    answers = model(url).batch([*prompts], {"max_concurrency": 3})
+    assert [answer.text == ANSWER for answer in answers] == [True, False, True, True]
+    as_they_come = dict(model(url).batch_as_completed([*prompts]))
+    assert {at: answer.text for at, answer in as_they_come.items()} == dict(enumerate(one.text for one in answers))
+
+
 def bind_tools(url: str) -> None:
     """A forced call, run by LangChain, and the answer to its result."""
     asked = HumanMessage(WEATHER)
@@ -81,4 +90,4 @@ def embeddings(url: str) -> None:
 
 
 if __name__ == "__main__":
-    run(invoke, stream, bind_tools, streamed_tools, structured_output, responses, embeddings)
+    run(invoke, stream, batch, bind_tools, streamed_tools, structured_output, responses, embeddings)
