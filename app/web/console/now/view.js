@@ -2,6 +2,7 @@
 
 import { fill, h } from "../shared/dom.js";
 import { listener } from "../shared/feed.js";
+import { makeBatches } from "./batches.js";
 import { makeModels } from "./models.js";
 import { makePlots } from "./plots.js";
 import { makeRequests } from "./requests.js";
@@ -13,10 +14,9 @@ export const nowView = {
   icon: "now",
   make(place) {
     const problem = h("p", { class: "problem", role: "alert" });
-    const [plots, models, requests] = [makePlots(), makeModels(), makeRequests()];
-    place.append(
-      h("div", { class: "page" }, h("h1", {}, "Now"), problem, plots.element, models.element, requests.element),
-    );
+    const [plots, models, requests, batches] = [makePlots(), makeModels(), makeRequests(), makeBatches()];
+    const parts = [plots, models, requests, batches].map((one) => one.element);
+    place.append(h("div", { class: "page" }, h("h1", {}, "Now"), problem, ...parts));
 
     /** @param {import("../shared/feed.js").State} state */
     function show(state) {
@@ -25,6 +25,16 @@ export const nowView = {
       requests.show(state);
     }
     const feed = listener(show, (text) => fill(problem, text));
-    return { enter: feed.start, leave: feed.stop };
+
+    function enter() {
+      feed.start();
+      batches.enter();
+    }
+
+    function leave() {
+      feed.stop();
+      batches.leave();
+    }
+    return { enter, leave };
   },
 };
