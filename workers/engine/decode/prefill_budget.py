@@ -24,7 +24,7 @@ MEASURED_EVERY = 64
 STEPS_KNOWN, CHUNKS_KNOWN = 15, 5
 """How many measurements of each are kept."""
 
-YIELDING_S, YIELDING_TOKENS = 0.2, 32
+YIELDING_S, YIELDING_TOKENS = 0.05, 32
 """How long a chunk of prompts that make way should take; but that many tokens are always read."""
 
 LEAST_SHARE = 0.25

@@ -105,8 +105,8 @@ def test_a_target_is_not_passed_for_the_sake_of_speed() -> None:
 def test_a_chunk_of_what_makes_way_is_over_soon() -> None:
     pace = PrefillBudget(None, 512)
     assert pace.yielding == YIELDING_TOKENS
-    pace.read(512, 1.0, beside=False)
-    assert pace.yielding == int(512 * YIELDING_S)
+    pace.read(2048, 1.0, beside=False)
+    assert pace.yielding == int(2048 * YIELDING_S)
     for _ in range(5):
         pace.read(512, 60.0, beside=False)
     assert pace.yielding == YIELDING_TOKENS
