@@ -251,7 +251,7 @@ def test_every_refusal_is_an_error_of_the_sdk(
         connect(small_server, "wrong").messages.create(**asked)
     check_error(wrong.value, 401, "authentication_error", "invalid_api_key")
     with pytest.raises(anthropic.NotFoundError) as unknown:
-        client.messages.batches.list()
+        client.get("/v1/messages/nowhere", cast_to=object)
     check_error(unknown.value, 404, "not_found_error", "not_found")
     with pytest.raises(anthropic.RequestTooLargeError) as large:
         client.messages.create(**{**asked, "system": "x" * MAX_BODY_BYTES})
