@@ -195,7 +195,7 @@ def test_sampling_is_as_the_configuration_says_unless_the_request_does(
 
 
 def test_loading_and_unloading_leaves_nothing_behind(launch: Callable[..., Server]) -> None:
-    """Two models take turns: files, threads, children and memory of the front end are the same in the end."""
+    """Two models take turns: the front end has no more files, threads, children and memory in the end."""
     server = launch(*TWO, "--max-models", 1)
     front = psutil.Process(server.process.pid)
 
@@ -211,5 +211,9 @@ def test_loading_and_unloading_leaves_nothing_behind(launch: Callable[..., Serve
     take_turns(2)
     before, memory = held(), front.memory_info().rss
     take_turns(8)
-    wait_for(lambda: held() == before, what=lambda: f"{before} became {held()}")
+    # The first look may have caught a thread that was about to end.
+    wait_for(
+        lambda: all(now <= then for now, then in zip(held(), before, strict=True)),
+        what=lambda: f"{before} became {held()}",
+    )
     assert front.memory_info().rss - memory < 8 << 20
