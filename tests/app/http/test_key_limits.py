@@ -56,7 +56,7 @@ def test_each_key_may_what_its_table_says(server: Server) -> None:
     assert refused.json()["detail"] == "`X-Priority`: this key may ask for normal at most."
     wrong = ask(server, "ops-key", "urgent")
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "X-Priority")
-    assert wrong.json()["detail"] == "`X-Priority`: allowed are high, normal, low."
+    assert wrong.json()["detail"] == "`X-Priority`: allowed are high, normal, low, idle."
     stop = server.post("/v1/system/shutdown", {}, headers={"x-api-key": "student-key"})
     assert (stop.status_code, stop.json()["error"]["code"]) == (403, "forbidden")
     assert "key=ops model=scripted" in server.output()
