@@ -96,7 +96,7 @@ def test_a_low_key_waits_behind_the_others_and_holds_one_row(server: Server) -> 
         blocking = [pool.submit(timed, "ops-key", 30) for _ in range(2)]
         server.wait_stats(running_requests=2)
         order: list[str] = []
-        waiting = [pool.submit(timed, key, 2) for key in ("nightly-key", "ops-key", "ops-key", "ops-key")]
+        waiting = [pool.submit(timed, key, tokens) for key, tokens in [("nightly-key", 8), *[("ops-key", 2)] * 3]]
         for one in waiting:
             one.add_done_callback(lambda done: order.append(done.result()))
         server.wait_stats(running_requests=2, waiting_requests=4)

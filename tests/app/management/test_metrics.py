@@ -18,6 +18,7 @@ GAUGES = {
     "rows_granted",
     "worker_state",
     "standby_memory_bytes",
+    "worker_memory_bound_bytes",
     "worker_memory_bytes",
 }
 COUNTERS = {
