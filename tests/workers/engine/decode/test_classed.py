@@ -22,7 +22,7 @@ from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import Adapters
 from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.draft_model import DraftModel
-from mlx_server.workers.engine.propose.drafter import Drafter
+from mlx_server.workers.engine.propose.drafts import ModelDrafter
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.engine.side_by_side import SideBySide
 
@@ -51,7 +51,7 @@ def engine(model: Any, adapters: Adapters, llama: Any) -> ClassedEngine:
     """It keeps prompts, too."""
     prefixes = PrefixStore(64 << 20, checkpoints=True)
     draft = DraftModel(llama, llama.args.vocab_size, model.args.vocab_size, None)
-    drafter = Drafter(draft, 8, PrefillBudget(None, 8), PrefixStore(8 << 20))
+    drafter = ModelDrafter(draft, 8, PrefillBudget(None, 8), PrefixStore(8 << 20))
     writing = BatchEngine(
         model,
         {END},
