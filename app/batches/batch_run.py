@@ -10,8 +10,7 @@ import logging
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 from anyio import to_thread
@@ -21,6 +20,7 @@ from mlx_server.app.batches.calls import LineCaller, request_id
 from mlx_server.app.batches.input_lines import InputLines
 from mlx_server.app.batches.results import not_run, outcome_of
 from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
+from mlx_server.app.batches.tasks import Tasks
 from mlx_server.app.http.keys import Credential
 from mlx_server.schemas.openai.stored.batches import BatchError, line_decoder
 
@@ -71,7 +71,7 @@ class BatchRun:
         self._outcomes: list[Outcome] = []
         self._keeping = False
         self._committing: set[int] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(f"a line of batch {batch.id}")
         self._moved = asyncio.Event()
 
     def ready(self) -> PendingLine | None:
@@ -87,7 +87,7 @@ class BatchRun:
         """Run the line that is ready."""
         line = self._ahead.popleft()
         self.on_their_way[request_id(self.batch, line)] = line
-        self._spawn(self._answer(line))
+        self._tasks.spawn(self._answer(line))
 
     def refresh(self, batch: StoredBatch) -> None:
         """Its row has changed."""
@@ -102,10 +102,7 @@ class BatchRun:
             if self.batch.status == "in_progress":
                 await self._work()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._tasks.cancel()
             if self._outcomes:
                 await self._store.record(self.batch, self._outcomes)
         self.batch = await self._store.fresh(self.batch)
@@ -240,13 +237,3 @@ class BatchRun:
             return bytes(line_decoder.decode(os.pread(descriptor, line.size, line.at)).body)
         finally:
             os.close(descriptor)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a line of batch %s failed", self.batch.id, exc_info=error)

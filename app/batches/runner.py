@@ -9,16 +9,16 @@ import logging
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
 from mlx_server.app.batches.batch_store import BatchStore
 from mlx_server.app.batches.calls import LineCaller
 from mlx_server.app.batches.room import deployment_of, free_places, rest_s
 from mlx_server.app.batches.rows import StoredBatch
+from mlx_server.app.batches.tasks import Tasks
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.fleet import Fleet
@@ -52,7 +52,7 @@ class BatchRunner:
         self._credential = credential
         self._most_line_bytes = most_line_bytes
         self._runs: dict[int, BatchRun] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("a batch")
         self._wake = asyncio.Event()
         self._lock: int | None = None
         self._look_again: dict[str, float] = {}
@@ -60,14 +60,11 @@ class BatchRunner:
 
     def start(self) -> None:
         """Go on with what there is."""
-        self._spawn(self._run())
+        self._tasks.spawn(self._run())
 
     async def close(self) -> None:
         """Leave all as it is: what has counted is kept."""
-        while tasks := list(self._tasks):
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        await self._tasks.cancel()
         if self._lock is not None:
             os.close(self._lock)
 
@@ -83,7 +80,7 @@ class BatchRunner:
             await asyncio.sleep(LOCK_S)
         self._lock = lock
         await self._store.drop_old(self._store.files.clock() - KEPT_S)
-        self._spawn(self._look_for_work())
+        self._tasks.spawn(self._look_for_work())
         while True:
             self._wake.clear()
             await self._fill()
@@ -106,7 +103,7 @@ class BatchRunner:
             self._runs[batch.number] = run = BatchRun(
                 batch, self._store, self._call, self._credential, self._wake.set, self._most_line_bytes
             )
-            self._spawn(self._finish(run))
+            self._tasks.spawn(self._finish(run))
 
     async def _finish(self, run: BatchRun) -> None:
         try:
@@ -166,16 +163,6 @@ class BatchRunner:
                 deployment = deployment_of(self._fleet, line.model)
                 counts[deployment.name if deployment is not None else line.model or ""] += 1
         return counts
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a batch failed", exc_info=error)
 
 
 def taken(path: Path) -> int | None:
