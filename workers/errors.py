@@ -5,6 +5,11 @@ class ModelLoadError(Exception):
     """Raised when a model can't be served; the message is one line for the person who started the server."""
 
 
+class GroupLost(BaseException):
+    """Raised when the ranks of a model can't go on together. No step may be tried again, as after an Exception; whoever
+    raises it sees to the process's end."""
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message on one line of at most 500 characters; its class's name where it has none."""
     if isinstance(error, KeyError):

@@ -51,7 +51,7 @@ from mlx_server.workers.child.queries import Queries
 from mlx_server.workers.child.ranks import Ranks
 from mlx_server.workers.child.reports import Reports
 from mlx_server.workers.engine.sequence import Broken, Computed, Echoed, Key, Produced, Sequence, Token
-from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.errors import GroupLost, ModelLoadError
 from mlx_server.workers.handlers import import_handlers, make_handler
 from mlx_server.workers.handlers.base import AnswerStream, Handler
 from mlx_server.workers.log_lines import about
@@ -325,4 +325,5 @@ class WorkerProcess:
 
     def _on_crash(self, error: BaseException) -> None:
         log.error("the engine can't go on", exc_info=error)
-        self.end(1)
+        if not isinstance(error, GroupLost):
+            self.end(1)

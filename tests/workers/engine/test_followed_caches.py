@@ -16,9 +16,10 @@ from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.ranks.followed import FollowedCache
-from mlx_server.workers.engine.ranks.model import GroupLost, LeadingModel
+from mlx_server.workers.engine.ranks.model import LeadingModel
 from mlx_server.workers.engine.ranks.orders import Order, decode_orders, frame
 from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.errors import GroupLost
 from mlx_server.workers.handlers.ranks import Follower
 
 pytestmark = pytest.mark.model

@@ -10,14 +10,10 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.workers.engine.ranks.followed import FollowedCache, OrderBook, number_of
 from mlx_server.workers.engine.ranks.orders import Forward, MakeCache, Measure, Order
-from mlx_server.workers.errors import one_line
+from mlx_server.workers.errors import GroupLost, one_line
 
 states_only: ContextVar[bool] = ContextVar("states_only", default=False)
 """Whether the model is called only for what it leaves in its cache."""
-
-
-class GroupLost(BaseException):
-    """Raised when the ranks can't go on together. No step may be tried again, as after an Exception."""
 
 
 class Followers(Protocol):

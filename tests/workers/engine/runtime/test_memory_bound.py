@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from support.engines import Player, alone, random_prompt, sequence
+from support.bounded import MEGABYTE, bounded, eight_prompts
+from support.engines import Player, random_prompt, sequence
 from support.tiny.models import WIDE, make_model
 
-from mlx_server.workers.engine.decode.admission import Admission, footprint
-from mlx_server.workers.engine.decode.batch import BatchEngine
-from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
-from mlx_server.workers.engine.runtime import platform
-from mlx_server.workers.engine.runtime.memory_bound import MemoryBound, Relief, relief
+from mlx_server.workers.engine.runtime.memory_bound import Relief, relief
 
-MEGABYTE = 1 << 20
 SLACK = 16 * MEGABYTE
 """What the process of the tests may take beside, and a first step that nobody has seen the like of."""
 
@@ -39,50 +38,27 @@ def test_what_goes_for_more(left: int, reusable: int, prompts: int, more: float,
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model whose KV states take 32 KB a token."""
+    return make_model(tmp_path_factory.mktemp("wide"), "llama", **WIDE)
+
+
+@pytest.fixture(scope="module")
+def wide(wide_folder: Path) -> Any:
     from mlx_lm.utils import load_model
 
-    return load_model(make_model(tmp_path_factory.mktemp("wide"), "llama", **WIDE))[0]
-
-
-def bounded(model: Any, more: int) -> tuple[BatchEngine, MemoryBound]:
-    """An engine that may hold so many bytes beside all that there is."""
-    size, prefixes, bound = footprint(model), PrefixStore(1 << 40), MemoryBound()
-    engine = BatchEngine(
-        model,
-        set(),
-        rows=8,
-        joint_prefill=True,
-        prefill_step_size=512,
-        prefixes=prefixes,
-        admission=Admission(size, 1e15, bound),
-    )
-    platform.configure()
-    bound.loaded(prefixes, 0)
-    bound.limit_bytes = psutil.Process().memory_info().rss + more
-    return engine, bound
+    return load_model(wide_folder)[0]
 
 
 @pytest.mark.model
-def test_all_end_well_in_less_memory_than_they_would_take(wide: Any) -> None:
+def test_all_end_well_in_less_memory_than_they_would_take(wide_folder: Path) -> None:
     """Eight prompts of 13 MB each: a few at a time, and what is kept of them goes for the next."""
-    engine, bound = bounded(wide, 64 * MEGABYTE)
-    assert bound.limit_bytes is not None
-    rng = random.Random(3)
-    sequences = [sequence(number, [rng.randrange(4, 250) for _ in range(400)], 8) for number in range(8)]
-    player = Player(engine)
-    player.add(*sequences)
-    held: list[int] = []
-    rows: set[int] = set()
-    while engine.busy:
-        player.step()
-        held.append(psutil.Process().memory_info().rss)
-        rows.add(len(engine._running))
-    assert max(held) <= bound.limit_bytes + SLACK
-    assert 2 <= max(rows) < 8
-    assert [player.outcomes[one.key].end for one in sequences] == ["length"] * 8
-    assert all(player.outcomes[one.key] == alone(wide, one.prompt, 8) for one in sequences[::4])
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        seen = fresh.submit(eight_prompts, wide_folder).result()
+    assert seen.over <= SLACK
+    assert 2 <= seen.rows < 8
+    assert [outcome.end for outcome in seen.outcomes] == ["length"] * 8
+    assert {number: seen.outcomes[number] for number in seen.alone} == seen.alone
 
 
 @pytest.mark.model

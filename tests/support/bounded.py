@@ -1,0 +1,75 @@
+"""Sequences on an engine whose process may hold only so much. Run in a process of its own: what other tests have left
+in theirs would count."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from support.engines import Outcome, Player, alone, sequence
+
+from mlx_server.workers.engine.decode.admission import Admission, footprint
+from mlx_server.workers.engine.decode.batch import BatchEngine
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
+from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.runtime.memory_bound import MemoryBound
+
+MEGABYTE = 1 << 20
+
+
+def bounded(model: Any, more: int) -> tuple[BatchEngine, MemoryBound]:
+    """An engine that may hold so many bytes beside all that there is."""
+    size, prefixes, bound = footprint(model), PrefixStore(1 << 40), MemoryBound()
+    engine = BatchEngine(
+        model,
+        set(),
+        rows=8,
+        joint_prefill=True,
+        prefill_step_size=512,
+        prefixes=prefixes,
+        admission=Admission(size, 1e15, bound),
+    )
+    platform.configure()
+    bound.loaded(prefixes, 0)
+    bound.limit_bytes = psutil.Process().memory_info().rss + more
+    return engine, bound
+
+
+@dataclass
+class Seen:
+    """What was held at most beyond the limit in bytes, how many rows ran at most, what became of each sequence, and
+    of some of them alone."""
+
+    over: int
+    rows: int
+    outcomes: list[Outcome]
+    alone: dict[int, Outcome]
+
+
+def eight_prompts(folder: Path) -> Seen:
+    """Eight prompts of 13 MB each for the model in `folder`, where 64 MB may be held."""
+    from mlx_lm.utils import load_model
+
+    model = load_model(folder)[0]
+    rng = random.Random(3)
+    sequences = [sequence(number, [rng.randrange(4, 250) for _ in range(400)], 8) for number in range(8)]
+    # First of all, so that the libraries hold what they always will.
+    by_themselves = {number: alone(model, sequences[number].prompt, 8) for number in (0, 4)}
+    engine, bound = bounded(model, 64 * MEGABYTE)
+    assert bound.limit_bytes is not None
+    player = Player(engine)
+    player.add(*sequences)
+    most = rows = 0
+    while engine.busy:
+        player.step()
+        most = max(most, psutil.Process().memory_info().rss)
+        rows = max(rows, len(engine._running))
+    return Seen(
+        most - bound.limit_bytes,
+        rows,
+        [player.outcomes[one.key] for one in sequences],
+        by_themselves,
+    )
