@@ -11,6 +11,7 @@ from typing import assert_never
 
 from mlx_server.queue import policy
 from mlx_server.queue.account import ANYBODY, Account, Priority
+from mlx_server.queue.beginnings import PER_TOKEN
 from mlx_server.queue.clock import Clock, Handle
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.mailbox import Mailbox
@@ -47,6 +48,9 @@ ENDS = {
 }
 """Failures that are counted by themselves."""
 
+MEASURABLE = 128
+"""Tokens of a prompt: with fewer, what else a first token takes hides how fast they are read."""
+
 
 class Dispatcher:
     """One queue before any number of workers, each with slots; who gets which rows is the scheduler's affair.
@@ -82,7 +86,7 @@ class Dispatcher:
         self.timeout_s = timeout_s
         self.limit_s = limit_s
         self.statistics = statistics or Statistics()
-        self._scheduler = Scheduler(self.statistics.queue_s, idle_rows)
+        self._scheduler = Scheduler(clock, self.statistics, idle_rows)
 
     @property
     def closed(self) -> bool:
@@ -244,9 +248,10 @@ class Dispatcher:
         while slots.rows_used:
             await slots.empty.wait()
 
-    def worker_ready(self, slots: WorkerSlots, credits: int) -> None:  # noqa: A002 - the field's term
-        """A worker takes work on `credits` rows."""
+    def worker_ready(self, slots: WorkerSlots, credits: int, kept_tokens: int = 0) -> None:  # noqa: A002 - the field's term
+        """A worker takes work on `credits` rows, and keeps so many tokens of prompts."""
         slots.credits = credits
+        slots.known.limit = kept_tokens * PER_TOKEN
         self._scheduler.schedule(self._clock.time())
         self._scheduler.announce_all()
 
@@ -324,6 +329,7 @@ class Dispatcher:
 
     def _vacate(self, slots: WorkerSlots, message: str, *, died: bool) -> None:
         slots.credits = 0
+        slots.known.clear()
         again, lost = [], []
         for ticket in [ticket for ticket in self._live.values() if ticket.slots is slots]:
             ticket.survived_a_worker |= died
@@ -388,6 +394,7 @@ class Dispatcher:
         ticket.last_event_at = now
         ticket.mailbox.put(event)
         assert ticket.slots is not None
+        self._record_prefill(ticket, event)
         ticket.slots.finish_row(ticket)
         if ticket.rows_done == ticket.request.rows:
             assert ticket.started_at is not None
@@ -396,6 +403,14 @@ class Dispatcher:
             self._end(ticket, TicketState.SERVED)
         else:
             self._scheduler.schedule(now)
+
+    def _record_prefill(self, ticket: Ticket, event: Finished) -> None:
+        read = event.prompt_tokens - event.cached_tokens
+        started, first = ticket.started_at, ticket.first_text_at
+        if started is None or first is None or read < MEASURABLE or ticket.request.rows > 1:
+            return
+        if self._scheduler.chooses and ticket.beginnings:
+            self.statistics.record_prefill(first - started, ticket.beginnings[-1].known * read / event.prompt_tokens)
 
     def _watch(self, ticket: Ticket) -> None:
         self._timeouts[ticket.id] = self._clock.call_at(ticket.deadline, self._expire, ticket)

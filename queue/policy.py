@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlx_server.queue.account import Priority
+from mlx_server.queue.placement import Pace
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.work import Work
 
 UNMEASURED_SERVICE_S = 5.0
 """How long a request is taken to run before any has been measured."""
+
+UNMEASURED_PREFILL_S = 0.00025
+"""How long a character of a prompt is taken to be read before any has been measured: 1,000 tokens a second."""
 
 UTILISATION = 0.8
 """Share of the measured rate that is promised to refused clients: the rest lets the queue drain."""
@@ -42,13 +46,6 @@ class Selection:
 def batch_class(request: Work) -> BatchClass:
     """One adapter is on the model at a time."""
     return BatchClass(request.adapter if isinstance(request, GenerationRequest) else None)
-
-
-def conversation(request: Work) -> tuple[str, str] | None:
-    """Whose conversation a request belongs to, and what the client calls it; None if it does not say."""
-    if isinstance(request, GenerationRequest) and request.conversation:
-        return request.tenant, request.conversation
-    return None
 
 
 def has_fair_place(own: int, owners: int, capacity: int) -> bool:
@@ -87,6 +84,14 @@ def select_next(
         if spare <= 0:
             return None
     return None
+
+
+def pace(mean_service_s: float | None, prefill_s: float | None) -> Pace:
+    """How fast workers are, as far as it has been measured."""
+    return Pace(
+        UNMEASURED_SERVICE_S if mean_service_s is None else mean_service_s,
+        UNMEASURED_PREFILL_S if prefill_s is None else prefill_s,
+    )
 
 
 def service_rate(mean_service_s: float | None, running_ages_s: Sequence[float]) -> float:

@@ -4,48 +4,55 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from mlx_server.queue import policy
+from mlx_server.queue import placement, policy
 from mlx_server.queue.account import Priority
+from mlx_server.queue.clock import Clock, Handle
 from mlx_server.queue.pending import Pending
-from mlx_server.queue.statistics import Histogram
+from mlx_server.queue.placement import Place
+from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.queue.worker_slots import WorkerSlots
 
 LOOK_AHEAD = 256
 """How many pending tickets are searched for some of the running class: it bounds the work, not the queue."""
 
-MAX_AFFINITIES = 1024
-"""Conversations whose workers are remembered."""
-
 
 class Scheduler:
     """In the order of `Pending`, on the worker with the most free rows; like with like (see policy.select_next).
 
-    A conversation goes on where it was, if a row is free there: that worker knows what has been said.
+    A ticket declines rows for a worker that knows more of its prompt, if that one is fuller by less than this spares
+    (see placement.rather): for as long, at most, as reading takes that it would be spared. Others have those rows
+    meanwhile; it keeps its place in the line for the worker that it waits for.
     A ticket stays on the worker that gave it its first row. One that is only prepared moves to where a row is free.
 
     While any other ticket lives, idle ones hold `idle_rows` at most, on all workers together.
     """
 
-    def __init__(self, waits_s: Histogram, idle_rows: int = 0) -> None:
-        self._waits_s = waits_s
+    def __init__(self, clock: Clock, statistics: Statistics, idle_rows: int = 0) -> None:
+        self._clock = clock
+        self._statistics = statistics
+        self._wakening: tuple[float, Handle] | None = None
+        """When the next ticket ceases to decline."""
         self._idle_rows = idle_rows
         self._parkable: dict[int, Ticket] = {}
         """Idle tickets that run and may be parked, by number."""
         self.urgent = 0
         """Tickets that live and are not idle."""
         self._pending = Pending(self.rows_of)
-        self._affinity: OrderedDict[tuple[str, str], WorkerSlots] = OrderedDict()
-        """Where conversations were last."""
         self.all_slots: list[WorkerSlots] = []
 
     @property
     def credits(self) -> int:
         """Rows that all workers grant."""
         return sum(slots.credits for slots in self.all_slots)
+
+    @property
+    def chooses(self) -> bool:
+        """There are several workers that a ticket may go to."""
+        return len(self.all_slots) > 1
 
     @property
     def rows_used(self) -> int:
@@ -103,7 +110,8 @@ class Scheduler:
             ready = (slots for slots in self.all_slots if slots.credits and not slots.closing)
             slots = min(ready, key=lambda slots: (-slots.free_rows, slots.tickets), default=None)
             if slots is not None:
-                slots.prepare(ticket)
+                better, _ = self._better(ticket, slots, Counter()) or (slots, 0.0)
+                better.prepare(ticket)
 
     def announce_all(self) -> None:
         """Let workers prepare whoever has to wait."""
@@ -124,22 +132,62 @@ class Scheduler:
         self._pending.requeue(ticket)
 
     def _free_slots(self) -> list[WorkerSlots]:
-        free = [slots for slots in self.all_slots if slots.free_rows > 0]
-        if len(free) < 2:
-            return free
-        first = next(self.waiting, None)
-        preferred = None if first is None or first.conversation is None else self._affinity.get(first.conversation)
-        return sorted(free, key=lambda slots: (slots is not preferred, -slots.free_rows))
+        free = (slots for slots in self.all_slots if slots.free_rows > 0)
+        return sorted(free, key=lambda slots: -slots.free_rows)
 
     def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
+        ahead: Counter[WorkerSlots] = Counter()  # rows that tickets before each one wait for
         for ticket in itertools.islice(self._pending.servable(), LOOK_AHEAD):
             if ticket.priority is Priority.IDLE and self._idle_rows_left <= 0:
                 continue
             if ticket.state is TicketState.WAITING:
-                if not slots.closing:
+                if slots.closing:
+                    continue
+                better = self._better(ticket, slots, ahead)
+                if better is not None and self._waits(ticket, better[1]):
+                    ahead[better[0]] += ticket.rows_missing
+                else:
                     yield ticket
             elif ticket.slots is slots:
                 yield ticket
+
+    def _better(
+        self, ticket: Ticket, slots: WorkerSlots, ahead: Counter[WorkerSlots]
+    ) -> tuple[WorkerSlots, float] | None:
+        """The worker, if any, for which a ticket should decline rows of this one, and the seconds that this spares."""
+        if not (self.chooses and ticket.beginnings):
+            return None
+        own = slots.known.longest(ticket.beginnings)
+        others = {
+            other: Place(known, other.rows_used + ahead[other], other.credits)
+            for other in self.all_slots
+            if (known := other.known.longest(ticket.beginnings)) > own
+            and not other.closing
+            and other.running in (None, ticket.batch_class)
+        }
+        statistics = self._statistics
+        pace = policy.pace(statistics.mean_service_s, statistics.prefill_s)
+        offered = Place(own, slots.rows_used + ahead[slots], slots.credits)
+        best = placement.rather(offered, others, pace)
+        return None if best is None else (best, placement.spared_s(others[best], offered, pace))
+
+    def _waits(self, ticket: Ticket, spared_s: float) -> bool:
+        """Whether a ticket may still wait for a better worker; it is asked again when it may no longer."""
+        now = self._pending.now
+        if ticket.held_since is None:
+            ticket.held_since = now
+        until = ticket.held_since + spared_s
+        if until <= now:
+            return False
+        if self._wakening is None or until < self._wakening[0]:
+            if self._wakening is not None:
+                self._wakening[1].cancel()
+            self._wakening = until, self._clock.call_at(until, self._wake)
+        return True
+
+    def _wake(self) -> None:
+        self._wakening = None
+        self.schedule(self._clock.time())
 
     def _serve(self, slots: WorkerSlots, now: float) -> bool:
         """Give free rows of a worker to the next one; whether there was one."""
@@ -155,19 +203,23 @@ class Scheduler:
         for other in overtaken:
             other.overtaken += rows
         if not ticket.starts and ticket.priority is not Priority.IDLE:
-            self._waits_s.observe(now - ticket.submitted_at)
+            self._statistics.queue_s.observe(now - ticket.submitted_at)
         if ticket.slots is not None and ticket.slots is not slots:
             ticket.slots.cancel(ticket)
             ticket.slots.release(ticket)
+        if ticket.state is TicketState.WAITING:
+            self._know(ticket, slots)
         slots.run(ticket, rows, now)
         if ticket.may_park:
             self._parkable[ticket.id] = ticket
         self._pending.served(ticket)
-        if ticket.conversation is not None:
-            self._affinity[ticket.conversation] = slots
-            self._affinity.move_to_end(ticket.conversation)
-            if len(self._affinity) > MAX_AFFINITIES:
-                self._affinity.popitem(last=False)
         if not ticket.rows_missing:
             self._pending.remove(ticket)
         return True
+
+    def _know(self, ticket: Ticket, slots: WorkerSlots) -> None:
+        """A ticket starts there, and its prompt is known there from now on."""
+        if self.chooses and ticket.beginnings:
+            most = max(other.known.longest(ticket.beginnings) for other in self.all_slots)
+            self._statistics.placements[placement.placement(slots.known.longest(ticket.beginnings), most)] += 1
+            slots.known.add(ticket.beginnings)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Generic, TypeVar, assert_never
 
+from mlx_server.queue.placement import Placement
 from mlx_server.queue.ticket import TicketState
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -84,6 +85,10 @@ class Statistics:
     recording_s: float = 0.0
     pictures: int = 0
     mean_service_s: float | None = None
+    prefill_s: float | None = None
+    """How long a character of a prompt took to be read, an exponential mean."""
+    placements: Counter[Placement] = field(default_factory=Counter)
+    """Requests that had several replicas to go to, by what was known of their prompts."""
     queue_s: Histogram = field(default_factory=Histogram)
     first_token_s: Histogram = field(default_factory=Histogram)
     inter_token_s: Histogram = field(default_factory=lambda: Histogram(GAP_SECONDS))
@@ -112,6 +117,14 @@ class Statistics:
                 assert_never(state)
 
     def record_service(self, seconds: float) -> None:
-        """Fold one request's running time into an exponential mean (weight 0.2)."""
-        mean = self.mean_service_s
-        self.mean_service_s = seconds if mean is None else mean + 0.2 * (seconds - mean)
+        """Fold one request's running time into its mean."""
+        self.mean_service_s = folded(self.mean_service_s, seconds)
+
+    def record_prefill(self, seconds: float, characters: float) -> None:
+        """Fold the time that so many characters took to be read into its mean."""
+        self.prefill_s = folded(self.prefill_s, seconds / characters)
+
+
+def folded(mean: float | None, value: float) -> float:
+    """An exponential mean with one more value, which weighs 0.2."""
+    return value if mean is None else mean + 0.2 * (value - mean)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlx_server.queue.account import ANYBODY, Account, Priority
+from mlx_server.queue.beginnings import Beginning, beginnings_of
 from mlx_server.queue.mailbox import Mailbox
-from mlx_server.queue.policy import batch_class, conversation
+from mlx_server.queue.policy import batch_class
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.messages import Prepared, Progress, Started
 from mlx_server.schemas.internal.work import Work
@@ -68,9 +70,10 @@ class Ticket:
         self.priority = priority
         self.request_id = request_id
         self.batch_class = batch_class(request)
-        self.conversation = conversation(request)
         self.overtaken = 0
         """Rows that went to later requests while this one waited."""
+        self.held_since: float | None = None
+        """Since when it has declined rows, for a replica that knows its prompt."""
         self.mailbox = mailbox
         self.submitted_at = now
         self.last_event_at = now
@@ -105,6 +108,11 @@ class Ticket:
         """How often it started over because the worker that ran it died."""
         self.sent = False
         """Set by the reader once the client has got a part of an answer: then the request can't be replayed."""
+
+    @cached_property
+    def beginnings(self) -> tuple[Beginning, ...]:
+        """What a replica may know of its prompt."""
+        return beginnings_of(self.request)
 
     @property
     def ended(self) -> bool:

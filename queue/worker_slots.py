@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Protocol
 
+from mlx_server.queue.beginnings import KnownBeginnings
 from mlx_server.queue.policy import BatchClass
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.work import Work
@@ -44,6 +45,8 @@ class WorkerSlots:
         self.empty = asyncio.Event()
         """Set while no row is used."""
         self.empty.set()
+        self.known = KnownBeginnings()
+        """What its worker has been given to read."""
         self.tickets = 0
         """How many its worker knows, prepared and running."""
 

@@ -54,7 +54,7 @@ class Replica:
         self._queries = queries
         self.worker = Supervisor(spec, self, patience, log_level, starts)
         self._slots: WorkerSlots | None = queue.add_slots(self.worker)
-        self._granted = 0
+        self._granted = self._kept_tokens = 0
 
     @property
     def state(self) -> WorkerState:
@@ -90,7 +90,7 @@ class Replica:
     def retune(self) -> None:
         """Use as many rows as its owner wants now; surplus running requests go on to their ends."""
         if self._slots is not None and self._slots.credits:
-            self._queue.worker_ready(self._slots, self._owner.rows_of(self._granted))
+            self._queue.worker_ready(self._slots, self._owner.rows_of(self._granted), self._kept_tokens)
 
     def bind(self, limit_bytes: int | None) -> None:
         """Let its worker hold no more; None: what it wants."""
@@ -115,8 +115,8 @@ class Replica:
         """The worker takes work: the queue may grant its rows. One that has left the queue is not heard."""
         if self._slots is not None:
             self._owner.ready_with(self, facts)
-            self._granted = facts.rows
-            self._queue.worker_ready(self._slots, self._owner.rows_of(facts.rows))
+            self._granted, self._kept_tokens = facts.rows, facts.kept_tokens
+            self._queue.worker_ready(self._slots, self._owner.rows_of(facts.rows), facts.kept_tokens)
             self._queries.worker_ready(self.worker)
 
     def deliver(self, events: list[StepEvent]) -> None:

@@ -15,6 +15,7 @@ from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.process_memory import PURPOSES
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.services import services
+from mlx_server.queue.placement import Placement
 from mlx_server.queue.statistics import Histogram
 from mlx_server.workers.parent import canary
 from mlx_server.workers.parent.supervisor import WorkerState
@@ -74,6 +75,12 @@ class FleetCollector(Collector):
         yield counter_by("requests", "Requests by outcome.", "outcome", OUTCOMES, outcomes)
         for name, text, field in COUNTERS:
             yield counter(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
+        placements = {
+            one.name: {word.value: count for word, count in one.queue.statistics.placements.items()}
+            for one in deployments
+        }
+        text = "Requests that had several workers to go to, by what these knew of their prompts."
+        yield counter_by("placements", text, "placement", list(Placement), placements)
         for name, text, field in HISTOGRAMS:
             yield histogram(name, text, {one.name: getattr(one.queue.statistics, field) for one in deployments})
         states = {one.name: one.worker_states for one in deployments}

@@ -270,6 +270,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     may hold beside text. `dimensions` is the length of its embeddings, None if it makes none; `scoring` how it scores
     pairs of texts. `sampling` is what its authors recommend.
 
+    `kept_tokens` is how many tokens of prompts it keeps for later ones.
+
     `transcribes`: it writes down what is said, in one of these `languages` if it names any. `speaks`: it reads aloud.
     `draws`: it makes pictures.
     """
@@ -291,6 +293,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     scoring: Literal["cross_encoder", "embedding_similarity"] | None = None
     sampling: Sampling = Sampling()
     max_model_len: int | None = None
+    kept_tokens: int = 0
     transcribes: bool = False
     languages: tuple[str, ...] = ()
     speaks: bool = False

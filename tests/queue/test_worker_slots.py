@@ -5,7 +5,6 @@ from support.running.queues import Harness, RecordingWorker, failures_of, read, 
 
 from mlx_server.queue.errors import QueueFull
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.internal.generation import GenerationRequest, TextPrompt
 from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished, Text
 
 
@@ -21,22 +20,6 @@ def test_requests_go_where_most_rows_are_free() -> None:
     harness.finish(tickets[4])
     harness.finish(tickets[2])
     assert harness.where(harness.submit(), harness.submit(), harness.submit()) == [1, 1, 2]
-
-
-def test_a_conversation_goes_on_where_it_was() -> None:
-    harness = Harness(concurrency=2, workers=3)
-
-    def said(conversation: str, tenant: str = "") -> Ticket:
-        request = GenerationRequest((TextPrompt("x"),), 1, conversation=conversation, tenant=tenant)
-        return harness.queue.submit(request, whole=False)
-
-    first = [said("a"), said("b"), said("c")]
-    assert harness.where(*first) == [0, 1, 2]
-    for ticket in first:
-        harness.finish(ticket)
-    again = [said("c"), said("c"), said("b"), said("a"), said("a", "another tenant")]
-    assert harness.where(*again) == [2, 2, 1, 0, 0]
-    assert harness.where(said("c")) == [1], "its own is full"
 
 
 def test_a_larger_worker_gets_more() -> None:

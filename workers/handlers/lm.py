@@ -153,6 +153,7 @@ class LanguageHandler(WritingHandler):
             rows=rows,
             context_length=longest,
             max_model_len=room.max_model_len,
+            kept_tokens=size.tokens_in(prefixes.limit_bytes),
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),

@@ -113,6 +113,7 @@ class VisionHandler(WritingHandler):
             rows=tried.rows,
             context_length=longest,
             max_model_len=room.max_model_len,
+            kept_tokens=size.tokens_in(tried.prefixes.limit_bytes),
             vocab_size=vocab_size,
             parameter_bytes=parameter_bytes,
             architecture=str(config.get("model_type")),

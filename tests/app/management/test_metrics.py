@@ -8,6 +8,7 @@ from support.running.raw import RawClient
 from support.running.servers import SCRIPTED, Server, chat_body
 
 from mlx_server.app.deployment.process_memory import PURPOSES
+from mlx_server.queue.placement import Placement
 
 NAME = 'a "model"\\ with\nodd name'
 GAUGES = {
@@ -38,6 +39,7 @@ COUNTERS = {
     "canaries",
     "recording_seconds",
     "pictures",
+    "placements",
 }
 HISTOGRAMS = {"queue_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds", "request_seconds"}
 OUTCOMES = {"served", "failed", "invalid", "timed_out", "cancelled", "refused"}
@@ -64,7 +66,13 @@ def test_families_have_names_types_and_help(server: Server) -> None:
 def test_labels_are_closed_sets(server: Server) -> None:
     server.chat("hi", model="the client's model", user="the client's name")
     server.get("/the-clients-path")
-    allowed = {"outcome": OUTCOMES | {"passed", "failed"}, "state": STATES, "model": {NAME}, "purpose": set(PURPOSES)}
+    allowed = {
+        "outcome": OUTCOMES | {"passed", "failed"},
+        "state": STATES,
+        "model": {NAME},
+        "purpose": set(PURPOSES),
+        "placement": set(Placement),
+    }
     for family in families(server).values():
         for sample in family.samples:
             labels = {key: text for key, text in sample.labels.items() if key != "le"}

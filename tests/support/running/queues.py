@@ -78,7 +78,9 @@ class Harness:
         timeout_s: float = 300.0,
         limit_s: float | None = None,
         workers: int = 1,
+        kept_tokens: int = 0,
     ) -> None:
+        self.kept_tokens = kept_tokens
         self.clock = FakeClock()
         self.queue = Dispatcher(
             self.clock, queue_size=queue_size, concurrency=concurrency, timeout_s=timeout_s, limit_s=limit_s
@@ -96,7 +98,7 @@ class Harness:
 
     def ready(self, rows: int, worker: int = 0) -> None:
         """A worker takes work."""
-        self.queue.worker_ready(self.all_slots[worker], rows)
+        self.queue.worker_ready(self.all_slots[worker], rows, self.kept_tokens)
 
     def lose(self, message: str, worker: int = 0) -> None:
         """A worker is gone."""
