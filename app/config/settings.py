@@ -192,7 +192,7 @@ class Settings:
     response_store_max_age_s: float = 30 * 86_400.0
     file_quota_bytes: int = 10 << 30
     file_quota_count: int = 10_000
-    """What one key may keep of files; without configured keys all clients together."""
+    """What one key may keep of files; without configured keys all clients are one."""
     media: MediaAccess = field(default_factory=MediaAccess)
     media_limits: MediaLimits = field(default_factory=MediaLimits)
     hub: HubAccess = field(default_factory=HubAccess.from_environment)

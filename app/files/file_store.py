@@ -66,16 +66,15 @@ class FileStore:
         expires = None if lifetime_s is None else now + lifetime_s
         return StoredFile(f"file-{uuid.uuid4().hex}", owner, purpose, name, size, now, expires)
 
-    async def keep(self, file: StoredFile, source: Path, *, shared: bool) -> None:
+    async def keep(self, file: StoredFile, source: Path) -> None:
         """Keep what lies at `source`, on the same disk, which the caller deletes; it is on the disk when this returns.
 
-        `shared`: the owner is one of many that nobody knows, who have one quota together. Raises InvalidRequest where
-        the quota is used up.
+        Raises InvalidRequest where the quota is used up.
         """
         await to_thread.run_sync(sync_file, source)
 
         def work(connection: sqlite3.Connection) -> None:
-            self.check_quota(connection, None if shared else file.owner, file.size)
+            self.check_quota(connection, file.owner, file.size)
             self.insert(connection, file, source)
 
         try:
@@ -91,8 +90,8 @@ class FileStore:
         values = (file.id, file.owner, file.purpose, file.name, file.size, file.created, file.expires)
         connection.execute(f"INSERT INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
 
-    def check_quota(self, connection: sqlite3.Connection, owner: str | None, size: int) -> None:
-        """Raise InvalidRequest if an owner, or all together, may not keep one more file of `size` bytes."""
+    def check_quota(self, connection: sqlite3.Connection, owner: str, size: int) -> None:
+        """Raise InvalidRequest if an owner may not keep one more file of `size` bytes."""
         files, used = connection.execute(USED, {"owner": owner, "now": self.clock()}).fetchone()
         if files >= self.quota.most_files:
             message = f"`file`: {files} files are kept already, and no more are allowed (--file-quota-count)."
@@ -153,9 +152,9 @@ def sync_file(path: Path) -> None:
 
 USED = """
 SELECT count(*), coalesce(sum(size), 0) FROM (
-    SELECT size FROM files WHERE (owner = :owner OR :owner IS NULL) AND (expires IS NULL OR expires > :now)
+    SELECT size FROM files WHERE owner = :owner AND (expires IS NULL OR expires > :now)
     UNION ALL
-    SELECT size FROM uploads WHERE (owner = :owner OR :owner IS NULL) AND status = 'pending' AND expires > :now
+    SELECT size FROM uploads WHERE owner = :owner AND status = 'pending' AND expires > :now
 )
 """
 PAGE = (

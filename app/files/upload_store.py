@@ -54,16 +54,14 @@ class UploadStore:
         self._folder = files.folder / "parts"
         self._folder.mkdir(mode=0o700, exist_ok=True)
 
-    async def create(
-        self, owner: str, purpose: str, name: str, size: int, lifetime_s: int | None, *, shared: bool
-    ) -> StoredUpload:
-        """Begin one, whose size counts from now on; `shared` as of FileStore.keep. Raises InvalidRequest."""
+    async def create(self, owner: str, purpose: str, name: str, size: int, lifetime_s: int | None) -> StoredUpload:
+        """Begin one, whose size counts from now on. Raises InvalidRequest."""
         now = int(self._files.clock())
         id_ = f"upload_{uuid.uuid4().hex}"
         made = StoredUpload(id_, owner, purpose, name, size, now, now + LIFETIME_S, lifetime_s, PENDING)
 
         def work(connection: sqlite3.Connection) -> None:
-            self._files.check_quota(connection, None if shared else owner, size)
+            self._files.check_quota(connection, owner, size)
             values = (id_, owner, purpose, name, size, now, made.expires, lifetime_s, PENDING, None)
             connection.execute(f"INSERT INTO uploads ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
 

@@ -28,6 +28,11 @@ class Credential:
     account: Account = ANYBODY
     key: ApiKey | None = None
 
+    @property
+    def owner(self) -> str:
+        """Whose the things are that are kept for it: its key's, and without configured keys everybody's."""
+        return ANYBODY.owner if self.key is None else self.account.owner
+
 
 class KeyRing:
     """Configured keys; without any, every key is as good as another, or as none."""

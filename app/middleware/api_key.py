@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app.http import errors
 from mlx_server.app.http.access_record import record_of
-from mlx_server.app.http.keys import CREDENTIAL, KeyRing, keys_in
+from mlx_server.app.http.keys import CREDENTIAL, KeyRing, credential_of, keys_in
 
 OWNER = "mlx_server.owner"
-"""Where a request's scope has a hash of the key it came with: whose the things are that are kept for it."""
+"""Where a request's scope has its credential's owner."""
 
 OPEN_PATHS = (
     "/",
@@ -47,7 +47,7 @@ class ApiKeyMiddleware:
             await self._app(scope, receive, send)
             return
         if (credential := self._keys.credential(keys_in(Headers(scope=scope)))) is not None:
-            scope[CREDENTIAL], scope[OWNER] = credential, credential.account.owner
+            scope[CREDENTIAL], scope[OWNER] = credential, credential.owner
             if credential.key is not None:
                 record_of(scope).key = credential.key.name
             await self._app(scope, receive, send)
@@ -57,9 +57,10 @@ class ApiKeyMiddleware:
         await errors.of_exception(error).response(scope)(scope, receive, send)
 
 
-def tenant_of(request: Request, salt: str | None) -> str:
-    """Whose the KV states of a request's prompt are: its key's, and with a salt only those with the same one."""
-    owner: str = request.scope[OWNER]
+def tenant_of(request: Request, salt: str | None = None) -> str:
+    """Whose the KV states of a request's prompt are: those of the key that was sent, configured or not, and with a salt
+    only those with the same one."""
+    owner = credential_of(request).account.owner
     return hashlib.sha256(f"{owner}\0{salt}".encode()).hexdigest() if salt else owner
 
 

@@ -11,7 +11,7 @@ from mlx_server.app.encoders.scores import HowScored, RerankEncoder, ScoresEncod
 from mlx_server.app.http.admission import enqueue
 from mlx_server.app.http.array_response import ResultsEncoder, ResultsResponse
 from mlx_server.app.http.ignored import ignored_header
-from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.routes.generation import choose, make_head, read_request, settled
 from mlx_server.schemas import scores
 from mlx_server.schemas.internal.work import Work
@@ -23,7 +23,7 @@ async def embeddings(request: Request) -> ResultsResponse:
     given, ignored = await read_request(request, openai_embeddings.decoder, openai_embeddings.HARMLESS)
     deployment = await choose(request, given)
     encoder = EmbeddingsEncoder(make_head(request, deployment, given), given)
-    work = replace(given.to_work(), tenant=request.scope[OWNER])
+    work = replace(given.to_work(), tenant=tenant_of(request))
     return await admit(request, deployment, work, encoder, ignored)
 
 

@@ -41,7 +41,7 @@ async def detokenize(request: Request) -> Response:
 
 async def ask_tokens(request: Request, deployment: Deployment, question: TokensOf) -> Tokens:
     """What the worker's tokenizer makes of a prompt. Raises InvalidRequest and what `ask` raises."""
-    question = replace(question, tenant=tenant_of(request, None))
+    question = replace(question, tenant=tenant_of(request))
     answer = await ask(request, deployment, await query_with_attachments(request, deployment, question))
     assert isinstance(answer, Tokens)
     return answer

@@ -19,7 +19,7 @@ from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
-from mlx_server.app.middleware.api_key import OWNER
+from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.views import benchmark as benchmarks
@@ -68,7 +68,7 @@ async def benchmark(request: Request) -> Response:
         raise ModelBusy(f"Model '{deployment.name}' is being measured already; two at once would slow each other.")
     measuring.add(deployment.name)
     try:
-        measured = await cancel_on_disconnect(request, benchmarks.measure(deployment, given, request.scope[OWNER]))
+        measured = await cancel_on_disconnect(request, benchmarks.measure(deployment, given, tenant_of(request)))
     finally:
         measuring.discard(deployment.name)
     return json_answer(report(deployment.name, measured))

@@ -10,7 +10,6 @@ from starlette.responses import FileResponse, Response
 
 from mlx_server.app.files.file_store import StoredFile
 from mlx_server.app.http.ignored import ignored_header
-from mlx_server.app.http.keys import credential_of
 from mlx_server.app.http.multipart import read_form
 from mlx_server.app.http.services import services
 from mlx_server.app.routes.query import query_of
@@ -38,7 +37,7 @@ async def create(request: Request) -> Response:
         upload = form.file("file")
         name = named(upload.name)
         file = found.files.new(owner_of(request), given.purpose, name, upload.size, given.lifetime_s())
-        await found.files.keep(file, Path(upload.path), shared=is_shared(request))
+        await found.files.keep(file, Path(upload.path))
     finally:
         form.close()
     return as_json(to_object(file), ignored_header(unknown))
@@ -88,11 +87,6 @@ async def file_of(request: Request) -> StoredFile:
 def id_of(request: Request) -> str:
     """The id of the path."""
     return str(request.path_params["id"])
-
-
-def is_shared(request: Request) -> bool:
-    """Whether the request's owner is one of many that nobody knows."""
-    return credential_of(request).key is None
 
 
 def named(given: str) -> str:

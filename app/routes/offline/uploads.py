@@ -14,7 +14,7 @@ from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.http.multipart import read_form
 from mlx_server.app.http.services import services
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.routes.offline.files import id_of, is_shared, to_object
+from mlx_server.app.routes.offline.files import id_of, to_object
 from mlx_server.app.routes.stored_items import as_json, owner_of
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.stored import files as schemas
@@ -27,10 +27,8 @@ async def create(request: Request) -> Response:
     found = services(request)
     if given.bytes > found.settings.max_upload_bytes:
         raise too_large(found.settings.max_upload_bytes)
-    owner, shared = owner_of(request), is_shared(request)
-    made = await found.file_uploads.create(
-        owner, given.purpose, given.filename, given.bytes, given.lifetime_s(), shared=shared
-    )
+    owner, lifetime = owner_of(request), given.lifetime_s()
+    made = await found.file_uploads.create(owner, given.purpose, given.filename, given.bytes, lifetime)
     return as_json(to_upload(made), ignored_header(ignored))
 
 

@@ -172,15 +172,13 @@ def test_sweep_forgets_what_has_come_to_its_end(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         short = files.new("me", "batch", "a", 60, 3600)
-        await files.keep(short, source, shared=False)
+        await files.keep(short, source)
         with pytest.raises(InvalidRequest, match="0 of 0 MB are used"):
-            await files.keep(files.new("me", "batch", "b", 60, None), source, shared=False)
-        with pytest.raises(InvalidRequest):
-            await files.keep(files.new("stranger", "batch", "b", 60, None), source, shared=True)
+            await files.keep(files.new("me", "batch", "b", 60, None), source)
         now[0] += 3600
         assert await files.get(short.id, "me") is None
         stays = files.new("me", "batch", "b", 60, None)
-        await files.keep(stays, source, shared=False)
+        await files.keep(stays, source)
         assert files.path(short.id).exists()
         await upkeep.sweep()
         assert not files.path(short.id).exists()

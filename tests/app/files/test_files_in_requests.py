@@ -15,12 +15,15 @@ from support.running.servers import ROOT, Server
 PICTURE = (ROOT / "examples" / "data" / "red_circle.png").read_bytes()
 CIRCLE = "a red circle at the top left"
 ASKED = "Describe the picture."
+KEY = "one"
 PAPER = pdf("red blue green", "circle square")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server("--model-path", ROOT / "tests" / "shapes" / "model")
+    keys = (part for key in (KEY, "another") for part in ("--api-key", key))
+    server = Server("--model-path", ROOT / "tests" / "shapes" / "model", *keys)
+    server.http.headers["x-api-key"] = KEY
     server.wait_ready()
     yield server
     server.close()
@@ -28,7 +31,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
-    with sdk(server) as client:
+    with sdk(server, api_key=KEY) as client:
         yield client
 
 
@@ -69,7 +72,7 @@ def test_response_sees_a_kept_picture(client: openai.OpenAI, picture: str) -> No
 
 def test_message_of_anthropics_sees_a_kept_picture(server: Server, picture: str) -> None:
     content: Any = [{"type": "image", "source": {"type": "file", "file_id": picture}}, {"type": "text", "text": ASKED}]
-    with anthropic.Anthropic(base_url=server.root, api_key="not-needed") as client:
+    with anthropic.Anthropic(base_url=server.root, api_key=KEY) as client:
         answer = client.messages.create(
             model="any", max_tokens=12, extra_body={"temperature": 0}, messages=[{"role": "user", "content": content}]
         )

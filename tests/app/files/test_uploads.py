@@ -109,7 +109,7 @@ def test_upload_that_takes_too_long_ends(tmp_path: Path) -> None:
     source.write_bytes(b"x")
 
     async def scenario() -> None:
-        upload = await uploads.create("me", "batch", "a", 1, None, shared=False)
+        upload = await uploads.create("me", "batch", "a", 1, None)
         assert await uploads.add_part(upload.id, "me", source, 1)
         now[0] += 3601
         with pytest.raises(InvalidRequest, match="The upload is expired"):

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -133,10 +133,13 @@ def test_key_of_another_request_is_refused(server: Server, key: str) -> None:
     assert ahead.json()["error"]["code"] == "answer_not_kept"
 
 
-def test_owners_have_answers_of_their_own(server: Server, key: str) -> None:
+def test_owners_have_answers_of_their_own(launch: Callable[..., Server], key: str) -> None:
+    server = launch(*SCRIPTED, "--api-key", "one", "--api-key", "two", wait=False)
+    server.http.headers["x-api-key"] = "one"
+    server.wait_ready()
     ids = set()
     for api_key in ("one", "two"):
-        headers = {"Idempotency-Key": key, "Authorization": f"Bearer {api_key}"}
+        headers = {"Idempotency-Key": key, "x-api-key": api_key}
         ids.add(server.post(CHAT, chat_body({"tokens": 1}), headers=headers).json()["id"])
     assert len(ids) == 2
 

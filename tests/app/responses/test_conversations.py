@@ -140,10 +140,13 @@ def test_what_is_not_there_is_not_found(client: openai.OpenAI) -> None:
             call()
 
 
-def test_another_owner_sees_neither_conversations_nor_items(client: openai.OpenAI, scripted_server: Server) -> None:
-    conversation = client.conversations.create(items=[user("a", id="msg_secret")])
-    answer = client.responses.create(model="m", input="hello")
-    with sdk(scripted_server, api_key="another") as other:
+def test_another_owner_sees_neither_conversations_nor_items(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--api-key", "a", "--api-key", "b", wait=False)
+    server.http.headers["x-api-key"] = "a"
+    server.wait_ready()
+    with sdk(server, api_key="a") as client, sdk(server, api_key="b") as other:
+        conversation = client.conversations.create(items=[user("a", id="msg_secret")])
+        answer = client.responses.create(model="m", input="hello")
         for call in (
             lambda: other.conversations.retrieve(conversation.id),
             lambda: other.responses.create(model="m", input="a", conversation=conversation.id),
