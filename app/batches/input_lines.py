@@ -7,6 +7,7 @@ from itertools import islice
 from typing import BinaryIO
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from mlx_server.app.batches.order import beginning_of
 from mlx_server.app.batches.rows import PendingLine
@@ -28,7 +29,8 @@ class InputLines:
         self._endpoint = endpoint
         self._most_bytes = most_bytes
         self._mixed = mixed
-        self._model: str | None = None
+        self._model: str | UnsetType | None = UNSET
+        """That of the first line that is a request."""
         self._lines = self._all()
         self.count = 0
         """Requests so far."""
@@ -75,7 +77,7 @@ class InputLines:
             if getattr(body, name):
                 message = f"`body.{name}`: a batch's requests are answered in one piece; leave it out."
                 return BatchError("invalid_request", message, number, f"body.{name}")
-        if self.count == 1:
+        if self._model is UNSET:
             self._model = body.model
         elif body.model != self._model and not self._mixed:
             message = f"`body.model`: all requests of a batch are for one model, and the first is for {self._model!r}."

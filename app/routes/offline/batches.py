@@ -28,12 +28,12 @@ async def batches(request: Request) -> Response:
 
 
 async def create(request: Request) -> Response:
-    """Begin a batch: its file is looked through later. Raises InvalidRequest, or HTTPException 404."""
+    """Begin a batch: its file is looked through later. Raises InvalidRequest."""
     given, ignored = await read_request(request, schemas.create_decoder, {})
     found, owner = services(request), owner_of(request)
     file = await found.files.get(given.input_file_id, owner)
     if file is None:
-        raise HTTPException(404, f"`input_file_id`: there is no file {given.input_file_id[:200]!r}.")
+        raise InvalidRequest(f"`input_file_id`: there is no file {given.input_file_id[:200]!r}.", "input_file_id")
     if file.purpose != "batch":
         message = f"`input_file_id`: a file of purpose 'batch' is needed, and this is for {file.purpose!r}."
         raise InvalidRequest(message, "input_file_id")

@@ -119,7 +119,7 @@ def test_batches_are_their_owners(server: Server, client: openai.OpenAI) -> None
             with pytest.raises(openai.NotFoundError, match="There is no batch"):
                 call(made[0])
         file = client.batches.retrieve(made[0]).input_file_id
-        with pytest.raises(openai.NotFoundError, match="`input_file_id`: there is no file"):
+        with pytest.raises(openai.BadRequestError, match="`input_file_id`: there is no file"):
             other.batches.create(input_file_id=file, endpoint=CHAT, completion_window="24h")
 
 

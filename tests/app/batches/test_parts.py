@@ -47,6 +47,11 @@ def test_several_models_are_only_for_those_who_may() -> None:
     assert [type(one) for one in read(text, mixed=True)] == [PendingLine, PendingLine]
 
 
+def test_model_is_that_of_the_first_line_that_is_a_request() -> None:
+    found = read("nonsense\n" + request("a", model="m") + request("b", model="m"))
+    assert [type(one) for one in found] == [BatchError, PendingLine, PendingLine]
+
+
 def test_prompts_that_begin_alike_lie_side_by_side() -> None:
     shared = b"s" * 3000
     prompts = {b"x" * 3000: "alone", shared + b"1" * 9000: "1", b"short": "short", shared + b"2" * 9000: "2"}
