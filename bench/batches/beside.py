@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from batches.run import client_of, ended, prompts_of, server_of, written
+from batches.run import CHAT, client_of, ended, prompts_of, server_of, written
 from lib.hardware import this_machine
 from lib.processes import BENCH
 from load import LoadSpec, measure
@@ -51,7 +51,7 @@ def interactive(url: str, requests: int, rate: float, seed: int) -> dict[str, fl
 
 def beside_batch(client: BatchClient, file: Path, measured: Callable[[], dict[str, float]]) -> dict[str, float]:
     """The same while a batch runs, which is there before and after; with its lines that were done meanwhile."""
-    batch = client.submit(file, "/v1/chat/completions", "24h")
+    batch = client.submit(file, CHAT, "24h")
     while client.get(batch.id).status == "validating":
         time.sleep(0.05)
     time.sleep(SETTLE_S)

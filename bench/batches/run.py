@@ -43,6 +43,7 @@ SHARED_WORDS = 600
 EARLIEST_S, LATEST_S = 0.2, 3.0
 """After it serves again the next kill comes somewhere between these."""
 
+CHAT = "/v1/chat/completions"
 WAIT_S = 600.0
 
 
@@ -65,7 +66,7 @@ def written(prompts: list[str], folder: Path) -> Path:
         for number, prompt in enumerate(prompts):
             messages = [{"role": "user", "content": prompt}]
             body = {"model": "tiny", "messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
-            line = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
+            line = {"custom_id": str(number), "method": "POST", "url": CHAT, "body": body}
             file.write(json.dumps(line) + "\n")
     return path
 
@@ -117,7 +118,7 @@ def undisturbed(model: Path, file: Path, folder: Path) -> dict[str, str]:
     """What each line is answered with where nothing happens."""
     with server_of(model, folder / "calm", folder / "calm.log") as server:
         client = client_of(server)
-        return dict(texts(client, ended(client, client.submit(file, "/v1/chat/completions", "24h").id)))
+        return dict(texts(client, ended(client, client.submit(file, CHAT, "24h").id)))
 
 
 def kill_at_random(model: Path, lines: int, kills: int, folder: Path) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def throughput(model: Path, lines: int, pairs: int, shared: int, folder: Path) -
                 seconds[f"{clients} clients"] = round(time.perf_counter() - began, 3)
             file = written(prompts_of(lines, 100 * pair, shared), folder)
             began = time.perf_counter()
-            ended(client, client.submit(file, "/v1/chat/completions", "24h").id)
+            ended(client, client.submit(file, CHAT, "24h").id)
             seconds["batch"] = round(time.perf_counter() - began, 3)
             best = min(value for name, value in seconds.items() if name != "batch")
             rows.append({**seconds, "ratio": round(best / seconds["batch"], 3)})
