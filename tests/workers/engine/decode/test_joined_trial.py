@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_server.workers.engine.decode.joined_trial import TRIAL, cost, may_join, objection
+from mlx_server.workers.engine.decode.joined_trial import TRIAL, costs, is_clear, may_join, objection
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 
 pytestmark = pytest.mark.model
@@ -50,14 +50,23 @@ def test_a_model_that_is_another_one_in_a_joined_pass_may_not(llama: Any, many: 
     assert not (tmp_path / "kept.json").exists()
 
 
-def test_what_one_pass_takes_is_measured_once(llama: Any, tmp_path: Path) -> None:
+def test_what_one_pass_takes_is_measured_until_it_is_clear(llama: Any, tmp_path: Path) -> None:
     def slow(logits: mx.array) -> mx.array:
         for _ in range(40):
             mx.eval(mx.random.normal((512, 512)) @ mx.random.normal((512, 512)))
         return logits
 
-    assert cost(Changed(llama, slow), 300) > 1
+    assert min(costs(Changed(llama, slow), 300)) > 1
     kept = KeptTrials(tmp_path / "kept.json")
     assert not may_join(Changed(llama, slow), 300, kept)
     assert kept.get(TRIAL, bool) is False
     assert not may_join(llama, 300, kept)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "faster"),
+    [([0.7, 0.9], True), ([1.0, 1.3], False), ([0.7, 1.3, 0.8], None)],
+    ids=["yes", "no", "unclear"],
+)
+def test_only_pairs_that_agree_are_clear(ratios: list[float], faster: bool | None) -> None:
+    assert is_clear(ratios) is faster
