@@ -17,6 +17,9 @@ AXE = MODULES / "axe-core" / "axe.min.js"
 SIZES = ((1280, 800), (390, 844))
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SERIOUS = ("serious", "critical")
+CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+"""Tables that are wider than their places."""
+
 TEXT = "## A list\n\n- `code` and **more**\n\n```python\nprint(1)\n```\n\n| a | b |\n| - | - |\n| 1 | 2 |"
 
 
@@ -56,4 +59,5 @@ def test_view_has_no_serious_fault(scripted_server: Server, open_page: OpenPage,
             for node in one["nodes"]
         ]
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CUT) == []
     assert faults == []

@@ -14,6 +14,11 @@ from support.running.servers import Server
 OpenPage = Callable[..., Page]
 TINY = "mlx-community/tiny-llama"
 HUGE = "mlx-community/huge-llama"
+SEEN = """cell => {
+  const { x, y, width, height } = cell.getBoundingClientRect();
+  return cell.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+}"""
+"""Whether nothing lies over the middle of it."""
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +113,15 @@ def test_two_models_answer_side_by_side(server: Server, open_page: OpenPage) -> 
         expect(page.get_by_role("article", name=name)).to_contain_text("3 tokens")
 
 
-def test_buttons_of_a_model_are_at_hand_on_a_phone(server: Server, open_page: OpenPage) -> None:
+def test_all_of_a_model_is_at_hand_on_a_phone(server: Server, open_page: OpenPage) -> None:
     page = open_page(server, "models", viewport={"width": 390, "height": 844})
     for name in ("Unload first", "Pin first", "Delete first"):
         expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+    cells = page.get_by_role("row", name="first").get_by_role("cell")
+    expect(cells).to_have_count(7)
+    for cell in cells.all():
+        expect(cell).to_be_in_viewport(ratio=1)
+        assert cell.evaluate(SEEN), cell.inner_text()
 
 
 def test_broken_hub_is_told(server: Server, open_page: OpenPage, hub: LocalHub) -> None:

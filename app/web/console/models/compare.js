@@ -23,7 +23,7 @@ export function comparePart() {
       "form",
       { class: "stack", onsubmit: submit },
       prompt,
-      h("div", { class: "row" }, ...pickers.map((one) => h("div", { class: "grow" }, one)), go),
+      h("div", { class: "row search" }, ...pickers.map((one) => h("div", { class: "grow" }, one)), go),
     ),
     h("div", { class: "side-by-side" }, ...places),
   );

@@ -4,7 +4,9 @@ import { askJson } from "../shared/api.js";
 import { fill, h } from "../shared/dom.js";
 import { memory, number } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
-import { table } from "../shared/table.js";
+import { table, tableRow } from "../shared/table.js";
+
+const HEADS = ["Model", "Type", "Size", "Memory", "Downloads", "Actions"];
 
 /** @param {(id: string) => void} download */
 export function makeHub(download) {
@@ -67,8 +69,7 @@ export function makeHub(download) {
  * @param {(id: string) => void} download
  */
 function results(models, limitGb, download) {
-  const heads = ["Model", "Type", "Size", "Memory", "Downloads", "Actions"];
-  return table(heads, h("tbody", {}, ...models.map((model) => row(model, limitGb, download))));
+  return table(HEADS, h("tbody", {}, ...models.map((model) => row(model, limitGb, download))));
 }
 
 /**
@@ -80,9 +81,8 @@ function row(model, limitGb, download) {
   const needs = model.estimated_memory_gb;
   const isTooLarge = needs !== null && limitGb !== null && needs > limitGb;
   const fits = needs === null || limitGb === null ? "" : isTooLarge ? "too large" : "fits";
-  return h(
-    "tr",
-    {},
+  return tableRow(
+    HEADS,
     h("th", { scope: "row", class: "name" }, model.id),
     h("td", {}, h("span", { class: "tag" }, model.model_type)),
     h("td", { class: "number" }, model.size_gb === null ? "–" : `${number(model.size_gb, 2)} GB`),

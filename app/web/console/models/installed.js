@@ -7,7 +7,7 @@ import { listener } from "../shared/feed.js";
 import { ago, memory, tokens } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
 import { listModels } from "../shared/models.js";
-import { table } from "../shared/table.js";
+import { table, tableRow } from "../shared/table.js";
 
 /** @typedef {import("../shared/models.js").Model} Model */
 
@@ -22,7 +22,7 @@ const HELD = new Set(["loaded", "restarting"]);
 
 export function makeInstalled() {
   const rows = h("tbody", {});
-  const room = h("div", { class: "room" });
+  const room = h("div", { class: "room" }, h("p", { class: "waiting" }, "Asking the server"));
   const problem = h("p", { class: "problem", role: "alert" });
   const gone = h("p", { class: "problem", role: "alert" });
   const element = h("section", { class: "card", "aria-label": "Models here" }, room, gone, problem, table(HEADS, rows));
@@ -48,6 +48,7 @@ export function makeInstalled() {
           h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "No model yet: get one from the hub below.")),
         );
     } catch (error) {
+      fill(room);
       fill(problem, /** @type {Error} */ (error).message);
     }
   }
@@ -112,9 +113,8 @@ function memoryOf({ limitGb, held }) {
  * @param {(path: string, method?: string) => void} act
  */
 function row(model, ledger, act) {
-  return h(
-    "tr",
-    {},
+  return tableRow(
+    HEADS,
     h("th", { scope: "row", class: "name" }, model.name, model.pinned && h("span", { class: "tag" }, "pinned")),
     h("td", {}, h("span", { class: "tag" }, model.type)),
     h("td", {}, h("span", { class: `state ${model.status}` }, model.status)),

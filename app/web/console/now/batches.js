@@ -5,7 +5,7 @@ import { fill, h, notice } from "../shared/dom.js";
 import { ago, number } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
 import { polling } from "../shared/polling.js";
-import { table } from "../shared/table.js";
+import { table, tableRow } from "../shared/table.js";
 
 /**
  * As `GET /v1/batches` has them.
@@ -53,9 +53,8 @@ export function makeBatches() {
  */
 function row(batch, cancel) {
   const { id, status, output_file_id: output, error_file_id: errors, errors: wrong } = batch;
-  return h(
-    "tr",
-    {},
+  return tableRow(
+    HEADS,
     h("td", {}, h("code", { class: "id" }, id)),
     h("td", {}, batch.model ?? "–"),
     h("td", {}, ago(batch.created_at * 1000)),
@@ -63,7 +62,7 @@ function row(batch, cancel) {
     h("td", {}, ...progress(batch)),
     h(
       "td",
-      {},
+      { class: "acts" },
       h(
         "div",
         { class: "row tight" },

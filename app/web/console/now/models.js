@@ -1,8 +1,8 @@
 /** The models: their workers, their figures, and their memory beside what they were granted. */
 
 import { fill, h } from "../shared/dom.js";
-import { bytes, duration, number } from "../shared/format.js";
-import { table } from "../shared/table.js";
+import { duration, GIGABYTE, memory, number } from "../shared/format.js";
+import { table, tableRow } from "../shared/table.js";
 
 /** @typedef {import("../shared/feed.js").Model} Model */
 
@@ -21,7 +21,7 @@ export function makeModels() {
   /** @param {import("../shared/feed.js").State} state */
   function show({ models, memory_limit_bytes: limit }) {
     const held = models.reduce((total, model) => total + model.memory_bytes, 0);
-    fill(ledger, limit === null ? `${bytes(held)} in use` : `${bytes(held)} of ${bytes(limit)} in use`);
+    fill(ledger, `${share(held, limit)} in use`);
     fill(rows, ...models.map(row));
     if (!models.length)
       fill(rows, h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "No model is loaded.")));
@@ -31,9 +31,8 @@ export function makeModels() {
 
 /** @param {Model} model */
 function row(model) {
-  return h(
-    "tr",
-    {},
+  return tableRow(
+    HEADS,
     h("th", { class: "name", scope: "row" }, model.name),
     h(
       "td",
@@ -48,7 +47,7 @@ function row(model) {
     h("td", { class: "number" }, times(model.first_token_s)),
     h("td", { class: "number" }, times(model.gap_s)),
     h("td", { class: "number" }, model.cache_hit_rate === null ? "–" : `${number(100 * model.cache_hit_rate)} %`),
-    h("td", { class: "number" }, memory(model)),
+    h("td", { class: "number" }, share(model.memory_bytes, model.granted_bytes)),
   );
 }
 
@@ -64,7 +63,10 @@ function times(found) {
   return found ? `${duration(found.p50)} / ${duration(found.p95)}` : "–";
 }
 
-/** @param {Model} model */
-function memory({ memory_bytes: held, granted_bytes: granted }) {
-  return granted === null ? bytes(held) : `${bytes(held)} of ${bytes(granted)}`;
+/**
+ * @param {number} held in bytes
+ * @param {number | null} granted
+ */
+function share(held, granted) {
+  return granted === null ? memory(held / GIGABYTE) : `${memory(held / GIGABYTE)} of ${memory(granted / GIGABYTE)}`;
 }

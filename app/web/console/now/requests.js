@@ -4,7 +4,7 @@ import { ask, inPath } from "../shared/api.js";
 import { fill, h, notice } from "../shared/dom.js";
 import { duration, number } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
-import { table } from "../shared/table.js";
+import { table, tableRow } from "../shared/table.js";
 
 /** @typedef {import("../shared/feed.js").Request} Request */
 
@@ -63,9 +63,8 @@ function makeRow(made) {
     { class: "bare danger", title: "End this request", "aria-label": `Cancel ${made.id}`, onclick: end },
     icon("cross"),
   );
-  const element = h(
-    "tr",
-    {},
+  const element = tableRow(
+    HEADS,
     h("td", {}, h("code", { class: "id" }, made.id ?? "–")),
     h("td", {}, made.key ?? "–"),
     h("td", {}, made.model),

@@ -2,10 +2,8 @@
 
 import { askJson } from "../shared/api.js";
 import { fill, h } from "../shared/dom.js";
-import { duration, memory, number } from "../shared/format.js";
-import { table } from "../shared/table.js";
-
-const GIGABYTE = 2 ** 30;
+import { duration, GIGABYTE, memory, number } from "../shared/format.js";
+import { table, tableRow } from "../shared/table.js";
 
 export function makeLimits() {
   const facts = h("dl", { class: "facts" });
@@ -71,9 +69,8 @@ function keyTable(keys) {
   const most = (/** @type {number | null} */ value) =>
     h("td", { class: "number" }, value === null ? "–" : number(value));
   const rows = keys.map((key) =>
-    h(
-      "tr",
-      {},
+    tableRow(
+      heads,
       h(
         "th",
         { scope: "row", class: "name" },

@@ -21,8 +21,11 @@ export function bytes(count) {
   return `${number(count / at, at === 1e9 ? 2 : 0)} ${{ 1e3: "kB", 1e6: "MB", 1e9: "GB" }[at]}`;
 }
 
+/** Bytes of a gigabyte of memory, as the server counts it. */
+export const GIGABYTE = 2 ** 30;
+
 /**
- * Gigabytes as the server counts memory, 2**30 bytes.
+ * Memory, in gigabytes.
  * @param {number | null | undefined} gb
  */
 export function memory(gb) {

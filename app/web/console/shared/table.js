@@ -24,6 +24,18 @@ const NUMBERS = new Set([
 const UNSEEN = "Actions";
 
 /**
+ * A row of a table, whose cells name their columns: on a phone each row is a card.
+ * @param {string[]} heads
+ * @param {...HTMLElement} cells
+ */
+export function tableRow(heads, ...cells) {
+  cells.forEach((cell, at) => {
+    if (heads[at] !== UNSEEN) cell.dataset.head = heads[at];
+  });
+  return h("tr", {}, ...cells);
+}
+
+/**
  * A table that may be scrolled sideways where it is wider than its place.
  * @param {string[]} heads
  * @param {HTMLElement} body a `tbody`
