@@ -90,9 +90,9 @@ APP_ORDER = (
     "app/openapi",
     "app/server",
     "app/connect",
+    "app/terminal",
     "app/demo",
     "app/service",
-    "app/terminal",
     "app/cli",
 )
 ORDERS = {"workers": WORKERS_ORDER, "app": APP_ORDER}

@@ -180,9 +180,10 @@ def asking(url: str, api_key: str | None) -> Iterator[BatchClient]:
 def follow(client: BatchClient, batch: BatchState, target: Path) -> None:
     """Show a batch until it has ended, save its results, and end with a code that says how it went."""
     from mlx_server.app.connect.running_server import NoServer
+    from mlx_server.app.terminal.bars import bar_console
     from mlx_server.app.terminal.batch_display import BatchDisplay, line_of
 
-    console = Console(stderr=True)
+    console = bar_console()
     try:
         with BatchDisplay(console) as display:
             display.show(batch)

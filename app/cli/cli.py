@@ -28,6 +28,7 @@ from mlx_server.app.cli import launch_options as options
 from mlx_server.app.cli.commands import Command, Commands, Launch
 from mlx_server.app.cli.launch_flags import LaunchFlags, takes_flags
 from mlx_server.app.config.settings import Settings, default_cache_dir
+from mlx_server.app.terminal.bars import bar_console
 from mlx_server.workers.folders.model_path import ModelPathError
 from mlx_server.workers.parent.environment import backend_problem, mlx_backends, usable_cores
 from mlx_server.workers.parent.starts import Wanted, WorkerStarts
@@ -54,7 +55,7 @@ app.command()(run_cli.run)
 hub_cli.add_to(app)
 app.command("list")(models_cli.list_models)
 app.command()(models_cli.show)
-stderr = Console(stderr=True)
+stderr = bar_console()
 
 
 class DemoModel(StrEnum):

@@ -9,20 +9,12 @@ from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TimeElapsedColumn
 from rich.text import Text
 
 from mlx_server.app.config.settings import ModelType
 from mlx_server.app.config.sizes import size
+from mlx_server.app.terminal.bars import bars
 from mlx_server.schemas.internal.messages import Loading, ModelFacts
 
 PLAIN_STEP = 0.25
@@ -124,14 +116,7 @@ class StartDisplay:
     def show_bar(self, name: str, loading: Loading) -> None:
         """Move a model's bar."""
         if self._progress is None:
-            columns = (
-                SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                BytesColumn(),
-                TimeElapsedColumn(),
-            )
-            self._progress = Progress(*columns, console=self.console, transient=True)
+            self._progress = bars(self.console, (SpinnerColumn(),), (TimeElapsedColumn(),), (BytesColumn(),))
             self._progress.start()
         phase, bar = self._bars.get(name, ("", None))
         if bar is None or phase != loading.phase:

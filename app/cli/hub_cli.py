@@ -104,6 +104,7 @@ async def fetch_and_install(hub_id: str, name: str, data_dir: Path | None, *, fo
     from mlx_server.app.hub.downloader import fetch
     from mlx_server.app.hub.installer import Installer
     from mlx_server.app.registry.rows import check_name
+    from mlx_server.app.terminal.bars import bar_console
     from mlx_server.app.terminal.download_display import PullDisplay
     from mlx_server.workers.hub.access import HubAccess, check_hub_id
 
@@ -113,7 +114,7 @@ async def fetch_and_install(hub_id: str, name: str, data_dir: Path | None, *, fo
     try:
         installer = Installer(registry)
         await installer.check(name, hub_id)
-        with PullDisplay(Console(stderr=True), hub_id) as display:
+        with PullDisplay(bar_console(), hub_id) as display:
             folder = await fetch(hub_id, HubAccess.from_environment(), display.report, force=force)
         return await installer.install(name, hub_id, folder)
     finally:

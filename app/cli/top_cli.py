@@ -67,5 +67,5 @@ def show(root: str, states: Iterator[LiveState], *, as_json: bool, once: bool) -
     with ends_with("qQ"), Live(console=console, screen=True, auto_refresh=False) as live:
         for state in states:
             rows = max(1, console.height - LINES_ABOVE - len(state.models))
-            live.update(screen.draw(state, rows), refresh=True)
+            live.update(screen.draw(state, rows, console.width), refresh=True)
     fail(f"the server at {root} has stopped.")

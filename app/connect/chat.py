@@ -53,7 +53,7 @@ class Chat:
         self.messages = [*([{"role": "system", "content": text}] if text else []), *rest]
 
     def attach(self, picture: Path) -> None:
-        """Show a picture with the next turn. Raises OSError where there is no such file."""
+        """Show a picture with the next turn, be it answered or not. Raises OSError where there is no such file."""
         if not picture.is_file():
             raise FileNotFoundError(f"there is no file {picture}")
         self._pictures.append(picture)
@@ -82,9 +82,9 @@ class Chat:
                     said.append(piece.text)
                 yield piece
         finally:
+            self._pictures.clear()
             if said:
                 self.messages.append({"role": "assistant", "content": "".join(said)})
-                self._pictures.clear()
             else:
                 self.messages.pop()
 

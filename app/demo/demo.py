@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import SpinnerColumn
 
 from mlx_server.app.demo.models import SMOLLM2
 from mlx_server.app.demo.packages import DemoModelError, DemoSource, Package, finish, unpack
+from mlx_server.app.terminal.bars import bars
 from mlx_server.workers.folders.cache_folder import make_once
 from mlx_server.workers.folders.converters import ConversionError
 from mlx_server.workers.folders.gguf import GgufError
@@ -146,14 +147,7 @@ class _Steps:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = bars(console, (SpinnerColumn(),))
         self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:

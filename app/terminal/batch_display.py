@@ -10,10 +10,11 @@ from typing import Self
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mlx_server.app.connect.batches import BatchState
+from mlx_server.app.terminal.bars import bars
 
 PLAIN_STEP = 0.1
 """Without a terminal, it is told in tenths."""
@@ -27,17 +28,9 @@ class BatchDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]:.0f} tokens/s"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[failed]} errors"),
-        )
-        self._progress = Progress(
-            *columns, console=console, disable=not console.is_terminal, speed_estimate_period=PACE_S
-        )
+        shown = (MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+        figures = (TextColumn("{task.fields[pace]:.0f} tokens/s"), TextColumn("{task.fields[failed]} errors"))
+        self._progress = bars(console, after=shown, figures=figures, pace_s=PACE_S)
         self._task = self._progress.add_task("", total=None, pace=0.0, failed=0)
         self._seen: deque[tuple[float, int]] = deque()
         self._told = ""

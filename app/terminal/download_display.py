@@ -6,17 +6,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, TaskProgressColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from mlx_server.app.config.sizes import size
+from mlx_server.app.terminal.bars import bars
 
 PLAIN_STEP = 0.25
 """Without a terminal, it is told in quarters."""
@@ -29,15 +22,8 @@ class PullDisplay:
         self._console = console
         self._name = name
         self._reported = -1.0
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        shown = (TaskProgressColumn(), TimeRemainingColumn())
+        self._progress = bars(console, after=shown, figures=(DownloadColumn(), TransferSpeedColumn()))
         self._task = self._progress.add_task(name, total=None)
         self._begun: int | None = None
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlx_server.app.config.sizes import size
+from mlx_server.app.terminal.bars import ROOMY
 from mlx_server.schemas.live import LiveModel, LiveRequest, LiveState, Percentiles
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -20,6 +21,9 @@ PLOTTED = 60
 USUAL_ROWS = 20
 MODEL_COLUMNS = ("model", "state", "rows", "wait", "tok/s", "first", "gap", "known", "memory", "restarts")
 REQUEST_COLUMNS = ("request", "key", "model", "state", "age", "place", "in", "prompt", "tokens", "tok/s")
+NARROW = ("model", "state", "wait", "place", "tokens", "tok/s")
+"""Columns that a narrow terminal has room for."""
+
 SHRINKING = ("model", "request", "memory", "key")
 """Columns that are cut where a terminal is narrow."""
 
@@ -31,14 +35,14 @@ class Screen:
         self._root = root
         self._speeds: deque[float] = deque(maxlen=PLOTTED)
 
-    def draw(self, state: LiveState, rows: int = USUAL_ROWS) -> RenderableType:
-        """One state, with so many requests at most."""
+    def draw(self, state: LiveState, rows: int = USUAL_ROWS, width: int = ROOMY) -> RenderableType:
+        """One state, with so many requests at most, for so many columns."""
         self._speeds.append(speed_of(state))
         parts: list[RenderableType] = [heading(self._root, state), Text(f"{plot(self._speeds)} tokens/s", style="cyan")]
-        parts.append(models_table(state.models) if state.models else Text("No models are loaded."))
+        parts.append(models_table(state.models, width) if state.models else Text("No models are loaded."))
         shown = state.requests[:rows]
         if shown:
-            parts.append(requests_table(shown))
+            parts.append(requests_table(shown, width))
         more = len(state.requests) - len(shown) + state.more_requests
         if more:
             parts.append(Text(f"and {more} more requests", style="dim"))
@@ -69,9 +73,9 @@ def plot(values: Sequence[float]) -> str:
     return "".join(BLOCKS[round(value / top * (len(BLOCKS) - 1))] for value in values)
 
 
-def models_table(models: Sequence[LiveModel]) -> Table:
+def models_table(models: Sequence[LiveModel], width: int) -> Table:
     """A line for each."""
-    table = table_with(MODEL_COLUMNS)
+    lines = []
     for model in models:
         granted = "" if model.granted_bytes is None else f" of {size(model.granted_bytes)}"
         cells = (
@@ -86,13 +90,13 @@ def models_table(models: Sequence[LiveModel]) -> Table:
             f"{size(model.memory_bytes)}{granted}",
             str(model.restarts),
         )
-        table.add_row(*map(escape, cells))
-    return table
+        lines.append(cells)
+    return table_of(MODEL_COLUMNS, lines, width)
 
 
-def requests_table(requests: Sequence[LiveRequest]) -> Table:
+def requests_table(requests: Sequence[LiveRequest], width: int) -> Table:
     """A line for each."""
-    table = table_with(REQUEST_COLUMNS)
+    lines = []
     for request in requests:
         cells = (
             request.id or "-",
@@ -106,15 +110,18 @@ def requests_table(requests: Sequence[LiveRequest]) -> Table:
             str(request.tokens),
             number(request.tokens_per_s),
         )
-        table.add_row(*map(escape, cells))
-    return table
+        lines.append(cells)
+    return table_of(REQUEST_COLUMNS, lines, width)
 
 
-def table_with(columns: Sequence[str]) -> Table:
-    """An empty one."""
+def table_of(columns: Sequence[str], lines: Sequence[Sequence[str]], width: int) -> Table:
+    """As many of the columns as there is room for."""
+    shown = [at for at, column in enumerate(columns) if width >= ROOMY or column in NARROW]
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=column not in SHRINKING, overflow="ellipsis")
+    for at in shown:
+        table.add_column(columns[at], no_wrap=columns[at] not in SHRINKING, overflow="ellipsis")
+    for cells in lines:
+        table.add_row(*(escape(cells[at]) for at in shown))
     return table
 
 

@@ -26,10 +26,10 @@ def piped(*arguments: object, said: str = "") -> subprocess.CompletedProcess[str
 class Person:
     """Somebody at a terminal."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, term: str = "xterm") -> None:
         self.seen = ""
         self._here, there = pty.openpty()
-        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+        environment = {**os.environ, "TERM": term, "COLUMNS": "100"}
         words = [*COMMAND, *map(str, arguments)]
         self.process = subprocess.Popen(words, stdin=there, stdout=there, stderr=there, cwd=ROOT, env=environment)
         os.close(there)
@@ -104,6 +104,32 @@ def test_a_wrong_key_is_told_of(launch: Callable[..., Server]) -> None:
     done = piped("run", "parrot", "hi", "--url", server.url, "--api-key", "wrong")
     assert done.returncode != 0
     assert "needs another key" in done.stderr
+
+
+@pytest.mark.model
+def test_picture_that_is_refused_is_not_shown_again(
+    launch: Callable[..., Server], tiny_model: Callable[[str], Path]
+) -> None:
+    server = launch("--model-path", tiny_model("llama"), "--model-name", "blind")
+    person = Person("run", "blind", "--max-tokens", "3", "--url", server.url)
+    person.types(f"/image {ROOT / 'examples' / 'data' / 'red_circle.png'}")
+    person.sees("with the next message")
+    person.types("What is this?")
+    person.sees("Vision requests are not supported")
+    person.types("hello")
+    person.sees("per second")
+    person.types("/bye")
+    assert person.process.wait(20) == 0
+
+
+@pytest.mark.model
+def test_terminal_that_can_not_redraw_is_told_in_lines(tiny_model: Callable[[str], Path]) -> None:
+    person = Person("launch", tiny_model("llama"), "--port", "0", term="dumb")
+    person.sees(": importing\r\n")
+    person.sees("Ready")
+    person.process.terminate()
+    assert person.process.wait(30) == 0
+    assert "\x1b[" not in person.seen
 
 
 def test_what_other_programs_call_at_the_top_is_there(tmp_path: Path) -> None:

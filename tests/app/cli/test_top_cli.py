@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterator
 from select import select
 
 import pytest
+from rich.console import Console
 from support.running.raw import RawClient
 from support.running.servers import ROOT, SCRIPTED, Server, chat_body, wait_for
 
-from mlx_server.app.terminal.screen import plot, times
+from mlx_server.app.terminal.screen import MODEL_COLUMNS, plot, table_of, times
 from mlx_server.schemas.live import Percentiles
 
 TOP = (sys.executable, "-m", "mlx_server.app", "top")
@@ -69,6 +71,17 @@ def terminal(server: Server) -> Iterator[Terminal]:
     terminal = Terminal("--url", server.root)
     yield terminal
     terminal.close()
+
+
+@pytest.mark.parametrize(("width", "columns"), [(40, 4), (80, 10)])
+def test_narrow_terminal_has_the_columns_that_say_most(width: int, columns: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    table = table_of(MODEL_COLUMNS, [("SmolLM2-135M", "loaded", *"0123", "", "", "", "0")], width)
+    assert len(table.columns) == columns
+    with console.capture() as drawn:
+        console.print(table)
+    assert "SmolLM2-135M" in drawn.get()
+    assert "loaded" in drawn.get()
 
 
 def test_scripts_get_a_line_of_json(server: Server) -> None:
