@@ -59,12 +59,16 @@ class InputLines:
 
     def _read(self, raw: bytes, number: int, at: int) -> Read:
         try:
+            return self._request(raw, number, at)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return BatchError("invalid_json_line", f"This line is no JSON object: {error}", number)
+
+    def _request(self, raw: bytes, number: int, at: int) -> Read:
+        try:
             line = line_decoder.decode(raw)
         except msgspec.ValidationError as error:
             message, param = explain(error, line_decoder.type)
             return BatchError("invalid_request", message, number, param)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return BatchError("invalid_json_line", f"This line is no JSON object: {error}", number)
         if line.url != self._endpoint:
             message = f"`url`: {line.url[:64]!r} is not the endpoint of the batch, {self._endpoint!r}."
             return BatchError("mismatched_endpoint", message, number, "url")

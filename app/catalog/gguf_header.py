@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 MAX_ENTRIES = 100_000
 MAX_STRING = 16 << 20
 MAX_DIMENSIONS = 8
+MAX_PARAMETERS = 1 << 50
 STRING, ARRAY = 8, 9
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Types of values, by the number that the format gives them, as `struct` names them."""
@@ -43,8 +44,11 @@ def read_header(path: Path) -> GgufHeader:
             if max(count, tensors) > MAX_ENTRIES:
                 raise GgufHeaderError(f"{path.name} has {max(count, tensors)} entries, which no model has")
             metadata = {read_string(file): read_value(file, *read(file, "I")) for _ in range(count)}
-            return GgufHeader(metadata, sum(read_tensor_size(file) for _ in range(tensors)))
-    except (struct.error, OSError, UnicodeDecodeError) as error:
+            parameters = sum(read_tensor_size(file) for _ in range(tensors))
+            if parameters > MAX_PARAMETERS:
+                raise GgufHeaderError(f"{path.name} has {parameters:.0e} parameters, which no model has")
+            return GgufHeader(metadata, parameters)
+    except (struct.error, OSError, ValueError, OverflowError) as error:
         raise GgufHeaderError(f"{path.name} can't be read: {error}") from None
 
 

@@ -80,7 +80,7 @@ def last_event(headers: Headers) -> int | None:
 
 def fingerprint_of(body: bytes) -> bytes:
     """Equal for the same JSON, however it is written."""
-    with suppress(msgspec.DecodeError):
+    with suppress(msgspec.DecodeError, RecursionError):
         body = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
     return hashlib.sha256(body).digest()
 
