@@ -43,6 +43,7 @@ class LaunchFlags:
     hosts: options.Hosts = None
     backend: options.DistributedBackend = None
     standby: options.Standby = True
+    confine_workers: options.ConfineWorkers = True
     rate_limit: options.RateLimit = None
     max_body_bytes: options.MaxBodyBytes = 32 << 20
     strict_params: options.StrictParams = False

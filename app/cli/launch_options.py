@@ -414,6 +414,14 @@ Standby = Annotated[
         MODELS,
     ),
 ]
+ConfineWorkers = Annotated[
+    bool,
+    option(
+        "On Linux workers write to their own folders only, and open no connections once their model is there"
+        " (SECURITY.md); off where a driver needs more.",
+        ADDRESS,
+    ),
+]
 CanaryInterval = Annotated[
     float,
     option(

@@ -80,6 +80,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         auto_load=flags.auto_load,
         auto_download=flags.auto_download,
         standby=flags.standby,
+        confine_workers=flags.confine_workers,
         lease=flags.accelerator_lease.value,
         host=flags.host,
         port=flags.port,

@@ -81,6 +81,7 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     auto_load: bool | None = None
     auto_download: bool | None = None
     accelerator_lease: Literal["auto", "on", "off"] | None = None
+    confine_workers: bool | None = None
     cors_origins: tuple[Annotated[str, Meta(pattern=ORIGIN)], ...] | None = None
 
 
@@ -253,6 +254,7 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
         "auto_load": server.auto_load,
         "auto_download": server.auto_download,
         "lease": server.accelerator_lease,
+        "confine_workers": server.confine_workers,
         "cors_origins": server.cors_origins,
     }
     if server.memory_limit is not None:

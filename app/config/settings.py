@@ -161,6 +161,8 @@ class Settings:
     auto_download: bool = False
     standby: bool = True
     """A worker process is kept ready that has no model yet."""
+    confine_workers: bool = True
+    """They give up what they do not need; see SECURITY.md."""
     lease: LeaseUse = "auto"
     host: str = "127.0.0.1"
     port: int = 8000

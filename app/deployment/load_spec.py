@@ -52,5 +52,6 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         threads=max(1, tuning.threads(usable_cores()) // ranks),
         cpu_dtype=settings.cpu_dtype,
         lease=server.lease,
+        confined=server.confine_workers,
         hosts=hosts,
     )

@@ -336,7 +336,8 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     `batch_tokens` are the tokens, padding included, that are embedded in one step. On a CPU it computes on `threads`
     cores, None for all that it may use.
 
-    `lease`: whether it takes turns on the accelerator with the machine's other workers.
+    `lease`: whether it takes turns on the accelerator with the machine's other workers. `confined`: whether its process
+    gives up what it does not need.
 
     While prompts are read, answers shall wait no longer than `max_gap_s` for a token; None: a few times as long as
     usual. KV states of prompts are also kept in `prompt_cache_dir`, up to `prompt_cache_bytes`. Those of requests that
@@ -368,6 +369,7 @@ class Load(msgspec.Struct, frozen=True, tag="load", array_like=True):
     batch_tokens: int = 4096
     cpu_dtype: CpuDtype = "auto"
     lease: LeaseUse = "auto"
+    confined: bool = True
     threads: int | None = None
     max_gap_s: float | None = None
     prompt_cache_dir: str | None = None

@@ -32,9 +32,21 @@ def writable_folders(spec: Load) -> list[Path]:
     folders = [*caches(spec), Path(tempfile.gettempdir()), machine_folder(), DEVICES, OWN_PROCESS]
     if spec.prompt_cache_dir is not None:
         folders.append(Path(spec.prompt_cache_dir))
-    if any(may_be_fetched(path) for path in (spec.model_path, spec.draft_model) if path is not None):
-        folders.append(HubAccess.from_environment().cache)
+    if fetches(spec):
+        folders += hub_folders()
     return folders
+
+
+def hub_folders() -> list[Path]:
+    """Where the hub's client keeps models, and parts of the largest files."""
+    from huggingface_hub import constants
+
+    return [HubAccess.from_environment().cache, Path(constants.HF_XET_CACHE)]
+
+
+def fetches(spec: Load) -> bool:
+    """Whether it may have to bring a model from the hub."""
+    return any(may_be_fetched(path) for path in (spec.model_path, spec.draft_model) if path is not None)
 
 
 def may_be_fetched(model_path: str) -> bool:
@@ -47,7 +59,10 @@ def may_be_fetched(model_path: str) -> bool:
 
 def keep_to_own_folders(spec: Load) -> None:
     """Before anything of the model is read: this thread, and those that it starts, write nowhere else."""
-    for cache in caches(spec):
+    if not spec.confined:
+        log.warning("this process gives nothing up, as it was told: it may write anywhere, and open connections")
+        return
+    for cache in (*caches(spec), *(hub_folders() if fetches(spec) else ())):
         make(cache)
     if spec.prompt_cache_dir is not None:
         make(Path(spec.prompt_cache_dir), mode=0o700)
@@ -57,19 +72,20 @@ def keep_to_own_folders(spec: Load) -> None:
     except OSError as error:
         log.warning("this process may write anywhere: %s", error)
         return
-    if kept:
-        log.info("this process writes only below %s", ", ".join(map(str, folders)))
+    told = "writes only below %s" if kept else "may write anywhere: this system can't keep it to %s"
+    log.info("this process " + told, ", ".join(map(str, folders)))
 
 
-def leave_the_network() -> None:
+def leave_the_network(spec: Load) -> None:
     """Once the model is there: no thread of this process opens a connection any more."""
+    if not spec.confined:
+        return
     try:
         left = open_no_more_connections()
     except OSError as error:
         log.warning("this process may open connections: %s", error)
         return
-    if left:
-        log.info("this process opens no more connections")
+    log.info("this process %s", "opens no more connections" if left else "may open connections: this system can't tell")
 
 
 def make(folder: Path, mode: int = 0o777) -> None:

@@ -174,7 +174,7 @@ class WorkerProcess:
             keep_to_own_folders(spec)
             self._engine = EngineThread(self._handler, self._on_step, self._on_crash, turns)
             facts = await self._engine.load(spec, self.send)
-            leave_the_network()
+            leave_the_network(spec)
         except (ModelLoadError, LeaseError) as error:
             self.send(LoadFailed(str(error)))
             self.end(1)

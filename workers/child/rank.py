@@ -15,6 +15,7 @@ import threading
 import time
 from typing import BinaryIO
 
+from mlx_server.workers.child.confinement import keep_to_own_folders, leave_the_network
 from mlx_server.workers.child.ranks import free_port, versions
 from mlx_server.workers.engine.ranks.orders import (
     HEAD_BYTES,
@@ -77,7 +78,9 @@ def compute(join: Join, orders: queue.SimpleQueue[list[Order]], speaker: Speaker
     from mlx_server.workers.handlers.ranks import follower
 
     try:
+        keep_to_own_folders(join.load)
         rank = follower(join)
+        leave_the_network(join.load)
         while True:
             rank.follow(orders.get())
     except ModelLoadError as error:

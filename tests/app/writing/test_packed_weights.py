@@ -1,6 +1,7 @@
 """Quantised weights that stay packed, through real servers: the answers of their copies in float32."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,7 @@ def test_packed_weights_write_what_their_float32_copies_write(
     packed, plain = (served(folder, cpu_dtype) for cpu_dtype in ("packed", "float32"))
     assert packed[0] == plain[0]
     assert "stay packed" in packed[1]
+    assert any(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("packed_kernels*.nbc")), "a worker keeps what it compiled"
     assert "dequantised to float32" in plain[1]
 
 
