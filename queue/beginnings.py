@@ -62,7 +62,7 @@ class Block(NamedTuple):
 
 
 def beginnings_of(request: Work) -> tuple[Beginning, ...]:
-    """Those of a request's first prompt, the shortest first; none of a request that uses no cache."""
+    """Those of a request's first prompt that are worth it, the shortest first; none of a request that uses no cache."""
     if not isinstance(request, GenerationRequest) or not request.use_cache:
         return ()
     key, end = hash((request.tenant, request.salt, request.adapter)), 0
@@ -76,7 +76,7 @@ def beginnings_of(request: Work) -> tuple[Beginning, ...]:
         known = end if answer is None else answer
         beginnings.append(Beginning(key, block.size, known))
         answer = known if block.written else None
-    return tuple(reversed(beginnings))
+    return tuple(one for one in reversed(beginnings) if one.known >= LEAST)
 
 
 def _blocks(prompt: Prompt) -> Iterator[Block]:
@@ -125,11 +125,12 @@ class KnownBeginnings:
         self._characters = 0
 
     def longest(self, beginnings: Sequence[Beginning]) -> int:
-        """Characters of a prompt that are known, 0 for none worth it."""
+        """Characters of a prompt that are known."""
+        if not beginnings or beginnings[0].key not in self._sizes:
+            return 0
         # Who knows one knows all that are shorter.
         count = bisect_left(beginnings, True, key=lambda one: one.key not in self._sizes)
-        known = beginnings[count - 1].known if count else 0
-        return known if known >= LEAST else 0
+        return beginnings[count - 1].known
 
     def add(self, beginnings: Sequence[Beginning]) -> None:
         """A prompt is being read there."""

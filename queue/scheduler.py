@@ -21,7 +21,8 @@ LOOK_AHEAD = 256
 
 
 class Scheduler:
-    """In the order of `Pending`, on the worker with the most free rows; like with like (see policy.select_next).
+    """In the order of `Pending`, on the worker with the most free rows, in turns where several have as many, so that
+    the caches of all fill; like with like (see policy.select_next).
 
     A ticket declines rows for a worker that knows more of its prompt, if that one is fuller by less than this spares
     (see placement.rather): for as long, at most, as reading takes that it would be spared. Others have those rows
@@ -132,8 +133,14 @@ class Scheduler:
         self._pending.requeue(ticket)
 
     def _free_slots(self) -> list[WorkerSlots]:
-        free = (slots for slots in self.all_slots if slots.free_rows > 0)
-        return sorted(free, key=lambda slots: -slots.free_rows)
+        """In the order in which they are offered: first where the next ticket wants to go."""
+        first = next(iter(self._pending), None)
+        free = [slots for slots in self.all_slots if slots.free_rows > 0]
+        if first is None or not free:
+            return []
+        free.sort(key=lambda slots: (-slots.free_rows, slots.latest))
+        better, _ = self._better(first, free[0], Counter()) or (free[0], 0.0)
+        return sorted(free, key=lambda slots: slots is not better)
 
     def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
         ahead: Counter[WorkerSlots] = Counter()  # rows that tickets before each one wait for

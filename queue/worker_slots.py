@@ -47,6 +47,8 @@ class WorkerSlots:
         self.empty.set()
         self.known = KnownBeginnings()
         """What its worker has been given to read."""
+        self.latest = 0
+        """The ticket that got rows here last."""
         self.tickets = 0
         """How many its worker knows, prepared and running."""
 
@@ -71,6 +73,7 @@ class WorkerSlots:
         if not already_here:
             self._take(ticket)
         self._class = ticket.batch_class
+        self.latest = ticket.id
         self.rows_used += rows
         self.rows_by_owner[ticket.account.owner] += rows
         self.empty.clear()
