@@ -6,6 +6,7 @@ from collections import deque
 # A quote inside a JSON string is escaped, so neither pattern can match inside generated text.
 CONTENT = re.compile(rb'"(?:content|text)": ?"[^"]')
 USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
+PROMPT = re.compile(rb'"prompt_tokens": ?(\d+)')
 CACHED = re.compile(rb'"cached_tokens": ?(\d+)')
 ERROR = re.compile(rb'data: ?\{ ?"error"')
 DONE = re.compile(rb"data: ?\[DONE\]")
@@ -46,6 +47,10 @@ class EventTally:
     def usage_tokens(self) -> int | None:
         """`completion_tokens` of the final usage event, when the server sent one."""
         return self._last_number(USAGE)
+
+    def prompt_tokens(self) -> int | None:
+        """`prompt_tokens` of the final usage event, when the server sent one."""
+        return self._last_number(PROMPT)
 
     def cached_tokens(self) -> int | None:
         """Prompt tokens that the server says it did not have to compute."""
