@@ -20,8 +20,8 @@ from mlx_server.app.batches.calls import LineCaller, request_id
 from mlx_server.app.batches.input_lines import InputLines
 from mlx_server.app.batches.results import not_run, outcome_of
 from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
-from mlx_server.app.batches.tasks import Tasks
 from mlx_server.app.http.keys import Credential
+from mlx_server.app.tasks import Tasks
 from mlx_server.schemas.openai.stored.batches import BatchError, line_decoder
 
 log = logging.getLogger(__name__)

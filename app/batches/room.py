@@ -38,6 +38,11 @@ def deployment_of(fleet: Fleet, model: str | None) -> Deployment | None:
     return fleet.find(model) if model else None
 
 
+def name_of(deployment: Deployment | None, model: str | None) -> str:
+    """What lines for a model are counted by: its deployment's name, as far as that is known, since it has several."""
+    return deployment.name if deployment is not None else model or ""
+
+
 def free_places(deployment: Deployment | None, on_their_way: int) -> int:
     """How many more lines may be sent to a model, with so many on their way to it: one alone has a model loaded."""
     if deployment is None or deployment.state is not ModelState.LOADED:

@@ -16,13 +16,13 @@ from pathlib import Path
 from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
 from mlx_server.app.batches.batch_store import BatchStore
 from mlx_server.app.batches.calls import LineCaller
-from mlx_server.app.batches.room import deployment_of, free_places, rest_s
+from mlx_server.app.batches.room import deployment_of, free_places, name_of, rest_s
 from mlx_server.app.batches.rows import StoredBatch
-from mlx_server.app.batches.tasks import Tasks
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import Credential
+from mlx_server.app.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class BatchRunner:
                     ready.remove(run)
                     continue
                 deployment = deployment_of(self._fleet, line.model)
-                name = deployment.name if deployment is not None else line.model or ""
+                name = name_of(deployment, line.model)
                 if name not in room:
                     room[name] = await self._room_for(name, deployment, rest)
                     continue
@@ -157,11 +157,10 @@ class BatchRunner:
 
     def _on_their_way(self) -> Counter[str]:
         """Lines that are being answered, by the names of their models' deployments."""
+        models = Counter(line.model for run in self._runs.values() for line in run.on_their_way.values())
         counts: Counter[str] = Counter()
-        for run in self._runs.values():
-            for line in run.on_their_way.values():
-                deployment = deployment_of(self._fleet, line.model)
-                counts[deployment.name if deployment is not None else line.model or ""] += 1
+        for model, lines in models.items():
+            counts[name_of(deployment_of(self._fleet, model), model)] += lines
         return counts
 
 

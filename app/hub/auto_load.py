@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
 from mlx_server.app.catalog.errors import FleetError
 from mlx_server.app.hub.download import Download, DownloadStatus
+from mlx_server.app.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -17,21 +17,16 @@ class AutoLoad:
 
     def __init__(self, load: Callable[[str], Awaitable[object]]) -> None:
         self._load = load
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("a load")
 
     def changed(self, download: Download) -> None:
         """A download has changed: the watcher of `Downloads`."""
         if download.status is DownloadStatus.COMPLETED and download.row.auto_load:
-            task = asyncio.create_task(self._load_it(download.row.name))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(self._load_it(download.row.name))
 
     async def close(self) -> None:
         """Wait for no load any more."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.cancel()
 
     async def _load_it(self, name: str) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import msgspec
 
@@ -12,11 +11,10 @@ from mlx_server.app.encoders.openai_responses import ResponsesEncoder
 from mlx_server.app.http import errors
 from mlx_server.app.http.responder import sort
 from mlx_server.app.responses.response_records import ResponseSaver
+from mlx_server.app.tasks import Tasks
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.openai.responses_answer import ENDS, Response
-
-log = logging.getLogger(__name__)
 
 
 class Run:
@@ -99,22 +97,12 @@ class BackgroundRuns:
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("a response in the background")
 
     def start(self, run: Run) -> None:
         """Make a response."""
-        id_ = run.response.id
-        self._runs[id_] = run
-        task = asyncio.get_running_loop().create_task(run.make())
-        self._tasks.add(task)
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            del self._runs[id_]
-            if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("a response in the background failed", exc_info=error)
-
-        task.add_done_callback(done)
+        self._runs[run.response.id] = run
+        self._tasks.spawn(self._make(run))
 
     def get(self, id_: str, owner: str) -> Run | None:
         """The response of that id, if it is still being made and this owner's."""
@@ -123,5 +111,10 @@ class BackgroundRuns:
 
     async def close(self) -> None:
         """Wait until what has been ended is in the store."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
+
+    async def _make(self, run: Run) -> None:
+        try:
+            await run.make()
+        finally:
+            del self._runs[run.response.id]

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from mlx_server.app.encoders import sse
 from mlx_server.app.http.access_record import record_of
+from mlx_server.app.tasks import Tasks
 
 MOST_BYTES = 4 << 20
 """Of one answer. Of a longer stream only the end can be had again."""
@@ -142,7 +143,7 @@ class KeptAnswers:
         self._resting: dict[AnswerKey, KeptAnswer] = {}
         """Those that are complete and not being read, from the one that has rested for longest."""
         self._resting_bytes = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("an answer that is kept")
 
     def get(self, key: AnswerKey) -> KeptAnswer | None:
         """The answer that is kept by this key."""
@@ -151,9 +152,7 @@ class KeptAnswers:
     def start(self, key: AnswerKey, answer: KeptAnswer, app: ASGIApp) -> None:
         """Have an application make an answer, and keep it."""
         self._answers[key] = answer
-        task = asyncio.get_running_loop().create_task(self._make(key, answer, app))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._make(key, answer, app))
 
     @contextmanager
     def reading(self, key: AnswerKey, answer: KeptAnswer) -> Iterator[None]:
@@ -170,8 +169,7 @@ class KeptAnswers:
         """Give up what is still made."""
         for key, answer in list(self._answers.items()):
             self._forget(key, answer)
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
 
     async def _make(self, key: AnswerKey, answer: KeptAnswer, app: ASGIApp) -> None:
         await answer.make(app)

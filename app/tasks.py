@@ -23,6 +23,11 @@ class Tasks:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    async def wait(self) -> None:
+        """Until all have ended, also those that begin meanwhile."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def cancel(self) -> None:
         """End all, also those that begin while others end."""
         while tasks := list(self._tasks):
