@@ -55,7 +55,7 @@ def measure(model: Any, own_cost: float, prompts: list[list[int]], caches: list[
     before = mx.get_active_memory()
     for number, (prompt, cache) in enumerate(zip(prompts, caches, strict=True)):
         one = Sequence((number, 0), prompt, 1 << 30, sampling, Limits(ignore_eos=True))
-        rows.join([one], copy.deepcopy(cache), {})
+        rows.join([([one], copy.deepcopy(cache))], {})
     for _ in range(2):
         step(rows)
     mx.reset_peak_memory()

@@ -109,12 +109,9 @@ class BatchEngine(ReplayingEngine):
         along = reads and self._reader.begin(running=running)
         produced: list[Token | Broken] = [*self._decode(running, along=along)] if running else []
         self._undisturbed = not reads
-        for item in self._reader.step(running=running, since=began) if reads else ():
-            match item:
-                case Read(sequences, cache):
-                    self._rows.join(sequences, cache, self._processors)
-                case Broken():
-                    produced.append(item)
+        read = self._reader.step(running=running, since=began) if reads else []
+        produced += (item for item in read if isinstance(item, Broken))
+        self._rows.join([(item.sequences, item.cache) for item in read if isinstance(item, Read)], self._processors)
         return produced
 
     def _decode(self, running: int, *, along: bool) -> list[Token]:

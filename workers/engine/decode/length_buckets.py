@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
+from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 ALL_TOGETHER = 1e18
@@ -64,12 +65,20 @@ class LengthBuckets:
         """The keys of each batch's rows."""
         return [list(batch.keys) for batch in self.batches]
 
-    def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Any]) -> None:
-        """As `DecodeBatch.join`."""
-        batch = self._make_rows()
-        batch.join(sequences, cache, processors)
-        self.batches.append(batch)
-        self.arrange(0.0)
+    def join(self, reads: Collection[tuple[list[Sequence], list[Any]]], processors: dict[Key, Any]) -> None:
+        """As `DecodeBatch.join`, with any number of caches. Those of single rows of similar length are put together at
+        once: one after the other, each would have the rows before it copied."""
+        singles = {sequences[0].key: (sequences[0], cache) for sequences, cache in reads if len(sequences) == 1}
+        added = [(sequences, cache) for sequences, cache in reads if len(sequences) > 1]
+        for keys in self._wanted({key: len(one.context) for key, (one, _) in singles.items()}):
+            caches = [singles[key][1] for key in keys]
+            added.append(([singles[key][0] for key in keys], caches[0] if len(caches) == 1 else merged(caches)))
+        for sequences, cache in added:
+            batch = self._make_rows()
+            batch.join(sequences, cache, processors)
+            self.batches.append(batch)
+        if added:
+            self.arrange(0.0)
 
     def leave(self, keys: Collection[Key]) -> None:
         """Remove rows; unknown keys are ignored."""

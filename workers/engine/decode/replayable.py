@@ -37,6 +37,9 @@ class ReplayingEngine(ABC):
         self._running: dict[Key, Sequence] = {}
         self._processors: dict[Key, Processors] = {}
         self._doubts: dict[Key, int] = {}
+        self._leaving: list[Key] = []
+        """Running sequences that were removed: they leave together, with the next step or once nothing else runs, since
+        each by itself would have the others' rows copied."""
 
     @abstractmethod
     def _insert(self, sequence: Sequence) -> None:
@@ -67,12 +70,15 @@ class ReplayingEngine(ABC):
         """Drop a sequence, wherever it is; unknown keys are ignored."""
         self._waiting.pop(key, None)
         self._doubts.pop(key, None)
-        if key in self._running:
-            self._leave([key])
+        if key in self._running and key not in self._leaving:
+            self._leaving.append(key)
+            if len(self._leaving) == len(self._running):
+                self._leave_together()
 
     def step(self) -> list[Produced]:
         """One decode step for all rows, and one prefill chunk."""
         try:
+            self._leave_together()
             if refused := self._refused():
                 return refused
             for sequence in self._admissible():
@@ -96,6 +102,7 @@ class ReplayingEngine(ABC):
     def close(self) -> None:
         """Release all sequences."""
         self._waiting.clear()
+        self._leaving.clear()
         for key in list(self._running):
             self._forget(key)
 
@@ -105,6 +112,10 @@ class ReplayingEngine(ABC):
             self._take_out(keys)
             for key in keys:
                 self._forget(key)
+
+    def _leave_together(self) -> None:
+        self._leave(self._leaving)
+        self._leaving = []
 
     def _forget(self, key: Key) -> None:
         prefix = self._running.pop(key).prefix
@@ -168,6 +179,9 @@ class ReplayingEngine(ABC):
         running = len(self._running)
         log.error("a step failed, %d sequences start over", running, exc_info=error, extra=about(self._running))
         self._discard()
+        for key in self._leaving:
+            self._forget(key)
+        self._leaving = []
         again: dict[Key, Sequence] = {}
         broken: list[Produced] = []
         for key, sequence in list(self._running.items()):
@@ -185,8 +199,9 @@ class ReplayingEngine(ABC):
     def _broken(self, failed: dict[Key, Exception]) -> list[Produced]:
         """Remove the rows whose processors failed, unless they have ended."""
         left = [key for key in failed if key in self._running]
+        self._leave(left)
         for key in left:
-            self.remove(key)
+            self._doubts.pop(key, None)
         return [Broken(key, describe(failed[key])) for key in left]
 
 

@@ -169,6 +169,24 @@ def test_remove_of_the_only_sequence_leaves_the_engine_idle_and_usable(llama: An
     assert player.run()[other.key] == alone(llama, other.prompt, 20)
 
 
+def test_rows_that_are_removed_leave_together(llama: Any) -> None:
+    """Each by itself would have those that stay copied; and one that comes back meanwhile is still to be answered."""
+    player, stays, other = _two(llama, 5)
+    third = sequence(3, other.prompt, 20)
+    player.add(other, third)
+    while not all(player.outcomes[one.key].tokens for one in (stays, other, third)):
+        player.step()
+    player.engine.remove(other.key)
+    player.engine.remove(third.key)
+    assert {key for group in player.engine.groups for key in group} == {stays.key, other.key, third.key}
+    player.engine.add(third)
+    player.step()
+    assert other.key not in {key for group in player.engine.groups for key in group}
+    outcomes = player.run()
+    assert outcomes[stays.key] == alone(llama, stays.prompt, 20)
+    assert outcomes[third.key] == alone(llama, third.prompt, 20)
+
+
 def test_remove_ignores_unknown_and_ended_sequences(llama: Any) -> None:
     player, stays, _ = _two(llama)
     player.engine.remove((99, 0))
