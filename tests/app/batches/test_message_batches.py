@@ -111,13 +111,15 @@ def test_bad_requests_are_refused_by_name(client: anthropic.Anthropic, requests:
 
 
 def test_batch_is_its_owners_and_goes_on_after_a_kill(launch: Callable[..., Server], tmp_path: Path) -> None:
-    where = {"MLX_SERVER_DATA_DIR": str(tmp_path)}
-    server = launch(*SCRIPTED, env=where)
+    where = {"MLX_SERVER_DATA_DIR": str(tmp_path), "MLX_SERVER_API_KEY": "not-needed another"}
+    server = launch(*SCRIPTED, env=where, wait=False)
+    server.wait_listening()
     with client_of(server) as client:
         made = client.messages.batches.create(requests=[asked(f"{n}", f"{n}") for n in range(300)])
     server.process.kill()
     server.process.wait()
-    server = launch(*SCRIPTED, env=where)
+    server = launch(*SCRIPTED, env=where, wait=False)
+    server.wait_listening()
     with client_of(server, "another") as other, pytest.raises(anthropic.NotFoundError):
         other.messages.batches.retrieve(made.id)
     with client_of(server) as client:
