@@ -231,9 +231,13 @@ def test_pages_of_other_sites_may_not_connect(scripted_server: Server) -> None:
         assert ask(connection).type == "response.incomplete"
 
 
-def test_another_key_goes_on_from_nothing(opened: ClientConnection, scripted_server: Server) -> None:
-    first = ask(opened, "one").response
-    with socket(scripted_server, "another") as other:
+def test_another_key_goes_on_from_nothing(launch: Callable[..., Server]) -> None:
+    key = CONFIGURED["api_key"]
+    server = launch(*SCRIPTED, "--api-key", key, "--api-key", "another", wait=False)
+    server.http.headers["x-api-key"] = key
+    server.wait_ready()
+    with socket(server) as mine, socket(server, "another") as other:
+        first = ask(mine, "one").response
         assert refused(other, previous_response_id=first.id) == (400, "previous_response_not_found")
-    with sdk(scripted_server) as client, pytest.raises(openai.BadRequestError):
+    with sdk(server) as client, pytest.raises(openai.BadRequestError):
         client.responses.create(model="m", input="a", previous_response_id="resp_0")
