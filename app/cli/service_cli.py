@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from mlx_server.app.service.manager import Manager
@@ -44,6 +45,7 @@ def install(
     if show:
         typer.echo(manager.content.decode(), nl=False)
         return
+    checked(manager)
     try:
         manager.write()
         manager.started()
@@ -56,7 +58,8 @@ def install(
 @app.command()
 def status(name: Name = "mlx-server", system: System = False) -> None:
     """How the service is, as the operating system says it."""
-    raise typer.Exit(passed_on(manager_for(name, system).status))
+    manager = checked(manager_for(name, system))
+    raise typer.Exit(passed_on(manager.status))
 
 
 @app.command()
@@ -66,7 +69,8 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
 ) -> None:
     """The end of the service's log."""
-    raise typer.Exit(passed_on((*manager_for(name, system).logs, *(("-f",) if follow else ()))))
+    manager = checked(manager_for(name, system))
+    raise typer.Exit(passed_on((*manager.logs, *(("-f",) if follow else ()))))
 
 
 @app.command()
@@ -91,6 +95,17 @@ def manager_for(name: str, system: bool, flags: list[str] | None = None) -> Mana
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     service = Service(name, command, Path.home(), environment=environment, log=default_data_dir() / f"{name}.log")
     return manager_of(service, system=system, home=Path.home())
+
+
+def checked(manager: Manager) -> Manager:
+    """The same one. Ends the command if it is not there."""
+    from mlx_server.app.service.manager import ServiceError
+
+    try:
+        manager.check()
+    except ServiceError as error:
+        fail(str(error))
+    return manager
 
 
 def absolute(word: str) -> str:
@@ -125,5 +140,5 @@ def passed_on(command: tuple[str, ...]) -> int:
 
 def fail(message: str) -> NoReturn:
     """One line on stderr, and the end."""
-    stderr.print(f"[bold red]Error:[/] {message}", highlight=False)
+    stderr.print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
     raise typer.Exit(EXIT_FAILED)

@@ -14,6 +14,18 @@ from mlx_server.app.service.units import Service, launchd_plist, systemd_unit
 OWN = 0o600
 """A command may have an API key in it."""
 
+BOOTED = Path("/run/systemd/system")
+"""Is there where systemd has started the machine (sd_booted(3))."""
+
+NOT_BOOTED = (
+    "systemd does not run here, as in most containers. Start `mlx-server launch` itself; what runs the container can"
+    " start it again. `mlx-server service install --show` prints the unit for another machine"
+)
+NO_SESSION = (
+    "you have no systemd of your own in this session. Log in as yourself instead of by su or sudo, or install it for"
+    " the whole machine: sudo mlx-server service install --system"
+)
+
 
 class ServiceError(Exception):
     """Raised when the operating system refuses; one line says what it said and what to do."""
@@ -31,6 +43,14 @@ class Manager:
     logs: tuple[str, ...]
     forget: tuple[tuple[str, ...], ...] = ()
     """What has to be run once the file is gone."""
+
+    missing: str = ""
+    """Why there is no such manager here, and what to do."""
+
+    def check(self) -> None:
+        """Raises ServiceError where there is no such manager."""
+        if self.missing:
+            raise ServiceError(self.missing)
 
     def write(self) -> None:
         """Put the file in its place, readable by its owner only. Raises ServiceError."""
@@ -51,10 +71,12 @@ class Manager:
         """Stop the service and delete its file; whether there was one. Raises ServiceError."""
         if not self.file.exists():
             return False
-        run(self.stop)
+        if not self.missing:
+            run(self.stop)
         self.file.unlink()
-        for command in self.forget:
-            run(command)
+        if not self.missing:
+            for command in self.forget:
+                run(command)
         return True
 
 
@@ -76,7 +98,16 @@ def systemd(service: Service, home: Path, *, system: bool) -> Manager:
         status=(*control, "status", "--no-pager", unit),
         logs=("journalctl", *(() if system else ("--user",)), "--unit", unit, "--lines", "200"),
         forget=((*control, "daemon-reload"),),
+        missing=no_systemd(BOOTED, None if system else os.environ.get("XDG_RUNTIME_DIR", "")),
     )
+
+
+def no_systemd(booted: Path, session: str | None) -> str:
+    """Why systemd can't be asked, and what to do; empty if it can. `session`: where the user's own one keeps what runs,
+    None for the machine's."""
+    if not booted.is_dir():
+        return NOT_BOOTED
+    return "" if session is None or (session and (Path(session) / "systemd").is_dir()) else NO_SESSION
 
 
 def launchd(service: Service, home: Path) -> Manager:

@@ -5,11 +5,12 @@ import plistlib
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlx_server.app.service.manager import Manager, ServiceError, manager_of, run
+from mlx_server.app.service.manager import NO_SESSION, NOT_BOOTED, Manager, ServiceError, manager_of, no_systemd, run
 from mlx_server.app.service.units import Service, launchd_plist, quoted, systemd_unit
 
 ODD = 'a "b" $HOME 50% \\ é'
@@ -67,6 +68,22 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     found.write()
     assert found.file.read_bytes() == found.content
     assert found.file.stat().st_mode & 0o777 == 0o600
+
+
+def test_missing_systemd_is_told_with_what_to_do_instead(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "systemd").mkdir(parents=True)
+    assert no_systemd(tmp_path / "nothing", None) == NOT_BOOTED
+    assert no_systemd(tmp_path, str(tmp_path / "nothing")) == NO_SESSION
+    assert no_systemd(tmp_path, str(tmp_path / "mine")) == no_systemd(tmp_path, None) == ""
+
+
+def test_file_is_removed_where_nothing_can_be_asked(tmp_path: Path) -> None:
+    found = replace(manager(tmp_path, "linux"), missing=NOT_BOOTED)
+    found.write()
+    with pytest.raises(ServiceError, match="mlx-server launch"):
+        found.check()
+    assert found.removed()
+    assert not found.file.exists()
 
 
 def test_what_a_program_says_is_told() -> None:
