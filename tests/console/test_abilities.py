@@ -17,6 +17,7 @@ from support.running.servers import ROOT, Server
 from support.sounds import wav
 from support.tiny.hearing import make_hearing
 from support.tiny.speaking import make_speaking
+from support.tiny.vision_models import make_vision_model
 
 pytestmark = pytest.mark.model
 
@@ -53,6 +54,7 @@ def server(said: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactor
         "painter": ROOT / "tests/drawing/model",
         "reader": make_speaking(folder / "reader", "pocket_tts"),
         "listener": make_hearing(folder / "listener", "moonshine"),
+        "ears": make_vision_model(tmp_path_factory.mktemp("ears"), "gemma4"),
     }
     server = Server(*(part for name, path in models.items() for part in ("--model", f"{name}={path}")))
     server.wait_ready()
@@ -152,6 +154,23 @@ def test_sound_is_heard_by_a_model_that_hears(scripted_server: Server, open_page
     say(page, script(tokens=1, media=True))
     [heard] = json.loads(answers(page).locator(".text").inner_text())
     assert (heard["kind"], heard["sha256"]) == ("audio", hashlib.sha256(wav(0.5)).hexdigest())
+
+
+def test_sound_becomes_a_part_of_a_real_models_prompt(server: Server, open_page: OpenPage) -> None:
+    page = open_page(server)
+    page.get_by_label("Model", exact=True).select_option("ears")
+    expect(page.get_by_text("It hears sounds")).to_be_visible()
+    page.get_by_role("button", name="Parameters").click()
+    page.get_by_label("Longest answer").fill("3")
+    say(page, "Hear this.")
+    figures = answers(page).locator(".figures")
+    expect(figures).to_have_count(1)
+    page.get_by_role("button", name="New chat").click()
+    sound = {"name": "tone.wav", "mimeType": "audio/wav", "buffer": wav(1.0)}
+    page.locator("input[type=file]").set_input_files(files=[sound])
+    expect(page.locator(".composer .file audio")).to_be_visible()
+    say(page, "Hear this.")
+    expect(figures).to_contain_text("3 tokens")
 
 
 def test_sound_is_written_down_for_a_model_that_hears_nothing(server: Server, open_page: OpenPage) -> None:

@@ -47,6 +47,12 @@ def test_answer_streams_and_tells_how_fast_it_came(scripted_server: Server, open
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
+def test_answer_that_came_at_once_has_no_pace(scripted_server: Server, open_page: OpenPage) -> None:
+    page = open_page(scripted_server)
+    say(page, script(tokens=2))
+    expect(answers(page).locator(".figures")).to_have_text(re.compile(r"^first token [\d.]+ m?s · 2 tokens · prompt 1"))
+
+
 @pytest.mark.parametrize("how", ["button", "Escape"])
 def test_answer_is_stopped_and_its_place_is_free(scripted_server: Server, open_page: OpenPage, how: str) -> None:
     page = open_page(scripted_server)

@@ -11,6 +11,9 @@ import { ask, askJson, eventsOf, ServerError } from "../shared/api.js";
  *   processed_tokens: number | null, eta_s?: number | null }} Progress
  */
 
+/** Tokens that come within so short a time came together, and tell no pace. */
+const TOGETHER_MS = 20;
+
 /**
  * Stream an answer into a message. Throws ServerError, or what `fetch` throws.
  * @param {Record<string, any>} body of the chat completion
@@ -68,7 +71,7 @@ function add(message, delta) {
 function figuresOf(usage, began, first, ended) {
   const tokens = usage.completion_tokens;
   return {
-    rate: first && tokens > 1 && ended > first ? ((tokens - 1) * 1000) / (ended - first) : null,
+    rate: first && tokens > 1 && ended - first > TOGETHER_MS ? ((tokens - 1) * 1000) / (ended - first) : null,
     firstS: first ? (first - began) / 1000 : null,
     tokens,
     promptTokens: usage.prompt_tokens,
