@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from mlx_server.app.cli.ps_cli import DEFAULT_URL, ApiKey, Url, fail
 
@@ -42,6 +43,7 @@ def run(
     from mlx_server.app.connect.chat import Chat
     from mlx_server.app.connect.own_server import own_server, served
     from mlx_server.app.connect.running_server import ServerProblem, root_of
+    from mlx_server.app.terminal.bars import bar_console
 
     options = {"max_tokens": max_tokens, "temperature": temperature}
     words = " ".join(prompt or ())
@@ -51,8 +53,10 @@ def run(
             root = root_of(url)
             name = served(root, api_key, 2.0, model)
             if name is None:
-                with Console(stderr=True).status(f"Loading {model} …"):
-                    root = stack.enter_context(own_server(model, []))
+                with bar_console().status(f"Loading {escape(model)} …") as shown:
+                    root = stack.enter_context(
+                        own_server(model, [], lambda step: shown.update(f"{escape(model)}: {escape(step)} …"))
+                    )
                 name = model
             chat = Chat(root, name, api_key, {key: value for key, value in options.items() if value is not None})
             chat.instruct(system)

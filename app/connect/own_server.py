@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ import msgspec
 from mlx_server.app.connect.running_server import NoServer, ServerProblem, get
 
 LOOK_S = 0.1
+MOST_LOG_BYTES = 1 << 20
 ENDS_WITHIN_S = 30.0
 
 
@@ -38,14 +40,18 @@ def served(root: str, api_key: str | None, timeout_s: float, model: str) -> str 
         names = [one.id for one in get(f"{root}/v1/models", api_key, timeout_s, ModelIds).data]
     except NoServer:
         return None
-    short = model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
-    return next((name for name in names if name in (model, short)), None)
+    return next((name for name in names if name in names_of(model)), None)
+
+
+def names_of(model: str) -> tuple[str, str]:
+    """What a server may call the model that it was given as this."""
+    return model, model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
 
 
 @contextmanager
-def own_server(model: str, more: list[str]) -> Iterator[str]:
-    """The address of a server of a model, with `more` flags, while it is needed. Raises ServerProblem, with what the
-    server said, if it can't serve it."""
+def own_server(model: str, more: list[str], told: Callable[[str], None]) -> Iterator[str]:
+    """The address of a server of a model, with `more` flags, while it is needed; `told` hears meanwhile how its start
+    goes. Raises ServerProblem, with what the server said, if it can't serve it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,6 +67,8 @@ def own_server(model: str, more: list[str]) -> Iterator[str]:
                     log.seek(0)
                     lines = log.read().decode(errors="replace").strip().splitlines()
                     raise ServerProblem(lines[-1].removeprefix("Error: ") if lines else "the server ended at once")
+                if step := last_step(log.fileno(), model):
+                    told(step)
                 time.sleep(LOOK_S)
             yield root
         finally:
@@ -70,6 +78,15 @@ def own_server(model: str, more: list[str]) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def last_step(log: int, model: str) -> str:
+    """What a server's log says last of the start of a model; empty if nothing. It may be written to meanwhile."""
+    lines = os.pread(log, MOST_LOG_BYTES, 0).decode(errors="replace").splitlines()
+    steps = [
+        line.removeprefix(f"{name}: ") for line in lines for name in names_of(model) if line.startswith(f"{name}: ")
+    ]
+    return steps[-1] if steps else ""
 
 
 def is_ready(root: str) -> bool:
