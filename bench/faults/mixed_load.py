@@ -50,6 +50,13 @@ class MixedLoad:
         """Ask with so many clients, and one that has a model loaded in the place of another now and then."""
         await asyncio.gather(*(self._client() for _ in range(clients)), self._switch(switch_every_s))
 
+    async def everything(self) -> None:
+        """Ask for each thing once, one after the other: what is opened when it is first needed is open then."""
+        for kind, asked in self._kinds.items():
+            self.ends[f"{kind}: {await asked()}"] += 1
+        for model in (*SWITCHED, *SWITCHED):
+            self.ends[f"switch: {await self._ask(chat(model, self._prompt(SHORT_WORDS), max_tokens=4))}"] += 1
+
     def stop(self) -> None:
         """Take no new requests; `run` returns once the last has ended."""
         self._stopping = True

@@ -55,9 +55,7 @@ def test_soak_samples_every_process_and_all_goes_back_to_what_it_was(tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode in (0, 2), done.stdout + done.stderr
     found = json.loads(out.read_text())
-    for grown in found["more_at_rest"]:  # so short a run meets what is opened once, when it is first needed
-        before, after = (int(word) for word in grown.rpartition(": ")[2].split() if word.isdigit())
-        assert after - before <= 2, grown
+    assert found["more_at_rest"] == []
     assert {name.partition(" ")[0] for name in found["samples"]} >= {"front", "text", "sliding", "recurrent", "sighted"}
     assert not [end for end in found["ends"] if end.partition(": ")[2] in ("wrong", "dishonest", "hung")]
     assert {"refused: 400", "cancelled: left", "switch: ok"} <= found["ends"].keys()
