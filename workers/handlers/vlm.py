@@ -95,6 +95,7 @@ class VisionHandler(WritingHandler):
             prefixes=tried.prefixes,
             gap_s=spec.max_gap_s,
             admission=Admission(size, room.running, self._bound, grouped=False),
+            joinable=tried.joinable,
         )
         self._embedding = embedding = embedding_beside(
             seeing_states(model, tried.tower),

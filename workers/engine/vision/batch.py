@@ -21,8 +21,10 @@ from mlx_server.workers.engine.sampling.sampling import end_tokens, make_process
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 from mlx_server.workers.engine.vision.batch_sampler import ReportingSamplers
 from mlx_server.workers.engine.vision.features import RememberingTower
+from mlx_server.workers.engine.vision.looking import Looker
 from mlx_server.workers.engine.vision.prefill import Prefill
-from mlx_server.workers.engine.vision.prefill_queue import PrefilledPrompt, PromptReader
+from mlx_server.workers.engine.vision.prefill_queue import PrefilledPrompts, PromptReader
+from mlx_server.workers.engine.vision.together import Joinable
 
 CLEAR_EVERY = 256
 """Steps after which memory that nobody uses goes back, as in mlx-vlm's own loop."""
@@ -34,7 +36,7 @@ NO_LIMIT = 1 << 31
 class VisionEngine(ReplayingEngine):
     """Steps up to `rows` sequences together. Engine thread only.
 
-    Each step is one token for every row, and one chunk of one prompt.
+    Each step is one token for every row, and a chunk of one prompt, or several short prompts.
     """
 
     def __init__(
@@ -48,17 +50,21 @@ class VisionEngine(ReplayingEngine):
         prefixes: PrefixStore | None = None,
         gap_s: float | None = None,
         admission: Admission | None = None,
+        joinable: Joinable | None = None,
     ) -> None:
         """`tower` is the feature cache before the model's encoder, if there is one, `prefixes` the prefix cache,
         `gap_s` the longest time between two tokens to aim for during prefill; `admission` bounds the memory of what
-        runs."""
+        runs, and `joinable` prompts are read together."""
         super().__init__(admission)
         self._prefixes = prefixes or PrefixStore(0)
         self._model = model
         self._stop_tokens = stop_tokens
         self._rows = rows
         self._pace = PrefillBudget(gap_s, prefill_step_size)
-        self._prompts = PromptReader(model, self._pace, tower, self._prefixes)
+        looks = PrefillBudget(gap_s, prefill_step_size)
+        looks.steps = self._pace.steps
+        looker = Looker(model, tower, looks)
+        self._prompts = PromptReader(model, self._pace, looker, self._prefixes, rows, joinable or Joinable())
         self._samplers = ReportingSamplers()
         self._batch = self._empty_batch()
         self._undisturbed = True
@@ -120,11 +126,12 @@ class VisionEngine(ReplayingEngine):
         began, running = time.monotonic(), len(self._batch.uids)
         produced: list[Token | Broken] = [*self._decode()]
         self._undisturbed = not self._prompts.busy or not self._pace.may_read(running)
-        match None if self._undisturbed else self._prompts.step(running=running, since=began):
-            case PrefilledPrompt() as read:
-                self._join(read)
-            case Broken() as broken:
-                produced.append(broken)
+        for one in [] if self._undisturbed else self._prompts.step(running=running, since=began):
+            match one:
+                case PrefilledPrompts():
+                    self._join(one)
+                case Broken():
+                    produced.append(one)
         return produced
 
     def _decode(self) -> list[Token]:
@@ -156,24 +163,26 @@ class VisionEngine(ReplayingEngine):
         reports = report(rows, [tokens[key] for key in wanted], max(wanted.values()))
         return {key: (own, top[: wanted[key]]) for key, (own, top) in zip(wanted, reports, strict=True)}
 
-    def _join(self, read: PrefilledPrompt) -> None:
-        """Draw a prompt's first token and have its row decode with the others."""
-        sequence, prefill = read.sequence, read.prefill
-        key, processors = sequence.key, self._processors.get(sequence.key)
-        logits = read.logits if processors is None else processors(mx.array(sequence.context), read.logits)
-        self._samplers.add(sequence)
-        first = self._samplers.draw([key], log_softmax(logits))
-        row = GenerationBatch(
+    def _join(self, read: PrefilledPrompts) -> None:
+        """Draw the first tokens of prompts and have their rows decode with the others."""
+        keys = [sequence.key for sequence in read.sequences]
+        processors = [self._processors.get(key) for key in keys]
+        rows = [read.logits[row : row + 1] for row in range(len(keys))]
+        for row, (sequence, own) in enumerate(zip(read.sequences, processors, strict=True)):
+            rows[row] = rows[row] if own is None else own(mx.array(sequence.context), rows[row])
+            self._samplers.add(sequence)
+        first = self._samplers.draw(keys, log_softmax(mx.concatenate(rows)))
+        batch = GenerationBatch(
             self._model.language_model,
-            [key],
+            keys,
             first,
-            prefill.cache,
+            read.cache,
             self._draw,
             lambda _: False,
-            [NO_LIMIT],
-            token_context=[sequence.context],
-            logits_processors=[[processors]] if processors else [],
+            [NO_LIMIT] * len(keys),
+            token_context=[sequence.context for sequence in read.sequences],
+            logits_processors=[[own] if own else [] for own in processors] if any(processors) else [],
         )
-        row.compute_logprobs = False
-        row._rope_deltas = prefill.rope_deltas(self._model)
-        self._batch.extend(row)
+        batch.compute_logprobs = False
+        batch._rope_deltas = read.rope_deltas
+        self._batch.extend(batch)

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from mlx_server.workers.engine.vision.per_image import Call, concatenated, pieces
+from mlx_server.workers.engine.vision.per_image import Call, apart, concatenated, joined, pieces
 
 TOWERS = ("vision_tower", "vision_model", "visual", "vision_encoder", "vision")
 """What models call their encoder of pictures."""
-
-
-@dataclass
-class Looks:
-    """How many calls for a piece, mostly a picture, were computed, and how many remembered."""
-
-    computed: int = 0
-    remembered: int = 0
 
 
 class FeatureMemory:
@@ -65,15 +56,18 @@ class FeatureMemory:
 
 
 class RememberingTower:
-    """Stands in an encoder's place. Pictures that come together are looked at one by one, if `separately`."""
+    """Stands in an encoder's place. Pictures that come together are looked at one by one, if `separately`, or, if also
+    `together`, those of them that are not remembered in one pass."""
 
     def __init__(self, tower: Any, memory: FeatureMemory) -> None:
         self._tower = tower
         self.memory = memory
         self.separately = True
+        self.together = False
         self.tenant = ""
         """Whose pictures come next: what is remembered of one tenant's is not used for another's."""
-        self.looks = Looks()
+        self._looks: list[bool] = []
+        """Whether each call for a piece, mostly a picture, was computed: else it was remembered."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tower, name)
@@ -84,32 +78,54 @@ class RememberingTower:
         each = pieces(call) if self.separately else None
         if each is None:
             return self._look(call)
-        return concatenated([self._look(piece) for piece in each])
+        found = self._look_together(each) if self.together and len(each) > 1 else None
+        return concatenated(found or [self._look(piece) for piece in each])
 
-    def start_over(self, *, separately: bool) -> None:
+    def start_over(self, *, separately: bool, together: bool = False) -> None:
         """Evict all features."""
         self.separately = separately
-        self.looks = Looks()
+        self.together = together
+        self._looks = []
         self.memory.clear()
 
     def counted(self, pictures: int) -> tuple[int, int]:
         """How many of `pictures` pictures have been computed since the last call, and how many were remembered."""
-        looks, self.looks = self.looks, Looks()
-        if looks.computed + looks.remembered == pictures:
-            return looks.computed, looks.remembered
-        return (pictures, 0) if looks.computed else (0, pictures)
+        computed = sum(self.computed(pictures))
+        return computed, pictures - computed
+
+    def computed(self, pictures: int) -> list[bool]:
+        """Of each of `pictures` pictures, whether it has been computed since the last call."""
+        looks, self._looks = self._looks, []
+        return looks if len(looks) == pictures else [any(looks)] * pictures
 
     def _look(self, call: Call) -> Any:
         key = key_of(call, self.tenant)
         features = None if key is None else self.memory.get(key)
-        if features is not None:
-            self.looks.remembered += 1
-            return features
-        self.looks.computed += 1
-        features = self._tower(*call.args, **call.kwargs)
-        if key is not None:
-            self.memory.put(key, features)
+        self._looks.append(features is None)
+        if features is None:
+            features = self._tower(*call.args, **call.kwargs)
+            if key is not None:
+                self.memory.put(key, features)
         return features
+
+    def _look_together(self, each: list[Call]) -> list[Any] | None:
+        """The features of each piece, of which all that are not remembered are computed in one pass; None where what
+        comes out can't be told apart."""
+        keys = [key_of(piece, self.tenant) for piece in each]
+        known = {key: self.memory.get(key) for key in keys if key is not None}
+        new = {key: piece for key, piece in zip(keys, each, strict=True) if key is None or known[key] is None}
+        if None in new or len(new) < 2:
+            return None
+        call = joined(list(new.values()))
+        computed = apart(self._tower(*call.args, **call.kwargs), [piece.args[0].shape[0] for piece in new.values()])
+        if computed is None:
+            return None
+        for key, features in zip(new, computed, strict=True):
+            assert key is not None
+            known[key] = features
+            self.memory.put(key, features)
+        self._looks += [key in new and key not in keys[:place] for place, key in enumerate(keys)]
+        return [known[key] for key in keys if key is not None]
 
 
 def key_of(call: Call, tenant: str = "") -> bytes | None:

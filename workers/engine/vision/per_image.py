@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 
 ARRAYS = (mx.array, np.ndarray)
 
@@ -73,6 +73,32 @@ def concatenated(results: list[Any]) -> Any:
     return tree_map(leaf, results[0], *results[1:])
 
 
+def joined(each: list[Call]) -> Call:
+    """One call for several pictures, of the calls for each of them."""
+    args = [as_one(column) for column in zip(*(one.args for one in each), strict=True)]
+    return Call(tuple(args), {name: as_one(tuple(one.kwargs[name] for one in each)) for name in each[0].kwargs})
+
+
+def apart(result: Any, sizes: list[int]) -> list[Any] | None:
+    """The result of one call for several pictures as that of a call for each; None where they can't be told apart.
+    `sizes` are what each has along the first axis of what was given, which the result shares out alike."""
+    whole = sum(sizes)
+    lengths = {len(leaf) if leaf.ndim else 0 for _, leaf in tree_flatten(result) if isinstance(leaf, mx.array)}
+    if any(not length or length * size % whole for length in lengths for size in sizes):
+        return None
+    bounds = list(pairwise(accumulate(sizes, initial=0)))
+
+    def part(start: int, end: int) -> Any:
+        def leaf(array: Any) -> Any:
+            if not isinstance(array, mx.array):
+                return array
+            return array[start * len(array) // whole : end * len(array) // whole]
+
+        return tree_map(leaf, result)
+
+    return [part(start, end) for start, end in bounds]
+
+
 def of_pictures(arrays: dict[str, Any], count: int, first: int, end: int) -> dict[str, Any] | None:
     """The arrays of `count` pictures for those from `first` to before `end` only; None where they can't be told
     apart."""
@@ -91,4 +117,6 @@ def as_one(column: tuple[Any, ...]) -> Any:
     """An argument that was split, put together again."""
     if isinstance(column[0], mx.array):
         return mx.concatenate(list(column))
+    if isinstance(column[0], np.ndarray):
+        return np.concatenate(column)
     return [one for each in column for one in each] if isinstance(column[0], list | tuple) else column[0]

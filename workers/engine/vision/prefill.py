@@ -45,6 +45,8 @@ class Prefill:
     extras: dict[str, Any]
     cache: list[Any]
     chunked: bool
+    untouched: bool = True
+    """Nothing has been read of it, nor was any of it known."""
     positions: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,11 +67,7 @@ class Prefill:
 
     def finish(self, model: Any) -> mx.array:
         """Read the rest; the logits [1, V] of the next token. Raises NeedsEncoder."""
-        output = self._feed(model, self.left)
-        if output.cross_attention_states is not None or output.encoder_outputs is not None:
-            raise NeedsEncoder
-        logits: mx.array = output.logits[:, -1, :]
-        return logits
+        return next_logits(self._feed(model, self.left))
 
     def rope_deltas(self, model: Any) -> mx.array | None:
         """How far this prompt's positions are from its tokens' numbers, an integer [1, 1]; None for a model that counts
@@ -82,6 +80,7 @@ class Prefill:
         return mx.zeros((1, 1), mx.int32) if deltas is None else deltas.reshape(-1, 1)[:1]
 
     def _feed(self, model: Any, length: int, **how: Any) -> Any:
+        self.untouched = False
         restore(model.language_model, self.positions)
         output = model.language_model(
             self.ids[:, :length],
@@ -93,6 +92,14 @@ class Prefill:
         )
         self.positions = saved(model.language_model)
         return output
+
+
+def next_logits(output: Any) -> mx.array:
+    """The logits [B, V] of the next tokens, of what a language model returned. Raises NeedsEncoder."""
+    if output.cross_attention_states is not None or output.encoder_outputs is not None:
+        raise NeedsEncoder
+    logits: mx.array = output.logits[:, -1, :]
+    return logits
 
 
 def begin(
@@ -119,22 +126,7 @@ def begin(
     chunked = _chunked_prefill_enabled(
         model, input_ids=unread, inputs_embeds=embeddings, prompt_cache=cache, prefill_kwargs=extras
     )
-    return Prefill(unread, embeddings, extras, cache, chunked, saved(model.language_model))
-
-
-def look_at(model: Any, tokens: list[int], media: MediaInputs, number: int) -> None:
-    """Have one picture encoded, for a memory before the encoder to keep. Raises CannotContinue where pictures can't be
-    told apart."""
-    arrays = {k: v for k, v in media.arrays.items() if not (isinstance(v, mx.array) and is_aligned(k, v, len(tokens)))}
-    own = of_pictures(arrays, media.count, number, number + 1)
-    if own is None:
-        raise CannotContinue
-    picture = media.places[number]
-    # Some models count pictures by the token before them.
-    ids = mx.array([tokens[max(0, picture.start - 1) : picture.end + 1]])
-    restore(model.language_model, dict.fromkeys(POSITION_STATE))
-    pixels = own.pop("pixel_values", None)
-    mx.eval(model.get_input_embeddings(ids, pixels, mask=mx.ones_like(ids), **own).inputs_embeds)
+    return Prefill(unread, embeddings, extras, cache, chunked, not start, saved(model.language_model))
 
 
 def unread_arrays(media: MediaInputs, tokens: int, start: int) -> dict[str, Any]:

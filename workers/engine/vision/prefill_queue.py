@@ -1,4 +1,4 @@
-"""Prefill of prompts with pictures: in turns, one chunk of one prompt at a time."""
+"""Prefill of prompts with pictures: in turns, chunk by chunk, short ones of similar length together."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import mlx.core as mx
 
 from mlx_server.workers.engine.decode.prefill import leads
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
+from mlx_server.workers.engine.decode.prefill_policy import Waiting, next_turn
 from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
-from mlx_server.workers.engine.vision.features import RememberingTower
-from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin, look_at
+from mlx_server.workers.engine.vision.looking import Looker, Viewing
+from mlx_server.workers.engine.vision.prefill import CannotContinue, Prefill, begin
+from mlx_server.workers.engine.vision.together import Joinable, finish_together
 from mlx_server.workers.log_lines import about
 
 log = logging.getLogger(__name__)
@@ -24,37 +26,61 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class _Reading:
-    """A prompt on its way; `prefill` is None before its beginning, and `unseen` are the pictures that are looked at one
-    by one before that."""
+    """A prompt on its way; `prefill` is None before its beginning, and `viewing` before its pictures are looked for."""
 
     sequence: Sequence
     prefill: Prefill | None
-    unseen: list[int] | None = None
-    encoded: int = 0
+    viewing: Viewing | None = None
+    passed: int = 0
     failed: bool = False
+    begun: bool = False
+    """A chunk of it has been read here."""
+
+    @property
+    def is_alone(self) -> bool:
+        """It can't be read together with others now."""
+        return self.failed or leads(self.sequence) or (self.prefill is not None and not self.prefill.untouched)
+
+    @property
+    def left(self) -> int:
+        """Tokens still to be read."""
+        return len(self.sequence.context) if self.prefill is None else self.prefill.left
 
 
 @dataclass(frozen=True, slots=True)
-class PrefilledPrompt:
-    """A prompt that has been read, and the logits [1, V] of its next token."""
+class PrefilledPrompts:
+    """Prompts that have been read together, their cache (one row's own, or a batch's), the logits [B, V] of their next
+    tokens, and how far their positions are from their tokens' numbers, an integer [B, 1], or None."""
 
-    sequence: Sequence
-    prefill: Prefill
+    sequences: list[Sequence]
+    cache: list[Any]
     logits: mx.array
+    rope_deltas: mx.array | None
 
 
 class PromptReader:
-    """A short prompt is not behind a long one, since they take turns. Engine thread only.
+    """Short prompts come first, those of similar length together. Engine thread only.
 
-    One that can't be read is tried once more, and breaks without the others: it has had a cache of its own.
+    One that can't be read is tried once more, by itself, and breaks without the others: it has had a cache of its own.
     """
 
-    def __init__(self, model: Any, pace: PrefillBudget, tower: RememberingTower | None, prefixes: PrefixStore) -> None:
-        """`tower` is the memory before the model's encoder, if there is one."""
+    def __init__(
+        self,
+        model: Any,
+        pace: PrefillBudget,
+        looker: Looker,
+        prefixes: PrefixStore,
+        rows: int,
+        joinable: Joinable,
+    ) -> None:
+        """`looker` has pictures encoded before a prompt is begun; up to `rows` prompts are read together."""
         self._model = model
         self._pace = pace
-        self._tower = tower
+        self._looker = looker
+        self._tower = looker.tower
         self._prefixes = prefixes
+        self._rows = rows
+        self._joinable = joinable
         self._readings: dict[Key, _Reading] = {}
 
     @property
@@ -77,78 +103,115 @@ class PromptReader:
         """Drop all prompts."""
         self._readings.clear()
 
-    def step(self, *, running: int, since: float) -> PrefilledPrompt | Broken | None:
-        """One chunk of the next prompt in turn; the prompt, once nothing is left of it. `running` rows have waited for
-        their next tokens `since` then, on the monotonic clock."""
-        key = next(iter(self._readings))
-        self._readings[key] = reading = self._readings.pop(key)
-        before = reading.prefill.left if reading.prefill is not None else 0
+    def step(self, *, running: int, since: float) -> list[PrefilledPrompts | Broken]:
+        """One chunk of the next prompt in turn, or all of several; those of which nothing is left. `running` rows have
+        waited for their next tokens `since` then, on the monotonic clock."""
+        chosen, tokens = self._choose(running)
         try:
-            read = self._advance(reading, running)
-        except Exception as error:  # a prompt that can't be read is nobody else's fault
-            log.error("a prompt could not be read", exc_info=error, extra=about([key]))
-            reading.prefill, reading.unseen = None, []
-            if reading.failed:
-                return Broken(key, describe(error))
-            reading.failed = True
-            return None
-        if reading.prefill is not None:
-            sequence = reading.sequence
-            sequence.read = len(sequence.context) - reading.prefill.left
-        if before:  # pictures take their own time
-            left = 0 if read is not None or reading.prefill is None else reading.prefill.left
-            self._pace.read(before - left, time.monotonic() - since, beside=running > 0)
-        if read is not None:
-            del self._readings[key]
-        return read
+            return self._advance(chosen, tokens, running, since)
+        except Exception as error:  # prompts that can't be read are nobody else's fault
+            whose = about(one.sequence.key for one in chosen)
+            log.error("%d prompts could not be read", len(chosen), exc_info=error, extra=whose)
+            return self._start_over(chosen, error)
 
-    def _advance(self, reading: _Reading, running: int) -> PrefilledPrompt | None:
-        sequence = reading.sequence
-        if reading.prefill is None and self._look(reading):
-            return None
-        begins = reading.prefill is None
-        reading.prefill = prefill = reading.prefill or self._begin(reading)
-        chunk = self._pace.most if begins and self._pace.is_short(prefill.left) else self._chunk(sequence, running)
+    def _choose(self, running: int) -> tuple[list[_Reading], int]:
+        """What is read next, and how many tokens of a prompt at most: more where many prompts wait."""
+        pace, waiting = self._pace, list(self._readings.values())
+        chunk, together = pace.most, pace.most * self._rows
+        if running:
+            together = pace.together(len(waiting), running)
+            chunk = min(pace.most, max(pace.tokens, together))
+        elif all(one.sequence.yields for one in waiting):
+            chunk = together = pace.yielding
+        turn = next_turn(
+            [
+                Waiting(one.left, one.passed, one.is_alone, running > 0 and not one.begun and pace.is_short(one.left))
+                for one in waiting
+            ],
+            chunk=chunk,
+            together=together,
+        )
+        chosen = [waiting[number] for number in turn.numbers[: self._rows]]
+        for one in waiting:
+            one.passed += 1
+        for one in chosen:
+            one.passed = 0
+            self._readings[one.sequence.key] = self._readings.pop(one.sequence.key)
+        return chosen, chunk
+
+    def _advance(
+        self, chosen: list[_Reading], tokens: int, running: int, since: float
+    ) -> list[PrefilledPrompts | Broken]:
+        began = time.monotonic()
+        # One that has failed is tried again without pictures of others, which may be why.
+        others = () if chosen[0].failed else self._readings.values()
+        ahead = [one for one in (*chosen, *others) if one.prefill is None]
+        looked = self._looker.look([self._viewing(one) for one in dict.fromkeys(ahead)], running=running)
+        chosen = [one for one in chosen if one.prefill is not None or not self._viewing(one).unseen]
+        if not chosen or (looked and running):
+            return []
+        for one in chosen:
+            one.prefill = one.prefill or self._begin(one)
+        since += time.monotonic() - began  # pictures take their own time
+        chosen = self._alike(chosen)
+        before = sum(one.left for one in chosen)
+        read = self._finish(chosen) if len(chosen) > 1 else self._read_alone(chosen[0], tokens)
+        left = 0 if read else sum(one.left for one in chosen)
+        self._pace.read(before - left, time.monotonic() - since, beside=running > 0)
+        for one in chosen:
+            one.sequence.read = len(one.sequence.context) - (0 if read else one.left)
+            if read:
+                del self._readings[one.sequence.key]
+        return [*read]
+
+    def _alike(self, chosen: list[_Reading]) -> list[_Reading]:
+        """Those that are read in one pass, the first of them by itself if need be."""
+        kinds = [self._joinable.kind(one.prefill) if one.prefill is not None else None for one in chosen]
+        if kinds[0] is None:
+            return chosen[:1]
+        return [one for one, kind in zip(chosen, kinds, strict=True) if kind == kinds[0]]
+
+    def _finish(self, chosen: list[_Reading]) -> list[PrefilledPrompts]:
+        prefills = [one.prefill for one in chosen if one.prefill is not None]
+        cache, logits = finish_together(self._model, prefills)
+        mx.eval(logits, [layer.state for layer in cache])
+        self._joinable.joined(prefills[0])
+        deltas = [own for one in prefills if (own := one.rope_deltas(self._model)) is not None]
+        sequences = [one.sequence for one in chosen]
+        return [PrefilledPrompts(sequences, cache, logits, mx.concatenate(deltas) if deltas else None)]
+
+    def _read_alone(self, reading: _Reading, chunk: int) -> list[PrefilledPrompts]:
+        """Read up to so many tokens of a prompt, or all of a short one."""
+        sequence, prefill = reading.sequence, reading.prefill
+        assert prefill is not None
+        chunk = self._pace.most if not reading.begun and self._pace.is_short(prefill.left) else chunk
+        reading.begun = True
         # Other choices start from all but the last token; else the rest is read in one pass.
         shared = sequence.prefix if leads(sequence) else None
         if (shared or prefill.left > chunk) and prefill.advance(self._model, chunk) and prefill.left > 1:
-            return None
+            return []
         if shared is not None:
             shared.keep(copy.deepcopy(prefill))
         logits = prefill.finish(self._model)
         mx.eval(logits, [layer.state for layer in prefill.cache])
-        return PrefilledPrompt(sequence, prefill, logits)
+        return [PrefilledPrompts([sequence], prefill.cache, logits, prefill.rope_deltas(self._model))]
 
-    def _chunk(self, sequence: Sequence, running: int) -> int:
-        """How many tokens of a prompt may be read beside so many rows: more where many prompts wait."""
-        pace = self._pace
-        if not running:
-            return pace.yielding if sequence.yields else pace.most
-        return min(pace.most, max(pace.tokens, pace.together(len(self._readings), running)))
+    def _start_over(self, chosen: list[_Reading], error: Exception) -> list[PrefilledPrompts | Broken]:
+        broken: list[PrefilledPrompts | Broken] = []
+        for reading in chosen:
+            if reading.failed:
+                del self._readings[reading.sequence.key]
+                broken.append(Broken(reading.sequence.key, describe(error)))
+            reading.prefill, reading.viewing = None, Viewing(reading.sequence, [])
+            reading.begun, reading.failed = False, True
+        return broken
 
-    def _look(self, reading: _Reading) -> bool:
-        """Have the next picture encoded, all but the last, which the beginning is for; whether there was one.
-
-        Rows decode between pictures, and not only once all have been looked at. Sounds, and pictures beside them, are
-        encoded together: nothing is kept of what sounds become.
-        """
-        sequence, media, tower = reading.sequence, reading.sequence.media, self._tower
-        if tower is None or not tower.separately or media is None or media.sounds or not media.told_apart:
-            return False
-        if reading.unseen is None:
-            known = self._prefixes.find(sequence)
-            start = known[0] if known else 0
-            reading.unseen = [i for i, picture in enumerate(media.places[:-1]) if picture.start >= start]
-        if not reading.unseen:
-            return False
-        tower.counted(0)
-        tower.tenant = sequence.tenant
-        try:
-            look_at(self._model, sequence.context, media, reading.unseen.pop(0))
-        except CannotContinue:
-            reading.unseen.clear()
-        reading.encoded += tower.counted(1)[0]
-        return True
+    def _viewing(self, reading: _Reading) -> Viewing:
+        """What is still to be seen of a prompt before it is begun."""
+        if reading.viewing is None:
+            known = self._prefixes.find(reading.sequence)
+            reading.viewing = self._looker.viewing(reading.sequence, known[0] if known else 0)
+        return reading.viewing
 
     def _begin(self, reading: _Reading) -> Prefill:
         """A prompt's beginning, with as much of it as is known; how much that is, is noted for its first start."""
@@ -175,5 +238,5 @@ class PromptReader:
         heard = sum(place.kind == "audio" for place in unread) if media.told_apart else media.sounds
         seen = (len(unread) if media.told_apart else media.count) - heard
         computed = self._tower.counted(seen)[0] if self._tower else seen
-        sequence.encoded_media = min(media.count, reading.encoded + computed + heard)
+        sequence.encoded_media = min(media.count, self._viewing(reading).encoded + computed + heard)
         sequence.cached_media = media.count - sequence.encoded_media

@@ -5,11 +5,14 @@ Each is compared with mlx-vlm's own unbatched loop. The trial also warms the mod
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from mlx_vlm.generate.ar import _is_sequence_aligned_prompt_kwarg as is_aligned
+from mlx_vlm.generate.ar import _slice_sequence_aligned_prompt_kwarg as cut_aligned
 
 from mlx_server.workers.engine.decode.probe import LOW_PRECISION_TOLERANCE, TOLERANCE
 from mlx_server.workers.engine.decode.replayable import describe
@@ -18,11 +21,17 @@ from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
 from mlx_server.workers.engine.vision.batch import VisionEngine
 from mlx_server.workers.engine.vision.features import RememberingTower
 from mlx_server.workers.engine.vision.reference_trace import REPORTED, Trace, difference, trace_alone
+from mlx_server.workers.engine.vision.together import Joinable
 from mlx_server.workers.engine.vision.trial_features import try_remembering
 from mlx_server.workers.errors import ModelLoadError
 
 CHUNK = 24
 """Small enough that prompts are read in several chunks."""
+
+NO_HURRY_S = 1e6
+"""Between two tokens, so that all that can be read together is."""
+
+log = logging.getLogger(__name__)
 
 
 class TrialFailed(Exception):  # noqa: N818 - named for what it says
@@ -43,6 +52,7 @@ class Tried:
     rows: int
     tower: RememberingTower | None
     prefixes: PrefixStore
+    joinable: Joinable
     notes: tuple[str, ...]
 
 
@@ -50,6 +60,7 @@ def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes
     """Try it with these sequences, of which later ones go on where earlier ones end. Raises ModelLoadError."""
     alone = [trace_alone(model, sequence) for sequence in sequences]
     tower, notes = try_remembering(model, last_seeing(sequences), feature_bytes)
+    joinable = kinds_read_together(model, sequences, tower) if rows > 1 else Joinable()
     for count in (rows, 1):
         reason = deviation(alone, model, sequences, rows=min(count, len(sequences)), tower=tower)
         if not reason:
@@ -62,9 +73,42 @@ def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes
         prefixes = PrefixStore(0)
         notes = [*notes, f"prompts that begin alike are not continued: {reason}"]
     if tower is not None:
-        tower.start_over(separately=tower.separately)
+        tower.start_over(separately=tower.separately, together=tower.together)
     mx.clear_cache()
-    return Tried(count, tower, prefixes, tuple(notes))
+    return Tried(count, tower, prefixes, joinable if count > 1 else Joinable(), tuple(notes))
+
+
+def kinds_read_together(model: Any, sequences: list[Sequence], tower: RememberingTower | None) -> Joinable:
+    """The kinds of prompts that may be read together, their pictures in one pass: those of these sequences, if what
+    comes of them does not differ. Each kind is there twice, in two lengths."""
+    several, joinable = [*sequences, *map(shorter, sequences)], Joinable(tries=True)
+    try:
+        alone = [trace_alone(model, sequence) for sequence in several]
+    except ModelLoadError as error:
+        reason = str(error)
+    else:
+        reason = deviation(alone, model, several, rows=len(several), tower=tower, joinable=joinable)
+    if reason:
+        log.info("prompts are not read together: %s", reason)
+    if tower is not None:
+        together = tower.together and not reason
+        tower.start_over(separately=tower.separately, together=together)
+    return Joinable() if reason else Joinable(joinable.kinds)
+
+
+def shorter(sequence: Sequence) -> Sequence:
+    """A sequence of its own without the last token of a prompt."""
+    length, media = len(sequence.prompt), sequence.media
+    if media is not None:
+        arrays = {
+            name: cut_aligned(name, value, stop=length - 1)
+            if isinstance(value, mx.array) and is_aligned(name, value, length)
+            else value
+            for name, value in media.arrays.items()
+        }
+        media = replace(media, arrays=arrays)
+    ticket, choice = sequence.key
+    return replace(sequence, key=(-1 - ticket, choice), prompt=sequence.prompt[:-1], media=media)
 
 
 def last_seeing(sequences: list[Sequence]) -> Sequence:
@@ -96,9 +140,13 @@ def deviation(
     tower: RememberingTower | None,
     prefixes: PrefixStore | None = None,
     known: set[Key] = frozenset(),  # type: ignore[assignment]
+    joinable: Joinable | None = None,
 ) -> str:
     """What differs from decoding alone; empty if nothing does. The beginnings of the `known` must be found."""
-    engine = StrictEngine(model, set(), rows=rows, prefill_step_size=CHUNK, tower=tower, prefixes=prefixes)
+    chunk, gap_s = (CHUNK, None) if joinable is None else (max(len(one.prompt) for one in sequences), NO_HURRY_S)
+    engine = StrictEngine(
+        model, set(), rows=rows, prefill_step_size=chunk, tower=tower, prefixes=prefixes, gap_s=gap_s, joinable=joinable
+    )
     again = [replace(one, emitted=[], logprobs=REPORTED) for one in sequences]
     try:
         traces = play(engine, again)

@@ -27,7 +27,9 @@ def try_remembering(model: Any, sequence: Sequence, limit_bytes: int) -> tuple[R
     for separately in (True, False):
         tower.start_over(separately=separately)
         if is_transparent(model, tower, sequence, plain):
-            tower.start_over(separately=separately)
+            tower.start_over(separately=separately, together=separately)
+            together = separately and is_transparent(model, tower, sequence, plain)
+            tower.start_over(separately=separately, together=together)
             return tower, [] if separately else ["features of pictures are kept for those that come together"]
     forget(model, tower)
     return None, ["features of pictures are not kept: they would differ"]

@@ -11,7 +11,8 @@ from support.engines import Player
 from support.tiny.sight import Sight, said
 
 from mlx_server.workers.engine.vision.features import FeatureMemory, RememberingTower, forget, key_of, remember
-from mlx_server.workers.engine.vision.per_image import Call, concatenated, of_pictures, pieces
+from mlx_server.workers.engine.vision.per_image import Call, apart, concatenated, joined, of_pictures, pieces
+from mlx_server.workers.engine.vision.together import Joinable
 
 pytestmark = pytest.mark.model
 
@@ -186,3 +187,37 @@ def test_rows_decode_between_the_pictures_of_a_request(
     while engine.busy:
         engine.step()
     assert (several.encoded_media, several.cached_media) == (3, 0)
+
+
+def test_pictures_of_prompts_that_wait_are_looked_at_in_one_pass(
+    sight: Sight, tower: RememberingTower, images: list[Image.Image]
+) -> None:
+    tower.start_over(separately=True, together=True)
+    shown = [(images[0],), (images[1], images[2]), (images[0],), ()]
+    messages = [said("What shape is in the first picture?", *own) for own in shown]
+    joinable = Joinable(tries=True)
+    player = Player(sight.engine(tower=tower, prefill_step_size=256, gap_s=1e6, joinable=joinable))
+    sequences = [sight.sequence(n, one) for n, one in enumerate(messages)]
+    player.add(*sequences)
+    outcomes = player.run()
+    assert len(tower._tower.calls) == 1, "each distinct one, and once"
+    assert [(one.encoded_media, one.cached_media) for one in sequences] == [(1, 0), (2, 0), (0, 1), (0, 0)]
+    assert joinable.kinds, "prompts were read together"
+    assert [outcomes[n, 0].tokens for n in range(len(shown))] == [sight.alone(one) for one in messages]
+
+
+def test_a_result_for_several_pictures_is_taken_apart() -> None:
+    features, layer = mx.arange(10).reshape(5, 2), mx.arange(10)
+    first, second = apart((features, [layer], None), [4, 6]) or ()
+    assert (first[0].tolist(), second[0].tolist()) == (features[:2].tolist(), features[2:].tolist())
+    assert (first[1][0].tolist(), second[1][0].tolist(), first[2]) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9], None)
+    assert apart(features[None], [4, 6]) is None, "in one piece"
+    assert apart(mx.array(1), [4, 6]) is None
+
+
+def test_calls_for_several_pictures_are_put_together_again() -> None:
+    call = Call((mx.arange(20).reshape(10, 2), np.array([[1, 2, 2], [1, 2, 3]])), {"sizes": [1, 2], "flag": True})
+    again = joined(pieces(call) or [])
+    assert again.args[0].tolist() == call.args[0].tolist()
+    assert again.args[1].tolist() == call.args[1].tolist()
+    assert again.kwargs == call.kwargs

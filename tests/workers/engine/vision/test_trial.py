@@ -54,7 +54,7 @@ def test_a_model_without_faults_may_do_everything(sight: Sight) -> None:
     tried = _try(sight, model)
     assert (tried.rows, tried.notes, tried.prefixes.keeps) == (4, (), True)
     assert tried.tower is not None
-    assert tried.tower.separately
+    assert (tried.tower.separately, tried.tower.together, len(tried.joinable.kinds)) == (True, True, 2)
     forget(model, tried.tower)
 
 
