@@ -15,24 +15,33 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
 GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
 
 RECENT = 2048
-"""Values that are kept one by one, of each kind."""
+"""Values that are kept one by one, of each kind, at most."""
+
+RECENT_S = 300.0
+"""How long they are kept."""
 
 T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """The last values that were observed, `RECENT` at most; times are seconds on the queue's clock."""
+    """The values of the last RECENT_S seconds, RECENT at most; times are seconds on the queue's clock."""
 
     def __init__(self) -> None:
         self._values: deque[tuple[float, T]] = deque(maxlen=RECENT)
 
     def observe(self, now: float, value: T, times: int = 1) -> None:
         """Keep one value, `times` times."""
+        self._forget(now)
         self._values.extend(repeat((now, value), times))
 
-    def since(self, then: float) -> list[T]:
-        """Those that were observed after that time, the oldest first."""
-        return [value for at, value in self._values if at > then]
+    def at(self, now: float) -> list[T]:
+        """Those that are recent then, the oldest first."""
+        self._forget(now)
+        return [value for _, value in self._values]
+
+    def _forget(self, now: float) -> None:
+        while self._values and self._values[0][0] <= now - RECENT_S:
+            self._values.popleft()
 
 
 class Histogram:

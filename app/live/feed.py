@@ -16,7 +16,8 @@ from mlx_server.app.encoders import sse
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import KeyRing
 from mlx_server.app.http.responder import WatchedResponse, start_of_stream
-from mlx_server.app.views.live import WINDOW_S, describe_model, describe_request, places_of
+from mlx_server.app.views.live import describe_model, describe_request, places_of
+from mlx_server.queue.statistics import RECENT_S
 from mlx_server.schemas.live import LiveModel, LiveState
 
 INTERVAL_S = 1.0
@@ -82,7 +83,7 @@ class Feed:
         shown = places[:MOST_REQUESTS]
         return LiveState(
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            window_s=WINDOW_S,
+            window_s=RECENT_S,
             memory_limit_bytes=self._fleet.ledger.limit_bytes,
             too_many_requests=self._answered.get(429, 0),
             models=self._models,

@@ -12,9 +12,6 @@ from mlx_server.queue.ticket import Ticket, TicketState
 from mlx_server.schemas.live import LiveModel, LiveRequest, Percentiles
 from mlx_server.schemas.operations import JobProgress
 
-WINDOW_S = 300.0
-"""How far back percentiles reach."""
-
 NameOf = Callable[[str], str | None]
 
 
@@ -23,7 +20,7 @@ def describe_model(
 ) -> LiveModel:
     """One model at `now`, seconds on the queue's clock."""
     queue, statistics = deployment.queue, deployment.queue.statistics
-    prompts = statistics.recent_prompts.since(now - WINDOW_S)
+    prompts = statistics.recent_prompts.at(now)
     read = sum(tokens for _, tokens in prompts)
     return LiveModel(
         name=deployment.name,
@@ -39,8 +36,8 @@ def describe_model(
         rows_granted=queue.credits,
         tokens=statistics.completion_tokens,
         tokens_per_s=None if tokens_per_s is None else round(tokens_per_s, 1),
-        first_token_s=percentiles(statistics.recent_first_tokens_s.since(now - WINDOW_S)),
-        gap_s=percentiles(statistics.recent_gaps_s.since(now - WINDOW_S)),
+        first_token_s=percentiles(statistics.recent_first_tokens_s.at(now)),
+        gap_s=percentiles(statistics.recent_gaps_s.at(now)),
         cache_hit_rate=round(sum(known for known, _ in prompts) / read, 3) if read else None,
         refused=statistics.refused,
         memory_bytes=memory_bytes,

@@ -1,6 +1,6 @@
 import pytest
 
-from mlx_server.queue.statistics import GAP_SECONDS, SECONDS, Histogram, Statistics
+from mlx_server.queue.statistics import GAP_SECONDS, RECENT, RECENT_S, SECONDS, Histogram, Recent, Statistics
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,13 @@ def test_statistics_do_not_share_histograms() -> None:
     one, other = Statistics(), Statistics()
     one.queue_s.observe(1.0)
     assert other.queue_s.count == 0
+
+
+def test_recent_values_leave_by_age_and_by_number() -> None:
+    recent = Recent[int]()
+    for second in range(1000):
+        recent.observe(float(second), second)
+    assert recent.at(1000.0) == list(range(1001 - int(RECENT_S), 1000))
+    recent.observe(1000.0, -1, times=3 * RECENT)
+    assert recent.at(1000.0) == [-1] * RECENT
+    assert recent.at(1000.0 + RECENT_S) == []
