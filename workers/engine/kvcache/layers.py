@@ -31,12 +31,18 @@ def extend(cache: list[Any], other: list[Any]) -> None:
 def extracted(cache: list[Any], row: int, *, own: bool = False) -> list[Any]:
     """A row of a batch's cache by itself; `own`: without the batch's buffers, of which recurrent states are slices."""
     layers = [layer.extract(row) for layer in cache]
-    for one in flat(layers) if own else ():
-        if isinstance(one, ArraysCache):
-            one.filter([0])
+    if own:
+        own_states(layers)
     if isinstance(cache, FollowedCache):
         return cache.make(layers, lambda made: Extract(made, cache.number, row, own))
     return layers
+
+
+def own_states(cache: list[Any]) -> None:
+    """Have a row's recurrent states in memory of their own: they are slices of what a chunk or a batch took."""
+    for layer in flat(cache):
+        if isinstance(layer, ArraysCache):
+            layer.filter([0])
 
 
 def keep(cache: list[Any], rows: list[int]) -> None:

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
-from mlx_server.workers.engine.kvcache.layers import shorten
+from mlx_server.workers.engine.kvcache.layers import own_states, shorten
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, PrefixIndex, alike, as_ids
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -139,6 +139,7 @@ class PrefixStore:
             return
         entry = beginning_of(sequence, tokens, whole=whole)
         self._shares = self._shares or sequence.tenant == EVERYBODY
+        own_states(cache)
         mx.async_eval([layer.state for layer in cache])
         self._put(entry, cache)
         if sequence.conversation:

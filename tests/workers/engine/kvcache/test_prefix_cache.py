@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from support.engines import GREEDY, SEEDED, Engine, Player, alone, random_prompt, sequence
 
@@ -272,3 +273,14 @@ def test_two_that_come_together_and_begin_alike_share_what_the_first_has_read(ll
     for one in both:
         _check(llama, one)
     assert both[1].cached_tokens >= len(system)
+
+
+def test_kept_states_take_no_more_memory_than_is_counted(load_tiny: Callable[[str], Any]) -> None:
+    """A recurrent state is a slice of its whole chunk's buffer until it is copied."""
+    model, store = load_tiny("mamba"), _store()
+    engine = _engine(model, store, joint=False, prefill_step_size=1024)
+    before, rng = mx.get_active_memory(), random.Random(0)
+    for number in range(8):
+        _run(engine, number, _message(rng, model, 900), max_tokens=1)
+    assert store.nbytes > 0
+    assert mx.get_active_memory() - before < 2 * store.nbytes
