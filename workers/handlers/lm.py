@@ -137,15 +137,7 @@ class LanguageHandler(WritingHandler):
         self.engine = classed(engines, model, spec) if spec.adapter_path or spec.adapter_dir else engines
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(
-            spec,
-            folder,
-            tokenizer,
-            vocab_size,
-            room.max_model_len,
-            None,
-            kept,
-            finds_marks=finds_marks,
-            memory_bounds=room.memory_bounds,
+            spec, folder, tokenizer, vocab_size, room, None, kept, finds_marks=finds_marks
         )
         self._bound.loaded(prefixes, usual)
         warm_notes = [] if spec.warm_prompt is None else [self._warm(spec.warm_prompt)]

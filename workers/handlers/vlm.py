@@ -67,9 +67,7 @@ class VisionHandler(WritingHandler):
         room = share_out(spec, longest, size, free, spec.feature_cache_bytes)
         self._inputs = inputs = InputReader(processor, model.config, placeholders(model, config))
         self._media = MediaDecoder(spec.media_limits, DECODERS, inputs.sample_rate)
-        output_format, template_notes = self._speak(
-            spec, folder, tokenizer, vocab_size, room.max_model_len, inputs, kept, memory_bounds=room.memory_bounds
-        )
+        output_format, template_notes = self._speak(spec, folder, tokenizer, vocab_size, room, inputs, kept)
         notes += template_notes
         with ExitStack() as unless_it_works:
             unless_it_works.callback(self._media.close)

@@ -29,6 +29,7 @@ from mlx_server.schemas.internal.messages import KeptPrefix, Load, MlxMemory, Pr
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.engine.cancellation import IsCancelled, never
 from mlx_server.workers.engine.decode.admission import Footprint
+from mlx_server.workers.engine.decode.kv_budget import KVBudget
 from mlx_server.workers.engine.embed.computed import ComputedAnswer
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob
 from mlx_server.workers.engine.embed.text_embedding import TextEmbedding
@@ -43,6 +44,7 @@ from mlx_server.workers.engine.prompt.diverging import message_at
 from mlx_server.workers.engine.prompt.media_support import MediaSupport
 from mlx_server.workers.engine.prompt.prompts import PromptMaker
 from mlx_server.workers.engine.prompt.render import ChatRenderer, TemplateDefaults
+from mlx_server.workers.engine.prompt.segments import limit_beside
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
@@ -89,16 +91,14 @@ class WritingHandler(ModelHandler):
         folder: Path,
         tokenizer: Any,
         vocab_size: int,
-        length: int | None,
+        room: KVBudget,
         media: MediaSupport | None,
         kept: KeptTrials,
         *,
         finds_marks: bool = False,
-        memory_bounds: bool = False,
     ) -> tuple[OutputFormat, list[str]]:
-        """Make what turns requests into tokens and tokens into answers; `length` is the context's, in tokens, and
-        `finds_marks` and `memory_bounds` are the prompt maker's. Whether grammars can be made of its vocabulary may be
-        `kept`. Returns how the model speaks, and notes.
+        """Make what turns requests into tokens and tokens into answers; `finds_marks` is the prompt maker's.
+        Whether grammars can be made of its vocabulary may be `kept`. Returns how the model speaks, and notes.
 
         Raises ModelLoadError for templates that the operator got wrong.
         """
@@ -110,14 +110,15 @@ class WritingHandler(ModelHandler):
         self._prompts = PromptMaker(
             copy.deepcopy(tokenizer),
             vocab_size,
-            length,
+            room.max_model_len,
             read_sampling_defaults(folder, vocab_size),
             vocabulary,
             output_format,
             TemplateDefaults(spec.chat_template_args, spec.use_default_chat_template),
             media,
             finds_marks=finds_marks,
-            memory_bounds=memory_bounds,
+            memory_bounds=room.memory_bounds,
+            kept_bytes=limit_beside(room.kept),
         )
         check_templates(self._prompts, spec)
         asked = [*generation_notes(folder), *tokenizer_notes(folder, tokenizer.encode)]

@@ -37,6 +37,7 @@ from mlx_server.workers.engine.prompt.fill_in import fill_in
 from mlx_server.workers.engine.prompt.marked import common, marked_beginnings
 from mlx_server.workers.engine.prompt.media_support import MediaSupport
 from mlx_server.workers.engine.prompt.render import ChatRenderer, Rendered, TemplateDefaults
+from mlx_server.workers.engine.prompt.segments import LIMIT_BYTES
 from mlx_server.workers.engine.prompt.shortening import shortest_cut
 from mlx_server.workers.engine.sequence import Sequence
 
@@ -91,9 +92,10 @@ class PromptMaker:
         *,
         finds_marks: bool = False,
         memory_bounds: bool = False,
+        kept_bytes: int = LIMIT_BYTES,
     ) -> None:
         """`finds_marks`: the engine makes use of the places that clients mark. `memory_bounds`: the model would take
-        longer contexts, but memory holds no more."""
+        longer contexts, but memory holds no more. `kept_bytes`: of texts and their ids, at most."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._context_length = context_length
@@ -103,7 +105,7 @@ class PromptMaker:
         self._marks = output_format.thinking
         self._finds_marks = finds_marks
         self._why = MEMORY_BOUNDS if memory_bounds else ""
-        self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media)
+        self.renderer = ChatRenderer(tokenizer, self._check_length, templates, media=media, kept_bytes=kept_bytes)
 
     @cached_property
     def _longest_token(self) -> int:

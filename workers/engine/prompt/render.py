@@ -12,7 +12,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import ChatPrompt, Media, Message, Template, ToolUse
 from mlx_server.workers.engine.prompt.media_support import MediaSupport
-from mlx_server.workers.engine.prompt.segments import SegmentedTokenizer
+from mlx_server.workers.engine.prompt.segments import LIMIT_BYTES, SegmentedTokenizer
 from mlx_server.workers.engine.prompt.templates.arguments import KWARGS, Arguments, Settled
 from mlx_server.workers.engine.prompt.templates.content import ContentForm
 from mlx_server.workers.engine.prompt.templates.conversation import (
@@ -82,11 +82,12 @@ class ChatRenderer:
         defaults: TemplateDefaults | None = None,
         sandbox: Sandbox | None = None,
         media: MediaSupport | None = None,
+        kept_bytes: int = LIMIT_BYTES,
     ) -> None:
         """`check_length(characters, field)` raises InvalidRequest for what can't fit into the context. `media` reads
-        pictures, for a model that sees."""
+        pictures, for a model that sees. Up to `kept_bytes` of texts and their ids are kept."""
         self._tokenizer = tokenizer
-        self._segments = SegmentedTokenizer(tokenizer)
+        self._segments = SegmentedTokenizer(tokenizer, kept_bytes)
         self._check_length = check_length
         self._defaults = defaults or TemplateDefaults()
         self._sandbox = sandbox or Sandbox()

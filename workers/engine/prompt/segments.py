@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 LIMIT_BYTES = 1 << 26
 
+SHARE = 64
+"""A text and its ids take less than this part of its KV states, and without these they are of little use."""
+
 ENTRY_BYTES = 512
 """What an entry takes beside its text and its ids."""
 
@@ -116,6 +119,11 @@ class SegmentedTokenizer:
 def probes(cut: str) -> tuple[str, ...]:
     """Texts with a token between, before and after everything."""
     return cut.join(PROBES), cut + cut.join(reversed(PROBES)) + cut, f"A{cut}"
+
+
+def limit_beside(states_bytes: int) -> int:
+    """The most bytes that are kept of texts, where KV states take up to `states_bytes`."""
+    return min(LIMIT_BYTES, states_bytes // SHARE)
 
 
 def size(piece: str, ids: Ids) -> int:

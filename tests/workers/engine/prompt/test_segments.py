@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from mlx_server.workers.engine.prompt.segments import ENTRY_BYTES, SegmentedTokenizer
+from mlx_server.workers.engine.prompt.segments import ENTRY_BYTES, LIMIT_BYTES, SegmentedTokenizer, limit_beside
 
 WORDS = "Hello world, hello under the tree; lower LOWER words of the user and the assistant said: yes, no 123 456. " * 3
 MARKS = (
@@ -226,4 +226,18 @@ def test_the_oldest_pieces_leave_when_there_are_too_many() -> None:
     assert tokenizer.given_for(segments, "<|im_start|>19", OWNER) == []
     assert tokenizer.given_for(segments, "<|im_start|>0", OWNER) == ["<|im_start|>0"]
     assert tokenizer.given_for(segments, WORDS * 100, OWNER) == [WORDS * 100]
+    assert segments.nbytes == 0
+
+
+def test_texts_take_a_small_part_of_what_their_states_may_take() -> None:
+    assert limit_beside(0) == 0
+    assert limit_beside(64 << 20) == 1 << 20
+    assert limit_beside(1 << 40) == LIMIT_BYTES
+
+
+def test_nothing_stays_where_no_states_are_kept() -> None:
+    tokenizer = Counting()
+    segments = SegmentedTokenizer(tokenizer, limit_beside(0))
+    for _ in range(2):
+        assert tokenizer.given_for(segments, turn("hello"), OWNER) == [turn("hello")]
     assert segments.nbytes == 0
