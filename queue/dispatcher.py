@@ -15,6 +15,7 @@ from mlx_server.queue.beginnings import PER_TOKEN
 from mlx_server.queue.clock import Clock, Handle
 from mlx_server.queue.errors import QueueClosed, QueueFull
 from mlx_server.queue.mailbox import Mailbox
+from mlx_server.queue.reservations import Reservations, Returning
 from mlx_server.queue.scheduler import Scheduler
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
@@ -77,6 +78,7 @@ class Dispatcher:
         self._live: dict[int, Ticket] = {}
         self._timeouts: dict[int, Handle] = {}
         self._last_promise = 0.0
+        self._reservations = Reservations()
         self._closed: tuple[FailureKind, str] | None = None
         self.idle = asyncio.Event()
         """Set while no request lives."""
@@ -166,18 +168,31 @@ class Dispatcher:
         """In how many seconds the request at this position should get a row; None while there is no worker."""
         return round(position / self.service_rate, 1) if self.credits else None
 
-    def check_capacity(self, account: Account = ANYBODY, priority: Priority = Priority.NORMAL) -> None:
-        """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one."""
+    def check_capacity(
+        self, account: Account = ANYBODY, priority: Priority = Priority.NORMAL, who: Returning | None = None
+    ) -> None:
+        """Raise QueueFull or QueueClosed if a request would be refused now: ask before work is put into one.
+
+        With `who`, one that is refused and comes back when it was told to finds a place that newcomers leave free, of
+        those where requests wait.
+        """
         if self._closed is not None:
             raise QueueClosed(*self._closed)
-        if (self.live if priority is Priority.IDLE else self._scheduler.urgent) < self.capacity:
+        now = self._clock.time()
+        kept = 0
+        if priority is not Priority.IDLE and (who is None or not self._reservations.is_due(who, now)):
+            kept = self._reservations.due(now, self.queue_size)
+        if (self.live if priority is Priority.IDLE else self._scheduler.urgent) + kept < self.capacity:
             return
         if account.configured:
             owners = Counter(ticket.account.owner for ticket in self._live.values())
             if policy.has_fair_place(owners[account.owner], len(owners), self.capacity):
                 return
         self.statistics.refused += 1
-        raise QueueFull(self._promise(self._clock.time()))
+        retry_after_s = self._promise(now)
+        if who is not None:
+            self._reservations.expect(who, self._last_promise)
+        raise QueueFull(retry_after_s)
 
     def submit(
         self,
@@ -187,13 +202,16 @@ class Dispatcher:
         account: Account = ANYBODY,
         priority: Priority = Priority.NORMAL,
         request_id: str | None = None,
+        who: Returning | None = None,
     ) -> Ticket:
         """Admit a request or raise QueueFull, QueueClosed or LimitReached, at once. `whole`: its reader wants it in one
-        piece; `request_id` is for the log."""
-        self.check_capacity(account, priority)
+        piece; `request_id` is for the log; `who`: see `check_capacity`."""
+        self.check_capacity(account, priority, who)
         patient = priority is Priority.IDLE
         now = self._clock.time()
         account.admit(now)
+        if who is not None:
+            self._reservations.take(who)
         ticket = Ticket(
             next(self._ids),
             request,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from msgspec.structs import replace
 from starlette.requests import Request
 
+from mlx_server.app.http.body import BODY_HASH
 from mlx_server.app.http.keys import credential_of, priority_of
 from mlx_server.queue.account import Priority
 from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.reservations import Returning
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.work import Work
@@ -27,4 +29,12 @@ def enqueue(request: Request, queue: Dispatcher, work: Work, *, whole: bool) -> 
         account=credential_of(request).account,
         priority=priority,
         request_id=request.scope.get("request_id"),
+        who=returning(request),
     )
+
+
+def returning(request: Request) -> Returning | None:
+    """By what a queue knows a request that it refused before: its key's owner and its body; None without a body that
+    was read at once."""
+    body = request.scope.get(BODY_HASH)
+    return None if body is None else (credential_of(request).account.owner, body)

@@ -5,9 +5,15 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+BODY_HASH = "mlx_server.body_hash"
+"""Key of a scope: equal bodies have equal numbers, in this process."""
+
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body. Raises HTTPException 413 as soon as it is known to be larger than `limit_bytes`."""
+    """The whole body; its hash is noted in the scope.
+
+    Raises HTTPException 413 as soon as it is known to be larger than `limit_bytes`.
+    """
     body = bytearray()
     if not declares_more(request, limit_bytes):
         async for chunk in request.stream():
@@ -15,7 +21,9 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
             if len(body) > limit_bytes:
                 break
         else:
-            return bytes(body)
+            whole = bytes(body)
+            request.scope[BODY_HASH] = hash(whole)
+            return whole
     raise too_large(limit_bytes)
 
 

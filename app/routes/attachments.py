@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 
 from mlx_server.app.deployment.deployment import Deployment
+from mlx_server.app.http.admission import returning
 from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.keys import credential_of
 from mlx_server.app.http.services import services
@@ -35,7 +36,7 @@ async def with_attachments(request: Request, deployment: Deployment, work: Work)
     check_served(deployment.type, work)
     if not has_files(work):
         return work
-    deployment.queue.check_capacity(credential_of(request).account)
+    deployment.queue.check_capacity(credential_of(request).account, who=returning(request))
     return await attach_or_excuse(request, deployment, work)
 
 

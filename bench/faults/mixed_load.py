@@ -51,7 +51,7 @@ class MixedLoad:
         await asyncio.gather(*(self._client() for _ in range(clients)), self._switch(switch_every_s))
 
     async def everything(self) -> None:
-        """Ask for each thing once, one after the other: what is opened when it is first needed is open then."""
+        """Ask for each thing once. Of as many clients at once as there will be, all opens what it needs."""
         for kind, asked in self._kinds.items():
             self.ends[f"{kind}: {await asked()}"] += 1
         for model in (*SWITCHED, *SWITCHED):

@@ -115,9 +115,8 @@ async def soak(
     """The samples, the requests, and what did not go back to what it was."""
     warm_up_s = min(WARM_UP * seconds, LONGEST_WARM_UP_S)
     watch, load = Watch(server, told), MixedLoad(server.url.removesuffix("/v1"))
-    await load.everything()
     await asyncio.gather(load.run(CLIENTS, seconds / 20), later(warm_up_s, load.stop))
-    await load.everything()
+    await asyncio.gather(*(load.everything() for _ in range(CLIENTS)))
     before = await at_rest(watch)
     warm = watch.seconds
     load = MixedLoad(server.url.removesuffix("/v1"), seed=1)

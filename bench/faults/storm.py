@@ -82,20 +82,21 @@ class Storm:
 
     async def _client(self) -> None:
         while (now := perf_counter() - self._zero) < self._order.seconds:
-            await self._ask(now, back=False)
+            await self._ask(now, next(self._numbers), back=False)
 
     async def _obedient(self, due_s: float) -> None:
-        first = await self._ask(due_s, back=False)
+        number = next(self._numbers)
+        first = await self._ask(due_s, number, back=False)
         if first.retry_after is None:
             return
         back_s = perf_counter() - self._zero + int(first.retry_after)
         if back_s < self._order.patience_s:
             await asyncio.sleep(int(first.retry_after))
-            await self._ask(back_s, back=True)
+            await self._ask(back_s, number, back=True)
 
-    async def _ask(self, due_s: float, *, back: bool) -> Ask:
-        message = {"role": "user", "content": self._order.body["prompt"].replace("NUMBER", str(next(self._numbers)))}
-        body = {"messages": [message], "stream": True, "stream_options": {"include_usage": True}}
+    async def _ask(self, due_s: float, number: int, *, back: bool) -> Ask:
+        message = {"role": "user", "content": self._order.body["prompt"].replace("NUMBER", str(number))}
+        body = {"user": str(number), "messages": [message], "stream": True, "stream_options": {"include_usage": True}}
         body |= {name: value for name, value in self._order.body.items() if name != "prompt"}
         late_s = perf_counter() - self._zero - due_s
         outcome, tokens, retry_after = "unreachable", 0, None

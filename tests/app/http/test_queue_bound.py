@@ -82,3 +82,22 @@ def test_waiting_requests_are_served_in_order(launch: Callable[..., Server]) -> 
             server.wait_stats(waiting_requests=number + 1)
         first.leave()
     assert served == list(range(5))
+
+
+def test_who_comes_back_in_time_finds_a_place_that_newcomers_do_not_get(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--max-concurrency", 1, "--queue-size", 1)
+    for _ in range(2):
+        server.chat("hi").raise_for_status()
+    held = chat_body({"first_token_s": 60})
+    with RawClient(server, held) as running, RawClient(server, held) as waiting:
+        server.wait_stats(active_requests=2)
+        refused = server.chat("refused")
+        time.sleep(int(refused.headers["retry-after"]))
+        waiting.leave()
+        server.wait_stats(active_requests=1)
+        assert server.chat("newcomer").status_code == 429
+        with ThreadPoolExecutor(1) as pool:
+            back = pool.submit(server.chat, "refused")
+            server.wait_stats(active_requests=2)
+            running.leave()
+            assert back.result().status_code == 200

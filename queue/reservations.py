@@ -1,0 +1,43 @@
+"""Places for those that were refused and come back when they were told to: newcomers leave them free."""
+
+from __future__ import annotations
+
+from itertools import islice, takewhile
+
+GRACE_S = 3.0
+"""So long after its time a place is kept: clients are told whole seconds, and need some time to come."""
+
+AHEAD_S = 1.0
+"""So long before its time a place is left free: free ones would be gone by then."""
+
+MOST = 10_000
+"""Who is refused while so many are expected gets none."""
+
+Returning = tuple[str, int]
+"""Whose request it is, and what it says, as a number."""
+
+
+class Reservations:
+    """Who was told to come when. Times never go back, so the first that are expected come first."""
+
+    def __init__(self) -> None:
+        self._expected: dict[Returning, float] = {}
+
+    def expect(self, who: Returning, at: float) -> None:
+        """It was told to come at this time."""
+        if self._expected.pop(who, None) is not None or len(self._expected) < MOST:
+            self._expected[who] = at
+
+    def is_due(self, who: Returning, now: float) -> bool:
+        """Whether its time has come."""
+        return now - GRACE_S <= self._expected.get(who, now + 1) <= now
+
+    def take(self, who: Returning) -> None:
+        """It has its place."""
+        self._expected.pop(who, None)
+
+    def due(self, now: float, most: int) -> int:
+        """How many will come now or soon, at most `most`; who did not come in time is forgotten."""
+        for who in [*takewhile(lambda one: self._expected[one] < now - GRACE_S, self._expected)]:
+            del self._expected[who]
+        return sum(1 for _ in takewhile(lambda at: at <= now + AHEAD_S, islice(self._expected.values(), most)))

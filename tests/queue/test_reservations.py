@@ -1,0 +1,83 @@
+"""Refused clients that come back when they were told to, while others keep coming."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from support.running.clock import FakeClock
+from support.running.queues import Harness, TimedWorker, request
+
+from mlx_server.queue.dispatcher import Dispatcher
+from mlx_server.queue.errors import QueueFull
+from mlx_server.queue.reservations import GRACE_S, MOST, Reservations, Returning
+
+COME_BACK = 0.9
+CALM_S = 5.0
+
+
+def who(number: int) -> Returning:
+    return "owner", number
+
+
+@pytest.mark.parametrize("times", [2, 20])
+def test_who_comes_back_in_time_is_served_while_newcomers_keep_coming(times: int) -> None:
+    clock, rnd = FakeClock(), random.Random(times)
+    worker = TimedWorker(clock, lambda: rnd.expovariate(2.0))
+    worker.queue = queue = Dispatcher(clock, queue_size=32, concurrency=16, timeout_s=1e9)
+    worker.slots = queue.add_slots(worker)
+    queue.worker_ready(worker.slots, 16)
+    back: list[bool] = []
+    seconds, rate = 30.0, 32.0
+
+    def arrive(number: int, *, first: bool = True) -> None:
+        try:
+            queue.submit(request(), whole=False, who=who(number))
+        except QueueFull as refused:
+            if first and clock.time() + refused.retry_after_s < seconds:
+                clock.call_at(clock.time() + refused.retry_after_s, lambda: arrive(number, first=False))
+            accepted = False
+        else:
+            accepted = True
+        if not first:
+            back.append(accepted)
+
+    at, number = 0.0, 0
+    while at < seconds:
+        at += rnd.expovariate(rate * (times if at > CALM_S else 0.5))
+        clock.call_at(at, arrive, number := number + 1)
+    clock.run()
+    assert len(back) > 300
+    assert sum(back) >= COME_BACK * len(back)
+    assert queue.statistics.served >= 0.9 * rate * (seconds - CALM_S)
+
+
+def test_places_are_kept_of_half_the_queue_and_only_for_those_that_are_due() -> None:
+    harness = Harness(queue_size=4, concurrency=1)
+    lives = [harness.queue.submit(request(), whole=False) for _ in range(5)]
+    told = []
+    for number in range(4):
+        with pytest.raises(QueueFull) as refused:
+            harness.queue.submit(request(), whole=False, who=who(number))
+        told.append(refused.value.retry_after_s)
+    harness.clock.advance(told[2])
+    harness.queue.cancel(lives[0])
+    with pytest.raises(QueueFull):
+        harness.queue.submit(request(), whole=False, who=who(99))
+    harness.queue.submit(request(), whole=False, who=who(2))
+    harness.clock.advance(max(told) + GRACE_S + 1)
+    harness.queue.cancel(lives[1])
+    harness.queue.submit(request(), whole=False, who=who(100))
+
+
+def test_only_so_many_are_expected_and_who_did_not_come_is_forgotten() -> None:
+    expected = Reservations()
+    for number in range(MOST + 1):
+        expected.expect(who(number), 1.0)
+    assert expected.is_due(who(MOST - 1), 2.0)
+    assert not expected.is_due(who(MOST), 2.0)
+    assert not expected.is_due(who(0), 0.5)
+    assert expected.due(2.0, 16) == 16
+    assert expected.due(2.0 + GRACE_S, 16) == 0
+    expected.expect(who(MOST), 9.0)
+    assert expected.is_due(who(MOST), 9.0)
