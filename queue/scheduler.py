@@ -111,8 +111,7 @@ class Scheduler:
             ready = (slots for slots in self.all_slots if slots.credits and not slots.closing)
             slots = min(ready, key=lambda slots: (-slots.free_rows, slots.tickets), default=None)
             if slots is not None:
-                better, _ = self._better(ticket, slots, Counter()) or (slots, 0.0)
-                better.prepare(ticket)
+                self._wanted(ticket, slots).prepare(ticket)
 
     def announce_all(self) -> None:
         """Let workers prepare whoever has to wait."""
@@ -139,8 +138,8 @@ class Scheduler:
         if first is None or not free:
             return []
         free.sort(key=lambda slots: (-slots.free_rows, slots.latest))
-        better, _ = self._better(first, free[0], Counter()) or (free[0], 0.0)
-        return sorted(free, key=lambda slots: slots is not better)
+        wanted = self._wanted(first, free[0])
+        return sorted(free, key=lambda slots: slots is not wanted)
 
     def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
         ahead: Counter[WorkerSlots] = Counter()  # rows that tickets before each one wait for
@@ -157,6 +156,11 @@ class Scheduler:
                     yield ticket
             elif ticket.slots is slots:
                 yield ticket
+
+    def _wanted(self, ticket: Ticket, slots: WorkerSlots) -> WorkerSlots:
+        """This worker, or the one for which a ticket should decline it if nobody were before it."""
+        better = self._better(ticket, slots, Counter())
+        return slots if better is None else better[0]
 
     def _better(
         self, ticket: Ticket, slots: WorkerSlots, ahead: Counter[WorkerSlots]

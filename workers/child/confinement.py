@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def caches(spec: Load) -> list[Path]:
-    """Where it keeps what it has found out and compiled."""
-    return [Path(spec.cache_dir), *(Path(os.environ[name]) for name in (KERNELS,) if name in os.environ)]
+    """Where it keeps what it has found out, compiled and fetched."""
+    compiled = [Path(os.environ[name]) for name in (KERNELS,) if name in os.environ]
+    return [Path(spec.cache_dir), *compiled, *(hub_folders() if fetches(spec) else ())]
 
 
 def writable_folders(spec: Load) -> list[Path]:
@@ -32,8 +33,6 @@ def writable_folders(spec: Load) -> list[Path]:
     folders = [*caches(spec), Path(tempfile.gettempdir()), machine_folder(), DEVICES, OWN_PROCESS]
     if spec.prompt_cache_dir is not None:
         folders.append(Path(spec.prompt_cache_dir))
-    if fetches(spec):
-        folders += hub_folders()
     return folders
 
 
@@ -62,7 +61,7 @@ def keep_to_own_folders(spec: Load) -> None:
     if not spec.confined:
         log.warning("this process gives nothing up, as it was told: it may write anywhere, and open connections")
         return
-    for cache in (*caches(spec), *(hub_folders() if fetches(spec) else ())):
+    for cache in caches(spec):
         make(cache)
     if spec.prompt_cache_dir is not None:
         make(Path(spec.prompt_cache_dir), mode=0o700)

@@ -60,7 +60,7 @@ def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes
     """Try it with these sequences, of which later ones go on where earlier ones end. Raises ModelLoadError."""
     alone = [trace_alone(model, sequence) for sequence in sequences]
     tower, notes = try_remembering(model, last_seeing(sequences), feature_bytes)
-    joinable = kinds_read_together(model, sequences, tower) if rows > 1 else Joinable()
+    joinable = kinds_read_together(alone, model, sequences, tower) if rows > 1 else Joinable()
     for count in (rows, 1):
         reason = deviation(alone, model, sequences, rows=min(count, len(sequences)), tower=tower)
         if not reason:
@@ -78,16 +78,19 @@ def try_model(model: Any, sequences: list[Sequence], *, rows: int, feature_bytes
     return Tried(count, tower, prefixes, joinable if count > 1 else Joinable(), tuple(notes))
 
 
-def kinds_read_together(model: Any, sequences: list[Sequence], tower: RememberingTower | None) -> Joinable:
+def kinds_read_together(
+    alone: list[Trace], model: Any, sequences: list[Sequence], tower: RememberingTower | None
+) -> Joinable:
     """The kinds of prompts that may be read together, their pictures in one pass: those of these sequences, if what
     comes of them does not differ. Each kind is there twice, in two lengths."""
-    several, joinable = [*sequences, *map(shorter, sequences)], Joinable(tries=True)
+    cut, joinable = [shorter(sequence) for sequence in sequences], Joinable(tries=True)
     try:
-        alone = [trace_alone(model, sequence) for sequence in several]
+        traces = [*alone, *(trace_alone(model, sequence) for sequence in cut)]
     except ModelLoadError as error:
         reason = str(error)
     else:
-        reason = deviation(alone, model, several, rows=len(several), tower=tower, joinable=joinable)
+        several = [*sequences, *cut]
+        reason = deviation(traces, model, several, rows=len(several), tower=tower, joinable=joinable)
     if reason:
         log.info("prompts are not read together: %s", reason)
     if tower is not None:
