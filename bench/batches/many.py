@@ -3,7 +3,7 @@
 From its submission to `in_progress`, how far the front end's memory grows, and how long `GET /v1/batches` takes
 meanwhile and from then on, while the scripted backend answers lines: what a client waits for, and the front end's CPU
 time of a hundred listings less that of as long a time without any, which others' work changes less. Rows go to
-bench/results/batches_many.json. Exit code 0 if the targets were met (20 s, 50 ms in the median), else 2.
+bench/results/batches_many.json. Exit code 0 if the targets were met (20 s, 50 ms at the 95th percentile), else 2.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ def listed(client: BatchClient) -> tuple[float, BatchState]:
     return (time.perf_counter() - asked) * 1000, batch
 
 
+def p95(values: list[float]) -> float:
+    """The 95th percentile; of a single value, that one."""
+    return quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
+
+
 def measure(server: ServerProcess, lines: int, folder: Path) -> dict[str, float | list[float]]:
     """Seconds, MiB and milliseconds of one batch."""
     client = client_of(server)
@@ -81,8 +86,9 @@ def measure(server: ServerProcess, lines: int, folder: Path) -> dict[str, float 
         "in_progress_s": round(started_s, 2),
         "grown_mib": round(grown / 2**20, 1),
         "listing_while_validating_ms": round(median(validating), 2),
+        "listing_while_validating_p95_ms": round(p95(validating), 2),
         "listing_ms": round(median(listings), 2),
-        "listing_p95_ms": round(quantiles(listings, n=20)[-1], 2),
+        "listing_p95_ms": round(p95(listings), 2),
         "listing_cpu_ms": round((with_s - without_s) * 1000 / LISTINGS, 2),
         "listings_ms": [round(one, 2) for one in listings],
     }
@@ -100,7 +106,7 @@ def main() -> None:
             found = measure(server, options.lines, folder)
     print({name: value for name, value in found.items() if name != "listings_ms"})
     RESULTS.write_text(json.dumps({"machine": this_machine().line(), "lines": options.lines, **found}, indent=1) + "\n")
-    slowest_ms = max(found["listing_ms"], found["listing_while_validating_ms"])
+    slowest_ms = max(found["listing_p95_ms"], found["listing_while_validating_p95_ms"])
     good = found["in_progress_s"] < MOST_START_S and slowest_ms < MOST_LISTING_MS
     sys.exit(0 if good else 2)
 
