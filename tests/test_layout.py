@@ -32,6 +32,7 @@ WORKERS_ORDER = (
     "workers/folders/unread",
     "workers/hub",
     "workers/parent",
+    "workers/cluster",
     "workers/engine",
     "workers/engine/runtime",
     "workers/engine/sandbox",

@@ -1,4 +1,7 @@
-"""`python -m mlx_server.workers FD LOG_LEVEL CACHE_DIR MODEL_TYPE...`: a worker process that talks over a socket."""
+"""`python -m mlx_server.workers FD LOG_LEVEL CACHE_DIR MODEL_TYPE...`: a worker process that talks over a socket.
+
+A socket that listens is one that it is called on.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,12 @@ async def serve(sock: socket.socket, log_level: str, cache_dir: Path, model_type
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     channel = Channel(messages.decode_to_worker, worker.on_message, lambda: worker.end(0), worker.on_writable)
     worker.attach(channel)
-    await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        from mlx_server.workers.cluster.meeting import meet
+
+        await meet(sock, channel, worker.end)
+    else:
+        await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
     code = await worker.exit_code
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(worker.close(), EXIT_GRACE_S)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from packaging.markers import Marker
 
-Extra = Literal["cpu", "cuda", "vlm", "audio", "image", "otel"]
+Extra = Literal["cpu", "cuda", "vlm", "audio", "image", "otel", "ray"]
 
 
 def install_line(extra: Extra, platform: str = sys.platform) -> str:

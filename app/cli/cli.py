@@ -153,7 +153,7 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
 def start_ahead(starts: WorkerStarts, settings: Settings) -> None:
     """Have the first model's worker import what it needs while this process does the same."""
     first = min(settings.models, key=lambda model: not model.pinned, default=None)
-    if first is None or first.type == "scripted":
+    if first is None or first.type == "scripted" or settings.cluster is not None:
         return
     with contextlib.suppress(OSError):  # which is told when it can't be started either
         starts.ahead(Wanted(usable_cores(), settings.log_level, str(settings.cache_dir)), first.type or "lm")

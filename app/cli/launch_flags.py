@@ -42,6 +42,7 @@ class LaunchFlags:
     replicas: options.Replicas = 1
     hosts: options.Hosts = None
     backend: options.DistributedBackend = None
+    cluster: options.ClusterAddress = None
     standby: options.Standby = True
     confine_workers: options.ConfineWorkers = True
     rate_limit: options.RateLimit = None

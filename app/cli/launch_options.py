@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mlx_server.app.config.cluster import ADDRESS as CLUSTER
 from mlx_server.app.config.settings import ORIGIN, USUAL_RATES
 from mlx_server.schemas.internal.state_bits import StateBits
 
@@ -152,6 +153,13 @@ def checked_megabytes(given: str) -> str:
 def bytes_of(megabytes: str) -> int | None:
     """Checked megabytes in bytes; None for what memory allows."""
     return None if megabytes == AUTO else int(megabytes) << 20
+
+
+def checked_cluster(address: str | None) -> str | None:
+    """An address of Ray's. Raises typer.BadParameter."""
+    if address is not None and re.match(CLUSTER, address) is None:
+        raise typer.BadParameter(f"{address!r} is no address of a Ray cluster: write ray://HOST:PORT, or auto.")
+    return address
 
 
 def checked_rates(rates: str | None) -> str | None:
@@ -340,6 +348,17 @@ Hosts = Annotated[
 DistributedBackend = Annotated[
     BackendName | None,
     option("What carries arrays between the hosts.", MODELS, default="the host file's, else ring, or nccl with CUDA"),
+]
+ClusterAddress = Annotated[
+    str | None,
+    option(
+        "Have Ray place the workers on a cluster's nodes: ray://HOST:PORT, or auto on a machine that is one of them"
+        " (docs/scale.md).",
+        MODELS,
+        default="workers run on this machine",
+        callback=checked_cluster,
+        metavar="ray://HOST:PORT|auto",
+    ),
 ]
 RateLimit = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from mlx_server.app.cli.launch_flags import LaunchFlags
 from mlx_server.app.cli.model_flags import models_of_flags, pinned
 from mlx_server.app.cli.template_options import parse_arguments, read_template
 from mlx_server.app.config import config_file
+from mlx_server.app.config.cluster import cluster_problem
 from mlx_server.app.config.config_file import ConfigError
 from mlx_server.app.config.hosts_file import HostsError, read_hosts
 from mlx_server.app.config.hours import parse_hours
@@ -81,6 +82,7 @@ def settings_of_flags(flags: LaunchFlags) -> Settings:
         auto_download=flags.auto_download,
         standby=flags.standby,
         confine_workers=flags.confine_workers,
+        cluster=flags.cluster,
         lease=flags.accelerator_lease.value,
         host=flags.host,
         port=flags.port,
@@ -207,7 +209,10 @@ class SettingsSource:
 
     def read(self) -> Settings:
         """The settings as they are now. Raises ConfigError, or typer.BadParameter where there is no file."""
-        return with_stored(self.configured(), read_stored(self.flags.data_dir), keys_of(self.given))
+        found = with_stored(self.configured(), read_stored(self.flags.data_dir), keys_of(self.given))
+        if found.cluster is not None and (problem := cluster_problem(found)) is not None:
+            raise ConfigError(problem)
+        return found
 
     def configured(self) -> Settings:
         """The same without what clients have set. Raises what `read` raises."""

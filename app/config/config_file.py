@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlx_server.app.config.cluster import ADDRESS as CLUSTER
 from mlx_server.app.config.hosts_file import read_hosts
 from mlx_server.app.config.hours import parse_hours
 from mlx_server.app.config.names import NAME_RULE, index, is_name
@@ -80,6 +81,7 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     batch_hours: str | None = None
     auto_load: bool | None = None
     auto_download: bool | None = None
+    cluster: Annotated[str, Meta(pattern=CLUSTER)] | None = None
     accelerator_lease: Literal["auto", "on", "off"] | None = None
     confine_workers: bool | None = None
     cors_origins: tuple[Annotated[str, Meta(pattern=ORIGIN)], ...] | None = None
@@ -255,6 +257,7 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
         "auto_download": server.auto_download,
         "lease": server.accelerator_lease,
         "confine_workers": server.confine_workers,
+        "cluster": server.cluster,
         "cors_origins": server.cors_origins,
     }
     if server.memory_limit is not None:

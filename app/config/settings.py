@@ -163,6 +163,8 @@ class Settings:
     """A worker process is kept ready that has no model yet."""
     confine_workers: bool = True
     """They give up what they do not need; see SECURITY.md."""
+    cluster: str | None = None
+    """Where Ray is, that places the workers; None: they are processes of this machine."""
     lease: LeaseUse = "auto"
     host: str = "127.0.0.1"
     port: int = 8000

@@ -24,7 +24,8 @@ from mlx_server.app.deployment.variants import Variants
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.schemas.internal.generation import GenerationRequest, Sampling, in_force
 from mlx_server.schemas.internal.messages import FailureKind, Load, Loading, ModelFacts
-from mlx_server.workers.parent.starts import WorkerStarts
+from mlx_server.workers.parent.handle import Starts
+from mlx_server.workers.parent.local import LocalStarts
 from mlx_server.workers.parent.supervisor import WorkerState
 
 SHUTTING_DOWN = "The server is shutting down and takes no new requests."
@@ -34,6 +35,9 @@ CANNOT_BE_SERVED = "The model can't be served"
 
 Changed = Callable[["Deployment", ModelState], None]
 """Told of a deployment that has moved, and the state that it was in; also, without a move, while it loads."""
+
+Place = Callable[[int], Starts]
+"""Makes what starts the workers of a replica that needs so many bytes."""
 
 
 class StartFailed(Exception):  # noqa: N818 - named for the fact
@@ -57,7 +61,7 @@ class Deployment:
         changed: Changed | None = None,
         tuning: Tuning | None = None,
         before: Deployment | None = None,
-        starts: WorkerStarts | None = None,
+        place: Place | None = None,
     ) -> None:
         self.name = settings.public_name
         self.settings = settings
@@ -74,6 +78,8 @@ class Deployment:
         """What was granted for its next workers' kept prompts, where they take what memory allows; None: no limit."""
         self.memory_bound: int | None = None
         """The most that each of its workers may hold, in bytes; None: what it wants."""
+        self.replica_bytes = 0
+        """What each of its workers needs of a cluster's node."""
         self.state = ModelState.UNLOADED
         self.awaited = False
         """A load has been asked for, and has not come to its end."""
@@ -100,7 +106,7 @@ class Deployment:
         self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
         self._tuning = tuning or Tuning()
         self._server = server
-        self._starts = starts
+        self._place = place or (lambda _: LocalStarts())
         self._observer = observer
         self._changed = changed
         rows = settings.rows(model_type)
@@ -224,8 +230,8 @@ class Deployment:
         self._move(ModelState.LOADING)
         spec = self.loaded_as = self.loads_as()
         self.replicas = [
-            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log_level, self._starts)
-            for _ in range(self.settings.replicas)
+            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log_level, starts)
+            for starts in [self._place(self.replica_bytes) for _ in range(self.settings.replicas)]
         ]
         self._running = asyncio.gather(*(replica.run() for replica in self.replicas))
         try:

@@ -49,7 +49,8 @@ def load_of(settings: ModelSettings, model_type: ModelType, server: Settings, tu
         warm_prompt=settings.warm_prompt,
         kv_bits=settings.kv_bits,
         speculate=settings.speculate,
-        threads=max(1, tuning.threads(usable_cores()) // ranks),
+        # A cluster's nodes have cores of their own.
+        threads=max(1, tuning.threads(usable_cores()) // ranks) if server.cluster is None else None,
         cpu_dtype=settings.cpu_dtype,
         lease=server.lease,
         confined=server.confine_workers,

@@ -11,7 +11,7 @@ from mlx_server.app.deployment.query_queue import Answer, QueryQueue
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.worker_slots import WorkerSlots
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, NoAnswer, StepEvent
-from mlx_server.workers.parent.starts import WorkerStarts
+from mlx_server.workers.parent.handle import Starts
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor, WorkerState
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Replica:
         queries: QueryQueue,
         patience: Patience,
         log_level: str,
-        starts: WorkerStarts | None = None,
+        starts: Starts | None = None,
     ) -> None:
         self._owner = owner
         self._queue = queue
@@ -81,6 +81,7 @@ class Replica:
         try:
             await self.worker.run()
         except StartError as error:
+            log.error("a worker could not be started: %s", error)
             self.given_up(str(error))
         except Exception as error:
             log.exception("the worker's supervisor failed")

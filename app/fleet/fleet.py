@@ -15,7 +15,7 @@ from mlx_server.app.catalog.errors import FleetError, ModelConfigured, ModelNotF
 from mlx_server.app.catalog.served_type import configured_type, path_of
 from mlx_server.app.config.config_file import ConfigError
 from mlx_server.app.config.settings import ModelSettings, ModelType, Settings
-from mlx_server.app.deployment.deployment import CANNOT_BE_SERVED, Deployment
+from mlx_server.app.deployment.deployment import CANNOT_BE_SERVED, Deployment, Place
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.deployment.observer import Observer
 from mlx_server.app.deployment.performance import Tuning
@@ -34,7 +34,9 @@ from mlx_server.app.registry.registry import Registry
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import FailureKind
+from mlx_server.workers.cluster.starts import Cluster
 from mlx_server.workers.hub.errors import HubError
+from mlx_server.workers.parent.local import LocalStarts
 from mlx_server.workers.parent.starts import WorkerStarts
 
 Observe = Callable[[str, ModelType], Observer]
@@ -54,7 +56,9 @@ class Fleet:
         registry: Registry | None = None,
         starts: WorkerStarts | None = None,
     ) -> None:
-        self._starts = starts or WorkerStarts()
+        starts = starts or WorkerStarts()
+        self._cluster = None if settings.cluster is None else Cluster(settings.cluster)
+        self._place: Place = self._cluster.replica if self._cluster else lambda _: LocalStarts(starts)
         self._reread = reread
         self._registry_sync = RegistrySync(registry, settings.defaults) if registry is not None else None
         self._directory = Directory(settings, self._registry_sync, self._add)
@@ -65,7 +69,7 @@ class Fleet:
         self.tuning = Tuning()
         self._observe = observe
         self._gate = LoadGate(settings, self._directory.lifecycles)
-        self.standby = Standby(self._starts, self._gate.ledger, self._directory, self.tuning)
+        self.standby = Standby(starts, self._gate.ledger, self._directory, self.tuning)
         self._watchers = Watchers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -249,7 +253,9 @@ class Fleet:
         """
         try:
             settings = await to_thread.run_sync(self._reread) if self._reread else self.settings
-            settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+            port = settings.port if port is None else port
+            # Workers stay where this server has begun to have them.
+            settings = replace(settings, host=host or settings.host, port=port, cluster=self.settings.cluster)
             catalogue = Catalogue(settings)
             report = compare(self.settings.models, settings.models)
             new = [catalogue.configured[name] for name in (*report.changed, *report.added)]
@@ -296,6 +302,8 @@ class Fleet:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self.standby.close()
+        if self._cluster is not None:
+            await self._cluster.close()
         if self._running and self._registry_sync is not None:
             await self._registry_sync.refresh()
         self._running = False
@@ -330,7 +338,7 @@ class Fleet:
         name = model.public_name
         observer = self._observe(name, model_type) if self._observe else None
         deployment = Deployment(
-            model, model_type, self.settings, observer, self._moved, self.tuning, before, self._starts
+            model, model_type, self.settings, observer, self._moved, self.tuning, before, self._place
         )
         lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._gate)
         return lifecycle

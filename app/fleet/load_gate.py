@@ -41,16 +41,20 @@ class LoadGate:
     async def estimate(self, deployment: Deployment) -> MemoryEstimate:
         """What a model will need, with its weights held as a limit that was set allows."""
         limit = self.settings.memory_limit_bytes
-        if limit is None and self.settings.sole is not deployment.settings:
+        if self.settings.cluster is None and limit is None and self.settings.sole is not deployment.settings:
             limit = self.ledger.limit_bytes
         return await to_thread.run_sync(estimate_here, deployment.settings, deployment.type, self.device, limit)
 
     async def required_bytes(self, deployment: Deployment) -> int:
-        """The same in one number. A server's only model is loaded whatever it needs, unless a limit was set."""
+        """The same in one number, 0 on a cluster, where it is Ray that counts. A server's only model is loaded whatever
+        it needs, unless a limit was set."""
         alone = self._is_free(deployment)
         estimate = await self.estimate(deployment)
         deployment.cpu_dtype = estimate.cpu_dtype
         deployment.prefix_most = None if alone else estimate.prefixes
+        if self.settings.cluster is not None:
+            deployment.replica_bytes = estimate.total // deployment.settings.replicas
+            return 0
         return 0 if alone else estimate.total
 
     async def admit(self, deployment: Deployment, priority: int) -> None:
@@ -93,11 +97,16 @@ class LoadGate:
         """Tell all models how much they may hold now."""
         bounds = self.ledger.bounds()
         for one in self._deployments():
-            one.bind(None if self._is_free(one) else bounds.get(one.name))
+            free = self._is_free(one) or self.settings.cluster is not None
+            one.bind(None if free else bounds.get(one.name))
 
     def _is_free(self, deployment: Deployment) -> bool:
-        """It is the server's only model, and may take what it wants: no limit was set."""
-        return self.settings.memory_limit_bytes is None and self.settings.sole is deployment.settings
+        """It is the machine's only model, and may take what it wants: no limit was set."""
+        return (
+            self.settings.cluster is None
+            and self.settings.memory_limit_bytes is None
+            and self.settings.sole is deployment.settings
+        )
 
     def _deployments(self) -> Iterator[Deployment]:
         return (lifecycle.deployment for lifecycle in self._lifecycles.values())

@@ -59,11 +59,12 @@ class Standby:
     def look(self) -> None:
         """Start one or end it, if that is due."""
         now = asyncio.get_running_loop().time()
-        wanted, types = self._wanted(), self._types()
+        wanted, types, settings = self._wanted(), self._types(), self._directory.settings
         if self._starts.buried():
             log.warning("the standby worker died; there is another one in %.0f s", RETRY_S)
             self._not_before = now + RETRY_S
-        allowed = self._directory.settings.standby and bool(types) and self._ledger.has_room(self._bytes)
+        local = settings.standby and settings.cluster is None
+        allowed = local and bool(types) and self._ledger.has_room(self._bytes)
         if self._unsettled() or (allowed and self._starts.fits(wanted)):
             self._missing_since = None
             return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -84,19 +87,34 @@ def start(wanted: Wanted, *model_types: str) -> Started:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
-        words, descriptor = (sys.executable, "-P", "-m", "mlx_server.workers"), theirs.fileno()
         try:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                [*words, str(descriptor), wanted.log_level, wanted.cache_dir, *model_types],
-                pass_fds=(descriptor,),
-                env=child_environment(threads=wanted.threads),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal is for the parent, which drains first.
-                start_new_session=True,
-            )
+            process = spawn(theirs, wanted, *model_types, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         except OSError:
             ours.close()
             raise
     return Started(process, ours)
+
+
+def spawn(
+    sock: socket.socket, wanted: Wanted, *model_types: str, stdin: int | None, stdout: int | None
+) -> subprocess.Popen[bytes]:
+    """The process alone, with a socket that it inherits: one to talk over, or to be called on. Raises OSError."""
+    words, descriptor = (sys.executable, "-P", "-m", "mlx_server.workers"), sock.fileno()
+    return subprocess.Popen(  # noqa: S603 - our own module
+        [*words, str(descriptor), wanted.log_level, wanted.cache_dir, *model_types],
+        pass_fds=(descriptor,),
+        env=child_environment(threads=wanted.threads),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        # Ctrl-C in a terminal is for the parent, which drains first.
+        start_new_session=True,
+    )
+
+
+def bury(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it has started itself (a conversion): it leads a session of its own. Blocks."""
+    process.kill()
+    process.wait()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -7,12 +7,7 @@ engine by the length of its current step.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import signal
-import subprocess
-import threading
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
@@ -52,17 +47,14 @@ from mlx_server.schemas.internal.messages import (
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.parent.canary import WRITING, Canary
-from mlx_server.workers.parent.printed import tell
-from mlx_server.workers.parent.starts import Wanted, WorkerStarts
+from mlx_server.workers.parent.handle import Starts, WorkerHandle
+from mlx_server.workers.parent.local import LocalStarts
+from mlx_server.workers.parent.starts import Wanted
 
 log = logging.getLogger(__name__)
 
 OVERSLEPT_S = 2.0
 """A check that comes later than this was not late by itself: the machine slept, or this process was stopped."""
-
-
-LAST_WORDS_S = 1.0
-"""How long to wait for the end of what a worker that is gone has printed: what it started may still hold the pipe."""
 
 
 class StartError(Exception):
@@ -145,16 +137,16 @@ class Supervisor:
         listener: Listener,
         patience: Patience | None = None,
         log_level: str = "info",
-        starts: WorkerStarts | None = None,
+        starts: Starts | None = None,
     ) -> None:
         self._spec = spec
-        self._starts = starts or WorkerStarts()
+        self._starts = starts or LocalStarts()
+        self._starting: asyncio.Task[WorkerHandle] | None = None
         self._log_level = log_level
         self._listener = listener
         self._patience = patience or Patience()
         self._channel: Channel[FromWorker] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._printed: threading.Thread | None = None
+        self._process: WorkerHandle | None = None
         self._closed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._heard_at = 0.0
@@ -170,9 +162,8 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id, None while there is none."""
-        process = self._process
-        return process.pid if process and process.poll() is None else None
+        """The worker's process id, None while there is none on this machine."""
+        return self._process.pid if self._process else None
 
     @property
     def canaries(self) -> Counter[str]:
@@ -182,7 +173,8 @@ class Supervisor:
     @property
     def silence_s(self) -> float | None:
         """How long nothing was heard of the worker, in seconds; None without one."""
-        return asyncio.get_running_loop().time() - self._heard_at if self.pid is not None else None
+        lives = self._process is not None and self._process.lives
+        return asyncio.get_running_loop().time() - self._heard_at if lives else None
 
     def submit(self, ticket: int, request: Work, rows: int, request_id: str | None) -> None:
         """Prepare a request and run it on `rows` rows."""
@@ -241,11 +233,14 @@ class Supervisor:
                 await self._pause(delay_s)
         finally:
             await self._end_process()
+            await self._starts.release()
         self.state = WorkerState.STOPPED
 
     async def stop(self) -> None:
         """Have the worker release its model and exit; kill it if that takes too long. `run` returns then."""
         self._stopping.set()
+        if self._starting is not None:
+            self._starting.cancel()
         self._send(Stop())
         try:
             await asyncio.wait_for(self._closed.wait(), self._patience.stop_s if self._channel else 0)
@@ -272,6 +267,10 @@ class Supervisor:
             await self._spawn()
         except OSError as error:
             return f"The worker process could not be started: {error}"
+        except asyncio.CancelledError:
+            if self._stopping.is_set():
+                return "The worker process was not wanted any more"
+            raise
         self.state = WorkerState.LOADING
         self._send(self._spec)
         if self._stopping.is_set():
@@ -286,12 +285,14 @@ class Supervisor:
 
     async def _spawn(self) -> None:
         wanted = Wanted(self._spec.threads, self._log_level, self._spec.cache_dir)
-        self._process, ours = self._starts.start(wanted, self._spec.model_type)
-        self._printed = tell(self._process)
+        self._starting = asyncio.ensure_future(self._starts.start(wanted, self._spec.model_type))
+        try:
+            self._process = await self._starting
+        finally:
+            self._starting = None
         channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
-        loop = asyncio.get_running_loop()
-        self._heard_at = self._started_at = loop.time()
-        await loop.create_connection(lambda: channel, sock=ours)
+        self._heard_at = self._started_at = asyncio.get_running_loop().time()
+        await self._process.connect(channel)
         self._channel = channel
 
     def _send(self, message: ToWorker) -> None:
@@ -345,7 +346,7 @@ class Supervisor:
             self._kill(f"did not generate a token in {self._patience.step_s:g} s")
 
     def _kill(self, reason: str) -> None:
-        if self._process is not None and self._process.poll() is None and self._killed_for is None:
+        if self._process is not None and self._process.lives and self._killed_for is None:
             self._killed_for = reason
             self._process.kill()
 
@@ -355,26 +356,10 @@ class Supervisor:
             self._channel.close()
             self._channel = None
         self.memory = None
-        process = self._process
-        if process is None:
-            return
-        patience_s = self._patience.stop_s if self._stopping.is_set() else self._patience.exit_s
-        try:
-            await asyncio.wait_for(asyncio.to_thread(process.wait), patience_s)
-        except TimeoutError:
-            process.kill()
-            await asyncio.to_thread(process.wait)
-        # What it started itself (a conversion) goes with it: it leads a session of its own.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if self._printed is not None:
-            await asyncio.to_thread(self._printed.join, LAST_WORDS_S)
+        if self._process is not None:
+            await self._process.ended(self._patience.stop_s if self._stopping.is_set() else self._patience.exit_s)
 
     def _obituary(self) -> str:
-        code = self._process.poll() if self._process else None
         if self._killed_for:
             return f"The worker process {self._killed_for} and was killed"
-        if code is not None and code < 0:
-            names = {number.value: number.name for number in signal.Signals}
-            return f"The worker process died of {names.get(-code, f'signal {-code}')}"
-        return f"The worker process exited with code {code}"
+        return self._process.obituary() if self._process is not None else "The worker process is gone"

@@ -299,7 +299,7 @@ def test_stop_ends_an_idle_worker_with_code_0() -> None:
             await world.worker.stop()
             await world.running
             assert process is not None
-            assert process.returncode == 0
+            assert process.obituary() == "The worker process exited with code 0"
             assert world.worker.state is WorkerState.STOPPED
             assert not lives(pid)
 

@@ -1,0 +1,135 @@
+"""Replicas on a Ray cluster of two nodes of this machine: whatever dies there, what had sent nothing is replayed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+from support.running.processes import lives
+from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.streams import events, open_stream, text_of
+
+ON = ("--cluster", "auto")
+ROWS = 4
+BACK_S = 10.0
+TOKENS = 25
+LONG = {"tokens": TOKENS, "interval_s": 0.1}
+NODE = {"object_store_memory": 80 << 20, "include_dashboard": False, "resources": {"mlx_memory": 1 << 30}}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head with room for two replicas, and a node with room for one."""
+    found = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 2})
+    found.add_node(**NODE, num_cpus=1)
+    yield found
+    for node in found.list_all_nodes():
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Cluster) -> Iterator[Server]:
+    """Two replicas, one on each node."""
+    found = Server(*SCRIPTED, "--replicas", 2, "--max-concurrency", ROWS, *ON, env=env(cluster))
+    found.wait_ready()
+    yield found
+    found.close()
+
+
+def env(cluster: Cluster) -> dict[str, str]:
+    return {"RAY_ADDRESS": cluster.address}
+
+
+def raylet(node: Any) -> Any:
+    """A node's daemon, the parent of all that Ray runs there."""
+    [found] = node.all_processes["raylet"]
+    return found.process
+
+
+def agents(node: Any) -> list[psutil.Process]:
+    """The actors on a node."""
+    return [one for one in psutil.Process(raylet(node).pid).children() if "ray::Agent" in " ".join(one.cmdline())]
+
+
+def workers(node: Any) -> list[psutil.Process]:
+    """The worker processes on a node."""
+    return [child for agent in agents(node) for child in agent.children() if lives(child.pid)]
+
+
+def wait_both(server: Server) -> None:
+    server.wait_until(lambda: server.stats()["workers"] == {"ready": 2})
+
+
+def kill_raylet(node: Any) -> None:
+    raylet(node).kill()
+    raylet(node).wait()
+
+
+def stream(server: Server, begun: Event) -> list[Any]:
+    """All events of a stream; its first text sets `begun`."""
+    found: list[Any] = []
+    with open_stream(server, chat_body(LONG)) as response:
+        for event in events(response.iter_lines()):
+            found.append(event)
+            if not begun.is_set() and text_of(found):
+                begun.set()
+    return found
+
+
+KILLS: dict[str, Callable[[Any], None]] = {
+    "worker": lambda node: workers(node)[0].kill(),
+    "raylet": kill_raylet,
+    "agent": lambda node: agents(node)[0].kill(),
+}
+"""In this order: with the raylet its node is gone, and all goes on at the head."""
+
+
+@pytest.mark.parametrize("what", KILLS)
+def test_what_is_killed_on_a_node_costs_no_request_that_has_sent_nothing(
+    cluster: Cluster, server: Server, what: str
+) -> None:
+    wait_both(server)
+    node = [one for one in (cluster.head_node, *cluster.worker_nodes) if lives(raylet(one).pid) and workers(one)][-1]
+    worker = workers(node)[0]
+    before = server.stats()
+    with ThreadPoolExecutor(3 * ROWS) as pool:
+        begun = Event(), Event()
+        streams = [pool.submit(stream, server, each) for each in begun]
+        assert all(each.wait(BACK_S) for each in begun)
+        answers = [pool.submit(server.chat, LONG) for _ in range(2 * ROWS)]
+        server.wait_stats(rows_used=2 * ROWS)
+        began = time.monotonic()
+        KILLS[what](node)
+        server.wait_until(lambda: server.stats()["worker_restarts"] > before["worker_restarts"])
+        wait_both(server)
+        back_s = time.monotonic() - began
+        assert [answer.result().status_code for answer in answers] == [200] * len(answers)
+        ended = [stream.result() for stream in streams]
+    lost = [chunks for chunks in ended if "error" in chunks[-1]]
+    assert [chunks[-1]["error"]["code"] for chunks in lost] == ["worker_lost"]
+    assert [text_of(chunks).split() for chunks in ended if chunks not in lost] == [["token"] * TOKENS]
+    assert not lives(worker.pid)
+    assert back_s < BACK_S
+
+
+def test_a_node_that_joins_gives_room_to_another_front_end(
+    cluster: Cluster, server: Server, launch: Callable[..., Server]
+) -> None:
+    wait_both(server)
+    other = launch(*SCRIPTED, *ON, env=env(cluster), wait=False)
+    other.wait_listening()
+    answer = ThreadPoolExecutor(1).submit(other.chat, LONG)
+    other.wait_until(lambda: "waits for a node with room" in other.output())
+    node = cluster.add_node(**NODE, num_cpus=1)
+    assert answer.result().status_code == 200
+    [worker] = workers(node)
+    assert other.stop() == 0
+    assert server.chat(LONG).status_code == 200
+    psutil.wait_procs([worker], timeout=BACK_S)
+    assert not lives(worker.pid)

@@ -1,0 +1,139 @@
+"""`python -m mlx_server.workers.cluster.broker FD ADDRESS`: has Ray place and keep the agents of one front end.
+
+A process of its own: Ray's threads stay away from the front end's event loop, and where Ray ends a driver it ends this
+one. The actors are its job's, so that they end with it and never outlive their front end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from mlx_server.workers.channel import Channel
+from mlx_server.workers.cluster.agent import Agent, VersionsDiffer, versions
+from mlx_server.workers.cluster.orders import NoCluster, NotPlaced, Order, Place, decode_order
+
+ANSWER_S = 3.0
+"""How long an agent may take that has been there before. Ray needs half a minute to notice that a node is gone; it
+finds another node at once for a new agent."""
+
+END_S = 3.0
+"""How long an agent may take to end its worker."""
+
+MEMORY = "mlx_memory"
+"""The resource of nodes, in bytes, that replicas share."""
+
+
+@dataclass
+class Placed:
+    """A replica's agent; `served`: it has started a worker before."""
+
+    agent: Any
+    served: bool = False
+
+
+def new_agent(needs_bytes: int) -> Placed:
+    """One that Ray places where there is room, away from the others, on a GPU where the cluster has any."""
+    agent = ray.remote(Agent).options(
+        num_cpus=1,
+        num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
+        resources={MEMORY: needs_bytes} if needs_bytes else None,
+        scheduling_strategy="SPREAD",
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    return Placed(agent.remote())
+
+
+class Broker:
+    """Answers orders, each as soon as it can. Everything here runs on its event loop."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        self.channel: Channel[Order] = Channel(decode_order, self._on_order, self.closed.set)
+        self._placed: dict[int, Placed] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        """The last one of each replica."""
+        self._versions = versions()
+
+    def _on_order(self, order: Order) -> None:
+        if (before := self._tasks.get(order.replica)) is not None:
+            before.cancel()
+        work = self._place(order) if isinstance(order, Place) else self._free(order.replica)
+        self._tasks[order.replica] = asyncio.ensure_future(work)
+
+    async def _place(self, order: Place) -> None:
+        try:
+            address = await self._started(order)
+        except (RayError, VersionsDiffer, OSError, ValueError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self.channel.send(NotPlaced(order.number, lines[-1]))
+        else:
+            self.channel.send(address)
+
+    async def _started(self, order: Place) -> Any:
+        placed = self._placed.get(order.replica)
+        if placed is not None and placed.served:
+            try:
+                return await answer(placed.agent.start.remote(order, self._versions), ANSWER_S)
+            except TimeoutError:
+                ray.kill(placed.agent)
+                placed = None
+        if placed is None:
+            placed = self._placed[order.replica] = new_agent(order.bytes)
+        found = await answer(placed.agent.start.remote(order, self._versions))
+        placed.served = True
+        return found
+
+    async def _free(self, replica: int) -> None:
+        placed = self._placed.pop(replica, None)
+        if placed is None:
+            return
+        try:
+            if placed.served:
+                await answer(placed.agent.end.remote(), END_S)
+        except (TimeoutError, RayError):
+            pass  # its node is gone, or hangs
+        ray.kill(placed.agent)
+
+
+async def answer(reference: Any, limit_s: float | None = None) -> Any:
+    """What an actor's method returns. Raises TimeoutError, and what it raises."""
+    return await asyncio.wait_for(asyncio.wrap_future(reference.future()), limit_s)
+
+
+async def serve(sock: socket.socket, address: str) -> None:
+    """Work until the front end is gone."""
+    broker = Broker()
+    problem = None
+    try:
+        ray.init(address, log_to_driver=False, logging_level="error")
+    except (OSError, RayError, RuntimeError, ValueError) as error:
+        problem = NoCluster(" ".join(str(error).split()) or type(error).__name__)
+    # What was ordered meanwhile waits in the socket: an order would have Ray start a cluster of its own.
+    await asyncio.get_running_loop().create_connection(lambda: broker.channel, sock=sock)
+    if problem is not None:
+        broker.channel.send(problem)
+        broker.channel.close()
+    await broker.closed.wait()
+
+
+def main() -> None:
+    """Entry point of the process."""
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.setblocking(False)
+    asyncio.run(serve(sock, sys.argv[2]))
+    if ray.is_initialized():
+        ray.shutdown()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

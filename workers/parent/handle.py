@@ -1,0 +1,42 @@
+"""What a supervisor knows of a worker process, wherever it runs, and who starts one for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from mlx_server.workers.parent.starts import Wanted
+
+
+class WorkerHandle(Protocol):
+    """A worker process that was started. Everything here is for the event loop."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, if it is a process of this machine and lives."""
+
+    @property
+    def lives(self) -> bool:
+        """It has not ended, as far as is known."""
+
+    async def connect(self, channel: asyncio.Protocol) -> None:
+        """Have a channel carry its messages. Raises OSError."""
+
+    def kill(self) -> None:
+        """End it at once; the channel closes then."""
+
+    async def ended(self, patience_s: float) -> None:
+        """Returns once it has ended: by itself, or killed after that many seconds."""
+
+    def obituary(self) -> str:
+        """How it ended, as a sentence without its full stop."""
+
+
+class Starts(Protocol):
+    """Starts the workers of one replica, one after the other."""
+
+    async def start(self, wanted: Wanted, model_type: str) -> WorkerHandle:
+        """A new process, as soon as there is a place for it. Raises OSError."""
+
+    async def release(self) -> None:
+        """The replica is over: its place is free."""
