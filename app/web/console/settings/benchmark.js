@@ -22,7 +22,7 @@ export function makeBenchmark() {
     value: 64,
     required: true,
   });
-  const go = h("button", { class: "primary" }, "Measure");
+  const go = h("button", { class: "primary", disabled: true }, "Measure");
   const result = h("div", { class: "result", "aria-live": "polite" });
   const element = h(
     "fieldset",
