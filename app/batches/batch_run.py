@@ -22,7 +22,7 @@ from mlx_server.app.batches.results import not_run, outcome_of
 from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
 from mlx_server.app.http.keys import Credential
 from mlx_server.app.tasks import Tasks
-from mlx_server.schemas.openai.stored.batches import BatchError, line_decoder
+from mlx_server.schemas.openai.stored.batches import BatchError, WaitingFor, line_decoder
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class BatchRun:
         self.batch = batch
         self.on_their_way: dict[str, PendingLine] = {}
         """Lines that are being answered, by their requests' ids."""
+        self.waiting_for: WaitingFor | None = None
+        """Why there are none, as far as that is not its own doing."""
         self._store = store
         self._call = call
         self._credential = credential
@@ -87,6 +89,7 @@ class BatchRun:
         """Run the line that is ready."""
         line = self._ahead.popleft()
         self.on_their_way[request_id(self.batch, line)] = line
+        self.waiting_for = None
         self._tasks.spawn(self._answer(line))
 
     def refresh(self, batch: StoredBatch) -> None:

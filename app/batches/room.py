@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import time
+from typing import TypeGuard
 
 from mlx_server.app.config.hours import Hours
 from mlx_server.app.deployment.deployment import Deployment
@@ -43,8 +44,13 @@ def name_of(deployment: Deployment | None, model: str | None) -> str:
     return deployment.name if deployment is not None else model or ""
 
 
+def is_loaded(deployment: Deployment | None) -> TypeGuard[Deployment]:
+    """Whether lines can be sent to it as they are."""
+    return deployment is not None and deployment.state is ModelState.LOADED
+
+
 def free_places(deployment: Deployment | None, on_their_way: int) -> int:
     """How many more lines may be sent to a model, with so many on their way to it: one alone has a model loaded."""
-    if deployment is None or deployment.state is not ModelState.LOADED:
+    if not is_loaded(deployment):
         return 1 - on_their_way
     return most_at_once(deployment.queue.may_run, deployment.queue.queue_size) - on_their_way

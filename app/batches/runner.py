@@ -16,13 +16,13 @@ from pathlib import Path
 from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
 from mlx_server.app.batches.batch_store import BatchStore
 from mlx_server.app.batches.calls import LineCaller
-from mlx_server.app.batches.room import deployment_of, free_places, name_of, rest_s
+from mlx_server.app.batches.room import deployment_of, free_places, is_loaded, name_of, rest_s
 from mlx_server.app.batches.rows import StoredBatch
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import Credential
 from mlx_server.app.tasks import Tasks
+from mlx_server.schemas.openai.stored.batches import WaitingFor
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,11 @@ class BatchRunner:
         elif self._lock is not None:
             self._begin(batch)
 
+    def waiting_for(self, batch: StoredBatch) -> WaitingFor | None:
+        """Why no line of a batch runs; None if some do, or if another server runs it."""
+        run = self._runs.get(batch.number)
+        return None if run is None or run.on_their_way or batch.status != "in_progress" else run.waiting_for
+
     async def _run(self) -> None:
         while (lock := taken(self._store.folder / "lock")) is None:  # noqa: ASYNC110 - nothing tells of its end
             await asyncio.sleep(LOCK_S)
@@ -120,6 +125,8 @@ class BatchRunner:
         """Start lines as far as there is room, each batch in its turn."""
         rest = rest_s(self._fleet.settings.batch_hours, datetime.now(UTC).astimezone().time())
         if rest is None:
+            for run in self._runs.values():
+                run.waiting_for = "hours"
             return
         ready = [run for run in self._runs.values() if run.ready() is not None]
         room: dict[str, int] = {}
@@ -141,11 +148,12 @@ class BatchRunner:
                     self._runs[run.batch.number] = self._runs.pop(run.batch.number)
                 else:
                     ready.remove(run)
+                    run.waiting_for = "turn" if is_loaded(deployment) else "model"
 
     async def _room_for(self, name: str, deployment: Deployment | None, rest: float) -> int:
         """How many more lines may be sent to a model, which the first has loaded once there is memory for it."""
         places = free_places(deployment, self._on_their_way()[name])
-        if places <= 0 or (deployment is not None and deployment.state is ModelState.LOADED):
+        if places <= 0 or is_loaded(deployment):
             return places
         now = asyncio.get_running_loop().time()
         if now < self._look_again.get(name, 0.0):

@@ -61,6 +61,7 @@ class BatchState(msgspec.Struct, frozen=True):
     errors: Errors | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
+    waiting_for: str | None = None
 
     @property
     def ended(self) -> bool:

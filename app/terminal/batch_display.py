@@ -22,6 +22,13 @@ PLAIN_STEP = 0.1
 PACE_S = 30.0
 """The pace is that of so many seconds."""
 
+WAITS = {
+    "hours": "waits for the hours of --batch-hours",
+    "model": "waits for memory for its model",
+    "turn": "waits for its turn",
+}
+"""Why none of its lines runs."""
+
 
 class BatchDisplay:
     """A bar of lines with tokens per second, the time that is left and errors; plain lines without a terminal."""
@@ -50,7 +57,7 @@ class BatchDisplay:
         pace = self._pace(batch.usage.output_tokens if batch.usage else 0)
         self._progress.update(
             self._task,
-            description=batch.status.replace("_", " "),
+            description=state_of(batch).replace("_", " "),
             total=counts.total or None,
             completed=counts.ended,
             pace=pace,
@@ -58,7 +65,7 @@ class BatchDisplay:
         )
         if not self._console.is_terminal:
             step = int(counts.ended / counts.total / PLAIN_STEP) if counts.total else 0
-            if self._told != (told := f"{batch.status} {step}"):
+            if self._told != (told := f"{state_of(batch)} {step}"):
                 self._told = told
                 self._console.print(line_of(batch, pace), markup=False, highlight=False, soft_wrap=True)
 
@@ -72,11 +79,16 @@ class BatchDisplay:
         return (tokens - before) / (now - begun) if now > begun else 0.0
 
 
+def state_of(batch: BatchState) -> str:
+    """What it is doing."""
+    return WAITS.get(batch.waiting_for or "", batch.status)
+
+
 def line_of(batch: BatchState, pace: float | None = None) -> str:
     """A batch in a line."""
     counts = batch.request_counts
     rate = "" if pace is None else f", {pace:.0f} tokens/s"
-    return f"{batch.id}: {batch.status}, {counts.ended} of {counts.total} lines, {counts.failed} errors{rate}"
+    return f"{batch.id}: {state_of(batch)}, {counts.ended} of {counts.total} lines, {counts.failed} errors{rate}"
 
 
 def table_of(batches: list[BatchState]) -> Table:
@@ -88,7 +100,7 @@ def table_of(batches: list[BatchState]) -> Table:
         counts, made = batch.request_counts, time.localtime(batch.created_at)
         cells = (
             batch.id,
-            batch.status,
+            state_of(batch),
             batch.endpoint,
             str(counts.total),
             str(counts.ended),

@@ -55,7 +55,7 @@ async def create(request: Request) -> Response:
     )
     made = await found.batches.create(batch, found.files.path(file.id))
     await found.batch_runner.look_at(made)
-    return as_json(to_batch(made), ignored_header(ignored))
+    return as_json(to_batch(request, made), ignored_header(ignored))
 
 
 async def list_batches(request: Request) -> Response:
@@ -64,14 +64,14 @@ async def list_batches(request: Request) -> Response:
     found = await services(request).batches.page(owner_of(request), after=page.after, limit=page.limit + 1)
     if found is None:
         raise InvalidRequest(f"`after`: there is no batch {page.after!r}.", "after")
-    shown = [to_batch(batch) for batch in found[: page.limit]]
+    shown = [to_batch(request, batch) for batch in found[: page.limit]]
     first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
     return as_json(schemas.BatchList(data=shown, first_id=first, last_id=last, has_more=len(found) > page.limit))
 
 
 async def one(request: Request) -> Response:
     """A batch as it is now."""
-    return as_json(to_batch(await batch_of(request)))
+    return as_json(to_batch(request, await batch_of(request)))
 
 
 async def cancel(request: Request) -> Response:
@@ -82,7 +82,7 @@ async def cancel(request: Request) -> Response:
     now = await batch_of(request)
     if now.status not in ("cancelling", "cancelled"):
         raise HTTPException(CONFLICT, f"The batch is {now.status} and can't be cancelled any more.")
-    return as_json(to_batch(now))
+    return as_json(to_batch(request, now))
 
 
 async def batch_of(request: Request) -> StoredBatch:
@@ -93,7 +93,7 @@ async def batch_of(request: Request) -> StoredBatch:
     return found
 
 
-def to_batch(batch: StoredBatch) -> schemas.Batch:
+def to_batch(request: Request, batch: StoredBatch) -> schemas.Batch:
     """A batch as clients see it."""
     errors = schemas.errors_decoder.decode(batch.errors)
     return schemas.Batch(
@@ -124,4 +124,5 @@ def to_batch(batch: StoredBatch) -> schemas.Batch:
             batch.input_tokens + batch.output_tokens,
         ),
         metadata=schemas.metadata_decoder.decode(batch.metadata) or None,
+        waiting_for=services(request).batch_runner.waiting_for(batch),
     )

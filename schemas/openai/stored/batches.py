@@ -108,8 +108,12 @@ class BatchUsage(msgspec.Struct, frozen=True):
     total_tokens: int
 
 
+WaitingFor = Literal["hours", "model", "turn"]
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch."""
+    """A batch. `waiting_for` is why none of its lines runs: it is not the hours for batches, there is no memory for its
+    model yet, or others' lines come first."""
 
     id: str
     object: Literal["batch"] = "batch"
@@ -133,6 +137,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     request_counts: RequestCounts
     usage: BatchUsage
     metadata: dict[str, str] | None
+    waiting_for: WaitingFor | None = None
 
 
 class BatchList(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 from support.batches import chats, jsonl
@@ -17,7 +18,7 @@ from support.running.servers import ROOT, SCRIPTED, Server, wait_for
 
 from mlx_server.app.connect.batch_files import BadFile, filled
 from mlx_server.app.connect.batches import BatchState, Counts, Usage
-from mlx_server.app.terminal.batch_display import BatchDisplay
+from mlx_server.app.terminal.batch_display import BatchDisplay, line_of
 
 COMMAND = [sys.executable, "-m", "mlx_server.app", "batch"]
 SLOW = {"text": "slow", "tokens": 1, "first_token_s": 60}
@@ -185,3 +186,9 @@ def test_bar_has_lines_pace_and_errors() -> None:
     assert "5/10" in out.getvalue()
     assert "tokens/s" in out.getvalue()
     assert "1 errors" in out.getvalue()
+
+
+def test_a_batch_that_rests_says_what_it_waits_for() -> None:
+    resting = BatchState("b", "in_progress", request_counts=Counts(10), waiting_for="hours")
+    assert line_of(resting) == "b: waits for the hours of --batch-hours, 0 of 10 lines, 0 errors"
+    assert "in_progress" in line_of(msgspec.structs.replace(resting, waiting_for=None))

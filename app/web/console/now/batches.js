@@ -11,13 +11,15 @@ import { table, tableRow } from "../shared/table.js";
  * As `GET /v1/batches` has them.
  * @typedef {{ id: string, model: string | null, endpoint: string, status: string, created_at: number,
  *   output_file_id: string | null, error_file_id: string | null, errors: { data: { message: string }[] } | null,
- *   request_counts: { total: number, completed: number, failed: number } }} Batch
+ *   request_counts: { total: number, completed: number, failed: number },
+ *   waiting_for: "hours" | "model" | "turn" | null }} Batch
  */
 
 const HEADS = ["Batch", "Model", "Began", "State", "Done", "Actions"];
 const MAY_END = new Set(["validating", "in_progress"]);
 const MOVING = new Set([...MAY_END, "finalizing", "cancelling"]);
 const MOST_SHOWN = 20;
+const WAITS = { hours: "waits for its hours", model: "waits for memory", turn: "waits for its turn" };
 
 export function makeBatches() {
   const body = h("tbody", {});
@@ -52,13 +54,13 @@ export function makeBatches() {
  * @param {(id: string) => void} cancel
  */
 function row(batch, cancel) {
-  const { id, status, output_file_id: output, error_file_id: errors, errors: wrong } = batch;
+  const { id, status, output_file_id: output, error_file_id: errors, errors: wrong, waiting_for: why } = batch;
   return tableRow(
     HEADS,
     h("td", {}, h("code", { class: "id" }, id)),
     h("td", {}, batch.model ?? "–"),
     h("td", {}, ago(batch.created_at * 1000)),
-    h("td", { title: wrong?.data[0]?.message }, h("span", { class: `state ${status}` }, status.replace("_", " "))),
+    h("td", { title: wrong?.data[0]?.message }, h("span", { class: `state ${status}` }, why ? WAITS[why] : status.replace("_", " "))),
     h("td", {}, ...progress(batch)),
     h(
       "td",
