@@ -124,12 +124,14 @@ def test_response_is_in_progress_again_and_again(server: Server) -> None:
 
 def test_message_starts_with_its_prompts_tokens_and_then_pings(server: Server) -> None:
     events = read(post(server, PATHS[3], SLOW | {"prompt_tokens": 7}))
-    (name, start), *signs = signs_in(events)[:-1]
+    signs = signs_in(events)[:-1]
+    [start] = [data for name, data in signs if name == "message_start"]
     usage = start["message"]["usage"]
-    assert (name, usage["input_tokens"], usage["cache_read_input_tokens"]) == ("message_start", 7, 0)
-    assert [name for name, _ in signs] == ["ping"] * len(signs)
-    assert len(signs) >= 3
-    assert all(data == {"type": "ping"} for _, data in signs)
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (7, 0)
+    # Counting a prompt may take long itself on a machine that is busy: pings come before it then, too.
+    pings = [data for name, data in signs if name != "message_start"]
+    assert pings == [{"type": "ping"}] * len(pings)
+    assert len(pings) >= 3
     [delta] = [data for name, data in events if name == "message_delta"]
     assert delta["usage"]["input_tokens"] == 7
     assert text_of(events) == TEXT
