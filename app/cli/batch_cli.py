@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from mlx_server.app.cli.commands import App
 from mlx_server.app.cli.ps_cli import DEFAULT_URL, ApiKey, Url, fail
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ LOOK_S = 0.5
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(help="Run files of requests when nobody else needs the server.", no_args_is_help=True)
+app = App(help="Run files of requests when nobody else needs the server.")
 BatchId = Annotated[str, typer.Argument(help="The batch's id.", metavar="ID")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[Path | None, typer.Option(help="Where results go. Default: beside the input, or to the terminal.")]

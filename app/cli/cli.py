@@ -25,7 +25,7 @@ from mlx_server.app.cli import (
     top_cli,
 )
 from mlx_server.app.cli import launch_options as options
-from mlx_server.app.cli.commands import Command, Commands, Launch
+from mlx_server.app.cli.commands import App, Launch
 from mlx_server.app.cli.launch_flags import LaunchFlags, takes_flags
 from mlx_server.app.config.settings import Settings, default_cache_dir
 from mlx_server.app.terminal.bars import bar_console
@@ -37,10 +37,8 @@ EXIT_USAGE = 2
 EXIT_MODEL = 3
 EXIT_ADDRESS = 4
 
-app = typer.Typer(
+app = App(
     help="Serve MLX models over OpenAI's API, with a bounded queue and a worker process for each model.",
-    cls=Commands,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -113,7 +111,7 @@ def launch(context: typer.Context, flags: LaunchFlags) -> None:
         fail(str(error), EXIT_USAGE)
 
 
-@app.command(cls=Command)
+@app.command()
 def demo(
     model: Annotated[
         DemoModel,

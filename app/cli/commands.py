@@ -1,14 +1,16 @@
-"""How the command line refuses: in words that say what was meant."""
+"""How the commands help and refuse: in words, which say what was meant."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
+from typer.models import CommandFunctionType
 
-from mlx_server.app.cli.launch_help import print_flags
+from mlx_server.app.cli.command_help import print_flags, print_head, print_help, usage
 
 MEANT = {
     **dict.fromkeys(("download", "install", "get"), "mlx-server pull ID"),
@@ -42,6 +44,10 @@ class Commands(TyperGroup):
             ctx.fail(f"No such command {args[0]!r}. Use: {MEANT[args[0]]}")
         return super().resolve_command(ctx, args)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Called by typer, whose own tables tell Python's types and cut names."""
+        print_help(self, ctx)
+
 
 class Command(TyperCommand):
     """Names the variables that an option is read from, and not Python's list of them."""
@@ -57,6 +63,27 @@ class Command(TyperCommand):
                 error.param_hint = f"'{option.opts[0]}' (env var: {' or '.join(option.envvar)})"
             raise
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Called by typer, whose own tables tell Python's types and cut names."""
+        print_help(self, ctx)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Called by typer."""
+        return usage(self.params)
+
+
+class App(typer.Typer):
+    """A group of commands that help and refuse as these do."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(cls=Commands, no_args_is_help=True, **more)
+
+    def command(
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = Command, **more: Any
+    ) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        """Called by whoever adds a command."""
+        return super().command(name, cls=cls, **more)
+
 
 class Launch(Command):
     """Takes a word without a flag for a model. Extra arguments have to be allowed."""
@@ -71,9 +98,9 @@ class Launch(Command):
         return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Called by typer, whose own tables are too narrow for so many flags."""
+        """Called by typer; so many flags need panels."""
         console = Console()
-        console.print(self.get_usage(ctx), f"\n{self.help}\n", markup=False, highlight=False, sep="\n")
+        print_head(console, self, ctx)
         print_flags(console)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

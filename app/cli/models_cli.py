@@ -14,13 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlx_server.app.cli import hub_cli
+from mlx_server.app.cli.commands import App
 from mlx_server.app.cli.hub_cli import DataDir, JsonFlag, fail
 
 if TYPE_CHECKING:
     from mlx_server.app.registry.rows import ModelRow
     from mlx_server.app.registry.scanning import Scan
 
-app = typer.Typer(help="Look at models without loading them, and get others.", no_args_is_help=True)
+app = App(help="Look at models without loading them, and get others.")
 hub_cli.add_to(app)
 
 

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mlx_server.app.cli.commands import App
+
 if TYPE_CHECKING:
     from mlx_server.app.service.manager import Manager
 
@@ -19,7 +21,7 @@ EXIT_FAILED = 1
 PASSED_ON = ("PATH", "HF_HOME", "HF_ENDPOINT", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 """Variables of the environment that the service keeps, as they are when it is installed."""
 
-app = typer.Typer(help="Have the server start by itself: systemd on Linux, launchd on a Mac.", no_args_is_help=True)
+app = App(help="Have the server start by itself: systemd on Linux, launchd on a Mac.")
 console, stderr = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 Name = Annotated[str, typer.Option(help="What the service is called.", show_default=True)]

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from mlx_server.app.cli import launch_options as options
-from mlx_server.app.cli.launch_help import Flag, flags
+from mlx_server.app.cli.command_help import Flag, flags
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
 INTRODUCTION = """\

@@ -7,7 +7,7 @@ import pytest
 from docs.flags import PAGE, page
 from rich.console import Console
 
-from mlx_server.app.cli.launch_help import flags, print_flags
+from mlx_server.app.cli.command_help import flags, print_flags
 from mlx_server.app.cli.launch_options import MOST_USED
 
 

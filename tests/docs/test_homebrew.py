@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.running.servers import ROOT
 
-from mlx_server.app.cli.launch_help import flags
+from mlx_server.app.cli.command_help import flags
 
 FORMULA = ROOT / "examples" / "homebrew" / "mlx-server.rb"
 PARSER = ROOT / "tests" / "clients" / "node" / "ruby_strings.mjs"

@@ -4,13 +4,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from support.running.servers import ROOT, SCRIPTED, Server
 
 from mlx_server.app import __version__
+from mlx_server.app.cli.cli import app
 from mlx_server.app.cli.commands import FIRST
 
 SCRIPT = Path(sys.executable).parent / "mlx-server"
@@ -83,6 +86,37 @@ def test_help_names_the_commands(command: tuple[object, ...]) -> None:
     assert done.returncode == 0
     assert re.findall(r"^│ (\w+)  ", done.stdout, re.MULTILINE)[:7] == [*FIRST, "doctor"]
     assert "demo" in done.stdout
+
+
+def commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A command and all below it, with what has to be typed."""
+    yield names, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, *names, name)
+
+
+PYTHON = re.compile(r"<|…|\[[\dx]|\b(?:bool|int|float|str)\b|list\[")
+"""What a type of Python's, a range of numbers as typer writes it, and a cut name have in them."""
+
+TREE = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("names", TREE, ids=" ".join)
+def test_help_tells_all_of_a_command_in_words(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    context = TREE[names].make_context(" ".join(("mlx-server", *names)), ["-h"], resilient_parsing=True)
+    parameters, told = TREE[names].get_params(context), TREE[names].get_help(context) + capsys.readouterr().out
+    assert PYTHON.findall(told) == []
+    for parameter in parameters[:-1]:  # the last one is --help
+        assert parameter.help, parameter.name
+        shown = [*parameter.opts, *parameter.secondary_opts]
+        if not shown[0].startswith("-"):
+            shown = [(parameter.metavar or parameter.name).upper()]
+        for word in shown:
+            assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", told), word
+    assert max(map(len, told.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("command", [(SCRIPT, "launch"), (*CHECKOUT, "launch")], ids=["script", "checkout"])
