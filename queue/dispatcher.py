@@ -165,8 +165,10 @@ class Dispatcher:
         return self._scheduler.position(ticket)
 
     def eta_s(self, position: int) -> float | None:
-        """In how many seconds the request at this position should get a row; None while there is no worker."""
-        return round(position / self.service_rate, 1) if self.credits else None
+        """In how many seconds the request at this position should get a row; None while there is no worker, and until
+        a first request has ended: nobody can say how long those that run will take."""
+        known = self.credits and self.statistics.mean_service_s is not None
+        return round(position / self.service_rate, 1) if known else None
 
     def check_capacity(
         self, account: Account = ANYBODY, priority: Priority = Priority.NORMAL, who: Returning | None = None

@@ -26,6 +26,7 @@ def server(launch: Callable[..., Server]) -> Server:
 
 
 def test_requests_and_rates_are_shown_as_they_change(server: Server, open_page: OpenPage) -> None:
+    assert server.chat("one that ends").status_code == 200
     page = open_page(server, "now")
     requests = page.get_by_role("region", name="Requests")
     expect(requests).to_contain_text("0 running, 0 waiting")

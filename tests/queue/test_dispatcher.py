@@ -70,6 +70,17 @@ def test_a_refused_client_is_told_later_than_the_one_before() -> None:
     assert told == sorted(set(told))
 
 
+def test_turn_is_not_guessed_before_a_request_has_ended() -> None:
+    harness = Harness(concurrency=1)
+    tickets = [harness.submit() for _ in range(3)]
+    harness.clock.advance(60)
+    assert harness.queue.eta_s(1) is None
+    harness.finish(tickets[0])
+    assert [harness.queue.eta_s(position) for position in (1, 2)] == [60.0, 120.0]
+    harness.lose("gone")
+    assert harness.queue.eta_s(1) is None
+
+
 def test_requests_get_rows_in_order_of_arrival() -> None:
     harness = Harness(concurrency=2)
     tickets = [harness.submit() for _ in range(5)]

@@ -316,6 +316,7 @@ def test_progress_is_told_to_who_asks(server: Server, path: str, asked: dict[str
 
 def test_place_in_the_queue_is_told(server: Server) -> None:
     asked: dict[str, Any] = {"tokens": 3, "prompt_tokens": 5}
+    assert server.chat("one that ends").status_code == 200
     with ExitStack() as open_ones:
         first = open_ones.enter_context(RawClient(server, chat_body({"first_token_s": 60})))
         server.wait_stats(running_requests=1)
@@ -326,7 +327,7 @@ def test_place_in_the_queue_is_told(server: Server) -> None:
         told = [progress_in([next(stream), next(stream)]) for stream in streams]
         first.leave()
         assert [text_of(list(stream)) for stream in streams] == [TEXT, TEXT]
-    assert [one.pop("eta_s") > 0 for [one] in told] == [True, True]
+    assert all(one.pop("eta_s") > 0 for [one] in told)
     assert told == [
         [{"state": "queued", "queue_position": place, "prompt_tokens": 5, "processed_tokens": 0}] for place in (1, 2)
     ]

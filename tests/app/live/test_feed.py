@@ -73,6 +73,7 @@ def cancel(server: Server, name: str, **headers: str) -> httpx.Response:
 
 
 def test_feed_tells_who_runs_and_who_waits(server: Server) -> None:
+    assert server.chat("one that ends").status_code == 200
     with listen(server) as states:
         first = next(states)
         assert first["requests"] == []
@@ -102,7 +103,7 @@ def test_feed_tells_who_runs_and_who_waits(server: Server) -> None:
     assert model["tokens_per_s"] > 0
     assert model["memory_bytes"] > 1 << 20
     assert 0.01 < model["gap_s"]["p50"] <= model["gap_s"]["p95"] <= model["gap_s"]["p99"] < 1
-    assert model["first_token_s"]["count"] == 1
+    assert model["first_token_s"]["count"] == 2
 
 
 def test_feed_tells_how_far_a_prompt_is_that_nobody_asked_about(server: Server) -> None:
