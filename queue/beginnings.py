@@ -132,6 +132,10 @@ class KnownBeginnings:
         count = bisect_left(beginnings, True, key=lambda one: one.key not in self._sizes)
         return beginnings[count - 1].known
 
+    def forgotten_for(self, characters: int) -> int:
+        """How many characters are forgotten once so many more have been read."""
+        return max(0, self._characters + characters - self.limit)
+
     def add(self, beginnings: Sequence[Beginning]) -> None:
         """A prompt is being read there."""
         for one in reversed(beginnings):

@@ -24,7 +24,7 @@ class Scheduler:
     """In the order of `Pending`, on the worker with the most free rows, in turns where several have as many, so that
     the caches of all fill; like with like (see policy.select_next).
 
-    A ticket declines rows for a worker that knows more of its prompt, if that one is fuller by less than this spares
+    A ticket declines rows for a worker that knows more of its prompt, if waiting there costs less than this spares
     (see placement.rather): for as long, at most, as reading takes that it would be spared. Others have those rows
     meanwhile; it keeps its place in the line for the worker that it waits for.
     A ticket stays on the worker that gave it its first row. One that is only prepared moves to where a row is free.
@@ -170,7 +170,7 @@ class Scheduler:
             return None
         own = slots.known.longest(ticket.beginnings)
         others = {
-            other: Place(known, other.rows_used + ahead[other], other.credits)
+            other: place_of(ticket, other, known, ahead[other])
             for other in self.all_slots
             if (known := other.known.longest(ticket.beginnings)) > own
             and not other.closing
@@ -178,7 +178,7 @@ class Scheduler:
         }
         statistics = self._statistics
         pace = policy.pace(statistics.mean_service_s, statistics.prefill_s)
-        offered = Place(own, slots.rows_used + ahead[slots], slots.credits)
+        offered = place_of(ticket, slots, own, ahead[slots])
         best = placement.rather(offered, others, pace)
         return None if best is None else (best, placement.spared_s(others[best], offered, pace))
 
@@ -234,3 +234,10 @@ class Scheduler:
             most = max(other.known.longest(ticket.beginnings) for other in self.all_slots)
             self._statistics.placements[placement.placement(slots.known.longest(ticket.beginnings), most)] += 1
             slots.known.add(ticket.beginnings)
+
+
+def place_of(ticket: Ticket, slots: WorkerSlots, known: int, ahead: int) -> Place:
+    """A worker as a ticket sees it that has beginnings, of which so many characters are known there, behind others that
+    wait for `ahead` of its rows."""
+    forgotten = slots.known.forgotten_for(ticket.beginnings[-1].known - known)
+    return Place(known, slots.rows_used + ahead, slots.credits, forgotten)

@@ -91,8 +91,9 @@ def test_the_least_recent_is_forgotten_first_and_ends_before_beginnings() -> Non
     large = beginnings_of(asked(TextPrompt("l" * 9 * BLOCK)))
     known.add(large)
     assert (known.longest(old), known.longest(new), known.longest(large)) == (0, 0, 4 * BLOCK)
+    assert (known.forgotten_for(0), known.forgotten_for(BLOCK)) == (0, BLOCK)
     known.clear()
-    assert known.longest(large) == 0
+    assert (known.longest(large), known.forgotten_for(4 * BLOCK)) == (0, 0)
 
 
 @given(st.lists(st.tuples(*[st.sampled_from("xyz")] * 4), max_size=30), st.integers(0, 20))

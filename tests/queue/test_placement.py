@@ -1,5 +1,7 @@
 """Where a request goes, as a pure decision."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,17 +9,27 @@ from mlx_server.queue.placement import Pace, Place, Placement, delay_s, placemen
 
 PACE = Pace(service_s=4.0, prefill_s=0.001)
 
-places = st.builds(Place, known=st.integers(0, 100_000), taken=st.integers(0, 64), rows=st.integers(1, 32))
+characters = st.integers(0, 100_000)
+places = st.builds(Place, known=characters, taken=st.integers(0, 64), rows=st.integers(1, 32), forgotten=characters)
 paces = st.builds(Pace, service_s=st.floats(0, 100), prefill_s=st.floats(0, 1))
 others = st.dictionaries(st.integers(0, 9), places, max_size=10)
 
 
 def test_the_longest_known_beginning_wins_unless_its_replica_is_too_full() -> None:
     idle = Place(0, 0, 4)
-    assert rather(idle, {"knows": Place(5_000, 4, 4)}, PACE) == "knows", "4 s of work before it, 5 s of reading spared"
-    assert rather(idle, {"knows": Place(3_000, 4, 4)}, PACE) is None, "3 s spared"
-    assert rather(idle, {"more": Place(5_000, 2, 4), "less": Place(4_500, 1, 4)}, PACE) == "less"
+    assert rather(idle, {"knows": Place(1_900, 4, 4)}, PACE) == "knows", "1 s until a row is free, 0.8 s for company"
+    assert rather(idle, {"knows": Place(1_700, 4, 4)}, PACE) is None, "1.7 s spared"
+    assert rather(idle, {"knows": Place(700, 3, 4)}, PACE) == "knows", "a row is free"
+    assert rather(idle, {"more": Place(5_000, 6, 4), "less": Place(4_500, 1, 4)}, PACE) == "less"
     assert rather(idle, {"emptier": idle}, PACE) is None, "what spares nothing is not waited for"
+
+
+def test_what_is_forgotten_for_it_counts() -> None:
+    empty, full = Place(0, 0, 4), Place(0, 0, 4, forgotten=2_000)
+    knowing = {"knows": Place(1_500, 0, 4, forgotten=500)}
+    assert rather(empty, knowing, PACE) == "knows"
+    assert rather(empty, {"knows": Place(500, 0, 4, forgotten=1_500)}, PACE) is None, "there is room elsewhere"
+    assert rather(full, {"knows": Place(500, 0, 4, forgotten=1_500)}, PACE) == "knows", "there is none"
 
 
 @given(places, others, paces)
@@ -35,7 +47,7 @@ def test_only_a_place_that_knows_more_and_costs_less_is_preferred(
 
 @given(places, places, paces, st.integers(0, 64))
 def test_a_place_is_never_preferred_for_being_fuller(offered: Place, other: Place, pace: Pace, more: int) -> None:
-    fuller = Place(other.known, other.taken + more, other.rows)
+    fuller = replace(other, taken=other.taken + more)
     if rather(offered, {0: fuller}, pace) is not None:
         assert rather(offered, {0: other}, pace) is not None
 

@@ -82,6 +82,17 @@ def test_those_ahead_count_so_that_not_all_wait_for_one() -> None:
     assert harness.where(same[2]) == [1]
 
 
+def test_those_with_a_beginning_in_common_do_not_crowd_out_each_other() -> None:
+    harness = Knowing(kept_tokens=LONG // 4, concurrency=4)
+    placed = []
+    for letter in "bcb":
+        prompt = TextPrompt("a" * 2048 + letter * (LONG - 4096))
+        ticket = harness.queue.submit(GenerationRequest((prompt,), 8), whole=False)
+        placed += harness.where(ticket)
+        harness.settle(ticket)
+    assert placed == [0, 1, 0], "the second finds room elsewhere, the third what it knows"
+
+
 def test_a_short_beginning_is_not_waited_for() -> None:
     harness = Knowing()
     harness.settle(harness.ask("a", 512))
