@@ -16,6 +16,7 @@ from support.running.servers import SCRIPTED, Server, chat_body
 from support.running.streams import events, open_stream, text_of
 
 ON = ("--cluster", "auto")
+BROKER = "mlx_server.workers.cluster.broker"
 ROWS = 4
 BACK_S = 10.0
 TOKENS = 25
@@ -82,12 +83,20 @@ def stream(server: Server, begun: Event) -> list[Any]:
     return found
 
 
-KILLS: dict[str, Callable[[Any], None]] = {
-    "worker": lambda node: workers(node)[0].kill(),
-    "raylet": kill_raylet,
-    "agent": lambda node: agents(node)[0].kill(),
+def broker(server: Server) -> psutil.Process:
+    """The process beside a front end that talks to Ray, the driver of its actors."""
+    [found] = [one for one in psutil.Process(server.process.pid).children() if BROKER in one.cmdline()]
+    return found
+
+
+KILLS: dict[str, tuple[int, float, Callable[[Server, Any], None]]] = {
+    "worker": (1, BACK_S, lambda _, node: workers(node)[0].kill()),
+    "raylet": (1, BACK_S, lambda _, node: kill_raylet(node)),
+    "agent": (1, BACK_S, lambda _, node: agents(node)[0].kill()),
+    "broker": (2, 2 * BACK_S, lambda server, _: broker(server).kill()),
 }
-"""In this order: with the raylet its node is gone, and all goes on at the head."""
+"""What dies, how many replicas with it, and in how many seconds they are back: another broker joins the cluster first.
+In this order: with the raylet its node is gone, and all goes on at the head."""
 
 
 @pytest.mark.parametrize("what", KILLS)
@@ -97,6 +106,7 @@ def test_what_is_killed_on_a_node_costs_no_request_that_has_sent_nothing(
     wait_both(server)
     node = [one for one in (cluster.head_node, *cluster.worker_nodes) if lives(raylet(one).pid) and workers(one)][-1]
     worker = workers(node)[0]
+    replicas, within_s, kill = KILLS[what]
     before = server.stats()
     with ThreadPoolExecutor(3 * ROWS) as pool:
         begun = Event(), Event()
@@ -105,31 +115,40 @@ def test_what_is_killed_on_a_node_costs_no_request_that_has_sent_nothing(
         answers = [pool.submit(server.chat, LONG) for _ in range(2 * ROWS)]
         server.wait_stats(rows_used=2 * ROWS)
         began = time.monotonic()
-        KILLS[what](node)
-        server.wait_until(lambda: server.stats()["worker_restarts"] > before["worker_restarts"])
+        kill(server, node)
+        server.wait_until(lambda: server.stats()["worker_restarts"] == before["worker_restarts"] + replicas)
         wait_both(server)
         back_s = time.monotonic() - began
         assert [answer.result().status_code for answer in answers] == [200] * len(answers)
         ended = [stream.result() for stream in streams]
     lost = [chunks for chunks in ended if "error" in chunks[-1]]
-    assert [chunks[-1]["error"]["code"] for chunks in lost] == ["worker_lost"]
-    assert [text_of(chunks).split() for chunks in ended if chunks not in lost] == [["token"] * TOKENS]
+    assert [chunks[-1]["error"]["code"] for chunks in lost] == ["worker_lost"] * replicas
+    assert [text_of(chunks).split() for chunks in ended if chunks not in lost] == [["token"] * TOKENS] * (2 - replicas)
     assert not lives(worker.pid)
-    assert back_s < BACK_S
+    assert back_s < within_s
 
 
-def test_a_node_that_joins_gives_room_to_another_front_end(
+def test_another_front_end_waits_for_a_node_uses_it_and_leaves_nothing(
     cluster: Cluster, server: Server, launch: Callable[..., Server]
 ) -> None:
     wait_both(server)
     other = launch(*SCRIPTED, *ON, env=env(cluster), wait=False)
     other.wait_listening()
-    answer = ThreadPoolExecutor(1).submit(other.chat, LONG)
-    other.wait_until(lambda: "waits for a node with room" in other.output())
-    node = cluster.add_node(**NODE, num_cpus=1)
-    assert answer.result().status_code == 200
-    [worker] = workers(node)
-    assert other.stop() == 0
-    assert server.chat(LONG).status_code == 200
-    psutil.wait_procs([worker], timeout=BACK_S)
-    assert not lives(worker.pid)
+    with ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(other.chat, "hello")
+        other.wait_until(lambda: "waits for a node with room" in other.output())
+        node, undisturbed = cluster.add_node(**NODE, num_cpus=1), pool.submit(stream, server, Event())
+        assert answer.result().status_code == 200
+        [worker] = workers(node)
+        left = [worker, *agents(node), broker(other)]
+        assert other.stop() == 0
+        assert psutil.wait_procs(left, timeout=BACK_S)[1] == []
+        assert text_of(undisturbed.result()).split() == ["token"] * TOKENS
+
+
+def test_the_end_of_a_server_leaves_no_process(cluster: Cluster, server: Server) -> None:
+    wait_both(server)
+    left = [*agents(cluster.head_node), *workers(cluster.head_node), broker(server)]
+    assert len(left) == 5
+    assert server.stop() == 0
+    assert psutil.wait_procs(left, timeout=BACK_S)[1] == []
