@@ -79,7 +79,7 @@ class Deployment:
         self.memory_bound: int | None = None
         """The most that each of its workers may hold, in bytes; None: what it wants."""
         self.replica_bytes = 0
-        """What each of its workers needs of a cluster's node."""
+        """What each of its workers needs of a cluster's node, and may hold there; 0: unknown."""
         self.state = ModelState.UNLOADED
         self.awaited = False
         """A load has been asked for, and has not come to its end."""

@@ -97,8 +97,10 @@ class LoadGate:
         """Tell all models how much they may hold now."""
         bounds = self.ledger.bounds()
         for one in self._deployments():
-            free = self._is_free(one) or self.settings.cluster is not None
-            one.bind(None if free else bounds.get(one.name))
+            if self.settings.cluster is not None:  # what Ray was asked for
+                one.bind(one.replica_bytes * one.settings.replicas or None)
+            else:
+                one.bind(None if self._is_free(one) else bounds.get(one.name))
 
     def _is_free(self, deployment: Deployment) -> bool:
         """It is the machine's only model, and may take what it wants: no limit was set."""

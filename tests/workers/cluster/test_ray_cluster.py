@@ -11,9 +11,12 @@ from typing import Any
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
+from support.running.metrics import value
 from support.running.processes import lives
 from support.running.servers import SCRIPTED, Server, chat_body
 from support.running.streams import events, open_stream, text_of
+
+from mlx_server.app.fleet.memory_estimate import SCRIPTED_BYTES
 
 ON = ("--cluster", "auto")
 BROKER = "mlx_server.workers.cluster.broker"
@@ -63,6 +66,16 @@ def workers(node: Any) -> list[psutil.Process]:
     return [child for agent in agents(node) for child in agent.children() if lives(child.pid)]
 
 
+def living(cluster: Cluster) -> list[Any]:
+    """The nodes, the head first, whose daemons live."""
+    return [node for node in (cluster.head_node, *cluster.worker_nodes) if lives(raylet(node).pid)]
+
+
+def everywhere(cluster: Cluster, what: Callable[[Any], list[psutil.Process]]) -> list[psutil.Process]:
+    """The same on all nodes."""
+    return [process for node in living(cluster) for process in what(node)]
+
+
 def wait_both(server: Server) -> None:
     server.wait_until(lambda: server.stats()["workers"] == {"ready": 2})
 
@@ -104,7 +117,7 @@ def test_what_is_killed_on_a_node_costs_no_request_that_has_sent_nothing(
     cluster: Cluster, server: Server, what: str
 ) -> None:
     wait_both(server)
-    node = [one for one in (cluster.head_node, *cluster.worker_nodes) if lives(raylet(one).pid) and workers(one)][-1]
+    node = [one for one in living(cluster) if workers(one)][-1]
     worker = workers(node)[0]
     replicas, within_s, kill = KILLS[what]
     before = server.stats()
@@ -132,15 +145,19 @@ def test_another_front_end_waits_for_a_node_uses_it_and_leaves_nothing(
     cluster: Cluster, server: Server, launch: Callable[..., Server]
 ) -> None:
     wait_both(server)
-    other = launch(*SCRIPTED, *ON, env=env(cluster), wait=False)
+    others = [*everywhere(cluster, agents), *everywhere(cluster, workers)]
+    other = launch(*SCRIPTED, "--replicas", 2, *ON, env=env(cluster), wait=False)
     other.wait_listening()
-    with ThreadPoolExecutor(2) as pool:
-        answer = pool.submit(other.chat, "hello")
-        other.wait_until(lambda: "waits for a node with room" in other.output())
-        node, undisturbed = cluster.add_node(**NODE, num_cpus=1), pool.submit(stream, server, Event())
-        assert answer.result().status_code == 200
-        [worker] = workers(node)
-        left = [worker, *agents(node), broker(other)]
+    needs = f"it needs 1 CPU, mlx_memory {SCRIPTED_BYTES}"
+    other.wait_until(lambda: f"waits for a node with room: {needs}" in other.output())
+    with ThreadPoolExecutor(1) as pool:
+        undisturbed = pool.submit(stream, server, Event())
+        cluster.add_node(**NODE, num_cpus=2)
+        wait_both(other)
+        assert other.chat("hello").status_code == 200
+        assert value(other, "worker_memory_bound_bytes") == SCRIPTED_BYTES
+        left = {*everywhere(cluster, agents), *everywhere(cluster, workers), broker(other)}.difference(others)
+        assert len(left) == 5
         assert other.stop() == 0
         assert psutil.wait_procs(left, timeout=BACK_S)[1] == []
         assert text_of(undisturbed.result()).split() == ["token"] * TOKENS
@@ -148,7 +165,7 @@ def test_another_front_end_waits_for_a_node_uses_it_and_leaves_nothing(
 
 def test_the_end_of_a_server_leaves_no_process(cluster: Cluster, server: Server) -> None:
     wait_both(server)
-    left = [*agents(cluster.head_node), *workers(cluster.head_node), broker(server)]
+    left = [*everywhere(cluster, agents), *everywhere(cluster, workers), broker(server)]
     assert len(left) == 5
     assert server.stop() == 0
     assert psutil.wait_procs(left, timeout=BACK_S)[1] == []
