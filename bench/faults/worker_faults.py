@@ -20,6 +20,8 @@ ENGINE = "mlx_server.workers.engine"
 VICTIM_SEED = 666
 """Of a request that is to fail alone."""
 
+LONG = "all work and no play " * 100
+NOT_KEPT = "a prompt is not kept on disk"
 STOPPED_S = 3.0
 DEATHS = 5
 """In a row, after which a worker is given up."""
@@ -93,7 +95,8 @@ async def out_of_memory(world: World, load: Load) -> list[Row]:
 
 
 async def full_disk(world: World, load: Load) -> list[Row]:
-    """Under the registry, the kept responses and the cache, while responses are to be kept and a worker starts."""
+    """Under the registry, the kept responses, prompts and caches, while there is something to keep and a worker
+    starts."""
     filler = world.disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
@@ -101,7 +104,9 @@ async def full_disk(world: World, load: Load) -> list[Row]:
     world.worker().kill()
     response = {"model": MODEL, "input": "Remember this.", "max_output_tokens": 16, "stream": False, "store": True}
     rows = [await ask(world.url, response, None, "/v1/responses") for _ in range(4)]
+    rows += [await ask(world.url, chat(MODEL, f"{number}: {LONG}", max_tokens=16), None) for number in range(4)]
     await load.until_ok(16)
+    await until(lambda: NOT_KEPT in world.server.log.read_text())
     filler.unlink()
     rows.append(await ask(world.url, response, None, "/v1/responses"))
     assert rows[-1].outcome == OK, rows[-1]

@@ -43,7 +43,7 @@ class World:
         given = {"PYTHONPATH": INJECT, "FAULTS_ORDER": self.order, "TMPDIR": self.files}
         env = ["env", *(f"{name}={value}" for name, value in given.items())]
         models = [f"--model={name}={model}" for name in (MODEL, NEIGHBOUR)]
-        kept = [f"--{name}-dir={self.disk / name}" for name in ("data", "cache")]
+        kept = [f"--{name}-dir={self.disk / name}" for name in ("data", "cache", "prompt-cache")]
         launch = [python, "-m", "mlx_server.app", "launch", *models, *kept, "--max-concurrency", "16", *more]
         self.server = ServerProcess([*env, *launch], scratch / "server.log")
         self.references: dict[str, str] = {}

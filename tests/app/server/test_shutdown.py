@@ -92,15 +92,16 @@ def test_drain_timeout_ends_streams_with_an_error(launch: Callable[..., Server])
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("script", [ENDLESS, {"hang_at": 1}], ids=["running", "hanging"])
-def test_second_ctrl_c_ends_at_once(server: Server, script: dict[str, object]) -> None:
+def test_second_signal_ends_at_once(server: Server, script: dict[str, object], number: signal.Signals) -> None:
     pids = server.worker_pids()
     with RawClient(server, chat_body(script, stream=True)):
         server.wait_stats(running_requests=1)
-        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(number)
         server.wait_until(lambda: server.get("/health").json()["worker"] == "stopping")
         started = time.monotonic()
-        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(number)
         check_ended(server, pids)
         assert time.monotonic() - started < 3
 
