@@ -93,7 +93,7 @@ def _index(outcome: Outcome) -> int:
 
 async def _closed_loop(spec: LoadSpec, clients: int) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    requests = iter(list(_requests(spec)))
+    requests = iter(list(encoded(spec)))
     url = urlsplit(spec.url)
 
     async def client(connection: Connection) -> None:
@@ -128,7 +128,7 @@ async def _open_loop(spec: LoadSpec, rate: float) -> list[Outcome]:
 
     due_s = perf_counter()
     tasks: list[asyncio.Task[Outcome]] = []
-    for index, request in list(_requests(spec)):
+    for index, request in list(encoded(spec)):
         due_s += rng.expovariate(rate)
         await asyncio.sleep(max(0.0, due_s - perf_counter()))
         tasks.append(asyncio.create_task(arrival(index, request, due_s)))
@@ -149,7 +149,8 @@ def _unreached(index: int, started_s: float) -> Outcome:
     return index, Exchange(started_s, ended_s=perf_counter()), "unreachable"
 
 
-def _requests(spec: LoadSpec) -> Iterator[tuple[int, bytes]]:
+def encoded(spec: LoadSpec) -> Iterator[tuple[int, bytes]]:
+    """Each request with its number, as it is sent."""
     url = urlsplit(spec.url)
     path = url.path.rstrip("/") + ("/chat/completions" if spec.api == "chat" else "/completions")
     for index, prompt in enumerate(spec.prompts):

@@ -86,6 +86,11 @@ class Connection(asyncio.Protocol):
             self._exchange = None
         return exchange
 
+    @property
+    def current(self) -> Exchange | None:
+        """The exchange under way, as far as it has come."""
+        return self._exchange
+
     def close(self) -> None:
         self.usable = False
         if self._transport is not None:

@@ -4,24 +4,34 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
 import embeddings
+from lib.connection import Connection, Exchange, connect
 from lib.others import OthersWatch
 from lib.peer_servers import Peer
 from lib.prompts import prompt_texts
 from lib.summary import Row, percentile
-from load import LoadSpec, measure, run_in_loop, run_load
+from load import LoadSpec, encoded, measure, run_in_loop, run_load
 
 PREFIX_WORDS = 980
 """About 1,000 of SmolLM2's tokens."""
 
 LONG_WORDS = 1_970
+WARM_UP_WORDS = 500
+
 STREAMS = 4
-STREAM_TOKENS = 240
-ARRIVES_AFTER_S = 8.0
+STREAM_TOKENS = 1_500
+NEXT_STREAMS = 20
+"""The streams' prompts: who ends early asks the next one."""
+
+READS_BEFORE = 40
+"""What each stream has read when the long prompt comes."""
+
+COMES_WITHIN_S = 120.0
 EMBEDDING_CLIENTS = 64
 
 
@@ -77,12 +87,16 @@ def share(miss: Row, hit: Row) -> tuple[float, dict[str, Any]]:
 
 
 def arrival(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
-    """The 95th percentile of running streams' gaps while a long prompt is read, over their median before that."""
-    rows, long, came_s = run_in_loop(lambda: _arrival(peer, number))
+    """The 95th percentile of running streams' gaps while a long prompt is read, over their median before that.
+
+    A gap is what lies between two reads with text. The first round warms up, with a shorter prompt.
+    """
+    exchanges, came_s, long = run_in_loop(lambda: _arrival(peer, number))
     assert long.ttft_s is not None
     read_s = came_s + long.start_s + long.ttft_s
-    before = sorted(gap for at, gap in ends_of_gaps(rows) if at <= came_s)
-    during = sorted(gap for at, gap in ends_of_gaps(rows) if at > came_s and at - gap < read_s)
+    reads = [pair for one in exchanges for pair in pairwise(one.read_times_s)]
+    before = sorted(end - start for start, end in reads if end <= came_s)
+    during = sorted(end - start for start, end in reads if end > came_s and start < read_s)
     if not before or not during:
         raise PeerError(f"{peer.name}: the streams did not run beside the long prompt")
     median, slow = percentile(before, 50), percentile(during, 95)
@@ -90,27 +104,40 @@ def arrival(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
     return slow / median, detail
 
 
-async def _arrival(peer: Peer, number: int) -> tuple[list[Row], Row, float]:
-    began = perf_counter()
-    prompts = prompt_texts(STREAMS, first=number * STREAMS)
-    running = asyncio.create_task(run_load(spec_of(peer, prompts, STREAM_TOKENS, STREAMS)))
-    await asyncio.sleep(ARRIVES_AFTER_S)
-    came_s = perf_counter() - began
-    long = await run_load(spec_of(peer, [words(LONG_WORDS, seed=1000 + number)], 4, 1))
-    streams = await running
-    check(peer, streams.summary.outcomes)
+async def _arrival(peer: Peer, number: int) -> tuple[list[Exchange], float, Row]:
+    """What streams read that run until a long prompt is answered, when that came, and its row."""
+    url, texts = urlsplit(peer.url), prompt_texts(NEXT_STREAMS, first=number * NEXT_STREAMS)
+    requests = (request for _, request in encoded(spec_of(peer, texts, STREAM_TOKENS, STREAMS)))
+    connections = [await connect(url) for _ in range(STREAMS)]
+    streams = [asyncio.create_task(_stream(one, requests)) for one in connections]
+    try:
+        await _under_way(peer, connections)
+        came_s = perf_counter()
+        text = words(LONG_WORDS if number else WARM_UP_WORDS, seed=1000 + number)
+        long = await run_load(spec_of(peer, [text], 4, 1))
+    finally:
+        for one in connections:
+            one.close()
+        exchanges = [exchange for stream in await asyncio.gather(*streams) for exchange in stream]
     check(peer, long.summary.outcomes)
-    return streams.rows, long.rows[0], came_s
+    return exchanges, came_s, long.rows[0]
 
 
-def ends_of_gaps(rows: list[Row]) -> Iterator[tuple[float, float]]:
-    """When each gap between two tokens ended, in seconds since the start, and how long it was."""
-    for row in rows:
-        assert row.ttft_s is not None
-        at = row.start_s + row.ttft_s
-        for gap in row.gaps_s:
-            at += gap
-            yield at, gap
+async def _stream(connection: Connection, requests: Iterator[bytes]) -> list[Exchange]:
+    """Ask one request after the other until the connection is closed."""
+    exchanges = []
+    while connection.usable:
+        exchanges.append(await connection.exchange(next(requests)))
+    return exchanges
+
+
+async def _under_way(peer: Peer, connections: list[Connection]) -> None:
+    """Return once every stream has read enough. Raises PeerError if one does not."""
+    deadline = perf_counter() + COMES_WITHIN_S
+    while any(one.current is None or len(one.current.read_times_s) < READS_BEFORE for one in connections):
+        if perf_counter() > deadline or not all(one.usable for one in connections):
+            raise PeerError(f"{peer.name}: the streams did not run")
+        await asyncio.sleep(0.02)
 
 
 def sentences(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:

@@ -1,14 +1,16 @@
 """A long prompt beside streams: `python bench/prefill/arrival.py --against CHECKOUT [--pairs 5] [--tiny]`.
 
-Two servers with the same model, in turns: this one, and another checkout's with an environment in its .venv. While four
-streams run, a prompt of 2,000 tokens comes: how long its first token takes, as a share of the other side's, and the
-95th percentile of the streams' gaps meanwhile, over their median before. Raw rows go to bench/results/arrival.json.
+Two servers with the same model, in turns: this one, and another checkout's with an environment in its .venv. Four
+streams run until a prompt of 2,000 tokens is answered: how long its first token takes, as a share of the other side's,
+and the 95th percentile of the streams' gaps meanwhile, over their median before. A first round warms up, with 500
+tokens. A round takes what both prompts take and some ten seconds. Raw rows go to bench/results/arrival.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -24,7 +26,7 @@ from lib.peer_servers import OURS, Running, earlier, ours
 from lib.processes import BENCH
 from rich.console import Console
 from rich.table import Table
-from run import demo_folder, tiny_folder
+from run import demo_folder, leave, tiny_folder
 
 RESULTS = BENCH / "results" / "arrival.json"
 ROWS = 8
@@ -64,6 +66,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="a tiny random llama, whose steps cost next to nothing")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, leave)
     rows: list[Measured] = []
     console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch:
