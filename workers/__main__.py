@@ -1,6 +1,6 @@
-"""`python -m mlx_server.workers FD LOG_LEVEL CACHE_DIR MODEL_TYPE...`: a worker process that talks over a socket.
+"""`python -m mlx_server.workers FD [LOG_LEVEL CACHE_DIR MODEL_TYPE...]`: a worker process that talks over a socket.
 
-A socket that listens is one that it is called on.
+A socket that listens is one that it is called on. Without more words it is told them over the socket.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mlx_server.schemas.internal import messages
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.child.process import WorkerProcess
 from mlx_server.workers.log_lines import LineFormatter
+from mlx_server.workers.parent.starts import told
 
 SEND_BUFFER_BYTES = 1 << 13
 """Small, so that a front end that lags is noticed after some twenty steps and not after hundreds."""
@@ -61,9 +62,11 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.stack_size(WORKER_STACK_BYTES)
     sock = socket.socket(fileno=int(sys.argv[1]))
-    sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    log_level, cache_dir, *model_types = sys.argv[2:]
+    if not (words := sys.argv[2:] or told(sock)):
+        return  # nobody has wanted it
+    sock.setblocking(False)
+    log_level, cache_dir, *model_types = words
     # Its usual place is beside the source, where a worker does not write.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(cache_dir, "numba")))
     code = asyncio.run(serve(sock, log_level, Path(cache_dir), model_types))

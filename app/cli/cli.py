@@ -102,11 +102,16 @@ def launch(context: typer.Context, flags: LaunchFlags) -> None:
     except ModelPathError as error:
         fail(str(error), EXIT_MODEL)
     source = SettingsSource(settings, given_fields(context), flags.pin or ())
+    starts = context.find_object(WorkerStarts) or WorkerStarts()
     try:
         if folder := read_stored(settings.data_dir).get("huggingface_cache_dir"):
-            # Before anybody asks the hub's client, which reads it once; workers see it too.
+            # Before anybody asks the hub's client, which reads it once. Workers see it too, if they have not begun.
             os.environ.setdefault("HF_HUB_CACHE", str(folder))
-        serve(source.read(), source.read)
+            starts.close()
+        settings = source.read()
+        with starts:
+            start_ahead(starts, settings)
+            serve(starts, settings, source.read)
     except ConfigError as error:
         fail(str(error), EXIT_USAGE)
 
@@ -138,27 +143,21 @@ def demo(
     typer.echo(folder)
 
 
-def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
-    """Run the server, and end the process with an exit code that tells what went wrong.
-
-    `reread` gives the settings as they are later.
-    """
-    with WorkerStarts() as starts:
-        start_ahead(starts, settings)
-        serve_with(starts, settings, reread)
-
-
 def start_ahead(starts: WorkerStarts, settings: Settings) -> None:
     """Have the first model's worker import what it needs while this process does the same."""
     first = min(settings.models, key=lambda model: not model.pinned, default=None)
     if first is None or first.type == "scripted" or settings.cluster is not None:
+        starts.close()
         return
     with contextlib.suppress(OSError):  # which is told when it can't be started either
         starts.ahead(Wanted(usable_cores(), settings.log_level, str(settings.cache_dir)), first.type or "lm")
 
 
-def serve_with(starts: WorkerStarts, settings: Settings, reread: Callable[[], Settings]) -> None:
-    """The same with workers from `starts`."""
+def serve(starts: WorkerStarts, settings: Settings, reread: Callable[[], Settings]) -> None:
+    """Run the server with workers from `starts`, and end the process with an exit code that tells what went wrong.
+
+    `reread` gives the settings as they are later.
+    """
     import logging
 
     import uvloop
@@ -194,8 +193,3 @@ def fail(message: str, code: int) -> NoReturn:
     stderr.print("Error:", style="bold red", end=" ")
     stderr.print(message, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(code)
-
-
-def main() -> None:
-    """The `mlx-server` command."""
-    app()

@@ -41,7 +41,8 @@ class Agent:
         self.end()
         own, host = make_identity(), get_node_ip_address()
         with socket.create_server((host, 0)) as listener:
-            self._process = spawn(listener, order.wanted, order.model_type, stdin=subprocess.PIPE, stdout=None)
+            words = order.wanted.words(order.model_type)
+            self._process = spawn(listener, order.wanted.threads, *words, stdin=subprocess.PIPE, stdout=None)
             port = listener.getsockname()[1]
         body = messages.encode(Admitted(own, order.certificate))
         assert self._process.stdin is not None

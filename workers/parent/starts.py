@@ -1,13 +1,16 @@
-"""Starts worker processes; one of them, the standby, ahead of its need: it has imported what it will need by then."""
+"""Starts worker processes; one of them, the standby, ahead of its need: it has imported what it will need by then. The
+first one may even begin before anybody knows what for."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -29,6 +32,10 @@ class Wanted(NamedTuple):
     log_level: str
     cache_dir: str
 
+    def words(self, *model_types: str) -> tuple[str, ...]:
+        """What a worker is started with, or told: it imports what models of these types need."""
+        return self.log_level, self.cache_dir, *model_types
+
 
 class WorkerStarts:
     """In a `with` block. A standby that was never wanted ends with it, or with `close`; it also ends by itself, as any
@@ -36,6 +43,7 @@ class WorkerStarts:
 
     def __init__(self) -> None:
         self._standby: tuple[Wanted, Started] | None = None
+        self._begun: tuple[int, Started] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -50,10 +58,22 @@ class WorkerStarts:
             return None
         return self._standby[1].process.pid
 
-    def ahead(self, wanted: Wanted, *model_types: str) -> None:
-        """Start a standby that will probably serve a model of one of these types. Raises OSError."""
+    def begin(self, threads: int) -> None:
+        """Start a process that computes on so many cores, and is told all else by `ahead`. Raises OSError."""
         self.close()
-        self._standby = wanted, start(wanted, *model_types)
+        self._begun = threads, start(threads)
+
+    def ahead(self, wanted: Wanted, *model_types: str) -> None:
+        """Start a standby that will probably serve a model of one of these types, or tell the process that has begun.
+        Raises OSError."""
+        if self._begun is not None and self._begun[0] == wanted.threads:
+            (_, started), self._begun = self._begun, None
+            self.close()
+            self._standby = wanted, started
+            tell(started.socket, wanted.words(*model_types))
+        else:
+            self.close()
+            self._standby = wanted, start(wanted.threads, *wanted.words(*model_types))
 
     def fits(self, wanted: Wanted) -> bool:
         """Whether there is a standby that lives and is what is wanted."""
@@ -64,7 +84,7 @@ class WorkerStarts:
         if self._standby is not None and self.fits(wanted):
             started, self._standby = self._standby[1], None
             return started
-        return start(wanted, model_type)
+        return start(wanted.threads, *wanted.words(model_type))
 
     def buried(self) -> bool:
         """Whether there was a standby that died by itself; it is forgotten then."""
@@ -74,21 +94,23 @@ class WorkerStarts:
         return True
 
     def close(self) -> None:
-        """End the standby, if there is one."""
-        if self._standby is not None:
-            (_, (process, ours)), self._standby = self._standby, None
+        """End the standby, if there is one, and what has begun."""
+        unwanted = [one[1] for one in (self._standby, self._begun) if one is not None]
+        self._standby = self._begun = None
+        for process, ours in unwanted:
             ours.close()
             with process:  # its end closes the pipe and waits
                 process.kill()
 
 
-def start(wanted: Wanted, *model_types: str) -> Started:
-    """A process that imports what models of these types need, and waits for its first message. Raises OSError."""
+def start(threads: int | None, *words: str) -> Started:
+    """A process that computes on so many cores and waits for its first message; without `words` it waits to be told
+    them first. Raises OSError."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
         try:
-            process = spawn(theirs, wanted, *model_types, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            process = spawn(theirs, threads, *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         except OSError:
             ours.close()
             raise
@@ -96,20 +118,32 @@ def start(wanted: Wanted, *model_types: str) -> Started:
 
 
 def spawn(
-    sock: socket.socket, wanted: Wanted, *model_types: str, stdin: int | None, stdout: int | None
+    sock: socket.socket, threads: int | None, *words: str, stdin: int | None, stdout: int | None
 ) -> subprocess.Popen[bytes]:
     """The process alone, with a socket that it inherits: one to talk over, or to be called on. Raises OSError."""
-    words, descriptor = (sys.executable, "-P", "-m", "mlx_server.workers"), sock.fileno()
+    descriptor = sock.fileno()
     return subprocess.Popen(  # noqa: S603 - our own module
-        [*words, str(descriptor), wanted.log_level, wanted.cache_dir, *model_types],
+        [sys.executable, "-P", "-m", "mlx_server.workers", str(descriptor), *words],
         pass_fds=(descriptor,),
-        env=child_environment(threads=wanted.threads),
+        env=child_environment(threads=threads),
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.STDOUT,
         # Ctrl-C in a terminal is for the parent, which drains first.
         start_new_session=True,
     )
+
+
+def tell(sock: socket.socket, words: Sequence[str]) -> None:
+    """Tell a process its words: their length in four bytes, and JSON. Raises OSError if it is gone."""
+    body = json.dumps(words).encode()
+    sock.sendall(len(body).to_bytes(4, "big") + body)
+
+
+def told(sock: socket.socket) -> list[str]:
+    """The words that this process is told, for which it waits; none if the other one is gone."""
+    length = int.from_bytes(sock.recv(4, socket.MSG_WAITALL), "big")
+    return list(json.loads(sock.recv(length, socket.MSG_WAITALL) or b"[]"))
 
 
 def bury(process: subprocess.Popen[bytes]) -> None:

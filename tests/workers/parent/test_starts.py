@@ -1,11 +1,15 @@
 import os
 import signal
+import socket
 
+import psutil
 import pytest
 from support.running.processes import lives
 from support.running.servers import wait_for
 
-from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts
+from mlx_server.schemas.internal import messages
+from mlx_server.schemas.internal.messages import Heartbeat, Load, Loading
+from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts, start
 
 WANTED = Wanted(1, "error", "/dev/null/nowhere")
 
@@ -66,3 +70,33 @@ def test_one_that_has_died_is_replaced() -> None:
         started = starts.start(WANTED, "scripted")
         assert started.process.pid != pid
         _end(started)
+
+
+def _answers(started: Started) -> bool:
+    """Whether it loads a model when it is told to."""
+    body, sock = messages.encode(Load("scripted", "scripted", 4, 512, "/dev/null/nowhere")), started.socket
+    sock.settimeout(20)
+    sock.sendall(len(body).to_bytes(4, "big") + body)
+    length = int.from_bytes(sock.recv(4, socket.MSG_WAITALL), "big")
+    return isinstance(messages.decode_from_worker(sock.recv(length, socket.MSG_WAITALL)), Heartbeat | Loading)
+
+
+@pytest.mark.parametrize(("threads", "is_used"), [(1, True), (2, False)])
+def test_a_process_that_has_begun_is_told_what_it_is_for_if_it_fits(threads: int, is_used: bool) -> None:
+    with WorkerStarts() as starts:
+        starts.begin(threads)
+        assert starts.standby_pid is None
+        [begun] = psutil.Process().children()
+        starts.ahead(WANTED, "scripted")
+        started = starts.start(WANTED, "scripted")
+        assert (started.process.pid == begun.pid, lives(begun.pid)) == (is_used, is_used)
+    assert _answers(started)
+    _end(started)
+
+
+def test_a_process_that_has_begun_ends_unless_it_is_told_more() -> None:
+    with WorkerStarts() as starts:
+        starts.begin(1)
+        [begun] = psutil.Process().children()
+    assert not lives(begun.pid)
+    _end(start(1))

@@ -35,8 +35,11 @@ TOKENS = suited(48, ROWS)
 """Of the chunk that is timed, beside ROWS rows."""
 
 PAIRS = 5
-"""How often both ways are timed. What that shows is kept if it is the same each time: on a machine that others
-use, too, anything is slow now and then."""
+"""How often both ways are timed in one load. Where the pairs don't agree, the next load times as many more: on a
+machine that others use, too, anything is slow now and then."""
+
+ENOUGH = 3 * PAIRS
+"""Of so many pairs the middle one decides, whether they agree or not."""
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +47,15 @@ log = logging.getLogger(__name__)
 def may_join(model: Any, vocab_size: int, kept: KeptTrials) -> bool:
     """Whether chunks go along with rows, which is measured of a model that can read them so until it is clear. Engine
     thread only."""
-    if (pays := kept.get(TRIAL, bool)) is not None:
-        return pays
-    reason = objection(model, vocab_size)
-    if reason is None:
-        ratios = costs(model, vocab_size)
-        ratio = statistics.median(ratios)
-        if (pays := is_clear(ratios)) is not None:
-            kept.put(TRIAL, pays)
-        reason = f"one pass takes {ratio:.2f} times as long as two" if ratio >= 1 else None
-    mx.clear_cache()
+    ratios, reason = kept.get(TRIAL, list[float]) or [], None
+    if not are_enough(ratios):
+        reason = objection(model, vocab_size)
+        if reason is None:
+            ratios = [*ratios, *costs(model, vocab_size)]
+            kept.put(TRIAL, ratios)
+        mx.clear_cache()
+    if reason is None and (ratio := statistics.median(ratios)) >= 1:
+        reason = f"one pass takes {ratio:.2f} times as long as two"
     if reason is not None:
         log.info("prompts are not read along with running rows: %s", reason)
     return reason is None
@@ -88,10 +90,9 @@ def difference(model: Any, vocab_size: int) -> float:
     return max(worst, distance(last(model, [*prompt, prompt[0]]), log_softmax(after)))
 
 
-def is_clear(ratios: list[float]) -> bool | None:
-    """Whether each of these says that one pass is faster; None if they don't agree."""
-    faster = {ratio < 1 for ratio in ratios}
-    return faster.pop() if len(faster) == 1 else None
+def are_enough(ratios: list[float]) -> bool:
+    """Whether pairs with these ratios show which way is faster: all of them the same one, or there are many."""
+    return len(ratios) >= ENOUGH or len({ratio < 1 for ratio in ratios}) == 1
 
 
 def costs(model: Any, vocab_size: int) -> list[float]:

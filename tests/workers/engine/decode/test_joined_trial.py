@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_server.workers.engine.decode.joined_trial import TRIAL, costs, is_clear, may_join, objection
+from mlx_server.workers.engine.decode.joined_trial import ENOUGH, PAIRS, TRIAL, are_enough, costs, may_join, objection
 from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 
 pytestmark = pytest.mark.model
@@ -58,15 +58,20 @@ def test_what_one_pass_takes_is_measured_until_it_is_clear(llama: Any, tmp_path:
 
     assert min(costs(Changed(llama, slow), 300)) > 1
     kept = KeptTrials(tmp_path / "kept.json")
+    kept.put(TRIAL, [0.9, 1.1, 1.2])
     assert not may_join(Changed(llama, slow), 300, kept)
-    assert kept.get(TRIAL, bool) is False
+    ratios = kept.get(TRIAL, list[float])
+    assert ratios is not None
+    assert len(ratios) == 3 + PAIRS
+    kept.put(TRIAL, [1.2])
     assert not may_join(llama, 300, kept)
+    assert kept.get(TRIAL, list[float]) == [1.2]
 
 
 @pytest.mark.parametrize(
-    ("ratios", "faster"),
-    [([0.7, 0.9], True), ([1.0, 1.3], False), ([0.7, 1.3, 0.8], None)],
-    ids=["yes", "no", "unclear"],
+    ("ratios", "enough"),
+    [([], False), ([0.7, 0.9], True), ([1.0, 1.3], True), ([0.7, 1.3, 0.8], False), ([0.7, 1.3] * ENOUGH, True)],
+    ids=["none", "faster", "slower", "unclear", "many"],
 )
-def test_only_pairs_that_agree_are_clear(ratios: list[float], faster: bool | None) -> None:
-    assert is_clear(ratios) is faster
+def test_pairs_that_agree_are_enough_and_so_are_many(ratios: list[float], enough: bool) -> None:
+    assert are_enough(ratios) is enough
