@@ -22,7 +22,8 @@ class LiveRequest(msgspec.Struct, frozen=True):
     """A request that waits, has its prompt read, or writes.
 
     `id` is its `X-Request-Id`, `key` what the configuration calls its API key. `position` is 1 for who is next;
-    `eta_s` is when it may begin, null while nobody can tell. Counts are in tokens; `job` is how far a recording, speech or picture is.
+    `eta_s` is when it may begin, null while nobody can tell. Counts are in tokens; `job` is how far a recording,
+    speech or picture is.
     """
 
     id: str | None
