@@ -15,6 +15,9 @@ from mlx_server.workers.extras import install_line
 TRIED_BYTES = 64 << 20
 """Of the weights that are tried, as float32: more than a processor's cache holds, as a model's are."""
 
+TRIED_LAYERS = 128
+"""At most: so many small ones tell enough, and thousands would take a minute."""
+
 ROWS = (1, 8)
 """How many are multiplied in a trial: one for each kernel, which is compiled on this occasion."""
 
@@ -44,8 +47,8 @@ def packed_layers(model: nn.Module, *, tried: bool) -> list[tuple[str, Any]]:
 
     fitting = [(name, layer) for name, layer in model.named_modules() if fits(layer)]
     forms = {form_of(layer) for _, layer in fitting}
-    # A trial compiles, which no request should wait for: there is one in any case.
-    chosen = {form for form in forms if is_faster(*form) or not tried}
+    # A trial compiles, which no request should wait for: there is one in any case, short where it decides nothing.
+    chosen = {form for form in forms if is_faster(*form, most=TRIED_LAYERS if tried else 1) or not tried}
     return [(name, packed_layer(layer, name)) for name, layer in fitting if form_of(layer) in chosen]
 
 
@@ -55,14 +58,15 @@ def form_of(layer: Any) -> Form:
     return outputs, groups * layer.group_size, layer.group_size, layer.bits, layer.mode
 
 
-def is_faster(outputs: int, inputs: int, group_size: int, bits: int, mode: str) -> bool:
-    """Whether weights packed so are multiplied faster than the same in float32, tried with one row and with several.
+def is_faster(outputs: int, inputs: int, group_size: int, bits: int, mode: str, *, most: int = TRIED_LAYERS) -> bool:
+    """Whether weights packed so are multiplied faster than the same in float32, tried with one row and with several,
+    and with as many layers as it takes, at most `most`.
 
     Small ones are not: each product waits for the one before it to be computed.
     """
     from mlx_server.workers.engine.runtime.packed_layers import packed_layer
 
-    count = max(1, TRIED_BYTES // (4 * outputs * inputs))
+    count = min(most, max(1, TRIED_BYTES // (4 * outputs * inputs)))
     packed = [packed_layer(nn.QuantizedLinear(inputs, outputs, False, group_size, bits, mode)) for _ in range(count)]
     plain = [nn.Linear(inputs, outputs, bias=False) for _ in range(count)]
     for layer in (*packed, *plain):
