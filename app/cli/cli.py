@@ -168,7 +168,7 @@ def serve(starts: WorkerStarts, settings: Settings, reread: Callable[[], Setting
 
     # Where programs read the log, they read all that is told to people there.
     people = settings.log_format == "text"
-    handler = ConsoleHandler(stderr) if people else logging.StreamHandler()
+    handler = ConsoleHandler(stderr) if people and stderr.is_terminal else logging.StreamHandler()
     handler.setFormatter(LineFormatter("server", settings.log_format))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     display = stderr if people else Console(stderr=True, quiet=True)

@@ -55,7 +55,7 @@ def example(model_type: ModelType, facts: ModelFacts) -> tuple[str, str]:
 
 
 class ConsoleHandler(logging.StreamHandler[IO[str]]):
-    """Logs through a console, so that lines stand above its bars and not in them."""
+    """Logs through a console on a terminal, so that lines stand above its bars and not in them."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console.file)
@@ -63,9 +63,6 @@ class ConsoleHandler(logging.StreamHandler[IO[str]]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Part of logging."""
-        if not self._console.is_terminal:
-            super().emit(record)
-            return
         try:
             self._console.print(Text(self.format(record)), soft_wrap=True)
         except Exception:  # noqa: BLE001 - logging's own way: nobody who logs fails by it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,9 +129,9 @@ class ModelSettings:
     min_p: float | None = None
     repetition_penalty: float | None = None
 
-    @property
+    @cached_property
     def public_name(self) -> str:
-        """The model's public name: what was asked for, else its path's last part or its hub id."""
+        """Its public name: what was asked for, else its path's last part or its hub id; the disk is asked once."""
         if self.name:
             return self.name
         path = Path(self.path).expanduser()

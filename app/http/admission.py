@@ -15,6 +15,11 @@ from mlx_server.schemas.internal.generation import GenerationRequest
 from mlx_server.schemas.internal.work import Work
 
 
+def check_room(request: Request, queue: Dispatcher) -> None:
+    """Refuse a request that would find no place now. Raises QueueFull or QueueClosed, and what `priority_of` raises."""
+    queue.check_capacity(credential_of(request).account, priority_of(request), returning(request))
+
+
 def enqueue(request: Request, queue: Dispatcher, work: Work, *, whole: bool) -> Ticket:
     """Queue work at its client's cost and priority; `whole`: the answer is wanted in one piece.
 

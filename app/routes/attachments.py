@@ -9,9 +9,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 
 from mlx_server.app.deployment.deployment import Deployment
-from mlx_server.app.http.admission import returning
 from mlx_server.app.http.disconnect import cancel_on_disconnect
-from mlx_server.app.http.keys import credential_of
 from mlx_server.app.http.services import services
 from mlx_server.app.media.attach import Files, with_bytes
 from mlx_server.app.middleware.api_key import OWNER
@@ -28,16 +26,10 @@ PromptQuery = TypeVar("PromptQuery", TokensOf, PrefixOf)
 
 
 async def with_attachments(request: Request, deployment: Deployment, work: Work) -> Work:
-    """Work that this model does, as it may be queued; with files to fetch, only while the queue has capacity.
-
-    Raises InvalidRequest, QueueFull or QueueClosed, or ClientDisconnect.
-    """
+    """Work that this model does, as it may be queued. Raises InvalidRequest, or ClientDisconnect."""
     work = without_unseen(work, kinds_of(deployment.type, deployment.facts))
     check_served(deployment.type, work)
-    if not has_files(work):
-        return work
-    deployment.queue.check_capacity(credential_of(request).account, who=returning(request))
-    return await attach_or_excuse(request, deployment, work)
+    return await attach_or_excuse(request, deployment, work) if has_files(work) else work
 
 
 async def query_with_attachments(request: Request, deployment: Deployment, query: PromptQuery) -> PromptQuery:

@@ -17,7 +17,7 @@ from mlx_server.app.encoders.head import Head
 from mlx_server.app.encoders.openai_chat import ChatEncoder
 from mlx_server.app.encoders.openai_completions import CompletionEncoder
 from mlx_server.app.http.access_record import record_of
-from mlx_server.app.http.admission import enqueue
+from mlx_server.app.http.admission import check_room, enqueue
 from mlx_server.app.http.body import read_body
 from mlx_server.app.http.in_process import ANSWER_ID
 from mlx_server.app.http.keepalive import Keepalive
@@ -76,7 +76,7 @@ def endpoint(
 
     async def generate(request: Request) -> GenerationResponse:
         given, ignored = await read_request(request, decoder, harmless)
-        deployment = await choose(request, given)
+        deployment = await choose_free(request, given)
         encoder = encoder_class(make_head(request, deployment, given), given)
         return await admit(request, deployment, given, encoder, ignored)
 
@@ -103,6 +103,16 @@ async def choose(request: Request, given: Named) -> Deployment:
     fleet = services(request).fleet
     deployment = await fleet.choose(given.model)
     record_of(request.scope).model = deployment.name
+    return deployment
+
+
+async def choose_free(request: Request, given: Named) -> Deployment:
+    """The same for a request that is to be queued: a full queue refuses it before more work is put into it.
+
+    Raises QueueFull or QueueClosed too, and what `priority_of` raises.
+    """
+    deployment = await choose(request, given)
+    check_room(request, deployment.current.queue)
     return deployment
 
 

@@ -27,7 +27,7 @@ from mlx_server.app.responses.response_records import (
     response_of,
 )
 from mlx_server.app.responses.response_store import ChainTooLongError, Record
-from mlx_server.app.routes.generation import admit, choose, make_head, read_request, submit
+from mlx_server.app.routes.generation import admit, choose, choose_free, make_head, read_request, submit
 from mlx_server.app.routes.query import flag, number, query_of
 from mlx_server.app.routes.stored_items import as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.tokens import ask_tokens
@@ -56,7 +56,7 @@ async def create(request: Request) -> ASGIApp:
         raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
     turn = await turn_of(request, given, WarmUp if request.scope.get(WARM_UP) else Turn)
     stored = store is not None and given.store is not False
-    deployment = await choose(request, turn)
+    deployment = await choose_free(request, turn)
     encoder_class = WarmUpEncoder if isinstance(turn, WarmUp) else ResponsesEncoder
     encoder = encoder_class(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
     saver = ResponseSaver(store, owner_of(request), turn, memory_of(request), stored=stored)
@@ -80,7 +80,7 @@ async def compact(request: Request) -> ASGIApp:
     """Make a conversation shorter: its user's words, and a summary that the model writes."""
     given, ignored = await read_request(request, openai_responses_compact.decoder, HARMLESS)
     asked = await turn_of(request, given, Compaction)
-    deployment = await choose(request, asked)
+    deployment = await choose_free(request, asked)
     encoder = CompactEncoder(make_head(request, deployment, asked), asked)
     return await admit(request, deployment, asked, encoder, [*ignored, *unheeded(given)])
 

@@ -12,7 +12,7 @@ from mlx_server.app.http.admission import enqueue
 from mlx_server.app.http.array_response import ResultsEncoder, ResultsResponse
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.middleware.api_key import tenant_of
-from mlx_server.app.routes.generation import choose, make_head, read_request, settled
+from mlx_server.app.routes.generation import choose_free, make_head, read_request, settled
 from mlx_server.schemas import scores
 from mlx_server.schemas.internal.work import Work
 from mlx_server.schemas.openai import embeddings as openai_embeddings
@@ -21,7 +21,7 @@ from mlx_server.schemas.openai import embeddings as openai_embeddings
 async def embeddings(request: Request) -> ResultsResponse:
     """A vector for each input."""
     given, ignored = await read_request(request, openai_embeddings.decoder, openai_embeddings.HARMLESS)
-    deployment = await choose(request, given)
+    deployment = await choose_free(request, given)
     encoder = EmbeddingsEncoder(make_head(request, deployment, given), given)
     work = replace(given.to_work(), tenant=tenant_of(request))
     return await admit(request, deployment, work, encoder, ignored)
@@ -30,7 +30,7 @@ async def embeddings(request: Request) -> ResultsResponse:
 async def rerank(request: Request) -> ResultsResponse:
     """Documents by their relevance to a query."""
     given, ignored = await read_request(request, scores.rerank_decoder, scores.HARMLESS)
-    deployment = await choose(request, given)
+    deployment = await choose_free(request, given)
     encoder = RerankEncoder(make_head(request, deployment, given), given, how_scored(deployment))
     return await admit(request, deployment, given.to_work(), encoder, ignored)
 
@@ -38,7 +38,7 @@ async def rerank(request: Request) -> ResultsResponse:
 async def score(request: Request) -> ResultsResponse:
     """The relevance of texts to each other."""
     given, ignored = await read_request(request, scores.score_decoder, scores.HARMLESS)
-    deployment = await choose(request, given)
+    deployment = await choose_free(request, given)
     encoder = ScoresEncoder(make_head(request, deployment, given), how_scored(deployment))
     return await admit(request, deployment, given.to_work(), encoder, ignored)
 

@@ -82,6 +82,10 @@ from mlx_server.app.views.metrics import make_registry, metrics
 from mlx_server.workers.parent.starts import WorkerStarts
 
 ROUTES = [
+    # What is asked most comes first: a path is compared with one route after the other.
+    Route("/v1/chat/completions", generation.chat_completions, methods=["POST"], middleware=RESUMABLE),
+    Route("/v1/completions", generation.completions, methods=["POST"], middleware=RESUMABLE),
+    Route("/v1/embeddings", results.embeddings, methods=["POST"], middleware=RESUMABLE),
     Route("/", system.root),
     Route("/health", health.health, methods=["GET", "POST"]),
     Route("/health/live", health.live),
@@ -131,9 +135,6 @@ ROUTES = [
     Route("/v1/queue/stats", queue_stats.queue_stats),
     Route("/v1/live", live.live),
     Route("/v1/requests/{id:path}/cancel", live.cancel, methods=["POST"]),
-    Route("/v1/chat/completions", generation.chat_completions, methods=["POST"], middleware=RESUMABLE),
-    Route("/v1/completions", generation.completions, methods=["POST"], middleware=RESUMABLE),
-    Route("/v1/embeddings", results.embeddings, methods=["POST"], middleware=RESUMABLE),
     Route("/v1/audio/transcriptions", audio.transcriptions, methods=["POST"]),
     Route("/v1/audio/speech", audio.speech, methods=["POST"]),
     Route("/v1/audio/voices", audio.voices),

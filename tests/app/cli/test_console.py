@@ -115,10 +115,3 @@ def test_lines_of_the_log_stand_above_the_bar() -> None:
     handler.handle(logging.makeLogRecord({"levelname": "INFO", "msg": said}))
     display.close()
     assert f"INFO {said}" in [line.rpartition("\r")[2] for line in screen.since(0).split("\n")]
-
-
-def test_log_that_is_no_terminal_is_plain() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    ConsoleHandler(console).handle(logging.makeLogRecord({"msg": "a line"}))
-    assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue() == "a line\n"
