@@ -1,13 +1,13 @@
 """What a draft gains or costs in the batch: speed, steps, acceptance and equality of the answers.
 
-`python bench/speculation/drafts.py MODEL [--draft PATH]... [--clients 1 8] [--pairs 5] [--ask 3]`. A draft is a small
-model, or a head that was trained for the model (MTP, EAGLE-3, DFlash). Without `--draft` there are six: the model
-itself (always right, and as slow as the model), a tiny random llama with the model's tokenizer (nearly always wrong,
-nearly free), the model as the draft of a copy of it with `--idle` times as many layers more that change nothing (always
-right, at a part of the cost: what a good draft gains), and a head of each kind for a tiny model with as many idle
-layers, which takes the next token to follow from the latest alone (MTP and EAGLE-3 are often right, at a part of the
-cost). How many tokens pay is measured; with `--ask` so many are proposed whatever they cost. The engine with the draft
-and the one without it take turns over the same prompts.
+`python bench/speculation/drafts.py MODEL [--draft PATH]... [--heads] [--clients 1 8] [--pairs 5] [--ask 3]`. A draft is
+a small model, or a head that was trained for the model (MTP, EAGLE-3, DFlash). Without `--draft` there are six: the
+model itself (always right, and as slow as the model), a tiny random llama with the model's tokenizer (nearly always
+wrong, nearly free), the model as the draft of a copy of it with `--idle` times as many layers more that change nothing
+(always right, at a part of the cost: what a good draft gains), and a head of each kind for a tiny model with as many
+idle layers, which takes the next token to follow from the latest alone (MTP and EAGLE-3 are often right, at a part of
+the cost); `--heads` has these alone. How many tokens pay is measured; with `--ask` so many are proposed whatever they
+cost. The engine with the draft and the one without it take turns over the same prompts.
 """
 
 import argparse
@@ -140,6 +140,8 @@ def make_cases(options: argparse.Namespace, folder: Path, rows: int) -> list[Cas
     from mlx_server.workers.engine.runtime import platform
 
     platform.configure()
+    if options.heads:
+        return head_cases(folder / "easy", options.idle, rows)
     model, tokenizer = read(options.model)
     if options.draft:
         served = [(path.name, model, path) for path in options.draft]
@@ -218,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="MLX folder")
     parser.add_argument("--draft", type=Path, action="append", help="folder of a draft; repeat it for several")
+    parser.add_argument("--heads", action="store_true", help="the heads for a tiny model alone")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--ask", type=int, help="tokens to propose at a time, whatever they cost")

@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch, Drawn, Row, told
 from mlx_server.workers.engine.passes.joined import JoinedModel
-from mlx_server.workers.engine.propose.drafter import Drafter
+from mlx_server.workers.engine.propose.drafter import Drafter, Span
 from mlx_server.workers.engine.propose.lookup import Lookup
 from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.offers import Offers
@@ -114,9 +114,9 @@ class ProposingBatch(RaggedBatch):
     def _empty(self) -> Self:
         return type(self)(self._model, self._stop_tokens, self._worth, self._memory, self._drafter)
 
-    def _hidden(self, key: Key, start: int, stop: int) -> mx.array:
-        """The model's hidden states [1, T, D] at a row's places from `start` up to `stop`."""
-        return hidden_of(self._cache[-1], self.keys.index(key), start, stop)
+    def _hidden(self, spans: Collection[Span]) -> mx.array:
+        """As `Hidden`: states [B, T, D]."""
+        return hidden_of(self._cache[-1], [(self.keys.index(key), start, stop) for key, start, stop in spans])
 
     def _may_look_up(self, rows: list[Row]) -> bool:
         """Whether guesses seem worth waiting for the latest tokens."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import mlx.core as mx
 
@@ -14,9 +14,9 @@ from mlx_server.schemas.internal.messages import Load, Loading
 from mlx_server.workers.engine.decode.admission import Footprint
 from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.loading.loading import evaluate
+from mlx_server.workers.engine.propose.readings import BlockReading, Reading, StepReading
 from mlx_server.workers.engine.propose.telling import TellingModel, hidden_of
 from mlx_server.workers.engine.runtime import platform
-from mlx_server.workers.engine.sampling.batch_sampler import Draw
 from mlx_server.workers.errors import ModelLoadError, one_line
 
 AFTER_THE_NORM = ("qwen3_5_mtp",)
@@ -36,95 +36,28 @@ class DraftHead:
         self.footprint = self._try()
         """The memory that it takes for a row."""
 
+    @property
+    def takes_rows_together(self) -> bool:
+        """Whether it proposes to rows of different lengths in one call."""
+        return self._kind != "dflash"
+
     def begin(self) -> Reading:
         """What it knows of a row of which it has read nothing."""
-        own = copy.copy(self._drafter)  # the same weights, and a state of its own
-        if self._kind == "dflash":
-            return BlockReading(own, own.reset(self._model))
-        return StepReading(own, own.reset(self._model))
+        return BlockReading(self._own()) if self._kind == "dflash" else StepReading(self._own)
+
+    def _own(self) -> tuple[Any, list[Any]]:
+        """mlx-vlm's drafter with the same weights and a state of its own, and its empty KV states."""
+        own = copy.copy(self._drafter)
+        return own, own.reset(self._model)
 
     def _try(self) -> Footprint:
         """Have it propose after a few tokens. Raises whatever it raises that does not fit the model."""
         tokens, cache, reading = [1, 2, 3, 4], self._model.make_cache(), self.begin()
         self._model(mx.array([tokens[:-1]]), cache=cache)
-        reading.read(tokens[1:], hidden_of(cache[-1], 0, 0, 3), None)
-        mx.eval(reading.propose(tokens[-1], self.most, None))
+        reading.read([tokens[1:]], hidden_of(cache[-1], [(0, 0, 3)]), None)
+        mx.eval(reading.propose([tokens[-1]], self.most, None))
         layers = list(flat(reading.cache))
         return Footprint(sum(layer.nbytes / layer.keys.shape[2] for layer in layers), 0.0)
-
-
-class Reading(Protocol):
-    """What a head knows of one row. Engine thread only."""
-
-    length: int
-    """Places of the row whose hidden states it has read."""
-
-    cache: list[Any]
-    """Its own KV states."""
-
-    def read(self, tokens: list[int], hidden: mx.array, draw: Draw | None) -> None:
-        """Take in the hidden states [1, T, D] of the next T places, and the token after each. `draw` draws the first
-        proposal from logits [1, V]; None for the likeliest token."""
-
-    def propose(self, latest: int, count: int, draw: Draw | None) -> mx.array:
-        """`count` tokens int32 [1, count] that may follow the token after the last place that was read."""
-
-
-class StepReading:
-    """That of a head which proposes token by token."""
-
-    def __init__(self, drafter: Any, cache: list[Any]) -> None:
-        self.length, self.cache = 0, cache
-        self._drafter = drafter
-        self._greedy_only = getattr(drafter, "d2t", None) is not None
-        """Its logits are of a smaller vocabulary, which the model's draws don't fit."""
-
-    def read(self, tokens: list[int], hidden: mx.array, draw: Draw | None) -> None:
-        """As `Reading.read`, of hidden states [1, T, D]."""
-        ids = mx.array([tokens], mx.int32)
-        self._drafter.accept_verified_tokens(hidden, ids[:, :0], 0, [], best)  # its own proposals are forgotten
-        self._drafter.accept_verified_tokens(hidden, ids[:, :-1], len(tokens) - 1, tokens[-1:], *self._sampling(draw))
-        self._hidden = hidden[:, -1:]
-        self.length += len(tokens)
-
-    def propose(self, latest: int, count: int, draw: Draw | None) -> mx.array:
-        """As `Reading.propose`: tokens int32 [1, count]."""
-        found: mx.array = self._drafter.draft_block(latest, self._hidden, None, count + 1, *self._sampling(draw))
-        return found
-
-    def _sampling(self, draw: Draw | None) -> tuple[Draw, mx.Dtype, bool]:
-        return (best, mx.int32, True) if draw is None or self._greedy_only else (sampler(draw), mx.int32, False)
-
-
-class BlockReading:
-    """That of a head which proposes all tokens at once."""
-
-    def __init__(self, drafter: Any, cache: list[Any]) -> None:
-        self.length, self.cache = 0, cache
-        self._drafter = drafter
-        self._unread: list[mx.array] = []
-
-    def read(self, tokens: list[int], hidden: mx.array, draw: Draw | None) -> None:
-        """As `Reading.read`, of hidden states [1, T, D]."""
-        self._unread.append(hidden)
-        self.length += len(tokens)
-
-    def propose(self, latest: int, count: int, draw: Draw | None) -> mx.array:
-        """As `Reading.propose`: tokens int32 [1, count]."""
-        hidden, self._unread = mx.concatenate(self._unread, axis=1), []
-        chosen = best if draw is None else sampler(draw)
-        found: mx.array = self._drafter.draft_block(latest, hidden, self.cache, count + 1, chosen)
-        return found
-
-
-def best(logits: mx.array) -> mx.array:
-    """The likeliest tokens [..., T] by logits [..., T, V]."""
-    return mx.argmax(logits, axis=-1)
-
-
-def sampler(draw: Draw) -> Draw:
-    """What draws one place after the other: logits [1, T, V] to token ids [1, T]."""
-    return lambda logits: mx.stack([draw(logits[:, place]) for place in range(logits.shape[1])], axis=1)
 
 
 def load_head(

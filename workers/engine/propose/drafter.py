@@ -23,8 +23,12 @@ FIRST_ODDS = 0.9
 LEARNS_OF_ALL = LEARNS / 2
 """How much one row's latest proposal counts in what is expected of the next rows."""
 
-Hidden = Callable[[Key, int, int], mx.array]
-"""The served model's hidden states [1, T, D] at the places of a row from one up to another, where they are kept."""
+Span = tuple[Key, int, int]
+"""Places of a row, from one up to another."""
+
+Hidden = Callable[[Collection[Span]], mx.array]
+"""The served model's hidden states [B, T, D] at spans of rows, where they are kept. Of shorter spans than the longest
+some follow that mean nothing."""
 
 
 class Source(Protocol):

@@ -3,11 +3,12 @@ and so are cut, kept and found again with these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from mlx_server.workers.engine.kvcache.holes import columns_of
@@ -78,8 +79,11 @@ class Heard:
             self._states = None
 
 
-def hidden_of(states: Any, row: int, start: int, stop: int) -> mx.array:
-    """The hidden states [1, T, D] of a row of a cache's last layer, at its places from `start` up to `stop`."""
-    columns = mx.array(columns_of(states, row, start, stop))
-    halves = [mx.take(half[row : row + 1, 0], columns, axis=1) for half in (states.keys, states.values)]
-    return mx.concatenate(halves, axis=-1)
+def hidden_of(states: Any, spans: Sequence[tuple[int, int, int]]) -> mx.array:
+    """The hidden states [B, T, D] in a cache's last layer: of each of `spans`, those of a row at its places from one up
+    to another. A shorter span is filled up behind its end with any of its row."""
+    columns = [columns_of(states, *span) for span in spans]
+    longest = max(map(len, columns))
+    padded = mx.array(np.stack([np.pad(own, (0, longest - len(own))) for own in columns]))
+    rows = mx.array([[row] for row, _, _ in spans])
+    return mx.concatenate([half[:, 0][rows, padded] for half in (states.keys, states.values)], axis=-1)

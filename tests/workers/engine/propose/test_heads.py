@@ -16,8 +16,9 @@ from mlx_server.schemas.internal.generation import Grammar, Sampling
 from mlx_server.schemas.internal.messages import Load
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
-from mlx_server.workers.engine.propose.draft_head import best, load_head
+from mlx_server.workers.engine.propose.draft_head import load_head
 from mlx_server.workers.engine.propose.heads import HeadDrafter
+from mlx_server.workers.engine.propose.readings import best
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
 
@@ -135,26 +136,42 @@ def test_a_grammar_holds_and_reports_are_those_of_single_steps(pair: Pair) -> No
         assert [token for token, _ in one.top] == [token for token, _ in other.top]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_proposals_are_mlx_vlms_own_however_a_row_was_read(tmp_path: Path, kind: Kind) -> None:
-    """In one piece, in pieces, and after proposals that were not taken; with weights that make all of it matter."""
+def made_to_matter(folder: Path, kind: Kind) -> Pair:
+    """A pair whose head has weights that make all of what it reads matter."""
     import mlx.core as mx
     from mlx.utils import tree_map
 
-    pair = pair_of(tmp_path, kind)
+    pair = pair_of(folder, kind)
     drafter = pair.head._drafter
     mx.random.seed(3)
     drafter.update(tree_map(lambda array: array + 0.3 * mx.random.normal(array.shape), drafter.parameters()))
     drafter._fused_context_kv_weight = None
-    tokens, latest, cache = [*range(5, 45)], 45, pair.model.make_cache()
+    return pair
+
+
+def hidden_states(pair: Pair, tokens: list[int]) -> Any:
+    """What the model tells of its states [1, T, D] at each token."""
+    import mlx.core as mx
+
+    cache = pair.model.make_cache()
     pair.model(mx.array([tokens]), cache=cache)
-    hidden = mx.concatenate(cache[-1].keys_and_values(), axis=-1)[:, 0]
-    after, found = [*tokens[1:], latest], []
+    return mx.concatenate(cache[-1].keys_and_values(), axis=-1)[:, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_proposals_are_mlx_vlms_own_however_a_row_was_read(tmp_path: Path, kind: Kind) -> None:
+    """In one piece, in pieces, and after proposals that were not taken."""
+    import mlx.core as mx
+
+    pair = made_to_matter(tmp_path, kind)
+    drafter, tokens, latest = pair.head._drafter, [*range(5, 45)], 45
+    hidden, after, found = hidden_states(pair, tokens), [*tokens[1:], latest], []
     for ends in ([40], [17, 30, 40], [*range(1, 41)]):
         reading = pair.head.begin()
         for end in ends:
-            reading.read(after[reading.length : end], hidden[:, reading.length : end], None)
-            proposed = reading.propose(after[end - 1], 4, None).tolist()
+            [start] = reading.lengths
+            reading.read([after[start:end]], hidden[:, start:end], None)
+            proposed = reading.propose([after[end - 1]], 4, None).tolist()
         found.append(proposed)
     own = drafter.reset(pair.model)
     if kind == "dflash":
@@ -163,6 +180,34 @@ def test_proposals_are_mlx_vlms_own_however_a_row_was_read(tmp_path: Path, kind:
         drafter.prefill_from_target_hidden(mx.array([tokens]), hidden, latest, best)
         theirs = drafter.draft_block(latest, hidden[:, -1:], own, 5, best)
     assert found == [theirs.tolist()] * 3
+
+
+@pytest.mark.parametrize("kind", ["mtp", "eagle3"])
+def test_rows_that_are_read_together_get_the_proposals_that_they_get_alone(tmp_path: Path, kind: Kind) -> None:
+    """Of different lengths, each reading on by another number of places, while rows join and leave."""
+    import mlx.core as mx
+
+    pair, rng = made_to_matter(tmp_path, kind), random.Random(5)
+    rows = [[rng.randrange(5, 200) for _ in range(90)] for _ in range(5)]
+    hidden = [hidden_states(pair, row[:-1]) for row in rows]
+    readings = {number: pair.head.begin() for number in range(len(rows))}
+    alone = {number: pair.head.begin() for number in range(len(rows))}
+    for members in ([0, 1, 2], [0, 1, 2], [1, 2, 3, 4], [4, 1], [3, 0, 1], [3, 0, 1], [2], [0, 1, 2, 3, 4]):
+        first, *others = [readings[number] for number in members]
+        together = first.together(others) if others else first
+        for _ in range(3):
+            spans = [(start, start + rng.randint(1, 3)) for start in together.lengths]
+            tokens = [rows[number][start + 1 : stop + 1] for number, (start, stop) in zip(members, spans, strict=True)]
+            states = [hidden[number][:, start:stop] for number, (start, stop) in zip(members, spans, strict=True)]
+            longest, expected = max(map(len, tokens)), []
+            for number, own, state in zip(members, tokens, states, strict=True):
+                alone[number].read([own], state, None)
+                expected += alone[number].propose(own[-1:], 4, None).tolist()
+            padded = [mx.pad(state, [(0, 0), (0, longest - state.shape[1]), (0, 0)]) for state in states]
+            together.read(tokens, mx.concatenate(padded), None)
+            assert together.propose([own[-1] for own in tokens], 4, None).tolist() == expected
+        readings |= zip(members, together.apart(), strict=True)
+    assert sorted(readings[number].lengths for number in readings) == sorted(one.lengths for one in alone.values())
 
 
 def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
