@@ -1,8 +1,10 @@
-"""What routes of responses and conversations have in common: whose they are, pages, and items by their ids."""
+"""What routes of kept things have in common: whose they are, pages of them, and items by their ids."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -22,21 +24,31 @@ USUAL_PAGE, MAX_PAGE = 20, 100
 
 @dataclass(frozen=True)
 class Page:
-    """Which items are asked for: those that come after one of them, in one of the two orders."""
+    """Which things are asked for: those that come after one of them, in one of the two orders. `name` is what the
+    query calls that one."""
 
     limit: int
     ascending: bool
     after: str | None
+    name: str = "after"
 
-    def of(self, items: list[Item]) -> ItemList:
-        """The page that begins with `items`, of which there is one too many if more follow."""
-        page = items[: self.limit]
-        first_id, last_id = (page[0].id, page[-1].id) if page else ("", "")
-        return ItemList("list", page, first_id, last_id, len(items) > self.limit)
+    def fields(self, found: Sequence[Any], *, back: bool = False) -> dict[str, Any]:
+        """What all lists say: `data` is what was `found` first, the last first with `back`, without the one too many
+        that there is if more follow; `first_id` and `last_id` are null without any."""
+        data = list(found[: self.limit])
+        if back:
+            data.reverse()
+        first_id, last_id = (data[0].id, data[-1].id) if data else (None, None)
+        return {"data": data, "first_id": first_id, "last_id": last_id, "has_more": len(found) > self.limit}
 
-    def unknown(self) -> InvalidRequest:
-        """The refusal where there is no such item."""
-        return InvalidRequest(f"`after`: there is no item {self.after!r}.", "after")
+    def of(self, items: Sequence[Item]) -> ItemList:
+        """The page that begins with `items`."""
+        fields = self.fields(items)
+        return ItemList("list", fields["data"], fields["first_id"] or "", fields["last_id"] or "", fields["has_more"])
+
+    def unknown(self, what: str = "item") -> InvalidRequest:
+        """The refusal where there is none to come after."""
+        return InvalidRequest(f"`{self.name}`: there is no {what} {self.after!r}.", self.name)
 
 
 def page_of(query: dict[str, str], usual: int = USUAL_PAGE, most: int = MAX_PAGE) -> Page:

@@ -63,10 +63,8 @@ async def list_batches(request: Request) -> Response:
     page = page_of(query_of(request, ("limit", "after")))
     found = await services(request).batches.page(owner_of(request), after=page.after, limit=page.limit + 1)
     if found is None:
-        raise InvalidRequest(f"`after`: there is no batch {page.after!r}.", "after")
-    shown = [to_batch(request, batch) for batch in found[: page.limit]]
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return as_json(schemas.BatchList(data=shown, first_id=first, last_id=last, has_more=len(found) > page.limit))
+        raise page.unknown("batch")
+    return as_json(schemas.BatchList(**page.fields([to_batch(request, batch) for batch in found])))
 
 
 async def one(request: Request) -> Response:

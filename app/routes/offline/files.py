@@ -54,10 +54,8 @@ async def list_files(request: Request) -> Response:
         owner_of(request), purpose=purpose, after=page.after, limit=page.limit + 1, ascending=page.ascending
     )
     if found is None:
-        raise InvalidRequest(f"`after`: there is no file {page.after!r}.", "after")
-    shown = [to_object(file) for file in found[: page.limit]]
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return as_json(schemas.FileList(data=shown, first_id=first, last_id=last, has_more=len(found) > page.limit))
+        raise page.unknown("file")
+    return as_json(schemas.FileList(**page.fields([to_object(file) for file in found])))
 
 
 async def one(request: Request) -> Response:

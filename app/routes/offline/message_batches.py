@@ -20,7 +20,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.routes.offline.files import id_of
 from mlx_server.app.routes.query import number, query_of
-from mlx_server.app.routes.stored_items import as_json, owner_of
+from mlx_server.app.routes.stored_items import Page, as_json, owner_of
 from mlx_server.schemas.anthropic import batches as schemas
 from mlx_server.schemas.internal.errors import InvalidRequest
 
@@ -74,15 +74,14 @@ async def list_batches(request: Request) -> Response:
     if "after_id" in query and "before_id" in query:
         raise InvalidRequest("`before_id` and `after_id` can't both be given.", "before_id")
     name, back = ("before_id", True) if "before_id" in query else ("after_id", False)
+    page = Page(limit, back, query.get(name), name)
     found = await services(request).batches.page(
-        owner_of(request), after=query.get(name), limit=limit + 1, ascending=back, anthropic=True
+        owner_of(request), after=page.after, limit=page.limit + 1, ascending=page.ascending, anthropic=True
     )
     if found is None:
-        raise InvalidRequest(f"`{name}`: there is no batch {query[name]!r}.", name)
-    page = [to_batch(request, batch) for batch in found[:limit]]
-    shown = page[::-1] if back else page
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return as_json(schemas.MessageBatchList(data=shown, has_more=len(found) > limit, first_id=first, last_id=last))
+        raise page.unknown("batch")
+    shown = [to_batch(request, batch) for batch in found]
+    return as_json(schemas.MessageBatchList(**page.fields(shown, back=page.ascending)))
 
 
 async def one(request: Request) -> Response:
