@@ -13,7 +13,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID,
 from rich.text import Text
 
 from mlx_server.app.config.settings import ModelType
-from mlx_server.app.config.sizes import size
+from mlx_server.app.config.sizes import memory_size, size
 from mlx_server.app.terminal.bars import bars
 from mlx_server.schemas.internal.messages import Loading, ModelFacts
 
@@ -161,8 +161,9 @@ class ModelDisplay:
         self.ended()
         console, url = self._display.console, self._display.url
         context = f", context {facts.max_model_len:,} tokens" if facts.max_model_len else ""
+        weights = memory_size(facts.parameter_bytes)
         console.print(
-            f"[bold green]Ready[/]: {escape(self._name)} ({facts.architecture}, {size(facts.parameter_bytes)}{context})"
+            f"[bold green]Ready[/]: {escape(self._name)} ({facts.architecture}, {weights}{context})"
             f" on {escape(facts.device)}, {facts.rows} at a time",
             soft_wrap=True,
         )

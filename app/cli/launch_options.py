@@ -220,10 +220,10 @@ AutoDownload = Annotated[bool, option("Download models whose hub id a request na
 MemoryLimit = Annotated[
     str | None,
     option(
-        "Memory that all models may have: GB, or a share of the machine's, such as 80%.",
+        "Memory that all models may have: GiB, or a share of the machine's, such as 80%.",
         MOST_USED,
         default="80%, or Metal's working set",
-        metavar="GB|%",
+        metavar="GiB|%",
     ),
 ]
 IdleTimeout = Annotated[

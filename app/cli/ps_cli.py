@@ -57,6 +57,8 @@ def table_of(lines: Sequence[ModelLine]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
+    from mlx_server.app.config.sizes import GIBIBYTE, memory_size
+
     table = Table(box=SIMPLE)
     for column in ("model", "type", "state", "processes", "memory", "running", "waiting", "up", "idle"):
         table.add_column(column, overflow="fold")
@@ -66,7 +68,7 @@ def table_of(lines: Sequence[ModelLine]) -> Table:
             line.type or "-",
             line.state,
             " ".join(map(str, line.pids)) or "-",
-            "-" if line.memory_gb is None else f"{line.memory_gb:.2f} GB",
+            "-" if line.memory_gb is None else memory_size(line.memory_gb * GIBIBYTE),
             str(line.running),
             str(line.waiting),
             span(line.up_s),

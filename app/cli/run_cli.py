@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from mlx_server.app.cli.ps_cli import DEFAULT_URL, ApiKey, Url, fail
 
 if TYPE_CHECKING:
+    from mlx_server.app.cli.console import StartDisplay
     from mlx_server.app.connect.chat import Chat, Piece
+    from mlx_server.schemas.live import LoadProgress
 
 HELP = """/image FILE   show a picture with the next message
 /system TEXT  say who the model is (nothing: no more)
@@ -40,8 +41,9 @@ def run(
 
     Example: cat report.txt | mlx-server run mlx-community/Qwen3-0.6B-4bit "Summarise this."
     """
+    from mlx_server.app.cli.console import StartDisplay
     from mlx_server.app.connect.chat import Chat
-    from mlx_server.app.connect.own_server import own_server, served
+    from mlx_server.app.connect.own_server import names_of, own_server, served
     from mlx_server.app.connect.running_server import ServerProblem, root_of
     from mlx_server.app.terminal.bars import bar_console
 
@@ -53,10 +55,8 @@ def run(
             root = root_of(url)
             name = served(root, api_key, 2.0, model)
             if name is None:
-                with bar_console().status(f"Loading {escape(model)} …") as shown:
-                    root = stack.enter_context(
-                        own_server(model, [], lambda step: shown.update(f"{escape(model)}: {escape(step)} …"))
-                    )
+                with closing(StartDisplay(bar_console(), url)) as display:
+                    root = stack.enter_context(own_server(model, [], told_by(display, names_of(model)[-1])))
                 name = model
             chat = Chat(root, name, api_key, {key: value for key, value in options.items() if value is not None})
             chat.instruct(system)
@@ -68,6 +68,14 @@ def run(
                 converse(chat)
     except (ServerProblem, OSError) as error:
         fail(str(error))
+
+
+def told_by(display: StartDisplay, name: str) -> Callable[[LoadProgress], None]:
+    """Shows how far the start of a model is, from now on."""
+    from mlx_server.schemas.internal.messages import Loading
+
+    display.show_bar(name, Loading("starting"))
+    return lambda now: display.show_bar(name, Loading(now.phase, now.done, now.total))
 
 
 def converse(chat: Chat) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from http.client import IncompleteRead
 
 import msgspec
@@ -14,7 +14,7 @@ LIVE = "/v1/live"
 DATA = b"data: "
 
 
-def live_states(root: str, api_key: str | None, timeout_s: float) -> Iterator[LiveState]:
+def live_states(root: str, api_key: str | None, timeout_s: float) -> Generator[LiveState]:
     """One after the other, until the server stops. Raises ServerProblem."""
     url = f"{root}{LIVE}"
     try:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import msgspec
 
+from mlx_server.app.connect.live_states import live_states
 from mlx_server.app.connect.running_server import NoServer, ServerProblem, get
+from mlx_server.schemas.live import LoadProgress
 
 LOOK_S = 0.1
-MOST_LOG_BYTES = 1 << 20
 ENDS_WITHIN_S = 30.0
 
 
@@ -49,7 +49,7 @@ def names_of(model: str) -> tuple[str, str]:
 
 
 @contextmanager
-def own_server(model: str, more: list[str], told: Callable[[str], None]) -> Iterator[str]:
+def own_server(model: str, more: list[str], told: Callable[[LoadProgress], None]) -> Iterator[str]:
     """The address of a server of a model, with `more` flags, while it is needed; `told` hears meanwhile how its start
     goes. Raises ServerProblem, with what the server said, if it can't serve it."""
     with socket.socket() as free:
@@ -67,8 +67,8 @@ def own_server(model: str, more: list[str], told: Callable[[str], None]) -> Iter
                     log.seek(0)
                     lines = log.read().decode(errors="replace").strip().splitlines()
                     raise ServerProblem(lines[-1].removeprefix("Error: ") if lines else "the server ended at once")
-                if step := last_step(log.fileno(), model):
-                    told(step)
+                if (progress := load_progress(root)) is not None:
+                    told(progress)
                 time.sleep(LOOK_S)
             yield root
         finally:
@@ -80,13 +80,13 @@ def own_server(model: str, more: list[str], told: Callable[[str], None]) -> Iter
                 process.wait()
 
 
-def last_step(log: int, model: str) -> str:
-    """What a server's log says last of the start of a model; empty if nothing. It may be written to meanwhile."""
-    lines = os.pread(log, MOST_LOG_BYTES, 0).decode(errors="replace").splitlines()
-    steps = [
-        line.removeprefix(f"{name}: ") for line in lines for name in names_of(model) if line.startswith(f"{name}: ")
-    ]
-    return steps[-1] if steps else ""
+def load_progress(root: str) -> LoadProgress | None:
+    """How far the start of a server's model is; None while nobody can tell."""
+    try:
+        with closing(live_states(root, None, 1.0)) as states:
+            return next((model.loading for model in next(states).models if model.loading is not None), None)
+    except (ServerProblem, StopIteration):
+        return None
 
 
 def is_ready(root: str) -> bool:

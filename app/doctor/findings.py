@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mlx_server.app.config.sizes import memory_size, size
 from mlx_server.app.doctor.facts import WIRED_LIMIT, WIRED_LOW, Facts
 from mlx_server.workers.extras import install_line
 from mlx_server.workers.parent.environment import backend_problem
 
-GB = 1e9
 LEAST_DISK_BYTES = 5 * 10**9
 LEAST_MEMORY_BYTES = 2 * 10**9
 WIRED_SHARE, LOW_SHARE = 0.8, 0.7
@@ -98,7 +98,7 @@ def packed(facts: Facts) -> Iterator[Finding]:
 
 def memory(facts: Facts) -> Iterator[Finding]:
     """Memory for a model."""
-    found = f"{facts.memory_bytes / GB:.1f} GB, {facts.available_bytes / GB:.1f} GB free"
+    found = f"{memory_size(facts.memory_bytes)}, {memory_size(facts.available_bytes)} free"
     if facts.available_bytes < LEAST_MEMORY_BYTES:
         advice = "Close something large, or serve a small model."
         yield Finding("memory", Verdict.NOTICE, found, advice)
@@ -111,7 +111,7 @@ def wired(facts: Facts) -> Iterator[Finding]:
     if facts.wired_limit_mb is None or facts.mlx is None or facts.mlx.working_set_bytes is None:
         return
     best = best_wired_limit_mb(facts.memory_bytes)
-    found = f"the GPU may hold {facts.mlx.working_set_bytes / GB:.1f} GB"
+    found = f"the GPU may hold {memory_size(facts.mlx.working_set_bytes)}"
     if facts.mlx.working_set_bytes >> 20 >= best:
         yield Finding("wired memory", Verdict.GOOD, found)
         return
@@ -137,7 +137,7 @@ def confined(facts: Facts) -> Iterator[Finding]:
 
 
 def best_wired_limit_mb(memory_bytes: int) -> int:
-    """The larger of four fifths of the memory and all but 5 GB."""
+    """The larger of four fifths of the memory and all but 5 GiB."""
     return most_mb(memory_bytes, WIRED_SHARE, WIRED_REST_MB)
 
 
@@ -155,7 +155,7 @@ def most_mb(memory_bytes: int, share: float, rest_mb: int) -> int:
 
 def folders(facts: Facts) -> Iterator[Finding]:
     """Room for models, and places to write to."""
-    found = f"{facts.cache_free_bytes / GB:.1f} GB free"
+    found = f"{size(facts.cache_free_bytes)} free"
     if facts.cache_problem is not None:
         yield Finding("cache folder", Verdict.BAD, facts.cache_problem, "Choose another one with --cache-dir.")
     elif facts.cache_free_bytes < LEAST_DISK_BYTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_server.app.config.sizes import size
+from mlx_server.app.config.sizes import memory_size
 
 HEADER = "X-Prompt-Cache"
 
@@ -12,4 +12,4 @@ def prompt_cache_header(needed_and_available: tuple[int, int] | None) -> dict[st
     if needed_and_available is None:
         return {}
     needed, available = needed_and_available
-    return {HEADER: f"not kept whole (needs {size(needed)} of {size(available)})"}
+    return {HEADER: f"not kept whole (needs {memory_size(needed)} of {memory_size(available)})"}

@@ -89,6 +89,7 @@ class Feed:
             models=self._models,
             requests=[describe_request(place, now, self._keys.name_of) for place in shown],
             more_requests=len(places) - len(shown),
+            waiting_requests=sum(place.position is not None for place in places),
         )
 
     def _look(self, now: float) -> None:

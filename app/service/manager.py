@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,14 @@ OWN = 0o600
 
 BOOTED = Path("/run/systemd/system")
 """Is there where systemd has started the machine (sd_booted(3))."""
+
+IN_PROGRESS = 36
+"""What launchctl ends with while a service is still ending (EINPROGRESS of a Mac)."""
+
+PATIENCE_S = 30.0
+"""How much longer than it may take to drain a service may take to be gone."""
+
+LOOK_S = 0.2
 
 NOT_BOOTED = (
     "systemd does not run here, as in most containers. Start `mlx-server launch` itself; what runs the container can"
@@ -44,6 +53,14 @@ class Manager:
     forget: tuple[tuple[str, ...], ...] = ()
     """What has to be run once the file is gone."""
 
+    loaded: tuple[str, ...] = ()
+    """Ends with 0 while there is a service that has to be gone before it can be installed again; empty where none has
+    to be."""
+
+    stops_within_s: float = PATIENCE_S
+    folders: tuple[Path, ...] = ()
+    """What has to be there besides, for its log."""
+
     missing: str = ""
     """Why there is no such manager here, and what to do."""
 
@@ -55,7 +72,8 @@ class Manager:
     def write(self) -> None:
         """Put the file in its place, readable by its owner only. Raises ServiceError."""
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.file.parent, *self.folders):
+                folder.mkdir(parents=True, exist_ok=True)
             self.file.unlink(missing_ok=True)
             with open(os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN), "wb") as out:
                 out.write(self.content)
@@ -63,7 +81,9 @@ class Manager:
             raise ServiceError(f"{self.file} can't be written: {error.strerror or error}") from None
 
     def started(self) -> None:
-        """Have the service start now and from now on. Raises ServiceError."""
+        """Have the service start now and from now on, in the place of one that runs. Raises ServiceError."""
+        if self.loaded:
+            self.stopped()
         for command in self.install:
             run(command)
 
@@ -72,12 +92,26 @@ class Manager:
         if not self.file.exists():
             return False
         if not self.missing:
-            run(self.stop)
+            self.stopped()
         self.file.unlink()
         if not self.missing:
             for command in self.forget:
                 run(command)
         return True
+
+    def stopped(self) -> None:
+        """Stop the service, and wait until it is gone where that can be asked. Raises ServiceError."""
+        if not self.loaded:
+            run(self.stop)
+            return
+        if not succeeds(self.loaded):
+            return
+        run(self.stop, fine=(0, IN_PROGRESS))
+        until = time.monotonic() + self.stops_within_s
+        while succeeds(self.loaded):
+            if time.monotonic() > until:
+                raise ServiceError(f"`{' '.join(self.stop)}` did not end it within {self.stops_within_s:g} s")
+            time.sleep(LOOK_S)
 
 
 def manager_of(service: Service, *, system: bool, home: Path, platform: str = sys.platform) -> Manager:
@@ -118,19 +152,32 @@ def launchd(service: Service, home: Path) -> Manager:
     return Manager(
         file,
         launchd_plist(service),
-        install=(("launchctl", "bootstrap", domain, str(file)),),
+        install=(("launchctl", "enable", target), ("launchctl", "bootstrap", domain, str(file))),
         stop=("launchctl", "bootout", target),
         status=("launchctl", "print", target),
         logs=("tail", "-n", "200", str(service.log)),
+        loaded=("launchctl", "print", target),
+        stops_within_s=service.drain_s + PATIENCE_S,
+        folders=(service.log.parent,),
     )
 
 
-def run(command: Sequence[str]) -> None:
-    """Run one of the operating system's programs. Raises ServiceError with what it says."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
-    except OSError as error:
-        raise ServiceError(f"{command[0]} can't be run: {error.strerror or error}") from None
-    if done.returncode:
+def run(command: Sequence[str], fine: Collection[int] = (0,)) -> None:
+    """Run one of the operating system's programs. Raises ServiceError with what it says if it ends otherwise."""
+    done = ended(command)
+    if done.returncode not in fine:
         said = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
         raise ServiceError(f"`{' '.join(command)}` failed: {said}")
+
+
+def succeeds(command: Sequence[str]) -> bool:
+    """Whether one of the operating system's programs says yes. Raises ServiceError if there is none."""
+    return ended(command).returncode == 0
+
+
+def ended(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """One of the operating system's programs, once it has ended. Raises ServiceError if there is none."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    except OSError as error:
+        raise ServiceError(f"{command[0]} can't be run: {error.strerror or error}") from None

@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from mlx_server.app.config.sizes import people_count, size
+from mlx_server.app.config.sizes import memory_size, people_count, size
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow
 
 
@@ -47,10 +47,10 @@ def lines_of(model: ModelRow) -> list[tuple[str, str]]:
         ("parameters", people_count(model.parameters) if model.parameters else "-"),
         ("held as", model.quantisation or "-"),
         ("context", f"{model.context_length:,} tokens" if model.context_length else "-"),
-        ("KV cache", f"{size(kv)} a token, in half precision" if kv else "-"),
+        ("KV cache", f"{memory_size(kv)} a token, in half precision" if kv else "-"),
     ]
     if kv and model.context_length:
-        details.append(("one full context", size(kv * model.context_length)))
+        details.append(("one full context", memory_size(kv * model.context_length)))
     if model.use_count:
         details.append(("used", f"{model.use_count:,} times, last {model.last_used_at:%Y-%m-%d %H:%M} UTC"))
     if model.error_message:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mlx_server.app.config.sizes import size
+from mlx_server.app.config.sizes import memory_size
 from mlx_server.app.terminal.bars import ROOMY
 from mlx_server.schemas.live import LiveModel, LiveRequest, LiveState, Percentiles
 
@@ -62,7 +62,7 @@ def heading(root: str, state: LiveState) -> Text:
         f"{sum(model.running for model in state.models)} running",
         f"{sum(model.waiting for model in state.models)} waiting",
         f"{state.too_many_requests} answers with 429",
-        f"{size(held)} of {size(limit)}" if limit is not None else size(held),
+        f"{memory_size(held)} of {memory_size(limit)}" if limit is not None else memory_size(held),
     )
     return Text.assemble((root, "bold"), "  ", "  ".join(facts))
 
@@ -77,21 +77,29 @@ def models_table(models: Sequence[LiveModel], width: int) -> Table:
     """A line for each."""
     lines = []
     for model in models:
-        granted = "" if model.granted_bytes is None else f" of {size(model.granted_bytes)}"
+        granted = "" if model.granted_bytes is None else f" of {memory_size(model.granted_bytes)}"
         cells = (
             model.name,
-            model.state if model.error is None else f"{model.state}: {model.error}",
+            state_of(model),
             f"{model.rows_used}/{model.rows_granted}",
             str(model.waiting),
             number(model.tokens_per_s),
             times(model.first_token_s),
             times(model.gap_s),
             "-" if model.cache_hit_rate is None else f"{model.cache_hit_rate:.0%}",
-            f"{size(model.memory_bytes)}{granted}",
+            f"{memory_size(model.memory_bytes)}{granted}",
             str(model.restarts),
         )
         lines.append(cells)
     return table_of(MODEL_COLUMNS, lines, width)
+
+
+def state_of(model: LiveModel) -> str:
+    """A model's state: of one that is loaded how far, of one that failed why."""
+    loading = model.loading
+    if loading is None:
+        return model.state if model.error is None else f"{model.state}: {model.error}"
+    return f"{loading.phase} {loading.done / loading.total:.0%}" if loading.total else loading.phase
 
 
 def requests_table(requests: Sequence[LiveRequest], width: int) -> Table:

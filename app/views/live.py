@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.views.jobs import unit_of
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.schemas.live import LiveModel, LiveRequest, Percentiles
+from mlx_server.schemas.live import LiveModel, LiveRequest, LoadProgress, Percentiles
 from mlx_server.schemas.operations import JobProgress
 
 NameOf = Callable[[str], str | None]
@@ -22,6 +22,7 @@ def describe_model(
     queue, statistics = deployment.queue, deployment.queue.statistics
     prompts = statistics.recent_prompts.at(now)
     read = sum(tokens for _, tokens in prompts)
+    loading = deployment.loading_now
     return LiveModel(
         name=deployment.name,
         type=deployment.type,
@@ -42,6 +43,7 @@ def describe_model(
         refused=statistics.refused,
         memory_bytes=memory_bytes,
         granted_bytes=granted_bytes,
+        loading=LoadProgress(loading.phase, loading.done, loading.total) if loading is not None else None,
     )
 
 

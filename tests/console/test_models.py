@@ -84,8 +84,10 @@ def test_model_of_the_hub_is_found_downloaded_paused_resumed_and_deleted(server:
     page.get_by_label("Search the hub").fill("llama")
     page.keyboard.press("Enter")
     found = page.get_by_role("region", name="The hub").get_by_role("row")
-    expect(found.filter(has_text=HUGE)).to_contain_text("too large")
-    expect(found.filter(has_text=TINY)).to_contain_text("fits")
+    expect(found.filter(has_text=HUGE)).to_contain_text("20,000.0 GB")  # a file's, as the hub has them
+    expect(found.filter(has_text=HUGE)).to_contain_text(re.compile(r"[\d,]+\.\d GiB · too large"))
+    expect(found.filter(has_text=TINY)).to_contain_text("20 MB")
+    expect(found.filter(has_text=TINY)).to_contain_text(re.compile(r"\d MiB · fits"))
     page.get_by_role("button", name=f"Download {TINY}").click()
     going = page.get_by_role("region", name="Downloads").get_by_role("listitem")
     expect(going).to_contain_text("downloading")
@@ -96,9 +98,11 @@ def test_model_of_the_hub_is_found_downloaded_paused_resumed_and_deleted(server:
     expect(going.filter(has_text="complete")).to_be_visible()
     row = page.get_by_role("region", name="Models here").get_by_role("row", name=TINY)
     expect(row).to_be_visible()
+    expect(found.filter(has_text=TINY)).to_contain_text("is here")
     page.get_by_role("button", name=f"Delete {TINY}").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)
+    expect(page.get_by_role("button", name=f"Download {TINY}")).to_be_visible()
     assert TINY not in [one["id"] for one in server.get("/v1/models").json()["data"]]
 
 

@@ -18,6 +18,7 @@ OpenPage = Callable[..., Page]
 LONG = {"first_token_s": 60}
 ENDLESS = {"tokens": 4000, "interval_s": 0.02}
 QUEUED = 400
+LEFT = "part => part.getBoundingClientRect().left"
 
 
 @pytest.fixture
@@ -30,10 +31,12 @@ def test_requests_and_rates_are_shown_as_they_change(server: Server, open_page: 
     page = open_page(server, "now")
     requests = page.get_by_role("region", name="Requests")
     expect(requests).to_contain_text("0 running, 0 waiting")
+    expect(requests).to_contain_text("Nobody asks for anything.")
     with RawClient(server, chat_body(ENDLESS, stream=True)), RawClient(server, chat_body(LONG)):
         server.wait_stats(running_requests=2)
         with RawClient(server, chat_body("hi")):
             expect(requests).to_contain_text("2 running, 1 waiting")
+            expect(requests).not_to_contain_text("Nobody")
             expect(requests.get_by_role("row").nth(1)).to_contain_text("running")
             expect(requests.get_by_role("row").nth(2)).to_contain_text("prefill")
             expect(requests.get_by_role("row").nth(3)).to_contain_text("1. in the queue, in")
@@ -78,7 +81,8 @@ def test_hundreds_that_wait_are_shown_and_counted(server: Server, open_page: Ope
             clients.enter_context(RawClient(server, chat_body(LONG)))
         server.wait_stats(active_requests=QUEUED + 2)
         requests = page.get_by_role("region", name="Requests")
-        expect(requests).to_contain_text("2 running, 198 waiting, and 202 more")
+        expect(requests).to_contain_text("2 running, 400 waiting")
+        expect(requests).to_contain_text("The first 200 of 402 are shown.")
         expect(requests.get_by_role("row")).to_have_count(201)
 
 
@@ -107,7 +111,9 @@ def test_narrow_page_scrolls_only_its_tables(server: Server, open_page: OpenPage
     expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("link", name="Logs").click()
-    expect(page.get_by_role("list", name="Lines")).to_contain_text("info")
+    short = page.get_by_role("list", name="Lines").get_by_role("listitem").filter(has_text="scripted: loaded")
+    parts = [part.evaluate(LEFT) for part in (short.locator("time"), short.locator("span"))]
+    assert parts[0] == parts[1], "texts begin where lines do, however short they are"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -205,7 +205,7 @@ def test_flag_that_means_nothing_for_the_type_is_refused(kind: str, flag: str) -
         (("--model", "../x=scripted"), "can't be a model's name"),
         (("--model", "a=scripted", "--model", "a=scripted"), "two models are called 'a'"),
         (("--pin", "x"), "there is no model 'x'"),
-        (("--memory-limit", "much"), "must be a number of GB"),
+        (("--memory-limit", "much"), "must be a number of GiB"),
     ],
 )
 def test_flags_about_models_that_make_no_sense_are_refused(flags: tuple[str, ...], said: str) -> None:

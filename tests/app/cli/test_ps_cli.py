@@ -78,7 +78,7 @@ def test_table_tells_people() -> None:
     console = Console(width=200, record=True)
     console.print(table_of([ModelLine("m[1]", None, "loaded", (12,), 1, 8.5, 0, 3, 7200.0, 60.0)]))
     shown = " ".join(console.export_text().split())
-    assert "m[1] - loaded 12 8.50 GB 0 3 2h 0m 1m 0s" in shown
+    assert "m[1] - loaded 12 8.5 GiB 0 3 2h 0m 1m 0s" in shown
 
 
 @pytest.mark.parametrize(

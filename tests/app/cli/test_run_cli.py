@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
+from support.running.hub import LocalHub, repo_of, running
 from support.running.servers import ROOT, SCRIPTED, Server
 
 COMMAND = (sys.executable, "-m", "mlx_server.app")
@@ -26,10 +28,10 @@ def piped(*arguments: object, said: str = "") -> subprocess.CompletedProcess[str
 class Person:
     """Somebody at a terminal."""
 
-    def __init__(self, *arguments: object, term: str = "xterm") -> None:
+    def __init__(self, *arguments: object, term: str = "xterm", env: Mapping[str, str] | None = None) -> None:
         self.seen = ""
         self._here, there = pty.openpty()
-        environment = {**os.environ, "TERM": term, "COLUMNS": "100"}
+        environment = {**os.environ, "TERM": term, "COLUMNS": "100", **(env or {})}
         words = [*COMMAND, *map(str, arguments)]
         self.process = subprocess.Popen(words, stdin=there, stdout=there, stderr=there, cwd=ROOT, env=environment)
         os.close(there)
@@ -98,6 +100,20 @@ def test_start_of_ones_own_server_is_told_step_by_step(tiny_model: Callable[[str
     person.sees("/help")
     person.types("/bye")
     assert person.process.wait(30) == 0
+
+
+@pytest.mark.model
+def test_download_of_ones_own_server_is_a_bar_that_moves(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    slow = repo_of(tiny_model("llama"), "mlx-community/tiny-llama", pause_s=1.0)
+    with running(LocalHub(slow)) as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "HF_TOKEN": ""}
+        person = Person("run", slow.id, "--url", "http://127.0.0.1:9", env=env)
+        person.sees("/help")
+        shares = set(re.findall(r"(\d+) kB of \d+ kB", person.seen))
+        assert len(shares) > 5, person.seen
+        assert "\x1b[2K" in person.seen, "it leaves nothing behind"
+        person.types("/bye")
+        assert person.process.wait(30) == 0
 
 
 @pytest.mark.model

@@ -19,8 +19,8 @@ from rich.console import Console
 from support.running.raw import RawClient
 from support.running.servers import ROOT, SCRIPTED, Server, chat_body, wait_for
 
-from mlx_server.app.terminal.screen import MODEL_COLUMNS, plot, table_of, times
-from mlx_server.schemas.live import Percentiles
+from mlx_server.app.terminal.screen import MODEL_COLUMNS, plot, state_of, table_of, times
+from mlx_server.schemas.live import LiveModel, LoadProgress, Percentiles
 
 TOP = (sys.executable, "-m", "mlx_server.app", "top")
 LONG = {"first_token_s": 60}
@@ -152,3 +152,18 @@ def test_speed_is_plotted_from_its_highest(values: list[float], bars: str) -> No
 def test_times_are_in_milliseconds() -> None:
     assert times(None) == "-"
     assert times(Percentiles(3, 0.0042, 0.1234, 0.2)) == "4.2/123 ms"
+
+
+@pytest.mark.parametrize(
+    ("loading", "shown"),
+    [
+        (None, "loading"),
+        (LoadProgress("downloading", 45, 100), "downloading 45%"),
+        (LoadProgress("importing", 0, 0), "importing"),
+    ],
+)
+def test_start_of_a_model_is_told(loading: LoadProgress | None, shown: str) -> None:
+    model = LiveModel(
+        "m", "lm", "loading", None, {}, 0, [], 0, 0, 0, 0, 0, None, None, None, None, 0, 0, None, loading=loading
+    )
+    assert state_of(model) == shown

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from huggingface_hub.hf_api import ModelInfo
 
-from mlx_server.app.config.sizes import people_count
+from mlx_server.app.config.sizes import memory_size, people_count, size
 from mlx_server.app.hub import facts
 from mlx_server.app.hub.model import HubModel
 
@@ -113,3 +113,19 @@ def test_parameters_are_read_from_a_name_where_nothing_better_is_known(name: str
 
 def test_counts_are_told_as_people_do() -> None:
     assert [people_count(count) for count in (135_000_000, 7_000_000_000, 3_212_749_888)] == ["135M", "7B", "3.2B"]
+
+
+@pytest.mark.parametrize(
+    ("count", "of_a_file", "of_memory"),
+    [
+        (0, "0 B", "0 B"),
+        (999, "999 B", "999 B"),
+        (1000, "1 kB", "1000 B"),
+        (999_999, "1 MB", "977 KiB"),
+        (1 << 29, "537 MB", "512 MiB"),
+        (16 << 30, "17.2 GB", "16.0 GiB"),
+        (20 * 10**12, "20000.0 GB", "18626.5 GiB"),
+    ],
+)
+def test_bytes_are_told_in_the_units_of_files_and_of_memory(count: int, of_a_file: str, of_memory: str) -> None:
+    assert (size(count), memory_size(count)) == (of_a_file, of_memory)

@@ -91,7 +91,7 @@ def test_feed_tells_who_runs_and_who_waits(server: Server) -> None:
     assert 0 < requests["next"]["eta_s"] < requests["last"]["eta_s"]
     assert 10 < requests["writes"]["tokens_per_s"] < 60
     assert requests["writes"]["key"] is None
-    assert (state["more_requests"], state["too_many_requests"]) == (0, 1)
+    assert (state["waiting_requests"], state["more_requests"], state["too_many_requests"]) == (2, 0, 1)
     [model] = state["models"]
     assert (model["name"], model["state"], model["workers"], model["restarts"]) == (
         "scripted",

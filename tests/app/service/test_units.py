@@ -51,7 +51,7 @@ def test_launchd_gets_the_command_and_starts_it_again_when_it_fails() -> None:
     [
         ("linux", False, ".config/systemd/user/mlx-test.service", ("systemctl", "--user", "daemon-reload")),
         ("linux", True, "/etc/systemd/system/mlx-test.service", ("systemctl", "daemon-reload")),
-        ("darwin", False, "Library/LaunchAgents/mlx-test.plist", ("launchctl", "bootstrap")),
+        ("darwin", False, "Library/LaunchAgents/mlx-test.plist", ("launchctl", "enable")),
     ],
 )
 def test_each_system_has_its_file_and_its_commands(
@@ -91,3 +91,57 @@ def test_what_a_program_says_is_told() -> None:
         run(("ls", "--nothing"))
     with pytest.raises(ServiceError, match="mlx-no-such can't be run"):
         run(("mlx-no-such",))
+
+
+LAUNCHCTL = """\
+#!/bin/sh
+# launchctl as a Mac has it: a loaded agent is not loaded again, and one that is told to go is there for a while yet.
+cd "$(dirname "$0")"
+echo "$1" >> said
+case "$1" in
+bootstrap) test ! -e loaded || { echo "Bootstrap failed: 5: Input/output error" >&2; exit 5; }; touch loaded ;;
+bootout)
+    test -e loaded || { echo "Boot-out failed: 3: No such process" >&2; exit 3; }
+    touch leaving; echo "Boot-out failed: 36: Operation now in progress" >&2; exit 36 ;;
+print)
+    test -e loaded || { echo "Could not find service" >&2; exit 113; }
+    if test -e leaving; then mv leaving left; elif test -e left; then rm left loaded; fi ;;
+esac
+"""
+
+
+@pytest.fixture
+def launchctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a launchctl, which only a Mac has a real one of."""
+    (tmp_path / "launchctl").write_text(LAUNCHCTL)
+    (tmp_path / "launchctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+def test_agent_that_is_loaded_makes_way_for_the_next_one(launchctl: Path) -> None:
+    found = manager(launchctl / "home", "darwin")
+    for _ in range(2):
+        found.write()
+        found.started()
+    said = (launchctl / "said").read_text().split()
+    assert said[:3] == ["print", "enable", "bootstrap"]
+    assert said[3:] == ["print", "bootout", "print", "print", "print", "enable", "bootstrap"], "once the first is gone"
+    assert (launchctl / "loaded").exists()
+
+
+def test_agent_is_removed_whether_it_is_loaded_or_not(launchctl: Path) -> None:
+    found = manager(launchctl / "home", "darwin")
+    found.write()
+    found.started()
+    for _ in range(2):
+        assert found.removed()
+        assert not (launchctl / "loaded").exists()
+        found.write()
+
+
+def test_agent_that_does_not_go_is_told(launchctl: Path) -> None:
+    found = replace(manager(launchctl / "home", "darwin"), stops_within_s=0.0, loaded=("true",))
+    (launchctl / "loaded").touch()
+    with pytest.raises(ServiceError, match=r"bootout gui/.* did not end it within 0 s"):
+        found.stopped()

@@ -115,8 +115,8 @@ def suit_weights(model: Any, cpu_dtype: CpuDtype) -> tuple[Any, list[str]]:
             notes.append(f"quantised weights of {len(packed)} layers stay packed")
         if left and scarce:
             notes.append(
-                f"weights of {left} layers stay quantised, which is slow: float32 needs {need / 1e9:.1f} GB,"
-                f" {available / 1e9:.1f} GB are free"
+                f"weights of {left} layers stay quantised, which is slow: float32 needs {need / (1 << 30):.1f} GiB,"
+                f" {available / (1 << 30):.1f} GiB are free"
             )
             if not packed:
                 return model, notes

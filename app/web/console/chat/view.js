@@ -28,6 +28,8 @@ export const chatView = {
 function makeView(place) {
   /** @type {import("../shared/models.js").Model | undefined} */
   let listener;
+  /** Why it is not known which models there are; empty once it is. */
+  let unknown = "Asking the server";
   /** @type {Promise<void> | undefined} settled once it is known which models there are */
   let entered;
   const chat = new Chat({
@@ -90,11 +92,14 @@ function makeView(place) {
     try {
       await chat.restore();
       const models = await listModels();
+      unknown = "";
       listener = models.find(hears);
       chat.serve(models.filter((one) => writes(one) || draws(one)));
       await findVoice();
     } catch (error) {
       notice(/** @type {Error} */ (error).message);
+      unknown &&= /** @type {Error} */ (error).message;
+      showAll();
     }
     composer.focus();
   }
@@ -122,6 +127,7 @@ function makeView(place) {
 
   function welcome() {
     const { model } = chat;
+    if (unknown) return h("p", { class: "welcome quiet" }, unknown);
     const able = model && [
       draws(model) ? "It draws what you describe." : "Write a message to begin.",
       model.takes.includes("image") && "It sees pictures: drop or paste them.",

@@ -2,7 +2,7 @@
 
 import { askJson } from "../shared/api.js";
 import { fill, h } from "../shared/dom.js";
-import { memory, number } from "../shared/format.js";
+import { bytes, inBytes, memory, number } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
 import { table, tableRow } from "../shared/table.js";
 
@@ -22,6 +22,12 @@ export function makeHub(download) {
     ...["downloads", "likes", "updated", "created"].map((one) => h("option", {}, one)),
   );
   const found = h("div", { "aria-live": "polite" });
+  /** What was found last. @type {any[]} */
+  let models = [];
+  /** Names of the models that are here. @type {Set<string>} */
+  let here = new Set();
+  /** Memory for models, in bytes. @type {number | null} */
+  let limit = null;
   const element = h(
     "section",
     { class: "card", "aria-label": "The hub" },
@@ -39,6 +45,7 @@ export function makeHub(download) {
   /** @param {Event} event */
   async function search(event) {
     event.preventDefault();
+    models = [];
     fill(found, h("p", { class: "waiting" }, "Asking the hub"));
     try {
       const wanted = new URLSearchParams({
@@ -46,46 +53,46 @@ export function makeHub(download) {
         sort: sort.value,
         limit: "20",
       });
-      const [{ models }, status] = await Promise.all([
-        askJson(`/v1/discover/models?${wanted}`),
-        askJson("/v1/manager/status"),
-      ]);
-      fill(
-        found,
-        models.length
-          ? results(models, status.system_status.memory_limit_gb, download)
-          : h("p", { class: "quiet" }, "Nothing of that name."),
-      );
+      models = (await askJson(`/v1/discover/models?${wanted}`)).models;
+      if (models.length) show();
+      else fill(found, h("p", { class: "quiet" }, "Nothing of that name."));
     } catch (error) {
       fill(found, h("p", { class: "problem", role: "alert" }, /** @type {Error} */ (error).message));
     }
   }
-  return { element };
+
+  function show() {
+    fill(found, table(HEADS, h("tbody", {}, ...models.map((model) => row(model, limit, here, download)))));
+  }
+
+  /**
+   * Compare what was found with what is here.
+   * @param {string[]} names of the models
+   * @param {number | null} most that models may take, in bytes
+   */
+  function compare(names, most) {
+    here = new Set(names);
+    limit = most;
+    if (models.length) show();
+  }
+  return { element, compare };
 }
 
 /**
- * @param {any[]} models as `GET /v1/discover/models` has them
- * @param {number | null} limitGb
+ * @param {any} model as `GET /v1/discover/models` has it
+ * @param {number | null} limit in bytes
+ * @param {Set<string>} here names of the models that this server has
  * @param {(id: string) => void} download
  */
-function results(models, limitGb, download) {
-  return table(HEADS, h("tbody", {}, ...models.map((model) => row(model, limitGb, download))));
-}
-
-/**
- * @param {any} model
- * @param {number | null} limitGb
- * @param {(id: string) => void} download
- */
-function row(model, limitGb, download) {
-  const needs = model.estimated_memory_gb;
-  const isTooLarge = needs !== null && limitGb !== null && needs > limitGb;
-  const fits = needs === null || limitGb === null ? "" : isTooLarge ? "too large" : "fits";
+function row(model, limit, here, download) {
+  const needs = inBytes(model.estimated_memory_gb);
+  const isTooLarge = needs !== null && limit !== null && needs > limit;
+  const fits = needs === null || limit === null ? "" : isTooLarge ? "too large" : "fits";
   return tableRow(
     HEADS,
     h("th", { scope: "row", class: "name" }, model.id),
     h("td", {}, h("span", { class: "tag" }, model.model_type)),
-    h("td", { class: "number" }, model.size_gb === null ? "–" : `${number(model.size_gb, 2)} GB`),
+    h("td", { class: "number" }, model.size_gb === null ? "–" : bytes(model.size_gb * 1e9)),
     h(
       "td",
       { class: "number" },
@@ -97,16 +104,19 @@ function row(model, limitGb, download) {
     h(
       "td",
       { class: "acts" },
-      h(
-        "button",
-        {
-          type: "button",
-          "aria-label": `Download ${model.id}`,
-          onclick: () => download(model.id),
-        },
-        icon("download"),
-        "Download",
-      ),
+      here.has(model.id)
+        ? h("span", { class: "quiet" }, "is here")
+        : h(
+            "button",
+            {
+              type: "button",
+              "aria-label": `Download ${model.id}`,
+              "data-keep": `download ${model.id}`,
+              onclick: () => download(model.id),
+            },
+            icon("download"),
+            "Download",
+          ),
     ),
   );
 }

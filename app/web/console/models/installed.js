@@ -4,7 +4,7 @@ import { askJson, inPath } from "../shared/api.js";
 import { confirmed } from "../shared/confirm.js";
 import { fill, h, notice } from "../shared/dom.js";
 import { listener } from "../shared/feed.js";
-import { ago, memory, tokens } from "../shared/format.js";
+import { ago, bytes, inBytes, memory, tokens } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
 import { listModels } from "../shared/models.js";
 import { table, tableRow } from "../shared/table.js";
@@ -12,15 +12,16 @@ import { table, tableRow } from "../shared/table.js";
 /** @typedef {import("../shared/models.js").Model} Model */
 
 /**
- * What models may take together and take now, in 2**30 bytes.
- * @typedef {{ limitGb: number | null, held: Record<string, number> }} Ledger
+ * What models may take together and take now, in bytes.
+ * @typedef {{ limit: number | null, held: Record<string, number> }} Ledger
  */
 
 const HEADS = ["Model", "Type", "State", "Size", "Memory", "Context", "Used", "Actions"];
 const MOVING = new Set(["loading", "unloading", "restarting"]);
 const HELD = new Set(["loaded", "restarting"]);
 
-export function makeInstalled() {
+/** @param {(names: string[], limit: number | null) => void} told what is here, and what it may take in bytes */
+export function makeInstalled(told) {
   const rows = h("tbody", {});
   const room = h("div", { class: "room" }, h("p", { class: "waiting" }, "Asking the server"));
   const problem = h("p", { class: "problem", role: "alert" });
@@ -42,6 +43,10 @@ export function makeInstalled() {
       fill(problem);
       fill(room, ...memoryOf(ledger));
       fill(rows, ...models.map((model) => row(model, ledger, act)));
+      told(
+        models.map((one) => one.name),
+        ledger.limit,
+      );
       if (!models.length)
         fill(
           rows,
@@ -80,29 +85,29 @@ export function makeInstalled() {
 /** @returns {Promise<Ledger>} */
 async function readLedger() {
   const { loaded_models: loaded, system_status: all } = await askJson("/v1/manager/status");
-  const held = Object.entries(loaded).map(([name, one]) => [
+  const held = Object.entries(/** @type {Record<string, any>} */ (loaded)).map(([name, one]) => [
     name,
-    Math.max(/** @type {any} */ (one).memory_usage_gb, /** @type {any} */ (one).config.estimated_memory_gb ?? 0),
+    inBytes(Math.max(one.memory_usage_gb, one.config.estimated_memory_gb ?? 0)) ?? 0,
   ]);
-  return { limitGb: all.memory_limit_gb, held: Object.fromEntries(held) };
+  return { limit: inBytes(all.memory_limit_gb), held: Object.fromEntries(held) };
 }
 
 /** @param {Ledger} ledger */
-function memoryOf({ limitGb, held }) {
+function memoryOf({ limit, held }) {
   const used = Object.values(held).reduce((sum, one) => sum + one, 0);
-  if (limitGb === null) return [h("p", { class: "quiet" }, `Loaded models hold ${memory(used)}.`)];
+  if (limit === null) return [h("p", { class: "quiet" }, `Loaded models hold ${memory(used)}.`)];
   const bar = h("div", {
     class: "bar",
     role: "img",
-    "aria-label": `${memory(used)} of ${memory(limitGb)} are taken`,
+    "aria-label": `${memory(used)} of ${memory(limit)} are taken`,
   });
-  for (const [name, gb] of Object.entries(held)) {
-    const part = h("span", { title: `${name}: ${memory(gb)}` });
-    part.style.width = `${(100 * gb) / limitGb}%`;
+  for (const [name, taken] of Object.entries(held)) {
+    const part = h("span", { title: `${name}: ${memory(taken)}` });
+    part.style.width = `${(100 * taken) / limit}%`;
     bar.append(part);
   }
   return [
-    h("p", { class: "quiet" }, `Loaded models take ${memory(used)} of the ${memory(limitGb)} that they may have.`),
+    h("p", { class: "quiet" }, `Loaded models take ${memory(used)} of the ${memory(limit)} that they may have.`),
     bar,
   ];
 }
@@ -118,7 +123,7 @@ function row(model, ledger, act) {
     h("th", { scope: "row", class: "name" }, model.name, model.pinned && h("span", { class: "tag" }, "pinned")),
     h("td", {}, h("span", { class: "tag" }, model.type)),
     h("td", {}, h("span", { class: `state ${model.status}` }, model.status)),
-    h("td", { class: "number" }, memory(model.sizeGb)),
+    h("td", { class: "number" }, model.size === 0 ? "< 10 MB" : bytes(model.size)),
     h("td", { class: "number" }, need(model, ledger)),
     h("td", { class: "number" }, tokens(model.context)),
     h("td", { class: "quiet" }, ago(model.usedAt)),
@@ -130,16 +135,16 @@ function row(model, ledger, act) {
  * @param {Model} model
  * @param {Ledger} ledger
  */
-function need({ name, needsGb, status }, { limitGb, held }) {
+function need({ name, needs, status }, { limit, held }) {
   if (HELD.has(status)) return memory(held[name]);
-  if (needsGb === null || limitGb === null) return memory(needsGb);
+  if (needs === null || limit === null) return memory(needs);
   const others = Object.values(held).reduce((sum, one) => sum + one, 0);
-  const verdict = needsGb > limitGb ? "too large" : needsGb > limitGb - others ? "fits once others go" : "fits";
+  const verdict = needs > limit ? "too large" : needs > limit - others ? "fits once others go" : "fits";
   return h(
     "span",
-    { title: `It needs ${memory(needsGb)}` },
-    `${memory(needsGb)} · `,
-    h("span", { class: needsGb > limitGb && "problem" }, verdict),
+    { title: `It needs ${memory(needs)}` },
+    `${memory(needs)} · `,
+    h("span", { class: needs > limit && "problem" }, verdict),
   );
 }
 

@@ -12,9 +12,9 @@ export const modelsView = {
   title: "Models",
   icon: "models",
   make(place) {
-    const installed = makeInstalled();
-    const downloads = makeDownloads(() => installed.refresh());
     const hub = makeHub((id) => downloads.start(id));
+    const installed = makeInstalled(hub.compare);
+    const downloads = makeDownloads(installed.refresh);
     const compare = comparePart();
     place.append(
       h(

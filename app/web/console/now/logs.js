@@ -2,6 +2,7 @@
 
 import { askJson } from "../shared/api.js";
 import { fill, h } from "../shared/dom.js";
+import { clock } from "../shared/format.js";
 import { polling } from "../shared/polling.js";
 
 /** @typedef {{ number: number, at: string, level: string, logger: string, text: string }} Line */
@@ -75,7 +76,7 @@ function item(line) {
   return h(
     "li",
     { class: line.level },
-    h("time", { datetime: line.at }, line.at.slice(11, 23)),
+    h("time", { datetime: line.at }, clock(line.at)),
     h("b", {}, line.level),
     h("span", {}, line.logger === WORKER && h("em", {}, "worker "), line.text),
   );

@@ -1,7 +1,7 @@
 /** The models: their workers, their figures, and their memory beside what they were granted. */
 
 import { fill, h } from "../shared/dom.js";
-import { duration, GIGABYTE, memory, number } from "../shared/format.js";
+import { duration, memory, number } from "../shared/format.js";
 import { table, tableRow } from "../shared/table.js";
 
 /** @typedef {import("../shared/feed.js").Model} Model */
@@ -37,7 +37,7 @@ function row(model) {
     h(
       "td",
       {},
-      h("span", { class: `state ${model.state}` }, model.state),
+      h("span", { class: `state ${model.state}` }, stateOf(model)),
       model.error && h("p", { class: "problem" }, model.error),
     ),
     h("td", {}, workers(model)),
@@ -49,6 +49,12 @@ function row(model) {
     h("td", { class: "number" }, model.cache_hit_rate === null ? "–" : `${number(100 * model.cache_hit_rate)} %`),
     h("td", { class: "number" }, share(model.memory_bytes, model.granted_bytes)),
   );
+}
+
+/** @param {Model} model how far it is where it is being loaded */
+function stateOf({ state, loading }) {
+  if (!loading) return state;
+  return loading.total ? `${loading.phase} ${number((100 * loading.done) / loading.total)} %` : loading.phase;
 }
 
 /** @param {Model} model */
@@ -68,5 +74,5 @@ function times(found) {
  * @param {number | null} granted
  */
 function share(held, granted) {
-  return granted === null ? memory(held / GIGABYTE) : `${memory(held / GIGABYTE)} of ${memory(granted / GIGABYTE)}`;
+  return granted === null ? memory(held) : `${memory(held)} of ${memory(granted)}`;
 }

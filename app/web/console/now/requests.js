@@ -13,19 +13,25 @@ const HEADS = ["Request", "Key", "Model", "State", "Age", "Prompt", "Tokens", "T
 export function makeRequests() {
   /** Rows that are shown: they are changed and not made anew, so that a button keeps the focus. @type {Map<string, Row>} */
   const shown = new Map();
-  const body = h("tbody", {});
+  const none = h("tr", {}, h("td", { colspan: HEADS.length, class: "quiet" }, "Nobody asks for anything."));
+  const body = h("tbody", {}, none);
   const count = h("p", { class: "quiet", role: "status" });
+  const rest = h("p", { class: "quiet" });
   const element = h(
     "section",
     { class: "card", "aria-label": "Requests" },
     h("header", {}, h("h2", {}, "Requests"), count),
     table(HEADS, body),
+    rest,
   );
 
   /** @param {import("../shared/feed.js").State} state */
-  function show({ requests, more_requests: more }) {
-    const waiting = requests.filter((one) => one.state === "queued").length;
-    fill(count, `${requests.length - waiting} running, ${waiting} waiting`, more > 0 && `, and ${number(more)} more`);
+  function show({ requests, more_requests: more, waiting_requests: waiting }) {
+    const all = requests.length + more;
+    fill(count, `${number(all - waiting)} running, ${number(waiting)} waiting`);
+    fill(rest, more > 0 && `The first ${number(requests.length)} of ${number(all)} are shown.`);
+    if (all) none.remove();
+    else body.append(none);
     /** @type {Map<string, number>} */
     const seen = new Map();
     const keys = requests.map((request) => {

@@ -80,7 +80,7 @@ function shown(measured) {
     ["First token", first === null ? "–" : duration(first / 1000)],
     ["Tokens", number(measured.total_tokens)],
     ["Time", duration(measured.total_time_seconds)],
-    ["Memory", measured.memory_usage_mb === null ? "–" : memory(measured.memory_usage_mb / 1024)],
+    ["Memory", measured.memory_usage_mb === null ? "–" : memory(measured.memory_usage_mb * 2 ** 20)],
   ];
   const rates = measured.samples.map((/** @type {any} */ one) => one.tokens_per_second);
   const firsts = measured.samples.map((/** @type {any} */ one) => one.first_token_latency_ms ?? 0);

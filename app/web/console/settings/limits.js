@@ -2,7 +2,7 @@
 
 import { askJson } from "../shared/api.js";
 import { fill, h } from "../shared/dom.js";
-import { duration, GIGABYTE, memory, number } from "../shared/format.js";
+import { duration, inBytes, memory, number } from "../shared/format.js";
 import { table, tableRow } from "../shared/table.js";
 
 export function makeLimits() {
@@ -45,7 +45,7 @@ export function makeLimits() {
 function factsOf(limits, status) {
   const seconds = (/** @type {number | null} */ value) => (value ? duration(value) : "no limit");
   return [
-    ["Memory for models", memory(status.memory_limit_gb)],
+    ["Memory for models", memory(inBytes(status.memory_limit_gb))],
     ["Models at a time", limits.max_models === null ? "as many as fit" : number(limits.max_models)],
     ["Unloaded when idle for", seconds(limits.idle_timeout_s)],
     ["Models load when named", limits.auto_load ? "yes" : "no"],
@@ -56,8 +56,8 @@ function factsOf(limits, status) {
       "Answers without a length",
       limits.default_max_tokens === null ? "as the context allows" : `${number(limits.default_max_tokens)} tokens`,
     ],
-    ["Body of a request", memory(limits.max_body_bytes / GIGABYTE)],
-    ["Uploads", memory(limits.max_upload_bytes / GIGABYTE)],
+    ["Body of a request", memory(limits.max_body_bytes)],
+    ["Uploads", memory(limits.max_upload_bytes)],
     ["Requests of a client", limits.rate_limit ?? "no limit"],
     ["Other sites' pages", limits.cors_origins.join(", ") || "refused"],
   ];

@@ -27,10 +27,9 @@ export async function ask(path, how = {}) {
     const key = keptKey();
     const answer = await fetch(path, options(how, key));
     if (answer.ok) return answer;
-    const message = await said(answer);
-    if (answer.status !== 401) throw new ServerError(answer.status, message);
+    if (answer.status !== 401) throw new ServerError(answer.status, await said(answer));
     if (key) forgetKey(key);
-    await askKey(key ? message : "");
+    await askKey(key ? "The server does not know that key." : "");
   }
 }
 

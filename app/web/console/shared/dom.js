@@ -60,14 +60,17 @@ export function field(text, control, hint) {
   return h("label", { class: "field" }, h("span", {}, text), control, hint && h("small", {}, hint));
 }
 
+/** How long a notice stays: so long, and for each character longer, in milliseconds. */
+const [NOTICE_MS, CHARACTER_MS] = [4000, 60];
+
 /**
- * Say something at the edge of the page for some seconds.
+ * Say something at the edge of the page for as long as it takes to read it.
  * @param {string} text
  */
 export function notice(text) {
   const line = h("p", { class: "notice" }, text);
   document.getElementById("notices")?.append(line);
-  setTimeout(() => line.remove(), 6000);
+  setTimeout(() => line.remove(), NOTICE_MS + CHARACTER_MS * text.length);
 }
 
 /** @param {(Node | string | number | null | undefined | false)[]} children */

@@ -10,12 +10,13 @@ const AGAIN_MS = 3000;
  * @typedef {{ name: string, type: string, state: string, error: string | null, workers: Record<string, number>,
  *   restarts: number, pids: number[], waiting: number, running: number, rows_used: number, rows_granted: number,
  *   tokens_per_s: number | null, first_token_s: Percentiles | null, gap_s: Percentiles | null,
- *   cache_hit_rate: number | null, refused: number, memory_bytes: number, granted_bytes: number | null }} Model
+ *   cache_hit_rate: number | null, refused: number, memory_bytes: number, granted_bytes: number | null,
+ *   loading: { phase: string, done: number, total: number } | null }} Model
  * @typedef {{ id: string | null, model: string, key: string | null, state: string, age_s: number,
  *   position: number | null, eta_s: number | null, prompt_tokens: number | null, processed_tokens: number | null,
  *   tokens: number, tokens_per_s: number | null, job: { done: number, total: number, unit: string } | null }} Request
  * @typedef {{ window_s: number, memory_limit_bytes: number | null, too_many_requests: number, models: Model[],
- *   requests: Request[], more_requests: number }} State
+ *   requests: Request[], more_requests: number, waiting_requests: number }} State
  */
 
 /**

@@ -12,26 +12,40 @@ export function number(value, digits = 0) {
 }
 
 /**
- * Bytes, in the units that disks are sold in.
+ * Bytes of a file, in the units of hubs and disks.
  * @param {number | null | undefined} count
  */
 export function bytes(count) {
-  if (count === null || count === undefined) return "–";
-  const at = count < 1e6 ? 1e3 : count < 1e9 ? 1e6 : 1e9;
-  return `${number(count / at, at === 1e9 ? 2 : 0)} ${{ 1e3: "kB", 1e6: "MB", 1e9: "GB" }[at]}`;
+  return inUnits(count, 1000, ["B", "kB", "MB", "GB"]);
 }
 
-/** Bytes of a gigabyte of memory, as the server counts it. */
-export const GIGABYTE = 2 ** 30;
+/**
+ * What a field named `_gb` says, in bytes.
+ * @param {number | null} gb
+ */
+export function inBytes(gb) {
+  return gb === null ? null : gb * 2 ** 30;
+}
 
 /**
- * Memory, in gigabytes.
- * @param {number | null | undefined} gb
+ * Bytes of memory.
+ * @param {number | null | undefined} count
  */
-export function memory(gb) {
-  if (gb === null || gb === undefined) return "–";
-  if (gb < 0.01) return "< 10 MB";
-  return gb < 1 ? `${number(gb * 1024)} MB` : `${number(gb, 1)} GB`;
+export function memory(count) {
+  return inUnits(count, 1024, ["B", "KiB", "MiB", "GiB"]);
+}
+
+/**
+ * In the largest unit that is reached; only the last one has a digit behind the point.
+ * @param {number | null | undefined} count
+ * @param {number} step
+ * @param {string[]} units
+ */
+function inUnits(count, step, units) {
+  if (count === null || count === undefined) return "–";
+  let [at, value] = [0, count];
+  for (; at < units.length - 1 && Math.round(value) >= step; at++) value /= step;
+  return `${number(value, at === units.length - 1 ? 1 : 0)} ${units[at]}`;
 }
 
 /**
@@ -53,6 +67,14 @@ export function tokens(tokens) {
   if (!tokens) return "–";
   if (tokens % 1024 === 0 && tokens < 1 << 20) return `${tokens / 1024}k`;
   return tokens >= 1 << 20 ? `${number(tokens / (1 << 20), 1)}M` : number(tokens);
+}
+
+/**
+ * The time of day there and then, to a thousandth of a second.
+ * @param {string} time
+ */
+export function clock(time) {
+  return new Date(time).toLocaleTimeString("en-GB", { fractionalSecondDigits: 3 });
 }
 
 /**

@@ -1,13 +1,15 @@
 /** What models the server has, as the views need to know them. */
 
 import { askJson } from "./api.js";
+import { inBytes } from "./format.js";
 
 /**
- * `sizeGb` is that of its weights, `needsGb` the memory that it takes when it is loaded, in 2**30 bytes; `takes` and
+ * `size` is that of its weights, `needs` the memory that it takes when it is loaded, both in bytes to a hundredth of a
+ * gibibyte; `takes` and
  * `gives` are modalities.
  * @typedef {{
- *   name: string, type: string, status: string, pinned: boolean, context: number | null, sizeGb: number | null,
- *   needsGb: number | null, usedAt: string | null, takes: string[], gives: string[],
+ *   name: string, type: string, status: string, pinned: boolean, context: number | null, size: number | null,
+ *   needs: number | null, usedAt: string | null, takes: string[], gives: string[],
  * }} Model
  */
 
@@ -23,8 +25,8 @@ export async function listModels() {
     status: one.status,
     pinned: models[at].pinned,
     context: one.context_length,
-    sizeGb: models[at].size_gb,
-    needsGb: models[at].memory_required_gb,
+    size: inBytes(models[at].size_gb),
+    needs: inBytes(models[at].memory_required_gb),
     usedAt: models[at].last_used_at,
     takes: one.modalities.input,
     gives: one.modalities.output,
