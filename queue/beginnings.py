@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
-from typing import NamedTuple, assert_never
+from typing import Generic, NamedTuple, TypeVar, assert_never
 
 import msgspec
 
@@ -41,6 +41,12 @@ LEAST = 64
 
 MOST_BLOCKS = 1 << 14
 """That are remembered of one replica."""
+
+
+T = TypeVar("T")
+
+Readers = dict[int, dict[T, None]]
+"""Who knows the beginning with a key, in the order in which they came to know it."""
 
 
 class Beginning(NamedTuple):
@@ -115,12 +121,15 @@ def _cut(text: str | tuple[int, ...], length: int, weight: int = 1, *, written: 
         yield Block(piece, weight * len(piece), written)
 
 
-class KnownBeginnings:
+class KnownBeginnings(Generic[T]):
     """What one replica has been given to read, the most recent `limit` characters; the least recently used are
-    forgotten first, and of a prompt its end before its beginning."""
+    forgotten first, and of a prompt its end before its beginning. `readers` is told what the replica, `whose`, knows.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, whose: T, readers: Readers[T]) -> None:
         self.limit = 0
+        self._whose = whose
+        self._readers = readers
         self._sizes: OrderedDict[int, int] = OrderedDict()
         self._characters = 0
 
@@ -141,10 +150,18 @@ class KnownBeginnings:
         for one in reversed(beginnings):
             self._characters += one.size - self._sizes.pop(one.key, 0)
             self._sizes[one.key] = one.size
+            self._readers.setdefault(one.key, {})[self._whose] = None
         while self._sizes and (self._characters > self.limit or len(self._sizes) > MOST_BLOCKS):
-            self._characters -= self._sizes.popitem(last=False)[1]
+            self._forget()
 
     def clear(self) -> None:
         """The replica knows nothing any more."""
-        self._sizes.clear()
-        self._characters = 0
+        while self._sizes:
+            self._forget()
+
+    def _forget(self) -> None:
+        key, size = self._sizes.popitem(last=False)
+        self._characters -= size
+        del self._readers[key][self._whose]
+        if not self._readers[key]:
+            del self._readers[key]

@@ -253,9 +253,7 @@ class Dispatcher:
 
     def add_slots(self, backend: Backend) -> WorkerSlots:
         """A worker that will take work once it is ready."""
-        slots = WorkerSlots(backend)
-        self._scheduler.all_slots.append(slots)
-        return slots
+        return self._scheduler.add_slots(backend)
 
     def remove_slots(self, slots: WorkerSlots, message: str) -> None:
         """Its worker gets no more work: what no client has seen starts over elsewhere or waits, the rest is lost."""

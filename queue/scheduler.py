@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 
 from mlx_server.queue import placement, policy
 from mlx_server.queue.account import Priority
+from mlx_server.queue.beginnings import Readers
 from mlx_server.queue.clock import Clock, Handle
 from mlx_server.queue.pending import Pending
 from mlx_server.queue.placement import Place
 from mlx_server.queue.statistics import Statistics
 from mlx_server.queue.ticket import Ticket, TicketState
-from mlx_server.queue.worker_slots import WorkerSlots
+from mlx_server.queue.worker_slots import Backend, WorkerSlots
 
 LOOK_AHEAD = 256
 """How many pending tickets are searched for some of the running class: it bounds the work, not the queue."""
@@ -44,6 +45,8 @@ class Scheduler:
         """Tickets that live and are not idle."""
         self._pending = Pending(self.rows_of)
         self.all_slots: list[WorkerSlots] = []
+        self._rows_by_owner: Counter[str] = Counter()
+        self._readers: Readers[WorkerSlots] = {}
 
     @property
     def credits(self) -> int:
@@ -62,7 +65,7 @@ class Scheduler:
 
     def rows_of(self, owner: str) -> int:
         """Rows that one key's tickets hold on all workers."""
-        return sum(slots.rows_by_owner[owner] for slots in self.all_slots)
+        return self._rows_by_owner[owner]
 
     @property
     def waiting(self) -> Iterator[Ticket]:
@@ -72,6 +75,12 @@ class Scheduler:
     def position(self, ticket: Ticket) -> int | None:
         """Its position among those that wait, 1 for the first; None if it has a row."""
         return next((position for position, other in enumerate(self.waiting, 1) if other is ticket), None)
+
+    def add_slots(self, backend: Backend) -> WorkerSlots:
+        """A worker that will take work once it has credits."""
+        slots = WorkerSlots(backend, self._rows_by_owner, self._readers)
+        self.all_slots.append(slots)
+        return slots
 
     def add(self, ticket: Ticket) -> None:
         """Take in a new ticket."""
@@ -132,14 +141,23 @@ class Scheduler:
         self._pending.requeue(ticket)
 
     def _free_slots(self) -> list[WorkerSlots]:
-        """In the order in which they are offered: first where the next ticket wants to go."""
-        first = next(iter(self._pending), None)
-        free = [slots for slots in self.all_slots if slots.free_rows > 0]
-        if first is None or not free:
+        """In the order in which they are offered: first where the next ticket wants to go. Of those that are the same
+        to all tickets, one: there may be hundreds."""
+        ahead = list(itertools.islice(self._pending, LOOK_AHEAD))
+        if not ahead:
             return []
-        free.sort(key=lambda slots: (-slots.free_rows, slots.latest))
-        wanted = self._wanted(first, free[0])
-        return sorted(free, key=lambda slots: slots is not wanted)
+        peculiar = {slots for ticket in ahead for slots in (ticket.slots, *self._readers_of(ticket))}
+        offered: dict[object, WorkerSlots] = {}
+        for slots in self.all_slots:
+            if (free := slots.free_rows) > 0:
+                alike = slots if slots in peculiar else (slots.running, slots.closing, slots.credits, free)
+                if slots.latest < offered.setdefault(alike, slots).latest:
+                    offered[alike] = slots
+        if not offered:
+            return []
+        found = sorted(offered.values(), key=lambda slots: (-slots.free_rows, slots.latest))
+        wanted = self._wanted(ahead[0], found[0])
+        return sorted(found, key=lambda slots: slots is not wanted)
 
     def _candidates(self, slots: WorkerSlots) -> Iterator[Ticket]:
         ahead: Counter[WorkerSlots] = Counter()  # rows that tickets before each one wait for
@@ -157,6 +175,10 @@ class Scheduler:
             elif ticket.slots is slots:
                 yield ticket
 
+    def _readers_of(self, ticket: Ticket) -> Iterable[WorkerSlots]:
+        """Workers that know something of a ticket's prompt."""
+        return self._readers.get(ticket.beginnings[0].key, ()) if self.chooses and ticket.beginnings else ()
+
     def _wanted(self, ticket: Ticket, slots: WorkerSlots) -> WorkerSlots:
         """This worker, or the one for which a ticket should decline it if nobody were before it."""
         better = self._better(ticket, slots, Counter())
@@ -171,7 +193,7 @@ class Scheduler:
         own = slots.known.longest(ticket.beginnings)
         others = {
             other: place_of(ticket, other, known, ahead[other])
-            for other in self.all_slots
+            for other in self._readers_of(ticket)
             if (known := other.known.longest(ticket.beginnings)) > own
             and not other.closing
             and other.running in (None, ticket.batch_class)
@@ -231,7 +253,7 @@ class Scheduler:
     def _know(self, ticket: Ticket, slots: WorkerSlots) -> None:
         """A ticket starts there, and its prompt is known there from now on."""
         if self.chooses and ticket.beginnings:
-            most = max(other.known.longest(ticket.beginnings) for other in self.all_slots)
+            most = max((one.known.longest(ticket.beginnings) for one in self._readers_of(ticket)), default=0)
             self._statistics.placements[placement.placement(slots.known.longest(ticket.beginnings), most)] += 1
             slots.known.add(ticket.beginnings)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Protocol
 
-from mlx_server.queue.beginnings import KnownBeginnings
+from mlx_server.queue.beginnings import KnownBeginnings, Readers
 from mlx_server.queue.policy import BatchClass
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.work import Work
@@ -30,22 +30,22 @@ class Backend(Protocol):
 
 class WorkerSlots:
     """A backend with `credits` rows, none while it takes no work; a ticket is on one worker at a time.
+    `rows_by_owner` counts the rows that each key's tickets hold on all workers, `readers` says what these know.
 
     Slots that are `closing` take no new tickets, but those that run on them go on.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, rows_by_owner: Counter[str], readers: Readers[WorkerSlots]) -> None:
         self._backend = backend
         self._class: BatchClass | None = None
         self.credits = 0
         self.rows_used = 0
-        self.rows_by_owner: Counter[str] = Counter()
-        """Rows that each key's tickets hold."""
+        self._rows_by_owner = rows_by_owner
         self.closing = False
         self.empty = asyncio.Event()
         """Set while no row is used."""
         self.empty.set()
-        self.known = KnownBeginnings()
+        self.known = KnownBeginnings(self, readers)
         """What its worker has been given to read."""
         self.latest = 0
         """The ticket that got rows here last."""
@@ -75,7 +75,7 @@ class WorkerSlots:
         self._class = ticket.batch_class
         self.latest = ticket.id
         self.rows_used += rows
-        self.rows_by_owner[ticket.account.owner] += rows
+        self._rows_by_owner[ticket.account.owner] += rows
         self.empty.clear()
         ticket.grant(rows, now)
         if already_here:
@@ -108,9 +108,9 @@ class WorkerSlots:
     def _free(self, ticket: Ticket, rows: int) -> None:
         self.rows_used -= rows
         owner = ticket.account.owner
-        self.rows_by_owner[owner] -= rows
-        if not self.rows_by_owner[owner]:
-            del self.rows_by_owner[owner]
+        self._rows_by_owner[owner] -= rows
+        if not self._rows_by_owner[owner]:
+            del self._rows_by_owner[owner]
         if not self.rows_used:
             self.empty.set()
 

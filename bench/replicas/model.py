@@ -98,7 +98,7 @@ class Replica:
         self._service = service
         self._free = service.rows
         self._waiting: deque[Job] = deque()
-        self._kept = KnownBeginnings()
+        self._kept = KnownBeginnings(self, {})
         self._kept.limit = service.kept_tokens * PER_TOKEN
         self.busy_s = 0.0
         """Seconds of all rows together in which they had something to do."""

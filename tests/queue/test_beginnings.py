@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mlx_server.queue.beginnings import BLOCK, MOST_BLOCKS, PER_FILE, KnownBeginnings, beginnings_of
+from mlx_server.queue.beginnings import BLOCK, MOST_BLOCKS, PER_FILE, KnownBeginnings, Readers, beginnings_of
 from mlx_server.schemas.internal.embedding import EmbeddingInput, EmbeddingRequest
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
@@ -33,7 +33,7 @@ def asked(prompt: Prompt) -> GenerationRequest:
 
 def known_of(first: GenerationRequest, second: GenerationRequest, limit: int = 1 << 20) -> int:
     """What is known of the second after the first."""
-    known = KnownBeginnings()
+    known = KnownBeginnings("one", {})
     known.limit = limit
     known.add(beginnings_of(first))
     return known.longest(beginnings_of(second))
@@ -82,7 +82,7 @@ def test_what_makes_no_text_has_no_beginnings() -> None:
 
 
 def test_the_least_recent_is_forgotten_first_and_ends_before_beginnings() -> None:
-    known = KnownBeginnings()
+    known = KnownBeginnings("one", {})
     known.limit = 4 * BLOCK
     old, new = (beginnings_of(asked(TextPrompt(letter * 3 * BLOCK))) for letter in "on")
     known.add(old)
@@ -98,7 +98,7 @@ def test_the_least_recent_is_forgotten_first_and_ends_before_beginnings() -> Non
 
 @given(st.lists(st.tuples(*[st.sampled_from("xyz")] * 4), max_size=30), st.integers(0, 20))
 def test_what_is_remembered_is_bounded_and_has_no_gaps(prompts: list[tuple[str, ...]], blocks: int) -> None:
-    known = KnownBeginnings()
+    known = KnownBeginnings("one", {})
     known.limit = blocks * BLOCK
     for letters in prompts:
         beginnings = beginnings_of(asked(TextPrompt("".join(letter * BLOCK for letter in letters))))
@@ -108,8 +108,22 @@ def test_what_is_remembered_is_bounded_and_has_no_gaps(prompts: list[tuple[str, 
             assert known.longest(beginnings[:count]) == min(known.limit, count * BLOCK)
 
 
+def test_who_knows_a_beginning_is_told() -> None:
+    readers: Readers[str] = {}
+    one, other = KnownBeginnings("one", readers), KnownBeginnings("other", readers)
+    one.limit = other.limit = BLOCK
+    prompts = [beginnings_of(asked(TextPrompt(letter * BLOCK))) for letter in "ab"]
+    for prompt in prompts:
+        one.add(prompt)
+    other.add(prompts[1])
+    assert [list(readers.get(prompt[0].key, ())) for prompt in prompts] == [[], ["one", "other"]]
+    one.clear()
+    other.clear()
+    assert readers == {}
+
+
 def test_the_number_of_blocks_is_bounded_too() -> None:
-    known = KnownBeginnings()
+    known = KnownBeginnings("one", {})
     known.limit = 1 << 40
     beginnings = beginnings_of(asked(TextPrompt("x" * (MOST_BLOCKS + 5) * BLOCK)))
     known.add(beginnings)
