@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlx_server.queue.account import Priority
 from mlx_server.queue.placement import Pace
@@ -28,8 +29,7 @@ AGEING_S = 30.0
 """After so long in the queue a request counts as one step more urgent, and then again."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchClass:
+class BatchClass(NamedTuple):
     """What sequences must have in common to be computed together."""
 
     adapter: str | None

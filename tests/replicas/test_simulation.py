@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 from replicas.model import Service
-from replicas.simulation import AFFINITY, simulate
+from replicas.simulation import AFFINITY, OWN, simulate
 from replicas.trace import Arrival, make_trace
 
 SERVICE = Service(rows=1, kept_tokens=1 << 20, prefill_s=0.01, step_s=0.1)
@@ -31,6 +31,13 @@ def test_what_is_known_depends_on_the_replica_and_not_on_the_front_end() -> None
     assert kept.hit_rate == 2 * 600 / (2 * FIRST + 2 * SECOND), "one replica knows all, whoever asks it"
     turns = simulate([LONE[0], LONE[2]], "round robin", replicas=2, front_ends=1, service=SERVICE)
     assert turns.hit_rate == 0.0, "the second turn comes to the other one"
+
+
+def test_a_front_end_with_replicas_of_its_own_uses_no_others() -> None:
+    both = simulate(LONE, OWN, replicas=2, front_ends=2, service=SERVICE)
+    assert (both.hit_rate, both.imbalance) == (2 * 600 / (2 * FIRST + 2 * SECOND), 0.0)
+    one = simulate([one for one in LONE if one.conversation == 0], OWN, replicas=2, front_ends=2, service=SERVICE)
+    assert one.imbalance == 1.0, "the other's replica has nothing to do"
 
 
 def test_a_full_replica_is_waited_for() -> None:
