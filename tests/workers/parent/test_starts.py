@@ -81,22 +81,28 @@ def _answers(started: Started) -> bool:
     return isinstance(messages.decode_from_worker(sock.recv(length, socket.MSG_WAITALL)), Heartbeat | Loading)
 
 
+def _begun(starts: WorkerStarts, threads: int) -> int:
+    """The process id of one that begins."""
+    before = psutil.Process().children()
+    starts.begin(threads)
+    [begun] = {*psutil.Process().children()} - {*before}
+    return begun.pid
+
+
 @pytest.mark.parametrize(("threads", "is_used"), [(1, True), (2, False)])
 def test_a_process_that_has_begun_is_told_what_it_is_for_if_it_fits(threads: int, is_used: bool) -> None:
     with WorkerStarts() as starts:
-        starts.begin(threads)
+        pid = _begun(starts, threads)
         assert starts.standby_pid is None
-        [begun] = psutil.Process().children()
         starts.ahead(WANTED, "scripted")
         started = starts.start(WANTED, "scripted")
-        assert (started.process.pid == begun.pid, lives(begun.pid)) == (is_used, is_used)
+        assert (started.process.pid == pid, lives(pid)) == (is_used, is_used)
     assert _answers(started)
     _end(started)
 
 
 def test_a_process_that_has_begun_ends_unless_it_is_told_more() -> None:
     with WorkerStarts() as starts:
-        starts.begin(1)
-        [begun] = psutil.Process().children()
-    assert not lives(begun.pid)
+        pid = _begun(starts, 1)
+    assert not lives(pid)
     _end(start(1))
