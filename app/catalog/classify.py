@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_server.app.catalog.kinds import Kind
@@ -93,3 +93,31 @@ def kv_bytes_per_token(config: Mapping[str, Any]) -> int | None:
     width = number(text, "head_dim") or (hidden // heads if hidden and heads else None)
     kv_heads = number(text, "num_key_value_heads", "n_kv_heads") or heads
     return 2 * 2 * layers * kv_heads * width if kv_heads and width else None
+
+
+def head_bytes_per_token(config: Mapping[str, Any]) -> int | None:
+    """What a token keeps for the sake of a head that drafts, of its configuration or of that of a model which holds it:
+    hidden states of the model, which it reads, and keys and values of its own; in half precision."""
+    layers, dflash = config.get("transformer_layer_config"), config.get("dflash_config")
+    if isinstance(layers, Mapping):  # EAGLE-3
+        own, read = layers, config.get("target_layer_ids") or config.get("eagle_aux_hidden_state_layer_ids") or range(3)
+    elif isinstance(dflash, Mapping):
+        own, read = config, dflash.get("target_layer_ids") or config.get("target_layer_ids") or ()
+    else:
+        text = text_config(config)
+        depth = number(text, "mtp_num_hidden_layers") or 1
+        own, read = {**text, "text_config": None, "num_hidden_layers": depth}, range(1)
+    width, cache = number(config, "target_hidden_size") or number(own, "hidden_size"), kv_bytes_per_token(own)
+    return None if width is None or cache is None else 2 * width * len(set(read)) + cache
+
+
+def window_share(config: Mapping[str, Any]) -> float:
+    """The share of layers that look back no further than a sliding window, as far as the configuration says."""
+    text = text_config(config)
+    kinds, every = text.get("layer_types"), number(text, "sliding_window_pattern", "_sliding_window_pattern")
+    if isinstance(kinds, Sequence) and kinds:
+        return kinds.count("sliding_attention") / len(kinds)
+    if number(text, "sliding_window") is None or every is None:
+        return 0.0
+    layers = number(text, "num_hidden_layers") or every
+    return 1 - layers // every / layers

@@ -13,8 +13,9 @@ class ModelOnDisk:
     """A model folder, or a .gguf file.
 
     `weight_bytes` are those of its weights' files and `parameters` their numbers, packed ones counted one by one.
-    `kv_bytes_per_token` is what a token of one sequence keeps in the KV cache in half precision, `step_bytes` what a
-    step of a model that draws takes beside its weights. What a model's files do not say is None.
+    `kv_bytes_per_token` is what a token of one sequence keeps in the KV cache in half precision (of a head that drafts,
+    with the hidden states that it reads), `window_share` the part of it in layers with sliding windows, `step_bytes`
+    what a step of a model that draws takes beside its weights. What a model's files do not say is None.
     """
 
     path: Path
@@ -26,3 +27,4 @@ class ModelOnDisk:
     context_length: int | None = None
     kv_bytes_per_token: int | None = None
     step_bytes: int | None = None
+    window_share: float = 0.0

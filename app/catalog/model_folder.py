@@ -12,6 +12,7 @@ from mlx_server.app.catalog.kinds import Kind
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.workers.folders.context_length import context_length, longest_input, number
 from mlx_server.workers.folders.gguf_parts import MissingPartsError, is_later_part, parts_of
+from mlx_server.workers.folders.known_types import drafts
 from mlx_server.workers.folders.model_files import PIPELINE, NotAModel, is_described, read_json, read_tensors, visible
 from mlx_server.workers.folders.picture_memory import read_drawing_size
 from mlx_server.workers.folders.picture_types import draws, pipeline
@@ -64,7 +65,8 @@ def read_folder(path: Path) -> ModelOnDisk:
         sum(tensor.nbytes for tensor in tensors.values()),
         parameters(tensors, bits),
         longest_input(path, config, encodes=kind in (Kind.EMBEDDING, Kind.RERANKER)),
-        classify.kv_bytes_per_token(config),
+        classify.head_bytes_per_token(config) if drafts(config) else classify.kv_bytes_per_token(config),
+        window_share=classify.window_share(config),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
+from mlx_server.app.catalog.classify import head_bytes_per_token
 from mlx_server.app.catalog.errors import NotServable
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import read_model
@@ -66,18 +67,19 @@ def serving_of(settings: ModelSettings, model_type: ModelType) -> Serving:
 
 
 def draft_of(settings: ModelSettings) -> ModelOnDisk | None:
-    """The draft model beside it; None if there is none, or none that can be read, or it is a part of the model."""
+    """The draft model beside it; None if there is none, or none that can be read. One that is a part of the model has
+    no weights of its own."""
     if settings.draft_model is None:
         return None
     try:
         folder = folder_of(settings.draft_model)
-        if folder is None or (folder == folder_of(settings.path) and holds_its_head(folder)):
+        if folder is None:
             return None
-        return read_model(folder)
+        found = read_model(folder)
+        if folder == folder_of(settings.path):
+            config = read_json(folder, "config.json")
+            if holds_head(config, read_tensors(folder)):
+                return replace(found, weight_bytes=0, parameters=0, kv_bytes_per_token=head_bytes_per_token(config))
+        return found
     except (NotServable, NotAModel):
         return None
-
-
-def holds_its_head(folder: Path) -> bool:
-    """Whether what drafts for a model is a part of its own weights. Raises NotAModel."""
-    return holds_head(read_json(folder, "config.json"), read_tensors(folder))

@@ -122,7 +122,8 @@ def prefix_cache_bytes(
     no more than a share of what the limit leaves."""
     wide = device.kind == "cpu" and base.cpu_dtype != "native"
     tokens = shortest(model.context_length, serving.context_length) or 0
-    wanted = max(PREFIX_CACHE_BYTES, token_bytes(model, wide=wide, bits=serving.kv_bits) * tokens)
+    token = sum(token_bytes(one, wide=wide, bits=bits) for one, bits in holding(model, serving))
+    wanted = max(PREFIX_CACHE_BYTES, token * tokens)
     if limit_bytes is None:
         return wanted
     return min(wanted, int(PREFIX_CACHE_SHARE * max(0, limit_bytes - base.total)) // serving.replicas)
@@ -146,8 +147,7 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
     wide = device.kind == "cpu" and cpu_dtype != "native"
     models = (model, *serving.drafts)
     weights = sum(weight_bytes(one, device, cpu_dtype) for one in models)
-    writes = serving.type in ("lm", "vlm")
-    held = [(model, serving.kv_bits), *((draft, None) for draft in serving.drafts)] if writes else []
+    held = holding(model, serving) if serving.type in ("lm", "vlm") else []
     cache = sum(cache_bytes(one, serving.rows, wide=wide, bits=bits) for one, bits in held)
     step = int((model.step_bytes or 0) * (UNFOLDED if device.kind == "cpu" else 1))
     process = SIGHTED_PROCESS_BYTES if serving.type in ("vlm", "image") else PROCESS_BYTES
@@ -157,6 +157,11 @@ def estimate(model: ModelOnDisk, serving: Serving, device: Device, cpu_dtype: Cp
         serving.replicas * (process + WORKING_BYTES + int(WORKING_SHARE * weights) + step),
         cpu_dtype,
     )
+
+
+def holding(model: ModelOnDisk, serving: Serving) -> list[tuple[ModelOnDisk, StateBits | None]]:
+    """What holds KV states, and in how many bits."""
+    return [(model, serving.kv_bits), *((draft, None) for draft in serving.drafts)]
 
 
 def weight_bytes(model: ModelOnDisk, device: Device, cpu_dtype: CpuDtype) -> int:
@@ -177,9 +182,11 @@ def cache_bytes(model: ModelOnDisk, rows: int, *, wide: bool, bits: StateBits | 
 
 
 def token_bytes(model: ModelOnDisk, *, wide: bool, bits: StateBits | None = None) -> int:
-    """Keys and values of a token: twice as large in float32 as in half precision, and less in few bits."""
-    half = model.kv_bytes_per_token or 0
+    """Keys and values of a token: twice as large in float32 as in half precision, and less in few bits, which those in
+    sliding windows never are."""
+    whole = (model.kv_bytes_per_token or 0) * (2 if wide else 1)
     if bits is None:
-        return half * (2 if wide else 1)
+        return whole
     mean = sum(bits.widths) / len(bits.widths) + STATE_GROUP_BITS[wide]
-    return int(half * mean / (8 * HALF_PRECISION))
+    share = mean / (8 * (FULL_PRECISION if wide else HALF_PRECISION))
+    return int(whole * (model.window_share + (1 - model.window_share) * share))

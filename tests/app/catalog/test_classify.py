@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from mlx_server.app.catalog.classify import classify, kv_bytes_per_token, quantisation
+from mlx_server.app.catalog.classify import (
+    classify,
+    head_bytes_per_token,
+    kv_bytes_per_token,
+    quantisation,
+    window_share,
+)
 from mlx_server.app.catalog.kinds import Kind
 
 LLAMA = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
@@ -65,3 +71,37 @@ def test_quantisation_is_told_with_its_bits(config: dict[str, Any], expected: tu
 )
 def test_kv_cache_of_a_token_is_layers_times_heads_times_width(config: dict[str, Any], expected: int | None) -> None:
     assert kv_bytes_per_token(config) == expected
+
+
+ONE_LAYER = {**LLAMA, "num_hidden_layers": 1}
+OWN = 2 * 2 * 3 * 64
+"""What a layer of its own keeps of a token."""
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"transformer_layer_config": ONE_LAYER}, 2 * 3 * 576 + OWN),
+        ({"transformer_layer_config": ONE_LAYER, "target_hidden_size": 64}, 2 * 3 * 64 + OWN),
+        ({**ONE_LAYER, "dflash_config": {"target_layer_ids": [1, 8]}}, 2 * 2 * 576 + OWN),
+        ({"text_config": {**LLAMA, "mtp_num_hidden_layers": 2}}, 2 * 576 + 2 * OWN),
+        ({**LLAMA}, 2 * 576 + OWN),
+        ({}, None),
+    ],
+    ids=["eagle3", "of-another-width", "dflash", "mtp", "its-model", "nothing"],
+)
+def test_a_head_keeps_hidden_states_and_its_own(config: dict[str, Any], expected: int | None) -> None:
+    assert head_bytes_per_token(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LLAMA, 0.0),
+        ({"layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]}, 0.5),
+        ({"text_config": {"sliding_window": 512, "sliding_window_pattern": 6, "num_hidden_layers": 26}}, 22 / 26),
+        ({"sliding_window": None, "sliding_window_pattern": 6}, 0.0),
+    ],
+)
+def test_the_share_of_windows_is_that_of_layers(config: dict[str, Any], expected: float) -> None:
+    assert window_share(config) == expected

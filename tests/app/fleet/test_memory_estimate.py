@@ -116,6 +116,13 @@ def test_quantised_states_take_less(bits: str, device: Device, token_bytes: floa
     assert found.cache == int(memory_estimate.CACHE_COPIES * int(160 * token_bytes) * tokens)
 
 
+def test_states_in_windows_stay_as_they_are() -> None:
+    model, eight = replace(QUANTISED, kv_bytes_per_token=1600, window_share=0.75), StateBits((8,))
+    assert memory_estimate.token_bytes(model, wide=True, bits=eight) == int(3200 * (0.75 + 0.25 * 9 / 32))
+    assert memory_estimate.token_bytes(model, wide=False, bits=eight) == int(1600 * (0.75 + 0.25 * 8.5 / 16))
+    assert memory_estimate.token_bytes(model, wide=True) == 3200
+
+
 @pytest.mark.parametrize("model_type", ["embeddings", "rerank"])
 def test_models_that_write_nothing_keep_no_cache(model_type: str) -> None:
     assert estimate_of(QUANTISED, Serving(model_type, 256), METAL).cache == 0

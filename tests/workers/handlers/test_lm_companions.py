@@ -10,6 +10,9 @@ import pytest
 from support.tiny.adapters import make_adapter
 from support.tiny.draft_heads import KINDS, Kind, make_easy, make_head, make_own_head
 
+from mlx_server.app.config.settings import ModelSettings
+from mlx_server.app.fleet.memory import serving_of
+from mlx_server.app.fleet.memory_estimate import token_bytes
 from mlx_server.schemas.internal.generation import Draft, GenerationRequest, Sampling, TextPrompt
 from mlx_server.schemas.internal.messages import Finished, Load, ModelFacts, Text
 from mlx_server.workers.engine.sequence import Token
@@ -130,6 +133,10 @@ def test_a_model_that_is_named_as_its_own_draft_uses_its_own_head(tmp_path: Path
     text, finished = _answer(handler, draft=Draft(tokens=2))
     assert text == _answer(plain)[0]
     assert finished.drafted_tokens >= finished.accepted_tokens > 3
+    [head] = serving_of(ModelSettings(str(model), draft_model=str(model)), "lm").drafts
+    hidden = handler._size.per_token - plain._size.per_token
+    own = 2 * 4 * 16 * 4  # keys and values of its one layer: 4 heads of 16 numbers in float32
+    assert (head.weight_bytes, token_bytes(head, wide=True)) == (0, hidden + own)
     plain.close()
     handler.close()
 

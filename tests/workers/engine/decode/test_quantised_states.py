@@ -16,6 +16,8 @@ from mlx_lm.utils import load_model
 from support.engines import GREEDY, SEEDED, Outcome, Player, alone, random_prompt, sequence
 from support.tiny.models import make_model
 
+from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.app.fleet.memory_estimate import token_bytes
 from mlx_server.schemas.internal.state_bits import StateBits
 from mlx_server.workers.engine.decode.admission import footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
@@ -196,3 +198,12 @@ def test_admission_counts_the_bits_that_are_held(quantised: Callable[..., Any]) 
 def test_windows_keep_their_width(quantised: Callable[..., Any]) -> None:
     kinds = [type(layer).__name__ for layer in make_prompt_cache(quantised("gemma3_text", "8"))]
     assert kinds == ["RotatingKVCache", "QuantisedKVCache"] * 2
+
+
+@pytest.mark.parametrize(("architecture", "bits"), [("llama", "8,4,8"), ("gemma3_text", "8"), ("gemma3_text", "4,8")])
+def test_a_token_takes_what_was_thought_before_the_load(tmp_path: Path, architecture: str, bits: str) -> None:
+    folder = make_model(tmp_path, architecture, head_dim=64, **MORE[architecture])
+    model, _ = load_model(folder)
+    held = StateBits.parse(bits)
+    QuantisedStates(model, held, packed=False).hold()
+    assert footprint(model).per_token == token_bytes(read_model(folder), wide=True, bits=held)

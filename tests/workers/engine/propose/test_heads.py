@@ -12,8 +12,11 @@ from support.engines import check_all_say_what_they_say_alone, random_prompt, se
 from support.guesses import Whims, drafted, engine_of, play, reports
 from support.tiny.draft_heads import KINDS, Kind, make_easy, make_head
 
+from mlx_server.app.catalog.model_folder import read_model
+from mlx_server.app.fleet.memory_estimate import token_bytes
 from mlx_server.schemas.internal.generation import Grammar, Sampling
 from mlx_server.schemas.internal.messages import Load
+from mlx_server.workers.engine.decode.admission import footprint
 from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.propose.draft_head import load_head
@@ -33,6 +36,7 @@ class Pair:
     plain: Any
     model: Any
     head: Any
+    head_folder: Path
 
     def drafter(self) -> Counting:
         return Counting(self.head, 8, PrefillBudget(None, 64))
@@ -61,7 +65,7 @@ def pair_of(folder: Path, kind: Kind, architecture: str = "llama") -> Pair:
     plain, served = load_model(folder)[0], load_model(folder)[0]
     spec = Load(str(folder), "lm", 4, 512, str(folder))
     head, telling = load_head(spec, make_head(folder / kind, kind, folder), served, lambda _: None)
-    return Pair(folder, plain, telling, head)
+    return Pair(folder, plain, telling, head, folder / kind)
 
 
 @pytest.mark.parametrize("own_cost", [30, 1e9], ids=["by-length", "together"])
@@ -208,6 +212,29 @@ def test_rows_that_are_read_together_get_the_proposals_that_they_get_alone(tmp_p
             assert together.propose([own[-1] for own in tokens], 4, None).tolist() == expected
         readings |= zip(members, together.apart(), strict=True)
     assert sorted(readings[number].lengths for number in readings) == sorted(one.lengths for one in alone.values())
+
+
+def test_memory_of_a_head_is_what_was_thought_before_the_load(pair: Pair) -> None:
+    """Hidden states that it reads, and its own: by its files, by the arrays of one token, and as MLX allocates them."""
+    import mlx.core as mx
+
+    plain, with_head = footprint(pair.plain), footprint(pair.model).beside(pair.head.footprint)
+    known = token_bytes(read_model(pair.folder), wide=True), token_bytes(read_model(pair.head_folder), wide=True)
+    assert (plain.per_token, with_head.per_token) == (known[0], sum(known))
+
+    def held(model: Any, drafter: HeadDrafter | None) -> int:
+        engine, rows = engine_of(model, drafter), [drafted(sequence(n, [5 + n] * 120, 400), 3) for n in range(4)]
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        for one in rows:
+            engine.add(one)
+        while min(len(one.emitted) for one in rows) < 100:
+            engine.step()
+        return mx.get_active_memory() - before
+
+    more = held(pair.model, pair.drafter()) - held(pair.plain, None)
+    least, most = (4 * (with_head.bytes_of(tokens) - plain.bytes_of(tokens)) for tokens in (220, 512))
+    assert 0.9 * least < more < 1.5 * most
 
 
 def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
