@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from mlx_server.workers.cgroup import OWN, ROOT, cpu_quota
 from mlx_server.workers.extras import install_line
-
-CGROUP_ROOT = Path("/sys/fs/cgroup")
-OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def openblas() -> str | None:
@@ -52,26 +50,11 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-def usable_cores(root: Path = CGROUP_ROOT, own: Path = OWN_CGROUP) -> int:
+def usable_cores(root: Path = ROOT, own: Path = OWN) -> int:
     """Processor cores that this process may use: those it is bound to, within its control group's quota."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root, own)
     return bound if quota is None else max(1, min(bound, math.ceil(quota)))
-
-
-def cpu_quota(root: Path, own: Path) -> float | None:
-    """Cores' worth of time that the control group grants (version 2, docs.kernel.org); None if it does not say."""
-    try:
-        inside = own.read_text().partition("0::")[2].strip().lstrip("/")
-    except OSError:
-        return None
-    for folder in (root / inside, root):
-        try:
-            most, period = (folder / "cpu.max").read_text().split()
-        except (OSError, ValueError):
-            continue
-        return None if most == "max" else int(most) / int(period)
-    return None
 
 
 def child_environment(base: Mapping[str, str] = os.environ, threads: int | None = None) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """What Linux's files and NVIDIA's program say, and what is read from it."""
 
-from pathlib import Path
-
 import pytest
 
 from mlx_server.app.machine import linux, nvidia
@@ -30,30 +28,6 @@ def test_processor_is_named_by_cpuinfo() -> None:
 )
 def test_lists_of_cores_are_read(text: str, cores: list[int]) -> None:
     assert linux.parse_cpu_list(text) == cores
-
-
-def test_limit_of_a_container_is_found(tmp_path: Path) -> None:
-    (tmp_path / "cgroup").write_text("0::/host/path\n")
-    (tmp_path / "memory.max").write_text("4294967296\n")
-    (tmp_path / "memory.current").write_text("1073741824\n")
-    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 73741824\n")
-    found = cgroup.memory_limit(tmp_path, tmp_path / "cgroup")
-    assert found == cgroup.Limit(4 << 30, 1_000_000_000)
-
-
-def test_tightest_limit_of_nested_groups_counts(tmp_path: Path) -> None:
-    (tmp_path / "cgroup").write_text("4:memory:/outer/inner\n1:cpu:/\n")
-    for folder, limit in (("memory", 1 << 62), ("memory/outer", 2 << 30), ("memory/outer/inner", 3 << 30)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
-        (tmp_path / folder / "memory.usage_in_bytes").write_text("1000\n")
-    assert cgroup.memory_limit(tmp_path, tmp_path / "cgroup") == cgroup.Limit(2 << 30, 1000)
-
-
-def test_without_a_limit_there_is_none(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1073741824\n")
-    assert cgroup.memory_limit(tmp_path, tmp_path / "missing") is None
 
 
 def test_memory_of_a_container_is_what_its_limit_leaves() -> None:

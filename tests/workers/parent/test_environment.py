@@ -8,7 +8,6 @@ import pytest
 from mlx_server.workers.parent.environment import (
     backend_problem,
     child_environment,
-    cpu_quota,
     mlx_backends,
     openblas,
     usable_cores,
@@ -67,27 +66,6 @@ def test_a_process_with_the_child_environment_has_openblas_loaded() -> None:
 def test_mlx_backends_knows_what_is_installed_without_loading_it() -> None:
     expected = "metal" if sys.platform == "darwin" else "cpu"
     assert expected in mlx_backends()
-
-
-@pytest.mark.parametrize(
-    ("inside", "outside", "expected"),
-    [
-        ("150000 100000", None, 1.5),
-        ("max 100000", "50000 100000", None),
-        (None, "50000 100000", 0.5),
-        (None, None, None),
-        ("nonsense", "200000 100000", 2.0),
-    ],
-)
-def test_quota_is_the_control_groups(
-    tmp_path: Path, inside: str | None, outside: str | None, expected: float | None
-) -> None:
-    (tmp_path / "own").write_text("0::/a/b\n")
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    for folder, text in ((tmp_path / "a" / "b", inside), (tmp_path, outside)):
-        if text is not None:
-            (folder / "cpu.max").write_text(text)
-    assert cpu_quota(tmp_path, tmp_path / "own") == expected
 
 
 def test_cores_are_no_more_than_the_quota_and_at_least_one(tmp_path: Path) -> None:
