@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from anyio import to_thread
 
@@ -31,6 +30,7 @@ from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.app.fleet.reload import ReloadReport, compare
 from mlx_server.app.fleet.standby import Standby
 from mlx_server.app.registry.registry import Registry
+from mlx_server.app.tasks import Tasks
 from mlx_server.queue.errors import QueueClosed
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import FailureKind
@@ -71,7 +71,7 @@ class Fleet:
         self._gate = LoadGate(settings, self._directory.lifecycles)
         self.standby = Standby(starts, self._gate.ledger, self._directory, self.tuning)
         self._watchers = Watchers()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("work of the fleet")
         self._running = False
         self._starting = {model.public_name for model in settings.models}
         for model in settings.models:
@@ -269,7 +269,7 @@ class Fleet:
         for model, model_type in zip(new, types, strict=True):
             lifecycle = self._replace(model, model_type)
             if self._running:
-                self._spawn(self._load_at_start(lifecycle))
+                self._tasks.spawn(self._load_at_start(lifecycle))
         log.info("the configuration was read again: %s", report.summary())
         return report
 
@@ -278,8 +278,10 @@ class Fleet:
         self._running = True
         for model in self.settings.models:
             self._directory.lifecycles[model.public_name].deployment.awaited = True
-        self._spawn(Maintenance(self._directory, self._gate, self.standby, self._registry_sync, self._spawn).run())
-        self._spawn(self._load_configured())
+        self._tasks.spawn(
+            Maintenance(self._directory, self._gate, self.standby, self._registry_sync, self._tasks).run()
+        )
+        self._tasks.spawn(self._load_configured())
 
     async def drain(self) -> None:
         """Take no more work, and end running requests after the drain time."""
@@ -296,11 +298,8 @@ class Fleet:
         """End all requests and worker processes. Idempotent."""
         self.abort()
         self._gate.queue.close()
-        for task in self._tasks:
-            task.cancel()
+        await self._tasks.cancel()
         await asyncio.gather(*(lifecycle.close() for lifecycle in self._everyone()))
-        if self._tasks:
-            await asyncio.wait(self._tasks)
         self.standby.close()
         if self._cluster is not None:
             await self._cluster.close()
@@ -332,7 +331,7 @@ class Fleet:
             await lifecycle.close()
             self._retiring.discard(lifecycle)
 
-        return self._spawn(retire())
+        return self._tasks.spawn(retire())
 
     def _add(self, model: ModelSettings, model_type: ModelType, before: Deployment | None = None) -> Lifecycle:
         name = model.public_name
@@ -358,12 +357,6 @@ class Fleet:
         if self._registry_sync is not None and state is not before:
             self._registry_sync.moved(deployment.settings, event)
         self._watchers.notify(event)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _load_configured(self) -> None:
         if self._registry_sync is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from anyio import to_thread
 
@@ -17,6 +15,7 @@ from mlx_server.app.fleet.lifecycle import Lifecycle
 from mlx_server.app.fleet.load_gate import LoadGate
 from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.app.fleet.standby import Standby
+from mlx_server.app.tasks import Tasks
 from mlx_server.schemas.internal.messages import FailureKind
 
 LOOK_S = 0.5
@@ -25,13 +24,11 @@ LOOK_S = 0.5
 MEASURE_EVERY = 10
 """With every so many looks their memory is measured, and the registry brought up to date."""
 
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
-
 
 class Maintenance:
     """Unloads idle models, and loads those with requests but no workers, until it is cancelled.
 
-    `spawn` runs what takes its time.
+    `tasks` has what takes its time.
     """
 
     def __init__(
@@ -40,13 +37,13 @@ class Maintenance:
         gate: LoadGate,
         standby: Standby,
         registry_sync: RegistrySync | None,
-        spawn: Spawn,
+        tasks: Tasks,
     ) -> None:
         self._directory = directory
         self._gate = gate
         self._standby = standby
         self._registry_sync = registry_sync
-        self._spawn = spawn
+        self._tasks = tasks
 
     async def run(self) -> None:
         """Look again and again."""
@@ -57,7 +54,7 @@ class Maintenance:
             for lifecycle in lifecycles:
                 self._look_at(lifecycle)
             for name in idle.overdue(map(self._idle_model, lifecycles), now):
-                self._spawn(self._directory.lifecycles[name].unload(only_idle=True))
+                self._tasks.spawn(self._directory.lifecycles[name].unload(only_idle=True))
             self._standby.look()
             if number % MEASURE_EVERY == 0:
                 await self._gate.measure()
