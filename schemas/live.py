@@ -22,8 +22,8 @@ class LiveRequest(msgspec.Struct, frozen=True):
     """A request that waits, has its prompt read, or writes.
 
     `id` is its `X-Request-Id`, `key` what the configuration calls its API key. `position` is 1 for who is next;
-    `eta_s` is when it may begin, null while nobody can tell. Counts are in tokens; `job` is how far a recording,
-    speech or picture is.
+    `eta_s` is when it may begin, null while nobody can tell. Counts are in tokens; `job` is how far a recording, speech
+    or picture is.
     """
 
     id: str | None
@@ -40,12 +40,20 @@ class LiveRequest(msgspec.Struct, frozen=True):
     job: JobProgress | None
 
 
+class LoadProgress(msgspec.Struct, frozen=True):
+    """How far a model's start is: `done` of `total` in bytes, both 0 where its phase can't tell."""
+
+    phase: str
+    done: int
+    total: int
+
+
 class LiveModel(msgspec.Struct, frozen=True):
     """A model. Counts are since the start, but percentiles and `cache_hit_rate` (the share of prompts' tokens that were
     known) are of the last minutes.
 
     `tokens_per_s` is since the event before, null in the first. `workers`: how many are in which state. `memory_bytes`
-    is what its processes hold, `granted_bytes` what they may.
+    is what its processes hold, `granted_bytes` what they may. `loading` is null unless it is being loaded.
     """
 
     name: str
@@ -67,13 +75,15 @@ class LiveModel(msgspec.Struct, frozen=True):
     refused: int
     memory_bytes: int
     granted_bytes: int | None
+    loading: LoadProgress | None = None
 
 
 class LiveState(msgspec.Struct, frozen=True):
     """All of it. `at` is ISO 8601, in UTC; `window_s` is how far back percentiles reach.
 
-    `requests` are at most 200, the running ones first, then who waits in their order; `more_requests` are the others.
-    A key that is not the operator's sees its own alone. `too_many_requests` counts answers with status 429.
+    `requests` are at most 200, the running ones first, then who waits in their order; `more_requests` are the others,
+    and `waiting_requests` how many of all wait. A key that is not the operator's sees its own alone.
+    `too_many_requests` counts answers with status 429.
     """
 
     at: str
@@ -83,6 +93,7 @@ class LiveState(msgspec.Struct, frozen=True):
     models: list[LiveModel]
     requests: list[LiveRequest]
     more_requests: int
+    waiting_requests: int
 
 
 class CancelledRequests(msgspec.Struct, frozen=True):

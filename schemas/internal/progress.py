@@ -8,9 +8,9 @@ import msgspec
 
 
 class PromptProgress(msgspec.Struct, frozen=True):
-    """`queue_position` is 1 for who is next and `eta_s` the seconds until its turn, roughly; both are null once the
-    prompt is being read, and the seconds until a first request has ended. Counts are in tokens; the whole one is null
-    until it is known, and tokens that were known from earlier prompts are processed."""
+    """`queue_position` is 1 for who is next and `eta_s` the seconds until its turn, roughly; both are null
+    once the prompt is being read, and the seconds until a first request has ended. Counts are in tokens; the whole one
+    is null until it is known, and tokens that were known from earlier prompts are processed."""
 
     state: Literal["queued", "prefill"]
     queue_position: int | None
