@@ -7,6 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 FOLDERS := app queue schemas workers
 CLIENTS := .venv-clients
 REFERENCE := .venv-reference
+PEERS := .venv-rapid-mlx .venv-vllm-mlx
 NODE := tests/clients/node
 CONSOLE := tests/console/node
 CHROME := /Applications/Google Chrome.app/Contents/MacOS/Google Chrome
@@ -64,7 +65,7 @@ fidelity: $(VENV)/.installed-dev $(REFERENCE)/.installed ## Compare what models 
 bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engine; flags in ARGS=...
 	$(BIN)/python bench/run.py $(ARGS)
 
-bench-peers: $(VENV)/.installed-bench blas ## Compare with other servers on this machine; flags in ARGS=...
+bench-peers: $(VENV)/.installed-bench $(PEERS:%=%/.installed) blas ## Compare with other servers on this machine; flags in ARGS=...
 	$(BIN)/python bench/peers.py $(ARGS)
 
 bench-faults: $(VENV)/.installed-dev blas ## Kill, stop, starve and leave a server under load; flags in ARGS=...
@@ -80,7 +81,7 @@ format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 clients: $(CLIENTS)/.installed node ## Install the client libraries that the tests and the notebooks use
 
 clean: ## Remove the environment and everything that was generated (cached models stay)
-	rm -rf $(VENV) $(CLIENTS) $(REFERENCE) .agents .conformance $(NODE)/node_modules $(CONSOLE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(REFERENCE) $(PEERS) .agents .conformance $(NODE)/node_modules $(CONSOLE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:
@@ -130,6 +131,12 @@ $(CLIENTS)/.installed: tests/clients/python/requirements.txt | $(VENV)/.installe
 $(REFERENCE)/.installed: tests/fidelity/requirements.txt | $(VENV)/.installed-dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(REFERENCE)
 	$(BIN)/uv pip install --quiet --python $(REFERENCE)/bin/python -r $<
+	@touch $@
+
+# Each brings PyTorch: some 6 GB on Linux, once for both.
+$(PEERS:%=%/.installed): .venv-%/.installed: bench/requirements/%.txt | $(VENV)/.installed-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
+	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python -r $< 'mlx[$(BACKEND:cuda=cuda13)]'
 	@touch $@
 
 node:

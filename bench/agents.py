@@ -2,11 +2,10 @@
 
 `.venv/bin/python bench/agents.py` replays recorded sessions of coding agents, two conversations in turns, on tiny
 random models of three kinds: plain attention, sliding windows, and recurrent layers. Each turn asks for one token, so
-that its time is the prompt's; all servers have the same BLAS. `--vllm-mlx PROGRAM` lets vllm-mlx take part, from an
-environment of its own: it asks for other versions of what this server stands on. With `--against FOLDER` another
-checkout of this server takes part, in its own environment, and the time is compared that a prompt of 30,000 tokens with
-25 tools takes outside the engine when all but its end is known: on a model that computes next to nothing. Tables and
-raw rows go to results/agents.{md,json}; `--rounds 0` leaves the replay out.
+that its time is the prompt's; all servers have the same BLAS. vllm-mlx takes part where `make bench-peers` has made its
+environment. With `--against FOLDER` another checkout of this server takes part, in its own environment, and the time is
+compared that a prompt of 30,000 tokens with 25 tools takes outside the engine when all but its end is known: on a model
+that computes next to nothing. Tables and raw rows go to results/agents.{md,json}; `--rounds 0` leaves the replay out.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import cycle, zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from typing import Any
 import httpx
 from lib.hardware import this_machine
 from lib.others import OthersWatch
-from lib.peer_servers import OURS, Command, Peer, Running, others, ours, with_blas
+from lib.peer_servers import OURS, Command, Peer, Running, alike, others, ours, separate
 from lib.summary import percentile
 
 BENCH = Path(__file__).parent
@@ -211,7 +210,6 @@ def main() -> int:
     """Replay, show the tables, keep the rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--vllm-mlx", type=Path, metavar="PROGRAM", help="vllm-mlx, in an environment of its own")
     parser.add_argument("--against", type=Path, help="another checkout, with an environment in its .venv")
     parser.add_argument("--again", type=int, default=200, help="how often the long prompt is sent to each")
     parser.add_argument("--out", type=Path, default=BENCH / "results" / "agents", help="stem of the results")
@@ -224,9 +222,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch, httpx.Client(timeout=600) as client:
         for kind, architecture in KINDS.items() if options.rounds else ():
             folder = make_folder(source, Path(scratch) / architecture, architecture)
-            peers = [*others(folder)[:1], *vllm_mlx(folder, options.vllm_mlx)]
-            alike = [replace(peer, words=with_blas(peer.words)) for peer in peers]
-            commands = [ours(folder, 4), *alike, *earlier(folder, options.against)]
+            peers = [others(folder)[0], *separate(folder, folder.parent, ["vllm-mlx"])]
+            commands = [ours(folder, 4), *alike(peers), *earlier(folder, options.against)]
             with Running(commands, Path(scratch)) as running:
                 for number in range(options.rounds):
                     for peer in running.peers if number % 2 else reversed(running.peers):
@@ -243,15 +240,6 @@ def main() -> int:
     options.out.with_suffix(".json").write_text(json.dumps(rows, indent=1))
     print(shown)
     return 0
-
-
-def vllm_mlx(folder: Path, program: Path | None) -> list[Command]:
-    """vllm-mlx as its README starts it where prompts are to be kept."""
-    if program is None:
-        return []
-    home = ("env", f"HOME={folder.parent}")  # it writes what it has read to its user's folder as it ends
-    words = (*home, str(program.absolute()), "serve", str(folder), "--continuous-batching", "--offline")
-    return [Command("vllm-mlx", words, str(folder), "/health")]
 
 
 def earlier(folder: Path, checkout: Path | None) -> list[Command]:

@@ -2,7 +2,8 @@
 
 One command, one run, one machine, one model, one client. All servers stay loaded and are measured in turns; who is
 first changes from round to round, and ratios are taken within a round. Peers are started as their READMEs say, with the
-BLAS that this server's workers get; the part `installed` has them without it, as pip leaves them. Results go to
+BLAS that this server's workers get; the part `installed` has them without it, as pip leaves them. Rapid-MLX and
+vllm-mlx take part where `make bench-peers` has made their environments. Results go to
 bench/results/peers.{md,json,png}.
 """
 
@@ -23,17 +24,31 @@ from typing import Any
 
 from embeddings import demo_folder as embedding_folder
 from lib import peer_scenarios as scenarios
+from lib.grounded_work import GROUNDED
 from lib.hardware import this_machine
 from lib.models import model_cases
 from lib.peer_report import Comparison
-from lib.peer_servers import OURS, PLAIN, Command, Peer, Running, others, ours, with_blas
+from lib.peer_servers import (
+    OURS,
+    PLAIN,
+    SEPARATE,
+    Command,
+    Peer,
+    Running,
+    alike,
+    others,
+    ours,
+    program,
+    separate,
+    version_of,
+)
 from lib.processes import BENCH, EngineProcess, StartError
 from rich.console import Console
 from run import demo_folder, leave, parts_of, tiny_folder
 
 from mlx_server.workers.parent.environment import child_environment
 
-PARTS = ("smollm2", "tiny", "prefix", "restart", "arrival", "installed", "embeddings")
+PARTS = ("smollm2", "tiny", "grounded", "prefix", "restart", "arrival", "installed", "embeddings")
 BARE = "bare engine"
 PACKAGES = ("mlx", "mlx-lm", "mlx-vlm", "mlx-server")
 ROWS = 32
@@ -54,6 +69,10 @@ class Bench:
     scratch: Path
     console: Console
     found: Comparison
+
+    def peers(self, folder: Path) -> list[Command]:
+        """All others, but for those whose environment has not been made."""
+        return [*others(folder), *separate(folder, self.scratch)]
 
     def turns(self, scenario: str, peers: Sequence[Peer], work: Work) -> None:
         """Every server once in every round; the first round warms up and is not counted."""
@@ -81,8 +100,8 @@ def run(bench: Bench) -> None:
             throughputs(bench, "tiny", tiny_folder(smollm2, bench.scratch / "tiny-llama"))
         if "smollm2" in bench.parts:
             throughputs(bench, "smollm2", smollm2)
-        if bench.parts & {"prefix", "arrival"}:
-            latencies(bench, smollm2)
+        if bench.parts & {"grounded", "prefix", "arrival"}:
+            alone(bench, smollm2)
         if "restart" in bench.parts:
             restarted(bench, smollm2)
         if "installed" in bench.parts:
@@ -93,11 +112,10 @@ def run(bench: Bench) -> None:
 
 def throughputs(bench: Bench, name: str, folder: Path) -> None:
     """Tokens per second by the number of clients, the bare engine among the servers."""
-    blas = [replace(command, words=with_blas(command.words)) for command in others(folder)]
     log = bench.scratch / f"engine-{name}.log"
     with (
         EngineProcess(folder, child_environment(), log) as engine,
-        Running([ours(folder, ROWS), *blas], bench.scratch, bench.urls) as running,
+        Running([ours(folder, ROWS), *alike(bench.peers(folder))], bench.scratch, bench.urls) as running,
     ):
         for case in model_cases(name, bench.quick):
             engine.ask("calibrate", case.clients, case.max_tokens)
@@ -113,10 +131,12 @@ def throughputs(bench: Bench, name: str, folder: Path) -> None:
             bench.turns(scenario, [Peer(BARE, "", None), *running.peers], work)
 
 
-def latencies(bench: Bench, folder: Path) -> None:
-    """What a known beginning saves, and what a long prompt does to running streams."""
-    blas = [replace(command, words=with_blas(command.words)) for command in others(folder)]
-    with Running([ours(folder, ROWS), *blas], bench.scratch, bench.urls) as running:
+def alone(bench: Bench, folder: Path) -> None:
+    """Answers that repeat what they are given, what a known beginning saves, and what a long prompt does to running
+    streams."""
+    with Running([ours(folder, ROWS), *alike(bench.peers(folder))], bench.scratch, bench.urls) as running:
+        for kind in GROUNDED if "grounded" in bench.parts else ():
+            bench.turns(f"grounded work, {kind}, 1 client", running.peers, partial(scenarios.grounded, kind=kind))
         if "prefix" in bench.parts:
             bench.turns("prefix of 1,000 tokens", running.peers, scenarios.prefix_hit)
         if "arrival" in bench.parts:
@@ -141,7 +161,7 @@ def restarted(bench: Bench, folder: Path) -> None:
 
 def installed(bench: Bench, folder: Path) -> None:
     """Everybody as a first installation leaves them."""
-    plain = [replace(command, name=f"{command.name}, {PLAIN}") for command in others(folder)]
+    plain = [replace(command, name=f"{command.name}, {PLAIN}") for command in bench.peers(folder)]
 
     def work(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:
         return scenarios.throughput(peer, INSTALLED_CLIENTS, INSTALLED_CLIENTS, INSTALLED_TOKENS, number)
@@ -154,8 +174,7 @@ def embedded(bench: Bench, folder: Path) -> None:
     """Sentences per second."""
     launch = ("launch", "--model-type", "embeddings", "--model-path", str(folder))
     own = Command(OURS, (*bench.server, *launch), folder.name, "/health/ready")
-    blas = [replace(command, words=with_blas(command.words)) for command in others(folder, embeddings=True)]
-    with Running([own, *blas], bench.scratch) as running:
+    with Running([own, *alike(others(folder, embeddings=True))], bench.scratch) as running:
         bench.turns("embeddings, 64 clients", running.peers, scenarios.sentences)
 
 
@@ -183,6 +202,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, leave)
     console = Console(soft_wrap=True)
     versions = {name: version(name) for name in PACKAGES}
+    for name in SEPARATE:
+        if program(name).exists():
+            versions[name] = version_of(name)
+        else:
+            console.print(f"{name} is left out: it has no environment, which `make bench-peers` makes", style="yellow")
     found = Comparison(this_machine(), shlex.join(["python", *sys.argv]), versions)
     failed = False
     with tempfile.TemporaryDirectory(prefix="mlx-server-bench-") as scratch:

@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import embeddings
+import httpx
 from lib.connection import Connection, Exchange, connect
+from lib.grounded_work import requests
 from lib.others import OthersWatch
 from lib.peer_servers import Peer
 from lib.prompts import prompt_texts
@@ -33,6 +35,8 @@ READS_BEFORE = 40
 
 COMES_WITHIN_S = 120.0
 EMBEDDING_CLIENTS = 64
+WARM_UP_TOKENS = 16
+"""Of an answer in the round that is not counted."""
 
 
 class PeerError(RuntimeError):
@@ -138,6 +142,25 @@ async def _under_way(peer: Peer, connections: list[Connection]) -> None:
         if perf_counter() > deadline or not all(one.usable for one in connections):
             raise PeerError(f"{peer.name}: the streams did not run")
         await asyncio.sleep(0.02)
+
+
+def grounded(peer: Peer, number: int, kind: str) -> tuple[float, dict[str, Any]]:
+    """Tokens per second of one answer that repeats what it is given. No schema is asked for: mlx_lm.server ignores it,
+    and the others fail at it."""
+    [body] = requests(kind, number, 1)
+    body.pop("response_format", None)
+    if peer.model is not None:
+        body["model"] = peer.model
+    if not number:
+        body["max_tokens"] = WARM_UP_TOKENS
+    began = perf_counter()
+    try:
+        answer = httpx.post(f"{peer.url}/chat/completions", json=body, timeout=3000).raise_for_status()
+    except httpx.HTTPError as error:
+        raise PeerError(f"{peer.name}: {str(error).splitlines()[0]}") from error
+    seconds, told = perf_counter() - began, answer.json()
+    detail = {"seconds": seconds, "usage": told["usage"], "text": told["choices"][0]["message"]["content"]}
+    return told["usage"]["completion_tokens"] / seconds, detail
 
 
 def sentences(peer: Peer, number: int) -> tuple[float, dict[str, Any]]:

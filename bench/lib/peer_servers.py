@@ -3,17 +3,20 @@
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lib.processes import ServerProcess
+from lib.processes import BENCH, ServerProcess
 
 from mlx_server.workers.parent.environment import child_environment
 
 OURS = "mlx-server"
 PLAIN = "as installed"
+SEPARATE = ("rapid-mlx", "vllm-mlx")
+"""Those that `make bench-peers` gives environments of their own: they ask for other versions of mlx-lm and mlx-vlm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ def with_blas(words: Sequence[str]) -> tuple[str, ...]:
     return ("env", *(f"{name}={value}" for name, value in chosen.items()), *words)
 
 
+def alike(commands: Sequence[Command]) -> list[Command]:
+    """The same commands with the BLAS that this server's workers get."""
+    return [replace(command, words=with_blas(command.words)) for command in commands]
+
+
 def ours(folder: Path, rows: int, *more: str) -> Command:
     """This server; it preloads the BLAS in its worker by itself."""
     launch = ("launch", "--model-path", str(folder), "--max-concurrency", str(rows), *more)
@@ -62,6 +70,32 @@ def others(folder: Path, *, embeddings: bool = False) -> list[Command]:
     vlm = Command("mlx_vlm.server", (*python, "mlx_vlm.server", flag, str(folder)), str(folder), "/health")
     lm = Command("mlx_lm.server", (*python, "mlx_lm", "server", "--model", str(folder)), "default_model", "/health")
     return [vlm] if embeddings else [lm, vlm]
+
+
+def program(name: str) -> Path:
+    """The command of one that has an environment of its own; it need not exist."""
+    return BENCH.parent / f".venv-{name}" / "bin" / name
+
+
+def separate(folder: Path, home: Path, names: Sequence[str] = SEPARATE) -> list[Command]:
+    """Those of `names` that have an environment, as their READMEs start them for several clients. They write nothing
+    outside `home`, tell nobody of their use, and stay off the hub."""
+    environment = ("env", f"HOME={home}", "DO_NOT_TRACK=1", "HF_HUB_OFFLINE=1")
+    more = {"vllm-mlx": ("--continuous-batching", "--offline")}
+    return [
+        Command(
+            name, (*environment, str(program(name)), "serve", str(folder), *more.get(name, ())), str(folder), "/health"
+        )
+        for name in names
+        if program(name).exists()
+    ]
+
+
+def version_of(name: str) -> str:
+    """The version of one that has an environment of its own, and of what it computes with."""
+    [packages] = program(name).parents[1].glob("lib/python*/site-packages")
+    own, *with_it = (next(iter(distributions(name=each, path=[str(packages)]))) for each in (name, "mlx", "mlx-lm"))
+    return f"{own.version} on " + ", ".join(f"{each.name} {each.version}" for each in with_it)
 
 
 class Running:
