@@ -8,6 +8,7 @@ FOLDERS := app queue schemas workers
 CLIENTS := .venv-clients
 REFERENCE := .venv-reference
 PEERS := .venv-rapid-mlx .venv-vllm-mlx
+LLAMA_CPP := .venv-llama-cpp
 NODE := tests/clients/node
 CONSOLE := tests/console/node
 CHROME := /Applications/Google Chrome.app/Contents/MacOS/Google Chrome
@@ -25,7 +26,7 @@ PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
 	3 if u.find_spec("ensurepip") is None else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs audit agents conformance fidelity bench bench-peers bench-faults format clean blas typed \
+.PHONY: help run test check docs audit agents conformance fidelity bench bench-packed bench-peers bench-faults format clean blas typed \
 	clients node browser
 
 help: ## List the targets
@@ -68,6 +69,9 @@ bench: $(VENV)/.installed-dev blas ## Measure this server against the bare engin
 bench-peers: $(VENV)/.installed-bench $(PEERS:%=%/.installed) blas ## Compare with other servers on this machine; flags in ARGS=...
 	$(BIN)/python bench/peers.py $(ARGS)
 
+bench-packed: $(VENV)/.installed-dev $(LLAMA_CPP)/.installed blas ## Packed weights beside float32 and llama.cpp; MODEL=folder, flags in ARGS=...
+	$(BIN)/python bench/packed/weights.py $(MODEL) --llama-cpp q4_1 q4_0 $(ARGS)
+
 bench-faults: $(VENV)/.installed-dev blas ## Kill, stop, starve and leave a server under load; flags in ARGS=...
 	$(BIN)/python bench/faults/run.py $(ARGS)
 
@@ -81,7 +85,7 @@ format: $(VENV)/.installed-dev ## Format the code and fix what the linter can
 clients: $(CLIENTS)/.installed node ## Install the client libraries that the tests and the notebooks use
 
 clean: ## Remove the environment and everything that was generated (cached models stay)
-	rm -rf $(VENV) $(CLIENTS) $(REFERENCE) $(PEERS) .agents .conformance $(NODE)/node_modules $(CONSOLE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(REFERENCE) $(PEERS) $(LLAMA_CPP) .agents .conformance $(NODE)/node_modules $(CONSOLE)/node_modules .typed build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(FOLDERS) tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:
@@ -137,6 +141,12 @@ $(REFERENCE)/.installed: tests/fidelity/requirements.txt | $(VENV)/.installed-de
 $(PEERS:%=%/.installed): .venv-%/.installed: bench/requirements/%.txt | $(VENV)/.installed-dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
 	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python -r $< 'mlx[$(BACKEND:cuda=cuda13)]'
+	@touch $@
+
+# llama.cpp is compiled: it takes cmake and a C++ compiler, and some minutes.
+$(LLAMA_CPP)/.installed: bench/requirements/llama-cpp.txt | $(VENV)/.installed-dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LLAMA_CPP)
+	$(BIN)/uv pip install --quiet --python $(LLAMA_CPP)/bin/python -r $<
 	@touch $@
 
 node:

@@ -28,15 +28,20 @@ TOKENIZER_FILES = (
 def make_tiny(source: Path, out: Path, **sizes: int) -> Path:
     """Writes the model into `out` with the tokenizer of the MLX folder `source`; returns `out`. `sizes` are other
     values for its config."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in TOKENIZER_FILES:
-        if (source / name).exists():
-            shutil.copyfile(source / name, out / name)
+    copy_tokenizer(source, out)
     config = _config(json.loads((source / "config.json").read_text())) | sizes
     mx.save_safetensors(str(out / "model.safetensors"), _weights(config, _special_tokens(source)), {"format": "mlx"})
     # Last, so that a folder with a config is a complete one.
     (out / "config.json").write_text(json.dumps(config, indent=2))
     return out
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Makes the folder `out` with the tokenizer of another model."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, out / name)
 
 
 def _config(source: dict[str, Any]) -> dict[str, Any]:
