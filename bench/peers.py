@@ -218,7 +218,8 @@ def main() -> int:
         except (StartError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
             console.print(str(error), style="red", markup=False, highlight=False)
             failed = True
-    found.write(options.out or BENCH / "results" / ("quick" if options.quick else "peers"), OURS)
+        finally:  # also when it is stopped
+            found.write(options.out or BENCH / "results" / ("quick" if options.quick else "peers"), OURS)
     print(found.markdown(OURS))
     return int(failed)
 
