@@ -2,9 +2,10 @@
 
 A real server with six models (dense, sliding-window, recurrent, one that sees, and two that take turns in one place) is
 asked all that clients do. Resident memory, descriptors and asyncio's tasks of the front end and of each worker are
-sampled; after a warm-up of a fifth of the time (ten minutes at most) a line is laid through each. It says the slope
-with its 95 % interval. Rows go to bench/results/soak.json. Exit code 0 if no memory surely grows by more than
-NOISE_MB a minute, descriptors and tasks are what they were at rest before, and no request ended badly, else 2.
+sampled; after a warm-up, in which the prompts that each model keeps become as many as it may keep, a line is laid
+through each. It says the slope with its 95 % interval. Rows go to bench/results/soak.json. Exit code 0 if no memory
+surely grows by more than NOISE_MB a minute, no kept prompts still grew, descriptors and tasks are what they were at
+rest before, and no request ended badly, else 2.
 """
 
 from __future__ import annotations
@@ -17,17 +18,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections import defaultdict
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import psutil
 from asking import DISHONEST, HUNG, WRONG
 from lib.hardware import this_machine
 from lib.processes import BENCH, ServerProcess
@@ -36,16 +31,22 @@ from rich.console import Console
 from rich.table import Table
 from run import demo_folder, leave, tiny_folder
 from slope import Slope, slope_of
+from watch import Sample, Watch
 from world import INJECT
 
 RESULTS = BENCH / "results" / "soak.json"
 TESTS = BENCH.parent / "tests"
 CLIENTS = 4
-KEPT_MB = 32
+KEPT_MB = 4
 """Of prompts, for each model: so much is full before the samples count."""
 
+FULL, GROWN = 0.9, 0.02
+"""Of that. Prompts still fill what they may take while they take less and have grown by more in LOOK of the time."""
+
 NOISE_MB = 0.5
-WARM_UP, LONGEST_WARM_UP_S = 0.2, 600.0
+WARM_UP, LONGEST_WARM_UP, LOOK = 0.2, 0.5, 1 / 30
+"""Shares of the time."""
+
 SAMPLES = 360
 """About so many in all, but at most two a second."""
 
@@ -63,59 +64,23 @@ for folder, architecture in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One process at one moment: seconds since the start, resident MB, descriptors, asyncio's tasks."""
+class Soaked:
+    """The samples, the requests, what did not go back to what it was, and whose kept prompts still grew."""
 
-    seconds: float
-    megabytes: float
-    descriptors: int
-    tasks: int
-
-
-class Watch:
-    """Samples a server's front end and workers, each life of a worker by itself."""
-
-    def __init__(self, server: ServerProcess, told: Path) -> None:
-        self._server = server
-        self._told = told
-        self._began = time.monotonic()
-        self.samples: dict[str, list[Sample]] = defaultdict(list)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def look(self) -> dict[str, Sample]:
-        """Sample all processes now. Blocks for a moment."""
-        found = {}
-        for name, pid in self._pids().items():
-            with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(pid)
-                megabytes = process.memory_info().rss / (1 << 20)
-                found[name] = Sample(self.seconds, round(megabytes, 2), process.num_fds(), self._tasks(process))
-                self.samples[name].append(found[name])
-        return found
-
-    def _pids(self) -> dict[str, int]:
-        with urllib.request.urlopen(self._server.url.removesuffix("v1") + "v1/manager/status", timeout=30) as answer:
-            loaded = json.load(answer)["loaded_models"]
-        workers = {f"{name} {pid}": int(pid) for name, held in loaded.items() for pid in held["pids"]}
-        return {"front end": self._server.pid, **workers}
-
-    def _tasks(self, process: psutil.Process) -> int:
-        """As it says itself, when asked; the answer to the last question will do."""
-        told = self._told / str(process.pid)
-        process.send_signal(signal.SIGUSR2)
-        return int(told.read_text()) if told.exists() else 0
+    watch: Watch
+    load: MixedLoad
+    more: list[str]
+    filling: list[str]
 
 
-async def soak(
-    server: ServerProcess, told: Path, seconds: float, console: Console
-) -> tuple[Watch, MixedLoad, list[str]]:
-    """The samples, the requests, and what did not go back to what it was."""
-    warm_up_s = min(WARM_UP * seconds, LONGEST_WARM_UP_S)
+async def soak(server: ServerProcess, told: Path, seconds: float, console: Console) -> Soaked:
+    """The warm-up, then what counts, for `seconds` together."""
     watch, load = Watch(server, told), MixedLoad(server.url.removesuffix("/v1"))
-    await asyncio.gather(load.run(CLIENTS, seconds / 20), later(warm_up_s, load.stop))
+    asking = asyncio.create_task(load.run(CLIENTS, seconds / 20))
+    filling = await warm_up(watch, seconds)
+    warm_up_s = watch.seconds
+    load.stop()
+    await asking
     await asyncio.gather(*(load.everything() for _ in range(CLIENTS)))
     before = await at_rest(watch)
     warm = watch.seconds
@@ -129,12 +94,25 @@ async def soak(
     load.stop()
     await asking
     after = await at_rest(watch, keep=False)
-    return watch, load, grown(before, after)
+    return Soaked(watch, load, grown(before, after), filling)
 
 
-async def later(seconds: float, call: Any) -> None:
-    await asyncio.sleep(seconds)
-    call()
+async def warm_up(watch: Watch, seconds: float) -> list[str]:
+    """Until no kept prompts grow any more, within its bounds; returns whose did at its end."""
+    kept = await asyncio.to_thread(watch.kept_mb)
+    while True:
+        await asyncio.sleep(LOOK * seconds)
+        before, kept = kept, await asyncio.to_thread(watch.kept_mb)
+        filling = still_filling(before, kept)
+        if watch.seconds >= (LONGEST_WARM_UP if filling else WARM_UP) * seconds:
+            return filling
+
+
+def still_filling(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    """Whose prompts took more MB than before, and may take more."""
+    return [
+        name for name, now in after.items() if now < FULL * KEPT_MB and now - before.get(name, 0.0) > GROWN * KEPT_MB
+    ]
 
 
 async def at_rest(watch: Watch, *, keep: bool = True) -> dict[str, Sample]:
@@ -199,14 +177,15 @@ def main() -> int:
         launch = [sys.executable, "-m", "mlx_server.app", "launch", f"--config={configuration(scratch)}"]
         kept = [f"--prefix-cache-mb={KEPT_MB}", *(f"--{name}-dir={scratch / name}" for name in ("data", "cache"))]
         with ServerProcess([*env, *launch, *kept], scratch / "server.log") as server:
-            watch, load, more = asyncio.run(soak(server, told, given.minutes * 60, console))
+            soaked = asyncio.run(soak(server, told, given.minutes * 60, console))
+    watch, load, more = soaked.watch, soaked.load, soaked.more
     found = {
         name: slope_of([one.seconds for one in each], [one.megabytes for one in each])
         for name, each in watch.samples.items()
     }
     slopes = {name: one for name, one in found.items() if one is not None and len(watch.samples[name]) > SAMPLES / 10}
     console.print(table(slopes))
-    console.print(dict(load.ends), more)
+    console.print(dict(load.ends), more, soaked.filling)
     bad = [end for end in load.ends if end.partition(": ")[2] in (WRONG, DISHONEST, HUNG)]
     growing = [name for name, one in slopes.items() if one.grows(NOISE_MB)]
     result = {
@@ -216,10 +195,11 @@ def main() -> int:
         "slopes": {name: asdict(one) for name, one in slopes.items()},
         "growing": growing,
         "more_at_rest": more,
+        "still_filling": soaked.filling,
         "samples": {name: [list(asdict(one).values()) for one in each] for name, each in watch.samples.items()},
     }
     given.out.write_text(json.dumps(result) + "\n")
-    return 2 if bad or growing or more else 0
+    return 2 if bad or growing or more or soaked.filling else 0
 
 
 if __name__ == "__main__":
