@@ -80,7 +80,7 @@ class Bench:
             first = number % len(peers)
             for peer in [*peers[first:], *peers[:first]]:
                 try:
-                    row = scenarios.watched(scenario, peer.name, number, partial(work, peer, number))
+                    row = scenarios.watched(scenario, peer, number, partial(work, peer, number))
                 except scenarios.PeerError as error:
                     if peer.name in (OURS, BARE):
                         raise

@@ -38,9 +38,11 @@ class Comparison:
         """The median, the least and the greatest of the rounds."""
         return spread([row.value for row in self.rows if (row.scenario, row.server) == (scenario, server)])
 
-    def ratio(self, scenario: str, server: str, to: str) -> Spread | None:
-        """This server's figure over another's, round by round; None if they share no round."""
-        values = {(row.round, row.server): row.value for row in self.rows if row.scenario == scenario}
+    def ratio(self, scenario: str, server: str, to: str, *, by_cpu: bool = False) -> Spread | None:
+        """This server's figure over another's, round by round; None if they share no round. `by_cpu`: of what each did
+        in a second of its own processor time, which others' work on the machine changes less."""
+        rows = [row for row in self.rows if row.scenario == scenario and (row.cores or not by_cpu)]
+        values = {(row.round, row.server): row.value / (row.cores if by_cpu and row.cores else 1) for row in rows}
         both = [values[n, server] / values[n, to] for n, name in values if name == server and (n, to) in values]
         return spread(both) if both else None
 
@@ -51,11 +53,13 @@ class Comparison:
         return "\n\n".join(blocks) + "\n"
 
     def _table(self, scenario: str, ours: str) -> str:
-        lines = [f"## {scenario}: {unit_of(scenario)[0]}", "", "| server | median (least to greatest) | of ours |"]
-        lines.append("| --- | --- | --- |")
+        what, more_is_better = unit_of(scenario)
+        lines = [f"## {scenario}: {what}", ""]
+        lines.append("| server | median (least to greatest) | of ours | by processor time |")
+        lines.append("| --- | --- | --- | --- |")
         for server in self.servers(scenario):
-            ratio = self.ratio(scenario, server, ours)
-            relative = "" if ratio is None or server == ours else said(ratio)
+            wall, cpu = (self.ratio(scenario, server, ours, by_cpu=by_cpu) for by_cpu in (False, True))
+            relative = " | " if server == ours else f"{said(wall)} | {said(cpu) if more_is_better else ''}"
             lines.append(f"| {server} | {said(self.figure(scenario, server))} | {relative} |")
         busy = max(row.others_cores for row in self.rows if row.scenario == scenario)
         return "\n".join([*lines, "", f"Others' work on the machine: at most {busy:.2f} cores."])
@@ -98,7 +102,9 @@ def unit_of(scenario: str) -> tuple[str, bool]:
     return next((unit for name, unit in UNITS.items() if scenario.startswith(name)), TOKENS)
 
 
-def said(value: Spread) -> str:
-    """A figure with its spread."""
+def said(value: Spread | None) -> str:
+    """A figure with its spread; "" for none."""
+    if value is None:
+        return ""
     digits = 1 if value.median >= 10 else 3
     return f"{value.median:.{digits}f} ({value.low:.{digits}f} to {value.high:.{digits}f})"

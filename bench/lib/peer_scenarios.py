@@ -47,7 +47,8 @@ class PeerError(RuntimeError):
 class Measured:
     """One figure of one server in one round; `detail` is its raw record.
 
-    `others_cores`: cores that processes outside the benchmark kept busy meanwhile.
+    `cores`: those that the server kept busy meanwhile, where that is known; `others_cores`: those that processes
+    outside the benchmark kept busy.
     """
 
     scenario: str
@@ -55,6 +56,7 @@ class Measured:
     round: int
     value: float
     detail: dict[str, Any]
+    cores: float | None
     others_cores: float
 
 
@@ -195,8 +197,11 @@ def words(count: int, seed: int) -> str:
     return " ".join(random.Random(seed).choices(embeddings.WORDS, k=count))
 
 
-def watched(scenario: str, server: str, number: int, work: Any) -> Measured:
+def watched(scenario: str, peer: Peer, number: int, work: Any) -> Measured:
     """The figure of one server in one round."""
+    began, before = perf_counter(), peer.cpu_s()
     with OthersWatch() as busy:
         value, detail = work()
-    return Measured(scenario, server, number, value, detail, busy.cores)
+    after, seconds = peer.cpu_s(), perf_counter() - began
+    cores = None if before is None or after is None else (after - before) / seconds
+    return Measured(scenario, peer.name, number, value, detail, cores, busy.cores)

@@ -21,11 +21,17 @@ SEPARATE = ("rapid-mlx", "vllm-mlx")
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server that runs: `model` is what requests call its model (None: nothing)."""
+    """A server that runs: `model` is what requests call its model (None: nothing); `process` is None where another
+    started it."""
 
     name: str
     url: str
     model: str | None
+    process: ServerProcess | None = None
+
+    def cpu_s(self) -> float | None:
+        """Processor time so far, with that of all it has started."""
+        return None if self.process is None else sum(self.process.cpu_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class Running:
             for command in self._commands:
                 log = self._scratch / f"{command.name.replace(' ', '-')}-{len(self.peers)}.log"
                 server = stack.enter_context(ServerProcess(command.words, log, command.ready_path))
-                self.peers.append(Peer(command.name, server.url, command.model))
+                self.peers.append(Peer(command.name, server.url, command.model, server))
             self._stack = stack.pop_all()
         return self
 

@@ -76,7 +76,7 @@ def main() -> int:
         with Running(servers, Path(scratch)) as running:
             for number in range(given.pairs + 1):  # the first one warms up
                 for peer in running.peers if number % 2 else reversed(running.peers):
-                    row = watched("arrival", peer.name, number, partial(arrival, peer, number))
+                    row = watched("arrival", peer, number, partial(arrival, peer, number))
                     took = row.detail["long_ttft_s"]
                     console.print(f"{peer.name}: first token {took:.2f} s, p95 gap {row.value:.2f}", highlight=False)
                     if number:
