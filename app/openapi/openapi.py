@@ -75,17 +75,20 @@ PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said), `low` or
 
 
 async def openapi(request: Request) -> Response:
-    """`GET /openapi.json`, made when it is first asked for."""
-    state = request.app.state
-    if not hasattr(state, "openapi"):
-        settings = services(request).settings
+    """`GET /openapi.json`, made when it is first asked for, and anew for another model."""
+    state, found = request.app.state, services(request)
+    model = next((deployment.name for deployment in found.fleet.deployments), None)
+    kept_for, content = getattr(state, "openapi", (None, b""))
+    if not content or kept_for != model:
         made = document(
             request.app.routes,
-            needs_key=bool(settings.api_keys),
-            always=(*ALWAYS, 429) if settings.rate_limit else ALWAYS,
+            needs_key=bool(found.settings.api_keys),
+            always=(*ALWAYS, 429) if found.settings.rate_limit else ALWAYS,
+            model=model,
         )
-        state.openapi = msgspec.json.encode(made)
-    return Response(state.openapi, media_type=JSON)
+        content = msgspec.json.encode(made)
+        state.openapi = model, content
+    return Response(content, media_type=JSON)
 
 
 def document(
@@ -94,15 +97,16 @@ def document(
     *,
     needs_key: bool = False,
     always: tuple[int, ...] = ALWAYS,
+    model: str | None = None,
 ) -> dict[str, Any]:
-    """The whole document; `always` are refusals that any route may answer with.
+    """The whole document; `always` are refusals that any route may answer with, `model` the one of the examples' paths.
 
     Raises KeyError for a route that is not documented.
     """
     items = {path_of(route): docs_of(route, docs) for route in routes if isinstance(route, Route)}
     types = {type_: None for item in items.values() for doc in item.values() for type_ in types_of(doc)}
     schemas, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
-    writer = Writer(dict(zip(types, schemas, strict=True)), always)
+    writer = Writer(dict(zip(types, schemas, strict=True)), always, model)
     required: list[dict[str, list[str]]] = [{name: []} for name in KEYS]
     return {
         "openapi": "3.1.0",
@@ -137,14 +141,17 @@ def types_of(doc: Doc) -> Iterable[Any]:
 class Writer:
     """Writes operations, with a schema for each type."""
 
-    def __init__(self, schemas: Mapping[Any, dict[str, Any]], always: tuple[int, ...]) -> None:
+    def __init__(self, schemas: Mapping[Any, dict[str, Any]], always: tuple[int, ...], model: str | None) -> None:
         self._schemas = schemas
         self._always = always
+        self._model = model
 
     def operation(self, method: str, path: str, doc: Doc) -> dict[str, Any]:
         """One method of a path."""
         parameters = [parameter(name, "path", doc.path[name]) for name in re.findall(r"{(\w+)}", path)]
         parameters += [parameter(name, "query", text) for name, text in doc.query.items()]
+        if method == "POST" and "{name}" in path and self._model is not None:
+            parameters[0]["example"] = self._model
         headers = {**doc.headers, **(PRIORITY if 429 in doc.errors else {})}
         parameters += [parameter(name, "header", text) for name, text in headers.items()]
         content = self._form(doc) if doc.form is not None else self._json(doc.request)

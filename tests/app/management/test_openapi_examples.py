@@ -150,6 +150,14 @@ def test_example_is_answered(writer: Server, path: str) -> None:
     check(writer, path)
 
 
+def test_paths_of_posts_name_a_model_that_is_there(scripted_server: Server) -> None:
+    paths = scripted_server.get("/openapi.json").json()["paths"]
+    for path in ("/v1/models/{name}/pin", "/v1/models/{name}/unpin", "/v1/models/{name}/load"):
+        name = paths[path]["post"]["parameters"][0]["example"]
+        assert scripted_server.post(path.format(name=name), b"").status_code == 200
+    assert "example" not in paths["/v1/models/{name}"]["delete"]["parameters"][0], "which nobody presses unawares"
+
+
 @pytest.mark.parametrize("path", EMBEDS)
 def test_example_is_answered_with_vectors(minilm_server: Server, path: str) -> None:
     check(minilm_server, path)
