@@ -19,9 +19,11 @@ UNKNOWN_FIELD = "unknown_parameter"
 class AccessRecord:
     """What is found out about a request while it is answered."""
 
-    __slots__ = ("joined", "key", "model", "reason", "status", "ticket")
+    __slots__ = ("client", "joined", "key", "model", "reason", "status", "ticket")
 
-    def __init__(self) -> None:
+    def __init__(self, client: str | None = None) -> None:
+        self.client = client
+        """The address that it came from, where that is to be told."""
         self.key: str | None = None
         """The name that the configuration gives the API key."""
         self.model: str | None = None
@@ -45,7 +47,7 @@ class AccessRecord:
     def facts(self) -> dict[str, str | int | float]:
         """What there is to tell, by name; times are seconds."""
         facts: dict[str, str | int | float] = {}
-        for what, name in (("key", self.key), ("model", self.model)):
+        for what, name in (("client", self.client), ("key", self.key), ("model", self.model)):
             if name is not None:
                 facts[what] = printable(name)
         if self.joined:

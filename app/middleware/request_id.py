@@ -56,7 +56,8 @@ class RequestIdMiddleware:
         request_id = given if ACCEPTED.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = request_id
         REQUEST_ID.set(request_id)
-        record = scope[RECORD] = AccessRecord()
+        client = scope["client"][0] if scope.get("client") and log.isEnabledFor(logging.DEBUG) else None
+        record = scope[RECORD] = AccessRecord(client)
         started = time.perf_counter()
         status, whole = 0, False
 

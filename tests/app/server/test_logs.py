@@ -39,6 +39,14 @@ def test_every_request_leaves_one_line(launch: Callable[..., Server]) -> None:
     ]
 
 
+def test_line_tells_the_clients_address_for_debugging_only(launch: Callable[..., Server]) -> None:
+    server = launch(*SCRIPTED, "--log-level", "debug")
+    server.chat("hi")
+    told = {path: details for _, path, _, details in lines_of(server)}
+    assert told["/v1/chat/completions"].startswith(" client=127.0.0.1 model=scripted ")
+    assert told["/health/ready"] == " client=127.0.0.1"
+
+
 def test_line_tells_how_fast_tokens_came(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED)
     server.chat({"tokens": 11, "interval_s": 0.05}, stream=True)
