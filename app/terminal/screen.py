@@ -77,7 +77,7 @@ def models_table(models: Sequence[LiveModel], width: int) -> Table:
     """A line for each."""
     lines = []
     for model in models:
-        granted = "" if model.granted_bytes is None else f" of {memory_size(model.granted_bytes)}"
+        granted = f" of {memory_size(model.granted_bytes)}" if model.granted_bytes else ""
         cells = (
             model.name,
             state_of(model),

@@ -47,6 +47,7 @@ def test_requests_and_rates_are_shown_as_they_change(server: Server, open_page: 
         models = page.get_by_role("region", name="Models")
         expect(models.get_by_role("row").nth(1)).to_contain_text("1 ready")
         expect(models.get_by_role("row").nth(1)).to_contain_text("2/2")
+        expect(models.get_by_role("row").nth(1)).not_to_contain_text("of 0 B")
     expect(requests).to_contain_text("0 running, 0 waiting")
 
 
@@ -126,6 +127,7 @@ def test_log_is_filtered_and_goes_on(server: Server, open_page: OpenPage) -> Non
     assert server.chat("a secret").status_code == 200
     expect(lines.get_by_role("listitem")).to_have_count(1)
     expect(lines).to_contain_text("POST /v1/chat/completions 200")
+    expect(lines.locator("time")).to_have_text(re.compile(r"^\d\d:\d\d:\d\d\.\d{3}$"))
     assert "secret" not in json.dumps(lines.inner_text())
     page.get_by_label("Level").select_option("error")
     expect(lines).to_contain_text("No such line.")

@@ -226,7 +226,7 @@ class Supervisor:
                     log.error("%s; it died %d times in a row and is given up", message, deaths)
                     self._listener.given_up(message)
                     return
-                log.warning("%s; it is started again in %.1f s", message, delay_s)
+                log.warning("%s; it is started again %s", message, f"in {delay_s:.1f} s" if delay_s else "at once")
                 self.state = WorkerState.RESTARTING
                 self.restarts += 1
                 self._listener.lost(message)

@@ -60,7 +60,11 @@ function row(batch, cancel) {
     h("td", {}, h("code", { class: "id" }, id)),
     h("td", {}, batch.model ?? "–"),
     h("td", {}, ago(batch.created_at * 1000)),
-    h("td", { title: wrong?.data[0]?.message }, h("span", { class: `state ${status}` }, why ? WAITS[why] : status.replace("_", " "))),
+    h(
+      "td",
+      { title: wrong?.data[0]?.message },
+      h("span", { class: `state ${status}` }, why ? WAITS[why] : status.replace("_", " ")),
+    ),
     h("td", {}, ...progress(batch)),
     h(
       "td",

@@ -71,8 +71,8 @@ function times(found) {
 
 /**
  * @param {number} held in bytes
- * @param {number | null} granted
+ * @param {number | null} granted 0 until it is known
  */
 function share(held, granted) {
-  return granted === null ? memory(held) : `${memory(held)} of ${memory(granted)}`;
+  return !granted ? memory(held) : `${memory(held)} of ${memory(granted)}`;
 }

@@ -74,7 +74,12 @@ export function tokens(tokens) {
  * @param {string} time
  */
 export function clock(time) {
-  return new Date(time).toLocaleTimeString("en-GB", { fractionalSecondDigits: 3 });
+  return new Date(time).toLocaleTimeString("en-GB", {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    fractionalSecondDigits: 3,
+  });
 }
 
 /**
