@@ -36,8 +36,9 @@ CANNOT_BE_SERVED = "The model can't be served"
 Changed = Callable[["Deployment", ModelState], None]
 """Told of a deployment that has moved, and the state that it was in; also, without a move, while it loads."""
 
-Place = Callable[[int], Starts]
-"""Makes what starts the workers of a replica that needs so many bytes."""
+Place = Callable[[str, int, Callable[[], None]], Starts]
+"""Makes what starts the workers of a replica, of a model by its name, that needs so many bytes; calls back where others
+want its place."""
 
 
 class StartFailed(Exception):  # noqa: N818 - named for the fact
@@ -106,7 +107,7 @@ class Deployment:
         self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
         self._tuning = tuning or Tuning()
         self._server = server
-        self._place = place or (lambda _: LocalStarts())
+        self._place = place or (lambda *_: LocalStarts())
         self._observer = observer
         self._changed = changed
         rows = settings.rows(model_type)
@@ -124,7 +125,7 @@ class Deployment:
         )
         self._queues = self.queue, self.queries
         """Both end in the same way."""
-        self._running: asyncio.Future[list[None]] | None = None
+        self._running: list[asyncio.Future[None]] = []
         self._settled = asyncio.Event()  # a load has come to its end
 
     @property
@@ -228,12 +229,9 @@ class Deployment:
         self.facts = None
         self._settled.clear()
         self._move(ModelState.LOADING)
-        spec = self.loaded_as = self.loads_as()
-        self.replicas = [
-            Replica(spec, self, self.queue, self.queries, self._server.patience, self._server.log_level, starts)
-            for starts in [self._place(self.replica_bytes) for _ in range(self.settings.replicas)]
-        ]
-        self._running = asyncio.gather(*(replica.run() for replica in self.replicas))
+        self.loaded_as = self.loads_as()
+        self.replicas = [self._new_replica(self.loaded_as) for _ in range(self.settings.replicas)]
+        self._running = [asyncio.ensure_future(replica.run()) for replica in self.replicas]
         try:
             await self._settled.wait()
         except asyncio.CancelledError:
@@ -312,15 +310,42 @@ class Deployment:
     async def _end_workers(self) -> None:
         """No process is left after this, even if whoever calls is cancelled."""
         replicas, self.replicas = self.replicas, []
-        self._restarts_before += sum(replica.worker.restarts for replica in replicas)
-        self._canaries_before = sum((replica.worker.canaries for replica in replicas), self._canaries_before)
-        running, self._running = self._running, None
-        ending = asyncio.gather(*(replica.stop() for replica in replicas), *([running] if running else ()))
+        for replica in replicas:
+            self._count_up(replica)
+        running, self._running = self._running, []
+        ending = asyncio.gather(*(replica.stop() for replica in replicas), *running)
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
             await asyncio.wait([ending])
             raise
+
+    def _new_replica(self, spec: Load) -> Replica:
+        starts = self._place(self.name, self.replica_bytes, lambda: self._recalled(replica))
+        patience, log_level = self._server.patience, self._server.log_level
+        replica = Replica(spec, self, self.queue, self.queries, patience, log_level, starts)
+        return replica
+
+    def _recalled(self, replica: Replica) -> None:
+        if replica in self.replicas:
+            self._running.append(asyncio.ensure_future(self._replace(replica)))
+
+    async def _replace(self, replica: Replica) -> None:
+        """Others want a replica's place: it goes once nothing runs there, and another waits for a place."""
+        await replica.drained()
+        if replica not in self.replicas or self.state is ModelState.UNLOADING:
+            return
+        assert self.loaded_as is not None
+        another = self._new_replica(self.loaded_as)
+        self.replicas[self.replicas.index(replica)] = another
+        self._count_up(replica)
+        await replica.stop()
+        self.lost(replica)
+        await another.run()
+
+    def _count_up(self, replica: Replica) -> None:
+        self._restarts_before += replica.worker.restarts
+        self._canaries_before = self._canaries_before + replica.worker.canaries
 
     def _move(self, state: ModelState) -> None:
         before, self.state = self.state, move(self.state, state)

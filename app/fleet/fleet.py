@@ -58,7 +58,7 @@ class Fleet:
     ) -> None:
         starts = starts or WorkerStarts()
         self._cluster = None if settings.cluster is None else Cluster(settings.cluster)
-        self._place: Place = self._cluster.replica if self._cluster else lambda _: LocalStarts(starts)
+        self._place: Place = self._cluster.replica if self._cluster else lambda *_: LocalStarts(starts)
         self._reread = reread
         self._registry_sync = RegistrySync(registry, settings.defaults) if registry is not None else None
         self._directory = Directory(settings, self._registry_sync, self._add)

@@ -2,4 +2,5 @@
 
 `starts.py` is the front end's, `broker.py` a process of its own beside it, the only one that talks to Ray. `agent.py`
 is the actor on a node: it starts our worker process, which the front end calls directly (`meeting.py`, by TLS).
+`shares.py` is the one actor that all front ends of a cluster have in common.
 """

@@ -10,15 +10,18 @@ import asyncio
 import os
 import socket
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray.exceptions import RayError
 
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.cluster.agent import Agent, VersionsDiffer, versions
-from mlx_server.workers.cluster.orders import NoCluster, NotPlaced, Order, Place, decode_order
+from mlx_server.workers.cluster.orders import NoCluster, NotPlaced, Order, Place, Recalled, decode_order
+from mlx_server.workers.cluster.shares import Shares, Standing
 
 ANSWER_S = 3.0
 """How long an agent may take that has been there before. Ray needs half a minute to notice that a node is gone; it
@@ -30,16 +33,25 @@ END_S = 3.0
 MEMORY = "mlx_memory"
 """The resource of nodes, in bytes, that replicas share."""
 
+SAYS_S = 1.0
+"""How often the other front ends are told how this one stands."""
+
+WAITS_S = 5.0
+"""How long a replica has no place until others are asked for one."""
+
 
 @dataclass
 class Placed:
-    """A replica's agent; `served`: it has started a worker before."""
+    """A replica's agent; `served`: it has started a worker before; `recalled`: it is about to go."""
 
+    order: Place
     agent: Any
+    since: float
     served: bool = False
+    recalled: bool = False
 
 
-def new_agent(needs_bytes: int) -> Placed:
+def new_agent(needs_bytes: int) -> Any:
     """One that Ray places where there is room, away from the others, on a GPU where the cluster has any."""
     agent = ray.remote(Agent).options(
         num_cpus=1,
@@ -49,7 +61,12 @@ def new_agent(needs_bytes: int) -> Placed:
         max_restarts=-1,
         max_task_retries=-1,
     )
-    return Placed(agent.remote())
+    return agent.remote()
+
+
+def shares() -> Any:
+    """The actor that all front ends share. It ends with the one that made it, and another makes the next."""
+    return ray.remote(Shares).options(name="shares", namespace="mlx-server", get_if_exists=True, num_cpus=0).remote()
 
 
 class Broker:
@@ -87,7 +104,8 @@ class Broker:
                 ray.kill(placed.agent)
                 placed = None
         if placed is None:
-            placed = self._placed[order.replica] = new_agent(order.bytes)
+            now = asyncio.get_running_loop().time()
+            placed = self._placed[order.replica] = Placed(order, new_agent(order.bytes), now)
         found = await answer(placed.agent.start.remote(order, self._versions))
         placed.served = True
         return found
@@ -102,6 +120,38 @@ class Broker:
         except (TimeoutError, RayError):
             pass  # its node is gone, or hangs
         ray.kill(placed.agent)
+
+    async def share(self) -> None:
+        """Tell the other front ends how this one stands, and give up what is asked for."""
+        who, agreed = uuid4().hex, None
+        while ray.is_initialized():  # else Ray would start a cluster of its own
+            await asyncio.sleep(SAYS_S)
+            try:
+                agreed = agreed or shares()
+                least = await answer(agreed.say.remote(who, self._standing()), ANSWER_S)
+            except (RayError, OSError, ValueError):
+                agreed = None
+                continue
+            spare = self._spare() if least is not None else {}
+            replica = next((one for one, placed in spare.items() if placed.order.bytes >= least), None)
+            if replica is not None:
+                spare[replica].recalled = True
+                self.channel.send(Recalled(replica))
+
+    def _standing(self) -> Standing:
+        now = asyncio.get_running_loop().time()
+        waiting = (one for one in self._placed.values() if not one.served and now - one.since > WAITS_S)
+        return Standing(
+            sum(one.served and not one.recalled for one in self._placed.values()),
+            tuple(one.order.bytes for one in self._spare().values()),
+            tuple(one.order.bytes for one in waiting),
+        )
+
+    def _spare(self) -> dict[int, Placed]:
+        """Replicas of models that have others, the last one first."""
+        held = {replica: one for replica, one in self._placed.items() if one.served and not one.recalled}
+        models = Counter(one.order.model for one in held.values())
+        return {replica: one for replica, one in reversed(held.items()) if models[one.order.model] > 1}
 
 
 async def answer(reference: Any, limit_s: float | None = None) -> Any:
@@ -122,7 +172,10 @@ async def serve(sock: socket.socket, address: str) -> None:
     if problem is not None:
         broker.channel.send(problem)
         broker.channel.close()
+    sharing = asyncio.ensure_future(broker.share()) if problem is None else None
     await broker.closed.wait()
+    if sharing is not None:
+        sharing.cancel()
 
 
 def main() -> None:

@@ -9,11 +9,12 @@ from mlx_server.workers.parent.starts import Wanted
 
 
 class Place(msgspec.Struct, tag=True, frozen=True):
-    """Start a worker for a replica, which needs so many bytes, on its node, or on the one that Ray finds for it.
-    `certificate` is the front end's."""
+    """Start a worker for a replica of a model, which needs so many bytes, on its node, or on the one that Ray finds for
+    it. `certificate` is the front end's."""
 
     number: int
     replica: int
+    model: str
     bytes: int
     wanted: Wanted
     model_type: str
@@ -42,6 +43,12 @@ class NotPlaced(msgspec.Struct, tag=True, frozen=True):
     reason: str
 
 
+class Recalled(msgspec.Struct, tag=True, frozen=True):
+    """Another front end waits for the place of a replica."""
+
+    replica: int
+
+
 class NoCluster(msgspec.Struct, tag=True, frozen=True):
     """Ray can't be reached; the broker ends."""
 
@@ -56,7 +63,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 Order = Place | Free
-Report = Address | NotPlaced | NoCluster
+Report = Address | NotPlaced | Recalled | NoCluster
 
 decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode

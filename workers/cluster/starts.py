@@ -9,9 +9,19 @@ import logging
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 from mlx_server.workers.channel import Channel
-from mlx_server.workers.cluster.orders import Address, Free, NoCluster, NotPlaced, Place, Report, decode_report
+from mlx_server.workers.cluster.orders import (
+    Address,
+    Free,
+    NoCluster,
+    NotPlaced,
+    Place,
+    Recalled,
+    Report,
+    decode_report,
+)
 from mlx_server.workers.cluster.tls import Identity, context_of, make_identity
 from mlx_server.workers.parent.printed import tell
 from mlx_server.workers.parent.starts import Started, Wanted, bury
@@ -46,17 +56,21 @@ class Cluster:
         self._channel: Channel[Report] | None = None
         self._starting = asyncio.Lock()
         self._waiting: dict[int, asyncio.Future[Address]] = {}
+        self._recalls: dict[int, Callable[[], None]] = {}
 
-    def replica(self, needs_bytes: int) -> ClusterStarts:
-        """Who starts the workers of a replica that needs so many bytes of its node."""
-        return ClusterStarts(self, next(self._numbers), needs_bytes)
+    def replica(self, model: str, needs_bytes: int, recalled: Callable[[], None]) -> ClusterStarts:
+        """Who starts the workers of a replica that needs so many bytes of its node. `recalled` is called where another
+        front end waits for its place, and this one has another replica of the model."""
+        number = next(self._numbers)
+        self._recalls[number] = recalled
+        return ClusterStarts(self, number, model, needs_bytes)
 
-    async def place(self, replica: int, needs_bytes: int, wanted: Wanted, model_type: str) -> ClusterWorker:
+    async def place(self, replica: int, model: str, needs_bytes: int, wanted: Wanted, model_type: str) -> ClusterWorker:
         """A worker process that waits to be called; waits for a node with room. Raises ClusterError."""
         own = await self._own()
         number = next(self._numbers)
         found = self._waiting[number] = asyncio.get_running_loop().create_future()
-        order = Place(number, replica, needs_bytes, wanted, model_type, own.certificate)
+        order = Place(number, replica, model, needs_bytes, wanted, model_type, own.certificate)
         try:
             async with self._starting:
                 channel = self._channel or await self._start()
@@ -68,6 +82,7 @@ class Cluster:
 
     def free(self, replica: int) -> None:
         """A replica is over."""
+        self._recalls.pop(replica, None)
         if self._channel is not None:
             self._channel.send(Free(replica))
 
@@ -99,6 +114,11 @@ class Cluster:
     def _on_report(self, report: Report) -> None:
         if isinstance(report, NoCluster):
             self._fail_all(f"the Ray cluster at {self._address} can't be reached: {report.reason}")
+            return
+        if isinstance(report, Recalled):
+            if (recalled := self._recalls.get(report.replica)) is not None:
+                log.info("a replica gives up its place, for which another front end waits")
+                recalled()
             return
         found = self._waiting.get(report.number)
         if found is None or found.done():
@@ -138,16 +158,19 @@ def start_broker(address: str) -> Started:
 class ClusterStarts:
     """Starts the workers of one replica on the node that Ray has for it."""
 
-    def __init__(self, cluster: Cluster, replica: int, needs_bytes: int) -> None:
+    def __init__(self, cluster: Cluster, replica: int, model: str, needs_bytes: int) -> None:
         self._cluster = cluster
         self._replica = replica
+        self._model = model
         self._needs_bytes = needs_bytes
 
     async def start(self, wanted: Wanted, model_type: str) -> ClusterWorker:
         """A new process, as soon as a node has room for it. Raises ClusterError."""
         if model_type not in SERVED_TYPES:
             raise ClusterError(f"models of the type {model_type} are not served on a cluster")
-        placing = asyncio.ensure_future(self._cluster.place(self._replica, self._needs_bytes, wanted, model_type))
+        placing = asyncio.ensure_future(
+            self._cluster.place(self._replica, self._model, self._needs_bytes, wanted, model_type)
+        )
         try:
             if placing not in (await asyncio.wait([placing], timeout=TOLD_S))[0]:
                 log.warning("a replica waits for a node with room: it needs 1 CPU, mlx_memory %d", self._needs_bytes)

@@ -13,7 +13,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from support.running.metrics import value
 from support.running.processes import lives
-from support.running.servers import SCRIPTED, Server, chat_body
+from support.running.servers import SCRIPTED, Server, chat_body, wait_for
 from support.running.streams import events, open_stream, text_of
 
 from mlx_server.app.fleet.memory_estimate import SCRIPTED_BYTES
@@ -24,6 +24,7 @@ ROWS = 4
 BACK_S = 10.0
 TOKENS = 25
 LONG = {"tokens": TOKENS, "interval_s": 0.1}
+LONGER = {"tokens": 40, "interval_s": 0.1}
 NODE = {"object_store_memory": 80 << 20, "include_dashboard": False, "resources": {"mlx_memory": 1 << 30}}
 
 
@@ -85,10 +86,10 @@ def kill_raylet(node: Any) -> None:
     raylet(node).wait()
 
 
-def stream(server: Server, begun: Event) -> list[Any]:
+def stream(server: Server, begun: Event, script: dict[str, Any] = LONG) -> list[Any]:
     """All events of a stream; its first text sets `begun`."""
     found: list[Any] = []
-    with open_stream(server, chat_body(LONG)) as response:
+    with open_stream(server, chat_body(script)) as response:
         for event in events(response.iter_lines()):
             found.append(event)
             if not begun.is_set() and text_of(found):
@@ -141,26 +142,32 @@ def test_what_is_killed_on_a_node_costs_no_request_that_has_sent_nothing(
     assert back_s < within_s
 
 
-def test_another_front_end_waits_for_a_node_uses_it_and_leaves_nothing(
+def test_front_ends_share_a_cluster_and_use_what_joins(
     cluster: Cluster, server: Server, launch: Callable[..., Server]
 ) -> None:
+    for node in living(cluster)[1:]:
+        kill_raylet(node)
+    server.wait_until(lambda: len(workers(cluster.head_node)) == 2)
     wait_both(server)
-    others = [*everywhere(cluster, agents), *everywhere(cluster, workers)]
     other = launch(*SCRIPTED, "--replicas", 2, *ON, env=env(cluster), wait=False)
     other.wait_listening()
-    needs = f"it needs 1 CPU, mlx_memory {SCRIPTED_BYTES}"
-    other.wait_until(lambda: f"waits for a node with room: {needs}" in other.output())
-    with ThreadPoolExecutor(1) as pool:
-        undisturbed = pool.submit(stream, server, Event())
-        cluster.add_node(**NODE, num_cpus=2)
-        wait_both(other)
-        assert other.chat("hello").status_code == 200
-        assert value(other, "worker_memory_bound_bytes") == SCRIPTED_BYTES
-        left = {*everywhere(cluster, agents), *everywhere(cluster, workers), broker(other)}.difference(others)
-        assert len(left) == 5
-        assert other.stop() == 0
-        assert psutil.wait_procs(left, timeout=BACK_S)[1] == []
-        assert text_of(undisturbed.result()).split() == ["token"] * TOKENS
+    with ThreadPoolExecutor(2) as pool:
+        needs = f"it needs 1 CPU, mlx_memory {SCRIPTED_BYTES}"
+        other.wait_until(lambda: f"waits for a node with room: {needs}" in other.output())
+        streams = [pool.submit(stream, server, Event(), LONGER) for _ in range(2)]
+        for each in (server, other):
+            each.wait_until(lambda each=each: each.stats()["workers"] == {"ready": 1, "starting": 1})
+        assert [text_of(stream.result()).split() for stream in streams] == [["token"] * LONGER["tokens"]] * 2
+    cluster.add_node(**NODE, num_cpus=2)
+    wait_both(server)
+    wait_both(other)
+    assert value(other, "worker_memory_bound_bytes") == SCRIPTED_BYTES
+    assert len(everywhere(cluster, agents)) == len(everywhere(cluster, workers)) == 4
+    talks = broker(other)
+    assert other.stop() == 0
+    wait_for(lambda: len(everywhere(cluster, agents)) == len(everywhere(cluster, workers)) == 2, BACK_S)
+    assert not lives(talks.pid)
+    assert server.stats()["workers"] == {"ready": 2}
 
 
 def test_the_end_of_a_server_leaves_no_process(cluster: Cluster, server: Server) -> None:
