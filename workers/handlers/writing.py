@@ -36,7 +36,6 @@ from mlx_server.workers.engine.embed.text_embedding import TextEmbedding
 from mlx_server.workers.engine.grammar.vocabulary import Vocabulary
 from mlx_server.workers.engine.kvcache.prefix_index import Beginning, as_ids
 from mlx_server.workers.engine.kvcache.prefix_store import EVERYBODY, PrefixStore, owner_of
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.output.answer import Answer
 from mlx_server.workers.engine.output.output_format import OutputFormat
 from mlx_server.workers.engine.prompt.answer_factory import AnswerFactory
@@ -46,6 +45,7 @@ from mlx_server.workers.engine.prompt.prompts import PromptMaker
 from mlx_server.workers.engine.prompt.render import ChatRenderer, TemplateDefaults
 from mlx_server.workers.engine.prompt.segments import limit_beside
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.model_files import NotAModel, visible

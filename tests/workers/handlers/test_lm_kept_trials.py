@@ -13,7 +13,7 @@ from mlx_server.schemas.internal.generation import GenerationRequest, Sampling, 
 from mlx_server.schemas.internal.messages import Load, ModelFacts
 from mlx_server.workers.engine.decode.joined_trial import TRIAL as TIMED
 from mlx_server.workers.engine.decode.probe import Batching
-from mlx_server.workers.engine.loading.kept_trials import FOLDER
+from mlx_server.workers.engine.runtime.kept_trials import FOLDER
 from mlx_server.workers.handlers.lm import LanguageHandler
 
 pytestmark = pytest.mark.model

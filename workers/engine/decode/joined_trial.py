@@ -15,11 +15,11 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_server.workers.engine.decode.probe import distance, tolerance
 from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.kvcache.layers import merged
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.passes.inner import inner_part
 from mlx_server.workers.engine.passes.joined import Call, JoinedModel, suited
 from mlx_server.workers.engine.passes.prompts import for_its_states
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 
 TRIAL = "a prompt's chunk along with rows"

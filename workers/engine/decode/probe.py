@@ -20,8 +20,8 @@ from mlx_server.schemas.internal.generation import Limits, Sampling
 from mlx_server.workers.engine.decode.decode_batch import DecodeBatch
 from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.kvcache.quantised import QuantisedKVCache
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.passes.prompts import read_together
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 from mlx_server.workers.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from mlx_server.workers.engine.embed.inputs.input_texts import InputTexts
 from mlx_server.workers.engine.embed.inputs.job import EmbeddingJob, Item
 from mlx_server.workers.engine.embed.pooling import l2_normalised
 from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.runtime import platform
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 
 CPU_TOKENS_BESIDE = 64
 

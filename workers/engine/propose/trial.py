@@ -10,8 +10,8 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_server.workers.engine.decode.probe import distance, tolerance
 from mlx_server.workers.engine.kvcache.holes import is_cuttable
 from mlx_server.workers.engine.kvcache.layers import merged
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
 from mlx_server.workers.engine.propose.forgetting import can_forget, forget, states_of
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 from mlx_server.workers.engine.sampling.logprobs import log_softmax
 
 TRIAL = "guesses"

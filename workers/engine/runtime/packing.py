@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map
 
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 from mlx_server.workers.extras import install_line
 
 TRIED_BYTES = 64 << 20
@@ -19,12 +24,18 @@ TRIED_LAYERS = 128
 """At most: so many small ones tell enough, and thousands would take a minute."""
 
 ROWS = (1, 8)
-"""How many are multiplied in a trial: one for each kernel, which is compiled on this occasion."""
+"""How many are multiplied in a trial: one for each kernel."""
 
 TRIES = 5
 
 WORTHWHILE = 0.8
 """The share of float32's time below which it pays: in a model, what is not multiplied waits for what is."""
+
+CLEARLY = 1.3
+"""A share that is so many times more or less says it for good."""
+
+ENOUGH = 3
+"""Of so many trials, each of another load, the middle one does."""
 
 Form = tuple[int, int, int, int, str]
 """How a layer's weights are packed: outputs, inputs, the size of a group, bits, and MLX's name of the mode."""
@@ -46,10 +57,22 @@ def packed_layers(model: nn.Module, *, tried: bool) -> list[tuple[str, Any]]:
     from mlx_server.workers.engine.runtime.packed_layers import fits, packed_layer
 
     fitting = [(name, layer) for name, layer in model.named_modules() if fits(layer)]
-    forms = {form_of(layer) for _, layer in fitting}
-    # A trial compiles, which no request should wait for: there is one in any case, short where it decides nothing.
-    chosen = {form for form in forms if is_faster(*form, most=TRIED_LAYERS if tried else 1) or not tried}
+    chosen = {form_of(layer) for _, layer in fitting}
+    if tried:
+        kept = kept_trials()
+        chosen = {form for form in chosen if pays(form, kept)}
+    else:
+        for form in chosen:
+            have_compiled(form)
     return [(name, packed_layer(layer, name)) for name, layer in fitting if form_of(layer) in chosen]
+
+
+def kept_trials() -> KeptTrials:
+    """What is kept of this machine's trials, beside compiled kernels; nothing where these have no folder."""
+    if (folder := os.environ.get("NUMBA_CACHE_DIR")) is None:
+        return KeptTrials(None)
+    device, threads = str(mx.device_info().get("device_name")), os.environ.get("NUMBA_NUM_THREADS", "")
+    return KeptTrials.of(Path(folder), device, threads, version("numba"))
 
 
 def form_of(layer: Any) -> Form:
@@ -58,21 +81,55 @@ def form_of(layer: Any) -> Form:
     return outputs, groups * layer.group_size, layer.group_size, layer.bits, layer.mode
 
 
-def is_faster(outputs: int, inputs: int, group_size: int, bits: int, mode: str, *, most: int = TRIED_LAYERS) -> bool:
-    """Whether weights packed so are multiplied faster than the same in float32, tried with one row and with several,
-    and with as many layers as it takes, at most `most`.
+def pays(form: Form, kept: KeptTrials) -> bool:
+    """Whether weights of a form are better kept packed, which is tried in each load until it is clear."""
+    trial = f"packed {form}"
+    shares = kept.get(trial, list[float]) or []
+    if not are_enough(shares):
+        shares = [*shares, share_of_time(*form)]
+        kept.put(trial, shares)
+    elif median(shares) < WORTHWHILE:
+        have_compiled(form)
+    return median(shares) < WORTHWHILE
 
-    Small ones are not: each product waits for the one before it to be computed.
+
+def have_compiled(form: Form) -> None:
+    """Have a form's kernels compiled, as a trial does: no request should wait for that. They are the same whatever the
+    number of outputs."""
+    from mlx_server.workers.engine.runtime.packed_layers import packed_layer
+
+    _, inputs, *packed = form
+    layer = zeroed(packed_layer(nn.QuantizedLinear(inputs, 8, False, *packed)))
+    for rows in ROWS:
+        mx.eval(layer(mx.ones((rows, inputs))))
+
+
+def are_enough(shares: list[float]) -> bool:
+    """Whether these shares of time, each of a trial, are far enough from WORTHWHILE, or many."""
+    far = [share * CLEARLY < WORTHWHILE or share > WORTHWHILE * CLEARLY for share in shares]
+    return len(shares) >= ENOUGH or any(far)
+
+
+def share_of_time(outputs: int, inputs: int, group_size: int, bits: int, mode: str) -> float:
+    """The time in which weights packed so are multiplied, as a share of that of the same in float32: tried with one row
+    and with several, of which the greater counts, and with as many layers as it takes, at most TRIED_LAYERS.
+
+    Small ones are slower: each product waits for the one before it to be computed.
     """
     from mlx_server.workers.engine.runtime.packed_layers import packed_layer
 
-    count = min(most, max(1, TRIED_BYTES // (4 * outputs * inputs)))
-    packed = [packed_layer(nn.QuantizedLinear(inputs, outputs, False, group_size, bits, mode)) for _ in range(count)]
-    plain = [nn.Linear(inputs, outputs, bias=False) for _ in range(count)]
-    for layer in (*packed, *plain):
-        layer.update(tree_map(mx.zeros_like, layer.parameters()))
-        mx.eval(layer.parameters())
-    return all(seconds(packed, inputs, rows) < WORTHWHILE * seconds(plain, inputs, rows) for rows in ROWS)
+    count = min(TRIED_LAYERS, max(1, TRIED_BYTES // (4 * outputs * inputs)))
+    form = group_size, bits, mode
+    packed = [zeroed(packed_layer(nn.QuantizedLinear(inputs, outputs, False, *form))) for _ in range(count)]
+    plain = [zeroed(nn.Linear(inputs, outputs, bias=False)) for _ in range(count)]
+    return max(seconds(packed, inputs, rows) / seconds(plain, inputs, rows) for rows in ROWS)
+
+
+def zeroed(layer: Any) -> Any:
+    """A layer with weights of zero."""
+    layer.update(tree_map(mx.zeros_like, layer.parameters()))
+    mx.eval(layer.parameters())
+    return layer
 
 
 def seconds(layers: list[Any], inputs: int, rows: int) -> float:

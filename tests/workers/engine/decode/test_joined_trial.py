@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_server.workers.engine.decode.joined_trial import ENOUGH, PAIRS, TRIAL, are_enough, costs, may_join, objection
-from mlx_server.workers.engine.loading.kept_trials import KeptTrials
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 
 pytestmark = pytest.mark.model
 

@@ -1,5 +1,6 @@
 """Products with weights that stay packed, beside those with the same weights dequantised to float32."""
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -9,8 +10,9 @@ import pytest
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from mlx_server.workers.engine.runtime import vector_math
+from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
 from mlx_server.workers.engine.runtime.packed_layers import ASKED, PackedLinear, dequantised, fits, packed_layer
-from mlx_server.workers.engine.runtime.packing import form_of, packed_layers
+from mlx_server.workers.engine.runtime.packing import are_enough, form_of, packed_layers, pays
 
 AFFINE = [("affine", bits, group_size) for bits in (4, 8) for group_size in (32, 64, 128)]
 FORMS = [*AFFINE, ("mxfp4", 4, 32)]
@@ -129,3 +131,19 @@ def test_small_weights_are_not_packed_where_that_is_tried() -> None:
     model = nn.Sequential(*(nn.QuantizedLinear(64, 64, False, 64, 4) for _ in range(2)))
     assert packed_layers(model, tried=True) == []
     assert len(packed_layers(model, tried=False)) == 2
+
+
+@pytest.mark.parametrize(("shares", "is_packed", "more"), [([0.3], True, 0), ([1.5], False, 0), ([0.9, 0.7], False, 1)])
+def test_weights_are_tried_until_it_is_clear(tmp_path: Path, shares: list[float], is_packed: bool, more: int) -> None:
+    kept, form = KeptTrials(tmp_path / "kept.json"), (64, 64, 64, 4, "affine")
+    kept.put(f"packed {form}", shares)
+    assert pays(form, kept) is is_packed
+    found = KeptTrials(tmp_path / "kept.json").get(f"packed {form}", list[float]) or []
+    assert (found[: len(shares)], len(found)) == (shares, len(shares) + more)
+
+
+@pytest.mark.parametrize(
+    ("shares", "enough"), [([], False), ([0.7], False), ([0.5], True), ([1.1], True), ([0.7, 0.8, 0.9], True)]
+)
+def test_a_share_far_from_the_border_is_enough_and_so_are_three(shares: list[float], enough: bool) -> None:
+    assert are_enough(shares) is enough

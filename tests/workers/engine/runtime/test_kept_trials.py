@@ -6,7 +6,7 @@ import pytest
 
 from mlx_server.workers.engine.decode.probe import Batching
 from mlx_server.workers.engine.embed.text_embedding import Embeds
-from mlx_server.workers.engine.loading.kept_trials import FOLDER, LIBRARIES, KeptTrials
+from mlx_server.workers.engine.runtime.kept_trials import FOLDER, LIBRARIES, KeptTrials
 
 PRINTS = ("model", "files")
 
