@@ -45,8 +45,11 @@ def test_no_queue_means_that_only_running_requests_are_taken(launch: Callable[..
     with RawClient(server, body), RawClient(server, body) as second:
         server.wait_stats(running_requests=2)
         assert server.chat("hi").status_code == 429
+        many = {"stop": ["x"] * 99}
+        assert server.chat("hi", **many).status_code == 429, "it is not looked at closely"
         second.leave()
         server.wait_stats(running_requests=1, timeout_s=2)
+        assert server.chat("hi", **many).status_code == 400
         assert server.chat("hi").status_code == 200
 
 
