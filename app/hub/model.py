@@ -11,6 +11,9 @@ from mlx_server.app.config.sizes import people_count
 MEMORY_FACTOR = 1.2
 """Weights, and a fifth of them for KV states and what is being computed."""
 
+WORKER_BYTES = 384 << 20
+"""A worker without a model, and the buffers of a small one: as the fleet counts them."""
+
 
 @dataclass(frozen=True)
 class HubModel:
@@ -57,7 +60,7 @@ class HubModel:
     @property
     def estimated_memory_bytes(self) -> int | None:
         """What serving it takes, roughly."""
-        return None if self.size_bytes is None else int(self.size_bytes * MEMORY_FACTOR)
+        return None if self.size_bytes is None else int(self.size_bytes * MEMORY_FACTOR) + WORKER_BYTES
 
     def memory_fit(self, available_bytes: int) -> bool | None:
         """Whether so much memory is enough; None if its size is not known."""

@@ -7,7 +7,7 @@ from huggingface_hub.hf_api import ModelInfo
 
 from mlx_server.app.config.sizes import memory_size, people_count, size
 from mlx_server.app.hub import facts
-from mlx_server.app.hub.model import HubModel
+from mlx_server.app.hub.model import WORKER_BYTES, HubModel
 
 LLAMA = {
     "id": "mlx-community/Llama-3.2-3B-Instruct-4bit",
@@ -35,9 +35,9 @@ def test_a_packed_model_is_described_by_its_metadata() -> None:
     assert found.quantisation == "4-bit"
     assert found.parameters == pytest.approx(3.213e9, rel=1e-3)
     assert found.size_bytes == 401_569_792 * 4 + 100_571_136 * 2
-    assert found.estimated_memory_bytes == int(found.size_bytes * 1.2)
-    assert found.memory_fit(2_200_000_000)
-    assert not found.memory_fit(2_000_000_000)
+    assert found.estimated_memory_bytes == int(found.size_bytes * 1.2) + WORKER_BYTES
+    assert found.memory_fit(2_600_000_000)
+    assert not found.memory_fit(2_400_000_000)
     assert found.mlx_compatible
     assert found.has_mlx_version
     assert found.mlx_repo_id is None
