@@ -11,8 +11,8 @@ from pydantic import BaseModel
 EVENTS: dict[str, type[BaseModel]] = {
     get_args(event.model_fields["type"].annotation)[0]: event for event in get_args(get_args(ResponseStreamEvent)[0])
 }
-# What the API sends and the SDK of today has no field for.
-BEYOND = {"store", "bytes", "name", "status", "presence_penalty", "frequency_penalty"}
+# What the API sends and the SDK of today has no field for, and what a batch of this server waits for.
+BEYOND = {"store", "bytes", "name", "status", "presence_penalty", "frequency_penalty", "waiting_for"}
 
 
 def strict(kind: type[BaseModel], data: Any) -> Any:
