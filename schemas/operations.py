@@ -10,8 +10,8 @@ import msgspec
 class Health(msgspec.Struct, frozen=True):
     """Whether models are served.
 
-    `model` and `worker`: the first one's name and state, `models`: the state of each, `workers`: how many worker
-    processes are in which state.
+    `model` and `worker`: the first one's name and state (`none` without any), `models`: the state of each, `workers`:
+    how many worker processes are in which state.
     """
 
     status: Literal["healthy", "unhealthy"]
@@ -29,7 +29,7 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether work is taken; `worker` is the state of the first model."""
+    """Whether work is taken; `worker` is the state of the first model, `none` without any."""
 
     status: Literal["ready", "not ready"]
     worker: str

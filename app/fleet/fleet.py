@@ -113,7 +113,7 @@ class Fleet:
     @property
     def status(self) -> str:
         """In a word, where there is no model to ask."""
-        return "stopping" if self._directory.closing else "ready"
+        return "stopping" if self._directory.closing else "none"
 
     def find(self, name: str) -> Deployment | None:
         """The deployment of this name or alias, if there is one."""

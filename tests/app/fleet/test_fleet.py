@@ -225,3 +225,4 @@ async def test_server_without_models_says_how_to_get_one(tmp_path: Path) -> None
     fleet = Fleet(settings_of(models_dir=tmp_path))
     with pytest.raises(InvalidRequest, match=r"has no model: install one .* or start it with --model-path"):
         await fleet.choose(None)
+    assert fleet.status == "none"
