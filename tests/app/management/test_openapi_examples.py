@@ -84,10 +84,13 @@ def installed(server: Server) -> dict[str, str]:
     return {"name": ON_THE_HUB, "model_id": ON_THE_HUB}
 
 
-def batch(server: Server) -> dict[str, Any]:
-    """A batch's file, with the example of a chat completion."""
-    line = {"custom_id": "1", "method": "POST", "url": CHAT, "body": EXAMPLES[CHAT]}
-    file = server.http.post(f"{server.root}/v1/files", data={"purpose": "batch"}, files={"file": json.dumps(line)})
+def batch(server: Server, count: int = 1) -> dict[str, Any]:
+    """A batch's file, with so many lines that are the example of a chat completion."""
+    lines = [
+        json.dumps({"custom_id": str(number), "method": "POST", "url": CHAT, "body": EXAMPLES[CHAT]})
+        for number in range(count)
+    ]
+    file = server.http.post(f"{server.root}/v1/files", data={"purpose": "batch"}, files={"file": "\n".join(lines)})
     return {"input_file_id": file.json()["id"]}
 
 
@@ -105,7 +108,7 @@ FIRST: dict[str, Callable[[Server], dict[str, str]]] = {
     },
     **{path: lambda server: {"id": made(server, "/v1/uploads")} for path in POSTS if "/uploads/{id}" in path},
     **{path: installed for path in POSTS if "{name}" in path or "{model_id}" in path},
-    "/v1/batches/{id}/cancel": lambda server: {"id": send(server, "/v1/batches", **batch(server)).json()["id"]},
+    "/v1/batches/{id}/cancel": lambda server: {"id": send(server, "/v1/batches", **batch(server, 1000)).json()["id"]},
     "/v1/messages/batches/{id}/cancel": lambda server: {"id": made(server, "/v1/messages/batches")},
     "/v1/responses/{id}/cancel": background,
     "/api/models/load": installed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -103,14 +102,14 @@ def broker(server: Server) -> psutil.Process:
     return found
 
 
-KILLS: dict[str, tuple[int, float, Callable[[Server, Any], None]]] = {
-    "worker": (1, BACK_S, lambda _, node: workers(node)[0].kill()),
-    "raylet": (1, BACK_S, lambda _, node: kill_raylet(node)),
-    "agent": (1, BACK_S, lambda _, node: agents(node)[0].kill()),
-    "broker": (2, 2 * BACK_S, lambda server, _: broker(server).kill()),
+KILLS: dict[str, tuple[int, Callable[[Server, Any], None]]] = {
+    "worker": (1, lambda _, node: workers(node)[0].kill()),
+    "raylet": (1, lambda _, node: kill_raylet(node)),
+    "agent": (1, lambda _, node: agents(node)[0].kill()),
+    "broker": (2, lambda server, _: broker(server).kill()),
 }
-"""What dies, how many replicas with it, and in how many seconds they are back: another broker joins the cluster first.
-In this order: with the raylet its node is gone, and all goes on at the head."""
+"""What dies, and how many replicas with it. In this order: with the raylet its node is gone, and all goes on at the
+head."""
 
 
 @pytest.mark.parametrize("what", KILLS)
@@ -120,7 +119,7 @@ def test_what_is_killed_on_a_node_costs_no_request_that_has_sent_nothing(
     wait_both(server)
     node = [one for one in living(cluster) if workers(one)][-1]
     worker = workers(node)[0]
-    replicas, within_s, kill = KILLS[what]
+    replicas, kill = KILLS[what]
     before = server.stats()
     with ThreadPoolExecutor(3 * ROWS) as pool:
         begun = Event(), Event()
@@ -128,18 +127,15 @@ def test_what_is_killed_on_a_node_costs_no_request_that_has_sent_nothing(
         assert all(each.wait(BACK_S) for each in begun)
         answers = [pool.submit(server.chat, LONG) for _ in range(2 * ROWS)]
         server.wait_stats(rows_used=2 * ROWS)
-        began = time.monotonic()
         kill(server, node)
         server.wait_until(lambda: server.stats()["worker_restarts"] == before["worker_restarts"] + replicas)
         wait_both(server)
-        back_s = time.monotonic() - began
         assert [answer.result().status_code for answer in answers] == [200] * len(answers)
         ended = [stream.result() for stream in streams]
     lost = [chunks for chunks in ended if "error" in chunks[-1]]
     assert [chunks[-1]["error"]["code"] for chunks in lost] == ["worker_lost"] * replicas
     assert [text_of(chunks).split() for chunks in ended if chunks not in lost] == [["token"] * TOKENS] * (2 - replicas)
     assert not lives(worker.pid)
-    assert back_s < within_s
 
 
 def test_front_ends_share_a_cluster_and_use_what_joins(
