@@ -42,12 +42,16 @@ LEAST_TOKENS = 0.95
 MOST_PROCESSOR = 1.2
 
 
+def stats_of(server: ServerProcess) -> dict[str, Any]:
+    """What a server tells of its queue."""
+    with urllib.request.urlopen(f"{server.url}/queue/stats") as response:
+        found: dict[str, Any] = json.load(response)["queue_stats"]
+    return found
+
+
 def wait_for_all(server: ServerProcess) -> None:
     """The first replica makes a server ready; the others follow."""
-    while True:
-        with urllib.request.urlopen(f"{server.url}/queue/stats") as response:
-            if json.load(response)["queue_stats"]["workers"] == {"ready": REPLICAS}:
-                return
+    while stats_of(server)["workers"] != {"ready": REPLICAS}:
         time.sleep(0.1)
 
 
