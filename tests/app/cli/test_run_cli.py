@@ -94,9 +94,9 @@ def test_a_server_of_ones_own_is_started_and_ended(tiny_model: Callable[[str], P
 
 
 @pytest.mark.model
-def test_start_of_ones_own_server_is_told_step_by_step(tiny_model: Callable[[str], Path]) -> None:
+def test_start_of_ones_own_server_is_told(tiny_model: Callable[[str], Path]) -> None:
     person = Person("run", tiny_model("llama"), "--url", "http://127.0.0.1:9")
-    person.sees("importing")
+    person.sees("llama0: starting")
     person.sees("/help")
     person.types("/bye")
     assert person.process.wait(30) == 0
