@@ -49,6 +49,7 @@ def test_answer_streams_and_tells_how_fast_it_came(scripted_server: Server, open
 
 def test_answer_that_came_at_once_has_no_pace(scripted_server: Server, open_page: OpenPage) -> None:
     page = open_page(scripted_server)
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(response=route.fetch()))
     say(page, script(tokens=2))
     expect(answers(page).locator(".figures")).to_have_text(re.compile(r"^first token [\d.]+ m?s · 2 tokens · prompt 1"))
 

@@ -134,7 +134,8 @@ def test_who_leaves_frees_the_place(server: Server) -> None:
         httpx.Client(timeout=30) as client,
         client.stream("POST", f"{server.url}/images/generations", json=body) as answer,
     ):
-        next(answer.iter_bytes())
+        parts = answer.iter_bytes()  # whose end hangs up
+        next(parts)
         server.wait_stats(running_requests=1)
     server.wait_stats(running_requests=0, cancelled=1)
 
