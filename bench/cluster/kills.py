@@ -49,7 +49,9 @@ def kill_a_node(log: Path) -> float:
     """The seconds until both replicas of a server are ready again."""
     with daemons() as found, ServerProcess([*LAUNCH, *ROWS, "--cluster", "auto"], log) as server:
         wait_for_all(server)
-        next(filter(has_agent, found)).kill()
+        daemon = next(filter(has_agent, found))
+        daemon.kill()
+        daemon.wait()  # as a zombie it would seem to live
         began = time.perf_counter()
         while stats_of(server)["worker_restarts"] == 0:
             time.sleep(0.02)
