@@ -47,14 +47,15 @@ CHAT = "/v1/chat/completions"
 WAIT_S = 600.0
 
 
-def prompts_of(lines: int, seed: int, shared: int = 0) -> list[str]:
-    """Prompts of words by lot, of unlike lengths; every other one begins with the same `shared` words."""
-    lot = random.Random(seed)
+def prompts_of(lines: int, seed: int, shared: int = 0, lengths_seed: int | None = None) -> list[str]:
+    """Prompts of words by lot, of unlike lengths; every other one begins with the same `shared` words. Those of the
+    same `lengths_seed` are as long as each other."""
+    lot, lengths = random.Random(seed), random.Random(seed if lengths_seed is None else lengths_seed)
     word = lambda: f"w{lot.randrange(5000)}"  # noqa: E731
     beginning = [word() for _ in range(shared)]
     found = []
     for number in range(lines):
-        words = [word() for _ in range(lot.randint(LEAST_WORDS, MOST_WORDS))]
+        words = [word() for _ in range(lengths.randint(LEAST_WORDS, MOST_WORDS))]
         found.append(" ".join([*(beginning if shared and number % 2 else ()), f"n{number}", *words]))
     return found
 
