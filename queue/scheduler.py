@@ -143,18 +143,18 @@ class Scheduler:
     def _free_slots(self) -> list[WorkerSlots]:
         """In the order in which they are offered: first where the next ticket wants to go. Of those that are the same
         to all tickets, one: there may be hundreds."""
+        free = [slots for slots in self.all_slots if slots.free_rows > 0]
+        if len(free) < 2:
+            return free
         ahead = list(itertools.islice(self._pending, LOOK_AHEAD))
         if not ahead:
             return []
         peculiar = {slots for ticket in ahead for slots in (ticket.slots, *self._readers_of(ticket))}
         offered: dict[object, WorkerSlots] = {}
-        for slots in self.all_slots:
-            if (free := slots.free_rows) > 0:
-                alike = slots if slots in peculiar else (slots.running, slots.closing, slots.credits, free)
-                if slots.latest < offered.setdefault(alike, slots).latest:
-                    offered[alike] = slots
-        if not offered:
-            return []
+        for slots in free:
+            alike = slots if slots in peculiar else (slots.running, slots.closing, slots.credits, slots.free_rows)
+            if slots.latest < offered.setdefault(alike, slots).latest:
+                offered[alike] = slots
         found = sorted(offered.values(), key=lambda slots: (-slots.free_rows, slots.latest))
         wanted = self._wanted(ahead[0], found[0])
         return sorted(found, key=lambda slots: slots is not wanted)
