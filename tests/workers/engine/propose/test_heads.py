@@ -76,7 +76,8 @@ def test_rows_that_join_and_leave_equal_mlx_lms_unbatched(pair: Pair, own_cost: 
     check_all_say_what_they_say_alone(
         engine, pair.plain, rng, 30, prepare=lambda one, _: drafted(one, rng.choice([None, 1, 3, 0]))
     )
-    assert drafter.proposed > drafter.right > 5
+    # How often depends on the last digits of a random model's logits, which machines differ in.
+    assert drafter.proposed > drafter.right > 0
 
 
 def test_recurrent_layers_go_back_and_read_again(tmp_path: Path) -> None:

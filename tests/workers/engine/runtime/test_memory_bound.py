@@ -16,8 +16,9 @@ from support.tiny.models import WIDE, make_model
 
 from mlx_server.workers.engine.runtime.memory_bound import Relief, relief
 
-SLACK = 16 * MEGABYTE
-"""What the process of the tests may take beside, and a first step that nobody has seen the like of."""
+SLACK = 32 * MEGABYTE
+"""What the process of the tests may take beside, and a first step that nobody has seen the like of: 11 to 20 MB, by
+machine. Without a bound the eight prompts take 239 MB beyond it."""
 
 
 @pytest.mark.parametrize(
@@ -76,9 +77,9 @@ def test_what_could_not_even_run_alone_is_refused_and_the_next_one_runs(wide: An
 def test_kept_prompts_go_at_once_where_less_is_granted(wide: Any) -> None:
     engine, bound = bounded(wide, 400 * MEGABYTE)
     player = Player(engine)
-    player.add(sequence(1, [5] * 600, 2))
+    player.add(*(sequence(number, [5 + number] * 600, 2) for number in range(5)))
     player.run()
     before = psutil.Process().memory_info().rss
-    bound.limit_bytes = before - 12 * MEGABYTE
+    bound.limit_bytes = before - 3 * SLACK // 2
     assert bound.make_room()
     assert psutil.Process().memory_info().rss <= bound.limit_bytes + SLACK
