@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from console.pages import answers, say, script
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from support.running.servers import Server
 
 OpenPage = Callable[..., Page]
@@ -45,6 +45,38 @@ def test_answer_streams_and_tells_how_fast_it_came(scripted_server: Server, open
         re.compile(r"^[\d.]+ tokens/s · first token [\d.]+ m?s · 30 tokens · prompt 1")
     )
     expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+def test_message_waits_until_it_is_known_which_models_there_are(scripted_server: Server, open_page: OpenPage) -> None:
+    page = open_page(scripted_server, "logs")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/models", hold)
+    page.get_by_role("link", name="Chat").click()
+    say(page, words := script(tokens=2))
+    expect(page.get_by_label("Message", exact=True)).to_have_value(words)
+    [asked] = held
+    asked.continue_()
+    expect(answers(page).locator(".figures")).to_contain_text("2 tokens")
+
+
+def test_message_stays_where_the_server_can_not_say_which_models_there_are(
+    scripted_server: Server, open_page: OpenPage
+) -> None:
+    page = open_page(scripted_server, "logs")
+    refusal = {"error": {"message": "Too many requests."}, "detail": "Too many requests."}
+    page.route("**/v1/models", lambda route: route.fulfill(status=429, json=refusal))
+    page.get_by_role("link", name="Chat").click()
+    expect(page.locator(".notice")).to_have_text("Too many requests.")
+    say(page, words := script(tokens=2))
+    expect(page.locator(".notice")).to_have_count(2)
+    expect(page.get_by_label("Message", exact=True)).to_have_value(words)
+    page.unroute("**/v1/models")
+    page.keyboard.press("Enter")
+    expect(answers(page).locator(".figures")).to_contain_text("2 tokens")
 
 
 def test_answer_that_came_at_once_has_no_pace(scripted_server: Server, open_page: OpenPage) -> None:

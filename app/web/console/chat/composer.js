@@ -1,6 +1,6 @@
 /** Where a message is written: text, files, and the button that sends it or stops the answer. */
 
-import { fill, h, notice } from "../shared/dom.js";
+import { fill, h, tell } from "../shared/dom.js";
 import { icon, iconButton } from "../shared/icons.js";
 import { attached, shownFile } from "./files.js";
 
@@ -71,9 +71,20 @@ export function makeComposer(chat) {
     text.style.height = `${Math.min(text.scrollHeight, 240)}px`;
   }
 
-  function submit() {
+  /** What is written stays until it is known which model it is for. */
+  async function submit() {
+    const empty = () => !text.value.trim() && !files.length;
+    if (running || go.disabled || empty()) return;
+    go.disabled = true;
+    try {
+      await chat.models();
+    } catch (error) {
+      return tell(error);
+    } finally {
+      go.disabled = false;
+    }
+    if (running || empty()) return;
     const said = text.value.trim();
-    if (running || (!said && !files.length)) return;
     const given = files;
     files = [];
     text.value = "";
@@ -89,13 +100,12 @@ export function makeComposer(chat) {
 
   /** @param {File[]} given */
   async function take(given) {
-    if (!given.length) return;
-    const { model, listener } = await chat.models();
     for (const file of given) {
       try {
+        const { model, listener } = await chat.models();
         files.push(await attached(file, model, listener));
       } catch (error) {
-        notice(/** @type {Error} */ (error).message);
+        tell(error);
       }
     }
     showFiles();

@@ -1,7 +1,7 @@
 /** Reading aloud, where a model that speaks is served. */
 
 import { ask, askJson } from "../shared/api.js";
-import { fill, notice } from "../shared/dom.js";
+import { fill, tell } from "../shared/dom.js";
 import { icon } from "../shared/icons.js";
 
 /** @typedef {{ id: string, model: string }} Voice */
@@ -44,7 +44,7 @@ export async function speak(text, voice, pressed) {
     sound.onended = () => mine.abort();
     await sound.play();
   } catch (error) {
-    if (!mine.signal.aborted) notice(/** @type {Error} */ (error).message);
+    if (!mine.signal.aborted) tell(error);
     mine.abort();
   }
 }

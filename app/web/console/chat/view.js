@@ -1,6 +1,6 @@
 /** The chat view: conversations at the left, messages in the middle, parameters at the right. */
 
-import { fill, h, notice } from "../shared/dom.js";
+import { fill, h, tell } from "../shared/dom.js";
 import { iconButton } from "../shared/icons.js";
 import { draws, hears, listModels, writes } from "../shared/models.js";
 import { showAsCode } from "./as_code.js";
@@ -12,6 +12,8 @@ import { bodyOf } from "./request.js";
 import { makeSidebar } from "./sidebar.js";
 import { listVoices, speak } from "./speech.js";
 import { makeThread } from "./thread.js";
+
+const NO_MODEL = "This server has no model that writes or draws. Get one in Models.";
 
 /** @type {import("../main.js").View} */
 export const chatView = {
@@ -30,8 +32,8 @@ function makeView(place) {
   let listener;
   /** Why it is not known which models there are; empty once it is. */
   let unknown = "Asking the server";
-  /** @type {Promise<void> | undefined} settled once it is known which models there are */
-  let entered;
+  /** @type {Promise<void>} fulfilled once it is known which models there are */
+  let entered = Promise.resolve();
   const chat = new Chat({
     all: showAll,
     one: (message, waiting) => thread.update(message.id, waiting),
@@ -43,17 +45,17 @@ function makeView(place) {
   });
   /** @type {import("./message.js").Actions} */
   const actions = {
-    again: (message) => chat.again(message),
-    edit: (message, text) => chat.edit(message, text),
+    again: (message) => ask(() => chat.again(message)),
+    edit: (message, text) => ask(() => chat.edit(message, text)),
     turn: (message, by) => chat.turn(message, by),
-    results: (message, results) => chat.results(message, results),
+    results: (message, results) => ask(() => chat.results(message, results)),
   };
   const thread = makeThread(actions);
   const composer = makeComposer({
     send: (text, files) => chat.send(text, files),
     stop: () => chat.stop(),
     models: async () => {
-      await entered;
+      await known();
       return { model: chat.model, listener };
     },
   });
@@ -66,7 +68,9 @@ function makeView(place) {
     iconButton("menu", "Conversations", () => place.classList.add("listing"), { class: "bare only-narrow" }),
     picker,
     h("span", { class: "grow" }),
-    iconButton("code", "Copy as curl or Python", () => showAsCode(bodyOf(chat.current, lastAsked(chat.current)))),
+    iconButton("code", "Copy as curl or Python", () =>
+      ask(() => showAsCode(bodyOf(chat.current, lastAsked(chat.current)))),
+    ),
     toggle,
   );
   place.append(sidebar.element, h("div", { class: "talk" }, bar, thread.element, composer.element), parameters.element);
@@ -84,8 +88,15 @@ function makeView(place) {
     composer.take([...(event.dataTransfer?.files ?? [])]);
   });
 
-  function enter() {
+  async function enter() {
     entered = refresh();
+    try {
+      await entered;
+      await findVoice();
+    } catch (error) {
+      tell(error);
+    }
+    composer.focus();
   }
 
   async function refresh() {
@@ -95,13 +106,33 @@ function makeView(place) {
       unknown = "";
       listener = models.find(hears);
       chat.serve(models.filter((one) => writes(one) || draws(one)));
-      await findVoice();
     } catch (error) {
-      notice(/** @type {Error} */ (error).message);
       unknown &&= /** @type {Error} */ (error).message;
       showAll();
+      throw error;
     }
-    composer.focus();
+  }
+
+  /** Wait until it is known which models there are; the server is asked again if it could not say. */
+  async function known() {
+    const asked = entered;
+    try {
+      await asked;
+    } catch {
+      if (entered === asked) entered = refresh();
+      await entered;
+    }
+    if (!chat.model) throw new Error(NO_MODEL);
+  }
+
+  /** @param {() => void} act what needs to know its model */
+  async function ask(act) {
+    try {
+      await known();
+      act();
+    } catch (error) {
+      tell(error);
+    }
   }
 
   async function findVoice() {
@@ -133,9 +164,7 @@ function makeView(place) {
       model.takes.includes("image") && "It sees pictures: drop or paste them.",
       model.takes.includes("audio") && "It hears sounds: drop them.",
     ];
-    const text = model
-      ? able?.filter(Boolean).join(" ")
-      : "This server has no model that writes or draws. Get one in Models.";
+    const text = model ? able?.filter(Boolean).join(" ") : NO_MODEL;
     return h(
       "div",
       { class: "welcome" },

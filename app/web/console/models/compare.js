@@ -17,7 +17,7 @@ export function comparePart() {
   const places = pickers.map(() => h("div", { class: "answer" }));
   const element = h(
     "section",
-    { class: "card", "aria-label": "Compare" },
+    { class: "card", "aria-label": "Compare", hidden: true },
     h("header", {}, h("h2", {}, "Compare two models")),
     h(
       "form",

@@ -1,7 +1,7 @@
 /** Downloads from the hub: how far they are, and pausing and going on. */
 
 import { askJson } from "../shared/api.js";
-import { fill, h, notice } from "../shared/dom.js";
+import { fill, h, tell } from "../shared/dom.js";
 import { bytes, duration } from "../shared/format.js";
 import { polling } from "../shared/polling.js";
 
@@ -56,7 +56,7 @@ export function makeDownloads(arrived) {
     try {
       await asked;
     } catch (error) {
-      notice(/** @type {Error} */ (error).message);
+      tell(error);
     }
     await poll.now();
   }

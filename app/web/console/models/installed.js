@@ -2,7 +2,7 @@
 
 import { askJson, inPath } from "../shared/api.js";
 import { confirmed } from "../shared/confirm.js";
-import { fill, h, notice } from "../shared/dom.js";
+import { fill, h, tell } from "../shared/dom.js";
 import { listener } from "../shared/feed.js";
 import { ago, bytes, inBytes, memory, tokens } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
@@ -67,7 +67,7 @@ export function makeInstalled(told) {
     try {
       await askJson(path, { method });
     } catch (error) {
-      notice(/** @type {Error} */ (error).message);
+      tell(error);
     }
     await refresh();
   }

@@ -1,7 +1,7 @@
 /** Batches of this key: how far they are, with buttons that end them and save their results. */
 
 import { ask, askJson } from "../shared/api.js";
-import { fill, h, notice } from "../shared/dom.js";
+import { fill, h, tell } from "../shared/dom.js";
 import { ago, number } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
 import { polling } from "../shared/polling.js";
@@ -114,6 +114,6 @@ async function tried(asked) {
   try {
     await asked;
   } catch (error) {
-    notice(/** @type {Error} */ (error).message);
+    tell(error);
   }
 }

@@ -1,7 +1,7 @@
 /** Requests that run and wait, each with a button that ends it. */
 
 import { ask, inPath } from "../shared/api.js";
-import { fill, h, notice } from "../shared/dom.js";
+import { fill, h, tell } from "../shared/dom.js";
 import { duration, number } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
 import { table, tableRow } from "../shared/table.js";
@@ -84,7 +84,7 @@ function makeRow(made) {
       await ask(`/v1/requests/${inPath(made.id ?? "")}/cancel`, { method: "POST" });
     } catch (error) {
       cancel.disabled = false;
-      notice(/** @type {Error} */ (error).message);
+      tell(error);
     }
   }
 

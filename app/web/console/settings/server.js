@@ -1,7 +1,7 @@
 /** What of the server may be changed while it runs. */
 
 import { askJson } from "../shared/api.js";
-import { field, fill, h, notice } from "../shared/dom.js";
+import { field, fill, h, notice, tell } from "../shared/dom.js";
 
 /** The settings that do something, in the words of people; the rest is kept for other clients only. */
 const SETTINGS = [
@@ -85,7 +85,7 @@ export function makeServerSettings() {
       });
       notice(`Saved. ${WHEN[/** @type {keyof typeof WHEN} */ (effect)] ?? ""}`.trim());
     } catch (error) {
-      notice(/** @type {Error} */ (error).message);
+      tell(error);
       await read();
     }
   }

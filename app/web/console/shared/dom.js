@@ -73,6 +73,14 @@ export function notice(text) {
   setTimeout(() => line.remove(), NOTICE_MS + CHARACTER_MS * text.length);
 }
 
+/**
+ * Say at the edge of the page what went wrong.
+ * @param {unknown} error
+ */
+export function tell(error) {
+  notice(/** @type {Error} */ (error).message);
+}
+
 /** @param {(Node | string | number | null | undefined | false)[]} children */
 function given(children) {
   return children.flatMap((one) =>
