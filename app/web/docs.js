@@ -12,14 +12,29 @@ async function show(key) {
     said.textContent = answer.status === 401 && !key ? "" : (await answer.json()).detail;
     return;
   }
+  const spec = await answer.json();
   const ui = SwaggerUIBundle({
     dom_id: "#ui",
-    spec: await answer.json(),
+    spec,
+    responseInterceptor: (made) => fillIn(made, spec, ui),
     deepLinking: true,
     docExpansion: "list",
     validatorUrl: null,
     onComplete: () => key && ui.preauthorizeApiKey("key", key),
   });
+}
+
+/** Give the id of what was made here to all that can be done with it, as if it had been typed there. */
+function fillIn(made, spec, ui) {
+  const id = made.ok && made.obj?.id;
+  const makers = new URL(made.url, location.href).pathname;
+  if (id && spec.paths[makers]?.post) {
+    for (const [path, methods] of Object.entries(spec.paths)) {
+      if (!path.startsWith(`${makers}/{id}`)) continue;
+      for (const method of Object.keys(methods)) ui.specActions.changeParam([path, method], "id", "path", id, false);
+    }
+  }
+  return made;
 }
 
 form.addEventListener("submit", (event) => {
