@@ -21,7 +21,7 @@ from mlx_server.workers.errors import one_line
 from mlx_server.workers.folders.kept_file import read_kept, write_kept
 
 FOLDER = "trials"
-EDITION = 1
+EDITION = 2
 """Of the trials: to be raised when one of them looks at something else."""
 
 LIBRARIES = ("mlx", "mlx-lm", "mlx-server", "numpy", "transformers")

@@ -26,6 +26,15 @@ LINES = 4
 
 WORDS: dict[int, type[np.unsignedinteger[Any]]] = {8: np.uint8, 16: np.uint16, 32: np.uint32}
 
+ALONE = 1 << 20
+"""Multiplications that one thread does in less time than it takes to wake the others."""
+
+PARALLEL = {
+    name: name == "prange"
+    for name in ("prange", "comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
+}
+"""What numba has threads do: to fill a small array is not worth waking them."""
+
 MODES = ("affine", "mxfp4")
 """MLX's names of those that can be read."""
 
@@ -46,6 +55,77 @@ def decoded(code: Any, floats: bool) -> Any:
 
 
 value = numba.njit(inline="always")(decoded)
+
+
+def turn_spread(turn: Any, x: Any, spread: Any, sums: Any, together: int, several: int) -> None:
+    """Write the `turn`th few rows of x in the order in which words are read, for each place in a word the numbers of
+    all lanes, and their sums by groups. The last two are constants where this is compiled."""
+    steps, groups = spread.shape[1], sums.shape[1]
+    rows, inputs = x.shape
+    for number in range(several):
+        row = min(turn * several + number, rows - 1)
+        for step in range(steps):
+            for lane in range(LANES):
+                for place in range(together):
+                    spread[turn, step, number, place, lane] = x[row, (step * LANES + lane) * together + place]
+        for group in range(groups):
+            total = np.float32(0)
+            for at in range(group * inputs // groups, (group + 1) * inputs // groups):
+                total += x[row, at]
+            sums[turn * several + number, group] = total
+
+
+spread_turn = numba.njit(inline="always")(turn_spread)
+
+
+def lines_multiplied(
+    block: Any,
+    weight: Any,
+    scales: Any,
+    biases: Any,
+    spread: Any,
+    sums: Any,
+    result: Any,
+    bits: int,
+    mask: int,
+    floats: bool,
+    together: int,
+    several: int,
+) -> None:
+    """Write what LINES rows of weights, the `block`th so many, give with all rows of x, which are `spread`.
+
+    What follows the arrays are constants where this is compiled.
+    """
+    outputs, rows = weight.shape[0], result.shape[0]
+    turns, steps, groups, biased = spread.shape[0], spread.shape[1], scales.shape[1], biases.shape[1]
+    totals = np.empty((LINES, several, LANES), np.float32)
+    for turn in range(turns):
+        totals[:] = 0
+        for step in range(steps):
+            group = step * groups // steps
+            for line in range(LINES):
+                output = min(block * LINES + line, outputs - 1)
+                scale = scales[output, group]
+                for lane in range(LANES):
+                    word = np.int32(weight[output, step * LANES + lane])
+                    for number in range(several):
+                        total = np.float32(0)
+                        for place in range(together):
+                            code = (word >> (bits * place)) & mask
+                            total += value(code, floats) * spread[turn, step, number, place, lane]
+                        totals[line, number, lane] += scale * total
+        for line in range(LINES):
+            output = min(block * LINES + line, outputs - 1)
+            for number in range(min(several, rows - turn * several)):
+                total = np.float32(0)
+                for group in range(biased):
+                    total += biases[output, group] * sums[turn * several + number, group]
+                for lane in range(LANES):
+                    total += totals[line, number, lane]
+                result[turn * several + number, output] = total
+
+
+multiply_lines = numba.njit(inline="always")(lines_multiplied)
 
 
 def weights_in_word(mode: str, bits: int, group_size: int) -> int | None:
@@ -72,51 +152,29 @@ def kernel(mode: str, bits: int, together: int, several: int) -> Kernel:
     def multiply(weight: Any, scales: Any, biases: Any, x: Any, result: Any) -> None:
         outputs, words = weight.shape
         rows, inputs = x.shape
-        groups, biased = scales.shape[1], biases.shape[1]
         steps, turns = words // LANES, (rows + several - 1) // several
-        size = inputs // groups
-        # In the order in which words are read: for each place in a word, the numbers of all lanes.
         spread = np.empty((turns, steps, several, together, LANES), np.float32)
-        sums = np.zeros((turns * several, biased), np.float32)
-        for turn in numba.prange(turns):
-            for number in range(several):
-                row = min(turn * several + number, rows - 1)
-                for step in range(steps):
-                    for lane in range(LANES):
-                        for place in range(together):
-                            spread[turn, step, number, place, lane] = x[row, (step * LANES + lane) * together + place]
-                for group in range(biased):
-                    for at in range(group * size, (group + 1) * size):
-                        sums[turn * several + number, group] += x[row, at]
-        for block in numba.prange((outputs + LINES - 1) // LINES):
-            totals = np.empty((LINES, several, LANES), np.float32)
+        sums = np.empty((turns * several, biases.shape[1]), np.float32)
+        if rows * inputs > ALONE // LANES:
+            for turn in numba.prange(turns):
+                spread_turn(turn, x, spread, sums, together, several)
+        else:
             for turn in range(turns):
-                totals[:] = 0
-                for step in range(steps):
-                    group = step * groups // steps
-                    for line in range(LINES):
-                        output = min(block * LINES + line, outputs - 1)
-                        scale = scales[output, group]
-                        for lane in range(LANES):
-                            word = np.int32(weight[output, step * LANES + lane])
-                            for number in range(several):
-                                total = np.float32(0)
-                                for place in range(together):
-                                    code = (word >> (bits * place)) & mask
-                                    total += value(code, floats) * spread[turn, step, number, place, lane]
-                                totals[line, number, lane] += scale * total
-                for line in range(LINES):
-                    output = min(block * LINES + line, outputs - 1)
-                    for number in range(min(several, rows - turn * several)):
-                        total = np.float32(0)
-                        for group in range(biased):
-                            total += biases[output, group] * sums[turn * several + number, group]
-                        for lane in range(LANES):
-                            total += totals[line, number, lane]
-                        result[turn * several + number, output] = total
+                spread_turn(turn, x, spread, sums, together, several)
+        blocks = (outputs + LINES - 1) // LINES
+        if rows * inputs * outputs > ALONE:
+            for block in numba.prange(blocks):
+                multiply_lines(
+                    block, weight, scales, biases, spread, sums, result, bits, mask, floats, together, several
+                )
+        else:
+            for block in range(blocks):
+                multiply_lines(
+                    block, weight, scales, biases, spread, sums, result, bits, mask, floats, together, several
+                )
 
     compiled: Kernel
-    options = {"parallel": True, "fastmath": True, "nogil": True}
+    options = {"parallel": PARALLEL.copy(), "fastmath": True, "nogil": True}
     try:
         compiled = numba.njit(cache=True, **options)(multiply)
     except RuntimeError:  # there is no folder in which it could be kept

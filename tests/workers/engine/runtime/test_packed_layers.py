@@ -28,7 +28,7 @@ def assert_near(found: mx.array, expected: mx.array) -> None:
 
 
 @pytest.mark.parametrize(("mode", "bits", "group_size"), FORMS)
-@pytest.mark.parametrize("rows", [1, 3, 64])
+@pytest.mark.parametrize("rows", [1, 3, 64, 300])
 def test_linear_layer_is_that_of_its_dequantised_weights(mode: str, bits: int, group_size: int, rows: int) -> None:
     mx.random.seed(rows)
     layer = nn.QuantizedLinear(384, 37, True, group_size, bits, mode)
