@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
@@ -12,10 +12,11 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.hosts import Hosts, sharing
-from mlx_server.schemas.internal.messages import Load
+from mlx_server.schemas.internal.messages import Load, Loading
 from mlx_server.workers.engine.decode.prefill import forked
 from mlx_server.workers.engine.kvcache.layers import extend, extracted, keep, merged, pad, shorten, unpad
 from mlx_server.workers.engine.loading.loading import evaluate, read_model
+from mlx_server.workers.engine.loading.rank_files import files_read
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.passes.prompts import read_into
 from mlx_server.workers.engine.ranks.model import Followers, LeadingModel, compute, least, shared
@@ -37,6 +38,7 @@ from mlx_server.workers.engine.ranks.orders import (
 )
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
+from mlx_server.workers.hub.part import Part
 
 CLEAR_EVERY = 512
 """Calls of the model after which a follower releases MLX's unused memory; after a prompt's chunk it does so at once."""
@@ -134,12 +136,19 @@ class Follower:
 def follower(join: Join) -> Follower:
     """The rank that is to join, with its part of the model. Raises ModelLoadError."""
     load = join.load
-    folder = resolve(load.model_path, Path(load.cache_dir), lambda _: None, load.model_type)
+    folder = folder_of(join, lambda _: None)
     group = join_group(join)
     platform.configure()
     model, _, _ = read_model(folder, load.cpu_dtype, group)
     evaluate(model, lambda _: None)
     return Follower(model, group, sharing(hosts_of(join).hosts, join.rank))
+
+
+def folder_of(join: Join, report: Callable[[Loading], None]) -> Path:
+    """A rank's folder with its model; of what is downloaded only the weights that it reads. Raises ModelLoadError."""
+    load, size = join.load, len(hosts_of(join).hosts)
+    part = Part(f"{join.rank}-of-{size}", lambda folder: files_read(folder, join.rank, size))
+    return resolve(load.model_path, Path(load.cache_dir), report, load.model_type, part)
 
 
 def hosts_of(join: Join) -> Hosts:

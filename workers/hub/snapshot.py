@@ -67,24 +67,30 @@ def fetch(
     """
     with hub_errors(repo_id):
         try:
-            with hub_errors(repo_id):
-                info = access.api().model_info(repo_id, files_metadata=True)
+            revision, files = listed(repo_id, access)
         except HubOffline:
             folder = cached_snapshot(repo_id, access)
             if force or folder is None:
                 raise
             return folder
-        files = needed(info.siblings or ())
-        if not has_weights(files):
-            raise NothingToServe(repo_id)
         try:
-            fetch_files(repo_id, str(info.sha), files, access, report, force=force, free=free)
+            fetch_files(repo_id, revision, files, access, report, force=force, free=free)
             return link(repo_id, access)
         except OSError as error:
             # The hub's own errors are OSErrors, too.
             if not error.strerror:
                 raise
             raise HubError(f"{repo_id} can't be kept in {access.cache}: {error.strerror}") from None
+
+
+def listed(repo_id: str, access: HubAccess) -> tuple[str, list[RepoFile]]:
+    """A repository's newest revision, and the files that a model is made of. Raises HubError."""
+    with hub_errors(repo_id):
+        info = access.api().model_info(repo_id, files_metadata=True)
+    files = needed(info.siblings or ())
+    if not has_weights(files):
+        raise NothingToServe(repo_id)
+    return str(info.sha), files
 
 
 def cached_snapshot(repo_id: str, access: HubAccess) -> Path | None:
@@ -124,15 +130,14 @@ def fetch_files(
     access: HubAccess,
     report: Report,
     *,
-    force: bool,
-    free: Callable[[Path], int],
+    force: bool = False,
+    free: Callable[[Path], int] = free_bytes,
 ) -> None:
     """Bring all of these into the cache. Raises HubError or what the hub's client raises."""
-    from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import build_hf_headers
 
-    name = repo_folder_name(repo_id=repo_id, repo_type="model")
-    blobs, locks = access.cache / name / "blobs", access.cache / ".locks" / name
+    blobs = blobs_of(repo_id, access)
+    locks = access.cache / ".locks" / blobs.parent.name
     by_etag = {file.etag: file for file in files}
     missing = [file for file in by_etag.values() if force or not (blobs / file.etag).exists()]
     if force:
@@ -164,6 +169,13 @@ def fetch_files(
                 progress.arrived(file.size - begun[file.etag])
 
     run_all(fetch_one, [file for file in missing if file.size <= LARGEST])
+
+
+def blobs_of(repo_id: str, access: HubAccess) -> Path:
+    """Where the cache has a repository's files, by their checksums."""
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(access.cache, repo_folder_name(repo_id=repo_id, repo_type="model"), "blobs")
 
 
 def check_largest(files: Sequence[RepoFile]) -> None:

@@ -242,13 +242,14 @@ class LocalHub:
         repo = self.repos[request.path_params["id"]]
         self.refusal(request, repo)
         data = repo.files[request.path_params["path"]]
-        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", "")) if repo.ranges else None
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", "")) if repo.ranges else None
         start = int(asked[1]) if asked else 0
-        headers = {"Content-Length": str(len(data) - start), "ETag": f'"{sha256(data)}"'}
+        end = min(int(asked[2]) + 1, len(data)) if asked and asked[2] else len(data)
+        headers = {"Content-Length": str(end - start), "ETag": f'"{sha256(data)}"'}
         if asked:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
         body = bytes(len(data)) if repo.lies else data
-        return StreamingResponse(self.pieces(repo, body[start:]), 206 if asked else 200, headers)
+        return StreamingResponse(self.pieces(repo, body[start:end]), 206 if asked else 200, headers)
 
     async def pieces(self, repo: Repo, data: bytes) -> AsyncIterator[bytes]:
         """The bytes, slowly or cut off if the repository is so."""

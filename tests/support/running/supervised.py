@@ -46,6 +46,7 @@ class Supervised:
         rows: int = 2,
         patience: Patience = QUICK,
         wait_ready: bool = True,
+        cache_dir: str = "/dev/null/nowhere",
         **load: Any,
     ) -> None:
         """`load` are more fields of the message that says what to load."""
@@ -53,7 +54,7 @@ class Supervised:
         self.delivered: list[StepEvent] = []
         self._news = asyncio.Condition()
         self._wait_ready = wait_ready
-        spec = Load(model_path, model_type, rows, 512, "/dev/null/nowhere", **load)
+        spec = Load(model_path, model_type, rows, 512, cache_dir, **load)
         self.worker = Supervisor(spec, self, patience, "error")
         self.queue = Dispatcher(asyncio.get_running_loop(), queue_size=100, concurrency=rows, timeout_s=SCENARIO_S)
         self._slots = self.queue.add_slots(self.worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,22 @@ def make_model(
     weights = {name: spread(mx, name, array) for name, array in tree_flatten(model.parameters())}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
     return folder
+
+
+def split_by_layer(folder: Path) -> None:
+    """Have each of a model's layers in a file of its own, and what is in none of them in another."""
+    import mlx.core as mx
+
+    whole = folder / "model.safetensors"
+    files: dict[str, dict[str, Any]] = {}
+    for name, array in mx.load(str(whole)).items():
+        layer = re.search(r"layers\.\d+", name)
+        files.setdefault(f"model-{layer[0] if layer else 'rest'}.safetensors", {})[name] = array
+    for file, weights in files.items():
+        mx.save_safetensors(str(folder / file), weights, {"format": "mlx"})
+    index = {"weight_map": {name: file for file, weights in files.items() for name in weights}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    whole.unlink()
 
 
 def spread(mx: Any, name: str, array: Any) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.running.hub import LocalHub, repo_of, running
 from support.running.supervised import Supervised
-from support.tiny.models import make_model
+from support.tiny.models import make_model, split_by_layer
 
 from mlx_server.queue.ticket import Ticket
 from mlx_server.schemas.internal.generation import GenerationRequest, Grammar, Limits, Sampling, TextPrompt
@@ -115,15 +116,27 @@ def test_ranks_give_the_tokens_of_one_process(
     assert spread.rows == whole.rows
 
 
-def test_a_host_is_reached_by_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other machine is at hand: what stands for ssh has a shell run the words that would run there."""
+OTHER = Host("mac2.example", ("127.0.0.1",))
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No other machine is at hand: what stands for ssh has a shell run the words that would run there, with a hub's
+    cache of that machine's own. They are kept in this file."""
+    words, command = tmp_path / "words", tmp_path / "bin" / "ssh"
+    command.parent.mkdir()
+    command.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {words}\nfor last; do :; done\n'
+        f'HF_HUB_CACHE={tmp_path}/theirs exec sh -c "$last"\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    return words
+
+
+def test_a_host_is_reached_by_ssh(tmp_path: Path, ssh: Path) -> None:
     folder = make_model(tmp_path, "llama", num_key_value_heads=4)
-    ssh = tmp_path / "bin" / "ssh"
-    ssh.parent.mkdir()
-    ssh.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/words\nfor last; do :; done\nexec sh -c "$last"\n')
-    ssh.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
-    spread = Hosts((HERE, Host("mac2.example", ("127.0.0.1",))), "ring", ("SAID=of all ranks",))
+    spread = Hosts((HERE, OTHER), "ring", ("SAID=of all ranks",))
 
     async def scenario() -> None:
         async with asyncio.timeout(TIME_S), Supervised(str(folder), "lm", hosts=spread) as world:
@@ -131,10 +144,35 @@ def test_a_host_is_reached_by_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert len(choice.ids) == 5
 
     asyncio.run(scenario())
-    *options, host, command = (tmp_path / "words").read_text().splitlines()
+    *options, host, command = ssh.read_text().splitlines()
     assert "BatchMode=yes" in options
     assert host == "mac2.example"
     assert command.startswith("env 'SAID=of all ranks' ")
+
+
+@pytest.mark.usefixtures("ssh")
+@pytest.mark.parametrize(("heads", "missing"), [(1, 4), (4, 0)], ids=["pipeline", "tensor"])
+def test_a_host_downloads_the_weights_that_its_rank_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heads: int, missing: int
+) -> None:
+    (folder := tmp_path / "model").mkdir()
+    make_model(folder, "qwen2", num_hidden_layers=4, num_key_value_heads=heads)
+    split_by_layer(folder)
+
+    async def said(model: str, cache: Path, spread: Hosts | None) -> list[Choice]:
+        async with (
+            asyncio.timeout(TIME_S),
+            Supervised(model, "lm", hosts=spread, cache_dir=str(cache)) as world,
+        ):
+            return (await answered(world, world.queue.submit(asked("One", 20, GREEDY), whole=True)))[0]
+
+    with running(LocalHub(repo_of(folder, "someone/layers"))) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "ours"))
+        expected = asyncio.run(said(str(folder), tmp_path / "cache", None))
+        assert asyncio.run(said("someone/layers", tmp_path / "cache", Hosts((HERE, OTHER), "ring"))) == expected
+    ours, theirs = ({file.name for file in (tmp_path / one).rglob("blobs/*")} for one in ("ours", "theirs"))
+    assert len(ours ^ theirs) == missing
 
 
 @pytest.mark.parametrize(

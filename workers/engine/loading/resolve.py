@@ -13,16 +13,19 @@ from mlx_server.workers.folders.model_path import ModelPathError, local_path
 from mlx_server.workers.folders.servable import NotServed, check_servable
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.errors import HubError
+from mlx_server.workers.hub.part import Part, fetch_part
 from mlx_server.workers.hub.snapshot import fetch
 
 
-def resolve(model_path: str, cache_dir: Path, report: Callable[[Loading], None], served_as: str) -> Path:
-    """An absolute folder. Downloads or converts if it has to. Raises ModelLoadError, also for a folder whose model
-    can't be served as this type."""
+def resolve(
+    model_path: str, cache_dir: Path, report: Callable[[Loading], None], served_as: str, part: Part | None = None
+) -> Path:
+    """An absolute folder. Downloads, all or a part of it, or converts if it has to. Raises ModelLoadError, also for a
+    folder whose model can't be served as this type."""
     try:
         path = local_path(model_path)
         if path is None:
-            path = download(model_path, report)
+            path = download(model_path, cache_dir, report, part)
         elif not path.is_dir():
             path = convert_gguf(path, cache_dir, lambda line: report(Loading(line)))
         check_servable(path, served_as)
@@ -31,11 +34,16 @@ def resolve(model_path: str, cache_dir: Path, report: Callable[[Loading], None],
     return path
 
 
-def download(repo_id: str, report: Callable[[Loading], None]) -> Path:
-    """A hub repository's folder in the hub's own cache. Raises ModelLoadError."""
+def download(repo_id: str, cache_dir: Path, report: Callable[[Loading], None], part: Part | None) -> Path:
+    """A hub repository's folder: in the hub's own cache, or a part of it in ours. Raises ModelLoadError."""
     phase = f"downloading {repo_id}"
     report(Loading(phase))
+
+    def tell(done: int, total: int) -> None:
+        report(Loading(phase, done, total))
+
+    access = HubAccess.from_environment()
     try:
-        return fetch(repo_id, HubAccess.from_environment(), lambda done, total: report(Loading(phase, done, total)))
+        return fetch(repo_id, access, tell) if part is None else fetch_part(repo_id, access, tell, cache_dir, part)
     except HubError as error:
         raise ModelLoadError(str(error)) from None

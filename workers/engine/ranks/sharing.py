@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
@@ -12,36 +12,50 @@ from mlx_server.workers.errors import ModelLoadError, one_line
 HEADS = ("num_attention_heads", "num_key_value_heads")
 
 
-def keep_part(model: Any, config: dict[str, Any], group: mx.distributed.Group) -> str:
-    """Leave of a model, whose weights are unread, what this rank computes; what there is to say about it.
+class Place(Protocol):
+    """Which of how many ranks this is; a group knows that of itself."""
 
-    A part of every layer where mlx-lm can do so and the heads come out even (tensor parallel), else some of the layers
-    (pipeline parallel). Raises ModelLoadError.
-    """
+    def rank(self) -> int:
+        """Counted from 0."""
+
+    def size(self) -> int:
+        """How many there are."""
+
+
+def keep_part(model: Any, config: dict[str, Any], group: mx.distributed.Group) -> str:
+    """Leave of a model, whose weights are unread, what this rank computes; what there is to say about it. Raises
+    ModelLoadError."""
     size = group.size()
-    heads = [count for name in HEADS if isinstance(count := config.get("text_config", config).get(name), int)]
-    even = all(count % size == 0 for count in heads)
-    inner: Any = getattr(model, "model", None)
     try:
-        if hasattr(model, "shard") and even:
+        if divides_layers(model, config, size):
             model.shard(group)
             return f"tensor parallel: each of {size} ranks computes a part of every layer"
-        if hasattr(inner, "pipeline") and len(inner.layers) >= size:
-            keep_layers(model, inner, group)
-            return f"pipeline parallel: each of {size} ranks computes some of the layers"
+        keep_layers(model, group)
+        return f"pipeline parallel: each of {size} ranks computes some of the layers"
     except (ValueError, AssertionError) as error:
         raise ModelLoadError(f"this model can't be spread over {size} ranks: {one_line(error)}") from None
+
+
+def divides_layers(model: Any, config: dict[str, Any], size: int) -> bool:
+    """Whether each of so many ranks has a part of every layer, where mlx-lm can do so and the heads come out even
+    (tensor parallel), and not some of the layers (pipeline parallel). Raises ModelLoadError where neither can be."""
+    heads = [count for name in HEADS if isinstance(count := config.get("text_config", config).get(name), int)]
+    if hasattr(model, "shard") and all(count % size == 0 for count in heads):
+        return True
+    inner: Any = getattr(model, "model", None)
+    if hasattr(inner, "pipeline") and len(inner.layers) >= size:
+        return False
     if hasattr(model, "shard"):
         counts = " and ".join(map(str, dict.fromkeys(heads)))
         raise ModelLoadError(f"this model can't be spread over {size} ranks: its {counts} heads don't come out even")
     raise ModelLoadError(f"mlx-lm can't spread models of this type ({model.model_type}) over {size} ranks")
 
 
-def keep_layers(model: Any, inner: Any, group: mx.distributed.Group) -> None:
+def keep_layers(model: Any, place: Place) -> None:
     """Leave a rank its layers. Raises ValueError where rank 0, which decides for all what can be done to a cache, would
     not see every kind."""
     everywhere = kinds(model)
-    inner.pipeline(group)
+    model.model.pipeline(place)
     if kinds(model) != everywhere:
         raise ValueError("its layers are of several kinds, and some rank would not have all of them")
 

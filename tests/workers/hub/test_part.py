@@ -1,0 +1,98 @@
+"""A part of a repository on a hub of this machine: some of the weights, and of the others the headers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.running.hub import LocalHub, Repo, running
+
+from mlx_server.workers.folders.safetensors_header import read_header
+from mlx_server.workers.hub.access import HubAccess
+from mlx_server.workers.hub.errors import DownloadBroken, HubError, HubOffline
+from mlx_server.workers.hub.part import Part, fetch_part
+from mlx_server.workers.hub.snapshot import fetch
+
+ID = "someone/layers"
+COUNT = 300_000
+FIRST, SECOND = "model-1.safetensors", "model-2.safetensors"
+
+
+def weights(name: str, more: str = "") -> bytes:
+    """A file with one tensor, and `more` in its header."""
+    tensor = {"dtype": "U8", "shape": [COUNT], "data_offsets": [0, COUNT]}
+    header = json.dumps({"__metadata__": {"more": more}, name: tensor}).encode()
+    return len(header).to_bytes(8, "little") + header + name.encode()[:1] * COUNT
+
+
+FILES = {"config.json": b"{}", FIRST: weights("a"), SECOND: weights("b", more="x" * 100_000)}
+"""The second one's header is longer than headers usually are."""
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with running(LocalHub(Repo(ID, dict(FILES)))) as local:
+        yield local
+
+
+def ignore(done: int, total: int) -> None:
+    pass
+
+
+def first_alone(folder: Path) -> set[str]:
+    """What is read, once the headers have been looked at."""
+    assert [list(read_header(folder / name)) for name in (FIRST, SECOND)] == [["a"], ["b"]]
+    return {FIRST}
+
+
+def fetched(hub: LocalHub, tmp_path: Path, cache: str = "cache") -> Path:
+    access = HubAccess(hub.url, None, tmp_path / "hub")
+    return fetch_part(ID, access, ignore, tmp_path / cache, Part("0-of-2", first_alone))
+
+
+def test_what_is_read_is_there_and_of_the_rest_the_headers(hub: LocalHub, tmp_path: Path) -> None:
+    folder = fetched(hub, tmp_path)
+    assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
+    assert [(folder / name).read_bytes() for name in ("config.json", FIRST)] == [FILES["config.json"], FILES[FIRST]]
+    assert list(read_header(folder / SECOND)) == ["b"]
+    assert (folder / SECOND).stat().st_blocks * 512 < COUNT
+    assert not [file for file in folder.parent.iterdir() if file != folder]
+
+
+def test_what_is_there_is_not_brought_again_and_the_rest_comes_when_all_is_wanted(
+    hub: LocalHub, tmp_path: Path
+) -> None:
+    fetched(hub, tmp_path)
+    hub.sent = 0
+    fetched(hub, tmp_path)
+    assert hub.sent < COUNT
+    whole = fetch(ID, HubAccess(hub.url, None, tmp_path / "hub"), ignore)
+    assert {name: (whole / name).read_bytes() for name in FILES} == FILES
+    assert hub.sent < 2 * COUNT
+
+
+def test_without_a_connection_the_part_of_an_earlier_time_is_given(hub: LocalHub, tmp_path: Path) -> None:
+    folder = fetched(hub, tmp_path)
+    hub.status = 503
+    assert fetched(hub, tmp_path) == folder
+    with pytest.raises(HubOffline):
+        fetched(hub, tmp_path, cache="another")
+
+
+def test_a_hub_that_knows_no_ranges_sends_more(hub: LocalHub, tmp_path: Path) -> None:
+    hub.repos[ID].ranges = False
+    assert list(read_header(fetched(hub, tmp_path) / SECOND)) == ["b"]
+
+
+def test_what_is_no_file_of_tensors_is_told(hub: LocalHub, tmp_path: Path) -> None:
+    hub.repos[ID].files[SECOND] = b"\xff" * COUNT
+    with pytest.raises(DownloadBroken, match=rf"{SECOND} did not arrive whole: it is no safetensors file"):
+        fetched(hub, tmp_path)
+
+
+def test_a_folder_that_can_not_be_made_is_told(hub: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HubError, match=r"can't be kept in .*file"):
+        fetched(hub, tmp_path, cache="file")
