@@ -49,6 +49,20 @@ class Seen:
     alone: dict[int, Outcome]
 
 
+def kept_prompts(folder: Path, less: int) -> int:
+    """Five prompts of 19 MB each are kept for the model in `folder`, and then `less` may be held than is: so many bytes
+    more are, still."""
+    from mlx_lm.utils import load_model
+
+    engine, bound = bounded(load_model(folder)[0], 400 * MEGABYTE)
+    player = Player(engine)
+    player.add(*(sequence(number, [5 + number] * 600, 2) for number in range(5)))
+    player.run()
+    bound.limit_bytes = psutil.Process().memory_info().rss - less
+    assert bound.make_room()
+    return psutil.Process().memory_info().rss - bound.limit_bytes
+
+
 def eight_prompts(folder: Path) -> Seen:
     """Eight prompts of 13 MB each for the model in `folder`, where 64 MB may be held."""
     from mlx_lm.utils import load_model

@@ -40,11 +40,24 @@ class Person:
         ends = time.monotonic() + within_s
         while text not in self.seen:
             assert time.monotonic() < ends, self.seen
-            if select.select([self._here], [], [], 0.2)[0]:
-                try:
-                    self.seen += os.read(self._here, 65536).decode(errors="replace")
-                except OSError:  # the other end is closed
-                    assert text in self.seen, self.seen
+            assert self._reads() or text in self.seen, self.seen
+
+    def ends(self, within_s: float = 60.0) -> int:
+        """Its exit code. It waits for its terminal to have shown all, so that is read meanwhile."""
+        ends = time.monotonic() + within_s
+        while self.process.poll() is None:
+            assert time.monotonic() < ends, self.seen
+            self._reads()
+        return self.process.returncode
+
+    def _reads(self) -> bool:
+        """What it says next, if anything; whether it may say more."""
+        if select.select([self._here], [], [], 0.2)[0]:
+            try:
+                self.seen += os.read(self._here, 65536).decode(errors="replace")
+            except OSError:  # the other end is closed
+                return False
+        return True
 
     def types(self, text: str) -> None:
         self.seen = ""
@@ -78,7 +91,7 @@ def test_a_conversation(scripted: Server, tmp_path: Path) -> None:
     person.types(f"/save {tmp_path / 'talk.md'}")
     person.sees("Written to")
     person.types("/bye")
-    assert person.process.wait(20) == 0
+    assert person.ends() == 0
     saved = (tmp_path / "talk.md").read_text()
     assert saved.startswith("## system\n\nBe brief.\n\n## user\n\nGood morning\n\n## assistant\n\n")
 
@@ -99,7 +112,7 @@ def test_start_of_ones_own_server_is_told(tiny_model: Callable[[str], Path]) -> 
     person.sees("llama0: starting")
     person.sees("/help")
     person.types("/bye")
-    assert person.process.wait(30) == 0
+    assert person.ends() == 0
 
 
 @pytest.mark.model
@@ -113,7 +126,7 @@ def test_download_of_ones_own_server_is_a_bar_that_moves(tiny_model: Callable[[s
         assert len(shares) > 5, person.seen
         assert "\x1b[2K" in person.seen, "it leaves nothing behind"
         person.types("/bye")
-        assert person.process.wait(30) == 0
+        assert person.ends() == 0
 
 
 @pytest.mark.model
@@ -144,7 +157,7 @@ def test_picture_that_is_refused_is_not_shown_again(
     person.types("hello")
     person.sees("per second")
     person.types("/bye")
-    assert person.process.wait(20) == 0
+    assert person.ends() == 0
 
 
 @pytest.mark.model
@@ -153,7 +166,7 @@ def test_terminal_that_can_not_redraw_is_told_in_lines(tiny_model: Callable[[str
     person.sees(": importing\r\n")
     person.sees("Ready")
     person.process.terminate()
-    assert person.process.wait(30) == 0
+    assert person.ends() == 0
     assert "\x1b[" not in person.seen
 
 

@@ -56,6 +56,11 @@ class Terminal:
                 self.seen += os.read(self._own, 1 << 16).decode(errors="replace")
         return text in self.seen
 
+    def ends(self) -> int:
+        """Its exit code. It waits for its terminal to have shown all, so that is read meanwhile."""
+        wait_for(lambda: self.shows("") and self.process.poll() is not None, what=lambda: self.seen)
+        return int(self.process.returncode)
+
     def press(self, key: str) -> None:
         os.write(self._own, key.encode())
 
@@ -112,7 +117,7 @@ def test_terminal_is_drawn_anew_and_q_leaves_it_as_it_was(server: Server, termin
         terminal.press("x")
         assert terminal.process.poll() is None
         terminal.press("q")
-        assert terminal.process.wait(10) == 0
+        assert terminal.ends() == 0
     terminal.shows("")
     assert terminal.seen.count("\x1b[?1049h") == terminal.seen.count("\x1b[?1049l") == 1
     assert "Traceback" not in terminal.seen
@@ -123,7 +128,7 @@ def test_server_that_stops_is_told(server: Server, terminal: Terminal, number: s
     wait_for(lambda: terminal.shows("0 running"), what=lambda: terminal.seen)
     server.stop(number)
     wait_for(lambda: terminal.shows("has stopped"), what=lambda: terminal.seen)
-    assert terminal.process.wait(10) == 5
+    assert terminal.ends() == 5
 
 
 def test_server_that_is_not_there_is_one_line() -> None:

@@ -32,7 +32,7 @@ class Talk:
         """A long answer is being written meanwhile."""
         running = self._server.stats()["running_requests"]
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(self.say, 300)
+            answer = pool.submit(self.say, 1000)
             self._server.wait_stats(running_requests=running + 1)
             yield
             assert not answer.done(), "the answer was not long enough"

@@ -8,9 +8,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from support.bounded import MEGABYTE, bounded, eight_prompts
+from support.bounded import MEGABYTE, bounded, eight_prompts, kept_prompts
 from support.engines import Player, random_prompt, sequence
 from support.tiny.models import WIDE, make_model
 
@@ -74,12 +73,6 @@ def test_what_could_not_even_run_alone_is_refused_and_the_next_one_runs(wide: An
 
 
 @pytest.mark.model
-def test_kept_prompts_go_at_once_where_less_is_granted(wide: Any) -> None:
-    engine, bound = bounded(wide, 400 * MEGABYTE)
-    player = Player(engine)
-    player.add(*(sequence(number, [5 + number] * 600, 2) for number in range(5)))
-    player.run()
-    before = psutil.Process().memory_info().rss
-    bound.limit_bytes = before - 3 * SLACK // 2
-    assert bound.make_room()
-    assert psutil.Process().memory_info().rss <= bound.limit_bytes + SLACK
+def test_kept_prompts_go_at_once_where_less_is_granted(wide_folder: Path) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        assert fresh.submit(kept_prompts, wide_folder, 3 * SLACK // 2).result() <= SLACK
