@@ -20,6 +20,7 @@ from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.fleet.reload import ReloadReport
 from mlx_server.app.http.services import Services
 from mlx_server.app.machine.notify import notify
+from mlx_server.app.server.acceptor import Acceptor
 from mlx_server.app.server.server import create_app
 from mlx_server.app.server.uvicorn_protocol import HttpProtocol
 from mlx_server.app.storage.database import StoreError
@@ -29,9 +30,6 @@ KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that none is closed under a request."""
 
 BACKLOG = 2048
-ACCEPTORS = 8
-"""Descriptors of the one listening socket. uvloop takes a connection from each in one round of its loop, and a round
-takes milliseconds where many streams run: with a single one, those who come in a crowd wait long to be refused."""
 
 NO_MODEL = (
     "\nNo model is configured. Requests may name those that GET /v1/models lists; `mlx-server models pull ID` brings"
@@ -53,7 +51,22 @@ class AddressError(Exception):
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handling: a signal means draining here, which comes before closing sockets."""
+    """uvicorn without its signal handling: a signal means draining here, which comes before closing sockets. Its
+    connections are taken in crowds."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections from each socket."""
+        await super().startup(sockets=[])
+        self.listen(*(sockets or ()))
+
+    def listen(self, *sockets: socket.socket) -> None:
+        """Take connections from these, and no longer from others."""
+        for one in self.servers:
+            one.close()
+        self.servers = [Acceptor(sock, self._connected) for sock in sockets]  # type: ignore[misc]  # looks like one
+
+    def _connected(self) -> HttpProtocol:
+        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,11 +83,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise AddressError(
             f"can't listen on {host}:{port}: {error.strerror or error}. Choose another address with --host or --port."
         ) from None
-
-
-def acceptors(sock: socket.socket) -> list[socket.socket]:
-    """A listening socket as often as connections are to be taken from it in one round."""
-    return [sock, *(sock.dup() for _ in range(ACCEPTORS - 1))]
 
 
 def url_of(sock: socket.socket) -> str:
@@ -100,16 +108,7 @@ class Listening:
         except AddressError as error:
             log.error("the address stays as it was: %s", error)
             return str(error)
-        server = self._server
-
-        def connection() -> HttpProtocol:
-            return HttpProtocol(server.config, server.server_state, server.lifespan.state)
-
-        loop = asyncio.get_running_loop()
-        listeners = [await loop.create_server(connection, sock=one, backlog=BACKLOG) for one in acceptors(sock)]
-        old, server.servers = server.servers, listeners
-        for one in old:
-            one.close()
+        self._server.listen(sock)
         self._address = address
         log.info("listening on %s", url_of(sock))
         return None
@@ -171,7 +170,7 @@ async def run(
     if not settings.models:
         display.listening(NO_MODEL)
     spare_the_collector()
-    serving = loop.create_task(server.serve(sockets=acceptors(sock)))
+    serving = loop.create_task(server.serve(sockets=[sock]))
     telling = loop.create_task(tell_when_ready(fleet))
     tasks = {loop.create_task(stopping.wait()), loop.create_task(fleet.start_error.wait()), serving}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,13 +1,18 @@
 """A crowd of clients waits for few rounds of the event loop until it is let in."""
 
 import asyncio
+import contextlib
+import os
+import resource
 import socket
 
+import pytest
 import uvicorn
 import uvloop
 from starlette.responses import Response
 
-from mlx_server.app.cli.runner import ACCEPTORS, Server, acceptors, listen
+from mlx_server.app.cli.runner import Server, listen
+from mlx_server.app.server.acceptor import AT_ONCE, Acceptor
 from mlx_server.app.server.uvicorn_protocol import HttpProtocol
 
 ROUNDS = 5
@@ -18,7 +23,7 @@ async def rounds_until_all_are_in(crowd: int) -> int:
     sock = listen("127.0.0.1", 0)
     server = Server(uvicorn.Config(Response(), http=HttpProtocol, log_config=None, lifespan="off"))
     loop = asyncio.get_running_loop()
-    serving = loop.create_task(server.serve(sockets=acceptors(sock)))
+    serving = loop.create_task(server.serve(sockets=[sock]))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
         await asyncio.sleep(0)
     clients = [socket.create_connection(sock.getsockname()) for _ in range(crowd)]
@@ -33,5 +38,42 @@ async def rounds_until_all_are_in(crowd: int) -> int:
     return rounds
 
 
-def test_several_connections_are_taken_in_one_round() -> None:
-    assert uvloop.run(rounds_until_all_are_in(ROUNDS * ACCEPTORS)) <= 2 * ROUNDS
+def test_a_crowd_is_taken_in_few_rounds() -> None:
+    assert uvloop.run(rounds_until_all_are_in(ROUNDS * AT_ONCE)) <= 2 * ROUNDS
+
+
+def test_without_descriptors_connections_wait_and_are_taken_later() -> None:
+    async def scenario() -> None:
+        sock = listen("127.0.0.1", 0)
+        taken = asyncio.Event()
+
+        class Taken(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                taken.set()
+                transport.close()
+
+        acceptor = Acceptor(sock, Taken)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        client = socket.socket()
+        client.setblocking(False)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        rest: list[int] = []
+        with contextlib.suppress(OSError):
+            while True:
+                rest.append(os.dup(client.fileno()))
+        try:
+            await asyncio.get_running_loop().sock_connect(client, sock.getsockname())
+            await asyncio.sleep(0.05)
+            assert not taken.is_set()
+        finally:
+            for descriptor in rest:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await asyncio.wait_for(taken.wait(), 10)
+        acceptor.close()
+        await acceptor.wait_closed()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(client.getpeername())
+        client.close()
+
+    uvloop.run(scenario())
