@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-GIGABYTE = 1 << 30
+from mlx_server.app.machine.sizes import GIBIBYTE
 
 
 def fits_message(available: int, required: int) -> str:
     """Whether there is enough; both are bytes."""
     verdict = "✅ Compatible" if required <= available else "❌ Insufficient memory"
-    return f"{verdict} - {available / GIGABYTE:.1f}GB available, {required / GIGABYTE:.1f}GB required"
+    return f"{verdict} - {available / GIBIBYTE:.1f}GB available, {required / GIBIBYTE:.1f}GB required"

@@ -13,7 +13,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID,
 from rich.text import Text
 
 from mlx_server.app.config.settings import ModelType
-from mlx_server.app.config.sizes import memory_size, size
+from mlx_server.app.machine.sizes import memory_size, size
 from mlx_server.app.terminal.bars import bars
 from mlx_server.schemas.internal.messages import Loading, ModelFacts
 

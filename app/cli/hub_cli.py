@@ -79,7 +79,7 @@ def pull(
 
     Example: mlx-server models pull mlx-community/Qwen3-0.6B-4bit --name qwen
     """
-    from mlx_server.app.config.sizes import size
+    from mlx_server.app.machine.sizes import size
     from mlx_server.schemas.internal.errors import InvalidRequest
     from mlx_server.workers.hub.errors import HubError
 
@@ -138,7 +138,7 @@ def rm(
 async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: bool, as_json: bool) -> None:
     """Do what `rm` says. Ends the command if there is no such model, or the answer is no."""
     from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete
-    from mlx_server.app.config.sizes import size
+    from mlx_server.app.machine.sizes import size
 
     registry = open_registry(data_dir)
     try:
@@ -202,7 +202,7 @@ def facts_of(model: HubModel) -> dict[str, Any]:
 
 def table_of(models: Sequence[HubModel]) -> Table:
     """Models for people."""
-    from mlx_server.app.config.sizes import people_count, size
+    from mlx_server.app.machine.sizes import people_count, size
 
     table = Table("id", "type", "weights", "parameters", "held as", "downloads", "likes", "updated")
     for model in models:

@@ -57,7 +57,7 @@ def table_of(lines: Sequence[ModelLine]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from mlx_server.app.config.sizes import GIBIBYTE, memory_size
+    from mlx_server.app.machine.sizes import GIBIBYTE, memory_size
 
     table = Table(box=SIMPLE)
     for column in ("model", "type", "state", "processes", "memory", "running", "waiting", "up", "idle"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mlx_server.app.config.sizes import GIBIBYTE
+from mlx_server.app.machine.sizes import GIBIBYTE
 
 RULE = "must be a number of GiB, such as 24, or a share of the machine's memory, such as 80%"
 

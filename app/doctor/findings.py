@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mlx_server.app.config.sizes import memory_size, size
 from mlx_server.app.doctor.facts import WIRED_LIMIT, WIRED_LOW, Facts
+from mlx_server.app.machine.sizes import memory_size, size
 from mlx_server.workers.extras import install_line
 from mlx_server.workers.parent.environment import backend_problem
 

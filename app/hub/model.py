@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlx_server.app.config.sizes import people_count
+from mlx_server.app.machine.sizes import people_count
 
 MEMORY_FACTOR = 1.2
 """Weights, and a fifth of them for KV states and what is being computed."""

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from mlx_server.app.machine import apple, linux, nvidia
-from mlx_server.app.machine.memory import GIGABYTE, memory
+from mlx_server.app.machine.memory import memory
+from mlx_server.app.machine.sizes import GIBIBYTE
 from mlx_server.schemas.impetus.hardware import CpuInfo, GpuInfo, HardwareInfo, Thermal
 
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal")
@@ -86,7 +87,7 @@ def apple_gpu(brand: str | None, values: Mapping[str, str], found: apple.Acceler
     return GpuInfo(
         name=(found.name if found else None) or (brand if ours else None),
         vendor="Apple" if ours else None,
-        memory_gb=round(held / GIGABYTE, 2) if ours and held else None,
+        memory_gb=round(held / GIBIBYTE, 2) if ours and held else None,
         compute_units=found.cores if found else None,
         metal_support=ours,
         unified_memory=True if ours else None,

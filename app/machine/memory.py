@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import psutil
 
+from mlx_server.app.machine.sizes import GIBIBYTE
 from mlx_server.schemas.impetus.hardware import MemoryInfo
 from mlx_server.workers.cgroup import Limit, memory_limit
-
-GIGABYTE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,9 @@ class Memory:
     def info(self) -> MemoryInfo:
         """As clients read it."""
         return MemoryInfo(
-            total_gb=round(self.total_bytes / GIGABYTE, 2),
-            available_gb=round(self.available_bytes / GIGABYTE, 2),
-            used_gb=round(self.used_bytes / GIGABYTE, 2),
+            total_gb=round(self.total_bytes / GIBIBYTE, 2),
+            available_gb=round(self.available_bytes / GIBIBYTE, 2),
+            used_gb=round(self.used_bytes / GIBIBYTE, 2),
             usage_percent=round(100 * self.used_bytes / self.total_bytes, 1),
         )
 

@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import DownloadColumn, TaskProgressColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from mlx_server.app.config.sizes import size
+from mlx_server.app.machine.sizes import size
 from mlx_server.app.terminal.bars import bars
 
 PLAIN_STEP = 0.25

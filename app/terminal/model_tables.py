@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from mlx_server.app.config.sizes import memory_size, people_count, size
+from mlx_server.app.machine.sizes import memory_size, people_count, size
 from mlx_server.app.registry.rows import KV_BYTES, ModelRow
 
 

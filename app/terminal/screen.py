@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mlx_server.app.config.sizes import memory_size
+from mlx_server.app.machine.sizes import memory_size
 from mlx_server.app.terminal.bars import ROOMY
 from mlx_server.schemas.live import LiveModel, LiveRequest, LiveState, Percentiles
 

@@ -21,14 +21,13 @@ from mlx_server.app.fleet.memory import serving_of
 from mlx_server.app.fleet.memory_estimate import estimate_of, scripted_estimate
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device
+from mlx_server.app.machine.sizes import GIBIBYTE
 from mlx_server.app.registry.rows import ModelRow, on_disk
-
-GIGABYTE = 1 << 30
 
 
 def gigabytes(count: int | None) -> float | None:
     """Bytes for people."""
-    return None if count is None else round(count / GIGABYTE, 2)
+    return None if count is None else round(count / GIBIBYTE, 2)
 
 
 @dataclass(frozen=True)

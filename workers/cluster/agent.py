@@ -9,7 +9,8 @@ from importlib.metadata import version
 from mlx_server.schemas.internal import messages
 from mlx_server.workers.cluster.orders import Address, Admitted, Place
 from mlx_server.workers.cluster.tls import make_identity
-from mlx_server.workers.parent.starts import bury, spawn
+from mlx_server.workers.parent.environment import child_environment
+from mlx_server.workers.parent.starts import WORKER, bury, spawn
 
 PACKAGES = ("mlx-server", "mlx", "mlx-lm")
 
@@ -42,7 +43,8 @@ class Agent:
         own, host = make_identity(), get_node_ip_address()
         with socket.create_server((host, 0)) as listener:
             words = order.wanted.words(order.model_type)
-            self._process = spawn(listener, order.wanted.threads, *words, stdin=subprocess.PIPE, stdout=None)
+            env = child_environment(threads=order.wanted.threads)
+            self._process = spawn(WORKER, listener, *words, env=env, stdin=subprocess.PIPE)
             port = listener.getsockname()[1]
         body = messages.encode(Admitted(own, order.certificate))
         assert self._process.stdin is not None

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import socket
 import subprocess
-import sys
 from collections.abc import Callable
 
 from mlx_server.workers.channel import Channel
@@ -24,7 +22,9 @@ from mlx_server.workers.cluster.orders import (
 )
 from mlx_server.workers.cluster.tls import Identity, context_of, make_identity
 from mlx_server.workers.parent.printed import tell
-from mlx_server.workers.parent.starts import Started, Wanted, bury
+from mlx_server.workers.parent.starts import Wanted, bury, start
+
+BROKER = "mlx_server.workers.cluster.broker"
 
 TOLD_S = 5.0
 """How long a replica waits for a place until the log says so."""
@@ -104,7 +104,7 @@ class Cluster:
 
     async def _start(self) -> Channel[Report]:
         await self.close()  # one that has died
-        self._broker, ours = start_broker(self._address)
+        self._broker, ours = start(BROKER, self._address)
         tell(self._broker)
         channel: Channel[Report] = Channel(decode_report, self._on_report, self._on_closed)
         self._channel = channel
@@ -136,23 +136,6 @@ class Cluster:
         for found in self._waiting.values():
             if not found.done():
                 found.set_exception(ClusterError(reason))
-
-
-def start_broker(address: str) -> Started:
-    """A broker process, and our end of the socket to it. Raises OSError."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with theirs:
-        descriptor = theirs.fileno()
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-P", "-m", "mlx_server.workers.cluster.broker", str(descriptor), address],
-            pass_fds=(descriptor,),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    return Started(process, ours)
 
 
 class ClusterStarts:

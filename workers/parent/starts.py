@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from mlx_server.workers.parent.environment import child_environment
+
+WORKER = "mlx_server.workers"
 
 
 class Started(NamedTuple):
@@ -61,7 +63,7 @@ class WorkerStarts:
     def begin(self, threads: int) -> None:
         """Start a process that computes on so many cores, and is told all else by `ahead`. Raises OSError."""
         self.close()
-        self._begun = threads, start(threads)
+        self._begun = threads, start_worker(threads)
 
     def ahead(self, wanted: Wanted, *model_types: str) -> None:
         """Start a standby that will probably serve a model of one of these types, or tell the process that has begun.
@@ -73,7 +75,7 @@ class WorkerStarts:
             tell(started.socket, wanted.words(*model_types))
         else:
             self.close()
-            self._standby = wanted, start(wanted.threads, *wanted.words(*model_types))
+            self._standby = wanted, start_worker(wanted.threads, *wanted.words(*model_types))
 
     def fits(self, wanted: Wanted) -> bool:
         """Whether there is a standby that lives and is what is wanted."""
@@ -84,7 +86,7 @@ class WorkerStarts:
         if self._standby is not None and self.fits(wanted):
             started, self._standby = self._standby[1], None
             return started
-        return start(wanted.threads, *wanted.words(model_type))
+        return start_worker(wanted.threads, *wanted.words(model_type))
 
     def buried(self) -> bool:
         """Whether there was a standby that died by itself; it is forgotten then."""
@@ -103,14 +105,19 @@ class WorkerStarts:
                 process.kill()
 
 
-def start(threads: int | None, *words: str) -> Started:
+def start_worker(threads: int | None, *words: str) -> Started:
     """A process that computes on so many cores and waits for its first message; without `words` it waits to be told
     them first. Raises OSError."""
+    return start(WORKER, *words, env=child_environment(threads=threads))
+
+
+def start(module: str, *words: str, env: Mapping[str, str] | None = None) -> Started:
+    """A process that runs one of our modules, which finds its end of a socket in its first word. Raises OSError."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
         try:
-            process = spawn(theirs, threads, *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            process = spawn(module, theirs, *words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         except OSError:
             ours.close()
             raise
@@ -118,14 +125,19 @@ def start(threads: int | None, *words: str) -> Started:
 
 
 def spawn(
-    sock: socket.socket, threads: int | None, *words: str, stdin: int | None, stdout: int | None
+    module: str,
+    sock: socket.socket,
+    *words: str,
+    env: Mapping[str, str] | None,
+    stdin: int | None = None,
+    stdout: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """The process alone, with a socket that it inherits: one to talk over, or to be called on. Raises OSError."""
     descriptor = sock.fileno()
     return subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-P", "-m", "mlx_server.workers", str(descriptor), *words],
+        [sys.executable, "-P", "-m", module, str(descriptor), *words],
         pass_fds=(descriptor,),
-        env=child_environment(threads=threads),
+        env=env,
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.STDOUT,

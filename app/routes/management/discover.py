@@ -15,8 +15,9 @@ from mlx_server.app.http.services import services
 from mlx_server.app.hub.discovery import SORTS, Sort
 from mlx_server.app.hub.model import HubModel
 from mlx_server.app.machine.device import find_device
+from mlx_server.app.machine.sizes import GIBIBYTE
 from mlx_server.app.routes.query import number, query_of
-from mlx_server.app.views.model_view import GIGABYTE, gigabytes
+from mlx_server.app.views.model_view import gigabytes
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.mlx_gui import discovered
 
@@ -100,7 +101,7 @@ async def available_bytes(given: str | None) -> int:
         size = math.nan
     if not 0 < size < 1e6:
         raise InvalidRequest(f"`max_memory_gb`: a number above 0 is allowed, got {given[:64]!r}.", "max_memory_gb")
-    return int(size * GIGABYTE)
+    return int(size * GIBIBYTE)
 
 
 def facts(model: HubModel) -> dict[str, Any]:

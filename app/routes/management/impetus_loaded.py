@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from mlx_server.app.catalog.errors import ModelBusy, ModelNotFound, ModelNotLoaded, NotServable
 from mlx_server.app.catalog.served_type import files_of
-from mlx_server.app.config.sizes import people_count
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
 from mlx_server.app.fleet.fleet import Fleet
@@ -19,6 +18,7 @@ from mlx_server.app.http.disconnect import cancel_on_disconnect
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
+from mlx_server.app.machine.sizes import people_count
 from mlx_server.app.middleware.api_key import tenant_of
 from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.routes.generation import read_request

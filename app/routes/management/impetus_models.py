@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from mlx_server.app.catalog.hub_cache import snapshot
 from mlx_server.app.config.names import NAME_RULE, is_name
-from mlx_server.app.config.sizes import people_count
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
 from mlx_server.app.hub.categories import ALL, WORDS, Category
 from mlx_server.app.hub.model import HubModel
 from mlx_server.app.hub.speed import CHIPS, tokens_per_s
+from mlx_server.app.machine.sizes import people_count
 from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.routes.generation import read_request
 from mlx_server.app.routes.query import query_of

@@ -13,9 +13,10 @@ from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.json_answer import json_answer
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.memory import memory
+from mlx_server.app.machine.sizes import GIBIBYTE
 from mlx_server.app.middleware.operator import own_pages_only
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.views.model_view import GIGABYTE, find_view, gigabytes
+from mlx_server.app.views.model_view import find_view, gigabytes
 from mlx_server.schemas.mlx_gui.managed_models import (
     HeldConfig,
     HeldModel,
@@ -40,7 +41,7 @@ async def status(request: Request) -> Response:
         one.name: HeldModel(
             one.loaded_at,
             one.last_used_at,
-            round(held[one.name] / GIGABYTE, 2),
+            round(held[one.name] / GIBIBYTE, 2),
             HeldConfig(PIPELINES[one.type], gigabytes(granted.get(one.name) or None)),
             one.state.value,
             len(one.replicas),
@@ -61,7 +62,7 @@ async def summary(fleet: Fleet) -> ManagerSummary:
         loaded_models_count=sum(one.state in LOADED for one in working),
         max_concurrent_models=fleet.settings.max_models,
         queue_size=len(fleet.waiting_loads),
-        total_model_memory_gb=round(used / GIGABYTE, 2),
+        total_model_memory_gb=round(used / GIBIBYTE, 2),
         memory_usage_percent=round(100 * used / total, 1),
         memory_limit_gb=gigabytes(fleet.ledger.limit_bytes),
         auto_unload_enabled=idle_s > 0,

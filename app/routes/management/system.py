@@ -17,10 +17,10 @@ from mlx_server.app.http.keys import credential_of
 from mlx_server.app.http.services import services
 from mlx_server.app.machine.device import Device, find_device
 from mlx_server.app.machine.info import hardware_info
+from mlx_server.app.machine.sizes import GIBIBYTE
 from mlx_server.app.middleware.operator import operator_only
 from mlx_server.app.routes import console
 from mlx_server.app.routes.management.manager import summary
-from mlx_server.app.views.model_view import GIGABYTE
 from mlx_server.schemas.impetus.hardware import HardwareInfo
 from mlx_server.schemas.limits import KeyView, ServerLimits
 from mlx_server.schemas.mlx_gui import system as schemas
@@ -65,7 +65,7 @@ def gpu_memory(name: str | None, device: Device) -> schemas.GpuMemory:
     """What models may have on the graphics processor."""
     total = device.limit_bytes if device.kind == "metal" else device.total_bytes
     available = min(total, device.available_bytes)
-    return schemas.GpuMemory(round(total / GIGABYTE, 2), round(available / GIGABYTE, 2), name)
+    return schemas.GpuMemory(round(total / GIBIBYTE, 2), round(available / GIBIBYTE, 2), name)
 
 
 async def limits(request: Request) -> Response:

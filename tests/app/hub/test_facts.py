@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from huggingface_hub.hf_api import ModelInfo
 
-from mlx_server.app.config.sizes import memory_size, people_count, size
 from mlx_server.app.hub import facts
 from mlx_server.app.hub.model import WORKER_BYTES, HubModel
+from mlx_server.app.machine.sizes import memory_size, people_count, size
 
 LLAMA = {
     "id": "mlx-community/Llama-3.2-3B-Instruct-4bit",

@@ -9,7 +9,7 @@ from support.running.servers import wait_for
 
 from mlx_server.schemas.internal import messages
 from mlx_server.schemas.internal.messages import Heartbeat, Load, Loading
-from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts, start
+from mlx_server.workers.parent.starts import Started, Wanted, WorkerStarts, start_worker
 
 WANTED = Wanted(1, "error", "/dev/null/nowhere")
 
@@ -105,4 +105,4 @@ def test_a_process_that_has_begun_ends_unless_it_is_told_more() -> None:
     with WorkerStarts() as starts:
         pid = _begun(starts, 1)
     assert not lives(pid)
-    _end(start(1))
+    _end(start_worker(1))
