@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -44,6 +46,19 @@ def server(cluster: Cluster) -> Iterator[Server]:
     found.wait_ready()
     yield found
     found.close()
+
+
+@pytest.fixture
+def door(cluster: Cluster) -> Iterator[str]:
+    """The cluster's address for those who are no nodes, as `ray start --head` has it at port 10001."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ray.util.client.server", f"--address={cluster.address}", "--mode=proxy"]
+    with psutil.Popen([*command, "--host=127.0.0.1", f"--port={port}"]) as process:
+        wait_for(lambda: any(one.laddr.port == port for one in process.net_connections()))
+        yield f"ray://127.0.0.1:{port}"
+        for one in (*process.children(recursive=True), process):
+            one.kill()
 
 
 def env(cluster: Cluster) -> dict[str, str]:
@@ -167,6 +182,22 @@ def test_front_ends_share_a_cluster_and_use_what_joins(
 
 
 def test_the_end_of_a_server_leaves_no_process(cluster: Cluster, server: Server) -> None:
+    wait_both(server)
+    left = [*everywhere(cluster, agents), *everywhere(cluster, workers), broker(server)]
+    assert len(left) == 5
+    assert server.stop() == 0
+    assert psutil.wait_procs(left, timeout=BACK_S)[1] == []
+
+
+def test_a_front_end_that_is_no_node_has_replicas_there(
+    cluster: Cluster, door: str, launch: Callable[..., Server]
+) -> None:
+    server = launch(*SCRIPTED, "--replicas", 2, "--cluster", door)
+    wait_both(server)
+    assert text_of(stream(server, Event())).split() == ["token"] * TOKENS
+    [lost, *_] = everywhere(cluster, workers)
+    lost.kill()
+    server.wait_until(lambda: server.stats()["worker_restarts"] == 1)
     wait_both(server)
     left = [*everywhere(cluster, agents), *everywhere(cluster, workers), broker(server)]
     assert len(left) == 5
