@@ -29,12 +29,6 @@ WORDS: dict[int, type[np.unsignedinteger[Any]]] = {8: np.uint8, 16: np.uint16, 3
 ALONE = 1 << 20
 """Multiplications that one thread does in less time than it takes to wake the others."""
 
-PARALLEL = {
-    name: name == "prange"
-    for name in ("prange", "comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
-}
-"""What numba has threads do: to fill a small array is not worth waking them."""
-
 MODES = ("affine", "mxfp4")
 """MLX's names of those that can be read."""
 
@@ -100,7 +94,11 @@ def lines_multiplied(
     turns, steps, groups, biased = spread.shape[0], spread.shape[1], scales.shape[1], biases.shape[1]
     totals = np.empty((LINES, several, LANES), np.float32)
     for turn in range(turns):
-        totals[:] = 0
+        # One by one: to have all filled at once numba would wake the threads, whatever has to be done.
+        for line in range(LINES):
+            for number in range(several):
+                for lane in range(LANES):
+                    totals[line, number, lane] = 0
         for step in range(steps):
             group = step * groups // steps
             for line in range(LINES):
@@ -174,7 +172,7 @@ def kernel(mode: str, bits: int, together: int, several: int) -> Kernel:
                 )
 
     compiled: Kernel
-    options = {"parallel": PARALLEL.copy(), "fastmath": True, "nogil": True}
+    options = {"parallel": True, "fastmath": True, "nogil": True}
     try:
         compiled = numba.njit(cache=True, **options)(multiply)
     except RuntimeError:  # there is no folder in which it could be kept
