@@ -142,7 +142,12 @@ def save(out: Path, part: str, rows: Any) -> None:
 def prepared() -> Iterator[tuple[Path, Path]]:
     """The model's folder and one for everything else."""
     with tempfile.TemporaryDirectory(prefix="mlx-server-faults-") as scratch:
-        yield tiny_folder(demo_folder([sys.executable, "-m", "mlx_server.app"]), Path(scratch, "tiny")), Path(scratch)
+        yield tiny_folder(real_folder(), Path(scratch, "tiny")), Path(scratch)
+
+
+def real_folder() -> Path:
+    """SmolLM2's folder."""
+    return demo_folder([sys.executable, "-m", "mlx_server.app"])
 
 
 def main() -> int:
@@ -164,7 +169,7 @@ def main() -> int:
             rows, good = recover(model, scratch, given.recovery, given.against, console)
             save(given.out, "recovery", rows)
         elif given.overload:
-            rows, good = overload(model, scratch, given.overload, console)
+            rows, good = overload(model, real_folder(), scratch, given.overload, console)
             save(given.out, "overload", rows)
         elif given.fuzz:
             rows, good = fuzz(model, scratch, given.fuzz, given.seed, console)
