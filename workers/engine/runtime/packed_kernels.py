@@ -37,6 +37,8 @@ Kernel = Callable[
 ]
 """What `kernel` makes: of words [outputs, words] and so on."""
 
+Unpacker = Callable[[NDArray[Any], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], None]
+
 
 def decoded(code: Any, floats: bool) -> Any:
     """What a weight's code stands for: itself, or a 4-bit float (e2m1 of the OCP Microscaling formats), which is 0,
@@ -49,27 +51,6 @@ def decoded(code: Any, floats: bool) -> Any:
 
 
 value = numba.njit(inline="always")(decoded)
-
-
-def turn_spread(turn: Any, x: Any, spread: Any, sums: Any, together: int, several: int) -> None:
-    """Write the `turn`th few rows of x in the order in which words are read, for each place in a word the numbers of
-    all lanes, and their sums by groups. The last two are constants where this is compiled."""
-    steps, groups = spread.shape[1], sums.shape[1]
-    rows, inputs = x.shape
-    for number in range(several):
-        row = min(turn * several + number, rows - 1)
-        for step in range(steps):
-            for lane in range(LANES):
-                for place in range(together):
-                    spread[turn, step, number, place, lane] = x[row, (step * LANES + lane) * together + place]
-        for group in range(groups):
-            total = np.float32(0)
-            for at in range(group * inputs // groups, (group + 1) * inputs // groups):
-                total += x[row, at]
-            sums[turn * several + number, group] = total
-
-
-spread_turn = numba.njit(inline="always")(turn_spread)
 
 
 def lines_multiplied(
@@ -151,14 +132,22 @@ def kernel(mode: str, bits: int, together: int, several: int) -> Kernel:
         outputs, words = weight.shape
         rows, inputs = x.shape
         steps, turns = words // LANES, (rows + several - 1) // several
+        size = inputs // scales.shape[1]
+        # In the order in which words are read: for each place in a word, the numbers of all lanes.
         spread = np.empty((turns, steps, several, together, LANES), np.float32)
         sums = np.empty((turns * several, biases.shape[1]), np.float32)
-        if rows * inputs > ALONE // LANES:
-            for turn in numba.prange(turns):
-                spread_turn(turn, x, spread, sums, together, several)
-        else:
-            for turn in range(turns):
-                spread_turn(turn, x, spread, sums, together, several)
+        for turn in range(turns):
+            for number in range(several):
+                row = min(turn * several + number, rows - 1)
+                for step in range(steps):
+                    for lane in range(LANES):
+                        for place in range(together):
+                            spread[turn, step, number, place, lane] = x[row, (step * LANES + lane) * together + place]
+                for group in range(sums.shape[1]):
+                    total = np.float32(0)
+                    for at in range(group * size, (group + 1) * size):
+                        total += x[row, at]
+                    sums[turn * several + number, group] = total
         blocks = (outputs + LINES - 1) // LINES
         if rows * inputs * outputs > ALONE:
             for block in numba.prange(blocks):
@@ -171,10 +160,41 @@ def kernel(mode: str, bits: int, together: int, several: int) -> Kernel:
                     block, weight, scales, biases, spread, sums, result, bits, mask, floats, together, several
                 )
 
-    compiled: Kernel
+    made: Kernel = compiled(multiply)
+    return made
+
+
+@cache
+def unpacker(mode: str, bits: int, together: int) -> Unpacker:
+    """The function that makes float32 of weights of which a word holds `together`.
+
+    It takes the words [outputs, words], float32 scales and biases as `kernel` does, and the weights float32
+    [outputs, inputs], which it writes.
+    """
+    floats, mask = mode == "mxfp4", (1 << bits) - 1
+
+    def unpack(weight: Any, scales: Any, biases: Any, result: Any) -> None:
+        outputs, words = weight.shape
+        groups, biased = scales.shape[1], biases.shape[1] > 0
+        size = words // groups
+        for output in numba.prange(outputs):
+            for group in range(groups):
+                scale = scales[output, group]
+                bias = biases[output, group] if biased else np.float32(0)
+                for at in range(group * size, (group + 1) * size):
+                    word = np.int32(weight[output, at])
+                    for place in range(together):
+                        code = (word >> (bits * place)) & mask
+                        result[output, at * together + place] = scale * value(code, floats) + bias
+
+    made: Unpacker = compiled(unpack)
+    return made
+
+
+def compiled(function: Any) -> Any:
+    """It by numba, and kept for the next start if there is a folder for that."""
     options = {"parallel": True, "fastmath": True, "nogil": True}
     try:
-        compiled = numba.njit(cache=True, **options)(multiply)
-    except RuntimeError:  # there is no folder in which it could be kept
-        compiled = numba.njit(**options)(multiply)
-    return compiled
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        return numba.njit(**options)(function)

@@ -15,13 +15,19 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear
 from numpy.typing import NDArray
 
 from mlx_server.workers.engine.runtime import vector_math
-from mlx_server.workers.engine.runtime.packed_kernels import WORDS, kernel, weights_in_word
+from mlx_server.workers.engine.runtime.packed_kernels import WORDS, kernel, unpacker, weights_in_word
 
 Floats = NDArray[np.float32]
 """Numbers of any shape, [...]."""
 
 POWERS = (np.arange(256, dtype=np.uint32) << 23).view(np.float32)
 """What an 8-bit scale (e8m0 of the OCP Microscaling formats) stands for: a float32's exponent, the least being 0."""
+
+MANY = 48
+"""Rows of x, from which on a library multiplies them faster, with weights that are unpacked for it."""
+
+UNPACKED = 1 << 20
+"""Weights that are unpacked at a time: they stay in the processor's cache."""
 
 ASKED = 32
 """Tokens of a row for which an output layer is asked at once, guesses among them; with more it is a prompt."""
@@ -50,7 +56,16 @@ class Packed:
             array if expert is None else array[expert] for array in (self.weight, self.scales, self.biases)
         )
         result = np.empty((len(x), self.outputs), np.float32)
-        kernel(*self.form, several(len(x), self.form[2]))(weight, scales, biases, x, result)
+        if len(x) < MANY:
+            kernel(*self.form, several(len(x), self.form[2]))(weight, scales, biases, x, result)
+            return result
+        inputs = x.shape[-1]
+        step = max(1, UNPACKED // inputs)
+        unpacked = np.empty((min(step, self.outputs), inputs), np.float32)
+        for some in (slice(at, at + step) for at in range(0, self.outputs, step)):
+            part = unpacked[: len(weight[some])]
+            unpacker(*self.form)(weight[some], scales[some], biases[some], part)
+            result[:, some] = x @ part.T
         return result
 
 

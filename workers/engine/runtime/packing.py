@@ -24,7 +24,7 @@ TRIED_LAYERS = 128
 """At most: so many small ones tell enough, and thousands would take a minute."""
 
 ROWS = (1, 8)
-"""How many are multiplied in a trial: one for each kernel."""
+"""How many are multiplied in a trial: one for each kernel that decodes."""
 
 TRIES = 5
 
@@ -96,11 +96,11 @@ def pays(form: Form, kept: KeptTrials) -> bool:
 def have_compiled(form: Form) -> None:
     """Have a form's kernels compiled, as a trial does: no request should wait for that. They are the same whatever the
     number of outputs."""
-    from mlx_server.workers.engine.runtime.packed_layers import packed_layer
+    from mlx_server.workers.engine.runtime.packed_layers import MANY, packed_layer
 
     _, inputs, *packed = form
     layer = zeroed(packed_layer(nn.QuantizedLinear(inputs, 8, False, *packed)))
-    for rows in ROWS:
+    for rows in (*ROWS, MANY):
         mx.eval(layer(mx.ones((rows, inputs))))
 
 

@@ -11,7 +11,15 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from mlx_server.workers.engine.runtime import vector_math
 from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
-from mlx_server.workers.engine.runtime.packed_layers import ASKED, PackedLinear, dequantised, fits, packed_layer
+from mlx_server.workers.engine.runtime.packed_layers import (
+    ASKED,
+    MANY,
+    UNPACKED,
+    PackedLinear,
+    dequantised,
+    fits,
+    packed_layer,
+)
 from mlx_server.workers.engine.runtime.packing import are_enough, form_of, packed_layers, pays
 
 AFFINE = [("affine", bits, group_size) for bits in (4, 8) for group_size in (32, 64, 128)]
@@ -28,13 +36,20 @@ def assert_near(found: mx.array, expected: mx.array) -> None:
 
 
 @pytest.mark.parametrize(("mode", "bits", "group_size"), FORMS)
-@pytest.mark.parametrize("rows", [1, 3, 64, 300])
+@pytest.mark.parametrize("rows", [1, 3, MANY - 1, MANY])
 def test_linear_layer_is_that_of_its_dequantised_weights(mode: str, bits: int, group_size: int, rows: int) -> None:
     mx.random.seed(rows)
-    layer = nn.QuantizedLinear(384, 37, True, group_size, bits, mode)
-    layer.bias = mx.random.normal((37,))
+    layer = nn.QuantizedLinear(384, 69, True, group_size, bits, mode)
+    layer.bias = mx.random.normal((69,))
     x = mx.random.normal((1, rows, 384))
     assert_near(packed_layer(layer)(x), x @ dequantised(layer).T + layer.bias)
+
+
+def test_weights_that_are_too_many_to_unpack_at_once_are_multiplied_by_parts() -> None:
+    mx.random.seed(0)
+    layer = nn.QuantizedLinear(512, UNPACKED // 512 + 8, False, 64, 4)
+    x = mx.random.normal((MANY, 512))
+    assert_near(packed_layer(layer)(x), x @ dequantised(layer).T)
 
 
 def test_embedding_as_output_layer_is_that_of_its_dequantised_weights() -> None:
