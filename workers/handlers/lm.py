@@ -42,7 +42,7 @@ from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.context_length import longest_input
 from mlx_server.workers.handlers.drafting import Draft, proposing
 from mlx_server.workers.handlers.quantised_states import QuantisedStates
-from mlx_server.workers.handlers.ranks import Leading, folder_of, free_bytes, join
+from mlx_server.workers.handlers.ranks import Leading, free_bytes, join
 from mlx_server.workers.handlers.writing import WritingHandler, check_fits, fingerprint, kept_trials, weights_print
 
 
@@ -58,10 +58,8 @@ class LanguageHandler(WritingHandler):
         """Find, read, adapt and try the model. Raises ModelLoadError."""
         check_fits(spec)
         platform.configure()
-        if self._ranks is None:
-            folder, group = resolve(spec.model_path, Path(spec.cache_dir), report, "lm"), None
-        else:
-            folder, group = folder_of(self._ranks.join, report), join(self._ranks)
+        folder = resolve(spec.model_path, Path(spec.cache_dir), report, "lm")
+        group = None if self._ranks is None else join(self._ranks)
         model, config, notes = read_model(folder, spec.cpu_dtype, group)
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)

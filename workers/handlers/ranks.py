@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.hosts import Hosts, sharing
-from mlx_server.schemas.internal.messages import Load, Loading
+from mlx_server.schemas.internal.messages import Load
 from mlx_server.workers.engine.decode.prefill import forked
 from mlx_server.workers.engine.kvcache.layers import extend, extracted, keep, merged, pad, shorten, unpad
 from mlx_server.workers.engine.loading.loading import evaluate, read_model
@@ -134,21 +134,17 @@ class Follower:
 
 
 def follower(join: Join) -> Follower:
-    """The rank that is to join, with its part of the model. Raises ModelLoadError."""
-    load = join.load
-    folder = folder_of(join, lambda _: None)
-    group = join_group(join)
-    platform.configure()
-    model, _, _ = read_model(folder, load.cpu_dtype, group)
-    evaluate(model, lambda _: None)
-    return Follower(model, group, sharing(hosts_of(join).hosts, join.rank))
-
-
-def folder_of(join: Join, report: Callable[[Loading], None]) -> Path:
-    """A rank's folder with its model; of what is downloaded only the weights that it reads. Raises ModelLoadError."""
-    load, size = join.load, len(hosts_of(join).hosts)
-    part = Part(f"{join.rank}-of-{size}", lambda folder: files_read(folder, join.rank, size))
-    return resolve(load.model_path, Path(load.cache_dir), report, load.model_type, part)
+    """The rank that is to join, with its part of the model; of what is downloaded there are only the weights that it
+    reads. Raises ModelLoadError."""
+    load, hosts = join.load, hosts_of(join).hosts
+    with tempfile.TemporaryDirectory(prefix="mlx-server-") as scratch:
+        part = Part(Path(scratch), lambda folder: files_read(folder, join.rank, len(hosts)))
+        folder = resolve(load.model_path, Path(load.cache_dir), lambda _: None, load.model_type, part)
+        group = join_group(join)
+        platform.configure()
+        model, _, _ = read_model(folder, load.cpu_dtype, group)
+        evaluate(model, lambda _: None)
+    return Follower(model, group, sharing(hosts, join.rank))
 
 
 def hosts_of(join: Join) -> Hosts:

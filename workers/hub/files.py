@@ -27,6 +27,9 @@ MODEL_FILES = [
 HUB_FILES = [*MODEL_FILES, "README.md"]
 """What is downloaded: also the model's card, which it works without."""
 
+PLAIN = re.compile(r"[^/\\]+(/[^/\\]+)*")
+"""The path of a file, which becomes one here: no absolute one. What leads out of its folder is left out, too."""
+
 ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """It becomes the name of a file here, whatever a hub may say."""
 
@@ -56,7 +59,10 @@ def needed(siblings: Iterable[Any]) -> list[RepoFile]:
     files = [
         RepoFile(one.rfilename, one.size, (one.lfs.sha256 if one.lfs else one.blob_id) or "")
         for one in siblings
-        if one.size is not None and any(fnmatch(one.rfilename, pattern) for pattern in HUB_FILES)
+        if one.size is not None
+        and PLAIN.fullmatch(one.rfilename)
+        and not {".", ".."}.intersection(one.rfilename.split("/"))
+        and any(fnmatch(one.rfilename, pattern) for pattern in HUB_FILES)
     ]
     return sorted((file for file in files if ETAG.fullmatch(file.etag)), key=lambda file: (-file.size, file.path))
 

@@ -2,83 +2,81 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_server.workers.folders.model_files import NotAModel, read_tensors
 from mlx_server.workers.folders.safetensors_header import MAX_HEADER_BYTES
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.blob import SILENCE_S
 from mlx_server.workers.hub.errors import DownloadBroken, HubError, HubOffline, hub_errors
 from mlx_server.workers.hub.files import RepoFile
-from mlx_server.workers.hub.snapshot import Report, blobs_of, cached_snapshot, fetch_files, listed
+from mlx_server.workers.hub.snapshot import Report, cached_snapshot, fetch, fetch_files, link, listed
 
-FOLDER = "parts"
 LENGTH_BYTES = 8
 USUAL_HEADER_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
 class Part:
-    """What of a repository is wanted: in a folder in which weights are headers with a hole behind them, `read` says
-    which of these files are read. `name` is that of the folder."""
+    """What of a repository is wanted. In a folder in which weights are headers with a hole behind them, `read` says
+    which of these files are read; `folder`, an empty one, is where it is laid out."""
 
-    name: str
+    folder: Path
     read: Callable[[Path], set[str]]
 
 
-def fetch_part(repo_id: str, access: HubAccess, report: Report, cache_dir: Path, part: Part) -> Path:
-    """A folder below `cache_dir` with all files of a repository, of which those have their tensors that are read. What
-    comes is kept in the hub's cache, and shared with others.
+def fetch_part(repo_id: str, access: HubAccess, report: Report, part: Part) -> Path:
+    """A folder with all files of a repository, of which those have their tensors that are read: in the hub's cache if
+    these are all, else `part.folder` with links to there.
 
-    Without a connection what there is of an earlier time is given, the whole of it or the same part. Raises HubError,
-    and what `read` raises.
+    Without a connection the folder of an earlier time is given, if it is whole. Raises HubError, and what `read`
+    raises.
     """
-    folder = cache_dir / FOLDER / blobs_of(repo_id, access).parent.name / part.name
     try:
         revision, files = listed(repo_id, access)
     except HubOffline:
-        earlier = cached_snapshot(repo_id, access) or (folder if folder.exists() else None)
-        if earlier is None:
-            raise
-        return earlier
-    weights = [file for file in files if "/" not in file.path and file.path.endswith(".safetensors")]
-    made = folder.with_name(f"{part.name}.{os.getpid()}")
-    try:
-        with hub_errors(repo_id):
-            fetch_files(repo_id, revision, [file for file in files if file not in weights], access, report)
-            lay_out(made, repo_id, revision, files, access)
-            read = part.read(made)
-            fetch_files(repo_id, revision, [file for file in weights if file.path in read], access, report)
-            lay_out(made, repo_id, revision, files, access)
-        shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
-    except OSError as error:
-        # The hub's own errors are OSErrors, too.
-        if not error.strerror:
-            raise
-        raise HubError(f"{repo_id} can't be kept in {folder} and {access.cache}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return folder
-
-
-def lay_out(folder: Path, repo_id: str, revision: str, files: Sequence[RepoFile], access: HubAccess) -> None:
-    """Make the folder: links to the files that are in the cache, and of the others the headers."""
-    blobs = blobs_of(repo_id, access)
-    for file in files:
-        place, blob = folder / file.path, blobs / file.etag
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if blob.exists():
-            place.unlink(missing_ok=True)
-            place.symlink_to(blob)
-        elif not place.exists():
-            header = fetch_header(repo_id, revision, file, access)
-            with place.open("wb") as output:
-                output.write(header)
+        earlier = cached_snapshot(repo_id, access)
+        with contextlib.suppress(NotAModel):
+            if earlier is not None and read_tensors(earlier):
+                return earlier
+        raise
+    weights = {file.path: file for file in files if "/" not in file.path and file.path.endswith(".safetensors")}
+    beside = [file for file in files if file.path not in weights]
+    with hub_errors(repo_id):
+        fetch_files(repo_id, revision, beside, access, report)
+        snapshot = link(repo_id, access, paths(beside))
+        there = [path for path in weights if (snapshot / path).is_file()]
+        lay_out(part.folder, snapshot, [*paths(beside), *there])
+        for file in (weights[path] for path in weights.keys() - there):
+            with (part.folder / file.path).open("wb") as output:
+                output.write(fetch_header(repo_id, revision, file, access))
                 output.truncate(file.size)
+    read = part.read(part.folder)
+    if read == weights.keys():
+        return fetch(repo_id, access, report)
+    with hub_errors(repo_id):
+        fetch_files(repo_id, revision, [weights[path] for path in read], access, report)
+        lay_out(part.folder, link(repo_id, access, [*paths(beside), *read]), read)
+    return part.folder
+
+
+def paths(files: Iterable[RepoFile]) -> list[str]:
+    """Their names in the repository."""
+    return [file.path for file in files]
+
+
+def lay_out(folder: Path, snapshot: Path, names: Iterable[str]) -> None:
+    """Link to a snapshot's files of these names. Raises HubError if one is not there."""
+    for name in names:
+        place, source = folder / name, snapshot / name
+        if not source.is_file():
+            raise HubError(f"{name} did not come into {snapshot}: start again.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.symlink_to(source)
 
 
 def fetch_header(repo_id: str, revision: str, file: RepoFile, access: HubAccess) -> bytes:

@@ -107,15 +107,16 @@ def cached_snapshot(repo_id: str, access: HubAccess) -> Path | None:
     return Path(found).absolute()
 
 
-def link(repo_id: str, access: HubAccess) -> Path:
-    """The folder with the files that are in the cache, by their names."""
+def link(repo_id: str, access: HubAccess, wanted: Sequence[str] = HUB_FILES) -> Path:
+    """The folder with the files that are in the cache, by their names. Those `wanted` that are missing are brought by
+    the hub's own client."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
     found = snapshot_download(
         repo_id,
-        allow_patterns=HUB_FILES,
+        allow_patterns=list(wanted),
         cache_dir=access.cache_dir,
         endpoint=access.endpoint,
         token=access.token,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,13 @@ def weights(name: str, more: str = "") -> bytes:
     return len(header).to_bytes(8, "little") + header + name.encode()[:1] * COUNT
 
 
-FILES = {"config.json": b"{}", FIRST: weights("a"), SECOND: weights("b", more="x" * 100_000)}
+INDEX = json.dumps({"weight_map": {"a": FIRST, "b": SECOND}}).encode()
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors.index.json": INDEX,
+    FIRST: weights("a"),
+    SECOND: weights("b", more="x" * 100_000),
+}
 """The second one's header is longer than headers usually are."""
 
 
@@ -47,18 +53,29 @@ def first_alone(folder: Path) -> set[str]:
     return {FIRST}
 
 
-def fetched(hub: LocalHub, tmp_path: Path, cache: str = "cache") -> Path:
-    access = HubAccess(hub.url, None, tmp_path / "hub")
-    return fetch_part(ID, access, ignore, tmp_path / cache, Part("0-of-2", first_alone))
+def fetched(
+    hub: LocalHub, tmp_path: Path, scratch: str = "scratch", read: Callable[[Path], set[str]] = first_alone
+) -> Path:
+    folder = tmp_path / scratch
+    folder.mkdir(exist_ok=True)
+    return fetch_part(ID, HubAccess(hub.url, None, tmp_path / "hub"), ignore, Part(folder, read))
+
+
+def whole(hub: LocalHub, tmp_path: Path) -> Path:
+    return fetch(ID, HubAccess(hub.url, None, tmp_path / "hub"), ignore)
 
 
 def test_what_is_read_is_there_and_of_the_rest_the_headers(hub: LocalHub, tmp_path: Path) -> None:
     folder = fetched(hub, tmp_path)
+    assert folder == tmp_path / "scratch"
     assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
     assert [(folder / name).read_bytes() for name in ("config.json", FIRST)] == [FILES["config.json"], FILES[FIRST]]
     assert list(read_header(folder / SECOND)) == ["b"]
     assert (folder / SECOND).stat().st_blocks * 512 < COUNT
-    assert not [file for file in folder.parent.iterdir() if file != folder]
+
+
+def test_what_is_all_read_is_a_folder_of_the_hubs_cache(hub: LocalHub, tmp_path: Path) -> None:
+    assert fetched(hub, tmp_path, read=lambda _: {FIRST, SECOND}) == whole(hub, tmp_path)
 
 
 def test_what_is_there_is_not_brought_again_and_the_rest_comes_when_all_is_wanted(
@@ -66,19 +83,22 @@ def test_what_is_there_is_not_brought_again_and_the_rest_comes_when_all_is_wante
 ) -> None:
     fetched(hub, tmp_path)
     hub.sent = 0
-    fetched(hub, tmp_path)
+    fetched(hub, tmp_path, "again")
     assert hub.sent < COUNT
-    whole = fetch(ID, HubAccess(hub.url, None, tmp_path / "hub"), ignore)
-    assert {name: (whole / name).read_bytes() for name in FILES} == FILES
+    folder = whole(hub, tmp_path)
+    assert {name: (folder / name).read_bytes() for name in FILES} == FILES
     assert hub.sent < 2 * COUNT
 
 
-def test_without_a_connection_the_part_of_an_earlier_time_is_given(hub: LocalHub, tmp_path: Path) -> None:
-    folder = fetched(hub, tmp_path)
+def test_without_a_connection_only_what_is_whole_is_given(hub: LocalHub, tmp_path: Path) -> None:
+    fetched(hub, tmp_path)
     hub.status = 503
-    assert fetched(hub, tmp_path) == folder
     with pytest.raises(HubOffline):
-        fetched(hub, tmp_path, cache="another")
+        fetched(hub, tmp_path, "again")
+    hub.status = 0
+    folder = whole(hub, tmp_path)
+    hub.status = 503
+    assert fetched(hub, tmp_path, "again") == folder
 
 
 def test_a_hub_that_knows_no_ranges_sends_more(hub: LocalHub, tmp_path: Path) -> None:
@@ -92,7 +112,10 @@ def test_what_is_no_file_of_tensors_is_told(hub: LocalHub, tmp_path: Path) -> No
         fetched(hub, tmp_path)
 
 
-def test_a_folder_that_can_not_be_made_is_told(hub: LocalHub, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(HubError, match=r"can't be kept in .*file"):
-        fetched(hub, tmp_path, cache="file")
+def test_a_file_that_did_not_come_is_told_and_not_a_hole(hub: LocalHub, tmp_path: Path) -> None:
+    def read(folder: Path) -> set[str]:
+        del hub.repos[ID].files[FIRST]
+        return {FIRST}
+
+    with pytest.raises(HubError):
+        fetched(hub, tmp_path, read=read)

@@ -16,6 +16,7 @@ from mlx_server.workers.hub.errors import (
     NotEnoughDisk,
     NothingToServe,
 )
+from mlx_server.workers.hub.files import needed
 from mlx_server.workers.hub.snapshot import fetch
 
 SIZE = 1 << 20
@@ -183,3 +184,15 @@ def test_the_token_is_read_from_either_variable(monkeypatch: pytest.MonkeyPatch)
     assert HubAccess.from_environment().token == "second"
     monkeypatch.setenv("HF_TOKEN", "first")
     assert HubAccess.from_environment().token == "first"
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside.json", "/outside.json", "inner/../../outside.json", "a\\b.json", "./a.json"]
+)
+def test_paths_that_lead_elsewhere_are_no_files(path: str) -> None:
+    class Sibling:
+        rfilename, size, lfs, blob_id = path, 3, None, "0" * 40
+
+    assert needed([Sibling]) == []
+    Sibling.rfilename = "inner/config.json"
+    assert [file.path for file in needed([Sibling])] == ["inner/config.json"]

@@ -25,7 +25,7 @@ def resolve(
     try:
         path = local_path(model_path)
         if path is None:
-            path = download(model_path, cache_dir, report, part)
+            path = download(model_path, report, part)
         elif not path.is_dir():
             path = convert_gguf(path, cache_dir, lambda line: report(Loading(line)))
         check_servable(path, served_as)
@@ -34,8 +34,8 @@ def resolve(
     return path
 
 
-def download(repo_id: str, cache_dir: Path, report: Callable[[Loading], None], part: Part | None) -> Path:
-    """A hub repository's folder: in the hub's own cache, or a part of it in ours. Raises ModelLoadError."""
+def download(repo_id: str, report: Callable[[Loading], None], part: Part | None) -> Path:
+    """A hub repository's folder in the hub's own cache, or one with a part of it. Raises ModelLoadError."""
     phase = f"downloading {repo_id}"
     report(Loading(phase))
 
@@ -44,6 +44,6 @@ def download(repo_id: str, cache_dir: Path, report: Callable[[Loading], None], p
 
     access = HubAccess.from_environment()
     try:
-        return fetch(repo_id, access, tell) if part is None else fetch_part(repo_id, access, tell, cache_dir, part)
+        return fetch(repo_id, access, tell) if part is None else fetch_part(repo_id, access, tell, part)
     except HubError as error:
         raise ModelLoadError(str(error)) from None

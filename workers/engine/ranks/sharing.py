@@ -26,14 +26,14 @@ def keep_part(model: Any, config: dict[str, Any], group: mx.distributed.Group) -
     """Leave of a model, whose weights are unread, what this rank computes; what there is to say about it. Raises
     ModelLoadError."""
     size = group.size()
-    try:
-        if divides_layers(model, config, size):
-            model.shard(group)
-            return f"tensor parallel: each of {size} ranks computes a part of every layer"
+    if not divides_layers(model, config, size):
         keep_layers(model, group)
         return f"pipeline parallel: each of {size} ranks computes some of the layers"
+    try:
+        model.shard(group)
     except (ValueError, AssertionError) as error:
-        raise ModelLoadError(f"this model can't be spread over {size} ranks: {one_line(error)}") from None
+        raise not_spread(size, one_line(error)) from None
+    return f"tensor parallel: each of {size} ranks computes a part of every layer"
 
 
 def divides_layers(model: Any, config: dict[str, Any], size: int) -> bool:
@@ -52,12 +52,20 @@ def divides_layers(model: Any, config: dict[str, Any], size: int) -> bool:
 
 
 def keep_layers(model: Any, place: Place) -> None:
-    """Leave a rank its layers. Raises ValueError where rank 0, which decides for all what can be done to a cache, would
-    not see every kind."""
+    """Leave a rank its layers. Raises ModelLoadError, also where rank 0, which decides for all what can be done to a
+    cache, would not see every kind."""
     everywhere = kinds(model)
-    model.model.pipeline(place)
+    try:
+        model.model.pipeline(place)
+    except (ValueError, AssertionError) as error:
+        raise not_spread(place.size(), one_line(error)) from None
     if kinds(model) != everywhere:
-        raise ValueError("its layers are of several kinds, and some rank would not have all of them")
+        raise not_spread(place.size(), "its layers are of several kinds, and some rank would not have all of them")
+
+
+def not_spread(size: int, why: str) -> ModelLoadError:
+    """What to raise where a model can't be divided among so many."""
+    return ModelLoadError(f"this model can't be spread over {size} ranks: {why}")
 
 
 def kinds(model: Any) -> set[tuple[type, int | None]]:
