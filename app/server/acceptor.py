@@ -7,6 +7,7 @@ would wait longer to be refused than the others to be served.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from collections.abc import Callable
 AT_ONCE = 64
 """At most: whoever streams has to have a turn between."""
 
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 AGAIN_S = 0.1
-"""How long nobody is taken when there are no descriptors left."""
+"""How long nobody is taken when there are no descriptors left, or no memory."""
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,9 @@ class Acceptor:
 
     def close(self) -> None:
         """Take no more; what has been taken goes on."""
-        self._loop.remove_reader(self._sock)
-        self._sock.close()
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
 
     async def wait_closed(self) -> None:
         """Nothing is left to wait for."""
@@ -48,9 +51,11 @@ class Acceptor:
         for _ in range(AT_ONCE):
             try:
                 connection, _ = self._sock.accept()
-            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            except BlockingIOError:
                 return
             except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    continue  # that one is gone again
                 log.error("no connection can be taken for now: %s", error.strerror or error)
                 self._loop.remove_reader(self._sock)
                 self._loop.call_later(AGAIN_S, self._listen)

@@ -55,9 +55,12 @@ def test_message_waits_until_it_is_known_which_models_there_are(scripted_server:
         held.append(route)
 
     page.route("**/v1/models", hold)
-    page.get_by_role("link", name="Chat").click()
+    with page.expect_request("**/v1/models"):
+        page.get_by_role("link", name="Chat").click()
     say(page, words := script(tokens=2))
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
     expect(page.get_by_label("Message", exact=True)).to_have_value(words)
+    expect(page.get_by_role("article")).to_have_count(0)
     [asked] = held
     asked.continue_()
     expect(answers(page).locator(".figures")).to_contain_text("2 tokens")
@@ -77,6 +80,26 @@ def test_message_stays_where_the_server_can_not_say_which_models_there_are(
     page.unroute("**/v1/models")
     page.keyboard.press("Enter")
     expect(answers(page).locator(".figures")).to_contain_text("2 tokens")
+
+
+def test_edit_stays_where_the_server_can_not_say_which_models_there_are(
+    scripted_server: Server, open_page: OpenPage
+) -> None:
+    page = open_page(scripted_server)
+    say(page, script(tokens=1, text="first"))
+    expect(answers(page).locator(".text")).to_have_text("first")
+    page.get_by_role("link", name="Logs").click()
+    page.route("**/v1/models", lambda route: route.abort())
+    page.get_by_role("link", name="Chat").click()
+    expect(page.locator(".notice")).to_have_count(1)
+    page.locator("article.user").hover()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Edited message").fill(script(tokens=1, text="second"))
+    page.locator("form.editing").get_by_role("button", name="Send").click()
+    expect(page.locator(".notice")).to_have_count(2)
+    page.unroute("**/v1/models")
+    page.locator("form.editing").get_by_role("button", name="Send").click()
+    expect(answers(page).locator(".text")).to_have_text("second")
 
 
 def test_answer_that_came_at_once_has_no_pace(scripted_server: Server, open_page: OpenPage) -> None:

@@ -12,10 +12,11 @@ import uvloop
 from starlette.responses import Response
 
 from mlx_server.app.cli.runner import Server, listen
-from mlx_server.app.server.acceptor import AT_ONCE, Acceptor
+from mlx_server.app.server.acceptor import Acceptor
 from mlx_server.app.server.uvicorn_protocol import HttpProtocol
 
-ROUNDS = 5
+CROWD, ROUNDS = 40, 5
+"""More than an event loop takes by itself in so many rounds, and fewer than wait on a Mac."""
 
 
 async def rounds_until_all_are_in(crowd: int) -> int:
@@ -39,7 +40,7 @@ async def rounds_until_all_are_in(crowd: int) -> int:
 
 
 def test_a_crowd_is_taken_in_few_rounds() -> None:
-    assert uvloop.run(rounds_until_all_are_in(ROUNDS * AT_ONCE)) <= 2 * ROUNDS
+    assert uvloop.run(rounds_until_all_are_in(CROWD)) <= ROUNDS
 
 
 def test_without_descriptors_connections_wait_and_are_taken_later() -> None:
@@ -70,7 +71,8 @@ def test_without_descriptors_connections_wait_and_are_taken_later() -> None:
                 os.close(descriptor)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         await asyncio.wait_for(taken.wait(), 10)
-        acceptor.close()
+        for _ in range(2):
+            acceptor.close()
         await acceptor.wait_closed()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(client.getpeername())

@@ -55,10 +55,12 @@ def door(cluster: Cluster) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "ray.util.client.server", f"--address={cluster.address}", "--mode=proxy"]
     with psutil.Popen([*command, "--host=127.0.0.1", f"--port={port}"]) as process:
-        wait_for(lambda: any(one.laddr.port == port for one in process.net_connections()))
-        yield f"ray://127.0.0.1:{port}"
-        for one in (*process.children(recursive=True), process):
-            one.kill()
+        try:
+            wait_for(lambda: any(one.laddr.port == port for one in process.net_connections()))
+            yield f"ray://127.0.0.1:{port}"
+        finally:
+            for one in (*process.children(recursive=True), process):
+                one.kill()
 
 
 def env(cluster: Cluster) -> dict[str, str]:

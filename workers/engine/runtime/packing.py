@@ -88,13 +88,14 @@ def pays(form: Form, kept: KeptTrials) -> bool:
     if not are_enough(shares):
         shares = [*shares, share_of_time(*form)]
         kept.put(trial, shares)
-    elif median(shares) < WORTHWHILE:
-        have_compiled(form)
-    return median(shares) < WORTHWHILE
+    if median(shares) >= WORTHWHILE:
+        return False
+    have_compiled(form)
+    return True
 
 
 def have_compiled(form: Form) -> None:
-    """Have a form's kernels compiled, as a trial does: no request should wait for that. They are the same whatever the
+    """Have all of a form's kernels compiled: no request should wait for that. They are the same whatever the
     number of outputs."""
     from mlx_server.workers.engine.runtime.packed_layers import MANY, packed_layer
 
@@ -114,7 +115,7 @@ def share_of_time(outputs: int, inputs: int, group_size: int, bits: int, mode: s
     """The time in which weights packed so are multiplied, as a share of that of the same in float32: tried with one row
     and with several, of which the greater counts, and with as many layers as it takes, at most TRIED_LAYERS.
 
-    Small ones are slower: each product waits for the one before it to be computed.
+    Small ones gain less: each product waits for the one before it to be computed.
     """
     from mlx_server.workers.engine.runtime.packed_layers import packed_layer
 

@@ -13,10 +13,11 @@ import { callsOf } from "./tool_calls.js";
 /**
  * What can be done with messages, as far as it can.
  * @typedef {{
- *   again?: (message: Message) => void, edit?: (message: Message, text: string) => void,
+ *   again?: (message: Message) => void, edit?: (message: Message, text: string, taken: () => void) => void,
  *   turn?: (message: Message, by: number) => void, results?: (message: Message, results: string[]) => void,
  *   speak?: (text: string, pressed: Event) => void,
- * }} Actions `again` answers anew, `turn` shows another branch, `results` gives those of the calls
+ * }} Actions `again` answers anew, `edit` says once it has taken the words, `turn` shows another branch, `results`
+ * gives those of the calls
  */
 
 /**
@@ -62,8 +63,7 @@ export function makeMessage(message, place, actions) {
         class: "stack editing",
         onsubmit: (/** @type {Event} */ event) => {
           event.preventDefault();
-          editing = false;
-          actions.edit?.(message, text.value.trim());
+          actions.edit?.(message, text.value.trim(), () => (editing = false));
         },
         onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && update(),
       },

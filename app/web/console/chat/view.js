@@ -46,7 +46,11 @@ function makeView(place) {
   /** @type {import("./message.js").Actions} */
   const actions = {
     again: (message) => ask(() => chat.again(message)),
-    edit: (message, text) => ask(() => chat.edit(message, text)),
+    edit: (message, text, taken) =>
+      ask(() => {
+        taken();
+        return chat.edit(message, text);
+      }),
     turn: (message, by) => chat.turn(message, by),
     results: (message, results) => ask(() => chat.results(message, results)),
   };
@@ -90,12 +94,7 @@ function makeView(place) {
 
   async function enter() {
     entered = refresh();
-    try {
-      await entered;
-      await findVoice();
-    } catch (error) {
-      tell(error);
-    }
+    await entered.catch(tell);
     composer.focus();
   }
 
@@ -107,10 +106,13 @@ function makeView(place) {
       listener = models.find(hears);
       chat.serve(models.filter((one) => writes(one) || draws(one)));
     } catch (error) {
-      unknown &&= /** @type {Error} */ (error).message;
-      showAll();
+      if (unknown) {
+        unknown = /** @type {Error} */ (error).message;
+        showAll();
+      }
       throw error;
     }
+    await findVoice().catch(tell);
   }
 
   /** Wait until it is known which models there are; the server is asked again if it could not say. */
@@ -125,11 +127,12 @@ function makeView(place) {
     if (!chat.model) throw new Error(NO_MODEL);
   }
 
-  /** @param {() => void} act what needs to know its model */
+  /** @param {() => unknown} act what needs to know its model; nothing is done once another conversation is open */
   async function ask(act) {
+    const { current } = chat;
     try {
       await known();
-      act();
+      if (chat.current === current) await act();
     } catch (error) {
       tell(error);
     }
