@@ -65,8 +65,8 @@ def measure(server: ServerProcess, body: Mapping[str, Any], seconds: float, scra
     """The unloaded rate with as many clients as rows, then the storm."""
     url = server.url.removesuffix("/v1")
     calm_s = max(1.0, seconds / 4)
-    for _ in range(2):  # the first time warms up
-        calm, calm_cores, _ = play(server, Order(url, body, calm_s, clients=ROWS), scratch)
+    for seed in (1, 2):  # the first time warms up
+        calm, calm_cores, _ = play(server, Order(url, body, calm_s, clients=ROWS, seed=seed), scratch)
     served = [ask for ask in calm if ask.outcome == "ok"]
     rate = len(served) / calm_s
     patience_s = seconds + min(AFTER_S, AFTER_TIMES * seconds)

@@ -27,7 +27,8 @@ from load import run_in_loop
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to send to the chat endpoint below `url` for `seconds`. Exactly one of `clients` and `rate` is set."""
+    """What to send to the chat endpoint below `url` for `seconds`. Exactly one of `clients` and `rate` is set. Prompts
+    of another `seed` are others, of which nothing is known."""
 
     url: str
     body: Mapping[str, Any]
@@ -61,7 +62,7 @@ class Storm:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._url = urlsplit(order.url)
-        self._numbers = count()
+        self._numbers = count(1_000_000 * (1 + order.seed))
         self.asks: list[Ask] = []
         self._zero = perf_counter()
 

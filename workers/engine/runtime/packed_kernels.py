@@ -160,16 +160,16 @@ def kernel(mode: str, bits: int, together: int, several: int) -> Kernel:
                     block, weight, scales, biases, spread, sums, result, bits, mask, floats, together, several
                 )
 
-    made: Kernel = compiled(multiply)
+    made: Kernel = compiled(multiply, parallel=True)
     return made
 
 
 @cache
 def unpacker(mode: str, bits: int, together: int) -> Unpacker:
-    """The function that makes float32 of weights of which a word holds `together`.
+    """The function that makes float32 of weights of which a word holds `together`, in the order of `by_places`.
 
     It takes the words [outputs, words], float32 scales and biases as `kernel` does, and the weights float32
-    [outputs, inputs], which it writes.
+    [outputs, inputs], which it writes. One thread does it: those of a library that multiplies would still be awake.
     """
     floats, mask = mode == "mxfp4", (1 << bits) - 1
 
@@ -177,23 +177,29 @@ def unpacker(mode: str, bits: int, together: int) -> Unpacker:
         outputs, words = weight.shape
         groups, biased = scales.shape[1], biases.shape[1] > 0
         size = words // groups
-        for output in numba.prange(outputs):
+        for output in range(outputs):
             for group in range(groups):
                 scale = scales[output, group]
                 bias = biases[output, group] if biased else np.float32(0)
-                for at in range(group * size, (group + 1) * size):
-                    word = np.int32(weight[output, at])
-                    for place in range(together):
-                        code = (word >> (bits * place)) & mask
-                        result[output, at * together + place] = scale * value(code, floats) + bias
+                for place in range(together):
+                    for at in range(size):
+                        code = (np.int32(weight[output, group * size + at]) >> (bits * place)) & mask
+                        result[output, (group * together + place) * size + at] = scale * value(code, floats) + bias
 
     made: Unpacker = compiled(unpack)
     return made
 
 
-def compiled(function: Any) -> Any:
+def by_places(x: NDArray[np.float32], groups: int, together: int) -> NDArray[np.float32]:
+    """x [rows, inputs] with the numbers of a group in another order: first those for the first weight of each word.
+    So the compiler makes vectors of it."""
+    rows, inputs = x.shape
+    return np.ascontiguousarray(x.reshape(rows, groups, -1, together).swapaxes(2, 3)).reshape(rows, inputs)
+
+
+def compiled(function: Any, *, parallel: bool = False) -> Any:
     """It by numba, and kept for the next start if there is a folder for that."""
-    options = {"parallel": True, "fastmath": True, "nogil": True}
+    options = {"parallel": parallel, "fastmath": True, "nogil": True}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:

@@ -15,7 +15,7 @@ from mlx_lm.models.switch_layers import QuantizedSwitchLinear
 from numpy.typing import NDArray
 
 from mlx_server.workers.engine.runtime import vector_math
-from mlx_server.workers.engine.runtime.packed_kernels import WORDS, kernel, unpacker, weights_in_word
+from mlx_server.workers.engine.runtime.packed_kernels import WORDS, by_places, kernel, unpacker, weights_in_word
 
 Floats = NDArray[np.float32]
 """Numbers of any shape, [...]."""
@@ -26,8 +26,8 @@ POWERS = (np.arange(256, dtype=np.uint32) << 23).view(np.float32)
 MANY = 48
 """Rows of x, from which on a library multiplies them faster, with weights that are unpacked for it."""
 
-UNPACKED = 1 << 20
-"""Weights that are unpacked at a time: they stay in the processor's cache."""
+UNPACKED = 1 << 17
+"""Weights that are unpacked at a time: they stay in the processor's cache, and need no memory from the system."""
 
 ASKED = 32
 """Tokens of a row for which an output layer is asked at once, guesses among them; with more it is a prompt."""
@@ -62,6 +62,7 @@ class Packed:
         inputs = x.shape[-1]
         step = max(1, UNPACKED // inputs)
         unpacked = np.empty((min(step, self.outputs), inputs), np.float32)
+        x = by_places(x, scales.shape[1], self.form[2])
         for some in (slice(at, at + step) for at in range(0, self.outputs, step)):
             part = unpacked[: len(weight[some])]
             unpacker(*self.form)(weight[some], scales[some], biases[some], part)
