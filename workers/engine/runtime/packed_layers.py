@@ -62,11 +62,12 @@ class Packed:
         inputs = x.shape[-1]
         step = max(1, UNPACKED // inputs)
         unpacked = np.empty((min(step, self.outputs), inputs), np.float32)
-        x = by_places(x, scales.shape[1], self.form[2])
+        # By MLX, whose threads are awake: numpy's library has others, which would take the processor from them.
+        given = mx.array(by_places(x, scales.shape[1], self.form[2]))
         for some in (slice(at, at + step) for at in range(0, self.outputs, step)):
             part = unpacked[: len(weight[some])]
             unpacker(*self.form)(weight[some], scales[some], biases[some], part)
-            result[:, some] = x @ part.T
+            result[:, some] = np.asarray(given @ mx.array(part).T)
         return result
 
 
