@@ -183,7 +183,7 @@ class Dispatcher:
         now = self._clock.time()
         kept = 0
         if priority is not Priority.IDLE and (who is None or not self._reservations.is_due(who, now)):
-            kept = self._reservations.due(now, self.queue_size)
+            kept = self._reservations.due(now, self.queue_size, self.statistics.mean_service_s or 0.0)
         if (self.live if priority is Priority.IDLE else self._scheduler.urgent) + kept < self.capacity:
             return
         if account.configured:

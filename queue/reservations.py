@@ -8,7 +8,7 @@ GRACE_S = 3.0
 """So long after its time a place is kept: clients are told whole seconds, and need some time to come."""
 
 AHEAD_S = 1.0
-"""So long before its time a place is left free: free ones would be gone by then."""
+"""So long before its time a place is left free, at least: free ones would be gone by then."""
 
 MOST = 10_000
 """Who is refused while so many are expected gets none."""
@@ -36,8 +36,10 @@ class Reservations:
         """It has its place."""
         self._expected.pop(who, None)
 
-    def due(self, now: float, most: int) -> int:
-        """How many will come now or soon, at most `most`; who did not come in time is forgotten."""
+    def due(self, now: float, most: int, service_s: float = 0.0) -> int:
+        """How many will come now or soon, at most `most`; who did not come in time is forgotten. Rows that began
+        together end together, so it takes up to `service_s`, what a request does, until more places are free."""
+        soon = now + max(AHEAD_S, service_s)
         for who in [*takewhile(lambda one: self._expected[one] < now - GRACE_S, self._expected)]:
             del self._expected[who]
-        return sum(1 for _ in takewhile(lambda at: at <= now + AHEAD_S, islice(self._expected.values(), most)))
+        return sum(1 for _ in takewhile(lambda at: at <= soon, islice(self._expected.values(), most)))

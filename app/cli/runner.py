@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 from rich.console import Console
@@ -65,8 +66,10 @@ class Server(uvicorn.Server):
             one.close()
         self.servers = [Acceptor(sock, self._connected) for sock in sockets]  # type: ignore[misc]  # looks like one
 
-    def _connected(self) -> HttpProtocol:
-        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
+    def _connected(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(self.config, self.server_state, self.lifespan.state)
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

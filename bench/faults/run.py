@@ -3,7 +3,7 @@
     --only SIGKILL,SIGSTOP     these faults (a part of a name is enough)
     --kills 100                worker kills at random moments, instead
     --leave 1000               clients that leave at random moments, instead
-    --overload 60              twenty times the capacity, for so many seconds, instead
+    --overload 60              twenty times the capacity, for so many seconds, instead; --only scripted,SmolLM2,tiny
     --fuzz 10000 --seed 1      bodies that are nearly valid, instead
     --recovery 7 --against DIR restarts and switches with a standby, without one, and of another checkout, instead
 
@@ -169,7 +169,7 @@ def main() -> int:
             rows, good = recover(model, scratch, given.recovery, given.against, console)
             save(given.out, "recovery", rows)
         elif given.overload:
-            rows, good = overload(model, real_folder(), scratch, given.overload, console)
+            rows, good = overload(model, real_folder(), scratch, given.overload, console, given.only)
             save(given.out, "overload", rows)
         elif given.fuzz:
             rows, good = fuzz(model, scratch, given.fuzz, given.seed, console)

@@ -20,15 +20,18 @@ def who(number: int) -> Returning:
     return "owner", number
 
 
-@pytest.mark.parametrize("times", [2, 20])
-def test_who_comes_back_in_time_is_served_while_newcomers_keep_coming(times: int) -> None:
+@pytest.mark.parametrize(
+    ("times", "rate", "together"),
+    [pytest.param(2, 32.0, False), pytest.param(20, 32.0, False), pytest.param(20, 8.0, True, id="rows-end-together")],
+)
+def test_who_comes_back_in_time_is_served_while_newcomers_keep_coming(times: int, rate: float, together: bool) -> None:
     clock, rnd = FakeClock(), random.Random(times)
-    worker = TimedWorker(clock, lambda: rnd.expovariate(2.0))
+    worker = TimedWorker(clock, lambda: 16 / rate if together else rnd.expovariate(rate / 16))
     worker.queue = queue = Dispatcher(clock, queue_size=32, concurrency=16, timeout_s=1e9)
     worker.slots = queue.add_slots(worker)
     queue.worker_ready(worker.slots, 16)
     back: list[bool] = []
-    seconds, rate = 30.0, 32.0
+    seconds = 960 / rate
 
     def arrive(number: int, *, first: bool = True) -> None:
         try:

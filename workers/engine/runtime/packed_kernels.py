@@ -38,6 +38,7 @@ Kernel = Callable[
 """What `kernel` makes: of words [outputs, words] and so on."""
 
 Unpacker = Callable[[NDArray[Any], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], None]
+"""What `unpacker` makes: of words [outputs, words] weights [outputs, inputs]."""
 
 
 def decoded(code: Any, floats: bool) -> Any:
