@@ -24,6 +24,9 @@ SEEN = 8
 
 Body = dict[str, Any]
 
+CROWD = 4
+"""Pictures that a client shows at once, before anything counts."""
+
 
 class MixedLoad:
     """Clients that ask until they are told to stop; `ends` counts their requests by kind and end."""
@@ -54,6 +57,9 @@ class MixedLoad:
         """Ask for each thing once. Of as many clients at once as there will be, all opens what it needs."""
         for kind, asked in self._kinds.items():
             self.ends[f"{kind}: {await asked()}"] += 1
+        # Each thread that reads pictures opens a process of its own, the second one once there is a crowd.
+        for end in await asyncio.gather(*(self._kinds["picture"]() for _ in range(CROWD))):
+            self.ends[f"picture: {end}"] += 1
         for model in (*SWITCHED, *SWITCHED):
             self.ends[f"switch: {await self._ask(chat(model, self._prompt(SHORT_WORDS), max_tokens=4))}"] += 1
 
