@@ -27,9 +27,6 @@ MODEL_FILES = [
 HUB_FILES = [*MODEL_FILES, "README.md"]
 """What is downloaded: also the model's card, which it works without."""
 
-PLAIN = re.compile(r"[^/\\]+(/[^/\\]+)*")
-"""The path of a file, which becomes one here: no absolute one. What leads out of its folder is left out, too."""
-
 ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """It becomes the name of a file here, whatever a hub may say."""
 
@@ -60,11 +57,15 @@ def needed(siblings: Iterable[Any]) -> list[RepoFile]:
         RepoFile(one.rfilename, one.size, (one.lfs.sha256 if one.lfs else one.blob_id) or "")
         for one in siblings
         if one.size is not None
-        and PLAIN.fullmatch(one.rfilename)
-        and not {".", ".."}.intersection(one.rfilename.split("/"))
+        and stays_inside(one.rfilename)
         and any(fnmatch(one.rfilename, pattern) for pattern in HUB_FILES)
     ]
     return sorted((file for file in files if ETAG.fullmatch(file.etag)), key=lambda file: (-file.size, file.path))
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a file of this path, whatever a hub may say, would lie within the folder of its repository."""
+    return "\\" not in path and not {"", ".", ".."}.intersection(path.split("/"))
 
 
 def has_weights(files: Iterable[RepoFile]) -> bool:

@@ -11,9 +11,9 @@ from mlx_server.workers.folders.model_files import NotAModel, read_tensors
 from mlx_server.workers.folders.safetensors_header import MAX_HEADER_BYTES
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.blob import SILENCE_S
-from mlx_server.workers.hub.errors import DownloadBroken, HubError, HubOffline, hub_errors
+from mlx_server.workers.hub.errors import DownloadBroken, HubError, HubOffline
 from mlx_server.workers.hub.files import RepoFile
-from mlx_server.workers.hub.snapshot import Report, cached_snapshot, fetch, fetch_files, link, listed
+from mlx_server.workers.hub.snapshot import Report, cache_errors, cached_snapshot, fetch_files, link, listed
 
 LENGTH_BYTES = 8
 USUAL_HEADER_BYTES = 64 << 10
@@ -45,7 +45,7 @@ def fetch_part(repo_id: str, access: HubAccess, report: Report, part: Part) -> P
         raise
     weights = {file.path: file for file in files if "/" not in file.path and file.path.endswith(".safetensors")}
     beside = [file for file in files if file.path not in weights]
-    with hub_errors(repo_id):
+    with cache_errors(repo_id, access):
         fetch_files(repo_id, revision, beside, access, report)
         snapshot = link(repo_id, access, paths(beside))
         there = [path for path in weights if (snapshot / path).is_file()]
@@ -55,10 +55,10 @@ def fetch_part(repo_id: str, access: HubAccess, report: Report, part: Part) -> P
                 output.write(fetch_header(repo_id, revision, file, access))
                 output.truncate(file.size)
     read = part.read(part.folder)
-    if read == weights.keys():
-        return fetch(repo_id, access, report)
-    with hub_errors(repo_id):
+    with cache_errors(repo_id, access):
         fetch_files(repo_id, revision, [weights[path] for path in read], access, report)
+        if read == weights.keys():
+            return link(repo_id, access)
         lay_out(part.folder, link(repo_id, access, [*paths(beside), *read]), read)
     return part.folder
 

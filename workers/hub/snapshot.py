@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,17 +66,24 @@ def fetch(
     `force` downloads everything again. Without a connection the folder of an earlier time is given, if it is whole.
     `free` tells the room on a folder's disk, in bytes. Raises HubError.
     """
+    try:
+        revision, files = listed(repo_id, access)
+    except HubOffline:
+        folder = cached_snapshot(repo_id, access)
+        if force or folder is None:
+            raise
+        return folder
+    with cache_errors(repo_id, access):
+        fetch_files(repo_id, revision, files, access, report, force=force, free=free)
+        return link(repo_id, access)
+
+
+@contextlib.contextmanager
+def cache_errors(repo_id: str, access: HubAccess) -> Iterator[None]:
+    """Raises HubError for what the hub's client raises, and for what the system refuses."""
     with hub_errors(repo_id):
         try:
-            revision, files = listed(repo_id, access)
-        except HubOffline:
-            folder = cached_snapshot(repo_id, access)
-            if force or folder is None:
-                raise
-            return folder
-        try:
-            fetch_files(repo_id, revision, files, access, report, force=force, free=free)
-            return link(repo_id, access)
+            yield
         except OSError as error:
             # The hub's own errors are OSErrors, too.
             if not error.strerror:

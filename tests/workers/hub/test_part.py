@@ -119,3 +119,9 @@ def test_a_file_that_did_not_come_is_told_and_not_a_hole(hub: LocalHub, tmp_path
 
     with pytest.raises(HubError):
         fetched(hub, tmp_path, read=read)
+
+
+def test_a_cache_that_can_not_be_written_is_told(hub: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "hub").touch()
+    with pytest.raises(HubError, match=r"someone/layers can't be kept in .*hub: Not a directory"):
+        fetched(hub, tmp_path)
