@@ -124,7 +124,10 @@ def add_field(form: Form, given: Field) -> None:
 
 
 def add_file(form: Form, given: File) -> None:
-    """Take in a file. Raises InvalidRequest."""
+    """Take in a file, unless a browser says so that none was chosen. Raises InvalidRequest."""
+    if not given.file_name and not given.size:
+        given.close()
+        return
     given.flush_to_disk() if given.in_memory else given.file_object.flush()
     form.files.setdefault(name_of(given.field_name), []).append(Upload(given))
     check_count(form)

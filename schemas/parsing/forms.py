@@ -28,7 +28,7 @@ class FormDecoder(Generic[T]):
 
     def decode(self, texts: Mapping[str, Sequence[str]], files: Collection[str]) -> tuple[T, list[str]]:
         """The fields of a form with these texts and with files of these names, and the names that it does not know. An
-        empty text says nothing, where no text is wanted. Raises InvalidRequest."""
+        empty text says nothing. Raises InvalidRequest."""
         known = {one.encode_name: one.type for one in msgspec.structs.fields(self.type)}
         for name in files:
             if name in self.harmless:
@@ -36,7 +36,7 @@ class FormDecoder(Generic[T]):
             if name in known:
                 raise InvalidRequest(f"`{name}` has to be a text of the form, without a filename.", name)
         for name, values in texts.items():
-            if name in self.files:
+            if name in self.files and list(values) != [""]:
                 raise InvalidRequest(f"`{name}` has to be a file of the form, with a filename.", name)
             if len(values) > 1 and name not in self.lists:
                 raise InvalidRequest(f"`{name}` is given more than once.", name)

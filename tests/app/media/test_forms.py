@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from mlx_server.app.http.multipart import read_form
+from mlx_server.app.http.multipart import Form, read_form
 from mlx_server.schemas.internal.errors import InvalidRequest
 
 LIMIT_BYTES = 100_000
@@ -33,8 +33,8 @@ def collector_off() -> Iterator[None]:
     gc.enable()
 
 
-async def read(folder: Path, *messages: Message) -> None:
-    """Read a form that comes in these pieces."""
+async def read(folder: Path, *messages: Message) -> Form:
+    """A form that came in these pieces, closed."""
     coming = iter(messages)
 
     async def receive() -> Message:
@@ -43,6 +43,7 @@ async def read(folder: Path, *messages: Message) -> None:
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
     form = await read_form(Request({"type": "http", "headers": headers}, receive), folder, LIMIT_BYTES)
     form.close()
+    return form
 
 
 @pytest.mark.usefixtures("collector_off")
@@ -53,6 +54,13 @@ def test_form_that_is_not_taken_leaves_no_file(tmp_path: Path, before: bytes, en
     with pytest.raises(refusal):
         asyncio.run(read(tmp_path, {"type": "http.request", "body": before + FILE, "more_body": True}, last, END))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_nobody_chose_is_not_given(tmp_path: Path) -> None:
+    unchosen = b'--x\r\nContent-Disposition: form-data; name="mask"; filename=""\r\n\r\n\r\n'
+    body = unchosen + FILE + b"\r\n--x--\r\n"
+    form = asyncio.run(read(tmp_path, {"type": "http.request", "body": body, "more_body": True}, END))
+    assert form.files.keys() == {"file"}
 
 
 def test_form_that_is_closed_leaves_no_file(tmp_path: Path) -> None:

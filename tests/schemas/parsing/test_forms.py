@@ -24,7 +24,8 @@ def test_texts_become_what_the_type_wants_and_lists_may_be_repeated() -> None:
 
 
 def test_empty_text_says_nothing() -> None:
-    assert DECODER.decode({"text": [""], "stamps": [""], "friends": [""]}, []) == (Postcard(), [])
+    texts = {"text": [""], "stamps": [""], "friends": [""], "picture": [""]}
+    assert DECODER.decode(texts, []) == (Postcard(), [])
 
 
 def test_texts_and_files_that_nobody_knows_are_named() -> None:
