@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_server.app.cli.ps_cli import DEFAULT_URL, EXIT_SERVER
+from mlx_server.app.cli.ps_cli import DEFAULT_URL, EXIT_SERVER, ApiKey, Url
 
 if TYPE_CHECKING:
     from mlx_server.app.connect.clients import Client, Setup
@@ -20,14 +20,9 @@ EXIT_FILE = 1
 
 def connect(
     client: Annotated[str, typer.Argument(help="The program, such as codex or claude-code; `list` shows all.")],
-    url: Annotated[
-        str, typer.Option(help="Where the server listens.", envvar="MLX_SERVER_URL", show_envvar=True)
-    ] = DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     model: Annotated[str | None, typer.Option(help="The model to use; without it the one that is loaded.")] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="A key of the server's, if it needs one.", envvar="MLX_SERVER_API_KEY", show_envvar=True),
-    ] = None,
+    api_key: ApiKey = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write the program's files, after the changes were shown.")
     ] = False,

@@ -20,10 +20,17 @@ EXIT_SERVER = 5
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
+def first_of(keys: str | None) -> str | None:
+    """One key: the variable may hold several, which are the server's."""
+    return next(iter((keys or "").split()), None)
+
+
 Url = Annotated[str, typer.Option(help="Where the server listens.", envvar="MLX_SERVER_URL", show_envvar=True)]
 ApiKey = Annotated[
     str | None,
-    typer.Option(help="A key of the server's, if it needs one.", envvar="MLX_SERVER_API_KEY", show_envvar=True),
+    typer.Option(
+        help="A key of the server's, if it needs one.", envvar="MLX_SERVER_API_KEY", show_envvar=True, callback=first_of
+    ),
 ]
 
 
@@ -41,8 +48,7 @@ def ps(
     from mlx_server.app.connect.running_server import ServerProblem, ask
 
     try:
-        # The variable may hold several: they are the server's.
-        lines = ask(url, next(iter((api_key or "").split()), None), timeout, datetime.now(UTC))
+        lines = ask(url, api_key, timeout, datetime.now(UTC))
     except ServerProblem as error:
         fail(str(error))
     if as_json:

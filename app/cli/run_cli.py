@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +16,9 @@ from rich.console import Console
 from mlx_server.app.cli.ps_cli import DEFAULT_URL, ApiKey, Url, fail
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
     from mlx_server.app.cli.console import StartDisplay
     from mlx_server.app.connect.chat import Chat, Piece
     from mlx_server.schemas.live import LoadProgress
@@ -147,22 +151,42 @@ def answer(chat: Chat, text: str) -> None:
     said = thoughts = ""
     pieces = chat.say(text)
     try:
-        with Live(console=console, refresh_per_second=REDRAWN_PER_SECOND, vertical_overflow="visible") as live:
+        with Live(console=console, refresh_per_second=REDRAWN_PER_SECOND, transient=True) as live:
             for piece in pieces:
                 said, thoughts = added(piece, said, thoughts)
-                live.update(Markdown(said) if said else Text(thoughts, style="dim italic"))
+                live.update(End(Markdown(said) if said else Text(thoughts, style="dim italic")))
     except KeyboardInterrupt:
         pieces.close()  # type: ignore[attr-defined]
+    finally:
+        if said:
+            console.print(Markdown(said))
     console.print(footer(chat, perf_counter() - began), style="dim", highlight=False)
 
 
+class End:
+    """The last lines of what is drawn, as many as the terminal shows: what has left it above can't be drawn again."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import Segment
+
+        lines = console.render_lines(self._whole, options.update(height=None), pad=False)
+        for line in lines[-max(1, console.height - 1) :]:
+            yield from (*line, Segment.line())
+
+
 def added(piece: Piece, said: str, thoughts: str) -> tuple[str, str]:
-    """The answer and the thoughts before it, with a piece more."""
-    return (said, thoughts + piece.text) if piece.thought else (said + piece.text, thoughts)
+    """The answer and the thoughts before it, with a piece more, which is text and no command to the terminal."""
+    text = "".join(sign for sign in piece.text if sign in "\n\t" or unicodedata.category(sign) != "Cc")
+    return (said, thoughts + text) if piece.thought else (said + text, thoughts)
 
 
 def footer(chat: Chat, seconds: float) -> str:
     """What an answer cost."""
-    usage: Any = chat.usage
+    usage = chat.usage
+    if not usage.completion:
+        return f"stopped after {seconds:.1f} s"
     rate = usage.completion / max(seconds, 1e-6)
     return f"{usage.completion} tokens, {rate:.0f} per second; {usage.cached} of {usage.prompt} were known"

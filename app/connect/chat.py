@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import mimetypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import httpx2
 from mlx_server.app.connect.running_server import ServerProblem
 
 CONNECT_S = 10.0
-DATA = "data: "
+DATA = b"data: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Chat:
         if self._pictures:
             content = [{"type": "text", "text": text}, *map(picture_part, self._pictures)]
         self.messages.append({"role": "user", "content": content})
+        self.usage = Usage()
         said: list[str] = []
         try:
             for piece in self._stream():
@@ -101,9 +102,9 @@ class Chat:
             ):
                 if answer.status_code != httpx2.codes.OK:
                     raise ServerProblem(problem_of(answer.read()))
-                for line in answer.iter_lines():
-                    if line.startswith(DATA) and line != f"{DATA}[DONE]":
-                        yield from self._pieces(json.loads(line.removeprefix(DATA)))
+                for data in events(answer.iter_bytes()):
+                    if data != b"[DONE]":
+                        yield from self._pieces(json.loads(data))
         except httpx2.HTTPError as error:
             raise ServerProblem(f"{self.root} can't be asked: {error or type(error).__name__}") from None
 
@@ -119,6 +120,15 @@ class Chat:
                 yield Piece(thought, thought=True)
             if text := delta.get("content"):
                 yield Piece(text)
+
+
+def events(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The data of each event of a stream. Its lines end with a line feed alone: texts may hold all that Unicode ends
+    lines with."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.removeprefix(DATA) for line in lines if line.startswith(DATA))
 
 
 def picture_part(picture: Path) -> dict[str, Any]:

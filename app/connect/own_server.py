@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -56,9 +57,10 @@ def own_server(model: str, more: list[str], told: Callable[[LoadProgress], None]
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlx_server.app", "launch", "--model-path", model, "--port", str(port), *more]
-    with tempfile.TemporaryFile() as log:
+    with ending_in_order(), tempfile.TemporaryFile() as log:
+        # Ctrl-C at the terminal is for the command, and not for the server.
         process = subprocess.Popen(  # noqa: S603 - our own program
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, process_group=0
         )
         try:
             root = f"http://127.0.0.1:{port}"
@@ -78,6 +80,21 @@ def own_server(model: str, more: list[str], told: Callable[[LoadProgress], None]
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, end the command as its last line does."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def load_progress(root: str) -> LoadProgress | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+import pyte
 import pytest
 from support.running.hub import LocalHub, repo_of, running
 from support.running.servers import ROOT, SCRIPTED, Server
@@ -28,12 +32,21 @@ def piped(*arguments: object, said: str = "") -> subprocess.CompletedProcess[str
 class Person:
     """Somebody at a terminal."""
 
-    def __init__(self, *arguments: object, term: str = "xterm", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: object, term: str = "xterm", lines: int = 24, env: Mapping[str, str] | None = None
+    ) -> None:
         self.seen = ""
         self._here, there = pty.openpty()
-        environment = {**os.environ, "TERM": term, "COLUMNS": "100", **(env or {})}
-        words = [*COMMAND, *map(str, arguments)]
-        self.process = subprocess.Popen(words, stdin=there, stdout=there, stderr=there, cwd=ROOT, env=environment)
+        termios.tcsetwinsize(there, (lines, 100))
+        environment = {**os.environ, "TERM": term, **(env or {})}
+        # A shell's terminal is that of its session: what is typed there, and its end, come as signals.
+        take_it = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        words = [sys.executable, "-c", take_it, *COMMAND, *map(str, arguments)]
+        self.process = subprocess.Popen(
+            words, stdin=there, stdout=there, stderr=there, cwd=ROOT, env=environment, start_new_session=True
+        )
         os.close(there)
 
     def sees(self, text: str, within_s: float = 60.0) -> None:
@@ -59,9 +72,12 @@ class Person:
                 return False
         return True
 
-    def types(self, text: str) -> None:
+    def types(self, text: str, end: str = "\n") -> None:
         self.seen = ""
-        os.write(self._here, text.encode() + b"\n")
+        os.write(self._here, (text + end).encode())
+
+    def hangs_up(self) -> None:
+        os.close(self._here)
 
 
 @pytest.fixture
@@ -115,6 +131,45 @@ def test_start_of_ones_own_server_is_told(tiny_model: Callable[[str], Path]) -> 
     assert person.ends() == 0
 
 
+def test_ctrl_c_ends_the_answer_alone_and_a_closed_terminal_the_server_too() -> None:
+    person = Person("run", "scripted", "--url", "http://127.0.0.1:9", env={"MLX_SERVER_MODEL_TYPE": "scripted"})
+    person.sees("/help")
+    person.types(json.dumps({"tokens": 10_000, "interval_s": 0.01}))
+    person.sees("token token")
+    person.types("\x03", end="")
+    person.sees("stopped after")
+    person.types(json.dumps({"tokens": 3}))
+    person.sees("3 tokens")
+    family = psutil.Process(person.process.pid).children(recursive=True)
+    assert family
+    person.hangs_up()
+    assert person.process.wait(30) == 128 + signal.SIGHUP
+    assert psutil.wait_procs(family, 10)[1] == []
+
+
+def test_answer_longer_than_the_terminal_is_there_once(scripted: Server) -> None:
+    person = Person("run", "parrot", "--url", scripted.url, lines=10)
+    person.sees("/help")
+    person.types(json.dumps({"tokens": 40, "interval_s": 0.02, "text": "- line\n"}))
+    person.sees("per second")
+    screen = pyte.HistoryScreen(100, 10, history=1000)
+    pyte.Stream(screen).feed(person.seen)
+    above = ["".join(line[column].data for column in range(100)) for line in screen.history.top]
+    assert sum("• line" in line for line in (*above, *screen.display)) == 40
+    person.types("/bye")
+    assert person.ends() == 0
+
+
+def test_what_unicode_ends_lines_with_is_text_and_what_steers_a_terminal_is_left_out(scripted: Server) -> None:
+    person = Person("run", "parrot", "--url", scripted.url)
+    person.sees("/help")
+    person.types(json.dumps({"tokens": 1, "text": "one\u2028two\x1b[2Jthree\x9bfour"}))
+    person.sees("1 tokens")
+    assert "two[2Jthreefour" in person.seen
+    person.types("/bye")
+    assert person.ends() == 0
+
+
 @pytest.mark.model
 def test_download_of_ones_own_server_is_a_bar_that_moves(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     slow = repo_of(tiny_model("llama"), "mlx-community/tiny-llama", pause_s=1.0)
@@ -139,6 +194,7 @@ def test_a_model_that_can_not_be_served_is_told_of(tmp_path: Path) -> None:
 
 def test_a_wrong_key_is_told_of(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED, "--model-name", "parrot", "--api-key", "right")
+    assert piped("run", "parrot", "hi", "--url", server.url, "--api-key", "right other").returncode == 0
     done = piped("run", "parrot", "hi", "--url", server.url, "--api-key", "wrong")
     assert done.returncode != 0
     assert "needs another key" in done.stderr
