@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,11 +15,14 @@ from rich.markup import escape
 from mlx_server.app.cli.commands import App
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlx_server.app.service.manager import Manager
+    from mlx_server.app.service.units import Service
 
 EXIT_FAILED = 1
 PASSED_ON = ("PATH", "HF_HOME", "HF_ENDPOINT", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME")
-"""Variables of the environment that the service keeps, as they are when it is installed."""
+"""Variables of the environment that the service keeps, as they are when it is installed, beside those of flags."""
 
 app = App(help="Have the server start by itself: systemd on Linux, launchd on a Mac.")
 console, stderr = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
@@ -41,9 +44,8 @@ def install(
     """
     from mlx_server.app.service.manager import ServiceError
 
-    flags = [absolute(word) for word in context.args]
-    check(flags)
-    manager = manager_for(name, system, flags)
+    service = service_of(name, context.args)
+    manager = manager_for(service, system)
     if show:
         typer.echo(manager.content.decode(), nl=False)
         return
@@ -60,7 +62,7 @@ def install(
 @app.command()
 def status(name: Name = "mlx-server", system: System = False) -> None:
     """How the service is, as the operating system says it."""
-    manager = checked(manager_for(name, system))
+    manager = checked(manager_for(service_of(name), system))
     raise typer.Exit(passed_on(manager.status))
 
 
@@ -71,7 +73,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
 ) -> None:
     """The end of the service's log."""
-    manager = checked(manager_for(name, system))
+    manager = checked(manager_for(service_of(name), system))
     raise typer.Exit(passed_on((*manager.logs, *(("-f",) if follow else ()))))
 
 
@@ -81,21 +83,58 @@ def remove(name: Name = "mlx-server", system: System = False) -> None:
     from mlx_server.app.service.manager import ServiceError
 
     try:
-        there = manager_for(name, system).removed()
+        there = manager_for(service_of(name), system).removed()
     except ServiceError as error:
         fail(str(error))
     console.print(f"{name} is removed." if there else f"There is no service {name}.", highlight=False)
 
 
-def manager_for(name: str, system: bool, flags: list[str] | None = None) -> Manager:
-    """The operating system's way to look after a server with these flags."""
+def service_of(name: str, flags: Sequence[str] | None = None) -> Service:
+    """A server with these flags of `launch` and what the environment says of others, where they are typed. Ends the
+    command if `launch` would refuse them."""
+    from mlx_server.app.cli.cli import app as commands
     from mlx_server.app.config.settings import default_data_dir
-    from mlx_server.app.service.manager import manager_of
     from mlx_server.app.service.units import Service
 
-    command = (sys.executable, "-m", "mlx_server.app", "launch", *(flags or ()))
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    service = Service(name, command, Path.home(), environment=environment, log=default_data_dir() / f"{name}.log")
+    log = default_data_dir() / f"{name}.log"
+    if flags is None:
+        return Service(name, (), Path.home(), log=log)
+    launch = typer.main.get_command(commands).commands["launch"]  # type: ignore[attr-defined]
+    try:
+        context = launch.make_context("mlx-server service install", list(flags))
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        fail(error.format_message())
+    variables = {*PASSED_ON, *(name for flag in launch.params for name in variables_of(flag, context))}
+    return Service(
+        name,
+        (sys.executable, "-m", "mlx_server.app", "launch", *flags),
+        Path.cwd() if any(map(is_here, flags)) else Path.home(),
+        drain_s=context.params["drain_timeout"],
+        environment={one: value for one, value in os.environ.items() if one in variables},
+        log=log,
+    )
+
+
+def variables_of(flag: Any, context: Any) -> Sequence[str]:
+    """Which variables of the environment set a flag."""
+    names: str | Sequence[str] = flag.envvar or f"{context.auto_envvar_prefix}_{flag.name}".upper()
+    return [names] if isinstance(names, str) else names
+
+
+def is_here(word: str) -> bool:
+    """Whether a flag, or what it sets, is the path of something in this folder."""
+    values = {word, word.partition("=")[2], word.rpartition("=")[2]} - {""}
+    return any(not Path(value).is_absolute() and Path(value).exists() for value in values)
+
+
+def manager_for(service: Service, system: bool) -> Manager:
+    """The operating system's way to look after a server."""
+    from mlx_server.app.service.manager import manager_of
+
     return manager_of(service, system=system, home=Path.home())
 
 
@@ -108,28 +147,6 @@ def checked(manager: Manager) -> Manager:
     except ServiceError as error:
         fail(str(error))
     return manager
-
-
-def absolute(word: str) -> str:
-    """A path of this folder as one that the service finds too."""
-    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    path = Path(value).expanduser()
-    return f"{flag}{equals}{path.absolute()}" if value and path.exists() and not path.is_absolute() else word
-
-
-def check(flags: list[str]) -> None:
-    """Refuse flags that `launch` would refuse, before anything is installed."""
-    from mlx_server.app.cli.cli import app as commands
-
-    launch = typer.main.get_command(commands).commands["launch"]  # type: ignore[attr-defined]
-    try:
-        launch.make_context("mlx-server service install", list(flags))
-    except typer.Exit:
-        raise
-    except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        fail(error.format_message())
 
 
 def passed_on(command: tuple[str, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import plistlib
 import subprocess
 import sys
 import time
@@ -157,9 +158,17 @@ def launchd(service: Service, home: Path) -> Manager:
         status=("launchctl", "print", target),
         logs=("tail", "-n", "200", str(service.log)),
         loaded=("launchctl", "print", target),
-        stops_within_s=service.drain_s + PATIENCE_S,
+        stops_within_s=max(service.drain_s, given_to_end_s(file)) + PATIENCE_S,
         folders=(service.log.parent,),
     )
+
+
+def given_to_end_s(file: Path) -> float:
+    """How many seconds launchd gives the service that is installed; 0 if none is."""
+    try:
+        return float(plistlib.loads(file.read_bytes())["ExitTimeOut"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
 
 
 def run(command: Sequence[str], fine: Collection[int] = (0,)) -> None:

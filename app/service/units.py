@@ -28,7 +28,7 @@ class Service:
 
 def systemd_unit(service: Service, *, system: bool) -> str:
     """The unit's file. `system`: for the whole machine, started with it and not with a user's first login."""
-    environment = [f"Environment={quoted(f'{name}={value}')}" for name, value in sorted(service.environment.items())]
+    environment = [f"Environment={literal(f'{name}={value}')}" for name, value in sorted(service.environment.items())]
     confined = ["ProtectSystem=full", "ProtectKernelTunables=yes", "ProtectControlGroups=yes", "PrivateTmp=yes"]
     sections = {
         "Unit": [
@@ -60,8 +60,13 @@ def systemd_unit(service: Service, *, system: bool) -> str:
 
 
 def quoted(word: str) -> str:
-    """A word of a command or an assignment as systemd reads it back: nothing in it is a specifier or a variable."""
-    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$").replace("\n", "\\n")
+    """A word of a command as systemd reads it back: nothing in it is a specifier or a variable."""
+    return literal(word).replace("$", "$$")
+
+
+def literal(text: str) -> str:
+    """An assignment as systemd reads it back, which looks for no variables there."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
     return f'"{plain}"'
 
 

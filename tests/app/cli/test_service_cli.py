@@ -28,12 +28,29 @@ def test_the_file_starts_the_server_with_these_flags(monkeypatch: pytest.MonkeyP
     assert '"launch" "--model-path" "scripted" "--model-type" "scripted" "--port" "8123"' in told
 
 
-def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_mean_what_they_mean_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models.toml").write_text("")
-    for given in (("--config", "models.toml"), ("--config=models.toml",)):
+    for given in (("--config", "models.toml"), ("--config=models.toml",), ("--model", "a=models.toml")):
         code, told = install("--show", *given)
-        assert (code, str(tmp_path / "models.toml") in told) == (0, True)
+        assert (code, f"WorkingDirectory={tmp_path}\n" in told) == (0, True)
+        assert " ".join(f'"{word}"' for word in given) in told
+    code, told = install("--show", *FLAGS)
+    assert (code, f"WorkingDirectory={Path.home()}\n" in told) == (0, True)
+
+
+def test_the_service_has_the_flags_of_the_environment_and_the_time_to_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("MLX_SERVER_API_KEY", "k$1")
+    monkeypatch.setenv("MLX_SERVER_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLX_GUI_HOST", "127.0.0.2")
+    code, told = install("--show", *FLAGS, "--drain-timeout", "600")
+    assert code == 0
+    assert 'Environment="MLX_SERVER_API_KEY=k$1"\n' in told
+    assert 'Environment="MLX_GUI_HOST=127.0.0.2"\n' in told
+    assert "MLX_SERVER_URL" not in told, "which is no flag of launch"
+    assert "TimeoutStopSec=615\n" in told
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def test_words_of_the_command_are_read_back_as_they_are() -> None:
     assert f'--model-name" {quoted(ODD)}' in systemd_unit(SERVICE, system=False)
 
 
+def test_launchd_may_take_as_long_as_the_service_that_is_installed(tmp_path: Path) -> None:
+    found = manager(tmp_path, "darwin")
+    found.file.parent.mkdir(parents=True)
+    found.file.write_bytes(launchd_plist(replace(SERVICE, drain_s=600)))
+    assert found.stops_within_s < 600 < manager(tmp_path, "darwin").stops_within_s
+
+
 def test_launchd_gets_the_command_and_starts_it_again_when_it_fails() -> None:
     told = plistlib.loads(launchd_plist(SERVICE))
     assert told["ProgramArguments"] == list(SERVICE.command)
