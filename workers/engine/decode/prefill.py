@@ -16,8 +16,8 @@ from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.prefill_policy import Waiting, next_turn
 from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.layers import extracted, merged
-from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS
-from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore
+from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS, alike
+from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore, beginning_of
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
 from mlx_server.workers.engine.passes.joined import Call, JoinedModel, suited
 from mlx_server.workers.engine.passes.prompts import read_into, read_together
@@ -45,11 +45,21 @@ class Reading:
     """A chunk of it has been read here."""
     looked: int = -1
     """The prefix cache's version at the last lookup."""
+    after: Reading | None = None
+    """Another prompt, whose first `shared` tokens this one begins with: they are read once."""
+    shared: int = 0
+    awaited: frozenset[int] = frozenset()
+    """Lengths of this prompt that others begin with, and wait for."""
 
     @property
     def left(self) -> int:
         """Tokens still to be read."""
         return len(self.tokens) - self.done
+
+    @property
+    def next(self) -> int:
+        """Tokens still to be read until somebody has what they wait for."""
+        return min((end for end in self.awaited if end > self.done), default=len(self.tokens)) - self.done
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,8 @@ class Prefiller:
         reading = Reading(sequence, sequence.context[:-1])
         if cache is not None:
             reading.cache, reading.done = cache, len(reading.tokens)
+        elif self._can_cut and self._prefixes.keeps and sequence.use_cache:
+            self._follow(reading)
         self.readings[sequence.key] = reading
 
     def remove(self, key: Key) -> None:
@@ -151,10 +163,31 @@ class Prefiller:
         self._pace.read(before - sum(one.left for one in chosen), time.monotonic() - since, beside=running > 0)
         return [*read, *self._ready()]
 
+    def _follow(self, reading: Reading) -> None:
+        """Have a prompt wait for the longest beginning that it shares with one that is read already."""
+        self._look_up(reading)
+        new = beginning_of(reading.sequence)
+        for other in self.readings.values():
+            if other.sequence.use_cache and other.sequence.yields <= reading.sequence.yields:
+                most = min(len(reading.tokens), len(other.tokens))
+                shared = alike(beginning_of(other.sequence), new, most)
+                if shared >= max(reading.shared, max(reading.done, other.done) + WORTH_KEEPING):
+                    reading.after, reading.shared = other, shared
+        if (other := reading.after) is not None:
+            other.awaited |= {reading.shared}
+            other.stops = self._stops(other)
+
+    def _waits(self, reading: Reading) -> bool:
+        """Whether another prompt's chunks bring what this one would read."""
+        other = reading.after
+        if other is None or self.readings.get(other.sequence.key) is not other or other.failed or reading.failed:
+            return False
+        return max(reading.done, other.done) < reading.shared
+
     def _choose(self, running: int) -> Chosen | None:
         """What is read next; None if nothing is left to read."""
         beside = running > 0
-        waiting = [reading for reading in self.readings.values() if reading.left]
+        waiting = [reading for reading in self.readings.values() if reading.left and not self._waits(reading)]
         if not waiting:
             return None
         chunk, together = self._pace.most, self._pace.most * self._rows
@@ -166,7 +199,7 @@ class Prefiller:
         turn = next_turn(
             [
                 Waiting(
-                    one.left,
+                    one.next,
                     one.passed,
                     one.failed or bool(one.stops),
                     beside and not one.begun and self._pace.is_short(one.left),
@@ -207,7 +240,7 @@ class Prefiller:
         if found is not None:
             reading.done, reading.cache = found
             reading.sequence.found(reading.done)
-        reading.stops = tuple(stop for stop in self._checkpoints(reading) if stop > reading.done)
+        reading.stops = self._stops(reading)
 
     def _tell_divergence(self, sequence: Sequence) -> None:
         """Log why a conversation's prompt has to be read again."""
@@ -219,6 +252,10 @@ class Prefiller:
             log.info(
                 "a conversation differs at token %d of %d that are kept, in message %d", same, known, ended, extra=whose
             )
+
+    def _stops(self, reading: Reading) -> tuple[int, ...]:
+        """Lengths at which what has been read is kept."""
+        return tuple(sorted(stop for stop in {*self._checkpoints(reading), *reading.awaited} if stop > reading.done))
 
     def _checkpoints(self, reading: Reading) -> list[int]:
         """Lengths at which prefill stops for a checkpoint, where a cache can't be cut short later."""

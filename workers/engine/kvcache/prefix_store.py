@@ -87,7 +87,7 @@ class PrefixStore:
         self._bytes = 0
         self._told = False
         """Whether it was logged that a prefix is too large."""
-        self._number = 0
+        self._number = self._added = 0
         self._lock = threading.Lock()
 
     @property
@@ -107,8 +107,8 @@ class PrefixStore:
 
     @property
     def version(self) -> int:
-        """A number that grows whenever an entry is added or used."""
-        return self._number
+        """How many entries have been added."""
+        return self._added
 
     def find(self, sequence: Sequence, least: int = LEAST) -> tuple[int, list[Any]] | None:
         """The longest cached prefix of a sequence that has at least `least` tokens: its length, and a copy of its cache
@@ -222,6 +222,7 @@ class PrefixStore:
             if not entry.whole or len(self._index[number]) == len(entry):
                 self._drop(number, superseded=True)
         self._number += 1
+        self._added += 1
         with self._lock:
             self._index.add(self._number, entry)
         self._kept[self._number] = PrefixEntry(cache, nbytes)

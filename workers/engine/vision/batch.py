@@ -124,6 +124,7 @@ class VisionEngine(ReplayingEngine):
 
     def _advance(self) -> list[Token | Broken]:
         began, running = time.monotonic(), len(self._batch.uids)
+        self._pace.awaited(began, by_somebody=not all(one.yields for one in self._running.values()))
         produced: list[Token | Broken] = [*self._decode()]
         self._undisturbed = not self._prompts.busy or not self._pace.may_read(running)
         for one in [] if self._undisturbed else self._prompts.step(running=running, since=began):

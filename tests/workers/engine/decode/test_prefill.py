@@ -12,14 +12,15 @@ from support.engines import Player, alone, random_prompt, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
 from mlx_server.workers.engine.decode.prefill import ends_of_messages
-from mlx_server.workers.engine.decode.prefill_budget import YIELDING_TOKENS
+from mlx_server.workers.engine.decode.prefill_budget import YIELDING_TOKENS, PrefillBudget
+from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sequence import Sequence, Token
 
 pytestmark = pytest.mark.model
 
 
-def _engine(model: Any, chunk: int = 32) -> BatchEngine:
-    return BatchEngine(model, set(), rows=8, joint_prefill=True, prefill_step_size=chunk)
+def _engine(model: Any, chunk: int = 32, **more: Any) -> BatchEngine:
+    return BatchEngine(model, set(), rows=8, joint_prefill=True, prefill_step_size=chunk, **more)
 
 
 def _long(model: Any, number: int, length: int = 400) -> Sequence:
@@ -59,18 +60,80 @@ def test_a_prompt_that_makes_way_is_read_in_short_steps_where_nobody_runs(llama:
     assert player.run()[prompt.key] == alone(llama, prompt.prompt, prompt.max_tokens)
 
 
+@pytest.mark.parametrize("awaited", [False, True])
+def test_prompts_that_make_way_are_read_in_longer_chunks_where_nobody_waits(
+    llama: Any, awaited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefillBudget, "yielding", 333)
+    player = Player(_engine(llama, chunk=512))
+    running, prompt = sequence(1, random_prompt(random.Random(1), llama), 400), _long(llama, 9)
+    running.yields, prompt.yields = not awaited, True
+    player.add(running)
+    while len(running.emitted) < 20:
+        player.step()
+    player.add(prompt)
+    while not prompt.read:
+        player.step()
+    assert (prompt.read >= 333) != awaited
+    outcomes = player.run()
+    assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in (running, prompt))
+
+
+def _sharing(model: Any, shared: int, tails: list[int]) -> list[Sequence]:
+    beginning = _long(model, 7, shared).prompt
+    return [
+        sequence(number, [*beginning, *_long(model, 20 + number, tail).prompt], 6) for number, tail in enumerate(tails)
+    ]
+
+
+@pytest.mark.parametrize("running", [0, 1])
+def test_beginning_that_prompts_share_is_read_once(llama: Any, running: int) -> None:
+    watched = Watched(llama)
+    player = Player(_engine(watched, prefixes=PrefixStore(1 << 28)))
+    beside = [sequence(50 + n, random_prompt(random.Random(n), llama), 100) for n in range(running)]
+    player.add(*beside)
+    while any(not one.emitted for one in beside):
+        player.step()
+    watched.tokens = 0
+    player.add(*(prompts := _sharing(llama, 200, [300, 20, 30, 40])))
+    outcomes = player.run()
+    assert all(outcomes[one.key] == alone(llama, one.prompt, one.max_tokens) for one in [*beside, *prompts])
+    assert [one.cached_tokens for one in prompts] == [0, 200, 200, 200]
+    assert watched.tokens < 2 * 200 + 300 + 20 + 30 + 40 + 4 * 6 + 2 * 100
+
+
+def test_who_waits_for_a_shared_beginning_does_not_wait_for_the_rest_of_it(llama: Any) -> None:
+    player = Player(_engine(llama, prefixes=PrefixStore(1 << 28)))
+    player.add(*(prompts := _sharing(llama, 100, [2000, 10])))
+    while not prompts[1].emitted:
+        player.step()
+    assert prompts[0].read < 300
+
+
+@pytest.mark.parametrize("when", [0, 2, 5])
+def test_who_waits_for_a_beginning_reads_it_where_the_other_leaves(llama: Any, when: int) -> None:
+    player = Player(_engine(llama, prefixes=PrefixStore(1 << 28)))
+    player.add(*(prompts := _sharing(llama, 200, [50, 10])))
+    for _ in range(when):
+        player.step()
+    player.engine.remove(prompts[0].key)
+    assert player.run()[prompts[1].key] == alone(llama, prompts[1].prompt, 6)
+
+
 class Watched:
-    """A model that remembers the last position that it was asked for."""
+    """A model that remembers the last position that it was asked for, and how many tokens it has read."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.last = 0
+        self.tokens = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def __call__(self, inputs: mx.array, cache: Any) -> mx.array:
         self.last = max(self.last, int(mx.max(mx.array(cache[0].offset))) + inputs.shape[1])
+        self.tokens += inputs.size
         result: mx.array = self._model(inputs, cache=cache)
         return result
 
