@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from run import demo_folder, tiny_folder
 
 from mlx_server.app.connect.batches import BatchClient, BatchState
 from mlx_server.app.connect.running_server import ServerProblem
+from mlx_server.workers.parent.environment import usable_cores
 
 RESULTS = BENCH / "results" / "batches.json"
 ROWS = 16
@@ -158,32 +162,42 @@ def kill_at_random(model: Path, lines: int, kills: int, folder: Path) -> dict[st
     }
 
 
+def run_to_end(client: BatchClient, file: Path) -> None:
+    """Submit a batch, and wait for its last line."""
+    ended(client, client.submit(file, CHAT, "24h").id)
+
+
 def throughput(model: Path, lines: int, pairs: int, shared: int, folder: Path) -> dict[str, Any]:
-    """Seconds for the same prompts: by clients, and as a batch; the median of the ratios of pairs."""
+    """Seconds for the same prompts: by clients, and as a batch; medians of pairs. `limit` is the ratio of a batch that
+    costs what its worker computes and nothing else, shared evenly by all cores."""
     rows = []
     with server_of(model, folder / f"throughput{shared}", folder / "throughput.log") as server:
         client = client_of(server)
+
+        def timed(name: str, work: Callable[[], object]) -> dict[str, float]:
+            spent, began = server.cpu_seconds(), time.perf_counter()
+            work()
+            seconds = time.perf_counter() - began
+            front, worker = (after - before for before, after in zip(spent, server.cpu_seconds(), strict=True))
+            took = {name: seconds, f"{name}, front end's processor": front, f"{name}, worker's": worker}
+            return {part: round(value, 3) for part, value in took.items()}
+
         for pair in range(pairs):
             # Other words for each run: nothing of it is known yet.
-            seconds = {}
+            row: dict[str, float] = {}
             for clients in CLIENTS:
                 prompts = prompts_of(lines, 100 * pair + clients, shared)
-                began = time.perf_counter()
-                measure(LoadSpec(server.url, prompts, MAX_TOKENS, clients=clients, model="tiny"))
-                seconds[f"{clients} clients"] = round(time.perf_counter() - began, 3)
+                spec = LoadSpec(server.url, prompts, MAX_TOKENS, clients=clients, model="tiny")
+                row |= timed(f"{clients} clients", partial(measure, spec))
             file = written(prompts_of(lines, 100 * pair, shared), folder)
-            began = time.perf_counter()
-            ended(client, client.submit(file, CHAT, "24h").id)
-            seconds["batch"] = round(time.perf_counter() - began, 3)
-            best = min(value for name, value in seconds.items() if name != "batch")
-            rows.append({**seconds, "ratio": round(best / seconds["batch"], 3)})
-            print(rows[-1], flush=True)
-    return {
-        "lines": lines,
-        "shared_words": shared,
-        "pairs": rows,
-        "ratio": sorted(row["ratio"] for row in rows)[pairs // 2],
-    }
+            row |= timed("batch", partial(run_to_end, client, file))
+            best = min(row[f"{clients} clients"] for clients in CLIENTS)
+            row["ratio"] = round(best / row["batch"], 3)
+            row["limit"] = round(best * usable_cores() / row["batch, worker's"], 3)
+            rows.append(row)
+            print(row, flush=True)
+    medians = {name: statistics.median(row[name] for row in rows) for name in ("ratio", "limit")}
+    return {"lines": lines, "shared_words": shared, "pairs": rows, **medians}
 
 
 def main() -> None:
