@@ -37,18 +37,23 @@ class CreateMessageBatch(msgspec.Struct, frozen=True):
                 raise InvalidRequest(message, f"{where}.custom_id")
             ids.add(one.custom_id)
             try:
-                streams = body_decoder.decode(one.params).stream
+                body = body_decoder.decode(one.params)
             except msgspec.ValidationError as error:
                 message, param = explain(error, body_decoder.type)
                 raise InvalidRequest(
                     f"`{where}.params`: {message}", f"{where}.params.{param or ''}".rstrip(".")
                 ) from None
-            if streams:
-                message = f"`{where}.params.stream`: a batch's requests are answered in one piece; leave it out."
-                raise InvalidRequest(message, f"{where}.params.stream")
-        return b"".join(
-            msgspec.json.encode(Line(one.custom_id, "POST", MESSAGES, one.params)) + b"\n" for one in self.requests
-        )
+            for name in ("stream", "background"):
+                if getattr(body, name):
+                    message = f"`{where}.params.{name}`: a batch's requests are answered in one piece; leave it out."
+                    raise InvalidRequest(message, f"{where}.params.{name}")
+        return b"".join(map(line_of, self.requests))
+
+
+def line_of(request: BatchRequest) -> bytes:
+    """A request as a line of a batch's file, however many lines it had."""
+    params = msgspec.Raw(msgspec.json.format(bytes(request.params), indent=-1))
+    return msgspec.json.encode(Line(request.custom_id, "POST", MESSAGES, params)) + b"\n"
 
 
 class MessageCounts(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 RESULTS = "message_batch_results"
 """The name of the route of results."""
 
+JSONL = "application/x-jsonl"
 WINDOW = "24h"
 WINDOW_S = 86_400
 MOST_LISTED = 1000
@@ -111,8 +112,10 @@ async def results(request: Request) -> Response:
     batch = await batch_of(request)
     if batch.status in UNFINISHED:
         raise HTTPException(404, f"The batch {batch.id} has not ended: it has no results yet.")
+    if not batch.output_bytes:
+        return Response(media_type=JSONL)  # where nothing came of any request, there is no file
     path = services(request).batches.path(batch, OUTPUT)
-    return FileResponse(path, media_type="application/x-jsonl", filename=f"{batch.id}_results.jsonl")
+    return FileResponse(path, media_type=JSONL, filename=f"{batch.id}_results.jsonl")
 
 
 async def batch_of(request: Request) -> StoredBatch:

@@ -1,7 +1,9 @@
 """Anthropic's SDK on `/v1/messages/batches`: its types read every answer, and each request has one result."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from anthropic.types.messages import MessageBatch
 from support.responses import strict
 from support.running.servers import SCRIPTED, Server, wait_for
 
+KEY = {"x-api-key": "not-needed"}
 SLOW = {"text": "slow", "tokens": 1, "first_token_s": 60}
 
 
@@ -53,10 +56,9 @@ def test_each_request_has_its_message(server: Server, client: anthropic.Anthropi
     assert {key: result.message.content[0].text for key, result in found.items()} == {  # type: ignore[union-attr]
         f"r{n}": f"line {n}" for n in range(20)
     }
-    headers = {"x-api-key": "not-needed"}
     strict(
         MessageBatch,
-        MessageBatch.model_validate(server.get(f"/v1/messages/batches/{made.id}", headers=headers).json()).model_dump(),
+        MessageBatch.model_validate(server.get(f"/v1/messages/batches/{made.id}", headers=KEY).json()).model_dump(),
     )
     assert client.messages.batches.delete(made.id).type == "message_batch_deleted"
     with pytest.raises(anthropic.NotFoundError):
@@ -71,6 +73,24 @@ def test_request_that_fails_has_an_error(client: anthropic.Anthropic) -> None:
     assert failed.result.type == "errored"
     assert failed.result.error.error.type == "invalid_request_error"
     assert "temperature" in failed.result.error.error.message
+
+
+def test_body_in_many_lines_is_as_good_as_one_in_one(server: Server, client: anthropic.Anthropic) -> None:
+    body = json.dumps({"requests": [asked(name, f"line {name}") for name in ("a", "b")]}, indent=2)
+    made = server.post("/v1/messages/batches", body.replace("\n", "\r\n").encode(), headers=KEY)
+    assert made.status_code == 200, made.text
+    assert ended(client, made.json()["id"]).request_counts.succeeded == 2
+    found = server.get(f"/v1/messages/batches/{made.json()['id']}/results", headers=KEY)
+    assert {json.loads(line)["custom_id"] for line in found.text.splitlines()} == {"a", "b"}
+
+
+def test_batch_of_which_nothing_came_has_no_results(server: Server, client: anthropic.Anthropic) -> None:
+    made = client.messages.batches.create(requests=[asked("a", "x")])
+    ended(client, made.id)
+    with closing(sqlite3.connect(server.data_dir / "files.sqlite3")) as database, database:
+        database.execute("UPDATE batches SET status = 'failed', output_bytes = 0 WHERE id = ?", [made.id])
+    (server.data_dir / "batches" / made.id / "output.jsonl").unlink()
+    assert list(client.messages.batches.results(made.id)) == []
 
 
 def test_canceled_batch_says_so_of_what_was_not_done(server: Server, client: anthropic.Anthropic) -> None:
@@ -102,8 +122,9 @@ def test_pages_go_forth_and_back(client: anthropic.Anthropic) -> None:
         ([asked("a", "x"), asked("a", "y")], r"`requests\[1\]\.custom_id`: 'a' is that of an earlier request"),
         ([asked("a b", "x")], r"`requests\[0\]\.custom_id`"),
         ([asked("a", "x", stream=True)], r"`requests\[0\]\.params\.stream`"),
+        ([asked("a", "x", background=True)], r"`requests\[0\]\.params\.background`"),
     ],
-    ids=["none", "twice", "id", "stream"],
+    ids=["none", "twice", "id", "stream", "background"],
 )
 def test_bad_requests_are_refused_by_name(client: anthropic.Anthropic, requests: Any, words: str) -> None:
     with pytest.raises(anthropic.BadRequestError, match=words):
