@@ -126,28 +126,29 @@ class BatchRun:
                 errors += await self._store.add_lines(self.batch, good)
                 if len(errors) >= MOST_ERRORS:
                     break
-        if self.batch.status != "validating":
+        # What it is moved from is what was looked at: it may be refreshed meanwhile.
+        if (batch := self.batch).status != "validating":
             return
         found = {"total": lines.count, "model": model}
         if errors:
             errors = sorted(errors[:MOST_ERRORS], key=lambda error: error.line or 0)
-            self.batch = await self._store.move(self.batch, "failed", errors=msgspec.json.encode(errors), **found)
+            self.batch = await self._store.move(batch, "failed", errors=msgspec.json.encode(errors), **found)
             return
-        await self._store.settle_order(self.batch)
-        self.batch = await self._store.move(self.batch, "in_progress", **found)
+        await self._store.settle_order(batch)
+        self.batch = await self._store.move(batch, "in_progress", **found)
 
     async def _work(self) -> None:
         """Until all lines are done, or the batch is to end before that."""
-        while self.batch.status == "in_progress":
+        while (batch := self.batch).status == "in_progress":
             if len(self._ahead) < PAGE // 2 and not self._all_ahead:
                 await self._read_ahead()
             if self._is_through:
-                self.batch = await self._store.move(self.batch, "finalizing")
+                self.batch = await self._store.move(batch, "finalizing")
                 return
-            left_s = self.batch.expires - self._store.files.clock()
+            left_s = batch.expires - self._store.files.clock()
             if left_s <= 0:
                 now = int(self._store.files.clock())
-                self.batch = await self._store.move(self.batch, "finalizing", expired=now)
+                self.batch = await self._store.move(batch, "finalizing", expired=now)
                 return
             self._changed()
             self._moved.clear()

@@ -1,0 +1,108 @@
+"""A batch on its way, with a store of its own and answers that the test gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support.batches import CHAT, chats, jsonl
+
+from mlx_server.app.batches.batch_run import BatchRun
+from mlx_server.app.batches.batch_store import BatchStore
+from mlx_server.app.batches.calls import LineAnswer
+from mlx_server.app.batches.rows import PendingLine, StoredBatch
+from mlx_server.app.files.file_store import FileStore, Quota
+from mlx_server.app.files.tables import MIGRATIONS
+from mlx_server.app.http.keys import Credential
+from mlx_server.app.storage.database import Database
+from mlx_server.schemas.openai.stored.batches import BatchError
+
+ROWS = 4
+SOON_S = 30.0
+
+
+class Store(BatchStore):
+    """A store beside which another server cancels a batch at a moment of its validation."""
+
+    cancelled: StoredBatch | None = None
+    run: BatchRun | None = None
+
+    async def add_lines(self, batch: StoredBatch, lines: Sequence[PendingLine]) -> list[BatchError]:
+        """Keep them; the other server cancels it."""
+        if self.cancelled is not None:
+            await self.cancel(self.cancelled.id, self.cancelled.owner)
+        return await super().add_lines(batch, lines)
+
+    async def settle_order(self, batch: StoredBatch) -> None:
+        """Settle it; meanwhile it is looked what other servers were asked for."""
+        await super().settle_order(batch)
+        if self.run is not None:
+            self.run.refresh(await self.fresh(batch))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    database = Database(tmp_path / "files.sqlite3", "files", MIGRATIONS)
+    files = FileStore(database, tmp_path / "files", Quota(1 << 30, 100))
+    yield Store(database, tmp_path / "batches", files)
+    database.close()
+
+
+async def made(store: BatchStore, count: int) -> StoredBatch:
+    source = store.folder.parent / "source"
+    source.write_bytes(jsonl(chats(map(str, range(count)))))
+    now = int(store.files.clock())
+    batch = StoredBatch(
+        number=0,
+        id="batch_x",
+        owner="",
+        anthropic=False,
+        endpoint=CHAT,
+        input_file="file-x",
+        window="24h",
+        metadata=b"{}",
+        output_lifetime=None,
+        status="validating",
+        created=now,
+        expires=now + 86_400,
+    )
+    return await store.create(batch, source)
+
+
+async def good(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+    return LineAnswer(200, b'{"good": true}', None, ran=True)
+
+
+async def finished(run: BatchRun) -> None:
+    """Give it rows until it has ended."""
+
+    async def fill() -> None:
+        while True:
+            while len(run.on_their_way) < ROWS and run.ready() is not None:
+                run.start_next()
+            await asyncio.sleep(0.01)
+
+    filling = asyncio.create_task(fill())
+    async with asyncio.timeout(SOON_S):
+        await run.run()
+    filling.cancel()
+    with suppress(asyncio.CancelledError):
+        await filling
+
+
+def run_of(batch: StoredBatch, store: BatchStore, call: object = good) -> BatchRun:
+    return BatchRun(batch, store, call, lambda owner: Credential(), lambda: None, 10_000)  # type: ignore[arg-type]
+
+
+def test_cancel_at_the_end_of_validation_is_heeded(store: Store) -> None:
+    async def scenario() -> None:
+        batch = store.cancelled = await made(store, 3)
+        run = store.run = run_of(batch, store)
+        await finished(run)
+        end = await store.fresh(batch)
+        assert (end.status, end.done) == ("cancelled", 0)
+
+    asyncio.run(scenario())
