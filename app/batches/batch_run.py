@@ -142,7 +142,7 @@ class BatchRun:
         while (batch := self.batch).status == "in_progress":
             if len(self._ahead) < PAGE // 2 and not self._all_ahead:
                 await self._read_ahead()
-            if self._is_through:
+            if self._is_through and not await self._found_more():
                 self.batch = await self._store.move(batch, "finalizing")
                 return
             left_s = batch.expires - self._store.files.clock()
@@ -160,6 +160,15 @@ class BatchRun:
     def _is_through(self) -> bool:
         known = self._ahead or self._again or self.on_their_way or self._committing
         return self._all_ahead and not known
+
+    async def _found_more(self) -> bool:
+        """Whether a line was lost on its way, which no failure should do: all that are not done are read again."""
+        if not await self._store.to_do(self.batch, None, 1):
+            return False
+        log.error("lines of batch %s were lost on their way, and are run again", self.batch.id)
+        self._last, self._all_ahead = None, False
+        self._paused_until = asyncio.get_running_loop().time() + TROUBLE_S
+        return True
 
     async def _end(self) -> None:
         """From the state that it has now."""
@@ -191,7 +200,12 @@ class BatchRun:
                 return
             # Small ones at once: they reach the queue in their order.
             small = line.size <= SMALL_BYTES
-            body = self._body_of(line) if small else await to_thread.run_sync(self._body_of, line)
+            try:
+                body = self._body_of(line) if small else await to_thread.run_sync(self._body_of, line)
+            except OSError as error:
+                log.warning("line %d of batch %s is tried again: %s", line.line, self.batch.id, error)
+                self._run_again(line, TROUBLE_S, pause=True)
+                return
             answer = await self._call(self.batch, line, body, credential)
             if answer.blames:
                 self._attempts[line.line] = self._attempts.get(line.line, 0) + 1

@@ -71,7 +71,7 @@ class BatchState(msgspec.Struct, frozen=True):
     @property
     def well(self) -> bool:
         """Every line has its answer."""
-        return self.status == "completed" and not self.request_counts.failed
+        return self.status == "completed" and self.request_counts.completed == self.request_counts.total
 
 
 class FileState(msgspec.Struct, frozen=True):

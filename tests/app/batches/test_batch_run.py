@@ -11,7 +11,7 @@ import pytest
 from support.batches import CHAT, chats, jsonl
 
 from mlx_server.app.batches.batch_run import BatchRun
-from mlx_server.app.batches.batch_store import BatchStore
+from mlx_server.app.batches.batch_store import INPUT, BatchStore
 from mlx_server.app.batches.calls import LineAnswer
 from mlx_server.app.batches.rows import PendingLine, StoredBatch
 from mlx_server.app.files.file_store import FileStore, Quota
@@ -25,10 +25,20 @@ SOON_S = 30.0
 
 
 class Store(BatchStore):
-    """A store beside which another server cancels a batch at a moment of its validation."""
+    """A store beside which another server cancels a batch at a moment of its validation, or whose disk has a bad one
+    while lines are run."""
 
     cancelled: StoredBatch | None = None
     run: BatchRun | None = None
+    unreadable = 0
+    """How often the input can't be read once lines are run."""
+
+    def path(self, batch: StoredBatch, name: str) -> Path:
+        """Where a file lies, or where none does."""
+        if name == INPUT and batch.status == "in_progress" and self.unreadable:
+            self.unreadable -= 1
+            return self.folder / "nowhere"
+        return super().path(batch, name)
 
     async def add_lines(self, batch: StoredBatch, lines: Sequence[PendingLine]) -> list[BatchError]:
         """Keep them; the other server cancels it."""
@@ -104,5 +114,34 @@ def test_cancel_at_the_end_of_validation_is_heeded(store: Store) -> None:
         await finished(run)
         end = await store.fresh(batch)
         assert (end.status, end.done) == ("cancelled", 0)
+
+    asyncio.run(scenario())
+
+
+def test_line_that_cannot_be_read_is_read_later(store: Store) -> None:
+    async def scenario() -> None:
+        batch = await made(store, 5)
+        store.unreadable = 2
+        await finished(run_of(batch, store))
+        end = await store.fresh(batch)
+        assert (end.status, end.total, end.done, end.wrong) == ("completed", 5, 5, 0)
+
+    asyncio.run(scenario())
+
+
+def test_line_whose_work_fails_is_not_lost(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    failures = [RuntimeError("no line is to blame")]
+
+    async def call(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+        if failures:
+            raise failures.pop()
+        return await good(batch, line, body, credential)
+
+    async def scenario() -> None:
+        batch = await made(store, 5)
+        await finished(run_of(batch, store, call))
+        end = await store.fresh(batch)
+        assert (end.status, end.total, end.done, end.wrong) == ("completed", 5, 5, 0)
+        assert "are run again" in caplog.text
 
     asyncio.run(scenario())

@@ -188,6 +188,19 @@ def test_bar_has_lines_pace_and_errors() -> None:
     assert "1 errors" in out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("status", "counts", "well"),
+    [
+        ("completed", Counts(5, 5), True),
+        ("completed", Counts(5, 4), False),
+        ("completed", Counts(5, 4, 1), False),
+        ("expired", Counts(5, 5), False),
+    ],
+)
+def test_batch_went_well_where_every_line_has_its_answer(status: str, counts: Counts, well: bool) -> None:
+    assert BatchState("b", status, request_counts=counts).well == well
+
+
 def test_a_batch_that_rests_says_what_it_waits_for() -> None:
     resting = BatchState("b", "in_progress", request_counts=Counts(10), waiting_for="hours")
     assert line_of(resting) == "b: waits for the hours of --batch-hours, 0 of 10 lines, 0 errors"
