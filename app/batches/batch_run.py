@@ -16,7 +16,7 @@ import msgspec
 from anyio import to_thread
 
 from mlx_server.app.batches.batch_store import INPUT, BatchStore
-from mlx_server.app.batches.calls import LineCaller, request_id
+from mlx_server.app.batches.calls import Call, request_id
 from mlx_server.app.batches.input_lines import InputLines
 from mlx_server.app.batches.results import not_run, outcome_of
 from mlx_server.app.batches.rows import Outcome, PendingLine, StoredBatch
@@ -41,16 +41,18 @@ TROUBLE_S = 5.0
 class BatchRun:
     """Goes on from wherever an earlier process left it. `credential` gives what its owner is now, None for nobody.
 
-    `changed` is called whenever it might start more lines than before.
+    `changed` is called whenever it might start more lines than before. `may_try` tells whether a line may be run now
+    that was with a worker when it died.
     """
 
     def __init__(
         self,
         batch: StoredBatch,
         store: BatchStore,
-        call: LineCaller,
+        call: Call,
         credential: Callable[[str], Credential | None],
         changed: Callable[[], None],
+        may_try: Callable[[PendingLine], bool],
         most_line_bytes: int,
     ) -> None:
         self.batch = batch
@@ -62,11 +64,17 @@ class BatchRun:
         self._call = call
         self._credential = credential
         self._changed = changed
+        self._may_try = may_try
         self._most_line_bytes = most_line_bytes
         self._ahead: deque[PendingLine] = deque()
         self._last: PendingLine | None = None
         self._all_ahead = False
         self._again: list[tuple[float, int, PendingLine]] = []
+        self._suspects: list[tuple[float, int, PendingLine]] = []
+        """Lines that were with a worker when it died, by when they may be run again, one at a time: so it shows which
+        is to blame."""
+        self._suspected: set[int] = set()
+        """Their numbers, also of one that is run again."""
         self._numbers = itertools.count()
         self._attempts: dict[int, int] = {}
         self._paused_until = 0.0
@@ -76,6 +84,11 @@ class BatchRun:
         self._tasks = Tasks(f"a line of batch {batch.id}")
         self._moved = asyncio.Event()
 
+    @property
+    def tries(self) -> bool:
+        """Whether a line is on its way that was with a worker when it died."""
+        return any(line.line in self._suspected for line in self.on_their_way.values())
+
     def ready(self) -> PendingLine | None:
         """The line that is to be started next, if one may be now."""
         now = asyncio.get_running_loop().time()
@@ -83,11 +96,16 @@ class BatchRun:
             return None
         while self._again and self._again[0][0] <= now:
             self._ahead.appendleft(heapq.heappop(self._again)[2])
+        if self._suspects and self._suspects[0][0] <= now and self._may_try(self._suspects[0][2]):
+            return self._suspects[0][2]
         return self._ahead[0] if self._ahead else None
 
-    def start_next(self) -> None:
+    def start(self, line: PendingLine) -> None:
         """Run the line that is ready."""
-        line = self._ahead.popleft()
+        if line.line in self._suspected:
+            heapq.heappop(self._suspects)
+        else:
+            self._ahead.popleft()
         self.on_their_way[request_id(self.batch, line)] = line
         self.waiting_for = None
         self._tasks.spawn(self._answer(line))
@@ -158,7 +176,7 @@ class BatchRun:
 
     @property
     def _is_through(self) -> bool:
-        known = self._ahead or self._again or self.on_their_way or self._committing
+        known = self._ahead or self._again or self._suspects or self.on_their_way or self._committing
         return self._all_ahead and not known
 
     async def _found_more(self) -> bool:
@@ -209,11 +227,14 @@ class BatchRun:
             answer = await self._call(self.batch, line, body, credential)
             if answer.blames:
                 self._attempts[line.line] = self._attempts.get(line.line, 0) + 1
+            if answer.shared:
+                self._suspected.add(line.line)
             wait_s = answer.again_after_s(self._attempts.get(line.line, 0))
             if wait_s is not None:
                 self._run_again(line, wait_s, pause=not answer.blames)
                 return
             self._attempts.pop(line.line, None)
+            self._suspected.discard(line.line)
             self._committing.add(line.line)
             self._outcomes.append(outcome_of(self.batch, line, answer))
         finally:
@@ -225,7 +246,8 @@ class BatchRun:
     def _run_again(self, line: PendingLine, after_s: float, *, pause: bool) -> None:
         """Put a line back; where it is no line's fault, all others wait as long."""
         at = asyncio.get_running_loop().time() + after_s
-        heapq.heappush(self._again, (at, next(self._numbers), line))
+        lines = self._suspects if line.line in self._suspected else self._again
+        heapq.heappush(lines, (at, next(self._numbers), line))
         if pause:
             self._paused_until = at
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,6 +18,9 @@ from mlx_server.queue.account import Priority
 
 MOST_ATTEMPTS = 4
 """Failures of the server after which a line is to blame for them."""
+
+WORKER_LOST = 502
+"""All that were with a worker fail together when it dies."""
 
 WAITS = (429, 503)
 """There is no room now, or the model can't be had: no line is to blame for that."""
@@ -38,11 +42,20 @@ class LineAnswer:
         """It is a failure that the line may be to blame for."""
         return self.status >= 500 and self.status not in WAITS and (self.ran or self.status != 504)
 
+    @property
+    def shared(self) -> bool:
+        """It is a failure of all lines that were with a worker, of which one may be to blame."""
+        return self.status == WORKER_LOST
+
     def again_after_s(self, attempts: int) -> float | None:
         """In how many seconds the line is run again that has been to blame so often; None: this is its answer."""
         if self.status not in WAITS and (self.status < 500 or attempts >= MOST_ATTEMPTS):
             return None
         return self.retry_after_s or AGAIN_S
+
+
+Call = Callable[[StoredBatch, PendingLine, bytes, Credential], Awaitable[LineAnswer]]
+"""Has a line answered, whose body is given; its work ends when it is cancelled."""
 
 
 class LineCaller:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
 from mlx_server.app.batches.batch_store import BatchStore
-from mlx_server.app.batches.calls import LineCaller
+from mlx_server.app.batches.calls import Call
 from mlx_server.app.batches.room import deployment_of, free_places, is_loaded, name_of, rest_s
-from mlx_server.app.batches.rows import StoredBatch
+from mlx_server.app.batches.rows import PendingLine, StoredBatch
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.http.keys import Credential
@@ -42,7 +42,7 @@ class BatchRunner:
         self,
         store: BatchStore,
         fleet: Fleet,
-        call: LineCaller,
+        call: Call,
         credential: Callable[[str], Credential | None],
         most_line_bytes: int,
     ) -> None:
@@ -106,7 +106,7 @@ class BatchRunner:
     def _begin(self, batch: StoredBatch) -> None:
         if batch.number not in self._runs:
             self._runs[batch.number] = run = BatchRun(
-                batch, self._store, self._call, self._credential, self._wake.set, self._most_line_bytes
+                batch, self._store, self._call, self._credential, self._wake.set, self._may_try, self._most_line_bytes
             )
             self._tasks.spawn(self._finish(run))
 
@@ -143,7 +143,7 @@ class BatchRunner:
                     continue
                 if room[name] > 0:
                     room[name] -= 1
-                    run.start_next()
+                    run.start(line)
                     # The others come first the next time.
                     self._runs[run.batch.number] = self._runs.pop(run.batch.number)
                 else:
@@ -162,6 +162,11 @@ class BatchRunner:
             return places
         self._look_again[name] = now + LOOK_S
         return 0
+
+    def _may_try(self, line: PendingLine) -> bool:
+        """Whether a line that may kill workers is run now: one at a time, and none while a model would be given up."""
+        deployment = deployment_of(self._fleet, line.model)
+        return not any(run.tries for run in self._runs.values()) and (deployment is None or deployment.steady)
 
     def _on_their_way(self) -> Counter[str]:
         """Lines that are being answered, by the names of their models' deployments."""

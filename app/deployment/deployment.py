@@ -162,6 +162,11 @@ class Deployment:
         return self._restarts_before + sum(replica.worker.restarts for replica in self.replicas)
 
     @property
+    def steady(self) -> bool:
+        """Whether no worker that may come back has died lately: one more death would not be one in a row."""
+        return all(replica.worker.steady for replica in self.replicas if replica.state is not WorkerState.FAILED)
+
+    @property
     def canaries(self) -> Counter[str]:
         """How many canaries of its workers came to which end."""
         return sum((replica.worker.canaries for replica in self.replicas), self._canaries_before)

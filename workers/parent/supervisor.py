@@ -156,6 +156,8 @@ class Supervisor:
         self._killed_for: str | None = None
         self._canary = Canary(self._patience.canary_s if spec.model_type in WRITING else 0.0, self._patience.step_s)
         self.state = WorkerState.STARTING
+        self._deaths = 0
+        """In a row, the last of which may be long ago."""
         self.restarts = 0
         self.memory: MlxMemory | None = None
         """What the worker last said of MLX's memory; None where it hasn't or there is no worker."""
@@ -164,6 +166,11 @@ class Supervisor:
     def pid(self) -> int | None:
         """The worker's process id, None while there is none on this machine."""
         return self._process.pid if self._process else None
+
+    @property
+    def steady(self) -> bool:
+        """If it died now, no other death would have been shortly before."""
+        return not self._deaths or (self.state is WorkerState.READY and self._was_healthy())
 
     @property
     def canaries(self) -> Counter[str]:
@@ -208,7 +215,6 @@ class Supervisor:
 
     async def run(self) -> None:
         """Start the worker again and again. Raises StartError if it was never ready."""
-        deaths = 0
         was_ready = False
         try:
             while not self._stopping.is_set():
@@ -219,11 +225,11 @@ class Supervisor:
                 if not was_ready:
                     self.state = WorkerState.FAILED
                     raise StartError(message)
-                deaths = 1 if self._was_healthy() else deaths + 1
-                delay_s = backoff_s(deaths, self._patience)
+                self._deaths = 1 if self._was_healthy() else self._deaths + 1
+                delay_s = backoff_s(self._deaths, self._patience)
                 if delay_s is None:
                     self.state = WorkerState.FAILED
-                    log.error("%s; it died %d times in a row and is given up", message, deaths)
+                    log.error("%s; it died %d times in a row and is given up", message, self._deaths)
                     self._listener.given_up(message)
                     return
                 log.warning("%s; it is started again %s", message, f"in {delay_s:.1f} s" if delay_s else "at once")

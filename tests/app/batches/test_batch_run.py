@@ -12,7 +12,7 @@ from support.batches import CHAT, chats, jsonl
 
 from mlx_server.app.batches.batch_run import BatchRun
 from mlx_server.app.batches.batch_store import INPUT, BatchStore
-from mlx_server.app.batches.calls import LineAnswer
+from mlx_server.app.batches.calls import MOST_ATTEMPTS, Call, LineAnswer
 from mlx_server.app.batches.rows import PendingLine, StoredBatch
 from mlx_server.app.files.file_store import FileStore, Quota
 from mlx_server.app.files.tables import MIGRATIONS
@@ -91,8 +91,8 @@ async def finished(run: BatchRun) -> None:
 
     async def fill() -> None:
         while True:
-            while len(run.on_their_way) < ROWS and run.ready() is not None:
-                run.start_next()
+            while len(run.on_their_way) < ROWS and (line := run.ready()) is not None:
+                run.start(line)
             await asyncio.sleep(0.01)
 
     filling = asyncio.create_task(fill())
@@ -103,8 +103,17 @@ async def finished(run: BatchRun) -> None:
         await filling
 
 
-def run_of(batch: StoredBatch, store: BatchStore, call: object = good) -> BatchRun:
-    return BatchRun(batch, store, call, lambda owner: Credential(), lambda: None, 10_000)  # type: ignore[arg-type]
+def run_of(batch: StoredBatch, store: BatchStore, call: Call = good) -> BatchRun:
+    run = BatchRun(
+        batch,
+        store,
+        call,
+        credential=lambda owner: Credential(),
+        changed=lambda: None,
+        may_try=lambda line: not run.tries,
+        most_line_bytes=10_000,
+    )
+    return run
 
 
 def test_cancel_at_the_end_of_validation_is_heeded(store: Store) -> None:
@@ -143,5 +152,37 @@ def test_line_whose_work_fails_is_not_lost(store: Store, caplog: pytest.LogCaptu
         end = await store.fresh(batch)
         assert (end.status, end.total, end.done, end.wrong) == ("completed", 5, 5, 0)
         assert "are run again" in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_only_the_line_that_kills_workers_is_to_blame(store: Store) -> None:
+    """A line ends the worker long before any other has its answer."""
+    waiting: list[asyncio.Future[None]] = []
+    met: list[int] = []
+
+    async def call(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+        if line.custom_id == "4":
+            await asyncio.sleep(0.02)
+            met.append(len(waiting))
+            while waiting:
+                waiting.pop().set_result(None)
+            return LineAnswer(502, b'{"error": {}}', 0.05, ran=True)
+        waiting.append(died := asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(0.1):
+                await died
+        except TimeoutError:
+            waiting.remove(died)
+            return await good(batch, line, body, credential)
+        return LineAnswer(502, b'{"error": {}}', 0.05, ran=True)
+
+    async def scenario() -> None:
+        batch = await made(store, 12)
+        await finished(run_of(batch, store, call))
+        end = await store.fresh(batch)
+        assert (end.status, end.total, end.done, end.wrong) == ("completed", 12, 11, 1)
+        assert len(met) == MOST_ATTEMPTS
+        assert met[0] > 0
 
     asyncio.run(scenario())

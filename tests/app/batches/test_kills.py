@@ -76,6 +76,19 @@ def test_line_that_kills_workers_is_an_error_and_the_others_have_answers(
         assert failed["response"]["body"]["error"]["code"] == "worker_lost"
 
 
+def test_lines_that_run_beside_one_that_kills_workers_have_answers_and_the_model_stays(
+    launch: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = launched(launch, tmp_path)
+    slow = [{"text": text, "tokens": 1, "first_token_s": 3} for text in ("a", "b", "c")]
+    with sdk(server) as client:
+        poison = line("poison", chat_body({"tokens": 1, "die_at": 1}, model="m"))
+        batch = ended(client, submit(client, [*chats(slow), poison]).id, timeout_s=120)
+        assert texts_of(results(client, batch.output_file_id)) == {"0": "a", "1": "b", "2": "c"}
+        assert [one["custom_id"] for one in results(client, batch.error_file_id)] == ["poison"]
+    assert "is given up" not in server.output()
+
+
 def test_two_servers_with_one_data_directory_do_nothing_twice(launch: Callable[..., Server], tmp_path: Path) -> None:
     first, second = launched(launch, tmp_path), launched(launch, tmp_path)
     with sdk(second) as client:

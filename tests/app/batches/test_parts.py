@@ -103,6 +103,7 @@ def test_lines_run_at_the_hours_that_are_named(hours: str | None, now: str, rest
 def test_what_is_no_answer_is_asked_for_again(status: int, ran: bool, blames: bool, again: bool) -> None:
     answer = LineAnswer(status, b"", None, ran)
     assert answer.blames == blames
+    assert answer.shared == (status == 502)
     assert (answer.again_after_s(1) is not None) == again
     assert (answer.again_after_s(MOST_ATTEMPTS) is not None) == (again and status in (429, 503))
 

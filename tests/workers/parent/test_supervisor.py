@@ -230,6 +230,20 @@ def test_deaths_of_a_healthy_worker_are_not_in_a_row() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("healthy", [False, True])
+def test_a_worker_is_steady_again_once_its_last_death_counts_no_more(healthy: bool) -> None:
+    async def scenario() -> None:
+        async with Supervised(patience=replace(QUICK, healthy_after_s=-1.0) if healthy else QUICK) as world:
+            assert world.worker.steady
+            _signal(world, signal.SIGKILL)
+            await world.hears("lost")
+            assert not world.worker.steady
+            await world.hears("ready", 2)
+            assert world.worker.steady == healthy
+
+    run(scenario)
+
+
 def test_a_restart_waits_for_its_backoff() -> None:
     async def scenario() -> None:
         async with Supervised(patience=replace(QUICK, first_backoff_s=0.4)) as world:
