@@ -155,7 +155,7 @@ class Fleet:
                 log.debug("%s may be tried again in %.0f s", deployment.name, seconds)
                 raise QueueClosed(FailureKind.UNAVAILABLE, f"{CANNOT_BE_SERVED}: {deployment.error_message}")
             if not lifecycle.moving or deployment.state is ModelState.UNLOADING:
-                if not self.settings.auto_load and not deployment.awaited:
+                if not self._may_load(deployment):
                     raise ModelNotLoaded(deployment.name)
                 lifecycle.on_demand |= not deployment.awaited
                 lifecycle.request_load()
@@ -167,8 +167,8 @@ class Fleet:
         return deployment
 
     async def has_spare(self, name: str, rest_s: float) -> bool:
-        """Whether work that can wait may be sent to a model: it is loaded or about to be, or there is memory for it,
-        and none goes for it that is pinned or was used in the last `rest_s` seconds.
+        """Whether work that can wait may be sent to a model: it is loaded or about to be, or requests may have it
+        loaded and there is memory for it, and none goes for it that is pinned or was used in the last `rest_s` seconds.
 
         True also of what is no model, or can't be one: whoever names it is told why.
         """
@@ -176,8 +176,14 @@ class Fleet:
             lifecycle = await self._directory.named(name)
         except (FleetError, HubError, InvalidRequest, QueueClosed):
             return True
-        ready = lifecycle.deployment.state in SERVED or lifecycle.deployment.public_state is ModelState.LOADING
-        return ready or await self._gate.has_spare(lifecycle.deployment, rest_s)
+        deployment = lifecycle.deployment
+        if deployment.state in SERVED or deployment.public_state is ModelState.LOADING:
+            return True
+        return self._may_load(deployment) and await self._gate.has_spare(deployment, rest_s)
+
+    def _may_load(self, deployment: Deployment) -> bool:
+        """Whether a request may have a model loaded that is not."""
+        return self.settings.auto_load or deployment.awaited
 
     async def load(self, name: str, *, priority: int = 0, force_reload: bool = False) -> Deployment:
         """Load a model and wait until it takes work. Raises FleetError."""

@@ -24,7 +24,7 @@ PACE_S = 30.0
 
 WAITS = {
     "hours": "waits for the hours of --batch-hours",
-    "model": "waits for memory for its model",
+    "model": "waits for its model",
     "turn": "waits for its turn",
 }
 """Why none of its lines runs."""

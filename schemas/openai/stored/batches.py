@@ -112,8 +112,8 @@ WaitingFor = Literal["hours", "model", "turn"]
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch. `waiting_for` is why none of its lines runs: it is not the hours for batches, there is no memory for its
-    model yet, or others' lines come first."""
+    """A batch. `waiting_for` is why none of its lines runs: it is not the hours for batches, its model waits for
+    memory or for someone to load it, or others' lines come first."""
 
     id: str
     object: Literal["batch"] = "batch"

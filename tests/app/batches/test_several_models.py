@@ -25,6 +25,10 @@ def waiting_for(client: openai.OpenAI, id_: str) -> str | None:
     return client.batches.retrieve(id_).model_dump()["waiting_for"]  # type: ignore[no-any-return]
 
 
+def ended_at(client: openai.OpenAI, id_: str) -> int | None:
+    return client.batches.retrieve(id_).completed_at
+
+
 def ask(client: openai.OpenAI, model: str, script: str) -> str | None:
     message = {"role": "user", "content": script}
     answer = client.chat.completions.create(model=model, messages=[message], timeout=30)  # type: ignore[list-item]
@@ -59,6 +63,28 @@ def test_batch_displaces_no_model_that_was_used_lately(launch: Callable[..., Ser
         server.wait_until(lambda: waiting_for(client, made.id) == "model")
         server.http.post(f"{server.root}/v1/models/a/unload")
         assert ended(client, made.id).status == "completed"
+
+
+def test_batch_waits_for_a_model_that_only_people_load(launch: Callable[..., Server]) -> None:
+    server = launch("--model-type", "scripted", "--model", "a=scripted", "--no-auto-load", "--max-concurrency", 2)
+    server.post("/v1/models/a/load", {})
+    server.wait_until(lambda: loaded(server) == ["a"])
+    script = {"text": "x", "tokens": 1, "first_token_s": 1}
+    lines = [line(str(number), chat_body(script, model="a")) for number in range(8)]
+    with sdk(server) as client:
+        begun = submit(client, lines)
+        server.wait_stats(running_requests=2)
+        server.post("/v1/models/a/unload", {})
+        server.wait_stats(running_requests=0, waiting_requests=0)
+        late = submit(client, lines)
+        server.wait_until(lambda: waiting_for(client, late.id) == "model" or ended_at(client, late.id))
+        assert ended_at(client, late.id) is None
+        server.wait_until(lambda: waiting_for(client, begun.id) == "model")
+        assert loaded(server) == []
+        server.post("/v1/models/a/load", {})
+        for made in (begun, late):
+            batch = ended(client, made.id)
+            assert len(texts_of(results(client, batch.output_file_id))) == 8
 
 
 def test_batch_waits_for_its_hours(launch: Callable[..., Server], tmp_path: Path) -> None:

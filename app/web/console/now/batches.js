@@ -19,7 +19,7 @@ const HEADS = ["Batch", "Model", "Began", "State", "Done", "Actions"];
 const MAY_END = new Set(["validating", "in_progress"]);
 const MOVING = new Set([...MAY_END, "finalizing", "cancelling"]);
 const MOST_SHOWN = 20;
-const WAITS = { hours: "waits for its hours", model: "waits for memory", turn: "waits for its turn" };
+const WAITS = { hours: "waits for its hours", model: "waits for its model", turn: "waits for its turn" };
 
 export function makeBatches() {
   const body = h("tbody", {});
