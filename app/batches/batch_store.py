@@ -55,7 +55,13 @@ class BatchStore:
             os.link(source, self.path(batch, INPUT))
             return insert(connection, batch)
 
-        return msgspec.structs.replace(batch, number=await self._database.write(work))
+        try:
+            number = await self._database.write(work)
+        except (InvalidRequest, sqlite3.Error, OSError):
+            # Not where nobody waits any more: then it is kept.
+            shutil.rmtree(self.folder / batch.id, ignore_errors=True)
+            raise
+        return msgspec.structs.replace(batch, number=number)
 
     async def get(self, id_: str, owner: str, *, anthropic: bool = False) -> StoredBatch | None:
         """The batch of that id."""

@@ -6,9 +6,11 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkstemp
 
 from anyio import to_thread
 
@@ -139,6 +141,19 @@ class FileStore:
         gone = await self._database.write(lambda connection: connection.execute(query, [self.clock()]).fetchall())
         for (id_,) in gone:
             self.path(id_).unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(folder: Path) -> Iterator[Path]:
+    """An empty file in a folder, of which nothing is left where the work on it fails. Raises OSError."""
+    descriptor, name = mkstemp(dir=folder)
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def sync_file(path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -18,7 +21,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
 STRAY_S = 86_400.0
-"""After so long what no row knows is nobody's: nothing takes longer to come."""
+"""After so long what no row knows is nobody's: nothing takes longer to come. It is looked for as often."""
 
 KNOWN = "SELECT id FROM files UNION ALL SELECT id FROM upload_parts"
 
@@ -49,15 +52,21 @@ class Upkeep:
 
     async def drop_strays(self) -> None:
         """Delete what lies there without a row, and has for long. Raises sqlite3.Error or OSError."""
-        known = await self._database.read(lambda connection: {id_ for (id_,) in connection.execute(KNOWN)})
-        await to_thread.run_sync(delete_strays, self._files.folder, known, time.time() - STRAY_S)
+        found = await to_thread.run_sync(older_files, self._files.folder, time.time() - STRAY_S)
+        # Their rows after them, and after those that are being written: a file comes before its row.
+        known = await self._database.write(lambda connection: {id_ for (id_,) in connection.execute(KNOWN)})
+        await to_thread.run_sync(delete_all, [path for path in found if path.name not in known])
 
     async def _run(self) -> None:
-        try:
-            await self.drop_strays()
-        except (sqlite3.Error, OSError) as error:
-            log.warning("what earlier servers left of files can't be deleted: %s", error)
+        loop = asyncio.get_running_loop()
+        strays_at = loop.time()
         while True:
+            if loop.time() >= strays_at:
+                strays_at = loop.time() + STRAY_S
+                try:
+                    await self.drop_strays()
+                except (sqlite3.Error, OSError) as error:
+                    log.warning("what was left of files can't be deleted: %s", error)
             try:
                 await self.sweep()
             except (sqlite3.Error, OSError) as error:
@@ -65,8 +74,18 @@ class Upkeep:
             await asyncio.sleep(EVERY_S)
 
 
-def delete_strays(folder: Path, known: set[str], before: float) -> None:
-    """Delete files below a folder that nobody knows and that are older. Raises OSError."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path.name not in known and path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
+def older_files(folder: Path, before: float) -> list[Path]:
+    """Files below a folder, also while others come and go there, that were last written before a time."""
+    found: list[Path] = []
+    for where, _, names in os.walk(folder):
+        for path in (Path(where, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    found.append(path)
+    return found
+
+
+def delete_all(files: Iterable[Path]) -> None:
+    """Delete files, as far as they are there. Raises OSError."""
+    for path in files:
+        path.unlink(missing_ok=True)

@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from anyio import to_thread
 
-from mlx_server.app.files.file_store import FileStore, StoredFile, sync_file
+from mlx_server.app.files.file_store import FileStore, StoredFile, new_file, sync_file
 from mlx_server.app.storage.database import Database
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.openai.stored.files import UploadStatus
@@ -93,12 +92,19 @@ class UploadStore:
         self, id_: str, owner: str, parts: Sequence[str], md5: str | None
     ) -> tuple[StoredUpload, StoredFile] | None:
         """Make a file of the parts, in this order; None without such an upload. Raises InvalidRequest."""
-        upload = await self._database.read(lambda connection: self._open(connection, id_, owner))
+
+        def here(connection: sqlite3.Connection) -> tuple[StoredUpload | None, dict[str, int]]:
+            return self._open(connection, id_, owner), dict(connection.execute(PARTS, [id_]))
+
+        upload, sizes = await self._database.read(here)
         if upload is None:
             return None
-        sizes = await self._database.read(lambda connection: dict(connection.execute(PARTS, [id_])))
         check_parts(parts, sizes, upload.size)
-        whole = await to_thread.run_sync(joined, [self._folder / part for part in parts], self._files.incoming, md5)
+        try:
+            whole = await to_thread.run_sync(joined, [self._folder / part for part in parts], self._files.incoming, md5)
+        except FileNotFoundError:
+            await self._database.read(here)  # it may have ended meanwhile, and then says so
+            raise
         try:
             file = self._files.new(owner, upload.purpose, upload.name, upload.size, upload.lifetime)
 
@@ -175,19 +181,15 @@ def check_parts(parts: Sequence[str], sizes: dict[str, int], announced: int) -> 
 
 def joined(parts: Sequence[Path], folder: Path, md5: str | None) -> Path:
     """A new file of all parts, on the disk when this returns. Raises InvalidRequest or OSError."""
-    with NamedTemporaryFile(dir=folder, delete=False) as whole:
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, whole, 1 << 20)
-    path = Path(whole.name)
-    try:
+    with new_file(folder) as path:
+        with path.open("wb") as whole:
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, whole, 1 << 20)
         sync_file(path)
         with path.open("rb") as file:
             if md5 is not None and hashlib.file_digest(file, "md5").hexdigest() != md5.lower():
                 raise InvalidRequest("`md5` is not that of the parts in this order.", "md5")
-    except BaseException:
-        path.unlink()
-        raise
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
@@ -14,7 +13,7 @@ from starlette.responses import FileResponse, Response
 
 from mlx_server.app.batches.batch_store import OUTPUT
 from mlx_server.app.batches.rows import UNFINISHED, StoredBatch
-from mlx_server.app.files.file_store import sync_file
+from mlx_server.app.files.file_store import new_file, sync_file
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.http.services import services
 from mlx_server.app.routes.generation import read_request
@@ -156,7 +155,7 @@ def at(seconds: int) -> datetime:
 
 def written(lines: bytes, folder: Path) -> Path:
     """A new file with these lines, on the disk when this returns. Raises OSError."""
-    with NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(lines)
-    sync_file(Path(file.name))
-    return Path(file.name)
+    with new_file(folder) as path:
+        path.write_bytes(lines)
+        sync_file(path)
+    return path

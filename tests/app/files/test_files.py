@@ -1,10 +1,13 @@
 """OpenAI's SDK on `/v1/files`: files come to disk, are their owner's alone, and are kept whole or not at all."""
 
 import asyncio
+import errno
+import os
 import socket
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 import pytest
@@ -14,15 +17,16 @@ from support.running.clients import sdk
 from support.running.raw import connect
 from support.running.servers import SCRIPTED, Server
 
-from mlx_server.app.files.file_store import FileStore, Quota
+from mlx_server.app.files.file_store import FileStore, Quota, new_file
 from mlx_server.app.files.tables import MIGRATIONS
-from mlx_server.app.files.upkeep import Upkeep, delete_strays
+from mlx_server.app.files.upkeep import Upkeep
 from mlx_server.app.files.upload_store import UploadStore
 from mlx_server.app.storage.database import Database
 from mlx_server.schemas.internal.errors import InvalidRequest
 
 LINE = b'{"custom_id": "a"}\n'
 DAY = 86_400
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +193,67 @@ def test_sweep_forgets_what_has_come_to_its_end(tmp_path: Path) -> None:
 
 
 def test_strays_are_deleted_once_they_are_old(tmp_path: Path) -> None:
-    for name in ("known", "stray"):
-        (tmp_path / name).touch()
-    written = (tmp_path / "stray").stat().st_mtime
-    delete_strays(tmp_path, {"known"}, before=written - 1)
-    assert (tmp_path / "stray").exists()
-    delete_strays(tmp_path, {"known"}, before=written + 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["known"]
+    database = Database(tmp_path / "files.sqlite3", "files", MIGRATIONS)
+    files = FileStore(database, tmp_path / "files", Quota(100, 3))
+    (source := tmp_path / "source").write_bytes(b"x")
+    long_ago = source.stat().st_mtime - 2 * DAY
+    for name, is_old in (("new", False), ("old", True)):
+        (files.incoming / name).touch()
+        if is_old:
+            os.utime(files.incoming / name, (long_ago, long_ago))
+    os.utime(source, (long_ago, long_ago))
+
+    async def scenario() -> None:
+        await files.keep(files.new("me", "batch", "a", 1, None), source)
+        await Upkeep(database, files, UploadStore(database, files)).drop_strays()
+        assert [path.name for path in files.incoming.iterdir()] == ["new"]
+        assert len([path for path in files.folder.iterdir() if path.is_file()]) == 1
+
+    asyncio.run(scenario())
+    database.close()
+
+
+class Busy(Database):
+    """Is asked for something else right after something."""
+
+    then: Callable[[], Awaitable[None]] | None = None
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        found = await super().read(work)
+        await self._go_on()
+        return found
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        found = await super().write(work)
+        await self._go_on()
+        return found
+
+    async def _go_on(self) -> None:
+        then, self.then = self.then, None
+        if then is not None:
+            await then()
+
+
+def test_file_that_is_kept_while_strays_are_looked_for_stays(tmp_path: Path) -> None:
+    """A batch's results are a file of old content from the moment on at which it ends."""
+    database = Busy(tmp_path / "files.sqlite3", "files", MIGRATIONS)
+    files = FileStore(database, tmp_path / "files", Quota(100, 3))
+    (source := tmp_path / "source").write_bytes(b"x")
+    os.utime(source, (0, 0))
+    file = files.new("me", "batch_output", "a", 1, None)
+
+    async def scenario() -> None:
+        database.then = lambda: files.keep(file, source)
+        await Upkeep(database, files, UploadStore(database, files)).drop_strays()
+        assert await files.get(file.id, "me") == file
+        assert files.path(file.id).read_bytes() == b"x"
+
+    asyncio.run(scenario())
+    database.close()
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), new_file(tmp_path) as path:  # noqa: PT012 - the work that fails
+        path.write_bytes(b"some")
+        raise OSError(errno.ENOSPC, "the disk is full")
+    assert list(tmp_path.iterdir()) == []

@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import openai
 import pytest
@@ -14,10 +16,11 @@ from support.running.servers import SCRIPTED, Server
 
 from mlx_server.app.files.file_store import FileStore, Quota
 from mlx_server.app.files.tables import MIGRATIONS
-from mlx_server.app.files.upload_store import UploadStore
+from mlx_server.app.files.upload_store import UploadStore, joined
 from mlx_server.app.storage.database import Database
 from mlx_server.schemas.internal.errors import InvalidRequest
 
+T = TypeVar("T")
 WHOLE = b"first second"
 
 
@@ -119,6 +122,52 @@ def test_upload_that_takes_too_long_ends(tmp_path: Path) -> None:
         now[0] += 90_000
         await uploads.drop_expired()
         assert await uploads.cancel(upload.id, "me") is None
+
+    asyncio.run(scenario())
+    database.close()
+
+
+def test_parts_that_cannot_be_joined_leave_nothing(tmp_path: Path) -> None:
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "first").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError):
+        joined([tmp_path / "first", tmp_path / "gone"], tmp_path / "incoming", None)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+class Halting(Database):
+    """Keeps who reads first waiting with what was read."""
+
+    read_first: asyncio.Event
+    go_on: asyncio.Event
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        found = await super().read(work)
+        if not self.read_first.is_set():
+            self.read_first.set()
+            await self.go_on.wait()
+        return found
+
+
+def test_upload_that_is_completed_twice_at_once_is_one_file(tmp_path: Path) -> None:
+    database = Halting(tmp_path / "files.sqlite3", "files", MIGRATIONS)
+    files = FileStore(database, tmp_path / "files", Quota(100, 3))
+    uploads = UploadStore(database, files)
+    (source := tmp_path / "source").write_bytes(b"x")
+
+    async def scenario() -> None:
+        database.read_first, database.go_on = asyncio.Event(), asyncio.Event()
+        upload = await uploads.create("me", "batch", "a", 1, None)
+        part = await uploads.add_part(upload.id, "me", source, 1)
+        assert part is not None
+        late = asyncio.create_task(uploads.complete(upload.id, "me", [part[0]], None))
+        await database.read_first.wait()
+        assert await uploads.complete(upload.id, "me", [part[0]], None)
+        database.go_on.set()
+        with pytest.raises(InvalidRequest, match="The upload is completed") as refused:
+            await late
+        assert refused.value.code == "upload_ended"
+        assert list(files.incoming.iterdir()) == []
 
     asyncio.run(scenario())
     database.close()
