@@ -6,10 +6,12 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from anyio import to_thread
 
 from mlx_server.app.batches.result_files import cut_off, write_at
 from mlx_server.app.batches.rows import MAY_BE_CANCELLED, UNFINISHED, Outcome, PendingLine, StoredBatch
@@ -24,6 +26,10 @@ MOST_UNFINISHED = 100
 COLUMNS = StoredBatch.__struct_fields__
 LISTED = ", ".join(COLUMNS)
 INPUT, OUTPUT, ERRORS = "input.jsonl", "output.jsonl", "errors.jsonl"
+
+
+class BatchGone(Exception):  # noqa: N818 - named for the fact
+    """Raised when a batch was deleted meanwhile."""
 
 
 class BatchStore:
@@ -87,12 +93,16 @@ class BatchStore:
         return await self._select(f"WHERE status IN ({marks(UNFINISHED)}) ORDER BY number", UNFINISHED)
 
     async def fresh(self, batch: StoredBatch) -> StoredBatch:
-        """The same batch as it is now."""
-        [found] = await self._select("WHERE number = ?", (batch.number,))
-        return found
+        """The same batch as it is now. Raises BatchGone."""
+        for found in await self._select("WHERE number = ?", (batch.number,)):
+            return found
+        raise BatchGone(batch.id)
 
     async def move(self, batch: StoredBatch, status: Status, **also: Any) -> StoredBatch:
-        """Give a batch a state, and the time in its column, unless it has left the one of `batch`; as it is then."""
+        """Give a batch a state, and the time in its column, unless it has left the one of `batch`; as it is then.
+
+        Raises BatchGone.
+        """
         given = {status: int(self.files.clock()), **also, "status": status}
         assigned = ", ".join(f"{name} = :{name}" for name in given)
         where = "number = :number AND status = :before"
@@ -141,13 +151,17 @@ class BatchStore:
         return await self._database.read(work)
 
     async def record(self, batch: StoredBatch, outcomes: Sequence[Outcome]) -> None:
-        """Keep what became of lines, each once, whoever tells it how often; it is on the disk when this returns."""
+        """Keep what became of lines, each once, whoever tells it how often; it is on the disk when this returns. Raises
+        BatchGone."""
         await self._database.write(lambda connection: self._record(connection, batch, outcomes))
 
     def _record(self, connection: sqlite3.Connection, batch: StoredBatch, outcomes: Sequence[Outcome]) -> None:
-        [*ends] = connection.execute(
+        found = connection.execute(
             "SELECT output_bytes, error_bytes FROM batches WHERE number = ?", [batch.number]
         ).fetchone()
+        if found is None:
+            raise BatchGone(batch.id)
+        ends = list(found)
         new = [one for one in outcomes if connection.execute(DONE, (batch.number, one.line)).rowcount]
         for index, name in enumerate((OUTPUT, ERRORS)):
             data = b"".join(one.written for one in new if (one.ok or batch.anthropic) == (name == OUTPUT))
@@ -201,11 +215,19 @@ class BatchStore:
         shutil.rmtree(self.folder / batch.id, ignore_errors=True)
 
     async def drop_old(self, before: float) -> None:
-        """Forget those that have ended and were made before that time."""
-        for batch in await self._select(
-            f"WHERE status NOT IN ({marks(UNFINISHED)}) AND created < ?", (*UNFINISHED, before)
-        ):
+        """Forget those that ended before that time."""
+        where = f"WHERE status NOT IN ({marks(UNFINISHED)}) AND {ENDED} < ?"
+        for batch in await self._select(where, (*UNFINISHED, before)):
             await self.delete(batch)
+
+    async def drop_strays(self, before: float) -> None:
+        """Delete folders that no batch needs and that nothing has been put into since a time, by the disk's clock."""
+        found = await to_thread.run_sync(older_folders, self.folder, before)
+        query = f"SELECT id FROM batches WHERE anthropic OR status IN ({marks(UNFINISHED)})"  # noqa: S608
+        needed = await self._database.read(lambda connection: {id_ for (id_,) in connection.execute(query, UNFINISHED)})
+        for folder in found:
+            if folder.name not in needed:
+                await to_thread.run_sync(partial(shutil.rmtree, ignore_errors=True), folder)
 
     async def _select(self, where: str, given: Iterable[Any]) -> list[StoredBatch]:
         values = tuple(given)
@@ -226,6 +248,11 @@ def insert(connection: sqlite3.Connection, batch: StoredBatch) -> int:
     return number
 
 
+def older_folders(folder: Path, before: float) -> list[Path]:
+    """Folders in a folder that were last changed before a time. Raises OSError."""
+    return [Path(one) for one in os.scandir(folder) if one.is_dir() and one.stat().st_mtime < before]
+
+
 def marks(values: Sequence[str]) -> str:
     """A place for each value in a statement."""
     return ", ".join("?" * len(values))
@@ -237,6 +264,7 @@ def repeated(line: PendingLine) -> BatchError:
     return BatchError("duplicate_custom_id", message, line.line, "custom_id")
 
 
+ENDED = "coalesce(completed, failed, expired, cancelled, created)"
 COUNTED = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 ADD_LINE = """
 INSERT OR IGNORE INTO batch_lines (batch, line, at, size, custom_id, model, beginning) VALUES (?, ?, ?, ?, ?, ?, ?)

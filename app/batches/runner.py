@@ -8,13 +8,14 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mlx_server.app.batches.batch_run import TROUBLE_S, BatchRun
-from mlx_server.app.batches.batch_store import BatchStore
+from mlx_server.app.batches.batch_store import BatchGone, BatchStore
 from mlx_server.app.batches.calls import Call
 from mlx_server.app.batches.room import deployment_of, free_places, is_loaded, name_of, rest_s
 from mlx_server.app.batches.rows import PendingLine, StoredBatch
@@ -31,8 +32,9 @@ LOOK_S = 1.0
 
 LOCK_S = 1.0
 LOOK_FOR_S = 2.0
-KEPT_S = 30 * 86_400
-"""How long a batch that has ended is known."""
+DAY_S = 86_400.0
+KEPT_S = 30 * DAY_S
+"""How long a batch is known after its end."""
 
 
 class BatchRunner:
@@ -71,7 +73,8 @@ class BatchRunner:
     async def look_at(self, batch: StoredBatch) -> None:
         """A batch is new, or is to end."""
         if (run := self._runs.get(batch.number)) is not None:
-            run.refresh(await self._store.fresh(batch))
+            with contextlib.suppress(BatchGone):  # then it had ended
+                run.refresh(await self._store.fresh(batch))
         elif self._lock is not None:
             self._begin(batch)
 
@@ -81,10 +84,8 @@ class BatchRunner:
         return None if run is None or run.on_their_way or batch.status != "in_progress" else run.waiting_for
 
     async def _run(self) -> None:
-        while (lock := taken(self._store.folder / "lock")) is None:  # noqa: ASYNC110 - nothing tells of its end
-            await asyncio.sleep(LOCK_S)
-        self._lock = lock
-        await self._store.drop_old(self._store.files.clock() - KEPT_S)
+        await self._take_lock()
+        self._tasks.spawn(self._sweep())
         self._tasks.spawn(self._look_for_work())
         while True:
             self._wake.clear()
@@ -93,13 +94,35 @@ class BatchRunner:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
 
+    async def _take_lock(self) -> None:
+        """Wait until no other server runs the batches."""
+        while self._lock is None:
+            try:
+                self._lock = taken(self._store.folder / "lock")
+                wait_s = LOCK_S
+            except OSError as error:
+                log.warning("batches can't be run yet: %s", error)
+                wait_s = TROUBLE_S
+            if self._lock is None:
+                await asyncio.sleep(wait_s)
+
+    async def _sweep(self) -> None:
+        """Every day, forget what ended long ago and what was left behind."""
+        while True:
+            try:
+                await self._store.drop_old(self._store.files.clock() - KEPT_S)
+                await self._store.drop_strays(time.time() - DAY_S)
+            except (sqlite3.Error, OSError) as error:
+                log.warning("old batches can't be deleted: %s", error)
+            await asyncio.sleep(DAY_S)
+
     async def _look_for_work(self) -> None:
         """Also what another server was asked for that shares the data directory."""
         while True:
             try:
                 for batch in await self._store.unfinished():
                     await self.look_at(batch)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 log.warning("it can't be looked for batches: %s", error)
             await asyncio.sleep(LOOK_FOR_S)
 
@@ -113,13 +136,18 @@ class BatchRunner:
     async def _finish(self, run: BatchRun) -> None:
         try:
             await run.run()
+        except BatchGone:
+            return
         except (sqlite3.Error, OSError) as error:
             log.warning("batch %s is tried again: %s", run.batch.id, error)
             await asyncio.sleep(TROUBLE_S)
-            del self._runs[run.batch.number]
-            self._begin(await self._store.fresh(run.batch))
         else:
+            return
+        finally:
             del self._runs[run.batch.number]
+        # Where this fails too, it is found as any that has not ended.
+        with contextlib.suppress(BatchGone, sqlite3.Error, OSError):
+            self._begin(await self._store.fresh(run.batch))
 
     async def _fill(self) -> None:
         """Start lines as far as there is room, each batch in its turn."""

@@ -1,15 +1,29 @@
-"""Batches as OpenAI's SDK runs them: a file of requests, and the lines of what becomes of them."""
+"""Batches as OpenAI's SDK runs them: a file of requests, and the lines of what becomes of them. Also without a server,
+in a store of their own."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
 
 import openai
+from msgspec.structs import replace
 from openai.types import Batch
 from support.running.servers import chat_body
+
+from mlx_server.app.batches.batch_store import BatchStore
+from mlx_server.app.batches.calls import LineAnswer
+from mlx_server.app.batches.rows import PendingLine, StoredBatch
+from mlx_server.app.files.file_store import FileStore, Quota
+from mlx_server.app.files.tables import MIGRATIONS
+from mlx_server.app.http.keys import Credential
+from mlx_server.app.storage.database import Database
+
+S = TypeVar("S", bound=BatchStore)
 
 CHAT = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -61,3 +75,39 @@ def texts_of(lines: Iterable[dict[str, Any]]) -> dict[str, str]:
         assert one["custom_id"] not in found
         found[one["custom_id"]] = one["response"]["body"]["choices"][0]["message"]["content"]
     return found
+
+
+@contextmanager
+def opened(kind: type[S], folder: Path) -> Iterator[S]:
+    """A store of batches below a folder."""
+    database = Database(folder / "files.sqlite3", "files", MIGRATIONS)
+    files = FileStore(database, folder / "files", Quota(1 << 30, 100))
+    yield kind(database, folder / "batches", files)
+    database.close()
+
+
+async def made(store: BatchStore, count: int = 1, **more: Any) -> StoredBatch:
+    """A new batch of so many chats; `more` are fields of its row."""
+    source = store.folder.parent / "source"
+    source.write_bytes(jsonl(chats(map(str, range(count)))))
+    now = int(store.files.clock())
+    batch = StoredBatch(
+        number=0,
+        id="batch_x",
+        owner="",
+        anthropic=False,
+        endpoint=CHAT,
+        input_file="file-x",
+        window="24h",
+        metadata=b"{}",
+        output_lifetime=None,
+        status="validating",
+        created=now,
+        expires=now + 86_400,
+    )
+    return await store.create(replace(batch, **more), source)
+
+
+async def good(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+    """Answers every line."""
+    return LineAnswer(200, b'{"good": true}', None, ran=True)

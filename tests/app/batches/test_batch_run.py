@@ -8,16 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.batches import CHAT, chats, jsonl
+from support.batches import good, made, opened
 
 from mlx_server.app.batches.batch_run import BatchRun
 from mlx_server.app.batches.batch_store import INPUT, BatchStore
 from mlx_server.app.batches.calls import MOST_ATTEMPTS, Call, LineAnswer
 from mlx_server.app.batches.rows import PendingLine, StoredBatch
-from mlx_server.app.files.file_store import FileStore, Quota
-from mlx_server.app.files.tables import MIGRATIONS
 from mlx_server.app.http.keys import Credential
-from mlx_server.app.storage.database import Database
 from mlx_server.schemas.openai.stored.batches import BatchError
 
 ROWS = 4
@@ -55,35 +52,8 @@ class Store(BatchStore):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    database = Database(tmp_path / "files.sqlite3", "files", MIGRATIONS)
-    files = FileStore(database, tmp_path / "files", Quota(1 << 30, 100))
-    yield Store(database, tmp_path / "batches", files)
-    database.close()
-
-
-async def made(store: BatchStore, count: int) -> StoredBatch:
-    source = store.folder.parent / "source"
-    source.write_bytes(jsonl(chats(map(str, range(count)))))
-    now = int(store.files.clock())
-    batch = StoredBatch(
-        number=0,
-        id="batch_x",
-        owner="",
-        anthropic=False,
-        endpoint=CHAT,
-        input_file="file-x",
-        window="24h",
-        metadata=b"{}",
-        output_lifetime=None,
-        status="validating",
-        created=now,
-        expires=now + 86_400,
-    )
-    return await store.create(batch, source)
-
-
-async def good(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
-    return LineAnswer(200, b'{"good": true}', None, ran=True)
+    with opened(Store, tmp_path) as store:
+        yield store
 
 
 async def finished(run: BatchRun) -> None:

@@ -1,0 +1,134 @@
+"""What runs all batches: a disk that refuses, and what is forgotten when."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from support.batches import good, made, opened
+from support.running.fleets import LONG_S, scripted, settings_of, until
+
+from mlx_server.app.batches.batch_store import BatchGone, BatchStore
+from mlx_server.app.batches.calls import Call, LineAnswer
+from mlx_server.app.batches.rows import PendingLine, StoredBatch
+from mlx_server.app.batches.runner import BatchRunner
+from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.http.keys import Credential
+
+DAY_S = 86_400
+
+
+class Refusing(BatchStore):
+    """Can't forget old batches the first time."""
+
+    asked = 0
+
+    async def drop_old(self, before: float) -> None:
+        """Forget them, if it can."""
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError("the disk refuses")
+        await super().drop_old(before)
+
+
+@asynccontextmanager
+async def running(store: BatchStore, call: Call = good) -> AsyncIterator[BatchRunner]:
+    """A runner whose lines meet no model: `call` answers them."""
+    runner = BatchRunner(store, Fleet(settings_of(scripted("m"))), call, lambda owner: Credential(), 10_000)
+    runner.start()
+    try:
+        async with asyncio.timeout(LONG_S):
+            yield runner
+    finally:
+        await runner.close()
+
+
+async def completed(store: BatchStore, batch: StoredBatch) -> None:
+    while (await store.fresh(batch)).status != "completed":  # noqa: ASYNC110 - nothing tells of its end
+        await asyncio.sleep(0.01)
+
+
+def test_batches_run_where_old_ones_cannot_be_forgotten(tmp_path: Path) -> None:
+    async def scenario(store: Refusing) -> None:
+        batch = await made(store)
+        async with running(store):
+            await completed(store, batch)
+            assert store.asked == 1
+
+    with opened(Refusing, tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+def test_batches_run_once_the_disk_lets_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(store: BatchStore) -> None:
+        (lock := store.folder / "lock").mkdir()
+        batch = await made(store)
+        async with running(store):
+            await until(lambda: "batches can't be run yet" in caplog.text)
+            lock.rmdir()
+            await completed(store, batch)
+
+    with opened(BatchStore, tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+def test_batch_that_is_deleted_keeps_no_other_from_running(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def call(batch: StoredBatch, line: PendingLine, body: bytes, credential: Credential) -> LineAnswer:
+        if batch.id == "batch_gone":
+            begun.set()
+            await asyncio.Event().wait()
+        return await good(batch, line, body, credential)
+
+    async def scenario(store: BatchStore) -> None:
+        gone = await made(store, id="batch_gone")
+        async with running(store, call) as runner:
+            await begun.wait()
+            await store.delete(gone)
+            with pytest.raises(BatchGone):
+                await store.fresh(gone)
+            await runner.look_at(gone)
+
+    with opened(BatchStore, tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+def test_batch_is_known_for_as_long_after_its_end_whenever_it_was_made(tmp_path: Path) -> None:
+    async def scenario(store: BatchStore) -> None:
+        now = int(store.files.clock())
+        then = now - 31 * DAY_S
+        for name, end in (("old", then), ("new", now)):
+            await made(store, id=name, created=then, status="completed", completed=end)
+        await made(store, id="never ended", created=then)
+        await store.drop_old(now - 30 * DAY_S)
+        assert [one is not None for one in [await store.get(name, "") for name in ("old", "new")]] == [False, True]
+        assert await store.get("never ended", "")
+        assert not (store.folder / "old").exists()
+
+    with opened(BatchStore, tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+def test_folders_that_no_batch_needs_are_deleted_once_they_are_old(tmp_path: Path) -> None:
+    async def scenario(store: BatchStore) -> None:
+        await made(store, id="under way")
+        await made(store, id="ended", status="completed")
+        await made(store, id="results", status="completed", anthropic=True)
+        for name in ("stray", "new stray"):
+            (store.folder / name).mkdir()
+        (store.folder / "lock").touch()
+        now = store.files.clock()
+        for folder in store.folder.iterdir():
+            if folder.name != "new stray":
+                os.utime(folder, (now - DAY_S, now - DAY_S))
+        await store.drop_strays(now - DAY_S / 2)
+        left = {one.name for one in store.folder.iterdir()}
+        assert left == {"under way", "results", "new stray", "lock"}
+
+    with opened(BatchStore, tmp_path) as store:
+        asyncio.run(scenario(store))
