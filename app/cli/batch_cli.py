@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from mlx_server.app.connect.batches import BatchClient, BatchState
 
 LOOK_S = 0.5
+SELDOM_S = 5.0
+SELDOMER = 1.5
+"""It is looked at a batch after LOOK_S, and each time after so many times as long, up to SELDOM_S: a server may limit
+requests."""
+
+MOST_REFUSALS = 30
+"""Refusals and failures in a row after which no more is hoped for."""
+
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
@@ -27,6 +36,7 @@ app = App(help="Run files of requests when nobody else needs the server.")
 BatchId = Annotated[str, typer.Argument(help="The batch's id.", metavar="ID")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[Path | None, typer.Option(help="Where results go. Default: beside the input, or to the terminal.")]
+T = TypeVar("T")
 Table = Annotated[Path, typer.Argument(help="A table whose first line names its columns.", exists=True, dir_okay=False)]
 
 
@@ -64,7 +74,7 @@ def run(
 def wait(id_: BatchId, output: Output = None, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Watch a batch to its end, and save the results."""
     with asking(url, api_key) as client:
-        follow(client, client.get(id_), output or Path(f"{id_}.results.jsonl"))
+        follow(client, patiently(partial(client.get, id_), met=False), output or Path(f"{id_}.results.jsonl"))
 
 
 @app.command("list")
@@ -180,36 +190,82 @@ def asking(url: str, api_key: str | None) -> Iterator[BatchClient]:
 
 def follow(client: BatchClient, batch: BatchState, target: Path) -> None:
     """Show a batch until it has ended, save its results, and end with a code that says how it went."""
-    from mlx_server.app.connect.running_server import NoServer
+    from mlx_server.app.connect.running_server import ServerProblem
     from mlx_server.app.terminal.bars import bar_console
     from mlx_server.app.terminal.batch_display import BatchDisplay, line_of
 
     console = bar_console()
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     try:
         with BatchDisplay(console) as display:
-            display.show(batch)
-            while not batch.ended:
-                time.sleep(LOOK_S)
-                try:
-                    batch = client.get(batch.id)
-                except NoServer:
-                    continue  # the batch goes on when the server does
-                display.show(batch)
+            for now in states(client, batch):
+                display.show(now)
+                batch = now
+        lines = [line_of(batch)]
+        for wrong in batch.errors.data if batch.errors else ():
+            lines.append(wrong.message if wrong.line is None else f"line {wrong.line}: {wrong.message}")
+        lines += save_results(client, batch, target)
     except KeyboardInterrupt:
-        line = f"The batch goes on without you: mlx-server batch wait {batch.id}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(f"The batch goes on without you: mlx-server batch wait {batch.id}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    lines = [line_of(batch)]
-    for wrong in batch.errors.data if batch.errors else ():
-        lines.append(wrong.message if wrong.line is None else f"line {wrong.line}: {wrong.message}")
-    for file_id, path in ((batch.output_file_id, target), (batch.error_file_id, target.with_suffix(".errors.jsonl"))):
-        if file_id is not None:
-            save(client, file_id, path)
-            lines.append(f"written: {path}")
+    except (ServerProblem, OSError):
+        say(f"To come back to the batch: mlx-server batch wait {batch.id}")
+        raise
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
     if not batch.well:
         raise typer.Exit(EXIT_FAILED)
+
+
+def states(client: BatchClient, batch: BatchState) -> Iterator[BatchState]:
+    """A batch as it is now, again and again until it has ended."""
+    yield batch
+    for wait_s in pauses():
+        if batch.ended:
+            return
+        time.sleep(wait_s)
+        batch = patiently(partial(client.get, batch.id))
+        yield batch
+
+
+def save_results(client: BatchClient, batch: BatchState, target: Path) -> list[str]:
+    """Save what came of a batch, and beside it what failed; returns lines that tell of it. Raises OSError."""
+    files = ((batch.output_file_id, target), (batch.error_file_id, target.with_suffix(".errors.jsonl")))
+    saved = [(file_id, path) for file_id, path in files if file_id is not None]
+    for file_id, path in saved:
+        patiently(partial(save, client, file_id, path))
+    return [f"written: {path}" for _, path in saved]
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between two looks at a batch, without end."""
+    wait_s = LOOK_S
+    while True:
+        yield wait_s
+        wait_s = min(SELDOM_S, wait_s * SELDOMER)
+
+
+def patiently(ask: Callable[[], T], *, met: bool = True) -> T:
+    """What a server is asked for, once it has time for that, and, one that was `met` before, once it is there: batches
+    go on when it does. Raises ServerProblem."""
+    from mlx_server.app.connect.batches import NotNow
+    from mlx_server.app.connect.running_server import NoServer
+
+    refusals, waits = 0, pauses()
+    while True:
+        wait_s = next(waits)
+        try:
+            return ask()
+        except NoServer:
+            if not met:
+                raise
+            refusals = 0
+        except NotNow as error:
+            refusals += 1
+            if refusals == MOST_REFUSALS:
+                raise
+            wait_s = max(wait_s, error.after_s)
+        time.sleep(wait_s)
 
 
 def save(client: BatchClient, file_id: str, target: Path) -> None:

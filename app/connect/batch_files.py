@@ -44,12 +44,14 @@ def endpoint_of(file: Path) -> str:
 def filled(template: str, row: Mapping[str, str]) -> str:
     """A template with the values of a row in the places of its columns' names. Raises BadFile."""
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in row:
-            raise BadFile(f"there is no column {found[1]!r}; there are {', '.join(map(repr, row))}.")
-        return row[found[1]]
+    return PLACE.sub(lambda found: value_of(found[1], row), template)
 
-    return PLACE.sub(value, template)
+
+def value_of(column: str, row: Mapping[str, str]) -> str:
+    """What a row has in a column, whatever that is called. Raises BadFile."""
+    if column not in row:
+        raise BadFile(f"there is no column {column!r}; there are {', '.join(map(repr, row))}.")
+    return row[column]
 
 
 def rows_of(table: Path, delimiter: str) -> Iterator[dict[str, str]]:
@@ -95,7 +97,7 @@ def write_requests(
     try:
         with beside.open("w", encoding="utf-8") as file:
             for count, row in enumerate(rows, 1):
-                custom_id = str(count) if id_column is None else filled(f"{{{id_column}}}", row)
+                custom_id = str(count) if id_column is None else value_of(id_column, row)
                 request = {"custom_id": custom_id, "method": "POST", "url": endpoint, "body": body(row)}
                 file.write(json.dumps(request, ensure_ascii=False) + "\n")
         beside.replace(target)

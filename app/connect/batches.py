@@ -16,6 +16,14 @@ ANSWER_S = 600.0
 """Seconds that a file may take to be sent or to come."""
 
 
+class NotNow(ServerProblem):
+    """Raised when a server refuses for a limit of requests, or fails: it may be asked again in `after_s` seconds."""
+
+    def __init__(self, message: str, after_s: float) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
 class Counts(msgspec.Struct, frozen=True):
     """Lines of a batch."""
 
@@ -125,7 +133,8 @@ class BatchClient:
         try:
             with self._http.stream("GET", f"/files/{file_id}/content") as answer:
                 if answer.is_error:
-                    raise ServerProblem(problem_of(answer.read()))
+                    answer.read()
+                    raise refused(answer)
                 yield from answer.iter_bytes()
         except httpx2.HTTPError as error:
             raise self._out_of_reach(error) from None
@@ -136,11 +145,20 @@ class BatchClient:
         except httpx2.HTTPError as error:
             raise self._out_of_reach(error) from None
         if answer.is_error:
-            raise ServerProblem(problem_of(answer.content))
+            raise refused(answer)
         return bytes(answer.content)
 
     def _out_of_reach(self, error: httpx2.HTTPError) -> NoServer:
         return NoServer(f"{self._root} can't be asked: {error or type(error).__name__}")
+
+
+def refused(answer: httpx2.Response) -> ServerProblem:
+    """What to tell of an answer that is an error, and has been read."""
+    message, status = problem_of(answer.content), answer.status_code
+    if status != httpx2.codes.TOO_MANY_REQUESTS and status < httpx2.codes.INTERNAL_SERVER_ERROR:
+        return ServerProblem(message)
+    after = answer.headers.get("retry-after", "")
+    return NotNow(message, float(after) if after.isdecimal() else 0.0)
 
 
 def read(answer: bytes) -> BatchState:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -16,8 +17,10 @@ from rich.console import Console
 from support.batches import chats, jsonl
 from support.running.servers import ROOT, SCRIPTED, Server, wait_for
 
-from mlx_server.app.connect.batch_files import BadFile, filled
-from mlx_server.app.connect.batches import BatchState, Counts, Usage
+from mlx_server.app.cli.batch_cli import patiently
+from mlx_server.app.connect.batch_files import BadFile, chat_body, filled, write_requests
+from mlx_server.app.connect.batches import BatchState, Counts, NotNow, Usage
+from mlx_server.app.connect.running_server import NoServer
 from mlx_server.app.terminal.batch_display import BatchDisplay, line_of
 
 COMMAND = [sys.executable, "-m", "mlx_server.app", "batch"]
@@ -146,6 +149,66 @@ def test_watching_survives_a_restart_of_the_server(launch: Callable[..., Server]
         launch(*SCRIPTED, "--port", server.root.rpartition(":")[2], env=where)
         assert process.wait(60) == 0
     assert len(answers(tmp_path / "r.results.jsonl")) == 40
+
+
+def test_watching_goes_on_where_the_server_limits_requests(launch: Callable[..., Server], tmp_path: Path) -> None:
+    server = launch(*SCRIPTED, "--max-concurrency", 1, "--rate-limit", "3/4second")
+    requests = tmp_path / "r.jsonl"
+    requests.write_bytes(jsonl(chats([{"text": "x", "tokens": 1, "first_token_s": 0.5}] * 8)))
+    ran = batch("run", requests, server=server)
+    assert ran.returncode == 0, ran.stderr
+    assert len(answers(tmp_path / "r.results.jsonl")) == 8
+
+
+def test_watching_that_fails_says_how_to_come_back(launch: Callable[..., Server], tmp_path: Path) -> None:
+    server = launch(*SCRIPTED)
+    requests = tmp_path / "r.jsonl"
+    requests.write_bytes(jsonl(chats([SLOW])))
+    env = {**os.environ, "MLX_SERVER_URL": server.root}
+    with subprocess.Popen([*COMMAND, "run", requests], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) as process:
+        assert process.stderr is not None
+        while "in_progress" not in process.stderr.readline():
+            pass
+        server.process.kill()
+        server.process.wait()
+        other = {"MLX_SERVER_DATA_DIR": str(tmp_path / "another")}
+        launch(*SCRIPTED, "--port", server.root.rpartition(":")[2], env=other)
+        said = process.stderr.read()
+        assert process.wait(60) == 5
+    assert "To come back to the batch: mlx-server batch wait batch_" in said
+    assert "Error: There is no batch" in said
+
+
+def test_refusals_end_the_watching_only_in_the_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    asked = iter([NotNow("busy", 7.0), NoServer("gone"), NotNow("broken", 0.0), "an answer"])
+
+    def ask() -> str:
+        match next(asked):
+            case Exception() as error:
+                raise error
+            case answer:
+                return answer
+
+    assert patiently(ask) == "an answer"
+    assert waited == [7.0, 0.75, 1.125]
+    asked = iter([NotNow("broken", 0.0)] * 100)
+    with pytest.raises(NotNow):
+        patiently(ask)
+    assert waited[-1] == 5.0
+    asked = iter([NoServer("gone")])
+    with pytest.raises(NoServer):
+        patiently(ask, met=False)
+
+
+@pytest.mark.parametrize("column", ["id", "user/id", "#", "Name (full)"])
+def test_rows_are_called_by_a_column_of_any_name(tmp_path: Path, column: str) -> None:
+    rows = [{column: "a", "text": "x"}, {column: "b", "text": "y"}]
+    write_requests(iter(rows), tmp_path / "r", "/x", chat_body("{text}", ""), column)
+    assert [json.loads(line)["custom_id"] for line in (tmp_path / "r").read_text().splitlines()] == ["a", "b"]
+    with pytest.raises(BadFile, match="there is no column 'other'"):
+        write_requests(iter(rows), tmp_path / "r", "/x", chat_body("{text}", ""), "other")
 
 
 @pytest.mark.parametrize(
