@@ -20,7 +20,16 @@ from mlx_server.app.hub.downloads import DownloadNotFound, DownloadUnderWay, Too
 from mlx_server.app.hub.installer import NameTaken
 from mlx_server.app.registry.app_settings import SettingNotFound
 from mlx_server.queue.errors import LimitReached, QueueClosed, QueueFull
-from mlx_server.schemas.internal.errors import AnthropicErrorBody, ApiErrorBody, ErrorBody, ErrorObject, InvalidRequest
+from mlx_server.schemas.internal.errors import (
+    THREAD_UNSUPPORTED,
+    AnthropicErrorBody,
+    AnthropicErrorObject,
+    ApiErrorBody,
+    ErrorBody,
+    ErrorObject,
+    InvalidRequest,
+    ThreadUnsupported,
+)
 from mlx_server.schemas.internal.messages import Failed, FailureKind, NoAnswer
 from mlx_server.workers.hub.errors import (
     HubBusy,
@@ -85,7 +94,9 @@ class Answer:
     def anthropic_body(self, request_id: str | None) -> bytes:
         """The same as Anthropic's clients read it."""
         kind = ANTHROPIC_TYPES.get(self.status, INVALID if self.status < 500 else "api_error")
-        error = ErrorObject(self.message, kind, self.param, self.code)
+        threaded = self.code == THREAD_UNSUPPORTED
+        details = ThreadUnsupported(THREAD_UNSUPPORTED, [self.param or ""]) if threaded else msgspec.UNSET
+        error = AnthropicErrorObject(self.message, kind, self.param, self.code, details)
         return msgspec.json.encode(AnthropicErrorBody(error, self.message, request_id))
 
     def api_body(self) -> bytes:

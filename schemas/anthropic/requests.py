@@ -12,7 +12,7 @@ from mlx_server.schemas.anthropic.blocks import CacheControl, TextParam
 from mlx_server.schemas.anthropic.conversation import MessageParam, to_messages
 from mlx_server.schemas.anthropic.tools import ToolChoice, ToolParam, to_tool_use, to_tools
 from mlx_server.schemas.internal.efforts import Effort, checked_effort
-from mlx_server.schemas.internal.errors import InvalidRequest
+from mlx_server.schemas.internal.errors import THREAD_UNSUPPORTED, InvalidRequest
 from mlx_server.schemas.internal.generation import (
     ChatPrompt,
     GenerationRequest,
@@ -186,6 +186,9 @@ class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
 
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type; the limit is the request's own. Raises InvalidRequest."""
+        if self.thread is not None:
+            message = "`thread`: this server keeps no conversations; send all of it, and leave `thread` out."
+            raise InvalidRequest(message, "thread", THREAD_UNSUPPORTED)
         asked = self.asked()
         return GenerationRequest(
             prompts=(asked.prompt,),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+THREAD_UNSUPPORTED: Literal["thread_unsupported_request"] = "thread_unsupported_request"
+"""The code by which Anthropic's SDK knows that it has to send the whole conversation."""
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
@@ -21,10 +26,23 @@ class ErrorBody(msgspec.Struct, frozen=True):
     detail: str
 
 
+class ThreadUnsupported(msgspec.Struct, frozen=True):
+    """What Anthropic's SDK reads of that refusal: the fields that can't be had."""
+
+    error_code: Literal["thread_unsupported_request"]
+    unsupported: list[str]
+
+
+class AnthropicErrorObject(ErrorObject, frozen=True):
+    """OpenAI's object, with what Anthropic's clients act upon."""
+
+    details: ThreadUnsupported | msgspec.UnsetType = msgspec.UNSET
+
+
 class AnthropicErrorBody(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     """The same for Anthropic's clients."""
 
-    error: ErrorObject
+    error: AnthropicErrorObject
     detail: str
     request_id: str | None
 

@@ -3,11 +3,12 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import anthropic
 import httpx
 import pytest
+from anthropic import beta_tool
 from anthropic.types import ModelInfo, TextBlock
 from support.documents import pdf
 from support.running.raw import RawClient
@@ -203,6 +204,32 @@ def test_tool_that_must_be_called_is_called_and_its_result_read(client: anthropi
     assert after.usage.input_tokens + (after.usage.cache_read_input_tokens or 0) > counted.input_tokens
 
 
+@beta_tool
+def weather_in(city: Literal["Paris", "Rome"]) -> str:
+    """The weather of a city.
+
+    Args:
+        city: The city.
+    """
+    return f"17 degrees in {city}"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_tool_loop_of_the_sdk_loses_nothing_of_the_conversation(client: anthropic.Anthropic, stream: bool) -> None:
+    question: Any = {"role": "user", "content": "How is the weather in Paris?"}
+    choice = {"type": "tool", "name": "weather_in"}
+    asked: dict[str, Any] = {"model": MODEL, "system": "Be brief.", "tool_choice": choice}
+    limits: dict[str, Any] = {"max_tokens": 100, "max_iterations": 2, "stream": stream}
+    runner = client.beta.messages.tool_runner(**asked, **limits, messages=[question], tools=[weather_in], **GREEDY)
+    first, second = [turn.get_final_message() if stream else turn for turn in runner]
+    [call] = [block for block in first.content if block.type == "tool_use"]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": weather_in.call(call.input)}
+    turns = [question, {"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+    counted = client.beta.messages.count_tokens(**asked, messages=turns, tools=[weather_in.to_dict()])
+    assert second.usage.input_tokens + (second.usage.cache_read_input_tokens or 0) == counted.input_tokens
+
+
 @pytest.mark.model
 def test_answer_has_the_format_that_was_asked_for(client: anthropic.Anthropic) -> None:
     format_: Any = {"type": "json_schema", "schema": WEATHER["input_schema"]}
@@ -259,6 +286,15 @@ def test_every_refusal_is_an_error_of_the_sdk(
     with pytest.raises(anthropic.InternalServerError) as broken:
         client.messages.create(**{**asked, **body_of({"raise_at": 1})})
     check_error(broken.value, 500, "api_error", "engine_error")
+
+
+def test_thread_is_refused_in_the_words_that_the_sdk_acts_upon(
+    scripted_server: Server, connect: Callable[..., anthropic.Anthropic]
+) -> None:
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        connect(scripted_server).beta.messages.create(model=MODEL, **body_of("one"), thread={"type": "create"})
+    body: Any = caught.value.body
+    assert body["error"]["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 
 def test_full_queue_is_a_rate_limit(small_server: Server, connect: Callable[..., anthropic.Anthropic]) -> None:

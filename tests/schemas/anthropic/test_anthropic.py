@@ -608,6 +608,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "thinking.budget_tokens", "less than `max_tokens`"),
     ({"thinking": {"type": "sometimes"}}, "thinking.type", "Invalid enum value"),
     ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema", "is missing"),
+    ({"thread": {"type": "create"}}, "thread", "send all of it"),
+    ({"thread": {"type": "continue", "previous_message_id": "msg_1"}, "messages": []}, "thread", "send all of it"),
 ]
 
 
