@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from mlx_server.schemas.anthropic.answer import AssistantMessage
@@ -16,9 +17,11 @@ from mlx_server.schemas.anthropic.blocks import (
     ContentBuilder,
     TextParam,
     check_type,
+    missing,
     needed,
 )
 from mlx_server.schemas.internal.billing_line import is_billing_line, without_billing_line
+from mlx_server.schemas.internal.efforts import Effort
 from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import FunctionCall, Message
 from mlx_server.schemas.internal.media import check_fields
@@ -29,6 +32,11 @@ BETWEEN_TURNS = "\n\n"
 """What stands between turns of one speaker that are made one, and between the texts of `system`."""
 
 ROLES = ("user", "assistant", "system", "developer")
+SYSTEM_ROLES = ("system", "developer")
+NEXT_USER = "next_user_message"
+CLEARS = (NEXT_USER, "never")
+"""Until when a turn of the system is shown: only as long as no turn of the user follows, or always."""
+
 RESULT = "tool_result"
 FAILED = "Error: "
 NO_RESULT = "No result of this call is known: it was interrupted."
@@ -36,13 +44,38 @@ UNREAD = ("fallback", "mcp_tool_listing", "container_upload")
 """Blocks of an answer that say nothing to a model."""
 
 
+class TurnConfig(msgspec.Struct, frozen=True):
+    """How much effort the model makes from a turn of the system on."""
+
+    effort: Effort | None = None
+
+
 class MessageParam(msgspec.Struct, frozen=True):
-    """A turn, or a part of one: neighbours of one role are one turn. Clients send whole answers back as turns."""
+    """A turn, or a part of one: neighbours of one role are one turn. Clients send whole answers back as turns. Only a
+    turn of the system that sets an effort needs no content."""
 
     passed_over: ClassVar = fields_of(AssistantMessage)
 
     role: str
-    content: str | list[BlockParam]
+    content: str | list[BlockParam] | None = None
+    clear_at: Annotated[str | None, Meta(extra_json_schema={"examples": list(CLEARS)})] = None
+    output_config: TurnConfig | None = None
+
+    @property
+    def of_system(self) -> bool:
+        """Whether the system speaks; proxies pass on what OpenAI's clients call it."""
+        return self.role in SYSTEM_ROLES
+
+    @property
+    def effort(self) -> str | None:
+        """How much effort is asked for from here on."""
+        return self.output_config.effort if self.of_system and self.output_config is not None else None
+
+    def without_effect(self, path: str) -> list[str]:
+        """The paths of what changes nothing in a turn of this role, which stands at `path`."""
+        if self.of_system:
+            return [] if self.clear_at in (None, *CLEARS) else [f"{path}.clear_at"]
+        return [f"{path}.{name}" for name in ("clear_at", "output_config") if getattr(self, name) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +97,7 @@ def to_messages(given: list[MessageParam], system: str | list[TextParam] | None)
     conversation = Conversation()
     conversation.begin(system)
     last_role = ""
+    last_user = max((i for i, message in enumerate(given) if message.role == "user"), default=0)
     for i, message in enumerate(given):
         path = f"messages[{i}]"
         if message.role not in ROLES:
@@ -71,18 +105,32 @@ def to_messages(given: list[MessageParam], system: str | list[TextParam] | None)
                 f"`{path}.role`: {message.role[:64]!r} is not supported; allowed are {', '.join(ROLES)}.",
                 f"{path}.role",
             )
-        # As proxies pass on what OpenAI's clients say.
-        role = "system" if message.role == "developer" else message.role
+        conversation.leave_out(message.without_effect(path))
+        content = message.content or ""
+        if message.content is None and message.effort is None:
+            raise missing(f"{path}.content")
+        cleared = message.clear_at == NEXT_USER and i < last_user
+        if message.of_system and (cleared or not content):
+            continue
+        role = "system" if message.of_system else message.role
         if role == "assistant" != last_role:
             conversation.settle()
         last_role = role
-        if isinstance(message.content, str):
-            conversation.say(role, message.content, path)
+        if isinstance(content, str):
+            conversation.say(role, content, path)
         elif role == "assistant":
-            conversation.answer(message.content, f"{path}.content")
+            conversation.answer(content, f"{path}.content")
         else:
-            conversation.take(role, message.content, f"{path}.content")
+            conversation.take(role, content, f"{path}.content")
     return conversation.end()
+
+
+def effort_in(given: list[MessageParam]) -> tuple[str, str] | None:
+    """The last effort that a turn of the system asks for, and the path of its field."""
+    for i, message in reversed(list(enumerate(given))):
+        if message.effort is not None:
+            return message.effort, f"messages[{i}].output_config.effort"
+    return None
 
 
 @dataclass(slots=True)
@@ -190,6 +238,10 @@ class Conversation:
         if not (said and turn.empty):
             self._add(turn.message())
 
+    def leave_out(self, paths: list[str]) -> None:
+        """Note what changes nothing."""
+        self._ignored += paths
+
     def settle(self) -> None:
         """Say of every call without a result that there is none."""
         for id_, name in self._waiting.items():
@@ -203,7 +255,7 @@ class Conversation:
         if last is not None and last.role == "assistant" and not last.content.strip():
             self._messages.pop()
         if not self._messages:
-            raise InvalidRequest("`messages` has nothing but an empty turn of the assistant.", "messages")
+            raise InvalidRequest("`messages` has nothing but an empty turn.", "messages")
         return Spoken(tuple(self._messages), tuple(self._ignored))
 
     def _of_system(self, text: str, path: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from mlx_server.schemas.anthropic.blocks import CacheControl, TextParam
-from mlx_server.schemas.anthropic.conversation import MessageParam, to_messages
+from mlx_server.schemas.anthropic.conversation import MessageParam, effort_in, to_messages
 from mlx_server.schemas.anthropic.tools import ToolChoice, ToolParam, to_tool_use, to_tools
 from mlx_server.schemas.internal.efforts import Effort, checked_effort
 from mlx_server.schemas.internal.errors import THREAD_UNSUPPORTED, InvalidRequest
@@ -133,6 +133,8 @@ class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
 
     def effort(self) -> tuple[str | None, str]:
         """How much effort is asked for, and by which field."""
+        if (in_turn := effort_in(self.messages)) is not None:
+            return in_turn
         if self.output_config is not None and self.output_config.effort is not None:
             return self.output_config.effort, "output_config.effort"
         return self.reasoning_effort, "reasoning_effort"

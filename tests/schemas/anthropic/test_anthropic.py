@@ -235,6 +235,15 @@ WITHOUT_EFFECT: list[tuple[dict[str, Any], list[str]]] = [
     ({"messages": [told({"type": "container_upload", "file_id": "f"}, text("x"))]}, ["messages[0].content[0]"]),
     ({"messages": [HI, said({"type": "fallback", "to": {}}, text("x")), HI]}, ["messages[1].content[0]"]),
     ({"system": [text("x-anthropic-billing-header: a=1;"), text("Be brief.")]}, ["system[0]"]),
+    (
+        {"messages": [{**HI, "clear_at": "never", "output_config": {"effort": "low"}}]},
+        ["messages[0].clear_at", "messages[0].output_config"],
+    ),
+    ({"messages": [HI, {"role": "system", "content": "x", "clear_at": "noon"}]}, ["messages[1].clear_at"]),
+    (
+        {"messages": [HI, {"role": "system", "output_config": {"effort": "immense"}}]},
+        ["messages[1].output_config.effort"],
+    ),
 ]
 
 
@@ -318,6 +327,31 @@ def test_system_may_speak_in_the_middle_and_again() -> None:
         ("user", "hi"),
         ("system", "again"),
     ]
+
+
+def from_system(content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "system", "content": content, **more}
+
+
+@pytest.mark.parametrize("content", ["Be brief.", [text("Be brief.")]], ids=type)
+def test_system_turn_may_end_with_the_users_next(content: Any) -> None:
+    cleared, kept = from_system(content, clear_at="next_user_message"), from_system(content, clear_at="never")
+    so_far = [HI, cleared, said(text("Hello"))]
+    assert [one.role for one in messages_of(*so_far)] == ["user", "system", "assistant"]
+    later = messages_of(*so_far, HI, cleared, said(text("Hello")))
+    assert [one.role for one in later] == ["user", "assistant", "user", "system", "assistant"]
+    assert [one.role for one in messages_of(HI, kept, said(text("Hello")), HI)][1] == "system"
+
+
+def test_system_turn_may_only_set_the_effort() -> None:
+    given = [{"role": "system", "output_config": {"effort": "low"}}, HI]
+    assert messages_of(*given) == (Message("user", "hi"),)
+    template = prompt_of(messages=given, output_config={"effort": "high"}).template
+    assert (template.effort, template.effort_param) == ("low", "messages[0].output_config.effort")
+    given += [from_system([], output_config={"effort": "max"}), from_system("", output_config={"effort": None})]
+    assert messages_of(*given) == (Message("user", "hi"),)
+    assert prompt_of(messages=given).template.effort == "max"
+    assert messages_of(HI, from_system("Be brief.", output_config={}))[1] == Message("system", "Be brief.")
 
 
 def test_tools_that_come_and_go_are_told_in_place() -> None:
@@ -519,6 +553,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "messages", "at least one"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "allowed are user, assistant, system"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
+    ({"messages": [HI, {"role": "assistant", "content": None}]}, "messages[1].content", "is missing"),
+    ({"messages": [HI, {"role": "system", "output_config": {}}]}, "messages[1].content", "is missing"),
+    ({"messages": [{"role": "system", "output_config": {"effort": "low"}}]}, "messages", "nothing but an empty turn"),
     ({"messages": [told({"type": "text"})]}, "messages[0].content[0].text", "is missing"),
     ({"messages": [HI, said(IMAGE)]}, "messages[1].content[0]", "only messages of role user or tool"),
     (
