@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mlx_server.app.encoders import sse
+from mlx_server.app.encoders.collected import collect
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.http.errors import Answer
 from mlx_server.queue.mailbox import continues
@@ -16,9 +17,13 @@ from mlx_server.schemas.anthropic.requests import MessagesRequest
 from mlx_server.schemas.internal.messages import Finished, Part, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.internal.progress import PromptProgress
 from mlx_server.schemas.internal.sealed import seal
+from mlx_server.schemas.internal.summary import PREFACE
 
 UNREADABLE = "INVALID_JSON"
 """Anthropic's own name for the one field of an input that is no JSON object, cut off or not: its text."""
+
+COMPACTED = "compaction"
+"""Why such an answer ended."""
 
 
 class MessagesEncoder:
@@ -153,6 +158,47 @@ class MessagesEncoder:
                 return "max_tokens" if whole else "model_context_window_exceeded", None
             case "stop":
                 return ("end_turn", None) if end.stop is None else ("stop_sequence", end.stop)
+
+
+class CompactionEncoder(MessagesEncoder):
+    """A summary of the conversation in an answer's place: one block, told when it is whole."""
+
+    def __init__(self, head: Head, given: MessagesRequest) -> None:
+        super().__init__(head, given)
+        self._written: list[Part | Finished] = []
+
+    def events(self, events: Iterable[Part | Finished]) -> bytes:
+        """Nothing yet."""
+        self._written += events
+        return b""
+
+    def end(self) -> bytes:
+        """The block, and the last events."""
+        summary, usage = summary_in(self._written)
+        told: list[out.StreamEvent] = [
+            out.BlockStart(0, out.CompactionBlock(None)),
+            out.BlockDelta(0, out.CompactionDelta(summary)),
+            out.BlockStop(0),
+            out.MessageDelta(out.StopDelta(COMPACTED, None), usage),
+        ]
+        return b"".join(map(event, told)) + super().end()
+
+    def whole(self, events: list[Part | Finished]) -> bytes:
+        """The answer in one piece."""
+        summary, usage = summary_in(events)
+        return msgspec.json.encode(self._message([out.CompactionBlock(summary)], COMPACTED, None, usage))
+
+
+def encoder_for(head: Head, given: MessagesRequest) -> MessagesEncoder:
+    """What writes the answer to a request."""
+    return (MessagesEncoder if given.compaction is None else CompactionEncoder)(head, given)
+
+
+def summary_in(events: Iterable[Part | Finished]) -> tuple[str | None, out.MessageUsage]:
+    """The summary that was written, if any was, and what it took."""
+    [written] = collect(events)
+    assert written.end is not None
+    return f"{PREFACE}{written.summary}" if written.summary else None, usage_at(written.end)
 
 
 def event(data: out.StreamEvent) -> bytes:

@@ -30,6 +30,12 @@ class Collected:
     prompt: PromptReport | None = None
     end: Finished | None = None
 
+    @property
+    def summary(self) -> str:
+        """What was written to stand for a conversation: of a model that thought until it had no tokens left, its
+        thoughts; empty if there is nothing to go on from."""
+        return self.text.strip() or self.reasoning.strip()
+
     def add(self, event: Part | Finished) -> None:
         """Take in the next event."""
         if not isinstance(event, Finished):

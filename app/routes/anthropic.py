@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_server.app.encoders.anthropic import MessagesEncoder
+from mlx_server.app.encoders.anthropic import encoder_for
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.routes.generation import choose, endpoint, read_request
 from mlx_server.app.routes.tokens import ask_tokens
@@ -24,4 +24,4 @@ async def count_tokens(request: Request) -> Response:
     return Response(msgspec.json.encode(anthropic.TokenCount(tokens.count)), 200, ignored, "application/json")
 
 
-messages = endpoint(anthropic.decoder, MessagesEncoder, anthropic.HARMLESS)
+messages = endpoint(anthropic.decoder, encoder_for, anthropic.HARMLESS)

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.encoders.openai_responses import HowSampled, ResponsesEncoder, WarmUpEncoder
-from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
+from mlx_server.app.encoders.openai_responses_compact import CompactEncoder, SummaryEncoder
 from mlx_server.app.http.ignored import ignored_header
 from mlx_server.app.http.responder import EVENTS, WatchedResponse, start_of_stream
 from mlx_server.app.http.services import services
@@ -38,7 +38,7 @@ from mlx_server.schemas.openai import responses as openai_responses
 from mlx_server.schemas.openai import responses_compact as openai_responses_compact
 from mlx_server.schemas.openai.responses import HARMLESS, ResponsesRequest, Turn, WarmUp
 from mlx_server.schemas.openai.responses_answer import ENDS, Deleted, InputTokens
-from mlx_server.schemas.openai.responses_compact import Compaction
+from mlx_server.schemas.openai.responses_compact import Compaction, TriggeredSummary, triggers
 from mlx_server.schemas.openai.responses_items import Item
 
 Kind = TypeVar("Kind", bound=Turn)
@@ -54,10 +54,10 @@ async def create(request: Request) -> ASGIApp:
     if store is None and (given.store or given.background):
         param = "background" if given.background else "store"
         raise InvalidRequest(f"`{param}`: this server keeps no responses; leave it out, or set it to false.", param)
-    turn = await turn_of(request, given, WarmUp if request.scope.get(WARM_UP) else Turn)
+    turn_class, encoder_class = classes_for(request, given)
+    turn = await turn_of(request, given, turn_class)
     stored = store is not None and given.store is not False
     deployment = await choose_free(request, turn)
-    encoder_class = WarmUpEncoder if isinstance(turn, WarmUp) else ResponsesEncoder
     encoder = encoder_class(make_head(request, deployment, turn), turn, how_sampled(deployment), store=stored)
     saver = ResponseSaver(store, owner_of(request), turn, memory_of(request), stored=stored)
 
@@ -74,6 +74,13 @@ async def create(request: Request) -> ASGIApp:
     if given.stream:
         return FollowingResponse(run, 0, headers)
     return as_json(run.response, headers)
+
+
+def classes_for(request: Request, given: ResponsesRequest) -> tuple[type[Turn], type[ResponsesEncoder]]:
+    """What becomes of a request for a response: an answer, a summary, or only its prompt is read."""
+    if request.scope.get(WARM_UP):
+        return WarmUp, WarmUpEncoder
+    return (TriggeredSummary, SummaryEncoder) if triggers(given) else (Turn, ResponsesEncoder)
 
 
 async def compact(request: Request) -> ASGIApp:

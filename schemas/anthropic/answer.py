@@ -36,7 +36,14 @@ class ToolUseBlock(msgspec.Struct, frozen=True, tag_field="type", tag="tool_use"
     caller: DirectCaller = DirectCaller()
 
 
-Block = TextBlock | ThinkingBlock | ToolUseBlock
+class CompactionBlock(msgspec.Struct, frozen=True, tag_field="type", tag="compaction"):
+    """A summary of the conversation; null if none was written, and in a stream at first."""
+
+    content: str | None
+    encrypted_content: None = None
+
+
+Block = TextBlock | ThinkingBlock | ToolUseBlock | CompactionBlock
 
 
 class OutputTokensDetails(msgspec.Struct, frozen=True):
@@ -116,11 +123,18 @@ class InputJsonDelta(msgspec.Struct, frozen=True, tag_field="type", tag="input_j
     partial_json: str
 
 
+class CompactionDelta(msgspec.Struct, frozen=True, tag_field="type", tag="compaction_delta"):
+    """The whole summary."""
+
+    content: str | None
+    encrypted_content: None = None
+
+
 class BlockDelta(msgspec.Struct, frozen=True, tag_field="type", tag="content_block_delta"):
     """What is added to a block."""
 
     index: int
-    delta: TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta
+    delta: TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta | CompactionDelta
 
 
 class BlockStop(msgspec.Struct, frozen=True, tag_field="type", tag="content_block_stop"):

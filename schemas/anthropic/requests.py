@@ -22,6 +22,7 @@ from mlx_server.schemas.internal.generation import (
     Template,
     ToolUse,
 )
+from mlx_server.schemas.internal.summary import ASKED, summarising
 from mlx_server.schemas.openai.chat import MAX_MESSAGES
 from mlx_server.schemas.openai.common import MAX_STOP_CHARS, MAX_STOPS, Count, Probability
 from mlx_server.schemas.openai.structured import check_size
@@ -31,7 +32,6 @@ HARMLESS: dict[str, tuple[Any, ...]] = {}
 
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "billing_policy": (),
-    "compaction": (),
     "container": (),
     "diagnostics": (),
     "fallback_credit_token": (),
@@ -40,7 +40,6 @@ WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "mcp_servers": ([],),
     "service_tier": ("auto", "standard_only"),
     "speed": ("standard",),
-    "thread": (),
     "user_profile_id": (),
     "workspace_id": (),
 }
@@ -75,6 +74,18 @@ class OutputConfig(msgspec.Struct, frozen=True):
     task_budget: Any = None
 
 
+class CompactionConfig(msgspec.Struct, frozen=True):
+    """A summary of the conversation is wanted in an answer's place; `instructions` say which, if there is any word in
+    them."""
+
+    type: Literal["summarize"]
+    instructions: str | None = None
+
+    def asked(self) -> str:
+        """What the model is told."""
+        return self.instructions if self.instructions and not self.instructions.isspace() else ASKED
+
+
 class Metadata(msgspec.Struct, frozen=True):
     """Who asks, in the client's own terms; nothing depends on it."""
 
@@ -105,7 +116,6 @@ class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
     cache_control: CacheControl | None = None
     context_management: Any = None
     billing_policy: Any = None
-    compaction: Any = None
     container: Any = None
     diagnostics: Any = None
     fallback_credit_token: Any = None
@@ -114,7 +124,6 @@ class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
     mcp_servers: Any = None
     service_tier: Any = None
     speed: Any = None
-    thread: Any = None
     user_profile_id: Any = None
     workspace_id: Any = None
 
@@ -179,6 +188,8 @@ class AnswerFields(PromptFields, frozen=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     metadata: Metadata | None = None
     use_cache: bool | None = None
+    compaction: CompactionConfig | None = None
+    thread: Any = None
 
 
 class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
@@ -192,7 +203,7 @@ class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
             message = "`thread`: this server keeps no conversations; send all of it, and leave `thread` out."
             raise InvalidRequest(message, "thread", THREAD_UNSUPPORTED)
         asked = self.asked()
-        return GenerationRequest(
+        generation = GenerationRequest(
             prompts=(asked.prompt,),
             max_tokens=self.max_tokens,
             sampling=Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k),
@@ -205,6 +216,16 @@ class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
             use_cache=self.use_cache is not False,
             ignored=asked.ignored,
         )
+        if self.compaction is None:
+            return generation
+        summary = summarising(generation, self.max_tokens, self.compaction.asked())
+        return msgspec.structs.replace(summary, ignored=(*asked.ignored, *self.shapes_answer()))
+
+    def shapes_answer(self) -> list[str]:
+        """The paths of what is given and only says how an answer shall be."""
+        names = ("output_format", "stop_sequences", "tool_choice")
+        format_ = self.output_config.format if self.output_config else None
+        return [*(name for name in names if getattr(self, name)), *(["output_config.format"] if format_ else [])]
 
     def stops(self) -> tuple[str, ...]:
         """The stop strings. Raises InvalidRequest for an empty one or too many."""

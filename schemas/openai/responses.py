@@ -14,7 +14,7 @@ from mlx_server.schemas.openai.chat import MAX_TOP_LOGPROBS
 from mlx_server.schemas.openai.common import IDLE_STREAM, IDLE_USAGE, Count, SamplingFields, idle
 from mlx_server.schemas.openai.responses_input import Id, Input, to_items, unknown_in
 from mlx_server.schemas.openai.responses_items import AdditionalToolsItem, Item, ToolSearchOutputItem
-from mlx_server.schemas.openai.responses_messages import refuse_strays, to_messages
+from mlx_server.schemas.openai.responses_messages import refuse_strays, still_told, to_messages
 from mlx_server.schemas.openai.responses_tools import FlatTool, Source, Toolbox, ToolChoice
 from mlx_server.schemas.openai.structured import ANY_OBJECT, Schema, from_json
 from mlx_server.schemas.parsing.unknown_fields import MAX_UNKNOWN
@@ -222,7 +222,7 @@ class Turn:
         effort, unknown = checked_effort(asked, param)
         template = Template(arguments=given.chat_template_kwargs or {}, effort=effort, effort_param=param)
         most = given.max_output_tokens or default_max_tokens
-        messages, unread = to_messages(given.instructions, self.earlier, self._placed, self.tools)
+        messages, unread = to_messages(given.instructions, still_told(self.earlier), self._placed, self.tools)
         if not any(message.role != "system" for message in messages) and (unread or self._unknown or not self._placed):
             raise InvalidRequest("`input` is empty: at least one item that can be read is needed.", "input")
         drops_oldest = given.truncation == "auto"

@@ -109,6 +109,16 @@ def to_messages(
     return tuple(turns), unread
 
 
+def still_told(earlier: tuple[Item, ...]) -> tuple[Item, ...]:
+    """What a model reads of what was said before: of all before the last summary only messages that are not its own."""
+    summaries = [
+        i for i, item in enumerate(earlier) if isinstance(item, CompactionItem) and unsealed(item.encrypted_content)
+    ]
+    last = summaries[-1] if summaries else 0
+    others = [item for item in earlier[:last] if isinstance(item, MessageItem) and item.role != "assistant"]
+    return (*others, *earlier[last:])
+
+
 def add(turns: list[Message], message: Message) -> None:
     """Go on with the last turn, or begin another one."""
     last = turns[-1] if turns else None

@@ -9,12 +9,13 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import DirectCaller, Message, RawMessageStreamEvent, TextBlock, ThinkingBlock, ToolUseBlock
 from pydantic import TypeAdapter
 
-from mlx_server.app.encoders.anthropic import MessagesEncoder
+from mlx_server.app.encoders.anthropic import MessagesEncoder, encoder_for
 from mlx_server.app.encoders.head import Head
 from mlx_server.app.http.errors import of_failure
 from mlx_server.schemas.anthropic.requests import MessagesRequest, decoder
 from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished, Part, Reasoning, Started, Text, ToolCall
 from mlx_server.schemas.internal.sealed import seal
+from mlx_server.schemas.internal.summary import PREFACE
 
 HEAD = Head("abc", 0, "some/model", request_id="request-1")
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
@@ -31,12 +32,12 @@ def end(reason: Any, completion: int = 8, stop: str | None = None, reasoning: in
 
 
 def whole(*events: Part | Finished, **fields: Any) -> Message:
-    return Message.model_validate_json(MessagesEncoder(HEAD, given(**fields)).whole(list(events)))
+    return Message.model_validate_json(encoder_for(HEAD, given(**fields)).whole(list(events)))
 
 
 def stream(*events: Part | Finished, started: Started | None = STARTED, **fields: Any) -> list[Any]:
     """Every event under its own name, as the SDK's types have it."""
-    encoder = MessagesEncoder(HEAD, given(**fields))
+    encoder = encoder_for(HEAD, given(**fields))
     sent = encoder.begin(started) + b"".join(encoder.events([event]) for event in events) + encoder.end()
     found = []
     for block in sent.decode().removesuffix("\n\n").split("\n\n"):
@@ -177,3 +178,28 @@ def test_what_nothing_is_said_of_is_null() -> None:
     absent = {name: answer[name] for name in ("stop_sequence", "stop_details", "container")}
     used = {name: answer["usage"][name] for name in ("cache_creation", "inference_geo", "server_tool_use")}
     assert {*absent.values(), *used.values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("parts", "content"),
+    [
+        ([Reasoning(1, 0, "Hm", 1), Text(1, 0, " They ", 1), Text(1, 0, "met.", 1)], f"{PREFACE}They met."),
+        ([Reasoning(1, 0, "They met.", 1)], f"{PREFACE}They met."),
+        ([Text(1, 0, " ", 1)], None),
+    ],
+    ids=["said", "thought", "nothing"],
+)
+def test_compaction_is_one_block_that_comes_whole(parts: list[Part], content: str | None) -> None:
+    asked = given(compaction={"type": "summarize"})
+    answer = json.loads(encoder_for(HEAD, asked).whole([*parts, end("length", 2)]))
+    block = {"type": "compaction", "content": content, "encrypted_content": None}
+    assert (answer["content"], answer["stop_reason"]) == ([block], "compaction")
+    encoder = encoder_for(HEAD, asked)
+    begun = encoder.begin(STARTED) + b"".join(encoder.events([event]) for event in [*parts, end("length", 2)])
+    assert begun == encoder.begin(STARTED)
+    sent = [json.loads(line[6:]) for line in encoder.end().decode().splitlines() if line.startswith("data: ")]
+    start, delta, stop, last, done = sent
+    assert start["content_block"] == {**block, "content": None}
+    assert delta["delta"] == {**block, "type": "compaction_delta"}
+    assert (stop["type"], last["delta"]["stop_reason"]) == ("content_block_stop", "compaction")
+    assert (last["usage"], done["type"]) == (answer["usage"], "message_stop")

@@ -9,16 +9,18 @@ import openai
 import pytest
 from openai.types.responses import CompactedResponse
 from starlette.exceptions import HTTPException
-from support.responses import response, strict
+from support.responses import response, stream, strict
 from support.running.clients import sdk
 from support.running.servers import Server
 from support.tiny.models import make_model
 
 from mlx_server.app.encoders.head import Head
-from mlx_server.app.encoders.openai_responses_compact import CompactEncoder
+from mlx_server.app.encoders.openai_responses_compact import CompactEncoder, SummaryEncoder
 from mlx_server.schemas.internal.messages import Finished, Part, Reasoning, Text
 from mlx_server.schemas.internal.sealed import unsealed
-from mlx_server.schemas.openai.responses_compact import PREFACE, Compaction, CompactRequest
+from mlx_server.schemas.internal.summary import PREFACE
+from mlx_server.schemas.openai.responses import decoder
+from mlx_server.schemas.openai.responses_compact import Compaction, CompactRequest, TriggeredSummary
 
 RESPONSES = "/v1/responses"
 COMPACT = f"{RESPONSES}/compact"
@@ -104,6 +106,62 @@ def test_summary_is_what_the_model_said_or_else_thought() -> None:
     assert unsealed(sealed) == f"{PREFACE}thoughts"
     with pytest.raises(HTTPException, match="no summary"):
         written(Text(1, 0, " ", 1))
+
+
+TRIGGER = {"type": "compaction_trigger"}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_input_that_ends_with_a_trigger_makes_a_summary(scripted_server: Server, streamed: bool) -> None:
+    asked = {"input": [*talk("one two", "three"), TRIGGER], "stream": streamed}
+    answer = scripted_server.post(RESPONSES, asked)
+    assert "x-ignored-fields" not in answer.headers
+    events = stream(answer.content) if streamed else []
+    made = events[-1].response if streamed else response(answer.content)
+    if streamed:
+        kinds = ("created", "in_progress", "output_item.added", "output_item.done", "completed")
+        assert [event.type for event in events] == [f"response.{kind}" for kind in kinds]
+        assert events[2].item == events[3].item == made.output[0]
+    [item] = made.output
+    assert (made.status, item.type) == ("completed", "compaction")
+    assert (unsealed(item.encrypted_content) or "").startswith(f"{PREFACE}token")
+    with sdk(scripted_server) as client:
+        kept = client.responses.input_items.list(made.id, order="asc").data
+        assert [one.content[0].text for one in kept] == ["one two", "three"]  # type: ignore[union-attr]
+        assert client.responses.retrieve(made.id).output == made.output
+
+
+def test_trigger_before_the_end_is_left_out_and_named(scripted_server: Server) -> None:
+    answer = scripted_server.post(RESPONSES, {"input": [TRIGGER, *talk("one")]})
+    assert [item.type for item in response(answer.content).output] == ["message"]
+    assert answer.headers["x-ignored-fields"] == "input[0].compaction_trigger"
+
+
+@pytest.mark.model
+def test_response_goes_on_from_a_summary_without_what_that_stands_for(smollm2_server: Server) -> None:
+    with sdk(smollm2_server) as client:
+        said: Any = [*talk("My name is Ada.", "Nice to meet you, Ada. " * 50), TRIGGER]
+        summary = client.responses.create(model="m", input=said, max_output_tokens=20)
+        after = client.responses.create(
+            model="m", input="Who am I?", previous_response_id=summary.id, max_output_tokens=1
+        )
+        items: Any = [said[0], summary.output[0].to_dict(), *talk("Who am I?")]
+        counted = client.responses.input_tokens.count(model="m", input=items)
+        assert after.usage is not None
+        assert after.usage.input_tokens == counted.input_tokens
+
+
+def test_summary_that_says_nothing_is_a_failure() -> None:
+    def encoder() -> SummaryEncoder:
+        turn = TriggeredSummary(decoder.decode(json.dumps({"input": [*talk("Hello"), TRIGGER]})))
+        return SummaryEncoder(Head("1", 1000, "m"), turn, lambda _: None, store=False)
+
+    nothing: list[Part | Finished] = [Text(1, 0, " ", 1), Finished(1, 0, "stop", 9, 0, 5)]
+    with pytest.raises(HTTPException, match="no summary"):
+        encoder().whole(nothing)
+    streaming = encoder()
+    events = stream(streaming.begin() + streaming.events(nothing) + streaming.end())
+    assert [event.type for event in events[-2:]] == ["error", "response.failed"]
 
 
 @pytest.fixture(scope="module")

@@ -231,6 +231,28 @@ def test_tool_loop_of_the_sdk_loses_nothing_of_the_conversation(client: anthropi
 
 
 @pytest.mark.model
+def test_conversation_is_gone_on_from_its_summary(client: anthropic.Anthropic) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 20, "betas": ["compact-2026-09-04"], **GREEDY}
+    asked["messages"] = [*FRANCE, {"role": "assistant", "content": ANSWER}]
+    asked["compaction"] = {"type": "summarize"}
+    whole = client.beta.messages.create(**asked)
+    with client.beta.messages.stream(**asked) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert (message.stop_reason, message.usage.output_tokens > 0) == ("compaction", True)
+    [block] = whole.content
+    assert block.type == "compaction"
+    assert block.content is not None
+    assert [part.content for part in streamed.content if part.type == "compaction"] == [block.content]
+    spain: Any = {"role": "user", "content": "And of Spain?"}
+    turns: Any = [{"role": "assistant", "content": whole.content}, spain]
+    after = client.beta.messages.create(model=MODEL, max_tokens=1, messages=turns)
+    same: Any = [{"role": "user", "content": f"{block.content}\n\n{spain['content']}"}]
+    counted = client.messages.count_tokens(model=MODEL, messages=same).input_tokens
+    assert after.usage.input_tokens + (after.usage.cache_read_input_tokens or 0) == counted
+
+
+@pytest.mark.model
 def test_answer_has_the_format_that_was_asked_for(client: anthropic.Anthropic) -> None:
     format_: Any = {"type": "json_schema", "schema": WEATHER["input_schema"]}
     message = client.messages.create(

@@ -16,12 +16,14 @@ from mlx_server.schemas.internal.generation import (
     FunctionCall,
     GenerationRequest,
     Grammar,
+    Limits,
     Message,
     Remote,
     Tool,
     ToolUse,
 )
 from mlx_server.schemas.internal.sealed import seal
+from mlx_server.schemas.internal.summary import ASKED as SUMMARY_ASKED
 from mlx_server.schemas.parsing.parse import parse
 
 HI = {"role": "user", "content": "hi"}
@@ -467,6 +469,32 @@ def test_summary_stands_for_what_was_said_before() -> None:
     assert ignored_in(messages=[HI, said(failed, text("So.")), HI]) == ("messages[1].content[0]",)
 
 
+def test_compaction_asks_for_a_summary_in_an_answers_place() -> None:
+    shape: dict[str, Any] = {
+        "tools": [WEATHER],
+        "tool_choice": {"type": "any"},
+        "stop_sequences": ["a"],
+        "output_config": {"format": {"type": "json_schema", "schema": {}}},
+    }
+    request = inside(compaction={"type": "summarize"}, **shape)
+    [prompt] = request.prompts
+    assert isinstance(prompt, ChatPrompt)
+    assert (prompt.messages, prompt.drops_oldest) == ((ASKED, Message("user", SUMMARY_ASKED)), True)
+    assert (request.tool_use, request.grammar, request.limits) == (ToolUse("none"), None, Limits())
+    assert request.ignored == ("stop_sequences", "tool_choice", "output_config.format")
+    for instructions, asked in (("Be brief.", "Be brief."), (" ", SUMMARY_ASKED)):
+        config = {"type": "summarize", "instructions": instructions}
+        assert messages_of(HI, compaction=config)[-1] == Message("user", asked)
+    begun = prompt_of(messages=[HI, {"role": "assistant", "content": "Hel"}], compaction={"type": "summarize"})
+    assert not begun.continues_last
+
+
+def test_count_names_what_only_an_answer_depends_on() -> None:
+    body = {"messages": [HI], "compaction": {"type": "summarize"}, "thread": {"type": "create"}, "stream": True}
+    given, _ = parse(json.dumps(body).encode(), anthropic.count_decoder, anthropic.HARMLESS)
+    assert given.ignored(given.asked()) == ["stream", "compaction", "thread"]
+
+
 OWN_TOOLS: list[tuple[str, str, set[str]]] = [
     ("bash_20250124", "bash", {"command", "restart"}),
     (
@@ -645,6 +673,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "thinking.budget_tokens", "less than `max_tokens`"),
     ({"thinking": {"type": "sometimes"}}, "thinking.type", "Invalid enum value"),
     ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema", "is missing"),
+    ({"compaction": {"type": "later"}}, "compaction.type", "Invalid enum value"),
     ({"thread": {"type": "create"}}, "thread", "send all of it"),
     ({"thread": {"type": "continue", "previous_message_id": "msg_1"}, "messages": []}, "thread", "send all of it"),
 ]
