@@ -41,7 +41,7 @@ def idle(given: msgspec.Struct | None, usual: dict[str, tuple[Any, ...]], place:
     return [place + name for name, values in usual.items() if getattr(given, name, None) not in (None, *values)]
 
 
-class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StreamOptions(msgspec.Struct, frozen=True):
     """`include_usage` adds a last chunk with the token counts, and with vLLM's `continuous_usage_stats` every chunk has
     those until then; `include_progress` tells before the first text how far the prompt is."""
 
@@ -174,14 +174,14 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         return self.stream_options or StreamOptions()
 
 
-class PredictedPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PredictedPart(msgspec.Struct, frozen=True):
     """A piece of a predicted text."""
 
     text: str
     type: Literal["text"] = "text"
 
 
-class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Prediction(msgspec.Struct, frozen=True):
     """What much of the answer will be: a file that is to be written again with few changes. It makes the answer faster
     and changes nothing else."""
 

@@ -55,7 +55,7 @@ PREVIOUS = "previous_response_id"
 RENAMED = {"max_tokens": "max_output_tokens", "response_format": "text.format"}
 
 
-class TextFormat(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class TextFormat(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the answer must be; a schema is always enforced, `strict` or not."""
 
     type: Literal["text", "json_schema", "json_object"]

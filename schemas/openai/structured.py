@@ -18,7 +18,7 @@ ANY_OBJECT = '{"type":"object"}'
 Schema = dict[str, Any]
 
 
-class JsonSchema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JsonSchema(msgspec.Struct, frozen=True, kw_only=True):
     """A schema with a name; it is always enforced, `strict` or not."""
 
     name: str | None = None
@@ -27,7 +27,7 @@ class JsonSchema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     strict: bool | None = None
 
 
-class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
     """`json_object` may carry a schema of its own."""
 
     type: Literal["text", "json_object", "json_schema"]

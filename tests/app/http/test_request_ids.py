@@ -87,6 +87,7 @@ def test_unknown_fields_are_refused_if_the_server_is_strict(launch: Callable[...
     for fields, param in (
         ({"thinking": True}, "thinking"),
         ({"tools": [TOOL, {"type": "function", "function": {"name": "g", "bar": 1}}], "z": 1}, "tools[1].function.bar"),
+        ({"response_format": {"type": "json_object", "strict": True}}, "response_format.strict"),
     ):
         for stream in (False, True):
             error = check_shape(server.chat("hi", stream=stream, **fields), 400, param)

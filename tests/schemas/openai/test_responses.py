@@ -262,6 +262,11 @@ IDLY: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
+def test_field_of_a_format_that_nobody_knows_is_named() -> None:
+    body = {"input": "Hello", "text": {"format": {"type": "text", "more": 1}}}
+    assert parse(json.dumps(body).encode(), openai_responses.decoder, HARMLESS)[1] == ["text.format.more"]
+
+
 @pytest.mark.parametrize(("given", "ignored"), IDLY)
 def test_values_that_change_nothing_here_are_named(given: dict[str, Any], ignored: list[str]) -> None:
     assert generation(**given) == replace(generation(), ignored=tuple(ignored))

@@ -115,7 +115,6 @@ def test_parse_refuses_deep_nesting(body: bytes) -> None:
         ({"stream": 1}, "stream", "Expected `bool | null`, got `int`"),
         ({"stream_options": True}, "stream_options", "Expected `object | null`"),
         ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage", "got `str`"),
-        ({"stream_options": {"nonsense": 1}}, "stream_options", "unknown field `nonsense`"),
         ({"user": 5}, "user", "Expected `str | null`, got `int`"),
         ({"metadata": [1]}, "metadata", "Expected `object | null`, got `array`"),
     ],

@@ -58,6 +58,21 @@ def _tool(**more: Any) -> dict[str, Any]:
             },
             ["tool_choice.function.q"],
         ),
+        (
+            {"messages": [HI], "stream": True, "stream_options": {"reasoning_summary_delivery": "a"}},
+            ["stream_options.reasoning_summary_delivery"],
+        ),
+        (
+            {"messages": [HI], "prediction": {"content": [{"type": "text", "text": "a", "x": 1}], "y": 1}},
+            ["prediction.y", "prediction.content[0].x"],
+        ),
+        (
+            {
+                "messages": [HI],
+                "response_format": {"type": "json_schema", "json_schema": {"schema": {}, "x": 1}, "strict": True},
+            },
+            ["response_format.strict", "response_format.json_schema.x"],
+        ),
         # LiteLLM's own part of a message, which it sends back.
         ({"messages": [{"role": "assistant", "content": "a", "provider_specific_fields": {"reasoning": "b"}}]}, []),
         ({"messages": [{**HI, "foo": 1}], "bar": 2}, ["messages[0].foo", "bar"]),
