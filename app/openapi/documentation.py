@@ -35,14 +35,18 @@ RESPONSE = {"id": "The response's id."}
 CONVERSATION = {"id": "The conversation's id."}
 CONVERSATION_ITEM = {**CONVERSATION, "item": "The item's id."}
 KEEPS = (400, 404, 413, 500)
+INCLUDE = {"include": "Changes nothing: all that is kept is told."}
 PAGE = {
     "limit": "At most so many items, 1 to 100 (20).",
     "order": "`desc`, the newest first, or `asc`.",
     "after": "The id of the item before the first one.",
+    **INCLUDE,
 }
 FOLLOW = {
     "stream": "`true` gives the events of a response that is made in the background.",
     "starting_after": "The number of the last event that is known.",
+    "include_obfuscation": "`true` changes nothing, and is named in `X-Ignored-Fields`.",
+    **INCLUDE,
 }
 DONE = ("[DONE]",)
 RESUMES = {

@@ -14,7 +14,7 @@ from mlx_server.app.http.services import services
 from mlx_server.app.responses.conversation_store import ConversationStore, StoredConversation
 from mlx_server.app.responses.response_records import conversation_items, to_stored_items, unknown_conversation
 from mlx_server.app.routes.generation import read_request
-from mlx_server.app.routes.query import query_of
+from mlx_server.app.routes.query import INCLUDE, query_of
 from mlx_server.app.routes.stored_items import Page, as_json, owner_of, page_of, referred_to
 from mlx_server.schemas.openai import conversations as schemas
 from mlx_server.schemas.openai.responses import check_metadata
@@ -24,8 +24,7 @@ from mlx_server.schemas.openai.responses_items import Item, new_id
 from mlx_server.schemas.openai.responses_messages import refuse_strays
 
 ITEMS = "items"
-PAGE = ("limit", "order", "after", "include", "include[]")
-"""All that may be included is included."""
+PAGE = ("limit", "order", "after", *INCLUDE)
 
 
 async def create(request: Request) -> Response:
@@ -98,7 +97,7 @@ async def add(request: Request) -> Response:
 
 async def one_item(request: Request) -> Response:
     """An item: as it is, or taken out."""
-    query_of(request, ("include", "include[]"))
+    query_of(request, INCLUDE)
     item, owner, store = request.path_params["item"], owner_of(request), conversations_of(request)
     found = await conversation_of(request)
     if request.method == "DELETE":

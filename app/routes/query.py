@@ -8,6 +8,9 @@ from starlette.requests import Request
 
 from mlx_server.schemas.internal.errors import InvalidRequest
 
+INCLUDE = ("include", "include[]")
+"""What clients ask for of kept items beyond the usual: all that there is of them is told anyway."""
+
 
 def query_of(request: Request, allowed: Iterable[str]) -> dict[str, str]:
     """The query's parameters. Raises InvalidRequest for one that is not served."""

@@ -28,7 +28,7 @@ from mlx_server.app.responses.response_records import (
 )
 from mlx_server.app.responses.response_store import ChainTooLongError, Record
 from mlx_server.app.routes.generation import admit, choose, choose_free, make_head, read_request, submit
-from mlx_server.app.routes.query import flag, number, query_of
+from mlx_server.app.routes.query import INCLUDE, flag, number, query_of
 from mlx_server.app.routes.stored_items import as_json, owner_of, page_of, referred_to
 from mlx_server.app.routes.tokens import ask_tokens
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -110,23 +110,27 @@ async def one(request: Request) -> ASGIApp:
 
 async def retrieve(request: Request) -> ASGIApp:
     """A response as it is now, or the events of its stream from any point on."""
-    query = query_of(request, ("stream", "starting_after"))
+    query = query_of(request, ("stream", "starting_after", "include_obfuscation", *INCLUDE))
     stream = flag(query.get("stream"), "stream")
     if "starting_after" in query and not stream:
         raise InvalidRequest("`starting_after` is only allowed when `stream` is true.", "starting_after")
     first = number(query.get("starting_after", "-1"), "starting_after", -1, 2**31) + 1
+    obfuscates = flag(query.get("include_obfuscation"), "include_obfuscation")
+    headers = ignored_header(["include_obfuscation"] if obfuscates else [])
     run = run_of(request)
     if run is not None:
         if stream and not run.streamed:
             raise InvalidRequest(NO_STREAM, "stream")
-        return FollowingResponse(run, first, {}) if stream else as_json(run.response)
+        return FollowingResponse(run, first, headers) if stream else as_json(run.response, headers)
     record = await record_of(request)
     if not stream:
-        return as_json(response_of(record))
+        return as_json(response_of(record), headers)
     events = events_of(record)
     if not events:
         raise InvalidRequest(NO_STREAM, "stream")
-    return Response(b"".join(events[first:]), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    return Response(
+        b"".join(events[first:]), media_type="text/event-stream", headers={"Cache-Control": "no-cache", **headers}
+    )
 
 
 async def delete(request: Request) -> Response:
@@ -155,7 +159,7 @@ async def cancel(request: Request) -> Response:
 
 async def input_items(request: Request) -> Response:
     """A response's input: a page of the items of its whole conversation, the newest first."""
-    query = query_of(request, ("limit", "order", "after"))
+    query = query_of(request, ("limit", "order", "after", *INCLUDE))
     page = page_of(query)
     items = list(items_of(await records_of(request), all_outputs=False))
     if not page.ascending:

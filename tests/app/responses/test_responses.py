@@ -87,6 +87,20 @@ def test_what_was_answered_can_be_retrieved_as_it_was(client: openai.OpenAI) -> 
     assert client.responses.retrieve(last.response.id) == last.response
 
 
+def test_what_is_kept_can_be_asked_for_with_all_that_the_sdk_has(client: openai.OpenAI) -> None:
+    included: Any = ["message.output_text.logprobs", "reasoning.encrypted_content"]
+    whole = ask(client)
+    assert client.responses.retrieve(whole.id, include=included) == whole
+    listed = client.responses.input_items.list(whole.id, include=included[:1])
+    assert listed.data == client.responses.input_items.list(whole.id).data
+    begun = ask(client, background=True, stream=True)
+    events = list(begun)
+    asked: Any = {"stream": True, "starting_after": 0, "include": included[:1]}
+    assert list(client.responses.retrieve(events[0].response.id, include_obfuscation=False, **asked)) == events[1:]
+    raw = client.responses.with_raw_response.retrieve(whole.id, include_obfuscation=True)
+    assert raw.headers["x-ignored-fields"] == "include_obfuscation"
+
+
 def test_what_was_not_to_be_stored_is_not(client: openai.OpenAI) -> None:
     answer = ask(client, store=False)
     assert answer.store is False
@@ -237,7 +251,8 @@ def test_what_of_a_request_changes_nothing_is_named(scripted_server: Server) -> 
 @pytest.mark.parametrize(
     ("path", "param"),
     [
-        ("?include=a", "include"),
+        ("?nonsense=a", "nonsense"),
+        ("?include_obfuscation=maybe", "include_obfuscation"),
         ("?stream=maybe", "stream"),
         ("?stream=true", "stream"),
         ("?starting_after=1", "starting_after"),
