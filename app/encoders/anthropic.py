@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from mlx_server.app.encoders import sse
 from mlx_server.app.encoders.collected import collect
@@ -189,8 +190,28 @@ class CompactionEncoder(MessagesEncoder):
         return msgspec.json.encode(self._message([out.CompactionBlock(summary)], COMPACTED, None, usage))
 
 
+class WarmUpEncoder(MessagesEncoder):
+    """A message without content, to a prompt that is only read."""
+
+    def events(self, events: Iterable[Part | Finished]) -> bytes:
+        """Nothing but the end."""
+        return super().events(unsaid(events))
+
+    def whole(self, events: list[Part | Finished]) -> bytes:
+        """The answer in one piece."""
+        return super().whole(unsaid(events))
+
+
+def unsaid(events: Iterable[Part | Finished]) -> list[Part | Finished]:
+    """The end of an answer, as if nothing had been written."""
+    ends = [event for event in events if isinstance(event, Finished)]
+    return [replace(end, reason="length", completion_tokens=0, reasoning_tokens=0, stop=None) for end in ends]
+
+
 def encoder_for(head: Head, given: MessagesRequest) -> MessagesEncoder:
     """What writes the answer to a request."""
+    if given.max_tokens == 0:
+        return WarmUpEncoder(head, given)
     return (MessagesEncoder if given.compaction is None else CompactionEncoder)(head, given)
 
 

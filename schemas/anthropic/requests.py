@@ -24,7 +24,7 @@ from mlx_server.schemas.internal.generation import (
 )
 from mlx_server.schemas.internal.summary import ASKED, summarising
 from mlx_server.schemas.openai.chat import MAX_MESSAGES
-from mlx_server.schemas.openai.common import MAX_STOP_CHARS, MAX_STOPS, Count, Probability
+from mlx_server.schemas.openai.common import MAX_STOP_CHARS, MAX_STOPS, Probability
 from mlx_server.schemas.openai.structured import check_size
 
 # Nothing is refused for being asked for: what only Anthropic's servers do is left out, and named.
@@ -44,6 +44,9 @@ WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "workspace_id": (),
 }
 """Parameters that change nothing here, with the values that ask for what is so anyway."""
+
+MaxTokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""How long an answer may be; with 0 the prompt is only read, so that it is known when it comes again."""
 
 DISPLAYS = ("summarized", "omitted")
 KEEPS_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
@@ -195,7 +198,7 @@ class AnswerFields(PromptFields, frozen=True, kw_only=True):
 class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
     """The body of `/v1/messages`."""
 
-    max_tokens: Count
+    max_tokens: MaxTokens
 
     def to_generation(self, default_max_tokens: int) -> GenerationRequest:
         """The inside type; the limit is the request's own. Raises InvalidRequest."""
@@ -216,6 +219,9 @@ class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
             use_cache=self.use_cache is not False,
             ignored=asked.ignored,
         )
+        if self.max_tokens == 0:
+            ignored = (*asked.ignored, "compaction") if self.compaction is not None else asked.ignored
+            return msgspec.structs.replace(generation, max_tokens=1, limits=Limits(), grammar=None, ignored=ignored)
         if self.compaction is None:
             return generation
         summary = summarising(generation, self.max_tokens, self.compaction.asked())
@@ -241,7 +247,7 @@ class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
         """How many tokens the reasoning may take. Raises InvalidRequest for one that leaves none for the answer."""
         thinking = self.thinking
         name = "thinking.budget_tokens"
-        if thinking is None or thinking.type != "enabled" or thinking.budget_tokens is None:
+        if thinking is None or thinking.type != "enabled" or thinking.budget_tokens is None or self.max_tokens == 0:
             return None
         if thinking.budget_tokens >= self.max_tokens:
             raise InvalidRequest(f"`{name}` must be less than `max_tokens` ({self.max_tokens}).", name)
@@ -251,7 +257,7 @@ class MessagesRequest(AnswerFields, frozen=True, kw_only=True):
 class CountRequest(AnswerFields, frozen=True, kw_only=True):
     """The body of `/v1/messages/count_tokens`: the same, of which the prompt's fields count."""
 
-    max_tokens: Count | None = None
+    max_tokens: MaxTokens | None = None
 
     def ignored(self, asked: Asked) -> list[str]:
         """The paths of what changes nothing in a count."""

@@ -203,3 +203,11 @@ def test_compaction_is_one_block_that_comes_whole(parts: list[Part], content: st
     assert delta["delta"] == {**block, "type": "compaction_delta"}
     assert (stop["type"], last["delta"]["stop_reason"]) == ("content_block_stop", "compaction")
     assert (last["usage"], done["type"]) == (answer["usage"], "message_stop")
+
+
+@ways
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_prompt_that_is_only_read_has_an_answer_without_content(read: Callable[..., Message], reason: str) -> None:
+    message = read(Reasoning(1, 0, "Hm", 1), Text(1, 0, "x", 1), end(reason, 1, stop="x", reasoning=1), max_tokens=0)
+    assert (message.content, message.stop_reason, message.stop_sequence) == ([], "max_tokens", None)
+    assert (message.usage.input_tokens, message.usage.cache_read_input_tokens, message.usage.output_tokens) == (5, 4, 0)

@@ -101,6 +101,20 @@ def test_answer_that_is_cut_off_says_so(client: anthropic.Anthropic) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_prompt_can_be_read_before_its_answer_is_wanted(client: anthropic.Anthropic, stream: bool) -> None:
+    asked: Any = {"model": MODEL, "messages": FRANCE, "system": f"You know capitals. {stream} " * 20, **GREEDY}
+    if stream:
+        with client.messages.stream(max_tokens=0, **asked) as events:
+            message = events.get_final_message()
+    else:
+        message = client.messages.create(max_tokens=0, **asked)
+    assert (message.content, message.stop_reason, message.usage.output_tokens) == ([], "max_tokens", 0)
+    known = client.messages.create(max_tokens=20, **asked).usage.cache_read_input_tokens or 0
+    assert known >= message.usage.input_tokens - 1 > 100
+
+
+@pytest.mark.model
 def test_prefill_is_gone_on_with(client: anthropic.Anthropic) -> None:
     prefill = [*FRANCE, {"role": "assistant", "content": "The capital of France"}]
     message = client.messages.create(model=MODEL, max_tokens=20, messages=prefill, **GREEDY)
@@ -290,7 +304,7 @@ def test_every_refusal_is_an_error_of_the_sdk(
     client = connect(small_server, "key")
     asked: dict[str, Any] = {"model": MODEL, "max_tokens": 5, "messages": FRANCE}
     with pytest.raises(anthropic.BadRequestError) as bad:
-        client.messages.create(**{**asked, "max_tokens": 0})
+        client.messages.create(**{**asked, "max_tokens": -1})
     check_error(bad.value, 400, "invalid_request_error", None)
     search: Any = {"type": "web_search_20250305", "name": "web_search"}
     with pytest.raises(anthropic.BadRequestError) as unsupported:

@@ -495,6 +495,18 @@ def test_count_names_what_only_an_answer_depends_on() -> None:
     assert given.ignored(given.asked()) == ["stream", "compaction", "thread"]
 
 
+def test_prompt_may_only_be_read() -> None:
+    shape: dict[str, Any] = {
+        "stop_sequences": ["a"],
+        "output_format": {"type": "json_schema", "schema": {}},
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+    }
+    request = inside(max_tokens=0, compaction={"type": "summarize"}, **shape)
+    assert (request.max_tokens, request.limits, request.grammar, request.thinking_budget) == (1, Limits(), None, None)
+    assert request.prompts == inside(**shape).prompts
+    assert request.ignored == ("compaction",)
+
+
 OWN_TOOLS: list[tuple[str, str, set[str]]] = [
     ("bash_20250124", "bash", {"command", "restart"}),
     (
@@ -577,7 +589,7 @@ def test_file_of_a_document_has_its_place() -> None:
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"max_tokens": None}, "max_tokens", "Expected `int`"),
-    ({"max_tokens": 0}, "max_tokens", ">= 1"),
+    ({"max_tokens": -1}, "max_tokens", ">= 0"),
     ({"messages": []}, "messages", "at least one"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "allowed are user, assistant, system"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
