@@ -14,8 +14,9 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.generation import Tool, ToolUse
 from mlx_server.schemas.openai.tools import FunctionSpec, named_use, tuple_of_tools
 
-SERVERS_TOOL = re.compile(r"[a-z0-9_]+_\d{8}|mcp_toolset")
-"""Types of tools that Anthropic's servers run: with a version, or those of others' servers."""
+SERVERS_TOOL = re.compile(r"[a-z0-9_]+_\d{8}|mcp_toolset|tool_search_tool_(regex|bm25)")
+"""Types of tools that Anthropic's servers run: with a version, or those of others' servers; the search for tools may
+come without one."""
 
 
 class ToolParam(msgspec.Struct, frozen=True):

@@ -229,6 +229,12 @@ WITHOUT_EFFECT: list[tuple[dict[str, Any], list[str]]] = [
     ({"thinking": {"type": "between_tools"}}, ["thinking.type"]),
     ({"tools": [SEARCH, WEATHER]}, ["tools[0].web_search_20250305"]),
     ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}, ["tools[0].mcp_toolset"]),
+    ({"tools": [{"type": "tool_search_tool_regex", "name": "s"}]}, ["tools[0].tool_search_tool_regex"]),
+    ({"tools": [{"type": "tool_search_tool_bm25", "name": "s"}]}, ["tools[0].tool_search_tool_bm25"]),
+    (
+        {"tools": [{"type": "tool_search_tool_bm25_20251119", "name": "s"}]},
+        ["tools[0].tool_search_tool_bm25_20251119"],
+    ),
     ({"tools": [{**WEATHER, "defer_loading": True, "strict": True}]}, ["tools[0].defer_loading"]),
     ({"tools": [{**WEATHER, "allowed_callers": ["code_execution_20250825"]}]}, ["tools[0].allowed_callers"]),
     ({"tools": [{**WEATHER, "allowed_callers": ["direct"], "eager_input_streaming": True}]}, []),
