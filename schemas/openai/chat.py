@@ -69,7 +69,7 @@ class ContentPart(MediaFields, frozen=True, kw_only=True):
     """One part of a message's content: text, or a picture, a sound, a film or a file; of an answer that is sent back,
     also a refusal or a thought. Texts may have the names that responses give them."""
 
-    passed_over: ClassVar = frozenset({"annotations", "citations", "logprobs", "signature"})
+    passed_over: ClassVar = frozenset({"annotations", "citations", "logprobs", "prompt_cache_breakpoint", "signature"})
 
     type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PART_TYPES)})]
     text: str | None = None
@@ -145,6 +145,9 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     use_default_chat_template: bool | None = None
     role_mapping: dict[str, str] | None = None
+    prompt_cache_key: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: str | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
@@ -177,7 +180,7 @@ class ChatRequest(CompletionFields, frozen=True, kw_only=True):
             prediction=self.predicted(),
             use_cache=self.use_cache is not False,
             salt=self.cache_salt or "",
-            conversation=self.conversation_id or "",
+            conversation=self.conversation_id or self.prompt_cache_key or "",
             ignored=(*self.idle(reports=self.wants_logprobs()), *unknown, *billing_lines(self.messages)),
             announce=self.continuous_usage(),
             progress=self.include_progress(),

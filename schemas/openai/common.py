@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -30,6 +30,8 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
     "moderation": (),
+    "prompt_cache_options": ({"mode": "implicit"},),
+    "prompt_cache_retention": ("in_memory",),
 }
 IDLE_STREAM: dict[str, tuple[Any, ...]] = {"include_obfuscation": (False,)}
 IDLE_USAGE: dict[str, tuple[Any, ...]] = {"continuous_usage_stats": (False,)}
@@ -176,6 +178,8 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
 
 class PredictedPart(msgspec.Struct, frozen=True):
     """A piece of a predicted text."""
+
+    passed_over: ClassVar = frozenset({"prompt_cache_breakpoint"})
 
     text: str
     type: Literal["text"] = "text"

@@ -35,6 +35,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 # Known, and whatever their value is, it changes nothing; with these it would change nothing elsewhere either.
 IDLE: dict[str, tuple[Any, ...]] = {
     "access_programs": (),
+    "background_options": (),
     "client_metadata": (),
     "context_management": ([],),
     "image": (),
@@ -114,6 +115,7 @@ class ResponsesRequest(SamplingFields, frozen=True, kw_only=True):
     store: bool | None = None
     background: bool | None = None
     access_programs: Any = None
+    background_options: Any = None
     client_metadata: Any = None
     context_management: Any = None
     image: Any = None

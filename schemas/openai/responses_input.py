@@ -90,10 +90,15 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 class InputPart(msgspec.Struct, frozen=True):
     """A part of a content: text, or a picture, a sound or a file.
 
-    `annotations` and `logprobs` stand in what a server wrote; no model reads them.
+    `annotations` and `logprobs` stand in what a server wrote; no model reads them. Every part is a place from which a
+    prompt is known, marked or not.
     """
 
-    passed_over: ClassVar = fields_of(*get_args(Content), ReasoningText, SummaryText) | {"citations", "parsed"}
+    passed_over: ClassVar = fields_of(*get_args(Content), ReasoningText, SummaryText) | {
+        "citations",
+        "parsed",
+        "prompt_cache_breakpoint",
+    }
 
     type: str
     text: str | None = None

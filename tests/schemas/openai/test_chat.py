@@ -327,6 +327,15 @@ def test_template_is_the_models_or_the_clients(fields: dict[str, Any], template:
     assert _template(**fields) == template
 
 
+def test_what_is_said_of_kept_prompts_is_taken_over() -> None:
+    assert _generation(prompt_cache_key="k").conversation == "k"
+    assert _generation(prompt_cache_key="k", conversation_id="c").conversation == "c"
+    usual = {"prompt_cache_options": {"mode": "implicit"}, "prompt_cache_retention": "in_memory"}
+    assert _generation(**usual) == _generation()
+    other = {"prompt_cache_options": {"mode": "explicit"}, "prompt_cache_retention": "24h"}
+    assert _generation(**other).ignored == ("prompt_cache_options", "prompt_cache_retention")
+
+
 def test_last_message_may_be_continued() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     for wanted, expected in ((True, True), (False, False), (None, False)):

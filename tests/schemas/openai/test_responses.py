@@ -251,6 +251,7 @@ IDLY: list[tuple[dict[str, Any], list[str]]] = [
     ({"client_metadata": {"a": "b"}, "moderation": {}, "image": {}}, ["client_metadata", "image", "moderation"]),
     ({"context_management": [{"type": "compaction"}]}, ["context_management"]),
     ({"prompt_cache_options": {"mode": "explicit"}}, ["prompt_cache_options"]),
+    ({"background_options": {"completion_window": "2h"}}, ["background_options"]),
     ({"text": {"verbosity": "low"}}, ["text.verbosity"]),
     (
         {"reasoning": {"summary": "detailed", "context": "all_turns", "mode": "pro"}},
@@ -262,9 +263,14 @@ IDLY: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-def test_field_of_a_format_that_nobody_knows_is_named() -> None:
-    body = {"input": "Hello", "text": {"format": {"type": "text", "more": 1}}}
-    assert parse(json.dumps(body).encode(), openai_responses.decoder, HARMLESS)[1] == ["text.format.more"]
+def test_field_of_a_format_or_a_part_that_nobody_knows_is_named() -> None:
+    part = {"type": "input_text", "text": "Hello", "prompt_cache_breakpoint": {"mode": "explicit"}, "more": 1}
+    format_ = {"format": {"type": "text", "more": 1}}
+    body = {"input": [{"role": "user", "content": [part]}], "text": format_}
+    assert parse(json.dumps(body).encode(), openai_responses.decoder, HARMLESS)[1] == [
+        "input[0].content[0].more",
+        "text.format.more",
+    ]
 
 
 @pytest.mark.parametrize(("given", "ignored"), IDLY)

@@ -14,6 +14,7 @@ from mlx_server.schemas.parsing.bounds import MAX_CHARACTERS, MAX_DEPTH, MAX_VAL
 from mlx_server.schemas.parsing.parse import parse
 from mlx_server.schemas.parsing.unknown_fields import MAX_UNKNOWN
 
+BREAKPOINT = {"prompt_cache_breakpoint": {"mode": "explicit"}}
 HI = {"role": "user", "content": "hi"}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
@@ -72,6 +73,13 @@ def _tool(**more: Any) -> dict[str, Any]:
                 "response_format": {"type": "json_schema", "json_schema": {"schema": {}, "x": 1}, "strict": True},
             },
             ["response_format.strict", "response_format.json_schema.x"],
+        ),
+        (
+            {
+                "messages": [{"role": "user", "content": [{"type": "text", "text": "a", **BREAKPOINT}]}],
+                "prediction": {"type": "content", "content": [{"type": "text", "text": "a", **BREAKPOINT}]},
+            },
+            [],
         ),
         # LiteLLM's own part of a message, which it sends back.
         ({"messages": [{"role": "assistant", "content": "a", "provider_specific_fields": {"reasoning": "b"}}]}, []),
