@@ -330,7 +330,8 @@ def to_message(message: ChatMessage, path: str) -> Message:
         raise InvalidRequest(f"`{path}.tool_call_id` belongs to messages of role 'tool'.", f"{path}.tool_call_id")
     if message.role == "function" and message.name is None:
         raise InvalidRequest(f"`{path}.name` is missing: it says which function this is the result of.", f"{path}.name")
-    if message.content is None and message.role != "assistant":
+    # Clients that leave empty fields out say so that a tool gave nothing.
+    if message.content is None and message.role not in ("assistant", "tool", "function"):
         raise InvalidRequest(f"`{path}.content` is missing.", f"{path}.content")
     text, media, documents = to_content(message.content, message.role, f"{path}.content")
     return Message(

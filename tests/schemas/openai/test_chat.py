@@ -141,6 +141,14 @@ def test_results_find_their_calls_or_are_told_by_the_user() -> None:
     assert told == f'{NO_CALL}\nzero\n<document title="a.txt">\nT\n</document>\n'
 
 
+def test_result_without_content_is_empty() -> None:
+    for nothing in ({}, {"content": None}):
+        result = {"role": "tool", "tool_call_id": "c1", **nothing}
+        assert _messages({"role": "assistant", **CALLS}, result)[1] == Message("tool", "", tool_call_id="c1")
+        old = {"role": "function", "name": "f", **nothing}
+        assert _messages({"role": "user", "content": "a"}, old)[1] == Message("tool", "", name="f")
+
+
 def test_files_are_documents_in_their_places() -> None:
     url = "data:application/pdf;base64,YQ=="
     file = {"type": "file", "file": {"file_data": url, "filename": "a.pdf"}}
@@ -214,7 +222,7 @@ CALLS = {"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        ({"role": "tool", "tool_call_id": "c1"}, "content"),
+        ({"role": "user"}, "content"),
         ({"role": "user", "content": "a", "tool_call_id": "c1"}, "tool_call_id"),
         ({"role": "user", "content": "a", **CALLS}, "tool_calls"),
         ({"role": "tool", "content": "a", "tool_call_id": "c1", **CALLS}, "tool_calls"),

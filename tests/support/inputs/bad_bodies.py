@@ -101,7 +101,7 @@ MALFORMED_MESSAGES = [
         "Invalid enum value 'odd'",
         {"role": "assistant", "tool_calls": [{"id": "1", "type": "odd", "function": {"arguments": ""}}]},
     ),
-    messages("messages[1].content", "is missing", calling("1"), {"role": "tool", "tool_call_id": "1"}),
+    messages("messages[1].content", "is missing", calling("1"), {"role": "user"}),
     messages("messages[0].tool_call_id", "belongs to messages of role 'tool'", user(tool_call_id="1")),
     messages("messages[0].name", "is missing", {"role": "function", "content": ""}),
     messages("messages[0].function_call", "only an assistant", user(function_call={"name": "f", "arguments": ""})),
