@@ -63,6 +63,7 @@ class Fleet:
         self._registry_sync = RegistrySync(registry, settings.defaults) if registry is not None else None
         self._directory = Directory(settings, self._registry_sync, self._add)
         self._retiring: set[Lifecycle] = set()
+        self._reloading = asyncio.Lock()
         self.start_error = asyncio.Event()
         """Set when the only model could not be loaded at the start."""
         self.start_error_message = ""
@@ -255,8 +256,13 @@ class Fleet:
     async def reload(self, *, host: str | None = None, port: int | None = None) -> ReloadReport:
         """Read the configuration again: new models are loaded, others drained and unloaded, or loaded anew.
 
-        One that can't be used changes nothing: the report and the log say why. `host` and `port` win over it.
+        One that can't be used changes nothing: the report and the log say why. `host` and `port` win over it. Of
+        several at once each is compared with the one before.
         """
+        async with self._reloading:
+            return await self._reload(host, port)
+
+    async def _reload(self, host: str | None, port: int | None) -> ReloadReport:
         try:
             settings = await to_thread.run_sync(self._reread) if self._reread else self.settings
             port = settings.port if port is None else port
@@ -335,6 +341,8 @@ class Fleet:
             lifecycle.deployment.retire()
             await lifecycle.unload()
             await lifecycle.close()
+            if lifecycle.after is not None:  # the one before it is still there
+                await asyncio.wait([lifecycle.after])
             self._retiring.discard(lifecycle)
 
         return self._tasks.spawn(retire())
@@ -384,6 +392,8 @@ class Fleet:
         try:
             await lifecycle.load()
         except FleetError as error:
+            if self._directory.lifecycles.get(name) is not lifecycle:
+                return  # another has its place by now, or none
             if self.settings.sole is not None:
                 self.start_error_message = str(error)
                 self.start_error.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
 from typing import Protocol
 
 from mlx_server.app.catalog.errors import FleetError, InsufficientMemory, LoadFailed, ModelBusy, ModelLimitReached
@@ -42,8 +41,8 @@ class Lifecycle:
         self.deployment = deployment
         self.on_demand = False
         """It was loaded because somebody asked, not at the start."""
-        self.after: Awaitable[object] | None = None
-        """What must end before it is loaded for the first time."""
+        self.after: asyncio.Future[None] | None = None
+        """What must end before it is loaded for the first time: until then its name's memory is another's."""
         self._gate = gate
         self._lock = asyncio.Lock()
         self._loading: asyncio.Task[None] | None = None
@@ -96,7 +95,8 @@ class Lifecycle:
             if only_idle:
                 deployment.fail_idle(f"Model {deployment.name!r} was unloaded.")
             await deployment.unload(force=force)
-            self._gate.release(deployment)
+            if self.after is None or self.after.done():
+                self._gate.release(deployment)
 
     def given_up(self) -> None:
         """Its workers died again and again, or could not be started."""
@@ -114,7 +114,7 @@ class Lifecycle:
     async def _load(self, priority: int, *, reload: bool) -> None:
         deployment = self.deployment
         if self.after is not None:
-            await self.after
+            await asyncio.wait([self.after])
             self.after = None
         async with self._lock:
             if deployment.state in SERVED:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.running.fleets import end_of, scripted, settings_of, started, submit, until
+from support.running.fleets import end_of, scripted, settings_of, started, submit, until, worker_pids
 
 from mlx_server.app.catalog.errors import LoadFailed, ModelNotFound
 from mlx_server.app.config.settings import ModelSettings
@@ -138,6 +138,53 @@ async def test_request_of_a_replaced_model_goes_to_the_new_one() -> None:
         await until(lambda: gone.queue.closed)
         with pytest.raises(Exception, match="Model 'b' is not served any more"):
             submit(gone)
+
+
+async def test_model_that_is_replaced_twice_while_it_runs_has_one_worker_and_one_grant() -> None:
+    configurations = iter([settings_of(scripted("a", max_concurrency=rows)) for rows in (2, 3)])
+    async with started(Fleet(settings_of(scripted("a")), reread=lambda: next(configurations))) as fleet:
+        old = await fleet.choose("a")
+        running = submit(old, SLOW)
+        await until(lambda: old.queue.running)
+        for _ in range(2):
+            assert (await fleet.reload()).changed == ("a",)
+        new = fleet.find("a")
+        assert new is not None
+        assert isinstance(await end_of(running), Finished)
+        assert new.state is ModelState.UNLOADED, "the old one is still there"
+        assert list(fleet.ledger.granted) == ["a"], "and holds its memory"
+        await until(lambda: new.state is ModelState.LOADED)
+        assert new.queue.concurrency == 3
+        assert list(fleet.ledger.granted) == ["a"]
+        assert worker_pids() == set(new.pids)
+        assert not fleet.start_error.is_set()
+
+
+async def test_model_that_waits_for_the_one_it_replaces_can_be_unloaded_and_loaded() -> None:
+    changed = settings_of(scripted("a", max_concurrency=2))
+    async with started(Fleet(settings_of(scripted("a")), reread=lambda: changed)) as fleet:
+        old = await fleet.choose("a")
+        running = submit(old, SLOW)
+        await until(lambda: old.queue.running)
+        await fleet.reload()
+        new = await fleet.choose("a")
+        await until(lambda: new.awaited)
+        waiting = submit(new)
+        for force in (False, True):
+            await fleet.unload("a", force=force)
+            assert list(fleet.ledger.granted) == ["a"], "the old one holds it"
+        assert isinstance(await end_of(waiting), Failed)
+        await fleet.load("a")
+        assert isinstance(await end_of(running), Finished)
+        assert worker_pids() == set(new.pids)
+        assert list(fleet.ledger.granted) == ["a"]
+
+
+async def test_configurations_that_are_read_at_once_are_compared_one_after_the_other() -> None:
+    changed = settings_of(scripted("a", max_concurrency=2))
+    async with started(Fleet(settings_of(scripted("a")), reread=lambda: changed)) as fleet:
+        reports = await asyncio.gather(fleet.reload(), fleet.reload())
+        assert sorted(report.changed for report in reports) == [(), ("a",)]
 
 
 @pytest.mark.model

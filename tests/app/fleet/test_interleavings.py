@@ -11,9 +11,8 @@ import signal
 from collections import Counter
 from dataclasses import dataclass, field
 
-import psutil
 import pytest
-from support.running.fleets import end_of, scripted, settings_of, started, submit, until
+from support.running.fleets import end_of, scripted, settings_of, started, submit, until, worker_pids
 
 from mlx_server.app.catalog.errors import FleetError
 from mlx_server.app.deployment.model_state import HAS_WORKERS, ModelState
@@ -131,5 +130,4 @@ def check(fleet: Fleet, most: int) -> None:
     assert set(fleet.ledger.granted) == holding
     assert sum(fleet.ledger.granted.values()) <= fleet.ledger.limit_bytes
     assert len(holding) <= most
-    workers = {child.pid for child in psutil.Process().children() if "mlx_server.workers" in child.cmdline()}
-    assert workers == {pid for one in fleet.deployments for pid in one.pids}
+    assert worker_pids() == {pid for one in fleet.deployments for pid in one.pids}

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
+
 from mlx_server.app.config.settings import ModelSettings, Settings
 from mlx_server.app.deployment.deployment import Deployment
 from mlx_server.app.fleet.fleet import Fleet
@@ -44,6 +46,11 @@ async def until(true: Callable[[], Any]) -> None:
     """Wait for what nothing tells of."""
     while not true():  # noqa: ASYNC110 - nothing tells of all that is waited for
         await asyncio.sleep(0.01)
+
+
+def worker_pids() -> set[int]:
+    """The workers that this process has started, whoever they are of."""
+    return {child.pid for child in psutil.Process().children() if "mlx_server.workers" in child.cmdline()}
 
 
 def submit(deployment: Deployment, prompt: str = "hi") -> Ticket:
