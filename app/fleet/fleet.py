@@ -62,7 +62,7 @@ class Fleet:
         self._reread = reread
         self._registry_sync = RegistrySync(registry, settings.defaults) if registry is not None else None
         self._directory = Directory(settings, self._registry_sync, self._add)
-        self._retiring: set[Lifecycle] = set()
+        self._retiring: dict[Lifecycle, asyncio.Task[None]] = {}
         self._reloading = asyncio.Lock()
         self.start_error = asyncio.Event()
         """Set when the only model could not be loaded at the start."""
@@ -277,7 +277,8 @@ class Fleet:
             return ReloadReport(error=str(error))
         self.apply_settings(settings)
         for name in report.removed:
-            self._retire(self._directory.lifecycles.pop(name, None))
+            if (lifecycle := self._directory.lifecycles.pop(name, None)) is not None:
+                self._retire(lifecycle)
         for model, model_type in zip(new, types, strict=True):
             lifecycle = self._replace(model, model_type)
             if self._running:
@@ -325,15 +326,13 @@ class Fleet:
     def _replace(self, model: ModelSettings, model_type: ModelType) -> Lifecycle:
         """Put a model in the place of the one of its name, if there is one, which is loaded once that is gone."""
         before = self._directory.lifecycles.pop(model.public_name, None)
-        lifecycle = self._add(model, model_type, before.deployment if before else None)
-        lifecycle.after = self._retire(before)
-        return lifecycle
+        if before is None:
+            return self._add(model, model_type)
+        self._retire(before)
+        return self._add(model, model_type, before.deployment)
 
-    def _retire(self, lifecycle: Lifecycle | None) -> asyncio.Task[None] | None:
+    def _retire(self, lifecycle: Lifecycle) -> None:
         """Take a model out: what it was asked for is still answered, then it is unloaded."""
-        if lifecycle is None:
-            return None
-        self._retiring.add(lifecycle)
 
         async def retire() -> None:
             await lifecycle.deployment.queue.idle.wait()
@@ -343,9 +342,13 @@ class Fleet:
             await lifecycle.close()
             if lifecycle.after is not None:  # the one before it is still there
                 await asyncio.wait([lifecycle.after])
-            self._retiring.discard(lifecycle)
+            del self._retiring[lifecycle]
 
-        return self._tasks.spawn(retire())
+        self._retiring[lifecycle] = self._tasks.spawn(retire())
+
+    def _leaving(self, name: str) -> asyncio.Task[None] | None:
+        """Ends when nothing is left of those that had this name before; None if nothing is."""
+        return next((task for one, task in reversed(self._retiring.items()) if one.deployment.name == name), None)
 
     def _add(self, model: ModelSettings, model_type: ModelType, before: Deployment | None = None) -> Lifecycle:
         name = model.public_name
@@ -354,6 +357,7 @@ class Fleet:
             model, model_type, self.settings, observer, self._moved, self.tuning, before, self._place
         )
         lifecycle = self._directory.lifecycles[name] = Lifecycle(deployment, self._gate)
+        lifecycle.after = self._leaving(name)
         return lifecycle
 
     def _moved(self, deployment: Deployment, before: ModelState) -> None:

@@ -48,6 +48,7 @@ class Lifecycle:
         self._loading: asyncio.Task[None] | None = None
         self._failures = 0
         self._retry_at = 0.0
+        self._closed = False
 
     @property
     def backoff_s(self) -> float:
@@ -104,7 +105,8 @@ class Lifecycle:
         self._retry_at = asyncio.get_running_loop().time() + retry_after_s(self._failures)
 
     async def close(self) -> None:
-        """End everything; the last call."""
+        """End everything; the last call. Loads that are asked for later raise ModelBusy."""
+        self._closed = True
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
@@ -113,6 +115,8 @@ class Lifecycle:
 
     async def _load(self, priority: int, *, reload: bool) -> None:
         deployment = self.deployment
+        if self._closed:
+            raise ModelBusy(f"Model {deployment.name!r} is not served any more.")
         if self.after is not None:
             await asyncio.wait([self.after])
             self.after = None

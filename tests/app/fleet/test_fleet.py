@@ -180,6 +180,41 @@ async def test_model_that_waits_for_the_one_it_replaces_can_be_unloaded_and_load
         assert list(fleet.ledger.granted) == ["a"]
 
 
+async def test_model_that_is_taken_out_and_put_back_while_it_runs_is_loaded_once_that_has_gone() -> None:
+    both, one = settings_of(scripted("a"), scripted("b")), settings_of(scripted("a"))
+    configurations = iter([one, both])
+    async with started(Fleet(both, reread=lambda: next(configurations))) as fleet:
+        old = await fleet.choose("b")
+        running = submit(old, SLOW)
+        await until(lambda: old.queue.running)
+        assert (await fleet.reload()).removed == ("b",)
+        assert (await fleet.reload()).added == ("b",)
+        new = fleet.find("b")
+        assert new is not None
+        assert isinstance(await end_of(running), Finished)
+        assert new.state is ModelState.UNLOADED, "the old one is still there"
+        await until(lambda: new.state is ModelState.LOADED)
+        assert set(fleet.ledger.granted) == {"a", "b"}
+        assert worker_pids() == {pid for one in fleet.deployments for pid in one.pids}
+
+
+async def test_model_that_is_deleted_and_named_again_is_loaded_once_those_before_have_gone() -> None:
+    changed = settings_of(scripted("a", max_concurrency=2))
+    async with started(Fleet(settings_of(scripted("a")), reread=lambda: changed)) as fleet:
+        old = await fleet.choose("a")
+        running = submit(old, SLOW)
+        await until(lambda: old.queue.running)
+        await fleet.reload()
+        await fleet.delete("a")
+        new = await fleet.choose("a")
+        assert list(fleet.ledger.granted) == ["a"], "the old one holds it"
+        assert isinstance(await end_of(running), Finished)
+        assert new.state is ModelState.UNLOADED, "the old one is still there"
+        await until(lambda: new.state is ModelState.LOADED)
+        assert list(fleet.ledger.granted) == ["a"]
+        assert worker_pids() == set(new.pids)
+
+
 async def test_configurations_that_are_read_at_once_are_compared_one_after_the_other() -> None:
     changed = settings_of(scripted("a", max_concurrency=2))
     async with started(Fleet(settings_of(scripted("a")), reread=lambda: changed)) as fleet:
