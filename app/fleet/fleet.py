@@ -74,7 +74,7 @@ class Fleet:
         self._watchers = Watchers()
         self._tasks = Tasks("work of the fleet")
         self._running = False
-        self._starting = {model.public_name for model in settings.models}
+        self._starting = bool(settings.models)
         for model in settings.models:
             self._add(model, configured_type(model, settings.hub))
 
@@ -377,19 +377,27 @@ class Fleet:
         self._watchers.notify(event)
 
     async def _load_configured(self) -> None:
-        if self._registry_sync is not None:
-            await self._registry_sync.refresh()
-        configured = sorted(self.settings.models, key=lambda model: not model.pinned)
-        for model in configured:
-            name = model.public_name
-            lifecycle = self._directory.lifecycles[name]
-            required_bytes = await self._gate.required_bytes(lifecycle.deployment)
-            if len(configured) > 1 and not self._gate.queue.fits_now(name, required_bytes):
-                log.warning("%s is not loaded yet: there is no room beside the others", name)
-                lifecycle.deployment.awaited = lifecycle.moving
-            else:
-                await self._load_at_start(lifecycle)
-            self._starting.discard(name)
+        try:
+            if self._registry_sync is not None:
+                await self._registry_sync.refresh()
+            configured = sorted(self.settings.models, key=lambda model: not model.pinned)
+            for model in configured:
+                # The configuration may have been read again, and be without it.
+                if (lifecycle := self._directory.lifecycles.get(model.public_name)) is not None:
+                    await self._load_one_of(len(configured), lifecycle)
+        finally:
+            self._starting = False
+            for lifecycle in self._directory.lifecycles.values():
+                lifecycle.deployment.awaited &= lifecycle.moving
+
+    async def _load_one_of(self, models: int, lifecycle: Lifecycle) -> None:
+        name = lifecycle.deployment.name
+        required_bytes = await self._gate.required_bytes(lifecycle.deployment)
+        if models > 1 and not self._gate.queue.fits_now(name, required_bytes):
+            log.warning("%s is not loaded yet: there is no room beside the others", name)
+            lifecycle.deployment.awaited = lifecycle.moving
+        else:
+            await self._load_at_start(lifecycle)
 
     async def _load_at_start(self, lifecycle: Lifecycle) -> None:
         name = lifecycle.deployment.name

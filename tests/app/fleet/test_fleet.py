@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.running.fleets import end_of, scripted, settings_of, started, submit, until, worker_pids
+from support.running.fleets import LONG_S, end_of, scripted, settings_of, started, submit, until, worker_pids
 
 from mlx_server.app.catalog.errors import LoadFailed, ModelNotFound
 from mlx_server.app.config.settings import ModelSettings
@@ -213,6 +213,21 @@ async def test_model_that_is_deleted_and_named_again_is_loaded_once_those_before
         await until(lambda: new.state is ModelState.LOADED)
         assert list(fleet.ledger.granted) == ["a"]
         assert worker_pids() == set(new.pids)
+
+
+async def test_configuration_that_is_read_again_during_the_start_may_be_without_a_model() -> None:
+    a, b, c = scripted("a", "scripted:load_s=0.5"), scripted("b"), scripted("c")
+    fleet = Fleet(settings_of(a, b, c), reread=lambda: settings_of(a, c))
+    fleet.start()
+    try:
+        assert (await fleet.reload()).removed == ("b",)
+        assert not fleet.ready
+        async with asyncio.timeout(LONG_S):
+            await until(lambda: fleet.ready)
+        assert states(fleet) == {"a": ModelState.LOADED, "c": ModelState.LOADED}
+        assert not any(one.awaited for one in fleet.deployments)
+    finally:
+        await fleet.stop()
 
 
 async def test_configurations_that_are_read_at_once_are_compared_one_after_the_other() -> None:
