@@ -105,6 +105,7 @@ class Deployment:
             self._restarts_before = before.restarts
             self._canaries_before = before.canaries
         self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
+        self._failure = FailureKind.UNAVAILABLE, CANNOT_BE_SERVED
         self._tuning = tuning or Tuning()
         self._server = server
         self._place = place or (lambda *_: LocalStarts())
@@ -267,8 +268,12 @@ class Deployment:
         """Mark the model as failed: remember why, and end all requests with that."""
         self.error_message = message
         self._move(ModelState.FAILED)
-        reason = f"{CANNOT_BE_SERVED}: {message}" if kind is FailureKind.UNAVAILABLE else message
-        self.fail_all(kind, reason)
+        self._failure = kind, f"{CANNOT_BE_SERVED}: {message}" if kind is FailureKind.UNAVAILABLE else message
+        self.fail_late()
+
+    def fail_late(self) -> None:
+        """End requests that have come since it failed, with the same reason: they had chosen it before."""
+        self.fail_all(*self._failure)
 
     def fail_all(self, kind: FailureKind, message: str) -> None:
         """End all requests, and go on taking others."""

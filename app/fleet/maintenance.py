@@ -67,7 +67,11 @@ class Maintenance:
         if not deployment.busy:
             return
         self._gate.seen(deployment.name)
-        if deployment.state is ModelState.UNLOADED and not lifecycle.moving and not self._directory.closing:
+        if lifecycle.moving or self._directory.closing:
+            return
+        if deployment.state is ModelState.FAILED:
+            deployment.fail_late()
+        elif deployment.state is ModelState.UNLOADED:
             if self._directory.settings.auto_load:
                 lifecycle.request_load()
             else:

@@ -22,7 +22,7 @@ from mlx_server.app.fleet.fleet import Fleet
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.schemas.internal.errors import InvalidRequest
-from mlx_server.schemas.internal.messages import Failed, Finished
+from mlx_server.schemas.internal.messages import Failed, FailureKind, Finished
 
 pytestmark = pytest.mark.anyio
 SLOW = json.dumps({"tokens": 20, "interval_s": 0.05})
@@ -80,6 +80,19 @@ async def test_load_that_fails_says_why() -> None:
         with pytest.raises(LoadFailed, match="the script says"):
             await fleet.load("bad")
         assert states(fleet) == {"good": ModelState.LOADED, "bad": ModelState.FAILED}
+
+
+async def test_request_that_chose_a_model_before_it_failed_is_told_so() -> None:
+    async with started(Fleet(settings_of(scripted("good"), scripted("bad", "scripted:fail")))) as fleet:
+        bad = fleet.find("bad")
+        assert bad is not None
+        assert bad.state is ModelState.FAILED
+        async with asyncio.timeout(5):
+            end = await end_of(submit(bad))
+        assert isinstance(end, Failed)
+        assert end.kind is FailureKind.UNAVAILABLE
+        assert "can't be served: " in end.message
+        assert "the script says" in end.message
 
 
 async def test_busy_model_goes_after_its_requests() -> None:
