@@ -191,10 +191,7 @@ class Dispatcher:
             if policy.has_fair_place(owners[account.owner], len(owners), self.capacity):
                 return
         self.statistics.refused += 1
-        retry_after_s = self._promise(now)
-        if who is not None:
-            self._reservations.expect(who, self._last_promise)
-        raise QueueFull(retry_after_s)
+        raise QueueFull(self._come_back(now, who))
 
     def submit(
         self,
@@ -340,6 +337,16 @@ class Dispatcher:
                     self._fail(ticket, event)
                 case _:
                     assert_never(event)
+
+    def _come_back(self, now: float, who: Returning | None) -> int:
+        """After how many seconds one that is refused is to come: who is too early, when it was told already."""
+        if who is None:
+            return self._promise(now)
+        if (told := self._reservations.too_early(who, now)) is not None:
+            return policy.retry_after_s(now, told)
+        retry_after_s = self._promise(now)
+        self._reservations.expect(who, self._last_promise, now)
+        return retry_after_s
 
     def _promise(self, now: float) -> int:
         self._last_promise = policy.promise(now, self._last_promise, self.service_rate, self.capacity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from support.running.queues import Harness, TimedWorker, request
 
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
-from mlx_server.queue.reservations import GRACE_S, MOST, Reservations, Returning
+from mlx_server.queue.reservations import GRACE_S, MOST, TOGETHER_S, Reservations, Returning
 
 COME_BACK = 0.9
 CALM_S = 5.0
@@ -76,11 +77,59 @@ def test_places_are_kept_of_half_the_queue_and_only_for_those_that_are_due() -> 
 def test_only_so_many_are_expected_and_who_did_not_come_is_forgotten() -> None:
     expected = Reservations()
     for number in range(MOST + 1):
-        expected.expect(who(number), 1.0)
+        expected.expect(who(number), 1.0, 0.0)
     assert expected.is_due(who(MOST - 1), 2.0)
     assert not expected.is_due(who(MOST), 2.0)
     assert not expected.is_due(who(0), 0.5)
     assert expected.due(2.0, 16) == 16
     assert expected.due(2.0 + GRACE_S, 16) == 0
-    expected.expect(who(MOST), 9.0)
+    expected.expect(who(MOST), 9.0, 2.0)
     assert expected.is_due(who(MOST), 9.0)
+
+
+def test_who_does_not_wait_is_told_the_same_time_and_equal_requests_that_come_together_others() -> None:
+    expected = Reservations()
+    assert expected.too_early(who(1), 0.0) is None
+    expected.expect(who(1), 5.0, 0.0)
+    assert expected.too_early(who(1), 0.9 * TOGETHER_S) is None
+    expected.expect(who(1), 6.0, 0.9 * TOGETHER_S)
+    assert expected.too_early(who(1), TOGETHER_S) == 6.0
+    assert expected.too_early(who(2), TOGETHER_S) is None
+    assert expected.too_early(who(1), 6.0) is None, "its time has come"
+    expected.expect(who(1), 9.0, 6.0)
+    assert expected.too_early(who(1), 6.0) is None
+    assert expected.too_early(who(1), 8.0) == 9.0
+
+
+def told_after_a_minute(*, eager: bool) -> int:
+    """What Retry-After says where newcomers keep a queue full, and one client comes again four times a second."""
+    clock = FakeClock()
+    worker = TimedWorker(clock, lambda: 5.0)
+    worker.queue = queue = Dispatcher(clock, queue_size=100, concurrency=8, timeout_s=1e9)
+    worker.slots = queue.add_slots(worker)
+    queue.worker_ready(worker.slots, 8)
+
+    def ask(number: int) -> int:
+        try:
+            queue.submit(request(), whole=False, who=who(number))
+        except QueueFull as refused:
+            return refused.retry_after_s
+        return 0
+
+    def fill() -> None:
+        with contextlib.suppress(QueueFull):
+            while queue.urgent < queue.capacity:
+                queue.submit(request(), whole=False)
+
+    fill()
+    for _ in range(240):
+        clock.advance(0.25)
+        fill()
+        if eager:
+            ask(7)
+    return ask(2)
+
+
+def test_who_comes_too_early_again_and_again_makes_nobody_else_wait_longer() -> None:
+    assert told_after_a_minute(eager=False) == 2
+    assert told_after_a_minute(eager=True) <= 3

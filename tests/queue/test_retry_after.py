@@ -14,6 +14,7 @@ from support.running.queues import Harness, TimedWorker, request
 from mlx_server.queue.dispatcher import Dispatcher
 from mlx_server.queue.errors import QueueFull
 from mlx_server.queue.policy import LONGEST_PROMISE_S, UNMEASURED_SERVICE_S
+from mlx_server.queue.reservations import Returning
 
 SERVED_AT_NEXT_TRY = 0.9
 SEEDS = range(12)
@@ -24,7 +25,12 @@ SMALL, LARGE = (2, 1, 47), (100, 8, 1000)
 
 
 def obedient_share(
-    sizes: tuple[int, int, int], service_s: Callable[[], float], *, measured: bool = True, spread_s: float = 0.0
+    sizes: tuple[int, int, int],
+    service_s: Callable[[], float],
+    *,
+    measured: bool = True,
+    spread_s: float = 0.0,
+    who: Returning | None = None,
 ) -> float:
     """Of the clients that were refused, how many were accepted at their next try."""
     queue_size, concurrency, refused = sizes
@@ -42,7 +48,7 @@ def obedient_share(
 
     def arrive(tries: int) -> None:
         try:
-            queue.submit(request(), whole=False)
+            queue.submit(request(), whole=False, who=who)
             accepted = True
         except QueueFull as error:
             accepted = False
@@ -92,6 +98,12 @@ def test_retry_after_is_worth_obeying_before_anything_was_measured(sizes: tuple[
 
 def test_retry_after_is_worth_obeying_for_clients_that_come_within_a_second() -> None:
     assert obedient_share(SMALL, lambda: 1.0, spread_s=0.5) >= SERVED_AT_NEXT_TRY
+
+
+@pytest.mark.parametrize("sizes", [SMALL, LARGE], ids=["small", "large"])
+def test_retry_after_is_worth_obeying_for_clients_that_say_the_same(sizes: tuple[int, int, int]) -> None:
+    same = "owner", 1
+    assert obedient_share(sizes, lambda: 1.0, spread_s=0.5, who=same) >= SERVED_AT_NEXT_TRY
 
 
 def test_retry_after_has_a_limit_however_many_do_not_obey() -> None:
