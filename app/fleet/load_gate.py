@@ -41,7 +41,7 @@ class LoadGate:
     async def estimate(self, deployment: Deployment) -> MemoryEstimate:
         """What a model will need, with its weights held as a limit that was set allows."""
         limit = self.settings.memory_limit_bytes
-        if self.settings.cluster is None and limit is None and self.settings.sole is not deployment.settings:
+        if self.settings.cluster is None and limit is None and not self._is_sole(deployment):
             limit = self.ledger.limit_bytes
         return await to_thread.run_sync(estimate_here, deployment.settings, deployment.type, self.device, limit)
 
@@ -104,11 +104,13 @@ class LoadGate:
 
     def _is_free(self, deployment: Deployment) -> bool:
         """It is the machine's only model, and may take what it wants: no limit was set."""
-        return (
-            self.settings.cluster is None
-            and self.settings.memory_limit_bytes is None
-            and self.settings.sole is deployment.settings
-        )
+        own = self.settings.cluster is None and self.settings.memory_limit_bytes is None
+        return own and self._is_sole(deployment)
+
+    def _is_sole(self, deployment: Deployment) -> bool:
+        """It is the server's only model, however it is pinned by now."""
+        sole = self.settings.sole
+        return sole is not None and sole.public_name == deployment.name
 
     def _deployments(self) -> Iterator[Deployment]:
         return (lifecycle.deployment for lifecycle in self._lifecycles.values())

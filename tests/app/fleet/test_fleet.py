@@ -19,6 +19,7 @@ from mlx_server.app.config.settings import ModelSettings
 from mlx_server.app.deployment.model_state import ModelState
 from mlx_server.app.fleet.events import ModelEvent
 from mlx_server.app.fleet.fleet import Fleet
+from mlx_server.app.fleet.memory_estimate import SCRIPTED_BYTES
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import ModelRow
 from mlx_server.schemas.internal.errors import InvalidRequest
@@ -93,6 +94,18 @@ async def test_request_that_chose_a_model_before_it_failed_is_told_so() -> None:
         assert end.kind is FailureKind.UNAVAILABLE
         assert "can't be served: " in end.message
         assert "the script says" in end.message
+
+
+@pytest.mark.parametrize("how", ["pinned", "read-again"])
+async def test_only_model_has_no_bound_whatever_becomes_of_its_settings(how: str) -> None:
+    async with started(Fleet(settings_of(scripted("a")), reread=lambda: settings_of(scripted("a")))) as fleet:
+        model = await fleet.pin("a", pinned=True) if how == "pinned" else await fleet.choose("a")
+        if how == "read-again":
+            assert (await fleet.reload()).unchanged == ("a",)
+        fleet.ledger.limit_bytes = SCRIPTED_BYTES // 2
+        await fleet.unload("a")
+        await fleet.load("a")
+        assert model.memory_bound is None
 
 
 async def test_busy_model_goes_after_its_requests() -> None:
