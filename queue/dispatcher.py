@@ -459,7 +459,8 @@ class Dispatcher:
         now = self._clock.time()
         self._scheduler.remove(ticket)
         ticket.move(state)
-        ticket.account.charge(now, ticket.tokens_read + ticket.tokens_written)
+        # One that never had a row was only made tokens of.
+        ticket.account.charge(now, (ticket.tokens_read if ticket.starts else 0) + ticket.tokens_written)
         del self._live[ticket.id]
         if not self._live:
             self.idle.set()

@@ -134,6 +134,18 @@ def test_tokens_are_charged_when_a_request_ends_however_it_ends() -> None:
     submit(harness, account)
 
 
+def test_prompt_that_was_never_read_costs_no_tokens() -> None:
+    harness = Harness(queue_size=100, concurrency=1)
+    submit(harness, key("other"))
+    account = key("one", tokens_per_minute=60)
+    for _ in range(3):
+        [waiting] = submit(harness, account)
+        harness.deliver([Prepared(waiting.id, 100)])
+        assert waiting.tokens_read == 100
+        harness.queue.cancel(waiting)
+    submit(harness, account)
+
+
 def test_one_account_counts_in_all_queues() -> None:
     account = key("one", requests_per_minute=2)
     for _ in range(2):
