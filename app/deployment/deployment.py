@@ -107,7 +107,8 @@ class Deployment:
         self._ending = FailureKind.SHUTTING_DOWN, SHUTTING_DOWN
         self._failure = FailureKind.UNAVAILABLE, CANNOT_BE_SERVED
         self._tuning = tuning or Tuning()
-        self._server = server
+        self.server = server
+        """The server's settings, for its next load."""
         self._place = place or (lambda *_: LocalStarts())
         self._observer = observer
         self._changed = changed
@@ -201,7 +202,7 @@ class Deployment:
 
     def loads_as(self) -> Load:
         """The load message that its workers would get now."""
-        spec = load_of(self.settings, self.type, self._server, self._tuning)
+        spec = load_of(self.settings, self.type, self.server, self._tuning)
         return replace(spec, cpu_dtype=self.cpu_dtype, prefix_most=self.prefix_most, memory_bytes=self.memory_bound)
 
     def bind(self, limit_bytes: int | None) -> None:
@@ -288,7 +289,7 @@ class Deployment:
         """Take no more work, end waiting requests now and running ones after the drain time."""
         self._close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._server.drain_timeout_s):
+            async with asyncio.timeout(self.server.drain_timeout_s):
                 for queue in self._queues:
                     await queue.idle.wait()
         self.abort()
@@ -332,7 +333,7 @@ class Deployment:
 
     def _new_replica(self, spec: Load) -> Replica:
         starts = self._place(self.name, self.replica_bytes, lambda: self._recalled(replica))
-        patience, log_level = self._server.patience, self._server.log_level
+        patience, log_level = self.server.patience, self.server.log_level
         replica = Replica(spec, self, self.queue, self.queries, patience, log_level, starts)
         return replica
 

@@ -48,6 +48,8 @@ class Directory:
     def apply_settings(self, settings: Settings) -> None:
         """Replace the settings."""
         self.settings, self.catalogue = settings, Catalogue(settings)
+        for deployment in self.deployments:
+            deployment.server = settings
         if self._registry_sync is not None:
             self._registry_sync.defaults = settings.defaults
 

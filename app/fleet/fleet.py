@@ -27,7 +27,7 @@ from mlx_server.app.fleet.load_gate import LoadGate
 from mlx_server.app.fleet.load_order import WaitingLoad
 from mlx_server.app.fleet.maintenance import Maintenance
 from mlx_server.app.fleet.registry_sync import RegistrySync
-from mlx_server.app.fleet.reload import ReloadReport, compare
+from mlx_server.app.fleet.reload import ReloadReport, as_started, compare
 from mlx_server.app.fleet.standby import Standby
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.tasks import Tasks
@@ -266,10 +266,10 @@ class Fleet:
         try:
             settings = await to_thread.run_sync(self._reread) if self._reread else self.settings
             port = settings.port if port is None else port
-            # Workers stay where this server has begun to have them.
-            settings = replace(settings, host=host or settings.host, port=port, cluster=self.settings.cluster)
+            settings = replace(settings, host=host or settings.host, port=port)
+            settings, next_start = as_started(self.settings, settings)
             catalogue = Catalogue(settings)
-            report = compare(self.settings.models, settings.models)
+            report = replace(compare(self.settings.models, settings.models), next_start=next_start)
             new = [catalogue.configured[name] for name in (*report.changed, *report.added)]
             types = [await to_thread.run_sync(configured_type, model, settings.hub) for model in new]
         except (ConfigError, FleetError, ValueError) as error:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 class Services:
     """Made with the application; they start and stop with it."""
 
-    settings: Settings
     fleet: Fleet
     control: Control
     metrics: CollectorRegistry
@@ -70,6 +69,11 @@ class Services:
     """WebSockets of `/v1/responses` that are open."""
     benchmarked: set[str] = field(default_factory=set)
     """Models that are being measured."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.fleet.settings
 
 
 def services(connection: HTTPConnection) -> Services:

@@ -75,19 +75,20 @@ PRIORITY = {PRIORITY_HEADER: "`high`, `normal` (where nothing is said), `low` or
 
 
 async def openapi(request: Request) -> Response:
-    """`GET /openapi.json`, made when it is first asked for, and anew for another model."""
+    """`GET /openapi.json`, made when it is first asked for, and anew for another model or once keys are needed."""
     state, found = request.app.state, services(request)
     model = next((deployment.name for deployment in found.fleet.deployments), None)
+    needs_key = bool(found.settings.api_keys)
     kept_for, content = getattr(state, "openapi", (None, b""))
-    if not content or kept_for != model:
+    if not content or kept_for != (model, needs_key):
         made = document(
             request.app.routes,
-            needs_key=bool(found.settings.api_keys),
+            needs_key=needs_key,
             always=(*ALWAYS, 429) if found.settings.rate_limit else ALWAYS,
             model=model,
         )
         content = msgspec.json.encode(made)
-        state.openapi = model, content
+        state.openapi = (model, needs_key), content
     return Response(content, media_type=JSON)
 
 

@@ -258,7 +258,6 @@ def create_app(
     )
     batch_runner = offline.runner_for(app, kept, fleet, keys)
     app.state.services = Services(
-        settings=settings,
         fleet=fleet,
         control=Control(fleet, lambda applied: keys.update(applied.api_keys)),
         metrics=make_registry(fleet),

@@ -68,10 +68,11 @@ class ShuttingDown(msgspec.Struct, frozen=True):
 
 
 class Restarted(msgspec.Struct, frozen=True):
-    """The configuration was read again; what runs goes on. Models by name."""
+    """The configuration was read again; what runs goes on. Models by name, and fields that wait for the next start."""
 
     message: str
     added: list[str]
     removed: list[str]
     changed: list[str]
     unchanged: list[str]
+    next_start: list[str]

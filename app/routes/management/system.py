@@ -126,6 +126,6 @@ async def restart(request: Request) -> Response:
     return json_answer(
         schemas.Restarted(
             "Server restarting with updated settings",
-            *(list(names) for names in (report.added, report.removed, report.changed, report.unchanged)),
+            *map(list, (report.added, report.removed, report.changed, report.unchanged, report.next_start)),
         )
     )

@@ -256,6 +256,17 @@ async def test_configuration_that_is_read_again_during_the_start_may_be_without_
         await fleet.stop()
 
 
+async def test_models_that_stay_go_by_the_servers_settings_at_their_next_load() -> None:
+    read = settings_of(scripted("a"), confine_workers=False, lease="off")
+    fleet = Fleet(settings_of(scripted("a")), reread=lambda: read)
+    model = await fleet.choose("a")
+    assert model.loads_as().confined
+    assert (await fleet.reload()).unchanged == ("a",)
+    assert not model.loads_as().confined
+    assert model.loads_as().lease == "off"
+    await fleet.stop()
+
+
 async def test_configurations_that_are_read_at_once_are_compared_one_after_the_other() -> None:
     changed = settings_of(scripted("a", max_concurrency=2))
     async with started(Fleet(settings_of(scripted("a")), reread=lambda: changed)) as fleet:

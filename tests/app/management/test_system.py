@@ -113,6 +113,7 @@ def test_restart_reads_the_configuration_and_the_settings_again(launch: Launch, 
         "removed": [],
         "changed": [],
         "unchanged": ["first"],
+        "next_start": [],
     }
     server.wait_until(lambda: server.chat("hi", model="second").status_code == 200)
     config.write_text("nonsense")

@@ -1,5 +1,6 @@
 """What the configuration file says, as settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from support.running.servers import ROOT
 
 from mlx_server.app.config.config_file import ConfigError, models_of, read_config, server_of
 from mlx_server.app.config.settings import ApiKey, ModelSettings, Settings
-from mlx_server.app.fleet.reload import compare
+from mlx_server.app.fleet.reload import as_started, compare
 from mlx_server.app.registry.rows import check_path
 
 DEFAULTS = ModelSettings("", queue_timeout_s=1.0, request_timeout_s=2.0)
@@ -75,6 +76,15 @@ def test_what_was_read_again_is_told_in_words() -> None:
     after = [ModelSettings("a", name="a"), ModelSettings("b2", name="b"), ModelSettings("d", name="d")]
     assert compare(before, after).summary() == "added d; removed c; changed b; unchanged a"
     assert compare([], []).summary() == "no models"
+    later = replace(compare([], []), next_start=("cors_origins",))
+    assert later.summary() == "no models; not before the next start: cors_origins"
+
+
+def test_what_only_a_start_can_change_stays_and_is_named() -> None:
+    running = Settings(cors_origins=("https://a.example",))
+    read = Settings(cors_origins=("*",), keepalive_s=1.0)
+    assert as_started(running, read) == (replace(running, keepalive_s=1.0), ("cors_origins",))
+    assert as_started(running, running) == (running, ())
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,21 @@ def test_restart_moves_to_another_port_and_drops_nothing(launch: Launch, tmp_pat
     assert server.stop() == 0
 
 
+def test_what_is_read_again_is_in_force_or_named_as_what_waits(launch: Launch, tmp_path: Path) -> None:
+    config = tmp_path / "models.toml"
+    model = '[[model]]\nname = "a"\npath = "scripted"\ntype = "scripted"\n'
+    config.write_text(f"[server]\nkeepalive = 0\n{model}")
+    server = launch("--config", config)
+    config.write_text(f'[server]\nkeepalive = 0.1\ncors_origins = ["https://a.example"]\n{model}')
+    assert server.post("/v1/system/restart", b"").json()["next_start"] == ["cors_origins"]
+    assert "not before the next start: cors_origins" in server.output()
+    assert server.get("/v1/system/limits").json()["cors_origins"] == []
+    silent = chat_body({"first_token_s": 60}, stream=True)
+    with server.http.stream("POST", f"{server.url}/chat/completions", json=silent, timeout=30) as answer:
+        assert answer.status_code == 200, "it begins without a token"
+    assert server.stop() == 0
+
+
 def test_stored_settings_hold_at_the_start_and_after_a_restart(launch: Launch, tmp_path: Path) -> None:
     first, second = free_port(), free_port()
     store(tmp_path, server_port=first, max_concurrent_requests=3)
