@@ -178,8 +178,7 @@ def asking(url: str, api_key: str | None) -> Iterator[BatchClient]:
     from mlx_server.app.connect.running_server import ServerProblem, root_of
 
     try:
-        # The variable may hold several keys: they are the server's.
-        client = BatchClient(root_of(url), next(iter((api_key or "").split()), None))
+        client = BatchClient(root_of(url), api_key)
         try:
             yield client
         finally:

@@ -173,9 +173,9 @@ class Prefiller:
                 shared = alike(beginning_of(other.sequence), new, most)
                 if shared >= max(reading.shared, max(reading.done, other.done) + WORTH_KEEPING):
                     reading.after, reading.shared = other, shared
-        if (other := reading.after) is not None:
-            other.awaited |= {reading.shared}
-            other.stops = self._stops(other)
+        if reading.after is not None:
+            reading.after.awaited |= {reading.shared}
+            reading.after.stops = self._stops(reading.after)
 
     def _waits(self, reading: Reading) -> bool:
         """Whether another prompt's chunks bring what this one would read."""
