@@ -114,7 +114,11 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class LogLines(msgspec.Struct, frozen=True):
-    """Lines, the oldest first; `last` is the number of the last that there is: it begins anew with the server."""
+    """Lines, the oldest first; `last` is the number of the last that there is: it begins anew with the server.
+
+    `began` is when that was, ISO 8601 in UTC: where it differs from the last answer's, the lines are another log's.
+    """
 
     lines: list[LogLine]
     last: int
+    began: str

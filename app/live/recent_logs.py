@@ -22,6 +22,8 @@ class RecentLogs(logging.Handler):
         self.setFormatter(logging.Formatter("%(message)s"))
         self._numbers = itertools.count(1)
         self._lines: deque[LogLine] = deque(maxlen=MOST_LINES)
+        self.began = datetime.now(UTC).isoformat(timespec="microseconds")
+        """ISO 8601, in UTC, to a microsecond: tells this process's log from that of the one before."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Part of logging, which holds a lock meanwhile."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from console.pages import answers, say, script
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from support.inputs.said import HERMES
 from support.running.parrot import make_parrot
 from support.running.servers import ROOT, Server
@@ -99,7 +99,15 @@ def test_thoughts_are_folded_and_calls_get_results(
     expect(thoughts).to_be_hidden()
     page.get_by_text("Reasoning", exact=True).click()
     expect(thoughts).to_be_visible()
-    page.get_by_label("Result of weather").fill("It rains.")
+    result = page.get_by_label("Result of weather")
+    result.fill("It rai")
+    page.get_by_role("link", name="Now").click()
+    with page.expect_response("**/v1/audio/voices"):
+        page.get_by_role("link", name="Chat", exact=True).click()
+    for model in ("shapes", "thinker"):
+        page.get_by_label("Model", exact=True).select_option(model)
+    expect(result).to_have_value("It rai")
+    result.fill("It rains.")
     with page.expect_request("**/v1/chat/completions") as sent:
         page.get_by_role("button", name="Give results").click()
     asking, called, given = json.loads(sent.value.post_data or "")["messages"]
@@ -108,6 +116,7 @@ def test_thoughts_are_folded_and_calls_get_results(
     assert (call["function"]["name"], given["role"], given["content"]) == ("weather", "tool", "It rains.")
     assert call["id"] == given["tool_call_id"]
     expect(answers(page)).to_have_count(2)
+    expect(answers(page).first.get_by_label("Result of weather")).to_have_count(0)
 
 
 def test_picture_is_drawn(server: Server, open_page: OpenPage) -> None:
@@ -181,3 +190,37 @@ def test_sound_is_written_down_for_a_model_that_hears_nothing(server: Server, op
         page.locator("input[type=file]").set_input_files(files=[sound])
     assert heard.value.ok
     expect(page.locator(".composer .file")).to_contain_text("tone.wav")
+
+
+@pytest.mark.parametrize("end", ["read", "refused", "removed"])
+def test_message_waits_for_its_files(server: Server, open_page: OpenPage, end: str) -> None:
+    page = open_page(server)
+    expect(page.get_by_label("Model", exact=True)).to_have_value("thinker")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/audio/transcriptions", hold)
+    sound = {"name": "tone.wav", "mimeType": "audio/wav", "buffer": wav(0.5)}
+    with page.expect_request("**/v1/audio/transcriptions"):
+        page.locator("input[type=file]").set_input_files(files=[sound])
+    expect(page.get_by_text("Reading tone.wav")).to_be_visible()
+    say(page, "What is said?")
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+    expect(page.get_by_role("article")).to_have_count(0)
+    [asked] = held
+    if end == "removed":
+        page.get_by_role("button", name="Remove tone.wav").click()
+    elif end == "refused":
+        asked.fulfill(status=429, json={"detail": "Too many requests."})
+        expect(page.locator(".notice")).to_have_text("Too many requests.")
+        expect(page.get_by_role("button", name="Send")).to_be_enabled()
+        expect(page.get_by_role("article")).to_have_count(0)
+        expect(page.get_by_label("Message", exact=True)).to_have_value("What is said?")
+        page.keyboard.press("Enter")
+    else:
+        asked.continue_()
+    expect(page.locator("article.user div.text")).to_have_text("What is said?")
+    expect(page.locator("article.user .file")).to_have_count(1 if end == "read" else 0)
+    expect(page.locator(".composer .file")).to_have_count(0)

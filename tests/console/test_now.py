@@ -107,6 +107,27 @@ def test_server_that_is_gone_is_told_and_the_next_one_is_found(
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_refusals_that_nobody_listened_to_are_no_rate(launch: Callable[..., Server], open_page: OpenPage) -> None:
+    narrow = (*SCRIPTED, "--max-concurrency", 1, "--queue-size", 1)
+    server = launch(*narrow)
+    page = open_page(server, "now")
+    turned = page.get_by_role("region", name="The last minutes").locator("figure").last
+    path = turned.locator("path")
+    expect(path).to_have_attribute("d", re.compile("^M"))
+    page.get_by_role("link", name="Settings").click()
+    with RawClient(server, chat_body(LONG)), RawClient(server, chat_body(LONG)):
+        server.wait_stats(active_requests=2)
+        assert [server.chat("hi").status_code for _ in range(3)] == [429, 429, 429]
+    page.get_by_role("link", name="Now").click()
+    expect(path).to_have_attribute("d", re.compile("^(M[^M]*){2}$"))
+    server.stop()
+    launch(*narrow, "--port", server.root.rpartition(":")[2])
+    expect(path).to_have_attribute("d", re.compile("^(M[^M]*){3}$"))
+    expect(turned.locator("strong")).to_have_text("0")
+    points = re.findall(r"[ML]\S+ (\S+?)(?=[ML]|$)", path.get_attribute("d") or "")
+    assert set(points) == {points[0]}, "none was refused, and none less than none"
+
+
 def test_narrow_page_scrolls_only_its_tables(server: Server, open_page: OpenPage) -> None:
     page = open_page(server, "now", viewport={"width": 390, "height": 800}, color_scheme="dark")
     expect(page.get_by_role("region", name="Models")).to_contain_text("1 ready")
@@ -134,3 +155,20 @@ def test_log_is_filtered_and_goes_on(server: Server, open_page: OpenPage) -> Non
     page.get_by_label("Filter").fill("engine")
     assert server.chat({"crash_at": 1}).status_code == 502
     expect(lines).to_contain_text("worker the engine can't go on")
+
+
+def test_log_of_the_next_process_takes_the_place_of_the_last_ones(
+    server: Server, launch: Callable[..., Server], open_page: OpenPage
+) -> None:
+    page = open_page(server, "logs")
+    lines = page.get_by_role("list", name="Lines")
+    assert server.chat("hi").status_code == 200
+    expect(lines).to_contain_text("POST /v1/chat/completions 200")
+    page.get_by_role("link", name="Settings").click()
+    known = server.get("/v1/system/logs").json()["last"]
+    server.stop()
+    following = launch(*SCRIPTED, "--port", server.root.rpartition(":")[2], "--log-level", "debug")
+    wait_for(lambda: following.get("/") and following.get("/v1/system/logs").json()["last"] > known)
+    page.get_by_role("link", name="Logs").click()
+    expect(lines).not_to_contain_text("chat/completions")
+    expect(lines.get_by_role("listitem").filter(has_text="scripted: loaded")).to_have_count(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from console.pages import answers, say
 from playwright.sync_api import Page, expect
 from support.running.servers import SCRIPTED, Server
@@ -69,3 +70,19 @@ def test_key_is_asked_for_once_and_kept_for_the_tab(launch: Callable[..., Server
     page.get_by_role("link", name="Settings").click()
     page.get_by_role("button", name="Forget it").click()
     expect(dialog).to_be_visible()
+
+
+@pytest.mark.parametrize("knows", ["closedby", "close"])
+def test_key_is_asked_for_until_it_is_given(launch: Callable[..., Server], open_page: OpenPage, knows: str) -> None:
+    page = open_page(launch(*SCRIPTED, "--api-key", "sesame"))
+    dialog = page.get_by_role("dialog", name="This server wants an API key")
+    expect(dialog).to_be_visible()
+    if knows == "close":
+        dialog.evaluate("dialog => dialog.removeAttribute('closedby')")
+    for _ in range(2):
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_visible()
+    dialog.get_by_label("API key").fill("sesame")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Write a message to begin.")).to_be_visible()
+    expect(dialog).to_have_count(0)

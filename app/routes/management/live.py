@@ -43,4 +43,4 @@ async def logs(request: Request) -> Response:
     """The last lines of the log, or those after the one with a number."""
     after = number(query_of(request, ("after",)).get("after", "0"), "after", 0, MOST_NUMBER)
     recent = services(request).recent_logs
-    return json_answer(LogLines(recent.after(after), recent.last))
+    return json_answer(LogLines(recent.after(after), recent.last, recent.began))

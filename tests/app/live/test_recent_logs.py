@@ -42,14 +42,16 @@ def test_only_the_last_lines_are_kept_and_none_is_endless() -> None:
 def test_lines_are_read_on_and_have_nothing_of_what_requests_say(launch: Callable[..., Server]) -> None:
     server = launch(*SCRIPTED)
     assert server.chat("a secret").status_code == 200
-    lines = server.get("/v1/system/logs").json()["lines"]
+    answer = server.get("/v1/system/logs").json()
+    lines, began = answer["lines"], answer["began"]
     chats = [line for line in lines if "POST /v1/chat/completions 200" in line["text"]]
     assert [line["level"] for line in chats] == ["info"]
     assert not [line for line in lines if "secret" in line["text"]]
     last = lines[-1]["number"]
-    assert server.get(f"/v1/system/logs?after={last}").json() == {"lines": [], "last": last}, (
+    assert server.get(f"/v1/system/logs?after={last}").json() == {"lines": [], "last": last, "began": began}, (
         "reading it leaves no line"
     )
+    assert began[:23] <= lines[0]["at"][:23]
     refused = server.get("/v1/system/logs?after=x")
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
 

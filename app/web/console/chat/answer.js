@@ -1,6 +1,7 @@
 /** Has an answer written or drawn, and fills a message with it as it comes. */
 
 import { ask, askJson, eventsOf, ServerError } from "../shared/api.js";
+import { duration } from "../shared/format.js";
 
 /** @typedef {import("./conversation.js").Message} Message */
 /** @typedef {import("./conversation.js").Conversation} Conversation */
@@ -77,6 +78,20 @@ function figuresOf(usage, began, first, ended) {
     promptTokens: usage.prompt_tokens,
     cachedTokens: usage.prompt_tokens_details.cached_tokens,
   };
+}
+
+/**
+ * What there is to say before the first token.
+ * @param {Progress} [progress]
+ */
+export function waitingFor(progress) {
+  if (progress?.state === "queued") {
+    const place = progress.queue_position ? `, number ${progress.queue_position} in line` : "";
+    return `Waiting${place}${progress.eta_s ? `, about ${duration(progress.eta_s)}` : ""}`;
+  }
+  if (progress?.prompt_tokens)
+    return `Reading the prompt, ${progress.processed_tokens ?? 0} of ${progress.prompt_tokens} tokens`;
+  return "Thinking";
 }
 
 /**

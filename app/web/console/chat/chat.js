@@ -1,12 +1,11 @@
 /** The conversations and what is done with them; the parts of the view only show and ask. */
 
-import { notice } from "../shared/dom.js";
-import { duration } from "../shared/format.js";
+import { notice, tell } from "../shared/dom.js";
 import { draws } from "../shared/models.js";
-import { draw, write } from "./answer.js";
-import { add, follow, newConversation, siblings } from "./conversation.js";
+import { draw, waitingFor, write } from "./answer.js";
+import { add, follow, join, newConversation, siblings } from "./conversation.js";
 import { bodyOf } from "./request.js";
-import { allConversations, forget, keep } from "./storage.js";
+import { allConversations, forget, keep, oneConversation, watch } from "./storage.js";
 
 /** @typedef {import("./conversation.js").Attached} Attached */
 /** @typedef {import("./conversation.js").Conversation} Conversation */
@@ -18,9 +17,10 @@ const FRAME_MS = 60;
 /** How often an answer is drawn while it comes. */
 
 /**
- * What shows the conversations: `all` when another one is open or its branch changes, `one` when a message grows.
- * `waiting` says what there is to say before the first token; it is undefined once the answer has ended.
- * @typedef {{ all: () => void, one: (message: Message, waiting?: string) => void }} Screen
+ * What shows the conversations: `all` when another one is open or its branch changes, `list` when only others do, `one`
+ * when a message grows. `waiting` says what there is to say before the first token; it is undefined once the answer has
+ * ended.
+ * @typedef {{ all: () => void, list: () => void, one: (message: Message, waiting?: string) => void }} Screen
  */
 
 export class Chat {
@@ -34,6 +34,7 @@ export class Chat {
     this.current = newConversation("");
     /** @type {Map<string, AbortController>} answers that are being written, by their conversations */
     this.running = new Map();
+    watch((id) => this.read(id).catch(tell));
   }
 
   /** The model of the conversation that is open. */
@@ -51,6 +52,23 @@ export class Chat {
     }
     if (this.conversations[0] && !this.current.leaf) this.current = this.conversations[0];
     this.screen.all();
+  }
+
+  /**
+   * Read what another tab has kept or deleted.
+   * @param {string} id
+   */
+  async read(id) {
+    const kept = await oneConversation(id);
+    const known = this.conversations.find((one) => one.id === id);
+    if (kept && known) {
+      const { messages, leaf, ...rest } = kept;
+      Object.assign(known, rest);
+      join(known, kept);
+    } else if (kept) this.conversations.unshift(kept);
+    else if (known) return this.drop(known);
+    if (known === this.current) this.screen.all();
+    else this.screen.list();
   }
 
   /** @param {Model[]} models those that write or draw */
@@ -73,11 +91,16 @@ export class Chat {
 
   /** @param {Conversation} conversation */
   async remove(conversation) {
+    this.drop(conversation);
+    await forget(conversation.id);
+  }
+
+  /** @param {Conversation} conversation that is kept no more */
+  drop(conversation) {
     this.stop(conversation);
     this.conversations = this.conversations.filter((one) => one !== conversation);
     if (this.current === conversation) this.start();
     this.screen.all();
-    await forget(conversation.id);
   }
 
   /** What was set of the conversation that is open. */
@@ -197,22 +220,11 @@ export class Chat {
     conversation.updated = Date.now();
     if (!conversation.leaf) return;
     try {
-      await keep(conversation);
+      if (!(await keep(conversation))) this.drop(conversation);
     } catch (error) {
       notice(`This chat could not be kept: ${/** @type {Error} */ (error).message}`);
     }
   }
-}
-
-/** @param {Progress} [progress] */
-function waitingFor(progress) {
-  if (progress?.state === "queued") {
-    const place = progress.queue_position ? `, number ${progress.queue_position} in line` : "";
-    return `Waiting${place}${progress.eta_s ? `, about ${duration(progress.eta_s)}` : ""}`;
-  }
-  if (progress?.prompt_tokens)
-    return `Reading the prompt, ${progress.processed_tokens ?? 0} of ${progress.prompt_tokens} tokens`;
-  return "Thinking";
 }
 
 /**

@@ -1,21 +1,31 @@
 /** Where a message is written: text, files, and the button that sends it or stops the answer. */
 
-import { fill, h, tell } from "../shared/dom.js";
+import { fill, h, isComposing, tell } from "../shared/dom.js";
 import { icon, iconButton } from "../shared/icons.js";
-import { attached, shownFile } from "./files.js";
+import { attached, readFile, shownFile } from "./files.js";
 
 /** @typedef {import("./conversation.js").Attached} Attached */
 /** @typedef {import("../shared/models.js").Model} Model */
 
 /**
+ * A file that is being read, until `ending` ends that.
+ * @typedef {{ file: File, ending: AbortController }} Reading
+ */
+
+/**
  * @param {{
- *   send: (text: string, files: Attached[]) => void, stop: () => void,
+ *   send: (text: string, files: Attached[]) => void, stop: () => void, open: () => unknown,
  *   models: () => Promise<{ model?: Model, listener?: Model }>,
- * }} chat `models`: that of the conversation, and one that writes down sounds
+ * }} chat `open`: the conversation; `models`: that of it, and one that writes down sounds
  */
 export function makeComposer(chat) {
   /** @type {Attached[]} */
   let files = [];
+  /** @type {Reading[]} */
+  let reading = [];
+  let taken = Promise.resolve();
+  /** How many could not be read. */
+  let failed = 0;
   let running = false;
   const text = h("textarea", {
     rows: 1,
@@ -23,7 +33,7 @@ export function makeComposer(chat) {
     "aria-label": "Message",
     oninput: grow,
     onkeydown: (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) {
         event.preventDefault();
         submit();
       }
@@ -71,19 +81,22 @@ export function makeComposer(chat) {
     text.style.height = `${Math.min(text.scrollHeight, 240)}px`;
   }
 
-  /** What is written stays until it is known which model it is for. */
+  /** What is written stays until it is known which model it is for, and its files are read. */
   async function submit() {
-    const empty = () => !text.value.trim() && !files.length;
+    const empty = () => !text.value.trim() && !files.length && !reading.length;
     if (running || go.disabled || empty()) return;
     go.disabled = true;
+    const open = chat.open();
+    const failedBefore = failed;
     try {
       await chat.models();
+      while (reading.length) await taken;
     } catch (error) {
       return tell(error);
     } finally {
       go.disabled = false;
     }
-    if (running || empty()) return;
+    if (running || empty() || chat.open() !== open || failed > failedBefore) return;
     const said = text.value.trim();
     const given = files;
     files = [];
@@ -98,16 +111,38 @@ export function makeComposer(chat) {
     picker.value = "";
   }
 
-  /** @param {File[]} given */
-  async function take(given) {
-    for (const file of given) {
-      try {
-        const { model, listener } = await chat.models();
-        files.push(await attached(file, model, listener));
-      } catch (error) {
+  /**
+   * Read files, one after the other.
+   * @param {File[]} given
+   */
+  function take(given) {
+    const more = given.map((file) => ({ file, ending: new AbortController() }));
+    reading = [...reading, ...more];
+    for (const one of more) taken = taken.then(() => read(one));
+    showFiles();
+  }
+
+  /** @param {Reading} one */
+  async function read(one) {
+    const { signal } = one.ending;
+    if (signal.aborted) return;
+    try {
+      const { model, listener } = await chat.models();
+      const file = await attached(one.file, model, listener, signal);
+      if (!signal.aborted) files.push(file);
+    } catch (error) {
+      if (!signal.aborted) {
+        failed += 1;
         tell(error);
       }
     }
+    drop(one);
+  }
+
+  /** @param {Reading} one that is read no more */
+  function drop(one) {
+    one.ending.abort();
+    reading = reading.filter((other) => other !== one);
     showFiles();
   }
 
@@ -116,7 +151,8 @@ export function makeComposer(chat) {
       files = files.filter((one) => one !== file);
       showFiles();
     };
-    fill(shown, ...files.map((file) => shownFile(file, remove(file))));
+    const unread = reading.map((one) => readFile(one.file.name, () => drop(one)));
+    fill(shown, ...files.map((file) => shownFile(file, remove(file))), ...unread);
   }
 
   /** @param {boolean} now an answer is being written */

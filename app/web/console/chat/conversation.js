@@ -20,6 +20,12 @@
  */
 
 /**
+ * Messages that were added here, and may grow: of all others, what is kept is the latest.
+ * @type {WeakSet<Message>}
+ */
+const ours = new WeakSet();
+
+/**
  * A conversation in which nothing has been said.
  * @param {string} model
  * @param {Conversation} [like] whose system prompt and parameters it takes over
@@ -47,6 +53,7 @@ export function newConversation(model, like) {
  */
 export function add(conversation, parent, said) {
   const message = { ...said, id: newId(), parent };
+  ours.add(message);
   conversation.messages[message.id] = message;
   conversation.leaf = message.id;
   conversation.updated = Date.now();
@@ -93,6 +100,20 @@ export function follow(conversation, message) {
   const last = children.at(-1);
   if (last) follow(conversation, last);
   else conversation.leaf = message.id;
+}
+
+/**
+ * Take over what other tabs have said in a conversation, as it is kept; the branch that is shown goes on to its end.
+ * @param {Conversation} conversation
+ * @param {Conversation} kept
+ */
+export function join(conversation, kept) {
+  const { messages, leaf } = conversation;
+  for (const [id, message] of Object.entries(kept.messages)) {
+    const known = (messages[id] ??= message);
+    if (!ours.has(known)) Object.assign(known, message);
+  }
+  if (leaf) follow(conversation, messages[leaf]);
 }
 
 /** Pages that come from other machines without HTTPS have no `crypto.randomUUID`. */

@@ -15,9 +15,10 @@ const MOST_TEXT = 1 << 20;
  * @param {File} file
  * @param {Model | undefined} model
  * @param {Model | undefined} listener a model that writes down sounds
+ * @param {AbortSignal} signal
  * @returns {Promise<Attached>}
  */
-export async function attached(file, model, listener) {
+export async function attached(file, model, listener, signal) {
   if (!model) throw new Error("There is no model to show it to.");
   const kind = file.type.split("/")[0];
   if (kind === "image") {
@@ -34,7 +35,7 @@ export async function attached(file, model, listener) {
     return {
       kind: "text",
       name: file.name,
-      text: await writtenDown(file, listener),
+      text: await writtenDown(file, listener, signal),
     };
   }
   if (file.size > MOST_TEXT) throw new Error(`${file.name} is longer than 1 MB.`);
@@ -46,12 +47,13 @@ export async function attached(file, model, listener) {
 /**
  * @param {File} file
  * @param {Model} listener
+ * @param {AbortSignal} signal
  */
-async function writtenDown(file, listener) {
+async function writtenDown(file, listener, signal) {
   const form = new FormData();
   form.append("model", listener.name);
   form.append("file", file);
-  return (await (await ask("/v1/audio/transcriptions", { body: form })).json()).text;
+  return (await (await ask("/v1/audio/transcriptions", { body: form, signal })).json()).text;
 }
 
 /**
@@ -65,6 +67,16 @@ function dataUrl(file) {
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file);
   });
+}
+
+/**
+ * A file that is not read yet, as it is shown beside a text.
+ * @param {string} name
+ * @param {() => void} remove
+ */
+export function readFile(name, remove) {
+  const text = h("span", { class: "tag waiting" }, `Reading ${name}`);
+  return h("span", { class: "file" }, text, iconButton("cross", `Remove ${name}`, remove));
 }
 
 /**

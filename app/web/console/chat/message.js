@@ -1,7 +1,7 @@
 /** One message as it is shown. */
 
 import { copyButton } from "../shared/copy.js";
-import { fill, h } from "../shared/dom.js";
+import { fill, h, isComposing } from "../shared/dom.js";
 import { duration, number } from "../shared/format.js";
 import { iconButton } from "../shared/icons.js";
 import { rendered } from "../shared/markdown.js";
@@ -21,7 +21,8 @@ import { callsOf } from "./tool_calls.js";
  */
 
 /**
- * A message; `update` draws it again while its answer comes, `isEdited` while other words for it are written.
+ * A message; `update` draws it again while its answer comes, `isWritten` while something in it is: other words for it,
+ * or results of calls that are open to them.
  * @param {Message} message
  * @param {{ at: number, of: number, open: boolean }} place which of its siblings it is; open: its calls wait for results
  * @param {Actions} actions
@@ -46,7 +47,8 @@ export function makeMessage(message, place, actions) {
   function update(waiting) {
     editing = false;
     const opened = Boolean(body.querySelector("details.reasoning[open]"));
-    fill(body, ...contents(message, opened, waiting), ...callsOf(message, place.open, actions.results));
+    const calls = callsOf(message, place.open && waiting === undefined, actions.results);
+    fill(body, ...contents(message, opened, waiting), ...calls);
     fill(below, figures(message), waiting === undefined && buttons(message, place, actions, edit));
   }
 
@@ -56,6 +58,7 @@ export function makeMessage(message, place, actions) {
       rows: 4,
       value: message.text,
       "aria-label": "Edited message",
+      "data-keep": `edit ${message.id}`,
     });
     const form = h(
       "form",
@@ -65,7 +68,11 @@ export function makeMessage(message, place, actions) {
           event.preventDefault();
           actions.edit?.(message, text.value.trim(), () => (editing = false));
         },
-        onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && update(),
+        onkeydown: (/** @type {KeyboardEvent} */ event) => {
+          if (event.key !== "Escape" || isComposing(event)) return;
+          event.stopPropagation();
+          update();
+        },
       },
       text,
       h(
@@ -79,8 +86,13 @@ export function makeMessage(message, place, actions) {
     fill(below);
     text.focus();
   }
+
+  /** @param {boolean} open */
+  function isWritten(open) {
+    return editing || (open && [...body.querySelectorAll("textarea")].some((area) => area.value));
+  }
   update();
-  return { element, update, isEdited: () => editing };
+  return { element, update, isWritten };
 }
 
 /**

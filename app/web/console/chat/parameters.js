@@ -82,23 +82,37 @@ export function makeParameters(changed, close) {
     hidden: true,
   });
 
-  /** @param {Conversation} conversation */
+  /** What the fields were made of. */
+  let shown = "";
+
+  /**
+   * Make the fields anew if there is something else in them: what is half written stays.
+   * @param {Conversation} conversation
+   */
   function show(conversation) {
-    const given = conversation.parameters;
+    if (shown === valuesOf(conversation)) return;
+    shown = valuesOf(conversation);
+    const { parameters: given } = conversation;
+
+    function changedHere() {
+      shown = valuesOf(conversation);
+      changed();
+    }
 
     /**
      * @param {string} name
      * @param {any} value nothing for what is the model's own
      */
     function set(name, value) {
-      if (value === undefined || value === "") delete given[name];
-      else given[name] = value;
-      changed();
+      const { parameters } = conversation;
+      if (value === undefined || value === "") delete parameters[name];
+      else parameters[name] = value;
+      changedHere();
     }
     fill(
       element,
       h("header", { class: "row" }, h("h2", { class: "grow" }, "Parameters"), iconButton("cross", "Close", close)),
-      field("System prompt", systemPrompt(conversation, changed)),
+      field("System prompt", systemPrompt(conversation, changedHere)),
       h("div", { class: "pairs" }, ...NUMBERS.map((one) => numberField(one, given[one.name], set))),
       field("Reasoning effort", effort(given.reasoning_effort, set)),
       field("Stop at", stops(given.stop, set), "One text a line."),
@@ -106,6 +120,11 @@ export function makeParameters(changed, close) {
     );
   }
   return { element, show };
+}
+
+/** @param {Conversation} conversation */
+function valuesOf({ id, system, parameters }) {
+  return JSON.stringify([id, system, parameters]);
 }
 
 /**

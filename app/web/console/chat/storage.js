@@ -1,4 +1,11 @@
-/** Conversations are kept in this browser's IndexedDB, and nowhere else. */
+/**
+ * Conversations are kept in this browser's IndexedDB, and nowhere else. Several tabs may have the same one open: each
+ * is told of what the others do.
+ */
+
+import { join } from "./conversation.js";
+
+/** @typedef {import("./conversation.js").Conversation} Conversation */
 
 const NAME = "mlx-server";
 const STORE = "conversations";
@@ -7,22 +14,64 @@ const STORE = "conversations";
 let opened;
 
 /**
+ * Those that were found or put here: one that is gone since was deleted in another tab.
+ * @type {Set<string>}
+ */
+const known = new Set();
+const tabs = new BroadcastChannel(NAME);
+
+/**
+ * Hear of what other tabs keep and delete.
+ * @param {(id: string) => void} changed
+ */
+export function watch(changed) {
+  tabs.onmessage = ({ data }) => changed(data);
+}
+
+/**
  * All of them, the latest first.
- * @returns {Promise<import("./conversation.js").Conversation[]>}
+ * @returns {Promise<Conversation[]>}
  */
 export async function allConversations() {
   const all = await done((await store("readonly")).getAll());
+  for (const { id } of all) known.add(id);
   return all.sort((a, b) => b.updated - a.updated);
 }
 
-/** @param {import("./conversation.js").Conversation} conversation */
+/**
+ * One of them, as it is kept; nothing if it was deleted.
+ * @param {string} id
+ * @returns {Promise<Conversation | undefined>}
+ */
+export async function oneConversation(id) {
+  const kept = await done((await store("readonly")).get(id));
+  if (kept) known.add(id);
+  return kept;
+}
+
+/**
+ * Keep a conversation, which takes over what other tabs have kept of it. False if another one has deleted it.
+ * @param {Conversation} conversation
+ */
 export async function keep(conversation) {
-  await done((await store("readwrite")).put(conversation));
+  const { id } = conversation;
+  const conversations = await store("readwrite");
+  const kept = await done(conversations.get(id));
+  if (!kept && known.has(id)) return false;
+  if (kept) join(conversation, kept);
+  conversations.put(conversation);
+  await ended(conversations.transaction);
+  known.add(id);
+  tabs.postMessage(id);
+  return true;
 }
 
 /** @param {string} id */
 export async function forget(id) {
-  await done((await store("readwrite")).delete(id));
+  const conversations = await store("readwrite");
+  conversations.delete(id);
+  await ended(conversations.transaction);
+  tabs.postMessage(id);
 }
 
 /** @param {IDBTransactionMode} mode */
@@ -46,5 +95,17 @@ function done(request) {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
+  });
+}
+
+/**
+ * Returns once all of it is on the disk: a full one is often told of after each request has succeeded.
+ * @param {IDBTransaction} transaction
+ * @returns {Promise<void>}
+ */
+function ended(transaction) {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error ?? new Error("The browser gave up."));
   });
 }

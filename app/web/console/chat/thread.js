@@ -15,23 +15,36 @@ export function makeThread(actions) {
   const element = h("div", { class: "thread", tabindex: 0, role: "region", "aria-label": "Messages" }, list);
   /** @type {Map<string, ReturnType<typeof makeMessage>>} */
   let shown = new Map();
+  /** The end of the branch that is shown. */
+  let end = "";
 
   /**
+   * Show a branch from its end, or as far as it is scrolled if it is shown already.
    * @param {Conversation} conversation
    * @param {Node} empty what stands there while nothing has been said
    */
   function show(conversation, empty) {
+    const before = conversation.leaf === end && !isAtEnd() ? element.scrollTop : Infinity;
+    end = conversation.leaf ?? "";
     const messages = branch(conversation);
     shown = new Map(
       messages.map((message) => {
-        const before = shown.get(message.id);
-        if (before?.isEdited()) return [message.id, before];
+        const open = message.id === end;
+        const known = shown.get(message.id);
+        if (known?.isWritten(open)) return [message.id, known];
         const all = siblings(conversation, message);
-        const open = message.id === conversation.leaf;
         return [message.id, makeMessage(message, { at: all.indexOf(message), of: all.length, open }, actions)];
       }),
     );
     fill(list, ...(messages.length ? [...shown.values()].map((one) => one.element) : [empty]));
+    element.scrollTop = Math.min(before, element.scrollHeight);
+  }
+
+  function isAtEnd() {
+    return element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
+  }
+
+  function toEnd() {
     element.scrollTop = element.scrollHeight;
   }
 
@@ -41,9 +54,9 @@ export function makeThread(actions) {
    * @param {string} [waiting] what there is to say until its text comes, empty if nothing; undefined once it has ended
    */
   function update(id, waiting) {
-    const isAtEnd = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
+    const follows = isAtEnd();
     shown.get(id)?.update(waiting);
-    if (isAtEnd) element.scrollTop = element.scrollHeight;
+    if (follows) toEnd();
   }
-  return { element, show, update };
+  return { element, show, update, isAtEnd, toEnd };
 }

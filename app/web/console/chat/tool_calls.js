@@ -19,6 +19,7 @@ export function callsOf(message, open, given) {
       class: "mono",
       "aria-label": `Result of ${call.name}`,
       placeholder: "Its result",
+      "data-keep": `result ${call.id}`,
     }),
   );
   const shown = calls.map((call, at) =>

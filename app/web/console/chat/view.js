@@ -1,6 +1,6 @@
 /** The chat view: conversations at the left, messages in the middle, parameters at the right. */
 
-import { fill, h, tell } from "../shared/dom.js";
+import { fill, h, isComposing, tell } from "../shared/dom.js";
 import { iconButton } from "../shared/icons.js";
 import { draws, hears, listModels, writes } from "../shared/models.js";
 import { showAsCode } from "./as_code.js";
@@ -22,7 +22,7 @@ export const chatView = {
   icon: "chat",
   make(place) {
     const view = makeView(place);
-    return { enter: view.enter };
+    return { enter: view.enter, leave: view.leave };
   },
 };
 
@@ -36,6 +36,7 @@ function makeView(place) {
   let entered = Promise.resolve();
   const chat = new Chat({
     all: showAll,
+    list: () => sidebar.show(chat.conversations, chat.current.id),
     one: (message, waiting) => thread.update(message.id, waiting),
   });
   const sidebar = makeSidebar({
@@ -58,6 +59,7 @@ function makeView(place) {
   const composer = makeComposer({
     send: (text, files) => chat.send(text, files),
     stop: () => chat.stop(),
+    open: () => chat.current,
     models: async () => {
       await known();
       return { model: chat.model, listener };
@@ -82,7 +84,7 @@ function makeView(place) {
     part.addEventListener("click", () => place.classList.remove("listing"), { capture: true });
   }
   place.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
+    if (event.key !== "Escape" || isComposing(event)) return;
     if (place.classList.contains("listing")) place.classList.remove("listing");
     else chat.stop();
   });
@@ -92,7 +94,15 @@ function makeView(place) {
     composer.take([...(event.dataTransfer?.files ?? [])]);
   });
 
+  let atEnd = true;
+
+  /** A thread that grows unseen is followed on if it was before. */
+  function leave() {
+    atEnd = thread.isAtEnd();
+  }
+
   async function enter() {
+    if (atEnd) thread.toEnd();
     entered = refresh();
     await entered.catch(tell);
     composer.focus();
@@ -194,5 +204,5 @@ function makeView(place) {
     act();
     composer.focus();
   }
-  return { enter };
+  return { enter, leave };
 }

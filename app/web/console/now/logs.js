@@ -20,6 +20,8 @@ export const logsView = {
   make(place) {
     /** @type {Line[]} */
     let lines = [];
+    /** When the log began that they are of; another one begins with each start of the server. */
+    let log = "";
     const problem = h("p", { class: "problem", role: "alert" });
     const words = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter", oninput: show });
     const level = h(
@@ -54,9 +56,10 @@ export const logsView = {
       async () => {
         try {
           const known = lines.at(-1)?.number ?? 0;
-          const { lines: more, last } = await askJson(`/v1/system/logs?after=${known}`);
+          const { lines: more, began } = await askJson(`/v1/system/logs?after=${known}`);
           fill(problem);
-          const isAnother = last < known; // the server was started again
+          const isAnother = known > 0 && began !== log;
+          log = began;
           lines = isAnother ? [] : [...lines, ...more].slice(-MOST_LINES);
           if (more.length || isAnother || !known) show();
           return isAnother;

@@ -30,6 +30,11 @@ export function makePlot(title, names, text) {
     show();
   }
 
+  /** Leave a gap in lines that have begun. */
+  function skip() {
+    if (lines[0].length) add([]);
+  }
+
   function show() {
     const most = Math.max(...lines.flat().map((value) => value ?? 0), 1e-9);
     const last = lines.map((line) => line.at(-1) ?? null);
@@ -43,7 +48,7 @@ export function makePlot(title, names, text) {
     );
     fill(drawing, ...lines.map((line, at) => svg("path", { d: path(line, most), class: `line-${at}` })));
   }
-  return { element, add };
+  return { element, add, skip };
 }
 
 /**

@@ -7,7 +7,8 @@ import { makePlot } from "./plot.js";
 /** @typedef {import("../shared/feed.js").State} State */
 
 export function makePlots() {
-  let refused = -1;
+  /** @type {number | null} answers with 429 so far; null where a second ago it was not known */
+  let refused = null;
   const speed = makePlot("Tokens per second", [""], (value) => number(value, 1));
   const requests = makePlot("Requests", ["running", "waiting"], number);
   const first = makePlot("Time to first token", ["p50", "p95"], duration);
@@ -28,10 +29,16 @@ export function makePlots() {
     first.add(slowest(models.map((model) => model.first_token_s)));
     gap.add(slowest(models.map((model) => model.gap_s)));
     known.add([most(models.map((model) => model.cache_hit_rate))]);
-    turned.add([refused < 0 ? 0 : all - refused]);
+    turned.add([refused === null ? null : Math.max(0, all - refused)]);
     refused = all;
   }
-  return { element, add };
+
+  /** Leave a gap before what comes: nobody listened, and the server may be another one. */
+  function begin() {
+    refused = null;
+    for (const plot of plots) plot.skip();
+  }
+  return { element, add, begin };
 }
 
 /** @param {number[]} values */

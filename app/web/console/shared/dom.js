@@ -25,7 +25,7 @@ const OWN = new Set(["checked", "disabled", "hidden", "open", "selected"]);
 
 /**
  * Put other content in the place of an element's. What has the focus keeps it if the new content has an element of the
- * same `data-keep`.
+ * same `data-keep`; nothing is scrolled for it.
  * @param {Element} element
  * @param {...(Node | string | number | null | undefined | false)} children
  */
@@ -33,8 +33,18 @@ export function fill(element, ...children) {
   const active = document.activeElement;
   const kept = active instanceof HTMLElement && element.contains(active) ? active.dataset.keep : undefined;
   element.replaceChildren(...given(children));
-  if (kept)
-    /** @type {HTMLElement | null} */ (element.querySelector(`[data-keep="${CSS.escape(kept)}"]`))?.focus();
+  if (!kept) return;
+  const next = /** @type {HTMLElement | null} */ (element.querySelector(`[data-keep="${CSS.escape(kept)}"]`));
+  next?.focus({ preventScroll: true });
+}
+
+/**
+ * Whether a key belongs to an input method, which has not ended what is written; Safari says so of its last Enter by the
+ * code alone.
+ * @param {KeyboardEvent} event
+ */
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
 }
 
 /**

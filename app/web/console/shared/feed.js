@@ -23,8 +23,9 @@ const AGAIN_MS = 3000;
  * Listens between `start` and `stop`, but not while the page is hidden; it begins anew when the feed ends.
  * @param {(state: State) => void} show
  * @param {(problem: string) => void} tell why there is nothing to show; nothing once there is
+ * @param {() => void} [begin] called before the first state of each stream: others may have been missed
  */
-export function listener(show, tell) {
+export function listener(show, tell, begin) {
   /** @type {AbortController | undefined} */
   let open;
   let wanted = false;
@@ -33,7 +34,9 @@ export function listener(show, tell) {
   async function listen(signal) {
     while (!signal.aborted) {
       try {
-        for await (const { data } of eventsOf(await ask("/v1/live", { signal }))) {
+        const answer = await ask("/v1/live", { signal });
+        begin?.();
+        for await (const { data } of eventsOf(answer)) {
           tell("");
           show(JSON.parse(data));
         }

@@ -36,6 +36,7 @@ export function askKey(problem) {
  */
 function asked(problem) {
   return new Promise((resolve) => {
+    let given = false;
     const input = h("input", {
       type: "password",
       autocomplete: "off",
@@ -45,6 +46,7 @@ function asked(problem) {
     const dialog = h("dialog", {
       class: "key",
       "aria-labelledby": "key-title",
+      closedby: "none",
     });
     const form = h(
       "form",
@@ -52,6 +54,7 @@ function asked(problem) {
         method: "dialog",
         onsubmit: () => {
           sessionStorage.setItem(PLACE, input.value.trim());
+          given = true;
           resolve();
         },
       },
@@ -61,8 +64,8 @@ function asked(problem) {
       h("button", { class: "primary" }, "Go on"),
     );
     fill(dialog, form);
-    dialog.addEventListener("cancel", (/** @type {Event} */ event) => event.preventDefault());
-    dialog.addEventListener("close", () => dialog.remove());
+    // Not every browser knows `closedby`, nor lets a page prevent each `cancel`.
+    dialog.addEventListener("close", () => (given ? dialog.remove() : dialog.showModal()));
     document.body.append(dialog);
     dialog.showModal();
   });
