@@ -22,6 +22,7 @@ from mlx_server.workers.engine.kvcache.layers import merged
 from mlx_server.workers.engine.kvcache.quantised import QuantisedKVCache
 from mlx_server.workers.engine.passes.prompts import read_together
 from mlx_server.workers.engine.runtime.kept_trials import KeptTrials
+from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sequence import Sequence
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def tolerance(model: Any) -> float:
 def trace_alone(model: Any, prompt: list[int]) -> Trace:
     """The unbatched reference for one prompt."""
     steps = list(generate_step(mx.array(prompt), model, max_tokens=TOKENS))
-    return Trace([int(token) for token, _ in steps], [logprobs for _, logprobs in steps])
+    return Trace([int(token) for token, _ in steps], [log_softmax(logprobs) for _, logprobs in steps])
 
 
 def trace_batched(model: Any, prompts: list[list[int]], together: int) -> list[Trace]:

@@ -153,7 +153,7 @@ def weights_of(choices: list[Choice]) -> Draw:
     top_k = [choice.top_k for choice in choices]
 
     def weights(logits: mx.array) -> mx.array:
-        logprobs = log_softmax(logits).astype(mx.float32)
+        logprobs = log_softmax(logits)
         if any(0 < choice.top_p < 1 for choice in choices):
             logprobs = keep_top_p(logprobs, top_p)
         if any(choice.min_p > 0 for choice in choices):

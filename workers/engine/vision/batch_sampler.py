@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers
+from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sequence import Key, Sequence
 
 
@@ -36,8 +37,8 @@ class ReportingSamplers(RowSamplers):
         return {key: drawn for key, drawn in self._drawn.items() if drawn is not None}
 
     def draw(self, keys: list[Key], logits: mx.array) -> mx.array:
-        """The rows' next token ids uint32 [B], from their log-probabilities [B, V] in nats."""
+        """The rows' next token ids uint32 [B], from their log-probabilities [B, V] in nats, as they were rounded."""
         for number, key in enumerate(keys):
             if key in self._drawn:
-                self._drawn[key] = logits[number : number + 1]
+                self._drawn[key] = log_softmax(logits[number : number + 1])
         return super().draw(keys, logits)

@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_vlm.generate.ar import generate_step
 
 from mlx_server.workers.engine.decode.replayable import describe
+from mlx_server.workers.engine.sampling.logprobs import log_softmax
 from mlx_server.workers.engine.sequence import Sequence
 from mlx_server.workers.errors import ModelLoadError
 
@@ -35,10 +36,11 @@ def trace_alone(model: Any, sequence: Sequence) -> Trace:
         steps = generate_step(
             ids, model, pixels, mx.ones_like(ids), max_tokens=TOKENS, temperature=0.0, top_p=1.0, top_k=0, **arrays
         )
-        for token, logprobs in steps:
+        for token, rounded in steps:
+            logprobs = log_softmax(rounded)
             best = mx.argpartition(-logprobs, kth=REPORTED)[:REPORTED]
             trace.tokens.append(int(token))
-            trace.likely.append(dict(zip(as_list(best), as_list(logprobs[best].astype(mx.float32)), strict=True)))
+            trace.likely.append(dict(zip(as_list(best), as_list(logprobs[best]), strict=True)))
     except Exception as error:
         raise ModelLoadError(f"this model fails: {describe(error)}") from error
     return trace

@@ -11,7 +11,8 @@ from support.engines import sequence
 
 from mlx_server.schemas.internal.generation import Sampling
 from mlx_server.workers.engine.sampling.batch_sampler import RowSamplers, log_softmax
-from mlx_server.workers.engine.sampling.sampling import make_sampler
+from mlx_server.workers.engine.sampling.sampling import filtered, make_sampler
+from mlx_server.workers.engine.vision.batch_sampler import ReportingSamplers
 
 pytestmark = pytest.mark.model
 
@@ -85,3 +86,32 @@ def test_rows_without_seeds_are_drawn_by_their_own_probabilities() -> None:
     assert seen[0] <= {7, 8}
     sharp_best = sum(row[n] == 7 for row in drawn for n in range(0, 60, 3)) / 400
     assert sharp_best > 0.97
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
+def test_a_nucleus_of_half_precision_holds_what_its_numbers_say(dtype: mx.Dtype) -> None:
+    """A few likely tokens, and a whole vocabulary of unlikely ones."""
+    logits = mx.random.normal((40, 32000), key=mx.random.key(3)) * 2
+    logits[:, 7] = mx.linspace(17, 22, 40)
+    logits[:, 70] = logits[:, 7] - 0.7
+    logits[:, 700] = logits[:, 7] - 1.9
+    logits = logits.astype(dtype)
+    logprobs = log_softmax(logits)
+    assert np.exp(np.array(logprobs)).sum(-1) == pytest.approx(np.ones(40), abs=1e-3)
+    exact = np.exp(np.array(logits.astype(mx.float32), np.float64))
+    ordered = -np.sort(-exact / exact.sum(-1, keepdims=True), axis=-1)
+    expected = (ordered.cumsum(-1) - ordered < 0.95).sum(-1)
+    assert np.isfinite(np.array(filtered(logprobs, 0.95, 0, 0.0))).sum(-1).tolist() == expected.tolist()
+
+
+def test_reports_of_half_precision_add_up_to_one() -> None:
+    """mlx-vlm's log-probabilities are rounded as the model's logits are."""
+    logits = mx.random.normal((1, 32000), key=mx.random.key(4))
+    logits[:, 7] = logits[:, 70] = 19.3
+    logits = logits.astype(mx.bfloat16)
+    rows = ReportingSamplers()
+    one = sequence(1, [5])
+    one.logprobs = 1
+    rows.add(one)
+    rows.draw([one.key], logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+    assert mx.exp(rows.drawn()[one.key].astype(mx.float32)).sum().item() == pytest.approx(1, abs=1e-3)
