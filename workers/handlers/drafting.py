@@ -78,8 +78,9 @@ class Loaded:
         return 0 if isinstance(self.proposes, DraftHead) else of // DRAFTS_SHARE
 
 
-def proposing(draft: DraftModel | DraftHead | None, spec: Load, kept_bytes: int) -> MakeRows:
-    """What makes batches of rows that guess. A draft model, if there is one, keeps prompts in `kept_bytes`."""
+def proposing(draft: DraftModel | DraftHead | None, spec: Load, kept_bytes: int, vocab_size: int) -> MakeRows:
+    """What makes batches of rows that guess, of a model with logits of width `vocab_size`. A draft model, if there is
+    one, keeps prompts in `kept_bytes`."""
     pace = PrefillBudget(spec.max_gap_s, spec.prefill_step_size)
     drafter: Drafter | None = None
     match draft:
@@ -87,4 +88,4 @@ def proposing(draft: DraftModel | DraftHead | None, spec: Load, kept_bytes: int)
             drafter = HeadDrafter(draft, spec.draft_tokens, pace)
         case DraftModel():
             drafter = ModelDrafter(draft, spec.draft_tokens, pace, PrefixStore(kept_bytes))
-    return partial(ProposingBatch, worth=Worth(), memory=Memory(), drafter=drafter)
+    return partial(ProposingBatch, worth=Worth(), memory=Memory(), drafter=drafter, vocab_size=vocab_size)

@@ -111,7 +111,8 @@ class LanguageHandler(WritingHandler):
         admission = Admission(size, room.running, self._bound)
         make_rows: MakeRows = DecodeBatch
         if guesses:
-            make_rows, self._speculate = proposing(loaded.proposes if loaded else None, spec, drafts), spec.speculate
+            make_rows = proposing(loaded.proposes if loaded else None, spec, drafts, vocab_size)
+            self._speculate = spec.speculate
         engine = make_engine(
             served,
             set(tokenizer.eos_token_ids),

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Message, Sampling
+from mlx_server.schemas.internal.generation import ChatPrompt, GenerationRequest, Message, Sampling, TextPrompt
 from mlx_server.schemas.internal.messages import Load, Loading, ModelFacts, Text
-from mlx_server.workers.engine.sequence import Token
+from mlx_server.workers.engine.sequence import Broken, Token
 from mlx_server.workers.errors import ModelLoadError
 from mlx_server.workers.handlers import make_handler
 from mlx_server.workers.handlers.lm import LanguageHandler
@@ -88,6 +89,31 @@ def test_a_request_goes_through_every_part_of_the_handler(tiny_model: Callable[[
     assert len(sequence.emitted) == answer.finished().completion_tokens == 8
     assert (text != "", answer.finish) == (True, "length")
     handler.close()
+
+
+def test_a_prediction_of_tokens_that_the_model_does_not_know_is_not_guessed(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Tokenizers may have more tokens than the model's weights."""
+    from tokenizers import Tokenizer
+
+    folder = Path(shutil.copytree(tiny_model("llama"), tmp_path / "model"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|beyond|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    handler = LanguageHandler()
+    facts, _ = _load(handler, folder)
+    says_x = Sampling(temperature=0.0, logit_bias={tokenizer.token_to_id("x"): 100.0})
+    asked = GenerationRequest((TextPrompt("the"),), 3, sampling=says_x, speculate="ngram")
+    guesses = {}
+    for text in ("x<|beyond|>", "xx"):
+        [sequence] = handler.prepare(1, msgspec.structs.replace(asked, prediction=text))
+        handler.engine.add(sequence)
+        while handler.engine.busy:
+            assert not any(isinstance(item, Broken) for item in handler.engine.step())
+        guesses[text] = (max(sequence.predicted) >= facts.vocab_size, sequence.drafted)
+    handler.close()
+    assert guesses == {"x<|beyond|>": (True, 0), "xx": (False, 1)}
 
 
 @pytest.mark.parametrize("default", [False, True])

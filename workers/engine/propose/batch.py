@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from itertools import takewhile
 from typing import Any, Self
 
 import mlx.core as mx
@@ -40,13 +41,17 @@ class ProposingBatch(RaggedBatch):
         worth: Worth | None = None,
         memory: Memory | None = None,
         drafter: Drafter | None = None,
+        *,
+        vocab_size: int | None = None,
     ) -> None:
-        """`worth`, `memory` and `drafter` are the same for all batches of an engine."""
+        """`worth`, `memory` and `drafter` are the same for all batches of an engine. No guess has a token from
+        `vocab_size` on: tokenizers and grammars may know more tokens than the model, which looks them up unchecked."""
         super().__init__(model, stop_tokens)
         self._worth = worth or Worth()
         self._memory = memory or Memory()
         self._lookups: dict[Key, Lookup] = {}
         self._drafter = drafter
+        self._vocab_size = vocab_size
         self._offers = None if drafter is None else Offers(drafter, self._worth)
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
@@ -112,7 +117,14 @@ class ProposingBatch(RaggedBatch):
         return drawn + new
 
     def _empty(self) -> Self:
-        return type(self)(self._model, self._stop_tokens, self._worth, self._memory, self._drafter)
+        return type(self)(
+            self._model,
+            self._stop_tokens,
+            self._worth,
+            self._memory,
+            self._drafter,
+            vocab_size=self._vocab_size,
+        )
 
     def _hidden(self, spans: Collection[Span]) -> mx.array:
         """As `Hidden`: states [B, T, D]."""
@@ -169,5 +181,10 @@ class ProposingBatch(RaggedBatch):
         if lookup is None or most < 1:
             return NOTHING
         if row.processors is not None and (forced := row.processors.forced(token)):
-            return Guess(forced[:most], SUREST)
-        return Guess(lookup.guess(most), lookup.odds, UNASKED if row.sequence.speculate == "ngram" else 0)
+            return Guess(self._known(forced[:most]), SUREST)
+        return Guess(self._known(lookup.guess(most)), lookup.odds, UNASKED if row.sequence.speculate == "ngram" else 0)
+
+    def _known(self, tokens: list[int]) -> list[int]:
+        """The tokens before the first that the model does not know."""
+        size = self._vocab_size
+        return tokens if size is None else list(takewhile(lambda token: token < size, tokens))

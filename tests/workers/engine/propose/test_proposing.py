@@ -20,6 +20,7 @@ from mlx_server.workers.engine.propose.batch import ProposingBatch
 from mlx_server.workers.engine.propose.lookup import Lookup
 from mlx_server.workers.engine.propose.memory import Memory
 from mlx_server.workers.engine.propose.worth import MOST, Worth
+from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Sequence, Token
 
 
@@ -154,3 +155,40 @@ def test_answers_survive_a_wide_step_that_fails(load_tiny: Callable[[str], Any])
     run(Failing(), partial(ProposingBatch, worth=Whims(4), memory=Prophecies()), sequences)
     assert not failures
     assert [one.emitted for one in sequences] == [alone(model, one.prompt, 40).tokens for one in sequences]
+
+
+@pytest.mark.parametrize("right", [1, 6])
+def test_no_guess_is_beyond_the_vocabulary(load_tiny: Callable[[str], Any], right: int) -> None:
+    """A client's prediction may have tokens that the tokenizer knows and the model does not."""
+    model, prompt = load_tiny("llama"), [5, 6, 7, 8]
+    size, says = model.args.vocab_size, alone(model, prompt, 30)
+
+    class Checked:
+        """The model, which does not look such tokens up."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def __call__(self, tokens: Any, **more: Any) -> Any:
+            assert tokens.max().item() < size
+            return model(tokens, **more)
+
+    one = sequence(1, prompt, 30)
+    one.speculate, one.predicted = "ngram", [*says.tokens[:right], size, size + 9, *says.tokens[right:]]
+    produced = run(Checked(), partial(ProposingBatch, vocab_size=size), [one])
+    assert ([token.token for token in produced], one.emitted) == (says.tokens, says.tokens)
+    assert one.accepted >= right - 1
+
+
+def test_what_a_grammar_forces_is_guessed_as_far_as_the_model_knows_it(load_tiny: Callable[[str], Any]) -> None:
+    model = load_tiny("llama")
+    batch = ProposingBatch(model, set(), vocab_size=model.args.vocab_size)
+
+    class Forcing(Processors):
+        def forced(self, token: int) -> list[int]:
+            return [5, 6, model.args.vocab_size, 7]
+
+    one = sequence(1, [5, 6, 7, 8], 30)
+    one.speculate = "auto"
+    batch.join([one], make_prompt_cache(model), {one.key: Forcing([])})
+    assert batch._guess(batch._rows[one.key], 4).tokens == [5, 6]
