@@ -90,12 +90,11 @@ class BatchEngine(ReplayingEngine):
         cache = None
         if prefix is not None and joins_prefix(sequence):
             if prefix.cache is not None:
-                cache = prefix.take()
+                cache = prefix.take(key)
             elif prefix.leader not in (None, key):
                 return
             else:
-                prefix.leader = key
-                prefix.started()
+                prefix.lead(key)
         self._running[key] = self._waiting.pop(key)
         if not sequence.context:
             raise EmptyPrompt

@@ -338,7 +338,7 @@ def can_cut(cache: list[Any]) -> bool:
 def leads(sequence: Sequence) -> bool:
     """Whether other choices of its prompt wait for this sequence's cache."""
     prefix: SharedPrefix | None = sequence.prefix
-    return prefix is not None and prefix.leader == sequence.key and bool(prefix.missing) and prefix.cache is None
+    return prefix is not None and prefix.leader == sequence.key and prefix.cache is None
 
 
 def forked(cache: list[Any]) -> list[Any]:

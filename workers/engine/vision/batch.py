@@ -111,12 +111,11 @@ class VisionEngine(ReplayingEngine):
         prefill: Prefill | None = None
         if prefix is not None and joins_prefix(sequence):
             if prefix.cache is not None:
-                prefill = prefix.take()
+                prefill = prefix.take(key)
             elif prefix.leader not in (None, key):
                 return
             else:
-                prefix.leader = key
-                prefix.started()
+                prefix.lead(key)
         self._running[key] = self._waiting.pop(key)
         self._prompts.add(sequence, prefill)
         if processors := make_processors(sequence, self._stop_tokens):

@@ -121,3 +121,48 @@ def test_choices_survive_a_step_that_raises(llama: Any, fails_at: int) -> None:
     player.add(*choices)
     outcomes: dict[Key, Outcome] = player.run()
     assert [outcomes[one.key] for one in choices] == [_alone(llama, one) for one in choices]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["it leaves", "a step fails"])
+def test_the_last_choice_that_starts_again_waits_for_nobody(llama: Any, fails: bool) -> None:
+    failures: list[str] = []
+
+    class FailingRows(DecodeBatch):
+        def step(self) -> list[Drawn]:
+            if failures:
+                raise RuntimeError(failures.pop())
+            return super().step()
+
+    engine = BatchEngine(llama, set(), rows=1, joint_prefill=True, prefill_step_size=16, make_rows=FailingRows)
+    player = Player(engine)
+    player.add(*(choices := _choices(2)))
+    while choices[1].key not in engine._running:
+        player.step()
+    assert (player.outcomes[choices[0].key].end, choices[1].emitted) == ("length", [])
+    if fails:
+        failures.append("the test says so")
+    else:
+        engine.remove(choices[1].key)
+        player.add(choices[1])
+    outcomes = player.run()
+    assert [outcomes[one.key] for one in choices] == [_alone(llama, one) for one in choices]
+
+
+def test_an_interrupted_first_choice_starts_from_the_others_fork(llama: Any) -> None:
+    read: list[int] = []
+    first, second = choices = _choices(2)
+    engine = _engine(llama, read)
+    player = Player(engine)
+    player.add(first, second)
+    player.step()
+    assert 0 < first.read < len(PROMPT) - 1
+    engine.remove(first.key)
+    player.add(first)
+    while first.key not in engine._running:
+        assert player.outcomes[second.key].end is None, "it waits for all of the other's answer"
+        player.step()
+    outcomes = player.run()
+    assert read == [len(PROMPT) - 1, len(PROMPT) - 1, 0]
+    assert first.prefix is not None
+    assert (first.prefix.cache, first.prefix.leader) == (None, None)
+    assert [outcomes[one.key] for one in choices] == [_alone(llama, one) for one in choices]
