@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from support.inputs.bad_input import SCHEMA, chat, schema, text, user
+from support.inputs.bad_input import SCHEMA, chat, schema, text, tool, user
 
 VOCABULARY = 49152
 """SmolLM2's."""
 
 NOT_FOR_SMOLLM2 = [
+    chat("min_tokens", "can't be kept together", tools=[tool()], tool_choice="required", min_tokens=9),
+    chat("ignore_eos", "can't be kept together", tools=[tool(strict=True)], ignore_eos=True),
     text("prompt", f"token id {VOCABULARY} is not in the vocabulary", prompt=[VOCABULARY]),
     text("prompt", "is not in the vocabulary", prompt=[[5], [5, 2**31 - 1]]),
     text("logit_bias", "is not in the vocabulary", logit_bias={str(VOCABULARY): 5}),

@@ -138,6 +138,8 @@ class PromptMaker:
                 budget, ignored = None, (*ignored, request.budget_param)
             tool_use = msgspec.structs.replace(request.tool_use, parallel=False) if read.one_call else request.tool_use
             grammar, relaxed = self._grammar(prompt, tool_use, request.grammar, format_)
+            if grammar is not None:
+                check_may_end(request)
             first = Sequence(
                 (ticket, len(sequences)),
                 tokens,
@@ -303,6 +305,15 @@ def check_scored(request: GenerationRequest, read: TokenisedPrompt) -> None:
     if request.prompt_logprobs is not None and read.media is not None:
         message = "`prompt_logprobs` can't be had for a prompt with pictures, sounds or films: leave it out."
         raise InvalidRequest(message, "prompt_logprobs")
+
+
+def check_may_end(request: GenerationRequest) -> None:
+    """Refuse limits by which an answer must not end where its grammar ends it. Raises InvalidRequest."""
+    limits = request.limits
+    if limits.min_tokens or limits.ignore_eos:
+        field = "min_tokens" if limits.min_tokens else "ignore_eos"
+        other = "calls that are enforced" if request.grammar is None else f"`{request.grammar.param}`"
+        raise InvalidRequest(f"`{field}` can't be kept together with {other}: leave one out.", field)
 
 
 def speech_of(prompt: Prompt, tool_use: ToolUse, format_: ToolFormat) -> Speech | None:
