@@ -4,34 +4,60 @@ in theirs would count."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from support.engines import Outcome, Player, alone, sequence
 
 from mlx_server.workers.engine.decode.admission import Admission, footprint
 from mlx_server.workers.engine.decode.batch import BatchEngine
+from mlx_server.workers.engine.decode.scoring import ScoringEngine
+from mlx_server.workers.engine.decode.sequential import SequentialEngine
+from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.engine.runtime.memory_bound import MemoryBound
+from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.engine.side_by_side import SideBySide
 
 MEGABYTE = 1 << 20
 
 
-def bounded(model: Any, more: int) -> tuple[BatchEngine, MemoryBound]:
+E = TypeVar("E", bound=Engine)
+Make = Callable[[Any, PrefixStore, Admission], E]
+
+
+def batch(model: Any, prefixes: PrefixStore, admission: Admission) -> BatchEngine:
+    """An engine that steps up to eight rows together."""
+    return BatchEngine(
+        model, set(), rows=8, joint_prefill=True, prefill_step_size=512, prefixes=prefixes, admission=admission
+    )
+
+
+def sequential(model: Any, prefixes: PrefixStore, admission: Admission) -> Engine:
+    """An engine for one sequence at a time."""
+    return SequentialEngine(model, set(), prefill_step_size=512, prefixes=prefixes, admission=admission)
+
+
+def scoring(model: Any, prefixes: PrefixStore, admission: Admission) -> Engine:
+    """An engine that scores prompts, beside one that writes."""
+    writing = batch(model, prefixes, admission)
+    return SideBySide(writing, ScoringEngine(model, writing, prefixes, admission))
+
+
+def scored(one: Sequence) -> Sequence:
+    """With reports on its prompt's tokens, as the engine for scoring wants it."""
+    one.prompt_logprobs = 0
+    return one
+
+
+def bounded(model: Any, more: int, make: Make[E]) -> tuple[E, MemoryBound]:
     """An engine that may hold so many bytes beside all that there is."""
     size, prefixes, bound = footprint(model), PrefixStore(1 << 40), MemoryBound()
-    engine = BatchEngine(
-        model,
-        set(),
-        rows=8,
-        joint_prefill=True,
-        prefill_step_size=512,
-        prefixes=prefixes,
-        admission=Admission(size, 1e15, bound),
-    )
+    engine = make(model, prefixes, Admission(size, 1e15, bound))
     platform.configure()
     bound.loaded(prefixes, 0)
     bound.limit_bytes = psutil.Process().memory_info().rss + more
@@ -54,7 +80,7 @@ def kept_prompts(folder: Path, less: int) -> int:
     more are, still."""
     from mlx_lm.utils import load_model
 
-    engine, bound = bounded(load_model(folder)[0], 400 * MEGABYTE)
+    engine, bound = bounded(load_model(folder)[0], 400 * MEGABYTE, batch)
     player = Player(engine)
     player.add(*(sequence(number, [5 + number] * 600, 2) for number in range(5)))
     player.run()
@@ -72,7 +98,7 @@ def eight_prompts(folder: Path) -> Seen:
     sequences = [sequence(number, [rng.randrange(4, 250) for _ in range(400)], 8) for number in range(8)]
     # First of all, so that the libraries hold what they always will.
     by_themselves = {number: alone(model, sequences[number].prompt, 8) for number in (0, 4)}
-    engine, bound = bounded(model, 64 * MEGABYTE)
+    engine, bound = bounded(model, 64 * MEGABYTE, batch)
     assert bound.limit_bytes is not None
     player = Player(engine)
     player.add(*sequences)

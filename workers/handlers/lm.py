@@ -134,7 +134,7 @@ class LanguageHandler(WritingHandler):
             min(spec.batch_tokens, spec.prefill_step_size),
             kept=kept,
         )
-        engines = SideBySide(engine, *embedding.engines, ScoringEngine(served, engine, prefixes))
+        engines = SideBySide(engine, *embedding.engines, ScoringEngine(served, engine, prefixes, admission))
         self.engine = classed(engines, model, spec) if spec.adapter_path or spec.adapter_dir else engines
         finds_marks = prefixes.keeps and not can_cut(make_prompt_cache(model))
         output_format, template_notes = self._speak(

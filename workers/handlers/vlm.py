@@ -84,6 +84,7 @@ class VisionHandler(WritingHandler):
         self._features = None if tried.tower is None else tried.tower.memory
         if spec.prompt_cache_dir is not None:
             notes.append("--prompt-cache-dir is for models of text: this one's prompts are kept in memory only")
+        admission = Admission(size, room.running, self._bound, grouped=False)
         engine = VisionEngine(
             model,
             set(tokenizer.eos_token_ids),
@@ -92,7 +93,7 @@ class VisionHandler(WritingHandler):
             tower=tried.tower,
             prefixes=tried.prefixes,
             gap_s=spec.max_gap_s,
-            admission=Admission(size, room.running, self._bound, grouped=False),
+            admission=admission,
             joinable=tried.joinable,
         )
         self._embedding = embedding = embedding_beside(
@@ -104,7 +105,7 @@ class VisionHandler(WritingHandler):
             conversation_inputs(self._prompts, room.max_model_len),
             kept=kept,
         )
-        self.engine = SideBySide(engine, *embedding.engines, ScoringEngine(text_model, engine))
+        self.engine = SideBySide(engine, *embedding.engines, ScoringEngine(text_model, engine, admission=admission))
         self._bound.loaded(tried.prefixes, usual)
         if spec.warm_prompt is not None:
             notes.append(self._warm(spec.warm_prompt))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import mlx.core as mx
@@ -13,10 +14,13 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_server.workers.engine.decode.length_buckets import ALL_TOGETHER, padded
 from mlx_server.workers.engine.kvcache.flatten import flat
 from mlx_server.workers.engine.runtime.memory_bound import MemoryBound
-from mlx_server.workers.engine.sequence import Sequence
+from mlx_server.workers.engine.sequence import Broken, Sequence
 
 HEADROOM = 256
 """Tokens by which a sequence may grow between two checks: caches grow in steps of this size."""
+
+CHECK_EVERY = 32
+"""Steps between two checks of the memory that running sequences take."""
 
 LEAST_OWN_COST = 1024
 """Padding, in tokens, that never justifies another batch: a step of one costs more than reading the weights."""
@@ -72,7 +76,12 @@ class Admission:
     single one is always admitted."""
 
     def __init__(
-        self, footprint: Footprint, limit_bytes: float, bound: MemoryBound | None = None, *, grouped: bool = True
+        self,
+        footprint: Footprint = Footprint(0.0, 0.0),
+        limit_bytes: float = inf,
+        bound: MemoryBound | None = None,
+        *,
+        grouped: bool = True,
     ) -> None:
         """`grouped`: rows of similar length decode in batches of their own."""
         self._footprint = footprint
@@ -94,15 +103,16 @@ class Admission:
         """Whether the running sequences have grown past the limit."""
         return not (self.bound.make_room() and self._fit([len(one.context) for one in running]))
 
-    def refusal(self, sequence: Sequence) -> str | None:
-        """Why a sequence can't run, not even alone; None if it can."""
+    def refusal(self, sequence: Sequence) -> Broken | None:
+        """What becomes of a sequence that can't run, not even alone; None if it can."""
         needed = self._footprint.bytes_of(room(sequence))
         if self.bound.holds_alone(needed):
             return None
-        return (
+        message = (
             f"this model's worker may hold {self.bound.limit_bytes or 0:,} bytes, too few for a prompt of"
             f" {len(sequence.prompt):,} tokens: its KV states take {needed:,.0f}"
         )
+        return Broken(sequence.key, message, "prompt" if sequence.speech is None else "messages")
 
     def _coming(self, sequence: Sequence) -> float:
         """Bytes that its KV states are still to take soon. They are copied once: what joins a batch is kept, too."""

@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from math import inf
 
-from mlx_server.workers.engine.decode.admission import Admission, Footprint
+from mlx_server.workers.engine.decode.admission import CHECK_EVERY, Admission
 from mlx_server.workers.engine.sampling.sampling import Processors
 from mlx_server.workers.engine.sequence import Broken, Key, Produced, Sequence, Token
 from mlx_server.workers.log_lines import about
 
 log = logging.getLogger(__name__)
-
-CHECK_EVERY = 32
-"""Steps between two checks of the memory that rows take."""
 
 DOUBTS = 2
 """Failed steps in a row that make a sequence a suspect: it runs alone until it yields a token or breaks."""
@@ -31,7 +27,7 @@ class ReplayingEngine(ABC):
 
     def __init__(self, admission: Admission | None = None) -> None:
         """`admission` bounds the memory of running sequences."""
-        self._admission = admission or Admission(Footprint(0.0, 0.0), inf)
+        self._admission = admission or Admission()
         self._steps = 0
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
@@ -141,12 +137,11 @@ class ReplayingEngine(ABC):
         """The next sequence, if it could not even run alone."""
         if self._running or not (candidates := self._unsuspected()):
             return []
-        sequence = candidates[0]
-        refusal = self._admission.refusal(sequence)
+        refusal = self._admission.refusal(candidates[0])
         if refusal is None:
             return []
-        self.remove(sequence.key)
-        return [Broken(sequence.key, refusal, "prompt" if sequence.speech is None else "messages")]
+        self.remove(refusal.key)
+        return [refusal]
 
     def _shrink(self) -> None:
         """Have the latest sequence wait again, if the running ones have outgrown their memory; what it has read may be

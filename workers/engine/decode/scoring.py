@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
+from mlx_server.workers.engine.decode.admission import Admission
 from mlx_server.workers.engine.engine import Engine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, ranks, report
@@ -19,11 +20,19 @@ CHUNK = 128
 class ScoringEngine:
     """Echoes and scores prompts, one chunk of one prompt in a step; another engine writes. Engine thread only."""
 
-    def __init__(self, model: Any, writing: Engine, prefixes: PrefixStore | None = None) -> None:
-        """`prefixes` is the prefix cache of the engine for `writing`: what was scored here is not read again there."""
+    def __init__(
+        self,
+        model: Any,
+        writing: Engine,
+        prefixes: PrefixStore | None = None,
+        admission: Admission | None = None,
+    ) -> None:
+        """`prefixes` is the prefix cache of the engine for `writing`: what was scored here is not read again there.
+        `admission` is that engine's, and bounds the memory of what is scored."""
         self._model = model
         self._writing = writing
         self._prefixes = prefixes
+        self._admission = admission or Admission()
         self._waiting: dict[Key, Sequence] = {}
         self._scoring: _Scoring | None = None
 
@@ -62,8 +71,14 @@ class ScoringEngine:
 
     def _advance(self, sequence: Sequence) -> list[Produced]:
         if self._scoring is None or self._scoring.sequence is not sequence:
+            if (refusal := self._begin(sequence)) is not None:
+                return [refusal]
             self._scoring = _Scoring(self._model, sequence)
-        if not self._scoring.advance():
+        else:
+            self._admission.bound.make_room()
+        with self._admission.bound.step():
+            done = self._scoring.advance()
+        if not done:
             return []
         reports, ranks = tuple(self._scoring.reports), tuple(self._scoring.ranks)
         if self._prefixes is not None:
@@ -73,6 +88,17 @@ class ScoringEngine:
         if sequence.max_tokens:
             self._writing.add(sequence)
         return [Echoed(sequence.key, reports, None if sequence.max_tokens else "length", ranks)]
+
+    def _begin(self, sequence: Sequence) -> Broken | None:
+        """Make room for a prompt that is scored, or drop it if there can't be enough."""
+        if sequence.scored is None:
+            return None
+        refusal = self._admission.refusal(sequence)
+        if refusal is None:
+            self._admission.admits(sequence, ())
+        else:
+            self.remove(sequence.key)
+        return refusal
 
 
 class _Scoring:

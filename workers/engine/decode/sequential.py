@@ -8,12 +8,12 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.messages import FinishReason
-from mlx_server.workers.engine.decode.admission import Admission
+from mlx_server.workers.engine.decode.admission import CHECK_EVERY, Admission
 from mlx_server.workers.engine.decode.one_at_a_time import OneAtATimeEngine
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.sampling.logprobs import Report, log_softmax, report
 from mlx_server.workers.engine.sampling.sampling import end_tokens, make_processors, make_sampler
-from mlx_server.workers.engine.sequence import Sequence, Token
+from mlx_server.workers.engine.sequence import Produced, Sequence, Token
 
 
 class SequentialEngine(OneAtATimeEngine):
@@ -28,15 +28,23 @@ class SequentialEngine(OneAtATimeEngine):
         prefixes: PrefixStore | None = None,
         admission: Admission | None = None,
     ) -> None:
-        """`prefixes` is the prefix cache, and `admission` makes room for a sequence."""
+        """`prefixes` is the prefix cache, and `admission` bounds the memory of what runs."""
         self._prefixes = prefixes = prefixes or PrefixStore(0)
+        self._admission = admission = admission or Admission()
 
         def start(sequence: Sequence) -> _Run:
-            if admission is not None:
-                admission.admits(sequence, ())
-            return _Run(model, sequence, stop_tokens, prefixes)
+            admission.admits(sequence, ())
+            return _Run(model, sequence, stop_tokens, prefixes, admission)
 
         super().__init__(start, prefill_step_size=prefill_step_size)
+
+    def step(self) -> list[Produced]:
+        """One step of the running sequence, or the refusal of the next one."""
+        refusal = None if self._run else self._admission.refusal(next(iter(self._waiting.values())))
+        if refusal is None:
+            return super().step()
+        self.remove(refusal.key)
+        return [refusal]
 
     def close(self) -> None:
         """Release all sequences and the prefix cache."""
@@ -47,8 +55,12 @@ class SequentialEngine(OneAtATimeEngine):
 class _Run:
     """A sequence with its cache, the tokens still to feed, its sampler and its processors."""
 
-    def __init__(self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore) -> None:
+    def __init__(
+        self, model: Any, sequence: Sequence, stop_tokens: set[int], prefixes: PrefixStore, admission: Admission
+    ) -> None:
         self.sequence = sequence
+        self._admission = admission
+        self._steps = 0
         self._model = model
         self._prefixes = prefixes
         found: tuple[int, list[Any]] = prefixes.find(sequence) or (0, make_prompt_cache(model))
@@ -62,6 +74,13 @@ class _Run:
 
     def advance(self, chunk: int) -> list[Token]:
         """Feed one chunk; the next token once all are fed."""
+        self._steps += 1
+        if self._steps % CHECK_EVERY == 0:
+            self._admission.bound.make_room()
+        with self._admission.bound.step():
+            return self._feed(chunk)
+
+    def _feed(self, chunk: int) -> list[Token]:
         if len(self._left) > 1:
             length = min(chunk, len(self._left) - 1)
             feed, self._left = self._left[:length], self._left[length:]
