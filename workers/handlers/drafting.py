@@ -78,9 +78,11 @@ class Loaded:
         return 0 if isinstance(self.proposes, DraftHead) else of // DRAFTS_SHARE
 
 
-def proposing(draft: DraftModel | DraftHead | None, spec: Load, kept_bytes: int, vocab_size: int) -> MakeRows:
-    """What makes batches of rows that guess, of a model with logits of width `vocab_size`. A draft model, if there is
-    one, keeps prompts in `kept_bytes`."""
+def proposing(
+    draft: DraftModel | DraftHead | None, spec: Load, kept_bytes: int, vocab_size: int, context_length: int | None
+) -> MakeRows:
+    """What makes batches of rows that guess, of a model with logits of width `vocab_size` and a context of
+    `context_length` tokens, if it says so. A draft model, if there is one, keeps prompts in `kept_bytes`."""
     pace = PrefillBudget(spec.max_gap_s, spec.prefill_step_size)
     drafter: Drafter | None = None
     match draft:
@@ -88,4 +90,11 @@ def proposing(draft: DraftModel | DraftHead | None, spec: Load, kept_bytes: int,
             drafter = HeadDrafter(draft, spec.draft_tokens, pace)
         case DraftModel():
             drafter = ModelDrafter(draft, spec.draft_tokens, pace, PrefixStore(kept_bytes))
-    return partial(ProposingBatch, worth=Worth(), memory=Memory(), drafter=drafter, vocab_size=vocab_size)
+    return partial(
+        ProposingBatch,
+        worth=Worth(),
+        memory=Memory(),
+        drafter=drafter,
+        vocab_size=vocab_size,
+        context_length=context_length,
+    )

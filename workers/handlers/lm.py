@@ -111,7 +111,7 @@ class LanguageHandler(WritingHandler):
         admission = Admission(size, room.running, self._bound)
         make_rows: MakeRows = DecodeBatch
         if guesses:
-            make_rows = proposing(loaded.proposes if loaded else None, spec, drafts, vocab_size)
+            make_rows = proposing(loaded.proposes if loaded else None, spec, drafts, vocab_size, longest)
             self._speculate = spec.speculate
         engine = make_engine(
             served,

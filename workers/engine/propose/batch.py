@@ -43,15 +43,19 @@ class ProposingBatch(RaggedBatch):
         drafter: Drafter | None = None,
         *,
         vocab_size: int | None = None,
+        context_length: int | None = None,
     ) -> None:
         """`worth`, `memory` and `drafter` are the same for all batches of an engine. No guess has a token from
-        `vocab_size` on: tokenizers and grammars may know more tokens than the model, which looks them up unchecked."""
+        `vocab_size` on: tokenizers and grammars may know more tokens than the model, which looks them up unchecked.
+        Nor does a step read anything at places from `context_length` on, where a model may have learned no
+        positions: one row's guesses are padding in the others."""
         super().__init__(model, stop_tokens)
         self._worth = worth or Worth()
         self._memory = memory or Memory()
         self._lookups: dict[Key, Lookup] = {}
         self._drafter = drafter
         self._vocab_size = vocab_size
+        self._context_length = context_length
         self._offers = None if drafter is None else Offers(drafter, self._worth)
 
     def join(self, sequences: list[Sequence], cache: list[Any], processors: dict[Key, Processors]) -> None:
@@ -124,6 +128,7 @@ class ProposingBatch(RaggedBatch):
             self._memory,
             self._drafter,
             vocab_size=self._vocab_size,
+            context_length=self._context_length,
         )
 
     def _hidden(self, spans: Collection[Span]) -> mx.array:
@@ -173,7 +178,14 @@ class ProposingBatch(RaggedBatch):
         plan = self._worth.best(len(rows), [(len(one.tokens), one.odds) for one in found if one.tokens])
         if drafting and self._offers is not None:
             found, plan = self._offers.improve(rows, known, found, plan, self._hidden)
-        return [one.tokens[: max(plan.width - 1, one.asked)] for one in found]
+        room = self._room(rows)
+        return [one.tokens[: min(max(plan.width - 1, one.asked), room)] for one in found]
+
+    def _room(self, rows: list[Row]) -> int:
+        """How many guesses every row has places for, after its latest token."""
+        if self._context_length is None:
+            return MOST
+        return max(0, self._context_length - 1 - max(row.length for row in rows))
 
     def _guess(self, row: Row, token: int) -> Guess:
         """What may follow a row's latest token, without a draft model."""

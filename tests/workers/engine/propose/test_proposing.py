@@ -7,7 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+import mlx.core as mx
 import pytest
+from mlx_lm.models import gpt2
 from mlx_lm.models.cache import make_prompt_cache
 from support.engines import Player, alone, check_all_say_what_they_say_alone, random_prompt, sequence
 from support.guesses import Whims
@@ -192,3 +194,29 @@ def test_what_a_grammar_forces_is_guessed_as_far_as_the_model_knows_it(load_tiny
     one.speculate = "auto"
     batch.join([one], make_prompt_cache(model), {one.key: Forcing([])})
     assert batch._guess(batch._rows[one.key], 4).tokens == [5, 6]
+
+
+def test_no_guess_of_another_row_is_padding_beyond_the_context() -> None:
+    """GPT-2 has learned positions, and here none from 64 on."""
+    mx.random.seed(3)
+    model = gpt2.Model(gpt2.ModelArgs("gpt2", 64, 32, 2, 2, 64, 1e-5, vocab_size=300))
+
+    class Checked:
+        """The model, which is not asked for a position that it does not have."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def __call__(self, tokens: Any, cache: Any) -> Any:
+            assert mx.array(cache[0].offset).max().item() + tokens.shape[1] <= 64
+            return model(tokens, cache=cache)
+
+    sequences = [sequence(1, list(range(10, 42)), 32), sequence(2, [7, 8, 9], 60)]
+    said = [alone(model, one.prompt, one.max_tokens).tokens for one in sequences]
+    for one, says in zip(sequences, said, strict=True):
+        one.speculate = "auto"
+        Prophet.said[tuple(one.prompt)] = one.prompt + says
+    make_rows = partial(ProposingBatch, worth=Whims(6), memory=Prophecies(), context_length=64)
+    run(Checked(), make_rows, sequences)
+    assert [one.emitted for one in sequences] == said
+    assert all(one.accepted > 5 for one in sequences)
