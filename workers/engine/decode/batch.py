@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -20,6 +21,9 @@ from mlx_server.workers.engine.passes.joined import JoinedModel
 from mlx_server.workers.engine.sampling.logprobs import Report, report
 from mlx_server.workers.engine.sampling.sampling import make_processors
 from mlx_server.workers.engine.sequence import Broken, Key, Sequence, Token
+from mlx_server.workers.log_lines import about
+
+log = logging.getLogger(__name__)
 
 MakeRows = Callable[[Any, set[int]], DecodeBatch]
 """Makes an empty batch for a model and the tokens that end its answers."""
@@ -137,11 +141,17 @@ class BatchEngine(ReplayingEngine):
 
     def _take_out(self, keys: Collection[Key]) -> None:
         for key in keys:
-            self._reader.remove(key)
-            sequence = self._running[key]
-            if self._prefixes.keeps and sequence.use_cache and (state := self._rows.state(key)) is not None:
-                self._prefixes.keep(sequence, *state)
+            try:
+                self._reader.remove(key)
+                self._keep(self._running[key])
+            except Exception:  # what can't be kept is read again: it is not worth the engine's life
+                log.exception("a prompt is not kept", extra=about([key]))
         self._rows.leave(keys)
+
+    def _keep(self, sequence: Sequence) -> None:
+        """Cache what a row that leaves has read."""
+        if self._prefixes.keeps and sequence.use_cache and (state := self._rows.state(sequence.key)) is not None:
+            self._prefixes.keep(sequence, *state)
 
     def _empty_rows(self) -> LengthBuckets:
         model = self._joined or self._model

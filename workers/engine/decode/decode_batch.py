@@ -136,14 +136,16 @@ class DecodeBatch:
             self._cache, self._single = [], True
             return
         self._next = self._next[mx.array(staying)]
-        if len(staying) == 1:
+        # Of a batch that has read nothing, no row can be extracted.
+        if len(staying) == 1 and self._rows[self.keys[0]].length:
             self._cache, self._single = extracted(self._cache, staying[0]), True
             return
         keep(self._cache, staying)
 
     def state(self, key: Key) -> tuple[list[Any], int] | None:
-        """The cache of a row that is about to leave, and the number of tokens in it; None for an unknown key."""
-        if key not in self._rows:
+        """The cache of a row that is about to leave, and the number of tokens in it; None for an unknown key, and for a
+        row of which nothing has been read."""
+        if key not in self._rows or not self._rows[key].length:
             return None
         number = self.keys.index(key)
         cache = self._cache if self._single else extracted(self._cache, number, own=True)

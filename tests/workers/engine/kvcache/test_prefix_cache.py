@@ -284,3 +284,38 @@ def test_kept_states_take_no_more_memory_than_is_counted(load_tiny: Callable[[st
         _run(engine, number, _message(rng, model, 900), max_tokens=1)
     assert store.nbytes > 0
     assert mx.get_active_memory() - before < 2 * store.nbytes
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "mamba", "qwen3_next"])
+@pytest.mark.parametrize("leave", [1, 2])
+def test_prompts_of_one_token_may_leave_before_anything_is_read(
+    load_tiny: Callable[[str], Any], caplog: pytest.LogCaptureFixture, architecture: str, leave: int
+) -> None:
+    model = load_tiny(architecture)
+    engine, rows = _engine(model, _store(), joint=False), [sequence(number, [5], 6) for number in range(2)]
+    player = Player(engine)
+    player.add(*rows)
+    player.step()
+    assert [len(group) for group in engine.groups] == [2]
+    for one in rows[:leave]:
+        engine.remove(one.key)
+    assert engine.busy is (leave < 2)
+    player.run()
+    assert not caplog.records
+    for one in rows[leave:]:
+        _check(model, one)
+
+
+def test_a_row_that_can_not_be_kept_ends_as_any_other(llama: Any) -> None:
+    class FailingStore(PrefixStore):
+        def keep(self, sequence: Sequence, cache: list[Any], tokens: int) -> None:
+            raise TypeError("the test says so")
+
+    engine = _engine(llama, FailingStore(64 << 20))
+    player = Player(engine)
+    player.add(leaves := sequence(1, [5, 6, 7, 8], 20))
+    player.step()
+    player.step()
+    engine.remove(leaves.key)
+    assert not engine.busy
+    _check(llama, _run(engine, 2, [5, 6, 7, 8]))
