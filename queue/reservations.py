@@ -59,8 +59,8 @@ class Reservations:
         self._expected.pop(who, None)
 
     def due(self, now: float, most: int, service_s: float = 0.0) -> int:
-        """How many will come now or soon, at most `most`, where a request takes `service_s`; who did not come in time is
-        forgotten."""
+        """How many will come now or soon, at most `most`, where a request takes `service_s`; who did not come in time
+        is forgotten."""
         soon = now + max(AHEAD_S, AHEAD_SERVICES * service_s)
         for who in [*takewhile(lambda one: self._expected[one].at < now - GRACE_S, self._expected)]:
             del self._expected[who]

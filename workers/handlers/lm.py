@@ -28,7 +28,7 @@ from mlx_server.workers.engine.decode.warm_up import warm_up
 from mlx_server.workers.engine.embed.hidden import inner_states
 from mlx_server.workers.engine.embed.text_embedding import embedding_beside
 from mlx_server.workers.engine.engine import Engine
-from mlx_server.workers.engine.kvcache.prefix_files import PrefixFiles
+from mlx_server.workers.engine.kvcache.prefix_files import WAITING_SHARE, PrefixFiles
 from mlx_server.workers.engine.kvcache.prefix_store import PrefixStore
 from mlx_server.workers.engine.loading.adapters import AdapterError, Adapters
 from mlx_server.workers.engine.loading.loading import evaluate, read_model, read_tokenizer
@@ -234,7 +234,7 @@ def make_prefixes(model: Any, spec: Load, model_print: str, limit_bytes: int) ->
     if spec.prompt_cache_dir is not None:
         folder = Path(spec.prompt_cache_dir) / model_print
         try:
-            files = PrefixFiles(folder, spec.prompt_cache_bytes, model)
+            files = PrefixFiles(folder, spec.prompt_cache_bytes, model, waiting_bytes=limit_bytes // WAITING_SHARE)
         except OSError as error:
             raise ModelLoadError(f"--prompt-cache-dir can't be used: {one_line(error)}") from None
     return PrefixStore(limit_bytes, checkpoints=True, second=files)

@@ -52,6 +52,11 @@ class Snapshot:
     rest: dict[str, Any]
     classes: list[str]
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes that its arrays take."""
+        return sum(array.nbytes for array in self.arrays.values())
+
 
 def snapshot(cache: list[Any]) -> Snapshot:
     """What a cache holds now; its evaluation has begun. Engine thread only."""

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ REST_S = 2.0
 
 MOST_WAITING = 8
 """The most prefixes that wait to be written; beyond that the oldest is dropped."""
+
+WAITING_SHARE = 8
+"""What waits to be written may take one part in this many of what kept prompts take."""
 
 SUFFIX = ".safetensors"
 
@@ -54,17 +58,22 @@ class PrefixFiles:
     another kind are removed; what does not have such a file's name is left alone.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int, model: Any, *, rest_s: float = REST_S) -> None:
-        """Raises OSError if the folder can't be made."""
+    def __init__(
+        self, folder: Path, limit_bytes: int, model: Any, *, waiting_bytes: float = inf, rest_s: float = REST_S
+    ) -> None:
+        """What waits to be written takes up to `waiting_bytes` of memory, or is a single prefix. Raises OSError if the
+        folder can't be made."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._limit = limit_bytes
+        self._waiting_bytes = waiting_bytes
         self._rest_s = rest_s
         self._classes = [type(layer).__name__ for layer in make_prompt_cache(model)]
         self._index = PrefixIndex()
         self._files: dict[int, Path] = {}
         self._number = 0
         self._waiting: list[_Waiting] = []
+        self._writing: _Waiting | None = None
         self._closed = False
         self._changed = threading.Condition()
         self._scan()
@@ -73,6 +82,21 @@ class PrefixFiles:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that prefixes take until they are written."""
+        with self._changed:
+            writing = 0 if self._writing is None else self._writing.taken.nbytes
+            return writing + self._waiting_nbytes()
+
+    def release(self, nbytes: int) -> int:
+        """Drop the oldest prefixes that wait, until so many bytes are free or none is left; the bytes that are."""
+        with self._changed:
+            before = self._waiting_nbytes()
+            while self._waiting and before - self._waiting_nbytes() < nbytes:
+                del self._waiting[0]
+            return before - self._waiting_nbytes()
 
     def longest(self, new: Beginning, more_than: int) -> tuple[Beginning, list[Any]] | None:
         """The prefix that shares most tokens with a new one, and its cache, if these are more than `more_than`."""
@@ -107,7 +131,9 @@ class PrefixFiles:
             return
         waiting = _Waiting(entry, snapshot(cache), time.monotonic())
         with self._changed:
-            self._waiting = [*self._waiting, waiting][-MOST_WAITING:]
+            self._waiting.append(waiting)
+            while len(self._waiting) > 1 and not self._may_wait():
+                del self._waiting[0]
             self._changed.notify()
 
     def forget(self, entry: Beginning) -> None:
@@ -130,6 +156,8 @@ class PrefixFiles:
             except Exception as error:  # noqa: BLE001 - a disk may be full, and a state of a kind that no file holds
                 log.warning("a prompt is not kept on disk: %s: %s", type(error).__name__, error)
                 continue
+            finally:
+                self._writing = None
             with self._changed:
                 self._add(waiting.entry, path)
                 self._bound()
@@ -145,8 +173,15 @@ class PrefixFiles:
                     continue
                 left = self._waiting[0].since + self._rest_s - time.monotonic()
                 if left <= 0 or self._closed:
-                    return self._waiting.pop(0)
+                    self._writing = self._waiting.pop(0)
+                    return self._writing
                 self._changed.wait(left)
+
+    def _waiting_nbytes(self) -> int:
+        return sum(one.taken.nbytes for one in self._waiting)
+
+    def _may_wait(self) -> bool:
+        return len(self._waiting) <= MOST_WAITING and self._waiting_nbytes() <= self._waiting_bytes
 
     def _add(self, entry: Beginning, path: Path) -> None:
         for number in self._index.beginnings_of(entry):

@@ -44,6 +44,13 @@ class Nearest:
 class SecondTier(Protocol):
     """A cache of prefixes that outlives the process."""
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that prefixes take until they are stored."""
+
+    def release(self, nbytes: int) -> int:
+        """Drop prefixes that are not stored yet, until so many bytes are free or none is left; the bytes that are."""
+
     def longest(self, new: Beginning, more_than: int) -> tuple[Beginning, list[Any]] | None:
         """The prefix that shares most tokens with a new one, and its cache, if these are more than `more_than`."""
 
@@ -102,8 +109,8 @@ class PrefixStore:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that all entries take."""
-        return self._bytes
+        """The bytes that all entries take, and copies of them that are still to be stored."""
+        return self._bytes + (0 if self._second is None else self._second.nbytes)
 
     @property
     def version(self) -> int:
@@ -173,7 +180,10 @@ class PrefixStore:
         return Nearest(best.alike, best.of, max(one.usable for one in found))
 
     def evict(self, nbytes: int) -> None:
-        """Evict the least recently used entries until so many bytes are free, or all are gone."""
+        """Evict what is still to be stored, then the least recently used entries, until so many bytes are free, or all
+        are gone."""
+        if self._second is not None:
+            nbytes -= self._second.release(nbytes)
         most = self._bytes - nbytes
         while self._kept and self._bytes > most:
             self._drop(next(iter(self._kept)))

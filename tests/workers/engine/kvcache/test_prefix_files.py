@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import make_prompt_cache
 from support.engines import Player, alone, sequence
 
 from mlx_server.workers.engine.decode.batch import BatchEngine
@@ -167,3 +169,55 @@ def test_what_is_too_large_for_memory_is_found_on_disk_no_more_than_memory_allow
     """A store with little memory still answers rightly."""
     for one in _say(llama, tmp_path, PROMPT, PROMPT, memory=1000):
         assert one.cached_tokens == 0
+
+
+def _prompts(count: int) -> list[Sequence]:
+    return [sequence(number, [5 + number] * 256, 1) for number in range(count)]
+
+
+def _kept(model: Any, store: PrefixStore, sequences: list[Sequence]) -> None:
+    for one in sequences:
+        cache = make_prompt_cache(model)
+        model(mx.array([one.prompt]), cache=cache)
+        store.keep(one, cache, len(one.prompt))
+
+
+def _sizes(model: Any, folder: Path) -> tuple[int, int]:
+    """What one prompt takes as an entry and as a copy that waits."""
+    store = PrefixStore(1 << 30, second=PrefixFiles(folder, 1 << 30, model, rest_s=60))
+    _kept(model, store, _prompts(1))
+    entry, copy = store._bytes, store.nbytes - store._bytes
+    store.close()
+    return entry, copy
+
+
+def test_what_waits_to_be_written_is_counted(llama: Any, tmp_path: Path) -> None:
+    store = PrefixStore(1 << 30, second=PrefixFiles(tmp_path, 1 << 30, llama, rest_s=60))
+    before = mx.get_active_memory()
+    _kept(llama, store, _prompts(8))
+    entry, copy = _sizes(llama, tmp_path / "other")
+    assert store.nbytes == 8 * (entry + copy)
+    assert mx.get_active_memory() - before - store.nbytes < copy
+    store.evict(7 * copy)
+    assert store.nbytes == 8 * entry + copy, "copies go first"
+    store.evict(copy + entry)
+    assert store.nbytes == 7 * entry
+    store.close()
+    assert store.nbytes == 0
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("share", "written"), [(0.5, 1), (3.5, 3)])
+def test_what_waits_takes_so_much_memory_at_most_or_is_one(
+    llama: Any, tmp_path: Path, share: float, written: int
+) -> None:
+    _, copy = _sizes(llama, tmp_path / "other")
+    files = PrefixFiles(tmp_path / "kept", 1 << 30, llama, waiting_bytes=share * copy, rest_s=60)
+    store = PrefixStore(1 << 30, second=files)
+    _kept(llama, store, prompts := _prompts(5))
+    assert files.nbytes == written * copy
+    store.close()
+    again = PrefixFiles(tmp_path / "kept", 1 << 30, llama)
+    known = [again.nearest(beginning_of(one)).usable > 0 for one in prompts]
+    again.close()
+    assert known == [False] * (5 - written) + [True] * written, "the latest"
