@@ -90,13 +90,25 @@ class RegistrySync:
         try:
             for settings, event in states.values():
                 await self._keep(settings, event)
+            states = {}
             if uses:
                 await self._registry.record_uses(uses)
+                uses = {}
             rows = await self._registry.models()
         except sqlite3.Error as error:
             log.error("the registry can't be used: %s", error)
+            self._put_back(states, uses)
             return
         self._rows = {name: row for row in reversed(rows) for name in (*row.aliases, row.name)}
+
+    def _put_back(
+        self, states: dict[str, tuple[ModelSettings, ModelEvent]], uses: dict[str, tuple[int, datetime]]
+    ) -> None:
+        """Have what could not be written written the next time, with what has happened since."""
+        self._states = states | self._states
+        for name, (count, at) in uses.items():
+            more, later = self._uses.get(name, (0, at))
+            self._uses[name] = count + more, later
 
     async def _keep(self, settings: ModelSettings, event: ModelEvent) -> None:
         name = event.model

@@ -33,6 +33,14 @@ def test_what_a_process_started_counts_as_its_own() -> None:
     assert resident_bytes(parent.pid) == 0
 
 
+def test_a_process_counts_also_where_those_that_it_started_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(_: psutil.Process, *, recursive: bool) -> list[psutil.Process]:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "children", hidden)  # as where /proc is mounted with `hidepid`
+    assert resident_bytes(os.getpid()) > 10_000_000
+
+
 @pytest.mark.parametrize(
     ("mlx", "expected"),
     [

@@ -12,6 +12,10 @@ import msgspec
 import pytest
 
 from mlx_server.app.catalog.kinds import Kind
+from mlx_server.app.config.settings import ModelSettings
+from mlx_server.app.deployment.model_state import ModelState
+from mlx_server.app.fleet.events import ModelEvent
+from mlx_server.app.fleet.registry_sync import RegistrySync
 from mlx_server.app.registry.app_settings import SettingNotFound
 from mlx_server.app.registry.registry import Registry
 from mlx_server.app.registry.rows import DownloadRow, ModelRow
@@ -273,3 +277,20 @@ def test_registry_in_memory_needs_no_file() -> None:
     registry = Registry.open(None)
     assert run(registry.save(ModelRow(name="m"))).id == 1
     registry.close()
+
+
+def test_what_could_not_be_written_is_written_the_next_time(registry: Registry, tmp_path: Path) -> None:
+    run(registry.save(ModelRow(name="a", path="/models/a")))
+    sync, settings = RegistrySync(registry, ModelSettings("scripted")), ModelSettings("/models/a", name="a")
+    with closing(sqlite3.connect(tmp_path / "registry.sqlite3")) as other:
+        for table, renamed in (("models", "gone"), ("gone", "models")):
+            other.execute(f"ALTER TABLE {table} RENAME TO {renamed}")
+            other.commit()
+            sync.used("a")
+            if renamed == "gone":
+                sync.moved(settings, ModelEvent("a", ModelState.UNLOADED, ModelState.LOADED))
+            run(sync.refresh())
+    [row] = run(registry.models())
+    assert (row.status, row.use_count) == ("loaded", 2)
+    run(sync.refresh())
+    assert run(registry.models())[0].use_count == 2
