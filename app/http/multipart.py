@@ -6,8 +6,10 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING
 
-from python_multipart import FormParser
+from python_multipart import MultipartParser
+from python_multipart.decoders import Base64Decoder, QuotedPrintableDecoder
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
 from starlette.requests import Request
@@ -15,9 +17,31 @@ from starlette.requests import Request
 from mlx_server.app.http.body import declares_more, too_large
 from mlx_server.schemas.internal.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import FileConfig, MultipartCallbacks
+
 MULTIPART = "multipart/form-data"
 MOST_PARTS = 100
 MOST_FIELD_BYTES = 1 << 17
+Decoder = type[Base64Decoder] | type[QuotedPrintableDecoder]
+DECODERS: dict[bytes, Decoder] = {b"base64": Base64Decoder, b"quoted-printable": QuotedPrintableDecoder}
+"""By Content-Transfer-Encoding. Whatever else it says, the bytes are as they come."""
+
+
+class Text(Field):
+    """A text of a form, bounded while it comes."""
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__(name)
+        self._bytes = 0
+
+    def on_data(self, data: bytes) -> int:
+        """Hold some more of it. Raises InvalidRequest."""
+        self._bytes += len(data)
+        if self._bytes > MOST_FIELD_BYTES:
+            name = name_of(self.field_name)
+            raise InvalidRequest(f"`{name}`: at most {MOST_FIELD_BYTES} bytes are allowed.", name)
+        return super().on_data(data)
 
 
 class Upload:
@@ -79,24 +103,16 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
     if declares_more(request, limit_bytes):
         raise too_large(limit_bytes)
     form = Form(Path(mkdtemp(dir=folder)))
-    ended: list[bool] = []
-    parser: FormParser | None = None
+    parts = Parts(form)
     try:
-        parser = FormParser(
-            MULTIPART,
-            lambda one: add_field(form, one),
-            lambda one: add_file(form, one),
-            lambda: ended.append(True),
-            boundary,
-            config={"UPLOAD_DIR": str(form.folder), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0},
-        )
+        parser = MultipartParser(boundary, parts.callbacks())
         received = 0
         async for chunk in request.stream():
             received += len(chunk)
             if received > limit_bytes:
                 raise too_large(limit_bytes)
             parser.write(chunk)
-        if not ended:
+        if not parts.ended:
             raise InvalidRequest("The form ends before its last boundary.")
     except FormParserError as error:
         form.close()
@@ -105,17 +121,86 @@ async def read_form(request: Request, folder: Path, limit_bytes: int) -> Form:
         form.close()
         raise
     finally:
-        # It and the file that it was writing hold each other, and nobody else can close that one.
-        if parser is not None:
-            parser.parser = None
+        parts.close()
     return form
+
+
+class Parts:
+    """What a form's parser tells of its parts, one after the other, taken into the form.
+
+    python_multipart's own FormParser holds texts of any length until they end. Raises InvalidRequest, FormParserError.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self.ended = False
+        self._form = form
+        self._headers: dict[bytes, bytes] = {}
+        self._header, self._value = b"", b""
+        self._part: Text | File | None = None
+        self._writer: Text | File | Base64Decoder | QuotedPrintableDecoder | None = None
+
+    def callbacks(self) -> MultipartCallbacks:
+        """For the parser."""
+        return {
+            "on_part_begin": self._headers.clear,
+            "on_header_field": self._name_header,
+            "on_header_value": self._fill_header,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._begin,
+            "on_part_data": self._write,
+            "on_part_end": self._end,
+            "on_end": self._end_form,
+        }
+
+    def close(self) -> None:
+        """Write no more to the file that was coming. Idempotent."""
+        if isinstance(self._part, File):
+            self._part.close()
+
+    def _name_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _fill_header(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[self._header.lower()] = self._value.strip(b" \t")
+        self._header, self._value = b"", b""
+
+    def _begin(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        if (name := options.get(b"name")) is None:
+            raise FormParserError("a part has no name in its Content-Disposition")
+        if (file_name := options.get(b"filename")) is None:
+            self._part = Text(name)
+        else:
+            folder = str(self._form.folder)
+            config: FileConfig = {"UPLOAD_DIR": folder, "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0}
+            self._part = File(file_name, name, config=config)
+        encoding = self._headers.get(b"content-transfer-encoding", b"").lower()
+        decoder = DECODERS.get(encoding)
+        self._writer = self._part if decoder is None else decoder(self._part)
+
+    def _write(self, data: bytes, start: int, end: int) -> None:
+        assert self._writer is not None
+        self._writer.write(data[start:end])
+
+    def _end(self) -> None:
+        assert self._writer is not None
+        self._writer.finalize()
+        part, self._part, self._writer = self._part, None, None
+        if isinstance(part, Text):
+            add_field(self._form, part)
+        elif part is not None:
+            add_file(self._form, part)
+
+    def _end_form(self) -> None:
+        self.ended = True
 
 
 def add_field(form: Form, given: Field) -> None:
     """Take in a text. Raises InvalidRequest."""
     name, value = name_of(given.field_name), given.value or b""
-    if len(value) > MOST_FIELD_BYTES:
-        raise InvalidRequest(f"`{name}`: at most {MOST_FIELD_BYTES} bytes are allowed.", name)
     check_count(form)
     try:
         form.fields.setdefault(name, []).append(value.decode())

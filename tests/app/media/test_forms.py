@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from mlx_server.app.http.multipart import Form, read_form
+from mlx_server.app.http.multipart import MOST_FIELD_BYTES, Form, read_form
 from mlx_server.schemas.internal.errors import InvalidRequest
 
 LIMIT_BYTES = 100_000
@@ -35,13 +35,17 @@ def collector_off() -> Iterator[None]:
 
 async def read(folder: Path, *messages: Message) -> Form:
     """A form that came in these pieces, closed."""
-    coming = iter(messages)
+    return await read_coming(folder, iter(messages), LIMIT_BYTES)
+
+
+async def read_coming(folder: Path, coming: Iterator[Message], limit_bytes: int) -> Form:
+    """A form that came in pieces, closed."""
 
     async def receive() -> Message:
         return next(coming)
 
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
-    form = await read_form(Request({"type": "http", "headers": headers}, receive), folder, LIMIT_BYTES)
+    form = await read_form(Request({"type": "http", "headers": headers}, receive), folder, limit_bytes)
     form.close()
     return form
 
@@ -66,3 +70,14 @@ def test_file_that_nobody_chose_is_not_given(tmp_path: Path) -> None:
 def test_form_that_is_closed_leaves_no_file(tmp_path: Path) -> None:
     asyncio.run(read(tmp_path, {"type": "http.request", "body": FILE + b"\r\n--x--\r\n", "more_body": True}, END))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["binary", "base64", "quoted-printable"])
+def test_text_that_is_too_long_is_refused_while_it_comes(tmp_path: Path, encoding: str) -> None:
+    head = f'--x\r\nContent-Transfer-Encoding: {encoding}\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
+    pieces = [head.encode(), *(160 * [MOST_FIELD_BYTES // 2 * b"a"])]
+    coming: Iterator[Message] = iter([{"type": "http.request", "body": one, "more_body": True} for one in pieces])
+    with pytest.raises(InvalidRequest) as caught:
+        asyncio.run(read_coming(tmp_path, coming, 1 << 30))
+    assert caught.value.param == "prompt"
+    assert len(list(coming)) > 150
