@@ -45,10 +45,11 @@ MOST_WINDOWS = 8
 
 @dataclass(eq=False, slots=True)
 class OpenWindow:
-    """A window that is being written down."""
+    """A window that is being written down, in `most` tokens at most."""
 
     job: Transcription
     no_speech: float
+    most: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -66,7 +67,8 @@ class WhisperEngine:
         self._tokens = tokens
         self._tokenizer = model.get_tokenizer()
         self._chooser = Chooser(tokens, model.dims.n_vocab)
-        self._longest = model.dims.n_text_ctx // 2
+        self._positions: int = model.dims.n_text_ctx
+        self._longest: int = self._positions // 2
         self._waiting: dict[Key, Transcription] = {}
         self._rows: list[OpenWindow] = []
         self._decoder: WhisperDecoder | None = None
@@ -143,7 +145,8 @@ class WhisperEngine:
             no_speech = np.asarray(at_start[:, self._tokens.no_speech]).tolist()
         self._decoder = decoder
         self._logits = decoder.prompt_logits([0] * len(jobs))
-        self._rows = [OpenWindow(job, silence) for job, silence in zip(jobs, no_speech, strict=True)]
+        most = [self._most_after(len(prompt)) for prompt in prompts]
+        self._rows = [OpenWindow(*one) for one in zip(jobs, no_speech, most, strict=True)]
 
     def _mel(self, samples: Samples) -> mx.array:
         """A window's spectrogram, [FRAMES, mels]. After the end of the sound it is 0, which is what silence beside
@@ -175,6 +178,10 @@ class WhisperEngine:
         context = job.context[-(self._longest - 1) :]
         return [self._tokens.previous, *context, *beginning] if context else beginning
 
+    def _most_after(self, prompt_tokens: int) -> int:
+        """How many tokens may be written behind so many: each but the last one needs a position of its own."""
+        return min(self._longest, self._positions - prompt_tokens + 1)
+
     def _write(self) -> list[Produced]:
         assert self._decoder is not None
         assert self._logits is not None
@@ -189,7 +196,7 @@ class WhisperEngine:
             row.logprobs.append(logprob)
             if token != tokens.end:
                 row.tokens.append(token)
-            (ended if token == tokens.end or len(row.tokens) >= self._longest else going).append(at)
+            (ended if token == tokens.end or len(row.tokens) >= row.most else going).append(at)
         produced = [self._ended(rows[at]) for at in ended]
         if ended:
             self._keep(going)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from mlx_server.schemas.internal.errors import InvalidRequest
 from mlx_server.schemas.internal.messages import Recording as RecordingTold
 from mlx_server.schemas.internal.messages import Result, Segment
 from mlx_server.schemas.internal.sound import TranscriptionRequest
+from mlx_server.workers.engine.hear.choice import Chooser
 from mlx_server.workers.engine.hear.loading import read_hearing
 from mlx_server.workers.engine.hear.transcription import SAMPLE_RATE, OpenedTranscription
 from mlx_server.workers.engine.hear.whisper import Whisper
 from mlx_server.workers.engine.hear.whisper_decoder import WhisperDecoder
+from mlx_server.workers.engine.hear.whisper_engine import WhisperEngine
 from mlx_server.workers.engine.media.recordings import Recording
 from mlx_server.workers.engine.sequence import Broken, Computed, Key
 
@@ -151,6 +154,56 @@ def test_what_a_model_for_english_cannot_do_is_refused(
     with pytest.raises(InvalidRequest) as caught:
         whisper.check(given)
     assert caught.value.param == param
+
+
+class Endless(Chooser):
+    """Writes the same token until it is stopped."""
+
+    def choose(self, logits: mx.array, *rules: object, **more: object) -> tuple[list[int], list[float]]:
+        rows = len(logits)
+        return [5] * rows, [-0.1] * rows
+
+
+class Positions:
+    """The table of positions, for a look at those that are used."""
+
+    def __init__(self, table: mx.array) -> None:
+        self.table = table
+        self.last = 0
+
+    def __getitem__(self, positions: mx.array) -> mx.array:
+        self.last = max(self.last, int(positions.max()))
+        return self.table[positions]
+
+
+@pytest.fixture
+def positions(whisper: Whisper) -> Iterator[Positions]:
+    """Those of the decoder, until the test ends."""
+    decoder = whisper._model.decoder
+    looked_at = Positions(decoder.positional_embedding)
+    decoder.positional_embedding = looked_at
+    yield looked_at
+    decoder.positional_embedding = looked_at.table
+
+
+def test_window_ends_at_the_last_position_however_long_its_beginning_is(whisper: Whisper, positions: Positions) -> None:
+    dims = whisper._model.dims
+    tokens = replace(whisper._tokens, languages={"en": 50259})  # a beginning of three tokens
+    engine = WhisperEngine(whisper._model, tokens)
+    engine._chooser = Endless(tokens, dims.n_vocab)
+    long, short = (whisper.job(ticket, request(recording(samples(SENTENCES[0])))) for ticket in range(2))
+    long.context = [5] * 300
+    for job in (long, short):
+        job.language = "en"
+        engine.add(job)
+    while not long.tokens:
+        engine.step()
+    assert positions.last == dims.n_text_ctx - 1
+    assert long.tokens == dims.n_text_ctx - 227 + 1
+    while not short.tokens:
+        engine.step()
+    assert short.tokens == dims.n_text_ctx // 2
+    assert positions.last == dims.n_text_ctx - 1
 
 
 @pytest.fixture
