@@ -5,11 +5,13 @@ Frames are a 4-byte big-endian length and MessagePack. The first answer, an empt
 
 from __future__ import annotations
 
+import io
 import resource
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -24,24 +26,29 @@ def serve(make_ready: Callable[[dict[str, Any]], Answer], memory_bytes: int, cpu
     channel = socket.socket(fileno=0)
     if (greeting := receive(channel)) is None:
         return
-    answer = make_ready(greeting)
-    limit_process(memory_bytes)
+    # Opened now: there are children that can open nothing once they are ready.
+    with open_usage() as usage:
+        answer = make_ready(greeting)
+        limit_process(memory_bytes, usage)
     send(channel, {})
     while (request := receive(channel)) is not None:
         limit_cpu(cpu_s)
         send(channel, answer(request))
 
 
-def limit_process(memory_bytes: int) -> None:
+def open_usage() -> TextIO:
+    """Where Linux tells how many pages of address space this process uses; nothing on other systems."""
+    return Path("/proc/self/statm").open() if sys.platform == "linux" else io.StringIO()
+
+
+def limit_process(memory_bytes: int, usage: TextIO) -> None:
     """No files, no core, and no more address space than this above what is used now, where the system tells."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return  # no Linux: the parent watches how much memory is used
-    most = pages * resource.getpagesize() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if pages := usage.read().split():
+        most = int(pages[0]) * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    # Elsewhere the parent watches how much memory is used.
 
 
 def limit_cpu(seconds: int) -> None:
