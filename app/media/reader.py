@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ AT_ONCE = 4
 """Files of one request that are fetched at the same time."""
 
 AT_ONCE_IN_ALL = 32
+TIMES_EACH = 4
+"""How often a file may be shown on average. What a model's processor makes of a picture is held as often as it is
+shown, and is far larger than the file."""
+
 LARGE_CHARS = 1 << 16
 """Longer data URLs are decoded in a thread."""
 
@@ -79,6 +84,7 @@ class MediaReader:
             param = list(distinct.values())[access.max_files].param
             message = f"`{param}`: at most {access.max_files} files are allowed in a request (--max-media-files)."
             raise InvalidRequest(message, param)
+        self._check_shown(media)
         budget, by_source = Budget(self._most_bytes), dict[Remote, File]()
         for one in media:
             if isinstance(one.source, Remote):
@@ -98,6 +104,16 @@ class MediaReader:
         files = {source: task.result() for source, task in reading.items()}
         self._check_total(media, files)
         return files
+
+    def _check_shown(self, media: Sequence[File]) -> None:
+        """Raises InvalidRequest if files are shown too often; the one that is shown most is to blame."""
+        most = TIMES_EACH * self._access.max_files
+        if len(media) <= most:
+            return
+        ((source, _),) = Counter(one.source for one in media).most_common(1)
+        param = next(one.param for one in reversed(media) if one.source == source)
+        message = f"`{param}`: files may be shown at most {most} times in a request ({TIMES_EACH} * --max-media-files)."
+        raise InvalidRequest(message, param)
 
     def _check_total(self, media: Sequence[File], files: Mapping[Remote, bytes]) -> None:
         """Raises InvalidRequest if files are shown so often that they are too much together."""

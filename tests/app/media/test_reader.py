@@ -68,6 +68,14 @@ def test_files_are_counted() -> None:
     assert refusal(media("data:,a"), max_files=0).param == "content[0]"
 
 
+def test_files_are_not_shown_any_number_of_times() -> None:
+    given = media("data:,b", *(8 * ["data:,a"]), "data:,b")
+    assert len(read(given[:8], max_files=2)) == 2
+    error = refusal(given, max_files=2)
+    assert error.param == "content[8]"
+    assert error.message == "`content[8]`: files may be shown at most 8 times in a request (4 * --max-media-files)."
+
+
 def test_each_file_is_bounded() -> None:
     error = refusal(media("data:,ab", "data:,abc"), max_bytes=2)
     assert error.message == "`content[1]`: the file is larger than 2 bytes (--max-media-mb)."

@@ -105,8 +105,7 @@ class EmbeddingEngine:
             return self._break(key, ArithmeticError("the model computed something that is not a number"))
         request = self._waiting.pop(key)
         results = [result for n, row in zip(numbers, rows, strict=True) for result in request.outcome.results(n, row)]
-        done = set(numbers)
-        request.todo = [number for number in request.todo if number not in done]
+        request.took(numbers)
         if request.todo:
             self._waiting[key] = request
         return Computed(key, tuple(results), None if request.todo else "stop")

@@ -50,6 +50,18 @@ def test_each_input_gets_its_own_row_and_one_end_comes_last() -> None:
     assert produced[-1].finish == "stop"
 
 
+def test_what_was_made_of_pictures_goes_once_they_are_computed() -> None:
+    engine = EmbeddingEngine(_sums, batch_tokens=2)
+    request = computation(1, [Item((1,) * length, prepared="pixels") for length in (2, 1, 3)], Vectors(1))
+    engine.add(request)
+    held = []
+    while engine.busy:
+        engine.step()
+        held.append([item.prepared for item in request.items])
+    assert held == [["pixels", "pixels", None], [None, "pixels", None], [None, None, None]]
+    assert request.prompt_tokens == 6
+
+
 def test_small_requests_pass_a_large_one_and_it_goes_on() -> None:
     seen: list[int] = []
     engine = EmbeddingEngine(_watched(seen), batch_tokens=8)

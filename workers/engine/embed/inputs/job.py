@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Several
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,12 +60,20 @@ class Outcome(Protocol):
 class EmbeddingJob(Sequence):
     """All inputs of one request. `todo` are the numbers of those that are not computed yet, longest first."""
 
-    items: Several[Item] = ()
+    items: list[Item] = field(default_factory=list)
     outcome: Outcome = field(kw_only=True)
     todo: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.todo = sorted(range(len(self.items)), key=lambda number: -len(self.items[number].ids))
+
+    def took(self, numbers: Several[int]) -> None:
+        """These are computed: what was made of their pictures goes."""
+        done = set(numbers)
+        self.todo = [number for number in self.todo if number not in done]
+        for number in numbers:
+            if self.items[number].prepared is not None:
+                self.items[number] = replace(self.items[number], prepared=None)
 
     @property
     def prompt_tokens(self) -> int:
@@ -81,4 +89,4 @@ class EmbeddingJob(Sequence):
 def computation(ticket: int, items: Several[Item], outcome: Outcome) -> EmbeddingJob:
     """A request's work, all of it one sequence: it needs one place, however many inputs it has."""
     key: Key = (ticket, 0)
-    return EmbeddingJob(key, [], 0, items=items, outcome=outcome)
+    return EmbeddingJob(key, [], 0, items=list(items), outcome=outcome)
