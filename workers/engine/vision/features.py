@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from mlx_server.workers.engine.vision.per_image import Call, apart, concatenated, joined, pieces
 
@@ -37,7 +37,8 @@ class FeatureMemory:
         return self._kept[key][0]
 
     def put(self, key: bytes, features: Any) -> None:
-        """Cache evaluated features."""
+        """Cache features, evaluated and in memory of their own: slices would hold all of what they are slices of."""
+        features = tree_map(lambda leaf: mx.contiguous(leaf) if isinstance(leaf, mx.array) else leaf, features)
         arrays = [leaf for _, leaf in tree_flatten(features) if isinstance(leaf, mx.array)]
         mx.eval(arrays)
         size = sum(array.nbytes for array in arrays)
