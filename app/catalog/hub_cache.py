@@ -44,6 +44,12 @@ def complete(repository: Path) -> Path | None:
 
 
 def repository(folder: Path) -> Path | None:
-    """The whole repository in the cache that a folder belongs to; None if it lies elsewhere."""
+    """The whole repository in the cache that a folder is a snapshot of, or lies in one; None for all others: a user's
+    own models may lie beside repositories."""
     cache, path = cache_root().absolute(), folder.absolute()
-    return cache / path.relative_to(cache).parts[0] if path.is_relative_to(cache) and path != cache else None
+    if not path.is_relative_to(cache):
+        return None
+    match path.relative_to(cache).parts:
+        case (str(name), "snapshots", _, *_) if name.startswith(CACHED) and ".." not in path.parts:
+            return cache / name
+    return None

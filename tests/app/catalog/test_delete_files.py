@@ -45,6 +45,14 @@ def test_folders_of_the_users_own_are_never_deleted(repository: Path, tmp_path: 
     assert deletable(models, [], models) is None
 
 
+@pytest.mark.parametrize("place", ["org/mine", "mine", "models--a--b", "models--a--b/mine", "models--a--b/snapshots"])
+def test_what_lies_in_the_hubs_cache_and_is_no_snapshot_is_never_deleted(repository: Path, place: str) -> None:
+    own = repository.parent / place
+    own.mkdir(parents=True, exist_ok=True)
+    assert deletable(own, []) is None
+    assert deletable(repository / "snapshots" / "one" / ".." / ".." / ".." / "org", []) is None
+
+
 def test_model_in_one_file_goes_as_a_folder_does(tmp_path: Path) -> None:
     file = tmp_path / "models" / "model.gguf"
     file.parent.mkdir()
