@@ -3,46 +3,71 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mlx_server.app.catalog import hub_cache
+from mlx_server.app.config.settings import ModelSettings
+from mlx_server.workers.folders.gguf_parts import parts_named_by
+from mlx_server.workers.folders.model_files import is_described
+from mlx_server.workers.folders.model_path import HUB_ID
 
 LOCKS = ".locks"
 """The folder in the hub's cache with a folder of locks for each repository."""
 
 
-def deletable(path: Path, others: Iterable[Path], models_dir: Path | None = None) -> Path | None:
-    """What goes with the model at `path`: the model itself in `models_dir`, or its whole repository in the hub's cache.
+def deletable(path: Path, others: Iterable[Path], models_dir: Path | None = None) -> list[Path]:
+    """What goes with the model at `path`: in `models_dir` its folder, or its file with all parts that belong to it, and
+    in the hub's cache its whole repository.
 
-    None if it lies elsewhere or is not there, or if a model at one of the `others` needs it, too.
+    Empty if it lies elsewhere or is not there, or if something at one of the `others` lies in it.
     """
-    target = owned(path, models_dir)
-    if target is None or not target.exists() or any(owned(other, models_dir) == target for other in others):
-        return None
-    return target
+    targets = [target for target in owned(path, models_dir) if target.exists()]
+    places = [place for other in others for place in (other.absolute(), other.resolve())]
+    if any(place == target or target in place.parents for place in places for target in targets):
+        return []
+    return targets
 
 
-def owned(path: Path, models_dir: Path | None) -> Path | None:
-    """The folder or file of a model that is the server's own; None for a path of the user's."""
+def owned(path: Path, models_dir: Path | None) -> list[Path]:
+    """The folder or the files of a model that are the server's own; none for a path of the user's, or for one in a
+    model's folder, such as a part of a pipeline."""
     if models_dir is not None:
         root, real = models_dir.resolve(), path.resolve()
         if real.is_relative_to(root) and real != root:
-            return real
-    return hub_cache.repository(path)
+            above = [folder for folder in real.parents if folder.is_relative_to(root)]
+            return parts_named_by(real) if real.is_file() or not any(map(is_described, above)) else []
+    repository = hub_cache.repository(path)
+    return [] if repository is None else [repository]
 
 
-def bytes_in(target: Path) -> int:
-    """What its files take; links are not followed, so that each counts once."""
-    files = target.rglob("*") if target.is_dir() else [target]
+def needed_by(model: ModelSettings) -> list[Path]:
+    """Where what a model is served from lies or would lie: its own files, its draft model's and its adapters."""
+    models = [found for path in (model.path, model.draft_model) if path for found in places_of(path)]
+    return [*models, *filter(None, (model.adapter_path, model.adapter_dir))]
+
+
+def places_of(model: str) -> list[Path]:
+    """Where a model of this path or hub id lies or would lie."""
+    path = Path(model).expanduser()
+    return [path, hub_cache.repository_of(model)] if HUB_ID.fullmatch(model) else [path]
+
+
+def bytes_in(targets: Iterable[Path]) -> int:
+    """What their files take; links are not followed, so that each counts once."""
+    files = [file for target in targets for file in (target.rglob("*") if target.is_dir() else [target])]
     return sum(path.lstat().st_size for path in files if path.is_file() and not path.is_symlink())
 
 
-def delete(target: Path) -> None:
-    """Delete a folder or file, and the hub client's locks of a repository. Raises OSError."""
-    if not target.is_dir():
-        target.unlink()
-        return
-    shutil.rmtree(target)
-    if target.parent == hub_cache.cache_root().absolute():
-        shutil.rmtree(target.parent / LOCKS / target.name, ignore_errors=True)
+def delete(targets: Sequence[Path]) -> None:
+    """Delete folders or files, and the hub client's locks of a repository. Raises OSError.
+
+    Of a model's parts the first goes last: without it nobody would find the rest.
+    """
+    for target in reversed(targets):
+        if not target.is_dir():
+            target.unlink()
+            continue
+        shutil.rmtree(target)
+        if target.parent == hub_cache.cache_root().absolute():
+            shutil.rmtree(target.parent / LOCKS / target.name, ignore_errors=True)

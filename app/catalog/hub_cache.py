@@ -22,7 +22,12 @@ def cache_root() -> Path:
 
 def snapshot(hub_id: str) -> Path | None:
     """The files of a repository that was downloaded, with its configuration at least; None without."""
-    return complete(cache_root() / f"{CACHED}{hub_id.replace('/', '--')}")
+    return complete(repository_of(hub_id))
+
+
+def repository_of(hub_id: str) -> Path:
+    """Where the cache has a repository, or would have it."""
+    return cache_root() / f"{CACHED}{hub_id.replace('/', '--')}"
 
 
 def snapshots() -> Iterator[tuple[str, Path]]:

@@ -137,7 +137,7 @@ def rm(
 
 async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: bool, as_json: bool) -> None:
     """Do what `rm` says. Ends the command if there is no such model, or the answer is no."""
-    from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete
+    from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete, places_of
     from mlx_server.app.machine.sizes import size
 
     registry = open_registry(data_dir)
@@ -146,21 +146,22 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
         row = next((row for row in rows if row.name == name), None)
         if row is None:
             fail(f"There is no model {name!r}. `mlx-server models list` shows those that there are.")
-        others = [Path(other.path) for other in rows if other.name != name and other.path]
-        files = deletable(Path(row.path), others) if row.path and not keep_files else None
-        freed = bytes_in(files) if files else 0
+        named = [other.path or other.hub_id for other in rows if other.name != name]
+        others = [place for model in named if model for place in places_of(model)]
+        files = deletable(Path(row.path), others) if row.path and not keep_files else []
+        place = ", ".join(map(str, files)) or None
+        freed = bytes_in(files)
         if files and not yes:
-            typer.confirm(f"Delete {size(freed)} in {files}?", abort=True, err=True)
+            typer.confirm(f"Delete {size(freed)} in {place}?", abort=True, err=True)
         await registry.remove(name)
     finally:
         registry.close()
-    if files:
-        try:
-            delete(files)
-        except OSError as error:
-            fail(f"{name} is forgotten, but {files} can't be deleted: {error.strerror}")
+    try:
+        delete(files)
+    except OSError as error:
+        fail(f"{name} is forgotten, but {place} can't be deleted: {error.strerror}")
     if as_json:
-        typer.echo(json.dumps({"name": name, "files_removed": str(files) if files else None, "freed_bytes": freed}))
+        typer.echo(json.dumps({"name": name, "files_removed": place, "freed_bytes": freed}))
         return
     left = f" Its files are still in {row.path}." if row.path and not files else ""
     freed_text = f" {size(freed)} are free again." if files else ""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from anyio import to_thread
 
-from mlx_server.app.catalog.delete_files import deletable, delete
+from mlx_server.app.catalog.delete_files import deletable, delete, needed_by
 from mlx_server.app.catalog.errors import FleetError, ModelConfigured, ModelNotFound, ModelNotLoaded
 from mlx_server.app.catalog.served_type import configured_type, path_of
 from mlx_server.app.config.config_file import ConfigError
@@ -234,12 +234,10 @@ class Fleet:
 
     def _delete_files(self, model: ModelSettings, others: list[ModelSettings]) -> bool:
         path = path_of(model)
-        paths = filter(None, map(path_of, others))
-        target = None if path is None else deletable(path, paths, self.settings.models_dir)
-        if target is None:
-            return False
-        delete(target)
-        return True
+        needed = [needed for other in others for needed in needed_by(other)]
+        targets = [] if path is None else deletable(path, needed, self.settings.models_dir)
+        delete(targets)
+        return bool(targets)
 
     def apply_settings(self, settings: Settings) -> None:
         """Replace the settings; the configured models must be the same."""

@@ -20,14 +20,19 @@ class MissingPartsError(Exception):
 
 def parts_of(path: Path) -> list[Path]:
     """All files of the model that this one belongs to, in order. Raises MissingPartsError."""
+    parts = parts_named_by(path)
+    if len(parts) > 1 and (missing := [part.name for part in parts if not part.is_file()]):
+        raise MissingPartsError(missing)
+    return parts
+
+
+def parts_named_by(path: Path) -> list[Path]:
+    """The same, whether or not they are there."""
     match = NUMBERED.fullmatch(path.name)
     if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
         return [path]
     numbers = range(1, int(match["count"]) + 1)
-    parts = [path.with_name(f"{match['stem']}-{number:05}-of-{match['count']}.gguf") for number in numbers]
-    if missing := [part.name for part in parts if not part.is_file()]:
-        raise MissingPartsError(missing)
-    return parts
+    return [path.with_name(f"{match['stem']}-{number:05}-of-{match['count']}.gguf") for number in numbers]
 
 
 def is_later_part(path: Path) -> bool:

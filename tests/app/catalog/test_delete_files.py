@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete
+from mlx_server.app.catalog.delete_files import bytes_in, deletable, delete, needed_by
+from mlx_server.app.config.settings import ModelSettings
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_repository_goes_whole_and_its_locks_with_it(repository: Path) -> None:
     target = deletable(repository / "snapshots" / "one", [])
-    assert target == repository
+    assert target == [repository]
     assert bytes_in(target) == 4
     delete(target)
     assert not repository.exists()
@@ -32,7 +33,7 @@ def test_repository_goes_whole_and_its_locks_with_it(repository: Path) -> None:
 
 def test_repository_stays_while_another_model_is_of_it(repository: Path, tmp_path: Path) -> None:
     snapshots = repository / "snapshots"
-    assert deletable(snapshots / "one", [tmp_path / "elsewhere", snapshots / "two"]) is None
+    assert deletable(snapshots / "one", [tmp_path / "elsewhere", snapshots / "two"]) == []
 
 
 def test_folders_of_the_users_own_are_never_deleted(repository: Path, tmp_path: Path) -> None:
@@ -40,17 +41,17 @@ def test_folders_of_the_users_own_are_never_deleted(repository: Path, tmp_path: 
     for folder in (models, own):
         folder.mkdir()
     (models / "linked").symlink_to(own)
-    assert deletable(own, []) is None
-    assert deletable(models / "linked", [], models) is None, "it only leads out of there"
-    assert deletable(models, [], models) is None
+    assert deletable(own, []) == []
+    assert deletable(models / "linked", [], models) == [], "it only leads out of there"
+    assert deletable(models, [], models) == []
 
 
 @pytest.mark.parametrize("place", ["org/mine", "mine", "models--a--b", "models--a--b/mine", "models--a--b/snapshots"])
 def test_what_lies_in_the_hubs_cache_and_is_no_snapshot_is_never_deleted(repository: Path, place: str) -> None:
     own = repository.parent / place
     own.mkdir(parents=True, exist_ok=True)
-    assert deletable(own, []) is None
-    assert deletable(repository / "snapshots" / "one" / ".." / ".." / ".." / "org", []) is None
+    assert deletable(own, []) == []
+    assert deletable(repository / "snapshots" / "one" / ".." / ".." / ".." / "org", []) == []
 
 
 def test_model_in_one_file_goes_as_a_folder_does(tmp_path: Path) -> None:
@@ -58,8 +59,43 @@ def test_model_in_one_file_goes_as_a_folder_does(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"12345678")
     target = deletable(file, [], file.parent)
-    assert target == file
+    assert target == [file]
     assert bytes_in(target) == 8
     delete(target)
     assert not file.exists()
-    assert deletable(file, [], file.parent) is None
+    assert deletable(file, [], file.parent) == []
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_model_in_several_files_goes_with_all_of_them(tmp_path: Path, given: int) -> None:
+    root = tmp_path.resolve()
+    parts = [root / f"large-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
+    for path in (*parts, root / "other-00001-of-00003.gguf"):
+        path.write_bytes(b"1234")
+    assert deletable(parts[given], [parts[2]], root) == [], "another model is named by another part"
+    targets = deletable(parts[given], [], root)
+    assert (targets, bytes_in(targets)) == (parts, 12)
+    delete(targets)
+    assert [left.name for left in root.iterdir()] == ["other-00001-of-00003.gguf"]
+
+
+def test_what_others_need_stays_where_it_lies_in_a_models_folder_and_where_it_is_a_part_of_one(tmp_path: Path) -> None:
+    outer = tmp_path.resolve() / "outer"
+    inner = outer / "inner"
+    inner.mkdir(parents=True)
+    for folder in (outer, inner):
+        (folder / "config.json").write_text("{}")
+    (tmp_path / "linked").symlink_to(inner)
+    for other in (inner, tmp_path / "linked", inner / "config.json"):
+        assert deletable(outer, [other], tmp_path) == []
+    assert deletable(inner, [], tmp_path) == []
+    assert deletable(outer, [tmp_path, tmp_path / "out"], tmp_path) == [outer]
+
+
+def test_draft_models_and_adapters_are_needed_with_a_model_also_before_they_are_whole(
+    repository: Path, tmp_path: Path
+) -> None:
+    adapter, adapters = tmp_path / "adapter", tmp_path / "adapters"
+    model = ModelSettings(str(tmp_path / "own"), draft_model="a/b", adapter_path=adapter, adapter_dir=adapters)
+    assert needed_by(model) == [tmp_path / "own", Path("a/b"), repository, adapter, adapters]
+    assert deletable(repository / "snapshots" / "one", needed_by(model)) == []

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import psutil
@@ -324,6 +325,22 @@ async def test_delete_removes_files_only_where_models_are_kept(
     assert not inside.exists()
     with pytest.raises(ModelNotFound):
         await fleet.delete("own")
+    await fleet.stop()
+
+
+@pytest.mark.model
+async def test_delete_keeps_the_files_of_a_configured_models_draft_model(
+    tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    draft = tmp_path / "models" / "draft"
+    copytree(tiny_model("llama"), draft)
+    copytree(draft, tmp_path / "models" / "no-draft")
+    model = ModelSettings(str(tiny_model("llama")), "lm", "own", draft_model=str(draft))
+    fleet = Fleet(settings_of(model, scripted("b"), models_dir=tmp_path / "models"))
+    assert await fleet.delete("draft") is False
+    assert (draft / "config.json").is_file()
+    assert await fleet.delete("no-draft") is True
+    assert not (tmp_path / "models" / "no-draft").exists()
     await fleet.stop()
 
 
