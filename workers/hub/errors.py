@@ -83,7 +83,10 @@ class NothingToServe(HubError):  # noqa: N818 - named for the fact
     """Raised when a repository has no weights that MLX reads."""
 
     def __init__(self, repo_id: str) -> None:
-        super().__init__(f"{repo_id} has no *.safetensors files, so it can't be served. Look for an MLX version of it.")
+        super().__init__(
+            f"{repo_id} has no *.safetensors files with a model's weights, so it can't be served."
+            " Look for an MLX version of it."
+        )
 
 
 class TokenRefused(HubError):  # noqa: N818 - named for the fact

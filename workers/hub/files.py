@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
+
+from mlx_server.workers.folders.model_files import PIPELINE
+
+USUAL_WEIGHTS = "model*.safetensors"
+WEIGHTS = "*.safetensors"
 
 # What mlx-lm itself asks the hub for; `*` also stands for folders, such as those of sentence-transformers' pooling and
 # dense layers, and those of the networks of a model that draws. Weights in other frameworks' formats are no part of
 # it.
 MODEL_FILES = [
     "*.json",
-    "model*.safetensors",
+    USUAL_WEIGHTS,
     "*_Dense/model.safetensors",
     "text_encoder/*.safetensors",
     "transformer/*.safetensors",
@@ -24,13 +29,14 @@ MODEL_FILES = [
     "*.jsonl",
     "*.jinja",
 ]
-HUB_FILES = [*MODEL_FILES, "README.md"]
-"""What is downloaded: also the model's card, which it works without."""
+VOICES = ["voices/*.safetensors", "embeddings/*.safetensors", "voices.npz"]
+"""Of models that speak."""
+
+HUB_FILES = [*MODEL_FILES, *VOICES, "README.md"]
+"""What is downloaded: also the model's voices and its card, which it works without."""
 
 ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """It becomes the name of a file here, whatever a hub may say."""
-
-WEIGHTS = "*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,22 @@ def needed(siblings: Iterable[Any]) -> list[RepoFile]:
     files = [
         RepoFile(one.rfilename, one.size, (one.lfs.sha256 if one.lfs else one.blob_id) or "")
         for one in siblings
-        if one.size is not None
-        and stays_inside(one.rfilename)
-        and any(fnmatch(one.rfilename, pattern) for pattern in HUB_FILES)
+        if one.size is not None and stays_inside(one.rfilename)
     ]
+    names = chosen([file.path for file in files], HUB_FILES)
+    files = [file for file in files if file.path in names]
     return sorted((file for file in files if ETAG.fullmatch(file.etag)), key=lambda file: (-file.size, file.path))
+
+
+def chosen(paths: Collection[str], patterns: Iterable[str]) -> set[str]:
+    """Of a repository's files those that patterns mean, and its weights where they have names of their own, as those of
+    models that hear and speak: all in its root, `consolidated` ones only without others. A pipeline's lie in folders.
+    """
+    found = {path for path in paths if any(fnmatch(path, pattern) for pattern in patterns)}
+    weights = {path for path in paths if fnmatch(path, WEIGHTS) and not re.search(r"/|^\.|^adapter", path)}
+    if "config.json" not in paths or PIPELINE in paths or any(fnmatch(path, USUAL_WEIGHTS) for path in weights):
+        return found
+    return found | ({path for path in weights if not path.startswith("consolidated")} or weights)
 
 
 def stays_inside(path: str) -> bool:
@@ -70,4 +87,5 @@ def stays_inside(path: str) -> bool:
 
 def has_weights(files: Iterable[RepoFile]) -> bool:
     """Whether there is something to serve among them."""
-    return any(fnmatch(file.path, WEIGHTS) for file in files)
+    weights = [file.path for file in files if fnmatch(file.path, WEIGHTS)]
+    return any(not any(fnmatch(path, voices) for voices in VOICES) for path in weights)

@@ -13,7 +13,7 @@ from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.blob import SILENCE_S
 from mlx_server.workers.hub.errors import DownloadBroken, HubError, HubOffline
 from mlx_server.workers.hub.files import RepoFile
-from mlx_server.workers.hub.snapshot import Report, cache_errors, cached_snapshot, fetch_files, link, listed
+from mlx_server.workers.hub.snapshot import Report, cache_errors, cached_snapshot, fetch_files, link, listed, wanted
 
 LENGTH_BYTES = 8
 USUAL_HEADER_BYTES = 64 << 10
@@ -58,7 +58,7 @@ def fetch_part(repo_id: str, access: HubAccess, report: Report, part: Part) -> P
     with cache_errors(repo_id, access):
         fetch_files(repo_id, revision, [weights[path] for path in read], access, report)
         if read == weights.keys():
-            return link(repo_id, access)
+            return link(repo_id, access, wanted(files))
         lay_out(part.folder, link(repo_id, access, [*paths(beside), *read]), read)
     return part.folder
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -14,7 +15,7 @@ from threading import Lock
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.blob import fetch_blob, partial, size_of
 from mlx_server.workers.hub.errors import HubError, HubOffline, NotEnoughDisk, NothingToServe, hub_errors
-from mlx_server.workers.hub.files import HUB_FILES, MODEL_FILES, RepoFile, has_weights, needed
+from mlx_server.workers.hub.files import HUB_FILES, MODEL_FILES, RepoFile, chosen, has_weights, needed
 
 AT_ONCE = 4
 LARGEST = 50_000_000_000
@@ -75,7 +76,7 @@ def fetch(
         return folder
     with cache_errors(repo_id, access):
         fetch_files(repo_id, revision, files, access, report, force=force, free=free)
-        return link(repo_id, access)
+        return link(repo_id, access, wanted(files))
 
 
 @contextlib.contextmanager
@@ -103,28 +104,35 @@ def listed(repo_id: str, access: HubAccess) -> tuple[str, list[RepoFile]]:
 
 def cached_snapshot(repo_id: str, access: HubAccess) -> Path | None:
     """The folder of an earlier time, if there is one that is whole."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
+    patterns = MODEL_FILES
+    with contextlib.suppress(CachedRepoTreeNotFoundError):
+        tree = get_cached_repo_tree(repo_id, cache_dir=access.cache_dir)
+        patterns = [escape(path) for path in chosen([file.path for file in tree], MODEL_FILES)]
     try:
-        found = snapshot_download(
-            repo_id, allow_patterns=MODEL_FILES, cache_dir=access.cache_dir, local_files_only=True
-        )
+        found = snapshot_download(repo_id, allow_patterns=patterns, cache_dir=access.cache_dir, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
     return Path(found).absolute()
 
 
-def link(repo_id: str, access: HubAccess, wanted: Sequence[str] = HUB_FILES) -> Path:
-    """The folder with the files that are in the cache, by their names. Those `wanted` that are missing are brought by
-    the hub's own client."""
+def wanted(files: Iterable[RepoFile]) -> list[str]:
+    """What `link` is to look for to have these, and what a hub has told too little of."""
+    return [*HUB_FILES, *(escape(file.path) for file in files)]
+
+
+def link(repo_id: str, access: HubAccess, patterns: Sequence[str]) -> Path:
+    """The folder with the files that are in the cache, by their names. Those that these patterns mean and that are
+    missing are brought by the hub's own client."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
     found = snapshot_download(
         repo_id,
-        allow_patterns=list(wanted),
+        allow_patterns=list(patterns),
         cache_dir=access.cache_dir,
         endpoint=access.endpoint,
         token=access.token,

@@ -74,6 +74,17 @@ def test_what_is_read_is_there_and_of_the_rest_the_headers(hub: LocalHub, tmp_pa
     assert (folder / SECOND).stat().st_blocks * 512 < COUNT
 
 
+def test_weights_by_other_names_come_in_part_too(tmp_path: Path) -> None:
+    files = {"config.json": b"{}", "weights.1.safetensors": FILES[FIRST], "weights.2.safetensors": FILES[SECOND]}
+    with running(LocalHub(Repo(ID, files))) as hub:
+        folder = fetched(hub, tmp_path, read=lambda _: {"weights.1.safetensors"})
+        assert sorted(file.name for file in folder.iterdir()) == sorted(files)
+        assert hub.sent < 2 * COUNT
+        snapshot = fetched(hub, tmp_path, "again", read=lambda _: {"weights.1.safetensors", "weights.2.safetensors"})
+    assert {file.name: file.read_bytes() for file in snapshot.iterdir()} == files
+    assert snapshot.parent.name == "snapshots"
+
+
 def test_what_is_all_read_is_a_folder_of_the_hubs_cache(hub: LocalHub, tmp_path: Path) -> None:
     assert fetched(hub, tmp_path, read=lambda _: {FIRST, SECOND}) == whole(hub, tmp_path)
 

@@ -159,6 +159,50 @@ def test_a_repository_without_weights_for_mlx_is_nothing_to_serve(tmp_path: Path
         fetched(hub, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("files", "fetched_files"),
+    [
+        (["weights.safetensors"], ["weights.safetensors"]),
+        (["weights.00.safetensors", "weights.01.safetensors"], ["weights.00.safetensors", "weights.01.safetensors"]),
+        (["kokoro-v1_0.safetensors", "voices/a.safetensors", "voices/a.pt"], ["kokoro-v1_0.safetensors", "voices/a.s"]),
+        (["model.safetensors", "voices.npz", "embeddings/b.safetensors", "other.safetensors"], ["model", "voi", "emb"]),
+        (["own.safetensors", "consolidated.safetensors", "adapters.safetensors"], ["own.safetensors"]),
+        (["consolidated.safetensors"], ["consolidated.safetensors"]),
+        (["odd[1]*.safetensors"], ["odd[1]*.safetensors"]),
+    ],
+)
+def test_weights_by_other_names_and_voices_are_fetched_and_known_without_a_connection(
+    tmp_path: Path, files: list[str], fetched_files: list[str]
+) -> None:
+    wanted = [next(file for file in files if file.startswith(name)) for name in fetched_files]
+    other = Repo("mlx-community/tiny", {"config.json": b"{}"} | {file: file.encode() for file in files})
+    with running(LocalHub(other)) as hub:
+        folder = fetched(hub, tmp_path)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"config.json", *wanted}
+    assert fetched(hub, tmp_path) == folder
+    (folder / wanted[0]).unlink()
+    with pytest.raises(HubOffline):
+        fetched(hub, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["voices/a.safetensors", "config.json"],
+        ["adapters.safetensors", "config.json"],
+        ["flux.safetensors"],
+        ["flux.safetensors", "config.json", "model_index.json"],
+    ],
+)
+def test_voices_adapters_and_weights_without_a_configuration_alone_are_nothing_to_serve(
+    tmp_path: Path, files: list[str]
+) -> None:
+    other = Repo("mlx-community/tiny", dict.fromkeys(files, b"{}"))
+    with running(LocalHub(other)) as hub, pytest.raises(NothingToServe, match=r"no \*\.safetensors files with"):
+        fetched(hub, tmp_path)
+
+
 def test_without_a_connection_a_whole_folder_of_earlier_is_given(tmp_path: Path) -> None:
     with running(LocalHub(repo())) as hub:
         folder = fetched(hub, tmp_path)
