@@ -69,5 +69,5 @@ def delete(targets: Sequence[Path]) -> None:
             target.unlink()
             continue
         shutil.rmtree(target)
-        if target.parent == hub_cache.cache_root().absolute():
+        if target.parent == hub_cache.cache_root():
             shutil.rmtree(target.parent / LOCKS / target.name, ignore_errors=True)

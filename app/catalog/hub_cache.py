@@ -13,11 +13,15 @@ MAIN = "refs/main"
 
 
 def cache_root() -> Path:
-    """Where it is, as the hub's client finds it."""
-    if (named := os.environ.get("HF_HUB_CACHE")) is not None:
-        return Path(named).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+    """Where it is, as the hub's client finds it (huggingface_hub/constants.py), links resolved as it does."""
+    given = os.environ
+    home = expanded(given.get("HF_HOME", Path(given.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")))
+    return expanded(given.get("HF_HUB_CACHE", given.get("HUGGINGFACE_HUB_CACHE", home / "hub"))).resolve()
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the user's folder in the place of `~`, and variables by their values."""
+    return Path(os.path.expandvars(Path(path).expanduser()))
 
 
 def snapshot(hub_id: str) -> Path | None:
@@ -51,7 +55,8 @@ def complete(repository: Path) -> Path | None:
 def repository(folder: Path) -> Path | None:
     """The whole repository in the cache that a folder is a snapshot of, or lies in one; None for all others: a user's
     own models may lie beside repositories."""
-    cache, path = cache_root().absolute(), folder.absolute()
+    # A model in one file is a link to a blob, which says nothing of the snapshot.
+    cache, path = cache_root(), folder.parent.resolve() / folder.name
     if not path.is_relative_to(cache):
         return None
     match path.relative_to(cache).parts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -91,7 +90,7 @@ def launch(context: typer.Context, flags: LaunchFlags) -> None:
     """
     from mlx_server.app.cli.launch_settings import SettingsSource, check_companions, given_fields, settings_of_flags
     from mlx_server.app.config.config_file import ConfigError
-    from mlx_server.app.registry.stored import read_stored
+    from mlx_server.app.registry.stored import use_stored_cache
 
     check_companions(flags.model_type, flags.companions)
     scripted = flags.model_type is options.ModelKind.SCRIPTED
@@ -104,9 +103,8 @@ def launch(context: typer.Context, flags: LaunchFlags) -> None:
     source = SettingsSource(settings, given_fields(context), flags.pin or ())
     starts = context.find_object(WorkerStarts) or WorkerStarts()
     try:
-        if folder := read_stored(settings.data_dir).get("huggingface_cache_dir"):
-            # Before anybody asks the hub's client, which reads it once. Workers see it too, if they have not begun.
-            os.environ.setdefault("HF_HUB_CACHE", str(folder))
+        if use_stored_cache(settings.data_dir):
+            # Those that have begun already don't see it.
             starts.close()
         settings = source.read()
         with starts:

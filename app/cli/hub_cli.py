@@ -169,13 +169,17 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
 
 
 def open_registry(data_dir: Path | None) -> Registry:
-    """The registry that the server has. Ends the command if it can't be opened."""
+    """The registry that the server has; the hub's cache is where its settings say. Ends the command if it can't be
+    opened."""
     from mlx_server.app.config.settings import default_data_dir
     from mlx_server.app.registry.registry import FILE, Registry
+    from mlx_server.app.registry.stored import use_stored_cache
     from mlx_server.app.storage.database import StoreError
 
+    folder = data_dir or default_data_dir()
     try:
-        return Registry.open((data_dir or default_data_dir()) / FILE)
+        use_stored_cache(folder)
+        return Registry.open(folder / FILE)
     except StoreError as error:
         fail(str(error))
 

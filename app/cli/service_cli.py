@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from mlx_server.app.service.units import Service
 
 EXIT_FAILED = 1
-PASSED_ON = ("PATH", "HF_HOME", "HF_ENDPOINT", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME")
+PASSED_ON = (
+    "PATH",
+    "HF_HOME",
+    "HF_ENDPOINT",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+)
 """Variables of the environment that the service keeps, as they are when it is installed, beside those of flags."""
 
 app = App(help="Have the server start by itself: systemd on Linux, launchd on a Mac.")

@@ -213,5 +213,5 @@ def is_gone(row: ModelRow, folders: Sequence[Path]) -> bool:
     """
     if row.path is None or row.stamp is None or Path(row.path).exists():
         return False
-    roots = [*(folder.resolve() for folder in folders), hub_cache.cache_root().absolute()]
-    return any(Path(row.path).is_relative_to(root) and root.is_dir() for root in roots)
+    roots = [root for root in (*(folder.resolve() for folder in folders), hub_cache.cache_root()) if root.is_dir()]
+    return any(place.is_relative_to(root) for root in roots for place in (Path(row.path), Path(row.path).resolve()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Collection
 from contextlib import closing
@@ -39,6 +40,15 @@ def read_stored(data_dir: Path) -> dict[str, Value]:
         return {}
     values = {key: msgspec.json.decode(value) for key, value in found}
     return {key: value for key, value in values.items() if key in SETTINGS and SETTINGS[key].allows(value)}
+
+
+def use_stored_cache(data_dir: Path) -> bool:
+    """Keep the hub's files where the setting says, unless HF_HUB_CACHE does, in this process and those that begin from
+    now on; False without the setting. Has to be before anybody asks the hub's client, which reads it once."""
+    folder = read_stored(data_dir).get("huggingface_cache_dir")
+    if folder:
+        os.environ.setdefault("HF_HUB_CACHE", str(folder))
+    return bool(folder)
 
 
 def keys_of(fields: Collection[str]) -> list[str]:

@@ -54,7 +54,32 @@ def test_what_lies_in_the_hubs_cache_and_is_no_snapshot_is_never_deleted(reposit
     assert deletable(repository / "snapshots" / "one" / ".." / ".." / ".." / "org", []) == []
 
 
-def test_model_in_one_file_goes_as_a_folder_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_repository_in_a_cache_that_is_a_link_goes_too(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(repository.parent)
+    monkeypatch.setenv("HF_HUB_CACHE", str(link))
+    snapshots = (link if linked else repository.parent) / "models--a--b" / "snapshots"
+    assert deletable(snapshots / "one", [repository / "snapshots" / "two"]) == []
+    assert deletable(snapshots / "one", [link / "models--a--b" / "snapshots" / "two"]) == []
+    (tmp_path / "own").symlink_to(snapshots / "one")
+    assert deletable(tmp_path / "own", []) == [], "it only leads there"
+    delete(deletable(snapshots / "one", []))
+    assert not repository.exists()
+    assert [left.name for left in (repository.parent / ".locks").iterdir()] == ["models--a--c"]
+
+
+def test_model_in_one_file_of_a_repository_goes_with_it(repository: Path) -> None:
+    (repository / "blobs").mkdir()
+    (repository / "blobs" / "abc").write_bytes(b"1234")
+    file = repository / "snapshots" / "one" / "model.gguf"
+    file.symlink_to(repository / "blobs" / "abc")
+    assert deletable(file, []) == [repository]
+
+
+def test_model_in_one_file_goes_goes_as_a_folder_does(tmp_path: Path) -> None:
     file = tmp_path / "models" / "model.gguf"
     file.parent.mkdir()
     file.write_bytes(b"12345678")

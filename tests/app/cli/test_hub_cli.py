@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.running.hub import LocalHub, repo_of, running
 from support.running.servers import wait_for
+from support.running.stored import store
 
 ID = "mlx-community/tiny-llama-4bit"
 
@@ -25,7 +26,8 @@ def hub(tiny_model: Callable[[str], Path]) -> Iterator[LocalHub]:
 
 @pytest.fixture
 def start(hub: LocalHub, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, cache: str | None = str(tmp_path / "cache")) -> subprocess.Popen[str]:
+        others = {name: value for name, value in os.environ.items() if name != "HF_HUB_CACHE"}
         return subprocess.Popen(
             [sys.executable, "-m", "mlx_server.app", "models", *arguments],
             stdin=subprocess.PIPE,
@@ -35,9 +37,9 @@ def start(hub: LocalHub, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]
             # What runs in a shell's background ignores SIGINT, and so would what it starts.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it sets a handler, no more
             env={
-                **os.environ,
+                **others,
                 "HF_ENDPOINT": hub.url,
-                "HF_HUB_CACHE": str(tmp_path / "cache"),
+                **({"HF_HUB_CACHE": cache} if cache else {"HF_HOME": str(tmp_path / "home")}),
                 "HF_TOKEN": "",
                 "MLX_SERVER_DATA_DIR": str(tmp_path / "data"),
                 "COLUMNS": "160",
@@ -49,8 +51,8 @@ def start(hub: LocalHub, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def models(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: str, answer: str = "") -> tuple[int, str, str]:
-        process = start(*arguments)
+    def run(*arguments: str, answer: str = "", **how: str | None) -> tuple[int, str, str]:
+        process = start(*arguments, **how)
         output, errors = process.communicate(answer, timeout=60)
         return process.returncode, output, errors
 
@@ -87,6 +89,28 @@ def test_what_was_pulled_can_be_removed(models: Run, tmp_path: Path) -> None:
     assert "tiny is forgotten" in output
     code, _, errors = models("rm", "tiny")
     assert (code, "There is no model 'tiny'" in errors) == (3, True)
+
+
+def test_what_was_pulled_into_a_cache_that_is_a_link_can_be_removed(models: Run, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "disk")
+    assert models("pull", ID, "--name", "tiny")[0] == 0
+    [row] = json.loads(models("list", "--json")[1])
+    removed = json.loads(models("rm", "tiny", "--yes", "--json")[1])
+    folder = tmp_path.resolve() / "disk" / "models--mlx-community--tiny-llama-4bit"
+    assert row["path"].startswith(str(folder))
+    assert removed["files_removed"] == str(folder)
+    assert not folder.exists()
+
+
+def test_commands_keep_files_where_the_settings_say(models: Run, tmp_path: Path) -> None:
+    store(tmp_path / "data", huggingface_cache_dir=str(tmp_path / "set"))
+    assert models("pull", ID, "--name", "tiny", cache=None)[0] == 0
+    folder = tmp_path / "set" / "models--mlx-community--tiny-llama-4bit"
+    assert folder.is_dir()
+    assert [row["name"] for row in json.loads(models("list", "--json", cache=None)[1])] == ["tiny"]
+    assert models("rm", "tiny", "--yes", cache=None)[0] == 0
+    assert not folder.exists()
 
 
 def test_files_that_another_model_has_or_that_are_to_be_kept_stay(models: Run, tmp_path: Path) -> None:

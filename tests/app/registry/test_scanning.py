@@ -145,6 +145,17 @@ def test_snapshot_of_the_hub_has_its_id_and_follows_it(
     assert (after.id, after.path, after.version) == (row.id, str(second), "def")
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_model_that_is_gone_from_a_cache_that_is_a_link_is_forgotten(
+    registry: Registry, tmp_path: Path, scan: Callable[[], Scan], linked: bool
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "hub").symlink_to(tmp_path / "disk")
+    gone = tmp_path / ("hub" if linked else "disk") / "models--a--b" / "snapshots" / "one"
+    run(registry.save(ModelRow(name="mine", path=str(gone), stamp="seen")))
+    assert [row.name for row in scan().gone] == ["mine"]
+
+
 def test_model_that_was_installed_under_a_name_keeps_it(
     registry: Registry, tmp_path: Path, scan: Callable[[], Scan]
 ) -> None:
