@@ -96,6 +96,10 @@ class TokenRefused(HubError):  # noqa: N818 - named for the fact
         super().__init__("The hub refuses the token: set HF_TOKEN to a valid one, or to none, and start again.")
 
 
+REFUSALS = (HubBusy, HubDenied, HubNotFound, HubOffline, NothingToServe, TokenRefused)
+"""What says nothing of the files that are here already."""
+
+
 @contextmanager
 def hub_errors(repo_id: str | None = None) -> Iterator[None]:
     """Raises HubError for what the hub's client raises about a repository, or about none."""

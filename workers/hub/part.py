@@ -11,9 +11,18 @@ from mlx_server.workers.folders.model_files import NotAModel, read_tensors
 from mlx_server.workers.folders.safetensors_header import MAX_HEADER_BYTES
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.blob import SILENCE_S
-from mlx_server.workers.hub.errors import DownloadBroken, HubError, HubOffline
+from mlx_server.workers.hub.errors import REFUSALS, DownloadBroken, HubError
 from mlx_server.workers.hub.files import RepoFile
-from mlx_server.workers.hub.snapshot import Report, cache_errors, cached_snapshot, fetch_files, link, listed, wanted
+from mlx_server.workers.hub.snapshot import (
+    Report,
+    cache_errors,
+    cached_snapshot,
+    fetch_files,
+    link,
+    listed,
+    tell_of_earlier,
+    wanted,
+)
 
 LENGTH_BYTES = 8
 USUAL_HEADER_BYTES = 64 << 10
@@ -32,17 +41,23 @@ def fetch_part(repo_id: str, access: HubAccess, report: Report, part: Part) -> P
     """A folder with all files of a repository, of which those have their tensors that are read: in the hub's cache if
     these are all, else `part.folder` with links to there.
 
-    Without a connection the folder of an earlier time is given, if it is whole. Raises HubError, and what `read`
-    raises.
+    Where the hub can't be reached or refuses, the folder of an earlier time is given, if it is whole. Raises HubError,
+    and what `read` raises.
     """
     try:
-        revision, files = listed(repo_id, access)
-    except HubOffline:
+        return bring_part(repo_id, access, report, part)
+    except REFUSALS as error:
         earlier = cached_snapshot(repo_id, access)
         with contextlib.suppress(NotAModel):
             if earlier is not None and read_tensors(earlier):
+                tell_of_earlier(repo_id, error)
                 return earlier
         raise
+
+
+def bring_part(repo_id: str, access: HubAccess, report: Report, part: Part) -> Path:
+    """The same, as the hub has it now."""
+    revision, files = listed(repo_id, access)
     weights = {file.path: file for file in files if "/" not in file.path and file.path.endswith(".safetensors")}
     beside = [file for file in files if file.path not in weights]
     with cache_errors(repo_id, access):

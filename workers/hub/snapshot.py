@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,9 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
+from mlx_server.workers.folders.model_files import PIPELINE, weight_files
+from mlx_server.workers.folders.picture_types import PARTS
 from mlx_server.workers.hub.access import HubAccess
 from mlx_server.workers.hub.blob import fetch_blob, partial, size_of
-from mlx_server.workers.hub.errors import HubError, HubOffline, NotEnoughDisk, NothingToServe, hub_errors
+from mlx_server.workers.hub.errors import REFUSALS, HubError, NotEnoughDisk, NothingToServe, hub_errors
 from mlx_server.workers.hub.files import HUB_FILES, MODEL_FILES, RepoFile, chosen, has_weights, needed
 
 AT_ONCE = 4
@@ -25,6 +28,8 @@ REPORT_EVERY_S = 0.25
 
 Report = Callable[[int, int], None]
 """Is told how many bytes of how many are here, now and then; calls come from several threads, one at a time."""
+
+log = logging.getLogger(__name__)
 
 
 def free_bytes(folder: Path) -> int:
@@ -64,19 +69,21 @@ def fetch(
 ) -> Path:
     """The folder with a repository's model, whole and verified; only what is not there yet is downloaded.
 
-    `force` downloads everything again. Without a connection the folder of an earlier time is given, if it is whole.
+    `force` downloads everything again. Where the hub can't be reached or refuses, the folder of an earlier time is
+    given, if it is whole.
     `free` tells the room on a folder's disk, in bytes. Raises HubError.
     """
     try:
         revision, files = listed(repo_id, access)
-    except HubOffline:
-        folder = cached_snapshot(repo_id, access)
-        if force or folder is None:
+        with cache_errors(repo_id, access):
+            fetch_files(repo_id, revision, files, access, report, force=force, free=free)
+            return link(repo_id, access, wanted(files))
+    except REFUSALS as error:
+        folder = None if force else cached_snapshot(repo_id, access)
+        if folder is None:
             raise
+        tell_of_earlier(repo_id, error)
         return folder
-    with cache_errors(repo_id, access):
-        fetch_files(repo_id, revision, files, access, report, force=force, free=free)
-        return link(repo_id, access, wanted(files))
 
 
 @contextlib.contextmanager
@@ -105,7 +112,7 @@ def listed(repo_id: str, access: HubAccess) -> tuple[str, list[RepoFile]]:
 def cached_snapshot(repo_id: str, access: HubAccess) -> Path | None:
     """The folder of an earlier time, if there is one that is whole."""
     from huggingface_hub import get_cached_repo_tree, snapshot_download
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, HFValidationError, LocalEntryNotFoundError
 
     patterns = MODEL_FILES
     with contextlib.suppress(CachedRepoTreeNotFoundError):
@@ -113,9 +120,17 @@ def cached_snapshot(repo_id: str, access: HubAccess) -> Path | None:
         patterns = [escape(path) for path in chosen([file.path for file in tree], MODEL_FILES)]
     try:
         found = snapshot_download(repo_id, allow_patterns=patterns, cache_dir=access.cache_dir, local_files_only=True)
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return Path(found).absolute()
+    folder = Path(found).absolute()
+    # What is thought to be whole may be a lone config.json, which was asked for to know what the model is.
+    parts = [folder / part for part in PARTS] if (folder / PIPELINE).is_file() else [folder]
+    return folder if all(map(weight_files, parts)) else None
+
+
+def tell_of_earlier(repo_id: str, error: HubError) -> None:
+    """Say in the log that what was downloaded at an earlier time is used, and why."""
+    log.warning("%s is used as it was downloaded earlier: %s", repo_id, error)
 
 
 def wanted(files: Iterable[RepoFile]) -> list[str]:

@@ -1,9 +1,12 @@
 """What the hub's real client and our own hands bring into its cache, from a hub on this machine."""
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub import hf_hub_download
 from support.running.hub import TOKEN, LocalHub, Repo, running
 
 from mlx_server.workers.hub.access import HubAccess
@@ -15,6 +18,7 @@ from mlx_server.workers.hub.errors import (
     HubOffline,
     NotEnoughDisk,
     NothingToServe,
+    TokenRefused,
 )
 from mlx_server.workers.hub.files import needed
 from mlx_server.workers.hub.snapshot import fetch
@@ -212,6 +216,57 @@ def test_without_a_connection_a_whole_folder_of_earlier_is_given(tmp_path: Path)
     (folder / "model.safetensors").unlink()
     with pytest.raises(HubOffline, match="can't be reached"):
         fetched(hub, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error", "why"),
+    [
+        ({"status": 429}, HubBusy, "takes no more requests"),
+        ({"status": 401}, TokenRefused, "refuses the token"),
+        ({"status": 403}, HubDenied, "does not give access"),
+        ({"repos": {}}, HubNotFound, "There is no model"),
+        ({"repos": {"mlx-community/tiny": Repo("mlx-community/tiny", {"README.md": b""})}}, NothingToServe, "has no"),
+    ],
+)
+def test_what_the_hub_refuses_is_given_as_it_was_downloaded_earlier(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, refusal: dict[str, Any], error: type[Exception], why: str
+) -> None:
+    with running(LocalHub(repo())) as hub:
+        folder = fetched(hub, tmp_path)
+        vars(hub).update(refusal)
+        assert fetched(hub, tmp_path) == folder
+        assert re.search(f"mlx-community/tiny is used as it was downloaded earlier: .*{why}", caplog.text)
+        with pytest.raises(error):
+            fetched(hub, tmp_path, force=True)
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(error):
+            fetched(hub, tmp_path)
+
+
+def test_newer_files_that_the_hub_does_not_give_leave_the_earlier_ones_in_use(tmp_path: Path) -> None:
+    one = repo()
+    with running(LocalHub(one)) as hub:
+        folder = fetched(hub, tmp_path)
+        one.files = {**FILES, "model.safetensors": WEIGHTS[::-1]}
+        one.gated = True
+        assert fetched(hub, tmp_path) == folder
+        one.gated = False
+        newer = fetched(hub, tmp_path)
+        assert newer != folder
+        assert (newer / "model.safetensors").read_bytes() == WEIGHTS[::-1]
+
+
+def test_a_lone_configuration_is_no_whole_folder(tmp_path: Path) -> None:
+    with running(LocalHub(repo())) as hub:
+        kind_on_hub_asks(hub, tmp_path)
+        hub.status = 429
+        with pytest.raises(HubBusy):
+            fetched(hub, tmp_path)
+
+
+def kind_on_hub_asks(hub: LocalHub, cache: Path) -> None:
+    """What is asked for to know what a model is."""
+    hf_hub_download("mlx-community/tiny", "config.json", cache_dir=cache, endpoint=hub.url)
 
 
 @pytest.mark.parametrize(("status", "error"), [(500, HubOffline), (429, HubBusy), (403, HubDenied)])
