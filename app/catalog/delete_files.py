@@ -23,10 +23,17 @@ def deletable(path: Path, others: Iterable[Path], models_dir: Path | None = None
     Empty if it lies elsewhere or is not there, or if something at one of the `others` lies in it.
     """
     targets = [target for target in owned(path, models_dir) if target.exists()]
-    places = [place for other in others for place in (other.absolute(), other.resolve())]
-    if any(place == target or target in place.parents for place in places for target in targets):
-        return []
-    return targets
+    reals = {place for other in others for place in (other.absolute(), other.resolve())}
+    places = {place for real in reals for place in (real, *real.parents)}
+    return [] if any(is_same(place, target) for place in places for target in targets) else targets
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether both are one folder or file, also where they are spelled differently."""
+    try:
+        return one == other or one.samefile(other)
+    except OSError:
+        return False
 
 
 def owned(path: Path, models_dir: Path | None) -> list[Path]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlx_server.app.catalog.spelling import is_spelled_so
 from mlx_server.workers.folders.model_files import CACHED, PIPELINE, weight_files
 from mlx_server.workers.folders.picture_types import PARTS
 
@@ -26,7 +27,9 @@ def expanded(path: str | Path) -> Path:
 
 def snapshot(hub_id: str) -> Path | None:
     """The files of a repository that was downloaded, with its configuration at least; None without."""
-    return complete(repository_of(hub_id))
+    repository = repository_of(hub_id)
+    found = complete(repository)
+    return found if found is not None and is_spelled_so(repository, repository.parent) else None
 
 
 def repository_of(hub_id: str) -> Path:

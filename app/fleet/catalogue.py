@@ -11,6 +11,7 @@ from mlx_server.app.catalog import hub_cache
 from mlx_server.app.catalog.errors import ModelNotFound
 from mlx_server.app.catalog.model_facts import ModelOnDisk
 from mlx_server.app.catalog.model_folder import find_models, is_gguf
+from mlx_server.app.catalog.spelling import is_spelled_so
 from mlx_server.app.config import names
 from mlx_server.app.config.settings import ModelSettings, Settings
 from mlx_server.workers.folders.model_files import is_described
@@ -93,7 +94,7 @@ def inside(folder: Path, name: str) -> Path | None:
             path = candidate.resolve()
             if not path.is_relative_to(root) or path == root:
                 continue
-            if is_described(path) or is_gguf(path):
+            if (is_described(path) or is_gguf(path)) and is_spelled_so(path, root):
                 return path
     except (OSError, ValueError):
         return None

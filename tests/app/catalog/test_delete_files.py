@@ -91,6 +91,15 @@ def test_model_in_one_file_goes_goes_as_a_folder_does(tmp_path: Path) -> None:
     assert deletable(file, [], file.parent) == []
 
 
+def test_file_that_another_model_has_by_another_spelling_stays(tmp_path: Path) -> None:
+    file, other = tmp_path.resolve() / "model.gguf", tmp_path.resolve() / "MODEL.gguf"
+    file.write_bytes(b"1")
+    if not other.exists():
+        other.hardlink_to(file)
+    assert deletable(file, [other], tmp_path) == []
+    assert deletable(file, [tmp_path / "none.gguf"], tmp_path) == [file]
+
+
 @pytest.mark.parametrize("given", [0, 1])
 def test_model_in_several_files_goes_with_all_of_them(tmp_path: Path, given: int) -> None:
     root = tmp_path.resolve()
