@@ -9,7 +9,8 @@ TICKS = re.compile("`+")
 
 
 class QuotedCode:
-    """Follows a text. Blocks between fences and spans between backticks are code; a span ends with its line."""
+    """Follows a text. Blocks between fences and spans between backticks are code; a span ends with its line, and a block
+    with its fence, whether or not a line break follows that."""
 
     def __init__(self) -> None:
         self._fence = ""
@@ -20,7 +21,7 @@ class QuotedCode:
     def open(self) -> bool:
         """Whether the next text is code."""
         if self._fence:
-            return True
+            return not self._ends_block("".join(self._line))
         span = ""
         for ticks in TICKS.findall("".join(self._line)):
             span = ticks if not span else "" if ticks == span else span
@@ -41,5 +42,9 @@ class QuotedCode:
             return
         if not self._fence:
             self._fence = found.group(1) if "`" not in line[found.end() :] else ""
-        elif found.group(1).startswith(self._fence) and not line[found.end() :].strip():
+        elif self._ends_block(line):
             self._fence = ""
+
+    def _ends_block(self, line: str) -> bool:
+        found = FENCE.match(line)
+        return found is not None and found.group(1).startswith(self._fence) and not line[found.end() :].strip()

@@ -204,6 +204,15 @@ def test_marks_in_prose_and_in_code_are_text(family: Family) -> None:
 
 
 @each_family
+def test_a_call_right_behind_a_fence_that_ends_a_block_is_a_call(family: Family) -> None:
+    if family.format is HARMONY:
+        pytest.skip("its calls are messages of their own")
+    before = "Run:\n```bash\nls\n```"
+    got = said(family, before + family.write(("write", {"path": "a"})))
+    assert (loaded(got), got.said) == ([("write", {"path": "a"})], before)
+
+
+@each_family
 def test_text_round_calls_is_said(family: Family) -> None:
     if family.format is HARMONY or not family.format.end:
         pytest.skip("text has no place there")
