@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
 from mlx_server.workers.engine.output.marker_table import NORMAL, REASONING, TOOL, MarkerTable
 from mlx_server.workers.engine.output.quoted_code import QuotedCode
 from mlx_server.workers.engine.output.tool_calls.call_block import Block
 from mlx_server.workers.engine.output.tool_calls.calls import Rest, ToolCalls
 from mlx_server.workers.engine.output.tool_calls.markup import Piece, Thought, VisibleText
+
+
+@dataclass(slots=True)
+class Doubt:
+    """A mark of a call in code that may never be closed: the parser as it was before the mark, how many pieces there
+    were, and all the text since, the mark included."""
+
+    before: dict[str, Any]
+    pieces: int
+    text: list[str] = field(default_factory=list)
 
 
 class MarkerParser:
@@ -15,6 +29,10 @@ class MarkerParser:
     Marks count only in their place: reasoning opens before anything is said, calls begin outside code that the text
     quotes, and an end mark ends only what is open. Elsewhere they are plain text, and so is a block without a call.
     Whitespace beside a mark is dropped, unless there is visible text on both its sides.
+
+    Code is quoted if it is closed (`QuotedCode`). Where a call's mark stands in code that is still open, the text from
+    there on is held back until that is certain. If it is not closed in its line, its text or its reasoning, the mark
+    counts, and the text is read again from there; but what the length limit has cut off is taken for code.
     """
 
     def __init__(self, states: MarkerTable, calls: ToolCalls, *, starts_thinking: bool) -> None:
@@ -28,6 +46,7 @@ class MarkerParser:
         self._owed: set[str] = set()
         """End marks that may still come for what has ended without them."""
         self._code = QuotedCode()
+        self._doubt: Doubt | None = None
         self._held = ""
         """Text that may become a mark."""
         self._space = self._thought_space = ""
@@ -58,13 +77,18 @@ class MarkerParser:
 
     def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain after more text."""
+        if self._doubt is not None:
+            self._doubt.text.append(text)
         self._consume(text)
         return self._taken()
 
     def flush(self, *, cut: bool = False) -> list[Piece]:
         """The pieces that were held back, at the end of the text."""
-        while self._reader is not None and not self.complete:
-            self._consume(self._after_block(self._reader.flush(cut=cut)))
+        self._end_blocks(cut=cut)
+        while self._doubt is not None and not cut and not self._code.answer(here=True):
+            self._consume(self._read_again())
+            self._end_blocks(cut=cut)
+        self._doubt = None
         if not self.complete:
             self._show(self._held)
             if self._space and not self._marked:
@@ -73,8 +97,15 @@ class MarkerParser:
                 self._calls.pieces.append(VisibleText(self._unseen))
         return self._taken()
 
+    def _end_blocks(self, *, cut: bool) -> None:
+        while self._reader is not None and not self.complete:
+            self._consume(self._after_block(self._reader.flush(cut=cut)))
+
     def _taken(self) -> list[Piece]:
-        pieces, self._calls.pieces = self._calls.pieces, []
+        certain = len(self._calls.pieces)
+        if self._doubt is not None:
+            certain, self._doubt.pieces = self._doubt.pieces, 0
+        pieces, self._calls.pieces = self._calls.pieces[:certain], self._calls.pieces[certain:]
         return pieces
 
     def _consume(self, text: str) -> None:
@@ -102,18 +133,53 @@ class MarkerParser:
             certain = len(text) - marks.held(text)
             self._held = text[certain:]
             self._show(text[:certain])
-            return ""
+            return "" if self._settled() else self._read_again()
         at, mark = found
         self._show(text[:at])
+        if not self._settled(here=True):
+            return self._read_again()
+        return self._read_mark(mark, text[at:])
+
+    def _read_mark(self, mark: str, text: str) -> str:
+        """Take a mark that a text begins with, and return what follows it."""
+        after = self._states.edges[self._state][mark]
         if not self._is_mark(mark):
+            if after == TOOL and self._doubt is None:
+                self._doubt = self._begin_doubt(text)
             self._show(mark)
-        elif self._states.edges[self._state][mark] == TOOL:
+        elif after == TOOL:
             self._open_block(mark)
-            return text[at if mark == self._states.format.open else at + len(mark) :]
+            return text if mark == self._states.format.open else text[len(mark) :]
+        elif self._doubt is not None and after != self._state:
+            return self._read_again()
         else:
-            self._enter(self._states.edges[self._state][mark])
+            self._enter(after)
         self._owed.discard(mark)
-        return text[at + len(mark) :]
+        return text[len(mark) :]
+
+    def _begin_doubt(self, text: str) -> Doubt:
+        before = vars(self) | {"_code": copy.deepcopy(self._code), "_owed": set(self._owed)}
+        self._code.ask()
+        return Doubt(before, len(self._calls.pieces), [text])
+
+    def _settled(self, *, here: bool = False) -> bool:
+        """Whether the text goes on: False if a mark that was taken for code is to be read again. `here`: a mark
+        follows."""
+        if self._doubt is None:
+            return True
+        closed = self._code.answer(here=here)
+        if closed:
+            self._doubt = None
+        return closed is not False
+
+    def _read_again(self) -> str:
+        """Go back to a mark that was taken for code which is not closed, and return the text from there on."""
+        doubt = self._doubt
+        assert doubt is not None
+        del self._calls.pieces[doubt.pieces :]
+        vars(self).update(doubt.before)
+        self._code.forget()
+        return "".join(doubt.text)
 
     def _is_mark(self, mark: str) -> bool:
         """Whether a mark counts in this place."""

@@ -71,6 +71,54 @@ def test_code_that_has_ended_hides_no_call() -> None:
     assert read(PLAIN, f"```\n<tool_call>\n```\n`a` and ``b`` `c\n{CALL}").calls == [("get_weather", ARGUMENTS)]
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "Set the ` key. ",
+        "Set the `` key, ``not` this. ",
+        "```markdown\n# x\n```bash\nls\n```\n```\n\n",
+        "````markdown\n```bash\nls\n```\n````\n",
+        "```bash\nls\n",
+        "~~~\n```\nls\n",
+    ],
+)
+def test_a_call_behind_code_that_is_never_closed_is_a_call(before: str) -> None:
+    call = CALL.replace("\n", " ")
+    for text in (call, f"{call}\n{call}"):
+        got = read(THINKS, before + text)
+        assert (got.said.strip(), got.calls) == (before.strip(), [("get_weather", ARGUMENTS)] * text.count('{"name'))
+    got = read(THINKS, f"<think>Hm.\n{before}{call}", starts_thinking=True)
+    assert (got.thought.strip(), len(got.calls)) == (f"Hm.\n{before}".strip(), 1)
+
+
+def test_code_of_the_reasoning_is_closed_in_the_reasoning() -> None:
+    got = read(THINKS, f"<think>```\n<tool_call>\n</think>\n\n{CALL}\n```\n")
+    assert (got.thought, got.calls) == ("```\n<tool_call>", [("get_weather", ARGUMENTS)])
+
+
+@pytest.mark.parametrize("text", [f"```\n{CALL}\n```", f"See ```{CALL[:11]}` ```.", f"```md\n```xml\n{CALL}\n```\nSo."])
+def test_calls_in_code_that_is_closed_later_are_text(text: str) -> None:
+    assert read(PLAIN, text) == Read(said=text, order="s")
+    got = read(PLAIN, f"{text}\n```\n\n{CALL}" if "md" in text else f"{text}\n\n{CALL}")
+    assert got.calls == [("get_weather", ARGUMENTS)]
+
+
+def test_text_in_front_of_a_doubtful_mark_is_not_held_back() -> None:
+    markup = PLAIN.markup(Speech(TOOLS, ToolUse(), hermes=False), starts_thinking=False)
+    assert gathered(markup.feed("Write `<tool_call> now")).said == "Write `"
+    assert gathered(markup.feed("` and")).said == "<tool_call> now` and"
+    assert gathered(markup.feed("\n`<tool_call>")).said == "\n`"
+    assert gathered(markup.flush(cut=True)).said == "<tool_call>"
+
+
+def test_marks_in_code_that_is_not_closed_are_read_in_no_time() -> None:
+    began = time.perf_counter()
+    for before in ("```\n", "The ` key: "):
+        got = read(PLAIN, before + "<tool_call>" * 2000, seeds=1)
+        assert len(got.said) == len(before) + 22000
+    assert time.perf_counter() - began < 10
+
+
 def test_marks_in_the_reasoning_are_reasoning() -> None:
     assert read(THINKS, "<think>The mark <think> opens.</think>Yes.").thought == "The mark <think> opens."
     call = '<tool_call>{"name": "launch_rocket", "arguments": {}}</tool_call>'
