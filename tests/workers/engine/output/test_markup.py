@@ -253,12 +253,33 @@ def test_a_call_with_a_name_is_a_call_whatever_its_arguments(body: str, name: st
         ("</tool_call>", "</tool_call>"),
         ("a </tool_call> b <tool_call>", "a </tool_call> b <tool_call>"),
         ("A:\\nThe", "A:\nThe"),
+        (r"C:\new\utils\fix", r"C:\new\utils\fix"),
+        (r"C:\tools\dir (x86)\new", r"C:\tools\dir (x86)\new"),
     ],
 )
 def test_strings_are_mended_while_they_stream(written: str, meant: str) -> None:
     got = read(PLAIN, f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{written}"}}}}\n</tool_call>')
     assert [json.loads(arguments) for _, arguments in got.calls] == [{"city": meant}]
     assert (got.said, got.whole) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        'x:\nprint("hi", "yo")\n',
+        "Q:\nwhat is it?\nA:\nnothing",
+        "C:\nfoo",
+        "B:\tfoo",
+        "A:\rb",
+        "Q:\nuse node.js.\nA:\nno",
+        "x:\nuse\nself.b\n",
+        "A:\u2028b",
+    ],
+)
+def test_json_that_begins_like_a_path_is_passed_on_as_it_is(value: str) -> None:
+    for text in (json.dumps({"city": value}), json.dumps({"city": value}).replace("A:", "A:\\/")):
+        got = read(PLAIN, f'<tool_call>\n{{"name": "get_weather", "arguments": {text}}}\n</tool_call>')
+        assert got.calls == [("get_weather", text)]
 
 
 def test_a_good_call_after_a_bad_one_is_read() -> None:

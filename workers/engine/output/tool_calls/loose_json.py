@@ -19,7 +19,11 @@ HEX = re.compile(r"[0-9a-fA-F]*")
 LOW_SURROGATE = re.compile(r"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 PATH = re.compile(r"[\w.\- ]")
 DRIVE = re.compile(r"[A-Za-z]:")
-DRIVE_PATH = re.compile(r"\\[^\\bfnrt\"]|\\[bfnrt][a-z]")
+PART_OF_CODE = re.compile(r"\\u[0-9a-fA-F]{0,3}")
+NO_ESCAPE = re.compile(r"\\(?:[^\\/\"'bfnrtu]|u(?![0-9a-fA-F]{4}))")
+MAYBE_ESCAPE = re.compile(r"\\[bfnrt][a-z]")
+FOLDERS = re.compile(r"(?:\\[\w.\-]+)+")
+FILE_ENDING = re.compile(r"\.[A-Za-z]\w{0,4}\Z")
 PYTHON_ESCAPES = {"a": "\a", "v": "\v", "\n": ""}
 
 
@@ -409,9 +413,10 @@ class LooseJson:
             return self._say("\\\\", 1) if self._final else False
         following = self.unread[1]
         if DRIVE.fullmatch(self._head):
-            if len(self.unread) < 3 and not self._final:
+            drive = self._follows_drive()
+            if drive is None:
                 return False
-            self._drive = DRIVE_PATH.match(self.unread) is not None
+            self._drive = drive
         if following == "\\":
             return self._say("\\\\", 2)
         if following in "\"'" and not self._drive:
@@ -426,6 +431,27 @@ class LooseJson:
             return self._say(escaped(PYTHON_ESCAPES[following]), 2)
         self._sloppy = self._path = True
         return self._say("\\\\", 1)
+
+    def _follows_drive(self) -> bool | None:
+        """Whether the path of a Windows drive begins here; None if that needs more text.
+
+        What may be an escape of JSON is a path only where it goes on with what is none, or is the whole rest of the
+        string and ends as a file does.
+        """
+        more = not self._final
+        if more and (len(self.unread) < 3 or PART_OF_CODE.fullmatch(self.unread)):
+            return None
+        if NO_ESCAPE.match(self.unread):
+            return True
+        found = FOLDERS.match(self.unread) if MAYBE_ESCAPE.match(self.unread) else None
+        if found is None:
+            return False
+        path, after = found.group(), self.unread[found.end() :]
+        if more and after in ("", "\\"):
+            return None
+        if NO_ESCAPE.search(path):
+            return True
+        return after[:1] == self._quote[0] and FILE_ENDING.search(path) is not None
 
     def _unicode(self) -> bool:
         digits = self.unread[2:6]
