@@ -166,7 +166,17 @@ GPT_OSS = """
 {%- else %}{% set turns = messages %}{% endif %}
 {%- for message in turns %}
 {%- if message.role == 'user' %}{{ '<|start|>user<|message|>' + message.content + '<|end|>' }}
-{%- elif message.role == 'assistant' and message.tool_calls %}
+{%- elif message.role == 'assistant' and 'tool_calls' in message %}
+{%- set future_final_message = namespace(found=false) %}
+{%- for future_message in turns[loop.index:] %}
+{%- if future_message.role == 'assistant' and 'tool_calls' not in future_message %}
+{%- set future_final_message.found = true %}
+{%- endif %}
+{%- endfor %}
+{%- if message.content and message.thinking %}{{ raise_exception('Cannot pass both content and thinking') }}
+{%- elif (message.content or message.thinking) and not future_final_message.found %}
+{{- '<|start|>assistant<|channel|>analysis<|message|>' + (message.content or message.thinking) + '<|end|>' }}
+{%- endif %}
 {{- '<|start|>assistant to=functions.' + message.tool_calls[0].function.name + '<|channel|>commentary<|message|>' }}
 {{- message.tool_calls[0].function.arguments | tojson + '<|call|>' }}
 {%- elif message.role == 'assistant' %}
@@ -177,7 +187,8 @@ GPT_OSS = """
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}
 """
-"""Drops a late system message without a word, and shows the first call of several."""
+"""Drops a late system message without a word, and shows the first call of several. Beside a call it shows words or
+reasoning, and neither once the assistant has spoken after it."""
 
 GEMMA3N = """
 {%- set rule = messages[0].content[0].text + '\\n\\n' if messages[0].role == 'system' else '' %}

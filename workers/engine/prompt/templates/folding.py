@@ -69,6 +69,10 @@ class Turns(Protocol):
     def call_after_words(self) -> bool:
         """A turn of calls right after one of the assistant's words."""
 
+    @property
+    def thoughts_before_words(self) -> bool:
+        """The reasoning of a call also where a turn of words follows later, or nowhere."""
+
 
 @dataclass(frozen=True)
 class KnownTurns:
@@ -84,6 +88,7 @@ class KnownTurns:
     several_calls: bool = True
     words_with_call: bool = True
     call_after_words: bool = True
+    thoughts_before_words: bool = True
 
 
 NONE_TAKEN = KnownTurns(*[False] * 8)
@@ -99,8 +104,9 @@ def fold(messages: Sequence[Message], takes: Turns) -> list[Message]:
     - Neighbours of one role are joined with an empty line.
     - What a user says right after a tool's result is joined to that, in `<user>` tags; with media, an empty assistant's
       turn comes between.
-    - Words beside a call come in a turn before it, with an empty user's turn between if need be; calls of one turn are
-      made one by one, each with its result.
+    - Words beside a call come in a turn before it, with an empty user's turn between if need be. Where that would hide
+      the reasoning of calls that no words follow yet, they are a part of it instead.
+    - Calls of one turn are made one by one, each with its result.
     """
     head = list(takewhile(is_system, messages))
     made = folded_head(head, takes)
@@ -186,6 +192,7 @@ def one_by_one(messages: list[Message], takes: Turns) -> list[Message]:
     """The same with each call in a turn of its own before its result, and after its turn's words, where one turn can't
     hold them."""
     made: list[Message] = []
+    messages = words_as_reasoning(messages, takes)
     given = iter(enumerate(messages))
     for i, message in given:
         if message.tool_calls and message.content and not takes.words_with_call:
@@ -202,6 +209,23 @@ def one_by_one(messages: list[Message], takes: Turns) -> list[Message]:
         for _ in results:
             next(given)
     return made
+
+
+def words_as_reasoning(messages: list[Message], takes: Turns) -> list[Message]:
+    """The same with words beside the last calls as a part of their reasoning, if there is any and words in turns of
+    their own would hide it."""
+    last = max((i for i, one in enumerate(messages) if one.role == "assistant" and not one.tool_calls), default=-1)
+    calls = [one for one in messages[last + 1 :] if one.tool_calls]
+    thought, said = any(one.reasoning for one in calls), any(one.content for one in calls)
+    if not (thought and said) or takes.words_with_call or takes.thoughts_before_words:
+        return messages
+    return messages[: last + 1] + [thinking_its_words(one) if one.tool_calls else one for one in messages[last + 1 :]]
+
+
+def thinking_its_words(message: Message) -> Message:
+    """The message with its words behind its reasoning."""
+    reasoning = BETWEEN_TURNS.join(filter(None, (message.reasoning, message.content))) or None
+    return msgspec.structs.replace(message, content="", reasoning=reasoning)
 
 
 def apart(message: Message, results: list[Message]) -> list[Message]:

@@ -86,6 +86,12 @@ class ProbedTurns:
         """A turn of calls right after one of the assistant's words."""
         return self._shows("user assistant call result assistant user")
 
+    @cached_property
+    def thoughts_before_words(self) -> bool:
+        """The reasoning of a call also where a turn of words follows later, or nowhere."""
+        calls = "user thought_call result"
+        return self._shows(f"{calls} assistant call result") or not self._shows(calls)
+
     def _takes(self, roles: str) -> bool:
         return self._shows(roles) or not self._readable
 
@@ -113,12 +119,13 @@ def conversation_of(roles: list[str]) -> tuple[list[Message], list[str]]:
     for i, role in enumerate(roles):
         word = f"probe_words_{i}_"
         match role:
-            case "call" | "calls" | "said_call":
+            case "call" | "calls" | "said_call" | "thought_call":
                 said = word if role == "said_call" else ""
-                words += [said]
+                thought = word if role == "thought_call" else None
+                words += [thought or said]
                 names = [f"probe_name_{j}_" for j in range(2 if role == "calls" else 1)]
                 calls = tuple(FunctionCall(call_id(j), name, ARGUMENTS) for j, name in enumerate(names))
-                messages.append(Message("assistant", said, tool_calls=calls))
+                messages.append(Message("assistant", said, reasoning=thought, tool_calls=calls))
                 words += names
             case "result":
                 messages.append(Message("tool", word, name=f"probe_name_{results}_", tool_call_id=call_id(results)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from support.templates import (
     DEEPSEEK,
@@ -147,6 +148,35 @@ def test_words_before_a_call_are_kept_where_a_turn_of_calls_does_not_count_as_on
         "<s>[INST] the question[/INST] the plan</s>[INST] [/INST]<call>"
         "<result> the way</s>[INST] [/INST]<call><result> the answer</s>"
     )
+
+
+def thought(message: Message, reasoning: str) -> Message:
+    return msgspec.structs.replace(message, reasoning=reasoning)
+
+
+def test_words_beside_a_call_hide_no_reasoning_of_calls_in_a_row() -> None:
+    east, west = thought(called("east"), "hm east"), thought(called("west", words="the way"), "hm west")
+    turns = [SYSTEM, HI, called("north", words="the plan"), result("north"), OK]
+    turns += [MORE, east, result("east"), west, result("west")]
+    habits = Habits(Jinja(GPT_OSS), {})
+    text = rendered(habits, turns)
+    analysis = "<|start|>assistant<|channel|>analysis<|message|>"
+    assert text.split("the request<|end|>")[1] == (
+        f'{analysis}hm east<|end|><|start|>assistant to=functions.look<|channel|>commentary<|message|>{{"at": "east"}}'
+        '<|call|><|start|>functions.look to=assistant<|message|>"the sight of east"<|end|>'
+        f"{analysis}hm west\n\nthe way<|end|><|start|>assistant to=functions.look<|channel|>commentary<|message|>"
+        '{"at": "west"}<|call|><|start|>functions.look to=assistant<|message|>"the sight of west"<|end|>'
+        "<|start|>assistant"
+    )
+    final = "<|channel|>final<|message|>"
+    assert f"{final}the plan<|end|>" in text, "there is no reasoning left that it could hide"
+    assert f"{final}the way<|end|>" in rendered(habits, [*turns, YES])
+    plain = [HI, called("east", words="the plan"), result("east")]
+    assert f"{final}the plan<|end|>" in rendered(habits, plain), "as in the conversation that goes on"
+    for style in (QWEN3, MISTRAL, LLAMA31):
+        text = rendered(Habits(Jinja(style), {}), [HI, east, result("east"), west, result("west")])
+        assert ("hm west" in text) == ("hm east" in text)
+        assert text.index("sight of east") < text.index("the way") < text.index('"west"')
 
 
 def test_a_late_system_message_stays_behind_what_the_model_has_read() -> None:
