@@ -22,6 +22,8 @@ MARKS = MarkerMatcher((START, CHANNEL, MESSAGE, CONSTRAIN, *ENDS))
 RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
 PEOPLE = ("user", "assistant")
 """Recipients that are no functions."""
+BETWEEN_MESSAGES = "\n\n"
+"""What stands between messages that are made one."""
 ANALYSIS = re.compile(r"<\|channel\|>\s*analysis")
 
 
@@ -36,7 +38,7 @@ class In(Enum):
 
 class HarmonyText:
     """The parser of one sequence's text. A message to a function is a call; arguments that are no object stay as
-    written.
+    written. Several messages of reasoning are one with empty lines between, and so are several of the answer.
 
     A mark inside a string of a call's arguments is part of the string, unless the text ends there.
     """
@@ -47,6 +49,10 @@ class HarmonyText:
         self._held = ""
         self._header = ""
         self._messages = 0
+        self._said: set[In] = set()
+        """The kinds of messages of which there is text."""
+        self._between = ""
+        """What comes before the text of this message, if it has any."""
         self._call = -1
         self._arguments: LooseJson | None = None
         self._raw = ""
@@ -110,11 +116,17 @@ class HarmonyText:
             case In.HEADER:
                 self._header += text
             case In.REASONING if text:
-                self._calls.pieces.append(Thought(text))
-            case In.ANSWER:
-                self._calls.pieces.append(VisibleText(text))
+                self._calls.pieces.append(Thought(self._begun() + text))
+            case In.ANSWER if text:
+                self._calls.pieces.append(VisibleText(self._begun() + text))
             case In.CALL:
                 self._argue(text)
+
+    def _begun(self) -> str:
+        """What comes before the next text of a message, which has some from now on."""
+        self._said.add(self._in)
+        between, self._between = self._between, ""
+        return between
 
     def _mark(self, mark: str) -> None:
         if mark == MESSAGE and self._in is In.HEADER:
@@ -148,6 +160,7 @@ class HarmonyText:
             self._in = In.REASONING
         else:
             self._in = In.ANSWER
+        self._between = BETWEEN_MESSAGES if self._in in self._said else ""
         self._header = ""
 
     def _quotes(self) -> bool:

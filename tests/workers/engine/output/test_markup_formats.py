@@ -240,6 +240,17 @@ def test_harmony_channels(end: str) -> None:
     assert (got.thought, got.said, loaded(got), got.whole) == ("Hm.", "Look.", [OSLO], 1)
 
 
+def test_harmony_messages_on_one_channel_stand_apart() -> None:
+    thought = "<|start|>assistant<|channel|>analysis<|message|>{}<|end|>"
+    text = "".join(map(thought.format, ("Hm.", "", "So.")))
+    text += "<|start|>assistant<|channel|>commentary<|message|>One.<|end|>" + thought.format("And.")
+    text += "<|start|>assistant<|channel|>final<|message|>Two.\n<|end|><|channel|>final<|message|><|return|>"
+    got = read(OutputFormat(HARMONY), text)
+    assert (got.thought, got.said, got.order) == ("Hm.\n\nSo.\n\nAnd.", "One.\n\nTwo.\n", "tsts")
+    got = read(OutputFormat(HARMONY), f"Hm.<|end|>{thought.format('So.')}", starts_thinking=True)
+    assert got.thought == "Hm.\n\nSo."
+
+
 def test_harmony_recipient_in_the_role_and_final_answers() -> None:
     text = "<|start|>assistant to=functions.get_time<|channel|>commentary json<|message|><|call|>"
     assert read(OutputFormat(HARMONY), text).calls == [("get_time", "{}")]
