@@ -39,7 +39,7 @@ class MarkerParser:
         self._states = states
         self._calls = calls
         self._state = REASONING if starts_thinking and states.initial == NORMAL else states.initial
-        self._bare = states.format.bare and calls.allowed
+        self._bare = self._may_be_bare()
         self._reader: Block | None = None
         self._opened = ""
         """The mark that opened the block."""
@@ -154,8 +154,12 @@ class MarkerParser:
             return self._read_again()
         else:
             self._enter(after)
+            self._bare = self._bare or (mark in self._states.format.frame and self._may_be_bare())
         self._owed.discard(mark)
         return text[len(mark) :]
+
+    def _may_be_bare(self) -> bool:
+        return self._states.format.bare and self._calls.allowed
 
     def _begin_doubt(self, text: str) -> Doubt:
         before = vars(self) | {"_code": copy.deepcopy(self._code), "_owed": set(self._owed)}
@@ -191,7 +195,7 @@ class MarkerParser:
             return not (self._thought if reasons else self._said)
         if thinking is not None and mark == thinking.end:
             return reasons or not self._said
-        if self._states.edges[self._state][mark] == TOOL:
+        if self._states.edges[self._state][mark] == TOOL or mark in format_.frame:
             return not self._code.open
         return mark != format_.end or not self._calls.allowed
 
@@ -213,7 +217,10 @@ class MarkerParser:
         """The text after a block. A block without a call is text where it stood: a model may reason about calls."""
         self._reader = None
         if rest.failed:
-            self._show(self._opened)
+            if self._opened in self._states.format.frame:
+                self._enter(self._state)
+            else:
+                self._show(self._opened)
             return rest.text if self._opened != self._states.format.open else rest.text.removeprefix(self._opened)
         self._marked = self._left = True
         self._code = QuotedCode()

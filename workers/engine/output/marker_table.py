@@ -35,7 +35,7 @@ class MarkerTable:
         transitions = response.transitions
         states = {NORMAL, REASONING, response.initial, *transitions} - {TOOL}
         edges: dict[str, dict[str, str]] = {state: {} for state in states}
-        edges[NORMAL] |= dict.fromkeys(response.structural, NORMAL)
+        edges[NORMAL] |= dict.fromkeys((*response.structural, *format_.frame), NORMAL)
         if thinking is not None:
             for state in (NORMAL, REASONING):
                 edges[state] |= {thinking.start: REASONING, thinking.end: NORMAL}

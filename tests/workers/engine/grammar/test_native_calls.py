@@ -21,6 +21,7 @@ from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     HARMONY,
     HERMES,
     LLAMA,
+    LLAMA4,
     ToolFormat,
     as_template_writes,
     library_format,
@@ -105,6 +106,7 @@ V3 = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>edit\n```json\n" + JS
 FAMILIES: dict[str, tuple[ToolFormat, str]] = {
     "hermes": (HERMES, f'\n{{"name": "edit", "arguments": {JSON_CALL}}}\n'),
     "llama": (LLAMA, f'{{"name": "edit", "parameters": {JSON_CALL}}}'),
+    "llama4": (LLAMA4, f'{{"name": "edit", "parameters": {JSON_CALL}}}'),
     "cohere": (COHERE, f'[\n    {{"tool_call_id": "0", "tool_name": "edit", "parameters": {JSON_CALL}}}\n]'),
     "deepseek_v3": (as_template_writes(DEEPSEEK, "```json"), V3),
     "deepseek_v31": (DEEPSEEK, f"<｜tool▁call▁begin｜>edit<｜tool▁sep｜>{JSON_CALL}<｜tool▁call▁end｜>"),

@@ -22,6 +22,7 @@ from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     HARMONY,
     HERMES,
     LLAMA,
+    LLAMA4,
     ToolFormat,
     library_format,
     minimax_m3,
@@ -240,6 +241,26 @@ def test_harmony_channels(end: str) -> None:
     assert (got.thought, got.said, loaded(got), got.whole) == ("Hm.", "Look.", [OSLO], 1)
 
 
+@pytest.mark.parametrize(
+    ("lead", "end", "said"),
+    [
+        ("", "", ""),
+        ("", "<|python_end|>", ""),
+        ("<|python_start|>", "<|python_end|>", ""),
+        ("<|python_start|>\n", "", ""),
+        ("<|python_start|><|python_end|>", "", ""),
+        ("<|python_start|>Look.<|python_end|>", "", "Look."),
+    ],
+)
+def test_llama_4_calls_stand_between_its_marks_behind_them_or_alone(lead: str, end: str, said: str) -> None:
+    calls = '{"name": "get_weather", "parameters": {"city": "Oslo", "days": 3}}{"name": "get_time", "parameters": {}}'
+    got = read(OutputFormat(LLAMA4), lead + calls + end)
+    assert (loaded(got), got.said) == ([OSLO, TIME], said)
+    got = read(OutputFormat(LLAMA4), f"{lead}Yes.{end}")
+    assert (got.calls, got.said) == ([], f"{said}Yes.")
+    assert read(OutputFormat(LLAMA4), lead + calls + end, tools=()).said == said + calls
+
+
 def test_harmony_messages_on_one_channel_stand_apart() -> None:
     thought = "<|start|>assistant<|channel|>analysis<|message|>{}<|end|>"
     text = "".join(map(thought.format, ("Hm.", "", "So.")))
@@ -304,6 +325,7 @@ def tokenizer(template: Any, vocab: tuple[str, ...] = ()) -> Any:
         ("<｜tool▁calls▁begin｜>", (), DEEPSEEK),
         ("<|START_ACTION|>", (), COHERE),
         ('{"name": function name, "parameters": ...}', ("<|python_tag|>",), LLAMA),
+        ('{"name": function name, "parameters": ...}', ("<|python_start|>", "<|python_end|>"), LLAMA4),
         ({"default": "", "tool_use": "<tool_call> tool_call.name"}, (), HERMES),
     ],
 )

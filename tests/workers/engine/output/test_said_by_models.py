@@ -31,6 +31,7 @@ from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     HARMONY,
     HERMES,
     LLAMA,
+    LLAMA4,
     ToolFormat,
     library_format,
 )
@@ -113,6 +114,7 @@ CHANNEL = as_json("<|channel|>commentary to=functions.NAME<|constrain|>json<|mes
 FAMILIES = {
     "hermes": Family(HERMES, NAMED),
     "llama": Family(LLAMA, as_json('{"name": "NAME", "parameters": ', "}"), "; "),
+    "llama4": Family(LLAMA4, as_json('{"name": "NAME", "parameters": ', "}"), ""),
     "cohere": Family(COHERE, as_json('{"tool_name": "NAME", "parameters": ', "}"), ", "),
     "deepseek_v3": Family(DEEPSEEK, V3),
     "deepseek_v31": Family(DEEPSEEK, V31, ""),

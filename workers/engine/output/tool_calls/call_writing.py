@@ -39,6 +39,7 @@ COHERE_LIST = Writing(
     after="\n]",
 )
 LLAMA_OBJECT = Writing('{"name": "{name}", "parameters": ', "}", between="; ")
+LLAMA4_OBJECTS = Writing('{"name": "{name}", "parameters": ', "}", between="")
 DEEPSEEK_V31 = Writing("<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>", "<｜tool▁call▁end｜>", between="")
 DEEPSEEK_V3 = Writing(
     "<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}\n```json\n", "\n```<｜tool▁call▁end｜>", between="\n"

@@ -25,8 +25,9 @@ class ToolFormat:
 
     `body` is the syntax between the marks: None for `{"name": ..., "arguments": {...}}`, which is also read in the
     place of any other. `bare`: so is a text that begins with such an object, without any mark. `open` is a mark inside
-    the body that begins a call even where `start` is missing. `inner` are further marks in the body. `writing` is how
-    the model itself writes calls, for a grammar that forces one.
+    the body that begins a call even where `start` is missing. `inner` are further marks in the body. `frame` are marks
+    round what is said before calls; they are no text, and a bare call may follow them. `writing` is how the model
+    itself writes calls, for a grammar that forces one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ToolFormat:
     bare: bool = False
     open: str = ""
     inner: tuple[str, ...] = ()
+    frame: tuple[str, ...] = ()
     writing: Writing = NAMED
 
     @property
@@ -43,7 +45,7 @@ class ToolFormat:
         """Marks that must be in the text for the calls to be read."""
         body = self.body
         inner = body.marks if isinstance(body, Tags) else (body.call_end,) if isinstance(body, Heads) else ()
-        return tuple(mark for mark in (self.start, self.end, self.open, *inner, *self.inner) if mark)
+        return tuple(mark for mark in (self.start, self.end, self.open, *inner, *self.inner, *self.frame) if mark)
 
 
 HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>")
@@ -58,6 +60,15 @@ HARMONY = ToolFormat(
 """OpenAI's channels, https://cookbook.openai.com/articles/openai-harmony; `harmony.HarmonyText` reads them."""
 
 LLAMA = ToolFormat("llama", "<|python_tag|>", "", bare=True, writing=call_writing.LLAMA_OBJECT)
+LLAMA4 = ToolFormat(
+    "llama4",
+    "<|python_start|>",
+    "",
+    bare=True,
+    frame=("<|python_start|>", "<|python_end|>"),
+    writing=call_writing.LLAMA4_OBJECTS,
+)
+"""Its template writes earlier words between the marks and the calls behind them; it may write calls between them."""
 COHERE = ToolFormat("cohere", "<|START_ACTION|>", "<|END_ACTION|>", writing=call_writing.COHERE_LIST)
 DEEPSEEK = ToolFormat(
     "deepseek",
@@ -206,6 +217,8 @@ def tool_format(tokenizer: Any) -> ToolFormat:
         return minimax_m3()
     if "<|python_tag|>" in vocab and '"parameters"' in template:
         return LLAMA
+    if "<|python_start|>" in vocab and '"parameters"' in template:
+        return LLAMA4
     return from_template(template, vocab) or HERMES
 
 
