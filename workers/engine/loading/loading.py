@@ -18,6 +18,7 @@ from mlx_server.workers.engine.loading.left_out import derived, needed
 from mlx_server.workers.engine.loading.mended_classes import mended
 from mlx_server.workers.engine.loading.rope import put_right, understood
 from mlx_server.workers.engine.loading.saved_form import as_known
+from mlx_server.workers.engine.output.thinking import find_further_marks
 from mlx_server.workers.engine.ranks.sharing import keep_part
 from mlx_server.workers.engine.runtime import platform
 from mlx_server.workers.errors import ModelLoadError, one_line
@@ -158,6 +159,7 @@ def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | No
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
     # A prompt beyond the context is refused with numbers: transformers' own words of it would only alarm.
     tokenizer._tokenizer.deprecation_warnings[TOO_LONG] = True
+    find_further_marks(tokenizer)
     return tokenizer, notes
 
 

@@ -14,6 +14,9 @@ from mlx_server.workers.engine.output.tool_calls.calls import ToolCalls
 from mlx_server.workers.engine.output.tool_calls.markup import Markup, PlainText
 from mlx_server.workers.engine.output.tool_calls.tool_formats import HARMONY, ToolFormat, tool_format
 
+ROUND_ANSWERS = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>")
+"""Tokens that Cohere's models write round what is said, which mlx-lm does not know as structure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Speech:
@@ -45,10 +48,11 @@ class OutputFormat:
     @classmethod
     def of(cls, tokenizer: Any) -> OutputFormat:
         """The output format that mlx-lm's TokenizerWrapper describes."""
+        vocab = tokenizer.get_vocab()
         response = ResponseFormat(
             tokenizer.response_transitions,
             tokenizer.response_initial_state or NORMAL,
-            tuple(tokenizer.structural_markers),
+            (*tokenizer.structural_markers, *(mark for mark in ROUND_ANSWERS if mark in vocab)),
         )
         return cls(tool_format(tokenizer), think_marks(tokenizer), response)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+FURTHER_MARKS = (("<|START_THINKING|>", "<|END_THINKING|>"),)
+"""Cohere's, which mlx-lm 0.32.2 does not know."""
+
 
 @dataclass(frozen=True, slots=True)
 class ThinkMarks:
@@ -27,6 +30,15 @@ class ThinkingStart:
     def state(self) -> ThinkingState:
         """A state at the start of the sequence."""
         return ThinkingState(self.marks, thinks=self.thinks, may_think=self.may_think)
+
+
+def find_further_marks(tokenizer: Any) -> None:
+    """Let mlx-lm's TokenizerWrapper know of marks that it does not look for itself, if they are tokens of the model."""
+    vocab = {} if tokenizer.has_thinking else tokenizer.get_vocab()
+    for start, end in FURTHER_MARKS:
+        if start in vocab and end in vocab:
+            tokenizer._think_start, tokenizer._think_end = start, end
+            tokenizer._think_start_tokens, tokenizer._think_end_tokens = (vocab[start],), (vocab[end],)
 
 
 def think_marks(tokenizer: Any) -> ThinkMarks | None:

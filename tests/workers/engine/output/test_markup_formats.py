@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from support.markup import THINK, TOOLS, Read, read
+from support.templates import with_template
 
 from mlx_server.schemas.internal.generation import ToolUse
 from mlx_server.workers.engine.output.marker_table import ResponseFormat
 from mlx_server.workers.engine.output.output_format import OutputFormat, Speech
+from mlx_server.workers.engine.output.thinking import find_further_marks, starts_thinking
 from mlx_server.workers.engine.output.tool_calls.markup import Called, VisibleText
 from mlx_server.workers.engine.output.tool_calls.tool_formats import (
     COHERE,
@@ -348,6 +350,27 @@ def test_smollm2_is_told_to_write_hermes(smollm2: Path) -> None:
     assert output_format.mark_tokens(loaded_tokenizer, calls=True) == frozenset()
     assert output_format.speaking(HERMES) is output_format
     assert output_format.speaking(LLAMA).format is LLAMA
+
+
+COHERES = ("<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_ACTION|>")
+
+
+def test_coheres_reasoning_is_told_apart_and_its_structure_not_said(smollm2: Path) -> None:
+    tokenizer = with_template(smollm2, "<|START_THINKING|> <|START_ACTION|>", COHERES)
+    assert starts_thinking(tokenizer, tokenizer.encode("<|START_THINKING|>")) is False
+    find_further_marks(tokenizer)
+    assert starts_thinking(tokenizer, tokenizer.encode("<|START_THINKING|>")) is True
+    output_format = OutputFormat.of(tokenizer)
+    answer = "<|START_RESPONSE|>Yes.<|END_RESPONSE|>"
+    assert read(output_format, answer).said == "Yes."
+    got = read(output_format, f"<|START_THINKING|>Hm.<|END_THINKING|>{answer}")
+    assert (got.thought, got.said) == ("Hm.", "Yes.")
+    call = '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get_time", "parameters": {}}]<|END_ACTION|>'
+    got = read(output_format, f"Hm.<|END_THINKING|>{call}", starts_thinking=True)
+    assert (got.thought, loaded(got), got.said) == ("Hm.", [TIME], "")
+    thinks = with_template(smollm2, None, ("<think>", "</think>", *COHERES))
+    find_further_marks(thinks)
+    assert thinks.think_start == "<think>"
 
 
 def test_special_tokens_inside_marks_are_named() -> None:
