@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import pytest
@@ -119,16 +120,23 @@ def test_results_can_be_printed(server: Server, tmp_path: Path) -> None:
     assert json.loads(batch("output", id_, server=server).stdout)["custom_id"] == "0"
 
 
-def test_interrupt_leaves_the_batch_and_says_how_to_come_back(server: Server, tmp_path: Path) -> None:
-    requests = tmp_path / "r.jsonl"
-    requests.write_bytes(jsonl(chats([SLOW])))
+@contextmanager
+def watching(requests: Path, server: Server) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """`batch run` of a file, once its batch runs, and what it says."""
     env = {**os.environ, "MLX_SERVER_URL": server.root}
     with subprocess.Popen([*COMMAND, "run", requests], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) as process:
         assert process.stderr is not None
         while "in_progress" not in (line := process.stderr.readline()):
             assert line, "it ended"
+        yield process, process.stderr
+
+
+def test_interrupt_leaves_the_batch_and_says_how_to_come_back(server: Server, tmp_path: Path) -> None:
+    requests = tmp_path / "r.jsonl"
+    requests.write_bytes(jsonl(chats([SLOW])))
+    with watching(requests, server) as (process, telling):
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+        said = telling.read()
         assert process.wait(30) == 130
     assert "The batch goes on without you: mlx-server batch wait batch_" in said
     batch("cancel", said.split()[-1], server=server)
@@ -139,11 +147,7 @@ def test_watching_survives_a_restart_of_the_server(launch: Callable[..., Server]
     server = launch(*SCRIPTED, env=where)
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl(chats([{"text": "x", "tokens": 1, "first_token_s": 0.3}] * 40)))
-    env = {**os.environ, "MLX_SERVER_URL": server.root}
-    with subprocess.Popen([*COMMAND, "run", requests], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) as process:
-        assert process.stderr is not None
-        while "in_progress" not in process.stderr.readline():
-            pass
+    with watching(requests, server) as (process, _):
         server.process.kill()
         server.process.wait()
         launch(*SCRIPTED, "--port", server.root.rpartition(":")[2], env=where)
@@ -164,16 +168,12 @@ def test_watching_that_fails_says_how_to_come_back(launch: Callable[..., Server]
     server = launch(*SCRIPTED)
     requests = tmp_path / "r.jsonl"
     requests.write_bytes(jsonl(chats([SLOW])))
-    env = {**os.environ, "MLX_SERVER_URL": server.root}
-    with subprocess.Popen([*COMMAND, "run", requests], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) as process:
-        assert process.stderr is not None
-        while "in_progress" not in process.stderr.readline():
-            pass
+    with watching(requests, server) as (process, telling):
         server.process.kill()
         server.process.wait()
         other = {"MLX_SERVER_DATA_DIR": str(tmp_path / "another")}
         launch(*SCRIPTED, "--port", server.root.rpartition(":")[2], env=other)
-        said = process.stderr.read()
+        said = telling.read()
         assert process.wait(60) == 5
     assert "To come back to the batch: mlx-server batch wait batch_" in said
     assert "Error: There is no batch" in said
