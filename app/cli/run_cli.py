@@ -173,7 +173,7 @@ class End:
         from rich.segment import Segment
 
         lines = console.render_lines(self._whole, options.update(height=None), pad=False)
-        for line in lines[-max(1, console.height - 1) :]:
+        for line in lines[-max(1, console.height - 2) :]:
             yield from (*line, Segment.line())
 
 

@@ -39,6 +39,8 @@ class Person:
         self._here, there = pty.openpty()
         termios.tcsetwinsize(there, (lines, 100))
         environment = {**os.environ, "TERM": term, **(env or {})}
+        for size in ("LINES", "COLUMNS"):  # of the terminal that the tests themselves run in, if any
+            environment.pop(size, None)
         # A shell's terminal is that of its session: what is typed there, and its end, come as signals.
         take_it = (
             "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -150,7 +152,7 @@ def test_ctrl_c_ends_the_answer_alone_and_a_closed_terminal_the_server_too() -> 
 def test_answer_longer_than_the_terminal_is_there_once(scripted: Server) -> None:
     person = Person("run", "parrot", "--url", scripted.url, lines=10)
     person.sees("/help")
-    person.types(json.dumps({"tokens": 40, "interval_s": 0.02, "text": "- line\n"}))
+    person.types(json.dumps({"tokens": 40, "interval_s": 0.1, "text": "- line\n"}))
     person.sees("per second")
     screen = pyte.HistoryScreen(100, 10, history=1000)
     pyte.Stream(screen).feed(person.seen)

@@ -10,11 +10,14 @@ export function polling(look, { movingMs, restingMs }) {
   let timer;
   let on = false;
   let round = 0;
+  let last = Promise.resolve(false);
 
   async function now() {
     clearTimeout(timer);
     const mine = ++round;
-    const moves = await look().catch(() => false);
+    // One after the other, so that no older answer comes last.
+    last = last.then(() => look()).catch(() => false);
+    const moves = await last;
     if (on && mine === round) timer = setTimeout(now, moves ? movingMs : restingMs);
   }
   return {
