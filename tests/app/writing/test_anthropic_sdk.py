@@ -145,7 +145,7 @@ def test_counted_tokens_are_those_of_the_usage(client: anthropic.Anthropic, mess
 @pytest.mark.model
 def test_model_that_does_not_reason_is_only_told_not_to(client: anthropic.Anthropic) -> None:
     asked: dict[str, Any] = {"model": MODEL, "max_tokens": 2000, "stop_sequences": ["Paris"], "messages": FRANCE}
-    asked["temperature"] = 0  # it says so soon
+    asked["extra_body"] = {"temperature": 0}  # it says so soon
     thinking = {"type": "enabled", "budget_tokens": 1024}
     raw = client.messages.with_raw_response.create(**asked, thinking=thinking)  # type: ignore[call-overload]
     assert raw.headers["X-Ignored-Fields"] == "thinking"
