@@ -100,13 +100,14 @@ def remove(name: Name = "mlx-server", system: System = False) -> None:
 def service_of(name: str, flags: Sequence[str] | None = None) -> Service:
     """A server with these flags of `launch` and what the environment says of others, where they are typed. Ends the
     command if `launch` would refuse them."""
-    from mlx_server.app.cli.cli import app as commands
     from mlx_server.app.config.settings import default_data_dir
     from mlx_server.app.service.units import Service
 
     log = default_data_dir() / f"{name}.log"
     if flags is None:
         return Service(name, (), Path.home(), log=log)
+    from mlx_server.app.cli.cli import app as commands
+
     launch = typer.main.get_command(commands).commands["launch"]  # type: ignore[attr-defined]
     try:
         context = launch.make_context("mlx-server service install", list(flags))

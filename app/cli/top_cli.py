@@ -35,7 +35,7 @@ def top(
 
     try:
         root = root_of(url)
-        # The variable may hold several keys: they are the server's. The first state knows no rates yet.
+        # The first state knows no rates yet.
         states = itertools.islice(live_states(root, api_key, TIMEOUT_S), 1, None)
         if once or not (as_json or sys.stdout.isatty()):
             states = itertools.islice(states, 1)

@@ -16,7 +16,7 @@ from mlx_server.workers.engine.decode.prefill_budget import PrefillBudget
 from mlx_server.workers.engine.decode.prefill_policy import Waiting, next_turn
 from mlx_server.workers.engine.decode.replayable import describe
 from mlx_server.workers.engine.kvcache.layers import extracted, merged
-from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS, alike
+from mlx_server.workers.engine.kvcache.prefix_index import CHECKPOINTS, Beginning, alike
 from mlx_server.workers.engine.kvcache.prefix_store import LEAST, PrefixStore, beginning_of
 from mlx_server.workers.engine.kvcache.shared_prefix import SharedPrefix
 from mlx_server.workers.engine.passes.joined import Call, JoinedModel, suited
@@ -45,6 +45,8 @@ class Reading:
     """A chunk of it has been read here."""
     looked: int = -1
     """The prefix cache's version at the last lookup."""
+    beginning: Beginning | None = None
+    """What others may share; None if nothing."""
     after: Reading | None = None
     """Another prompt, whose first `shared` tokens this one begins with: they are read once."""
     shared: int = 0
@@ -166,11 +168,11 @@ class Prefiller:
     def _follow(self, reading: Reading) -> None:
         """Have a prompt wait for the longest beginning that it shares with one that is read already."""
         self._look_up(reading)
-        new = beginning_of(reading.sequence)
+        reading.beginning = beginning_of(reading.sequence)
         for other in self.readings.values():
-            if other.sequence.use_cache and other.sequence.yields <= reading.sequence.yields:
+            if other.beginning is not None and other.sequence.yields <= reading.sequence.yields:
                 most = min(len(reading.tokens), len(other.tokens))
-                shared = alike(beginning_of(other.sequence), new, most)
+                shared = alike(other.beginning, reading.beginning, most)
                 if shared >= max(reading.shared, max(reading.done, other.done) + WORTH_KEEPING):
                     reading.after, reading.shared = other, shared
         if reading.after is not None:

@@ -94,7 +94,7 @@ class PrefillBudget:
         """The size in tokens of a prefill chunk beside running rows. Nobody minds the gaps while it is quiet."""
         tokens = readable(self._gap_s, self._step_s, middle(self._tokens_per_s), self._most)
         tokens = tokens if self.exact else max(tokens, min(self._floor.tokens, self._most))
-        return max(tokens, self.yielding) if self._is_quiet else tokens
+        return self._unhurried(tokens)
 
     def together(self, waiting: int, running: int) -> int:
         """How many tokens of short prompts may be read together: more where twice the `waiting` prompts exceed the
@@ -102,7 +102,7 @@ class PrefillBudget:
         times = 1.0 if self._gap_s is not None else max(1.0, 2 * waiting / max(running, 1))
         step_s = self._step_s
         tokens = readable(self._gap_s or times * GAP_IN_STEPS * step_s, step_s, middle(self._tokens_per_s), 1 << 20)
-        return max(tokens, self.yielding) if self._is_quiet else tokens
+        return self._unhurried(tokens)
 
     @property
     def yielding(self) -> int:
@@ -126,6 +126,10 @@ class PrefillBudget:
     def _step_s(self) -> float:
         """The median time of steps with about as many rows as the latest has; 0 where nothing was measured."""
         return middle([seconds for seconds, rows in self.steps if alike(rows, self.steps[-1][1])])
+
+    def _unhurried(self, tokens: int) -> int:
+        """As many tokens, or more while nobody waits for any."""
+        return max(tokens, self.yielding) if self._is_quiet else tokens
 
     def _like(self, rows: int) -> bool:
         """Whether a step of `rows` rows takes about as long as the one measured last."""
