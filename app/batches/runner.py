@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,27 +156,26 @@ class BatchRunner:
             for run in self._runs.values():
                 run.waiting_for = "hours"
             return
-        ready = [run for run in self._runs.values() if run.ready() is not None]
+        turns = deque(run for run in self._runs.values() if run.ready() is not None)
         room: dict[str, int] = {}
-        while ready:
-            for run in list(ready):
-                line = run.ready()
-                if line is None or self._runs.get(run.batch.number) is not run:
-                    ready.remove(run)
-                    continue
-                deployment = deployment_of(self._fleet, line.model)
-                name = name_of(deployment, line.model)
-                if name not in room:
-                    room[name] = await self._room_for(name, deployment, rest)
-                    continue
-                if room[name] > 0:
-                    room[name] -= 1
-                    run.start(line)
-                    # The others come first the next time.
-                    self._runs[run.batch.number] = self._runs.pop(run.batch.number)
-                else:
-                    ready.remove(run)
-                    run.waiting_for = "turn" if is_loaded(deployment) else "model"
+        while turns:
+            run = turns.popleft()
+            line = run.ready()
+            if line is None or self._runs.get(run.batch.number) is not run:
+                continue
+            deployment = deployment_of(self._fleet, line.model)
+            name = name_of(deployment, line.model)
+            if name not in room:
+                room[name] = await self._room_for(name, deployment, rest)
+                turns.appendleft(run)  # it is still its turn, unless it has ended meanwhile
+            elif room[name] > 0:
+                room[name] -= 1
+                run.start(line)
+                turns.append(run)
+                # The others come first the next time.
+                self._runs[run.batch.number] = self._runs.pop(run.batch.number)
+            else:
+                run.waiting_for = "turn" if is_loaded(deployment) else "model"
 
     async def _room_for(self, name: str, deployment: Deployment | None, rest: float) -> int:
         """How many more lines may be sent to a model, which the first has loaded once there is memory for it."""

@@ -36,6 +36,10 @@ MEMORY = "mlx_memory"
 SAYS_S = 1.0
 """How often the other front ends are told how this one stands."""
 
+ATTEMPTS = 3
+"""To join as a client. The cluster forks a server for each one, from a process of many threads: some are dead at
+once, and Ray has taken the connection back by then."""
+
 WAITS_S = 5.0
 """How long a replica has no place until others are asked for one."""
 
@@ -159,14 +163,26 @@ async def answer(reference: Any, limit_s: float | None = None) -> Any:
     return await asyncio.wait_for(asyncio.wrap_future(reference.future()), limit_s)
 
 
+def join(address: str, attempts: int = ATTEMPTS) -> NoCluster | None:
+    """Become a driver of a cluster; returns why it can't be done."""
+    try:
+        ray.init(address, log_to_driver=False, logging_level="error")
+    except ConnectionAbortedError as error:
+        return join(address, attempts - 1) if attempts > 1 else no_cluster(error)
+    except (OSError, RayError, RuntimeError, ValueError) as error:
+        return no_cluster(error)
+    return None
+
+
+def no_cluster(error: Exception) -> NoCluster:
+    """What became of an attempt to join one, in a line."""
+    return NoCluster(" ".join(str(error).split()) or type(error).__name__)
+
+
 async def serve(sock: socket.socket, address: str) -> None:
     """Work until the front end is gone."""
     broker = Broker()
-    problem = None
-    try:
-        ray.init(address, log_to_driver=False, logging_level="error")
-    except (OSError, RayError, RuntimeError, ValueError) as error:
-        problem = NoCluster(" ".join(str(error).split()) or type(error).__name__)
+    problem = join(address)
     # What was ordered meanwhile waits in the socket: an order would have Ray start a cluster of its own.
     await asyncio.get_running_loop().create_connection(lambda: broker.channel, sock=sock)
     if problem is not None:

@@ -1,7 +1,7 @@
 """OpenAI's SDK on `/v1/batches`: states, counts, results and errors by line, and who may see them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -157,14 +157,23 @@ def test_lines_make_way_for_whoever_comes(server: Server, client: openai.OpenAI)
     ended(client, made.id)
 
 
-def test_batches_take_turns(client: openai.OpenAI) -> None:
-    slow = {"text": "slow", "tokens": 1, "first_token_s": 0.2}
-    long = submit(client, chats([slow] * 200))
-    short = ended(client, submit(client, chats(["a", "b", "c"])).id)
-    assert short.status == "completed"
-    assert client.batches.retrieve(long.id).status == "in_progress"
-    client.batches.cancel(long.id)
-    ended(client, long.id)
+def test_batches_take_turns(launch: Callable[..., Server]) -> None:
+    """Where room is for one line at a time: each goes on as fast as the other, whichever was there first."""
+    server = launch(*SCRIPTED, "--max-concurrency", 1, "--queue-size", 1)
+    with sdk(server) as client:
+        slow = {"text": "slow", "tokens": 1, "first_token_s": 0.05}
+        made = [submit(client, chats([slow] * 400)).id for _ in range(2)]
+
+        def now() -> list[Batch]:
+            return [client.batches.retrieve(id_) for id_ in made]
+
+        def completed() -> list[int]:
+            return [one.request_counts.completed for one in now() if one.request_counts is not None]
+
+        server.wait_until(lambda: all(one.status == "in_progress" for one in now()))
+        before = completed()
+        server.wait_until(lambda: sum(completed()) >= sum(before) + 30)
+        assert min(after - earlier for after, earlier in zip(completed(), before, strict=True)) >= 10
 
 
 def stats(server: Server) -> dict[str, Any]:

@@ -69,7 +69,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("response before it", RESPONSES, {"input": CANARY, "previous_response_id": "resp_none"}),
     ("response's field", RESPONSES, {"input": [{"role": "user", "content": CANARY}], "temperature": 99}),
     ("item", RESPONSES, {"input": [{"type": "function_call", "call_id": "c1", "arguments": CANARY}]}),
-    ("Anthropic's field", ANTHROPIC, {"max_tokens": 0, "messages": [{"role": "user", "content": CANARY}]}),
+    ("Anthropic's field", ANTHROPIC, {"max_tokens": -1, "messages": [{"role": "user", "content": CANARY}]}),
     ("embeddings of what makes none", "/v1/embeddings", {"input": CANARY, "dimensions": 0}),
     ("tokens", "/tokenize", {"prompt": [CANARY]}),
 ]

@@ -103,7 +103,12 @@ class Server:
 
         def true_or_ended() -> Any:
             assert self.process.poll() is None, self.output()
-            return true()
+            try:
+                return true()
+            except httpx.TransportError:  # a server that ends stops listening first
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(EXIT_S)
+                raise AssertionError(self.output()) from None
 
         wait_for(true_or_ended, timeout_s, lambda: f"{self.stats()}\n{self.output()}")
 
