@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.cluster.agent import Agent, VersionsDiffer, versions
-from mlx_server.workers.cluster.orders import NoCluster, NotPlaced, Order, Place, Recalled, decode_order
+from mlx_server.workers.cluster.orders import Joined, NoCluster, NotPlaced, Order, Place, Recalled, decode_order
 from mlx_server.workers.cluster.shares import Shares, Standing
 
 ANSWER_S = 3.0
@@ -95,7 +95,7 @@ class Broker:
             address = await self._started(order)
         except (RayError, VersionsDiffer, OSError, ValueError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            self.channel.send(NotPlaced(order.number, lines[-1]))
+            self.channel.send(NotPlaced(order.number, lines[-1], isinstance(error, VersionsDiffer)))
         else:
             self.channel.send(address)
 
@@ -185,8 +185,8 @@ async def serve(sock: socket.socket, address: str) -> None:
     problem = join(address)
     # What was ordered meanwhile waits in the socket: an order would have Ray start a cluster of its own.
     await asyncio.get_running_loop().create_connection(lambda: broker.channel, sock=sock)
+    broker.channel.send(problem or Joined())
     if problem is not None:
-        broker.channel.send(problem)
         broker.channel.close()
     sharing = asyncio.ensure_future(broker.share()) if problem is None else None
     await broker.closed.wait()

@@ -37,16 +37,21 @@ class Address(msgspec.Struct, tag=True, frozen=True):
 
 
 class NotPlaced(msgspec.Struct, tag=True, frozen=True):
-    """A worker could not be started."""
+    """A worker could not be started; `refused`: nor could it be at another time."""
 
     number: int
     reason: str
+    refused: bool = False
 
 
 class Recalled(msgspec.Struct, tag=True, frozen=True):
     """Another front end waits for the place of a replica."""
 
     replica: int
+
+
+class Joined(msgspec.Struct, tag=True, frozen=True):
+    """The broker is a driver of the cluster."""
 
 
 class NoCluster(msgspec.Struct, tag=True, frozen=True):
@@ -63,7 +68,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 Order = Place | Free
-Report = Address | NotPlaced | Recalled | NoCluster
+Report = Address | NotPlaced | Recalled | Joined | NoCluster
 
 decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode

@@ -13,6 +13,7 @@ from mlx_server.workers.channel import Channel
 from mlx_server.workers.cluster.orders import (
     Address,
     Free,
+    Joined,
     NoCluster,
     NotPlaced,
     Place,
@@ -21,6 +22,7 @@ from mlx_server.workers.cluster.orders import (
     decode_report,
 )
 from mlx_server.workers.cluster.tls import Identity, context_of, make_identity
+from mlx_server.workers.parent.handle import NoPlace, StartRefused
 from mlx_server.workers.parent.printed import tell
 from mlx_server.workers.parent.starts import Wanted, bury, start
 
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class ClusterError(OSError):
-    """Raised when Ray can't be reached, or could not start a worker; the message is one line."""
+    """Raised when Ray could not start a worker, or it can't be reached; the message is one line."""
 
 
 class Cluster:
@@ -55,6 +57,8 @@ class Cluster:
         self._broker: subprocess.Popen[bytes] | None = None
         self._channel: Channel[Report] | None = None
         self._starting = asyncio.Lock()
+        self._joined = False
+        """A broker has been there: the address is right."""
         self._waiting: dict[int, asyncio.Future[Address]] = {}
         self._recalls: dict[int, Callable[[], None]] = {}
 
@@ -66,7 +70,8 @@ class Cluster:
         return ClusterStarts(self, number, model, needs_bytes)
 
     async def place(self, replica: int, model: str, needs_bytes: int, wanted: Wanted, model_type: str) -> ClusterWorker:
-        """A worker process that waits to be called; waits for a node with room. Raises ClusterError."""
+        """A worker process that waits to be called; waits for a node with room. Raises ClusterError, StartRefused or
+        NoPlace."""
         own = await self._own()
         number = next(self._numbers)
         found = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -112,6 +117,9 @@ class Cluster:
         return channel
 
     def _on_report(self, report: Report) -> None:
+        if isinstance(report, Joined):
+            self._joined = True
+            return
         if isinstance(report, NoCluster):
             self._fail_all(f"the Ray cluster at {self._address} can't be reached: {report.reason}")
             return
@@ -124,7 +132,7 @@ class Cluster:
         if found is None or found.done():
             return
         if isinstance(report, NotPlaced):
-            found.set_exception(ClusterError(report.reason))
+            found.set_exception(StartRefused(report.reason) if report.refused else ClusterError(report.reason))
         else:
             found.set_result(report)
 
@@ -133,13 +141,16 @@ class Cluster:
         self._fail_all("the process that talks to the Ray cluster ended")
 
     def _fail_all(self, reason: str) -> None:
+        """Ray can't say where there is a place; where it never could, something is wrong with the address."""
         for found in self._waiting.values():
             if not found.done():
-                found.set_exception(ClusterError(reason))
+                found.set_exception(NoPlace(reason) if self._joined else StartRefused(reason))
 
 
 class ClusterStarts:
     """Starts the workers of one replica on the node that Ray has for it."""
+
+    distant = True
 
     def __init__(self, cluster: Cluster, replica: int, model: str, needs_bytes: int) -> None:
         self._cluster = cluster
@@ -148,9 +159,9 @@ class ClusterStarts:
         self._needs_bytes = needs_bytes
 
     async def start(self, wanted: Wanted, model_type: str) -> ClusterWorker:
-        """A new process, as soon as a node has room for it. Raises ClusterError."""
+        """A new process, as soon as a node has room for it. Raises ClusterError, StartRefused or NoPlace."""
         if model_type not in SERVED_TYPES:
-            raise ClusterError(f"models of the type {model_type} are not served on a cluster")
+            raise StartRefused(f"models of the type {model_type} are not served on a cluster")
         placing = asyncio.ensure_future(
             self._cluster.place(self._replica, self._model, self._needs_bytes, wanted, model_type)
         )

@@ -8,6 +8,14 @@ from typing import Protocol
 from mlx_server.workers.parent.starts import Wanted
 
 
+class StartRefused(OSError):  # noqa: N818 - named for the fact
+    """Raised when a worker can't be started, and could not be at another time; the message is one line."""
+
+
+class NoPlace(OSError):  # noqa: N818 - named for the fact
+    """Raised when nobody can say where there is a place for a worker, or will be; the message is one line."""
+
+
 class WorkerHandle(Protocol):
     """A worker process that was started. Everything here is for the event loop."""
 
@@ -35,8 +43,12 @@ class WorkerHandle(Protocol):
 class Starts(Protocol):
     """Starts the workers of one replica, one after the other."""
 
+    @property
+    def distant(self) -> bool:
+        """Its workers are on other machines: what fails on the way to them may pass, before the first is ready too."""
+
     async def start(self, wanted: Wanted, model_type: str) -> WorkerHandle:
-        """A new process, as soon as there is a place for it. Raises OSError."""
+        """A new process, as soon as there is a place for it. Raises OSError: StartRefused or NoPlace if it is that."""
 
     async def release(self) -> None:
         """The replica is over: its place is free."""

@@ -58,6 +58,8 @@ class LocalWorker:
 class LocalStarts:
     """Starts them, and takes the standby where it fits."""
 
+    distant = False
+
     def __init__(self, starts: WorkerStarts | None = None) -> None:
         self._starts = starts or WorkerStarts()
 

@@ -46,8 +46,9 @@ from mlx_server.schemas.internal.messages import (
 )
 from mlx_server.schemas.internal.work import Work
 from mlx_server.workers.channel import Channel
+from mlx_server.workers.errors import one_line
 from mlx_server.workers.parent.canary import WRITING, Canary
-from mlx_server.workers.parent.handle import Starts, WorkerHandle
+from mlx_server.workers.parent.handle import NoPlace, StartRefused, Starts, WorkerHandle
 from mlx_server.workers.parent.local import LocalStarts
 from mlx_server.workers.parent.starts import Wanted
 
@@ -57,8 +58,12 @@ OVERSLEPT_S = 2.0
 """A check that comes later than this was not late by itself: the machine slept, or this process was stopped."""
 
 
+MOST_DOUBLINGS = 64
+"""Of a wait, which has long been as long as it may be."""
+
+
 class StartError(Exception):
-    """Raised when the first worker ends before it was ready; the message is one line."""
+    """Raised when a worker that was never ready is not started again; the message is one line."""
 
 
 class WorkerState(Enum):
@@ -91,9 +96,14 @@ class Patience:
 
 def backoff_s(deaths: int, patience: Patience) -> float | None:
     """How long to wait after so many deaths in a row before the next start: not at all after one; None: give up."""
-    if deaths >= patience.deaths_in_a_row:
-        return None
-    return 0.0 if deaths < 2 else min(patience.longest_backoff_s, patience.first_backoff_s * 2.0 ** (deaths - 2))
+    return None if deaths >= patience.deaths_in_a_row else wait_s(deaths, patience)
+
+
+def wait_s(failures: int, patience: Patience) -> float:
+    """How long to wait after so many failures: twice as long after each, to a limit."""
+    if failures < 2:
+        return 0.0
+    return min(patience.longest_backoff_s, patience.first_backoff_s * 2.0 ** min(failures - 2, MOST_DOUBLINGS))
 
 
 def was_healthy(served_s: float, start_s: float, patience: Patience) -> bool:
@@ -141,7 +151,7 @@ class Supervisor:
     ) -> None:
         self._spec = spec
         self._starts = starts or LocalStarts()
-        self._starting: asyncio.Task[WorkerHandle] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._log_level = log_level
         self._listener = listener
         self._patience = patience or Patience()
@@ -153,11 +163,15 @@ class Supervisor:
         self._started_at = 0.0
         self._ready_at: float | None = None
         self._load_error: str | None = None
+        self._unstarted: OSError | None = None
+        """Why its last process did not come to be, or could not be reached."""
         self._killed_for: str | None = None
         self._canary = Canary(self._patience.canary_s if spec.model_type in WRITING else 0.0, self._patience.step_s)
         self.state = WorkerState.STARTING
         self._deaths = 0
         """In a row, the last of which may be long ago."""
+        self._unplaced = 0
+        """How often in a row there was no place for it: nothing has died of that."""
         self.restarts = 0
         self.memory: MlxMemory | None = None
         """What the worker last said of MLX's memory; None where it hasn't or there is no worker."""
@@ -214,7 +228,8 @@ class Supervisor:
         self._send(Withdraw(number))
 
     async def run(self) -> None:
-        """Start the worker again and again. Raises StartError if it was never ready."""
+        """Start the worker again and again. Raises StartError if it was never ready: at once, unless another start may
+        do better."""
         was_ready = False
         try:
             while not self._stopping.is_set():
@@ -222,13 +237,11 @@ class Supervisor:
                 if self._stopping.is_set():
                     break
                 was_ready = was_ready or self._ready_at is not None
-                if not was_ready:
-                    self.state = WorkerState.FAILED
-                    raise StartError(message)
-                self._deaths = 1 if self._was_healthy() else self._deaths + 1
-                delay_s = backoff_s(self._deaths, self._patience)
+                delay_s = self._delay_s() if was_ready or self._may_pass() else None
                 if delay_s is None:
                     self.state = WorkerState.FAILED
+                    if not was_ready:
+                        raise StartError(message)
                     log.error("%s; it died %d times in a row and is given up", message, self._deaths)
                     self._listener.given_up(message)
                     return
@@ -259,6 +272,20 @@ class Supervisor:
         except TimeoutError:
             pass
 
+    def _may_pass(self) -> bool:
+        """Whether the failure of a start says nothing of the next one's."""
+        refused = self._load_error is not None or isinstance(self._unstarted, StartRefused)
+        return self._starts.distant and not refused
+
+    def _delay_s(self) -> float | None:
+        """How long to wait before the next start; None: give up, as nobody does who waits for a place."""
+        if isinstance(self._unstarted, NoPlace):
+            self._unplaced += 1
+            return wait_s(self._unplaced, self._patience)
+        self._unplaced = 0
+        self._deaths = 1 if self._was_healthy() else self._deaths + 1
+        return backoff_s(self._deaths, self._patience)
+
     def _was_healthy(self) -> bool:
         if self._ready_at is None:
             return False
@@ -267,12 +294,13 @@ class Supervisor:
 
     async def _live(self) -> str:
         """One life of the process, from its start to its end; returns why it ended, as a sentence."""
-        self._ready_at = self._load_error = self._killed_for = None
+        self._ready_at = self._load_error = self._unstarted = self._killed_for = None
         self._closed.clear()
         try:
             await self._spawn()
         except OSError as error:
-            return f"The worker process could not be started: {error}"
+            self._unstarted = error
+            return f"The worker process could not be started: {one_line(error)}"
         except asyncio.CancelledError:
             if self._stopping.is_set():
                 return "The worker process was not wanted any more"
@@ -290,15 +318,19 @@ class Supervisor:
         return self._load_error or self._obituary()
 
     async def _spawn(self) -> None:
-        wanted = Wanted(self._spec.threads, self._log_level, self._spec.cache_dir)
-        self._starting = asyncio.ensure_future(self._starts.start(wanted, self._spec.model_type))
+        self._starting = asyncio.ensure_future(self._start())
         try:
-            self._process = await self._starting
+            await self._starting
         finally:
             self._starting = None
+
+    async def _start(self) -> None:
+        wanted = Wanted(self._spec.threads, self._log_level, self._spec.cache_dir)
+        self._process = await self._starts.start(wanted, self._spec.model_type)
+        self._started_at = asyncio.get_running_loop().time()
         channel = Channel(messages.decode_from_worker, self._on_message, self._closed.set)
-        self._heard_at = self._started_at = asyncio.get_running_loop().time()
         await self._process.connect(channel)
+        self._heard_at = asyncio.get_running_loop().time()
         self._channel = channel
 
     def _send(self, message: ToWorker) -> None:

@@ -24,6 +24,7 @@ from mlx_server.schemas.internal.messages import (
     StepEvent,
     Tokens,
 )
+from mlx_server.workers.parent.handle import Starts
 from mlx_server.workers.parent.supervisor import Patience, StartError, Supervisor
 
 SCENARIO_S = 60.0
@@ -47,6 +48,7 @@ class Supervised:
         patience: Patience = QUICK,
         wait_ready: bool = True,
         cache_dir: str = "/dev/null/nowhere",
+        starts: Starts | None = None,
         **load: Any,
     ) -> None:
         """`load` are more fields of the message that says what to load."""
@@ -55,7 +57,7 @@ class Supervised:
         self._news = asyncio.Condition()
         self._wait_ready = wait_ready
         spec = Load(model_path, model_type, rows, 512, cache_dir, **load)
-        self.worker = Supervisor(spec, self, patience, "error")
+        self.worker = Supervisor(spec, self, patience, "error", starts)
         self.queue = Dispatcher(asyncio.get_running_loop(), queue_size=100, concurrency=rows, timeout_s=SCENARIO_S)
         self._slots = self.queue.add_slots(self.worker)
         self.running: asyncio.Task[None]

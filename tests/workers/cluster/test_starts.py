@@ -1,0 +1,63 @@
+"""The front end's side of a cluster, without one: what it makes of what a broker tells, and of a node that is silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from support.running.fleets import until
+
+from mlx_server.workers.channel import Channel
+from mlx_server.workers.cluster.orders import Joined, NoCluster, NotPlaced, Report, decode_report
+from mlx_server.workers.cluster.starts import Cluster, ClusterError
+from mlx_server.workers.parent.handle import NoPlace, StartRefused
+from mlx_server.workers.parent.starts import Wanted
+
+Told = Callable[[int], Report | None]
+"""What is told of an order with this number; None: the broker's end."""
+
+
+def gone(_: int) -> None:
+    return None
+
+
+def joined(_: int) -> Joined:
+    return Joined()
+
+
+def no_cluster(_: int) -> NoCluster:
+    return NoCluster("nobody answers")
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ([no_cluster, gone], StartRefused),
+        ([gone], StartRefused),
+        ([joined, gone], NoPlace),
+        ([joined, no_cluster], NoPlace),
+        ([joined, lambda number: NotPlaced(number, "its node hangs")], ClusterError),
+        ([joined, lambda number: NotPlaced(number, "other versions", refused=True)], StartRefused),
+    ],
+    ids=["a wrong address", "no broker", "the broker dies", "the cluster is gone", "an agent fails", "other versions"],
+)
+def test_a_replica_waits_on_where_another_time_may_be_better(told: list[Told], error: type[OSError]) -> None:
+    async def scenario() -> None:
+        cluster = Cluster("auto")
+        channel: Channel[Report] = Channel(decode_report, cluster._on_report, cluster._on_closed)
+        cluster._channel = channel
+        placing = asyncio.ensure_future(cluster.place(0, "model", 0, Wanted(None, "info", ""), "lm"))
+        await until(lambda: cluster._waiting)
+        [number] = cluster._waiting
+        for tell in told:
+            report = tell(number)
+            if report is None:
+                channel.connection_lost(None)
+            else:
+                cluster._on_report(report)
+        with pytest.raises(OSError) as caught:
+            await placing
+        assert type(caught.value) is error
+
+    asyncio.run(scenario())
