@@ -11,6 +11,8 @@ import os
 import socket
 import sys
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -76,7 +78,8 @@ def shares() -> Any:
 class Broker:
     """Answers orders, each as soon as it can. Everything here runs on its event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_agent: Callable[[int], Any] = new_agent) -> None:
+        self._make_agent = make_agent
         self.closed = asyncio.Event()
         self.channel: Channel[Order] = Channel(decode_order, self._on_order, self.closed.set)
         self._placed: dict[int, Placed] = {}
@@ -93,9 +96,11 @@ class Broker:
     async def _place(self, order: Place) -> None:
         try:
             address = await self._started(order)
-        except (RayError, VersionsDiffer, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - without its connection Ray raises anything, and the order waits
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            self.channel.send(NotPlaced(order.number, lines[-1], isinstance(error, VersionsDiffer)))
+            differs = isinstance(getattr(error, "cause", error), VersionsDiffer)
+            self.channel.send(NotPlaced(order.number, lines[-1], differs))
+            self._end_with_ray()
         else:
             self.channel.send(address)
 
@@ -105,11 +110,11 @@ class Broker:
             try:
                 return await answer(placed.agent.start.remote(order, self._versions), ANSWER_S)
             except TimeoutError:
-                ray.kill(placed.agent)
+                kill(placed.agent)
                 placed = None
         if placed is None:
             now = asyncio.get_running_loop().time()
-            placed = self._placed[order.replica] = Placed(order, new_agent(order.bytes), now)
+            placed = self._placed[order.replica] = Placed(order, self._make_agent(order.bytes), now)
         found = await answer(placed.agent.start.remote(order, self._versions))
         placed.served = True
         return found
@@ -118,22 +123,25 @@ class Broker:
         placed = self._placed.pop(replica, None)
         if placed is None:
             return
-        try:
-            if placed.served:
+        if placed.served:
+            with suppress(Exception):  # its node is gone, or hangs, or Ray is gone, which raises anything
                 await answer(placed.agent.end.remote(), END_S)
-        except (TimeoutError, RayError):
-            pass  # its node is gone, or hangs
-        ray.kill(placed.agent)
+        kill(placed.agent)
+
+    def _end_with_ray(self) -> None:
+        """Without Ray this process is of no use: the front end starts another when it needs one."""
+        if not ray.is_initialized():
+            self.channel.close()
 
     async def share(self) -> None:
-        """Tell the other front ends how this one stands, and give up what is asked for."""
+        """Tell the other front ends how this one stands, and give up what is asked for, until Ray is gone."""
         who, agreed = uuid4().hex, None
-        while ray.is_initialized():  # else Ray would start a cluster of its own
+        while ray.is_initialized():
             await asyncio.sleep(SAYS_S)
             try:
                 agreed = agreed or shares()
                 least = await answer(agreed.say.remote(who, self._standing()), ANSWER_S)
-            except (RayError, OSError, ValueError):
+            except Exception:  # noqa: BLE001 - that actor is gone, or Ray is, which raises anything
                 agreed = None
                 continue
             spare = self._spare() if least is not None else {}
@@ -141,6 +149,7 @@ class Broker:
             if replica is not None:
                 spare[replica].recalled = True
                 self.channel.send(Recalled(replica))
+        self._end_with_ray()
 
     def _standing(self) -> Standing:
         now = asyncio.get_running_loop().time()
@@ -156,6 +165,13 @@ class Broker:
         held = {replica: one for replica, one in self._placed.items() if one.served and not one.recalled}
         models = Counter(one.order.model for one in held.values())
         return {replica: one for replica, one in reversed(held.items()) if models[one.order.model] > 1}
+
+
+def kill(agent: Any) -> None:
+    """End an agent and its worker at once, if Ray is there."""
+    if ray.is_initialized():
+        with suppress(Exception):  # it is gone, or Ray has gone by now
+            ray.kill(agent)
 
 
 async def answer(reference: Any, limit_s: float | None = None) -> Any:
@@ -183,7 +199,7 @@ async def serve(sock: socket.socket, address: str) -> None:
     """Work until the front end is gone."""
     broker = Broker()
     problem = join(address)
-    # What was ordered meanwhile waits in the socket: an order would have Ray start a cluster of its own.
+    # What was ordered meanwhile waits in the socket.
     await asyncio.get_running_loop().create_connection(lambda: broker.channel, sock=sock)
     broker.channel.send(problem or Joined())
     if problem is not None:

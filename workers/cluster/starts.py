@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import subprocess
 from collections.abc import Callable
 
@@ -27,6 +28,9 @@ from mlx_server.workers.parent.printed import tell
 from mlx_server.workers.parent.starts import Wanted, bury, start
 
 BROKER = "mlx_server.workers.cluster.broker"
+
+NO_OTHER_CLUSTER = {"RAY_ENABLE_AUTO_CONNECT": "0"}
+"""Ray, where it has lost its connection, starts no cluster of its own on the front end's machine."""
 
 TOLD_S = 5.0
 """How long a replica waits for a place until the log says so."""
@@ -109,7 +113,7 @@ class Cluster:
 
     async def _start(self) -> Channel[Report]:
         await self.close()  # one that has died
-        self._broker, ours = start(BROKER, self._address)
+        self._broker, ours = start(BROKER, self._address, env=os.environ | NO_OTHER_CLUSTER)
         tell(self._broker)
         channel: Channel[Report] = Channel(decode_report, self._on_report, self._on_closed)
         self._channel = channel

@@ -1,12 +1,24 @@
-"""How a broker joins a cluster: with Ray's place taken, whose servers for clients die at random."""
+"""How a broker joins a cluster, and what it does without: with Ray's place taken, whose servers for clients die at
+random."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 import ray
+from support.running.fleets import until
 
-from mlx_server.workers.cluster.broker import ATTEMPTS, join
-from mlx_server.workers.cluster.orders import NoCluster
+from mlx_server.workers.cluster.broker import ATTEMPTS, Broker, join
+from mlx_server.workers.cluster.orders import Address, Free, NoCluster, NotPlaced, Place, Report, decode_report
+from mlx_server.workers.parent.starts import Wanted
 
 ADDRESS = "ray://127.0.0.1:10001"
+THERE = Address(2, "10.0.0.2", 4000, "certificate")
+LOST = Exception("Ray Client is not connected.\nPlease connect.")
 
 
 @pytest.mark.parametrize(
@@ -31,3 +43,81 @@ def test_a_cluster_that_ends_the_connection_is_asked_again(
     monkeypatch.setattr(ray, "init", init)
     assert join(ADDRESS) == (reason and NoCluster(reason))
     assert left == []
+
+
+class Front:
+    """The front end's end of a broker's connection."""
+
+    def __init__(self) -> None:
+        self.told: list[Report] = []
+        self.left = False
+
+    def write(self, frame: bytes) -> None:
+        self.told.append(decode_report(frame[4:]))
+
+    def close(self) -> None:
+        self.left = True
+
+    def is_closing(self) -> bool:
+        return self.left
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+
+class Answers:
+    """An agent, or a method of its: raises at once what Ray does, or has an answer as Ray gives it."""
+
+    def __init__(self, found: Any) -> None:
+        self._found = found
+        self.start = self.end = self
+
+    def remote(self, *_: object) -> Answers:
+        if self._found is LOST:
+            raise LOST
+        return self
+
+    def future(self) -> Future[Any]:
+        found: Future[Any] = Future()
+        if isinstance(self._found, Exception):
+            found.set_exception(self._found)
+        else:
+            found.set_result(self._found)
+        return found
+
+
+def order(number: int) -> Place:
+    return Place(number, 0, "model", 0, Wanted(None, "info", ""), "lm", "certificate")
+
+
+def broker_of(*agents: Answers) -> tuple[Broker, Front, Callable[[Any], None]]:
+    """One that is connected, which has these agents made, and what gives it an order."""
+    left, front = list(agents), Front()
+    broker = Broker(lambda _: left.pop(0))
+    broker.channel.connection_made(front)  # type: ignore[arg-type]
+    return broker, front, broker._on_order
+
+
+def test_an_order_is_answered_when_ray_is_gone_and_the_broker_ends() -> None:
+    async def scenario() -> None:
+        _, front, give = broker_of(Answers(LOST))
+        give(order(1))
+        await until(lambda: front.left)
+        assert front.told == [NotPlaced(1, "Please connect.")]
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_is_freed_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(ray, "kill", ended.append)
+
+    async def scenario() -> None:
+        broker, front, give = broker_of(Answers(THERE))
+        give(order(2))
+        await until(lambda: front.told)
+        give(Free(0))
+        await broker._tasks[0]
+
+    asyncio.run(scenario())
+    assert ended == []
