@@ -98,6 +98,8 @@ class Broker:
             address = await self._started(order)
         except Exception as error:  # noqa: BLE001 - without its connection Ray raises anything, and the order waits
             lines = str(error).strip().splitlines() or [type(error).__name__]
+            if (placed := self._placed.pop(order.replica, None)) is not None:
+                kill(placed.agent)  # the next order gets another
             differs = isinstance(getattr(error, "cause", error), VersionsDiffer)
             self.channel.send(NotPlaced(order.number, lines[-1], differs))
             self._end_with_ray()

@@ -12,6 +12,7 @@ import pytest
 import ray
 from support.running.fleets import until
 
+from mlx_server.workers.cluster.agent import VersionsDiffer
 from mlx_server.workers.cluster.broker import ATTEMPTS, Broker, join
 from mlx_server.workers.cluster.orders import Address, Free, NoCluster, NotPlaced, Place, Report, decode_report
 from mlx_server.workers.parent.starts import Wanted
@@ -86,6 +87,12 @@ class Answers:
         return found
 
 
+class Wrapped(Exception):  # noqa: N818 - as Ray wraps what an actor raised
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"a traceback\n{cause}")
+        self.cause = cause
+
+
 def order(number: int) -> Place:
     return Place(number, 0, "model", 0, Wanted(None, "info", ""), "lm", "certificate")
 
@@ -104,6 +111,30 @@ def test_an_order_is_answered_when_ray_is_gone_and_the_broker_ends() -> None:
         give(order(1))
         await until(lambda: front.left)
         assert front.told == [NotPlaced(1, "Please connect.")]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [LOST, OSError("no such program"), Wrapped(VersionsDiffer("other versions"))])
+def test_an_agent_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "kill", ended.append)
+    fails, works = Answers(error), Answers(THERE)
+
+    async def scenario() -> None:
+        _, front, give = broker_of(fails, works)
+        give(order(1))
+        await until(lambda: front.told)
+        [failed] = front.told
+        assert isinstance(failed, NotPlaced)
+        assert failed.refused == isinstance(error, Wrapped)
+        assert ended == [fails]
+        give(order(2))
+        await until(lambda: front.told[1:])
+        assert front.told[1:] == [THERE]
+        give(Free(0))
+        await until(lambda: ended == [fails, works])
 
     asyncio.run(scenario())
 
