@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 from mlx_server.workers.channel import Channel
 from mlx_server.workers.cluster.orders import decode_admitted
 from mlx_server.workers.cluster.tls import context_of
+from mlx_server.workers.errors import one_line
 
 CALLED_S = 60.0
 """How long a worker waits to be called."""
 
-HANDSHAKE_S = 5.0
-"""How long a caller may take to prove who it is: the next one waits meanwhile."""
+HANDSHAKE_S = 30.0
+"""How long a caller may take to prove who it is, or this process to look: it may be starved of time."""
+
+CALLERS = 16
+"""How many may be about it at once; the next one waits meanwhile."""
 
 UNHEARD_MS = 30_000
 """How long what was sent may stay without an answer: a front end whose machine is gone says no farewell."""
@@ -36,17 +41,38 @@ async def meet(listener: socket.socket, channel: Channel[Any], end: Callable[[in
     with listener:
         try:
             async with asyncio.timeout(CALLED_S):
-                while True:
-                    sock, _ = await loop.sock_accept(listener)
-                    if hasattr(socket, "TCP_USER_TIMEOUT"):
-                        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
-                    try:
-                        await loop.connect_accepted_socket(
-                            lambda: channel, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
-                        )
-                    except OSError as error:  # of TLS too
-                        log.warning("a caller could not prove who it is: %s", error)
-                        continue
-                    return
+                await proven(listener, channel, context)
         except TimeoutError:
             end(1)
+
+
+async def proven(listener: socket.socket, channel: asyncio.Protocol, context: ssl.SSLContext) -> None:
+    """Returns once a caller has proved who it is, and talks over the channel; the others are hung up on."""
+    accepting = asyncio.Lock()
+    hearing = [asyncio.ensure_future(heard(listener, accepting, channel, context)) for _ in range(CALLERS)]
+    try:
+        ended, _ = await asyncio.wait(hearing, return_when=asyncio.FIRST_COMPLETED)
+        for one in ended:
+            one.result()
+    finally:
+        for one in hearing:
+            one.cancel()
+        await asyncio.gather(*hearing, return_exceptions=True)
+
+
+async def heard(
+    listener: socket.socket, accepting: asyncio.Lock, channel: asyncio.Protocol, context: ssl.SSLContext
+) -> None:
+    """Hear callers, one after the other, until one has proved who it is."""
+    loop = asyncio.get_running_loop()
+    while True:
+        async with accepting:
+            sock, _ = await loop.sock_accept(listener)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
+        try:
+            await loop.connect_accepted_socket(lambda: channel, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S)
+        except OSError as error:  # of TLS too
+            log.warning("a caller could not prove who it is: %s", one_line(error))
+        else:
+            return
