@@ -184,8 +184,9 @@ class ClusterStarts:
 class ClusterWorker:
     """A worker process on a node, and the connection to it: what ends the one ends the other."""
 
-    def __init__(self, address: Address, own: Identity) -> None:
+    def __init__(self, address: Address, own: Identity, call_s: float = CALL_S) -> None:
         self._address = address
+        self._call_s = call_s
         self._own = own
         self._transport: asyncio.Transport | None = None
 
@@ -204,9 +205,11 @@ class ClusterWorker:
         context = await asyncio.to_thread(context_of, self._own, self._address.certificate, calls=True)
         loop = asyncio.get_running_loop()
         host, port = self._address.host, self._address.port
-        self._transport, _ = await loop.create_connection(
-            lambda: channel, host, port, ssl=context, ssl_handshake_timeout=CALL_S
-        )
+        try:
+            async with asyncio.timeout(self._call_s):
+                self._transport, _ = await loop.create_connection(lambda: channel, host, port, ssl=context)
+        except TimeoutError:
+            raise ClusterError(f"node {host} did not answer at port {port} in {self._call_s:g} s") from None
 
     def kill(self) -> None:
         """Hang up: it ends then, or its agent ends it before the next one is started."""

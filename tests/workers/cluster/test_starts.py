@@ -1,16 +1,18 @@
-"""The front end's side of a cluster, without one: what it makes of what a broker tells, and of a node that is silent."""
+"""The front end's side of a cluster, without one: what a broker tells, and a node that does not answer."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
 from support.running.fleets import until
 
 from mlx_server.workers.channel import Channel
-from mlx_server.workers.cluster.orders import Joined, NoCluster, NotPlaced, Report, decode_report
-from mlx_server.workers.cluster.starts import Cluster, ClusterError
+from mlx_server.workers.cluster.orders import Address, Joined, NoCluster, NotPlaced, Report, decode_report
+from mlx_server.workers.cluster.starts import Cluster, ClusterError, ClusterWorker
+from mlx_server.workers.cluster.tls import make_identity
 from mlx_server.workers.parent.handle import NoPlace, StartRefused
 from mlx_server.workers.parent.starts import Wanted
 
@@ -56,8 +58,27 @@ def test_a_replica_waits_on_where_another_time_may_be_better(told: list[Told], e
                 channel.connection_lost(None)
             else:
                 cluster._on_report(report)
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(error) as caught:
             await placing
         assert type(caught.value) is error
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_drops_packets_is_given_up_in_time() -> None:
+    """A listener whose queue is full answers nobody, as a firewall does."""
+
+    async def scenario() -> None:
+        own = make_identity()
+        with socket.socket() as node, socket.socket() as before:
+            node.bind(("127.0.0.1", 0))
+            node.listen(0)
+            host, port = node.getsockname()
+            before.connect((host, port))
+            worker = ClusterWorker(Address(0, host, port, own.certificate), own, call_s=0.2)
+            async with asyncio.timeout(1.0):
+                with pytest.raises(ClusterError, match=r"did not answer at port \d+ in 0.2 s"):
+                    await worker.connect(asyncio.Protocol())
+            assert not worker.lives
 
     asyncio.run(scenario())
