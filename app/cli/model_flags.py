@@ -39,10 +39,14 @@ def models_of_flags(
             "is for one model; give several theirs in a --config file.",
             param_hint="--adapter-path / --draft-model / --hosts",
         )
-    for model in found:
-        if model.type != "scripted":
-            local_path(model.path)
-    return tuple(found)
+    return tuple(model if model.type == "scripted" else plainly_placed(model) for model in found)
+
+
+def plainly_placed(model: ModelSettings) -> ModelSettings:
+    """The model, by its absolute path where it is on this machine: another one, where it isn't, would take a relative
+    path for a hub id. Raises ModelPathError."""
+    path = local_path(model.path)
+    return model if path is None else replace(model, path=str(path))
 
 
 def named(text: str) -> tuple[str | None, str]:

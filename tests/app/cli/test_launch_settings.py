@@ -39,6 +39,15 @@ def test_companions_mean_nothing_for_models_that_write_no_texts(tmp_path: Path) 
         check_companions(options.ModelKind.EMBEDDINGS, flags.companions)
 
 
+def test_a_path_that_is_there_is_absolute_and_never_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "someone" / "model").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    near, far = settings_of_flags(LaunchFlags(model_path="someone/model", model=["someone/other"])).models
+    assert (near.path, near.public_name) == (str(folder), "model")
+    assert (far.path, far.public_name) == ("someone/other", "someone/other")
+
+
 def test_keys_are_not_in_what_flags_look_like() -> None:
     assert "api_key" in {each.name for each in fields(LaunchFlags)}
     assert "secret" not in repr(replace(SCRIPTED, api_key=["secret"]))
