@@ -25,6 +25,8 @@ from mlx_server.workers.engine.ranks.orders import (
     Join,
     Order,
     Refused,
+    Resolved,
+    decode_enter,
     decode_join,
     decode_orders,
     frame,
@@ -73,13 +75,17 @@ def read(source: BinaryIO) -> bytes | None:
     return body if len(head) == HEAD_BYTES and len(body) == length else None
 
 
-def compute(join: Join, orders: queue.SimpleQueue[list[Order]], speaker: Speaker) -> None:
-    """The engine's thread."""
+def compute(join: Join, entered: threading.Event, orders: queue.SimpleQueue[list[Order]], speaker: Speaker) -> None:
+    """The engine's thread. Meets the others once it is told to, by `entered`."""
     from mlx_server.workers.handlers.ranks import follower
+
+    def resolved() -> None:
+        speaker.say(Resolved())
+        entered.wait()
 
     try:
         keep_to_own_folders(join.load)
-        rank = follower(join)
+        rank = follower(join, resolved)
         leave_the_network(join.load)
         while True:
             rank.follow(orders.get())
@@ -109,7 +115,11 @@ def main() -> None:
     beat_s = min(BEAT_S, join.load.hosts.heartbeat_s / 3)
     orders: queue.SimpleQueue[list[Order]] = queue.SimpleQueue()
     threading.Thread(target=speaker.beat, args=(beat_s,), daemon=True).start()
-    threading.Thread(target=compute, args=(join, orders, speaker), daemon=True).start()
+    entered = threading.Event()
+    threading.Thread(target=compute, args=(join, entered, orders, speaker), daemon=True).start()
+    if (body := read(source)) is not None:
+        decode_enter(body)
+        entered.set()
     while (body := read(source)) is not None:
         orders.put(decode_orders(body))
     os._exit(0)

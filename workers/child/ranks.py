@@ -16,20 +16,23 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, assert_never
 
 from mlx_server.schemas.internal.hosts import Host, Hosts
 from mlx_server.schemas.internal.messages import Load
 from mlx_server.workers.engine.ranks.orders import (
     HEAD_BYTES,
     Alive,
+    Enter,
     FromRank,
     Hello,
     Join,
     Order,
     Refused,
+    Resolved,
     decode_from_rank,
     frame,
 )
@@ -93,14 +96,20 @@ class RankProcess:
             raise RankLost(f"{self._name} runs {found.versions}, this one {versions()}: they have to be the same")
         return found
 
-    async def listen(self) -> None:
-        """Hear its heartbeats. Raises RankLost, and does not return."""
+    async def listen(self, on_resolved: Callable[[], None]) -> None:
+        """Hear its heartbeats, and that it has found the model. Raises RankLost, and does not return."""
         while True:
-            message = await self._next(self._silence_s)
-            if isinstance(message, Refused):
-                raise RankLost(f"{self._name}: {message.message}")
-            if not isinstance(message, Alive):
-                raise RankLost(f"{self._name} said hello twice")
+            match await self._next(self._silence_s):
+                case Alive():
+                    pass
+                case Resolved():
+                    on_resolved()
+                case Refused(message):
+                    raise RankLost(f"{self._name}: {message}")
+                case Hello():
+                    raise RankLost(f"{self._name} said hello twice")
+                case other:
+                    assert_never(other)
 
     def send(self, encoded: bytes) -> None:
         """Write a frame. Raises OSError."""
@@ -121,7 +130,7 @@ class RankProcess:
 
 
 class Ranks:
-    """Ranks 1 and up. `send` and `lost` are for the engine thread, the rest for the event loop's."""
+    """Ranks 1 and up. `enter`, `send` and `lost` are for the engine thread, the rest for the event loop's."""
 
     def __init__(self, load: Load, on_lost: Callable[[str], None]) -> None:
         """`on_lost` is called on the loop with the reason. Starts them. Raises ModelLoadError."""
@@ -132,6 +141,9 @@ class Ranks:
         self._loop = asyncio.get_running_loop()
         self._on_lost = on_lost
         self._processes: list[RankProcess] = []
+        self._resolved: Future[None] = Future()
+        """Ends once all have found the model, or one is lost."""
+        self._unresolved = len(self._hosts.hosts) - 1
         self.join: Join
         """What rank 0 joins with, once they have met."""
         for rank, host in enumerate(self._hosts.hosts[1:], 1):
@@ -153,13 +165,32 @@ class Ranks:
     async def watch(self) -> None:
         """Call `on_lost` with the first that can't go on."""
         try:
-            await asyncio.gather(*(process.listen() for process in self._processes))
+            await asyncio.gather(*(process.listen(self._one_resolved) for process in self._processes))
         except RankLost as error:
+            if not self._resolved.done():
+                self._resolved.set_exception(ModelLoadError(str(error)))
             self._on_lost(str(error))
+
+    def _one_resolved(self) -> None:
+        self._unresolved -= 1
+        if not self._unresolved and not self._resolved.done():
+            self._resolved.set_result(None)
+
+    def enter(self) -> None:
+        """Wait until all have found the model, however long they take, and have them meet. Raises ModelLoadError.
+
+        MLX holds the interpreter while it waits for a rank: none may wait for another's download there."""
+        self._resolved.result()
+        try:
+            self._send(frame(Enter()))
+        except OSError as error:
+            raise ModelLoadError(f"a rank can't be told to meet the others: {error}") from None
 
     def send(self, orders: list[Order]) -> None:
         """Have all ranks carry out orders. Raises OSError."""
-        encoded = frame(orders)
+        self._send(frame(orders))
+
+    def _send(self, encoded: bytes) -> None:
         for process in self._processes:
             process.send(encoded)
 

@@ -59,7 +59,7 @@ class LanguageHandler(WritingHandler):
         check_fits(spec)
         platform.configure()
         folder = resolve(spec.model_path, Path(spec.cache_dir), report, "lm")
-        group = None if self._ranks is None else join(self._ranks)
+        group = None if self._ranks is None else join(self._ranks, report)
         model, config, notes = read_model(folder, spec.cpu_dtype, group)
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_tokenizer, folder, config, spec.chat_template)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from mlx_server.schemas.internal.hosts import Hosts, sharing
-from mlx_server.schemas.internal.messages import Load
+from mlx_server.schemas.internal.messages import Load, Loading
 from mlx_server.workers.engine.decode.prefill import forked
 from mlx_server.workers.engine.kvcache.layers import extend, extracted, keep, merged, pad, shorten, unpad
 from mlx_server.workers.engine.loading.loading import evaluate, read_model
@@ -50,15 +50,21 @@ class Leading(Followers, Protocol):
     join: Join
     """What rank 0 joins with."""
 
+    def enter(self) -> None:
+        """Wait until all have found the model, and have them join. Raises ModelLoadError."""
 
-def join(ranks: Leading) -> mx.distributed.Group:
+
+def join(ranks: Leading, report: Callable[[Loading], None]) -> mx.distributed.Group:
     """Become rank 0; waits for the others. Raises ModelLoadError, also for what such a model can't have."""
     refuse_what_is_not_spread(ranks.join.load)
+    report(Loading("waiting for the other hosts"))
+    ranks.enter()
     return join_group(ranks.join)
 
 
 def join_group(join: Join) -> mx.distributed.Group:
-    """Become a rank; waits for the others. Raises ModelLoadError."""
+    """Become a rank; all have to be about it, since MLX lets nothing else run in this process while it waits. Raises
+    ModelLoadError."""
     backend = hosts_of(join).backend.removesuffix("-ring")
     os.environ.update(join.environment)
     with tempfile.TemporaryDirectory() as folder:
@@ -133,13 +139,14 @@ class Follower:
             mx.clear_cache()
 
 
-def follower(join: Join) -> Follower:
+def follower(join: Join, resolved: Callable[[], None]) -> Follower:
     """The rank that is to join, with its part of the model; of what is downloaded there are only the weights that it
-    reads. Raises ModelLoadError."""
+    reads. `resolved` is called once they are there, and returns when all ranks have theirs. Raises ModelLoadError."""
     load, hosts = join.load, hosts_of(join).hosts
     with tempfile.TemporaryDirectory(prefix="mlx-server-") as scratch:
         part = Part(Path(scratch), lambda folder: files_read(folder, join.rank, len(hosts)))
         folder = resolve(load.model_path, Path(load.cache_dir), lambda _: None, load.model_type, part)
+        resolved()
         group = join_group(join)
         platform.configure()
         model, _, _ = read_model(folder, load.cpu_dtype, group)

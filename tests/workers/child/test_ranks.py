@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ from mlx_server.workers.parent.supervisor import StartError
 pytestmark = pytest.mark.model
 
 TIME_S = 120.0
+HEARTBEAT_S = 3.0
+HELD_BACK_S = 0.8
+"""Before each piece of the weights that rank 0 downloads: in all it takes more than the heartbeat's time."""
 GREEDY = Sampling(temperature=0.0)
 PENALISED = Sampling(
     temperature=0.0, repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.4, logit_bias={70: 3.0}
@@ -122,12 +126,12 @@ OTHER = Host("mac2.example", ("127.0.0.1",))
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No other machine is at hand: what stands for ssh has a shell run the words that would run there, with a hub's
-    cache of that machine's own. They are kept in this file."""
+    cache of that machine's own, and the hub of THEIR_HUB, if any. They are kept in this file."""
     words, command = tmp_path / "words", tmp_path / "bin" / "ssh"
     command.parent.mkdir()
     command.write_text(
         f'#!/bin/sh\nprintf "%s\\n" "$@" > {words}\nfor last; do :; done\n'
-        f'HF_HUB_CACHE={tmp_path}/theirs exec sh -c "$last"\n'
+        f'HF_HUB_CACHE={tmp_path}/theirs HF_ENDPOINT="${{THEIR_HUB:-$HF_ENDPOINT}}" exec sh -c "$last"\n'
     )
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
@@ -151,9 +155,11 @@ def test_a_host_is_reached_by_ssh(tmp_path: Path, ssh: Path) -> None:
 
 
 @pytest.mark.usefixtures("ssh")
-@pytest.mark.parametrize(("heads", "missing"), [(1, 2), (4, 0)], ids=["pipeline", "tensor"])
-def test_a_host_downloads_the_weights_that_its_rank_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heads: int, missing: int
+@pytest.mark.parametrize(
+    ("heads", "missing", "pause_s"), [(1, 2, 0.0), (4, 0, HELD_BACK_S)], ids=["pipeline", "tensor, late"]
+)
+def test_a_host_downloads_the_weights_that_its_rank_reads_and_waits_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heads: int, missing: int, pause_s: float
 ) -> None:
     (folder := tmp_path / "model").mkdir()
     make_model(folder, "qwen2", num_hidden_layers=4, num_key_value_heads=heads)
@@ -166,14 +172,17 @@ def test_a_host_downloads_the_weights_that_its_rank_reads(
         ):
             return (await answered(world, world.queue.submit(asked("One", 20, GREEDY), whole=True)))[0]
 
-    with running(LocalHub(repo_of(folder, "someone/layers"))) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    repo = repo_of(folder, "someone/layers")
+    spread = Hosts((HERE, OTHER), "ring", heartbeat_s=HEARTBEAT_S)
+    with running(LocalHub(replace(repo, pause_s=pause_s))) as ours, running(LocalHub(repo)) as theirs:
+        monkeypatch.setenv("HF_ENDPOINT", ours.url)
+        monkeypatch.setenv("THEIR_HUB", theirs.url)
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "ours"))
         expected = asyncio.run(said(str(folder), tmp_path / "cache", None))
-        assert asyncio.run(said("someone/layers", tmp_path / "cache", Hosts((HERE, OTHER), "ring"))) == expected
-    ours, theirs = ({file.name for file in (tmp_path / one).rglob("blobs/*")} for one in ("ours", "theirs"))
-    assert theirs <= ours
-    assert len(ours - theirs) == missing
+        assert asyncio.run(said("someone/layers", tmp_path / "cache", spread)) == expected
+    here, there = ({file.name for file in (tmp_path / one).rglob("blobs/*")} for one in ("ours", "theirs"))
+    assert there <= here
+    assert len(here - there) == missing
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ class Join(msgspec.Struct, frozen=True, tag="join", array_like=True):
     files: dict[str, str]
 
 
+class Enter(msgspec.Struct, frozen=True, tag="enter", array_like=True):
+    """All ranks have found the model: meet the others by MLX now. Comes before all orders."""
+
+
 class MakeCache(msgspec.Struct, frozen=True, tag="make", array_like=True):
     """Make the model's empty cache."""
 
@@ -113,6 +117,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", array_like=True):
     port: int
 
 
+class Resolved(msgspec.Struct, frozen=True, tag="resolved", array_like=True):
+    """A rank has found the model, and waits to enter."""
+
+
 class Alive(msgspec.Struct, frozen=True, tag="alive", array_like=True):
     """A rank's heartbeat."""
 
@@ -123,18 +131,19 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", array_like=True):
     message: str
 
 
-FromRank = Hello | Alive | Refused
+FromRank = Hello | Resolved | Alive | Refused
 
 HEAD_BYTES = 4
 """A frame begins with its length, big-endian."""
 
 encoder = msgspec.msgpack.Encoder()
 decode_join = msgspec.msgpack.Decoder(Join).decode
+decode_enter = msgspec.msgpack.Decoder(Enter).decode
 decode_orders = msgspec.msgpack.Decoder(list[Order]).decode
 decode_from_rank: msgspec.msgpack.Decoder[FromRank] = msgspec.msgpack.Decoder(FromRank)
 
 
-def frame(message: Join | list[Order] | FromRank) -> bytes:
+def frame(message: Join | Enter | list[Order] | FromRank) -> bytes:
     """A message with its length before it."""
     body = encoder.encode(message)
     return len(body).to_bytes(HEAD_BYTES, "big") + body
