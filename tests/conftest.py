@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ from support.tiny.models import make_model
 from mlx_server.app.config.settings import default_cache_dir
 from mlx_server.app.demo.demo import ensure_demo_model
 from mlx_server.app.demo.models import KOKORO, MINILM, WHISPER_TINY
+from mlx_server.workers.parent.environment import child_environment
+
+FAST_MATH = {
+    name: value
+    for name, value in child_environment({}, threads=1).items()
+    if name in ("LD_PRELOAD", "OPENBLAS_NUM_THREADS")
+}
+"""What has MLX compute as fast in a process of tests as in workers, which have it anyway."""
 
 PAINTER = ROOT / "tests" / "drawing" / "model"
 
@@ -21,6 +30,15 @@ PAINTER = ROOT / "tests" / "drawing" / "model"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--screenshots`: those of the console's test go into the documentation."""
     parser.addoption("--screenshots", action="store_true", help="write the console's screenshots into docs/console")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes of tests begin with FAST_MATH; what these start begins as it would anywhere."""
+    if hasattr(config, "workerinput"):
+        for name in FAST_MATH:
+            os.environ.pop(name, None)
+    elif config.getoption("numprocesses", None):
+        os.environ |= FAST_MATH
 
 
 @pytest.fixture(scope="session", autouse=True)
