@@ -56,7 +56,7 @@ def seconds(sound: bytes) -> float:
 
 
 def test_what_is_said_is_heard(server: Server, whisper_server: Server, client: openai.OpenAI) -> None:
-    text = " ".join((SENTENCES[5], SENTENCES[6], SENTENCES[1]))
+    text = " ".join((SENTENCES[3], SENTENCES[1]))
     with client.audio.speech.with_streaming_response.create(model="kokoro", voice="alloy", input=text) as response:
         assert response.headers["content-type"] == "audio/mpeg"
         sound = response.read()
@@ -116,7 +116,7 @@ def test_events_hold_the_same_sound(server: Server, client: openai.OpenAI) -> No
 
 
 def test_the_first_sentence_is_sent_before_the_last_is_computed(server: Server) -> None:
-    text = " ".join(SENTENCES[:4])
+    text = " ".join(SENTENCES[3:6])
     began = time.monotonic()
     arrivals = []
     with server.http.stream("POST", f"{server.root}{PATH}", json={"input": text}, timeout=120) as answer:
@@ -151,7 +151,7 @@ def test_voices_are_listed_and_differ(server: Server) -> None:
 
 def test_who_leaves_frees_the_place(server: Server) -> None:
     before = server.get("/v1/queue/stats").json()["queue_stats"]["cancelled"]
-    with server.http.stream("POST", f"{server.root}{PATH}", json={"input": " ".join(SENTENCES[:6])}) as answer:
+    with server.http.stream("POST", f"{server.root}{PATH}", json={"input": " ".join(SENTENCES[:4])}) as answer:
         next(answer.iter_raw())
     server.wait_until(lambda: server.stats()["active_requests"] == 0)
     assert server.get("/v1/queue/stats").json()["queue_stats"]["cancelled"] == before + 1

@@ -46,8 +46,9 @@ def follower(world: Supervised) -> int:
     return rank.pid
 
 
-@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    ("number", "busy"), [(signal.SIGKILL, True), (signal.SIGSTOP, False)], ids=["killed, busy", "stopped, idle"]
+)
 def test_group_of_a_lost_rank_starts_again(
     tiny_model: Callable[[str], Path], number: signal.Signals, busy: bool
 ) -> None:

@@ -101,7 +101,6 @@ async def play(folder: Path, ranks: int) -> tuple[list[list[Choice]], int, Model
     ("architecture", "ranks", "heads", "note"),
     [
         ("llama", 2, 4, "tensor parallel"),
-        ("llama", 4, 4, "tensor parallel"),
         ("qwen3", 2, 4, "tensor parallel"),
         ("gpt_oss", 2, 4, "tensor parallel"),
         ("qwen2", 2, 1, "pipeline parallel"),
