@@ -165,7 +165,7 @@ def models_of(flags: LaunchFlags, defaults: ModelSettings) -> tuple[ModelSetting
     )
     if flags.draft_model is not None and flags.model_type is not options.ModelKind.SCRIPTED:
         local_path(flags.draft_model)
-    return models_of_flags(
+    found = models_of_flags(
         own,
         flags.model_type.value if flags.model_type else None,
         model_path=flags.model_path,
@@ -173,6 +173,24 @@ def models_of(flags: LaunchFlags, defaults: ModelSettings) -> tuple[ModelSetting
         models=flags.model or (),
         companions=companions,
     )
+    if not found and (alone := flags_of_a_model(flags)):
+        raise typer.BadParameter(
+            "is for the model of --model-path or --model; in a --config file write it into the model's table.",
+            param_hint=" / ".join(alone),
+        )
+    return found
+
+
+def flags_of_a_model(flags: LaunchFlags) -> list[str]:
+    """Those that were given and say something of one model alone."""
+    given = {
+        **flags.companions,
+        "--num-draft-tokens": flags.num_draft_tokens
+        if flags.num_draft_tokens != LaunchFlags.num_draft_tokens
+        else None,
+        "--model-type": flags.model_type,
+    }
+    return [flag for flag, value in given.items() if value is not None]
 
 
 def hosts_of(flags: LaunchFlags) -> Hosts | None:

@@ -204,7 +204,7 @@ def test_flag_that_means_nothing_for_the_type_is_refused(kind: str, flag: str) -
         (("--model-name", "x"), "names the model of --model-path, which is missing"),
         (("--model", "../x=scripted"), "can't be a model's name"),
         (("--model", "a=scripted", "--model", "a=scripted"), "two models are called 'a'"),
-        (("--pin", "x"), "there is no model 'x'"),
+        (("--model", "a=scripted", "--pin", "x"), "there is no model 'x'"),
         (("--memory-limit", "much"), "must be a number of GiB"),
     ],
 )

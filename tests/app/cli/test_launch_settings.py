@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from datetime import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -46,6 +47,26 @@ def test_a_path_that_is_there_is_absolute_and_never_a_hub_id(tmp_path: Path, mon
     near, far = settings_of_flags(LaunchFlags(model_path="someone/model", model=["someone/other"])).models
     assert (near.path, near.public_name) == (str(folder), "model")
     assert (far.path, far.public_name) == ("someone/other", "someone/other")
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ({"adapter_path": Path()}, "--adapter-path"),
+        ({"adapter_dir": Path()}, "--adapter-dir"),
+        ({"draft_model": "some/model"}, "--draft-model"),
+        ({"num_draft_tokens": 3}, "--num-draft-tokens"),
+        ({"model_type": options.ModelKind.VLM}, "--model-type"),
+        ({"draft_model": "some/model", "num_draft_tokens": 3}, "--draft-model / --num-draft-tokens"),
+    ],
+)
+def test_flags_of_a_model_are_refused_where_none_is_named(given: dict[str, Any], flag: str, tmp_path: Path) -> None:
+    for more in ({"config": tmp_path / "models.toml"}, {"models_dir": tmp_path}, {}):
+        with pytest.raises(typer.BadParameter, match="write it into the model's table") as refused:
+            settings_of_flags(replace(LaunchFlags(), **given, **more))
+        assert refused.value.param_hint == flag
+    beside_the_file = replace(LaunchFlags(), model=["some/model"], config=tmp_path / "models.toml", **given)
+    assert len(settings_of_flags(beside_the_file).models) == 1
 
 
 def test_keys_are_not_in_what_flags_look_like() -> None:
