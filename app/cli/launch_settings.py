@@ -219,7 +219,7 @@ def given_fields(context: typer.Context) -> frozenset[str]:
 @dataclass(frozen=True)
 class SettingsSource:
     """Where the settings come from: flags, of which the fields `given` win over the file that `flags.config` names,
-    and what clients have set. `pins` are names of models."""
+    which wins over what clients have set. `pins` are names of models."""
 
     flags: Settings
     given: frozenset[str]
@@ -227,19 +227,23 @@ class SettingsSource:
 
     def read(self) -> Settings:
         """The settings as they are now. Raises ConfigError, or typer.BadParameter where there is no file."""
-        found = with_stored(self.configured(), read_stored(self.flags.data_dir), keys_of(self.given))
+        configured, said = self.configured()
+        found = with_stored(configured, read_stored(self.flags.data_dir), keys_of(said))
         if found.cluster is not None and (problem := cluster_problem(found)) is not None:
             raise ConfigError(problem)
         return found
 
-    def configured(self) -> Settings:
-        """The same without what clients have set. Raises what `read` raises."""
+    def configured(self) -> tuple[Settings, frozenset[str]]:
+        """The same without what clients have set, and the fields that flags or the file set. Raises what `read`
+        raises."""
         flags, config = self.flags, self.flags.config
         if config is None:
-            return replace(flags, models=pinned(flags.models, self.pins))
+            return replace(flags, models=pinned(flags.models, self.pins)), self.given
         found = config_file.read_config(config)
         models = flags.models + config_file.models_of(found, config, flags.defaults)
+        said = self.given.union(config_file.fields_of(found, config))
         try:
-            return config_file.server_of(found, config, replace(flags, models=pinned(models, self.pins)), self.given)
+            flags = replace(flags, models=pinned(models, self.pins))
+            return config_file.server_of(found, config, flags, self.given), said
         except typer.BadParameter as error:
             raise ConfigError(f"{config}: {error.message}") from None

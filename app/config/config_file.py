@@ -243,6 +243,12 @@ def folder_at(folder: Path, value: str, key: str) -> Path:
 
 def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozenset[str]) -> Settings:
     """The server's settings; those of the fields that the command line has `given` win. Raises ConfigError."""
+    found = {key: value for key, value in fields_of(config, path).items() if key not in given}
+    return replace(settings, **found, api_keys=(*settings.api_keys, *keys_of(config, path)))
+
+
+def fields_of(config: ConfigFile, path: Path) -> dict[str, Any]:
+    """What [server] says, by the fields of the settings. Raises ConfigError."""
     from mlx_server.app.config.memory_limit import parse_memory_limit
 
     server = config.server
@@ -270,5 +276,4 @@ def server_of(config: ConfigFile, path: Path, settings: Settings, given: frozens
             found["batch_hours"] = parse_hours(server.batch_hours)
         except ValueError as error:
             raise ConfigError(f"{path}: `batch_hours` {error}") from None
-    found = {key: value for key, value in found.items() if value is not None and key not in given}
-    return replace(settings, **found, api_keys=(*settings.api_keys, *keys_of(config, path)))
+    return {key: value for key, value in found.items() if value is not None}

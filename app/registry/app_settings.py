@@ -68,7 +68,9 @@ class Setting:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "server_port": Setting(8000, Effect.NEXT_START, "The port, unless --port gives one.", 1, 65535),
+    "server_port": Setting(
+        8000, Effect.NEXT_START, "The port, unless --port or the configuration file gives one.", 1, 65535
+    ),
     "max_concurrent_requests": Setting(
         5, Effect.NEXT_LOAD, "Sequences that a model computes together, unless --max-concurrency gives it.", 1, 1024
     ),
@@ -90,7 +92,9 @@ SETTINGS: Mapping[str, Setting] = {
         True, Effect.KEPT_ONLY, "MLX takes the GPU where there is one; mlx-server launch says which device it took."
     ),
     "bind_to_all_interfaces": Setting(
-        False, Effect.NEXT_START, "Whether other machines are let in, unless --host gives an address."
+        False,
+        Effect.NEXT_START,
+        "Whether other machines are let in, unless --host or the configuration file says where.",
     ),
 }
 """By their keys, as MLX-GUI's /v1/settings names them."""
@@ -121,8 +125,8 @@ def in_force(settings: Settings) -> dict[str, Value]:
 
 
 def with_stored(settings: Settings, stored: Mapping[str, Value], given: Collection[str] = ()) -> Settings:
-    """The server's settings with those that clients have set. `given`: keys whose values the command line or the
-    environment gave, which win.
+    """The server's settings with those that clients have set. `given`: keys whose values the command line, the
+    environment or the configuration file gave, which win.
     """
     stored = {key: value for key, value in stored.items() if key not in given}
     wanted = {**in_force(settings), **stored}

@@ -52,5 +52,5 @@ def use_stored_cache(data_dir: Path) -> bool:
 
 
 def keys_of(fields: Collection[str]) -> list[str]:
-    """The settings' keys by the fields that the command line or the environment gave."""
+    """The settings' keys by the fields that the command line, the environment or the configuration file gave."""
     return [key for key, field in FIELDS.items() if field in fields]

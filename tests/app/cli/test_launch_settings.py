@@ -1,5 +1,6 @@
 """What flags mean, without a process: units, names, and what is read again."""
 
+import asyncio
 from dataclasses import fields, replace
 from datetime import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from mlx_server.app.cli.launch_flags import LaunchFlags
 from mlx_server.app.cli.launch_settings import SettingsSource, check_companions, settings_of_flags
 from mlx_server.app.config.config_file import ConfigError
 from mlx_server.app.config.hours import Hours
+from mlx_server.app.registry.registry import FILE as REGISTRY
+from mlx_server.app.registry.registry import Registry
 
 SCRIPTED = LaunchFlags(model_type=options.ModelKind.SCRIPTED, model_path="scripted")
 
@@ -83,6 +86,27 @@ def test_source_reads_the_file_again_and_flags_win(tmp_path: Path) -> None:
     file.write_text("[server]\nport = 2222\n\n[[model]]\npath = 'other'\ntype = 'scripted'\n")
     assert source.read().port == 2222
     assert [model.path for model in source.read().models] == ["scripted", "other"]
+
+
+def test_file_wins_over_what_clients_have_set(tmp_path: Path) -> None:
+    registry = Registry.open(tmp_path / REGISTRY)
+    try:
+        for key, value in (
+            ("server_port", 1),
+            ("bind_to_all_interfaces", True),
+            ("auto_unload_inactive_models", False),
+        ):
+            asyncio.run(registry.set_setting(key, value))
+    finally:
+        registry.close()
+    file = tmp_path / "server.toml"
+    file.write_text("[server]\nport = 2\nhost = '127.0.0.2'\nidle_timeout = 3\n")
+    flags = settings_of_flags(replace(SCRIPTED, config=file, data_dir=tmp_path))
+    settings = SettingsSource(flags, frozenset(), ()).read()
+    assert (settings.host, settings.port, settings.idle_timeout_s) == ("127.0.0.2", 2, 180.0)
+    file.write_text("")
+    settings = SettingsSource(flags, frozenset(), ()).read()
+    assert (settings.host, settings.port, settings.idle_timeout_s) == ("0.0.0.0", 1, 0.0)
 
 
 @pytest.mark.parametrize("hours", ["22-6", "22:00-24:00", "22:60-06:00", "22:00", ""])
