@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from mlx_server.app.config.cluster import ADDRESS as CLUSTER
-from mlx_server.app.config.settings import ORIGIN, USUAL_RATES
+from mlx_server.app.config.origins import parse_origin
+from mlx_server.app.config.settings import USUAL_RATES
 from mlx_server.schemas.internal.state_bits import StateBits
 
 ENV_PREFIX = "MLX_SERVER"
@@ -136,11 +137,10 @@ def checked_keys(keys: list[str] | None) -> list[str] | None:
 
 def checked_origins(origins: list[str] | None) -> list[str] | None:
     """Origins as browsers send them. Raises typer.BadParameter."""
-    found = [origin.rstrip("/").lower() for origin in origins or ()]
-    for origin in found:
-        if not re.match(ORIGIN, origin, re.ASCII):
-            raise typer.BadParameter(f"{origin!r} is no origin: write 'https://example.com', with its port, or '*'.")
-    return found or None
+    try:
+        return list(map(parse_origin, origins or ())) or None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def checked_megabytes(given: str) -> str:

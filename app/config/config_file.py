@@ -13,7 +13,8 @@ from mlx_server.app.config.cluster import ADDRESS as CLUSTER
 from mlx_server.app.config.hosts_file import read_hosts
 from mlx_server.app.config.hours import parse_hours
 from mlx_server.app.config.names import NAME_RULE, index, is_name
-from mlx_server.app.config.settings import ORIGIN, ApiKey, ModelSettings, ModelType, Settings
+from mlx_server.app.config.origins import parse_origin
+from mlx_server.app.config.settings import ApiKey, ModelSettings, ModelType, Settings
 from mlx_server.queue.account import KeyLimits, Priority
 from mlx_server.schemas.internal.generation import Speculate
 from mlx_server.schemas.internal.hosts import Backend, Hosts
@@ -22,7 +23,7 @@ from mlx_server.workers.folders.model_path import ModelPathError, local_path
 
 MAX_BYTES = 1 << 20
 SECONDS_A_MINUTE = 60.0
-PATHS = ("adapter_path", "adapter_dir", "chat_template_file")
+PATHS = ("adapter_path", "adapter_dir", "chat_template_file", "draft_model")
 
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=10_000_000)]
@@ -84,7 +85,7 @@ class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     cluster: Annotated[str, Meta(pattern=CLUSTER)] | None = None
     accelerator_lease: Literal["auto", "on", "off"] | None = None
     confine_workers: bool | None = None
-    cors_origins: tuple[Annotated[str, Meta(pattern=ORIGIN)], ...] | None = None
+    cors_origins: tuple[str, ...] | None = None
 
 
 class KeyTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -185,13 +186,20 @@ def model_of(name: str | None, table: ModelTable, folder: Path, defaults: ModelS
         if (value := getattr(table, key)) is not None:
             given[key] = folder_at(folder, value, key)
     if table.chat_template_file is not None:
-        given["chat_template"] = (folder / table.chat_template_file).read_text(encoding="utf-8")
+        given["chat_template"] = text_at(path_at(folder, table.chat_template_file))
     given |= hosts_of(table, folder)
-    near = folder / table.path
-    model_path = str(plain(near)) if near.exists() else table.path
-    if table.type != "scripted":
-        local_path(model_path)
-    return replace(defaults, path=model_path, name=name, **given)
+    for key in ("path", "draft_model"):
+        if (value := getattr(table, key)) is not None:
+            given[key] = model_at(folder, value)
+            if table.type != "scripted":
+                local_path(given[key])
+    return replace(defaults, name=name, **given)
+
+
+def model_at(folder: Path, value: str) -> str:
+    """A model's folder or file, if it lies there, else what may be a hub id."""
+    near = folder / value
+    return str(plain(near)) if near.exists() else value
 
 
 def hosts_of(table: ModelTable, folder: Path) -> dict[str, Hosts]:
@@ -202,7 +210,7 @@ def hosts_of(table: ModelTable, folder: Path) -> dict[str, Hosts]:
         return {}
     if (table.replicas or 1) > 1:
         raise ValueError("`replicas`: a model on several `hosts` has one worker.")
-    return {"hosts": read_hosts(folder / Path(table.hosts).expanduser(), table.backend)}
+    return {"hosts": read_hosts(path_at(folder, table.hosts), table.backend)}
 
 
 def keys_of(config: ConfigFile, path: Path) -> tuple[ApiKey, ...]:
@@ -220,8 +228,7 @@ def key_of(name: str, table: KeyTable, folder: Path) -> ApiKey:
     """One key. Raises ValueError or OSError."""
     if (table.key is None) == (table.key_file is None):
         raise ValueError(f"[keys.{name}] has to have either `key` or `key_file`.")
-    file = None if table.key_file is None else folder / Path(table.key_file).expanduser()
-    key = (table.key or "") if file is None else file.read_text(encoding="utf-8").strip()
+    key = (table.key or "") if table.key_file is None else text_at(path_at(folder, table.key_file)).strip()
     if not key or not key.isprintable() or " " in key:
         raise ValueError(f"[keys.{name}]: a key is not empty, and has neither spaces nor what can't be printed.")
     limits = KeyLimits(table.requests_per_minute, table.tokens_per_minute, table.max_rows)
@@ -233,9 +240,25 @@ def plain(path: Path) -> Path:
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
+def path_at(folder: Path, value: str) -> Path:
+    """What a path in the file means. Raises ValueError."""
+    try:
+        return folder / Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{value}: {error}") from None
+
+
+def text_at(path: Path) -> str:
+    """What a file holds. Raises ValueError or OSError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not in UTF-8.") from None
+
+
 def folder_at(folder: Path, value: str, key: str) -> Path:
     """A folder that must be there. Raises ValueError."""
-    path = folder / Path(value).expanduser()
+    path = path_at(folder, value)
     if not path.is_dir():
         raise ValueError(f"`{key}`: {value} is no folder.")
     return path
@@ -255,7 +278,6 @@ def fields_of(config: ConfigFile, path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "host": server.host,
         "port": server.port,
-        "models_dir": None if server.models_dir is None else path.parent / Path(server.models_dir).expanduser(),
         "max_models": server.max_models,
         "idle_timeout_s": None if server.idle_timeout is None else server.idle_timeout * SECONDS_A_MINUTE,
         "keepalive_s": server.keepalive,
@@ -264,8 +286,14 @@ def fields_of(config: ConfigFile, path: Path) -> dict[str, Any]:
         "lease": server.accelerator_lease,
         "confine_workers": server.confine_workers,
         "cluster": server.cluster,
-        "cors_origins": server.cors_origins,
     }
+    try:
+        if server.models_dir is not None:
+            found["models_dir"] = folder_at(path.parent, server.models_dir, "models_dir")
+        if server.cors_origins is not None:
+            found["cors_origins"] = tuple(map(parse_origin, server.cors_origins))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path}: {error}") from None
     if server.memory_limit is not None:
         try:
             found["memory_limit_bytes"] = parse_memory_limit(str(server.memory_limit))

@@ -41,10 +41,6 @@ USUAL_RATES = "100/minute; 10/second"
 """What each client may ask for where requests are limited and nothing else was said."""
 
 
-ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+)$"
-"""What browsers call a page's origin; `null` are pages from files, `*` all."""
-
-
 @dataclass(frozen=True)
 class MediaAccess:
     """Where clients' pictures and sounds may come from beside the request itself, and how large they may be.

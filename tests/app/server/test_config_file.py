@@ -71,6 +71,38 @@ def test_a_relative_path_is_one_that_the_registry_keeps(tmp_path: Path, monkeypa
         assert (model.path, model.public_name) == (str((tmp_path / "models").resolve() / "seen"), "seen")
 
 
+def test_a_draft_model_is_found_as_its_model_is(tmp_path: Path) -> None:
+    (tmp_path / "drafts" / "small").mkdir(parents=True)
+    assert _model(tmp_path, 'draft_model = "drafts/small"').draft_model == str(tmp_path.resolve() / "drafts" / "small")
+    assert _model(tmp_path, 'draft_model = "some/draft"').draft_model == "some/draft"
+
+
+def test_home_is_known_in_all_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t.jinja").write_text("{{ messages }}")
+    (tmp_path / "work").mkdir()
+    assert _model(tmp_path / "work", 'chat_template_file = "~/t.jinja"').chat_template == "{{ messages }}"
+    (tmp_path / "t.jinja").write_bytes(b"caf\xe9")
+    with pytest.raises(ConfigError, match=r"t\.jinja is not in UTF-8"):
+        _model(tmp_path / "work", 'chat_template_file = "~/t.jinja"')
+
+
+def test_servers_table_is_checked_as_flags_are(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+
+    def server(line: str) -> Settings:
+        file.write_text(f"[server]\n{line}\n")
+        return server_of(read_config(file), file, Settings(), frozenset())
+
+    with pytest.raises(ConfigError, match=r"models\.toml: `models_dir`: nope is no folder"):
+        server('models_dir = "nope"')
+    with pytest.raises(ConfigError, match=r"'example\.com' is no origin: write 'https://example\.com'"):
+        server('cors_origins = ["example.com"]')
+    (tmp_path / "nope").mkdir()
+    assert server('models_dir = "nope"').models_dir == tmp_path / "nope"
+    assert server('cors_origins = ["https://Example.com/", "*"]').cors_origins == ("https://example.com", "*")
+
+
 def test_what_was_read_again_is_told_in_words() -> None:
     before = [ModelSettings("a", name="a"), ModelSettings("b", name="b"), ModelSettings("c", name="c")]
     after = [ModelSettings("a", name="a"), ModelSettings("b2", name="b"), ModelSettings("d", name="d")]
