@@ -28,12 +28,56 @@ def merged_json(text: str, new: Values) -> str:
 
 
 def merged_yaml(text: str, new: Values) -> str:
-    """YAML with new values in it. Raises ValueError."""
+    """YAML with new values in it; its comments stay. Raises ValueError, also where they can't."""
     try:
         old = yaml.safe_load(text) or {}
+        comments = comments_of(text)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
-    return yaml.safe_dump(merged(old, new), sort_keys=False, allow_unicode=True)
+    wanted = merged(old, new)
+    if not comments:
+        return dumped(wanted)
+    try:
+        result = edited_yaml(text, {key: value for key, value in wanted.items() if key not in old or old[key] != value})
+        good = yaml.safe_load(result) == wanted and comments_of(result) == comments
+    except yaml.YAMLError:
+        good = False
+    if not good:
+        raise ValueError("it has comments, which would be lost")
+    return result
+
+
+def edited_yaml(text: str, values: Values) -> str:
+    """The text with these values in the places of those of the same keys, or at its end. Raises yaml.YAMLError."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    missing = dict(values)
+    for key, value in reversed(root.value if isinstance(root, yaml.MappingNode) else []):
+        if key.value in missing:
+            line = dumped({key.value: missing.pop(key.value)}).removesuffix("\n")
+            text = text[: key.start_mark.index] + line + text[end_of(value) :]
+    return f"{text.rstrip()}\n{dumped(missing)}" if missing else text
+
+
+def end_of(node: yaml.Node) -> int:
+    """Where a value ends in its text, before comments and empty lines."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
+        last = node.value[-1]
+        return end_of(last[1] if isinstance(node, yaml.MappingNode) else last)
+    return int(node.end_mark.index)
+
+
+def comments_of(text: str) -> list[str]:
+    """The comments in YAML: what stands between its tokens, but for white space. Raises yaml.YAMLError."""
+    found, end = [], 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        found.append(text[end : token.start_mark.index].strip())
+        end = token.end_mark.index
+    return [comment for comment in found if comment]
+
+
+def dumped(values: Values) -> str:
+    """Values as YAML."""
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
 
 
 def merged_toml(text: str, new: Values) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlx_server.app.connect.files import MERGERS, FileProblem, changed, diff, write
+from mlx_server.app.connect.files import MERGERS, FileProblem, changed, diff, merged, write
 
 READERS: dict[str, Any] = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
 NEW = {"model": "m", "providers": {"mine": {"url": "u"}}}
@@ -47,6 +47,32 @@ def test_list_keeps_what_has_other_names() -> None:
 
 def test_comments_of_toml_stay() -> None:
     assert "# mine\n" in MERGERS["toml"]('# mine\nmodel = "x"\n', NEW)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# mine\nmodel: x  # why\n", {"model": "m", "key": "#k"}),
+        ("# mine\n", {"model": "m"}),
+        ("model: x\n# mine\ntheme: dark\n# end\n", {"model": {"a": ["b"]}}),
+        ("models:\n- name: a\n  v: 1\n\n# mine\ntheme: dark\n", {"models": [{"name": "m"}]}),
+        ("models:\n- name: a # mine\ntheme: dark\n", {"key": "k", "theme": "dark"}),
+        ("text: 'a # b'\nempty: # mine\nmodel: x", {"empty": 1}),
+    ],
+)
+def test_comments_of_yaml_stay(old: str, new: dict[str, Any]) -> None:
+    text = MERGERS["yaml"](old, new)
+    assert [line.partition("# ")[2] for line in text.splitlines() if "# " in line and "'" not in line] == [
+        line.partition("# ")[2] for line in old.splitlines() if "# " in line and "'" not in line
+    ]
+    assert yaml.safe_load(text) == merged(yaml.safe_load(old) or {}, new)
+    assert MERGERS["yaml"](text, new) == text
+
+
+@pytest.mark.parametrize("old", ["models:\n- name: a # mine\n  v: 1\n", "{models: []} # mine\n", "a: 1\n... # mine\n"])
+def test_yaml_whose_comments_would_go_is_left_alone(old: str) -> None:
+    with pytest.raises(ValueError, match="it has comments, which would be lost"):
+        MERGERS["yaml"](old, {"models": [{"name": "m"}]})
 
 
 def test_lines_of_an_environment_are_replaced() -> None:
