@@ -55,6 +55,7 @@ def connect(
         else:
             show_files(setup)
     except FileProblem as problem:
+        show_files(setup)
         typer.echo(f"mlx-server: {problem}", err=True)
         raise typer.Exit(EXIT_FILE) from None
     show_rest(setup)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from support.running.servers import ROOT, SCRIPTED, Server
+from typer.testing import CliRunner
 
+from mlx_server.app.cli.cli import app
 from mlx_server.app.connect.clients import CLIENTS
 from mlx_server.app.connect.files import MERGERS
 from mlx_server.app.connect.running_server import ServerProblem
@@ -74,6 +76,18 @@ def test_configuration_is_printed_and_nothing_is_written(server: Server, tmp_pat
     assert settings["env"]["ANTHROPIC_MODEL"] == "writer"
     assert command.strip() == "claude"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_shown(server: Server, tmp_path: Path) -> None:
+    config = tmp_path / ".aider.conf.yml"
+    config.write_text("{model: x} # mine\n")
+    command = ["connect", "aider", "--url", server.url, "--api-key", "secret", "--write", "--yes"]
+    done = CliRunner().invoke(app, command, env={"HOME": str(tmp_path)})
+    assert done.exit_code == 1
+    assert "it has comments, which would be lost): put in yourself what is shown above" in done.stderr
+    assert f"# ~/{config.name}\nmodel: openai/writer\n" in done.stdout
+    assert config.read_text() == "{model: x} # mine\n"
+    assert list(tmp_path.iterdir()) == [config]
 
 
 def test_context_that_is_too_short_is_told(launch: Callable[..., Server], tmp_path: Path) -> None:
