@@ -38,8 +38,9 @@ def repository_of(hub_id: str) -> Path:
 
 
 def snapshots() -> Iterator[tuple[str, Path]]:
-    """All repositories of models that were downloaded, by their ids."""
-    for repository in sorted(cache_root().glob(f"{CACHED}*--*")):
+    """All repositories of models that were downloaded, by their ids; none where the cache can't be seen."""
+    root = cache_root()
+    for repository in sorted(root.glob(f"{CACHED}*--*")) if os.path.isdir(root) else ():
         if (found := complete(repository)) is not None:
             yield repository.name.removeprefix(CACHED).replace("--", "/", 1), found
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -126,8 +128,9 @@ def registered_models(data_dir: Path | None) -> list[ModelRow]:
     from mlx_server.app.config.settings import default_data_dir
     from mlx_server.app.registry.registry import FILE
 
-    if not ((data_dir or default_data_dir()) / FILE).exists():
-        return []
+    with contextlib.suppress(OSError):  # which is told when it is opened
+        if not ((data_dir or default_data_dir()) / FILE).exists():
+            return []
     registry = hub_cli.open_registry(data_dir)
     try:
         return asyncio.run(registry.models())
@@ -147,7 +150,7 @@ def look_around(rows: Sequence[ModelRow], folders: Sequence[Path], *, hub: bool)
 
 def model_named(model: str, data_dir: Path | None) -> ModelRow:
     """The model in a folder or file, or of a name. Ends the command if there is none."""
-    return model_in_folder(Path(model)) if Path(model).exists() else model_called(model, data_dir)
+    return model_in_folder(Path(model)) if os.path.exists(model) else model_called(model, data_dir)
 
 
 def model_in_folder(path: Path) -> ModelRow:
@@ -163,6 +166,8 @@ def model_in_folder(path: Path) -> ModelRow:
         return described(ModelRow(name=name), Candidate(absolute, name), read_model(absolute), None)
     except NotAModel as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{path} can't be read: {error.strerror or error}")
 
 
 def model_called(name: str, data_dir: Path | None) -> ModelRow:

@@ -92,8 +92,8 @@ def ask_mlx(environment: dict[str, str]) -> tuple[MlxFacts | None, str | None]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    """The folder, or the nearest one above it that is there and that this user can see."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
 
 
 def free_bytes(folder: Path) -> int:

@@ -209,9 +209,12 @@ def described(row: ModelRow, candidate: Candidate, model: ModelOnDisk, stamp: st
 def is_gone(row: ModelRow, folders: Sequence[Path]) -> bool:
     """Whether a model's files were in a place that is still there, and are not any more.
 
-    Only what a scan has seen can be gone: others may stand for models that are yet to come.
+    Only what a scan has seen can be gone: others may stand for models that are yet to come, or can't be seen now.
     """
-    if row.path is None or row.stamp is None or Path(row.path).exists():
+    try:
+        if row.path is None or row.stamp is None or Path(row.path).exists():
+            return False
+        roots = [root for root in (*(folder.resolve() for folder in folders), hub_cache.cache_root()) if root.is_dir()]
+        return any(place.is_relative_to(root) for root in roots for place in (Path(row.path), Path(row.path).resolve()))
+    except OSError:
         return False
-    roots = [root for root in (*(folder.resolve() for folder in folders), hub_cache.cache_root()) if root.is_dir()]
-    return any(place.is_relative_to(root) for root in roots for place in (Path(row.path), Path(row.path).resolve()))

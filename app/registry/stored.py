@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def read_stored(data_dir: Path) -> dict[str, Value]:
     """By their keys; none where there is no registry yet, or none that can be read: opening it says why."""
     path = data_dir / FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
     try:
         with closing(sqlite3.connect(path, timeout=5.0)) as connection:

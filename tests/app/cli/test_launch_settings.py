@@ -109,6 +109,11 @@ def test_file_wins_over_what_clients_have_set(tmp_path: Path) -> None:
     assert (settings.host, settings.port, settings.idle_timeout_s) == ("0.0.0.0", 1, 0.0)
 
 
+def test_data_folder_that_the_system_refuses_has_no_settings(tmp_path: Path) -> None:
+    flags = settings_of_flags(replace(SCRIPTED, data_dir=tmp_path / ("x" * 300)))
+    assert SettingsSource(flags, frozenset(), ()).read() == flags
+
+
 @pytest.mark.parametrize("hours", ["22-6", "22:00-24:00", "22:60-06:00", "22:00", ""])
 def test_hours_of_batches_are_times_of_the_day(hours: str, tmp_path: Path) -> None:
     file = tmp_path / "server.toml"

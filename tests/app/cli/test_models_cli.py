@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from support.running.servers import ROOT
 from support.tiny.folders import make, make_gguf, make_snapshot
+from typer.testing import CliRunner
 
+from mlx_server.app.cli.cli import app
 from mlx_server.app.registry.registry import FILE, Registry
 from mlx_server.app.registry.rows import ModelRow
 
@@ -93,6 +95,18 @@ def test_show_says_what_is_no_model(models: Run, tmp_path: Path) -> None:
     unknown = models("show", "unknown")
     assert (unknown.returncode, unknown.stdout) == (3, "")
     assert "There is no model 'unknown'. `mlx-server models list` shows" in unknown.stderr
+
+
+def test_folders_that_the_system_refuses_are_told_in_a_line(tmp_path: Path) -> None:
+    refused = str(tmp_path / ("x" * 300))
+    env = {"HF_HUB_CACHE": refused, "MLX_SERVER_DATA_DIR": str(tmp_path)}
+    for command in ("list", "show", "rm"):
+        model = [] if command == "list" else [refused]
+        done = CliRunner().invoke(app, ["models", command, *model, "--data-dir", refused], env=env)
+        assert (done.exit_code, "can't be opened: " in done.stderr) == (3, True), done
+    assert CliRunner().invoke(app, ["models", "list"], env=env).stdout == "No models there.\n"
+    shown = CliRunner().invoke(app, ["models", "show", refused], env=env)
+    assert (shown.exit_code, "There is no model" in shown.stderr) == (3, True)
 
 
 def test_registry_of_a_newer_version_is_one_line(models: Run, tmp_path: Path) -> None:

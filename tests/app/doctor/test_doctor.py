@@ -15,7 +15,7 @@ from rich.console import Console
 from support.tiny.gguf_files import write_gguf
 
 from mlx_server.app.cli.doctor_cli import offer_wired_limit, table_of
-from mlx_server.app.doctor.facts import ask_mlx, free_bytes, gather, write_problem
+from mlx_server.app.doctor.facts import ask_mlx, existing, free_bytes, gather, write_problem
 from mlx_server.app.doctor.findings import Finding, Verdict
 from mlx_server.app.doctor.model_findings import NOT_CONVERTED
 from mlx_server.workers.folders.gguf import convert_gguf
@@ -70,6 +70,7 @@ def test_mlx_that_does_not_run_is_told(tmp_path: Path) -> None:
 def test_folder_that_is_not_there_yet_is_judged_by_the_one_above(tmp_path: Path) -> None:
     assert write_problem(tmp_path / "a" / "b") is None
     assert free_bytes(tmp_path / "a" / "b") > 0
+    assert existing(tmp_path / ("x" * 300) / "refused by the system") == tmp_path
 
 
 @pytest.mark.parametrize("wanted", [True, False])

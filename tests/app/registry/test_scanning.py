@@ -156,6 +156,11 @@ def test_model_that_is_gone_from_a_cache_that_is_a_link_is_forgotten(
     assert [row.name for row in scan().gone] == ["mine"]
 
 
+def test_model_that_the_system_lets_nobody_see_is_not_gone(models: Path) -> None:
+    models.mkdir()
+    assert look([ModelRow(name="hidden", path=str(models / ("x" * 300)), stamp="seen")], [models], hub=False).gone == []
+
+
 def test_model_that_was_installed_under_a_name_keeps_it(
     registry: Registry, tmp_path: Path, scan: Callable[[], Scan]
 ) -> None:
