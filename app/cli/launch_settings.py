@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import typer
 
@@ -148,8 +149,16 @@ def defaults_of(flags: LaunchFlags) -> ModelSettings:
         kv_bytes=None if flags.kv_memory_mb is None else flags.kv_memory_mb << 20,
         kv_bits=flags.kv_bits,
         speculate=flags.speculate.value,
-        warm_prompt=None if flags.warm_prompt is None else flags.warm_prompt.read_text(),
+        warm_prompt=None if flags.warm_prompt is None else read_prompt(flags.warm_prompt),
     )
+
+
+def read_prompt(path: Path) -> str:
+    """The text of --warm-prompt. Raises typer.BadParameter."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} can't be read: {error}", param_hint="--warm-prompt") from None
 
 
 def models_of(flags: LaunchFlags, defaults: ModelSettings) -> tuple[ModelSettings, ...]:

@@ -72,6 +72,14 @@ def test_flags_of_a_model_are_refused_where_none_is_named(given: dict[str, Any],
     assert len(settings_of_flags(beside_the_file).models) == 1
 
 
+@pytest.mark.parametrize("flag", ["warm_prompt", "chat_template"])
+def test_file_of_a_flag_that_is_not_in_utf8_is_refused(flag: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"caf\xe9")
+    with pytest.raises(typer.BadParameter, match="can't be read: 'utf-8' codec") as refused:
+        settings_of_flags(replace(SCRIPTED, **{flag: tmp_path / "file"}))
+    assert refused.value.param_hint == f"--{flag.replace('_', '-')}"
+
+
 def test_keys_are_not_in_what_flags_look_like() -> None:
     assert "api_key" in {each.name for each in fields(LaunchFlags)}
     assert "secret" not in repr(replace(SCRIPTED, api_key=["secret"]))
