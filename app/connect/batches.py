@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
 
 from mlx_server.app.connect.chat import CONNECT_S, problem_of
-from mlx_server.app.connect.running_server import NoServer, ServerProblem
+from mlx_server.app.connect.running_server import NoServer, ServerProblem, another_program, key_headers
 
 ANSWER_S = 600.0
 """Seconds that a file may take to be sent or to come."""
+
+T = TypeVar("T")
 
 
 class NotNow(ServerProblem):
@@ -98,8 +100,7 @@ class BatchClient:
     """Asks the server at `root`. Every method raises ServerProblem."""
 
     def __init__(self, root: str, api_key: str | None) -> None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
+        headers, timeout = key_headers(api_key), httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
         self._root = root
         # A proxy would be asked for this machine's own addresses, too.
         self._http = httpx2.Client(base_url=f"{root}/v1", headers=headers, timeout=timeout, trust_env=False)
@@ -112,21 +113,21 @@ class BatchClient:
         """Send a file of requests, and begin a batch of it. Raises OSError, too."""
         with file.open("rb") as content:
             form: dict[str, Any] = {"data": {"purpose": "batch"}, "files": {"file": (file.name, content)}}
-            sent = msgspec.json.decode(self._ask("POST", "/files", **form), type=FileState)
+            sent = self._ask(FileState, "POST", "/files", **form)
         asked = {"input_file_id": sent.id, "endpoint": endpoint, "completion_window": window}
-        return read(self._ask("POST", "/batches", json=asked))
+        return self._ask(BatchState, "POST", "/batches", json=asked)
 
     def get(self, id_: str) -> BatchState:
         """A batch now."""
-        return read(self._ask("GET", f"/batches/{id_}"))
+        return self._ask(BatchState, "GET", f"/batches/{id_}")
 
     def newest(self, count: int) -> list[BatchState]:
         """The newest batches."""
-        return msgspec.json.decode(self._ask("GET", "/batches", params={"limit": count}), type=BatchPage).data
+        return self._ask(BatchPage, "GET", "/batches", params={"limit": count}).data
 
     def cancel(self, id_: str) -> BatchState:
         """End a batch."""
-        return read(self._ask("POST", f"/batches/{id_}/cancel"))
+        return self._ask(BatchState, "POST", f"/batches/{id_}/cancel")
 
     def content(self, file_id: str) -> Iterator[bytes]:
         """What a file holds, piece by piece."""
@@ -139,14 +140,17 @@ class BatchClient:
         except httpx2.HTTPError as error:
             raise self._out_of_reach(error) from None
 
-    def _ask(self, method: str, path: str, **more: Any) -> bytes:
+    def _ask(self, type_: type[T], method: str, path: str, **more: Any) -> T:
         try:
             answer = self._http.request(method, path, **more)
         except httpx2.HTTPError as error:
             raise self._out_of_reach(error) from None
         if answer.is_error:
             raise refused(answer)
-        return bytes(answer.content)
+        try:
+            return msgspec.json.decode(answer.content, type=type_)
+        except msgspec.MsgspecError:
+            raise another_program(str(answer.url)) from None
 
     def _out_of_reach(self, error: httpx2.HTTPError) -> NoServer:
         return NoServer(f"{self._root} can't be asked: {error or type(error).__name__}")
@@ -159,8 +163,3 @@ def refused(answer: httpx2.Response) -> ServerProblem:
         return ServerProblem(message)
     after = answer.headers.get("retry-after", "")
     return NotNow(message, float(after) if after.isdecimal() else 0.0)
-
-
-def read(answer: bytes) -> BatchState:
-    """A batch as the server tells it."""
-    return msgspec.json.decode(answer, type=BatchState)

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from mlx_server.app.connect.running_server import ServerProblem
+from mlx_server.app.connect.running_server import ServerProblem, key_headers
 
 CONNECT_S = 10.0
 DATA = b"data: "
@@ -92,8 +92,7 @@ class Chat:
     def _stream(self) -> Iterator[Piece]:
         body = {"model": self.model, "messages": self.messages, "stream": True, **self.options}
         body["stream_options"] = {"include_usage": True}
-        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
-        timeout = httpx2.Timeout(None, connect=CONNECT_S)
+        headers, timeout = key_headers(self.api_key), httpx2.Timeout(None, connect=CONNECT_S)
         try:
             # A proxy would be asked for this machine's own addresses, too.
             with (

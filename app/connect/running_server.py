@@ -140,9 +140,14 @@ def get(url: str, api_key: str | None, timeout_s: float, answer: type[T]) -> T:
         raise problem_of(error, url, keyed=bool(api_key)) from None
 
 
+def key_headers(api_key: str | None) -> dict[bytes, bytes]:
+    """The header with a key, in the bytes that a server compares: a key may be of any letters."""
+    return {b"Authorization": b"Bearer " + api_key.encode(errors="surrogateescape")} if api_key else {}
+
+
 def opened(url: str, api_key: str | None, timeout_s: float) -> HTTPResponse:
     """The answer, to be read and closed. Raises what is in `UNANSWERED`."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    headers = {name.decode(): value.decode("latin-1") for name, value in key_headers(api_key).items()}
     # A proxy would be asked for this machine's own addresses, too.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     response: HTTPResponse = opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s)  # noqa: S310
@@ -159,6 +164,11 @@ def problem_of(error: Exception, url: str, *, keyed: bool) -> ServerProblem:
             f"no server answers at {root_of(url)} ({reason_of(error)}). Start one with `mlx-server launch`, or name"
             " another with --url."
         )
+    return another_program(url)
+
+
+def another_program(url: str) -> ServerProblem:
+    """What to tell of an answer that no mlx-server gives."""
     return ServerProblem(f"{url} answered something else: is it an mlx-server?")
 
 
