@@ -46,8 +46,9 @@ def doctor(
     """
     from mlx_server.app.doctor.facts import gather
     from mlx_server.app.doctor.findings import Verdict, examine
+    from mlx_server.app.machine.memory import memory
 
-    facts = gather(cache_dir or default_cache_dir(), data_dir or default_data_dir())
+    facts = gather(cache_dir or default_cache_dir(), data_dir or default_data_dir(), memory())
     findings = examine(facts)
     if model is not None:
         from mlx_server.app.cli.models_cli import model_named

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import psutil
 
+from mlx_server.app.machine.memory import Memory
 from mlx_server.schemas.internal.machine import MlxFacts
 from mlx_server.workers.engine.sandbox import landlock, no_internet
 from mlx_server.workers.parent.environment import child_environment, is_installed, mlx_backends, openblas, usable_cores
@@ -51,9 +51,8 @@ class Facts:
     mlx_error: str | None
 
 
-def gather(cache_dir: Path, data_dir: Path) -> Facts:
-    """Look at this machine; takes some seconds, since MLX is tried."""
-    memory = psutil.virtual_memory()
+def gather(cache_dir: Path, data_dir: Path, memory: Memory) -> Facts:
+    """Look at this machine, of which the server may use this memory; takes some seconds, since MLX is tried."""
     environment = child_environment()
     mlx, error = ask_mlx(environment)
     return Facts(
@@ -67,8 +66,8 @@ def gather(cache_dir: Path, data_dir: Path) -> Facts:
         keeps_to_folders=landlock.version() >= landlock.LEAST_VERSION,
         leaves_network=no_internet.is_possible(),
         cores=usable_cores(),
-        memory_bytes=memory.total,
-        available_bytes=memory.available,
+        memory_bytes=memory.total_bytes,
+        available_bytes=memory.available_bytes,
         cache_free_bytes=free_bytes(cache_dir),
         cache_problem=write_problem(cache_dir),
         data_problem=write_problem(data_dir),

@@ -18,6 +18,7 @@ from mlx_server.app.cli.doctor_cli import offer_wired_limit, table_of
 from mlx_server.app.doctor.facts import ask_mlx, existing, free_bytes, gather, write_problem
 from mlx_server.app.doctor.findings import Finding, Verdict
 from mlx_server.app.doctor.model_findings import NOT_CONVERTED
+from mlx_server.app.machine.memory import Memory
 from mlx_server.workers.folders.gguf import convert_gguf
 from mlx_server.workers.parent.environment import child_environment, usable_cores
 
@@ -28,11 +29,12 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_doctor_tells_what_a_worker_will_find(tmp_path: Path) -> None:
-    facts = gather(tmp_path / "cache", tmp_path / "data")
+    facts = gather(tmp_path / "cache", tmp_path / "data", Memory(5 << 30, 1 << 30))
     assert facts.mlx_error is None
     assert facts.mlx is not None
     assert facts.mlx.gflops > 0
     assert facts.cores == usable_cores()
+    assert (facts.memory_bytes, facts.available_bytes) == (5 << 30, 1 << 30)
     assert (facts.cache_problem, facts.data_problem) == (None, None)
     assert list(tmp_path.iterdir()) == []
 
