@@ -58,10 +58,10 @@ def rows_of(table: Path, delimiter: str) -> Iterator[dict[str, str]]:
     """The rows of a table by the names of its columns, which its first line has. Raises BadFile or OSError."""
     csv.field_size_limit(MOST_CELL)
     with table.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter=delimiter, restkey="", restval="")
+        reader = csv.DictReader(lines, delimiter=delimiter, restval="")
         try:
             for row in reader:
-                if "" in row:
+                if None in row:
                     raise BadFile(f"{table}: line {reader.line_num} has more values than there are columns.")
                 yield row
         except (csv.Error, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ from support.batches import chats, jsonl
 from support.running.servers import ROOT, SCRIPTED, Server, wait_for
 
 from mlx_server.app.cli.batch_cli import patiently
-from mlx_server.app.connect.batch_files import BadFile, chat_body, filled, write_requests
+from mlx_server.app.connect.batch_files import BadFile, chat_body, filled, rows_of, write_requests
 from mlx_server.app.connect.batches import BatchState, Counts, NotNow, Usage
 from mlx_server.app.connect.running_server import NoServer
 from mlx_server.app.terminal.batch_display import BatchDisplay, line_of
@@ -227,6 +227,13 @@ def test_table_that_does_not_fit_is_refused_and_nothing_is_left(
     assert made.returncode != 0
     assert words in made.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_column_without_a_name_is_one_as_others_are(tmp_path: Path) -> None:
+    (tmp_path / "pandas.csv").write_text(",text\n0,kind\n1,rude\n")
+    rows = rows_of(tmp_path / "pandas.csv", ",")
+    assert write_requests(rows, tmp_path / "r", "/x", chat_body("{text}", ""), "") == 2
+    assert [json.loads(line)["custom_id"] for line in (tmp_path / "r").read_text().splitlines()] == ["0", "1"]
 
 
 def test_no_server_is_told_in_a_line(tmp_path: Path) -> None:
