@@ -143,12 +143,13 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
     registry = open_registry(data_dir)
     try:
         rows = await registry.models()
-        row = next((row for row in rows if row.name == name), None)
-        if row is None:
-            fail(f"There is no model {name!r}. `mlx-server models list` shows those that there are.")
+        row = model_to_forget(name, rows)
+        name, known = row.name, row in rows
         named = [other.path or other.hub_id for other in rows if other.name != name]
         others = [place for model in named if model for place in places_of(model)]
         files = deletable(Path(row.path), others) if row.path and not keep_files else []
+        if not known and not files:
+            fail(f"{name} is known by its files alone, which stay: there is nothing to forget.")
         place = ", ".join(map(str, files)) or None
         freed = bytes_in(files)
         if files and not yes:
@@ -166,6 +167,23 @@ async def forget(name: str, data_dir: Path | None, *, yes: bool, keep_files: boo
     left = f" Its files are still in {row.path}." if row.path and not files else ""
     freed_text = f" {size(freed)} are free again." if files else ""
     Console(soft_wrap=True).print(f"{name} is forgotten.{freed_text}{left}", markup=False, highlight=False)
+
+
+def model_to_forget(name: str, rows: Sequence[ModelRow]) -> ModelRow:
+    """The model of this name, alias or hub id, of the registry's or in the hub's cache. Ends the command if there is
+    none, or several."""
+    from mlx_server.app.registry.scanning import look
+
+    if known := [row for row in rows if name in (row.name, *row.aliases)]:
+        return known[0]
+    names = {row.name for row in rows}
+    cached = [row for row in look(rows, [], hub=True, links=True).found if row.name not in names]
+    found = [row for row in (*rows, *cached) if name in (row.name, row.hub_id)]
+    if not found:
+        fail(f"There is no model {name!r}. `mlx-server models list` shows those that there are.")
+    if len(found) > 1:
+        fail(f"{name} is several models here: {', '.join(row.name for row in found)}. Say which.")
+    return found[0]
 
 
 def open_registry(data_dir: Path | None) -> Registry:

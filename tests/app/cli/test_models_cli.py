@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.running.servers import ROOT
 from support.tiny.folders import make, make_gguf, make_snapshot
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from mlx_server.app.cli.cli import app
 from mlx_server.app.registry.registry import FILE, Registry
@@ -95,6 +95,27 @@ def test_show_says_what_is_no_model(models: Run, tmp_path: Path) -> None:
     unknown = models("show", "unknown")
     assert (unknown.returncode, unknown.stdout) == (3, "")
     assert "There is no model 'unknown'. `mlx-server models list` shows" in unknown.stderr
+
+
+def test_model_in_the_hubs_cache_alone_can_be_removed(tmp_path: Path) -> None:
+    env = {"HF_HUB_CACHE": str(tmp_path / "hub"), "MLX_SERVER_DATA_DIR": str(tmp_path / "data")}
+
+    def rm(*arguments: str, answer: str = "") -> Result:
+        return CliRunner().invoke(app, ["models", "rm", *arguments], env=env, input=answer)
+
+    snapshot = make_snapshot(tmp_path / "hub", "owner/cached", "abc")
+    kept = rm("owner/cached", "--keep-files")
+    assert (kept.exit_code, "there is nothing to forget" in kept.stderr) == (3, True)
+    assert "Delete " in rm("owner/cached", answer="n\n").stderr
+    assert snapshot.is_dir()
+    assert "owner/cached is forgotten" in rm("owner/cached", answer="y\n").stdout
+    assert not (tmp_path / "hub" / "models--owner--cached").exists()
+    keep(tmp_path, *(ModelRow(name=name, aliases=(f"{name}-alias",), hub_id="owner/known") for name in ("one", "two")))
+    several = rm("owner/known")
+    assert (several.exit_code, "is several models here: one, two. Say which." in several.stderr) == (3, True)
+    assert rm("one-alias").stdout == "one is forgotten.\n"
+    assert rm("owner/known").stdout == "two is forgotten.\n"
+    assert "There is no model 'owner/known'" in rm("owner/known").stderr
 
 
 def test_folders_that_the_system_refuses_are_told_in_a_line(tmp_path: Path) -> None:
