@@ -86,12 +86,13 @@ class App(typer.Typer):
 
 
 class Launch(Command):
-    """Takes a word without a flag for a model. Extra arguments have to be allowed."""
+    """Takes a word without a flag for a model, as --model-path says it. Extra arguments have to be allowed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Called by typer."""
         rest = super().parse_args(ctx, args)
-        if ctx.args and ctx.params.get("model_path") is None:
+        given = ctx.get_parameter_source("model_path")
+        if ctx.args and (given is None or given.name != "COMMANDLINE"):
             ctx.params["model_path"] = ctx.args.pop(0)
         if ctx.args:
             ctx.fail(f"Got an unexpected argument, {ctx.args[0]!r}. More models have a flag: --model {ctx.args[0]}")

@@ -239,6 +239,15 @@ def test_environment_says_what_flags_say(launch: Callable[..., Server]) -> None:
     assert "INFO" not in server.output()
 
 
+def test_model_without_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_SERVER_MODEL_PATH", "a")
+    launch = TREE["launch",]
+    for words, model in (([], "a"), (["b"], "b"), (["--model-path", "b"], "b")):
+        assert launch.make_context("mlx-server launch", words).params["model_path"] == model
+    with pytest.raises(Exception, match="Got an unexpected argument, 'c'"):
+        launch.make_context("mlx-server launch", ["--model-path", "b", "c"])
+
+
 def test_bad_value_in_the_environment_is_refused() -> None:
     env = {**os.environ, "MLX_SERVER_PORT": "99999", "NO_COLOR": "1", "COLUMNS": "200"}
     done = subprocess.run([*MODULE, "launch", *SCRIPTED], capture_output=True, text=True, env=env, timeout=60)
