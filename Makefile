@@ -18,6 +18,9 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
 
 # MLX's backend on Linux: BACKEND=cuda for a GPU of NVIDIA's. On a Mac it means nothing.
 BACKEND := $(if $(shell command -v nvidia-smi 2>/dev/null),cuda,cpu)
+OTHER_BACKEND := $(if $(filter cuda,$(BACKEND)),cpu,cuda)
+PACKAGES_cpu := mlx-cpu
+PACKAGES_cuda := mlx-cuda-12 mlx-cuda-13
 
 # Exits with 0: fits, 1: too old, 2: not native to Apple silicon, 3: cannot make environments.
 PROBE := import importlib.util as u, platform as p, sys; sys.exit( \
@@ -33,7 +36,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # The demo model babbles: its answers are cut short where a request sets no limit.
-run: $(VENV)/.installed blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
+run: $(VENV)/.installed-$(BACKEND) blas ## Start the server with the demo model, or with MODEL=path-or-hub-id; more flags in ARGS=...
 	@model="$(MODEL)"; if [ -z "$$model" ]; then \
 		model="$$($(BIN)/mlx-server demo)" || exit 1; \
 		: "$${MLX_SERVER_DEFAULT_MAX_TOKENS:=512}"; export MLX_SERVER_DEFAULT_MAX_TOKENS; \
@@ -48,7 +51,7 @@ check: $(VENV)/.installed-dev typed ## Lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed ## Write docs/flags.md from the options of `mlx-server launch`
+docs: $(VENV)/.installed-dev ## Write docs/flags.md from the options of `mlx-server launch`
 	$(BIN)/python tests/docs/flags.py
 
 agents: $(VENV)/.installed-dev blas ## Have real coding agents work with this server; names and flags in ARGS=...
@@ -114,13 +117,18 @@ $(VENV)/.created:
 	fi; \
 	[ -n "$$found" ] && "$$found" -m venv --clear $(VENV) && touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml
+# Each backend overwrites the other's library, which uninstalling either of them takes away.
+$(VENV)/.installed-$(BACKEND): $(VENV)/.created pyproject.toml
+	@rm -f $(VENV)/.installed-$(OTHER_BACKEND)
+	@if $(BIN)/python -m pip show --quiet $(PACKAGES_$(OTHER_BACKEND)) 2>/dev/null; then \
+		$(BIN)/python -m pip uninstall --yes $(PACKAGES_cpu) $(PACKAGES_cuda); \
+	fi
 	$(PIP_INSTALL) -e '.[audio,vlm,$(BACKEND)]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
 	$(PIP_INSTALL) -e '.[dev,$(BACKEND)]'
-	@touch $(VENV)/.installed $@
+	@touch $(VENV)/.installed-$(BACKEND) $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(PIP_INSTALL) -e '.[dev,bench,$(BACKEND)]'

@@ -48,6 +48,25 @@ def server(python: Path) -> Iterator[Server]:
     server.close()
 
 
+def test_another_backend_is_installed_once_where_one_is_already(tmp_path: Path) -> None:
+    def installs(backend: str) -> list[str]:
+        done = subprocess.run(
+            ["make", "--dry-run", "--silent", "--file", ROOT / "Makefile", "run", f"BACKEND={backend}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return re.findall(r"pip install .* -e '\.\[(.*)\]'", done.stdout)
+
+    (tmp_path / ".venv").mkdir()
+    for name in ("pyproject.toml", ".venv/.created", ".venv/.installed-cpu"):
+        (tmp_path / name).touch()
+    assert (installs("cpu"), installs("cuda")) == ([], ["audio,vlm,cuda"])
+    (tmp_path / ".venv" / ".installed-cpu").rename(tmp_path / ".venv" / ".installed-cuda")
+    assert (installs("cpu"), installs("cuda")) == (["audio,vlm,cpu"], [])
+
+
 def test_smaller_list_is_the_extra_and_what_its_own_packages_need() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extra = {
