@@ -135,6 +135,13 @@ def checked_keys(keys: list[str] | None) -> list[str] | None:
     return keys
 
 
+def checked_host(host: str) -> str:
+    """An address that is none would be every one. Raises typer.BadParameter."""
+    if not host.strip():
+        raise typer.BadParameter("an empty address would let everybody in; write 0.0.0.0 to have that.")
+    return host
+
+
 def checked_origins(origins: list[str] | None) -> list[str] | None:
     """Origins as browsers send them. Raises typer.BadParameter."""
     try:
@@ -240,6 +247,7 @@ Host = Annotated[
         "Address to listen on. 0.0.0.0 lets other machines in: add --api-key then.",
         MOST_USED,
         envvar=[f"{ENV_PREFIX}_HOST", "MLX_GUI_HOST"],
+        callback=checked_host,
     ),
 ]
 Port = Annotated[

@@ -72,7 +72,7 @@ class ModelTable(msgspec.Struct, forbid_unknown_fields=True):
 class ServerTable(msgspec.Struct, forbid_unknown_fields=True):
     """The server. What the command line says wins."""
 
-    host: str | None = None
+    host: Annotated[str, Meta(min_length=1)] | None = None
     port: Annotated[int, Meta(ge=0, le=65535)] | None = None
     models_dir: str | None = None
     max_models: Count | None = None

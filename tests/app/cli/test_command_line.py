@@ -248,6 +248,17 @@ def test_model_without_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyP
         launch.make_context("mlx-server launch", ["--model-path", "b", "c"])
 
 
+def test_empty_address_is_refused_and_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_SERVER_HOST", "")
+    launch = TREE["launch",]
+    assert launch.make_context("mlx-server launch", []).params["host"] == "127.0.0.1"
+    with pytest.raises(typer.BadParameter, match="an empty address would let everybody in"):
+        launch.make_context("mlx-server launch", ["--host", ""])
+    monkeypatch.setenv("MLX_SERVER_HOST", " ")
+    with pytest.raises(typer.BadParameter, match="an empty address would let everybody in"):
+        launch.make_context("mlx-server launch", [])
+
+
 def test_bad_value_in_the_environment_is_refused() -> None:
     env = {**os.environ, "MLX_SERVER_PORT": "99999", "NO_COLOR": "1", "COLUMNS": "200"}
     done = subprocess.run([*MODULE, "launch", *SCRIPTED], capture_output=True, text=True, env=env, timeout=60)

@@ -98,6 +98,8 @@ def test_servers_table_is_checked_as_flags_are(tmp_path: Path) -> None:
         server('models_dir = "nope"')
     with pytest.raises(ConfigError, match=r"'example\.com' is no origin: write 'https://example\.com'"):
         server('cors_origins = ["example.com"]')
+    with pytest.raises(ConfigError, match=r"`server\.host`"):
+        server('host = ""')
     (tmp_path / "nope").mkdir()
     assert server('models_dir = "nope"').models_dir == tmp_path / "nope"
     assert server('cors_origins = ["https://Example.com/", "*"]').cors_origins == ("https://example.com", "*")
