@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -88,7 +89,13 @@ def launch(context: typer.Context, flags: LaunchFlags) -> None:
 
     Example: mlx-server launch --model-path mlx-community/Qwen3-0.6B-4bit --max-concurrency 16
     """
-    from mlx_server.app.cli.launch_settings import SettingsSource, check_companions, given_fields, settings_of_flags
+    from mlx_server.app.cli.launch_settings import (
+        SettingsSource,
+        check_companions,
+        given_fields,
+        otlp_of_all,
+        settings_of_flags,
+    )
     from mlx_server.app.config.config_file import ConfigError
     from mlx_server.app.registry.stored import use_stored_cache
 
@@ -97,7 +104,7 @@ def launch(context: typer.Context, flags: LaunchFlags) -> None:
     if not scripted and (problem := backend_problem(mlx_backends())) is not None:
         fail(problem, EXIT_MODEL)
     try:
-        settings = settings_of_flags(flags)
+        settings = replace(settings_of_flags(flags), otlp_of_all=otlp_of_all(context))
     except ModelPathError as error:
         fail(str(error), EXIT_MODEL)
     source = SettingsSource(settings, given_fields(context), flags.pin or ())

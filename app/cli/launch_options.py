@@ -18,6 +18,7 @@ ENV_PREFIX = "MLX_SERVER"
 MAX_SECONDS = 10_000_000.0
 MAX_MEGABYTES = 1_000_000
 AUTO = "auto"
+OTLP_VARIABLE = f"{ENV_PREFIX}_OTLP_ENDPOINT"
 
 MOST_USED = "Most used"
 MODELS = "Models"
@@ -630,7 +631,7 @@ OtlpEndpoint = Annotated[
         "Send a trace of each request to this OpenTelemetry collector, by OTLP over HTTP (http://127.0.0.1:4318).",
         FILES,
         default="no traces",
-        envvar=[f"{ENV_PREFIX}_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        envvar=[OTLP_VARIABLE, "OTEL_EXPORTER_OTLP_ENDPOINT"],
     ),
 ]
 CacheDir = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -223,6 +224,12 @@ def given_fields(context: typer.Context) -> frozenset[str]:
         for name in context.params
         if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
     )
+
+
+def otlp_of_all(context: typer.Context) -> bool:
+    """Whether only OpenTelemetry's own variable names a collector, which all programs read."""
+    source = context.get_parameter_source("otlp_endpoint")
+    return source is not None and source.name == "ENVIRONMENT" and not os.environ.get(options.OTLP_VARIABLE)
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,8 @@ class Settings:
     log_format: LogFormat = "text"
     otlp_endpoint: str | None = None
     """Where OpenTelemetry's collector listens for spans, by OTLP over HTTP; None: none are made."""
+    otlp_of_all: bool = False
+    """It was told to all programs of this machine, so that the server may do without."""
     cache_dir: Path = field(default_factory=default_cache_dir)
     data_dir: Path = field(default_factory=default_data_dir)
     response_store: Literal["disk", "memory", "off"] = "disk"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_server.app import __version__
+from mlx_server.app.config.settings import Settings
 from mlx_server.app.http.access_record import AccessRecord, record_of
 from mlx_server.app.middleware.request_id import QUIET
 from mlx_server.queue.ticket import Ticket
@@ -35,6 +37,8 @@ OPERATIONS = {
 """OpenTelemetry's words for what generative models do."""
 
 NS = 1_000_000_000
+
+log = logging.getLogger(__name__)
 
 
 class TracingMissing(ValueError):  # noqa: N818 - named for the fact
@@ -80,6 +84,19 @@ def provider_for(endpoint: str) -> TracerProvider:
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint.rstrip("/") + TRACES)))
     return provider
+
+
+def provider_of(settings: Settings) -> TracerProvider | None:
+    """The same for a server, if traces are wanted. Raises TracingMissing, unless they are wanted of all programs."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        return provider_for(settings.otlp_endpoint)
+    except TracingMissing as error:
+        if not settings.otlp_of_all:
+            raise
+        log.warning("no traces are sent, though OTEL_EXPORTER_OTLP_ENDPOINT names a collector: %s", error)
+        return None
 
 
 class TracingMiddleware:

@@ -39,7 +39,7 @@ from mlx_server.app.middleware.cors import cors
 from mlx_server.app.middleware.last_resort import LastResortMiddleware
 from mlx_server.app.middleware.rate_limit import RateLimitMiddleware
 from mlx_server.app.middleware.request_id import RequestIdMiddleware
-from mlx_server.app.middleware.tracing import TracingMiddleware, provider_for
+from mlx_server.app.middleware.tracing import TracingMiddleware, provider_of
 from mlx_server.app.openapi.openapi import openapi
 from mlx_server.app.registry.registry import FILE as REGISTRY_FILE
 from mlx_server.app.registry.registry import Registry
@@ -182,7 +182,7 @@ def create_app(
 
     Raises StoreError, NotServable, TracingMissing or ValueError.
     """
-    tracing = None if settings.otlp_endpoint is None else provider_for(settings.otlp_endpoint)
+    tracing = provider_of(settings)
     store = open_store(settings)
     kept = offline.Offline.open(settings)
     runs = BackgroundRuns()

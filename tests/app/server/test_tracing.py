@@ -1,13 +1,21 @@
 """Traces: a collector gets a span of each request and of its stages, in the trace that the client named."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import typer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from support.running.servers import SCRIPTED, Server, chat_body
+
+from mlx_server.app.cli.cli import app
+from mlx_server.app.cli.launch_settings import otlp_of_all
+from mlx_server.app.config.settings import Settings
+from mlx_server.app.middleware.tracing import TracingMissing, provider_of
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -94,6 +102,35 @@ def test_a_request_is_a_span_with_its_stages_in_the_clients_trace(
         (400, "invalid_request_error param=messages")
     ]
     assert not [span for span in collector.spans if "clients-text" in str(span) or "/health" in str(span)]
+
+
+def test_what_is_missing_ends_no_server_that_nobody_gave_the_flag(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    settings = Settings(otlp_endpoint="http://127.0.0.1:9")
+    with pytest.raises(TracingMissing, match="--otlp-endpoint needs OpenTelemetry: pip install"):
+        provider_of(settings)
+    assert provider_of(replace(settings, otlp_of_all=True)) is None
+    assert "no traces are sent, though OTEL_EXPORTER_OTLP_ENDPOINT names a collector" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("variables", "flags", "of_all"),
+    [
+        (["OTEL_EXPORTER_OTLP_ENDPOINT"], [], True),
+        (["OTEL_EXPORTER_OTLP_ENDPOINT", "MLX_SERVER_OTLP_ENDPOINT"], [], False),
+        (["OTEL_EXPORTER_OTLP_ENDPOINT"], ["--otlp-endpoint", "http://a"], False),
+        ([], [], False),
+    ],
+)
+def test_variable_of_all_programs_is_told_from_the_servers_own(
+    monkeypatch: pytest.MonkeyPatch, variables: list[str], flags: list[str], of_all: bool
+) -> None:
+    for variable in variables:
+        monkeypatch.setenv(variable, "http://b")
+    launch = typer.main.get_command(app).commands["launch"]  # type: ignore[attr-defined]
+    assert otlp_of_all(launch.make_context("mlx-server launch", flags)) is of_all
 
 
 def test_a_collector_that_is_away_costs_no_request(launch: Callable[..., Server]) -> None:
