@@ -21,7 +21,7 @@ from mlx_server.workers.engine.embed.inputs.job import Item
 from mlx_server.workers.engine.embed.multimodal.embedding_models import read_embedding_model
 from mlx_server.workers.engine.embed.multimodal.family import SightedInputs
 from mlx_server.workers.engine.embed.requests import EmbeddingMaker, WithMedia
-from mlx_server.workers.engine.embed.sentence_files import read_sentence_files
+from mlx_server.workers.engine.embed.sentence_files import pooled, read_sentence_files
 from mlx_server.workers.engine.loading.loading import evaluate
 from mlx_server.workers.engine.loading.resolve import resolve
 from mlx_server.workers.engine.media.media import MediaDecoder, check_kinds
@@ -55,6 +55,7 @@ class EmbeddingsHandler(ComputingHandler):
         files = read_sentence_files(folder)
         config = read_config(files.transformer)
         found = read_embedding_model(files.transformer, config)
+        modes, pooling_notes = pooled(files, model_type(config), found.pooling)
         model, notes = platform.suit_weights(found.model, spec.cpu_dtype)
         parameter_bytes = evaluate(model, report)
         lower_case = files.lower_case or found.lower_case
@@ -65,9 +66,7 @@ class EmbeddingsHandler(ComputingHandler):
         limit = shortest(found.positions, longest, spec.context_length)
         self._texts = InputTexts(tokenizer, found.vocab_size, limit, lower_case=lower_case)
         report(Loading("warming up", computes=True))
-        embedder = Embedder(
-            found.hidden_states(model, tokenizer), files.modes or (found.pooling,), read_head(files, model)
-        )
+        embedder = Embedder(found.hidden_states(model, tokenizer), modes, read_head(files, model))
         dimensions = embedder([Item((0,))]).shape[-1]
         inputs = SightedInputs(None)
         if found.read_inputs is not None:
@@ -87,6 +86,7 @@ class EmbeddingsHandler(ComputingHandler):
             notes=(
                 *read_notes(folder),
                 *notes,
+                *pooling_notes,
                 *found.notes,
                 *tokenizer_notes,
                 *comparison_note(config, "embeddings"),

@@ -307,6 +307,17 @@ def test_pooling_is_what_the_files_say(tmp_path: Path, pooling: dict[str, Any], 
     assert close(computing.vectors(*TEXTS), expected, 1e-4)
 
 
+@pytest.mark.parametrize("kind", ["bert", "gemma3_text"])
+def test_a_pooling_that_no_file_says_is_assumed_aloud_where_models_differ(tmp_path: Path, kind: str) -> None:
+    folder = make_encoder(tmp_path, kind)
+    assert any("mean is assumed" in note for note in Computing(folder).facts.notes) == (kind == "bert")
+    write_modules(folder, "Pooling", "Normalize")
+    if kind == "bert":
+        assert f"{folder / '1_Pooling' / 'config.json'} is missing" in _load_error(folder)
+        write_modules(folder, "Pooling", "Normalize", pooling={"pooling_mode": "cls"})
+    assert not any("assumed" in note for note in Computing(folder).facts.notes)
+
+
 def test_vectors_have_length_1_if_the_files_say_so_or_nothing(tmp_path: Path) -> None:
     folder = make_encoder(tmp_path, "bert")
     without_files = Computing(folder).vectors(*TEXTS)

@@ -15,6 +15,7 @@ from mlx_server.workers.engine.embed.late_interaction import MakesVectorPerToken
 from mlx_server.workers.engine.embed.pooling import MODES
 from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.encoder_types import ENCODERS
 
 OLD_KEYS = {
     "pooling_mode_cls_token": "cls",
@@ -41,10 +42,12 @@ class Normalize:
 
 @dataclass(frozen=True, slots=True)
 class SentenceFiles:
-    """`modes`: how tokens are pooled, None where nothing says so. `head`: what happens to the pooled vectors."""
+    """`modes`: how tokens are pooled, None where nothing says so. `missing`: the file that would, where `modules.json`
+    names its folder. `head`: what happens to the pooled vectors."""
 
     transformer: Path
     modes: tuple[str, ...] | None
+    missing: Path | None
     head: tuple[Dense | Normalize, ...]
     prompts: InputPrompts
     lower_case: bool
@@ -54,12 +57,15 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
     """What the folder says; without `modules.json` vectors have length 1. Raises ModelLoadError."""
     head: list[Dense | Normalize] = [Dense(path) for path in sorted(folder.glob("*_Dense")) if path.is_dir()]
     transformer, pooling, head = folder, folder / "1_Pooling", [*head, Normalize()]
-    if (folder / "modules.json").is_file():
+    named = (folder / "modules.json").is_file()
+    if named:
         transformer, pooling, head = read_modules(folder, read_json(folder / "modules.json"))
-    settings = read_transformer_settings(transformer)
+    settings, told = read_transformer_settings(transformer), pooling / "config.json"
+    there = told.is_file()
     return SentenceFiles(
         transformer,
-        pooling_modes(read_json(pooling / "config.json")) if (pooling / "config.json").is_file() else None,
+        pooling_modes(read_json(told)) if there else None,
+        told if named and not there else None,
         tuple(head),
         read_prompts(folder / "config_sentence_transformers.json"),
         settings.get("do_lower_case") is True,
@@ -103,6 +109,24 @@ def pooling_modes(config: dict[str, Any]) -> tuple[str, ...]:
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise ModelLoadError(f"the model's pooling mode {unknown[0]!r} is not served; {', '.join(MODES)} are")
     return modes
+
+
+def pooled(files: SentenceFiles, kind: str, usual: str) -> tuple[tuple[str, ...], list[str]]:
+    """The modes of a model, and notes; where no file says them, the one that is usual for its type. Types of which
+    models pool one way or another have none: it is assumed where no file is said to exist. Raises ModelLoadError."""
+    if files.modes is not None:
+        return files.modes, []
+    if kind not in ENCODERS:
+        return (usual,), []
+    if files.missing is not None:
+        raise ModelLoadError(
+            f"{files.missing} is missing, without which nobody knows how the model pools; conversions leave it out:"
+            " copy it there from the repository that the model was converted from"
+        )
+    return (usual,), [
+        f"no file says how the model pools (1_Pooling/config.json): {usual} is assumed, which makes bad vectors of a"
+        " model that was trained with another pooling, such as cls"
+    ]
 
 
 def read_transformer_settings(folder: Path) -> dict[str, Any]:
