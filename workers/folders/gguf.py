@@ -14,7 +14,7 @@ from mlx_server.workers.folders.gguf_parts import MissingPartsError, parts_of
 
 DType = Literal["float16", "float32"]
 
-CONVERSION = 2
+CONVERSION = 3
 """Raised when what is made of a file changes: it is converted again then."""
 
 _CONVERTER = "mlx_server.workers.engine.from_gguf.convert"

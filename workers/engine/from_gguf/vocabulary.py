@@ -1,8 +1,8 @@
 """The tokenizer's files that gguf2mlx has written, put right by what the GGUF file says of its vocabulary.
 
 gguf2mlx 2.2 knows six pre-tokenizers and splits all others like one of them, with accents composed; it knows which
-vocabularies begin a text with BOS, and which take whole words, for Llama 3's only; and it marks as special no tokens
-that end an answer but one.
+vocabularies begin a text with BOS, and which take whole words, for Llama 3's only; it marks as special no tokens that
+end an answer but one; and none of its special tokens takes the spaces behind it along, as Phi-3's do.
 """
 
 from __future__ import annotations
@@ -19,19 +19,28 @@ BYTE_LEVEL = "gpt2"
 
 ADD_BOS = "tokenizer.ggml.add_bos_token"
 
+STRIPPING = ("phi-3", "phi3")
+"""What the names of models contain whose special tokens take the spaces and line breaks behind them along
+(llama-vocab.cpp: files do not say it of a token)."""
+
+NOT_STRIPPING = ("<unk>", "<s>", "<|endoftext|>")
+"""Their special tokens that do not."""
+
 
 def put_right(folder: Path, metadata: Mapping[str, Any], endings: list[int]) -> list[str]:
     """Rewrite tokenizer.json and tokenizer_config.json; returns what there is to say."""
     path, settings_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
     tokenizer, settings = read(path), read(settings_path)
-    notes: list[str] = []
-    if metadata.get("tokenizer.ggml.model") == BYTE_LEVEL and not is_own(tokenizer, metadata):
+    own, notes = is_own(tokenizer, metadata), list[str]()
+    if metadata.get("tokenizer.ggml.model") == BYTE_LEVEL and not own:
         splitting, notes = splitting_of(metadata)
         tokenizer |= {"normalizer": None, "pre_tokenizer": pre_tokenizer(splitting)}
         tokenizer["model"] |= {"ignore_merges": splitting.whole_words}
         if begin(tokenizer, settings, splitting, metadata):
             write(settings_path, settings)
     mark_special(tokenizer, metadata, endings)
+    if not own:
+        strip_behind(tokenizer, metadata)
     write(path, tokenizer)
     return notes
 
@@ -77,6 +86,13 @@ def mark_special(tokenizer: dict[str, Any], metadata: Mapping[str, Any], endings
         )
         token |= {"content": token.get("content", tokens[number]), "special": True}
     tokenizer["added_tokens"] = [added[number] for number in sorted(added)]
+
+
+def strip_behind(tokenizer: dict[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Have special tokens take the spaces behind them along where llama.cpp does."""
+    if any(part in str(metadata.get("general.name", "")).lower() for part in STRIPPING):
+        for token in tokenizer["added_tokens"]:
+            token["rstrip"] = token["content"] not in NOT_STRIPPING
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -119,6 +119,32 @@ def test_a_models_own_tokenizer_in_its_file_stays_as_it_is(merging: Path, tmp_pa
     assert json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8")) == json.loads(own)
 
 
+PHI = ["<unk>", "<s>", "</s>", "<0x0A>", "\u2581", "H", "i", "<|user|>", "<|end|>", "<|assistant|>", "<|endoftext|>"]
+
+
+@pytest.mark.parametrize(
+    ("name", "strips"), [("Phi3", True), ("My Phi-3 Tune", True), ("Phi 3.5 mini instruct", False)]
+)
+def test_special_tokens_take_the_lines_behind_them_along_as_in_llama_cpp(
+    tmp_path: Path, name: str, strips: bool
+) -> None:
+    types = [2, 3, 3, 6, 1, 1, 1, 3, 3, 3, 3]
+    made = core._build_tokenizer_json(PHI, types, [], [0.0] * len(PHI), "llama", 1, 10, 10, arch="phi3")
+    assert not any(token["rstrip"] for token in made["added_tokens"])
+    vocabulary.write(tmp_path / "tokenizer.json", made)
+    vocabulary.write(tmp_path / "tokenizer_config.json", {})
+    metadata = {"general.name": name, "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": PHI}
+    assert vocabulary.put_right(tmp_path, metadata, [8, 10]) == []
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    turn, end = (
+        tokenizer.encode(text, add_special_tokens=False).ids
+        for text in ("<|user|>\nHi<|end|>\n<|assistant|>\n", "<|endoftext|>\n")
+    )
+    assert (3 not in turn) is strips
+    assert [number for number in turn if number > 6] == [7, 8, 9]
+    assert end[-1] == 3
+
+
 @pytest.mark.parametrize(
     ("metadata", "tokens", "ends"),
     [
