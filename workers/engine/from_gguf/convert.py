@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from mlx_server.workers.engine.from_gguf import vocabulary
 from mlx_server.workers.engine.from_gguf.endings import endings
 from mlx_server.workers.engine.from_gguf.library import convert_weights
 from mlx_server.workers.engine.from_gguf.model_config import OWN_CODE, completed
+from mlx_server.workers.engine.from_gguf.sampling import recommended
 from mlx_server.workers.engine.from_gguf.source import Metadata, SourceError, WholeReader, open_source
 from mlx_server.workers.engine.from_gguf.unread import unread, unread_notes
 from mlx_server.workers.engine.loading.loading import read_model
 from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.conversion_notes import write_notes
+from mlx_server.workers.folders.unread.settings import GENERATION
 
 
 def convert(parts: list[Path], output: Path, dtype: str) -> bool:
@@ -42,11 +45,19 @@ def complete(folder: Path, reader: WholeReader) -> list[str]:
     ends = endings(metadata, metadata["tokenizer.ggml.tokens"])
     config, notes = completed(written, metadata, architecture, ends)
     notes += vocabulary.put_right(folder, metadata, ends)
+    if sampled := recommended(metadata):
+        merge(folder / GENERATION, sampled)
     notes += unread_notes(unread(metadata, reader.asked, architecture, config))
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
     if OWN_CODE in written:
         (folder / written[OWN_CODE]).unlink()
     return notes
+
+
+def merge(path: Path, content: dict[str, Any]) -> None:
+    """Add to a JSON file, or make it."""
+    there = vocabulary.read(path) if path.is_file() else {}
+    vocabulary.write(path, there | content)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mlx_server.workers.engine.from_gguf.sampling import PREFIX as SAMPLING
 from mlx_server.workers.folders.conversion_notes import UNREAD
 
 HARMLESS = (
@@ -39,9 +40,9 @@ def implied(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def unread(
     metadata: Mapping[str, Any], asked: Iterable[str], architecture: str, config: Mapping[str, Any]
 ) -> list[str]:
-    """The keys about the model or its vocabulary that may change answers and that nobody asked for."""
+    """The keys about the model, its vocabulary or its sampling that may change answers and that nobody asked for."""
     same, read = implied(architecture, config), set(asked)
-    left = [key for key in metadata if key.startswith((f"{architecture}.", "tokenizer."))]
+    left = [key for key in metadata if key.startswith((f"{architecture}.", "tokenizer.", SAMPLING))]
     left = [key for key in left if key not in read and not key.startswith(TEMPLATES)]
     left = [key for key in left if not key.endswith(HARMLESS) and key not in ROLES]
     return sorted(key for key in left if not is_nothing(metadata[key]) and metadata[key] != same.get(key))

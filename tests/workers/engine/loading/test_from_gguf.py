@@ -16,6 +16,7 @@ from gguf2mlx import vlm
 from support.tiny.gguf_files import byte_tokens, write_gguf
 from tokenizers import Tokenizer
 
+from mlx_server.schemas.internal.generation import Sampling
 from mlx_server.workers.engine.from_gguf import library, vocabulary
 from mlx_server.workers.engine.from_gguf.endings import endings
 from mlx_server.workers.engine.from_gguf.positions import scaling
@@ -24,7 +25,9 @@ from mlx_server.workers.engine.from_gguf.splitting import SPLITTINGS
 from mlx_server.workers.engine.from_gguf.unread import unread
 from mlx_server.workers.engine.loading.loading import read_model, read_tokenizer
 from mlx_server.workers.engine.loading.rope import turning_of
+from mlx_server.workers.folders.conversion_notes import UNREAD, read_notes
 from mlx_server.workers.folders.gguf import convert_gguf
+from mlx_server.workers.handlers.writing import read_sampling_defaults
 
 TABLE = json.loads((Path(__file__).parent / "llama_cpp_tokens.json").read_text(encoding="utf-8"))
 """What llama.cpp makes of texts; support/llama_cpp_tokens.py says how it was asked."""
@@ -282,6 +285,14 @@ def test_what_a_file_says_and_nobody_reads_is_told_at_each_load(tmp_path: Path) 
         assert any("llama.rope.scaling.type 'new'" in note for note in told)
 
 
+def test_a_model_is_sampled_as_its_file_recommends(tmp_path: Path) -> None:
+    said = {"temp": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0, "penalty_repeat": 1.05, "mirostat": 2}
+    metadata = {f"general.sampling.{key}": value for key, value in said.items()}
+    folder = convert_gguf(write_gguf(tmp_path / "m.gguf", metadata=metadata), tmp_path / "cache", _discard)
+    assert read_sampling_defaults(folder, 256) == Sampling(0.6, 0.95, 20, 0.0, None, 1.05)
+    assert read_notes(folder) == [f"{UNREAD}general.sampling.mirostat"]
+
+
 def test_a_file_that_says_nothing_unusual_is_loaded_without_notes(tmp_path: Path) -> None:
     metadata = {
         "llama.attention.key_length": 8,
@@ -307,6 +318,8 @@ def test_a_file_that_says_nothing_unusual_is_loaded_without_notes(tmp_path: Path
         ("tokenizer.ggml.suppress_tokens", [1], True),
         ("tokenizer.ggml.suppress_tokens", [], False),
         ("general.name", "x", False),
+        ("general.sampling.mirostat", 2, True),
+        ("general.sampling.xtc_probability", 0.0, False),
         ("qwen2.rope.dimension_count", 4, False),
     ],
 )
