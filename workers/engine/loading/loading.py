@@ -14,6 +14,7 @@ from mlx_lm.utils import _get_classes, load_config, load_model, load_tokenizer
 from mlx_server.schemas.internal.messages import CpuDtype, Loading
 from mlx_server.workers.engine.loading.config_form import TIES, suited, text_of
 from mlx_server.workers.engine.loading.file_tokenizers import like_its_file
+from mlx_server.workers.engine.loading.json_file import read_json
 from mlx_server.workers.engine.loading.left_out import derived, needed
 from mlx_server.workers.engine.loading.mended_classes import mended
 from mlx_server.workers.engine.loading.rope import put_right, understood
@@ -34,6 +35,8 @@ DIFFERS = {
 
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 """A warning that transformers gives once."""
+
+PROCESSORS_TEMPLATE = "chat_template.json"
 
 PART_READ = 0.02
 """Of the weights, that is read at a time: what is converted needs its memory twice meanwhile."""
@@ -142,9 +145,9 @@ def untied(folder: Path, config: dict[str, Any]) -> dict[str, bool]:
 
 
 def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | None = None) -> tuple[Any, list[str]]:
-    """mlx-lm's tokenizer, and notes; a given chat template takes the place of the model's own.
+    """mlx-lm's tokenizer, and notes; a given chat template takes the place of the model's own. Raises ModelLoadError.
 
-    Raises ModelLoadError.
+    Transformers' tokenizers do not read chat_template.json, as its processors do, and some have theirs only there.
     """
     settings: dict[str, Any] = {"trust_remote_code": False}
     if chat_template is not None:
@@ -157,10 +160,20 @@ def read_tokenizer(folder: Path, config: dict[str, Any], chat_template: str | No
         )
     except Exception as error:
         raise ModelLoadError(f"{folder}: its tokenizer can't be loaded: {one_line(error)}") from error
+    if chat_template is None and not tokenizer.has_chat_template and (of_processor := processors_template(folder)):
+        return read_tokenizer(folder, config, of_processor)
     # A prompt beyond the context is refused with numbers: transformers' own words of it would only alarm.
     tokenizer._tokenizer.deprecation_warnings[TOO_LONG] = True
     find_further_marks(tokenizer)
     return tokenizer, notes
+
+
+def processors_template(folder: Path) -> str | None:
+    """The chat template in a file that only processors read, if there is one. Raises ModelLoadError."""
+    path = folder / PROCESSORS_TEMPLATE
+    found = read_json(path) if path.is_file() else None
+    template = found.get("chat_template") if isinstance(found, dict) else None
+    return template if isinstance(template, str) else None
 
 
 def evaluate(model: Any, report: Callable[[Loading], None]) -> int:

@@ -137,6 +137,16 @@ def test_a_folder_without_the_file_is_loaded_as_ever(tmp_path: Path) -> None:
     assert notes == []
 
 
+def test_a_chat_template_for_processors_is_taken_where_there_is_no_other(named: Named) -> None:
+    folder = named("llama3", "Qwen2Tokenizer")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "{{ 'of the processor' }}"}))
+    assert read_tokenizer(folder, {})[0].chat_template == "{{ 'of the processor' }}"
+    assert read_tokenizer(folder, {}, "{{ 'given' }}")[0].chat_template == "{{ 'given' }}"
+    (folder / "chat_template.jinja").write_text("{{ 'its own' }}")
+    wrapper, _ = read_tokenizer(folder, {})
+    assert (wrapper.has_chat_template, wrapper.chat_template) == (True, "{{ 'its own' }}")
+
+
 def test_a_processors_tokens_are_the_files(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(SHAPES, tmp_path / "model"))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
