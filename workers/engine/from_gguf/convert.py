@@ -22,6 +22,9 @@ from mlx_server.workers.errors import ModelLoadError, one_line
 from mlx_server.workers.folders.conversion_notes import write_notes
 from mlx_server.workers.folders.unread.settings import GENERATION
 
+OUTPUT = "output.weight"
+"""The layer that models lack whose embedding takes its place."""
+
 
 def convert(parts: list[Path], output: Path, dtype: str) -> bool:
     """Whether the folder is there now and can be loaded; where gguf2mlx could not, it has said why. Raises
@@ -43,7 +46,8 @@ def complete(folder: Path, reader: WholeReader) -> list[str]:
     written = vocabulary.read(path)
     architecture = str(metadata.get("general.architecture", written["_gguf_architecture"]))
     ends = endings(metadata, metadata["tokenizer.ggml.tokens"])
-    config, notes = completed(written, metadata, architecture, ends)
+    has_output = any(tensor.name == OUTPUT for tensor in reader.tensors)
+    config, notes = completed(written, metadata, architecture, ends, has_output=has_output)
     notes += vocabulary.put_right(folder, metadata, ends)
     if sampled := recommended(metadata):
         merge(folder / GENERATION, sampled)

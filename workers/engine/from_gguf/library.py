@@ -2,6 +2,7 @@
 
 - It takes each Gemma 3 for a model that sees pictures, and refuses it without the original's files from a hub.
 - It leaves llama.cpp's 1 in the norms of Gemma 3's queries and keys, which mlx-lm adds again.
+- It takes each model for a Phi 4 whose name says so, whatever its architecture.
 - It reads one file of a model.
 """
 
@@ -37,14 +38,26 @@ def convert_weights(reader: WholeReader, output: Path, dtype: str) -> bool:
 @contextmanager
 def mended(reader: WholeReader) -> Iterator[None]:
     """The library, reading all parts of a model through this reader."""
-    kept = core.GGUFReader, vlm.VLM_ARCHITECTURES, core._restore_architecture_tensor
+    kept = core.GGUFReader, core.detect_architecture, vlm.VLM_ARCHITECTURES, core._restore_architecture_tensor
     core.GGUFReader = lambda _: reader
+    core.detect_architecture = detected(core.detect_architecture)
     vlm.VLM_ARCHITECTURES = vlm.VLM_ARCHITECTURES - {GEMMA3}
     core._restore_architecture_tensor = restored(core._restore_architecture_tensor)
     try:
         yield
     finally:
-        core.GGUFReader, vlm.VLM_ARCHITECTURES, core._restore_architecture_tensor = kept
+        core.GGUFReader, core.detect_architecture, vlm.VLM_ARCHITECTURES, core._restore_architecture_tensor = kept
+
+
+def detected(detect: Any) -> Any:
+    """The library's function that finds out the architecture, by the name only where the name has a say."""
+
+    def found(reader: Any) -> str:
+        said = core.get_metadata_str(reader, "general.architecture")
+        by_name = not said or said in core.PHI_ARCHES
+        return str(detect(reader) if by_name else said)
+
+    return found
 
 
 def restored(restore: Any) -> Any:

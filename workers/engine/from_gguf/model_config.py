@@ -13,14 +13,23 @@ OWN_CODE = "model_file"
 OWN_HEADS = ("llama", "mistral")
 """Architectures whose classes read `head_dim`, and of which gguf2mlx 2.2 does not write it."""
 
+ALWAYS_UNTIED = ("phi3", "phi4")
+"""Architectures of which gguf2mlx 2.2 says that none has its embedding for an output layer; some have."""
+
 LARGEST = {"gemma2": 46, "gemma3": 62}
 """How many layers the 27B models have, which alone scale queries by another width than a head's."""
 
 
 def completed(
-    config: Mapping[str, Any], metadata: Mapping[str, Any], architecture: str, endings: list[int]
+    config: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    architecture: str,
+    endings: list[int],
+    *,
+    has_output: bool,
 ) -> tuple[dict[str, Any], list[str]]:
-    """The config with what the GGUF file says and the library leaves out, and notes."""
+    """The config with what the GGUF file says and the library leaves out, and notes. `has_output`: the file has an
+    output layer."""
     found = {key: value for key, value in config.items() if key != OWN_CODE}
     if endings:
         found["eos_token_id"] = endings
@@ -28,6 +37,8 @@ def completed(
     head = metadata.get(f"{architecture}.attention.key_length")
     if architecture in OWN_HEADS and head and head != width // heads:
         found["head_dim"] = head
+    if architecture in ALWAYS_UNTIED:
+        found["tie_word_embeddings"] = not has_output
     if LARGEST.get(architecture) == found["num_hidden_layers"]:
         found["query_pre_attn_scalar"] = width // heads
     if architecture == "gemma3":

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from mlx_server.schemas.internal.generation import Sampling
 from mlx_server.workers.engine.from_gguf import library, vocabulary
+from mlx_server.workers.engine.from_gguf.convert import convert
 from mlx_server.workers.engine.from_gguf.endings import endings
 from mlx_server.workers.engine.from_gguf.positions import scaling
 from mlx_server.workers.engine.from_gguf.source import WholeReader
@@ -273,6 +274,27 @@ def test_a_converted_gemma_3_writes(tmp_path: Path) -> None:
     assert mx.isfinite(model(mx.array([[1, 2, 3]]))).all()
 
 
+def _write_phi(path: Path, **metadata: Any) -> Path:
+    """A Phi, whose embedding is its output layer."""
+    fused = {"blk.0.ffn_up.weight": np.ones((2 * 64, 32), np.float32)}
+    return write_gguf(path, "phi3", metadata, drop=["blk.0.ffn_gate.weight"], more=fused)
+
+
+@pytest.mark.parametrize("name", ["Phi 4 mini", "Phi 3"])
+def test_a_converted_phi_writes_without_an_output_layer(tmp_path: Path, name: str) -> None:
+    path = _write_phi(tmp_path / "m.gguf", **{"general.name": name})
+    assert convert([path], tmp_path / "model", "float32")
+    model, _, _ = read_model(tmp_path / "model", "float32")
+    assert mx.isfinite(model(mx.array([[1, 2, 3]]))).all()
+
+
+def test_a_llama_that_is_named_phi_4_is_converted_as_what_it_is(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", metadata={"general.name": "Phi 4"})
+    assert convert([path], tmp_path / "model", "float32")
+    _, config, _ = read_model(tmp_path / "model", "native")
+    assert config["model_type"] == "llama"
+
+
 def test_what_a_file_says_and_nobody_reads_is_told_at_each_load(tmp_path: Path) -> None:
     metadata = {"tokenizer.ggml.pre": "nonesuch", "llama.attention.clamp_kqv": 8.0, "llama.rope.scaling.type": "new"}
     folder = convert_gguf(write_gguf(tmp_path / "m.gguf", metadata=metadata), tmp_path / "cache", _discard)
@@ -288,7 +310,8 @@ def test_what_a_file_says_and_nobody_reads_is_told_at_each_load(tmp_path: Path) 
 def test_a_model_is_sampled_as_its_file_recommends(tmp_path: Path) -> None:
     said = {"temp": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0, "penalty_repeat": 1.05, "mirostat": 2}
     metadata = {f"general.sampling.{key}": value for key, value in said.items()}
-    folder = convert_gguf(write_gguf(tmp_path / "m.gguf", metadata=metadata), tmp_path / "cache", _discard)
+    folder = tmp_path / "model"
+    assert convert([write_gguf(tmp_path / "m.gguf", metadata=metadata)], folder, "float32")
     assert read_sampling_defaults(folder, 256) == Sampling(0.6, 0.95, 20, 0.0, None, 1.05)
     assert read_notes(folder) == [f"{UNREAD}general.sampling.mirostat"]
 
@@ -348,6 +371,19 @@ def test_library_still_takes_gemma_3_for_a_vision_model(tmp_path: Path) -> None:
     with library.mended(reader):
         assert not vlm.is_vlm(reader)
     assert vlm.is_vlm(reader)
+
+
+def test_library_still_goes_by_a_name_against_the_architecture(tmp_path: Path) -> None:
+    reader = WholeReader([write_gguf(tmp_path / "m.gguf", metadata={"general.name": "Phi 4"})])
+    assert core.detect_architecture(reader) == "phi4"
+    with library.mended(reader):
+        assert core.detect_architecture(reader) == "llama"
+    assert core.detect_architecture(reader) == "phi4"
+
+
+def test_library_still_says_that_no_phi_is_tied(tmp_path: Path) -> None:
+    reader = WholeReader([_write_phi(tmp_path / "m.gguf")])
+    assert core.build_config(reader, "phi3")["tie_word_embeddings"] is False
 
 
 def test_library_still_leaves_one_in_the_norms_of_gemma_3s_heads() -> None:
