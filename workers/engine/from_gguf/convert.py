@@ -6,6 +6,7 @@ Steps are told on standard output, and why it failed in a line that begins with 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mlx_server.workers.engine.from_gguf.endings import endings
 from mlx_server.workers.engine.from_gguf.library import convert_weights
 from mlx_server.workers.engine.from_gguf.model_config import OWN_CODE, completed
 from mlx_server.workers.engine.from_gguf.sampling import recommended
-from mlx_server.workers.engine.from_gguf.source import Metadata, SourceError, WholeReader, open_source
+from mlx_server.workers.engine.from_gguf.source import Metadata, SourceError, WholeReader, check_room, open_source
 from mlx_server.workers.engine.from_gguf.unread import unread, unread_notes
 from mlx_server.workers.engine.loading.loading import read_model
 from mlx_server.workers.errors import ModelLoadError, one_line
@@ -30,6 +31,8 @@ def convert(parts: list[Path], output: Path, dtype: str) -> bool:
     """Whether the folder is there now and can be loaded; where gguf2mlx could not, it has said why. Raises
     SourceError."""
     reader = open_source(parts)
+    output.mkdir(parents=True, exist_ok=True)
+    check_room(reader, dtype, shutil.disk_usage(output).free)
     if not convert_weights(reader, output, dtype):
         return False
     write_notes(output, complete(output, reader))

@@ -6,8 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gguf import GGUFReader
 from gguf.gguf_reader import ReaderField
+
+BESIDE = 64 << 20
+"""What the files beside the weights take at most, in bytes."""
 
 
 class SourceError(Exception):
@@ -80,3 +84,13 @@ def check_kind(metadata: Mapping[str, Any]) -> None:
         raise SourceError("it is the vision part of a model (mmproj): give the .gguf file of its language model")
     if kind != "model":
         raise SourceError(f"it holds no model but general.type {kind!r}")
+
+
+def check_room(reader: WholeReader, dtype: str, free: int) -> None:
+    """Raises SourceError where what becomes of it would not fit into so many bytes of disk."""
+    needed = int(sum(tensor.n_elements for tensor in reader.tensors)) * np.dtype(dtype).itemsize + BESIDE
+    if needed > free:
+        raise SourceError(
+            f"not enough disk space: it takes {needed / 1e9:.1f} GB in {dtype}, {free / 1e9:.1f} GB are free in the"
+            " folder of --cache-dir"
+        )

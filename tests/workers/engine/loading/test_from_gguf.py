@@ -6,6 +6,7 @@ import json
 import shutil
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf2mlx.gguf2mlx as core
@@ -21,7 +22,7 @@ from mlx_server.workers.engine.from_gguf import library, vocabulary
 from mlx_server.workers.engine.from_gguf.convert import convert
 from mlx_server.workers.engine.from_gguf.endings import endings
 from mlx_server.workers.engine.from_gguf.positions import scaling
-from mlx_server.workers.engine.from_gguf.source import WholeReader
+from mlx_server.workers.engine.from_gguf.source import BESIDE, SourceError, WholeReader, check_room
 from mlx_server.workers.engine.from_gguf.splitting import SPLITTINGS
 from mlx_server.workers.engine.from_gguf.unread import unread
 from mlx_server.workers.engine.loading.loading import read_model, read_tokenizer
@@ -314,6 +315,18 @@ def test_a_model_is_sampled_as_its_file_recommends(tmp_path: Path) -> None:
     assert convert([write_gguf(tmp_path / "m.gguf", metadata=metadata)], folder, "float32")
     assert read_sampling_defaults(folder, 256) == Sampling(0.6, 0.95, 20, 0.0, None, 1.05)
     assert read_notes(folder) == [f"{UNREAD}general.sampling.mirostat"]
+
+
+def test_a_model_that_the_disk_has_no_room_for_is_refused_before_it_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", more={"wide": np.zeros((1024, 1024), np.float16)})
+    free = BESIDE + (3 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(SourceError, match=r"not enough disk space: it takes 0\.1 GB in float32, 0\.1 GB are free"):
+        convert([path], tmp_path / "model", "float32")
+    assert list((tmp_path / "model").iterdir()) == []
+    check_room(WholeReader([path]), "float16", free)
 
 
 def test_a_file_that_says_nothing_unusual_is_loaded_without_notes(tmp_path: Path) -> None:
