@@ -33,6 +33,13 @@ def make_once(final: Path, build: Callable[[Path], Path], report: Callable[[str]
     return final
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder, for everybody else at once. Raises `OSError`."""
+    gone = folder.with_name(f"{_SCRATCH_PREFIX}{folder.name}")
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def _move(built: Path, final: Path) -> None:
     try:
         os.rename(built, final)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlx_server.workers.folders.cache_folder import make_once
+from mlx_server.workers.folders.conversions import Source, drop_older, folder_for_all, record
 from mlx_server.workers.folders.gguf_parts import MissingPartsError, parts_of
 
 DType = Literal["float16", "float32"]
@@ -41,7 +42,8 @@ def convert_gguf(path: Path, cache_dir: Path, report: Callable[[str], None], dty
 
     `path` may be any part of a model in several files. The folder lies under `cache_dir / "converted"` and appears
     there whole or not at all. The conversion runs in a process of its own, which keeps its memory and its output out of
-    this one: `report` gets a short line per step. Raises `GgufError`.
+    this one: `report` gets a short line per step. What was made of the file when it was another one is removed, unless
+    a process holds it. Raises `GgufError`.
     """
     dtype = dtype or default_dtype()
     path = path.absolute()
@@ -51,9 +53,16 @@ def convert_gguf(path: Path, cache_dir: Path, report: Callable[[str], None], dty
         raise GgufError(path, str(error)) from None
     for part in parts:
         _check_magic(part)
-    final = cache_dir / "converted" / _cache_name(parts, dtype)
+
+    def build(scratch: Path) -> Path:
+        made = _convert(parts, scratch / "model", report, dtype)
+        record(made, source)
+        return made
+
     try:
-        return make_once(final, lambda scratch: _convert(parts, scratch / "model", report, dtype), report)
+        source = Source(str(parts[0]), dtype, _cache_name(parts, dtype))
+        drop_older(source, cache_dir)
+        return make_once(folder_for_all(cache_dir) / source.identity, build, report)
     except OSError as error:
         raise GgufError(path, str(error)) from error
 
@@ -61,7 +70,7 @@ def convert_gguf(path: Path, cache_dir: Path, report: Callable[[str], None], dty
 def converted(path: Path, cache_dir: Path, dtype: DType | None = None) -> Path | None:
     """The folder that `path` has been converted to, if it has. Raises `GgufError`."""
     try:
-        folder = cache_dir / "converted" / _cache_name(parts_of(path.absolute()), dtype or default_dtype())
+        folder = folder_for_all(cache_dir) / _cache_name(parts_of(path.absolute()), dtype or default_dtype())
     except (MissingPartsError, OSError) as error:
         raise GgufError(path, str(error)) from None
     return folder if folder.is_dir() else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlx_server.schemas.internal.messages import Loading
 from mlx_server.workers.errors import ModelLoadError
+from mlx_server.workers.folders.conversions import hold
 from mlx_server.workers.folders.gguf import GgufError, convert_gguf
 from mlx_server.workers.folders.model_files import NotAModel
 from mlx_server.workers.folders.model_path import ModelPathError, local_path
@@ -27,11 +28,19 @@ def resolve(
         if path is None:
             path = download(model_path, report, part)
         elif not path.is_dir():
-            path = convert_gguf(path, cache_dir, lambda line: report(Loading(line)))
+            path = convert(path, cache_dir, report)
         check_servable(path, served_as)
     except (ModelPathError, GgufError, NotAModel, NotServed) as error:
         raise ModelLoadError(str(error)) from None
     return path
+
+
+def convert(path: Path, cache_dir: Path, report: Callable[[Loading], None]) -> Path:
+    """The folder of a .gguf file, which stays while this process lives. Raises GgufError."""
+    while True:
+        folder = convert_gguf(path, cache_dir, lambda line: report(Loading(line)))
+        if hold(folder):
+            return folder
 
 
 def download(repo_id: str, report: Callable[[Loading], None], part: Part | None) -> Path:
